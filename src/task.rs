@@ -119,3 +119,188 @@ impl fmt::Display for Priority {
         })
     }
 }
+
+/// What became of a task, and all that is known of how.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    pub report: Report,
+}
+
+impl Outcome {
+    /// A failure of which nothing else is known.
+    pub fn failed(failure: Failure) -> Self {
+        Self { verdict: Verdict::Failed(failure), report: Report::default() }
+    }
+
+    /// One sentence for people.
+    pub fn message(&self) -> &str {
+        match &self.verdict {
+            Verdict::Completed { message } => message,
+            Verdict::Failed(failure) => &failure.message,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The agent did its work and the project's checks hold.
+    Completed { message: String },
+    Failed(Failure),
+}
+
+/// Why a task is not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub reason: Reason,
+    /// One sentence for people.
+    pub message: String,
+    /// What stood behind it, outermost first.
+    pub causes: Vec<String>,
+    /// Whether the same task may well succeed on another machine.
+    pub retryable: bool,
+}
+
+impl Failure {
+    /// A failure without causes, retryable as its reason usually is.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        let retryable = reason.retryable();
+        Self { reason, message: message.into(), causes: Vec::new(), retryable }
+    }
+
+    /// The message with what stood behind it.
+    pub fn sentence(&self) -> String {
+        let parts: Vec<&str> = std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect();
+        parts.join(": ")
+    }
+
+    /// The failure that an error and its sources make.
+    pub fn because(reason: Reason, error: &dyn std::error::Error) -> Self {
+        let sources = std::iter::successors(error.source(), |cause| cause.source());
+        Self { causes: sources.map(ToString::to_string).collect(), ..Self::new(reason, error.to_string()) }
+    }
+}
+
+/// The frozen vocabulary of failures: orchestrators branch on these words, so they are API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    TaskNotFound,
+    TaskNotActionable,
+    WorkspaceFailed,
+    AgentNotFound,
+    AgentFailed,
+    AgentKilled,
+    OutOfMemory,
+    TimedOut,
+    Idle,
+    ChecksFailed,
+    Cancelled,
+    Interrupted,
+    /// The claim was never granted, so nothing was done; this one is only ever printed, not sent.
+    Unclaimed,
+    Internal,
+}
+
+impl Reason {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::TaskNotFound => "task_not_found",
+            Self::TaskNotActionable => "task_not_actionable",
+            Self::WorkspaceFailed => "workspace_failed",
+            Self::AgentNotFound => "agent_not_found",
+            Self::AgentFailed => "agent_failed",
+            Self::AgentKilled => "agent_killed",
+            Self::OutOfMemory => "out_of_memory",
+            Self::TimedOut => "timed_out",
+            Self::Idle => "idle",
+            Self::ChecksFailed => "checks_failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+            Self::Unclaimed => "unclaimed",
+            Self::Internal => "internal",
+        }
+    }
+
+    fn retryable(self) -> bool {
+        match self {
+            Self::WorkspaceFailed
+            | Self::AgentKilled
+            | Self::OutOfMemory
+            | Self::Idle
+            | Self::Interrupted
+            | Self::Unclaimed
+            | Self::Internal => true,
+            Self::TaskNotFound
+            | Self::TaskNotActionable
+            | Self::AgentNotFound
+            | Self::AgentFailed
+            | Self::TimedOut
+            | Self::ChecksFailed
+            | Self::Cancelled => false,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// What is known of a run beside its verdict; unknown is `None`, never a zero.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// The agent's own last words.
+    pub summary: Option<String>,
+    /// From the granted claim to the verdict.
+    pub duration: Duration,
+    pub agent: Option<AgentReport>,
+    pub checks: Vec<CheckReport>,
+    pub output: Output,
+}
+
+#[derive(Debug, Clone)]
+pub struct AgentReport {
+    pub kind: AgentKind,
+    pub model: Option<String>,
+    /// None where it ended by a signal or never began.
+    pub exit_code: Option<i32>,
+}
+
+/// The kinds of agent that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentKind {
+    Command,
+}
+
+impl AgentKind {
+    /// The word on the wire and in the settings.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+        }
+    }
+}
+
+/// One of the project's own checks, as it went.
+#[derive(Debug, Clone)]
+pub struct CheckReport {
+    pub command: String,
+    /// None where it ended by a signal, ran out of time or could not be started.
+    pub exit_code: Option<i32>,
+    pub duration: Duration,
+    pub output_tail: String,
+}
+
+/// What was heard of an agent: the first and the last of its output, and how much there was.
+#[derive(Debug, Clone, Default)]
+pub struct Output {
+    /// The first bytes, where `tail` does not hold everything anyway.
+    pub head: String,
+    /// The last bytes.
+    pub tail: String,
+    pub total_bytes: u64,
+    /// What stood between `head` and `tail`.
+    pub dropped_bytes: u64,
+}

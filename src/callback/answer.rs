@@ -1,0 +1,91 @@
+//! What an orchestrator's answer means, whatever was asked: the columns of the protocol's table.
+//!
+//! What to do about it is for the caller, who knows what was asked.
+
+use std::time::Duration;
+
+use jiff::fmt::rfc2822::DateTimeParser;
+use jiff::Timestamp;
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+/// The longest `Retry-After` that is believed; deadlines bound it anyway.
+const LONGEST_AFTER: Duration = Duration::from_secs(60 * 60);
+
+#[derive(Debug)]
+pub enum Answer {
+    /// 2xx, with the body.
+    Accepted { body: Vec<u8> },
+    /// 409 or 410: the orchestrator has made up its mind already.
+    Known { why: String },
+    /// 404, 405 or 501: there is no such route, at least not yet.
+    NoRoute { why: String },
+    /// 413.
+    TooLarge { why: String },
+    /// Anything that will not be better next time.
+    Rejected { why: String },
+    /// Anything that may be better next time, and when the orchestrator thinks that is.
+    Later { why: String, after: Option<Duration> },
+}
+
+impl Answer {
+    /// What a complete answer means.
+    pub fn new(status: StatusCode, headers: &HeaderMap, body: Vec<u8>) -> Self {
+        if status.is_success() {
+            return Self::Accepted { body };
+        }
+        let why = explain(status, headers, &body);
+        match status.as_u16() {
+            409 | 410 => Self::Known { why },
+            404 | 405 | 501 => Self::NoRoute { why },
+            413 => Self::TooLarge { why },
+            408 | 425 | 429 | 500..=599 => Self::Later { why, after: retry_after(headers, Timestamp::now()) },
+            _ => Self::Rejected { why },
+        }
+    }
+}
+
+/// The status in words, and what the orchestrator said about it.
+fn explain(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
+    if let (true, Some(location)) = (status.is_redirection(), headers.get("location")) {
+        let location = location.to_str().unwrap_or("somewhere");
+        return format!("answered {status} to {location}; redirects are not followed");
+    }
+    let text: String = String::from_utf8_lossy(body).split_whitespace().collect::<Vec<_>>().join(" ");
+    let text: String = text.chars().take(200).collect();
+    if text.is_empty() { format!("answered {status}") } else { format!("answered {status}: {text}") }
+}
+
+/// `Retry-After` as seconds or as a date.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let after = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = DateTimeParser::new().parse_timestamp(value).ok()?;
+            // A date in the past means now.
+            Duration::try_from(date.duration_since(now)).unwrap_or_default()
+        }
+    };
+    Some(after.min(LONGEST_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(value: &str) -> Option<Duration> {
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+        retry_after(&headers, "2026-11-23T08:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        assert_eq!(after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(after("Mon, 23 Nov 2026 08:01:30 GMT"), Some(Duration::from_secs(90)));
+        assert_eq!(after("Mon, 23 Nov 2026 07:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(after("soon"), None);
+        assert_eq!(after("99999999999999999999"), None);
+        assert_eq!(after("999999999"), Some(LONGEST_AFTER));
+    }
+}

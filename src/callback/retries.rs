@@ -1,0 +1,117 @@
+//! When to try again: exponential with full jitter, the orchestrator's word, a deadline.
+//!
+//! Full jitter (any time up to the bound, not the bound and a bit) because a control plane that
+//! comes back is met by all its workers at once.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::shutdown::Stop;
+
+const FIRST: Duration = Duration::from_millis(250);
+const CAP: Duration = Duration::from_secs(15);
+/// The bound inside a stop window of seconds, whatever the orchestrator asked for.
+const HURRIED: Duration = Duration::from_millis(500);
+/// What is kept of the time for one last attempt, however long the orchestrator wanted to wait.
+const LAST_ATTEMPT: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub struct Retries {
+    deadline: Instant,
+    /// When the last attempt begins at the latest.
+    last_attempt: Instant,
+    bound: Duration,
+}
+
+/// The deadline leaves no time for another attempt.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OutOfTime;
+
+impl Retries {
+    pub fn within(time: Duration) -> Self {
+        let deadline = Instant::now() + time;
+        Self { deadline, last_attempt: deadline - LAST_ATTEMPT.min(time / 4), bound: FIRST }
+    }
+
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Waits before the next attempt: at least as long as the orchestrator asked for, but never
+    /// so long that there would be no last one. A stop signal ends the wait, because it leaves
+    /// little time.
+    pub async fn pause(&mut self, after: Option<Duration>, stop: &Stop) -> Result<(), OutOfTime> {
+        let left = self.last_attempt.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(OutOfTime);
+        }
+        if stop.is_signalled() {
+            sleep(HURRIED.mul_f64(random_share()).min(left)).await;
+            return Ok(());
+        }
+        let jittered = self.bound.mul_f64(random_share());
+        self.bound = (self.bound * 2).min(CAP);
+        tokio::select! {
+            () = sleep(jittered.max(after.unwrap_or_default()).min(left)) => {}
+            () = stop.signalled() => {}
+        }
+        Ok(())
+    }
+}
+
+/// Evenly between 0 and 1.
+fn random_share() -> f64 {
+    // Without randomness the worker still retries, only less politely.
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    f64::from(random) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paused<T>(test: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(test)
+    }
+
+    fn nobody_stops() -> Stop {
+        Stop::on_signals(Duration::from_secs(5)).unwrap()
+    }
+
+    #[test]
+    fn the_waits_grow_to_their_cap_and_end_at_the_deadline() {
+        paused(async {
+            let stop = nobody_stops();
+            let began = Instant::now();
+            let mut retries = Retries::within(Duration::from_secs(15 * 60));
+            let mut waits = Vec::new();
+            loop {
+                let before = Instant::now();
+                if retries.pause(None, &stop).await.is_err() {
+                    break;
+                }
+                waits.push(before.elapsed());
+            }
+            assert!(waits[0] <= FIRST + Duration::from_millis(2), "{waits:?}");
+            assert!(waits.iter().all(|wait| *wait <= CAP + Duration::from_millis(2)), "{waits:?}");
+            assert!(waits.iter().any(|wait| *wait > Duration::from_secs(8)), "{waits:?}");
+            let over = began.elapsed();
+            assert!(over < Duration::from_secs(15 * 60) && over > Duration::from_secs(14 * 60), "{over:?}");
+        });
+    }
+
+    #[test]
+    fn a_long_retry_after_still_leaves_a_last_attempt() {
+        paused(async {
+            let began = Instant::now();
+            let mut retries = Retries::within(Duration::from_secs(60));
+            let after = Some(Duration::from_secs(3600));
+            assert_eq!(retries.pause(after, &nobody_stops()).await, Ok(()));
+            assert_eq!(began.elapsed().as_secs(), 58);
+            assert_eq!(retries.pause(after, &nobody_stops()).await, Err(OutOfTime));
+        });
+    }
+}

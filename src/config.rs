@@ -1,0 +1,225 @@
+//! Settings from flags and environment, checked all together: the only reader of the environment.
+//!
+//! [`settings`] is the table of everything that can be set; flags, `--help`, the variables' names
+//! and the defaults all come from it. Here the values get their types. Nothing is started, opened
+//! or sent: a configuration with a mistake in it has had no effect.
+
+mod environment;
+mod reader;
+mod settings;
+mod values;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use tracing_subscriber::filter::Targets;
+
+use crate::callback;
+use crate::redact::Redactor;
+use crate::runner;
+use crate::scud::Actionable;
+use reader::Reader;
+pub use reader::Problem;
+
+/// What the program was asked to do.
+#[derive(Debug)]
+pub struct Config {
+    pub log: Log,
+    /// Knows every secret that must never leave.
+    pub redactor: Redactor,
+    /// What a person should know, though it stops nothing.
+    pub warnings: Vec<String>,
+    pub command: Command,
+}
+
+/// One of the program's lives.
+#[derive(Debug)]
+pub enum Command {
+    Run(Box<Run>),
+    Demo(Local),
+    Local(Local),
+    Receive { listen: SocketAddr },
+    Check(Box<Run>),
+    Completions { shell: clap_complete::Shell, cli: Box<clap::Command> },
+}
+
+/// One task's worker.
+#[derive(Debug)]
+pub struct Run {
+    pub callback: callback::Settings,
+    pub runner: runner::Settings,
+    /// What the platform grants between its stop signal and the kill.
+    pub stop_window: Duration,
+}
+
+/// A worker under an embedded orchestrator.
+#[derive(Debug)]
+pub struct Local {
+    /// The project; the demo makes its own.
+    pub project: PathBuf,
+    pub task: String,
+    pub project_id: String,
+    /// The settings given as flags, as variables for the worker.
+    pub variables: Vec<(&'static str, OsString)>,
+    /// Whether any setting names an agent.
+    pub agent_chosen: bool,
+}
+
+#[derive(Debug)]
+pub struct Log {
+    pub filter: Targets,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, else JSON.
+    Auto,
+    Pretty,
+    Json,
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum Rejected {
+    /// clap's own words: a flag that there is not, or the help that was asked for.
+    Usage(clap::Error),
+    /// The settings that are wrong, all of them.
+    Settings(Vec<Problem>),
+}
+
+impl Config {
+    /// Reads the process's own arguments and environment.
+    pub fn from_process() -> Result<Self, Rejected> {
+        #[expect(clippy::disallowed_methods, reason = "this is the one reader")]
+        let environment = std::env::vars_os().collect();
+        Self::read(std::env::args_os().collect(), environment)
+    }
+
+    /// Reads the given arguments (the first is the program) and environment.
+    fn read(
+        args: Vec<OsString>,
+        environment: Vec<(OsString, OsString)>,
+    ) -> Result<Self, Rejected> {
+        let cli = settings::cli();
+        let matches = cli.clone().try_get_matches_from(without_own_path(args));
+        let matches = matches.map_err(Rejected::Usage)?;
+        let (name, flags) = matches.subcommand().unwrap_or(("", &matches));
+        let flags = flags.clone();
+        let mut reader = Reader::new(&flags, environment);
+        let log = log(&mut reader);
+        let command = match name {
+            "" => Command::Run(Box::new(run(&mut reader))),
+            "check" => Command::Check(Box::new(run(&mut reader))),
+            "demo" => Command::Demo(local(&mut reader, &flags)),
+            "local" => Command::Local(local(&mut reader, &flags)),
+            "receive" => Command::Receive { listen: reader.given(&settings::LISTEN, values::address) },
+            _ => completions(&flags, cli),
+        };
+        let redactor = Redactor::new(&reader.environment.secrets());
+        let warnings = reader.environment.unknown_settings();
+        let config = Self { log, redactor, warnings, command };
+        reader.finish(config).map_err(Rejected::Settings)
+    }
+}
+
+/// Spawners that replace an image's CMD but not its entrypoint send the program its own path.
+fn without_own_path(mut args: Vec<OsString>) -> Vec<OsString> {
+    const NAMES: [&str; 2] = ["worker", "descartes-worker"];
+    let own = |arg: &OsString| {
+        let path = PathBuf::from(arg);
+        let name = path.file_name().and_then(|name| name.to_str());
+        Some(arg) == args.first() || path.is_absolute() && name.is_some_and(|name| NAMES.contains(&name))
+    };
+    if args.get(1).is_some_and(own) {
+        args.remove(1);
+    }
+    args
+}
+
+fn log(reader: &mut Reader) -> Log {
+    Log {
+        filter: reader.given(&settings::RUST_LOG, values::log_filter),
+        format: reader.given(&settings::LOG_FORMAT, values::log_format),
+    }
+}
+
+fn run(reader: &mut Reader) -> Run {
+    let task_id = reader.required(&settings::TASK_ID, values::line);
+    let project_id = reader.required(&settings::PROJECT_ID, values::line);
+    let callback = callback(reader, task_id.clone(), project_id.clone());
+    Run {
+        callback,
+        runner: runner(reader, task_id, project_id),
+        stop_window: reader.given(&settings::STOP_WINDOW, values::duration),
+    }
+}
+
+fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callback::Settings {
+    callback::Settings {
+        url: reader.required(&settings::CALLBACK_URL, values::callback_url),
+        request_timeout: reader.given(&settings::CALLBACK_TIMEOUT, values::duration),
+        claim_deadline: reader.given(&settings::CLAIM_DEADLINE, values::duration),
+        finish_deadline: reader.given(&settings::FINISH_DEADLINE, values::duration),
+        heartbeat: reader.given(&settings::HEARTBEAT, values::duration_or_off),
+        authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
+        identity: callback::Identity {
+            task_id,
+            project_id,
+            run_id: reader.optional(&settings::RUN_ID, values::line).unwrap_or_else(random_run_id),
+            agent: None,
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            machine: reader.environment.machine(),
+        },
+    }
+}
+
+/// Different for every run, on machines cloned from one image too.
+fn random_run_id() -> String {
+    let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
+    format!("{random:016x}")
+}
+
+fn runner(reader: &mut Reader, task_id: String, project_id: String) -> runner::Settings {
+    let forced = reader.given(&settings::FORCE, values::boolean);
+    let agent_env = reader.optional(&settings::AGENT_ENV, values::names).unwrap_or_default();
+    let (base, model) = reader.environment.for_agent(&agent_env);
+    runner::Settings {
+        workspace: reader.given(&settings::WORKSPACE, values::path),
+        task: task_id,
+        project: project_id,
+        tag: reader.optional(&settings::TAG, values::line),
+        actionable: if forced { Actionable::Forced } else { Actionable::Required },
+        agent: runner::agent::Settings {
+            choice: reader.given(&settings::AGENT, values::agent),
+            command: reader.optional(&settings::AGENT_COMMAND, values::text),
+            model: reader.optional(&settings::MODEL, values::line),
+            variables: model,
+        },
+        environment: base,
+        task_timeout: reader.given(&settings::TASK_TIMEOUT, values::duration),
+        idle_timeout: reader.given(&settings::IDLE_TIMEOUT, values::duration_or_off),
+        checks: reader.optional(&settings::CHECKS, values::checks),
+        repairs: reader.given(&settings::REPAIRS, values::count),
+    }
+}
+
+fn local(reader: &mut Reader, flags: &ArgMatches) -> Local {
+    let path = |id: &str| flags.try_get_one::<PathBuf>(id).ok().flatten().cloned();
+    let agent = [&settings::AGENT, &settings::AGENT_COMMAND];
+    Local {
+        project: path("project").unwrap_or_else(|| ".".into()),
+        task: reader.optional(&settings::TASK_ID, values::line).unwrap_or_default(),
+        project_id: reader.optional(&settings::PROJECT_ID, values::line).unwrap_or_else(|| "local".into()),
+        agent_chosen: agent.into_iter().any(|setting| reader.is_set(setting)),
+        variables: reader.flags_as_variables(),
+    }
+}
+
+fn completions(flags: &ArgMatches, cli: clap::Command) -> Command {
+    let shell = flags.get_one("shell").copied().unwrap_or(clap_complete::Shell::Bash);
+    Command::Completions { shell, cli: Box::new(cli) }
+}

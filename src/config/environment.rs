@@ -1,0 +1,122 @@
+//! The environment as it was found, and what of it goes where.
+//!
+//! The agent's environment is built from empty: what is not named here, the agent does not get.
+
+use std::ffi::{OsStr, OsString};
+
+use secrecy::SecretString;
+
+use super::settings::{LISTEN, MODEL_ACCESS, Setting, WORKER};
+use crate::callback::Machine;
+
+/// What every program may want to know of the machine, and none of it a secret.
+const HARMLESS: [&str; 18] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TERM",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NIX_SSL_CERT_FILE",
+    "GIT_SSL_CAINFO",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+];
+
+/// Where programs are looked for when nobody says: what a login shell would say.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Variables with such endings hold secrets, whoever set them.
+const SECRET_ENDINGS: [&str; 8] =
+    ["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIALS", "API_KEY"];
+
+/// Shorter values would mask half of every log.
+const SHORTEST_SECRET: usize = 6;
+
+/// All variables of the process.
+#[derive(Debug)]
+pub struct Environment(Vec<(OsString, OsString)>);
+
+/// Variables for a child.
+pub type Variables = Vec<(OsString, OsString)>;
+
+impl Environment {
+    pub fn new(variables: Vec<(OsString, OsString)>) -> Self {
+        Self(variables)
+    }
+
+    /// A variable's value; an empty one is an unset one.
+    pub fn get(&self, name: &str) -> Option<&OsStr> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_os_str()).filter(|value| !value.is_empty())
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        Some(self.get(name)?.to_str()?.to_owned())
+    }
+
+    fn pair(&self, name: &str) -> Option<(OsString, OsString)> {
+        Some((name.into(), self.get(name)?.to_owned()))
+    }
+
+    /// What the agent and the checks get, and what only the agent gets, to reach its model.
+    pub fn for_agent(&self, further: &[String]) -> (Variables, Variables) {
+        let mut base: Variables = HARMLESS.iter().filter_map(|name| self.pair(name)).collect();
+        if self.get("PATH").is_none() {
+            base.push(("PATH".into(), DEFAULT_PATH.into()));
+        }
+        base.extend(further.iter().filter_map(|name| self.pair(name)));
+        let model = MODEL_ACCESS.into_iter().filter_map(|setting| {
+            let value = self.get(setting.name()).or_else(|| self.get(setting.variable))?;
+            Some((setting.name().into(), value.to_owned()))
+        });
+        (base, model.collect())
+    }
+
+    /// Everything that must never leave: what the names say are secrets.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let secret = |(name, _): &&(OsString, OsString)| {
+            let name = name.to_string_lossy().to_ascii_uppercase();
+            SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
+        };
+        let values = self.0.iter().filter(secret).filter_map(|(_, value)| value.to_str());
+        values.filter(|value| value.len() >= SHORTEST_SECRET).map(SecretString::from).collect()
+    }
+
+    /// The platform's facts about this machine, where there is a platform that tells.
+    pub fn machine(&self) -> Option<Machine> {
+        let machine = Machine {
+            id: self.text("FLY_MACHINE_ID"),
+            app: self.text("FLY_APP_NAME"),
+            region: self.text("FLY_REGION"),
+            image: self.text("FLY_IMAGE_REF"),
+            memory_mb: self.text("FLY_VM_MEMORY_MB").and_then(|text| text.parse().ok()),
+        };
+        (machine.id.is_some() || machine.app.is_some()).then_some(machine)
+    }
+
+    /// Warnings about variables that look like settings and are none: a slip of the pen, or an
+    /// orchestrator that is ahead of this worker.
+    pub fn unknown_settings(&self) -> Vec<String> {
+        let known = || WORKER.into_iter().chain([&LISTEN]).map(|setting: &Setting| setting.variable);
+        let names = self.0.iter().filter_map(|(name, _)| name.to_str());
+        let unknown = names.filter(|name| name.starts_with("DESCARTES_") && !known().any(|known| known == *name));
+        unknown
+            .map(|name| {
+                let closest = known().min_by_key(|known| strsim::levenshtein(name, known));
+                let hint = closest
+                    .filter(|known| strsim::levenshtein(name, known) <= 3)
+                    .map(|known| format!("; did you mean {known}?"));
+                format!("{name} is no setting{}", hint.unwrap_or_default())
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,154 @@
+//! What the words of the settings mean, and what is said of those that mean nothing.
+//!
+//! Every function takes a value that is not empty. An error completes the sentence that begins
+//! with the value: `"soon" is not a duration; …`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use reqwest::Url;
+use tracing_subscriber::filter::Targets;
+
+use super::LogFormat;
+use crate::runner::agent::Choice;
+
+type Parsed<T> = Result<T, String>;
+
+/// Longer than any task, short enough for every clock's arithmetic.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Any text.
+pub fn text(text: &str) -> Parsed<String> {
+    if text.contains('\0') {
+        return Err("holds a NUL character".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A name: one line, without control characters, not too long for a log or a file name.
+pub fn line(text: &str) -> Parsed<String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("is blank".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("holds control characters; it must be one line".to_owned());
+    }
+    if text.len() > 200 {
+        return Err(format!("is {} bytes long; at most 200 are allowed", text.len()));
+    }
+    Ok(text.to_owned())
+}
+
+pub fn path(text: &str) -> Parsed<PathBuf> {
+    Ok(text.into())
+}
+
+pub fn boolean(text: &str) -> Parsed<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "1" | "on" => Ok(true),
+        "false" | "no" | "0" | "off" => Ok(false),
+        _ => Err("is neither true nor false".to_owned()),
+    }
+}
+
+pub fn count(text: &str) -> Parsed<u32> {
+    let count = text.parse().ok().filter(|count| *count <= 100);
+    count.ok_or_else(|| "is not a number from 0 to 100".to_owned())
+}
+
+/// A duration of some length: `250ms`, `90s`, `15m`, `1h30m`.
+pub fn duration(text: &str) -> Parsed<Duration> {
+    match duration_or_off(text)? {
+        Some(duration) => Ok(duration),
+        None => Err("is no time at all; write a duration like 90s, 15m or 1h30m".to_owned()),
+    }
+}
+
+/// A duration, or a bare `0` for off.
+pub fn duration_or_off(text: &str) -> Parsed<Option<Duration>> {
+    let wrong = || "is not a duration; write it like 250ms, 90s, 15m or 1h30m".to_owned();
+    if text == "0" {
+        return Ok(None);
+    }
+    // jiff reads more than that, ISO 8601 and clock faces for two; one way to write it is enough.
+    if !text.chars().all(|c| c.is_ascii_digit() || matches!(c, 'h' | 'm' | 's')) {
+        return Err(wrong());
+    }
+    let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
+    let duration = Duration::try_from(duration).map_err(|_| wrong())?;
+    if duration > LONGEST {
+        return Err("is too long; at most 720h are allowed".to_owned());
+    }
+    Ok((!duration.is_zero()).then_some(duration))
+}
+
+/// The base of the callbacks.
+pub fn callback_url(text: &str) -> Parsed<Url> {
+    let example = "write it like https://orchestrator.example/api/agents/callback";
+    let url: Url = text.parse().map_err(|error| format!("is not a URL ({error}); {example}"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(format!("is not an http or https URL; {example}"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds credentials, which end up in logs; take them out".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("has a fragment, which is never sent; take it out".to_owned());
+    }
+    Ok(url)
+}
+
+pub fn address(text: &str) -> Parsed<SocketAddr> {
+    text.parse().map_err(|_| "is not an address; write it like 127.0.0.1:8080 or [::1]:8080".to_owned())
+}
+
+pub fn agent(text: &str) -> Parsed<Choice> {
+    match text {
+        "auto" => Ok(Choice::Auto),
+        "command" => Ok(Choice::Command),
+        _ => Err("is not a kind of agent; there are auto and command".to_owned()),
+    }
+}
+
+/// Names of environment variables, separated by commas or white space.
+pub fn names(text: &str) -> Parsed<Vec<String>> {
+    let names = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            if name.contains(['=', '\0']) {
+                return Err(format!("holds {name:?}, which is not a variable's name"));
+            }
+            if name.starts_with("DESCARTES_") {
+                return Err(format!("names {name}, which is the worker's own and never the agent's"));
+            }
+            Ok(name.to_owned())
+        })
+        .collect()
+}
+
+/// Commands, one per line; `none` for no commands at all.
+pub fn checks(text: &str) -> Parsed<Vec<String>> {
+    if text.trim() == "none" {
+        return Ok(Vec::new());
+    }
+    let commands = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    Ok(commands.map(str::to_owned).collect())
+}
+
+pub fn log_filter(text: &str) -> Parsed<Targets> {
+    let filter: Targets =
+        text.parse().map_err(|error| format!("is not a log filter ({error}); write it like info or debug,hyper=warn"))?;
+    Ok(filter)
+}
+
+pub fn log_format(text: &str) -> Parsed<LogFormat> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "pretty" => Ok(LogFormat::Pretty),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("is not a log format; there are auto, pretty and json".to_owned()),
+    }
+}

@@ -1,0 +1,69 @@
+//! The demo's sample project: a small shell program with a bug, a check that shows it, a graph.
+//!
+//! Needs git and sh and nothing else. Its files stand beside this one.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+
+use eyre::{WrapErr, bail};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// The task that the demo runs.
+pub const TASK: &str = "greeting:2";
+
+const FILES: [(&str, &str); 6] = [
+    ("greet.sh", include_str!("sample/greet.sh")),
+    ("test.sh", include_str!("sample/test.sh")),
+    (".agent.sh", include_str!("sample/agent.sh")),
+    (".scud/tasks/tasks.scg", include_str!("sample/tasks.scg")),
+    (".scud/active-tag", "greeting\n"),
+    (".scud/config.toml", include_str!("sample/config.toml")),
+];
+
+/// The project, which is gone when this is dropped.
+#[derive(Debug)]
+pub struct Sample(TempDir);
+
+impl Sample {
+    pub async fn make() -> eyre::Result<Self> {
+        let sample = Self(tempfile::Builder::new().prefix("descartes-demo-").tempdir()?);
+        for (name, text) in FILES {
+            let path = sample.dir().join(name);
+            fs::create_dir_all(path.parent().unwrap_or(sample.dir()))?;
+            fs::write(&path, text).wrap_err_with(|| path.display().to_string())?;
+        }
+        sample.git(["init", "--quiet", "--initial-branch=main"]).await?;
+        sample.git(["add", "--all"]).await?;
+        sample.git(["commit", "--quiet", "--message=A greeting that is not right yet"]).await?;
+        Ok(sample)
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// What has changed since the project was made.
+    pub async fn diff(&self) -> eyre::Result<String> {
+        self.git(["diff", "--no-ext-diff", "--no-color"]).await
+    }
+
+    /// Runs git with nothing of the user's own configuration.
+    async fn git(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> eyre::Result<String> {
+        let output = Command::new("git")
+            .current_dir(self.dir())
+            .args(args)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .envs([("GIT_AUTHOR_NAME", "demo"), ("GIT_COMMITTER_NAME", "demo")])
+            .envs([("GIT_AUTHOR_EMAIL", "demo@localhost"), ("GIT_COMMITTER_EMAIL", "demo@localhost")])
+            .output()
+            .await
+            .wrap_err("git could not be started; the demo needs it")?;
+        if !output.status.success() {
+            bail!("git failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}

@@ -1,0 +1,314 @@
+//! Keeps secrets out of everything that leaves: output, logs, reports.
+//!
+//! Knows the exact values, and what URL and base64 encoding make of them. Does not guess: what
+//! merely looks like a secret passes, so that a clean log stays exact. The one exception is the
+//! user part of URLs, which [`Redactor::text`] masks.
+
+use std::sync::Arc;
+
+use aho_corasick::AhoCorasick;
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+
+/// What stands where a secret stood.
+const MASK: &str = "***";
+
+/// The secrets that must not leave; cheap to clone.
+#[derive(Clone)]
+pub struct Redactor(Option<Arc<Patterns>>);
+
+struct Patterns {
+    automaton: AhoCorasick,
+    forms: Vec<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let forms = self.0.as_ref().map_or(0, |patterns| patterns.forms.len());
+        write!(f, "Redactor({forms} forms)")
+    }
+}
+
+impl Redactor {
+    pub fn new(secrets: &[SecretString]) -> Self {
+        let mut forms: Vec<Vec<u8>> = secrets.iter().flat_map(|secret| forms(secret.expose_secret())).collect();
+        forms.sort_unstable();
+        forms.dedup();
+        let automaton = AhoCorasick::new(&forms).ok().filter(|_| !forms.is_empty());
+        Self(automaton.map(|automaton| Arc::new(Patterns { automaton, forms })))
+    }
+
+    /// A text without secrets, and without the user part of any URL in it.
+    pub fn text(&self, text: &str) -> String {
+        let mut clean = Vec::with_capacity(text.len());
+        let mut stream = self.stream();
+        stream.push(text.as_bytes(), &mut |bytes| clean.extend_from_slice(bytes));
+        stream.finish(&mut |bytes| clean.extend_from_slice(bytes));
+        without_url_users(&String::from_utf8_lossy(&clean))
+    }
+
+    /// A stream of output, cut anywhere.
+    pub fn stream(&self) -> Stream {
+        Stream { patterns: self.0.clone(), held: Vec::new(), covered: 0, masking: false }
+    }
+}
+
+/// One stream on its way out. Holds back only what may be the beginning of a secret.
+pub struct Stream {
+    patterns: Option<Arc<Patterns>>,
+    /// The end of what came in: a proper prefix of some form.
+    held: Vec<u8>,
+    /// How much of `held` belongs to a secret already.
+    covered: usize,
+    /// The last thing that went out was a mask, for bytes that end where `held` begins.
+    masking: bool,
+}
+
+impl Stream {
+    /// Takes the next bytes and gives what is safe to `out`.
+    pub fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8])) {
+        let Some(patterns) = self.patterns.clone() else { return out(bytes) };
+        if self.held.is_empty() {
+            self.pass(&patterns, bytes, patterns.held_from(bytes), out);
+        } else {
+            let mut joined = std::mem::take(&mut self.held);
+            joined.extend_from_slice(bytes);
+            self.pass(&patterns, &joined, patterns.held_from(&joined), out);
+        }
+    }
+
+    /// The stream is over: what was held back will not become a secret any more.
+    pub fn finish(&mut self, out: &mut dyn FnMut(&[u8])) {
+        let Some(patterns) = self.patterns.clone() else { return };
+        let held = std::mem::take(&mut self.held);
+        self.pass(&patterns, &held, held.len(), out);
+        self.masking = false;
+    }
+
+    /// Gives out what stands before `hold` and keeps the rest; `bytes` begin with what was held.
+    fn pass(&mut self, patterns: &Patterns, bytes: &[u8], hold: usize, out: &mut dyn FnMut(&[u8])) {
+        // Bytes before `at` are done with; bytes before `covered` belong to a secret.
+        let (mut at, mut covered) = (0, self.covered);
+        // A plain search is several times faster than an overlapping one, and finds nothing most
+        // of the time.
+        if patterns.automaton.is_match(bytes) {
+            // What begins in the part that is kept is found again when that part is passed.
+            for (start, end) in patterns.spans(bytes).into_iter().filter(|(start, _)| *start < hold) {
+                if start > covered {
+                    self.emit(&bytes[at..start], covered.saturating_sub(at), out);
+                    at = start;
+                }
+                covered = covered.max(end);
+            }
+        }
+        self.emit(&bytes[at..hold], covered.min(hold).saturating_sub(at), out);
+        self.covered = covered.saturating_sub(hold);
+        self.held = bytes[hold..].to_vec();
+    }
+
+    /// Gives out `bytes`, the first `covered` of which belong to a secret.
+    fn emit(&mut self, bytes: &[u8], covered: usize, out: &mut dyn FnMut(&[u8])) {
+        if covered > 0 && !self.masking {
+            out(MASK.as_bytes());
+            self.masking = true;
+        }
+        if covered < bytes.len() {
+            out(&bytes[covered..]);
+            self.masking = false;
+        }
+    }
+}
+
+impl Patterns {
+    /// Where the longest end of `bytes` begins that is the beginning of some form.
+    fn held_from(&self, bytes: &[u8]) -> usize {
+        let longest = self.forms.iter().map(Vec::len).max().unwrap_or(0);
+        let first = bytes.len().saturating_sub(longest.saturating_sub(1));
+        let begins_a_form = |from: &usize| {
+            let end = &bytes[*from..];
+            self.forms.iter().any(|form| form.len() > end.len() && form.starts_with(end))
+        };
+        (first..bytes.len()).find(begins_a_form).unwrap_or(bytes.len())
+    }
+
+    /// Where the secrets are: spans by their beginning, joined where they overlap or touch.
+    fn spans(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
+        let found = self.automaton.find_overlapping_iter(bytes);
+        let mut spans: Vec<(usize, usize)> = found.map(|found| (found.start(), found.end())).collect();
+        spans.sort_unstable();
+        spans.dedup_by(|next, joined| {
+            let overlap = next.0 <= joined.1;
+            if overlap {
+                joined.1 = joined.1.max(next.1);
+            }
+            overlap
+        });
+        spans
+    }
+}
+
+/// The shapes in which a secret may turn up.
+fn forms(secret: &str) -> Vec<Vec<u8>> {
+    let mut forms = vec![secret.as_bytes().to_vec()];
+    forms.push(utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string().into_bytes());
+    // What form data and the WHATWG's URLs leave alone.
+    const URL: &percent_encoding::AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'*');
+    forms.push(utf8_percent_encode(secret, URL).to_string().into_bytes());
+    for alphabet in [&alphabet::STANDARD, &alphabet::URL_SAFE] {
+        let engine = GeneralPurpose::new(alphabet, GeneralPurposeConfig::new());
+        forms.extend((0..3).map(|offset| base64_core(&engine, offset, secret)));
+    }
+    // JSON and shells quote; a secret with quotes in it looks different there.
+    let quoted = serde_json::Value::from(secret).to_string();
+    forms.push(quoted[1..quoted.len() - 1].as_bytes().to_vec());
+    forms
+}
+
+/// The characters of a base64 text that depend on nothing but the secret, where the secret begins
+/// `offset` bytes into a group of three.
+fn base64_core(engine: &GeneralPurpose, offset: usize, secret: &str) -> Vec<u8> {
+    let mut bytes = vec![0; offset];
+    bytes.extend_from_slice(secret.as_bytes());
+    // Of the first group and the last, only whole characters count.
+    let first = (offset * 8).div_ceil(6);
+    let last = bytes.len() * 8 / 6;
+    engine.encode(&bytes).as_bytes()[first..last].to_vec()
+}
+
+/// `https://user:password@host` becomes `https://***@host`. A user alone is masked for http and
+/// https, where it is a token; `ssh://git@host` is no secret.
+fn without_url_users(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        clean.push_str(before);
+        let authority = after
+            .find(|c: char| c.is_whitespace() || "/?#\"'<>`".contains(c))
+            .unwrap_or(after.len());
+        let http = before.ends_with("http://") || before.ends_with("https://");
+        match after[..authority].rfind('@') {
+            Some(user) if http || after[..user].contains(':') => {
+                clean.push_str(MASK);
+                rest = &after[user..];
+            }
+            _ => rest = after,
+        }
+    }
+    clean.push_str(rest);
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn redactor(secrets: &[&str]) -> Redactor {
+        let secrets: Vec<SecretString> = secrets.iter().map(|secret| SecretString::from(*secret)).collect();
+        Redactor::new(&secrets)
+    }
+
+    fn through(redactor: &Redactor, chunks: &[&[u8]]) -> Vec<u8> {
+        let mut clean = Vec::new();
+        let mut stream = redactor.stream();
+        for chunk in chunks {
+            stream.push(chunk, &mut |bytes| clean.extend_from_slice(bytes));
+        }
+        stream.finish(&mut |bytes| clean.extend_from_slice(bytes));
+        clean
+    }
+
+    #[test]
+    fn a_secret_is_masked_in_all_its_forms() {
+        let redactor = redactor(&["hunter/2+zwölf\"x"]);
+        let base64 = base64::engine::general_purpose::STANDARD;
+        let encoded = base64.encode("user:hunter/2+zwölf\"x");
+        let shown = redactor.text(&format!(
+            "a hunter/2+zwölf\"x b hunter%2F2%2Bzw%C3%B6lf%22x c {encoded} d {}",
+            serde_json::json!({"k": "hunter/2+zwölf\"x"})
+        ));
+        let user = base64.encode("user:");
+        assert!(shown.starts_with("a *** b *** c "), "{shown}");
+        assert!(shown.ends_with(r#"d {"k":"***"}"#), "{shown}");
+        assert!(shown.contains(&user[..6]), "{shown}");
+        assert!(!shown.contains(&encoded[8..]), "{shown}");
+    }
+
+    #[test]
+    fn what_is_no_secret_passes_at_once() {
+        let redactor = redactor(&["secret-value"]);
+        let mut stream = redactor.stream();
+        let mut clean = Vec::new();
+        stream.push(b"hello\n", &mut |bytes| clean.extend_from_slice(bytes));
+        assert_eq!(clean, b"hello\n");
+        stream.push(b"my se", &mut |bytes| clean.extend_from_slice(bytes));
+        assert_eq!(clean, b"hello\nmy ");
+        stream.push(b"al", &mut |bytes| clean.extend_from_slice(bytes));
+        assert_eq!(clean, b"hello\nmy seal");
+    }
+
+    #[test]
+    fn a_secret_inside_a_longer_one_leaves_no_rest() {
+        let redactor = redactor(&["abcdef", "abcdefghijkl", "efghij"]);
+        assert_eq!(through(&redactor, &[b"xabcdef", b"ghijklx"]), b"x***x");
+        assert_eq!(through(&redactor, &[b"abcdefghijx"]), b"***x");
+    }
+
+    #[test]
+    fn users_are_taken_out_of_urls() {
+        let redactor = redactor(&[]);
+        let shown = redactor.text("clone https://bot:pw@git.example/x failed, see https://git.example/@user:x");
+        assert_eq!(shown, "clone https://***@git.example/x failed, see https://git.example/@user:x");
+    }
+
+    proptest! {
+        #[test]
+        fn no_split_lets_a_secret_through(
+            secrets in prop::collection::vec("[ab]{6,9}", 1..4),
+            text in "[abc]{0,60}",
+            cuts in prop::collection::vec(0usize..60, 0..8),
+        ) {
+            let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+            let redactor = redactor(&secrets);
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &text.as_bytes()[pair[0]..pair[1]]).collect();
+            let split = String::from_utf8(through(&redactor, &chunks)).unwrap();
+            for secret in &secrets {
+                prop_assert!(!split.contains(secret), "{secret} in {split}");
+            }
+            // However it is cut, the same comes out; and what is no part of a secret is kept.
+            let whole = String::from_utf8(through(&redactor, &[text.as_bytes()])).unwrap();
+            prop_assert_eq!(&split, &whole);
+            prop_assert_eq!(whole, masked_naively(&text, &secrets));
+        }
+    }
+
+    /// The definition: every byte that belongs to a secret is masked, each run of them once.
+    fn masked_naively(text: &str, secrets: &[&str]) -> String {
+        let mut covered = vec![false; text.len()];
+        for start in 0..text.len() {
+            for secret in secrets {
+                if text[start..].starts_with(secret) {
+                    covered[start..start + secret.len()].fill(true);
+                }
+            }
+        }
+        let mut clean = String::new();
+        for (index, letter) in text.char_indices() {
+            if !covered[index] {
+                clean.push(letter);
+            } else if index == 0 || !covered[index - 1] {
+                clean.push_str(MASK);
+            }
+        }
+        clean
+    }
+}

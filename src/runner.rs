@@ -1,0 +1,255 @@
+//! A claimed task becomes an outcome, always: whatever fails, panics or is told to stop on the way.
+//!
+//! Data flows one way: workspace, task, prompt, agent, checks, verdict. Knows nothing of the
+//! orchestrator: what is worth telling goes into [`Progress`] and the [`Outcome`].
+
+pub mod agent;
+mod checks;
+mod output;
+pub mod preflight;
+mod process;
+mod prompt;
+mod workspace;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::panics::caught;
+use crate::progress::{Phase, Progress};
+use crate::redact::Redactor;
+use crate::scud::{self, Actionable, FindError, Project, Wanted};
+use crate::shutdown::{Stop, Why};
+use crate::task::{Failure, Outcome, Reason, Report, Status, Task, Verdict};
+use agent::Agent;
+use checks::Checks;
+use process::{Limits, Program};
+use workspace::Workspace;
+
+/// What a run is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The project's directory.
+    pub workspace: PathBuf,
+    /// The task as the orchestrator names it: `8`, `8.2` or `phase:8`.
+    pub task: String,
+    /// The orchestrator's name for the project.
+    pub project: String,
+    pub tag: Option<String>,
+    pub actionable: Actionable,
+    pub agent: agent::Settings,
+    /// What agent and checks get as environment, beside what the run adds.
+    pub environment: Variables,
+    /// For the agent and the checks together, wall clock.
+    pub task_timeout: Duration,
+    /// Without a sign of life of the agent; `None` for ever.
+    pub idle_timeout: Option<Duration>,
+    /// Instead of the project's own.
+    pub checks: Option<Vec<String>>,
+    /// How often failed checks go back to the agent.
+    pub repairs: u32,
+}
+
+/// Environment variables for a child.
+pub type Variables = Vec<(std::ffi::OsString, std::ffi::OsString)>;
+
+/// Runs the task to its end.
+pub async fn run(settings: &Settings, redactor: &Redactor, stop: &Stop, progress: &Progress) -> Outcome {
+    let mut run = Run {
+        settings,
+        redactor,
+        stop,
+        progress,
+        deadline: Instant::now() + settings.task_timeout,
+        report: Report::default(),
+    };
+    let verdict = match caught(run.work()).await {
+        Ok(Ok(message)) => Verdict::Completed { message },
+        Ok(Err(failure)) => Verdict::Failed(failure),
+        Err(panic) => Verdict::Failed(Failure::new(
+            Reason::Internal,
+            format!("the worker has a bug: it panicked with {panic:?}"),
+        )),
+    };
+    let report = Report { duration: progress.elapsed(), output: progress.output(), ..run.report };
+    Outcome { verdict, report }
+}
+
+/// One run on its way.
+struct Run<'a> {
+    settings: &'a Settings,
+    redactor: &'a Redactor,
+    stop: &'a Stop,
+    progress: &'a Progress,
+    /// When the task's time is up.
+    deadline: Instant,
+    report: Report,
+}
+
+impl Run<'_> {
+    /// The whole way; says in one sentence what was done.
+    async fn work(&mut self) -> Result<String, Failure> {
+        self.go_on()?;
+        let workspace = Workspace::prepare(&self.settings.workspace)?;
+        let project = Project::at(workspace.dir.clone());
+        let task = find(self.settings, &project).await?;
+        tracing::info!(task = task.id, phase = task.phase, status = %task.status, "found: {}", task.title);
+        for dependency in task.unmet_dependencies() {
+            let status = dependency.status.map_or_else(|| "not in the graph".to_owned(), |status| status.to_string());
+            tracing::warn!(status, "the task depends on {}, which is not done", dependency.id);
+        }
+        let checks = Checks::of(&project, self.settings.checks.as_deref())?;
+        let definition = definition(&project, &task)?;
+        let agent = agent::choose(&self.settings.agent, definition.as_ref())?;
+        let mut prompt = prompt::first(&task, definition.as_ref(), &workspace.dir, &checks);
+
+        let mut repairs = 0;
+        loop {
+            self.run_agent(agent.as_ref(), &workspace, &prompt).await?;
+            let Some(failed) = self.run_checks(&checks, &workspace).await? else { break };
+            if repairs == self.settings.repairs {
+                return Err(failed.failure());
+            }
+            repairs += 1;
+            tracing::warn!(check = failed.command, repairs, "a check failed, back to the agent");
+            prompt = prompt::repair(&task, &failed);
+        }
+        Ok(mark_done(&project, &task).await)
+    }
+
+    /// An error where the run was told to end.
+    fn go_on(&self) -> Result<(), Failure> {
+        self.stop.why().map_or(Ok(()), |why| Err(stopped(&why)))
+    }
+
+    async fn run_agent(&mut self, agent: &dyn Agent, workspace: &Workspace, prompt: &str) -> Result<(), Failure> {
+        self.go_on()?;
+        self.progress.enter(Phase::Agent);
+        self.report.agent = Some(agent.report());
+        let file = workspace.write_prompt(prompt)?;
+        let mut program = agent.program(&workspace.dir, self.environment());
+        program.env.push(("DESCARTES_PROMPT_FILE".into(), file.path.into()));
+        program.stdin = Some(file.reader);
+        tracing::info!(agent = agent.report().kind.word(), "the agent starts");
+        let mut output = output::Live::new("agent", self.redactor, self.progress);
+        let ending = process::supervise(program, self.limits(), self.stop, self.progress, &mut |bytes| output.hear(bytes)).await;
+        output.finish();
+        let (report, verdict) = agent.judge(ending);
+        self.report.agent = Some(report);
+        verdict
+    }
+
+    /// Runs the checks until one fails; gives that one.
+    async fn run_checks(&mut self, checks: &Checks, workspace: &Workspace) -> Result<Option<checks::Failed>, Failure> {
+        self.progress.enter(Phase::Checks);
+        self.report.checks.clear();
+        let mut first_failed = None;
+        for command in &checks.commands {
+            self.go_on()?;
+            self.progress.activity(command);
+            let program = Program::shell(command, workspace.dir.clone(), self.environment());
+            let limits = Limits { wall: checks.timeout.min(self.time_left()), idle: None };
+            let checked = checks::run(command, program, limits, self.redactor, self.stop, self.progress).await?;
+            self.report.checks.push(checked.report.clone());
+            if let Some(failed) = checked.failed() {
+                if self.time_left().is_zero() {
+                    return Err(self.timed_out());
+                }
+                first_failed.get_or_insert(failed);
+                if checks.stop_on_failure {
+                    break;
+                }
+            }
+        }
+        Ok(first_failed)
+    }
+
+    fn environment(&self) -> Variables {
+        let mut environment = self.settings.environment.clone();
+        environment.push(("TASK_ID".into(), self.settings.task.clone().into()));
+        environment.push(("PROJECT_ID".into(), self.settings.project.clone().into()));
+        environment
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { wall: self.time_left(), idle: self.settings.idle_timeout }
+    }
+
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn timed_out(&self) -> Failure {
+        timed_out(self.settings.task_timeout)
+    }
+}
+
+/// Keeps the agent from reading the worker's memory and environment, as far as the platform lets
+/// it; where both are root, nothing does.
+pub fn harden() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "the worker's memory stays readable to its own user");
+    }
+}
+
+async fn find(settings: &Settings, project: &Project) -> Result<Task, Failure> {
+    let wanted =
+        Wanted { reference: &settings.task, tag: settings.tag.as_deref(), actionable: settings.actionable };
+    project.find(&wanted).await.map_err(|error| {
+        let reason = match error {
+            FindError::NotFound { .. } | FindError::PhaseNotFound { .. } | FindError::Ambiguous { .. } => {
+                Reason::TaskNotFound
+            }
+            FindError::NotActionable { .. } => Reason::TaskNotActionable,
+            FindError::File(_) | FindError::Malformed(_) => Reason::WorkspaceFailed,
+        };
+        let mut failure = Failure::because(reason, &error);
+        if reason == Reason::TaskNotActionable {
+            failure.message.push_str("; DESCARTES_FORCE=true runs it all the same");
+        }
+        failure
+    })
+}
+
+/// The graph says so too. That it cannot be made to is no reason to throw the work away.
+async fn mark_done(project: &Project, task: &Task) -> String {
+    let done = format!("task {} of phase {} is done: {}", task.id, task.phase, task.title);
+    match project.mark(task, Status::Done).await {
+        Ok(()) => done,
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the graph could not be marked");
+            format!("{done} (but the graph could not be marked: {error})")
+        }
+    }
+}
+
+fn definition(project: &Project, task: &Task) -> Result<Option<scud::AgentDefinition>, Failure> {
+    let Some(name) = &task.agent else { return Ok(None) };
+    let definition = project.agent(name).map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+    if definition.is_none() {
+        tracing::warn!(agent = name, "the graph assigns an agent that .scud/agents does not define");
+    }
+    Ok(definition)
+}
+
+/// The failure of a run that was told to end.
+fn stopped(why: &Why) -> Failure {
+    match why {
+        Why::Signal(name) => Failure::new(Reason::Interrupted, format!("the worker was stopped by {name}")),
+        Why::Cancelled(None) => Failure::new(Reason::Cancelled, "the orchestrator cancelled the task"),
+        Why::Cancelled(Some(reason)) => {
+            Failure::new(Reason::Cancelled, format!("the orchestrator cancelled the task: {reason}"))
+        }
+    }
+}
+
+fn timed_out(limit: Duration) -> Failure {
+    Failure::new(Reason::TimedOut, format!("the task was not done within {}", written(limit)))
+}
+
+/// A duration as the settings write it.
+fn written(duration: Duration) -> String {
+    jiff::SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
+}

@@ -1,0 +1,131 @@
+//! What becomes of what a child prints: redacted first, then kept, told and shown.
+//!
+//! However much there is: what is kept has a cap in `progress`, what is shown has a rate.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::progress::Progress;
+use crate::redact::{Redactor, Stream};
+
+/// The longest line that is shown, in bytes; logs are for people.
+const LINE: usize = 500;
+/// The most lines that are shown per [`RATE`].
+const LINES: u32 = 100;
+const RATE: Duration = Duration::from_secs(1);
+
+/// A child's output, live: into the progress, and as readable lines into the log.
+pub struct Live<'a> {
+    redacted: Stream,
+    sink: Sink<'a>,
+}
+
+struct Sink<'a> {
+    progress: &'a Progress,
+    lines: Lines,
+}
+
+impl<'a> Live<'a> {
+    /// `who` is what the lines begin with.
+    pub fn new(who: &'static str, redactor: &Redactor, progress: &'a Progress) -> Self {
+        Self { redacted: redactor.stream(), sink: Sink { progress, lines: Lines::new(who) } }
+    }
+
+    /// The next bytes, cut anywhere.
+    pub fn hear(&mut self, bytes: &[u8]) {
+        let Self { redacted, sink } = self;
+        redacted.push(bytes, &mut |clean| sink.take(clean));
+    }
+
+    /// There will be no more.
+    pub fn finish(&mut self) {
+        let Self { redacted, sink } = self;
+        redacted.finish(&mut |clean| sink.take(clean));
+        sink.lines.finish();
+    }
+}
+
+impl Sink<'_> {
+    fn take(&mut self, clean: &[u8]) {
+        self.progress.heard(clean);
+        if let Some(line) = self.lines.push(clean) {
+            self.progress.activity(&line);
+        }
+    }
+}
+
+/// Readable lines in the log, no more than a person could have read.
+#[derive(Debug)]
+pub struct Lines {
+    who: &'static str,
+    partial: Vec<u8>,
+    since: Instant,
+    shown: u32,
+    /// Bytes that were not shown since the rate was exceeded.
+    skipped: u64,
+}
+
+impl Lines {
+    pub fn new(who: &'static str) -> Self {
+        Self { who, partial: Vec::new(), since: Instant::now(), shown: 0, skipped: 0 }
+    }
+
+    /// Shows the whole lines in `bytes`; gives the last one.
+    pub fn push(&mut self, bytes: &[u8]) -> Option<String> {
+        if self.since.elapsed() >= RATE {
+            self.next_second();
+        }
+        let mut last = None;
+        let mut rest = bytes;
+        while self.shown < LINES {
+            let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+                let room = (LINE + 1).saturating_sub(self.partial.len());
+                self.partial.extend_from_slice(&rest[..rest.len().min(room)]);
+                return last;
+            };
+            let room = (LINE + 1).saturating_sub(self.partial.len());
+            self.partial.extend_from_slice(&rest[..end.min(room)]);
+            last = self.show().or(last);
+            rest = &rest[end + 1..];
+        }
+        self.skipped += rest.len() as u64;
+        last
+    }
+
+    /// There will be no more.
+    pub fn finish(&mut self) {
+        self.show();
+        self.next_second();
+    }
+
+    fn next_second(&mut self) {
+        if self.skipped > 0 {
+            tracing::info!("{}: [{} bytes not shown]", self.who, self.skipped);
+        }
+        (self.since, self.shown, self.skipped) = (Instant::now(), 0, 0);
+    }
+
+    fn show(&mut self) -> Option<String> {
+        let bytes = std::mem::take(&mut self.partial);
+        let line = readable(&bytes);
+        if line.is_empty() {
+            return None;
+        }
+        tracing::info!("{}: {line}", self.who);
+        self.shown += 1;
+        Some(line)
+    }
+}
+
+/// A line without escape sequences and control characters, and not too long.
+fn readable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LINE)]);
+    let text = console::strip_ansi_codes(&text);
+    let mut line: String = text.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+    line.truncate(line.trim_end().len());
+    if bytes.len() > LINE {
+        line.push('…');
+    }
+    line
+}

@@ -1,0 +1,93 @@
+//! What the agent is told: the task, and how to work here.
+//!
+//! An agent definition's template replaces the task's part, never the part about working here,
+//! because that one is true whatever the project's template says.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::checks::{Checks, Failed};
+use crate::scud::AgentDefinition;
+use crate::task::Task;
+
+/// The prompt that begins the work.
+pub fn first(task: &Task, definition: Option<&AgentDefinition>, dir: &Path, checks: &Checks) -> String {
+    let own = definition.and_then(|definition| definition.render(task));
+    let mut prompt = own.unwrap_or_else(|| describe(task));
+    prompt.truncate(prompt.trim_end().len());
+    prompt.push_str("\n\n");
+    prompt.push_str(&how_to_work(dir, checks));
+    prompt
+}
+
+/// The prompt after a failed check.
+pub fn repair(task: &Task, failed: &Failed) -> String {
+    let Failed { command, how, output_tail } = failed;
+    let fence = fence(output_tail);
+    format!(
+        "Your work on task {id} ({title}) is not done: the check `{command}` {how}.\n\n\
+         The end of its output:\n\n{fence}\n{output_tail}\n{fence}\n\n\
+         Find the cause and mend it, so that the check passes. Don't weaken the check.\n",
+        id = task.id,
+        title = task.title,
+        output_tail = output_tail.trim_end(),
+    )
+}
+
+fn describe(task: &Task) -> String {
+    let mut text = format!("# Task {}: {}\n\n", task.id, task.title);
+    let _ = writeln!(text, "Phase: {}", task.phase);
+    if task.complexity > 0 {
+        let _ = writeln!(text, "Complexity: {}", task.complexity);
+    }
+    let _ = writeln!(text, "Priority: {}", task.priority);
+    let parts = [
+        ("Description", &task.description),
+        ("Details", &task.details),
+        ("Test strategy", &task.test_strategy),
+    ];
+    for (heading, body) in parts {
+        if let Some(body) = body {
+            let _ = write!(text, "\n## {heading}\n\n{}\n", body.trim_end());
+        }
+    }
+    if !task.dependencies.is_empty() {
+        text.push_str("\n## This task builds on\n\n");
+    }
+    for dependency in &task.dependencies {
+        let title = dependency.title.as_deref().unwrap_or("not in the graph");
+        let _ = match dependency.status {
+            Some(status) => writeln!(text, "- {}: {title} ({status})", dependency.id),
+            None => writeln!(text, "- {}: {title}", dependency.id),
+        };
+    }
+    text
+}
+
+fn how_to_work(dir: &Path, checks: &Checks) -> String {
+    let mut text = format!(
+        "## How to work\n\n\
+         - You are in {}, the project's directory. Change nothing outside it.\n\
+         - Nobody will answer questions: decide, and say in your last message what you decided and why.\n",
+        dir.display()
+    );
+    if checks.commands.is_empty() {
+        text.push_str("- The project defines no checks, so see for yourself that your work is right.\n");
+    } else {
+        text.push_str("- When you are done, these commands will be run, and all of them must pass:\n");
+    }
+    for command in &checks.commands {
+        let _ = writeln!(text, "  - `{command}`");
+    }
+    text.push_str(
+        "- Don't commit or push, and leave .scud alone: what you leave in the directory is what counts, \
+         and the worker reports it.\n",
+    );
+    text
+}
+
+/// A fence that the text itself cannot close.
+fn fence(text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    "`".repeat(longest.max(2) + 1)
+}

@@ -1,0 +1,165 @@
+//! What a person sees: log lines, and a live status line on a terminal.
+//!
+//! Standard error is written here and nowhere else, so that the two never mix. Everything is
+//! redacted on its way out. Standard output is not touched.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::task::JoinHandle;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::fmt::time::uptime;
+use tracing_subscriber::prelude::*;
+
+use crate::config::{Log, LogFormat};
+use crate::progress::Progress;
+use crate::redact::Redactor;
+
+/// How often the status line is drawn; faster than a person reads, slower than a machine notices.
+const REDRAW: Duration = Duration::from_millis(120);
+
+/// Standard error, shared by log and status line; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Screen {
+    redactor: Redactor,
+    bar: ProgressBar,
+}
+
+impl Screen {
+    /// Takes over standard error and starts logging to it.
+    pub fn open(log: &Log, redactor: Redactor) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").expect("a valid template"));
+        let screen = Self { redactor, bar };
+        let registry = tracing_subscriber::registry().with(log.filter.clone());
+        let layer = tracing_subscriber::fmt::layer().with_writer(screen.clone()).with_span_events(FmtSpan::NONE);
+        let json = match log.format {
+            LogFormat::Auto => !terminal,
+            LogFormat::Pretty => false,
+            LogFormat::Json => true,
+        };
+        if json {
+            registry.with(layer.json().flatten_event(true).with_ansi(false)).init();
+        } else {
+            registry.with(layer.with_ansi(terminal).with_target(false).with_timer(uptime())).init();
+        }
+        screen
+    }
+
+    /// Prints one line above the status line.
+    pub fn line(&self, line: &str) {
+        let line = self.redactor.text(line);
+        self.write(format!("{line}\n").as_bytes());
+    }
+
+    /// Sets the status line; nothing happens where there is no terminal.
+    pub fn status(&self, status: &str) {
+        self.bar.set_message(self.redactor.text(status));
+        self.bar.tick();
+    }
+
+    /// Takes the status line away.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Shows a run's progress as the status line, until the guard is dropped.
+    pub fn follow(&self, progress: &Progress) -> Following {
+        let (screen, progress) = (self.clone(), progress.clone());
+        let drawing = (!self.bar.is_hidden()).then(|| {
+            tokio::spawn(async move {
+                loop {
+                    screen.status(&summary(&progress));
+                    tokio::time::sleep(REDRAW).await;
+                }
+            })
+        });
+        Following { drawing, screen: self.clone() }
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        self.bar.suspend(|| {
+            // Nobody is left to tell where standard error is gone.
+            let _ = io::stderr().lock().write_all(bytes);
+        });
+    }
+}
+
+/// While this lives, the status line shows a run's progress.
+#[derive(Debug)]
+pub struct Following {
+    drawing: Option<JoinHandle<()>>,
+    screen: Screen,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        if let Some(drawing) = &self.drawing {
+            drawing.abort();
+        }
+        self.screen.clear();
+    }
+}
+
+/// Prints a line where there is no screen yet.
+pub fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn summary(progress: &Progress) -> String {
+    let now = progress.snapshot();
+    let mut parts = vec![
+        clock(now.elapsed),
+        now.phase.to_string(),
+        format!("{} out", HumanBytes(now.output_bytes)),
+    ];
+    if now.idle > Duration::from_secs(2) {
+        parts.push(format!("silent for {}", clock(now.idle)));
+    }
+    parts.extend(now.activity);
+    parts.join(" · ")
+}
+
+/// `1:05`, `1:00:05`.
+pub fn clock(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+/// One log event on its way to standard error: whole, so that lines never mix.
+#[derive(Debug)]
+pub struct LogLine<'a> {
+    screen: &'a Screen,
+    bytes: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for Screen {
+    type Writer = LogLine<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LogLine { screen: self, bytes: Vec::new() }
+    }
+}
+
+impl Write for LogLine<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LogLine<'_> {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.bytes);
+        self.screen.write(self.screen.redactor.text(&text).as_bytes());
+    }
+}
