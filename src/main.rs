@@ -1,5 +1,6 @@
 //! descartes-worker: runs one coding-agent task on a throw-away machine.
-#![cfg_attr(not(test), expect(dead_code, unused_imports, reason = "wired up next"))]
+#![cfg_attr(not(test), expect(dead_code, reason = "wired up next"))]
+#![expect(unused_imports, reason = "wired up next")]
 
 mod scud;
 mod task;

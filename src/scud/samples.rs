@@ -104,7 +104,7 @@ pub struct Generated {
     pub tasks: Vec<(String, String, String, u8)>,
 }
 
-/// One generated task: the looks of its line, its title, its status, its text.
+/// One generated task: the looks of its line, its title, its status letter, its text.
 type Row = (u8, String, u8, Vec<String>);
 
 fn row() -> impl Strategy<Value = Row> {
@@ -119,7 +119,7 @@ fn row() -> impl Strategy<Value = Row> {
     (
         any::<u8>(),
         "[a-zA-Zäöü€🦀|\\\\ \n]{0,20}",
-        0..LETTERS.len() as u8,
+        prop::sample::select(LETTERS),
         proptest::collection::vec(line, 0..4),
     )
 }
@@ -155,26 +155,25 @@ fn phase(
         text,
         "# SCUD Graph v1\n# Phase: {tag}\n\n@meta {{\n  name {tag}\n}}\n@nodes\n# id\n"
     );
-    for (id, (look, title, status, _)) in rows.iter().enumerate() {
+    for (id, (look, title, letter, _)) in rows.iter().enumerate() {
         let id = if look & 1 == 0 {
             format!("{id}")
         } else {
             format!("{tag}:{id}")
         };
-        let letter = LETTERS[usize::from(*status)];
         let title = escape(title);
         let (indent, gap) = (
             [" ", "", "\t"][usize::from(look % 3)],
             ["", " ", "  "][usize::from(look / 3 % 3)],
         );
         let more = ["", " | role=x", " | a | b |"][usize::from(look / 9 % 3)];
-        let letter_shown = char::from(letter);
+        let letter_shown = char::from(*letter);
         let _ = writeln!(
             text,
             "{indent}{id}{gap}|{gap}{title} |{gap}{letter_shown}{gap}|3|H{more}"
         );
         let local = id.rsplit(':').next().unwrap().to_owned();
-        tasks.push((tag.to_owned(), local, title, letter));
+        tasks.push((tag.to_owned(), local, title, *letter));
     }
     text.push_str("\n@future\n0 | not | D | a | task\n@edges\n1 -> 0\n@details\n");
     for (id, (.., lines)) in rows.iter().enumerate() {

@@ -96,9 +96,10 @@ fn a_file_outside_that_a_link_leads_to_is_not_written() {
 #[test]
 fn many_workers_on_one_graph_all_land() {
     const WORKERS: usize = 24;
-    let nodes: String = (0..WORKERS)
+    let nodes = (0..WORKERS)
         .map(|id| format!("{id} | t | P | 1 | M\n"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let text = format!("# SCUD Graph v1\n# Phase: a\n@nodes\n{nodes}");
     let sample = Sample::with(&text);
     let running = AtomicBool::new(true);

@@ -5,10 +5,11 @@ use crate::scud::samples::Sample;
 
 fn graph(phases: &[(&str, &[&str])]) -> String {
     let phase = |(tag, ids): &(&str, &[&str])| {
-        let nodes: String = ids
+        let nodes = ids
             .iter()
             .map(|id| format!("{id} | t | P | 1 | M\n"))
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         format!("# SCUD Graph v1\n# Phase: {tag}\n\n@nodes\n{nodes}")
     };
     phases
