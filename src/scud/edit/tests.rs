@@ -1,0 +1,161 @@
+//! One byte changes, the right one, whatever the file looks like and whoever else writes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::scud::samples::{LETTERS, Sample, block_on, graphs, status};
+
+fn mark(sample: &Sample, task: &Task, status: Status) -> Result<(), EditError> {
+    block_on(sample.project.mark(task, status))
+}
+
+/// Mixed line ends, odd blanks, escaped pipes, fields and sections of a newer SCUD, no end of line.
+const ODD: &str = concat!(
+    "# SCUD Graph v1\r\n# Phase: a\r\n\r\n@meta {\n  updated never\n}\n@nodes\n",
+    "\t8|a \\| P \\\\|P|1|M| x=1 | more |\r\n9 | t | P | 1 | M\n",
+    "@later\n8 | ? | P | 1 | M\n\n\n@details\n8 | details |\n  8 | a | P | 1 | M\n\n\n  end",
+);
+
+#[test]
+fn only_the_letter_changes() {
+    let sample = Sample::with(ODD);
+    let task = sample.find("8").unwrap();
+    assert_eq!(task.title, "a | P \\");
+    mark(&sample, &task, Status::Failed).unwrap();
+    let expected = ODD.replace("|P|1|M| x=1", "|!|1|M| x=1");
+    assert_eq!(String::from_utf8(sample.graph()).unwrap(), expected);
+}
+
+#[test]
+fn a_status_that_is_there_already_is_not_written() {
+    let sample = Sample::with(ODD);
+    let task = sample.find("8").unwrap();
+    let changed = || {
+        let path = sample.root().join(".scud/tasks/tasks.scg");
+        std::fs::metadata(path).unwrap().modified().unwrap()
+    };
+    let before = changed();
+    mark(&sample, &task, Status::Pending).unwrap();
+    assert_eq!(changed(), before);
+}
+
+#[test]
+fn a_task_is_found_again_where_it_has_moved_to() {
+    let sample = Sample::with(ODD);
+    let task = sample.find("8").unwrap();
+    let moved = ODD.replace("@nodes\n", "@nodes\n1 | first | D | 1 | M\n");
+    sample.write(".scud/tasks/tasks.scg", &moved);
+    mark(&sample, &task, Status::Done).unwrap();
+    let expected = moved.replace("|P|1|M| x=1", "|D|1|M| x=1");
+    assert_eq!(String::from_utf8(sample.graph()).unwrap(), expected);
+}
+
+#[test]
+fn a_task_that_is_gone_is_said_to_be() {
+    let sample = Sample::with(ODD);
+    let task = sample.find("8").unwrap();
+    sample.write(".scud/tasks/tasks.scg", "");
+    let error = mark(&sample, &task, Status::Done).unwrap_err();
+    let expected = "the task `8` of the phase `a` is no longer in .scud/tasks/tasks.scg";
+    assert_eq!(sample.plain(&error), expected);
+    assert!(matches!(error, EditError::Gone { .. }));
+}
+
+#[test]
+fn a_graph_that_the_agent_broke_is_left_as_it_is() {
+    let sample = Sample::with(ODD);
+    let task = sample.find("8").unwrap();
+    for broken in [
+        "nonsense".to_owned(),
+        ODD.replace("|P|1|M| x=1", "|Pending|1|M"),
+        ODD.replace("9 | t", "8 | t"),
+    ] {
+        sample.write(".scud/tasks/tasks.scg", &broken);
+        let error = mark(&sample, &task, Status::Done).unwrap_err();
+        assert!(matches!(error, EditError::Malformed(_)), "{error}");
+        assert_eq!(sample.graph(), broken.as_bytes());
+    }
+}
+
+#[test]
+fn a_file_outside_that_a_link_leads_to_is_not_written() {
+    let sample = Sample::with(ODD);
+    let task = sample.find("8").unwrap();
+    let outside = Sample::with(ODD);
+    let path = sample.root().join(".scud/tasks/tasks.scg");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(outside.root().join(".scud/tasks/tasks.scg"), &path).unwrap();
+    let error = mark(&sample, &task, Status::Done).unwrap_err();
+    assert!(matches!(error, EditError::File(FileError::Foreign { .. })));
+    assert_eq!(outside.graph(), ODD.as_bytes());
+}
+
+#[test]
+fn many_workers_on_one_graph_all_land() {
+    const WORKERS: usize = 24;
+    let nodes = (0..WORKERS)
+        .map(|id| format!("{id} | t | P | 1 | M\n"))
+        .collect::<Vec<_>>()
+        .concat();
+    let text = format!("# SCUD Graph v1\n# Phase: a\n@nodes\n{nodes}");
+    let sample = Sample::with(&text);
+    let running = AtomicBool::new(true);
+    thread::scope(|scope| {
+        // Readers in between never see anything but a whole graph.
+        let reader = scope.spawn(|| {
+            while running.load(Ordering::Relaxed) {
+                sample.find("0").unwrap();
+            }
+        });
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|id| {
+                let sample = &sample;
+                scope.spawn(move || {
+                    let task = sample.find(&id.to_string()).unwrap();
+                    mark(sample, &task, Status::InProgress).unwrap();
+                    mark(sample, &task, Status::Done).unwrap();
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        running.store(false, Ordering::Relaxed);
+        reader.join().unwrap();
+    });
+    let expected = text.replace("| P |", "| D |");
+    assert_eq!(String::from_utf8(sample.graph()).unwrap(), expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_mark_changes_exactly_the_status_byte(
+        graph in graphs(),
+        which in any::<prop::sample::Index>(),
+        letter in prop::sample::select(LETTERS),
+    ) {
+        let sample = Sample::with(&graph.text);
+        let (phase, id, _, was) = which.get(&graph.tasks);
+        let task = sample.find(&format!("{phase}:{id}")).unwrap();
+        mark(&sample, &task, status(letter)).unwrap();
+
+        let (before, after) = (graph.text.as_bytes(), sample.graph());
+        prop_assert_eq!(before.len(), after.len());
+        let changed: Vec<_> = (0..after.len()).filter(|at| before[*at] != after[*at]).collect();
+        prop_assert_eq!(changed.len(), usize::from(*was != letter));
+        for at in changed {
+            prop_assert_eq!((before[at], after[at]), (*was, letter));
+        }
+        // The right one: this task shows it, all others are what they were.
+        for (of, other, title, letter_was) in &graph.tasks {
+            let found = sample.find(&format!("{of}:{other}")).unwrap();
+            let expected = if (of, other) == (phase, id) { letter } else { *letter_was };
+            prop_assert_eq!((found.status, &found.id), (status(expected), other), "{}", title);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What a line is, and where its fields lie.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::scud::samples::escape;
+
+fn items(text: &str) -> Vec<Item<'_>> {
+    Items::of(text).map(Result::unwrap).collect()
+}
+
+fn flaw(text: &str) -> (usize, String) {
+    let flaw = Items::of(text).find_map(Result::err).expect("a flaw");
+    (flaw.line, flaw.what)
+}
+
+fn texts(text: &str) -> Vec<&str> {
+    let found = items(text).into_iter().filter_map(|item| match item {
+        Item::Text(line) => Some(line),
+        _ => None,
+    });
+    found.collect()
+}
+
+fn node_ids(text: &str) -> Vec<&str> {
+    let found = items(text).into_iter().filter_map(|item| match item {
+        Item::Node(node) => Some(node.id),
+        _ => None,
+    });
+    found.collect()
+}
+
+#[test]
+fn an_empty_file_has_no_items() {
+    assert_eq!(items(""), []);
+    assert_eq!(items(" \r\n\n \u{3000}\n"), []);
+}
+
+#[test]
+fn the_old_epic_header_and_any_version_name_a_phase() {
+    for header in [
+        "# SCUD Graph v1\n# Epic: a",
+        "\n  # SCUD Graph v99 x\r\n# Phase:a \r\n",
+    ] {
+        let [Item::Phase { tag, .. }] = items(header)[..] else {
+            panic!("{header:?}");
+        };
+        assert_eq!(tag, "a");
+    }
+}
+
+#[test]
+fn a_broken_header_is_named_with_its_line() {
+    let good = "# SCUD Graph v1\n# Phase: a\n@nodes\n1 | t | P | 1 | M\n";
+    let expected = "expected `# SCUD Graph v1`, found `oops`".to_owned();
+    assert_eq!(flaw("\noops\n"), (2, expected.clone()));
+    assert_eq!(flaw(&format!("{good}\n---\n\noops\n")), (8, expected));
+    assert_eq!(
+        flaw("# SCUD Graph v1\n\n# Phase: a"),
+        (2, "expected `# Phase: <tag>`, found ``".to_owned())
+    );
+    assert_eq!(
+        flaw("# SCUD Graph v1"),
+        (2, "expected `# Phase: <tag>`, found the end".to_owned())
+    );
+    assert_eq!(
+        flaw(&format!("\u{feff}{good}")),
+        (1, "a byte order mark, which scud does not read".to_owned())
+    );
+    assert_eq!(
+        flaw(&format!("{good}@meta\nname b\n")),
+        (6, "the phase's name comes after its nodes".to_owned())
+    );
+}
+
+#[test]
+fn a_flaw_ends_the_items() {
+    let mut items = Items::of("oops\nagain\n");
+    assert!(items.next().unwrap().is_err());
+    assert_eq!(items.next(), None);
+}
+
+#[test]
+fn a_megabyte_on_one_line_is_cut_for_the_message() {
+    let (_, what) = flaw(&"\u{1b}".repeat(1 << 20));
+    assert!(what.len() < 400 && what.ends_with("…`"), "{what}");
+    assert!(!what.contains('\u{1b}'));
+}
+
+#[test]
+fn what_is_indented_below_a_head_is_text_whatever_it_looks_like() {
+    let text = "# SCUD Graph v1\n# Phase: a\n@details\n1 | details |\n  ---\n  @nodes\n  # Phase: x\n  2 | b | P | 1 | M\n\n    deep\n  }\n---\n\n# SCUD Graph v1\n# Phase: b\n";
+    assert_eq!(
+        texts(text),
+        [
+            "---",
+            "@nodes",
+            "# Phase: x",
+            "2 | b | P | 1 | M",
+            "",
+            "  deep",
+            "}"
+        ]
+    );
+    assert_eq!(node_ids(text), [""; 0]);
+}
+
+#[test]
+fn sections_of_a_newer_scud_are_skipped() {
+    let text = "# SCUD Graph v1\n# Phase: a\n@nodes\n1 | t | P | 1 | M\n@nodes2\n2 | no | P | 1 | M\n@weave\nw:1 | x | 1 | Y | Mutex | k\n@nodes\n3 | t | P | 1 | M";
+    assert_eq!(node_ids(text), ["1", "3"]);
+}
+
+#[test]
+fn comments_blank_lines_and_braces_are_nothing_between_nodes() {
+    let text = "# SCUD Graph v1\n# Phase: a\nstray\n@meta\n@nodes \n # c | c | P | 1 | M\n\n}\n\t7 | t | P | 1 | M\n";
+    assert_eq!(node_ids(text), ["7"]);
+}
+
+#[test]
+fn only_an_arrow_makes_a_dependency() {
+    let text = "# SCUD Graph v1\n# Phase: a\n@edges\n1 -> 2\n1 ~~ 3\n1 >> 4\n1 != 5\n1->x:6\n";
+    let edges: Vec<_> = items(text)
+        .into_iter()
+        .filter_map(|item| match item {
+            Item::Edge {
+                dependent,
+                dependency,
+            } => Some((dependent, dependency)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(edges, [("1", "2"), ("1", "x:6")]);
+}
+
+#[test]
+fn fields_end_at_bare_pipes_only() {
+    let fields = |line| Fields::of(line).map(|f| (f.text, f.at)).collect::<Vec<_>>();
+    assert_eq!(fields(r"a | b\|c |d"), [("a", 0), (r"b\|c", 4), ("d", 10)]);
+    assert_eq!(fields(r"a\\| b\"), [(r"a\\", 0), (r"b\", 5)]);
+    assert_eq!(fields(r"\n|\"), [(r"\n", 0), (r"\", 3)]);
+    assert_eq!(fields(""), [("", 0)]);
+    assert_eq!(fields("|"), [("", 0), ("", 1)]);
+}
+
+proptest! {
+    #[test]
+    fn every_title_survives_escaping(title in any::<String>()) {
+        prop_assert_eq!(unescape(&escape(&title)), title);
+    }
+
+    #[test]
+    fn an_escaped_title_is_one_field_at_its_place(title in any::<String>()) {
+        let line = format!("8 | {} | P", escape(&title));
+        let fields: Vec<_> = Fields::of(&line).collect();
+        prop_assert_eq!(fields.len(), 3);
+        for field in fields {
+            prop_assert!(line[field.at..].starts_with(field.text));
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The same graphs, read and written by the real `scud` and by us.
+//!
+//! Needs `scud` on PATH and says so; only with the feature `peers`. Where we differ from SCUD on
+//! purpose a test says so, too.
+
+use std::process::{Command, Output};
+use std::thread;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::FindError;
+use super::graph::local;
+use super::samples::{LETTERS, Sample, block_on, graphs, status};
+use crate::task::{Priority, Status, Task};
+
+fn try_scud(sample: &Sample, arguments: &[&str]) -> Output {
+    let output = Command::new("scud")
+        .args(arguments)
+        .current_dir(sample.root())
+        .env("NO_COLOR", "1")
+        .output();
+    output.expect("scud on PATH: cargo install --locked scud-cli@1.67.0")
+}
+
+fn scud(sample: &Sample, arguments: &[&str]) -> String {
+    let output = try_scud(sample, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "scud {arguments:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The tasks of a phase as scud tells them to programs.
+fn listed(sample: &Sample, tag: &str) -> Vec<Value> {
+    serde_json::from_str(&scud(sample, &["list", "--tag", tag, "--json"])).unwrap()
+}
+
+fn status_in_scud(sample: &Sample, tag: &str, id: &str) -> String {
+    let tasks = listed(sample, tag);
+    let task = tasks
+        .iter()
+        .find(|task| local(tag, task["id"].as_str().unwrap()) == id);
+    task.unwrap()["status"].as_str().unwrap().to_owned()
+}
+
+/// What scud keeps of a text: it drops blank lines, and the blanks at a phase's end.
+fn kept(text: Option<&str>) -> String {
+    let lines = text.unwrap_or("").lines();
+    let kept: Vec<_> = lines.filter(|line| !line.trim().is_empty()).collect();
+    kept.join("\n").trim_end().to_owned()
+}
+
+fn assert_agreed(ours: &Task, scuds: &Value) {
+    assert_eq!(ours.title, scuds["title"].as_str().unwrap());
+    assert_eq!(ours.status.to_string(), scuds["status"].as_str().unwrap());
+    assert_eq!(
+        u64::from(ours.complexity),
+        scuds["complexity"].as_u64().unwrap()
+    );
+    assert_eq!(
+        ours.priority.to_string(),
+        scuds["priority"].as_str().unwrap()
+    );
+    let ids: Vec<_> = ours
+        .dependencies
+        .iter()
+        .map(|one| one.id.as_str())
+        .collect();
+    assert_eq!(json!(ids), scuds["dependencies"]);
+    assert_eq!(ours.agent.as_deref(), scuds["agent_type"].as_str());
+}
+
+fn assert_texts_agreed(ours: &Task, scuds: &Value) {
+    for (ours, field) in [
+        (&ours.description, "description"),
+        (&ours.details, "details"),
+        (&ours.test_strategy, "test_strategy"),
+    ] {
+        assert_eq!(
+            kept(ours.as_deref()),
+            kept(scuds[field].as_str()),
+            "{field}"
+        );
+    }
+}
+
+fn task(id: &str, title: &str, status: &str) -> Value {
+    json!({
+        "id": id, "title": title, "description": "", "status": status,
+        "complexity": 0, "priority": "medium", "dependencies": [],
+    })
+}
+
+/// Three phases with everything that hurts, in a graph that scud itself has written.
+fn written_by_scud() -> Sample {
+    let mut nasty = task("1", "a | b \\ c \\n\n| new \\| line ü 🦀", "in-progress");
+    nasty["description"] = json!("first\n\n  second | D | 1\n1 | description |");
+    nasty["details"] = json!("---\n# Phase: x\n}\n\tlast");
+    nasty["test_strategy"] = json!("cargo test");
+    nasty["complexity"] = json!(13);
+    nasty["priority"] = json!("critical");
+    nasty["dependencies"] = json!(["2", "beta:1", "nowhere", "2.1"]);
+    nasty["agent_type"] = json!("builder");
+    let statuses = [
+        "pending",
+        "in-progress",
+        "done",
+        "review",
+        "blocked",
+        "deferred",
+        "cancelled",
+        "expanded",
+        "failed",
+    ];
+    let every = |(index, status): (usize, &&str)| task(&format!("s{index}"), status, status);
+    let every: Vec<_> = statuses.iter().enumerate().map(every).collect();
+    let uuid = task("0123456789abcdef0123456789abcdef", "by uuid", "pending");
+    let graph = json!({
+        "alpha": { "name": "alpha", "tasks": [nasty, task("2", "two", "done"), task("2.1", "", "failed")] },
+        "beta": { "name": "beta", "tasks": [task("1", "other one", "done"), uuid] },
+        "with space": { "name": "with space", "tasks": every },
+    });
+    let sample = Sample::without_graph();
+    sample.write(".scud/tasks/tasks.json", graph.to_string());
+    scud(&sample, &["convert", "--from", "json", "--to", "scg"]);
+    sample
+}
+
+const PHASES: [&str; 3] = ["alpha", "beta", "with space"];
+
+#[test]
+fn we_read_what_scud_writes_as_scud_does() {
+    let sample = written_by_scud();
+    for tag in PHASES {
+        let tasks = listed(&sample, tag);
+        assert!(!tasks.is_empty());
+        for scuds in tasks {
+            let id = scuds["id"].as_str().unwrap();
+            let ours = sample.find(&format!("{tag}:{id}")).unwrap();
+            assert_agreed(&ours, &scuds);
+            assert_texts_agreed(&ours, &scuds);
+        }
+    }
+    let nasty = sample.find("alpha:1").unwrap();
+    assert_eq!(nasty.title, "a | b \\ c \\n\n| new \\| line ü 🦀");
+    assert_eq!(nasty.priority, Priority::Critical);
+    let unmet: Vec<_> = nasty.unmet_dependencies().map(|one| &one.id).collect();
+    assert_eq!(unmet, ["nowhere", "2.1"]);
+}
+
+#[test]
+fn scud_reads_every_status_that_we_write() {
+    let sample = written_by_scud();
+    let task = sample.find("alpha:1").unwrap();
+    for letter in LETTERS {
+        let status = status(*letter);
+        block_on(sample.project.mark(&task, status)).unwrap();
+        assert_eq!(status_in_scud(&sample, "alpha", "1"), status.to_string());
+        let shown = scud(&sample, &["show", "1", "--tag", "alpha"]);
+        let line = shown
+            .lines()
+            .find(|line| line.starts_with("Status:"))
+            .unwrap();
+        assert!(line.ends_with(&format!(" {status}")), "{line}");
+        let after = sample.find("alpha:1").unwrap();
+        assert_eq!(
+            after,
+            Task {
+                status,
+                ..task.clone()
+            }
+        );
+    }
+}
+
+#[test]
+fn we_read_every_status_that_scud_writes() {
+    let sample = written_by_scud();
+    for letter in LETTERS {
+        let status = status(*letter);
+        scud(
+            &sample,
+            &["set-status", "1", &status.to_string(), "--tag", "beta"],
+        );
+        assert_eq!(sample.find("beta:1").unwrap().status, status);
+    }
+}
+
+#[test]
+fn the_active_tag_is_the_one_that_scud_chose() {
+    let sample = written_by_scud();
+    assert!(matches!(sample.find("1"), Err(FindError::Ambiguous { .. })));
+    scud(&sample, &["tags", "beta"]);
+    assert_eq!(sample.find("1").unwrap().title, "other one");
+}
+
+#[test]
+fn our_marks_survive_scud_at_work_in_another_phase() {
+    let sample = written_by_scud();
+    thread::scope(|scope| {
+        let scud_at_work = scope.spawn(|| {
+            for round in 0..20 {
+                let status = ["review", "blocked"][round % 2];
+                scud(&sample, &["set-status", "1", status, "--tag", "beta"]);
+            }
+        });
+        let tasks = (0..9).map(|id| format!("with space:s{id}"));
+        for reference in tasks.cycle().take(36) {
+            let task = sample.find(&reference).unwrap();
+            block_on(sample.project.mark(&task, Status::Review)).unwrap();
+            block_on(sample.project.mark(&task, Status::Done)).unwrap();
+        }
+        scud_at_work.join().unwrap();
+    });
+    let all = listed(&sample, "with space");
+    assert!(all.iter().all(|task| task["status"] == "done"), "{all:?}");
+    assert_eq!(status_in_scud(&sample, "beta", "1"), "blocked");
+}
+
+#[test]
+fn what_scud_refuses_to_read_we_refuse_too() {
+    let good = "# SCUD Graph v1\n# Phase: a\n@nodes\n1 | t | P | 1 | M\n";
+    for graph in [
+        b"nonsense".to_vec(),
+        format!("\u{feff}{good}").into_bytes(),
+        [good.as_bytes(), b"\xff\n"].concat(),
+        format!("{good}\n---\n\nnonsense\n").into_bytes(),
+        format!("{good}\n---\n# SCUD Graph v1\n").into_bytes(),
+        good.replacen('\n', "\n\n", 1).into_bytes(),
+    ] {
+        let sample = Sample::with(&graph);
+        let scuds = try_scud(&sample, &["list", "--tag", "a", "--json"]);
+        assert!(
+            !scuds.status.success(),
+            "{:?}",
+            String::from_utf8_lossy(&graph)
+        );
+        assert!(matches!(sample.find("1"), Err(FindError::Malformed(_))));
+    }
+}
+
+#[test]
+fn what_scud_tolerates_we_tolerate_too() {
+    let good = "# SCUD Graph v1\n# Phase: a\n@nodes\n1 | t | P | 1 | M\n";
+    for graph in [
+        format!("\n\n  {good}"),
+        good.replace('\n', "\r\n"),
+        good.replace("# Phase:", "# Epic:"),
+        good.replace("v1", "v2 of the future"),
+        good.replace("@nodes", "@meta\n  name a\n@nodes"),
+        good.replace(
+            "1 | t",
+            "stray\n # comment | x | D | 1 | M\n}\n2 | broken\n1 | t",
+        ),
+        format!(
+            "{good}@edges\n1 -> 9\n1 ~~ 3\n@details\n1 | details |\n    deep\n1 | other |\n  x\n"
+        ),
+        format!("{good}\n---\n\n---\n"),
+        format!("{good}\0\n"),
+        good.trim_end().to_owned(),
+        good.replace("| M", "| ? | role=x | more"),
+    ] {
+        let sample = Sample::with(&graph);
+        let tasks = listed(&sample, "a");
+        let scuds = tasks.iter().find(|task| task["id"] == "1").unwrap();
+        let ours = sample.find("1").unwrap();
+        assert_agreed(&ours, scuds);
+        assert_texts_agreed(&ours, scuds);
+    }
+}
+
+/// SCUD takes an indented `@` line for a section and loses the rest of the text. We read all that was written.
+#[test]
+fn we_keep_a_text_that_scud_wrote_and_cannot_read() {
+    let mut decorated = task("1", "t", "pending");
+    decorated["details"] = json!("before\n@property\nafter");
+    let sample = Sample::without_graph();
+    let graph = json!({ "a": { "name": "a", "tasks": [decorated] } });
+    sample.write(".scud/tasks/tasks.json", graph.to_string());
+    scud(&sample, &["convert", "--from", "json", "--to", "scg"]);
+    assert_eq!(listed(&sample, "a")[0]["details"], "before");
+    let ours = sample.find("1").unwrap();
+    assert_eq!(ours.details.as_deref(), Some("before\n@property\nafter"));
+}
+
+#[test]
+fn the_settings_that_scud_creates_are_read() {
+    let sample = Sample::without_graph();
+    scud(&sample, &["init", "--provider", "anthropic"]);
+    assert_eq!(sample.project.checks().unwrap(), super::Checks::default());
+    let agents = std::fs::read_dir(sample.root().join(".scud/agents")).unwrap();
+    let mut count = 0;
+    for agent in agents {
+        let path = agent.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let definition = sample.project.agent(name).unwrap().unwrap();
+        assert_eq!(definition.name, name);
+        assert!(definition.harness.is_some());
+        count += 1;
+    }
+    assert!(count > 0, "scud init writes agents");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn scud_sees_our_mark_and_nothing_else_in_any_graph(
+        graph in graphs(),
+        which in any::<prop::sample::Index>(),
+        letter in prop::sample::select(LETTERS),
+    ) {
+        // Where we read more than SCUD does: sections that it does not know, `@` in texts, phases in CRLF.
+        let text = graph.text.replace("\r\n", "\n").replace("  @nodes", "  nodes");
+        let text = text.replace("@future\n0 | not | D | a | task\n", "");
+        let sample = Sample::with(text);
+        let (phase, id, ..) = which.get(&graph.tasks);
+        let marked = sample.find(&format!("{phase}:{id}")).unwrap();
+        block_on(sample.project.mark(&marked, status(letter))).unwrap();
+        let mut tags: Vec<_> = graph.tasks.iter().map(|(tag, ..)| tag).collect();
+        tags.dedup();
+        for tag in tags {
+            for scuds in listed(&sample, tag) {
+                let scuds_id = local(tag, scuds["id"].as_str().unwrap());
+                let ours = sample.find(&format!("{tag}:{scuds_id}")).unwrap();
+                assert_agreed(&ours, &scuds);
+                assert_texts_agreed(&ours, &scuds);
+            }
+        }
+        let expected = status(letter).to_string();
+        prop_assert_eq!(status_in_scud(&sample, phase, id), expected);
+    }
+}

@@ -1,0 +1,189 @@
+//! What the tests of this module share: projects on disk, and graphs from a generator.
+//!
+//! No assertions; each test says itself what must hold.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::{Actionable, FindError, Project, Wanted};
+use crate::task::{Status, Task};
+
+/// A project in a directory that goes when the test ends.
+pub struct Sample {
+    directory: tempfile::TempDir,
+    pub project: Project,
+}
+
+impl Sample {
+    pub fn with(graph: impl AsRef<[u8]>) -> Self {
+        let sample = Self::without_graph();
+        sample.write(".scud/tasks/tasks.scg", graph);
+        sample
+    }
+
+    pub fn without_graph() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let project = Project::at(directory.path().to_owned());
+        let sample = Self { directory, project };
+        std::fs::create_dir_all(sample.root().join(".scud/tasks")).unwrap();
+        sample
+    }
+
+    pub fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.root().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    pub fn graph(&self) -> Vec<u8> {
+        std::fs::read(self.root().join(".scud/tasks/tasks.scg")).unwrap()
+    }
+
+    pub fn find(&self, reference: &str) -> Result<Task, FindError> {
+        self.find_in(reference, None)
+    }
+
+    pub fn find_in(&self, reference: &str, tag: Option<&str>) -> Result<Task, FindError> {
+        self.wanted(reference, tag, Actionable::Forced)
+    }
+
+    pub fn wanted(
+        &self,
+        reference: &str,
+        tag: Option<&str>,
+        actionable: Actionable,
+    ) -> Result<Task, FindError> {
+        block_on(self.project.find(&Wanted {
+            reference,
+            tag,
+            actionable,
+        }))
+    }
+
+    /// The message for a reference that is refused, with the root cut off.
+    pub fn refusal(&self, reference: &str) -> String {
+        self.plain(&self.find(reference).unwrap_err())
+    }
+
+    pub fn plain(&self, error: &impl ToString) -> String {
+        let root = format!("{}/", self.root().display());
+        error.to_string().replace(&root, "")
+    }
+}
+
+/// Runs one future to its end, as `main` does.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// As SCUD writes titles.
+pub fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('|', "\\|")
+        .replace('\n', "\\n")
+}
+
+pub const LETTERS: &[u8] = b"PIDRBFCX!";
+
+/// A graph that SCUD would read, in any look that it might have.
+#[derive(Debug, Clone)]
+pub struct Generated {
+    pub text: String,
+    /// Phase, id, title, status letter of every task.
+    pub tasks: Vec<(String, String, String, u8)>,
+}
+
+/// One generated task: the looks of its line, its title, its status letter, its text.
+type Row = (u8, String, u8, Vec<String>);
+
+fn row() -> impl Strategy<Value = Row> {
+    let line = prop_oneof![
+        "[ -~äß|\\\\]{0,30}",
+        Just("---".to_owned()),
+        Just("@nodes".to_owned()),
+        Just("# Phase: other".to_owned()),
+        Just("1 | decoy | D | 1 | M".to_owned()),
+        Just(String::new()),
+    ];
+    (
+        any::<u8>(),
+        "[a-zA-Zäöü€🦀|\\\\ \n]{0,20}",
+        prop::sample::select(LETTERS),
+        proptest::collection::vec(line, 0..4),
+    )
+}
+
+pub fn graphs() -> impl Strategy<Value = Generated> {
+    let phases = proptest::collection::vec(proptest::collection::vec(row(), 1..6), 1..4);
+    (phases, any::<bool>(), any::<bool>()).prop_map(|(phases, crlf, end)| {
+        let mut text = String::new();
+        let mut tasks = Vec::new();
+        for (index, rows) in phases.iter().enumerate() {
+            if index > 0 {
+                text.push_str("\n---\n\n");
+            }
+            phase(&mut text, &format!("phase{index}"), rows, &mut tasks);
+        }
+        if !end {
+            text.truncate(text.trim_end().len());
+        }
+        if crlf {
+            text = text.replace('\n', "\r\n");
+        }
+        Generated { text, tasks }
+    })
+}
+
+fn phase(
+    text: &mut String,
+    tag: &str,
+    rows: &[Row],
+    tasks: &mut Vec<(String, String, String, u8)>,
+) {
+    let _ = write!(
+        text,
+        "# SCUD Graph v1\n# Phase: {tag}\n\n@meta {{\n  name {tag}\n}}\n@nodes\n# id\n"
+    );
+    for (id, (look, title, letter, _)) in rows.iter().enumerate() {
+        let id = if look & 1 == 0 {
+            format!("{id}")
+        } else {
+            format!("{tag}:{id}")
+        };
+        let title = escape(title);
+        let (indent, gap) = (
+            [" ", "", "\t"][usize::from(look % 3)],
+            ["", " ", "  "][usize::from(look / 3 % 3)],
+        );
+        let more = ["", " | role=x", " | a | b |"][usize::from(look / 9 % 3)];
+        let letter_shown = char::from(*letter);
+        let _ = writeln!(
+            text,
+            "{indent}{id}{gap}|{gap}{title} |{gap}{letter_shown}{gap}|3|H{more}"
+        );
+        let local = id.rsplit(':').next().unwrap().to_owned();
+        tasks.push((tag.to_owned(), local, title, *letter));
+    }
+    text.push_str("\n@future\n0 | not | D | a | task\n@edges\n1 -> 0\n@details\n");
+    for (id, (.., lines)) in rows.iter().enumerate() {
+        let _ = writeln!(text, "{id} | details |");
+        for line in lines {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+}
+
+pub fn status(letter: u8) -> Status {
+    Status::from_letter(letter).unwrap()
+}

@@ -1,0 +1,237 @@
+//! Settings as SCUD's users write them, and prompts that say only what the template says.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::scud::samples::Sample;
+use crate::task::{Dependency, Status};
+
+const CONFIG: &str = ".scud/config.toml";
+
+fn checks(config: &str) -> Result<Checks, String> {
+    let sample = Sample::without_graph();
+    sample.write(CONFIG, config);
+    sample
+        .project
+        .checks()
+        .map_err(|error| sample.plain(&error))
+}
+
+#[test]
+fn a_project_without_checks_has_none() {
+    let none = Sample::without_graph().project.checks().unwrap();
+    assert_eq!(none, Checks::default());
+    assert_eq!(none.commands, [""; 0]);
+    assert_eq!(
+        checks("[llm]\nprovider = \"xai\"\n[swarm]\nround_size = 5\n"),
+        Ok(none)
+    );
+}
+
+#[test]
+fn checks_have_scuds_defaults() {
+    let found = checks("[swarm.backpressure]\ncommands = [\"a b\", \"c\"]\n").unwrap();
+    assert_eq!(found.commands, ["a b", "c"]);
+    assert!(found.stop_on_failure);
+    assert_eq!(found.timeout, Duration::from_secs(300));
+}
+
+#[test]
+fn checks_say_otherwise_where_they_do() {
+    let set = "[swarm.backpressure]\ncommands = []\nstop_on_failure = false\ntimeout_secs = 7\nmore = 1\n";
+    let found = checks(set).unwrap();
+    assert!(!found.stop_on_failure);
+    assert_eq!(found.timeout, Duration::from_secs(7));
+}
+
+#[test]
+fn malformed_settings_are_named_with_line_and_cause() {
+    let refusal = |config: &str| checks(config).unwrap_err();
+    let negative = refusal("[swarm.backpressure]\ncommands = []\n\ntimeout_secs = -1\n");
+    assert!(
+        negative.starts_with(".scud/config.toml, line 4: invalid value"),
+        "{negative}"
+    );
+    let missing = refusal("\n[swarm.backpressure]\ntimeout_secs = 1\n");
+    assert_eq!(
+        missing,
+        ".scud/config.toml, line 2: missing field `commands`"
+    );
+    let broken = refusal("a = 1\nb = [");
+    assert!(
+        broken.starts_with(".scud/config.toml, line 2: "),
+        "{broken}"
+    );
+}
+
+fn agent(name: &str, files: &[(&str, &str)]) -> Result<Option<AgentDefinition>, String> {
+    let sample = Sample::without_graph();
+    for (file, content) in files {
+        sample.write(&format!(".scud/agents/{file}"), content);
+    }
+    sample
+        .project
+        .agent(name)
+        .map_err(|error| sample.plain(&error))
+}
+
+#[test]
+fn an_agent_that_nobody_defined_is_none() {
+    assert_eq!(agent("builder", &[]), Ok(None));
+    assert_eq!(agent("builder", &[("other.toml", "")]), Ok(None));
+}
+
+#[test]
+fn an_agent_is_what_its_file_says() {
+    let definition = "[agent]\nname = \"r\"\ndescription = \"d\"\n[model]\nharness = \"claude\"\nmodel = \"opus\"\n[prompt]\ntemplate = \"do {task.id}\"\ntemplate_file = \"unused\"\n";
+    let expected = AgentDefinition {
+        name: "r".to_owned(),
+        description: Some("d".to_owned()),
+        harness: Some("claude".to_owned()),
+        model: Some("opus".to_owned()),
+        template: Some("do {task.id}".to_owned()),
+    };
+    assert_eq!(
+        agent("reviewer", &[("reviewer.toml", definition)]),
+        Ok(Some(expected))
+    );
+}
+
+fn with_template_file(path: &str) -> Result<Option<AgentDefinition>, String> {
+    let definition =
+        format!("[agent]\nname = \"r\"\n[model]\n[prompt]\ntemplate_file = \"{path}\"\n");
+    agent(
+        "r",
+        &[("r.toml", &definition), ("prompts/r.md", "from {tag}")],
+    )
+}
+
+#[test]
+fn a_template_may_stand_in_a_file_of_its_own() {
+    for path in ["prompts/r.md", "./prompts//r.md"] {
+        let found = with_template_file(path).unwrap().unwrap();
+        assert_eq!(found.template.as_deref(), Some("from {tag}"));
+        assert_eq!((found.harness, found.model), (None, None));
+    }
+}
+
+#[test]
+fn a_template_file_is_never_outside_the_agents_directory() {
+    for path in ["../config.toml", "/etc/passwd", "prompts/../../x", ".", ""] {
+        let expected = format!(
+            ".scud/agents/r.toml names the template `{path}`, which is not below its directory"
+        );
+        assert_eq!(with_template_file(path), Err(expected));
+    }
+}
+
+#[test]
+fn a_template_file_that_is_not_there_is_named() {
+    let expected = ".scud/agents/none.md does not exist".to_owned();
+    assert_eq!(with_template_file("none.md"), Err(expected));
+}
+
+#[test]
+fn a_definition_without_a_section_that_scud_requires_is_refused() {
+    let refusal = agent("r", &[("r.toml", "[agent]\nname = \"r\"\n")]).unwrap_err();
+    assert_eq!(
+        refusal,
+        ".scud/agents/r.toml, line 1: missing field `model`"
+    );
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_is_no_agent() {
+    let long = "x".repeat(200);
+    for name in [
+        "../x",
+        "a/b",
+        "/etc/passwd",
+        "..",
+        ".hidden",
+        "",
+        "a\\b",
+        "a\0b",
+        "a\nb",
+        &long,
+    ] {
+        let refusal = agent(name, &[]).unwrap_err();
+        assert!(refusal.ends_with(" is no name of an agent"), "{refusal}");
+    }
+    assert_eq!(
+        agent("../x", &[]).unwrap_err(),
+        "`../x` is no name of an agent"
+    );
+}
+
+fn task() -> Task {
+    let dependency = |id: &str| Dependency {
+        id: id.to_owned(),
+        title: None,
+        status: None,
+    };
+    Task {
+        id: "8".to_owned(),
+        phase: "auth".to_owned(),
+        title: "{tag} and {task.details}".to_owned(),
+        status: Status::Pending,
+        complexity: 5,
+        priority: Priority::High,
+        description: Some("what".to_owned()),
+        details: Some("how".to_owned()),
+        test_strategy: None,
+        dependencies: vec![dependency("7"), dependency("api:1")],
+        agent: None,
+    }
+}
+
+fn render(template: &str) -> String {
+    let definition = AgentDefinition {
+        name: "x".to_owned(),
+        description: None,
+        harness: None,
+        model: None,
+        template: Some(template.to_owned()),
+    };
+    definition.render(&task()).unwrap()
+}
+
+#[test]
+fn every_placeholder_of_scud_is_known() {
+    let template = "{task.id}|{task.description}|{task.details}|{task.test_strategy}|{task.complexity}|{task.priority}|{task.dependencies}|{tag}";
+    assert_eq!(render(template), "8|what|how||5|High|7, api:1|auth");
+}
+
+#[test]
+fn what_a_task_says_is_not_expanded_again() {
+    assert_eq!(render("{task.title}"), "{tag} and {task.details}");
+}
+
+#[test]
+fn other_braces_stay_as_they_are() {
+    let template = "{ {} {task.unknown} {{tag}} {tag {task.id fn main() { } {ä";
+    assert_eq!(render(template), template.replace("{tag}", "auth"));
+}
+
+#[test]
+fn an_agent_without_a_template_renders_nothing() {
+    let definition = "[agent]\nname = \"r\"\n[model]\n";
+    let found = agent("r", &[("r.toml", definition)]).unwrap().unwrap();
+    assert_eq!(found.render(&task()), None);
+}
+
+proptest! {
+    #[test]
+    fn no_template_panics_and_text_without_braces_is_kept(template in any::<String>()) {
+        let rendered = render(&template);
+        if !template.contains('{') {
+            prop_assert_eq!(rendered, template);
+        }
+    }
+
+    #[test]
+    fn no_settings_panic(config in any::<String>(), name in any::<String>()) {
+        let _ = checks(&config);
+        let _ = agent(&name, &[]);
+    }
+}
