@@ -22,8 +22,8 @@ use crate::shutdown::Stop;
 use crate::task::{AgentKind, Outcome, Verdict};
 use answer::Answer;
 use retries::Retries;
-use transport::Transport;
 pub use transport::SetupError;
+use transport::Transport;
 pub use wire::{Event, Kind};
 
 #[derive(Debug, Clone)]
@@ -83,9 +83,13 @@ pub enum Claim {
 pub enum Delivery {
     Delivered,
     /// The orchestrator does not want it, and would not want it later.
-    Rejected { why: String },
+    Rejected {
+        why: String,
+    },
     /// Nobody took it in time.
-    OutOfTime { why: String },
+    OutOfTime {
+        why: String,
+    },
 }
 
 /// One run's conversation with the orchestrator.
@@ -104,7 +108,12 @@ impl Callback {
     /// Where the authorities that the settings name cannot be read.
     pub fn new(settings: Settings, redactor: Redactor) -> Result<Self, SetupError> {
         let transport = Transport::new(&settings)?;
-        Ok(Self { settings, transport, redactor, sequence: Cell::new(0) })
+        Ok(Self {
+            settings,
+            transport,
+            redactor,
+            sequence: Cell::new(0),
+        })
     }
 
     /// Claims the task: no work before this says [`Claim::Granted`].
@@ -123,7 +132,9 @@ impl Callback {
             let (why, after) = match answer {
                 Answer::Accepted { .. } => return Claim::Granted,
                 Answer::Known { why } => return Claim::Refused { why },
-                Answer::Rejected { why } | Answer::TooLarge { why } => return Claim::Rejected { why },
+                Answer::Rejected { why } | Answer::TooLarge { why } => {
+                    return Claim::Rejected { why };
+                }
                 Answer::NoRoute { why, .. } => (why, None),
                 Answer::Later { why, after } => (why, after),
             };
@@ -140,7 +151,9 @@ impl Callback {
     /// Tells the orchestrator how the run goes until it is dropped, or until the orchestrator
     /// cancels the task: then this returns, with the reason if one was given.
     pub async fn heartbeats(&self, progress: &Progress) -> Option<String> {
-        let Some(interval) = self.settings.heartbeat else { return pending().await };
+        let Some(interval) = self.settings.heartbeat else {
+            return pending().await;
+        };
         let mut with_output = true;
         let mut complained = false;
         loop {
@@ -149,7 +162,11 @@ impl Callback {
             let window = with_output.then(|| progress.take_window());
             let snapshot = progress.snapshot();
             let mut event = self.event(Kind::Progress, &snapshot.message());
-            event.progress = Some(wire::Progress::new(&snapshot, window.as_ref(), &self.redactor));
+            event.progress = Some(wire::Progress::new(
+                &snapshot,
+                window.as_ref(),
+                &self.redactor,
+            ));
             let deadline = Instant::now() + self.settings.request_timeout;
             let answer = self.transport.post("progress", &event, deadline).await;
             if let (Some(window), false) = (&window, matches!(answer, Answer::Accepted { .. })) {
@@ -164,12 +181,18 @@ impl Callback {
                 }
                 Answer::Known { why } => return Some(why),
                 Answer::NoRoute { why, .. } => {
-                    tracing::info!(why, "the orchestrator knows no heartbeats, so there will be none");
+                    tracing::info!(
+                        why,
+                        "the orchestrator knows no heartbeats, so there will be none"
+                    );
                     return pending().await;
                 }
                 Answer::Rejected { why } | Answer::Later { why, .. } | Answer::TooLarge { why } => {
                     if !std::mem::replace(&mut complained, true) {
-                        tracing::warn!(why, "a heartbeat was not taken; further ones will not be mentioned");
+                        tracing::warn!(
+                            why,
+                            "a heartbeat was not taken; further ones will not be mentioned"
+                        );
                     }
                 }
             }
@@ -214,13 +237,18 @@ impl Callback {
                 }
                 Answer::TooLarge { why } => match event.without_bulk() {
                     Some(smaller) => {
-                        tracing::warn!(why, "the event is too large for the orchestrator, leaving out the bulk");
+                        tracing::warn!(
+                            why,
+                            "the event is too large for the orchestrator, leaving out the bulk"
+                        );
                         event = smaller;
                         continue;
                     }
                     None => return Delivery::Rejected { why },
                 },
-                Answer::NoRoute { why } | Answer::Rejected { why } => return Delivery::Rejected { why },
+                Answer::NoRoute { why } | Answer::Rejected { why } => {
+                    return Delivery::Rejected { why };
+                }
                 Answer::Later { why, after } => (why, after),
             };
             tracing::warn!(why, "the outcome was not delivered, trying again");
@@ -233,6 +261,11 @@ impl Callback {
 
     fn event(&self, kind: Kind, message: &str) -> Event {
         let sequence = self.sequence.replace(self.sequence.get() + 1);
-        Event::new(kind, &self.settings.identity, sequence, &self.redactor.text(message))
+        Event::new(
+            kind,
+            &self.settings.identity,
+            sequence,
+            &self.redactor.text(message),
+        )
     }
 }

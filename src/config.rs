@@ -21,8 +21,8 @@ use crate::callback;
 use crate::redact::Redactor;
 use crate::runner;
 use crate::scud::Actionable;
-use reader::Reader;
 pub use reader::Problem;
+use reader::Reader;
 
 /// What the program was asked to do.
 #[derive(Debug)]
@@ -41,9 +41,14 @@ pub enum Command {
     Run(Box<Run>),
     Demo(Local),
     Local(Local),
-    Receive { listen: SocketAddr },
+    Receive {
+        listen: SocketAddr,
+    },
     Check(Box<Run>),
-    Completions { shell: clap_complete::Shell, cli: Box<clap::Command> },
+    Completions {
+        shell: clap_complete::Shell,
+        cli: Box<clap::Command>,
+    },
 }
 
 /// One task's worker.
@@ -100,10 +105,7 @@ impl Config {
     }
 
     /// Reads the given arguments (the first is the program) and environment.
-    fn read(
-        args: Vec<OsString>,
-        environment: Vec<(OsString, OsString)>,
-    ) -> Result<Self, Rejected> {
+    fn read(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> Result<Self, Rejected> {
         let cli = settings::cli();
         let matches = cli.clone().try_get_matches_from(without_own_path(args));
         let matches = matches.map_err(Rejected::Usage)?;
@@ -116,12 +118,19 @@ impl Config {
             "check" => Command::Check(Box::new(run(&mut reader))),
             "demo" => Command::Demo(local(&mut reader, &flags)),
             "local" => Command::Local(local(&mut reader, &flags)),
-            "receive" => Command::Receive { listen: reader.given(&settings::LISTEN, values::address) },
+            "receive" => Command::Receive {
+                listen: reader.given(&settings::LISTEN, values::address),
+            },
             _ => completions(&flags, cli),
         };
         let redactor = Redactor::new(&reader.environment.secrets());
         let warnings = reader.environment.unknown_settings();
-        let config = Self { log, redactor, warnings, command };
+        let config = Self {
+            log,
+            redactor,
+            warnings,
+            command,
+        };
         reader.finish(config).map_err(Rejected::Settings)
     }
 }
@@ -132,7 +141,8 @@ fn without_own_path(mut args: Vec<OsString>) -> Vec<OsString> {
     let own = |arg: &OsString| {
         let path = PathBuf::from(arg);
         let name = path.file_name().and_then(|name| name.to_str());
-        Some(arg) == args.first() || path.is_absolute() && name.is_some_and(|name| NAMES.contains(&name))
+        Some(arg) == args.first()
+            || path.is_absolute() && name.is_some_and(|name| NAMES.contains(&name))
     };
     if args.get(1).is_some_and(own) {
         args.remove(1);
@@ -169,9 +179,14 @@ fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callbac
         identity: callback::Identity {
             task_id,
             project_id,
-            run_id: reader.optional(&settings::RUN_ID, values::line).unwrap_or_else(random_run_id),
+            run_id: reader
+                .optional(&settings::RUN_ID, values::line)
+                .unwrap_or_else(random_run_id),
             agent: None,
-            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            hostname: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
             machine: reader.environment.machine(),
         },
     }
@@ -185,14 +200,20 @@ fn random_run_id() -> String {
 
 fn runner(reader: &mut Reader, task_id: String, project_id: String) -> runner::Settings {
     let forced = reader.given(&settings::FORCE, values::boolean);
-    let agent_env = reader.optional(&settings::AGENT_ENV, values::names).unwrap_or_default();
+    let agent_env = reader
+        .optional(&settings::AGENT_ENV, values::names)
+        .unwrap_or_default();
     let (base, model) = reader.environment.for_agent(&agent_env);
     runner::Settings {
         workspace: reader.given(&settings::WORKSPACE, values::path),
         task: task_id,
         project: project_id,
         tag: reader.optional(&settings::TAG, values::line),
-        actionable: if forced { Actionable::Forced } else { Actionable::Required },
+        actionable: if forced {
+            Actionable::Forced
+        } else {
+            Actionable::Required
+        },
         agent: runner::agent::Settings {
             choice: reader.given(&settings::AGENT, values::agent),
             command: reader.optional(&settings::AGENT_COMMAND, values::text),
@@ -212,14 +233,24 @@ fn local(reader: &mut Reader, flags: &ArgMatches) -> Local {
     let agent = [&settings::AGENT, &settings::AGENT_COMMAND];
     Local {
         project: path("project").unwrap_or_else(|| ".".into()),
-        task: reader.optional(&settings::TASK_ID, values::line).unwrap_or_default(),
-        project_id: reader.optional(&settings::PROJECT_ID, values::line).unwrap_or_else(|| "local".into()),
+        task: reader
+            .optional(&settings::TASK_ID, values::line)
+            .unwrap_or_default(),
+        project_id: reader
+            .optional(&settings::PROJECT_ID, values::line)
+            .unwrap_or_else(|| "local".into()),
         agent_chosen: agent.into_iter().any(|setting| reader.is_set(setting)),
         variables: reader.flags_as_variables(),
     }
 }
 
 fn completions(flags: &ArgMatches, cli: clap::Command) -> Command {
-    let shell = flags.get_one("shell").copied().unwrap_or(clap_complete::Shell::Bash);
-    Command::Completions { shell, cli: Box::new(cli) }
+    let shell = flags
+        .get_one("shell")
+        .copied()
+        .unwrap_or(clap_complete::Shell::Bash);
+    Command::Completions {
+        shell,
+        cli: Box::new(cli),
+    }
 }

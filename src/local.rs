@@ -30,18 +30,31 @@ const HEARTBEAT: &str = "1s";
 
 /// The whole life of a worker on a sample project; gives the worker's exit code.
 pub async fn demo(settings: Local, screen: &Screen) -> eyre::Result<u8> {
-    let sample = sample::Sample::make().await.wrap_err("the sample project could not be made")?;
-    screen.line(&format!("a sample project with a failing check, in {}", sample.dir().display()));
-    let mut settings = Local { project: sample.dir().to_owned(), ..settings };
+    let sample = sample::Sample::make()
+        .await
+        .wrap_err("the sample project could not be made")?;
+    screen.line(&format!(
+        "a sample project with a failing check, in {}",
+        sample.dir().display()
+    ));
+    let mut settings = Local {
+        project: sample.dir().to_owned(),
+        ..settings
+    };
     settings.task = sample::TASK.to_owned();
     if settings.agent_chosen {
         screen.line("the agent is the one that the settings name");
     } else {
         screen.line("no agent is set, so a script of a few lines plays one: sh .agent.sh");
-        settings.variables.push(("DESCARTES_AGENT_COMMAND", "sh .agent.sh".into()));
+        settings
+            .variables
+            .push(("DESCARTES_AGENT_COMMAND", "sh .agent.sh".into()));
     }
     let code = run(settings, screen).await?;
-    let diff = sample.diff().await.wrap_err("what changed could not be shown")?;
+    let diff = sample
+        .diff()
+        .await
+        .wrap_err("what changed could not be shown")?;
     screen.line("\nwhat the worker leaves in the project:\n");
     screen.line(&diff);
     Ok(code)
@@ -49,35 +62,50 @@ pub async fn demo(settings: Local, screen: &Screen) -> eyre::Result<u8> {
 
 /// One task of a project on this machine; gives the worker's exit code.
 pub async fn run(settings: Local, screen: &Screen) -> eyre::Result<u8> {
-    let orchestrator = Orchestrator::bind(LOOPBACK).await.wrap_err("cannot listen on the loopback interface")?;
+    let orchestrator = Orchestrator::bind(LOOPBACK)
+        .await
+        .wrap_err("cannot listen on the loopback interface")?;
     let (heard, mut events) = mpsc::unbounded_channel();
     let url = orchestrator.url();
     let worker = spawn(&settings, &url)?;
     let mut timeline = Timeline::begin(screen);
     timeline.say("orchestrator", &format!("listens at {url}"));
-    timeline.say("orchestrator", &format!("starts a worker for task {}", settings.task));
+    timeline.say(
+        "orchestrator",
+        &format!("starts a worker for task {}", settings.task),
+    );
     let status = tokio::select! {
         status = accompany(worker, &mut timeline, &mut events) => status?,
         () = orchestrator.serve(heard) => return Err(eyre!("the orchestrator ended before the worker")),
     };
     timeline.end(status.code());
     // A worker that died of a signal has no exit code; shells say 128 and the signal's number.
-    let code = status.code().unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0));
+    let code = status.code().unwrap_or_else(|| {
+        128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0)
+    });
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
 /// The embedded orchestrator alone, until it is interrupted.
 pub async fn receive(listen: SocketAddr, screen: &Screen) -> eyre::Result<()> {
-    let orchestrator = Orchestrator::bind(listen).await.wrap_err_with(|| format!("cannot listen on {listen}"))?;
+    let orchestrator = Orchestrator::bind(listen)
+        .await
+        .wrap_err_with(|| format!("cannot listen on {listen}"))?;
     let (heard, mut events) = mpsc::unbounded_channel();
     let mut timeline = Timeline::begin(screen);
-    timeline.say("orchestrator", &format!("listens at {}", orchestrator.url()));
+    timeline.say(
+        "orchestrator",
+        &format!("listens at {}", orchestrator.url()),
+    );
     let show = async {
         while let Some(event) = events.recv().await {
             timeline.event(&event);
         }
     };
-    let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminated, mut interrupted) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     tokio::select! {
         () = orchestrator.serve(heard) => {}
         () = show => {}
@@ -90,7 +118,8 @@ pub async fn receive(listen: SocketAddr, screen: &Screen) -> eyre::Result<()> {
 /// Starts the worker as an orchestrator does: this program, told everything by its environment.
 fn spawn(settings: &Local, url: &str) -> eyre::Result<Child> {
     let program = std::env::current_exe().wrap_err("this program cannot find itself")?;
-    let project = std::path::absolute(&settings.project).wrap_err("the project has no absolute path")?;
+    let project =
+        std::path::absolute(&settings.project).wrap_err("the project has no absolute path")?;
     let mut command = Command::new(&program);
     command
         .env("DESCARTES_HEARTBEAT", HEARTBEAT)
@@ -106,7 +135,9 @@ fn spawn(settings: &Local, url: &str) -> eyre::Result<Child> {
         // A terminal's Ctrl-C goes to this process alone, which passes it on once.
         .process_group(0)
         .kill_on_drop(true);
-    command.spawn().wrap_err_with(|| format!("{} could not be started", program.display()))
+    command
+        .spawn()
+        .wrap_err_with(|| format!("{} could not be started", program.display()))
 }
 
 /// Shows everything about a worker until it has ended.
@@ -119,7 +150,9 @@ async fn accompany(
     let mut stderr = lines(worker.stderr.take());
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    let pid = worker.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let pid = worker
+        .id()
+        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let pass_on = |signal| pid.map(|pid| kill_process(pid, signal));
     let status = loop {
         tokio::select! {
@@ -156,7 +189,11 @@ fn lines(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> mpsc::Receive
         tokio::spawn(async move {
             let mut lines = BufReader::new(pipe).split(b'\n');
             while let Ok(Some(line)) = lines.next_segment().await {
-                if sender.send(String::from_utf8_lossy(&line).into_owned()).await.is_err() {
+                if sender
+                    .send(String::from_utf8_lossy(&line).into_owned())
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }

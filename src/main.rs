@@ -78,7 +78,11 @@ fn rejection(rejected: &Rejected) -> ExitCode {
         Rejected::Usage(usage) => {
             // Help and version are no mistakes: clap knows where they go.
             let _ = usage.print();
-            if usage.use_stderr() { Exit::Misconfigured.into() } else { ExitCode::SUCCESS }
+            if usage.use_stderr() {
+                Exit::Misconfigured.into()
+            } else {
+                ExitCode::SUCCESS
+            }
         }
         Rejected::Settings(problems) => {
             let count = match problems.len() {
@@ -95,21 +99,27 @@ fn rejection(rejected: &Rejected) -> ExitCode {
 }
 
 fn live(config: Config) -> eyre::Result<Exit> {
-    color_eyre::config::HookBuilder::default().display_env_section(false).install()?;
+    color_eyre::config::HookBuilder::default()
+        .display_env_section(false)
+        .install()?;
     let screen = Screen::open(&config.log, config.redactor.clone());
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         match config.command {
-            Command::Run(run) => work(*run, config.redactor, &screen).await,
+            Command::Run(run) => Box::pin(work(*run, config.redactor, &screen)).await,
             Command::Check(run) => Ok(check(&run.runner, &screen).await),
             Command::Demo(settings) => Ok(Exit::Worker(local::demo(settings, &screen).await?)),
             Command::Local(settings) => Ok(Exit::Worker(local::run(settings, &screen).await?)),
-            Command::Receive { listen } => local::receive(listen, &screen).await.map(|()| Exit::Completed),
+            Command::Receive { listen } => local::receive(listen, &screen)
+                .await
+                .map(|()| Exit::Completed),
             Command::Completions { shell, mut cli } => {
-                clap_complete::generate(shell, &mut *cli, env!("CARGO_PKG_NAME"), &mut io::stdout());
+                clap_complete::generate(shell, &mut cli, env!("CARGO_PKG_NAME"), &mut io::stdout());
                 Ok(Exit::Completed)
             }
         }
@@ -123,18 +133,31 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
     let callback = Callback::new(settings.callback, redactor.clone())?;
     let unclaimed = |reason, why: String| {
         tracing::error!(why, "the task was not claimed, so nothing was done");
-        let outcome = Outcome::failed(Failure::new(reason, format!("the task was not claimed: {why}")));
+        let outcome = Outcome::failed(Failure::new(
+            reason,
+            format!("the task was not claimed: {why}"),
+        ));
         last_resort(&callback.conclude(&outcome));
         Ok(Exit::Undelivered)
     };
     match callback.claim(&stop).await {
         Claim::Granted => {}
         Claim::Refused { why } => {
-            tracing::info!(why, "the orchestrator refused the claim, so there is nothing to do");
+            tracing::info!(
+                why,
+                "the orchestrator refused the claim, so there is nothing to do"
+            );
             return Ok(Exit::Refused);
         }
-        Claim::Rejected { why } | Claim::Unanswered { why } => return unclaimed(Reason::Unclaimed, why),
-        Claim::Stopped => return unclaimed(Reason::Interrupted, "told to stop before there was an answer".to_owned()),
+        Claim::Rejected { why } | Claim::Unanswered { why } => {
+            return unclaimed(Reason::Unclaimed, why);
+        }
+        Claim::Stopped => {
+            return unclaimed(
+                Reason::Interrupted,
+                "told to stop before there was an answer".to_owned(),
+            );
+        }
     }
     let progress = Progress::new();
     let outcome = {
@@ -143,20 +166,26 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
     };
     let event = callback.conclude(&outcome);
     last_resort(&event);
-    Ok(match (callback.finish(&event, &stop).await, outcome.verdict) {
-        (Delivery::Delivered, Verdict::Completed { message }) => {
-            tracing::info!("completed: {message}");
-            Exit::Completed
-        }
-        (Delivery::Delivered, Verdict::Failed(failure)) => {
-            tracing::error!(reason = failure.reason.word(), "failed: {}", failure.message);
-            Exit::Failed
-        }
-        (Delivery::Rejected { why } | Delivery::OutOfTime { why }, _) => {
-            tracing::error!(why, "the outcome could not be delivered; it is on stdout");
-            Exit::Undelivered
-        }
-    })
+    Ok(
+        match (callback.finish(&event, &stop).await, outcome.verdict) {
+            (Delivery::Delivered, Verdict::Completed { message }) => {
+                tracing::info!("completed: {message}");
+                Exit::Completed
+            }
+            (Delivery::Delivered, Verdict::Failed(failure)) => {
+                tracing::error!(
+                    reason = failure.reason.word(),
+                    "failed: {}",
+                    failure.message
+                );
+                Exit::Failed
+            }
+            (Delivery::Rejected { why } | Delivery::OutOfTime { why }, _) => {
+                tracing::error!(why, "the outcome could not be delivered; it is on stdout");
+                Exit::Undelivered
+            }
+        },
+    )
 }
 
 /// Says whether everything is here that a run would need.
@@ -170,7 +199,11 @@ async fn check(settings: &runner::Settings, screen: &Screen) -> Exit {
         }
     }
     let missing = findings.iter().any(|finding| finding.result.is_err());
-    if missing { Exit::Misconfigured } else { Exit::Completed }
+    if missing {
+        Exit::Misconfigured
+    } else {
+        Exit::Completed
+    }
 }
 
 /// Runs the task while heartbeats tell of it and may bring a cancellation.
@@ -184,7 +217,10 @@ async fn execute(
     let heartbeats = async {
         match caught(callback.heartbeats(progress)).await {
             Ok(reason) => stop.cancel(reason),
-            Err(panic) => tracing::error!(panic, "heartbeats have a bug; the task goes on without them"),
+            Err(panic) => tracing::error!(
+                panic,
+                "heartbeats have a bug; the task goes on without them"
+            ),
         }
         std::future::pending().await
     };

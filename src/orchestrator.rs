@@ -36,7 +36,9 @@ pub struct Orchestrator {
 
 impl Orchestrator {
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await? })
+        Ok(Self {
+            listener: TcpListener::bind(address).await?,
+        })
     }
 
     /// Where workers reach it.
@@ -56,10 +58,14 @@ impl Orchestrator {
                 match self.listener.accept().await {
                     Ok((stream, _)) => {
                         let (journal, heard) = (journal.clone(), heard.clone());
-                        let service = service_fn(move |request| answer(request, journal.clone(), heard.clone()));
+                        let service = service_fn(move |request| {
+                            answer(request, journal.clone(), heard.clone())
+                        });
                         tokio::task::spawn_local(async move {
                             // A worker that breaks off is its own business.
-                            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                            let _ = http1::Builder::new()
+                                .serve_connection(TokioIo::new(stream), service)
+                                .await;
                         });
                     }
                     Err(error) => {
@@ -69,7 +75,7 @@ impl Orchestrator {
                 }
             }
         };
-        connections.run_until(accept).await
+        connections.run_until(accept).await;
     }
 }
 
@@ -78,24 +84,31 @@ async fn answer(
     journal: Rc<RefCell<Journal>>,
     heard: mpsc::UnboundedSender<Heard>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (head, body) = request.into_parts();
-    let route = head.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
-    let (status, words) = if head.method != Method::POST {
-        (StatusCode::METHOD_NOT_ALLOWED, "workers POST".to_owned())
-    } else {
-        match Limited::new(body, BODY).collect().await {
-            Ok(body) => {
-                let (reply, said) = journal.borrow_mut().hear(&route, &body.to_bytes());
-                if let Some(said) = said {
-                    // Nobody listens any more: then nobody misses it.
-                    let _ = heard.send(said);
-                }
-                reply
-            }
-            Err(error) => (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+    let (parts, body) = request.into_parts();
+    let route = parts
+        .uri
+        .path()
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let (status, words) = match Limited::new(body, BODY).collect().await {
+        _ if parts.method != Method::POST => {
+            (StatusCode::METHOD_NOT_ALLOWED, "workers POST".to_owned())
         }
+        Ok(body) => {
+            let (reply, said) = journal.borrow_mut().hear(&route, &body.to_bytes());
+            if let Some(said) = said {
+                // Nobody listens any more: then nobody misses it.
+                let _ = heard.send(said);
+            }
+            reply
+        }
+        Err(error) => (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
     };
     let body = serde_json::json!({ "message": words }).to_string();
-    let response = Response::builder().status(status).header(CONTENT_TYPE, "application/json");
+    let response = Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, "application/json");
     Ok(response.body(Full::from(body)).expect("a valid response"))
 }

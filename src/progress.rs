@@ -116,7 +116,9 @@ impl Progress {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere must not take the last report with it.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// A new phase begins; that is a sign of life.
@@ -141,7 +143,9 @@ impl Progress {
     pub fn heard(&self, bytes: &[u8]) {
         let mut state = self.state();
         let room = HEAD - state.head.len();
-        state.head.extend_from_slice(&bytes[..room.min(bytes.len())]);
+        state
+            .head
+            .extend_from_slice(&bytes[..room.min(bytes.len())]);
         state.tail.push(bytes);
         let lost = state.untold.push(bytes);
         state.untold_lost += lost;
@@ -215,7 +219,10 @@ pub struct Ring {
 
 impl Ring {
     pub fn new(cap: usize) -> Self {
-        Self { bytes: VecDeque::new(), cap }
+        Self {
+            bytes: VecDeque::new(),
+            cap,
+        }
     }
 
     /// Appends, and says how many bytes fell out (or never got in).
@@ -293,7 +300,10 @@ mod tests {
             let output = progress.output();
             let kept = (output.head.len() + output.tail.len()) as u64;
             assert_eq!(kept + output.dropped_bytes, total);
-            assert_eq!(output.dropped_bytes, total.saturating_sub((HEAD + TAIL) as u64));
+            assert_eq!(
+                output.dropped_bytes,
+                total.saturating_sub((HEAD + TAIL) as u64)
+            );
         }
     }
 
@@ -301,7 +311,11 @@ mod tests {
     fn windows_follow_each_other_without_gap_or_overlap() {
         let progress = Progress::new();
         let mut told = String::new();
-        for (index, chunk) in "zwölf Boxkämpfer → jagen 😀 Viktor".as_bytes().chunks(1).enumerate() {
+        for (index, chunk) in "zwölf Boxkämpfer → jagen 😀 Viktor"
+            .as_bytes()
+            .chunks(1)
+            .enumerate()
+        {
             progress.heard(chunk);
             if index % 3 == 0 {
                 let window = progress.take_window();

@@ -10,8 +10,16 @@ use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
+
+/// What form data and the WHATWG's URLs encode.
+const URL: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'*');
 
 /// What stands where a secret stood.
 const MASK: &str = "***";
@@ -34,7 +42,10 @@ impl std::fmt::Debug for Redactor {
 
 impl Redactor {
     pub fn new(secrets: &[SecretString]) -> Self {
-        let mut forms: Vec<Vec<u8>> = secrets.iter().flat_map(|secret| forms(secret.expose_secret())).collect();
+        let mut forms: Vec<Vec<u8>> = secrets
+            .iter()
+            .flat_map(|secret| forms(secret.expose_secret()))
+            .collect();
         forms.sort_unstable();
         forms.dedup();
         let automaton = AhoCorasick::new(&forms).ok().filter(|_| !forms.is_empty());
@@ -52,7 +63,12 @@ impl Redactor {
 
     /// A stream of output, cut anywhere.
     pub fn stream(&self) -> Stream {
-        Stream { patterns: self.0.clone(), held: Vec::new(), covered: 0, masking: false }
+        Stream {
+            patterns: self.0.clone(),
+            held: Vec::new(),
+            covered: 0,
+            masking: false,
+        }
     }
 }
 
@@ -70,7 +86,9 @@ pub struct Stream {
 impl Stream {
     /// Takes the next bytes and gives what is safe to `out`.
     pub fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8])) {
-        let Some(patterns) = self.patterns.clone() else { return out(bytes) };
+        let Some(patterns) = self.patterns.clone() else {
+            return out(bytes);
+        };
         if self.held.is_empty() {
             self.pass(&patterns, bytes, patterns.held_from(bytes), out);
         } else {
@@ -82,7 +100,9 @@ impl Stream {
 
     /// The stream is over: what was held back will not become a secret any more.
     pub fn finish(&mut self, out: &mut dyn FnMut(&[u8])) {
-        let Some(patterns) = self.patterns.clone() else { return };
+        let Some(patterns) = self.patterns.clone() else {
+            return;
+        };
         let held = std::mem::take(&mut self.held);
         self.pass(&patterns, &held, held.len(), out);
         self.masking = false;
@@ -96,7 +116,11 @@ impl Stream {
         // of the time.
         if patterns.automaton.is_match(bytes) {
             // What begins in the part that is kept is found again when that part is passed.
-            for (start, end) in patterns.spans(bytes).into_iter().filter(|(start, _)| *start < hold) {
+            for (start, end) in patterns
+                .spans(bytes)
+                .into_iter()
+                .filter(|(start, _)| *start < hold)
+            {
                 if start > covered {
                     self.emit(&bytes[at..start], covered.saturating_sub(at), out);
                     at = start;
@@ -129,15 +153,20 @@ impl Patterns {
         let first = bytes.len().saturating_sub(longest.saturating_sub(1));
         let begins_a_form = |from: &usize| {
             let end = &bytes[*from..];
-            self.forms.iter().any(|form| form.len() > end.len() && form.starts_with(end))
+            self.forms
+                .iter()
+                .any(|form| form.len() > end.len() && form.starts_with(end))
         };
-        (first..bytes.len()).find(begins_a_form).unwrap_or(bytes.len())
+        (first..bytes.len())
+            .find(begins_a_form)
+            .unwrap_or(bytes.len())
     }
 
     /// Where the secrets are: spans by their beginning, joined where they overlap or touch.
     fn spans(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
         let found = self.automaton.find_overlapping_iter(bytes);
-        let mut spans: Vec<(usize, usize)> = found.map(|found| (found.start(), found.end())).collect();
+        let mut spans: Vec<(usize, usize)> =
+            found.map(|found| (found.start(), found.end())).collect();
         spans.sort_unstable();
         spans.dedup_by(|next, joined| {
             let overlap = next.0 <= joined.1;
@@ -153,10 +182,11 @@ impl Patterns {
 /// The shapes in which a secret may turn up.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
     let mut forms = vec![secret.as_bytes().to_vec()];
-    forms.push(utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string().into_bytes());
-    // What form data and the WHATWG's URLs leave alone.
-    const URL: &percent_encoding::AsciiSet =
-        &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'*');
+    forms.push(
+        utf8_percent_encode(secret, NON_ALPHANUMERIC)
+            .to_string()
+            .into_bytes(),
+    );
     forms.push(utf8_percent_encode(secret, URL).to_string().into_bytes());
     for alphabet in [&alphabet::STANDARD, &alphabet::URL_SAFE] {
         let engine = GeneralPurpose::new(alphabet, GeneralPurposeConfig::new());
@@ -164,7 +194,7 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     }
     // JSON and shells quote; a secret with quotes in it looks different there.
     let quoted = serde_json::Value::from(secret).to_string();
-    forms.push(quoted[1..quoted.len() - 1].as_bytes().to_vec());
+    forms.push(quoted.as_bytes()[1..quoted.len() - 1].to_vec());
     forms
 }
 
@@ -210,7 +240,10 @@ mod tests {
     use super::*;
 
     fn redactor(secrets: &[&str]) -> Redactor {
-        let secrets: Vec<SecretString> = secrets.iter().map(|secret| SecretString::from(*secret)).collect();
+        let secrets: Vec<SecretString> = secrets
+            .iter()
+            .map(|secret| SecretString::from(*secret))
+            .collect();
         Redactor::new(&secrets)
     }
 
@@ -263,8 +296,12 @@ mod tests {
     #[test]
     fn users_are_taken_out_of_urls() {
         let redactor = redactor(&[]);
-        let shown = redactor.text("clone https://bot:pw@git.example/x failed, see https://git.example/@user:x");
-        assert_eq!(shown, "clone https://***@git.example/x failed, see https://git.example/@user:x");
+        let shown = redactor
+            .text("clone https://bot:pw@git.example/x failed, see https://git.example/@user:x");
+        assert_eq!(
+            shown,
+            "clone https://***@git.example/x failed, see https://git.example/@user:x"
+        );
     }
 
     proptest! {

@@ -55,7 +55,12 @@ pub struct Settings {
 pub type Variables = Vec<(std::ffi::OsString, std::ffi::OsString)>;
 
 /// Runs the task to its end.
-pub async fn run(settings: &Settings, redactor: &Redactor, stop: &Stop, progress: &Progress) -> Outcome {
+pub async fn run(
+    settings: &Settings,
+    redactor: &Redactor,
+    stop: &Stop,
+    progress: &Progress,
+) -> Outcome {
     let mut run = Run {
         settings,
         redactor,
@@ -72,7 +77,11 @@ pub async fn run(settings: &Settings, redactor: &Redactor, stop: &Stop, progress
             format!("the worker has a bug: it panicked with {panic:?}"),
         )),
     };
-    let report = Report { duration: progress.elapsed(), output: progress.output(), ..run.report };
+    let report = Report {
+        duration: progress.elapsed(),
+        output: progress.output(),
+        ..run.report
+    };
     Outcome { verdict, report }
 }
 
@@ -96,8 +105,15 @@ impl Run<'_> {
         let task = find(self.settings, &project).await?;
         tracing::info!(task = task.id, phase = task.phase, status = %task.status, "found: {}", task.title);
         for dependency in task.unmet_dependencies() {
-            let status = dependency.status.map_or_else(|| "not in the graph".to_owned(), |status| status.to_string());
-            tracing::warn!(status, "the task depends on {}, which is not done", dependency.id);
+            let status = dependency.status.map_or_else(
+                || "not in the graph".to_owned(),
+                |status| status.to_string(),
+            );
+            tracing::warn!(
+                status,
+                "the task depends on {}, which is not done",
+                dependency.id
+            );
         }
         let checks = Checks::of(&project, self.settings.checks.as_deref())?;
         let definition = definition(&project, &task)?;
@@ -107,12 +123,18 @@ impl Run<'_> {
         let mut repairs = 0;
         loop {
             self.run_agent(agent.as_ref(), &workspace, &prompt).await?;
-            let Some(failed) = self.run_checks(&checks, &workspace).await? else { break };
+            let Some(failed) = self.run_checks(&checks, &workspace).await? else {
+                break;
+            };
             if repairs == self.settings.repairs {
                 return Err(failed.failure());
             }
             repairs += 1;
-            tracing::warn!(check = failed.command, repairs, "a check failed, back to the agent");
+            tracing::warn!(
+                check = failed.command,
+                repairs,
+                "a check failed, back to the agent"
+            );
             prompt = prompt::repair(&task, &failed);
         }
         Ok(mark_done(&project, &task).await)
@@ -123,25 +145,44 @@ impl Run<'_> {
         self.stop.why().map_or(Ok(()), |why| Err(stopped(&why)))
     }
 
-    async fn run_agent(&mut self, agent: &dyn Agent, workspace: &Workspace, prompt: &str) -> Result<(), Failure> {
+    async fn run_agent(
+        &mut self,
+        agent: &dyn Agent,
+        workspace: &Workspace,
+        prompt: &str,
+    ) -> Result<(), Failure> {
         self.go_on()?;
         self.progress.enter(Phase::Agent);
         self.report.agent = Some(agent.report());
         let file = workspace.write_prompt(prompt)?;
         let mut program = agent.program(&workspace.dir, self.environment());
-        program.env.push(("DESCARTES_PROMPT_FILE".into(), file.path.into()));
+        program
+            .env
+            .push(("DESCARTES_PROMPT_FILE".into(), file.path.into()));
         program.stdin = Some(file.reader);
         tracing::info!(agent = agent.report().kind.word(), "the agent starts");
         let mut output = output::Live::new("agent", self.redactor, self.progress);
-        let ending = process::supervise(program, self.limits(), self.stop, self.progress, &mut |bytes| output.hear(bytes)).await;
+        let ending = process::supervise(
+            program,
+            self.limits(),
+            self.stop,
+            self.progress,
+            &mut |bytes| output.hear(bytes),
+        )
+        .await;
         output.finish();
+        self.report.summary = self.progress.snapshot().activity;
         let (report, verdict) = agent.judge(ending);
         self.report.agent = Some(report);
         verdict
     }
 
     /// Runs the checks until one fails; gives that one.
-    async fn run_checks(&mut self, checks: &Checks, workspace: &Workspace) -> Result<Option<checks::Failed>, Failure> {
+    async fn run_checks(
+        &mut self,
+        checks: &Checks,
+        workspace: &Workspace,
+    ) -> Result<Option<checks::Failed>, Failure> {
         self.progress.enter(Phase::Checks);
         self.report.checks.clear();
         let mut first_failed = None;
@@ -149,8 +190,19 @@ impl Run<'_> {
             self.go_on()?;
             self.progress.activity(command);
             let program = Program::shell(command, workspace.dir.clone(), self.environment());
-            let limits = Limits { wall: checks.timeout.min(self.time_left()), idle: None };
-            let checked = checks::run(command, program, limits, self.redactor, self.stop, self.progress).await?;
+            let limits = Limits {
+                wall: checks.timeout.min(self.time_left()),
+                idle: None,
+            };
+            let checked = checks::run(
+                command,
+                program,
+                limits,
+                self.redactor,
+                self.stop,
+                self.progress,
+            )
+            .await?;
             self.report.checks.push(checked.report.clone());
             if let Some(failed) = checked.failed() {
                 if self.time_left().is_zero() {
@@ -173,7 +225,10 @@ impl Run<'_> {
     }
 
     fn limits(&self) -> Limits {
-        Limits { wall: self.time_left(), idle: self.settings.idle_timeout }
+        Limits {
+            wall: self.time_left(),
+            idle: self.settings.idle_timeout,
+        }
     }
 
     fn time_left(&self) -> Duration {
@@ -189,25 +244,32 @@ impl Run<'_> {
 /// it; where both are root, nothing does.
 pub fn harden() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+    if let Err(error) =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
         tracing::warn!(%error, "the worker's memory stays readable to its own user");
     }
 }
 
 async fn find(settings: &Settings, project: &Project) -> Result<Task, Failure> {
-    let wanted =
-        Wanted { reference: &settings.task, tag: settings.tag.as_deref(), actionable: settings.actionable };
+    let wanted = Wanted {
+        reference: &settings.task,
+        tag: settings.tag.as_deref(),
+        actionable: settings.actionable,
+    };
     project.find(&wanted).await.map_err(|error| {
         let reason = match error {
-            FindError::NotFound { .. } | FindError::PhaseNotFound { .. } | FindError::Ambiguous { .. } => {
-                Reason::TaskNotFound
-            }
+            FindError::NotFound { .. }
+            | FindError::PhaseNotFound { .. }
+            | FindError::Ambiguous { .. } => Reason::TaskNotFound,
             FindError::NotActionable { .. } => Reason::TaskNotActionable,
             FindError::File(_) | FindError::Malformed(_) => Reason::WorkspaceFailed,
         };
         let mut failure = Failure::because(reason, &error);
         if reason == Reason::TaskNotActionable {
-            failure.message.push_str("; DESCARTES_FORCE=true runs it all the same");
+            failure
+                .message
+                .push_str("; DESCARTES_FORCE=true runs it all the same");
         }
         failure
     })
@@ -215,21 +277,34 @@ async fn find(settings: &Settings, project: &Project) -> Result<Task, Failure> {
 
 /// The graph says so too. That it cannot be made to is no reason to throw the work away.
 async fn mark_done(project: &Project, task: &Task) -> String {
-    let done = format!("task {} of phase {} is done: {}", task.id, task.phase, task.title);
+    let done = format!(
+        "task {} of phase {} is done: {}",
+        task.id, task.phase, task.title
+    );
     match project.mark(task, Status::Done).await {
         Ok(()) => done,
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the graph could not be marked");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the graph could not be marked"
+            );
             format!("{done} (but the graph could not be marked: {error})")
         }
     }
 }
 
 fn definition(project: &Project, task: &Task) -> Result<Option<scud::AgentDefinition>, Failure> {
-    let Some(name) = &task.agent else { return Ok(None) };
-    let definition = project.agent(name).map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+    let Some(name) = &task.agent else {
+        return Ok(None);
+    };
+    let definition = project
+        .agent(name)
+        .map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
     if definition.is_none() {
-        tracing::warn!(agent = name, "the graph assigns an agent that .scud/agents does not define");
+        tracing::warn!(
+            agent = name,
+            "the graph assigns an agent that .scud/agents does not define"
+        );
     }
     Ok(definition)
 }
@@ -237,19 +312,29 @@ fn definition(project: &Project, task: &Task) -> Result<Option<scud::AgentDefini
 /// The failure of a run that was told to end.
 fn stopped(why: &Why) -> Failure {
     match why {
-        Why::Signal(name) => Failure::new(Reason::Interrupted, format!("the worker was stopped by {name}")),
-        Why::Cancelled(None) => Failure::new(Reason::Cancelled, "the orchestrator cancelled the task"),
-        Why::Cancelled(Some(reason)) => {
-            Failure::new(Reason::Cancelled, format!("the orchestrator cancelled the task: {reason}"))
+        Why::Signal(name) => Failure::new(
+            Reason::Interrupted,
+            format!("the worker was stopped by {name}"),
+        ),
+        Why::Cancelled(None) => {
+            Failure::new(Reason::Cancelled, "the orchestrator cancelled the task")
         }
+        Why::Cancelled(Some(reason)) => Failure::new(
+            Reason::Cancelled,
+            format!("the orchestrator cancelled the task: {reason}"),
+        ),
     }
 }
 
 fn timed_out(limit: Duration) -> Failure {
-    Failure::new(Reason::TimedOut, format!("the task was not done within {}", written(limit)))
+    Failure::new(
+        Reason::TimedOut,
+        format!("the task was not done within {}", written(limit)),
+    )
 }
 
-/// A duration as the settings write it.
+/// A duration as the settings write it, to the millisecond.
 fn written(duration: Duration) -> String {
-    jiff::SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
+    let milliseconds = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    format!("{:#}", jiff::SignedDuration::from_millis(milliseconds))
 }

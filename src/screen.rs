@@ -4,13 +4,14 @@
 //! redacted on its way out. Standard output is not touched.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
-use tracing_subscriber::fmt::time::uptime;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::prelude::*;
 
 use crate::config::{Log, LogFormat};
@@ -31,21 +32,38 @@ impl Screen {
     /// Takes over standard error and starts logging to it.
     pub fn open(log: &Log, redactor: Redactor) -> Self {
         let terminal = io::stderr().is_terminal();
-        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if terminal {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(None, target);
-        bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").expect("a valid template"));
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {wide_msg}").expect("a valid template"),
+        );
         let screen = Self { redactor, bar };
         let registry = tracing_subscriber::registry().with(log.filter.clone());
-        let layer = tracing_subscriber::fmt::layer().with_writer(screen.clone()).with_span_events(FmtSpan::NONE);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(screen.clone())
+            .with_span_events(FmtSpan::NONE);
         let json = match log.format {
             LogFormat::Auto => !terminal,
             LogFormat::Pretty => false,
             LogFormat::Json => true,
         };
         if json {
-            registry.with(layer.json().flatten_event(true).with_ansi(false)).init();
+            registry
+                .with(layer.json().flatten_event(true).with_ansi(false))
+                .init();
         } else {
-            registry.with(layer.with_ansi(terminal).with_target(false).with_timer(uptime())).init();
+            registry
+                .with(
+                    layer
+                        .with_ansi(terminal)
+                        .with_target(false)
+                        .with_timer(SinceStart(Instant::now())),
+                )
+                .init();
         }
         screen
     }
@@ -78,7 +96,10 @@ impl Screen {
                 }
             })
         });
-        Following { drawing, screen: self.clone() }
+        Following {
+            drawing,
+            screen: self.clone(),
+        }
     }
 
     fn write(&self, bytes: &[u8]) {
@@ -86,6 +107,15 @@ impl Screen {
             // Nobody is left to tell where standard error is gone.
             let _ = io::stderr().lock().write_all(bytes);
         });
+    }
+}
+
+/// Seconds since the worker began: what a person wants to know who watches one.
+struct SinceStart(Instant);
+
+impl FormatTime for SinceStart {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{:>8.3}s", self.0.elapsed().as_secs_f64())
     }
 }
 
@@ -128,7 +158,11 @@ fn summary(progress: &Progress) -> String {
 pub fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    }
 }
 
 /// One log event on its way to standard error: whole, so that lines never mix.
@@ -142,7 +176,10 @@ impl<'a> MakeWriter<'a> for Screen {
     type Writer = LogLine<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        LogLine { screen: self, bytes: Vec::new() }
+        LogLine {
+            screen: self,
+            bytes: Vec::new(),
+        }
     }
 }
 
@@ -160,6 +197,7 @@ impl Write for LogLine<'_> {
 impl Drop for LogLine<'_> {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.bytes);
-        self.screen.write(self.screen.redactor.text(&text).as_bytes());
+        self.screen
+            .write(self.screen.redactor.text(&text).as_bytes());
     }
 }

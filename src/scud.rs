@@ -20,10 +20,9 @@ mod samples;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-pub use edit::EditError;
 pub use files::FileError;
-pub use find::{Actionable, FindError, Names, Wanted};
-pub use settings::{AgentDefinition, Checks, SettingsError};
+pub use find::{Actionable, FindError, Wanted};
+pub use settings::AgentDefinition;
 
 use lexer::Flaw;
 

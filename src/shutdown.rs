@@ -55,7 +55,10 @@ impl Stop {
     /// # Errors
     /// Where the runtime cannot register signal handlers.
     pub fn on_signals(window: Duration) -> io::Result<Self> {
-        let stop = Self { state: watch::Sender::new(State::default()), window };
+        let stop = Self {
+            state: watch::Sender::new(State::default()),
+            window,
+        };
         for (kind, name) in [
             (SignalKind::terminate(), "SIGTERM"),
             (SignalKind::interrupt(), "SIGINT"),

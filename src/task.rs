@@ -130,7 +130,10 @@ pub struct Outcome {
 impl Outcome {
     /// A failure of which nothing else is known.
     pub fn failed(failure: Failure) -> Self {
-        Self { verdict: Verdict::Failed(failure), report: Report::default() }
+        Self {
+            verdict: Verdict::Failed(failure),
+            report: Report::default(),
+        }
     }
 
     /// One sentence for people.
@@ -145,7 +148,9 @@ impl Outcome {
 #[derive(Debug, Clone)]
 pub enum Verdict {
     /// The agent did its work and the project's checks hold.
-    Completed { message: String },
+    Completed {
+        message: String,
+    },
     Failed(Failure),
 }
 
@@ -165,19 +170,30 @@ impl Failure {
     /// A failure without causes, retryable as its reason usually is.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let retryable = reason.retryable();
-        Self { reason, message: message.into(), causes: Vec::new(), retryable }
+        Self {
+            reason,
+            message: message.into(),
+            causes: Vec::new(),
+            retryable,
+        }
     }
 
     /// The message with what stood behind it.
     pub fn sentence(&self) -> String {
-        let parts: Vec<&str> = std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect();
+        let parts: Vec<&str> = std::iter::once(&self.message)
+            .chain(&self.causes)
+            .map(String::as_str)
+            .collect();
         parts.join(": ")
     }
 
     /// The failure that an error and its sources make.
     pub fn because(reason: Reason, error: &dyn std::error::Error) -> Self {
         let sources = std::iter::successors(error.source(), |cause| cause.source());
-        Self { causes: sources.map(ToString::to_string).collect(), ..Self::new(reason, error.to_string()) }
+        Self {
+            causes: sources.map(ToString::to_string).collect(),
+            ..Self::new(reason, error.to_string())
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
@@ -25,7 +25,10 @@ pub enum Answer {
     /// Anything that will not be better next time.
     Rejected { why: String },
     /// Anything that may be better next time, and when the orchestrator thinks that is.
-    Later { why: String, after: Option<Duration> },
+    Later {
+        why: String,
+        after: Option<Duration>,
+    },
 }
 
 impl Answer {
@@ -39,7 +42,10 @@ impl Answer {
             409 | 410 => Self::Known { why },
             404 | 405 | 501 => Self::NoRoute { why },
             413 => Self::TooLarge { why },
-            408 | 425 | 429 | 500..=599 => Self::Later { why, after: retry_after(headers, Timestamp::now()) },
+            408 | 425 | 429 | 500..=599 => Self::Later {
+                why,
+                after: retry_after(headers, Timestamp::now()),
+            },
             _ => Self::Rejected { why },
         }
     }
@@ -51,21 +57,27 @@ fn explain(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
         let location = location.to_str().unwrap_or("somewhere");
         return format!("answered {status} to {location}; redirects are not followed");
     }
-    let text: String = String::from_utf8_lossy(body).split_whitespace().collect::<Vec<_>>().join(" ");
+    let text: String = String::from_utf8_lossy(body)
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
     let text: String = text.chars().take(200).collect();
-    if text.is_empty() { format!("answered {status}") } else { format!("answered {status}: {text}") }
+    if text.is_empty() {
+        format!("answered {status}")
+    } else {
+        format!("answered {status}: {text}")
+    }
 }
 
 /// `Retry-After` as seconds or as a date.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let after = match value.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = DateTimeParser::new().parse_timestamp(value).ok()?;
-            // A date in the past means now.
-            Duration::try_from(date.duration_since(now)).unwrap_or_default()
-        }
+    let after = if let Ok(seconds) = value.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = DateTimeParser::new().parse_timestamp(value).ok()?;
+        // A date in the past means now.
+        Duration::try_from(date.duration_since(now)).unwrap_or_default()
     };
     Some(after.min(LONGEST_AFTER))
 }
@@ -82,7 +94,10 @@ mod tests {
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {
         assert_eq!(after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(after("Mon, 23 Nov 2026 08:01:30 GMT"), Some(Duration::from_secs(90)));
+        assert_eq!(
+            after("Mon, 23 Nov 2026 08:01:30 GMT"),
+            Some(Duration::from_secs(90))
+        );
         assert_eq!(after("Mon, 23 Nov 2026 07:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(after("soon"), None);
         assert_eq!(after("99999999999999999999"), None);

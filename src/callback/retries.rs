@@ -31,7 +31,11 @@ pub struct OutOfTime;
 impl Retries {
     pub fn within(time: Duration) -> Self {
         let deadline = Instant::now() + time;
-        Self { deadline, last_attempt: deadline - LAST_ATTEMPT.min(time / 4), bound: FIRST }
+        Self {
+            deadline,
+            last_attempt: deadline - LAST_ATTEMPT.min(time / 4),
+            bound: FIRST,
+        }
     }
 
     pub fn deadline(&self) -> Instant {
@@ -96,10 +100,21 @@ mod tests {
                 waits.push(before.elapsed());
             }
             assert!(waits[0] <= FIRST + Duration::from_millis(2), "{waits:?}");
-            assert!(waits.iter().all(|wait| *wait <= CAP + Duration::from_millis(2)), "{waits:?}");
-            assert!(waits.iter().any(|wait| *wait > Duration::from_secs(8)), "{waits:?}");
+            assert!(
+                waits
+                    .iter()
+                    .all(|wait| *wait <= CAP + Duration::from_millis(2)),
+                "{waits:?}"
+            );
+            assert!(
+                waits.iter().any(|wait| *wait > Duration::from_secs(8)),
+                "{waits:?}"
+            );
             let over = began.elapsed();
-            assert!(over < Duration::from_secs(15 * 60) && over > Duration::from_secs(14 * 60), "{over:?}");
+            assert!(
+                over < Duration::from_secs(15 * 60) && over > Duration::from_secs(14 * 60),
+                "{over:?}"
+            );
         });
     }
 

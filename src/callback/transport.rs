@@ -25,7 +25,10 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error("the certificate authorities in {} cannot be read", path.display())]
-    Authorities { path: PathBuf, source: rustls::pki_types::pem::Error },
+    Authorities {
+        path: PathBuf,
+        source: rustls::pki_types::pem::Error,
+    },
     #[error("the HTTP client cannot be set up")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -49,7 +52,11 @@ impl Transport {
             .redirect(Policy::none())
             .build()
             .map_err(|error| SetupError::Client(error.into()))?;
-        Ok(Self { client, base: settings.url.clone(), request_timeout: settings.request_timeout })
+        Ok(Self {
+            client,
+            base: settings.url.clone(),
+            request_timeout: settings.request_timeout,
+        })
     }
 
     /// Posts an event to a route below the base; takes no longer than one request may, nor beyond
@@ -102,8 +109,12 @@ fn tls(settings: &Settings) -> Result<ClientConfig, SetupError> {
     if settings.url.scheme() == "https" {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         if let Some(path) = &settings.authorities {
-            let failed = |source| SetupError::Authorities { path: path.clone(), source };
-            let pem = fs::read(path).map_err(|error| failed(rustls::pki_types::pem::Error::Io(error)))?;
+            let failed = |source| SetupError::Authorities {
+                path: path.clone(),
+                source,
+            };
+            let pem =
+                fs::read(path).map_err(|error| failed(rustls::pki_types::pem::Error::Io(error)))?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 // A bundle may hold authorities that webpki does not like; the others count.
                 let _ = roots.add(certificate.map_err(failed)?);
@@ -111,7 +122,8 @@ fn tls(settings: &Settings) -> Result<ClientConfig, SetupError> {
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| SetupError::Client(error.into()))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
@@ -120,7 +132,11 @@ fn tls(settings: &Settings) -> Result<ClientConfig, SetupError> {
 fn causes(error: &reqwest::Error) -> String {
     let sources = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     let causes: Vec<String> = sources.map(ToString::to_string).collect();
-    if causes.is_empty() { "the request failed".to_owned() } else { causes.join(": ") }
+    if causes.is_empty() {
+        "the request failed".to_owned()
+    } else {
+        causes.join(": ")
+    }
 }
 
 #[cfg(test)]
@@ -130,9 +146,18 @@ mod tests {
     #[test]
     fn a_route_is_appended_once_and_the_query_is_kept() {
         let route = |base: &str| below(&base.parse().unwrap(), "started").to_string();
-        assert_eq!(route("http://o.example/api"), "http://o.example/api/started");
-        assert_eq!(route("http://o.example/api/"), "http://o.example/api/started");
+        assert_eq!(
+            route("http://o.example/api"),
+            "http://o.example/api/started"
+        );
+        assert_eq!(
+            route("http://o.example/api/"),
+            "http://o.example/api/started"
+        );
         assert_eq!(route("http://o.example"), "http://o.example/started");
-        assert_eq!(route("http://[::1]:80/a?key=v"), "http://[::1]/a/started?key=v");
+        assert_eq!(
+            route("http://[::1]:80/a?key=v"),
+            "http://[::1]/a/started?key=v"
+        );
     }
 }

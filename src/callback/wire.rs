@@ -239,7 +239,10 @@ impl Event {
     pub(super) fn without_bulk(&self) -> Option<Self> {
         let result = self.result.as_ref()?;
         let bulk = !result.output.tail.is_empty()
-            || result.checks.iter().any(|check| !check.output_tail.is_empty());
+            || result
+                .checks
+                .iter()
+                .any(|check| !check.output_tail.is_empty());
         bulk.then(|| {
             let mut smaller = self.clone();
             if let Some(result) = &mut smaller.result {
@@ -291,7 +294,10 @@ impl Progress {
             turns: None,
             tool_calls: None,
             usage: None,
-            activity: snapshot.activity.as_deref().map(|activity| line(&redactor.text(activity))),
+            activity: snapshot
+                .activity
+                .as_deref()
+                .map(|activity| line(&redactor.text(activity))),
             output: window.map(|window| NewOutput {
                 offset: window.offset,
                 text: window.text.clone(),
@@ -304,7 +310,10 @@ impl Progress {
 impl Outgoing {
     fn new(report: &task::Report, redactor: &Redactor) -> Self {
         Self {
-            summary: report.summary.as_deref().map(|summary| cut(&redactor.text(summary), TEXT)),
+            summary: report
+                .summary
+                .as_deref()
+                .map(|summary| cut(&redactor.text(summary), TEXT)),
             duration_ms: milliseconds(report.duration),
             agent: report.agent.as_ref().map(|agent| Agent {
                 kind: agent.kind.word(),

@@ -35,8 +35,16 @@ const HARMLESS: [&str; 18] = [
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Variables with such endings hold secrets, whoever set them.
-const SECRET_ENDINGS: [&str; 8] =
-    ["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIALS", "API_KEY"];
+const SECRET_ENDINGS: [&str; 8] = [
+    "TOKEN",
+    "KEY",
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "CREDENTIALS",
+    "API_KEY",
+];
 
 /// Shorter values would mask half of every log.
 const SHORTEST_SECRET: usize = 6;
@@ -56,7 +64,9 @@ impl Environment {
     /// A variable's value; an empty one is an unset one.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         let found = self.0.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_os_str()).filter(|value| !value.is_empty())
+        found
+            .map(|(_, value)| value.as_os_str())
+            .filter(|value| !value.is_empty())
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -75,7 +85,9 @@ impl Environment {
         }
         base.extend(further.iter().filter_map(|name| self.pair(name)));
         let model = MODEL_ACCESS.into_iter().filter_map(|setting| {
-            let value = self.get(setting.name()).or_else(|| self.get(setting.variable))?;
+            let value = self
+                .get(setting.name())
+                .or_else(|| self.get(setting.variable))?;
             Some((setting.name().into(), value.to_owned()))
         });
         (base, model.collect())
@@ -87,8 +99,15 @@ impl Environment {
             let name = name.to_string_lossy().to_ascii_uppercase();
             SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
         };
-        let values = self.0.iter().filter(secret).filter_map(|(_, value)| value.to_str());
-        values.filter(|value| value.len() >= SHORTEST_SECRET).map(SecretString::from).collect()
+        let values = self
+            .0
+            .iter()
+            .filter(secret)
+            .filter_map(|(_, value)| value.to_str());
+        values
+            .filter(|value| value.len() >= SHORTEST_SECRET)
+            .map(SecretString::from)
+            .collect()
     }
 
     /// The platform's facts about this machine, where there is a platform that tells.
@@ -98,7 +117,9 @@ impl Environment {
             app: self.text("FLY_APP_NAME"),
             region: self.text("FLY_REGION"),
             image: self.text("FLY_IMAGE_REF"),
-            memory_mb: self.text("FLY_VM_MEMORY_MB").and_then(|text| text.parse().ok()),
+            memory_mb: self
+                .text("FLY_VM_MEMORY_MB")
+                .and_then(|text| text.parse().ok()),
         };
         (machine.id.is_some() || machine.app.is_some()).then_some(machine)
     }
@@ -106,9 +127,15 @@ impl Environment {
     /// Warnings about variables that look like settings and are none: a slip of the pen, or an
     /// orchestrator that is ahead of this worker.
     pub fn unknown_settings(&self) -> Vec<String> {
-        let known = || WORKER.into_iter().chain([&LISTEN]).map(|setting: &Setting| setting.variable);
+        let known = || {
+            WORKER
+                .into_iter()
+                .chain([&LISTEN])
+                .map(|setting: &Setting| setting.variable)
+        };
         let names = self.0.iter().filter_map(|(name, _)| name.to_str());
-        let unknown = names.filter(|name| name.starts_with("DESCARTES_") && !known().any(|known| known == *name));
+        let unknown = names
+            .filter(|name| name.starts_with("DESCARTES_") && !known().any(|known| known == *name));
         unknown
             .map(|name| {
                 let closest = known().min_by_key(|known| strsim::levenshtein(name, known));

@@ -41,12 +41,20 @@ struct Found {
 
 impl<'a> Reader<'a> {
     pub fn new(flags: &'a ArgMatches, variables: Vec<(OsString, OsString)>) -> Self {
-        Self { flags, environment: Environment::new(variables), problems: Vec::new() }
+        Self {
+            flags,
+            environment: Environment::new(variables),
+            problems: Vec::new(),
+        }
     }
 
     /// The result, if nothing was wrong.
     pub fn finish<T>(self, result: T) -> Result<T, Vec<Problem>> {
-        if self.problems.is_empty() { Ok(result) } else { Err(self.problems) }
+        if self.problems.is_empty() {
+            Ok(result)
+        } else {
+            Err(self.problems)
+        }
     }
 
     /// A setting that need not be there.
@@ -60,11 +68,17 @@ impl<'a> Reader<'a> {
             None => Err("is not UTF-8".to_owned()),
             Some(text) => parse(text).map_err(|wrong| {
                 // Nothing of a secret is shown, not even a wrong one.
-                let shown = if setting.flag.is_some() { format!("{text:?} ") } else { String::new() };
+                let shown = if setting.flag.is_some() {
+                    format!("{text:?} ")
+                } else {
+                    String::new()
+                };
                 format!("{shown}{wrong}")
             }),
         };
-        parsed.map_err(|what| self.problems.push(Problem { name, what })).ok()
+        parsed
+            .map_err(|what| self.problems.push(Problem { name, what }))
+            .ok()
     }
 
     /// A setting with a default. Where it is wrong, the default stands in so that reading can go
@@ -86,7 +100,10 @@ impl<'a> Reader<'a> {
     ) -> T {
         if !self.is_set(setting) {
             let what = format!("is missing; {}", decapitalized(setting.help));
-            self.problems.push(Problem { name: setting.name().to_owned(), what });
+            self.problems.push(Problem {
+                name: setting.name().to_owned(),
+                what,
+            });
         }
         self.optional(setting, parse).unwrap_or_else(T::placeholder)
     }
@@ -106,12 +123,18 @@ impl<'a> Reader<'a> {
     fn find(&self, setting: &Setting) -> Option<Found> {
         if let Some(value) = self.flag(setting) {
             let name = format!("--{}", setting.flag?);
-            return Some(Found { name, value: value.to_owned() });
+            return Some(Found {
+                name,
+                value: value.to_owned(),
+            });
         }
         let names = setting.bare.into_iter().chain([setting.variable]);
         let mut found = names.filter_map(|name| {
             let value = self.environment.get(name)?;
-            Some(Found { name: name.to_owned(), value: value.to_owned() })
+            Some(Found {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            })
         });
         found.next()
     }

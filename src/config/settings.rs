@@ -22,149 +22,257 @@ pub struct Setting {
 }
 
 impl Setting {
-    const fn new(variable: &'static str, flag: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { variable, bare: None, flag: Some(flag), value, default: None, help }
+    const fn new(
+        variable: &'static str,
+        flag: &'static str,
+        value: &'static str,
+        help: &'static str,
+    ) -> Self {
+        Self {
+            variable,
+            bare: None,
+            flag: Some(flag),
+            value,
+            default: None,
+            help,
+        }
     }
 
     const fn bare(self, name: &'static str) -> Self {
-        Self { bare: Some(name), ..self }
+        Self {
+            bare: Some(name),
+            ..self
+        }
     }
 
     const fn default(self, default: &'static str) -> Self {
-        Self { default: Some(default), ..self }
+        Self {
+            default: Some(default),
+            ..self
+        }
     }
 
     /// Only ever a variable: a secret, or a variable that other programs define.
     const fn unflagged(variable: &'static str, help: &'static str) -> Self {
-        Self { variable, bare: None, flag: None, value: "", default: None, help }
+        Self {
+            variable,
+            bare: None,
+            flag: None,
+            value: "",
+            default: None,
+            help,
+        }
     }
 
     /// The name that messages and the help use: the one people set.
     pub fn name(&self) -> &'static str {
         self.bare.unwrap_or(self.variable)
     }
-
 }
 
 pub const TASK_ID: Setting = Setting::new(
-    "DESCARTES_TASK_ID", "task", "ID",
+    "DESCARTES_TASK_ID",
+    "task",
+    "ID",
     "The task in the project's SCUD graph: 8, 8.2 or phase:8",
-).bare("TASK_ID");
+)
+.bare("TASK_ID");
 pub const PROJECT_ID: Setting = Setting::new(
-    "DESCARTES_PROJECT_ID", "project-id", "ID",
+    "DESCARTES_PROJECT_ID",
+    "project-id",
+    "ID",
     "The orchestrator's name for the project",
-).bare("PROJECT_ID");
+)
+.bare("PROJECT_ID");
 pub const CALLBACK_URL: Setting = Setting::new(
-    "DESCARTES_CALLBACK_URL", "callback-url", "URL",
+    "DESCARTES_CALLBACK_URL",
+    "callback-url",
+    "URL",
     "Where the orchestrator listens, http or https; /started and the others are appended",
-).bare("CALLBACK_URL");
+)
+.bare("CALLBACK_URL");
 pub const RUN_ID: Setting = Setting::new(
-    "DESCARTES_RUN_ID", "run-id", "ID",
+    "DESCARTES_RUN_ID",
+    "run-id",
+    "ID",
     "The orchestrator's name for this attempt; random where unset",
 );
 pub const WORKSPACE: Setting = Setting::new(
-    "DESCARTES_WORKSPACE", "workspace", "DIR",
+    "DESCARTES_WORKSPACE",
+    "workspace",
+    "DIR",
     "The project's directory, where the agent works",
-).default(".");
+)
+.default(".");
 pub const TAG: Setting = Setting::new(
-    "DESCARTES_TAG", "tag", "PHASE",
+    "DESCARTES_TAG",
+    "tag",
+    "PHASE",
     "The SCUD phase, where the task's id alone is ambiguous",
 );
 pub const FORCE: Setting = Setting::new(
-    "DESCARTES_FORCE", "force", "BOOL",
+    "DESCARTES_FORCE",
+    "force",
+    "BOOL",
     "Run a task that is done, cancelled or expanded",
-).default("false");
+)
+.default("false");
 pub const AGENT: Setting = Setting::new(
-    "DESCARTES_AGENT", "agent", "KIND",
+    "DESCARTES_AGENT",
+    "agent",
+    "KIND",
     "Which agent: command, or auto, which takes a command where one is given",
-).default("auto");
+)
+.default("auto");
 pub const AGENT_COMMAND: Setting = Setting::new(
-    "DESCARTES_AGENT_COMMAND", "agent-command", "COMMAND",
+    "DESCARTES_AGENT_COMMAND",
+    "agent-command",
+    "COMMAND",
     "The agent, run by sh -c in the workspace; the prompt is on its stdin and in $DESCARTES_PROMPT_FILE",
 );
 pub const AGENT_ENV: Setting = Setting::new(
-    "DESCARTES_AGENT_ENV", "agent-env", "NAMES",
+    "DESCARTES_AGENT_ENV",
+    "agent-env",
+    "NAMES",
     "Further variables that the agent may see, by name, separated by commas or spaces",
 );
 pub const MODEL: Setting = Setting::new(
-    "DESCARTES_MODEL", "model", "MODEL",
+    "DESCARTES_MODEL",
+    "model",
+    "MODEL",
     "The model, for agents that let one choose; wins over the agent definition's",
 );
 pub const TASK_TIMEOUT: Setting = Setting::new(
-    "DESCARTES_TASK_TIMEOUT", "task-timeout", "DURATION",
+    "DESCARTES_TASK_TIMEOUT",
+    "task-timeout",
+    "DURATION",
     "How long the agent and the checks may take together, wall clock",
-).default("1h");
+)
+.default("1h");
 pub const IDLE_TIMEOUT: Setting = Setting::new(
-    "DESCARTES_IDLE_TIMEOUT", "idle-timeout", "DURATION",
+    "DESCARTES_IDLE_TIMEOUT",
+    "idle-timeout",
+    "DURATION",
     "How long the agent may give no sign of life; 0 for ever",
-).default("15m");
+)
+.default("15m");
 pub const STOP_WINDOW: Setting = Setting::new(
     "DESCARTES_STOP_WINDOW", "stop-window", "DURATION",
     "What the platform grants between its stop signal and the kill; the agent's grace and the last callback share it",
 ).default("5s");
 pub const CHECKS: Setting = Setting::new(
-    "DESCARTES_CHECKS", "checks", "COMMANDS",
+    "DESCARTES_CHECKS",
+    "checks",
+    "COMMANDS",
     "Commands that must pass, one per line, or none; where unset, those of .scud/config.toml",
 );
 pub const REPAIRS: Setting = Setting::new(
-    "DESCARTES_REPAIRS", "repairs", "COUNT",
+    "DESCARTES_REPAIRS",
+    "repairs",
+    "COUNT",
     "How often failed checks go back to the agent",
-).default("1");
+)
+.default("1");
 pub const CALLBACK_TIMEOUT: Setting = Setting::new(
-    "DESCARTES_CALLBACK_TIMEOUT", "callback-timeout", "DURATION",
+    "DESCARTES_CALLBACK_TIMEOUT",
+    "callback-timeout",
+    "DURATION",
     "How long one callback request may take",
-).default("10s");
+)
+.default("10s");
 pub const CLAIM_DEADLINE: Setting = Setting::new(
-    "DESCARTES_CLAIM_DEADLINE", "claim-deadline", "DURATION",
+    "DESCARTES_CLAIM_DEADLINE",
+    "claim-deadline",
+    "DURATION",
     "How long to try to claim the task",
-).default("60s");
+)
+.default("60s");
 pub const FINISH_DEADLINE: Setting = Setting::new(
-    "DESCARTES_FINISH_DEADLINE", "finish-deadline", "DURATION",
+    "DESCARTES_FINISH_DEADLINE",
+    "finish-deadline",
+    "DURATION",
     "How long to try to deliver the outcome",
-).default("15m");
+)
+.default("15m");
 pub const HEARTBEAT: Setting = Setting::new(
-    "DESCARTES_HEARTBEAT", "heartbeat", "DURATION",
+    "DESCARTES_HEARTBEAT",
+    "heartbeat",
+    "DURATION",
     "How often to tell the orchestrator how it goes; 0 for never",
-).default("15s");
+)
+.default("15s");
 pub const RUST_LOG: Setting = Setting::new(
-    "DESCARTES_RUST_LOG", "log", "FILTER",
+    "DESCARTES_RUST_LOG",
+    "log",
+    "FILTER",
     "Log filter: off, error, warn, info, debug, trace, or target=level, separated by commas",
-).bare("RUST_LOG").default("info");
+)
+.bare("RUST_LOG")
+.default("info");
 pub const LOG_FORMAT: Setting = Setting::new(
-    "DESCARTES_LOG_FORMAT", "log-format", "FORMAT",
+    "DESCARTES_LOG_FORMAT",
+    "log-format",
+    "FORMAT",
     "pretty, json, or auto: pretty on a terminal, else json",
-).default("auto");
+)
+.default("auto");
 
 pub const ANTHROPIC_API_KEY: Setting = Setting::unflagged(
     "DESCARTES_ANTHROPIC_API_KEY",
     "The key of the model's service, for the agents that need one",
-).bare("ANTHROPIC_API_KEY");
+)
+.bare("ANTHROPIC_API_KEY");
 pub const ANTHROPIC_AUTH_TOKEN: Setting =
     Setting::unflagged("ANTHROPIC_AUTH_TOKEN", "A bearer token instead of the key");
-pub const ANTHROPIC_BASE_URL: Setting =
-    Setting::unflagged("ANTHROPIC_BASE_URL", "Where the model's service is, if not at its usual place");
-pub const CLAUDE_CODE_OAUTH_TOKEN: Setting =
-    Setting::unflagged("CLAUDE_CODE_OAUTH_TOKEN", "A subscription's token, for Claude Code");
+pub const ANTHROPIC_BASE_URL: Setting = Setting::unflagged(
+    "ANTHROPIC_BASE_URL",
+    "Where the model's service is, if not at its usual place",
+);
+pub const CLAUDE_CODE_OAUTH_TOKEN: Setting = Setting::unflagged(
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "A subscription's token, for Claude Code",
+);
 /// What an agent needs to reach its model; given to it, never to the checks.
-pub const MODEL_ACCESS: [&Setting; 4] =
-    [&ANTHROPIC_API_KEY, &ANTHROPIC_AUTH_TOKEN, &ANTHROPIC_BASE_URL, &CLAUDE_CODE_OAUTH_TOKEN];
+pub const MODEL_ACCESS: [&Setting; 4] = [
+    &ANTHROPIC_API_KEY,
+    &ANTHROPIC_AUTH_TOKEN,
+    &ANTHROPIC_BASE_URL,
+    &CLAUDE_CODE_OAUTH_TOKEN,
+];
 
 /// `receive` only.
-pub const LISTEN: Setting = Setting::new(
-    "DESCARTES_LISTEN", "listen", "ADDRESS",
-    "Where to listen",
-).default("127.0.0.1:8080");
+pub const LISTEN: Setting =
+    Setting::new("DESCARTES_LISTEN", "listen", "ADDRESS", "Where to listen")
+        .default("127.0.0.1:8080");
 
 /// What a worker can be told, in the order of the help.
 pub const WORKER: [&Setting; 26] = [
-    &TASK_ID, &PROJECT_ID, &CALLBACK_URL, &RUN_ID,
-    &WORKSPACE, &TAG, &FORCE,
-    &AGENT, &AGENT_COMMAND, &AGENT_ENV, &MODEL,
-    &TASK_TIMEOUT, &IDLE_TIMEOUT, &STOP_WINDOW,
-    &CHECKS, &REPAIRS,
-    &CALLBACK_TIMEOUT, &CLAIM_DEADLINE, &FINISH_DEADLINE, &HEARTBEAT,
-    &RUST_LOG, &LOG_FORMAT,
-    &ANTHROPIC_API_KEY, &ANTHROPIC_AUTH_TOKEN, &ANTHROPIC_BASE_URL, &CLAUDE_CODE_OAUTH_TOKEN,
+    &TASK_ID,
+    &PROJECT_ID,
+    &CALLBACK_URL,
+    &RUN_ID,
+    &WORKSPACE,
+    &TAG,
+    &FORCE,
+    &AGENT,
+    &AGENT_COMMAND,
+    &AGENT_ENV,
+    &MODEL,
+    &TASK_TIMEOUT,
+    &IDLE_TIMEOUT,
+    &STOP_WINDOW,
+    &CHECKS,
+    &REPAIRS,
+    &CALLBACK_TIMEOUT,
+    &CLAIM_DEADLINE,
+    &FINISH_DEADLINE,
+    &HEARTBEAT,
+    &RUST_LOG,
+    &LOG_FORMAT,
+    &ANTHROPIC_API_KEY,
+    &ANTHROPIC_AUTH_TOKEN,
+    &ANTHROPIC_BASE_URL,
+    &CLAUDE_CODE_OAUTH_TOKEN,
 ];
 
 /// The command line.
@@ -224,7 +332,10 @@ pub fn cli() -> Command {
 /// what is wrong in the environment.
 fn flag(setting: &Setting) -> Option<Arg> {
     let flag = setting.flag?;
-    let default = setting.default.map(|default| format!("; default: {default}")).unwrap_or_default();
+    let default = setting
+        .default
+        .map(|default| format!("; default: {default}"))
+        .unwrap_or_default();
     let arg = Arg::new(flag)
         .long(flag)
         .value_name(setting.value)
@@ -233,7 +344,10 @@ fn flag(setting: &Setting) -> Option<Arg> {
         .value_parser(value_parser!(std::ffi::OsString))
         .help(format!("{} [{}{default}]", setting.help, setting.name()));
     Some(match setting.value {
-        "BOOL" => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        "BOOL" => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
         _ => arg,
     })
 }

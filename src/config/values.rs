@@ -37,13 +37,16 @@ pub fn line(text: &str) -> Parsed<String> {
         return Err("holds control characters; it must be one line".to_owned());
     }
     if text.len() > 200 {
-        return Err(format!("is {} bytes long; at most 200 are allowed", text.len()));
+        return Err(format!(
+            "is {} bytes long; at most 200 are allowed",
+            text.len()
+        ));
     }
     Ok(text.to_owned())
 }
 
 pub fn path(text: &str) -> Parsed<PathBuf> {
-    Ok(text.into())
+    self::text(text).map(PathBuf::from)
 }
 
 pub fn boolean(text: &str) -> Parsed<bool> {
@@ -74,7 +77,10 @@ pub fn duration_or_off(text: &str) -> Parsed<Option<Duration>> {
         return Ok(None);
     }
     // jiff reads more than that, ISO 8601 and clock faces for two; one way to write it is enough.
-    if !text.chars().all(|c| c.is_ascii_digit() || matches!(c, 'h' | 'm' | 's')) {
+    if !text
+        .chars()
+        .all(|c| c.is_ascii_digit() || matches!(c, 'h' | 'm' | 's'))
+    {
         return Err(wrong());
     }
     let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
@@ -88,7 +94,9 @@ pub fn duration_or_off(text: &str) -> Parsed<Option<Duration>> {
 /// The base of the callbacks.
 pub fn callback_url(text: &str) -> Parsed<Url> {
     let example = "write it like https://orchestrator.example/api/agents/callback";
-    let url: Url = text.parse().map_err(|error| format!("is not a URL ({error}); {example}"))?;
+    let url: Url = text
+        .parse()
+        .map_err(|error| format!("is not a URL ({error}); {example}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err(format!("is not an http or https URL; {example}"));
     }
@@ -102,7 +110,8 @@ pub fn callback_url(text: &str) -> Parsed<Url> {
 }
 
 pub fn address(text: &str) -> Parsed<SocketAddr> {
-    text.parse().map_err(|_| "is not an address; write it like 127.0.0.1:8080 or [::1]:8080".to_owned())
+    text.parse()
+        .map_err(|_| "is not an address; write it like 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
 pub fn agent(text: &str) -> Parsed<Choice> {
@@ -115,14 +124,18 @@ pub fn agent(text: &str) -> Parsed<Choice> {
 
 /// Names of environment variables, separated by commas or white space.
 pub fn names(text: &str) -> Parsed<Vec<String>> {
-    let names = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|name| !name.is_empty());
+    let names = text
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|name| !name.is_empty());
     names
         .map(|name| {
             if name.contains(['=', '\0']) {
                 return Err(format!("holds {name:?}, which is not a variable's name"));
             }
             if name.starts_with("DESCARTES_") {
-                return Err(format!("names {name}, which is the worker's own and never the agent's"));
+                return Err(format!(
+                    "names {name}, which is the worker's own and never the agent's"
+                ));
             }
             Ok(name.to_owned())
         })
@@ -135,12 +148,17 @@ pub fn checks(text: &str) -> Parsed<Vec<String>> {
         return Ok(Vec::new());
     }
     let commands = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    Ok(commands.map(str::to_owned).collect())
+    let commands: Vec<String> = commands.map(str::to_owned).collect();
+    if commands.is_empty() {
+        return Err("names no command; write none for no checks".to_owned());
+    }
+    Ok(commands)
 }
 
 pub fn log_filter(text: &str) -> Parsed<Targets> {
-    let filter: Targets =
-        text.parse().map_err(|error| format!("is not a log filter ({error}); write it like info or debug,hyper=warn"))?;
+    let filter: Targets = text.parse().map_err(|error| {
+        format!("is not a log filter ({error}); write it like info or debug,hyper=warn")
+    })?;
     Ok(filter)
 }
 

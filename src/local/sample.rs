@@ -28,15 +28,27 @@ pub struct Sample(TempDir);
 
 impl Sample {
     pub async fn make() -> eyre::Result<Self> {
-        let sample = Self(tempfile::Builder::new().prefix("descartes-demo-").tempdir()?);
+        let sample = Self(
+            tempfile::Builder::new()
+                .prefix("descartes-demo-")
+                .tempdir()?,
+        );
         for (name, text) in FILES {
             let path = sample.dir().join(name);
             fs::create_dir_all(path.parent().unwrap_or(sample.dir()))?;
             fs::write(&path, text).wrap_err_with(|| path.display().to_string())?;
         }
-        sample.git(["init", "--quiet", "--initial-branch=main"]).await?;
+        sample
+            .git(["init", "--quiet", "--initial-branch=main"])
+            .await?;
         sample.git(["add", "--all"]).await?;
-        sample.git(["commit", "--quiet", "--message=A greeting that is not right yet"]).await?;
+        sample
+            .git([
+                "commit",
+                "--quiet",
+                "--message=A greeting that is not right yet",
+            ])
+            .await?;
         Ok(sample)
     }
 
@@ -57,12 +69,18 @@ impl Sample {
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .envs([("GIT_AUTHOR_NAME", "demo"), ("GIT_COMMITTER_NAME", "demo")])
-            .envs([("GIT_AUTHOR_EMAIL", "demo@localhost"), ("GIT_COMMITTER_EMAIL", "demo@localhost")])
+            .envs([
+                ("GIT_AUTHOR_EMAIL", "demo@localhost"),
+                ("GIT_COMMITTER_EMAIL", "demo@localhost"),
+            ])
             .output()
             .await
             .wrap_err("git could not be started; the demo needs it")?;
         if !output.status.success() {
-            bail!("git failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "git failed: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

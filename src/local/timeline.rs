@@ -22,7 +22,11 @@ pub struct Timeline<'a> {
 
 impl<'a> Timeline<'a> {
     pub fn begin(screen: &'a Screen) -> Self {
-        Self { screen, began: Instant::now(), last: "starting".to_owned() }
+        Self {
+            screen,
+            began: Instant::now(),
+            last: "starting".to_owned(),
+        }
     }
 
     /// Something that happened, and who says so.
@@ -40,9 +44,13 @@ impl<'a> Timeline<'a> {
         };
         let mut what = format!("{}: {}", heard.text("/task_id"), heard.text("/message"));
         match route {
-            "started" => what = format!("{}: run {} on {}", heard.text("/task_id"), heard.text("/run_id"), heard.text("/worker/hostname")),
+            "started" => {
+                let (run, host) = (heard.text("/run_id"), heard.text("/worker/hostname"));
+                what = format!("{}: run {run} on {host}", heard.text("/task_id"));
+            }
             "progress" => {
-                self.last = format!("{} · heartbeat {}", heard.text("/message"), heard.number("/sequence").unwrap_or_default());
+                let sequence = heard.number("/sequence").unwrap_or_default();
+                self.last = format!("{} · heartbeat {sequence}", heard.text("/message"));
                 self.draw();
             }
             "failed" => what = format!("{what} [{}]", heard.text("/failure/reason")),
@@ -59,14 +67,19 @@ impl<'a> Timeline<'a> {
 
     /// A line of the worker's log.
     pub fn log(&self, line: &str) {
-        self.screen.line(&format!("  {} {line}", style("│").for_stderr().dim()));
+        self.screen
+            .line(&format!("  {} {line}", style("│").for_stderr().dim()));
     }
 
     /// A line of the worker's standard output.
     pub fn output(&self, line: &str) {
         match line.split_once(' ') {
             Some(("descartes-result", json)) => {
-                self.row(&Style::new().bold(), "stdout", &format!("descartes-result, {} bytes of JSON", json.len()));
+                self.row(
+                    &Style::new().bold(),
+                    "stdout",
+                    &format!("descartes-result, {} bytes of JSON", json.len()),
+                );
             }
             _ => self.row(&Style::new().bold(), "stdout", line),
         }
@@ -75,7 +88,9 @@ impl<'a> Timeline<'a> {
     /// The worker has ended.
     pub fn end(&self, code: Option<i32>) {
         self.screen.clear();
-        let code = code.map_or("no exit code, killed by a signal".to_owned(), |code| format!("exit code {code}"));
+        let code = code.map_or("no exit code, killed by a signal".to_owned(), |code| {
+            format!("exit code {code}")
+        });
         self.say("worker", &format!("ended with {code}"));
     }
 
@@ -86,12 +101,16 @@ impl<'a> Timeline<'a> {
     }
 
     fn draw(&self) {
-        self.screen.status(&format!("{} · {}", clock(self.began.elapsed()), self.last));
+        self.screen
+            .status(&format!("{} · {}", clock(self.began.elapsed()), self.last));
     }
 
     fn row(&self, look: &Style, who: &str, what: &str) {
         let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
         let who = look.clone().for_stderr().apply_to(format!("{who:<16}"));
-        self.screen.line(&format!("{} {who} {what}", style(elapsed).for_stderr().dim()));
+        self.screen.line(&format!(
+            "{} {who} {what}",
+            style(elapsed).for_stderr().dim()
+        ));
     }
 }

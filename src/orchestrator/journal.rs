@@ -22,7 +22,10 @@ pub struct Heard {
 impl Heard {
     /// A text field, by its JSON pointer; empty where there is none.
     pub fn text(&self, pointer: &str) -> &str {
-        self.event.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+        self.event
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     pub fn number(&self, pointer: &str) -> Option<u64> {
@@ -55,9 +58,19 @@ impl Journal {
             Err(error) => return (bad(format!("the body is not JSON: {error}")), None),
         };
         if !matches!(route, "started" | "progress" | "completed" | "failed") {
-            return ((StatusCode::NOT_FOUND, format!("there is no route {route:?}")), None);
+            return (
+                (
+                    StatusCode::NOT_FOUND,
+                    format!("there is no route {route:?}"),
+                ),
+                None,
+            );
         }
-        let mut heard = Heard { problems: envelope(route, &event), event, repeated: false };
+        let mut heard = Heard {
+            problems: envelope(route, &event),
+            event,
+            repeated: false,
+        };
         if heard.text("/run_id").is_empty() || heard.text("/event_id").is_empty() {
             let reply = bad(heard.problems.join("; "));
             return (reply, Some(heard));
@@ -68,30 +81,49 @@ impl Journal {
 
     /// Puts an event into its run's story.
     fn place(&mut self, route: &str, heard: &mut Heard) -> Reply {
-        let task = (heard.text("/project_id").to_owned(), heard.text("/task_id").to_owned());
+        let task = (
+            heard.text("/project_id").to_owned(),
+            heard.text("/task_id").to_owned(),
+        );
         let run_id = heard.text("/run_id").to_owned();
         let event_id = heard.text("/event_id").to_owned();
         let working = |run: &Run| run.task == task && run.ended.is_none();
-        let other = self.runs.iter().find(|(id, run)| **id != run_id && working(run));
+        let other = self
+            .runs
+            .iter()
+            .find(|(id, run)| **id != run_id && working(run));
         if let (Some((other, _)), "started") = (other, route) {
-            return (StatusCode::CONFLICT, format!("run {other} is working on this task"));
+            return (
+                StatusCode::CONFLICT,
+                format!("run {other} is working on this task"),
+            );
         }
         let first = !self.runs.contains_key(&run_id);
-        let run = self.runs.entry(run_id).or_insert_with(|| Run { task, ..Run::default() });
+        let run = self.runs.entry(run_id).or_insert_with(|| Run {
+            task,
+            ..Run::default()
+        });
         if run.seen.contains(&event_id) {
             heard.repeated = true;
             return (StatusCode::OK, "heard before".to_owned());
         }
         if first != (route == "started") {
-            heard.problems.push("a run begins with one started event".to_owned());
+            heard
+                .problems
+                .push("a run begins with one started event".to_owned());
         }
         if let Some(ended) = &run.ended {
-            heard.problems.push(format!("the run ended already, with event {ended}"));
+            heard
+                .problems
+                .push(format!("the run ended already, with event {ended}"));
             return (StatusCode::CONFLICT, "the run ended already".to_owned());
         }
         let sequence = heard.number("/sequence");
         if sequence.is_none() || sequence <= run.last_sequence && run.last_sequence.is_some() {
-            heard.problems.push(format!("sequence {sequence:?} follows {:?}", run.last_sequence));
+            heard.problems.push(format!(
+                "sequence {sequence:?} follows {:?}",
+                run.last_sequence
+            ));
         }
         run.last_sequence = sequence.or(run.last_sequence);
         if matches!(route, "completed" | "failed") {
@@ -109,19 +141,40 @@ fn bad(what: String) -> Reply {
 /// What is wrong with the fields that every event has.
 fn envelope(route: &str, event: &Value) -> Vec<String> {
     let mut problems = Vec::new();
-    for field in ["task_id", "project_id", "message", "event_id", "run_id", "timestamp"] {
-        if event.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
+    for field in [
+        "task_id",
+        "project_id",
+        "message",
+        "event_id",
+        "run_id",
+        "timestamp",
+    ] {
+        if event
+            .get(field)
+            .and_then(Value::as_str)
+            .is_none_or(str::is_empty)
+        {
             problems.push(format!("{field} is missing"));
         }
     }
-    let status = if route == "progress" { "running" } else { route };
+    let status = if route == "progress" {
+        "running"
+    } else {
+        route
+    };
     for (field, right) in [("status", status), ("event", &format!("task.{route}"))] {
         if event.get(field).and_then(Value::as_str) != Some(right) {
-            problems.push(format!("{field} is {}, not {right:?}", event.get(field).unwrap_or(&Value::Null)));
+            problems.push(format!(
+                "{field} is {}, not {right:?}",
+                event.get(field).unwrap_or(&Value::Null)
+            ));
         }
     }
     if event.get("version") != Some(&Value::from(1)) {
-        problems.push(format!("version is {}, not 1", event.get("version").unwrap_or(&Value::Null)));
+        problems.push(format!(
+            "version is {}, not 1",
+            event.get("version").unwrap_or(&Value::Null)
+        ));
     }
     problems
 }
@@ -140,16 +193,26 @@ mod tests {
             "sequence": sequence, "timestamp": "2026-11-23T08:00:00.000Z",
         });
         let ((status, _), heard) = journal.hear(route, event.to_string().as_bytes());
-        (status.as_u16(), heard.map(|heard| heard.problems).unwrap_or_default())
+        (
+            status.as_u16(),
+            heard.map(|heard| heard.problems).unwrap_or_default(),
+        )
     }
 
     #[test]
     fn a_run_from_claim_to_report_is_in_order() {
         let mut journal = Journal::default();
         for (sequence, route) in ["started", "progress", "completed"].into_iter().enumerate() {
-            assert_eq!(say(&mut journal, "a", sequence as u64, route), (200, vec![]));
+            assert_eq!(
+                say(&mut journal, "a", sequence as u64, route),
+                (200, vec![])
+            );
         }
-        assert_eq!(say(&mut journal, "a", 2, "completed"), (200, vec![]), "a retry is no problem");
+        assert_eq!(
+            say(&mut journal, "a", 2, "completed"),
+            (200, vec![]),
+            "a retry is no problem"
+        );
         let (status, problems) = say(&mut journal, "a", 3, "failed");
         assert_eq!(status, 409);
         assert_eq!(problems, ["the run ended already, with event a.2"]);
@@ -167,11 +230,20 @@ mod tests {
     #[test]
     fn what_is_wrong_with_an_event_is_named() {
         let mut journal = Journal::default();
-        assert_eq!(say(&mut journal, "a", 4, "progress").1, ["a run begins with one started event"]);
-        assert_eq!(say(&mut journal, "a", 2, "progress").1, ["sequence Some(2) follows Some(4)"]);
+        assert_eq!(
+            say(&mut journal, "a", 4, "progress").1,
+            ["a run begins with one started event"]
+        );
+        assert_eq!(
+            say(&mut journal, "a", 2, "progress").1,
+            ["sequence Some(2) follows Some(4)"]
+        );
         let ((status, words), heard) = journal.hear("completed", b"{}");
         assert_eq!((status.as_u16(), heard.is_some()), (400, true));
-        assert!(words.starts_with("task_id is missing; project_id is missing"), "{words}");
+        assert!(
+            words.starts_with("task_id is missing; project_id is missing"),
+            "{words}"
+        );
         assert_eq!(journal.hear("started", b"nonsense").0.0.as_u16(), 400);
         assert_eq!(journal.hear("sideways", b"{}").0.0.as_u16(), 404);
     }

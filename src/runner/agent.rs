@@ -42,13 +42,18 @@ pub trait Agent {
 }
 
 /// The agent that the settings and the agent definition ask for.
-pub fn choose(settings: &Settings, definition: Option<&AgentDefinition>) -> Result<Box<dyn Agent>, Failure> {
+pub fn choose(
+    settings: &Settings,
+    definition: Option<&AgentDefinition>,
+) -> Result<Box<dyn Agent>, Failure> {
     let defined = definition.and_then(|definition| definition.model.clone());
     let model = settings.model.clone().or(defined);
     match (settings.choice, &settings.command) {
-        (Choice::Auto | Choice::Command, Some(command)) => {
-            Ok(Box::new(command::Shell::new(command.clone(), model, settings.variables.clone())))
-        }
+        (Choice::Auto | Choice::Command, Some(command)) => Ok(Box::new(command::Shell::new(
+            command.clone(),
+            model,
+            settings.variables.clone(),
+        ))),
         (Choice::Auto | Choice::Command, None) => Err(Failure::new(
             Reason::AgentNotFound,
             "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one",

@@ -31,7 +31,9 @@ pub struct Checks {
 impl Checks {
     /// The given commands, else the project's.
     pub fn of(project: &Project, given: Option<&[String]>) -> Result<Self, Failure> {
-        let own = project.checks().map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+        let own = project
+            .checks()
+            .map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
         Ok(Self {
             commands: given.map_or(own.commands, <[String]>::to_vec),
             stop_on_failure: own.stop_on_failure,
@@ -70,7 +72,10 @@ impl Checked {
 impl Failed {
     pub fn failure(&self) -> Failure {
         let message = format!("the check `{}` {}", self.command, self.how);
-        Failure { causes: vec![self.output_tail.clone()], ..Failure::new(Reason::ChecksFailed, message) }
+        Failure {
+            causes: vec![self.output_tail.clone()],
+            ..Failure::new(Reason::ChecksFailed, message)
+        }
     }
 }
 
@@ -92,20 +97,33 @@ pub async fn run(
         tail.push(clean);
         lines.push(clean);
     };
-    let ending = process::supervise(program, limits, stop, progress, &mut |bytes| stream.push(bytes, &mut keep)).await;
+    let ending = process::supervise(program, limits, stop, progress, &mut |bytes| {
+        stream.push(bytes, &mut keep);
+    })
+    .await;
     stream.finish(&mut keep);
     lines.finish();
     let (exit_code, how) = match ending {
         Ok(Ending::Exited(code)) => (Some(code), format!("failed with exit code {code}")),
         Ok(Ending::Killed(signal)) => (None, format!("was killed by {}", process::name(signal))),
         Ok(Ending::OutOfMemory) => (None, "ran out of memory".to_owned()),
-        Ok(Ending::TimedOut(limit) | Ending::Idle(limit)) => (None, format!("was not done within {}", written(limit))),
+        Ok(Ending::TimedOut(limit) | Ending::Idle(limit)) => {
+            (None, format!("was not done within {}", written(limit)))
+        }
         Ok(Ending::Stopped(why)) => return Err(stopped(&why)),
         Err(error) => return Err(Failure::because(Reason::WorkspaceFailed, &error)),
     };
     let passed = exit_code == Some(0);
     tracing::info!(passed, elapsed = %written(began.elapsed()), "check: {command}: {}", if passed { "passed" } else { &how });
-    let report =
-        CheckReport { command: command.to_owned(), exit_code, duration: began.elapsed(), output_tail: tail.text() };
-    Ok(Checked { report, how, passed })
+    let report = CheckReport {
+        command: command.to_owned(),
+        exit_code,
+        duration: began.elapsed(),
+        output_tail: tail.text(),
+    };
+    Ok(Checked {
+        report,
+        how,
+        passed,
+    })
 }

@@ -29,7 +29,13 @@ struct Sink<'a> {
 impl<'a> Live<'a> {
     /// `who` is what the lines begin with.
     pub fn new(who: &'static str, redactor: &Redactor, progress: &'a Progress) -> Self {
-        Self { redacted: redactor.stream(), sink: Sink { progress, lines: Lines::new(who) } }
+        Self {
+            redacted: redactor.stream(),
+            sink: Sink {
+                progress,
+                lines: Lines::new(who),
+            },
+        }
     }
 
     /// The next bytes, cut anywhere.
@@ -68,7 +74,13 @@ pub struct Lines {
 
 impl Lines {
     pub fn new(who: &'static str) -> Self {
-        Self { who, partial: Vec::new(), since: Instant::now(), shown: 0, skipped: 0 }
+        Self {
+            who,
+            partial: Vec::new(),
+            since: Instant::now(),
+            shown: 0,
+            skipped: 0,
+        }
     }
 
     /// Shows the whole lines in `bytes`; gives the last one.
@@ -81,7 +93,8 @@ impl Lines {
         while self.shown < LINES {
             let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
                 let room = (LINE + 1).saturating_sub(self.partial.len());
-                self.partial.extend_from_slice(&rest[..rest.len().min(room)]);
+                self.partial
+                    .extend_from_slice(&rest[..rest.len().min(room)]);
                 return last;
             };
             let room = (LINE + 1).saturating_sub(self.partial.len());
@@ -122,7 +135,10 @@ impl Lines {
 fn readable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LINE)]);
     let text = console::strip_ansi_codes(&text);
-    let mut line: String = text.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+    let mut line: String = text
+        .chars()
+        .filter(|c| !c.is_control() || *c == '\t')
+        .collect();
     line.truncate(line.trim_end().len());
     if bytes.len() > LINE {
         line.push('…');

@@ -17,25 +17,37 @@ pub struct Finding {
 pub async fn preflight(settings: &Settings) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
     let workspace = Workspace::prepare(&settings.workspace);
-    let Some(workspace) = findings.note("workspace", workspace, |workspace| workspace.dir.display().to_string()) else {
+    let Some(workspace) = findings.note("workspace", workspace, |workspace| {
+        workspace.dir.display().to_string()
+    }) else {
         return findings.0;
     };
     let project = Project::at(workspace.dir.clone());
     let task = find(settings, &project).await;
-    let task = findings.note("task", task, |task| format!("{} of phase {}: {}", task.id, task.phase, task.title));
+    let task = findings.note("task", task, |task| {
+        format!("{} of phase {}: {}", task.id, task.phase, task.title)
+    });
     let checks = Checks::of(&project, settings.checks.as_deref());
-    findings.note("checks", checks, |checks| match checks.commands.as_slice() {
-        [] => "none".to_owned(),
-        commands => commands.join(", "),
+    findings.note("checks", checks, |checks| {
+        match checks.commands.as_slice() {
+            [] => "none".to_owned(),
+            commands => commands.join(", "),
+        }
     });
     let definition = task.map_or(Ok(None), |task| definition(&project, &task));
-    let definition = findings.note("agent definition", definition, |definition| match definition {
-        Some(definition) => definition.name.clone(),
-        None => "none".to_owned(),
-    });
+    let definition = findings.note(
+        "agent definition",
+        definition,
+        |definition| match definition {
+            Some(definition) => definition.name.clone(),
+            None => "none".to_owned(),
+        },
+    );
     if let Some(definition) = definition {
         let agent = agent::choose(&settings.agent, definition.as_ref());
-        findings.note("agent", agent, |agent| agent.report().kind.word().to_owned());
+        findings.note("agent", agent, |agent| {
+            agent.report().kind.word().to_owned()
+        });
     }
     findings.0
 }
@@ -44,7 +56,12 @@ struct Findings(Vec<Finding>);
 
 impl Findings {
     /// Notes what was found, and passes it on.
-    fn note<T>(&mut self, what: &'static str, found: Result<T, Failure>, say: impl FnOnce(&T) -> String) -> Option<T> {
+    fn note<T>(
+        &mut self,
+        what: &'static str,
+        found: Result<T, Failure>,
+        say: impl FnOnce(&T) -> String,
+    ) -> Option<T> {
         let (result, passed_on) = match found {
             Ok(found) => (Ok(say(&found)), Some(found)),
             Err(failure) => (Err(failure), None),

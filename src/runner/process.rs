@@ -55,7 +55,13 @@ impl Program {
     /// A command line for `sh -c`.
     pub fn shell(command: &str, dir: PathBuf, env: Vec<(OsString, OsString)>) -> Self {
         let args = vec!["-c".into(), command.into()];
-        Self { program: "/bin/sh".into(), args, dir, env, stdin: None }
+        Self {
+            program: "/bin/sh".into(),
+            args,
+            dir,
+            env,
+            stdin: None,
+        }
     }
 }
 
@@ -112,7 +118,13 @@ pub async fn supervise(
     let kills_before = memory::oom_kills();
     let began = Instant::now();
     let (mut group, pipe) = start(program)?;
-    let mut ear = Ear { pipe, open: true, buffer: vec![0; CHUNK], progress, hear };
+    let mut ear = Ear {
+        pipe,
+        open: true,
+        buffer: vec![0; CHUNK],
+        progress,
+        hear,
+    };
 
     let end = ear
         .until(async {
@@ -182,13 +194,19 @@ fn verdict(status: io::Result<ExitStatus>, killed_for_memory: bool) -> Ending {
 
 fn start(program: Program) -> Result<(Group, pipe::Receiver), StartError> {
     if let Err(source) = std::fs::read_dir(&program.dir) {
-        return Err(StartError::Directory { dir: program.dir.display().to_string(), source });
+        return Err(StartError::Directory {
+            dir: program.dir.display().to_string(),
+            source,
+        });
     }
     let name = program.program.to_string_lossy().into_owned();
     spawn(program).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => StartError::NotFound { program: name },
         io::ErrorKind::PermissionDenied => StartError::NotExecutable { program: name },
-        _ => StartError::Other { program: name, source },
+        _ => StartError::Other {
+            program: name,
+            source,
+        },
     })
 }
 
@@ -217,7 +235,9 @@ fn spawn(program: Program) -> io::Result<(Group, pipe::Receiver)> {
 
 /// Waits until nothing was heard for `limit`, and says how long that was.
 async fn silence(limit: Option<Duration>, progress: &Progress) -> Duration {
-    let Some(limit) = limit else { return pending().await };
+    let Some(limit) = limit else {
+        return pending().await;
+    };
     loop {
         let over = progress.last_life() + limit;
         if over <= Instant::now() {
@@ -238,9 +258,15 @@ struct Group {
 
 impl Group {
     fn of(leader: Child) -> io::Result<Self> {
-        let pid = leader.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let pid = leader
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let id = pid.ok_or_else(|| io::Error::other("the child has no pid"))?;
-        Ok(Self { leader, id, reaped: false })
+        Ok(Self {
+            leader,
+            id,
+            reaped: false,
+        })
     }
 
     /// Waits for the leader, and reaps what else has become the worker's to reap meanwhile.

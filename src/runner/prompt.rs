@@ -11,7 +11,12 @@ use crate::scud::AgentDefinition;
 use crate::task::Task;
 
 /// The prompt that begins the work.
-pub fn first(task: &Task, definition: Option<&AgentDefinition>, dir: &Path, checks: &Checks) -> String {
+pub fn first(
+    task: &Task,
+    definition: Option<&AgentDefinition>,
+    dir: &Path,
+    checks: &Checks,
+) -> String {
     let own = definition.and_then(|definition| definition.render(task));
     let mut prompt = own.unwrap_or_else(|| describe(task));
     prompt.truncate(prompt.trim_end().len());
@@ -22,7 +27,11 @@ pub fn first(task: &Task, definition: Option<&AgentDefinition>, dir: &Path, chec
 
 /// The prompt after a failed check.
 pub fn repair(task: &Task, failed: &Failed) -> String {
-    let Failed { command, how, output_tail } = failed;
+    let Failed {
+        command,
+        how,
+        output_tail,
+    } = failed;
     let fence = fence(output_tail);
     format!(
         "Your work on task {id} ({title}) is not done: the check `{command}` {how}.\n\n\
@@ -72,9 +81,13 @@ fn how_to_work(dir: &Path, checks: &Checks) -> String {
         dir.display()
     );
     if checks.commands.is_empty() {
-        text.push_str("- The project defines no checks, so see for yourself that your work is right.\n");
+        text.push_str(
+            "- The project defines no checks, so see for yourself that your work is right.\n",
+        );
     } else {
-        text.push_str("- When you are done, these commands will be run, and all of them must pass:\n");
+        text.push_str(
+            "- When you are done, these commands will be run, and all of them must pass:\n",
+        );
     }
     for command in &checks.commands {
         let _ = writeln!(text, "  - `{command}`");

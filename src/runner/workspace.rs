@@ -30,24 +30,50 @@ impl Workspace {
     /// Takes the given directory.
     pub fn prepare(dir: &Path) -> Result<Self, Failure> {
         let failed = |what: &str, error: io::Error| {
-            let failure = Failure::new(Reason::WorkspaceFailed, format!("{what} {}", dir.display()));
-            Failure { causes: vec![error.to_string()], ..failure }
+            let failure =
+                Failure::new(Reason::WorkspaceFailed, format!("{what} {}", dir.display()));
+            Failure {
+                causes: vec![error.to_string()],
+                ..failure
+            }
         };
-        let absolute = fs::canonicalize(dir).map_err(|error| failed("there is no workspace at", error))?;
+        let absolute =
+            fs::canonicalize(dir).map_err(|error| failed("there is no workspace at", error))?;
         fs::read_dir(&absolute).map_err(|error| failed("the workspace cannot be read:", error))?;
-        let own = tempfile::Builder::new().prefix("descartes-").tempdir().map_err(|error| {
-            let failure = Failure::new(Reason::WorkspaceFailed, "no temporary directory for the prompt could be made");
-            Failure { causes: vec![error.to_string()], ..failure }
-        })?;
+        let own = tempfile::Builder::new()
+            .prefix("descartes-")
+            .tempdir()
+            .map_err(|error| {
+                let failure = Failure::new(
+                    Reason::WorkspaceFailed,
+                    "no temporary directory for the prompt could be made",
+                );
+                Failure {
+                    causes: vec![error.to_string()],
+                    ..failure
+                }
+            })?;
         Ok(Self { dir: absolute, own })
     }
 
     /// Writes a prompt outside the project, so that it is no change to it.
     pub fn write_prompt(&self, prompt: &str) -> Result<PromptFile, Failure> {
         let path = self.own.path().join("prompt.md");
-        fs::write(&path, prompt).and_then(|()| File::open(&path)).map(|reader| PromptFile { path: path.clone(), reader }).map_err(|error| {
-            let failure = Failure::new(Reason::WorkspaceFailed, format!("the prompt cannot be written to {}", path.display()));
-            Failure { causes: vec![error.to_string()], ..failure }
-        })
+        fs::write(&path, prompt)
+            .and_then(|()| File::open(&path))
+            .map(|reader| PromptFile {
+                path: path.clone(),
+                reader,
+            })
+            .map_err(|error| {
+                let failure = Failure::new(
+                    Reason::WorkspaceFailed,
+                    format!("the prompt cannot be written to {}", path.display()),
+                );
+                Failure {
+                    causes: vec![error.to_string()],
+                    ..failure
+                }
+            })
     }
 }

@@ -24,13 +24,21 @@ pub struct Shell {
 
 impl Shell {
     pub fn new(command: String, model: Option<String>, variables: Variables) -> Self {
-        Self { command, model, variables }
+        Self {
+            command,
+            model,
+            variables,
+        }
     }
 }
 
 impl Agent for Shell {
     fn report(&self) -> AgentReport {
-        AgentReport { kind: AgentKind::Command, model: self.model.clone(), exit_code: None }
+        AgentReport {
+            kind: AgentKind::Command,
+            model: self.model.clone(),
+            exit_code: None,
+        }
     }
 
     fn program(&self, dir: &Path, mut environment: Variables) -> Program {
@@ -54,32 +62,48 @@ fn judge(ending: Result<Ending, StartError>) -> Result<(), Failure> {
     let failure = match ending {
         Ok(Ending::Exited(0)) => return Ok(()),
         Ok(Ending::Exited(code @ (NOT_FOUND | NOT_EXECUTABLE))) => {
-            let what = if code == NOT_FOUND { "not found" } else { "not executable" };
-            let message = format!("the agent's command ended with exit code {code}: a program is {what}");
+            let what = if code == NOT_FOUND {
+                "not found"
+            } else {
+                "not executable"
+            };
+            let message =
+                format!("the agent's command ended with exit code {code}: a program is {what}");
             Failure::new(Reason::AgentNotFound, message)
         }
         Ok(Ending::Exited(code)) => match process::signal(code - KILLED) {
             Some(signal) => {
-                let message = format!("the agent's command ended with exit code {code}: {} killed it", process::name(signal));
+                let message = format!(
+                    "the agent's command ended with exit code {code}: {} killed it",
+                    process::name(signal)
+                );
                 Failure::new(Reason::AgentKilled, message)
             }
-            None => Failure::new(Reason::AgentFailed, format!("the agent's command failed with exit code {code}")),
+            None => Failure::new(
+                Reason::AgentFailed,
+                format!("the agent's command failed with exit code {code}"),
+            ),
         },
-        Ok(Ending::Killed(signal)) => {
-            Failure::new(Reason::AgentKilled, format!("the agent was killed by {}", process::name(signal)))
-        }
-        Ok(Ending::OutOfMemory) => {
-            Failure::new(Reason::OutOfMemory, "the machine ran out of memory, and the kernel killed a process of the agent's")
-        }
+        Ok(Ending::Killed(signal)) => Failure::new(
+            Reason::AgentKilled,
+            format!("the agent was killed by {}", process::name(signal)),
+        ),
+        Ok(Ending::OutOfMemory) => Failure::new(
+            Reason::OutOfMemory,
+            "the machine ran out of memory, and the kernel killed a process of the agent's",
+        ),
         Ok(Ending::TimedOut(limit)) => timed_out(limit),
-        Ok(Ending::Idle(limit)) => {
-            Failure::new(Reason::Idle, format!("the agent gave no sign of life for {}", written(limit)))
-        }
+        Ok(Ending::Idle(limit)) => Failure::new(
+            Reason::Idle,
+            format!("the agent gave no sign of life for {}", written(limit)),
+        ),
         Ok(Ending::Stopped(why)) => stopped(&why),
         Err(error @ (StartError::NotFound { .. } | StartError::NotExecutable { .. })) => {
             Failure::because(Reason::AgentNotFound, &error)
         }
-        Err(error @ StartError::Directory { .. }) => Failure::because(Reason::WorkspaceFailed, &error),
+        Err(error @ StartError::Directory { .. }) => {
+            Failure::because(Reason::WorkspaceFailed, &error)
+        }
         Err(error @ StartError::Other { .. }) => Failure::because(Reason::AgentFailed, &error),
     };
     Err(failure)

@@ -53,10 +53,14 @@ impl Deaths {
 
 /// Reaps the orphans that have died, but not the child that somebody else waits for.
 pub(super) fn reap_all_but(leader: Option<Pid>) {
-    for process in below().into_iter().filter(|process| process.dead && process.ours) {
+    for process in below()
+        .into_iter()
+        .filter(|process| process.dead && process.ours)
+    {
         if Some(process.pid) != leader {
             // Somebody else's wait may come first, which is as good.
-            let _ = rustix::process::waitpid(Some(process.pid), rustix::process::WaitOptions::NOHANG);
+            let _ =
+                rustix::process::waitpid(Some(process.pid), rustix::process::WaitOptions::NOHANG);
         }
     }
 }
@@ -72,7 +76,10 @@ pub(super) async fn sweep() {
             return;
         }
         if Instant::now() >= deadline {
-            let pids: Vec<_> = left.iter().map(|process| process.pid.as_raw_pid()).collect();
+            let pids: Vec<_> = left
+                .iter()
+                .map(|process| process.pid.as_raw_pid())
+                .collect();
             tracing::warn!(?pids, "these would not die");
             return;
         }
@@ -101,7 +108,9 @@ fn below() -> Vec<Process> {
 #[cfg(target_os = "linux")]
 fn below() -> Vec<Process> {
     let me = rustix::process::getpid().as_raw_pid();
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let all: std::collections::HashMap<i32, (i32, bool)> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(|pid: i32| Some((pid, parent_and_state(pid)?)))
@@ -120,7 +129,11 @@ fn below() -> Vec<Process> {
     all.iter()
         .filter(|(pid, _)| descends(**pid))
         .filter_map(|(pid, (parent, dead))| {
-            Some(Process { pid: Pid::from_raw(*pid)?, dead: *dead, ours: *parent == me })
+            Some(Process {
+                pid: Pid::from_raw(*pid)?,
+                dead: *dead,
+                ours: *parent == me,
+            })
         })
         .collect()
 }
