@@ -1,0 +1,9 @@
+//! Black box: the real binary against a real receiver, with real child processes.
+//!
+//! Each module is one promise to somebody; its `//!` says to whom.
+
+mod support;
+
+mod agent;
+mod claim;
+mod settings;

@@ -1,0 +1,289 @@
+//! A behavioural orchestrator: real sockets, a journal of everything that was said, and answers
+//! that a test can make as bad as the network makes them.
+//!
+//! Threads and blocking sockets, so that a connection can be broken off at any byte. Unless it is
+//! told otherwise it grants everything.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// No state takes longer than this to come about on a busy machine; a test that waits so long
+/// has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How to answer one request.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// A whole answer.
+    Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// The connection is reset instead of an answer.
+    Reset,
+    /// The connection breaks after some of the answer's head.
+    BreakInHead,
+    /// The connection breaks after the head (200) and some of the body.
+    BreakInBody,
+    /// Nothing is said for so long, then the other reply is given.
+    After(Duration, Box<Reply>),
+}
+
+impl Reply {
+    pub fn status(status: u16) -> Self {
+        Self::Answer { status, headers: Vec::new(), body: String::new() }
+    }
+
+    pub fn json(status: u16, body: &str) -> Self {
+        Self::Answer { status, headers: Vec::new(), body: body.to_owned() }
+    }
+
+    pub fn with_header(self, name: &'static str, value: impl Into<String>) -> Self {
+        match self {
+            Self::Answer { status, mut headers, body } => {
+                headers.push((name, value.into()));
+                Self::Answer { status, headers, body }
+            }
+            other => other,
+        }
+    }
+
+    pub fn after(self, delay: Duration) -> Self {
+        Self::After(delay, Box::new(self))
+    }
+}
+
+/// One request as it arrived.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// The last part of the path: `started`, `progress`, `completed`, `failed`.
+    pub route: String,
+    /// Path and query.
+    pub target: String,
+    /// Names in lower case.
+    pub headers: HashMap<String, String>,
+    pub bytes: Vec<u8>,
+    pub event: Value,
+    pub at: Instant,
+    /// The connection it came on; the same number means the same connection.
+    pub connection: usize,
+}
+
+#[derive(Default)]
+struct State {
+    said: Vec<Said>,
+    scripts: HashMap<String, VecDeque<Reply>>,
+    /// What a route answers when its script is over; 200 where there is nothing.
+    defaults: HashMap<String, Reply>,
+    connections: usize,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// A listening receiver; its threads end with the test process.
+#[derive(Clone)]
+pub struct Receiver {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Receiver {
+    pub fn start() -> Self {
+        Self::listen("127.0.0.1:0")
+    }
+
+    /// On a given address, an IPv6 one for example.
+    pub fn listen(address: &str) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let state = Mutex::new(State::default());
+        let receiver = Self { address, shared: Arc::new(Shared { state, changed: Condvar::new() }) };
+        let accepting = receiver.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let serving = accepting.clone();
+                thread::spawn(move || serving.serve(stream));
+            }
+        });
+        receiver
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The base for `CALLBACK_URL`.
+    pub fn url(&self) -> String {
+        format!("http://{}/api/agents/callback", self.address)
+    }
+
+    /// Answers the next requests on a route so, one after the other.
+    pub fn script(&self, route: &str, replies: impl IntoIterator<Item = Reply>) -> &Self {
+        let mut state = self.shared.state.lock().unwrap();
+        state.scripts.entry(route.to_owned()).or_default().extend(replies);
+        self
+    }
+
+    /// Answers every request on a route so, once its script is over.
+    pub fn always(&self, route: &str, reply: Reply) -> &Self {
+        self.shared.state.lock().unwrap().defaults.insert(route.to_owned(), reply);
+        self
+    }
+
+    /// Everything that was said so far.
+    pub fn said(&self) -> Vec<Said> {
+        self.shared.state.lock().unwrap().said.clone()
+    }
+
+    /// What was said on one route.
+    pub fn said_to(&self, route: &str) -> Vec<Said> {
+        self.said().into_iter().filter(|said| said.route == route).collect()
+    }
+
+    /// The routes in the order in which they were used, heartbeats left out.
+    pub fn story(&self) -> Vec<String> {
+        let routes = self.said().into_iter().map(|said| said.route);
+        routes.filter(|route| route != "progress").collect()
+    }
+
+    /// The only event on a route.
+    #[track_caller]
+    pub fn only(&self, route: &str) -> Value {
+        let said = self.said_to(route);
+        assert_eq!(said.len(), 1, "events on /{route}: {said:#?}");
+        said[0].event.clone()
+    }
+
+    /// Waits until something holds of what was said; gives what it holds for.
+    #[track_caller]
+    pub fn wait_for<T>(&self, what: &str, mut holds: impl FnMut(&[Said]) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.shared.state.lock().unwrap();
+        loop {
+            if let Some(found) = holds(&state.said) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited too long for {what}; said so far: {:#?}", state.said);
+            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    /// Waits for the next event on a route.
+    #[track_caller]
+    pub fn wait_for_one(&self, route: &str) -> Said {
+        self.wait_for(route, |said| said.iter().find(|said| said.route == route).cloned())
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        let connection = {
+            let mut state = self.shared.state.lock().unwrap();
+            state.connections += 1;
+            state.connections
+        };
+        let mut buffer = Vec::new();
+        while let Some(said) = read_request(&mut stream, &mut buffer, connection) {
+            let reply = self.note(said);
+            if give(&mut stream, &reply).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Writes a request down and decides what to answer.
+    fn note(&self, said: Said) -> Reply {
+        let mut state = self.shared.state.lock().unwrap();
+        let scripted = state.scripts.get_mut(&said.route).and_then(VecDeque::pop_front);
+        let reply = scripted.or_else(|| state.defaults.get(&said.route).cloned());
+        state.said.push(said);
+        self.shared.changed.notify_all();
+        reply.unwrap_or_else(|| Reply::json(200, "{}"))
+    }
+}
+
+/// Reads one request; nothing where the connection ends before there is a whole one.
+fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize) -> Option<Said> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut request = httparse::Request::new(&mut headers);
+        let parsed = request.parse(buffer).expect("a worker speaks HTTP");
+        if let httparse::Status::Complete(head) = parsed {
+            let target = request.path.expect("a path").to_owned();
+            let headers: HashMap<String, String> = request
+                .headers
+                .iter()
+                .map(|header| (header.name.to_lowercase(), String::from_utf8_lossy(header.value).into_owned()))
+                .collect();
+            assert_eq!(request.method, Some("POST"));
+            let length: usize = headers["content-length"].parse().expect("a length");
+            while buffer.len() < head + length {
+                read_more(stream, buffer)?;
+            }
+            let rest = buffer.split_off(head + length);
+            let bytes = buffer.split_off(head);
+            *buffer = rest;
+            let path = target.split('?').next().unwrap_or_default();
+            let route = path.rsplit('/').next().unwrap_or_default().to_owned();
+            let event = serde_json::from_slice(&bytes).expect("a worker says JSON");
+            return Some(Said { route, target, headers, bytes, event, at: Instant::now(), connection });
+        }
+        read_more(stream, buffer)?;
+    }
+}
+
+fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+    let mut chunk = [0; 64 * 1024];
+    match stream.read(&mut chunk) {
+        Ok(0) | Err(_) => None,
+        Ok(count) => {
+            buffer.extend_from_slice(&chunk[..count]);
+            Some(())
+        }
+    }
+}
+
+/// Gives a reply; nothing where the connection is over with it.
+fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
+    match reply {
+        Reply::Answer { status, headers, body } => {
+            let mut answer = format!("HTTP/1.1 {status} Whatever\r\ncontent-length: {}\r\n", body.len());
+            for (name, value) in headers {
+                answer.push_str(&format!("{name}: {value}\r\n"));
+            }
+            answer.push_str("\r\n");
+            answer.push_str(body);
+            stream.write_all(answer.as_bytes()).ok()
+        }
+        Reply::Reset => {
+            reset(stream);
+            None
+        }
+        Reply::BreakInHead => {
+            let _ = stream.write_all(b"HTTP/1.1 200 O");
+            let _ = stream.shutdown(Shutdown::Both);
+            None
+        }
+        Reply::BreakInBody => {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half\":");
+            let _ = stream.shutdown(Shutdown::Both);
+            None
+        }
+        Reply::After(delay, reply) => {
+            #[expect(clippy::disallowed_methods, reason = "a slow receiver is the point")]
+            thread::sleep(*delay);
+            give(stream, reply)
+        }
+    }
+}
+
+/// Ends a connection with RST: unread bytes and a closed socket make the kernel send one.
+fn reset(stream: &TcpStream) {
+    let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+    // Dropping it sends the RST; shutting down would send a FIN.
+}
