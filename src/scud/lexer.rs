@@ -112,9 +112,11 @@ impl<'a> Items<'a> {
 
     /// The nodes of one phase, from its first to its last, past everything that follows them.
     pub fn of_nodes(text: &'a str, first: Node<'a>, last: Node<'a>) -> Self {
+        // From the line's begin: without its indent a `---` would be another thing.
+        let begin = text[..first.at].rfind('\n').map_or(0, |end| end + 1);
         Self {
             next: Position {
-                at: first.at,
+                at: begin,
                 line: first.line,
             },
             expected: Expected::Body,
