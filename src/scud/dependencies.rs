@@ -56,8 +56,9 @@ pub(super) fn resolve<'a>(survey: &Survey<'a>, phase: usize, edges: &[&'a str]) 
     let mut name = String::new();
     for (of, node) in survey.nodes() {
         let tag = survey.phases[of].tag;
-        let id = local(tag, node.id);
-        if let Some(target) = targets.get_mut(node.id) {
+        let spelled = node.id();
+        let id = local(tag, spelled);
+        if let Some(target) = targets.get_mut(spelled) {
             if of == phase {
                 target.here = Some(node);
             } else {
@@ -66,7 +67,7 @@ pub(super) fn resolve<'a>(survey: &Survey<'a>, phase: usize, edges: &[&'a str]) 
         }
         // A migrated node (`phase:8`) that an edge of its own phase calls `8`.
         if of == phase
-            && id.len() < node.id.len()
+            && id.len() < spelled.len()
             && let Some(target) = targets.get_mut(id)
         {
             target.here.get_or_insert(node);

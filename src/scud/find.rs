@@ -229,7 +229,7 @@ fn closest(survey: &Survey<'_>, wanted: &Wanted<'_>) -> Vec<String> {
     let mut near: Vec<Near<'_>> = Vec::new();
     for (phase, node) in survey.nodes() {
         let tag = survey.phases[phase].tag;
-        let id = local(tag, node.id);
+        let id = local(tag, node.id());
         let distance = if id == wanted.reference {
             // It is there, only not in the phase that was asked for.
             Some(0)

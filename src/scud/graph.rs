@@ -9,7 +9,7 @@
 //! node is an error only for who asks for that node: SCUD lives with its neighbours, and so do we.
 
 use super::dependencies;
-use super::lexer::{Fields, Flaw, Item, Items, Node, Position, excerpt, unescape};
+use super::lexer::{Fields, Flaw, Item, Items, Node, Position, edge, excerpt, pair, unescape};
 use crate::task::{Priority, Status, Task};
 
 /// How a task is asked for.
@@ -26,6 +26,8 @@ pub(super) struct Phase<'a> {
     pub tag: &'a str,
     pub line: usize,
     body: Position,
+    /// The first and the last node: all others are between.
+    nodes: Option<(Node<'a>, Node<'a>)>,
 }
 
 /// A node that a reference may stand for.
@@ -61,7 +63,13 @@ impl<'a> Survey<'a> {
         for item in Items::of(text) {
             match item? {
                 Item::Phase { tag, line, body } => {
-                    phases.push(Phase { tag, line, body });
+                    let nodes = None;
+                    phases.push(Phase {
+                        tag,
+                        line,
+                        body,
+                        nodes,
+                    });
                     in_this_phase = 0;
                 }
                 Item::Name(name) => {
@@ -69,9 +77,14 @@ impl<'a> Survey<'a> {
                         phase.tag = name;
                     }
                 }
-                Item::Node(node) if in_this_phase < 2 => {
-                    let Some(phase) = phases.last() else { continue };
-                    if let Some(spelling) = reference.spells(phase.tag, node.id) {
+                Item::Node(node) => {
+                    let Some(phase) = phases.last_mut() else {
+                        continue;
+                    };
+                    phase.nodes = Some((phase.nodes.map_or(node, |(first, _)| first), node));
+                    if in_this_phase < 2
+                        && let Some(spelling) = reference.spells(phase.tag, node.id())
+                    {
                         in_this_phase += 1;
                         candidates.push(Candidate {
                             phase: phases.len() - 1,
@@ -109,7 +122,7 @@ impl<'a> Survey<'a> {
         if let Some(second) = nodes.next() {
             let what = format!(
                 "the task {} again, after line {}",
-                excerpt(second.node.id),
+                excerpt(second.node.id()),
                 first.node.line
             );
             let line = second.node.line;
@@ -122,10 +135,10 @@ impl<'a> Survey<'a> {
     pub fn task(&self, candidate: Candidate<'a>) -> Result<Task, Flaw> {
         let Candidate { phase, node, .. } = candidate;
         let row = Row::of(node)?;
-        let said = Said::about(node.id, self.text, self.phases[phase].body);
+        let said = Said::about(node.id(), self.text, self.phases[phase].body);
         let tag = self.phases[phase].tag;
         Ok(Task {
-            id: local(tag, node.id).to_owned(),
+            id: local(tag, node.id()).to_owned(),
             phase: tag.to_owned(),
             title: unescape(row.title),
             status: row.status,
@@ -141,15 +154,16 @@ impl<'a> Survey<'a> {
 
     /// Every node with the index of its phase.
     pub fn nodes(&self) -> impl Iterator<Item = (usize, Node<'a>)> {
-        let mut phases = 0;
-        // A flaw would have been met by the survey.
-        Items::of(self.text).flatten().filter_map(move |item| {
-            match item {
-                Item::Phase { .. } => phases += 1,
-                Item::Node(node) => return Some((phases - 1, node)),
-                _ => {}
-            }
-            None
+        let phases = self.phases.iter().enumerate();
+        phases.flat_map(|(index, phase)| {
+            let nodes = phase.nodes.into_iter();
+            // A flaw would have been met by the survey.
+            let items =
+                nodes.flat_map(|(first, last)| Items::of_nodes(self.text, first, last).flatten());
+            items.filter_map(move |item| match item {
+                Item::Node(node) => Some((index, node)),
+                _ => None,
+            })
         })
     }
 }
@@ -205,7 +219,7 @@ impl<'a> Row<'a> {
             (next(), next(), next(), next(), next())
         else {
             let count = Fields::of(node.text).count();
-            let id = excerpt(node.id);
+            let id = excerpt(node.id());
             return Err(flaw(format!("the task {id} has {count} of 5 fields")));
         };
         let letter = match status.text.as_bytes() {
@@ -254,11 +268,16 @@ impl<'a> Said<'a> {
             match item {
                 Item::Phase { .. } => break,
                 Item::Pipeline => pipeline = true,
-                Item::Edge {
-                    dependent,
-                    dependency,
-                } if dependent == id && !pipeline => said.dependencies.push(dependency),
-                Item::Agent { id: of, name } if of == id => said.agent = Some(name),
+                // The prefix first: it rules out most lines at the price of a few bytes.
+                Item::Edge(line) if line.starts_with(id) && !pipeline => {
+                    let of_this = edge(line).filter(|(dependent, _)| *dependent == id);
+                    said.dependencies
+                        .extend(of_this.map(|(_, dependency)| dependency));
+                }
+                Item::Agent(line) => match pair(line) {
+                    Some((of, name)) if of == id && !name.is_empty() => said.agent = Some(name),
+                    _ => {}
+                },
                 Item::Block { id: of, field } => {
                     said.close(open.take());
                     open = (of == id).then(|| (field, String::new()));

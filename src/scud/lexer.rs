@@ -24,14 +24,10 @@ pub(super) enum Item<'a> {
     /// `@meta` declares a pipeline: the edges of this phase are its flow, not dependencies.
     Pipeline,
     Node(Node<'a>),
-    Edge {
-        dependent: &'a str,
-        dependency: &'a str,
-    },
-    Agent {
-        id: &'a str,
-        name: &'a str,
-    },
+    /// A line of `@edges`; [`edge`] takes it apart.
+    Edge(&'a str),
+    /// A line of `@agents`; [`pair`] takes it apart.
+    Agent(&'a str),
     /// The head of a text; the [`Item::Text`] lines that follow are its content.
     Block {
         id: &'a str,
@@ -40,14 +36,20 @@ pub(super) enum Item<'a> {
     Text(&'a str),
 }
 
-/// A line of `@nodes`, only its first field read.
+/// A line of `@nodes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Node<'a> {
-    pub id: &'a str,
     pub text: &'a str,
     /// The byte of the file at which `text` begins.
     pub at: usize,
     pub line: usize,
+}
+
+impl<'a> Node<'a> {
+    /// The first field.
+    pub fn id(&self) -> &'a str {
+        Fields::of(self.text).next().map_or("", |field| field.text)
+    }
 }
 
 /// Where a line begins.
@@ -105,6 +107,22 @@ impl<'a> Items<'a> {
             next: body,
             expected: Expected::Body,
             ..Self::of(text)
+        }
+    }
+
+    /// The nodes of one phase, from its first to its last, past everything that follows them.
+    pub fn of_nodes(text: &'a str, first: Node<'a>, last: Node<'a>) -> Self {
+        // From the line's begin: without its indent a `---` would be another thing.
+        let begin = text[..first.at].rfind('\n').map_or(0, |end| end + 1);
+        Self {
+            next: Position {
+                at: begin,
+                line: first.line,
+            },
+            expected: Expected::Body,
+            section: Section::Nodes,
+            nodes_seen: true,
+            ..Self::of(&text[..last.at + last.text.len()])
         }
     }
 
@@ -173,7 +191,7 @@ impl<'a> Items<'a> {
         {
             return Ok(Some(Item::Text(text)));
         }
-        let trimmed = line.trim();
+        let trimmed = trim(line);
         match trimmed.as_bytes().first() {
             // A paragraph's end; SCUD drops it, we only pass it on.
             None if self.section == Section::Block => return Ok(Some(Item::Text(""))),
@@ -192,19 +210,13 @@ impl<'a> Items<'a> {
                 self.nodes_seen = true;
                 let indent = line.len() - line.trim_start().len();
                 Ok(Some(Item::Node(Node {
-                    id: Fields::of(trimmed).next().map_or("", |field| field.text),
                     text: trimmed,
                     at: begin.at + indent,
                     line: begin.line,
                 })))
             }
-            Section::Edges => Ok(trimmed.split_once("->").map(|(from, to)| Item::Edge {
-                dependent: from.trim(),
-                dependency: to.trim(),
-            })),
-            Section::Agents => Ok(pair(trimmed)
-                .filter(|(_, name)| !name.is_empty())
-                .map(|(id, name)| Item::Agent { id, name })),
+            Section::Edges => Ok(Some(Item::Edge(trimmed))),
+            Section::Agents => Ok(Some(Item::Agent(trimmed))),
             // A stray line between the lines of a text is skipped and the text goes on; SCUD would
             // lose what came before it.
             Section::Details | Section::Block => Ok(pair(trimmed).map(|(id, field)| {
@@ -272,7 +284,22 @@ fn section(header: &str) -> Section {
     }
 }
 
-fn pair(line: &str) -> Option<(&str, &str)> {
+/// `trim`, without decoding characters where there is nothing to trim; most lines are such.
+fn trim(text: &str) -> &str {
+    match text.as_bytes() {
+        [b'!'..=b'~'] | [b'!'..=b'~', .., b'!'..=b'~'] => text,
+        _ => text.trim(),
+    }
+}
+
+/// The dependent and the dependency of a line of `@edges`; none where it relates tasks otherwise.
+pub(super) fn edge(line: &str) -> Option<(&str, &str)> {
+    let (dependent, dependency) = line.split_once("->")?;
+    Some((dependent.trim(), dependency.trim()))
+}
+
+/// The first two fields of a line.
+pub(super) fn pair(line: &str) -> Option<(&str, &str)> {
     let mut fields = Fields::of(line);
     Some((fields.next()?.text, fields.next()?.text))
 }
@@ -333,7 +360,7 @@ impl<'a> Iterator for Fields<'a> {
             self.at += end + 1;
         }
         Some(Field {
-            text: field.trim(),
+            text: trim(field),
             at: begin,
         })
     }

@@ -193,6 +193,13 @@ fn a_broken_neighbour_does_not_matter() {
 }
 
 #[test]
+fn an_indented_separator_among_the_nodes_is_a_broken_neighbour() {
+    let graph = "# SCUD Graph v1\n# Phase: a\n@nodes\n ---\n1|t|P|1|M\n2|u|D|1|M\n@edges\n1->2\n";
+    let task = Sample::with(graph).find("1").unwrap();
+    assert_eq!(task.dependencies[0].status, Some(Status::Done));
+}
+
+#[test]
 fn a_phase_that_is_there_twice_is_refused() {
     let phase = "# SCUD Graph v1\n# Phase: a\n@nodes\n8|t|P|1|M\n";
     let sample = Sample::with(format!("{phase}\n---\n\n{phase}"));

@@ -24,7 +24,7 @@ fn texts(text: &str) -> Vec<&str> {
 
 fn node_ids(text: &str) -> Vec<&str> {
     let found = items(text).into_iter().filter_map(|item| match item {
-        Item::Node(node) => Some(node.id),
+        Item::Node(node) => Some(node.id()),
         _ => None,
     });
     found.collect()
@@ -123,10 +123,7 @@ fn only_an_arrow_makes_a_dependency() {
     let edges: Vec<_> = items(text)
         .into_iter()
         .filter_map(|item| match item {
-            Item::Edge {
-                dependent,
-                dependency,
-            } => Some((dependent, dependency)),
+            Item::Edge(line) => edge(line),
             _ => None,
         })
         .collect();
