@@ -37,7 +37,12 @@ impl Checks {
         Ok(Self {
             commands: given.map_or(own.commands, <[String]>::to_vec),
             stop_on_failure: own.stop_on_failure,
-            timeout: own.timeout,
+            // 0 s is SCUD's way to write nothing useful; the task's own time still bounds it.
+            timeout: if own.timeout.is_zero() {
+                Duration::MAX
+            } else {
+                own.timeout
+            },
         })
     }
 }

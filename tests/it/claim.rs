@@ -7,7 +7,9 @@ use crate::support::{Project, Receiver, Reply, Worker};
 #[test]
 fn a_task_is_claimed_then_done_then_reported() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let ended = Worker::new(&receiver, &project).agent("echo all done").run();
+    let ended = Worker::new(&receiver, &project)
+        .agent("echo all done")
+        .run();
     ended.assert_code(0);
     assert_eq!(receiver.story(), ["started", "completed"]);
 }

@@ -78,6 +78,9 @@ impl Project {
 
     pub fn checks(&self, commands: &[&str]) -> &Self {
         let commands = serde_json::to_string(commands).expect("strings");
-        self.write(".scud/config.toml", format!("[swarm.backpressure]\ncommands = {commands}\n"))
+        self.write(
+            ".scud/config.toml",
+            format!("[swarm.backpressure]\ncommands = {commands}\n"),
+        )
     }
 }

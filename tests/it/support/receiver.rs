@@ -21,7 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub enum Reply {
     /// A whole answer.
-    Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    Answer {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: String,
+    },
     /// The connection is reset instead of an answer.
     Reset,
     /// The connection breaks after some of the answer's head.
@@ -34,18 +38,34 @@ pub enum Reply {
 
 impl Reply {
     pub fn status(status: u16) -> Self {
-        Self::Answer { status, headers: Vec::new(), body: String::new() }
+        Self::Answer {
+            status,
+            headers: Vec::new(),
+            body: String::new(),
+        }
     }
 
     pub fn json(status: u16, body: &str) -> Self {
-        Self::Answer { status, headers: Vec::new(), body: body.to_owned() }
+        Self::Answer {
+            status,
+            headers: Vec::new(),
+            body: body.to_owned(),
+        }
     }
 
     pub fn with_header(self, name: &'static str, value: impl Into<String>) -> Self {
         match self {
-            Self::Answer { status, mut headers, body } => {
+            Self::Answer {
+                status,
+                mut headers,
+                body,
+            } => {
                 headers.push((name, value.into()));
-                Self::Answer { status, headers, body }
+                Self::Answer {
+                    status,
+                    headers,
+                    body,
+                }
             }
             other => other,
         }
@@ -103,7 +123,13 @@ impl Receiver {
         let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let state = Mutex::new(State::default());
-        let receiver = Self { address, shared: Arc::new(Shared { state, changed: Condvar::new() }) };
+        let receiver = Self {
+            address,
+            shared: Arc::new(Shared {
+                state,
+                changed: Condvar::new(),
+            }),
+        };
         let accepting = receiver.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -126,13 +152,22 @@ impl Receiver {
     /// Answers the next requests on a route so, one after the other.
     pub fn script(&self, route: &str, replies: impl IntoIterator<Item = Reply>) -> &Self {
         let mut state = self.shared.state.lock().unwrap();
-        state.scripts.entry(route.to_owned()).or_default().extend(replies);
+        state
+            .scripts
+            .entry(route.to_owned())
+            .or_default()
+            .extend(replies);
         self
     }
 
     /// Answers every request on a route so, once its script is over.
     pub fn always(&self, route: &str, reply: Reply) -> &Self {
-        self.shared.state.lock().unwrap().defaults.insert(route.to_owned(), reply);
+        self.shared
+            .state
+            .lock()
+            .unwrap()
+            .defaults
+            .insert(route.to_owned(), reply);
         self
     }
 
@@ -143,7 +178,10 @@ impl Receiver {
 
     /// What was said on one route.
     pub fn said_to(&self, route: &str) -> Vec<Said> {
-        self.said().into_iter().filter(|said| said.route == route).collect()
+        self.said()
+            .into_iter()
+            .filter(|said| said.route == route)
+            .collect()
     }
 
     /// The routes in the order in which they were used, heartbeats left out.
@@ -170,7 +208,11 @@ impl Receiver {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited too long for {what}; said so far: {:#?}", state.said);
+            assert!(
+                !left.is_zero(),
+                "waited too long for {what}; said so far: {:#?}",
+                state.said
+            );
             state = self.shared.changed.wait_timeout(state, left).unwrap().0;
         }
     }
@@ -178,7 +220,9 @@ impl Receiver {
     /// Waits for the next event on a route.
     #[track_caller]
     pub fn wait_for_one(&self, route: &str) -> Said {
-        self.wait_for(route, |said| said.iter().find(|said| said.route == route).cloned())
+        self.wait_for(route, |said| {
+            said.iter().find(|said| said.route == route).cloned()
+        })
     }
 
     fn serve(&self, mut stream: TcpStream) {
@@ -199,7 +243,10 @@ impl Receiver {
     /// Writes a request down and decides what to answer.
     fn note(&self, said: Said) -> Reply {
         let mut state = self.shared.state.lock().unwrap();
-        let scripted = state.scripts.get_mut(&said.route).and_then(VecDeque::pop_front);
+        let scripted = state
+            .scripts
+            .get_mut(&said.route)
+            .and_then(VecDeque::pop_front);
         let reply = scripted.or_else(|| state.defaults.get(&said.route).cloned());
         state.said.push(said);
         self.shared.changed.notify_all();
@@ -218,7 +265,12 @@ fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize)
             let headers: HashMap<String, String> = request
                 .headers
                 .iter()
-                .map(|header| (header.name.to_lowercase(), String::from_utf8_lossy(header.value).into_owned()))
+                .map(|header| {
+                    (
+                        header.name.to_lowercase(),
+                        String::from_utf8_lossy(header.value).into_owned(),
+                    )
+                })
                 .collect();
             assert_eq!(request.method, Some("POST"));
             let length: usize = headers["content-length"].parse().expect("a length");
@@ -231,7 +283,15 @@ fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize)
             let path = target.split('?').next().unwrap_or_default();
             let route = path.rsplit('/').next().unwrap_or_default().to_owned();
             let event = serde_json::from_slice(&bytes).expect("a worker says JSON");
-            return Some(Said { route, target, headers, bytes, event, at: Instant::now(), connection });
+            return Some(Said {
+                route,
+                target,
+                headers,
+                bytes,
+                event,
+                at: Instant::now(),
+                connection,
+            });
         }
         read_more(stream, buffer)?;
     }
@@ -251,8 +311,15 @@ fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
 /// Gives a reply; nothing where the connection is over with it.
 fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
     match reply {
-        Reply::Answer { status, headers, body } => {
-            let mut answer = format!("HTTP/1.1 {status} Whatever\r\ncontent-length: {}\r\n", body.len());
+        Reply::Answer {
+            status,
+            headers,
+            body,
+        } => {
+            let mut answer = format!(
+                "HTTP/1.1 {status} Whatever\r\ncontent-length: {}\r\n",
+                body.len()
+            );
             for (name, value) in headers {
                 answer.push_str(&format!("{name}: {value}\r\n"));
             }

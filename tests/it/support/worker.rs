@@ -40,8 +40,13 @@ impl Worker {
     /// The program with nothing set.
     pub fn bare() -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_descartes-worker"));
-        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         Self { command }
     }
 
@@ -92,7 +97,12 @@ impl Worker {
         let mut child = self.command.spawn().expect("the worker starts");
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
-        Running { child, stdout, stderr, began }
+        Running {
+            child,
+            stdout,
+            stderr,
+            began,
+        }
     }
 
     pub fn run(self) -> Ended {
@@ -132,7 +142,9 @@ impl Ended {
     pub fn result_line(&self) -> Value {
         let lines: Vec<&str> = self.stdout.lines().collect();
         assert_eq!(lines.len(), 1, "{self:#?}");
-        let json = lines[0].strip_prefix("descartes-result ").expect("a result line");
+        let json = lines[0]
+            .strip_prefix("descartes-result ")
+            .expect("a result line");
         serde_json::from_str(json).expect("JSON on the result line")
     }
 
