@@ -15,7 +15,7 @@ use serde_json::Value;
 
 /// No state takes longer than this to come about on a busy machine; a test that waits so long
 /// has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How to answer one request.
 #[derive(Debug, Clone)]
