@@ -4,6 +4,6 @@
 
 mod support;
 
-mod agent;
 mod claim;
+mod events;
 mod settings;
