@@ -6,4 +6,6 @@ mod support;
 
 mod claim;
 mod events;
+mod prompt;
 mod settings;
+mod task;
