@@ -4,8 +4,12 @@
 
 mod support;
 
+mod agent;
+mod check;
+mod checks;
 mod claim;
 mod events;
+mod local;
 mod prompt;
 mod settings;
 mod task;

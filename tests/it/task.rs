@@ -269,13 +269,16 @@ fn failure_changes_nothing_in_the_graph() {
 fn what_somebody_else_changed_in_the_graph_meanwhile_is_kept() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
-        .agent("sed -i.old -e '/^7 |/d' -e 's/^9 .*/9 | Paint it red | I | 2 | L/' .scud/tasks/tasks.scg")
+        .agent("sed -i.old -e '/^7 |/d' -e 's/^9 |.*/9 | Paint it red | I | 2 | L/' .scud/tasks/tasks.scg")
         .run()
         .completed(&receiver);
     let changed = GRAPH
         .replace("7 | Lay the foundation | D | 3 | H\n", "")
         .replace("9 | Paint it | P", "9 | Paint it red | I");
-    assert_eq!(project.graph(), changed.replace("house | P |", "house | D |"));
+    assert_eq!(
+        project.graph(),
+        changed.replace("house | P |", "house | D |")
+    );
 }
 
 #[test]

@@ -6,4 +6,4 @@ pub mod worker;
 
 pub use project::Project;
 pub use receiver::{Receiver, Reply};
-pub use worker::{Ended, Worker};
+pub use worker::{Ended, Running, Worker, path};

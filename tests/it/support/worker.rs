@@ -68,7 +68,7 @@ impl Worker {
     }
 
     /// An agent that is a shell script.
-    pub fn agent(self, script: &str) -> Self {
+    pub fn agent(self, script: impl AsRef<OsStr>) -> Self {
         self.env("DESCARTES_AGENT_COMMAND", script)
     }
 
