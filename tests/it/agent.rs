@@ -228,11 +228,11 @@ fn no_agent_at_all_is_answered_with_how_to_set_one() {
 fn an_agent_that_takes_longer_than_the_task_may_has_timed_out() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
-        .env("DESCARTES_TASK_TIMEOUT", "400ms")
+        .env("DESCARTES_TASK_TIMEOUT", "2s")
         .agent("echo begun; while :; do echo busy; sleep 0.1; done")
         .run()
         .failed(&receiver, "timed_out");
-    assert_eq!(event["message"], "the task was not done within 400ms");
+    assert_eq!(event["message"], "the task was not done within 2s");
     assert_eq!(event["failure"]["retryable"], false);
     assert_eq!(event["result"]["agent"]["exit_code"], Value::Null);
     let tail = event["result"]["output"]["tail"].as_str().expect("a text");
@@ -243,11 +243,11 @@ fn an_agent_that_takes_longer_than_the_task_may_has_timed_out() {
 fn an_agent_without_a_sign_of_life_is_idle() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
-        .env("DESCARTES_IDLE_TIMEOUT", "300ms")
+        .env("DESCARTES_IDLE_TIMEOUT", "2s")
         .agent("echo hm; exec sleep 600")
         .run()
         .failed(&receiver, "idle");
-    assert_eq!(event["message"], "the agent gave no sign of life for 300ms");
+    assert_eq!(event["message"], "the agent gave no sign of life for 2s");
     assert_eq!(event["failure"]["retryable"], true);
     assert_eq!(event["result"]["output"]["tail"], "hm\n");
 }
@@ -264,7 +264,11 @@ fn the_two_ends_of_long_output_are_kept_and_the_rest_is_counted() {
     ] {
         let (receiver, project) = (Receiver::start(), Project::new());
         // One letter per kilobyte, so that it shows which part was kept.
-        let bytes: Vec<u8> = (0..total).map(|at| b'a' + (at / 1024 % 26) as u8).collect();
+        let bytes: Vec<u8> = (b'a'..=b'z')
+            .flat_map(|letter| [letter; 1024])
+            .cycle()
+            .take(total)
+            .collect();
         project.write("text", &bytes);
         let event = Worker::new(&receiver, &project)
             .agent("cat text")

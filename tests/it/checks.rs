@@ -169,7 +169,7 @@ fn a_check_has_the_time_that_the_project_gives_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write(
         ".scud/config.toml",
-        "[swarm.backpressure]\ncommands = ['echo slow; exec sleep 600']\ntimeout_secs = 1\n",
+        "[swarm.backpressure]\ncommands = ['echo slow; exec sleep 600']\ntimeout_secs = 2\n",
     );
     let event = Worker::new(&receiver, &project)
         .env("DESCARTES_REPAIRS", "0")
@@ -178,7 +178,7 @@ fn a_check_has_the_time_that_the_project_gives_it() {
         .failed(&receiver, "checks_failed");
     assert_eq!(
         event["message"],
-        "the check `echo slow; exec sleep 600` was not done within 1s"
+        "the check `echo slow; exec sleep 600` was not done within 2s"
     );
     assert_eq!(
         checks(&event),
@@ -197,11 +197,11 @@ fn checks_share_the_tasks_time_with_the_agent() {
             ),
         );
         let event = Worker::new(&receiver, &project)
-            .env("DESCARTES_TASK_TIMEOUT", "500ms")
+            .env("DESCARTES_TASK_TIMEOUT", "2s")
             .agent("true")
             .run()
             .failed(&receiver, "timed_out");
-        assert_eq!(event["message"], "the task was not done within 500ms");
+        assert_eq!(event["message"], "the task was not done within 2s");
         assert_eq!(checks(&event), [("exec sleep 600", Value::Null, "")]);
     }
 }
@@ -210,8 +210,8 @@ fn checks_share_the_tasks_time_with_the_agent() {
 fn a_silent_check_is_not_idle() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
-        .env("DESCARTES_IDLE_TIMEOUT", "200ms")
-        .env("DESCARTES_CHECKS", "sleep 0.6")
+        .env("DESCARTES_IDLE_TIMEOUT", "2s")
+        .env("DESCARTES_CHECKS", "sleep 2.5")
         .agent("true")
         .run()
         .completed(&receiver);

@@ -135,12 +135,6 @@ impl Running {
         self.stderr.wait_for(what)
     }
 
-    /// Waits until a line of standard output holds `what`; gives the line.
-    #[track_caller]
-    pub fn wait_for_stdout(&self, what: &str) -> String {
-        self.stdout.wait_for(what)
-    }
-
     pub fn wait(mut self) -> Ended {
         let status = self.child.wait().expect("the worker can be waited for");
         Ended {
