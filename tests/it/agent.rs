@@ -328,7 +328,10 @@ fn secrets_are_masked_wherever_the_agents_words_go() {
     let ended = amid_variables(&receiver, &project)
         .env("DESCARTES_AGENT_ENV", "GITHUB_TOKEN SERVICE_PASSWORD")
         .env("SERVICE_PASSWORD", "correct horse/battery")
-        .env("DESCARTES_CHECKS", "cat leaked; false")
+        .env(
+            "DESCARTES_CHECKS",
+            "cat leaked; false # correct horse/battery",
+        )
         .env("DESCARTES_REPAIRS", "0")
         .agent(
             "printf 'key sk-'; printf '%s, ' \"${ANTHROPIC_API_KEY#sk-}\"
@@ -345,6 +348,16 @@ fn secrets_are_masked_wherever_the_agents_words_go() {
     );
     assert_eq!(event["result"]["summary"], "I used ***");
     assert_eq!(event["result"]["checks"][0]["output_tail"], "***\n");
+    let command = "cat leaked; false # ***";
+    assert_eq!(event["result"]["checks"][0]["command"], command);
+    assert_eq!(
+        event["message"],
+        format!("the check `{command}` failed with exit code 1")
+    );
+    assert!(
+        ended.stderr.contains(&format!("\"check: {command}\"")),
+        "{ended:#?}"
+    );
     assert_eq!(event["failure"]["detail"], "***\n");
     assert!(ended.stderr.contains("agent: I used ***"), "{ended:#?}");
     for secret in [

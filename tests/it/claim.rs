@@ -249,3 +249,19 @@ fn a_grant_that_comes_after_the_stop_signal_is_still_answered_with_an_outcome() 
     assert_eq!(event["message"], "the worker was stopped by SIGTERM");
     assert!(!project.path("worked").exists());
 }
+
+#[test]
+fn a_claim_that_failed_before_the_stop_signal_was_heard_is_not_made_again() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let hold = Hold::default();
+    receiver.always("started", Reply::status(503).held(&hold));
+    let worker = Worker::new(&receiver, &project).agent(TRACE).start();
+    receiver.wait_for_one("started");
+    worker.signal(Signal::TERM);
+    worker.wait_for_log("told to stop");
+    hold.release();
+    let ended = worker.wait();
+    ended.assert_code(3);
+    assert_eq!(ended.result_line()["failure"]["reason"], "interrupted");
+    assert_eq!(receiver.story(), ["started"]);
+}

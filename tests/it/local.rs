@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Ended, Project, Receiver, Running, Worker};
 
-/// Where in the text the parts are, one after the other.
+/// Asserts that the parts are in the text, one after the other.
 #[track_caller]
 fn assert_in_order(text: &str, parts: &[&str]) {
     let mut rest = text;
@@ -18,6 +18,14 @@ fn assert_in_order(text: &str, parts: &[&str]) {
             at.unwrap_or_else(|| panic!("{part:?} is not there, or not after the others:\n{text}"));
         rest = &rest[at + part.len()..];
     }
+}
+
+/// What was shown, without the worker's log; and that log. They come by different ways, so only
+/// the order within each of them is certain.
+fn timeline_and_log(ended: &Ended) -> (String, String) {
+    let lines = ended.stderr.split_inclusive('\n');
+    let (log, timeline): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with("  │ "));
+    (timeline.concat(), log.concat())
 }
 
 /// A program in an empty directory, without a home.
@@ -36,18 +44,23 @@ fn the_demo_shows_a_whole_life() {
         .run();
     ended.assert_code(0);
     assert_eq!(ended.stdout, "");
+    let (timeline, log) = timeline_and_log(&ended);
     assert_in_order(
-        &ended.stderr,
+        &log,
+        &[
+            "found: The last guest is not greeted",
+            "agent: FAILED: one guest is greeted: expected 'Hello, Ada!', got ''\n",
+            "check: sh test.sh: passed",
+        ],
+    );
+    assert_in_order(
+        &timeline,
         &[
             "a sample project with a failing check, in /",
             "no agent is set, so a script of a few lines plays one: sh .agent.sh\n",
             "orchestrator     listens at http://127.0.0.1:",
             "orchestrator     starts a worker for task greeting:2\n",
             "POST /started    greeting:2: run ",
-            "found: The last guest is not greeted",
-            "agent: FAILED: one guest is greeted: expected 'Hello, Ada!', got ''\n",
-            "check: sh test.sh: passed",
-            "stdout           descartes-result, ",
             "POST /completed  greeting:2: task 2 of phase greeting is done: The last guest is not greeted\n",
             "worker           ended with exit code 0\n",
             "what the worker leaves in the project:\n",
@@ -76,11 +89,12 @@ fn the_demo_takes_another_agent_and_believes_its_checks_only() {
     ] {
         let ended = worker.env("DESCARTES_REPAIRS", "0").run();
         ended.assert_code(1);
+        let (timeline, log) = timeline_and_log(&ended);
+        assert_in_order(&log, &["agent: all done, promised\n"]);
         assert_in_order(
-            &ended.stderr,
+            &timeline,
             &[
                 "the agent is the one that the settings name\n",
-                "agent: all done, promised\n",
                 "POST /failed     greeting:2: the check `sh test.sh` failed with exit code 1 [checks_failed]\n",
                 "worker           ended with exit code 1\n",
             ],
@@ -98,12 +112,13 @@ fn a_task_of_a_project_here_runs_under_an_orchestrator_of_its_own() {
         .run();
     ended.assert_code(0);
     assert_eq!(ended.stdout, "");
+    let (timeline, log) = timeline_and_log(&ended);
+    assert_in_order(&log, &[&format!("agent: {dir}\n")]);
     assert_in_order(
-        &ended.stderr,
+        &timeline,
         &[
             "orchestrator     starts a worker for task 8\n",
             "POST /started    8: run ",
-            &format!("agent: {dir}\n"),
             "POST /completed  8: task 8 of phase webapp is done: Build the | house\n",
             "worker           ended with exit code 0\n",
         ],

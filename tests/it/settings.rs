@@ -148,13 +148,15 @@ fn an_unknown_setting_is_warned_of_and_stops_nothing() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .env("DESCARTES_HARTBEAT", "5s")
-        .env("DESCARTES_SOMETHING_OF_TOMORROW", "1")
+        .env("DESCARTES_TAKS_ID", "9")
+        .env("DESCARTES_FOO", "1")
         .agent("true")
         .run();
     ended.completed(&receiver);
     for warning in [
         "\"WARN\",\"message\":\"DESCARTES_HARTBEAT is no setting; did you mean DESCARTES_HEARTBEAT?\"",
-        "\"WARN\",\"message\":\"DESCARTES_SOMETHING_OF_TOMORROW is no setting\"",
+        "\"WARN\",\"message\":\"DESCARTES_TAKS_ID is no setting; did you mean DESCARTES_TASK_ID?\"",
+        "\"WARN\",\"message\":\"DESCARTES_FOO is no setting\"",
     ] {
         assert!(ended.stderr.contains(warning), "{warning} in {ended:#?}");
     }

@@ -135,13 +135,30 @@ impl Running {
         self.stderr.wait_for(what)
     }
 
+    /// Waits for the end; whoever takes longer than any test allows has failed it.
+    #[track_caller]
     pub fn wait(mut self) -> Ended {
+        assert!(
+            self.stdout.is_over_in_time(),
+            "the worker does not end: {}",
+            self.stderr.text()
+        );
         let status = self.child.wait().expect("the worker can be waited for");
+        assert!(self.stderr.is_over_in_time(), "somebody holds its output");
         Ended {
             code: status.code(),
             signal: status.signal(),
-            stdout: self.stdout.whole(),
-            stderr: self.stderr.whole(),
+            stdout: self.stdout.text(),
+            stderr: self.stderr.text(),
+        }
+    }
+}
+
+impl Drop for Running {
+    /// A failed test leaves nothing running.
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill_process(self.pid(), Signal::TERM);
         }
     }
 }
@@ -232,10 +249,18 @@ impl Pipe {
         }
     }
 
-    fn whole(self) -> String {
+    /// Waits for the end of it; false where that does not come.
+    fn is_over_in_time(&self) -> bool {
         let collected = self.0.0.lock().unwrap();
-        let collected = self.0.1.wait_while(collected, |collected| !collected.over);
-        let bytes = std::mem::take(&mut collected.unwrap().bytes);
+        let end = self
+            .0
+            .1
+            .wait_timeout_while(collected, PATIENCE, |collected| !collected.over);
+        !end.unwrap().1.timed_out()
+    }
+
+    fn text(&self) -> String {
+        let bytes = self.0.0.lock().unwrap().bytes.clone();
         String::from_utf8(bytes).expect("the worker speaks UTF-8")
     }
 }
