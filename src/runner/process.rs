@@ -165,7 +165,10 @@ pub fn name(signal: Signal) -> String {
         // rustix spells these two out.
         Signal::ABORT => "SIGABRT".to_owned(),
         Signal::ALARM => "SIGALRM".to_owned(),
-        other => format!("{other:?}").replace("Signal::", "SIG"),
+        // And it prints the others as texts, with their quotes.
+        other => format!("{other:?}")
+            .trim_matches('"')
+            .replace("Signal::", "SIG"),
     }
 }
 

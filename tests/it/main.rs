@@ -5,5 +5,14 @@
 mod support;
 
 mod agent;
+mod check;
+mod checks;
 mod claim;
+mod events;
+mod exit;
+mod graph;
+mod local;
+mod prompt;
+mod rejection;
 mod settings;
+mod task;
