@@ -6,4 +6,7 @@ mod support;
 
 mod agent;
 mod claim;
+mod contract;
+mod example;
 mod settings;
+mod tidy;

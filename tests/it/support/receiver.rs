@@ -205,10 +205,7 @@ impl Receiver {
 
     /// Answers every request on a route so, once its script is over.
     pub fn always(&self, route: &str, reply: Reply) -> &Self {
-        self.shared
-            .state()
-            .defaults
-            .insert(route.to_owned(), reply);
+        self.shared.state().defaults.insert(route.to_owned(), reply);
         self
     }
 
@@ -277,6 +274,8 @@ impl Receiver {
 
     /// Serves a connection; what is no HTTP, or no JSON, is a violation too.
     fn watched(&self, stream: TcpStream) {
+        // Held until the violation is written down: who sees the connection end may go on and ask.
+        let _held = stream.try_clone();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve(stream))) {
             let what = panic.downcast_ref::<String>().cloned();
             let what = what.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
