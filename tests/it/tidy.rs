@@ -67,9 +67,7 @@ fn unquoted(cell: &str) -> &str {
 
 /// The settings in a help text, as the rows of the README: those with a flag, those without.
 fn settings_of(args: &[&str]) -> (Vec<String>, Vec<String>) {
-    let worker = args
-        .iter()
-        .fold(Worker::bare(), |worker, arg| worker.arg(arg));
+    let worker = args.iter().fold(Worker::bare(), Worker::arg);
     let help = worker.arg("--help").run().assert_code(0).stdout.clone();
     let (options, unflagged) = help
         .split_once("From the environment only:\n")
