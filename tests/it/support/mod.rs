@@ -2,6 +2,7 @@
 
 pub mod project;
 pub mod receiver;
+pub mod schema;
 pub mod worker;
 
 pub use project::Project;

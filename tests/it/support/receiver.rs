@@ -7,11 +7,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use super::schema;
 
 /// No state takes longer than this to come about on a busy machine; a test that waits so long
 /// has failed.
@@ -121,6 +124,9 @@ struct State {
     /// What a route answers when its script is over; 200 where there is nothing.
     defaults: HashMap<String, Reply>,
     connections: usize,
+    /// What broke the protocol. The threads that find it out cannot fail a test, so it is written
+    /// down here, and [`Watch`] and whoever asks what was said fail in the test's own thread.
+    violations: Vec<String>,
 }
 
 struct Shared {
@@ -128,11 +134,43 @@ struct Shared {
     changed: Condvar,
 }
 
+impl Shared {
+    #[track_caller]
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[track_caller]
+    fn assert_lawful(&self) {
+        let violations = self.state().violations.clone();
+        assert!(
+            violations.is_empty(),
+            "the worker broke the protocol:\n{}",
+            violations.join("\n")
+        );
+    }
+}
+
+/// Fails the test that never asked what was said, when it drops its last handle.
+struct Watch(Arc<Shared>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.0.assert_lawful();
+        }
+    }
+}
+
 /// A listening receiver; its threads end with the test process.
+///
+/// Everything that it hears is held against docs/callback.schema.json.
 #[derive(Clone)]
 pub struct Receiver {
     address: SocketAddr,
     shared: Arc<Shared>,
+    /// The test's handles hold it, the receiver's own threads do not: those never end.
+    _watch: Option<Arc<Watch>>,
 }
 
 impl Receiver {
@@ -145,21 +183,26 @@ impl Receiver {
         let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let state = Mutex::new(State::default());
-        let receiver = Self {
+        let shared = Arc::new(Shared {
+            state,
+            changed: Condvar::new(),
+        });
+        let accepting = Self {
             address,
-            shared: Arc::new(Shared {
-                state,
-                changed: Condvar::new(),
-            }),
+            shared: shared.clone(),
+            _watch: None,
         };
-        let accepting = receiver.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let serving = accepting.clone();
-                thread::spawn(move || serving.serve(stream));
+                thread::spawn(move || serving.watched(stream));
             }
         });
-        receiver
+        Self {
+            address,
+            shared: shared.clone(),
+            _watch: Some(Arc::new(Watch(shared))),
+        }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -173,7 +216,7 @@ impl Receiver {
 
     /// Answers the next requests on a route so, one after the other.
     pub fn script(&self, route: &str, replies: impl IntoIterator<Item = Reply>) -> &Self {
-        let mut state = self.shared.state.lock().unwrap();
+        let mut state = self.shared.state();
         state
             .scripts
             .entry(route.to_owned())
@@ -184,21 +227,19 @@ impl Receiver {
 
     /// Answers every request on a route so, once its script is over.
     pub fn always(&self, route: &str, reply: Reply) -> &Self {
-        self.shared
-            .state
-            .lock()
-            .unwrap()
-            .defaults
-            .insert(route.to_owned(), reply);
+        self.shared.state().defaults.insert(route.to_owned(), reply);
         self
     }
 
     /// Everything that was said so far.
+    #[track_caller]
     pub fn said(&self) -> Vec<Said> {
-        self.shared.state.lock().unwrap().said.clone()
+        self.shared.assert_lawful();
+        self.shared.state().said.clone()
     }
 
     /// What was said on one route.
+    #[track_caller]
     pub fn said_to(&self, route: &str) -> Vec<Said> {
         self.said()
             .into_iter()
@@ -207,6 +248,7 @@ impl Receiver {
     }
 
     /// The routes in the order in which they were used, heartbeats left out.
+    #[track_caller]
     pub fn story(&self) -> Vec<String> {
         let routes = self.said().into_iter().map(|said| said.route);
         routes.filter(|route| route != "progress").collect()
@@ -224,8 +266,13 @@ impl Receiver {
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, mut holds: impl FnMut(&[Said]) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let mut state = self.shared.state.lock().unwrap();
+        let mut state = self.shared.state();
         loop {
+            assert!(
+                state.violations.is_empty(),
+                "the worker broke the protocol:\n{}",
+                state.violations.join("\n")
+            );
             if let Some(found) = holds(&state.said) {
                 return found;
             }
@@ -247,9 +294,25 @@ impl Receiver {
         })
     }
 
+    /// Serves a connection; what is no HTTP, or no JSON, is a violation too.
+    fn watched(&self, stream: TcpStream) {
+        // Held until the violation is written down: who sees the connection end may go on and ask.
+        let _held = stream.try_clone();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve(stream))) {
+            let what = panic.downcast_ref::<String>().cloned();
+            let what = what.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            let what = what.unwrap_or_else(|| "a panic without a message".to_owned());
+            let mut state = self.shared.state();
+            state
+                .violations
+                .push(format!("a request that cannot be read: {what}"));
+            self.shared.changed.notify_all();
+        }
+    }
+
     fn serve(&self, mut stream: TcpStream) {
         let connection = {
-            let mut state = self.shared.state.lock().unwrap();
+            let mut state = self.shared.state();
             state.connections += 1;
             state.connections
         };
@@ -264,12 +327,20 @@ impl Receiver {
 
     /// Writes a request down and decides what to answer.
     fn note(&self, said: Said) -> Reply {
-        let mut state = self.shared.state.lock().unwrap();
+        let mut state = self.shared.state();
         let scripted = state
             .scripts
             .get_mut(&said.route)
             .and_then(VecDeque::pop_front);
         let reply = scripted.or_else(|| state.defaults.get(&said.route).cloned());
+        let violations = schema::violations(&said.event);
+        state.violations.extend(violations.into_iter().map(|what| {
+            format!(
+                "POST /{} {what}\n  in {}",
+                said.route,
+                String::from_utf8_lossy(&said.bytes)
+            )
+        }));
         state.said.push(said);
         self.shared.changed.notify_all();
         reply.unwrap_or_else(|| Reply::json(200, "{}"))
