@@ -57,6 +57,9 @@ impl Outlet {
     /// Leaves bytes to be written; they are dropped where too much is waiting already.
     pub fn write(&self, bytes: &[u8]) {
         let mut state = self.state();
+        if state.closed {
+            return;
+        }
         if state.waiting.len() < CAP {
             state.waiting.extend_from_slice(bytes);
         } else {
@@ -133,7 +136,8 @@ impl Outlet {
                 let mut bytes = std::mem::take(&mut state.waiting);
                 let dropped = std::mem::take(&mut state.dropped);
                 if dropped > 0 {
-                    let note = format!("[{dropped} lines were left out here: nobody was reading]\n");
+                    let note =
+                        format!("[{dropped} lines were left out here: nobody was reading]\n");
                     bytes.extend_from_slice(note.as_bytes());
                 }
                 return Some(bytes);
@@ -169,7 +173,11 @@ mod tests {
     fn a_reader_that_does_not_read_holds_nobody_up_and_learns_what_it_missed() {
         let (mut reader, writer) = io::pipe().unwrap();
         let outlet = Outlet::new(writer);
-        let line = [b'x'; 1023].iter().chain(b"\n").copied().collect::<Vec<u8>>();
+        let line = [b'x'; 1023]
+            .iter()
+            .chain(b"\n")
+            .copied()
+            .collect::<Vec<u8>>();
         for _ in 0..2000 {
             outlet.write(&line);
         }
@@ -187,7 +195,10 @@ mod tests {
         let (lines, note) = text.split_at(text.find('[').unwrap());
         let dropped = 2000 - lines.len() / 1024;
         assert!(lines.len() >= CAP, "{}", lines.len());
-        assert_eq!(note, format!("[{dropped} lines were left out here: nobody was reading]\n"));
+        assert_eq!(
+            note,
+            format!("[{dropped} lines were left out here: nobody was reading]\n")
+        );
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl Descendants {
         loop {
             match descendants.reap() {
                 Reaped::Dead(..) => {}
-                Reaped::AllAlive => break descendants.bystanders = children().into_iter().collect(),
+                Reaped::AllAlive => {
+                    break descendants.bystanders = children().into_iter().collect();
+                }
                 Reaped::NoneLeft => break,
             }
         }
