@@ -86,6 +86,30 @@ impl Worker {
         self
     }
 
+    /// Another copy of the program.
+    pub fn program(self, program: &std::path::Path) -> Self {
+        self.through(program, |_| Vec::new())
+    }
+
+    /// Started by another program, which is given arguments that name the worker's.
+    pub fn through(
+        mut self,
+        program: impl AsRef<OsStr>,
+        args: impl FnOnce(&OsStr) -> Vec<std::ffi::OsString>,
+    ) -> Self {
+        let mut command = Command::new(program);
+        command.args(args(self.command.get_program())).env_clear();
+        for (name, value) in self.command.get_envs() {
+            command.env(name, value.expect("a value"));
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        self.command = command;
+        self
+    }
+
     /// Changes the command in ways that few tests need.
     pub fn with(mut self, change: impl FnOnce(&mut Command)) -> Self {
         change(&mut self.command);
@@ -95,6 +119,8 @@ impl Worker {
     pub fn start(mut self) -> Running {
         let began = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
+        // The command still holds what a test gave it as a stream.
+        drop(self.command);
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
         Running {
@@ -155,11 +181,11 @@ impl Ended {
     }
 }
 
+/// Nothing comes of a stream that a test has taken for itself.
 fn collect(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
-    let mut pipe = pipe.expect("a pipe");
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        let _ = pipe.read_to_end(&mut bytes);
+        let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
         bytes
     })
 }
