@@ -152,13 +152,33 @@ pub fn signal(number: i32) -> Option<Signal> {
 
 /// A signal as people know it: `SIGKILL`.
 pub fn name(signal: Signal) -> String {
-    match signal {
-        // rustix spells these two out.
-        Signal::ABORT => "SIGABRT".to_owned(),
-        Signal::ALARM => "SIGALRM".to_owned(),
-        other => format!("{other:?}").replace("Signal::", "SIG"),
-    }
+    let known = NAMES.iter().find(|(known, _)| *known == signal);
+    known.map_or_else(
+        || format!("signal {}", signal.as_raw()),
+        |(_, name)| (*name).to_owned(),
+    )
 }
+
+/// The signals that programs die of.
+const NAMES: [(Signal, &str); 17] = [
+    (Signal::HUP, "SIGHUP"),
+    (Signal::INT, "SIGINT"),
+    (Signal::QUIT, "SIGQUIT"),
+    (Signal::ILL, "SIGILL"),
+    (Signal::TRAP, "SIGTRAP"),
+    (Signal::ABORT, "SIGABRT"),
+    (Signal::BUS, "SIGBUS"),
+    (Signal::FPE, "SIGFPE"),
+    (Signal::KILL, "SIGKILL"),
+    (Signal::USR1, "SIGUSR1"),
+    (Signal::SEGV, "SIGSEGV"),
+    (Signal::USR2, "SIGUSR2"),
+    (Signal::PIPE, "SIGPIPE"),
+    (Signal::ALARM, "SIGALRM"),
+    (Signal::TERM, "SIGTERM"),
+    (Signal::XCPU, "SIGXCPU"),
+    (Signal::XFSZ, "SIGXFSZ"),
+];
 
 /// Who ended it.
 enum End {

@@ -150,7 +150,7 @@ fn a_limit_on_processes_that_leaves_no_agent_is_said_so() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let bin = tempfile::tempdir().unwrap();
     let worker = Worker::new(&receiver, &project).agent("echo done");
-    unprivileged("ulimit -u 0", worker, &project, &bin)
+    unprivileged("prlimit --nproc=0 --pid $$", worker, &project, &bin)
         .run()
         .assert_code(1);
     assert_failed(&receiver, "agent_failed", "/bin/sh could not be started");
