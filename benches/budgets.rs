@@ -5,7 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
-#[expect(dead_code, reason = "the tests need more of it")]
+#[expect(dead_code, unused_imports, reason = "the tests need more of it")]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 

@@ -132,6 +132,8 @@ fn live(config: Config) -> eyre::Result<Exit> {
         }
     });
     screen.close();
+    // A name that is still being looked up must not keep the process.
+    runtime.shutdown_background();
     exit
 }
 
@@ -171,7 +173,14 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
     let progress = Progress::new();
     let outcome = {
         let _status = screen.follow(&progress);
-        execute(&settings.runner, &redactor, &callback, &stop, &progress).await
+        Box::pin(execute(
+            &settings.runner,
+            &redactor,
+            &callback,
+            &stop,
+            &progress,
+        ))
+        .await
     };
     let event = callback.conclude(&outcome);
     last_resort(&event);

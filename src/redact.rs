@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_huge_secret_is_masked_in_pieces_of_any_size() {
         let huge: String = (0..100_000u32)
-            .map(|n| char::from(b'a' + (n.wrapping_mul(n) >> 7) as u8 % 23))
+            .map(|n| char::from_digit((n.wrapping_mul(n) >> 9) & 31, 36).unwrap())
             .collect();
         let redactor = redactor(&[&huge]);
         for size in [777, 4096, 65_536] {

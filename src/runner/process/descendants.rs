@@ -17,10 +17,6 @@ use rustix::process::{Pid, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
-/// How often to look again, because not every death is told: only those of the worker's own
-/// children are, and none where the worker was started with SIGCHLD blocked.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
 /// The processes below the worker.
 pub(super) struct Descendants {
     /// Children that the worker was born with (an entrypoint's `service & exec worker`); not the
@@ -75,8 +71,10 @@ impl Descendants {
         }
     }
 
-    /// Waits until something below may have died.
-    pub(super) async fn death(&mut self) {
+    /// Waits until something below may have died, at most for `patience`: not every death is told,
+    /// only those of the worker's own children are, and none where the worker was started with
+    /// SIGCHLD blocked.
+    pub(super) async fn death(&mut self, patience: Duration) {
         let told = async {
             match &mut self.deaths {
                 Some(signal) => signal.recv().await,
@@ -85,7 +83,7 @@ impl Descendants {
         };
         tokio::select! {
             _ = told => {}
-            () = sleep(LOOK_AGAIN) => {}
+            () = sleep(patience) => {}
         }
     }
 

@@ -5,10 +5,16 @@
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use super::descendants::{Descendants, Reaped};
+
+/// How often to look for the leader's end where no signal tells of it, which is rare.
+const UNTOLD: Duration = Duration::from_secs(1);
+/// How often to look whether what was told to end has ended: deaths of grandchildren are not told.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The leader, its group, and what escaped from it.
 pub(super) struct Group {
@@ -47,7 +53,7 @@ impl Group {
         loop {
             self.reap();
             match self.leader {
-                Leader::Alive => self.descendants.death().await,
+                Leader::Alive => self.descendants.death(UNTOLD).await,
                 Leader::Dead(status) => return Some(status),
                 Leader::Lost => return None,
             }
@@ -93,14 +99,14 @@ impl Group {
             if test_kill_process_group(self.id).is_err() {
                 return;
             }
-            self.descendants.death().await;
+            self.descendants.death(LOOK_AGAIN).await;
         }
     }
 
     /// Kills and reaps until nothing is left below the worker.
     async fn swept(&mut self) {
         while self.reap() && self.descendants.kill() {
-            self.descendants.death().await;
+            self.descendants.death(LOOK_AGAIN).await;
         }
     }
 

@@ -5,6 +5,7 @@
 //! told otherwise it grants everything.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
@@ -298,7 +299,7 @@ fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize)
 }
 
 fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
-    let mut chunk = [0; 64 * 1024];
+    let mut chunk = vec![0; 64 * 1024];
     match stream.read(&mut chunk) {
         Ok(0) | Err(_) => None,
         Ok(count) => {
@@ -321,7 +322,7 @@ fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
                 body.len()
             );
             for (name, value) in headers {
-                answer.push_str(&format!("{name}: {value}\r\n"));
+                let _ = write!(answer, "{name}: {value}\r\n");
             }
             answer.push_str("\r\n");
             answer.push_str(body);
