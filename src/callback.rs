@@ -4,6 +4,7 @@
 //! is told an [`Outcome`] and says whether it could be delivered.
 
 mod answer;
+pub mod credentials;
 mod retries;
 mod transport;
 mod wire;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub finish_deadline: Duration,
     /// Between two heartbeats; `None` for none.
     pub heartbeat: Option<Duration>,
+    /// How requests prove who sends them.
+    pub credentials: credentials::Settings,
     /// Private authorities to trust beside the public ones, as PEM.
     pub authorities: Option<PathBuf>,
     pub identity: Identity,
@@ -138,12 +141,12 @@ impl Callback {
                 Answer::NoRoute { why, .. } => (why, None),
                 Answer::Later { why, after } => (why, after),
             };
-            if stop.why().is_some() {
-                return Claim::Stopped;
-            }
-            tracing::warn!(why, "the claim was not answered, trying again");
+            tracing::warn!(why, "the claim was not granted, trying again");
             if retries.pause(after, stop).await.is_err() {
                 return Claim::Unanswered { why };
+            }
+            if stop.why().is_some() {
+                return Claim::Stopped;
             }
         }
     }

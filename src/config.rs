@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 use tracing_subscriber::filter::Targets;
 
-use crate::callback;
+use crate::callback::{self, credentials::Bearer};
 use crate::redact::Redactor;
 use crate::runner;
 use crate::scud::Actionable;
@@ -124,7 +124,8 @@ impl Config {
             _ => completions(&flags, cli),
         };
         let redactor = Redactor::new(&reader.environment.secrets());
-        let warnings = reader.environment.unknown_settings();
+        let mut warnings = reader.environment.unknown_settings();
+        warnings.append(&mut reader.warnings);
         let config = Self {
             log,
             redactor,
@@ -175,6 +176,7 @@ fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callbac
         claim_deadline: reader.given(&settings::CLAIM_DEADLINE, values::duration),
         finish_deadline: reader.given(&settings::FINISH_DEADLINE, values::duration),
         heartbeat: reader.given(&settings::HEARTBEAT, values::duration_or_off),
+        credentials: credentials(reader),
         authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
         identity: callback::Identity {
             task_id,
@@ -189,6 +191,24 @@ fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callbac
                 .into_owned(),
             machine: reader.environment.machine(),
         },
+    }
+}
+
+fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
+    let token = reader.optional(&settings::CALLBACK_TOKEN, values::token);
+    let audience = reader.optional(&settings::CALLBACK_OIDC_AUDIENCE, values::line);
+    let socket = reader.given(&settings::CALLBACK_OIDC_SOCKET, values::path);
+    if token.is_some() && audience.is_some() {
+        reader.reject(&settings::CALLBACK_OIDC_AUDIENCE, "is set beside DESCARTES_CALLBACK_TOKEN; there is one bearer token, so unset one of the two");
+    }
+    let identity = audience.map(|audience| Bearer::Identity { audience, socket });
+    let traceparent = reader.tolerated(&settings::TRACEPARENT, values::traceparent);
+    callback::credentials::Settings {
+        signing: reader
+            .optional(&settings::CALLBACK_SECRET, values::signing_keys)
+            .unwrap_or_default(),
+        bearer: token.map(Bearer::Token).or(identity),
+        traceparent,
     }
 }
 

@@ -141,7 +141,13 @@ fn live(config: Config) -> eyre::Result<Exit> {
 async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Result<Exit> {
     let stop = Stop::on_signals(settings.stop_window)?;
     runner::harden();
-    let callback = Callback::new(settings.callback, redactor.clone())?;
+    let callback = match Callback::new(settings.callback, redactor.clone()) {
+        Ok(callback) => callback,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "nothing was sent");
+            return Ok(Exit::Misconfigured);
+        }
+    };
     let unclaimed = |reason, why: String| {
         tracing::error!(why, "the task was not claimed, so nothing was done");
         let outcome = Outcome::failed(Failure::new(

@@ -4,17 +4,18 @@
 //! proxy, and reads no authorities from disk unless it is told to.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 
+use super::credentials::{Credentials, IdentityError};
 use super::{Answer, Event, Settings};
 
 /// The most of an answer's body that is read: cancellations are small.
@@ -25,10 +26,9 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error("the certificate authorities in {} cannot be read", path.display())]
-    Authorities {
-        path: PathBuf,
-        source: rustls::pki_types::pem::Error,
-    },
+    Authorities { path: PathBuf, source: pem::Error },
+    #[error("there is no certificate authority in {}", path.display())]
+    NoAuthority { path: PathBuf },
     #[error("the HTTP client cannot be set up")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -36,6 +36,7 @@ pub enum SetupError {
 #[derive(Debug)]
 pub struct Transport {
     client: Client,
+    credentials: Credentials,
     base: Url,
     request_timeout: std::time::Duration,
 }
@@ -54,6 +55,7 @@ impl Transport {
             .map_err(|error| SetupError::Client(error.into()))?;
         Ok(Self {
             client,
+            credentials: Credentials::new(settings.credentials.clone()),
             base: settings.url.clone(),
             request_timeout: settings.request_timeout,
         })
@@ -63,27 +65,66 @@ impl Transport {
     /// the deadline.
     pub async fn post(&self, route: &str, event: &Event, deadline: Instant) -> Answer {
         let deadline = deadline.min(Instant::now() + self.request_timeout);
+        match timeout_at(deadline, self.exchange(route, event)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Answer::Later {
+                why: error.causes(),
+                after: None,
+            },
+            Err(_) => Answer::Later {
+                why: "there was no answer in time".to_owned(),
+                after: None,
+            },
+        }
+    }
+
+    async fn exchange(&self, route: &str, event: &Event) -> Result<Answer, ExchangeError> {
+        let body = event.body();
+        let credentials = self.credentials.headers(event.id(), &body).await?;
         let request = self
             .client
             .post(below(&self.base, route))
+            .headers(credentials);
+        let response = request
             .header(IDEMPOTENCY_KEY, event.id())
-            .body(event.body());
-        let exchange = async {
-            let response = request.send().await?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            Ok(Answer::new(status, &headers, body(response).await?))
-        };
-        let later = |why| Answer::Later { why, after: None };
-        match timeout_at(deadline, exchange).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => later(causes(&error)),
-            Err(_) => later("gave no answer in time".to_owned()),
-        }
+            .body(body)
+            .send()
+            .await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(Answer::new(status, &headers, answer_body(response).await?))
+    }
+}
+
+/// Why there was no answer.
+#[derive(Debug, thiserror::Error)]
+enum ExchangeError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    // Without its URL, which may hold a token in its query.
+    #[error("the request failed")]
+    Http(#[source] reqwest::Error),
+}
+
+impl From<reqwest::Error> for ExchangeError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Http(error.without_url())
+    }
+}
+
+impl ExchangeError {
+    /// The error with its sources on one line.
+    fn causes(&self) -> String {
+        let error: &dyn std::error::Error = self;
+        let chain = std::iter::successors(Some(error), |error| error.source());
+        let mut causes: Vec<String> = chain.map(ToString::to_string).collect();
+        // Some errors say what their source says.
+        causes.dedup_by(|next, previous| previous.contains(next.as_str()));
+        causes.join(": ")
     }
 }
 
 /// The whole body, or as much of it as anybody wants.
-async fn body(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+async fn answer_body(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         let room = ANSWER - body.len();
@@ -109,34 +150,43 @@ fn tls(settings: &Settings) -> Result<ClientConfig, SetupError> {
     if settings.url.scheme() == "https" {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         if let Some(path) = &settings.authorities {
-            let failed = |source| SetupError::Authorities {
-                path: path.clone(),
-                source,
-            };
-            let pem =
-                fs::read(path).map_err(|error| failed(rustls::pki_types::pem::Error::Io(error)))?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                // A bundle may hold authorities that webpki does not like; the others count.
-                let _ = roots.add(certificate.map_err(failed)?);
-            }
+            trust(&mut roots, path)?;
         }
     }
+    Ok(tls_trusting(roots))
+}
+
+/// For connections that need no TLS; a client wants to know all the same.
+pub(super) fn no_tls() -> ClientConfig {
+    tls_trusting(RootCertStore::empty())
+}
+
+fn tls_trusting(roots: RootCertStore) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| SetupError::Client(error.into()))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+    config
+        .expect("ring has the default versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }
 
-/// An error with its sources on one line, without the URL, which may hold a token in its query.
-fn causes(error: &reqwest::Error) -> String {
-    let sources = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    let causes: Vec<String> = sources.map(ToString::to_string).collect();
-    if causes.is_empty() {
-        "the request failed".to_owned()
-    } else {
-        causes.join(": ")
+/// Adds the authorities of a PEM file.
+fn trust(roots: &mut RootCertStore, path: &Path) -> Result<(), SetupError> {
+    let failed = |source| SetupError::Authorities {
+        path: path.to_owned(),
+        source,
+    };
+    let pem = fs::read(path).map_err(|error| failed(pem::Error::Io(error)))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    // A bundle may hold some that webpki does not like; the others count.
+    let (added, _) = roots.add_parsable_certificates(certificates.map_err(failed)?);
+    if added == 0 {
+        return Err(SetupError::NoAuthority {
+            path: path.to_owned(),
+        });
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use std::ffi::{OsStr, OsString};
 
 use secrecy::SecretString;
 
-use super::settings::{LISTEN, MODEL_ACCESS, Setting, WORKER};
+use super::settings::{CALLBACK_SECRET, LISTEN, MODEL_ACCESS, Setting, WORKER};
 use crate::callback::Machine;
 
 /// What every program may want to know of the machine, and none of it a secret.
-const HARMLESS: [&str; 18] = [
+const HARMLESS: [&str; 19] = [
     "PATH",
     "HOME",
     "USER",
@@ -29,13 +29,14 @@ const HARMLESS: [&str; 18] = [
     "CURL_CA_BUNDLE",
     "REQUESTS_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
+    "TRACEPARENT",
 ];
 
 /// Where programs are looked for when nobody says: what a login shell would say.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Variables with such endings hold secrets, whoever set them.
-const SECRET_ENDINGS: [&str; 8] = [
+const SECRET_ENDINGS: [&str; 7] = [
     "TOKEN",
     "KEY",
     "SECRET",
@@ -43,7 +44,6 @@ const SECRET_ENDINGS: [&str; 8] = [
     "PASSWD",
     "PASSPHRASE",
     "CREDENTIALS",
-    "API_KEY",
 ];
 
 /// Shorter values would mask half of every log.
@@ -95,15 +95,18 @@ impl Environment {
 
     /// Everything that must never leave: what the names say are secrets.
     pub fn secrets(&self) -> Vec<SecretString> {
-        let secret = |(name, _): &&(OsString, OsString)| {
-            let name = name.to_string_lossy().to_ascii_uppercase();
-            SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
-        };
+        let secret = |(name, _): &&(OsString, OsString)| is_secret(&name.to_string_lossy());
         let values = self
             .0
             .iter()
             .filter(secret)
             .filter_map(|(_, value)| value.to_str());
+        // One variable may hold several secrets, for rotation.
+        let words = self
+            .get(CALLBACK_SECRET.variable)
+            .and_then(OsStr::to_str)
+            .unwrap_or_default();
+        let values = values.chain(words.split_whitespace());
         values
             .filter(|value| value.len() >= SHORTEST_SECRET)
             .map(SecretString::from)
@@ -146,4 +149,10 @@ impl Environment {
             })
             .collect()
     }
+}
+
+/// Whether a name says that its value is a secret.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
 }

@@ -29,6 +29,7 @@ impl fmt::Display for Problem {
 pub struct Reader<'a> {
     flags: &'a ArgMatches,
     pub environment: Environment,
+    pub warnings: Vec<String>,
     problems: Vec<Problem>,
 }
 
@@ -44,6 +45,7 @@ impl<'a> Reader<'a> {
         Self {
             flags,
             environment: Environment::new(variables),
+            warnings: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -106,6 +108,30 @@ impl<'a> Reader<'a> {
             });
         }
         self.optional(setting, parse).unwrap_or_else(T::placeholder)
+    }
+
+    /// A setting that other programs define: where it is wrong, that is no reason not to run.
+    pub fn tolerated<T>(
+        &mut self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let known = self.problems.len();
+        let value = self.optional(setting, parse);
+        self.warnings.extend(
+            self.problems
+                .drain(known..)
+                .map(|problem| problem.to_string()),
+        );
+        value
+    }
+
+    /// Notes a problem that a setting has with another one.
+    pub fn reject(&mut self, setting: &Setting, what: &str) {
+        self.problems.push(Problem {
+            name: setting.name().to_owned(),
+            what: what.to_owned(),
+        });
     }
 
     pub fn is_set(&self, setting: &Setting) -> bool {

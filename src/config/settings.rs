@@ -201,6 +201,31 @@ pub const HEARTBEAT: Setting = Setting::new(
     "How often to tell the orchestrator how it goes; 0 for never",
 )
 .default("15s");
+pub const CALLBACK_SECRET: Setting = Setting::unflagged(
+    "DESCARTES_CALLBACK_SECRET",
+    "Signs every callback as Standard Webhooks has it: whsec_ and base64, several separated by spaces",
+);
+pub const CALLBACK_TOKEN: Setting = Setting::unflagged(
+    "DESCARTES_CALLBACK_TOKEN",
+    "The bearer token of every callback",
+);
+pub const CALLBACK_OIDC_AUDIENCE: Setting = Setting::new(
+    "DESCARTES_CALLBACK_OIDC_AUDIENCE",
+    "callback-oidc-audience",
+    "AUDIENCE",
+    "On Fly: the machine's identity token for this audience is the bearer token",
+);
+pub const CALLBACK_OIDC_SOCKET: Setting = Setting::new(
+    "DESCARTES_CALLBACK_OIDC_SOCKET",
+    "callback-oidc-socket",
+    "PATH",
+    "The platform's socket that gives identity tokens",
+)
+.default("/.fly/api");
+pub const TRACEPARENT: Setting = Setting::unflagged(
+    "TRACEPARENT",
+    "The trace that this run belongs to (W3C Trace Context); sent with every callback",
+);
 pub const RUST_LOG: Setting = Setting::new(
     "DESCARTES_RUST_LOG",
     "log",
@@ -246,7 +271,7 @@ pub const LISTEN: Setting =
         .default("127.0.0.1:8080");
 
 /// What a worker can be told, in the order of the help.
-pub const WORKER: [&Setting; 26] = [
+pub const WORKER: [&Setting; 31] = [
     &TASK_ID,
     &PROJECT_ID,
     &CALLBACK_URL,
@@ -266,9 +291,14 @@ pub const WORKER: [&Setting; 26] = [
     &CALLBACK_TIMEOUT,
     &CLAIM_DEADLINE,
     &FINISH_DEADLINE,
+    &CALLBACK_OIDC_AUDIENCE,
+    &CALLBACK_OIDC_SOCKET,
     &HEARTBEAT,
     &RUST_LOG,
     &LOG_FORMAT,
+    &CALLBACK_SECRET,
+    &CALLBACK_TOKEN,
+    &TRACEPARENT,
     &ANTHROPIC_API_KEY,
     &ANTHROPIC_AUTH_TOKEN,
     &ANTHROPIC_BASE_URL,

@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use reqwest::Url;
+use reqwest::header::HeaderValue;
+use secrecy::SecretString;
 use tracing_subscriber::filter::Targets;
 
 use super::LogFormat;
+use crate::callback::credentials::{SigningKey, is_token};
 use crate::runner::agent::Choice;
 
 type Parsed<T> = Result<T, String>;
@@ -107,6 +110,30 @@ pub fn callback_url(text: &str) -> Parsed<Url> {
         return Err("has a fragment, which is never sent; take it out".to_owned());
     }
     Ok(url)
+}
+
+/// Secrets of Standard Webhooks, separated by white space.
+pub fn signing_keys(text: &str) -> Parsed<Vec<SigningKey>> {
+    text.split_whitespace().map(SigningKey::parse).collect()
+}
+
+/// A bearer token.
+pub fn token(text: &str) -> Parsed<SecretString> {
+    let text = text.trim();
+    if text.is_empty() || !is_token(text) {
+        return Err("holds characters that no token has; it must be visible ASCII".to_owned());
+    }
+    Ok(text.into())
+}
+
+/// The trace's position, as W3C Trace Context writes it.
+pub fn traceparent(text: &str) -> Parsed<HeaderValue> {
+    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+    let lowercase_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f' | '-');
+    match HeaderValue::from_str(text) {
+        Ok(value) if lengths == [2, 32, 16, 2] && text.chars().all(lowercase_hex) => Ok(value),
+        _ => Err("is no traceparent of W3C Trace Context, so it is ignored".to_owned()),
+    }
 }
 
 pub fn address(text: &str) -> Parsed<SocketAddr> {

@@ -1,0 +1,226 @@
+//! Who is speaking: signatures, bearer tokens, the platform's identity token, the trace.
+//!
+//! Everything here is made anew for every attempt, because signatures carry its time and identity
+//! tokens age. Decides nothing about answers.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use reqwest::Client;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use ring::hmac;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+
+/// What Standard Webhooks writes before a symmetric secret.
+const PREFIX: &str = "whsec_";
+/// The length of a secret in bytes, as Standard Webhooks 1.0.0 has it.
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// Identity tokens live about ten minutes; a younger one is as good as a fresh one.
+const FRESH: Duration = Duration::from_secs(60);
+/// The platform's socket is on this machine: it answers at once or not at all.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How requests prove who sends them.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Every request gets a signature by each of these; several for rotation.
+    pub signing: Vec<SigningKey>,
+    pub bearer: Option<Bearer>,
+    /// The trace that this run belongs to, as W3C Trace Context writes it.
+    pub traceparent: Option<HeaderValue>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Bearer {
+    Token(SecretString),
+    /// A token of the platform's, for this audience, from its local socket.
+    Identity {
+        audience: String,
+        socket: PathBuf,
+    },
+}
+
+/// A secret of Standard Webhooks; its bytes cannot be printed.
+#[derive(Clone)]
+pub struct SigningKey(hmac::Key);
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SigningKey(***)")
+    }
+}
+
+impl SigningKey {
+    /// `whsec_` and base64; the error says what would be right, and nothing of the secret.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let encoded = text
+            .strip_prefix(PREFIX)
+            .ok_or("does not begin with whsec_")?;
+        let bytes = STANDARD
+            .decode(encoded)
+            .map_err(|_| "is not base64 after whsec_")?;
+        if !SECRET_BYTES.contains(&bytes.len()) {
+            return Err(format!("is {} bytes long; 24 to 64 are right", bytes.len()));
+        }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    }
+
+    fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(format!("{id}.{timestamp}.").as_bytes());
+        context.update(body);
+        format!("v1,{}", STANDARD.encode(context.sign()))
+    }
+}
+
+/// Why a request cannot be sent yet.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("the platform gives no identity token at {}", socket.display())]
+    Socket {
+        socket: PathBuf,
+        source: reqwest::Error,
+    },
+    #[error("the platform answered {status} at {} instead of an identity token", socket.display())]
+    Refused { socket: PathBuf, status: u16 },
+    #[error("the platform's identity token at {} is no token", socket.display())]
+    Nonsense { socket: PathBuf },
+}
+
+/// Makes the headers of every attempt.
+#[derive(Debug)]
+pub struct Credentials {
+    settings: Settings,
+    identity: RefCell<Option<(Instant, HeaderValue)>>,
+}
+
+impl Credentials {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            identity: RefCell::new(None),
+        }
+    }
+
+    /// The headers for one attempt to send a body, now.
+    pub async fn headers(&self, id: &str, body: &[u8]) -> Result<HeaderMap, IdentityError> {
+        let mut headers = HeaderMap::new();
+        if !self.settings.signing.is_empty() {
+            let timestamp = Timestamp::now().as_second();
+            let keys = self.settings.signing.iter();
+            let signatures: Vec<String> = keys.map(|key| key.sign(id, timestamp, body)).collect();
+            headers.insert(HeaderName::from_static("webhook-id"), value(id));
+            headers.insert(
+                HeaderName::from_static("webhook-timestamp"),
+                timestamp.into(),
+            );
+            headers.insert(
+                HeaderName::from_static("webhook-signature"),
+                value(&signatures.join(" ")),
+            );
+        }
+        if let Some(bearer) = &self.settings.bearer {
+            headers.insert(AUTHORIZATION, self.authorization(bearer).await?);
+        }
+        if let Some(traceparent) = &self.settings.traceparent {
+            headers.insert(HeaderName::from_static("traceparent"), traceparent.clone());
+        }
+        Ok(headers)
+    }
+
+    async fn authorization(&self, bearer: &Bearer) -> Result<HeaderValue, IdentityError> {
+        let (audience, socket) = match bearer {
+            Bearer::Token(token) => return Ok(secret_value(token.expose_secret())),
+            Bearer::Identity { audience, socket } => (audience, socket),
+        };
+        let known = self.identity.borrow().clone();
+        if let Some((_, token)) = known.filter(|(since, _)| since.elapsed() < FRESH) {
+            return Ok(token);
+        }
+        let token = identity_token(audience, socket).await?;
+        *self.identity.borrow_mut() = Some((Instant::now(), token.clone()));
+        Ok(token)
+    }
+}
+
+/// Asks the platform for a token (Fly: `POST /v1/tokens/oidc` on its socket, answered in plain text).
+async fn identity_token(audience: &str, socket: &Path) -> Result<HeaderValue, IdentityError> {
+    let failed = |source| IdentityError::Socket {
+        socket: socket.to_owned(),
+        source,
+    };
+    let client = Client::builder()
+        .unix_socket(socket)
+        .tls_backend_preconfigured(super::transport::no_tls());
+    let client = client.timeout(SOCKET_TIMEOUT).build().map_err(failed)?;
+    let body = serde_json::json!({ "aud": audience }).to_string();
+    let response = client
+        .post("http://localhost/v1/tokens/oidc")
+        .body(body)
+        .send()
+        .await
+        .map_err(failed)?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(IdentityError::Refused {
+            socket: socket.to_owned(),
+            status: status.as_u16(),
+        });
+    }
+    let token = response.text().await.map_err(failed)?;
+    let token = token.trim();
+    if token.is_empty() || !is_token(token) {
+        return Err(IdentityError::Nonsense {
+            socket: socket.to_owned(),
+        });
+    }
+    Ok(secret_value(token))
+}
+
+/// Whether a text may stand behind `Bearer`: visible ASCII.
+pub fn is_token(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// A header of visible ASCII.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("ids and signatures are visible ASCII")
+}
+
+fn secret_value(token: &str) -> HeaderValue {
+    let mut value = value(&format!("Bearer {token}"));
+    value.set_sensitive(true);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_the_one_that_standard_webhooks_gives_as_its_example() {
+        let key = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signature = key.sign(
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            br#"{"test": 2432232314}"#,
+        );
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_secret_that_is_none_says_what_would_be_right() {
+        let error = |text: &str| SigningKey::parse(text).unwrap_err();
+        assert_eq!(error("hunter2"), "does not begin with whsec_");
+        assert_eq!(error("whsec_???"), "is not base64 after whsec_");
+        assert_eq!(
+            error("whsec_c2hvcnQ="),
+            "is 5 bytes long; 24 to 64 are right"
+        );
+    }
+}
