@@ -172,8 +172,8 @@ impl Run<'_> {
         .await;
         output.finish();
         self.report.summary = self.progress.snapshot().activity;
+        // What was left for this turn is of no interest: the task's time is up.
         let ending = ending.map(|ending| match ending {
-            // The limit was what the task had left; people know the whole.
             Ending::TimedOut(_) => Ending::TimedOut(self.settings.task_timeout),
             other => other,
         });

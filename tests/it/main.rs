@@ -5,6 +5,15 @@
 mod support;
 
 mod agent;
+mod check;
+mod checks;
 mod claim;
+mod events;
+mod exit;
+mod graph;
+mod local;
+mod prompt;
+mod rejection;
 mod settings;
 mod supervision;
+mod task;

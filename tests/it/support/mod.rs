@@ -5,5 +5,5 @@ pub mod receiver;
 pub mod worker;
 
 pub use project::Project;
-pub use receiver::{Receiver, Reply};
-pub use worker::Worker;
+pub use receiver::{Hold, Receiver, Reply};
+pub use worker::{Ended, Running, Worker, path};

@@ -5,7 +5,6 @@
 //! told otherwise it grants everything.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
@@ -16,7 +15,7 @@ use serde_json::Value;
 
 /// No state takes longer than this to come about on a busy machine; a test that waits so long
 /// has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How to answer one request.
 #[derive(Debug, Clone)]
@@ -35,6 +34,24 @@ pub enum Reply {
     BreakInBody,
     /// Nothing is said for so long, then the other reply is given.
     After(Duration, Box<Reply>),
+    /// Nothing is said until the test says so, then the other reply is given.
+    Held(Hold, Box<Reply>),
+}
+
+/// Holds replies back until it is released.
+#[derive(Debug, Clone, Default)]
+pub struct Hold(Arc<(Mutex<bool>, Condvar)>);
+
+impl Hold {
+    pub fn release(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let released = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(released, |released| !*released));
+    }
 }
 
 impl Reply {
@@ -74,6 +91,10 @@ impl Reply {
 
     pub fn after(self, delay: Duration) -> Self {
         Self::After(delay, Box::new(self))
+    }
+
+    pub fn held(self, hold: &Hold) -> Self {
+        Self::Held(hold.clone(), Box::new(self))
     }
 }
 
@@ -299,7 +320,7 @@ fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize)
 }
 
 fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
-    let mut chunk = vec![0; 64 * 1024];
+    let mut chunk = [0; 8 * 1024];
     match stream.read(&mut chunk) {
         Ok(0) | Err(_) => None,
         Ok(count) => {
@@ -322,7 +343,7 @@ fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
                 body.len()
             );
             for (name, value) in headers {
-                let _ = write!(answer, "{name}: {value}\r\n");
+                answer.extend([*name, ": ", value, "\r\n"]);
             }
             answer.push_str("\r\n");
             answer.push_str(body);
@@ -345,6 +366,10 @@ fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
         Reply::After(delay, reply) => {
             #[expect(clippy::disallowed_methods, reason = "a slow receiver is the point")]
             thread::sleep(*delay);
+            give(stream, reply)
+        }
+        Reply::Held(hold, reply) => {
+            hold.wait();
             give(stream, reply)
         }
     }
