@@ -7,6 +7,7 @@ mod callback;
 mod config;
 mod local;
 mod orchestrator;
+mod outlet;
 mod panics;
 mod progress;
 mod redact;
@@ -16,11 +17,13 @@ mod scud;
 mod shutdown;
 mod task;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use callback::{Callback, Claim, Delivery};
 use config::{Command, Config, Rejected, Run};
+use outlet::Outlet;
 use panics::caught;
 use progress::Progress;
 use redact::Redactor;
@@ -57,6 +60,10 @@ impl From<Exit> for ExitCode {
         })
     }
 }
+
+/// How long the outcome waits for a reader of standard output before it is delivered all the same;
+/// a fair part of the smallest stop window in use.
+const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let config = match Config::from_process() {
@@ -109,7 +116,7 @@ fn live(config: Config) -> eyre::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let exit = runtime.block_on(async {
         match config.command {
             Command::Run(run) => Box::pin(work(*run, config.redactor, &screen)).await,
             Command::Check(run) => Ok(check(&run.runner, &screen).await),
@@ -123,7 +130,11 @@ fn live(config: Config) -> eyre::Result<Exit> {
                 Ok(Exit::Completed)
             }
         }
-    })
+    });
+    screen.close();
+    // A name that is still being looked up must not keep the process.
+    runtime.shutdown_background();
+    exit
 }
 
 /// The lifecycle: claim, run, report.
@@ -168,7 +179,14 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
     let progress = Progress::new();
     let outcome = {
         let _status = screen.follow(&progress);
-        execute(&settings.runner, &redactor, &callback, &stop, &progress).await
+        Box::pin(execute(
+            &settings.runner,
+            &redactor,
+            &callback,
+            &stop,
+            &progress,
+        ))
+        .await
     };
     let event = callback.conclude(&outcome);
     last_resort(&event);
@@ -241,8 +259,9 @@ fn last_resort(event: &callback::Event) {
     let mut line = b"descartes-result ".to_vec();
     line.extend(event.body());
     line.push(b'\n');
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout.write_all(&line).and_then(|()| stdout.flush()) {
-        tracing::warn!(%error, "the outcome could not be printed");
+    let stdout = Outlet::new(io::stdout());
+    stdout.write(&line);
+    if !stdout.drain(STDOUT_PATIENCE) {
+        tracing::warn!("nobody reads standard output, where the outcome would be");
     }
 }

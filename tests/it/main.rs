@@ -17,5 +17,6 @@ mod local;
 mod prompt;
 mod rejection;
 mod settings;
+mod supervision;
 mod task;
 mod tidy;

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -24,6 +24,7 @@ pub struct Running {
     child: Child,
     stdout: Pipe,
     stderr: Pipe,
+    began: Instant,
 }
 
 /// A worker that has ended.
@@ -34,6 +35,7 @@ pub struct Ended {
     pub signal: Option<i32>,
     pub stdout: String,
     pub stderr: String,
+    pub took: Duration,
 }
 
 /// Where the worker finds its programs, and the agent then, too: where the tests find theirs.
@@ -98,6 +100,30 @@ impl Worker {
         self
     }
 
+    /// Another copy of the program.
+    pub fn program(self, program: &std::path::Path) -> Self {
+        self.through(program, |_| Vec::new())
+    }
+
+    /// Started by another program, which is given arguments that name the worker's.
+    pub fn through(
+        mut self,
+        program: impl AsRef<OsStr>,
+        args: impl FnOnce(&OsStr) -> Vec<std::ffi::OsString>,
+    ) -> Self {
+        let mut command = Command::new(program);
+        command.args(args(self.command.get_program())).env_clear();
+        for (name, value) in self.command.get_envs() {
+            command.env(name, value.expect("a value"));
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        self.command = command;
+        self
+    }
+
     /// Changes the command in ways that few tests need.
     pub fn with(mut self, change: impl FnOnce(&mut Command)) -> Self {
         change(&mut self.command);
@@ -105,13 +131,17 @@ impl Worker {
     }
 
     pub fn start(mut self) -> Running {
+        let began = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
+        // The command still holds what a test gave it as a stream.
+        drop(self.command);
         let stdout = Pipe::collect(child.stdout.take());
         let stderr = Pipe::collect(child.stderr.take());
         Running {
             child,
             stdout,
             stderr,
+            began,
         }
     }
 
@@ -144,12 +174,14 @@ impl Running {
             self.stderr.text()
         );
         let status = self.child.wait().expect("the worker can be waited for");
+        let took = self.began.elapsed();
         assert!(self.stderr.is_over_in_time(), "somebody holds its output");
         Ended {
             code: status.code(),
             signal: status.signal(),
             stdout: self.stdout.text(),
             stderr: self.stderr.text(),
+            took,
         }
     }
 }
@@ -210,8 +242,12 @@ struct Collected {
 }
 
 impl Pipe {
+    /// Nothing comes of a stream that a test has taken for itself.
     fn collect(pipe: Option<impl Read + Send + 'static>) -> Self {
-        let mut pipe = pipe.expect("a pipe");
+        let mut pipe: Box<dyn Read + Send> = match pipe {
+            Some(pipe) => Box::new(pipe),
+            None => Box::new(std::io::empty()),
+        };
         let shared = Arc::new((Mutex::new(Collected::default()), Condvar::new()));
         let collecting = shared.clone();
         thread::spawn(move || {
