@@ -18,6 +18,7 @@ mod task;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use callback::{Callback, Claim, Delivery};
 use config::{Command, Config, Rejected, Run};
@@ -27,6 +28,11 @@ use redact::Redactor;
 use screen::Screen;
 use shutdown::Stop;
 use task::{Failure, Outcome, Reason, Verdict};
+use tokio::time::timeout;
+
+/// How long standard output may take the result line: a fraction of the stop window, and far more
+/// than a pipe needs that somebody reads.
+const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the process's end says; README.md has the same table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +115,7 @@ fn live(config: Config) -> eyre::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let exit = runtime.block_on(async {
         match config.command {
             Command::Run(run) => Box::pin(work(*run, config.redactor, &screen)).await,
             Command::Check(run) => Ok(check(&run.runner, &screen).await),
@@ -123,7 +129,10 @@ fn live(config: Config) -> eyre::Result<Exit> {
                 Ok(Exit::Completed)
             }
         }
-    })
+    });
+    // Not by dropping it: that would wait for a name that is still being looked up.
+    runtime.shutdown_background();
+    exit
 }
 
 /// The lifecycle: claim, run, report.
@@ -137,15 +146,6 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
             return Ok(Exit::Misconfigured);
         }
     };
-    let unclaimed = |reason, why: String| {
-        tracing::error!(why, "the task was not claimed, so nothing was done");
-        let outcome = Outcome::failed(Failure::new(
-            reason,
-            format!("the task was not claimed: {why}"),
-        ));
-        last_resort(&callback.conclude(&outcome));
-        Ok(Exit::Undelivered)
-    };
     match callback.claim(&stop).await {
         Claim::Granted => {}
         Claim::Refused { why } => {
@@ -156,13 +156,11 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
             return Ok(Exit::Refused);
         }
         Claim::Rejected { why } | Claim::Unanswered { why } => {
-            return unclaimed(Reason::Unclaimed, why);
+            return Ok(unclaimed(&callback, Reason::Unclaimed, &why).await);
         }
         Claim::Stopped => {
-            return unclaimed(
-                Reason::Interrupted,
-                "told to stop before there was an answer".to_owned(),
-            );
+            let why = "told to stop before there was an answer";
+            return Ok(unclaimed(&callback, Reason::Interrupted, why).await);
         }
     }
     let progress = Progress::new();
@@ -171,7 +169,7 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
         execute(&settings.runner, &redactor, &callback, &stop, &progress).await
     };
     let event = callback.conclude(&outcome);
-    last_resort(&event);
+    last_resort(&event).await;
     Ok(
         match (callback.finish(&event, &stop).await, outcome.verdict) {
             (Delivery::Delivered, Verdict::Completed { message }) => {
@@ -236,13 +234,29 @@ async fn execute(
     }
 }
 
+/// Nothing was done; what there is to say about that is said.
+async fn unclaimed(callback: &Callback, reason: Reason, why: &str) -> Exit {
+    tracing::error!(why, "the task was not claimed, so nothing was done");
+    let message = format!("the task was not claimed: {why}");
+    let outcome = Outcome::failed(Failure::new(reason, message));
+    last_resort(&callback.conclude(&outcome)).await;
+    Exit::Undelivered
+}
+
 /// Prints the terminal event, so that the platform's log holds it even if no callback gets through.
-fn last_resort(event: &callback::Event) {
+async fn last_resort(event: &callback::Event) {
     let mut line = b"descartes-result ".to_vec();
     line.extend(event.body());
     line.push(b'\n');
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout.write_all(&line).and_then(|()| stdout.flush()) {
-        tracing::warn!(%error, "the outcome could not be printed");
+    let print = move || {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&line).and_then(|()| stdout.flush())
+    };
+    // A pipe that nobody reads must not keep the orchestrator from hearing it.
+    match timeout(STDOUT_PATIENCE, tokio::task::spawn_blocking(print)).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::warn!(%error, "the outcome could not be printed"),
+        Ok(Err(error)) => tracing::warn!(%error, "the outcome could not be printed"),
+        Err(_) => tracing::warn!("nobody reads standard output, so the outcome is not there"),
     }
 }

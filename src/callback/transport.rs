@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::redirect::Policy;
@@ -20,6 +21,9 @@ use super::{Answer, Event, Settings};
 
 /// The most of an answer's body that is read: cancellations are small.
 const ANSWER: usize = 64 * 1024;
+/// How long a connection may be idle and still be trusted with an event: longer than the usual
+/// heartbeat interval, shorter than anything between here and there forgets a connection.
+const IDLE_CONNECTION: Duration = Duration::from_secs(20);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Why no request can be made at all.
@@ -38,7 +42,7 @@ pub struct Transport {
     client: Client,
     credentials: Credentials,
     base: Url,
-    request_timeout: std::time::Duration,
+    request_timeout: Duration,
 }
 
 impl Transport {
@@ -51,6 +55,8 @@ impl Transport {
             .tls_backend_preconfigured(tls(settings)?)
             .default_headers(headers)
             .redirect(Policy::none())
+            .no_proxy()
+            .pool_idle_timeout(IDLE_CONNECTION)
             .build()
             .map_err(|error| SetupError::Client(error.into()))?;
         Ok(Self {
@@ -124,7 +130,7 @@ impl ExchangeError {
 }
 
 /// The whole body, or as much of it as anybody wants.
-async fn answer_body(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+pub(super) async fn answer_body(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         let room = ANSWER - body.len();
