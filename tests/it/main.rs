@@ -5,5 +5,12 @@
 mod support;
 
 mod agent;
+mod bodies;
 mod claim;
+mod delivery;
+mod heartbeats;
+mod reach;
+mod retries;
 mod settings;
+mod speaker;
+mod tls;

@@ -7,3 +7,13 @@ pub mod worker;
 pub use project::Project;
 pub use receiver::{Receiver, Reply};
 pub use worker::Worker;
+
+/// Tries every case at the same time as the others.
+pub fn each<T: Clone + Send>(cases: &[T], test: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        for case in cases {
+            let (case, test) = (case.clone(), &test);
+            scope.spawn(move || test(case));
+        }
+    });
+}

@@ -34,6 +34,8 @@ pub enum Reply {
     BreakInBody,
     /// Nothing is said for so long, then the other reply is given.
     After(Duration, Box<Reply>),
+    /// The other reply, and then the connection is closed without a word.
+    ThenClose(Box<Reply>),
 }
 
 impl Reply {
@@ -69,6 +71,10 @@ impl Reply {
             }
             other => other,
         }
+    }
+
+    pub fn then_close(self) -> Self {
+        Self::ThenClose(Box::new(self))
     }
 
     pub fn after(self, delay: Duration) -> Self {
@@ -345,6 +351,11 @@ fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
             #[expect(clippy::disallowed_methods, reason = "a slow receiver is the point")]
             thread::sleep(*delay);
             give(stream, reply)
+        }
+        Reply::ThenClose(reply) => {
+            give(stream, reply);
+            let _ = stream.shutdown(Shutdown::Both);
+            None
         }
     }
 }
