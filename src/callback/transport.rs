@@ -4,6 +4,7 @@
 //! proxy, and reads no authorities from disk unless it is told to.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 
 use super::credentials::{Credentials, IdentityError};
@@ -24,6 +25,9 @@ const ANSWER: usize = 64 * 1024;
 /// How long a connection may be idle and still be trusted with an event: longer than the usual
 /// heartbeat interval, shorter than anything between here and there forgets a connection.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
+/// What rustls says in one word, and what to do about it.
+const UNTRUSTED: &str =
+    "it is signed by an authority that is not trusted; SSL_CERT_FILE can name further ones";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Why no request can be made at all.
@@ -125,7 +129,29 @@ impl ExchangeError {
         let mut causes: Vec<String> = chain.map(ToString::to_string).collect();
         // Some errors say what their source says.
         causes.dedup_by(|next, previous| previous.contains(next.as_str()));
+        causes.extend(self.untrusted().then(|| UNTRUSTED.to_owned()));
         causes.join(": ")
+    }
+
+    /// Whether the other side's certificate comes from an authority that nobody named.
+    fn untrusted(&self) -> bool {
+        let Self::Http(error) = self else {
+            return false;
+        };
+        let error: &dyn std::error::Error = error;
+        let mut chain = std::iter::successors(Some(error), |error| error.source());
+        chain.any(|error| {
+            let inner = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref);
+            let tls = inner.and_then(|inner| inner.downcast_ref());
+            matches!(
+                tls,
+                Some(rustls::Error::InvalidCertificate(
+                    CertificateError::UnknownIssuer
+                ))
+            )
+        })
     }
 }
 
