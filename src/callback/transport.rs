@@ -135,24 +135,21 @@ impl ExchangeError {
 
     /// Whether the other side's certificate comes from an authority that nobody named.
     fn untrusted(&self) -> bool {
-        let Self::Http(error) = self else {
-            return false;
-        };
-        let error: &dyn std::error::Error = error;
-        let mut chain = std::iter::successors(Some(error), |error| error.source());
-        chain.any(|error| {
-            let inner = error
-                .downcast_ref::<io::Error>()
-                .and_then(io::Error::get_ref);
-            let tls = inner.and_then(|inner| inner.downcast_ref());
-            matches!(
-                tls,
-                Some(rustls::Error::InvalidCertificate(
-                    CertificateError::UnknownIssuer
-                ))
-            )
-        })
+        let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        matches!(self, Self::Http(error) if tls_error(error) == Some(&unknown))
     }
+}
+
+/// What TLS said, somewhere below an error.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    // An I/O error's source is not what it holds, but that one's source.
+    let below = match error.downcast_ref::<io::Error>() {
+        Some(io) => io
+            .get_ref()
+            .map(|held| held as &(dyn std::error::Error + 'static)),
+        None => error.source(),
+    };
+    error.downcast_ref().or_else(|| tls_error(below?))
 }
 
 /// The whole body, or as much of it as anybody wants.
