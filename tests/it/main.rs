@@ -6,6 +6,7 @@ mod support;
 
 mod agent;
 mod bodies;
+mod chaos;
 mod claim;
 mod delivery;
 mod heartbeats;

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -18,7 +18,7 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How to answer one request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// A whole answer.
     Answer {
@@ -105,6 +105,10 @@ struct State {
     /// What a route answers when its script is over; 200 where there is nothing.
     defaults: HashMap<String, Reply>,
     connections: usize,
+    /// The connections that may be open.
+    streams: Vec<TcpStream>,
+    accepting: Option<JoinHandle<()>>,
+    closed: bool,
 }
 
 struct Shared {
@@ -136,14 +140,47 @@ impl Receiver {
                 changed: Condvar::new(),
             }),
         };
-        let accepting = receiver.clone();
-        thread::spawn(move || {
+        receiver.accept(listener);
+        receiver
+    }
+
+    fn accept(&self, listener: TcpListener) {
+        let accepting = self.clone();
+        let thread = thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let mut state = accepting.shared.state.lock().unwrap();
+                if state.closed {
+                    return;
+                }
+                state.streams.extend(stream.try_clone());
                 let serving = accepting.clone();
                 thread::spawn(move || serving.serve(stream));
             }
         });
-        receiver
+        self.shared.state.lock().unwrap().accepting = Some(thread);
+    }
+
+    /// Goes down: the port is closed, and every connection breaks.
+    pub fn close(&self) {
+        let accepting = {
+            let mut state = self.shared.state.lock().unwrap();
+            state.closed = true;
+            for stream in state.streams.drain(..) {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            state.accepting.take()
+        };
+        let _ = TcpStream::connect(self.address);
+        if let Some(accepting) = accepting {
+            accepting.join().expect("it does not panic");
+        }
+    }
+
+    /// Comes up again after [`Self::close`], at the same address.
+    pub fn reopen(&self) {
+        let listener = TcpListener::bind(self.address).expect("the port it had");
+        self.shared.state.lock().unwrap().closed = false;
+        self.accept(listener);
     }
 
     pub fn address(&self) -> SocketAddr {
