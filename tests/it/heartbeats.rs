@@ -215,8 +215,8 @@ fn reconstructed(outputs: &[Value]) -> (Vec<Option<u8>>, u64) {
 }
 
 /// Prints numbered lines, 8 bytes each, without end until `go` is there, then some more.
-const FLOOD: &str = r#"n=1000000
-while [ ! -e go ]; do i=0; while [ $i -lt 500 ]; do echo $n; n=$((n+1)); i=$((i+1)); done; done"#;
+const FLOOD: &str = r"n=1000000
+while [ ! -e go ]; do i=0; while [ $i -lt 500 ]; do echo $n; n=$((n+1)); i=$((i+1)); done; done";
 
 #[test]
 fn a_flood_can_be_put_together_again_but_for_what_is_counted_as_dropped() {

@@ -81,7 +81,7 @@ fn forward(client: TcpStream, config: Arc<ServerConfig>, behind: SocketAddr) {
 
 /// What there is to read now; nothing where there will not be any more.
 fn pass(from: &mut impl Read, to: &mut impl Write) -> Option<()> {
-    let mut chunk = [0; 64 * 1024];
+    let mut chunk = [0; 16 * 1024];
     match from.read(&mut chunk) {
         Ok(0) => None,
         Ok(count) => to.write_all(&chunk[..count]).and_then(|()| to.flush()).ok(),
