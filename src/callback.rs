@@ -147,7 +147,7 @@ impl Callback {
                 Answer::NoRoute { why, .. } => (why, None),
                 Answer::Later { why, after } => (why, after),
             };
-            tracing::warn!(why, "the claim was not granted, trying again");
+            tracing::warn!(why, "the claim was not answered, trying again");
             if retries.pause(after, stop).await.is_err() {
                 return Claim::Unanswered { why };
             }

@@ -7,6 +7,7 @@ mod callback;
 mod config;
 mod local;
 mod orchestrator;
+mod outlet;
 mod panics;
 mod progress;
 mod redact;
@@ -16,23 +17,19 @@ mod scud;
 mod shutdown;
 mod task;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use callback::{Callback, Claim, Delivery};
 use config::{Command, Config, Rejected, Run};
+use outlet::Outlet;
 use panics::caught;
 use progress::Progress;
 use redact::Redactor;
 use screen::Screen;
 use shutdown::Stop;
 use task::{Failure, Outcome, Reason, Verdict};
-use tokio::time::timeout;
-
-/// How long standard output may take the result line: a fraction of the stop window, and far more
-/// than a pipe needs that somebody reads.
-const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the process's end says; README.md has the same table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +60,10 @@ impl From<Exit> for ExitCode {
         })
     }
 }
+
+/// How long the outcome waits for a reader of standard output before it is delivered all the same;
+/// a fair part of the smallest stop window in use.
+const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let config = match Config::from_process() {
@@ -130,7 +131,8 @@ fn live(config: Config) -> eyre::Result<Exit> {
             }
         }
     });
-    // Not by dropping it: that would wait for a name that is still being looked up.
+    screen.close();
+    // A name that is still being looked up must not keep the process.
     runtime.shutdown_background();
     exit
 }
@@ -146,6 +148,15 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
             return Ok(Exit::Misconfigured);
         }
     };
+    let unclaimed = |reason, why: String| {
+        tracing::error!(why, "the task was not claimed, so nothing was done");
+        let outcome = Outcome::failed(Failure::new(
+            reason,
+            format!("the task was not claimed: {why}"),
+        ));
+        last_resort(&callback.conclude(&outcome));
+        Ok(Exit::Undelivered)
+    };
     match callback.claim(&stop).await {
         Claim::Granted => {}
         Claim::Refused { why } => {
@@ -156,40 +167,50 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
             return Ok(Exit::Refused);
         }
         Claim::Rejected { why } | Claim::Unanswered { why } => {
-            return Ok(unclaimed(&callback, Reason::Unclaimed, &why).await);
+            return unclaimed(Reason::Unclaimed, why);
         }
         Claim::Stopped => {
-            let why = "told to stop before there was an answer";
-            return Ok(unclaimed(&callback, Reason::Interrupted, why).await);
+            return unclaimed(
+                Reason::Interrupted,
+                "told to stop before there was an answer".to_owned(),
+            );
         }
     }
     let progress = Progress::new();
     let outcome = {
         let _status = screen.follow(&progress);
-        execute(&settings.runner, &redactor, &callback, &stop, &progress).await
+        Box::pin(execute(
+            &settings.runner,
+            &redactor,
+            &callback,
+            &stop,
+            &progress,
+        ))
+        .await
     };
     let event = callback.conclude(&outcome);
-    last_resort(&event).await;
-    Ok(
-        match (callback.finish(&event, &stop).await, outcome.verdict) {
-            (Delivery::Delivered, Verdict::Completed { message }) => {
-                tracing::info!("completed: {message}");
-                Exit::Completed
-            }
-            (Delivery::Delivered, Verdict::Failed(failure)) => {
-                tracing::error!(
-                    reason = failure.reason.word(),
-                    "failed: {}",
-                    failure.message
-                );
-                Exit::Failed
-            }
-            (Delivery::Rejected { why } | Delivery::OutOfTime { why }, _) => {
-                tracing::error!(why, "the outcome could not be delivered; it is on stdout");
-                Exit::Undelivered
-            }
-        },
-    )
+    let stdout = last_resort(&event);
+    let delivery = callback.finish(&event, &stop).await;
+    // Whoever was only slow to read has had the time of a delivery; the end would cut it off.
+    stdout.drain(STDOUT_PATIENCE);
+    Ok(match (delivery, outcome.verdict) {
+        (Delivery::Delivered, Verdict::Completed { message }) => {
+            tracing::info!("completed: {message}");
+            Exit::Completed
+        }
+        (Delivery::Delivered, Verdict::Failed(failure)) => {
+            tracing::error!(
+                reason = failure.reason.word(),
+                "failed: {}",
+                failure.message
+            );
+            Exit::Failed
+        }
+        (Delivery::Rejected { why } | Delivery::OutOfTime { why }, _) => {
+            tracing::error!(why, "the outcome could not be delivered; it is on stdout");
+            Exit::Undelivered
+        }
+    })
 }
 
 /// Says whether everything is here that a run would need.
@@ -234,29 +255,15 @@ async fn execute(
     }
 }
 
-/// Nothing was done; what there is to say about that is said.
-async fn unclaimed(callback: &Callback, reason: Reason, why: &str) -> Exit {
-    tracing::error!(why, "the task was not claimed, so nothing was done");
-    let message = format!("the task was not claimed: {why}");
-    let outcome = Outcome::failed(Failure::new(reason, message));
-    last_resort(&callback.conclude(&outcome)).await;
-    Exit::Undelivered
-}
-
 /// Prints the terminal event, so that the platform's log holds it even if no callback gets through.
-async fn last_resort(event: &callback::Event) {
+fn last_resort(event: &callback::Event) -> Outlet {
     let mut line = b"descartes-result ".to_vec();
     line.extend(event.body());
     line.push(b'\n');
-    let print = move || {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(&line).and_then(|()| stdout.flush())
-    };
-    // A pipe that nobody reads must not keep the orchestrator from hearing it.
-    match timeout(STDOUT_PATIENCE, tokio::task::spawn_blocking(print)).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => tracing::warn!(%error, "the outcome could not be printed"),
-        Ok(Err(error)) => tracing::warn!(%error, "the outcome could not be printed"),
-        Err(_) => tracing::warn!("nobody reads standard output, so the outcome is not there"),
+    let stdout = Outlet::new(io::stdout());
+    stdout.write(&line);
+    if !stdout.drain(STDOUT_PATIENCE) {
+        tracing::warn!("nobody reads standard output, where the outcome would be");
     }
+    stdout
 }

@@ -24,7 +24,7 @@ use crate::shutdown::{Stop, Why};
 use crate::task::{Failure, Outcome, Reason, Report, Status, Task, Verdict};
 use agent::Agent;
 use checks::Checks;
-use process::{Limits, Program};
+use process::{Ending, Limits, Program};
 use workspace::Workspace;
 
 /// What a run is told.
@@ -172,6 +172,11 @@ impl Run<'_> {
         .await;
         output.finish();
         self.report.summary = self.progress.snapshot().activity;
+        // What was left for this turn is of no interest: the task's time is up.
+        let ending = ending.map(|ending| match ending {
+            Ending::TimedOut(_) => Ending::TimedOut(self.settings.task_timeout),
+            other => other,
+        });
         let (report, verdict) = agent.judge(ending);
         self.report.agent = Some(report);
         verdict

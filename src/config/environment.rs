@@ -146,8 +146,10 @@ impl Environment {
         unknown
             .map(|name| {
                 let closest = known().min_by_key(|known| strsim::levenshtein(name, known));
+                // One slip in three letters, and no more than three: `FOO` is no slip of `TAG`.
+                let slips = ((name.len() - "DESCARTES_".len()) / 3).min(3);
                 let hint = closest
-                    .filter(|known| strsim::levenshtein(name, known) <= 3)
+                    .filter(|known| strsim::levenshtein(name, known) <= slips)
                     .map(|known| format!("; did you mean {known}?"));
                 format!("{name} is no setting{}", hint.unwrap_or_default())
             })

@@ -253,7 +253,7 @@ fn a_heartbeat_that_is_too_large_is_followed_by_one_without_output() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("progress", [Reply::status(413)]);
     let running = worker(&receiver, &project)
-        .agent(&format!("echo before; {WAITS}; echo after"))
+        .agent(format!("echo before; {WAITS}; echo after"))
         .start();
     wait_for_heartbeats(&receiver, 4);
     project.write("go", "");

@@ -92,16 +92,21 @@ impl Day {
     }
 }
 
-/// The answer that cancels.
-pub fn cancel() -> Reply {
-    Reply::json(200, r#"{"cancel": true, "reason": "a bad day"}"#)
+const CANCEL: &str = r#"{"cancel": true, "reason": "a bad day"}"#;
+
+/// Whether an answer to a heartbeat cancels.
+pub fn cancels(reply: &Reply) -> bool {
+    match reply {
+        Reply::Answer { status, body, .. } => matches!(status, 409 | 410) || body == CANCEL,
+        _ => false,
+    }
 }
 
 /// The status of a whole answer.
 pub fn status(reply: &Reply) -> Option<u16> {
     match reply {
         Reply::Answer { status, .. } => Some(*status),
-        Reply::After(_, reply) | Reply::ThenClose(reply) => status(reply),
+        Reply::After(_, reply) | Reply::Held(_, reply) | Reply::ThenClose(reply) => status(reply),
         Reply::Reset | Reply::BreakInHead | Reply::BreakInBody => None,
     }
 }
@@ -137,7 +142,7 @@ fn ends(route: &'static str, chance: &mut Chance) -> (&'static str, Vec<Reply>, 
 fn heartbeats(chance: &mut Chance) -> (&'static str, Vec<Reply>, Reply) {
     let (most, go_on) = (chance.below(8), Reply::json(200, "{}"));
     let replies = (0..most).map(|_| match chance.below(24) {
-        0 => cancel(),
+        0 => Reply::json(200, CANCEL),
         1 => Reply::status(chance.one_of(&[409, 410])),
         2 => Reply::status(chance.one_of(&[404, 405, 501])),
         3..10 => noisy(chance, &go_on, &[400, 401, 403, 413, 422, 302]),

@@ -2,11 +2,12 @@
 
 pub mod project;
 pub mod receiver;
+pub mod reply;
 pub mod worker;
 
 pub use project::Project;
-pub use receiver::{Receiver, Reply};
-pub use worker::Worker;
+pub use receiver::{Hold, Receiver, Reply};
+pub use worker::{Ended, Running, Worker, path};
 
 /// Tries every case at the same time as the others.
 pub fn each<T: Clone + Send>(cases: &[T], test: impl Fn(T) + Sync) {

@@ -13,74 +13,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use super::reply::{Hold, Reply};
+
 /// No state takes longer than this to come about on a busy machine; a test that waits so long
 /// has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How to answer one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    /// A whole answer.
-    Answer {
-        status: u16,
-        headers: Vec<(&'static str, String)>,
-        body: String,
-    },
-    /// The connection is reset instead of an answer.
-    Reset,
-    /// The connection breaks after some of the answer's head.
-    BreakInHead,
-    /// The connection breaks after the head (200) and some of the body.
-    BreakInBody,
-    /// Nothing is said for so long, then the other reply is given.
-    After(Duration, Box<Reply>),
-    /// The other reply, and then the connection is closed without a word.
-    ThenClose(Box<Reply>),
-}
-
-impl Reply {
-    pub fn status(status: u16) -> Self {
-        Self::Answer {
-            status,
-            headers: Vec::new(),
-            body: String::new(),
-        }
-    }
-
-    pub fn json(status: u16, body: &str) -> Self {
-        Self::Answer {
-            status,
-            headers: Vec::new(),
-            body: body.to_owned(),
-        }
-    }
-
-    pub fn with_header(self, name: &'static str, value: impl Into<String>) -> Self {
-        match self {
-            Self::Answer {
-                status,
-                mut headers,
-                body,
-            } => {
-                headers.push((name, value.into()));
-                Self::Answer {
-                    status,
-                    headers,
-                    body,
-                }
-            }
-            other => other,
-        }
-    }
-
-    pub fn then_close(self) -> Self {
-        Self::ThenClose(Box::new(self))
-    }
-
-    pub fn after(self, delay: Duration) -> Self {
-        Self::After(delay, Box::new(self))
-    }
-}
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
@@ -106,7 +43,7 @@ struct State {
     defaults: HashMap<String, Reply>,
     connections: usize,
     /// The connections that may be open.
-    streams: Vec<TcpStream>,
+    streams: HashMap<usize, TcpStream>,
     accepting: Option<JoinHandle<()>>,
     closed: bool,
 }
@@ -152,9 +89,12 @@ impl Receiver {
                 if state.closed {
                     return;
                 }
-                state.streams.extend(stream.try_clone());
+                state.connections += 1;
+                let connection = state.connections;
+                let clone = stream.try_clone().expect("another handle");
+                state.streams.insert(connection, clone);
                 let serving = accepting.clone();
-                thread::spawn(move || serving.serve(stream));
+                thread::spawn(move || serving.serve(connection, stream));
             }
         });
         self.shared.state.lock().unwrap().accepting = Some(thread);
@@ -165,7 +105,7 @@ impl Receiver {
         let accepting = {
             let mut state = self.shared.state.lock().unwrap();
             state.closed = true;
-            for stream in state.streams.drain(..) {
+            for (_, stream) in state.streams.drain() {
                 let _ = stream.shutdown(Shutdown::Both);
             }
             state.accepting.take()
@@ -268,19 +208,21 @@ impl Receiver {
         })
     }
 
-    fn serve(&self, mut stream: TcpStream) {
-        let connection = {
-            let mut state = self.shared.state.lock().unwrap();
-            state.connections += 1;
-            state.connections
-        };
+    fn serve(&self, connection: usize, mut stream: TcpStream) {
         let mut buffer = Vec::new();
         while let Some(said) = read_request(&mut stream, &mut buffer, connection) {
             let reply = self.note(said);
             if give(&mut stream, &reply).is_none() {
-                return;
+                break;
             }
         }
+        // The last handles: only now is the connection closed, or reset.
+        self.shared
+            .state
+            .lock()
+            .unwrap()
+            .streams
+            .remove(&connection);
     }
 
     /// Writes a request down and decides what to answer.
@@ -341,7 +283,7 @@ fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize)
 }
 
 fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
-    let mut chunk = [0; 64 * 1024];
+    let mut chunk = [0; 8 * 1024];
     match stream.read(&mut chunk) {
         Ok(0) | Err(_) => None,
         Ok(count) => {
@@ -364,7 +306,7 @@ fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
                 body.len()
             );
             for (name, value) in headers {
-                answer.push_str(&format!("{name}: {value}\r\n"));
+                answer.extend([*name, ": ", value, "\r\n"]);
             }
             answer.push_str("\r\n");
             answer.push_str(body);
@@ -393,6 +335,10 @@ fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
             give(stream, reply);
             let _ = stream.shutdown(Shutdown::Both);
             None
+        }
+        Reply::Held(hold, reply) => {
+            hold.wait();
+            give(stream, reply)
         }
     }
 }
