@@ -1,6 +1,6 @@
 //! The budgets, measured: what the worker costs beside what would do the same in shell.
 //!
-//! `cargo bench`. Everything is measured in the same run on the same machine, because only the
+//! `cargo bench --bench budgets`. Everything is measured in the same run on the same machine, because only the
 //! comparison means anything elsewhere. Needs `curl`. Judges nothing: it prints.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]

@@ -248,6 +248,7 @@ impl Run<'_> {
 /// Keeps the agent from reading the worker's memory and environment, as far as the platform lets
 /// it; where both are root, nothing does.
 pub fn harden() {
+    process::memory::open();
     #[cfg(target_os = "linux")]
     if let Err(error) =
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)

@@ -6,7 +6,7 @@
 mod descendants;
 mod ear;
 mod group;
-mod memory;
+pub mod memory;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -234,11 +234,10 @@ fn spawn(program: Program) -> io::Result<(Group, io::PipeReader)> {
         .process_group(0);
     let descendants = Descendants::adopt();
     // Not the runtime's `Command`: its way of waiting and this module's would be in each other's.
-    let child = command.spawn()?;
+    let child = memory::preferred(|| command.spawn())?;
     // The command still holds the writing ends, which would keep the pipe open for ever.
     drop(command);
     let group = Group::of(&child, descendants)?;
-    memory::prefer_for_oom_kill(group.id);
     Ok((group, output))
 }
 

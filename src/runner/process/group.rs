@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(super) struct Group {
     /// The leader's pid. Once the leader is reaped this is the group's id alone, which nobody else
     /// can get as long as the group has a member.
-    pub(super) id: Pid,
+    id: Pid,
     leader: Leader,
     descendants: Descendants,
     /// Nothing is left, or what is left cannot be ended.

@@ -20,7 +20,12 @@ pub(super) fn unprivileged(
     bin: &tempfile::TempDir,
 ) -> Worker {
     let program = bin.path().join("descartes-worker");
-    fs::copy(env!("CARGO_BIN_EXE_descartes-worker"), &program).expect("a copy");
+    // By another process: a file that this one writes may be open in a child of another test when
+    // it is to be started, and could not be then.
+    let mut copy = std::process::Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_descartes-worker"))
+        .arg(&program);
+    assert!(copy.status().expect("cp").success());
     fs::set_permissions(bin.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
     let root = rustix::process::geteuid().is_root();
     if root {
