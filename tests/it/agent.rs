@@ -291,7 +291,28 @@ fn both_streams_are_heard_in_their_order() {
         .run()
         .completed(&receiver);
     assert_eq!(event["result"]["output"]["tail"], "1\n2\n3\n4");
-    assert_eq!(event["result"]["summary"], "3");
+}
+
+#[test]
+fn the_summary_is_the_last_thing_that_the_agent_said() {
+    for (script, summary) in [
+        ("echo first; echo last", json!("last")),
+        ("echo first; printf last", json!("last")),
+        ("echo last; echo; echo '  '", json!("last")),
+        (
+            r"printf 'zw\303\266lf \033[1mlast\033[0m\r\n'",
+            json!("zwölf last"),
+        ),
+        ("seq 5000; echo last", json!("last")),
+        ("true", Value::Null),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let event = Worker::new(&receiver, &project)
+            .agent(script)
+            .run()
+            .completed(&receiver);
+        assert_eq!(event["result"]["summary"], summary, "{script}");
+    }
 }
 
 #[test]
