@@ -189,27 +189,28 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
         .await
     };
     let event = callback.conclude(&outcome);
-    last_resort(&event);
-    Ok(
-        match (callback.finish(&event, &stop).await, outcome.verdict) {
-            (Delivery::Delivered, Verdict::Completed { message }) => {
-                tracing::info!("completed: {message}");
-                Exit::Completed
-            }
-            (Delivery::Delivered, Verdict::Failed(failure)) => {
-                tracing::error!(
-                    reason = failure.reason.word(),
-                    "failed: {}",
-                    failure.message
-                );
-                Exit::Failed
-            }
-            (Delivery::Rejected { why } | Delivery::OutOfTime { why }, _) => {
-                tracing::error!(why, "the outcome could not be delivered; it is on stdout");
-                Exit::Undelivered
-            }
-        },
-    )
+    let stdout = last_resort(&event);
+    let delivery = callback.finish(&event, &stop).await;
+    // Whoever was only slow to read has had the time of a delivery; the end would cut it off.
+    stdout.drain(STDOUT_PATIENCE);
+    Ok(match (delivery, outcome.verdict) {
+        (Delivery::Delivered, Verdict::Completed { message }) => {
+            tracing::info!("completed: {message}");
+            Exit::Completed
+        }
+        (Delivery::Delivered, Verdict::Failed(failure)) => {
+            tracing::error!(
+                reason = failure.reason.word(),
+                "failed: {}",
+                failure.message
+            );
+            Exit::Failed
+        }
+        (Delivery::Rejected { why } | Delivery::OutOfTime { why }, _) => {
+            tracing::error!(why, "the outcome could not be delivered; it is on stdout");
+            Exit::Undelivered
+        }
+    })
 }
 
 /// Says whether everything is here that a run would need.
@@ -255,7 +256,7 @@ async fn execute(
 }
 
 /// Prints the terminal event, so that the platform's log holds it even if no callback gets through.
-fn last_resort(event: &callback::Event) {
+fn last_resort(event: &callback::Event) -> Outlet {
     let mut line = b"descartes-result ".to_vec();
     line.extend(event.body());
     line.push(b'\n');
@@ -264,4 +265,5 @@ fn last_resort(event: &callback::Event) {
     if !stdout.drain(STDOUT_PATIENCE) {
         tracing::warn!("nobody reads standard output, where the outcome would be");
     }
+    stdout
 }

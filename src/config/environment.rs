@@ -106,7 +106,11 @@ impl Environment {
             .get(CALLBACK_SECRET.variable)
             .and_then(OsStr::to_str)
             .unwrap_or_default();
-        let values = values.chain(words.split_whitespace());
+        // And what counts in each stands behind a prefix that everybody knows.
+        let bare = words
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("whsec_"));
+        let values = values.chain(words.split_whitespace()).chain(bare);
         values
             .filter(|value| value.len() >= SHORTEST_SECRET)
             .map(SecretString::from)

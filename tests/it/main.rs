@@ -5,18 +5,26 @@
 mod support;
 
 mod agent;
+mod bodies;
+mod chaos;
 mod check;
 mod checks;
 mod claim;
 mod contract;
+mod delivery;
 mod events;
 mod example;
 mod exit;
 mod graph;
+mod heartbeats;
 mod local;
 mod prompt;
+mod reach;
 mod rejection;
+mod retries;
 mod settings;
+mod speaker;
 mod supervision;
 mod task;
 mod tidy;
+mod tls;

@@ -9,97 +9,17 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use super::reply::{Hold, Reply};
 use super::schema;
 
 /// No state takes longer than this to come about on a busy machine; a test that waits so long
 /// has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How to answer one request.
-#[derive(Debug, Clone)]
-pub enum Reply {
-    /// A whole answer.
-    Answer {
-        status: u16,
-        headers: Vec<(&'static str, String)>,
-        body: String,
-    },
-    /// The connection is reset instead of an answer.
-    Reset,
-    /// The connection breaks after some of the answer's head.
-    BreakInHead,
-    /// The connection breaks after the head (200) and some of the body.
-    BreakInBody,
-    /// Nothing is said for so long, then the other reply is given.
-    After(Duration, Box<Reply>),
-    /// Nothing is said until the test says so, then the other reply is given.
-    Held(Hold, Box<Reply>),
-}
-
-/// Holds replies back until it is released.
-#[derive(Debug, Clone, Default)]
-pub struct Hold(Arc<(Mutex<bool>, Condvar)>);
-
-impl Hold {
-    pub fn release(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    fn wait(&self) {
-        let released = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(released, |released| !*released));
-    }
-}
-
-impl Reply {
-    pub fn status(status: u16) -> Self {
-        Self::Answer {
-            status,
-            headers: Vec::new(),
-            body: String::new(),
-        }
-    }
-
-    pub fn json(status: u16, body: &str) -> Self {
-        Self::Answer {
-            status,
-            headers: Vec::new(),
-            body: body.to_owned(),
-        }
-    }
-
-    pub fn with_header(self, name: &'static str, value: impl Into<String>) -> Self {
-        match self {
-            Self::Answer {
-                status,
-                mut headers,
-                body,
-            } => {
-                headers.push((name, value.into()));
-                Self::Answer {
-                    status,
-                    headers,
-                    body,
-                }
-            }
-            other => other,
-        }
-    }
-
-    pub fn after(self, delay: Duration) -> Self {
-        Self::After(delay, Box::new(self))
-    }
-
-    pub fn held(self, hold: &Hold) -> Self {
-        Self::Held(hold.clone(), Box::new(self))
-    }
-}
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
@@ -124,6 +44,10 @@ struct State {
     /// What a route answers when its script is over; 200 where there is nothing.
     defaults: HashMap<String, Reply>,
     connections: usize,
+    /// The connections that may be open.
+    streams: HashMap<usize, TcpStream>,
+    accepting: Option<JoinHandle<()>>,
+    closed: bool,
     /// What broke the protocol. The threads that find it out cannot fail a test, so it is written
     /// down here, and [`Watch`] and whoever asks what was said fail in the test's own thread.
     violations: Vec<String>,
@@ -187,22 +111,58 @@ impl Receiver {
             state,
             changed: Condvar::new(),
         });
-        let accepting = Self {
-            address,
-            shared: shared.clone(),
-            _watch: None,
-        };
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let serving = accepting.clone();
-                thread::spawn(move || serving.watched(stream));
-            }
-        });
-        Self {
+        let receiver = Self {
             address,
             shared: shared.clone(),
             _watch: Some(Arc::new(Watch(shared))),
+        };
+        receiver.accept(listener);
+        receiver
+    }
+
+    fn accept(&self, listener: TcpListener) {
+        let accepting = Self {
+            _watch: None,
+            ..self.clone()
+        };
+        let thread = thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut state = accepting.shared.state();
+                if state.closed {
+                    return;
+                }
+                state.connections += 1;
+                let connection = state.connections;
+                let clone = stream.try_clone().expect("another handle");
+                state.streams.insert(connection, clone);
+                let serving = accepting.clone();
+                thread::spawn(move || serving.watched(connection, stream));
+            }
+        });
+        self.shared.state().accepting = Some(thread);
+    }
+
+    /// Goes down: the port is closed, and every connection breaks.
+    pub fn close(&self) {
+        let accepting = {
+            let mut state = self.shared.state();
+            state.closed = true;
+            for (_, stream) in state.streams.drain() {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            state.accepting.take()
+        };
+        let _ = TcpStream::connect(self.address);
+        if let Some(accepting) = accepting {
+            accepting.join().expect("it does not panic");
         }
+    }
+
+    /// Comes up again after [`Self::close`], at the same address.
+    pub fn reopen(&self) {
+        let listener = TcpListener::bind(self.address).expect("the port it had");
+        self.shared.state().closed = false;
+        self.accept(listener);
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -295,10 +255,9 @@ impl Receiver {
     }
 
     /// Serves a connection; what is no HTTP, or no JSON, is a violation too.
-    fn watched(&self, stream: TcpStream) {
-        // Held until the violation is written down: who sees the connection end may go on and ask.
-        let _held = stream.try_clone();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve(stream))) {
+    fn watched(&self, connection: usize, mut stream: TcpStream) {
+        let serve = AssertUnwindSafe(|| self.serve(connection, &mut stream));
+        if let Err(panic) = catch_unwind(serve) {
             let what = panic.downcast_ref::<String>().cloned();
             let what = what.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
             let what = what.unwrap_or_else(|| "a panic without a message".to_owned());
@@ -308,19 +267,16 @@ impl Receiver {
                 .push(format!("a request that cannot be read: {what}"));
             self.shared.changed.notify_all();
         }
+        // The last handles: only now is the connection closed, or reset.
+        self.shared.state().streams.remove(&connection);
     }
 
-    fn serve(&self, mut stream: TcpStream) {
-        let connection = {
-            let mut state = self.shared.state();
-            state.connections += 1;
-            state.connections
-        };
+    fn serve(&self, connection: usize, stream: &mut TcpStream) {
         let mut buffer = Vec::new();
-        while let Some(said) = read_request(&mut stream, &mut buffer, connection) {
+        while let Some(said) = read_request(stream, &mut buffer, connection) {
             let reply = self.note(said);
-            if give(&mut stream, &reply).is_none() {
-                return;
+            if give(stream, &reply).is_none() {
+                break;
             }
         }
     }
@@ -438,6 +394,11 @@ fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
             #[expect(clippy::disallowed_methods, reason = "a slow receiver is the point")]
             thread::sleep(*delay);
             give(stream, reply)
+        }
+        Reply::ThenClose(reply) => {
+            give(stream, reply);
+            let _ = stream.shutdown(Shutdown::Both);
+            None
         }
         Reply::Held(hold, reply) => {
             hold.wait();
