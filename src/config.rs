@@ -14,13 +14,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ArgMatches;
 use tracing_subscriber::filter::Targets;
 
 use crate::callback::{self, credentials::Bearer};
 use crate::redact::Redactor;
 use crate::runner;
 use crate::scud::Actionable;
+use crate::task::AgentKind;
 pub use reader::Problem;
 use reader::Reader;
 
@@ -116,8 +116,16 @@ impl Config {
         let command = match name {
             "" => Command::Run(Box::new(run(&mut reader))),
             "check" => Command::Check(Box::new(run(&mut reader))),
-            "demo" => Command::Demo(local(&mut reader, &flags)),
-            "local" => Command::Local(local(&mut reader, &flags)),
+            // The sample project's place and task are known when it is made.
+            "demo" => Command::Demo(local(&mut reader, PathBuf::new(), String::new())),
+            "local" => {
+                let project = flags
+                    .get_one::<PathBuf>("project")
+                    .cloned()
+                    .unwrap_or_default();
+                let task = reader.required(&settings::TASK_ID, values::line);
+                Command::Local(local(&mut reader, project, task))
+            }
             "receive" => Command::Receive {
                 listen: reader.given(&settings::LISTEN, values::address),
             },
@@ -184,7 +192,7 @@ fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callbac
             run_id: reader
                 .optional(&settings::RUN_ID, values::line)
                 .unwrap_or_else(random_run_id),
-            agent: None,
+            agent: agent_kind(reader),
             hostname: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
@@ -210,6 +218,13 @@ fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
         bearer: token.map(Bearer::Token).or(identity),
         traceparent,
     }
+}
+
+/// What will work on the task, as far as the settings say.
+fn agent_kind(reader: &Reader) -> Option<AgentKind> {
+    reader
+        .is_set(&settings::AGENT_COMMAND)
+        .then_some(AgentKind::Command)
 }
 
 /// Different for every run, on machines cloned from one image too.
@@ -248,23 +263,20 @@ fn runner(reader: &mut Reader, task_id: String, project_id: String) -> runner::S
     }
 }
 
-fn local(reader: &mut Reader, flags: &ArgMatches) -> Local {
-    let path = |id: &str| flags.try_get_one::<PathBuf>(id).ok().flatten().cloned();
+/// A worker on a project that is here.
+fn local(reader: &mut Reader, project: PathBuf, task: String) -> Local {
     let agent = [&settings::AGENT, &settings::AGENT_COMMAND];
+    let project_id = reader.optional(&settings::PROJECT_ID, values::line);
     Local {
-        project: path("project").unwrap_or_else(|| ".".into()),
-        task: reader
-            .optional(&settings::TASK_ID, values::line)
-            .unwrap_or_default(),
-        project_id: reader
-            .optional(&settings::PROJECT_ID, values::line)
-            .unwrap_or_else(|| "local".into()),
+        project,
+        task,
+        project_id: project_id.unwrap_or_else(|| "local".into()),
         agent_chosen: agent.into_iter().any(|setting| reader.is_set(setting)),
         variables: reader.flags_as_variables(),
     }
 }
 
-fn completions(flags: &ArgMatches, cli: clap::Command) -> Command {
+fn completions(flags: &clap::ArgMatches, cli: clap::Command) -> Command {
     let shell = flags
         .get_one("shell")
         .copied()

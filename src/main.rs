@@ -17,7 +17,7 @@ mod scud;
 mod shutdown;
 mod task;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -73,7 +73,8 @@ fn main() -> ExitCode {
     match live(config) {
         Ok(exit) => exit.into(),
         Err(report) => {
-            screen::complain(&format!("{report:?}"));
+            // One line: these are about the machine (a port that is taken), not about the code.
+            screen::complain(&format!("{report:#}"));
             Exit::Misconfigured.into()
         }
     }
@@ -119,7 +120,7 @@ fn live(config: Config) -> eyre::Result<Exit> {
     let exit = runtime.block_on(async {
         match config.command {
             Command::Run(run) => Box::pin(work(*run, config.redactor, &screen)).await,
-            Command::Check(run) => Ok(check(&run.runner, &screen).await),
+            Command::Check(run) => Ok(check(&run.runner, &config.redactor).await),
             Command::Demo(settings) => Ok(Exit::Worker(local::demo(settings, &screen).await?)),
             Command::Local(settings) => Ok(Exit::Worker(local::run(settings, &screen).await?)),
             Command::Receive { listen } => local::receive(listen, &screen)
@@ -148,57 +149,59 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
             return Ok(Exit::Misconfigured);
         }
     };
-    let unclaimed = |reason, why: String| {
-        tracing::error!(why, "the task was not claimed, so nothing was done");
-        let outcome = Outcome::failed(Failure::new(
-            reason,
-            format!("the task was not claimed: {why}"),
-        ));
-        last_resort(&callback.conclude(&outcome));
-        Ok(Exit::Undelivered)
+    if let Some(exit) = claim(&callback, &stop).await {
+        return Ok(exit);
+    }
+    let progress = Progress::new();
+    let outcome = {
+        let _status = screen.follow(&progress);
+        let executed = execute(&settings.runner, &redactor, &callback, &stop, &progress);
+        Box::pin(executed).await
     };
-    match callback.claim(&stop).await {
-        Claim::Granted => {}
+    Ok(report(&callback, &outcome, &stop).await)
+}
+
+/// Claims the task; where it is not granted, that is the end.
+async fn claim(callback: &Callback, stop: &Stop) -> Option<Exit> {
+    let (reason, why) = match callback.claim(stop).await {
+        Claim::Granted => return None,
         Claim::Refused { why } => {
             tracing::info!(
                 why,
                 "the orchestrator refused the claim, so there is nothing to do"
             );
-            return Ok(Exit::Refused);
+            return Some(Exit::Refused);
         }
-        Claim::Rejected { why } | Claim::Unanswered { why } => {
-            return unclaimed(Reason::Unclaimed, why);
-        }
-        Claim::Stopped => {
-            return unclaimed(
-                Reason::Interrupted,
-                "told to stop before there was an answer".to_owned(),
-            );
-        }
-    }
-    let progress = Progress::new();
-    let outcome = {
-        let _status = screen.follow(&progress);
-        Box::pin(execute(
-            &settings.runner,
-            &redactor,
-            &callback,
-            &stop,
-            &progress,
-        ))
-        .await
+        Claim::Rejected { why } | Claim::Unanswered { why } => (Reason::Unclaimed, why),
+        Claim::Stopped => (
+            Reason::Interrupted,
+            "told to stop before there was an answer".to_owned(),
+        ),
     };
-    let event = callback.conclude(&outcome);
+    tracing::error!(why, "the task was not claimed, so nothing was done");
+    let failure = Failure::new(reason, format!("the task was not claimed: {why}"));
+    last_resort(&callback.conclude(&Outcome::failed(failure)));
+    Some(Exit::Undelivered)
+}
+
+/// Prints and delivers what became of the task.
+async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> Exit {
+    let event = callback.conclude(outcome);
     let stdout = last_resort(&event);
-    let delivery = callback.finish(&event, &stop).await;
+    let delivery = caught(callback.finish(&event, stop)).await;
     // Whoever was only slow to read has had the time of a delivery; the end would cut it off.
     stdout.drain(STDOUT_PATIENCE);
-    Ok(match (delivery, outcome.verdict) {
-        (Delivery::Delivered, Verdict::Completed { message }) => {
+    let undelivered = match delivery {
+        Ok(Delivery::Delivered) => None,
+        Ok(Delivery::Rejected { why } | Delivery::OutOfTime { why }) => Some(why),
+        Err(panic) => Some(format!("the worker has a bug: it panicked with {panic:?}")),
+    };
+    match (undelivered, &outcome.verdict) {
+        (None, Verdict::Completed { message }) => {
             tracing::info!("completed: {message}");
             Exit::Completed
         }
-        (Delivery::Delivered, Verdict::Failed(failure)) => {
+        (None, Verdict::Failed(failure)) => {
             tracing::error!(
                 reason = failure.reason.word(),
                 "failed: {}",
@@ -206,22 +209,26 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
             );
             Exit::Failed
         }
-        (Delivery::Rejected { why } | Delivery::OutOfTime { why }, _) => {
+        (Some(why), _) => {
             tracing::error!(why, "the outcome could not be delivered; it is on stdout");
             Exit::Undelivered
         }
-    })
+    }
 }
 
 /// Says whether everything is here that a run would need.
-async fn check(settings: &runner::Settings, screen: &Screen) -> Exit {
+async fn check(settings: &runner::Settings, redactor: &Redactor) -> Exit {
     let findings = runner::preflight::preflight(settings).await;
-    screen.line("ok      settings: all of them make sense");
-    for runner::preflight::Finding { what, result } in &findings {
-        match result {
-            Ok(found) => screen.line(&format!("ok      {what}: {found}")),
-            Err(failure) => screen.line(&format!("MISSING {what}: {}", failure.sentence())),
-        }
+    let mut lines = vec!["ok      settings: all of them make sense".to_owned()];
+    lines.extend(findings.iter().map(|finding| match &finding.result {
+        Ok(found) => format!("ok      {}: {found}", finding.what),
+        Err(failure) => format!("MISSING {}: {}", finding.what, failure.sentence()),
+    }));
+    // No worker, so no result line: standard output is this command's own.
+    let mut stdout = io::stdout().lock();
+    for line in lines {
+        // Nobody is left to tell where standard output is gone.
+        let _ = writeln!(stdout, "{}", redactor.text(&line));
     }
     let missing = findings.iter().any(|finding| finding.result.is_err());
     if missing {

@@ -16,7 +16,10 @@ fn amid_variables(receiver: &Receiver, project: &Project) -> Worker {
         ("ANTHROPIC_BASE_URL", "http://model.example"),
         ("AWS_SECRET_ACCESS_KEY", "aws-secret"),
         ("CLAUDE_CODE_OAUTH_TOKEN", "token-3"),
-        ("DESCARTES_CALLBACK_SECRET", "whsec_geheim"),
+        (
+            "DESCARTES_CALLBACK_SECRET",
+            "whsec_Z2VoZWltLWdlaGVpbS1nZWhlaW0tZ2VoZWlt",
+        ),
         ("DESCARTES_CALLBACK_TOKEN", "callback-token"),
         ("DESCARTES_GIT_TOKEN", "git-token"),
         ("DESCARTES_RUN_ID", "run-1"),
@@ -358,7 +361,7 @@ fn secrets_are_masked_wherever_the_agents_words_go() {
             "printf 'key sk-'; printf '%s, ' \"${ANTHROPIC_API_KEY#sk-}\"
              echo \"$SERVICE_PASSWORD\" | tee leaked
              echo 'url correct%20horse%2Fbattery'
-             echo 'not mine: whsec_geheim callback-token git-token'
+             echo 'not mine: whsec_Z2VoZWltLWdlaGVpbS1nZWhlaW0tZ2VoZWlt callback-token git-token'
              echo \"I used $SERVICE_PASSWORD\"",
         )
         .run();

@@ -6,8 +6,8 @@ use crate::support::{Ended, Project, Receiver, Worker};
 #[track_caller]
 fn assert_says(ended: &Ended, code: i32, lines: &[&str]) {
     ended.assert_code(code);
-    assert_eq!(ended.stdout, "");
-    assert_eq!(ended.stderr.lines().collect::<Vec<_>>(), lines);
+    assert_eq!(ended.stderr, "");
+    assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), lines);
 }
 
 fn check(receiver: &Receiver, project: &Project) -> Worker {
@@ -89,7 +89,7 @@ fn a_task_that_is_done_is_missing_as_a_task() {
     ended.assert_code(2);
     let line = "MISSING task: the task `7` of the phase `webapp` is done; \
                 DESCARTES_FORCE=true runs it all the same";
-    assert!(ended.stderr.lines().any(|said| said == line), "{ended:#?}");
+    assert!(ended.stdout.lines().any(|said| said == line), "{ended:#?}");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_broken_agent_definition_is_missing() {
     project.write(".scud/agents/builder.toml", "[agent]\n");
     let ended = check(&receiver, &project).agent("true").run();
     ended.assert_code(2);
-    let line = ended.stderr.lines().last().expect("a line");
+    let line = ended.stdout.lines().last().expect("a line");
     let path = project.path(".scud/agents/builder.toml");
     assert!(
         line.starts_with(&format!(

@@ -69,7 +69,7 @@ fn worker_without_machine() -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "revision": option_env!("DESCARTES_REVISION"),
         "hostname": null,
-        "agent": null,
+        "agent": "command",
     })
 }
 
