@@ -19,18 +19,19 @@ pub const PEERS: [Kind; 2] = [Kind::Python, Kind::TypeScript];
 
 impl Kind {
     fn command(self) -> Command {
-        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/receivers");
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+        let receivers = target.expect("a target directory").join("receivers");
         match self {
             Self::Python => {
-                let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
-                let python = target.unwrap().join("receivers/python/bin/python");
+                let python = receivers.join("python/bin/python");
                 let mut command = Command::new(installed(python));
-                command.arg(examples.join("python/receiver.py"));
+                let example = "examples/receivers/python/receiver.py";
+                command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(example));
                 command
             }
             Self::TypeScript => {
                 let mut command = Command::new("node");
-                command.arg(installed(examples.join("typescript/dist/receiver.js")));
+                command.arg(installed(receivers.join("typescript/dist/receiver.js")));
                 command
             }
         }

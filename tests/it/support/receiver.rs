@@ -160,7 +160,15 @@ impl Receiver {
 
     /// Comes up again after [`Self::close`], at the same address.
     pub fn reopen(&self) {
-        let listener = TcpListener::bind(self.address).expect("the port it had");
+        let deadline = Instant::now() + PATIENCE;
+        let listener = loop {
+            match TcpListener::bind(self.address) {
+                Ok(listener) => break listener,
+                // A child between fork and exec holds the old listener for an instant.
+                Err(_) if Instant::now() < deadline => thread::yield_now(),
+                Err(error) => panic!("the port it had: {error}"),
+            }
+        };
         self.shared.state().closed = false;
         self.accept(listener);
     }
