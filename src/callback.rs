@@ -98,6 +98,10 @@ pub enum Delivery {
     },
 }
 
+/// How long a terminal event is tried again where there is no route for it: an orchestrator that
+/// granted the claim knows its routes, so a 404 is most likely a proxy's while it restarts.
+const NOT_FOUND: Duration = Duration::from_secs(60);
+
 /// One run's conversation with the orchestrator.
 #[derive(Debug)]
 pub struct Callback {
@@ -144,7 +148,7 @@ impl Callback {
                 Answer::Rejected { why } | Answer::TooLarge { why } => {
                     return Claim::Rejected { why };
                 }
-                Answer::NoRoute { why, .. } => (why, None),
+                Answer::NotFound { why } | Answer::NoRoute { why } => (why, None),
                 Answer::Later { why, after } => (why, after),
             };
             tracing::warn!(why, "the claim was not answered, trying again");
@@ -185,16 +189,18 @@ impl Callback {
 
     async fn deliver(&self, event: &Event, stop: &Stop, last: &mut String) -> Delivery {
         let mut retries = Retries::within(self.settings.finish_deadline);
+        let mut not_found = Retries::within(NOT_FOUND.min(self.settings.finish_deadline));
         let mut route = event.kind().route();
+        let last_route = Kind::Completed.route();
         let mut event = event.clone();
         loop {
             let answer = self.transport.post(route, &event, retries.deadline()).await;
             let (why, after) = match answer {
                 Answer::Accepted { .. } | Answer::Known { .. } => return Delivery::Delivered,
-                Answer::NoRoute { why, .. } if route != Kind::Completed.route() => {
+                Answer::NotFound { why } | Answer::NoRoute { why } if route != last_route => {
                     // An orchestrator that knows only the original two routes reads the status.
                     tracing::info!(why, "no route for failures, saying it at the other one");
-                    route = Kind::Completed.route();
+                    route = last_route;
                     continue;
                 }
                 Answer::TooLarge { why } => match event.without_bulk() {
@@ -210,6 +216,13 @@ impl Callback {
                 },
                 Answer::NoRoute { why } | Answer::Rejected { why } => {
                     return Delivery::Rejected { why };
+                }
+                Answer::NotFound { why } => {
+                    tracing::warn!(why, "the outcome found no route, trying again for a while");
+                    if not_found.pause(None, stop).await.is_err() {
+                        return Delivery::Rejected { why };
+                    }
+                    continue;
                 }
                 Answer::Later { why, after } => (why, after),
             };

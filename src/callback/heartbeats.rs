@@ -75,7 +75,7 @@ impl Complaints {
                     .map_or(Next::GoOn, |cancel| Next::Cancelled(cancel.reason));
             }
             Answer::Known { why } => return Next::Cancelled(Some(why)),
-            Answer::NoRoute { why } => {
+            Answer::NotFound { why } | Answer::NoRoute { why } => {
                 tracing::info!(
                     why,
                     "the orchestrator knows no heartbeats, so there will be none"

@@ -27,9 +27,7 @@ fn an_orchestrator_that_knows_already_is_content() {
 
 #[test]
 fn a_success_that_is_rejected_is_on_stdout_and_not_tried_again() {
-    let statuses = [
-        400, 401, 403, 404, 405, 422, 501, 301, 302, 303, 307, 308, 418,
-    ];
+    let statuses = [400, 401, 403, 405, 422, 501, 301, 302, 303, 307, 308, 418];
     each(&statuses, |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let because = Reply::json(status, "because I say so");
@@ -75,8 +73,33 @@ fn an_orchestrator_without_a_route_for_failures_hears_them_at_the_other_one() {
 }
 
 #[test]
+fn an_outcome_that_finds_no_route_while_a_proxy_restarts_is_not_lost() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.script("completed", [Reply::status(404), Reply::status(404)]);
+    let ended = Worker::new(&receiver, &project).agent("true").run();
+    ended.assert_code(0);
+    let told = receiver.said_to("completed");
+    assert_eq!(told.len(), 3);
+    assert!(told.iter().all(|said| said.bytes == told[0].bytes));
+}
+
+#[test]
+fn an_outcome_that_never_finds_a_route_is_on_stdout_in_the_end() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.always("failed", Reply::status(404));
+    receiver.always("completed", Reply::status(404));
+    let ended = Worker::new(&receiver, &project)
+        .env("DESCARTES_FINISH_DEADLINE", "600ms")
+        .agent("false")
+        .run();
+    ended.assert_code(3);
+    assert_eq!(receiver.story()[..3], ["started", "failed", "completed"]);
+    assert_eq!(ended.result_line()["failure"]["reason"], "agent_failed");
+}
+
+#[test]
 fn an_orchestrator_without_any_route_for_the_end_leaves_it_on_stdout() {
-    each(&[404, 405, 501], |status| {
+    each(&[405, 501], |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always("failed", Reply::status(status));
         receiver.always("completed", Reply::status(status));
