@@ -9,7 +9,7 @@ mod reader;
 mod settings;
 mod values;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use tracing_subscriber::filter::Targets;
 use crate::callback::{self, credentials::Bearer};
 use crate::redact::Redactor;
 use crate::runner;
+use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::Actionable;
 pub use reader::Problem;
 use reader::Reader;
@@ -161,15 +162,23 @@ fn log(reader: &mut Reader) -> Log {
 fn run(reader: &mut Reader) -> Run {
     let task_id = reader.required(&settings::TASK_ID, values::line);
     let project_id = reader.required(&settings::PROJECT_ID, values::line);
-    let callback = callback(reader, task_id.clone(), project_id.clone());
+    let run_id = reader
+        .optional(&settings::RUN_ID, values::line)
+        .unwrap_or_else(random_run_id);
+    let callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
     Run {
         callback,
-        runner: runner(reader, task_id, project_id),
+        runner: runner(reader, task_id, project_id, run_id),
         stop_window: reader.given(&settings::STOP_WINDOW, values::duration),
     }
 }
 
-fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callback::Settings {
+fn callback(
+    reader: &mut Reader,
+    task_id: String,
+    project_id: String,
+    run_id: String,
+) -> callback::Settings {
     callback::Settings {
         url: reader.required(&settings::CALLBACK_URL, values::callback_url),
         request_timeout: reader.given(&settings::CALLBACK_TIMEOUT, values::duration),
@@ -181,9 +190,7 @@ fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callbac
         identity: callback::Identity {
             task_id,
             project_id,
-            run_id: reader
-                .optional(&settings::RUN_ID, values::line)
-                .unwrap_or_else(random_run_id),
+            run_id,
             agent: None,
             hostname: rustix::system::uname()
                 .nodename()
@@ -218,14 +225,21 @@ fn random_run_id() -> String {
     format!("{random:016x}")
 }
 
-fn runner(reader: &mut Reader, task_id: String, project_id: String) -> runner::Settings {
+fn runner(
+    reader: &mut Reader,
+    task_id: String,
+    project_id: String,
+    run_id: String,
+) -> runner::Settings {
     let forced = reader.given(&settings::FORCE, values::boolean);
     let agent_env = reader
         .optional(&settings::AGENT_ENV, values::names)
         .unwrap_or_default();
     let (base, model) = reader.environment.for_agent(&agent_env);
+    let source = source(reader, &task_id, &project_id);
     runner::Settings {
-        workspace: reader.given(&settings::WORKSPACE, values::path),
+        source,
+        run_id,
         task: task_id,
         project: project_id,
         tag: reader.optional(&settings::TAG, values::line),
@@ -246,6 +260,57 @@ fn runner(reader: &mut Reader, task_id: String, project_id: String) -> runner::S
         checks: reader.optional(&settings::CHECKS, values::checks),
         repairs: reader.given(&settings::REPAIRS, values::count),
     }
+}
+
+/// Where the project comes from, and where the work goes.
+fn source(reader: &mut Reader, task_id: &str, project_id: &str) -> Source {
+    let workspace = reader.optional(&settings::WORKSPACE, values::path);
+    let reference = reader.optional(&settings::REF, values::git_reference);
+    let branch = reader.optional(&settings::BRANCH, values::branch);
+    let default = || {
+        Some(format!(
+            "descartes/{}/{}",
+            branch_part(project_id),
+            branch_part(task_id)
+        ))
+    };
+    let (name, email) = (
+        reader.given(&settings::GIT_NAME, values::line),
+        reader.given(&settings::GIT_EMAIL, values::line),
+    );
+    let token = reader.optional(&settings::GIT_TOKEN, values::token);
+    let Some(url) = reader.optional(&settings::REPO, values::repository) else {
+        return Source::Given(workspace.unwrap_or_else(|| ".".into()));
+    };
+    let access = Access {
+        token,
+        ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
+    };
+    let branch = branch.unwrap_or_else(default);
+    Source::Repository(Repository {
+        url,
+        reference,
+        access,
+        into: workspace,
+        branch,
+        name,
+        email,
+    })
+}
+
+/// A name as one part of a branch: what git does not allow in one becomes a dash.
+fn branch_part(name: &str) -> String {
+    let allowed = |c: char| {
+        if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') {
+            c
+        } else {
+            '-'
+        }
+    };
+    let part: String = name.chars().map(allowed).collect();
+    let part = part.replace("..", "--");
+    let part = part.trim_matches('.');
+    part.strip_suffix(".lock").unwrap_or(part).to_owned()
 }
 
 fn local(reader: &mut Reader, flags: &ArgMatches) -> Local {

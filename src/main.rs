@@ -168,7 +168,14 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
     let progress = Progress::new();
     let outcome = {
         let _status = screen.follow(&progress);
-        execute(&settings.runner, &redactor, &callback, &stop, &progress).await
+        Box::pin(execute(
+            &settings.runner,
+            &redactor,
+            &callback,
+            &stop,
+            &progress,
+        ))
+        .await
     };
     let event = callback.conclude(&outcome);
     last_resort(&event);

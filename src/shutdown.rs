@@ -20,6 +20,9 @@ const PATIENT_GRACE: Duration = Duration::from_secs(10);
 /// last callback has 3 s less the margin.
 const GRACE_SHARE: f64 = 0.4;
 
+/// The share of the stop window after which the work so far must have been handed over.
+const HAND_OVER_SHARE: f64 = 0.7;
+
 /// What is kept back of the stop window, for the exit itself to be over before the platform kills.
 const WINDOW_MARGIN: Duration = Duration::from_millis(250);
 
@@ -67,6 +70,19 @@ impl Stop {
             tokio::spawn(stop.clone().listen(signal(kind)?, name));
         }
         Ok(stop)
+    }
+
+    /// A stop that nobody asks for, for what is done after the run has ended: what it ends gets no
+    /// grace, and somebody else bounds its time.
+    pub fn nobody() -> Self {
+        let state = State {
+            forced: true,
+            ..State::default()
+        };
+        Self {
+            state: watch::Sender::new(state),
+            window: Duration::ZERO,
+        }
     }
 
     async fn listen(self, mut signal: Signal, name: &'static str) {
@@ -119,6 +135,13 @@ impl Stop {
             () = hurried => {}
             () = self.until(|state| state.forced.then_some(())) => {}
         }
+    }
+
+    /// Waits until what is left of the stop window is needed for the last callback; for ever where
+    /// no signal comes.
+    pub async fn hand_over_over(&self) {
+        let signalled = self.until(|state| state.signalled).await;
+        sleep_until(signalled + self.window.mul_f64(HAND_OVER_SHARE)).await;
     }
 
     /// Waits for the end of the stop window; for ever where no signal comes.

@@ -138,7 +138,7 @@ struct Outgoing {
     summary: Option<String>,
     duration_ms: u64,
     agent: Option<Agent>,
-    work: Option<()>,
+    work: Option<Work>,
     checks: Vec<Check>,
     output: Output,
 }
@@ -153,6 +153,19 @@ struct Agent {
     tool_calls: Option<u64>,
     cost_usd: Option<f64>,
     usage: Option<Usage>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Work {
+    base_commit: String,
+    head_commit: String,
+    branch: Option<String>,
+    pushed: bool,
+    files_changed: u64,
+    insertions: u64,
+    deletions: u64,
+    patch: Option<String>,
+    patch_truncated: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -240,6 +253,10 @@ impl Event {
         let result = self.result.as_ref()?;
         let bulk = !result.output.tail.is_empty()
             || result
+                .work
+                .as_ref()
+                .is_some_and(|work| work.patch.is_some())
+            || result
                 .checks
                 .iter()
                 .any(|check| !check.output_tail.is_empty());
@@ -325,7 +342,7 @@ impl Outgoing {
                 cost_usd: None,
                 usage: None,
             }),
-            work: None,
+            work: report.work.as_ref().map(Work::new),
             checks: report
                 .checks
                 .iter()
@@ -347,12 +364,31 @@ impl Outgoing {
     }
 
     fn shed_bulk(&mut self) {
+        if let Some(work) = &mut self.work {
+            work.patch_truncated |= work.patch.take().is_some();
+        }
         for check in &mut self.checks {
             check.output_tail.clear();
         }
         self.output.dropped_bytes = self.output.total_bytes;
         self.output.head.clear();
         self.output.tail.clear();
+    }
+}
+
+impl Work {
+    fn new(work: &task::Work) -> Self {
+        Self {
+            base_commit: work.base_commit.clone(),
+            head_commit: work.head_commit.clone(),
+            branch: work.branch.clone(),
+            pushed: work.branch.is_some(),
+            files_changed: work.files_changed,
+            insertions: work.insertions,
+            deletions: work.deletions,
+            patch: work.patch.as_ref().map(|patch| patch.text.clone()),
+            patch_truncated: work.patch.as_ref().is_some_and(|patch| patch.truncated),
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Program {
     /// What it reads from standard input; nothing where this is `None`. A file and not a pipe,
     /// so that nobody has to write while it does not read.
     pub stdin: Option<File>,
+    /// Where standard error goes; with standard output where this is `None`.
+    pub stderr: Option<File>,
 }
 
 impl Program {
@@ -61,6 +63,7 @@ impl Program {
             dir,
             env,
             stdin: None,
+            stderr: None,
         }
     }
 }
@@ -215,6 +218,10 @@ fn spawn(program: Program) -> io::Result<(Group, pipe::Receiver)> {
     // Only a matter of speed: a kernel that refuses (a limit per user) leaves 64 KiB.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE);
+    let stderr = match program.stderr {
+        Some(file) => Stdio::from(file),
+        None => Stdio::from(input.try_clone()?),
+    };
     let mut command = tokio::process::Command::new(program.program);
     command
         .args(program.args)
@@ -222,8 +229,8 @@ fn spawn(program: Program) -> io::Result<(Group, pipe::Receiver)> {
         .env_clear()
         .envs(program.env)
         .stdin(program.stdin.map_or_else(Stdio::null, Stdio::from))
-        .stdout(input.try_clone()?)
-        .stderr(input)
+        .stdout(input)
+        .stderr(stderr)
         .process_group(0);
     let child = command.spawn()?;
     // The command still holds the writing ends, which would keep the pipe open for ever.
