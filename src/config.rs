@@ -236,7 +236,7 @@ fn runner(
         .optional(&settings::AGENT_ENV, values::names)
         .unwrap_or_default();
     let (base, model) = reader.environment.for_agent(&agent_env);
-    let source = source(reader, &task_id, &project_id);
+    let source = source(reader, &task_id, &project_id, &run_id);
     runner::Settings {
         source,
         run_id,
@@ -263,15 +263,15 @@ fn runner(
 }
 
 /// Where the project comes from, and where the work goes.
-fn source(reader: &mut Reader, task_id: &str, project_id: &str) -> Source {
+fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) -> Source {
     let workspace = reader.optional(&settings::WORKSPACE, values::path);
     let reference = reader.optional(&settings::REF, values::git_reference);
     let branch = reader.optional(&settings::BRANCH, values::branch);
     let default = || {
         Some(format!(
             "descartes/{}/{}",
-            branch_part(project_id),
-            branch_part(task_id)
+            values::branch_part(project_id),
+            values::branch_part(task_id)
         ))
     };
     let (name, email) = (
@@ -279,12 +279,14 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str) -> Source {
         reader.given(&settings::GIT_EMAIL, values::line),
     );
     let token = reader.optional(&settings::GIT_TOKEN, values::token);
+    let stalled = reader.given(&settings::GIT_IDLE_TIMEOUT, values::duration);
     let Some(url) = reader.optional(&settings::REPO, values::repository) else {
         return Source::Given(workspace.unwrap_or_else(|| ".".into()));
     };
     let access = Access {
         token,
         ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
+        stalled,
     };
     let branch = branch.unwrap_or_else(default);
     Source::Repository(Repository {
@@ -293,24 +295,10 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str) -> Source {
         access,
         into: workspace,
         branch,
+        suffix: values::branch_part(run_id),
         name,
         email,
     })
-}
-
-/// A name as one part of a branch: what git does not allow in one becomes a dash.
-fn branch_part(name: &str) -> String {
-    let allowed = |c: char| {
-        if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') {
-            c
-        } else {
-            '-'
-        }
-    };
-    let part: String = name.chars().map(allowed).collect();
-    let part = part.replace("..", "--");
-    let part = part.trim_matches('.');
-    part.strip_suffix(".lock").unwrap_or(part).to_owned()
 }
 
 fn local(reader: &mut Reader, flags: &ArgMatches) -> Local {

@@ -136,7 +136,8 @@ impl Run<'_> {
         let checks = Checks::of(&project, self.settings.checks.as_deref())?;
         let definition = definition(&project, &task)?;
         let agent = agent::choose(&self.settings.agent, definition.as_ref())?;
-        let mut prompt = prompt::first(&task, definition.as_ref(), &dir, &checks);
+        let workspace = self.workspace.as_ref().expect("prepared before");
+        let mut prompt = prompt::first(&task, definition.as_ref(), workspace, &checks);
 
         let mut repairs = 0;
         loop {
@@ -155,6 +156,14 @@ impl Run<'_> {
             );
             prompt = prompt::repair(&task, &failed);
         }
+        if let Some(clone) = self
+            .workspace
+            .as_ref()
+            .and_then(|workspace| workspace.clone.as_ref())
+        {
+            // What stands in its place is nobody's to be written to.
+            clone.still_there()?;
+        }
         Ok(mark_done(&project, &task).await)
     }
 
@@ -172,7 +181,10 @@ impl Run<'_> {
                     self.stop,
                     self.progress,
                 );
-                let git = git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+                let mut git =
+                    git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+                git.until = Some(self.deadline);
+                git.remember_ssh().await;
                 let cloned = Workspace::cloned(repository, &git).await;
                 self.go_on()?;
                 self.git = Some(git);

@@ -128,6 +128,13 @@ pub const GIT_TOKEN: Setting = Setting::unflagged(
     "DESCARTES_GIT_TOKEN",
     "The token for https remotes, both ways",
 );
+pub const GIT_IDLE_TIMEOUT: Setting = Setting::new(
+    "DESCARTES_GIT_IDLE_TIMEOUT",
+    "git-idle-timeout",
+    "DURATION",
+    "How long a clone or a push may show no progress",
+)
+.default("60s");
 pub const WORKSPACE: Setting = Setting::new(
     "DESCARTES_WORKSPACE",
     "workspace",
@@ -301,7 +308,7 @@ pub const LISTEN: Setting =
         .default("127.0.0.1:8080");
 
 /// What a worker can be told, in the order of the help.
-pub const WORKER: [&Setting; 37] = [
+pub const WORKER: [&Setting; 38] = [
     &TASK_ID,
     &PROJECT_ID,
     &CALLBACK_URL,
@@ -311,6 +318,7 @@ pub const WORKER: [&Setting; 37] = [
     &BRANCH,
     &GIT_NAME,
     &GIT_EMAIL,
+    &GIT_IDLE_TIMEOUT,
     &WORKSPACE,
     &TAG,
     &FORCE,

@@ -203,6 +203,35 @@ fn is_reference(name: &str) -> bool {
         && name != "@"
 }
 
+/// Longer parts are cut: a reference is a file on many servers, and gets suffixes here.
+const BRANCH_PART: usize = 100;
+
+/// A name as one part of a branch: what git does not allow in one becomes a dash.
+pub fn branch_part(name: &str) -> String {
+    let allowed = |c: char| match c {
+        '-' | '_' | '.' => c,
+        c if c.is_alphanumeric() => c,
+        _ => '-',
+    };
+    let part: String = name.chars().map(allowed).collect();
+    let part = part.replace("..", "--");
+    let part = part.trim_start_matches(['.', '-']);
+    let mut end = BRANCH_PART.min(part.len());
+    while !part.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut part = &part[..end];
+    loop {
+        let shorter = part.trim_end_matches('.');
+        let shorter = shorter.strip_suffix(".lock").unwrap_or(shorter);
+        if shorter == part {
+            break;
+        }
+        part = shorter;
+    }
+    if part.is_empty() { "_" } else { part }.to_owned()
+}
+
 pub fn address(text: &str) -> Parsed<SocketAddr> {
     text.parse()
         .map_err(|_| "is not an address; write it like 127.0.0.1:8080 or [::1]:8080".to_owned())

@@ -3,6 +3,8 @@
 //! Knows no tasks. Every call says itself whether the credential goes with it; a call that works
 //! in a repository which an agent could write must not ask for it.
 
+mod ssh;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,7 +14,9 @@ use std::time::Duration;
 
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
 
+use self::ssh::Ssh;
 use super::Variables;
 use super::process::{self, Ending, Limits, Program};
 use super::written;
@@ -24,19 +28,23 @@ use crate::shutdown::Stop;
 const WORDS: usize = 2 * 1024;
 /// The most of an answer that a caller wants as one text.
 const ANSWER: usize = 64 * 1024;
-/// How long a transfer may show no progress before it is given up; git itself waits for ever.
-const STALLED: Duration = Duration::from_secs(60);
-/// For everything that is no transfer; a large repository on a slow disk takes minutes, not hours.
+/// For every call that nobody else limits; a large repository on a slow disk takes minutes, not hours.
 const LOCAL: Duration = Duration::from_secs(10 * 60);
 /// The variable in which git's children find the token; gone when they are.
 const TOKEN: &str = "DESCARTES_GIT_TOKEN";
 
-/// What git gets of the worker's environment.
-const INHERITED: [&str; 9] = [
+/// What git gets of the worker's environment. No `HOME`: an agent can write there, and git would
+/// find attributes, ignored files and `.netrc` in it.
+const INHERITED: [&str; 14] = [
     "PATH",
-    "HOME",
-    "USER",
     "TMPDIR",
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "NIX_SSL_CERT_FILE",
@@ -45,12 +53,20 @@ const INHERITED: [&str; 9] = [
 ];
 
 /// Holds in every call, and wins over whatever a repository's own configuration says.
-const CONFIGURATION: [(&str, &str); 11] = [
+const CONFIGURATION: [(&str, &str); 16] = [
     // Nothing that a repository brings along is run.
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.untrackedCache", "false"),
     ("submodule.recurse", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("core.excludesFile", "/dev/null"),
+    // Objects only, never what an agent's files claim about them.
+    ("core.commitGraph", "false"),
+    ("core.multiPackIndex", "false"),
+    ("pack.useBitmaps", "false"),
+    // The machine is thrown away: what a crash would lose, it loses anyway.
+    ("core.fsync", "none"),
     // An empty helper forgets all helpers before it.
     ("credential.helper", ""),
     // Nobody is there to look at it, and it would go on after the command.
@@ -58,10 +74,10 @@ const CONFIGURATION: [(&str, &str); 11] = [
     ("maintenance.auto", "false"),
     // The workspace may belong to another user.
     ("safe.directory", "*"),
-    // A redirect would take the credential elsewhere.
-    ("http.followRedirects", "false"),
+    // Forges redirect renamed projects. The credential does not go along: the helper knows its
+    // own host only.
+    ("http.followRedirects", "initial"),
     ("http.lowSpeedLimit", "1"),
-    ("http.lowSpeedTime", "60"),
 ];
 
 /// git, and what its calls have in common.
@@ -70,6 +86,10 @@ pub struct Git<'a> {
     program: PathBuf,
     environment: Variables,
     token: Option<(Url, SecretString)>,
+    ssh: Option<Ssh>,
+    stalled: Duration,
+    /// When the calls must be over; each has its own limit where this is `None`.
+    pub until: Option<Instant>,
     pub redactor: &'a Redactor,
     pub stop: &'a Stop,
     pub progress: &'a Progress,
@@ -81,6 +101,8 @@ pub struct Access {
     pub token: Option<SecretString>,
     /// Where the user's ssh agent listens.
     pub ssh_agent: Option<OsString>,
+    /// How long a transfer may show no progress before it is given up; git itself waits for ever.
+    pub stalled: Duration,
 }
 
 /// One command.
@@ -101,7 +123,22 @@ pub struct GitError {
     pub how: String,
     /// The end of what git said, redacted.
     pub words: String,
+    /// Where it ended by itself.
+    pub code: Option<i32>,
     pub stopped: bool,
+}
+
+impl GitError {
+    /// What stands around git, and no command of its, did not work.
+    pub fn around(command: &str, how: &str, error: &io::Error) -> Self {
+        Self {
+            command: command.to_owned(),
+            how: how.to_owned(),
+            words: error.to_string(),
+            code: None,
+            stopped: false,
+        }
+    }
 }
 
 impl<'a> Call<'a> {
@@ -135,6 +172,14 @@ impl<'a> Call<'a> {
         Ok(self)
     }
 
+    /// A file that the command reads from its beginning.
+    pub fn input_file(mut self, file: &File) -> io::Result<Self> {
+        let mut file = file.try_clone()?;
+        file.rewind()?;
+        self.stdin = Some(file);
+        Ok(self)
+    }
+
     /// It talks to the remote: the credential goes with it, and silence ends it.
     pub fn transfer(mut self) -> Self {
         self.transfer = true;
@@ -157,25 +202,29 @@ impl<'a> Git<'a> {
             .iter()
             .filter(|(name, _)| INHERITED.iter().any(|known| name == known));
         let mut own: Variables = inherited.cloned().collect();
-        let path = own
-            .iter()
-            .find(|(name, _)| name == "PATH")
-            .map(|(_, path)| path.clone());
-        let program = on_path(&path.unwrap_or_default()).ok_or_else(|| {
+        let path = value_of(&own, "PATH").unwrap_or_default();
+        let program = on_path(&path, "git").ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "there is no git on the PATH")
         })?;
+        let ssh = on_path(&path, "ssh")
+            .and_then(|ssh| Ssh::to(remote, ssh, value_of(environment, "HOME")));
         for (name, value) in [
             ("GIT_CONFIG_NOSYSTEM", "1"),
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
             ("GIT_ATTR_NOSYSTEM", "1"),
             ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_NO_LAZY_FETCH", "1"),
+            ("HOME", "/dev/null"),
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh"),
-            ("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
+            ("GIT_SSH_VARIANT", "ssh"),
             ("GIT_FLUSH", "1"),
             ("LC_ALL", "C"),
         ] {
             own.push((name.into(), value.into()));
+        }
+        if let Some(ssh) = &ssh {
+            own.push(("GIT_SSH_COMMAND".into(), ssh.command()));
         }
         if let Some(socket) = &access.ssh_agent {
             own.push(("SSH_AUTH_SOCK".into(), socket.clone()));
@@ -188,9 +237,59 @@ impl<'a> Git<'a> {
             program,
             environment: own,
             token,
+            ssh,
+            stalled: access.stalled,
+            until: None,
             redactor,
             stop,
             progress,
+        })
+    }
+
+    /// Remembers how ssh is set up, so that an agent cannot change it for calls in repositories
+    /// made later. Runs before there is an agent.
+    pub async fn remember_ssh(&mut self) {
+        let Some(mut ssh) = self.ssh.clone() else {
+            return;
+        };
+        let call = Program {
+            program: ssh.program().into(),
+            args: ssh.question(),
+            dir: "/".into(),
+            env: self.environment.clone(),
+            stdin: None,
+            stderr: None,
+        };
+        let limits = Limits {
+            wall: self.stalled,
+            idle: None,
+        };
+        let mut answer = Vec::new();
+        let ending = process::supervise(call, limits, self.stop, self.progress, &mut |bytes| {
+            let room = ANSWER - answer.len();
+            answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        })
+        .await;
+        if matches!(ending, Ok(Ending::Exited(0))) {
+            ssh.remember(&String::from_utf8_lossy(&answer));
+            self.ssh = Some(ssh);
+        } else {
+            tracing::warn!(
+                ?ending,
+                "ssh does not say how it is set up, so it is taken as found"
+            );
+        }
+    }
+
+    /// Variables for calls in a repository of the worker's own: ssh as it was remembered, from
+    /// files beside that repository.
+    pub fn remembered(&self, dir: &Path) -> io::Result<Variables> {
+        self.ssh.as_ref().map_or(Ok(Vec::new()), |ssh| {
+            Ok(ssh
+                .frozen_in(dir)?
+                .map(|command| ("GIT_SSH_COMMAND".into(), command))
+                .into_iter()
+                .collect())
         })
     }
 
@@ -200,6 +299,9 @@ impl<'a> Git<'a> {
             program: self.program.clone(),
             environment: self.environment.clone(),
             token: self.token.clone(),
+            ssh: self.ssh.clone(),
+            stalled: self.stalled,
+            until: None,
             stop,
             redactor: self.redactor,
             progress: self.progress,
@@ -234,12 +336,13 @@ impl<'a> Git<'a> {
             command: command.clone(),
             how,
             words,
+            code: None,
             stopped: false,
         };
         let unstarted =
             |error: io::Error| failed("could not be started".to_owned(), error.to_string());
 
-        let idle = call.transfer.then_some(STALLED);
+        let idle = call.transfer.then_some(self.stalled);
         // A transfer's life is on standard error: its progress. Elsewhere that is for errors only.
         let said = if call.transfer {
             None
@@ -268,7 +371,12 @@ impl<'a> Git<'a> {
             }
             hear(bytes);
         };
-        let limits = Limits { wall: LOCAL, idle };
+        let wall = self.until.map_or(LOCAL, |until| {
+            until.saturating_duration_since(Instant::now())
+        });
+        let limits = Limits { wall, idle };
+        // What was silent before is no silence of this command's.
+        self.progress.alive();
         let ending = process::supervise(program, limits, self.stop, self.progress, &mut take).await;
         let words = || {
             let text = said.map_or_else(|| tail.text(), last_words);
@@ -276,9 +384,10 @@ impl<'a> Git<'a> {
         };
         match ending {
             Ok(Ending::Exited(0)) => Ok(()),
-            Ok(Ending::Exited(code)) => {
-                Err(failed(format!("failed with exit code {code}"), words()))
-            }
+            Ok(Ending::Exited(code)) => Err(GitError {
+                code: Some(code),
+                ..failed(format!("failed with exit code {code}"), words())
+            }),
             Ok(Ending::Killed(signal)) => Err(failed(
                 format!("was killed by {}", process::name(signal)),
                 words(),
@@ -308,11 +417,18 @@ impl<'a> Git<'a> {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
         let mut variables = Variables::new();
+        pairs.push((
+            "http.lowSpeedTime".to_owned(),
+            self.stalled.as_secs().max(1).to_string(),
+        ));
         if let (true, Some((url, token))) = (transfer, &self.token) {
-            let origin = url.origin().ascii_serialization();
-            let helper =
-                format!("!f() {{ echo username=x-access-token; echo \"password=${TOKEN}\"; }}; f");
-            pairs.push((format!("credential.{origin}.helper"), helper));
+            // `printf`, because some shells' `echo` reads backslashes.
+            let helper = format!(
+                "!f() {{ printf 'username=x-access-token\\npassword=%s\\n' \"${TOKEN}\"; }}; f"
+            );
+            for origin in origins(url) {
+                pairs.push((format!("credential.{origin}.helper"), helper.clone()));
+            }
             variables.push((TOKEN.into(), token.expose_secret().into()));
         }
         variables.push(("GIT_CONFIG_COUNT".into(), pairs.len().to_string().into()));
@@ -324,14 +440,28 @@ impl<'a> Git<'a> {
     }
 }
 
-/// The first git on a search path.
-fn on_path(path: &OsStr) -> Option<PathBuf> {
+/// Where the token may go: the remote's own origin, and the same host once it insists on https.
+fn origins(url: &Url) -> Vec<String> {
+    let mut origins = vec![url.origin().ascii_serialization()];
+    if let ("http", None, Some(host)) = (url.scheme(), url.port(), url.host_str()) {
+        origins.push(format!("https://{host}"));
+    }
+    origins
+}
+
+fn value_of(variables: &Variables, wanted: &str) -> Option<OsString> {
+    let found = variables.iter().find(|(name, _)| name == wanted);
+    found.map(|(_, value)| value.clone())
+}
+
+/// The first program of that name on a search path.
+fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
     let executable = |file: &PathBuf| {
         file.metadata()
             .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     };
     std::env::split_paths(path)
-        .map(|dir| dir.join("git"))
+        .map(|dir| dir.join(name))
         .find(executable)
 }
 

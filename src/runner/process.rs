@@ -157,6 +157,12 @@ pub async fn supervise(
     })
 }
 
+/// Whether nothing is left of what the worker started; an agent that forks faster than it dies
+/// can outlast [`supervise`].
+pub fn alone() -> bool {
+    descendants::none()
+}
+
 /// A signal by its number, where it is one that has a name.
 pub fn signal(number: i32) -> Option<Signal> {
     Signal::from_named_raw(number)

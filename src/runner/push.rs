@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::git::{Git, GitError};
-use super::product::Vault;
+use super::product::Repository;
 use crate::task::{Failure, Reason};
 
 /// How often to try, and how long to wait between: a remote that restarts is back in seconds, and
@@ -17,6 +17,14 @@ const WAITS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
     Duration::from_secs(12),
+];
+
+/// What a remote says where two pushes meet; the next one sees what the other made.
+const RACES: [&str; 4] = [
+    "cannot lock ref",
+    "failed to update ref",
+    "incorrect old value provided",
+    "reference already exists",
 ];
 
 /// What the remote said to a push.
@@ -33,13 +41,14 @@ enum Answer {
 /// Pushes a commit; gives the branch that it is on.
 pub async fn push(
     git: &Git<'_>,
-    vault: &Vault,
+    vault: &Repository,
     url: &str,
     head: &str,
     branch: &str,
-    run_id: &str,
+    suffix: &str,
 ) -> Result<String, Failure> {
     let mut branch = branch.to_owned();
+    let mut own = None;
     let mut waits = WAITS.iter();
     loop {
         let error = match attempt(git, vault, url, head, &branch).await {
@@ -47,12 +56,12 @@ pub async fn push(
                 tracing::info!(branch, head, "pushed");
                 return Ok(branch);
             }
-            Answer::Moved if !branch.ends_with(run_id) => {
+            Answer::Moved if own.is_none() => {
                 tracing::warn!(
                     branch,
                     "the branch holds something else, so the work gets its own"
                 );
-                branch = format!("{branch}-{run_id}");
+                branch = own.insert(format!("{branch}-{suffix}")).clone();
                 continue;
             }
             Answer::Moved => {
@@ -68,11 +77,14 @@ pub async fn push(
             return Err(failed(&branch, &error));
         };
         tracing::warn!(%error, words = error.words, "the work was not pushed, trying again");
-        sleep(*wait).await;
+        tokio::select! {
+            () = sleep(*wait) => {}
+            _ = git.stop.asked() => return Err(failed(&branch, &error)),
+        }
     }
 }
 
-async fn attempt(git: &Git<'_>, vault: &Vault, url: &str, head: &str, branch: &str) -> Answer {
+async fn attempt(git: &Git<'_>, vault: &Repository, url: &str, head: &str, branch: &str) -> Answer {
     let refspec = format!("{head}:refs/heads/{branch}");
     let call = vault
         .call([
@@ -91,6 +103,8 @@ async fn attempt(git: &Git<'_>, vault: &Vault, url: &str, head: &str, branch: &s
     // The porcelain's line for a reference that was not taken: `!<tab>from:to<tab>[why] (words)`.
     match error.words.lines().find(|line| line.starts_with('!')) {
         Some(line) if line.contains("[rejected]") => Answer::Moved,
+        // Somebody else was there in the same moment.
+        Some(line) if RACES.iter().any(|race| line.contains(race)) => Answer::Failed(error),
         Some(line) if line.contains("[remote rejected]") => Answer::Refused(error),
         _ => Answer::Failed(error),
     }

@@ -4,9 +4,10 @@
 //! of one commit; it stays when the worker ends, because the machine does not.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
@@ -35,6 +36,8 @@ pub struct Repository {
     pub into: Option<PathBuf>,
     /// The branch that the work is pushed to; nothing is pushed where this is `None`.
     pub branch: Option<String>,
+    /// What is added to the branch where it is taken: this run's name.
+    pub suffix: String,
     /// Who commits.
     pub name: String,
     pub email: String,
@@ -51,19 +54,30 @@ pub struct Workspace {
 }
 
 /// What is known of a clone from before the agent touched it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Clone {
     /// Absolute.
     pub dir: PathBuf,
     pub url: String,
+    /// What is added to a branch that is taken.
+    pub suffix: String,
     /// The commit that was checked out.
     pub base: String,
-    /// git's index after the checkout: with it, unchanged files need not be read again.
-    pub index: Vec<u8>,
+    index: Index,
     /// Who commits, as git's variables.
     pub identity: Variables,
     /// Device and number of the directory, so that another one in its place is noticed.
     inode: (u64, u64),
+}
+
+/// git's index after the checkout: with it, unchanged files need not be read again. In a file
+/// without a name, because it can be large and nobody else should find it.
+#[derive(Debug)]
+struct Index {
+    file: File,
+    /// When git wrote it. What was changed in the same instant has to be read after all, and this
+    /// is how git knows.
+    written: SystemTime,
 }
 
 /// The prompt as the agent gets it.
@@ -141,38 +155,41 @@ impl Clone {
         }
     }
 
-    /// The agent's objects, if they are where git keeps them.
-    pub fn objects(&self) -> Option<PathBuf> {
-        let (repository, objects) = (self.dir.join(".git"), self.dir.join(".git/objects"));
-        let real = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
-        (real(&repository) && real(&objects)).then_some(objects)
+    /// Puts the checkout's index into a file.
+    pub fn write_index(&self, to: &Path) -> io::Result<()> {
+        let mut from = &self.index.file;
+        from.rewind()?;
+        let mut file = File::create(to)?;
+        io::copy(&mut from, &mut file)?;
+        file.set_modified(self.index.written)
+    }
+}
+
+impl Index {
+    fn of(repository: &Path) -> io::Result<Self> {
+        let mut from = File::open(repository.join("index"))?;
+        let mut file = tempfile::tempfile()?;
+        io::copy(&mut from, &mut file)?;
+        Ok(Self {
+            file,
+            written: from.metadata()?.modified()?,
+        })
     }
 }
 
 async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clone, GitError> {
     let url = &repository.url;
-    git.run(Call::new(
-        dir,
-        [
-            "init",
-            "--quiet",
-            "--template=",
-            "--initial-branch=main",
-            ".",
-        ],
-    ))
-    .await?;
-    let wanted = repository.reference.as_deref().unwrap_or("HEAD");
-    let fetch = [
-        "fetch",
-        "--progress",
-        "--no-tags",
-        "--depth=1",
-        "--",
-        url,
-        wanted,
-    ];
-    git.run(Call::new(dir, fetch).transfer()).await?;
+    git.run(init(dir)).await?;
+    if let Err(error) = git.run(fetch(repository, dir)).await {
+        // There is no way to ask before; whoever has the other kind of names says so.
+        if !error.words.contains("mismatched algorithms") {
+            return Err(error);
+        }
+        let unmade = |error| GitError::around("init", "could not be repeated", &error);
+        fs::remove_dir_all(dir.join(".git")).map_err(unmade)?;
+        git.run(init(dir).arg("--object-format=sha256")).await?;
+        git.run(fetch(repository, dir)).await?;
+    }
     let base = git
         .run(Call::new(
             dir,
@@ -190,11 +207,8 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
     ] {
         git.run(Call::new(dir, ["config", key, value])).await?;
     }
-    let unknown = |error: io::Error| GitError {
-        command: "checkout".to_owned(),
-        how: "left a repository that cannot be read".to_owned(),
-        words: error.to_string(),
-        stopped: false,
+    let unknown = |error: io::Error| {
+        GitError::around("checkout", "left a repository that cannot be read", &error)
     };
     let found = fs::symlink_metadata(dir).map_err(unknown)?;
     let person = |role: &str| {
@@ -212,11 +226,26 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
     Ok(Clone {
         dir: dir.to_owned(),
         url: url.clone(),
+        suffix: repository.suffix.clone(),
         base,
-        index: fs::read(dir.join(".git/index")).map_err(unknown)?,
+        index: Index::of(&dir.join(".git")).map_err(unknown)?,
         identity: [person("AUTHOR"), person("COMMITTER")].concat(),
         inode: (found.dev(), found.ino()),
     })
+}
+
+fn init(dir: &Path) -> Call<'_> {
+    let args = ["init", "--quiet", "--template=", "--initial-branch=main"];
+    Call::new(dir, args)
+}
+
+fn fetch<'a>(repository: &Repository, dir: &'a Path) -> Call<'a> {
+    let wanted = repository.reference.as_deref().unwrap_or("HEAD");
+    let args = ["fetch", "--progress", "--no-tags", "--depth=1", "--"];
+    Call::new(dir, args)
+        .arg(&repository.url)
+        .arg(wanted)
+        .transfer()
 }
 
 /// The directory to clone into: the given one, which must be empty, or a new one.
@@ -266,15 +295,45 @@ fn own_directory() -> Result<TempDir, Failure> {
     })
 }
 
-/// What a shallow clone of one commit does not bring along.
+/// Names what a shallow clone of one commit does not bring along.
 fn warn_of_what_is_missing(dir: &Path) {
-    if dir.join(".gitmodules").exists() {
-        tracing::warn!("the project has submodules, which are not fetched");
+    let submodules = settings_in(&dir.join(".gitmodules"), |line| {
+        let (key, path) = line.split_once('=')?;
+        (key.trim() == "path").then(|| path.trim().to_owned())
+    });
+    if !submodules.is_empty() {
+        let submodules = submodules.join(", ");
+        tracing::warn!("the project has submodules, which are not fetched: {submodules}");
     }
-    let attributes = fs::read_to_string(dir.join(".gitattributes")).unwrap_or_default();
-    if attributes.contains("filter=lfs") {
-        tracing::warn!("the project keeps files with Git LFS, of which only the pointers are here");
+    let large = settings_in(&dir.join(".gitattributes"), |line| {
+        let mut words = line.split_whitespace();
+        let pattern = words.next().filter(|word| !word.starts_with('#'))?;
+        words
+            .any(|word| word == "filter=lfs")
+            .then(|| pattern.to_owned())
+    });
+    if !large.is_empty() {
+        let large = large.join(", ");
+        tracing::warn!(
+            "the project keeps files with Git LFS, of which only the pointers are here: {large}"
+        );
     }
+}
+
+/// What the lines of a file say, the first few of it; nothing where it is no file of the project.
+fn settings_in(path: &Path, said: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    const NAMED: usize = 10;
+    const READ: u64 = 1024 * 1024;
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+        return Vec::new();
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(READ).read_to_end(&mut bytes));
+    let text = String::from_utf8_lossy(&bytes);
+    read.map_or_else(
+        |_| Vec::new(),
+        |_| text.lines().filter_map(said).take(NAMED).collect(),
+    )
 }
 
 fn refused(repository: &Repository, error: &GitError) -> Failure {

@@ -91,6 +91,11 @@ pub(super) async fn sweep() {
     }
 }
 
+/// Whether there is nothing alive below the worker.
+pub(super) fn none() -> bool {
+    below().iter().all(|process| process.dead)
+}
+
 struct Process {
     pid: Pid,
     /// A zombie.
