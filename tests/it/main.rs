@@ -6,4 +6,8 @@ mod support;
 
 mod agent;
 mod claim;
+mod clone;
+mod hostile;
+mod push;
 mod settings;
+mod work;
