@@ -158,7 +158,7 @@ async fn look(git: &Git<'_>, clone: &Clone, bench: &Repository) -> Result<Found,
         Err(error) if error.code == Some(1) => Some(error.words),
         Err(error) => return Err(failed(&error)),
     };
-    let nested = leave_out_nested(git, bench, &tip).await?;
+    let nested = leave_out_nested(git, clone, bench, &tip).await?;
     let tree = run(git, bench.call(["write-tree"])).await?;
     Ok(Found {
         tip,
@@ -189,6 +189,7 @@ async fn agents_tip(git: &Git<'_>, clone: &Clone, bench: &Repository) -> String 
 /// nothing of their content, and would break whoever fetches submodules.
 async fn leave_out_nested(
     git: &Git<'_>,
+    clone: &Clone,
     bench: &Repository,
     tip: &str,
 ) -> Result<Vec<String>, Failure> {
@@ -210,7 +211,8 @@ async fn leave_out_nested(
     })
     .await?;
     if !nested.is_empty() {
-        let remove = bench.call(["update-index", "--force-remove", "-z", "--stdin"]);
+        let remove = ["update-index", "--force-remove", "-z", "--stdin"];
+        let remove = bench.call_in(&clone.dir, remove);
         run(git, remove.input(&list).map_err(|error| unmade(&error))?).await?;
     }
     Ok(nested)
