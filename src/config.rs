@@ -9,7 +9,7 @@ mod reader;
 mod settings;
 mod values;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use tracing_subscriber::filter::Targets;
 use crate::callback::{self, credentials::Bearer};
 use crate::redact::Redactor;
 use crate::runner;
+use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::Actionable;
 use crate::task::AgentKind;
 pub use reader::Problem;
@@ -169,15 +170,23 @@ fn log(reader: &mut Reader) -> Log {
 fn run(reader: &mut Reader) -> Run {
     let task_id = reader.required(&settings::TASK_ID, values::line);
     let project_id = reader.required(&settings::PROJECT_ID, values::line);
-    let callback = callback(reader, task_id.clone(), project_id.clone());
+    let run_id = reader
+        .optional(&settings::RUN_ID, values::line)
+        .unwrap_or_else(random_run_id);
+    let callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
     Run {
         callback,
-        runner: runner(reader, task_id, project_id),
+        runner: runner(reader, task_id, project_id, run_id),
         stop_window: reader.given(&settings::STOP_WINDOW, values::duration),
     }
 }
 
-fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callback::Settings {
+fn callback(
+    reader: &mut Reader,
+    task_id: String,
+    project_id: String,
+    run_id: String,
+) -> callback::Settings {
     callback::Settings {
         url: reader.required(&settings::CALLBACK_URL, values::callback_url),
         request_timeout: reader.given(&settings::CALLBACK_TIMEOUT, values::duration),
@@ -189,9 +198,7 @@ fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callbac
         identity: callback::Identity {
             task_id,
             project_id,
-            run_id: reader
-                .optional(&settings::RUN_ID, values::line)
-                .unwrap_or_else(random_run_id),
+            run_id,
             agent: agent_kind(reader),
             hostname: rustix::system::uname()
                 .nodename()
@@ -233,14 +240,21 @@ fn random_run_id() -> String {
     format!("{random:016x}")
 }
 
-fn runner(reader: &mut Reader, task_id: String, project_id: String) -> runner::Settings {
+fn runner(
+    reader: &mut Reader,
+    task_id: String,
+    project_id: String,
+    run_id: String,
+) -> runner::Settings {
     let forced = reader.given(&settings::FORCE, values::boolean);
     let agent_env = reader
         .optional(&settings::AGENT_ENV, values::names)
         .unwrap_or_default();
     let (base, model) = reader.environment.for_agent(&agent_env);
+    let source = source(reader, &task_id, &project_id, &run_id);
     runner::Settings {
-        workspace: reader.given(&settings::WORKSPACE, values::path),
+        source,
+        run_id,
         task: task_id,
         project: project_id,
         tag: reader.optional(&settings::TAG, values::line),
@@ -261,6 +275,45 @@ fn runner(reader: &mut Reader, task_id: String, project_id: String) -> runner::S
         checks: reader.optional(&settings::CHECKS, values::checks),
         repairs: reader.given(&settings::REPAIRS, values::count),
     }
+}
+
+/// Where the project comes from, and where the work goes.
+fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) -> Source {
+    let workspace = reader.optional(&settings::WORKSPACE, values::path);
+    let reference = reader.optional(&settings::REF, values::git_reference);
+    let branch = reader.optional(&settings::BRANCH, values::branch);
+    let default = || {
+        Some(format!(
+            "descartes/{}/{}",
+            values::branch_part(project_id),
+            values::branch_part(task_id)
+        ))
+    };
+    let (name, email) = (
+        reader.given(&settings::GIT_NAME, values::line),
+        reader.given(&settings::GIT_EMAIL, values::line),
+    );
+    let token = reader.optional(&settings::GIT_TOKEN, values::token);
+    let stalled = reader.given(&settings::GIT_IDLE_TIMEOUT, values::duration);
+    let Some(url) = reader.optional(&settings::REPO, values::repository) else {
+        return Source::Given(workspace.unwrap_or_else(|| ".".into()));
+    };
+    let access = Access {
+        token,
+        ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
+        stalled,
+    };
+    let branch = branch.unwrap_or_else(default);
+    Source::Repository(Repository {
+        url,
+        reference,
+        access,
+        into: workspace,
+        branch,
+        suffix: values::branch_part(run_id),
+        name,
+        email,
+    })
 }
 
 /// A worker on a project that is here.

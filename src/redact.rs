@@ -67,6 +67,7 @@ impl Redactor {
             held: Vec::new(),
             covered: 0,
             masking: false,
+            masked: false,
         }
     }
 }
@@ -80,9 +81,16 @@ pub struct Stream {
     covered: usize,
     /// The last thing that went out was a mask, for bytes that end where `held` begins.
     masking: bool,
+    /// There was a secret in it.
+    masked: bool,
 }
 
 impl Stream {
+    /// Whether a secret has passed so far.
+    pub fn masked(&self) -> bool {
+        self.masked
+    }
+
     /// Takes the next bytes and gives what is safe to `out`.
     pub fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8])) {
         let Some(forms) = self.forms.clone() else {
@@ -132,6 +140,7 @@ impl Stream {
         if covered > 0 && !self.masking {
             out(MASK.as_bytes());
             self.masking = true;
+            self.masked = true;
         }
         if covered < bytes.len() {
             out(&bytes[covered..]);

@@ -24,6 +24,9 @@ const GRACE_SHARE: f64 = 0.4;
 /// machine's last process does, the last callback has the rest.
 const SWEEP_SHARE: f64 = 0.6;
 
+/// The share of the stop window after which the work so far must have been handed over.
+const HAND_OVER_SHARE: f64 = 0.7;
+
 /// What is kept back of the stop window, for the exit itself to be over before the platform kills.
 const WINDOW_MARGIN: Duration = Duration::from_millis(250);
 
@@ -71,6 +74,19 @@ impl Stop {
             tokio::spawn(stop.clone().listen(signal(kind)?, name));
         }
         Ok(stop)
+    }
+
+    /// A stop that nobody asks for, for what is done after the run has ended: what it ends gets no
+    /// grace, and somebody else bounds its time.
+    pub fn nobody() -> Self {
+        let state = State {
+            forced: true,
+            ..State::default()
+        };
+        Self {
+            state: watch::Sender::new(state),
+            window: Duration::ZERO,
+        }
     }
 
     async fn listen(self, mut signal: Signal, name: &'static str) {
@@ -127,6 +143,12 @@ impl Stop {
             () = sleep(patience) => {}
             () = self.share_over(SWEEP_SHARE) => {}
         }
+    }
+
+    /// Waits until what is left of the stop window is needed for the last callback; for ever where
+    /// no signal comes.
+    pub async fn hand_over_over(&self) {
+        self.share_over(HAND_OVER_SHARE).await;
     }
 
     async fn share_over(&self, share: f64) {

@@ -140,7 +140,7 @@ struct Outgoing {
     summary: Option<String>,
     duration_ms: u64,
     agent: Option<Agent>,
-    work: Option<()>,
+    work: Option<Work>,
     checks: Vec<Check>,
     output: Output,
 }
@@ -155,6 +155,19 @@ struct Agent {
     tool_calls: Option<u64>,
     cost_usd: Option<f64>,
     usage: Option<Usage>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Work {
+    base_commit: String,
+    head_commit: String,
+    branch: Option<String>,
+    pushed: bool,
+    files_changed: u64,
+    insertions: u64,
+    deletions: u64,
+    patch: Option<String>,
+    patch_truncated: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -312,7 +325,7 @@ impl Outgoing {
                 cost_usd: None,
                 usage: None,
             }),
-            work: None,
+            work: report.work.as_ref().map(Work::new),
             checks: report
                 .checks
                 .iter()
@@ -330,6 +343,22 @@ impl Outgoing {
                 total_bytes: report.output.total_bytes,
                 dropped_bytes: report.output.dropped_bytes,
             },
+        }
+    }
+}
+
+impl Work {
+    fn new(work: &task::Work) -> Self {
+        Self {
+            base_commit: work.base_commit.clone(),
+            head_commit: work.head_commit.clone(),
+            branch: work.branch.clone(),
+            pushed: work.branch.is_some(),
+            files_changed: work.files_changed,
+            insertions: work.insertions,
+            deletions: work.deletions,
+            patch: work.patch.as_ref().map(|patch| patch.text.clone()),
+            patch_truncated: work.patch.as_ref().is_some_and(|patch| patch.truncated),
         }
     }
 }

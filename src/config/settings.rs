@@ -97,13 +97,50 @@ pub const RUN_ID: Setting = Setting::new(
     "ID",
     "The orchestrator's name for this attempt; random where unset",
 );
+pub const REPO: Setting = Setting::new(
+    "DESCARTES_REPO",
+    "repo",
+    "URL",
+    "Where the project comes from (https, ssh, git, file); without it the workspace is used as it is",
+);
+pub const REF: Setting = Setting::new(
+    "DESCARTES_REF",
+    "ref",
+    "REF",
+    "The branch, tag or commit to work on; the default branch where unset",
+);
+pub const BRANCH: Setting = Setting::new(
+    "DESCARTES_BRANCH",
+    "branch",
+    "BRANCH",
+    "The branch that the work is pushed to, or none; descartes/<project>/<task> where unset",
+);
+pub const GIT_NAME: Setting = Setting::new("DESCARTES_GIT_NAME", "git-name", "NAME", "Who commits")
+    .default("descartes-worker");
+pub const GIT_EMAIL: Setting = Setting::new(
+    "DESCARTES_GIT_EMAIL",
+    "git-email",
+    "EMAIL",
+    "The address of who commits",
+)
+.default("descartes-worker@localhost");
+pub const GIT_TOKEN: Setting = Setting::unflagged(
+    "DESCARTES_GIT_TOKEN",
+    "The token for https remotes, both ways",
+);
+pub const GIT_IDLE_TIMEOUT: Setting = Setting::new(
+    "DESCARTES_GIT_IDLE_TIMEOUT",
+    "git-idle-timeout",
+    "DURATION",
+    "How long a clone or a push may show no progress",
+)
+.default("60s");
 pub const WORKSPACE: Setting = Setting::new(
     "DESCARTES_WORKSPACE",
     "workspace",
     "DIR",
-    "The project's directory, where the agent works",
-)
-.default(".");
+    "Where the agent works: the project as it is, else where to clone it to; . or somewhere fresh where unset",
+);
 pub const TAG: Setting = Setting::new(
     "DESCARTES_TAG",
     "tag",
@@ -271,11 +308,17 @@ pub const LISTEN: Setting =
         .default("127.0.0.1:8080");
 
 /// What a worker can be told, in the order of the help.
-pub const WORKER: [&Setting; 31] = [
+pub const WORKER: [&Setting; 38] = [
     &TASK_ID,
     &PROJECT_ID,
     &CALLBACK_URL,
     &RUN_ID,
+    &REPO,
+    &REF,
+    &BRANCH,
+    &GIT_NAME,
+    &GIT_EMAIL,
+    &GIT_IDLE_TIMEOUT,
     &WORKSPACE,
     &TAG,
     &FORCE,
@@ -298,6 +341,7 @@ pub const WORKER: [&Setting; 31] = [
     &LOG_FORMAT,
     &CALLBACK_SECRET,
     &CALLBACK_TOKEN,
+    &GIT_TOKEN,
     &TRACEPARENT,
     &ANTHROPIC_API_KEY,
     &ANTHROPIC_AUTH_TOKEN,

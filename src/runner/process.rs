@@ -47,6 +47,8 @@ pub struct Program {
     /// What it reads from standard input; nothing where this is `None`. A file and not a pipe,
     /// so that nobody has to write while it does not read.
     pub stdin: Option<File>,
+    /// Where standard error goes; with standard output where this is `None`.
+    pub stderr: Option<File>,
 }
 
 impl Program {
@@ -59,6 +61,7 @@ impl Program {
             dir,
             env,
             stdin: None,
+            stderr: None,
         }
     }
 }
@@ -145,6 +148,12 @@ pub async fn supervise(
     })
 }
 
+/// Whether nothing is left of what the worker started; an agent that forks faster than it dies
+/// can outlast [`supervise`].
+pub fn alone() -> bool {
+    descendants::none()
+}
+
 /// A signal by its number, where it is one that has a name.
 pub fn signal(number: i32) -> Option<Signal> {
     Signal::from_named_raw(number)
@@ -222,6 +231,10 @@ fn spawn(program: Program) -> io::Result<(Group, io::PipeReader)> {
     // Only a matter of speed: a kernel that refuses (a limit per user) leaves 64 KiB.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE);
+    let stderr = match program.stderr {
+        Some(file) => Stdio::from(file),
+        None => Stdio::from(input.try_clone()?),
+    };
     let mut command = Command::new(program.program);
     command
         .args(program.args)
@@ -229,8 +242,8 @@ fn spawn(program: Program) -> io::Result<(Group, io::PipeReader)> {
         .env_clear()
         .envs(program.env)
         .stdin(program.stdin.map_or_else(Stdio::null, Stdio::from))
-        .stdout(input.try_clone()?)
-        .stderr(input)
+        .stdout(input)
+        .stderr(stderr)
         .process_group(0);
     let descendants = Descendants::adopt();
     // Not the runtime's `Command`: its way of waiting and this module's would be in each other's.

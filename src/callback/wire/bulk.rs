@@ -21,6 +21,7 @@ impl Event {
     pub(super) fn fit(&mut self) {
         for shed in [
             Outgoing::shed_passed_checks,
+            Outgoing::shed_patch,
             Outgoing::shed_bulk,
             Outgoing::shed_texts,
         ] {
@@ -36,7 +37,8 @@ impl Outgoing {
     fn has_bulk(&self) -> bool {
         let tails = self.checks.iter().map(|check| &check.output_tail);
         let mut bulk = tails.chain([&self.output.head, &self.output.tail]);
-        bulk.any(|text| !text.is_empty())
+        let patch = self.work.as_ref().is_some_and(|work| work.patch.is_some());
+        patch || bulk.any(|text| !text.is_empty())
     }
 
     /// What a check says that holds is the last thing that anybody will read.
@@ -55,7 +57,15 @@ impl Outgoing {
         }
     }
 
+    /// It does not apply once it is cut, and it is the largest part.
+    fn shed_patch(&mut self) {
+        if let Some(work) = &mut self.work {
+            work.patch_truncated |= work.patch.take().is_some();
+        }
+    }
+
     fn shed_bulk(&mut self) {
+        self.shed_patch();
         for check in &mut self.checks {
             check.output_tail.clear();
         }

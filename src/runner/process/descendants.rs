@@ -11,17 +11,31 @@
 use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
+/// Children that the worker was born with (an entrypoint's `service & exec worker`); not the
+/// agent's, so not to be ended. Children belong to the process, and so does this.
+static BYSTANDERS: OnceLock<Mutex<HashSet<Pid>>> = OnceLock::new();
+
+fn bystanders() -> MutexGuard<'static, HashSet<Pid>> {
+    let born_with = BYSTANDERS.get_or_init(|| Mutex::new(children().into_iter().collect()));
+    born_with.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether nothing is left of what the worker started; an agent that forks faster than it dies
+/// can outlast its end.
+pub(super) fn none() -> bool {
+    let bystanders = bystanders();
+    children().iter().all(|pid| bystanders.contains(pid))
+}
+
 /// The processes below the worker.
 pub(super) struct Descendants {
-    /// Children that the worker was born with (an entrypoint's `service & exec worker`); not the
-    /// agent's, so not to be ended.
-    bystanders: HashSet<Pid>,
     deaths: Option<Signal>,
 }
 
@@ -42,32 +56,10 @@ impl Descendants {
         if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
             tracing::warn!(%error, "cannot become a subreaper; what leaves its group may survive");
         }
-        let mut descendants = Self {
-            bystanders: HashSet::new(),
+        // Before anything is started for the first time, so that only those are in it.
+        drop(bystanders());
+        Self {
             deaths: signal(SignalKind::child()).ok(),
-        };
-        loop {
-            match descendants.reap() {
-                Reaped::Dead(..) => {}
-                Reaped::AllAlive => {
-                    break descendants.bystanders = children().into_iter().collect();
-                }
-                Reaped::NoneLeft => break,
-            }
-        }
-        descendants
-    }
-
-    /// Reaps one dead child, whoever's it was.
-    pub(super) fn reap(&mut self) -> Reaped {
-        match wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) => {
-                self.bystanders.remove(&pid);
-                Reaped::Dead(pid, ExitStatus::from_raw(status.as_raw()))
-            }
-            Ok(None) => Reaped::AllAlive,
-            // The one error there is: ECHILD.
-            Err(_) => Reaped::NoneLeft,
         }
     }
 
@@ -86,24 +78,38 @@ impl Descendants {
             () = sleep(patience) => {}
         }
     }
+}
 
-    /// Kills all children but the bystanders; false where only bystanders are left.
-    pub(super) fn kill(&self) -> bool {
-        let ours = self.ours();
-        for pid in &ours {
-            // Refused only for what has become another user; the caller's time limit is for that.
-            let _ = kill_process(*pid, rustix::process::Signal::KILL);
+/// Reaps one dead child, whoever's it was.
+pub(super) fn reap() -> Reaped {
+    match wait(WaitOptions::NOHANG) {
+        Ok(Some((pid, status))) => {
+            bystanders().remove(&pid);
+            Reaped::Dead(pid, ExitStatus::from_raw(status.as_raw()))
         }
-        // Where there are no bystanders an empty list proves nothing: it may leave some out.
-        !ours.is_empty() || self.bystanders.is_empty()
+        Ok(None) => Reaped::AllAlive,
+        // The one error there is: ECHILD.
+        Err(_) => Reaped::NoneLeft,
     }
+}
 
-    /// Those that are there and should not be.
-    pub(super) fn ours(&self) -> Vec<Pid> {
-        let mut children = children();
-        children.retain(|pid| !self.bystanders.contains(pid));
-        children
+/// Kills all children but the bystanders; false where only bystanders are left.
+pub(super) fn kill() -> bool {
+    let ours = ours();
+    for pid in &ours {
+        // Refused only for what has become another user; the caller's time limit is for that.
+        let _ = kill_process(*pid, rustix::process::Signal::KILL);
     }
+    // Where there are no bystanders an empty list proves nothing: it may leave some out.
+    !ours.is_empty() || bystanders().is_empty()
+}
+
+/// Those that are there and should not be.
+pub(super) fn ours() -> Vec<Pid> {
+    let bystanders = bystanders();
+    let mut children = children();
+    children.retain(|pid| !bystanders.contains(pid));
+    children
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-use super::descendants::{Descendants, Reaped};
+use super::descendants::{self, Descendants, Reaped};
 
 /// How often to look for the leader's end where no signal tells of it, which is rare.
 const UNTOLD: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ impl Group {
         tokio::select! {
             () = self.swept() => {}
             () = give_up => {
-                tracing::warn!(pids = ?self.descendants.ours(), "these would not die");
+                tracing::warn!(pids = ?descendants::ours(), "these would not die");
             }
         }
         self.over = true;
@@ -105,7 +105,7 @@ impl Group {
 
     /// Kills and reaps until nothing is left below the worker.
     async fn swept(&mut self) {
-        while self.reap() && self.descendants.kill() {
+        while self.reap() && descendants::kill() {
             self.descendants.death(LOOK_AGAIN).await;
         }
     }
@@ -113,7 +113,7 @@ impl Group {
     /// Reaps everything that is dead; false where nothing is left alive below the worker.
     fn reap(&mut self) -> bool {
         loop {
-            match self.descendants.reap() {
+            match descendants::reap() {
                 Reaped::Dead(pid, status) if pid == self.id && self.is_alive() => {
                     self.leader = Leader::Dead(status);
                 }
@@ -139,7 +139,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         if !self.over {
             self.signal(Signal::KILL);
-            self.descendants.kill();
+            descendants::kill();
         }
     }
 }
