@@ -287,7 +287,10 @@ fn we_keep_a_text_that_scud_wrote_and_cannot_read() {
 fn the_settings_that_scud_creates_are_read() {
     let sample = Sample::without_graph();
     scud(&sample, &["init", "--provider", "anthropic"]);
-    assert_eq!(sample.project.checks().unwrap(), super::Checks::default());
+    assert_eq!(
+        sample.project.checks().unwrap(),
+        super::settings::Checks::default()
+    );
     let agents = std::fs::read_dir(sample.root().join(".scud/agents")).unwrap();
     let mut count = 0;
     for agent in agents {
