@@ -189,6 +189,7 @@ fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callbac
                 .nodename()
                 .to_string_lossy()
                 .into_owned(),
+            revision: reader.environment.revision(),
             machine: reader.environment.machine(),
         },
     }

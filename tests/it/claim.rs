@@ -13,3 +13,17 @@ fn a_task_is_claimed_then_done_then_reported() {
     ended.assert_code(0);
     assert_eq!(receiver.story(), ["started", "completed"]);
 }
+
+#[test]
+fn the_image_says_which_revision_the_worker_is_and_a_checkout_does_not() {
+    for (revision, told) in [("9ee0496", json!("9ee0496")), ("", Value::Null)] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let ended = Worker::new(&receiver, &project)
+            .env("DESCARTES_REVISION", revision)
+            .agent("true")
+            .run();
+        ended.assert_code(0);
+        assert_eq!(receiver.only("started")["worker"]["revision"], told);
+        assert!(!ended.stderr.contains("no setting"), "{}", ended.stderr);
+    }
+}

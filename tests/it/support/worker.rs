@@ -1,6 +1,6 @@
 //! The worker as an orchestrator starts it: the real binary, told everything by its environment.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -36,13 +36,20 @@ pub struct Ended {
     pub took: Duration,
 }
 
+/// Where the tests' programs are: not everywhere in /usr/bin.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is no worker, and has no configuration"
+)]
+fn path() -> OsString {
+    std::env::var_os("PATH").expect("PATH is set")
+}
+
 impl Worker {
     /// The program with nothing set.
     pub fn bare() -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_descartes-worker"));
-        command
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        command.env_clear().env("PATH", path());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
