@@ -39,6 +39,11 @@ def promise(kept, what):
         broken.append(what)
 
 
+def absolute(name):
+    """A member's path in the image, whichever of `a`, `./a` and `/a` the archive calls it; never one outside of it."""
+    return posixpath.normpath("/" + name.lstrip("/"))
+
+
 class Image:
     """A docker archive, its layers laid over each other."""
 
@@ -55,7 +60,7 @@ class Image:
                     text = b""
                     if member.isreg() and member.size < 1 << 20:
                         text = tar.extractfile(member).read()
-                    self.files[posixpath.normpath("/" + member.name)] = (number, member, text)
+                    self.files[absolute(member.name)] = (number, member, text)
 
     def digests(self):
         for layer in self.layers:
@@ -100,7 +105,7 @@ class Image:
         for layer in self.layers:
             with tarfile.open(fileobj=self.archive.extractfile(layer)) as tar:
                 for member in tar:
-                    target = os.path.join(to, posixpath.normpath(member.name))
+                    target = to + absolute(member.name)
                     if os.path.lexists(target) and not (member.isdir() and not os.path.islink(target)):
                         os.unlink(target)
                     if member.isdir():
@@ -108,7 +113,7 @@ class Image:
                     elif member.issym():
                         os.symlink(member.linkname, target)
                     elif member.islnk():
-                        os.link(os.path.join(to, posixpath.normpath(member.linkname)), target)
+                        os.link(to + absolute(member.linkname), target)
                     else:
                         with open(target, "wb") as file:
                             shutil.copyfileobj(tar.extractfile(member), file)
@@ -271,26 +276,39 @@ def stops(sandbox):
 
 
 class Hello(BaseHTTPRequestHandler):
+    """Greets who asks, and refuses every claim."""
+
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"hello over https\n")
 
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(409)
+        self.end_headers()
+
     def log_message(self, *_):
         pass
 
 
+class Server(HTTPServer):
+    def handle_error(self, *_):
+        """Who does not trust it hangs up; that is what it is for."""
+
+
 def trusts(image, sandbox, scratch):
-    """curl and git read the bundle: an authority that only the bundle names is believed, and without it is not."""
-    key, certificate = os.path.join(scratch, "key.pem"), os.path.join(scratch, "certificate.pem")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True,
-        capture_output=True,
-    )
-    server = HTTPServer(("127.0.0.1", 0), Hello)
+    """curl, git and the worker read the bundle: an authority that only it names is believed, and without it is not."""
+    authority, server_s = [[os.path.join(scratch, f"{who}.{what}") for what in ("key", "pem")] for who in ("authority", "server")]
+    # An authority and what it vouches for, apart: the worker takes no authority for a server.
+    issue = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    subprocess.run(issue + ["-subj", "/CN=authority", "-keyout", authority[0], "-out", authority[1]], check=True, capture_output=True)
+    extensions = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
+    signed = ["-CA", authority[1], "-CAkey", authority[0], "-subj", "/CN=server", "-keyout", server_s[0], "-out", server_s[1]]
+    subprocess.run(issue + extensions + signed, check=True, capture_output=True)
+    server = Server(("127.0.0.1", 0), Hello)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(server_s[1], server_s[0])
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"https://127.0.0.1:{server.server_port}/"
@@ -307,12 +325,16 @@ def trusts(image, sandbox, scratch):
     curl = ["curl", "--silent", "--show-error", url]
     # No repository is there, but to say so git has to believe the server first.
     git = ["git", "ls-remote", url]
+    # 4: the claim was refused, so the answer was heard; 3: it never was.
+    worker = ["env", "TASK_ID=1", "PROJECT_ID=p", f"CALLBACK_URL={url}", "DESCARTES_CLAIM_DEADLINE=1s", "/app/worker"]
     promise(attempt(curl)[0] != 0, "curl does not believe a stranger")
+    promise(attempt(worker)[0] == 3, "nor does the worker")
     promise("certificate" in attempt(git)[1].lower(), "nor does git")
-    pathlib.Path(bundle).write_bytes(original + pathlib.Path(certificate).read_bytes())
+    pathlib.Path(bundle).write_bytes(original + pathlib.Path(authority[1]).read_bytes())
     promise("hello over https" in attempt(curl)[1], "curl believes whom the bundle names")
     output = attempt(git)[1]
     promise("certificate" not in output.lower() and "127.0.0.1" in output, "so does git")
+    promise(attempt(worker)[0] == 4, "so does the worker")
     pathlib.Path(bundle).write_bytes(original)
     server.shutdown()
 
