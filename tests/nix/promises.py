@@ -247,7 +247,7 @@ def use(image, options, scratch):
         sandbox.says([name, "--version"], f"{name} starts")
     for variable in options.variable:
         name, value = variable.split("=", 1)
-        sandbox.says(["sh", "-c", f"mkdir -p .scud/tasks && {SAMPLE} && descartes-worker local --task 1 --agent-command 'echo \"it is ${name}\" && sed -i s/nothing/x/ /dev/null'"], f"the agent sees {name}", f"it is {value}")
+        sandbox.says(["sh", "-c", f"mkdir -p .scud/tasks && {SAMPLE} && descartes-worker local --task 1 --agent-command 'echo \"it is ${name}\"'"], f"the agent sees {name}", f"it is {value}")
 
     stops(sandbox)
     trusts(image, sandbox, scratch)
@@ -286,6 +286,7 @@ class Hello(BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(409)
+        self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *_):
@@ -299,16 +300,16 @@ class Server(HTTPServer):
 
 def trusts(image, sandbox, scratch):
     """curl, git and the worker read the bundle: an authority that only it names is believed, and without it is not."""
-    authority, server_s = [[os.path.join(scratch, f"{who}.{what}") for what in ("key", "pem")] for who in ("authority", "server")]
+    authority, host = [[os.path.join(scratch, f"{who}.{what}") for what in ("key", "pem")] for who in ("authority", "server")]
     # An authority and what it vouches for, apart: the worker takes no authority for a server.
     issue = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     subprocess.run(issue + ["-subj", "/CN=authority", "-keyout", authority[0], "-out", authority[1]], check=True, capture_output=True)
     extensions = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
-    signed = ["-CA", authority[1], "-CAkey", authority[0], "-subj", "/CN=server", "-keyout", server_s[0], "-out", server_s[1]]
+    signed = ["-CA", authority[1], "-CAkey", authority[0], "-subj", "/CN=server", "-keyout", host[0], "-out", host[1]]
     subprocess.run(issue + extensions + signed, check=True, capture_output=True)
     server = Server(("127.0.0.1", 0), Hello)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(server_s[1], server_s[0])
+    context.load_cert_chain(host[1], host[0])
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"https://127.0.0.1:{server.server_port}/"

@@ -38,10 +38,7 @@ let
       start >= 0 && substring start (stringLength suffix) text == suffix;
     removeSuffix =
       suffix: text:
-      if hasSuffix suffix text then
-        substring 0 (stringLength text - stringLength suffix) text
-      else
-        text;
+      if hasSuffix suffix text then substring 0 (stringLength text - stringLength suffix) text else text;
     escapeShellArgs =
       arguments:
       concatStringsSep " " (
