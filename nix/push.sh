@@ -62,7 +62,8 @@ fi
 skopeo=(skopeo --insecure-policy --tmpdir "$work")
 
 if [[ -x $image ]]; then
-    "$image" >"$work/archive"
+    # It tells of every layer, which is of interest only if it fails.
+    "$image" >"$work/archive" 2>"$work/layers" || { cat "$work/layers" >&2 && exit 1; }
     image=$work/archive
 fi
 # Compressed here first, so that the digest is known before anything is sent.
