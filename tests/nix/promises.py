@@ -54,9 +54,11 @@ class Image:
         self.layers = self.manifest["Layers"]
         # Of every path the last layer that has it: its number, what it is, and its content where that is small.
         self.files = {}
+        self.youngest = 0
         for number, layer in enumerate(self.layers):
             with tarfile.open(fileobj=self.archive.extractfile(layer)) as tar:
                 for member in tar:
+                    self.youngest = max(self.youngest, member.mtime)
                     text = b""
                     if member.isreg() and member.size < 1 << 20:
                         text = tar.extractfile(member).read()
@@ -133,6 +135,8 @@ def inspect(image, options):
     promise(list(image.digests()) == image.config["rootfs"]["diff_ids"], "the layers are those the configuration names")
     promise(len(image.layers) <= 100, f"{len(image.layers)} layers are at most 100")
     promise(image.config["os"] == "linux", "os is linux")
+    # 1970 in the layers of the store, 1980 in the topmost one. A time of the commit would make every layer a new one each time.
+    promise(image.youngest < 1 << 30, f"no file has a time of its own: {time.strftime('%Y', time.gmtime(image.youngest))}")
     promise(re.fullmatch(r"[0-9T:+Z-]{19,25}", image.config["created"]) is not None, f"created is a date: {image.config['created']}")
 
     promise(config["User"] == "1000:1000", "the user is 1000:1000, by number")

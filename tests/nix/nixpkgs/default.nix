@@ -53,6 +53,7 @@ free
     };
 
   buildEnv = record "buildEnv";
+  mkShell = asked: record "mkShell" ({ name = "nix-shell"; } // asked);
   mkShellNoCC = asked: record "mkShellNoCC" ({ name = "nix-shell"; } // asked);
   runCommand =
     name: environment: command:
