@@ -56,6 +56,8 @@ pub struct Identity {
     /// What will work on the task, as far as the settings say.
     pub agent: Option<AgentKind>,
     pub hostname: String,
+    /// What this worker was built from, where its image knows.
+    pub revision: Option<String>,
     pub machine: Option<Machine>,
 }
 

@@ -204,6 +204,7 @@ fn callback(
                 .nodename()
                 .to_string_lossy()
                 .into_owned(),
+            revision: reader.environment.revision(),
             machine: reader.environment.machine(),
         },
     }

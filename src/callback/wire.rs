@@ -90,7 +90,7 @@ pub struct Event {
 #[derive(Debug, Clone, Serialize)]
 struct Worker {
     version: &'static str,
-    revision: Option<&'static str>,
+    revision: Option<String>,
     hostname: String,
     agent: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -270,8 +270,7 @@ impl Worker {
     fn new(identity: &Identity) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            // Set by the Nix build, which knows it; a checkout does not.
-            revision: option_env!("DESCARTES_REVISION"),
+            revision: identity.revision.clone(),
             hostname: identity.hostname.clone(),
             agent: identity.agent.map(task::AgentKind::word),
             machine: identity.machine.as_ref().map(|machine| Machine {

@@ -35,6 +35,10 @@ const HARMLESS: [&str; 19] = [
 /// Where programs are looked for when nobody says: what a login shell would say.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// The image's word on what it was built from: no setting. Told at run time, so that the program is the same, bit for
+/// bit, for every commit that changes none of its sources.
+const REVISION: &str = "DESCARTES_REVISION";
+
 /// Variables with such endings hold secrets, whoever set them.
 const SECRET_ENDINGS: [&str; 7] = [
     "TOKEN",
@@ -117,6 +121,11 @@ impl Environment {
             .collect()
     }
 
+    /// What this worker was built from.
+    pub fn revision(&self) -> Option<String> {
+        self.text(REVISION)
+    }
+
     /// The platform's facts about this machine, where there is a platform that tells.
     pub fn machine(&self) -> Option<Machine> {
         let machine = Machine {
@@ -141,8 +150,11 @@ impl Environment {
                 .map(|setting: &Setting| setting.variable)
         };
         let names = self.0.iter().filter_map(|(name, _)| name.to_str());
-        let unknown = names
-            .filter(|name| name.starts_with("DESCARTES_") && !known().any(|known| known == *name));
+        let unknown = names.filter(|name| {
+            name.starts_with("DESCARTES_")
+                && *name != REVISION
+                && !known().any(|known| known == *name)
+        });
         unknown
             .map(|name| {
                 let closest = known().min_by_key(|known| strsim::levenshtein(name, known));

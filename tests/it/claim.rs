@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use serde_json::{Value, json};
+
 use crate::support::{Hold, Project, Receiver, Reply, Worker};
 
 /// An agent that leaves a trace.
@@ -264,4 +266,18 @@ fn a_claim_that_failed_before_the_stop_signal_was_heard_is_not_made_again() {
     ended.assert_code(3);
     assert_eq!(ended.result_line()["failure"]["reason"], "interrupted");
     assert_eq!(receiver.story(), ["started"]);
+}
+
+#[test]
+fn the_image_says_which_revision_the_worker_is_and_a_checkout_does_not() {
+    for (revision, told) in [("9ee0496", json!("9ee0496")), ("", Value::Null)] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let ended = Worker::new(&receiver, &project)
+            .env("DESCARTES_REVISION", revision)
+            .agent("true")
+            .run();
+        ended.assert_code(0);
+        assert_eq!(receiver.only("started")["worker"]["revision"], told);
+        assert!(!ended.stderr.contains("no setting"), "{}", ended.stderr);
+    }
 }

@@ -1,0 +1,41 @@
+{
+  description = "Runs one coding-agent task on a throw-away machine, from an image made of your project's tools";
+
+  inputs = {
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
+    crane.url = "github:ipetkov/crane/v0.23.4";
+    advisory-db = {
+      url = "github:rustsec/advisory-db";
+      flake = false;
+    };
+  };
+
+  outputs =
+    inputs@{ self, nixpkgs, ... }:
+    let
+      inherit (nixpkgs) lib;
+      systems = [
+        "x86_64-linux"
+        "aarch64-linux"
+        "aarch64-darwin"
+      ];
+      # Evaluated once for each system, and only for the one that is asked for.
+      perSystem = lib.genAttrs systems (system: import ./nix { inherit inputs system; });
+      output = name: lib.mapAttrs (_: outputs: outputs.${name}) perSystem;
+    in
+    {
+      packages = output "packages";
+      apps = output "apps";
+      checks = output "checks";
+      devShells = output "devShells";
+      formatter = output "formatter";
+
+      # docs/nix.md says what it takes. The system is that of the given packages.
+      lib.mkImage = args: perSystem.${args.pkgs.stdenv.hostPlatform.system}.mkImage args;
+
+      templates.default = {
+        path = ./templates/default;
+        description = "A project whose worker image carries its own tools";
+      };
+    };
+}

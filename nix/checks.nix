@@ -1,0 +1,180 @@
+# What must hold; `nix flake check` builds all of it.
+{
+  pkgs,
+  crate,
+  imagesOf,
+  image,
+  advisory-db,
+}:
+let
+  inherit (pkgs) lib;
+  inherit (lib) fileset;
+  inherit (crate) craneLib;
+
+  built = crate.args // {
+    inherit (crate) cargoArtifacts;
+  };
+  # The tests read the documents too: what those promise is tested.
+  tested = crate.source (
+    crate.compiled
+    ++ [
+      ../clippy.toml
+      ../tests/it
+    ]
+    ++ map fileset.maybeMissing [
+      ../.ci
+      ../README.md
+      ../docs
+      ../examples
+      ../rustfmt.toml
+    ]
+  );
+
+  # A check that runs a command in the directory that holds the given files.
+  run =
+    name: tools: files: command:
+    pkgs.runCommand name { nativeBuildInputs = tools; } ''
+      cd ${crate.source files}
+      ${command}
+      touch $out
+    '';
+  ending = extension: fileset.fileFilter (file: file.hasExt extension) ../.;
+
+  promises =
+    name: image: arguments:
+    pkgs.runCommand name
+      {
+        nativeBuildInputs = [
+          pkgs.bubblewrap
+          pkgs.openssl
+          pkgs.python3
+        ];
+      }
+      ''
+        ${image} > image.tar
+        python3 ${../tests/nix/promises.py} image.tar ${lib.escapeShellArgs arguments}
+        touch $out
+      '';
+in
+{
+  clippy = craneLib.cargoClippy (
+    built
+    // {
+      src = tested;
+      cargoClippyExtraArgs = "--all-targets --all-features -- --deny warnings";
+    }
+  );
+
+  fmt = craneLib.cargoFmt {
+    inherit (crate.args) pname version;
+    src = tested;
+  };
+
+  nextest = craneLib.cargoNextest (
+    built
+    // {
+      src = tested;
+      nativeBuildInputs = [
+        pkgs.git
+        pkgs.procps
+        pkgs.python3
+        pkgs.util-linux
+        pkgs.writableTmpDirAsHomeHook
+      ];
+    }
+  );
+
+  doc = craneLib.cargoDoc (
+    built
+    // {
+      cargoDocExtraArgs = "--no-deps --document-private-items";
+      env.RUSTDOCFLAGS = "--deny warnings";
+    }
+  );
+
+  deny = craneLib.cargoDeny (
+    crate.args // { src = crate.source (crate.compiled ++ [ ../deny.toml ]); }
+  );
+
+  audit = craneLib.cargoAudit {
+    inherit (crate.args) pname version src;
+    inherit advisory-db;
+  };
+
+  nixfmt = run "nixfmt" [ pkgs.nixfmt ] [ (ending "nix") ] ''
+    find . -name '*.nix' -exec nixfmt --check {} +
+  '';
+
+  actionlint =
+    run "actionlint"
+      [
+        pkgs.actionlint
+        pkgs.shellcheck
+      ]
+      [ ../.github/workflows ]
+      ''
+        actionlint .github/workflows/*.yml
+      '';
+
+  shellcheck =
+    run "shellcheck"
+      [ pkgs.shellcheck ]
+      [
+        (ending "sh")
+        ../tests/nix/run
+        ../tests/nix/push
+        ../tests/nix/engine
+        (fileset.maybeMissing ../.ci)
+      ]
+      ''
+        find . -type f -exec shellcheck --shell bash --severity warning {} +
+      '';
+
+  # Unpacks the image, proves all that docs/nix.md promises of it, and runs it.
+  image = promises "image" image [ "--no-compiler" ];
+
+  # The same for an image of a project, whose tools and variables it must have.
+  image-of-a-project =
+    promises "image-of-a-project"
+      (imagesOf crate {
+        inherit pkgs;
+        name = "image-of-a-project";
+        tools = [ pkgs.tree ];
+        devShell = pkgs.mkShellNoCC {
+          packages = [ pkgs.hello ];
+          GREETING = "from the shell";
+        };
+        env.FAREWELL = "from the image";
+      })
+      [
+        "--no-compiler"
+        "--program=hello"
+        "--program=tree"
+        "--variable=GREETING=from the shell"
+        "--variable=FAREWELL=from the image"
+      ];
+
+  # The worker built a second time, by itself, and an image of that: the two images are the same, bit for bit.
+  reproducible =
+    let
+      worker = crate.worker.overrideAttrs { buildAgain = "1"; };
+      again = imagesOf (crate // { inherit worker; }) { inherit pkgs; };
+    in
+    pkgs.runCommand "reproducible" { nativeBuildInputs = [ pkgs.jq ]; } ''
+      # Were it the same derivation, the comparison could not fail.
+      test ${crate.worker} != ${worker}
+      unpack() {
+        mkdir $2
+        $1 | tar --extract --directory $2
+        config=$2/$(jq --raw-output '.[0].Config' $2/manifest.json)
+        # The history names the store path of the topmost layer, which is another one for another worker.
+        jq 'del(.history[].comment)' $config > $2/config
+        jq 'del(.[].Config)' $2/manifest.json > $2/manifest
+        rm $config $2/manifest.json
+      }
+      unpack ${image} first
+      unpack ${again} second
+      diff --recursive first second
+      (cd first && find . -type f -exec sha256sum {} + | sort) > $out
+    '';
+}

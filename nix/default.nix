@@ -1,0 +1,84 @@
+# Everything this flake gives for one system.
+{ inputs, system }:
+let
+  inherit (inputs) self;
+  pkgs = inputs.nixpkgs.legacyPackages.${system};
+  inherit (pkgs) lib;
+
+  crate = import ./package.nix {
+    inherit lib;
+    craneLib = inputs.crane.mkLib pkgs;
+  };
+
+  # Of the commit, so that the same commit gives the same image wherever and whenever it is built.
+  origin = {
+    revision = self.rev or self.dirtyRev or "unknown";
+    created =
+      let
+        date = self.lastModifiedDate or "19700101000000";
+        at = from: length: builtins.substring from length date;
+      in
+      "${at 0 4}-${at 4 2}-${at 6 2}T${at 8 2}:${at 10 2}:${at 12 2}Z";
+  };
+
+  imagesOf = crate: import ./image.nix { inherit crate origin; };
+  mkImage = imagesOf crate;
+
+  image = mkImage { inherit pkgs; };
+  # Its licence is no free one: allowed for this package alone, in an instance of nixpkgs that only this image evaluates.
+  image-claude-code =
+    let
+      unfree = import inputs.nixpkgs {
+        inherit system;
+        config.allowUnfreePredicate = package: lib.getName package == "claude-code";
+      };
+    in
+    mkImage {
+      pkgs = unfree;
+      name = "descartes-worker-claude-code";
+      agent = unfree.claude-code;
+      # The store cannot be updated, and a machine that lives for one task has nobody to ask.
+      env = {
+        DISABLE_AUTOUPDATER = "1";
+        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1";
+      };
+    };
+
+  # Images are made of Linux programs.
+  onLinux = lib.optionalAttrs pkgs.stdenv.hostPlatform.isLinux;
+
+  app = description: program: {
+    type = "app";
+    program = lib.getExe program;
+    meta = { inherit description; };
+  };
+
+  checks = onLinux (
+    import ./checks.nix {
+      inherit
+        pkgs
+        crate
+        imagesOf
+        image
+        ;
+      inherit (inputs) advisory-db;
+    }
+  );
+in
+{
+  inherit mkImage checks;
+
+  packages = {
+    default = crate.worker;
+  }
+  // onLinux { inherit image image-claude-code; };
+
+  apps = onLinux {
+    push = app "Pushes the image to a registry, and prints its digest" image.push;
+    load = app "Loads the image into docker or podman" image.load;
+  };
+
+  devShells.default = import ./shell.nix { inherit pkgs crate checks; };
+
+  formatter = pkgs.nixfmt-tree;
+}

@@ -1,0 +1,64 @@
+# Packages that are names, and functions that record their arguments: nothing here builds, and nothing pretends to.
+{
+  system,
+  config ? { },
+}:
+let
+  lib = import ./lib.nix;
+
+  # A derivation that nothing will ever build. What it was made of is in `asked`, by which function in `by`.
+  record =
+    by: asked:
+    let
+      name = asked.name or asked.pname or by;
+    in
+    derivation {
+      inherit name system;
+      builder = "a stand-in";
+    }
+    // {
+      inherit by asked;
+      meta = asked.meta or { };
+      overrideAttrs = changes: record "${by}.overrideAttrs" (asked // changes);
+    };
+  package = name: record "package" { inherit name; };
+
+  free = lib.genAttrs (import ./names.nix) package;
+in
+free
+// {
+  inherit lib record;
+
+  # As nixpkgs does, it refuses what is not free unless told otherwise.
+  claude-code =
+    if (config.allowUnfreePredicate or (_: false)) { pname = "claude-code"; } then
+      package "claude-code"
+    else
+      throw "claude-code is unfree";
+
+  stdenv.hostPlatform = {
+    inherit system;
+    isLinux = lib.hasSuffix "-linux" system;
+  };
+  runtimeShell = "${free.bash}/bin/bash";
+
+  dockerTools.streamLayeredImage =
+    asked:
+    record "streamLayeredImage" asked
+    // {
+      imageName = asked.name;
+      imageTag = asked.tag;
+      conf = package "${asked.name}-conf.json";
+      streamScript = package "stream";
+    };
+
+  buildEnv = record "buildEnv";
+  mkShell = asked: record "mkShell" ({ name = "nix-shell"; } // asked);
+  mkShellNoCC = asked: record "mkShellNoCC" ({ name = "nix-shell"; } // asked);
+  runCommand =
+    name: environment: command:
+    record "runCommand" { inherit name environment command; } // environment.passthru or { };
+  writeShellApplication =
+    asked: record "writeShellApplication" (asked // { meta.mainProgram = asked.name; });
+  writeText = name: text: record "writeText" { inherit name text; };
+}

@@ -1,0 +1,363 @@
+#!/usr/bin/env python3
+"""Proves what docs/nix.md promises of an image, on a docker archive of it.
+
+First by what the archive says: configuration, owners, modes, links, layers. Then by running the image's programs in its
+own file system, as its own user, under bubblewrap. Every broken promise is one line; the exit code is 1 if there is any.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import posixpath
+import re
+import shutil
+import signal
+import ssl
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+PROGRAMS = """awk bash cat curl descartes-worker diff env find git grep gzip jq less ls patch ps rg sed sh ssh tar
+    which xargs""".split()
+COMPILERS = "as c++ cc clang g++ gcc ld rustc".split()
+LABELS = "title description licenses version revision".split()
+
+broken = []
+
+
+def promise(kept, what):
+    """Notes whether a promise is kept."""
+    print(("ok      " if kept else "BROKEN  ") + what)
+    if not kept:
+        broken.append(what)
+
+
+def absolute(name):
+    """A member's path in the image, whichever of `a`, `./a` and `/a` the archive calls it; never one outside of it."""
+    return posixpath.normpath("/" + name.lstrip("/"))
+
+
+class Image:
+    """A docker archive, its layers laid over each other."""
+
+    def __init__(self, path):
+        self.archive = tarfile.open(path)
+        self.manifest = json.load(self.archive.extractfile("manifest.json"))[0]
+        self.config = json.load(self.archive.extractfile(self.manifest["Config"]))
+        self.layers = self.manifest["Layers"]
+        # Of every path the last layer that has it: its number, what it is, and its content where that is small.
+        self.files = {}
+        self.youngest = 0
+        for number, layer in enumerate(self.layers):
+            with tarfile.open(fileobj=self.archive.extractfile(layer)) as tar:
+                for member in tar:
+                    self.youngest = max(self.youngest, member.mtime)
+                    text = b""
+                    if member.isreg() and member.size < 1 << 20:
+                        text = tar.extractfile(member).read()
+                    self.files[absolute(member.name)] = (number, member, text)
+
+    def digests(self):
+        for layer in self.layers:
+            with self.archive.extractfile(layer) as file:
+                yield "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+    def resolve(self, path):
+        """Where a path leads to, links followed; None if to nothing."""
+        done = "/"
+        rest = [part for part in path.split("/") if part]
+        for _ in range(1000):
+            if not rest:
+                return done
+            part = rest.pop(0)
+            if part in ("", "."):
+                continue
+            if part == "..":
+                done = posixpath.dirname(done)
+                continue
+            here = posixpath.join(done, part)
+            if here not in self.files:
+                return None
+            member = self.files[here][1]
+            if member.issym():
+                rest = member.linkname.split("/") + rest
+                if member.linkname.startswith("/"):
+                    done = "/"
+            else:
+                done = here
+        return None
+
+    def get(self, path):
+        found = self.resolve(path)
+        return self.files[found][1] if found and found != "/" else None
+
+    def text(self, path):
+        found = self.resolve(path)
+        return self.files[found][2].decode() if found and found != "/" else ""
+
+    def unpack(self, to):
+        """As one user may: every file is this process's own, and directories stay writable for the layers that follow."""
+        for layer in self.layers:
+            with tarfile.open(fileobj=self.archive.extractfile(layer)) as tar:
+                for member in tar:
+                    target = to + absolute(member.name)
+                    if os.path.lexists(target) and not (member.isdir() and not os.path.islink(target)):
+                        os.unlink(target)
+                    if member.isdir():
+                        os.makedirs(target, exist_ok=True)
+                    elif member.issym():
+                        os.symlink(member.linkname, target)
+                    elif member.islnk():
+                        os.link(to + absolute(member.linkname), target)
+                    else:
+                        with open(target, "wb") as file:
+                            shutil.copyfileobj(tar.extractfile(member), file)
+                        os.chmod(target, member.mode | stat.S_IWUSR)
+
+
+def is_program(member):
+    return member is not None and member.isreg() and member.mode & 0o111 == 0o111
+
+
+def inspect(image, options):
+    """What the archive says."""
+    config = image.config["config"]
+    environment = dict(pair.split("=", 1) for pair in config["Env"])
+    top = len(image.layers) - 1
+
+    promise(list(image.digests()) == image.config["rootfs"]["diff_ids"], "the layers are those the configuration names")
+    promise(len(image.layers) <= 100, f"{len(image.layers)} layers are at most 100")
+    promise(image.config["os"] == "linux", "os is linux")
+    # 1970 in the layers of the store, 1980 in the topmost one. A time of the commit would make every layer a new one each time.
+    promise(image.youngest < 1 << 30, f"no file has a time of its own: {time.strftime('%Y', time.gmtime(image.youngest))}")
+    promise(re.fullmatch(r"[0-9T:+Z-]{19,25}", image.config["created"]) is not None, f"created is a date: {image.config['created']}")
+
+    promise(config["User"] == "1000:1000", "the user is 1000:1000, by number")
+    promise(config["Entrypoint"] == ["/app/descartes-worker"] and not config.get("Cmd"), "the entrypoint is the worker, with no command of its own")
+    labels = config["Labels"]
+    promise(all(isinstance(value, str) for value in labels.values()), "every label is a string")
+    for label in LABELS:
+        promise(bool(labels.get(f"org.opencontainers.image.{label}")), f"label {label}: {labels.get(f'org.opencontainers.image.{label}')}")
+    promise(environment.get("DESCARTES_REVISION") == labels.get("org.opencontainers.image.revision"), "the worker knows the revision of the label")
+    for variable in options.variable:
+        name, value = variable.split("=", 1)
+        promise(environment.get(name) == value, f"{name} is {value!r}")
+        promise(name in environment.get("DESCARTES_AGENT_ENV", "").split(","), f"the agent may see {name}")
+
+    for name in ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/gitconfig"):
+        found = image.files.get(name)
+        promise(found is not None and found[1].isreg() and found[1].mode & 0o777 == 0o644 and found[1].uid == 0, f"{name} is a regular file of root's")
+    users = {line.split(":")[2]: line.split(":") for line in image.text("/etc/passwd").splitlines()}
+    promise("0" in users and is_program(image.get(users["0"][6])), "root has a shell")
+    user = users.get("1000")
+    promise(user is not None, "passwd knows user 1000")
+    if user:
+        promise(environment["USER"] == user[0] and environment["HOME"] == user[5] and environment["SHELL"] == user[6], "USER, HOME and SHELL are passwd's")
+        promise(is_program(image.get(user[6])), f"{user[6]} is there")
+        promise(f"{user[0]}:x:{user[3]}:" in image.text("/etc/group"), "group knows the user's group")
+        for path in (user[5], config["WorkingDir"]):
+            home = image.get(path)
+            promise(home is not None and home.isdir() and home.uid == 1000 and home.mode & 0o700 == 0o700, f"{path} is the user's")
+    tmp = image.get("/tmp")
+    promise(tmp is not None and tmp.isdir() and tmp.mode & 0o7777 == 0o1777 and tmp.uid == 0, "/tmp is 1777")
+    etc = image.files.get("/etc")
+    promise(etc is not None and etc[1].isdir() and etc[1].mode & 0o700 == 0o700, "/etc is a directory that root may write to")
+
+    for path in ("/bin/sh", "/usr/bin/env", "/app/worker", "/app/descartes-worker"):
+        promise(is_program(image.get(path)), f"{path} is a program")
+    promise(image.files["/app/descartes-worker"][0] == top and image.files["/app/descartes-worker"][1].isreg(), "the worker is a file of the topmost layer")
+    promise(not [path for path in image.files if re.match(r"/nix/store/[^/]*-descartes-worker-[0-9]", path)], "no other layer has the worker")
+
+    path = environment["PATH"].split(":")
+    found = {name: next((where for where in path if is_program(image.get(f"{where}/{name}"))), None) for name in PROGRAMS + COMPILERS + options.program}
+    for name in PROGRAMS + options.program:
+        promise(found[name] is not None, f"{name} is on the PATH")
+    if options.no_compiler:
+        promise(not [name for name in COMPILERS if found[name]], "no compiler is on the PATH")
+        promise(not [name for name in image.files if re.match(r"/nix/store/[^/]*-(gcc|clang|rustc)(-wrapper)?-[0-9.]+$", name)], "no compiler is in the store")
+
+    for variable in ("SSL_CERT_FILE", "NIX_SSL_CERT_FILE", "GIT_SSL_CAINFO"):
+        promise("BEGIN CERTIFICATE" in image.text(environment[variable]), f"{variable} is a bundle of authorities")
+    promise("BEGIN CERTIFICATE" in image.text("/etc/ssl/certs/ca-certificates.crt"), "ca-certificates.crt is one too")
+
+    dangling = [name for name, (number, member, _) in image.files.items() if number == top and member.issym() and image.resolve(name) is None]
+    promise(not dangling, f"no link of the topmost layer leads nowhere{': ' if dangling else ''}{', '.join(dangling[:5])}")
+    privileged = [name for name, (_, member, _) in image.files.items() if member.isreg() and member.mode & 0o6000]
+    promise(not privileged, "no program is setuid or setgid")
+    foreign = [name for name, (_, member, _) in image.files.items() if not member.issym() and name != "/tmp" and member.mode & 0o002]
+    promise(not foreign, "nothing but /tmp is writable for everybody")
+
+
+class Sandbox:
+    """Runs programs in the unpacked image."""
+
+    def __init__(self, image, root):
+        self.config = image.config["config"]
+        self.root = root
+
+    def command(self, arguments, *, writable, environment=None):
+        user, group = self.config["User"].split(":")
+        variables = dict(pair.split("=", 1) for pair in self.config["Env"]) | (environment or {})
+        # Read-only but for the places a platform would give; as process 1, with a loopback interface of its own.
+        command = ["bwrap", "--ro-bind", self.root, "/"]
+        for path in writable:
+            command += ["--bind", self.root + path, path]
+        command += ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev", "--unshare-all", "--die-with-parent", "--as-pid-1", "--clearenv"]
+        command += ["--uid", user, "--gid", group, "--chdir", self.config["WorkingDir"]]
+        for name, value in variables.items():
+            command += ["--setenv", name, value]
+        return command + ["--"] + arguments
+
+    def run(self, arguments, *, writable=("/workspace", "/home/worker"), environment=None):
+        done = subprocess.run(self.command(arguments, writable=writable, environment=environment), capture_output=True, text=True, timeout=120)
+        return done.returncode, done.stdout + done.stderr
+
+    def says(self, arguments, what, expected=None, **options):
+        code, output = self.run(arguments, **options)
+        kept = code == 0 and (expected is None or expected in output)
+        promise(kept, what)
+        if not kept:
+            print("        exit code %d\n%s" % (code, "".join(f"        {line}\n" for line in output.splitlines()[-20:])))
+
+
+def use(image, options, scratch):
+    """What the image's programs do."""
+    root = os.path.join(scratch, "root")
+    os.mkdir(root)
+    image.unpack(root)
+    for name in ("proc", "dev", "sys"):
+        os.makedirs(os.path.join(root, name), exist_ok=True)
+    sandbox = Sandbox(image, root)
+    entrypoint = image.config["config"]["Entrypoint"]
+
+    sandbox.says(entrypoint + ["demo"], "`docker run IMAGE demo` completes", "completed")
+    sandbox.says(entrypoint + ["demo"], "so it does where only /tmp is writable", "completed", writable=())
+    sandbox.says(entrypoint + ["/app/worker", "--version"], "spawners may send the program's name as an argument", "descartes-worker")
+    sandbox.says(["/app/worker", "--version"], "spawners may start /app/worker", "descartes-worker")
+    sandbox.says(["/app/descartes-worker", "--version"], "spawners may start /app/descartes-worker", "descartes-worker")
+
+    sandbox.says(["/bin/sh", "-c", "id -un && touch ~/file /tmp/file ./file"], "the user has a name, a home, /tmp and a workspace", "worker")
+    sandbox.says(["/usr/bin/env", "bash", "-c", "printf '#!/usr/bin/env bash\necho hello\n' >/tmp/script && chmod +x /tmp/script && /tmp/script"], "scripts find their interpreter", "hello")
+    sandbox.says(["sh", "-c", "git init project && cd project && echo 1 >file && git add . && git commit -m first && git log --format=%an"], "git commits, and knows an author", "descartes-worker")
+    sandbox.says(["sh", "-c", "ssh -V; ps aux; curl --version; rg --version; jq --version"], "the tools start")
+    for name in options.program:
+        sandbox.says([name, "--version"], f"{name} starts")
+    for variable in options.variable:
+        name, value = variable.split("=", 1)
+        sandbox.says(["sh", "-c", f"mkdir -p .scud/tasks && {SAMPLE} && descartes-worker local --task 1 --agent-command 'echo \"it is ${name}\"'"], f"the agent sees {name}", f"it is {value}")
+
+    stops(sandbox)
+    trusts(image, sandbox, scratch)
+
+
+SAMPLE = r"printf '# SCUD Graph v1\n# Phase: one\n\n@nodes\n1 | Say it | P | 1 | M\n' >.scud/tasks/tasks.scg"
+
+
+def stops(sandbox):
+    """SIGTERM to process 1, which has no default of its own."""
+    # Nobody answers there, so the worker keeps asking until it is told to stop.
+    settings = {"TASK_ID": "1", "PROJECT_ID": "p", "CALLBACK_URL": "http://127.0.0.1:9/"}
+    worker = subprocess.Popen(sandbox.command(["/app/worker"], writable=("/workspace",), environment=settings), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # The first line says that it is up.
+    worker.stderr.readline()
+    # bwrap's only child is process 1 of the image.
+    children = pathlib.Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    began = time.monotonic()
+    os.kill(int(children[0]), signal.SIGTERM)
+    try:
+        output, _ = worker.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        output, _ = worker.communicate()
+    promise(worker.returncode == 3 and "interrupted" in output, f"SIGTERM ends it as process 1, after {time.monotonic() - began:.1f} s")
+
+
+class Hello(BaseHTTPRequestHandler):
+    """Greets who asks, and refuses every claim."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"hello over https\n")
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(409)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(HTTPServer):
+    def handle_error(self, *_):
+        """Who does not trust it hangs up; that is what it is for."""
+
+
+def trusts(image, sandbox, scratch):
+    """curl, git and the worker read the bundle: an authority that only it names is believed, and without it is not."""
+    authority, host = [[os.path.join(scratch, f"{who}.{what}") for what in ("key", "pem")] for who in ("authority", "server")]
+    # An authority and what it vouches for, apart: the worker takes no authority for a server.
+    issue = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    subprocess.run(issue + ["-subj", "/CN=authority", "-keyout", authority[0], "-out", authority[1]], check=True, capture_output=True)
+    extensions = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
+    signed = ["-CA", authority[1], "-CAkey", authority[0], "-subj", "/CN=server", "-keyout", host[0], "-out", host[1]]
+    subprocess.run(issue + extensions + signed, check=True, capture_output=True)
+    server = Server(("127.0.0.1", 0), Hello)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(host[1], host[0])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"https://127.0.0.1:{server.server_port}/"
+    bundle = sandbox.root + image.resolve("/etc/ssl/certs/ca-bundle.crt")
+    original = pathlib.Path(bundle).read_bytes()
+
+    def attempt(arguments):
+        command = sandbox.command(arguments, writable=("/workspace", "/home/worker"))
+        # The server is outside.
+        command.insert(command.index("--unshare-all") + 1, "--share-net")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    curl = ["curl", "--silent", "--show-error", url]
+    # No repository is there, but to say so git has to believe the server first.
+    git = ["git", "ls-remote", url]
+    # 4: the claim was refused, so the answer was heard; 3: it never was.
+    worker = ["env", "TASK_ID=1", "PROJECT_ID=p", f"CALLBACK_URL={url}", "DESCARTES_CLAIM_DEADLINE=1s", "/app/worker"]
+    promise(attempt(curl)[0] != 0, "curl does not believe a stranger")
+    promise(attempt(worker)[0] == 3, "nor does the worker")
+    promise("certificate" in attempt(git)[1].lower(), "nor does git")
+    pathlib.Path(bundle).write_bytes(original + pathlib.Path(authority[1]).read_bytes())
+    promise("hello over https" in attempt(curl)[1], "curl believes whom the bundle names")
+    output = attempt(git)[1]
+    promise("certificate" not in output.lower() and "127.0.0.1" in output, "so does git")
+    promise(attempt(worker)[0] == 4, "so does the worker")
+    pathlib.Path(bundle).write_bytes(original)
+    server.shutdown()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("archive", help="what `docker save` or a Nix image's stream writes")
+    parser.add_argument("--no-compiler", action="store_true", help="the image must have no compiler")
+    parser.add_argument("--program", action="append", default=[], help="a further program that must be on the PATH and know --version")
+    parser.add_argument("--variable", action="append", default=[], help="NAME=VALUE, which the image must set and the agent must see")
+    options = parser.parse_args()
+    image = Image(options.archive)
+    inspect(image, options)
+    with tempfile.TemporaryDirectory() as scratch:
+        use(image, options, scratch)
+    print(f"{len(broken)} broken promises")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
