@@ -17,6 +17,7 @@ use std::time::Duration;
 use tracing_subscriber::filter::Targets;
 
 use crate::callback::{self, credentials::Bearer};
+use crate::programs::on_path;
 use crate::redact::Redactor;
 use crate::runner;
 use crate::runner::workspace::{Access, Repository, Source};
@@ -70,8 +71,19 @@ pub struct Local {
     pub project_id: String,
     /// The settings given as flags, as variables for the worker.
     pub variables: Vec<(&'static str, OsString)>,
-    /// Whether any setting names an agent.
-    pub agent_chosen: bool,
+    /// What would work on the task.
+    pub agent: LocalAgent,
+}
+
+/// What would work on a task on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalAgent {
+    /// The settings name it.
+    Chosen,
+    /// Claude Code is on the `PATH`, and there is a key for it.
+    ClaudeCode,
+    /// There is none.
+    Absent,
 }
 
 #[derive(Debug)]
@@ -319,14 +331,25 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
 
 /// A worker on a project that is here.
 fn local(reader: &mut Reader, project: PathBuf, task: String) -> Local {
-    let agent = [&settings::AGENT, &settings::AGENT_COMMAND];
     let project_id = reader.optional(&settings::PROJECT_ID, values::line);
     Local {
         project,
         task,
         project_id: project_id.unwrap_or_else(|| "local".into()),
-        agent_chosen: agent.into_iter().any(|setting| reader.is_set(setting)),
+        agent: local_agent(reader),
         variables: reader.flags_as_variables(),
+    }
+}
+
+fn local_agent(reader: &Reader) -> LocalAgent {
+    let any_set = |settings: &[&_]| settings.iter().any(|setting| reader.is_set(setting));
+    let path = reader.environment.get("PATH").unwrap_or_default();
+    if any_set(&[&settings::AGENT, &settings::AGENT_COMMAND]) {
+        LocalAgent::Chosen
+    } else if any_set(&settings::MODEL_ACCESS) && on_path(path, "claude").is_some() {
+        LocalAgent::ClaudeCode
+    } else {
+        LocalAgent::Absent
     }
 }
 

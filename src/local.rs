@@ -18,11 +18,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::config::Local;
+use crate::config::{Local, LocalAgent};
 use crate::orchestrator::{Heard, Orchestrator};
 use crate::screen::Screen;
 use timeline::Timeline;
 
+/// Claude Code without questions: it may edit files and run commands in the sample project. Not
+/// `--dangerously-skip-permissions`, which it refuses to root.
+const CLAUDE_CODE: &str = "claude --print --permission-mode acceptEdits --allowedTools Bash";
 /// Any port of the loopback interface.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Often enough for somebody who watches.
@@ -42,14 +45,21 @@ pub async fn demo(settings: Local, screen: &Screen) -> eyre::Result<u8> {
         ..settings
     };
     settings.task = sample::TASK.to_owned();
-    if settings.agent_chosen {
-        screen.line("the agent is the one that the settings name");
-    } else {
-        screen.line("no agent is set, so a script of a few lines plays one: sh .agent.sh");
-        settings
-            .variables
-            .push(("DESCARTES_AGENT_COMMAND", "sh .agent.sh".into()));
-    }
+    let (words, command) = match settings.agent {
+        LocalAgent::Chosen => ("the agent is the one that the settings name", None),
+        LocalAgent::ClaudeCode => (
+            "there is a key and Claude Code, so that is the agent",
+            Some(CLAUDE_CODE),
+        ),
+        LocalAgent::Absent => (
+            "no agent is set, so a script of a few lines plays one: sh .agent.sh",
+            Some("sh .agent.sh"),
+        ),
+    };
+    screen.line(words);
+    settings
+        .variables
+        .extend(command.map(|command| ("DESCARTES_AGENT_COMMAND", command.into())));
     let code = run(settings, screen).await?;
     let diff = sample
         .diff()
@@ -128,6 +138,8 @@ fn spawn(settings: &Local, url: &str) -> eyre::Result<Child> {
         .env("PROJECT_ID", &settings.project_id)
         .env("CALLBACK_URL", url)
         .env("DESCARTES_WORKSPACE", project)
+        // The project is here.
+        .env_remove("DESCARTES_REPO")
         .env("DESCARTES_LOG_FORMAT", "pretty")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

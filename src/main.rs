@@ -9,6 +9,7 @@ mod local;
 mod orchestrator;
 mod outlet;
 mod panics;
+mod programs;
 mod progress;
 mod redact;
 mod runner;

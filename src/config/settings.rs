@@ -350,7 +350,16 @@ pub const WORKER: [&Setting; 38] = [
 ];
 
 /// What the embedded orchestrator decides for its worker, so that nobody else can.
-const UNDER_THE_EMBEDDED: [&str; 2] = ["callback-url", "workspace"];
+const UNDER_THE_EMBEDDED: [&str; 8] = [
+    "branch",
+    "callback-url",
+    "git-email",
+    "git-idle-timeout",
+    "git-name",
+    "ref",
+    "repo",
+    "workspace",
+];
 
 /// The command line.
 pub fn cli() -> Command {

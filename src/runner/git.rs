@@ -5,10 +5,9 @@
 
 mod ssh;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use self::ssh::Ssh;
 use super::Variables;
 use super::process::{self, Ending, Limits, Program};
 use super::written;
+use crate::programs::on_path;
 use crate::progress::{Progress, Ring};
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
@@ -452,17 +452,6 @@ fn origins(url: &Url) -> Vec<String> {
 fn value_of(variables: &Variables, wanted: &str) -> Option<OsString> {
     let found = variables.iter().find(|(name, _)| name == wanted);
     found.map(|(_, value)| value.clone())
-}
-
-/// The first program of that name on a search path.
-fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
-    let executable = |file: &PathBuf| {
-        file.metadata()
-            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
-    std::env::split_paths(path)
-        .map(|dir| dir.join(name))
-        .find(executable)
 }
 
 fn last_words(mut file: File) -> String {

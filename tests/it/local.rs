@@ -78,6 +78,43 @@ fn the_demo_shows_a_whole_life() {
 }
 
 #[test]
+fn the_demo_takes_claude_code_where_there_is_a_key_for_it() {
+    let dir = Project::empty();
+    dir.write(
+        "bin/claude",
+        "#!/bin/sh\necho \"claude $*\"; head -n 1; sed -i 's/-gt 1/-gt 0/' greet.sh\n",
+    );
+    make_executable(&dir.path("bin/claude"));
+    let mut path = dir.path("bin").into_os_string();
+    path.push(":");
+    path.push(crate::support::path());
+    let ended = program(&["demo"], &dir)
+        .env("PATH", path)
+        .env("ANTHROPIC_API_KEY", "sk-ant-no-key")
+        .run();
+    ended.assert_code(0);
+    let (timeline, log) = timeline_and_log(&ended);
+    assert_in_order(
+        &timeline,
+        &["there is a key and Claude Code, so that is the agent\n"],
+    );
+    assert_in_order(
+        &log,
+        &[
+            "agent: claude --print --permission-mode acceptEdits --allowedTools Bash\n",
+            "agent: # Task 2: The last guest is not greeted\n",
+            "check: sh test.sh: passed",
+        ],
+    );
+}
+
+fn make_executable(path: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let permissions = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(path, permissions).expect("permissions");
+}
+
+#[test]
 fn the_demo_takes_another_agent_and_believes_its_checks_only() {
     let dir = Project::empty();
     for worker in [
