@@ -14,7 +14,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ArgMatches;
 use tracing_subscriber::filter::Targets;
 
 use crate::callback::{self, credentials::Bearer};
@@ -22,6 +21,7 @@ use crate::redact::Redactor;
 use crate::runner;
 use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::Actionable;
+use crate::task::AgentKind;
 pub use reader::Problem;
 use reader::Reader;
 
@@ -117,8 +117,16 @@ impl Config {
         let command = match name {
             "" => Command::Run(Box::new(run(&mut reader))),
             "check" => Command::Check(Box::new(run(&mut reader))),
-            "demo" => Command::Demo(local(&mut reader, &flags)),
-            "local" => Command::Local(local(&mut reader, &flags)),
+            // The sample project's place and task are known when it is made.
+            "demo" => Command::Demo(local(&mut reader, PathBuf::new(), String::new())),
+            "local" => {
+                let project = flags
+                    .get_one::<PathBuf>("project")
+                    .cloned()
+                    .unwrap_or_default();
+                let task = reader.required(&settings::TASK_ID, values::line);
+                Command::Local(local(&mut reader, project, task))
+            }
             "receive" => Command::Receive {
                 listen: reader.given(&settings::LISTEN, values::address),
             },
@@ -191,7 +199,7 @@ fn callback(
             task_id,
             project_id,
             run_id,
-            agent: None,
+            agent: agent_kind(reader),
             hostname: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
@@ -217,6 +225,13 @@ fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
         bearer: token.map(Bearer::Token).or(identity),
         traceparent,
     }
+}
+
+/// What will work on the task, as far as the settings say.
+fn agent_kind(reader: &Reader) -> Option<AgentKind> {
+    reader
+        .is_set(&settings::AGENT_COMMAND)
+        .then_some(AgentKind::Command)
 }
 
 /// Different for every run, on machines cloned from one image too.
@@ -301,23 +316,20 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     })
 }
 
-fn local(reader: &mut Reader, flags: &ArgMatches) -> Local {
-    let path = |id: &str| flags.try_get_one::<PathBuf>(id).ok().flatten().cloned();
+/// A worker on a project that is here.
+fn local(reader: &mut Reader, project: PathBuf, task: String) -> Local {
     let agent = [&settings::AGENT, &settings::AGENT_COMMAND];
+    let project_id = reader.optional(&settings::PROJECT_ID, values::line);
     Local {
-        project: path("project").unwrap_or_else(|| ".".into()),
-        task: reader
-            .optional(&settings::TASK_ID, values::line)
-            .unwrap_or_default(),
-        project_id: reader
-            .optional(&settings::PROJECT_ID, values::line)
-            .unwrap_or_else(|| "local".into()),
+        project,
+        task,
+        project_id: project_id.unwrap_or_else(|| "local".into()),
         agent_chosen: agent.into_iter().any(|setting| reader.is_set(setting)),
         variables: reader.flags_as_variables(),
     }
 }
 
-fn completions(flags: &ArgMatches, cli: clap::Command) -> Command {
+fn completions(flags: &clap::ArgMatches, cli: clap::Command) -> Command {
     let shell = flags
         .get_one("shell")
         .copied()

@@ -87,7 +87,7 @@ pub async fn run(
             format!("the worker has a bug: it panicked with {panic:?}"),
         )),
     };
-    let verdict = run.hand_over(verdict).await;
+    let verdict = Box::pin(run.hand_over(verdict)).await;
     let report = Report {
         duration: progress.elapsed(),
         output: progress.output(),
@@ -222,7 +222,7 @@ impl Run<'_> {
         .await;
         output.finish();
         self.report.summary = self.progress.snapshot().activity;
-        // The agent had what was left of the task's time; what was too short is the whole of it.
+        // What was left for this turn is of no interest: the task's time is up.
         let ending = ending.map(|ending| match ending {
             Ending::TimedOut(_) => Ending::TimedOut(self.settings.task_timeout),
             other => other,
@@ -298,6 +298,7 @@ impl Run<'_> {
 /// Keeps the agent from reading the worker's memory and environment, as far as the platform lets
 /// it; where both are root, nothing does.
 pub fn harden() {
+    process::memory::open();
     #[cfg(target_os = "linux")]
     if let Err(error) =
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)

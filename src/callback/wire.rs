@@ -3,10 +3,14 @@
 //! docs/protocol.md describes it and docs/callback.schema.json defines it; both are API. Fields are
 //! only ever added. Unknown numbers are `null`, never 0.
 
+mod bulk;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::Identity;
 use crate::progress::{Snapshot, Window};
@@ -14,8 +18,6 @@ use crate::redact::Redactor;
 use crate::task::{self, Outcome, Verdict};
 
 const VERSION: u32 = 1;
-/// The most that one body may be, in bytes.
-const BODY: usize = 256 * 1024;
 /// The most of a one-line message, in characters.
 const MESSAGE: usize = 500;
 /// The most of a longer text (a summary, the causes), in characters.
@@ -193,16 +195,21 @@ struct Failure {
 }
 
 /// An answer that asks the worker to stop.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(super) struct Cancellation {
-    cancel: bool,
     pub(super) reason: Option<String>,
 }
 
-/// The cancellation in a heartbeat's answer, if it is one; any other body means go on.
+/// The cancellation in a heartbeat's answer, if it is one; any other body means go on. A reason
+/// that is no text is no reason to go on.
 pub(super) fn cancellation(body: &[u8]) -> Option<Cancellation> {
-    let answer: Cancellation = serde_json::from_slice(body).ok()?;
-    answer.cancel.then_some(answer)
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    (answer.get("cancel")? == true).then(|| Cancellation {
+        reason: answer
+            .get("reason")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+    })
 }
 
 impl Event {
@@ -214,7 +221,11 @@ impl Event {
             message: line(message),
             version: VERSION,
             event: kind.event(),
-            event_id: format!("{}.{sequence}", identity.run_id),
+            // It is a header too, and those are ASCII.
+            event_id: format!(
+                "{}.{sequence}",
+                utf8_percent_encode(&identity.run_id, CONTROLS)
+            ),
             run_id: identity.run_id.clone(),
             sequence,
             timestamp: format!("{:.3}", Timestamp::now()),
@@ -235,38 +246,9 @@ impl Event {
         &self.event_id
     }
 
-    /// The body as it is sent; within the limit, whatever the agent printed.
+    /// The body as it is sent; the same on every retry.
     pub fn body(&self) -> Vec<u8> {
-        let whole = self.json();
-        if whole.len() <= BODY {
-            return whole;
-        }
-        self.without_bulk().map_or(whole, |smaller| smaller.json())
-    }
-
-    fn json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings, numbers and lists are always JSON")
-    }
-
-    /// The same event without the patch and the tails; `None` where it had none.
-    pub(super) fn without_bulk(&self) -> Option<Self> {
-        let result = self.result.as_ref()?;
-        let bulk = !result.output.tail.is_empty()
-            || result
-                .work
-                .as_ref()
-                .is_some_and(|work| work.patch.is_some())
-            || result
-                .checks
-                .iter()
-                .any(|check| !check.output_tail.is_empty());
-        bulk.then(|| {
-            let mut smaller = self.clone();
-            if let Some(result) = &mut smaller.result {
-                result.shed_bulk();
-            }
-            smaller
-        })
     }
 
     /// Adds what became of the task.
@@ -280,6 +262,7 @@ impl Event {
                 retryable: failure.retryable,
             });
         }
+        self.fit();
     }
 }
 
@@ -292,10 +275,10 @@ impl Worker {
             hostname: identity.hostname.clone(),
             agent: identity.agent.map(task::AgentKind::word),
             machine: identity.machine.as_ref().map(|machine| Machine {
-                id: machine.id.clone(),
-                app: machine.app.clone(),
-                region: machine.region.clone(),
-                image: machine.image.clone(),
+                id: machine.id.as_deref().map(line),
+                app: machine.app.as_deref().map(line),
+                region: machine.region.as_deref().map(line),
+                image: machine.image.as_deref().map(line),
                 memory_mb: machine.memory_mb,
             }),
         }
@@ -334,7 +317,7 @@ impl Outgoing {
             duration_ms: milliseconds(report.duration),
             agent: report.agent.as_ref().map(|agent| Agent {
                 kind: agent.kind.word(),
-                model: agent.model.clone(),
+                model: agent.model.as_deref().map(line),
                 session_id: None,
                 exit_code: agent.exit_code,
                 turns: None,
@@ -361,18 +344,6 @@ impl Outgoing {
                 dropped_bytes: report.output.dropped_bytes,
             },
         }
-    }
-
-    fn shed_bulk(&mut self) {
-        if let Some(work) = &mut self.work {
-            work.patch_truncated |= work.patch.take().is_some();
-        }
-        for check in &mut self.checks {
-            check.output_tail.clear();
-        }
-        self.output.dropped_bytes = self.output.total_bytes;
-        self.output.head.clear();
-        self.output.tail.clear();
     }
 }
 
@@ -409,3 +380,6 @@ fn cut(text: &str, characters: usize) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
+
+#[cfg(test)]
+mod tests;

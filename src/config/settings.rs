@@ -349,6 +349,9 @@ pub const WORKER: [&Setting; 38] = [
     &CLAUDE_CODE_OAUTH_TOKEN,
 ];
 
+/// What the embedded orchestrator decides for its worker, so that nobody else can.
+const UNDER_THE_EMBEDDED: [&str; 2] = ["callback-url", "workspace"];
+
 /// The command line.
 pub fn cli() -> Command {
     let worker = || WORKER.into_iter().filter_map(flag);
@@ -368,7 +371,10 @@ pub fn cli() -> Command {
         .subcommand(
             Command::new("demo")
                 .about("The whole life of a worker on a sample project, nothing to set up")
-                .args(worker().filter(|arg| arg.get_id() != "task")),
+                .args(worker().filter(|arg| {
+                    let id = arg.get_id().as_str();
+                    id != "task" && !UNDER_THE_EMBEDDED.contains(&id)
+                })),
         )
         .subcommand(
             Command::new("local")
@@ -381,7 +387,7 @@ pub fn cli() -> Command {
                         .default_value(".")
                         .value_parser(value_parser!(std::path::PathBuf)),
                 )
-                .args(worker().map(|arg| if arg.get_id() == "task" { arg.required(true) } else { arg }))
+                .args(worker().filter(|arg| !UNDER_THE_EMBEDDED.contains(&arg.get_id().as_str())))
                 .after_help(unflagged.clone()),
         )
         .subcommand(

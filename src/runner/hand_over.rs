@@ -91,7 +91,7 @@ impl Run<'_> {
         branch: Option<String>,
         stop: &Stop,
     ) -> Result<String, Failure> {
-        let delivered = caught(self.commit_and_push(goods, branch, stop)).await;
+        let delivered = Box::pin(caught(self.commit_and_push(goods, branch, stop))).await;
         delivered.unwrap_or_else(|panic| {
             Err(Failure::new(
                 Reason::Internal,

@@ -1,9 +1,12 @@
 //! Black box against real peers: OpenSSH's server on loopback, and SCUD on what two workers' branches
 //! merge to.
+//!
+//! Needs `openssh-server` installed and `scud` on PATH, and says so.
 
 #[path = "../it/support/mod.rs"]
 #[expect(
     dead_code,
+    unused_imports,
     reason = "the support is all tests' and these need the least of it"
 )]
 mod support;

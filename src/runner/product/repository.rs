@@ -163,11 +163,10 @@ fn loose(repository: &Path, reference: &str) -> Option<String> {
 
 fn packed(repository: &Path, reference: &str) -> Option<String> {
     let text = text_of(&repository.join("packed-refs"))?;
-    let found = text.lines().find_map(|line| {
+    text.lines().find_map(|line| {
         let (commit, name) = line.split_once(' ')?;
         (name == reference).then(|| commit.to_owned())
-    });
-    found
+    })
 }
 
 fn text_of(path: &Path) -> Option<String> {
