@@ -3,19 +3,22 @@
 //! Knows no tasks. Every call says itself whether the credential goes with it; a call that works
 //! in a repository which an agent could write must not ask for it.
 
+mod configuration;
 mod ssh;
+mod words;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::time::Instant;
 
 use self::ssh::Ssh;
+use self::words::{WORDS, last_words, without_progress};
 use super::Variables;
 use super::process::{self, Ending, Limits, Program};
 use super::written;
@@ -24,14 +27,10 @@ use crate::progress::{Progress, Ring};
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
 
-/// The end of git's own words that an error shows.
-const WORDS: usize = 2 * 1024;
 /// The most of an answer that a caller wants as one text.
 const ANSWER: usize = 64 * 1024;
 /// For every call that nobody else limits; a large repository on a slow disk takes minutes, not hours.
 const LOCAL: Duration = Duration::from_secs(10 * 60);
-/// The variable in which git's children find the token; gone when they are.
-const TOKEN: &str = "DESCARTES_GIT_TOKEN";
 
 /// What git gets of the worker's environment. No `HOME`: an agent can write there, and git would
 /// find attributes, ignored files and `.netrc` in it.
@@ -50,34 +49,6 @@ const INHERITED: [&str; 14] = [
     "NIX_SSL_CERT_FILE",
     "GIT_SSL_CAINFO",
     "CURL_CA_BUNDLE",
-];
-
-/// Holds in every call, and wins over whatever a repository's own configuration says.
-const CONFIGURATION: [(&str, &str); 16] = [
-    // Nothing that a repository brings along is run.
-    ("core.hooksPath", "/dev/null"),
-    ("core.fsmonitor", "false"),
-    ("core.untrackedCache", "false"),
-    ("submodule.recurse", "false"),
-    ("core.attributesFile", "/dev/null"),
-    ("core.excludesFile", "/dev/null"),
-    // Objects only, never what an agent's files claim about them.
-    ("core.commitGraph", "false"),
-    ("core.multiPackIndex", "false"),
-    ("pack.useBitmaps", "false"),
-    // The machine is thrown away: what a crash would lose, it loses anyway.
-    ("core.fsync", "none"),
-    // An empty helper forgets all helpers before it.
-    ("credential.helper", ""),
-    // Nobody is there to look at it, and it would go on after the command.
-    ("gc.auto", "0"),
-    ("maintenance.auto", "false"),
-    // The workspace may belong to another user.
-    ("safe.directory", "*"),
-    // Forges redirect renamed projects. The credential does not go along: the helper knows its
-    // own host only.
-    ("http.followRedirects", "initial"),
-    ("http.lowSpeedLimit", "1"),
 ];
 
 /// git, and what its calls have in common.
@@ -350,7 +321,8 @@ impl<'a> Git<'a> {
             Some(tempfile::tempfile().map_err(unstarted)?)
         };
         let mut env = self.environment.clone();
-        env.extend(self.configuration(call.transfer));
+        let token = self.token.as_ref().filter(|_| call.transfer);
+        env.extend(configuration::variables(token, self.stalled));
         env.extend(call.variables);
         let program = Program {
             program: self.program.clone().into(),
@@ -408,73 +380,9 @@ impl<'a> Git<'a> {
             Err(error) => Err(failed("could not be started".to_owned(), error.to_string())),
         }
     }
-
-    /// Configuration by environment, which wins over a repository's own. The token is offered to
-    /// its own host only, by a helper that finds it in git's environment: never in arguments.
-    fn configuration(&self, transfer: bool) -> Variables {
-        let mut pairs: Vec<(String, String)> = CONFIGURATION
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        let mut variables = Variables::new();
-        pairs.push((
-            "http.lowSpeedTime".to_owned(),
-            self.stalled.as_secs().max(1).to_string(),
-        ));
-        if let (true, Some((url, token))) = (transfer, &self.token) {
-            // `printf`, because some shells' `echo` reads backslashes.
-            let helper = format!(
-                "!f() {{ printf 'username=x-access-token\\npassword=%s\\n' \"${TOKEN}\"; }}; f"
-            );
-            for origin in origins(url) {
-                pairs.push((format!("credential.{origin}.helper"), helper.clone()));
-            }
-            variables.push((TOKEN.into(), token.expose_secret().into()));
-        }
-        variables.push(("GIT_CONFIG_COUNT".into(), pairs.len().to_string().into()));
-        for (index, (key, value)) in pairs.into_iter().enumerate() {
-            variables.push((format!("GIT_CONFIG_KEY_{index}").into(), key.into()));
-            variables.push((format!("GIT_CONFIG_VALUE_{index}").into(), value.into()));
-        }
-        variables
-    }
-}
-
-/// Where the token may go: the remote's own origin, and the same host once it insists on https.
-fn origins(url: &Url) -> Vec<String> {
-    let mut origins = vec![url.origin().ascii_serialization()];
-    if let ("http", None, Some(host)) = (url.scheme(), url.port(), url.host_str()) {
-        origins.push(format!("https://{host}"));
-    }
-    origins
 }
 
 fn value_of(variables: &Variables, wanted: &str) -> Option<OsString> {
     let found = variables.iter().find(|(name, _)| name == wanted);
     found.map(|(_, value)| value.clone())
-}
-
-fn last_words(mut file: File) -> String {
-    let length = file.metadata().map_or(0, |found| found.len());
-    let from = length.saturating_sub(WORDS as u64);
-    let mut bytes = Vec::new();
-    let read = file
-        .seek(SeekFrom::Start(from))
-        .and_then(|_| file.take(WORDS as u64).read_to_end(&mut bytes));
-    read.map(|_| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
-}
-
-/// git's words without the lines that it overwrote on a terminal.
-fn without_progress(text: &str) -> String {
-    let lines = text.lines().map(|line| {
-        line.rsplit('\r')
-            .find(|part| !part.is_empty())
-            .unwrap_or_default()
-    });
-    let lines: Vec<&str> = lines
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty())
-        .collect();
-    lines.join("\n")
 }

@@ -1,5 +1,7 @@
 //! Black box against real peers: OpenSSH's server on loopback, and SCUD on what two workers' branches
 //! merge to.
+//!
+//! Needs `openssh-server` installed and `scud` on PATH, and says so.
 
 #[path = "../it/support/mod.rs"]
 #[expect(

@@ -48,11 +48,11 @@ fn two_tasks_of_one_graph_merge_and_scud_reads_them_both_as_done() {
         assert!(merged.join(format!("work-{task}")).exists());
     }
     for task in ["7", "8", "9"] {
-        let said = Command::new("/opt/scud/bin/scud")
+        let said = Command::new("scud")
             .args(["show", task, "--tag", "webapp"])
             .current_dir(&merged)
             .output()
-            .expect("scud is installed");
+            .expect("scud is on PATH");
         let said = String::from_utf8_lossy(&said.stdout).to_lowercase();
         let status = said
             .lines()

@@ -1,0 +1,81 @@
+//! git's configuration in every call: what keeps a repository from having programs run, and the
+//! token, where it goes along.
+//!
+//! By environment, which wins over what any file says.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::runner::Variables;
+
+/// The variable in which git's children find the token; gone when they are.
+const TOKEN: &str = "DESCARTES_GIT_TOKEN";
+
+/// Holds in every call, and wins over whatever a repository's own configuration says.
+const CONFIGURATION: [(&str, &str); 16] = [
+    // Nothing that a repository brings along is run.
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.untrackedCache", "false"),
+    ("submodule.recurse", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("core.excludesFile", "/dev/null"),
+    // Objects only, never what an agent's files claim about them.
+    ("core.commitGraph", "false"),
+    ("core.multiPackIndex", "false"),
+    ("pack.useBitmaps", "false"),
+    // The machine is thrown away: what a crash would lose, it loses anyway.
+    ("core.fsync", "none"),
+    // An empty helper forgets all helpers before it.
+    ("credential.helper", ""),
+    // Nobody is there to look at it, and it would go on after the command.
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    // The workspace may belong to another user.
+    ("safe.directory", "*"),
+    // Forges redirect renamed projects. The credential does not go along: the helper knows its
+    // own host only.
+    ("http.followRedirects", "initial"),
+    ("http.lowSpeedLimit", "1"),
+];
+
+/// Configuration by environment, which wins over a repository's own. The token is offered to
+/// its own host only, by a helper that finds it in git's environment: never in arguments.
+pub fn variables(token: Option<&(Url, SecretString)>, stalled: Duration) -> Variables {
+    let mut pairs: Vec<(String, String)> = CONFIGURATION
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    let mut variables = Variables::new();
+    pairs.push((
+        "http.lowSpeedTime".to_owned(),
+        stalled.as_secs().max(1).to_string(),
+    ));
+    if let Some((url, token)) = token {
+        // `printf`, because some shells' `echo` reads backslashes.
+        let helper = format!(
+            "!f() {{ printf 'username=x-access-token\\npassword=%s\\n' \"${TOKEN}\"; }}; f"
+        );
+        for origin in origins(url) {
+            pairs.push((format!("credential.{origin}.helper"), helper.clone()));
+        }
+        variables.push((TOKEN.into(), token.expose_secret().into()));
+    }
+    variables.push(("GIT_CONFIG_COUNT".into(), pairs.len().to_string().into()));
+    for (index, (key, value)) in pairs.into_iter().enumerate() {
+        variables.push((format!("GIT_CONFIG_KEY_{index}").into(), key.into()));
+        variables.push((format!("GIT_CONFIG_VALUE_{index}").into(), value.into()));
+    }
+    variables
+}
+
+/// Where the token may go: the remote's own origin, and the same host once it insists on https.
+fn origins(url: &Url) -> Vec<String> {
+    let mut origins = vec![url.origin().ascii_serialization()];
+    if let ("http", None, Some(host)) = (url.scheme(), url.port(), url.host_str()) {
+        origins.push(format!("https://{host}"));
+    }
+    origins
+}
