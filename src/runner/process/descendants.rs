@@ -39,7 +39,7 @@ pub(super) struct Descendants {
     deaths: Option<Signal>,
 }
 
-/// What [`Descendants::reap`] found.
+/// What [`reap`] found.
 pub(super) enum Reaped {
     Dead(Pid, ExitStatus),
     /// There are children, but no dead ones.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{after, assert_failed, completed, failure};
-use crate::support::{Project, Receiver, Worker};
+use crate::support::{Origin, Project, Receiver, Worker};
 
 /// The worker as PID 1 of a namespace of its own.
 fn first_process(worker: Worker) -> Worker {
@@ -79,6 +79,25 @@ fn no_room_for_the_prompt_is_said_so() {
     );
     let detail = event["failure"]["detail"].as_str().unwrap();
     assert!(detail.contains("No space left on device"), "{detail}");
+}
+
+#[test]
+fn no_room_for_the_clone_is_said_in_git_s_words() {
+    let receiver = Receiver::start();
+    let big = "a house is built of many bricks\n".repeat(20_000);
+    let origin = Origin::with(&[("bricks", &big)]);
+    let dir = tempfile::tempdir().unwrap();
+    let worker = origin
+        .worker(&receiver)
+        .env("DESCARTES_WORKSPACE", dir.path().join("workspace"))
+        .agent("touch worked");
+    with_tmpfs(dir.path(), "true", worker).run().assert_code(1);
+    let event = failure(&receiver);
+    assert_eq!(event["failure"]["reason"], "workspace_failed", "{event:#}");
+    let detail = event["failure"]["detail"].as_str().unwrap();
+    // Which of git's files is the one too many decides its words.
+    let words = ["No space left on device", "Out of diskspace"];
+    assert!(words.iter().any(|word| detail.contains(word)), "{detail}");
 }
 
 #[test]
