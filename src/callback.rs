@@ -5,19 +5,18 @@
 
 mod answer;
 pub mod credentials;
+mod heartbeats;
 mod retries;
 mod transport;
 mod wire;
 
 use std::cell::Cell;
-use std::future::pending;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::Url;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
-use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
 use crate::task::{AgentKind, Outcome, Verdict};
@@ -26,6 +25,10 @@ use retries::Retries;
 pub use transport::SetupError;
 use transport::Transport;
 pub use wire::{Event, Kind};
+
+/// What a terminal event gets even where the stop window is over before it is known: the platform
+/// may be late, and there is nothing left to lose.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -97,6 +100,10 @@ pub enum Delivery {
     },
 }
 
+/// How long a terminal event is tried again where there is no route for it: an orchestrator that
+/// granted the claim knows its routes, so a 404 is most likely a proxy's while it restarts.
+const NOT_FOUND: Duration = Duration::from_secs(60);
+
 /// One run's conversation with the orchestrator.
 #[derive(Debug)]
 pub struct Callback {
@@ -129,6 +136,9 @@ impl Callback {
         let event = self.event(Kind::Started, "claiming the task");
         let mut retries = Retries::within(self.settings.claim_deadline);
         loop {
+            if stop.why().is_some() {
+                return Claim::Stopped;
+            }
             let request = self.transport.post("started", &event, retries.deadline());
             let answer = tokio::select! {
                 answer = request => answer,
@@ -140,66 +150,12 @@ impl Callback {
                 Answer::Rejected { why } | Answer::TooLarge { why } => {
                     return Claim::Rejected { why };
                 }
-                Answer::NoRoute { why, .. } => (why, None),
+                Answer::NotFound { why } | Answer::NoRoute { why } => (why, None),
                 Answer::Later { why, after } => (why, after),
             };
-            tracing::warn!(why, "the claim was not granted, trying again");
+            tracing::warn!(why, "the claim was not answered, trying again");
             if retries.pause(after, stop).await.is_err() {
                 return Claim::Unanswered { why };
-            }
-            if stop.why().is_some() {
-                return Claim::Stopped;
-            }
-        }
-    }
-
-    /// Tells the orchestrator how the run goes until it is dropped, or until the orchestrator
-    /// cancels the task: then this returns, with the reason if one was given.
-    pub async fn heartbeats(&self, progress: &Progress) -> Option<String> {
-        let Some(interval) = self.settings.heartbeat else {
-            return pending().await;
-        };
-        let mut with_output = true;
-        let mut complained = false;
-        loop {
-            // Counted from the last answer, so that a slow receiver gets fewer of them.
-            sleep(interval).await;
-            let window = with_output.then(|| progress.take_window());
-            let snapshot = progress.snapshot();
-            let mut event = self.event(Kind::Progress, &snapshot.message());
-            event.progress = Some(wire::Progress::new(
-                &snapshot,
-                window.as_ref(),
-                &self.redactor,
-            ));
-            let deadline = Instant::now() + self.settings.request_timeout;
-            let answer = self.transport.post("progress", &event, deadline).await;
-            if let (Some(window), false) = (&window, matches!(answer, Answer::Accepted { .. })) {
-                progress.untold(window);
-            }
-            with_output = !matches!(answer, Answer::TooLarge { .. });
-            match answer {
-                Answer::Accepted { body } => {
-                    if let Some(cancel) = wire::cancellation(&body) {
-                        return cancel.reason;
-                    }
-                }
-                Answer::Known { why } => return Some(why),
-                Answer::NoRoute { why, .. } => {
-                    tracing::info!(
-                        why,
-                        "the orchestrator knows no heartbeats, so there will be none"
-                    );
-                    return pending().await;
-                }
-                Answer::Rejected { why } | Answer::Later { why, .. } | Answer::TooLarge { why } => {
-                    if !std::mem::replace(&mut complained, true) {
-                        tracing::warn!(
-                            why,
-                            "a heartbeat was not taken; further ones will not be mentioned"
-                        );
-                    }
-                }
             }
         }
     }
@@ -220,24 +176,33 @@ impl Callback {
     /// Being told to stop does not end this; it only leaves what is left of the stop window.
     pub async fn finish(&self, event: &Event, stop: &Stop) -> Delivery {
         let mut last = String::from("the stop window was over before there was an answer");
-        tokio::select! {
-            delivery = self.deliver(event, stop, &mut last) => delivery,
-            () = stop.window_over() => Delivery::OutOfTime { why: last.clone() },
-        }
+        let at_least = Instant::now() + LAST_WORD;
+        let time_is_up = async {
+            stop.window_over().await;
+            sleep_until(at_least).await;
+        };
+        let delivery = tokio::select! {
+            biased;
+            delivery = self.deliver(event, stop, &mut last) => Some(delivery),
+            () = time_is_up => None,
+        };
+        delivery.unwrap_or(Delivery::OutOfTime { why: last })
     }
 
     async fn deliver(&self, event: &Event, stop: &Stop, last: &mut String) -> Delivery {
         let mut retries = Retries::within(self.settings.finish_deadline);
+        let mut not_found = Retries::within(NOT_FOUND.min(self.settings.finish_deadline));
         let mut route = event.kind().route();
+        let last_route = Kind::Completed.route();
         let mut event = event.clone();
         loop {
             let answer = self.transport.post(route, &event, retries.deadline()).await;
             let (why, after) = match answer {
                 Answer::Accepted { .. } | Answer::Known { .. } => return Delivery::Delivered,
-                Answer::NoRoute { why, .. } if route != Kind::Completed.route() => {
+                Answer::NotFound { why } | Answer::NoRoute { why } if route != last_route => {
                     // An orchestrator that knows only the original two routes reads the status.
                     tracing::info!(why, "no route for failures, saying it at the other one");
-                    route = Kind::Completed.route();
+                    route = last_route;
                     continue;
                 }
                 Answer::TooLarge { why } => match event.without_bulk() {
@@ -253,6 +218,13 @@ impl Callback {
                 },
                 Answer::NoRoute { why } | Answer::Rejected { why } => {
                     return Delivery::Rejected { why };
+                }
+                Answer::NotFound { why } => {
+                    tracing::warn!(why, "the outcome found no route, trying again for a while");
+                    if not_found.pause(None, stop).await.is_err() {
+                        return Delivery::Rejected { why };
+                    }
+                    continue;
                 }
                 Answer::Later { why, after } => (why, after),
             };

@@ -9,18 +9,19 @@ mod reader;
 mod settings;
 mod values;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ArgMatches;
 use tracing_subscriber::filter::Targets;
 
 use crate::callback::{self, credentials::Bearer};
 use crate::redact::Redactor;
 use crate::runner;
+use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::Actionable;
+use crate::task::AgentKind;
 pub use reader::Problem;
 use reader::Reader;
 
@@ -116,8 +117,16 @@ impl Config {
         let command = match name {
             "" => Command::Run(Box::new(run(&mut reader))),
             "check" => Command::Check(Box::new(run(&mut reader))),
-            "demo" => Command::Demo(local(&mut reader, &flags)),
-            "local" => Command::Local(local(&mut reader, &flags)),
+            // The sample project's place and task are known when it is made.
+            "demo" => Command::Demo(local(&mut reader, PathBuf::new(), String::new())),
+            "local" => {
+                let project = flags
+                    .get_one::<PathBuf>("project")
+                    .cloned()
+                    .unwrap_or_default();
+                let task = reader.required(&settings::TASK_ID, values::line);
+                Command::Local(local(&mut reader, project, task))
+            }
             "receive" => Command::Receive {
                 listen: reader.given(&settings::LISTEN, values::address),
             },
@@ -161,15 +170,23 @@ fn log(reader: &mut Reader) -> Log {
 fn run(reader: &mut Reader) -> Run {
     let task_id = reader.required(&settings::TASK_ID, values::line);
     let project_id = reader.required(&settings::PROJECT_ID, values::line);
-    let callback = callback(reader, task_id.clone(), project_id.clone());
+    let run_id = reader
+        .optional(&settings::RUN_ID, values::line)
+        .unwrap_or_else(random_run_id);
+    let callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
     Run {
         callback,
-        runner: runner(reader, task_id, project_id),
+        runner: runner(reader, task_id, project_id, run_id),
         stop_window: reader.given(&settings::STOP_WINDOW, values::duration),
     }
 }
 
-fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callback::Settings {
+fn callback(
+    reader: &mut Reader,
+    task_id: String,
+    project_id: String,
+    run_id: String,
+) -> callback::Settings {
     callback::Settings {
         url: reader.required(&settings::CALLBACK_URL, values::callback_url),
         request_timeout: reader.given(&settings::CALLBACK_TIMEOUT, values::duration),
@@ -181,10 +198,8 @@ fn callback(reader: &mut Reader, task_id: String, project_id: String) -> callbac
         identity: callback::Identity {
             task_id,
             project_id,
-            run_id: reader
-                .optional(&settings::RUN_ID, values::line)
-                .unwrap_or_else(random_run_id),
-            agent: None,
+            run_id,
+            agent: agent_kind(reader),
             hostname: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
@@ -213,20 +228,34 @@ fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
     }
 }
 
+/// What will work on the task, as far as the settings say.
+fn agent_kind(reader: &Reader) -> Option<AgentKind> {
+    reader
+        .is_set(&settings::AGENT_COMMAND)
+        .then_some(AgentKind::Command)
+}
+
 /// Different for every run, on machines cloned from one image too.
 fn random_run_id() -> String {
     let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
     format!("{random:016x}")
 }
 
-fn runner(reader: &mut Reader, task_id: String, project_id: String) -> runner::Settings {
+fn runner(
+    reader: &mut Reader,
+    task_id: String,
+    project_id: String,
+    run_id: String,
+) -> runner::Settings {
     let forced = reader.given(&settings::FORCE, values::boolean);
     let agent_env = reader
         .optional(&settings::AGENT_ENV, values::names)
         .unwrap_or_default();
     let (base, model) = reader.environment.for_agent(&agent_env);
+    let source = source(reader, &task_id, &project_id, &run_id);
     runner::Settings {
-        workspace: reader.given(&settings::WORKSPACE, values::path),
+        source,
+        run_id,
         task: task_id,
         project: project_id,
         tag: reader.optional(&settings::TAG, values::line),
@@ -249,23 +278,59 @@ fn runner(reader: &mut Reader, task_id: String, project_id: String) -> runner::S
     }
 }
 
-fn local(reader: &mut Reader, flags: &ArgMatches) -> Local {
-    let path = |id: &str| flags.try_get_one::<PathBuf>(id).ok().flatten().cloned();
+/// Where the project comes from, and where the work goes.
+fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) -> Source {
+    let workspace = reader.optional(&settings::WORKSPACE, values::path);
+    let reference = reader.optional(&settings::REF, values::git_reference);
+    let branch = reader.optional(&settings::BRANCH, values::branch);
+    let default = || {
+        Some(format!(
+            "descartes/{}/{}",
+            values::branch_part(project_id),
+            values::branch_part(task_id)
+        ))
+    };
+    let (name, email) = (
+        reader.given(&settings::GIT_NAME, values::line),
+        reader.given(&settings::GIT_EMAIL, values::line),
+    );
+    let token = reader.optional(&settings::GIT_TOKEN, values::token);
+    let stalled = reader.given(&settings::GIT_IDLE_TIMEOUT, values::duration);
+    let Some(url) = reader.optional(&settings::REPO, values::repository) else {
+        return Source::Given(workspace.unwrap_or_else(|| ".".into()));
+    };
+    let access = Access {
+        token,
+        ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
+        stalled,
+    };
+    let branch = branch.unwrap_or_else(default);
+    Source::Repository(Repository {
+        url,
+        reference,
+        access,
+        into: workspace,
+        branch,
+        suffix: values::branch_part(run_id),
+        name,
+        email,
+    })
+}
+
+/// A worker on a project that is here.
+fn local(reader: &mut Reader, project: PathBuf, task: String) -> Local {
     let agent = [&settings::AGENT, &settings::AGENT_COMMAND];
+    let project_id = reader.optional(&settings::PROJECT_ID, values::line);
     Local {
-        project: path("project").unwrap_or_else(|| ".".into()),
-        task: reader
-            .optional(&settings::TASK_ID, values::line)
-            .unwrap_or_default(),
-        project_id: reader
-            .optional(&settings::PROJECT_ID, values::line)
-            .unwrap_or_else(|| "local".into()),
+        project,
+        task,
+        project_id: project_id.unwrap_or_else(|| "local".into()),
         agent_chosen: agent.into_iter().any(|setting| reader.is_set(setting)),
         variables: reader.flags_as_variables(),
     }
 }
 
-fn completions(flags: &ArgMatches, cli: clap::Command) -> Command {
+fn completions(flags: &clap::ArgMatches, cli: clap::Command) -> Command {
     let shell = flags
         .get_one("shell")
         .copied()

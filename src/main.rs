@@ -7,6 +7,7 @@ mod callback;
 mod config;
 mod local;
 mod orchestrator;
+mod outlet;
 mod panics;
 mod progress;
 mod redact;
@@ -18,9 +19,11 @@ mod task;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use callback::{Callback, Claim, Delivery};
 use config::{Command, Config, Rejected, Run};
+use outlet::Outlet;
 use panics::caught;
 use progress::Progress;
 use redact::Redactor;
@@ -58,6 +61,10 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// How long the outcome waits for a reader of standard output before it is delivered all the same;
+/// a fair part of the smallest stop window in use.
+const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
+
 fn main() -> ExitCode {
     let config = match Config::from_process() {
         Ok(config) => config,
@@ -66,7 +73,8 @@ fn main() -> ExitCode {
     match live(config) {
         Ok(exit) => exit.into(),
         Err(report) => {
-            screen::complain(&format!("{report:?}"));
+            // One line: these are about the machine (a port that is taken), not about the code.
+            screen::complain(&format!("{report:#}"));
             Exit::Misconfigured.into()
         }
     }
@@ -109,10 +117,10 @@ fn live(config: Config) -> eyre::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let exit = runtime.block_on(async {
         match config.command {
             Command::Run(run) => Box::pin(work(*run, config.redactor, &screen)).await,
-            Command::Check(run) => Ok(check(&run.runner, &screen).await),
+            Command::Check(run) => Ok(check(&run.runner, &config.redactor).await),
             Command::Demo(settings) => Ok(Exit::Worker(local::demo(settings, &screen).await?)),
             Command::Local(settings) => Ok(Exit::Worker(local::run(settings, &screen).await?)),
             Command::Receive { listen } => local::receive(listen, &screen)
@@ -123,7 +131,11 @@ fn live(config: Config) -> eyre::Result<Exit> {
                 Ok(Exit::Completed)
             }
         }
-    })
+    });
+    screen.close();
+    // A name that is still being looked up must not keep the process.
+    runtime.shutdown_background();
+    exit
 }
 
 /// The lifecycle: claim, run, report.
@@ -137,72 +149,86 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
             return Ok(Exit::Misconfigured);
         }
     };
-    let unclaimed = |reason, why: String| {
-        tracing::error!(why, "the task was not claimed, so nothing was done");
-        let outcome = Outcome::failed(Failure::new(
-            reason,
-            format!("the task was not claimed: {why}"),
-        ));
-        last_resort(&callback.conclude(&outcome));
-        Ok(Exit::Undelivered)
+    if let Some(exit) = claim(&callback, &stop).await {
+        return Ok(exit);
+    }
+    let progress = Progress::new();
+    let outcome = {
+        let _status = screen.follow(&progress);
+        let executed = execute(&settings.runner, &redactor, &callback, &stop, &progress);
+        Box::pin(executed).await
     };
-    match callback.claim(&stop).await {
-        Claim::Granted => {}
+    Ok(report(&callback, &outcome, &stop).await)
+}
+
+/// Claims the task; where it is not granted, that is the end.
+async fn claim(callback: &Callback, stop: &Stop) -> Option<Exit> {
+    let (reason, why) = match callback.claim(stop).await {
+        Claim::Granted => return None,
         Claim::Refused { why } => {
             tracing::info!(
                 why,
                 "the orchestrator refused the claim, so there is nothing to do"
             );
-            return Ok(Exit::Refused);
+            return Some(Exit::Refused);
         }
-        Claim::Rejected { why } | Claim::Unanswered { why } => {
-            return unclaimed(Reason::Unclaimed, why);
+        Claim::Rejected { why } | Claim::Unanswered { why } => (Reason::Unclaimed, why),
+        Claim::Stopped => (
+            Reason::Interrupted,
+            "told to stop before there was an answer".to_owned(),
+        ),
+    };
+    tracing::error!(why, "the task was not claimed, so nothing was done");
+    let failure = Failure::new(reason, format!("the task was not claimed: {why}"));
+    last_resort(&callback.conclude(&Outcome::failed(failure)));
+    Some(Exit::Undelivered)
+}
+
+/// Prints and delivers what became of the task.
+async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> Exit {
+    let event = callback.conclude(outcome);
+    let stdout = last_resort(&event);
+    let delivery = caught(callback.finish(&event, stop)).await;
+    // Whoever was only slow to read has had the time of a delivery; the end would cut it off.
+    stdout.drain(STDOUT_PATIENCE);
+    let undelivered = match delivery {
+        Ok(Delivery::Delivered) => None,
+        Ok(Delivery::Rejected { why } | Delivery::OutOfTime { why }) => Some(why),
+        Err(panic) => Some(format!("the worker has a bug: it panicked with {panic:?}")),
+    };
+    match (undelivered, &outcome.verdict) {
+        (None, Verdict::Completed { message }) => {
+            tracing::info!("completed: {message}");
+            Exit::Completed
         }
-        Claim::Stopped => {
-            return unclaimed(
-                Reason::Interrupted,
-                "told to stop before there was an answer".to_owned(),
+        (None, Verdict::Failed(failure)) => {
+            tracing::error!(
+                reason = failure.reason.word(),
+                "failed: {}",
+                failure.message
             );
+            Exit::Failed
+        }
+        (Some(why), _) => {
+            tracing::error!(why, "the outcome could not be delivered; it is on stdout");
+            Exit::Undelivered
         }
     }
-    let progress = Progress::new();
-    let outcome = {
-        let _status = screen.follow(&progress);
-        execute(&settings.runner, &redactor, &callback, &stop, &progress).await
-    };
-    let event = callback.conclude(&outcome);
-    last_resort(&event);
-    Ok(
-        match (callback.finish(&event, &stop).await, outcome.verdict) {
-            (Delivery::Delivered, Verdict::Completed { message }) => {
-                tracing::info!("completed: {message}");
-                Exit::Completed
-            }
-            (Delivery::Delivered, Verdict::Failed(failure)) => {
-                tracing::error!(
-                    reason = failure.reason.word(),
-                    "failed: {}",
-                    failure.message
-                );
-                Exit::Failed
-            }
-            (Delivery::Rejected { why } | Delivery::OutOfTime { why }, _) => {
-                tracing::error!(why, "the outcome could not be delivered; it is on stdout");
-                Exit::Undelivered
-            }
-        },
-    )
 }
 
 /// Says whether everything is here that a run would need.
-async fn check(settings: &runner::Settings, screen: &Screen) -> Exit {
+async fn check(settings: &runner::Settings, redactor: &Redactor) -> Exit {
     let findings = runner::preflight::preflight(settings).await;
-    screen.line("ok      settings: all of them make sense");
-    for runner::preflight::Finding { what, result } in &findings {
-        match result {
-            Ok(found) => screen.line(&format!("ok      {what}: {found}")),
-            Err(failure) => screen.line(&format!("MISSING {what}: {}", failure.sentence())),
-        }
+    let mut lines = vec!["ok      settings: all of them make sense".to_owned()];
+    lines.extend(findings.iter().map(|finding| match &finding.result {
+        Ok(found) => format!("ok      {}: {found}", finding.what),
+        Err(failure) => format!("MISSING {}: {}", finding.what, failure.sentence()),
+    }));
+    // No worker, so no result line: standard output is this command's own.
+    let mut stdout = io::stdout().lock();
+    for line in lines {
+        // Nobody is left to tell where standard output is gone.
+        let _ = writeln!(stdout, "{}", redactor.text(&line));
     }
     let missing = findings.iter().any(|finding| finding.result.is_err());
     if missing {
@@ -237,12 +263,14 @@ async fn execute(
 }
 
 /// Prints the terminal event, so that the platform's log holds it even if no callback gets through.
-fn last_resort(event: &callback::Event) {
+fn last_resort(event: &callback::Event) -> Outlet {
     let mut line = b"descartes-result ".to_vec();
     line.extend(event.body());
     line.push(b'\n');
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout.write_all(&line).and_then(|()| stdout.flush()) {
-        tracing::warn!(%error, "the outcome could not be printed");
+    let stdout = Outlet::new(io::stdout());
+    stdout.write(&line);
+    if !stdout.drain(STDOUT_PATIENCE) {
+        tracing::warn!("nobody reads standard output, where the outcome would be");
     }
+    stdout
 }

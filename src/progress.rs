@@ -25,6 +25,8 @@ pub enum Phase {
     Preparing,
     Agent,
     Checks,
+    /// What was made is on its way out.
+    HandOver,
 }
 
 impl Phase {
@@ -34,6 +36,7 @@ impl Phase {
             Self::Preparing => "preparing",
             Self::Agent => "agent",
             Self::Checks => "checks",
+            Self::HandOver => "hand_over",
         }
     }
 }

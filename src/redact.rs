@@ -1,16 +1,18 @@
 //! Keeps secrets out of everything that leaves: output, logs, reports.
 //!
-//! Knows the exact values, and what URL and base64 encoding make of them. Does not guess: what
-//! merely looks like a secret passes, so that a clean log stays exact. The one exception is the
-//! user part of URLs, which [`Redactor::text`] masks.
+//! Knows the exact values, the lines of those that have several, and what URL, JSON and base64
+//! encoding make of them. Does not guess: what merely looks like a secret passes, so that a clean
+//! log stays exact. The one exception is the user part of URLs, which [`Redactor::text`] masks.
+
+mod search;
 
 use std::sync::Arc;
 
-use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use search::Forms;
 use secrecy::{ExposeSecret, SecretString};
 
 /// What form data and the WHATWG's URLs encode.
@@ -24,32 +26,29 @@ const URL: &AsciiSet = &NON_ALPHANUMERIC
 /// What stands where a secret stood.
 const MASK: &str = "***";
 
+/// What is shorter, in bytes, would be found everywhere.
+const SHORTEST: usize = 4;
+
+/// A line of a secret that has several is one itself from this length on, in bytes: those of a
+/// key's PEM are, the braces around a JSON one are not.
+const LINE: usize = 16;
+
 /// The secrets that must not leave; cheap to clone.
 #[derive(Clone)]
-pub struct Redactor(Option<Arc<Patterns>>);
-
-struct Patterns {
-    automaton: AhoCorasick,
-    forms: Vec<Vec<u8>>,
-}
+pub struct Redactor(Option<Arc<Forms>>);
 
 impl std::fmt::Debug for Redactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let forms = self.0.as_ref().map_or(0, |patterns| patterns.forms.len());
+        let forms = self.0.as_ref().map_or(0, |forms| forms.len());
         write!(f, "Redactor({forms} forms)")
     }
 }
 
 impl Redactor {
     pub fn new(secrets: &[SecretString]) -> Self {
-        let mut forms: Vec<Vec<u8>> = secrets
-            .iter()
-            .flat_map(|secret| forms(secret.expose_secret()))
-            .collect();
-        forms.sort_unstable();
-        forms.dedup();
-        let automaton = AhoCorasick::new(&forms).ok().filter(|_| !forms.is_empty());
-        Self(automaton.map(|automaton| Arc::new(Patterns { automaton, forms })))
+        let secrets = secrets.iter().map(ExposeSecret::expose_secret);
+        let forms = secrets.flat_map(parts).flat_map(forms).collect();
+        Self(Forms::new(forms).map(Arc::new))
     }
 
     /// A text without secrets, and without the user part of any URL in it.
@@ -64,69 +63,72 @@ impl Redactor {
     /// A stream of output, cut anywhere.
     pub fn stream(&self) -> Stream {
         Stream {
-            patterns: self.0.clone(),
+            forms: self.0.clone(),
             held: Vec::new(),
             covered: 0,
             masking: false,
+            masked: false,
         }
     }
 }
 
 /// One stream on its way out. Holds back only what may be the beginning of a secret.
 pub struct Stream {
-    patterns: Option<Arc<Patterns>>,
+    forms: Option<Arc<Forms>>,
     /// The end of what came in: a proper prefix of some form.
     held: Vec<u8>,
     /// How much of `held` belongs to a secret already.
     covered: usize,
     /// The last thing that went out was a mask, for bytes that end where `held` begins.
     masking: bool,
+    /// There was a secret in it.
+    masked: bool,
 }
 
 impl Stream {
+    /// Whether a secret has passed so far.
+    pub fn masked(&self) -> bool {
+        self.masked
+    }
+
     /// Takes the next bytes and gives what is safe to `out`.
     pub fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8])) {
-        let Some(patterns) = self.patterns.clone() else {
+        let Some(forms) = self.forms.clone() else {
             return out(bytes);
         };
         if self.held.is_empty() {
-            self.pass(&patterns, bytes, patterns.held_from(bytes), out);
+            self.pass(&forms, bytes, forms.unfinished(bytes), out);
         } else {
             let mut joined = std::mem::take(&mut self.held);
             joined.extend_from_slice(bytes);
-            self.pass(&patterns, &joined, patterns.held_from(&joined), out);
+            self.pass(&forms, &joined, forms.unfinished(&joined), out);
         }
     }
 
     /// The stream is over: what was held back will not become a secret any more.
     pub fn finish(&mut self, out: &mut dyn FnMut(&[u8])) {
-        let Some(patterns) = self.patterns.clone() else {
+        let Some(forms) = self.forms.clone() else {
             return;
         };
         let held = std::mem::take(&mut self.held);
-        self.pass(&patterns, &held, held.len(), out);
+        self.pass(&forms, &held, held.len(), out);
         self.masking = false;
     }
 
     /// Gives out what stands before `hold` and keeps the rest; `bytes` begin with what was held.
-    fn pass(&mut self, patterns: &Patterns, bytes: &[u8], hold: usize, out: &mut dyn FnMut(&[u8])) {
+    fn pass(&mut self, forms: &Forms, bytes: &[u8], hold: usize, out: &mut dyn FnMut(&[u8])) {
         // Bytes before `at` are done with; bytes before `covered` belong to a secret.
         let (mut at, mut covered) = (0, self.covered);
-        // A plain search is several times faster than an overlapping one, and finds nothing most
-        // of the time.
-        if patterns.automaton.is_match(bytes) {
+        for span in forms.spans(bytes) {
             // What begins in the part that is kept is found again when that part is passed.
-            for (start, end) in patterns
-                .spans(bytes)
-                .into_iter()
-                .filter(|(start, _)| *start < hold)
-            {
-                if start > covered {
-                    self.emit(&bytes[at..start], covered.saturating_sub(at), out);
-                    at = start;
-                }
-                covered = covered.max(end);
+            if span.start >= hold {
+                break;
             }
+            if span.start > covered {
+                self.emit(&bytes[at..span.start], covered.saturating_sub(at), out);
+                at = span.start;
+            }
+            covered = covered.max(span.end);
         }
         self.emit(&bytes[at..hold], covered.min(hold).saturating_sub(at), out);
         self.covered = covered.saturating_sub(hold);
@@ -138,6 +140,7 @@ impl Stream {
         if covered > 0 && !self.masking {
             out(MASK.as_bytes());
             self.masking = true;
+            self.masked = true;
         }
         if covered < bytes.len() {
             out(&bytes[covered..]);
@@ -146,37 +149,13 @@ impl Stream {
     }
 }
 
-impl Patterns {
-    /// Where the longest end of `bytes` begins that is the beginning of some form.
-    fn held_from(&self, bytes: &[u8]) -> usize {
-        let longest = self.forms.iter().map(Vec::len).max().unwrap_or(0);
-        let first = bytes.len().saturating_sub(longest.saturating_sub(1));
-        let begins_a_form = |from: &usize| {
-            let end = &bytes[*from..];
-            self.forms
-                .iter()
-                .any(|form| form.len() > end.len() && form.starts_with(end))
-        };
-        (first..bytes.len())
-            .find(begins_a_form)
-            .unwrap_or(bytes.len())
-    }
-
-    /// Where the secrets are: spans by their beginning, joined where they overlap or touch.
-    fn spans(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
-        let found = self.automaton.find_overlapping_iter(bytes);
-        let mut spans: Vec<(usize, usize)> =
-            found.map(|found| (found.start(), found.end())).collect();
-        spans.sort_unstable();
-        spans.dedup_by(|next, joined| {
-            let overlap = next.0 <= joined.1;
-            if overlap {
-                joined.1 = joined.1.max(next.1);
-            }
-            overlap
-        });
-        spans
-    }
+/// The secret, and what of it is printed alone: without the space around it, and line by line.
+fn parts(secret: &str) -> impl Iterator<Item = &str> {
+    let lines = secret.lines().map(str::trim);
+    // A PEM's first and last line are no secret, and look like anybody's.
+    let lines = lines.filter(|line| line.len() >= LINE && !line.starts_with("-----"));
+    let parts = [secret, secret.trim()].into_iter().chain(lines);
+    parts.filter(|part| part.len() >= SHORTEST)
 }
 
 /// The shapes in which a secret may turn up.
@@ -291,6 +270,46 @@ mod tests {
         let redactor = redactor(&["abcdef", "abcdefghijkl", "efghij"]);
         assert_eq!(through(&redactor, &[b"xabcdef", b"ghijklx"]), b"x***x");
         assert_eq!(through(&redactor, &[b"abcdefghijx"]), b"***x");
+    }
+
+    #[test]
+    fn a_secret_of_several_lines_is_masked_line_by_line() {
+        let line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC";
+        let pem =
+            format!("-----BEGIN PRIVATE KEY-----\n{line}\nshort=\n-----END PRIVATE KEY-----\n");
+        let redactor = redactor(&[&pem]);
+        assert_eq!(redactor.text(&format!("key:\n{pem}.")), "key:\n***.");
+        assert_eq!(redactor.text(&format!("  {line}\r\n")), "  ***\r\n");
+        assert_eq!(
+            redactor.text("-----BEGIN PRIVATE KEY-----"),
+            "-----BEGIN PRIVATE KEY-----"
+        );
+    }
+
+    #[test]
+    fn the_space_around_a_secret_is_no_part_of_it() {
+        assert_eq!(redactor(&["hunter2!\n"]).text("<hunter2!>"), "<***>");
+    }
+
+    #[test]
+    fn an_empty_secret_masks_nothing() {
+        for nothing in ["", " ", "\n\n", "ab"] {
+            assert_eq!(redactor(&[nothing]).text("a b\n\nab"), "a b\n\nab");
+        }
+    }
+
+    #[test]
+    fn a_huge_secret_is_masked_in_pieces_of_any_size() {
+        let huge: String = (0..100_000u32)
+            .map(|n| char::from_digit((n.wrapping_mul(n) >> 9) & 31, 36).unwrap())
+            .collect();
+        let redactor = redactor(&[&huge]);
+        for size in [777, 4096, 65_536] {
+            let text = format!("<{huge}>{}", &huge[..50_000]);
+            let chunks: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+            let expected = format!("<***>{}", &huge[..50_000]);
+            assert!(through(&redactor, &chunks) == expected.as_bytes(), "{size}");
+        }
     }
 
     #[test]

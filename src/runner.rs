@@ -1,17 +1,21 @@
 //! A claimed task becomes an outcome, always: whatever fails, panics or is told to stop on the way.
 //!
-//! Data flows one way: workspace, task, prompt, agent, checks, verdict. Knows nothing of the
+//! Data flows one way: workspace, task, prompt, agent, checks, work product, verdict. Knows nothing of the
 //! orchestrator: what is worth telling goes into [`Progress`] and the [`Outcome`].
 
 pub mod agent;
 mod checks;
+mod git;
+mod hand_over;
 mod output;
 pub mod preflight;
 mod process;
+mod product;
 mod prompt;
-mod workspace;
+mod push;
+pub mod workspace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -24,14 +28,17 @@ use crate::shutdown::{Stop, Why};
 use crate::task::{Failure, Outcome, Reason, Report, Status, Task, Verdict};
 use agent::Agent;
 use checks::Checks;
-use process::{Limits, Program};
-use workspace::Workspace;
+use git::Git;
+use process::{Ending, Limits, Program};
+use workspace::{Source, Workspace};
 
 /// What a run is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The project's directory.
-    pub workspace: PathBuf,
+    /// Where the project comes from.
+    pub source: Source,
+    /// This attempt's name.
+    pub run_id: String,
     /// The task as the orchestrator names it: `8`, `8.2` or `phase:8`.
     pub task: String,
     /// The orchestrator's name for the project.
@@ -68,6 +75,9 @@ pub async fn run(
         progress,
         deadline: Instant::now() + settings.task_timeout,
         report: Report::default(),
+        git: None,
+        workspace: None,
+        task: None,
     };
     let verdict = match caught(run.work()).await {
         Ok(Ok(message)) => Verdict::Completed { message },
@@ -77,6 +87,7 @@ pub async fn run(
             format!("the worker has a bug: it panicked with {panic:?}"),
         )),
     };
+    let verdict = Box::pin(run.hand_over(verdict)).await;
     let report = Report {
         duration: progress.elapsed(),
         output: progress.output(),
@@ -94,15 +105,22 @@ struct Run<'a> {
     /// When the task's time is up.
     deadline: Instant,
     report: Report,
+    /// From here on, what has been come by.
+    git: Option<Git<'a>>,
+    workspace: Option<Workspace>,
+    task: Option<Task>,
 }
 
 impl Run<'_> {
     /// The whole way; says in one sentence what was done.
     async fn work(&mut self) -> Result<String, Failure> {
         self.go_on()?;
-        let workspace = Workspace::prepare(&self.settings.workspace)?;
-        let project = Project::at(workspace.dir.clone());
-        let task = find(self.settings, &project).await?;
+        let dir = self.prepare().await?;
+        let project = Project::at(dir.clone());
+        let task = self
+            .task
+            .insert(find(self.settings, &project).await?)
+            .clone();
         tracing::info!(task = task.id, phase = task.phase, status = %task.status, "found: {}", task.title);
         for dependency in task.unmet_dependencies() {
             let status = dependency.status.map_or_else(
@@ -118,12 +136,13 @@ impl Run<'_> {
         let checks = Checks::of(&project, self.settings.checks.as_deref())?;
         let definition = definition(&project, &task)?;
         let agent = agent::choose(&self.settings.agent, definition.as_ref())?;
-        let mut prompt = prompt::first(&task, definition.as_ref(), &workspace.dir, &checks);
+        let workspace = self.workspace.as_ref().expect("prepared before");
+        let mut prompt = prompt::first(&task, definition.as_ref(), workspace, &checks);
 
         let mut repairs = 0;
         loop {
-            self.run_agent(agent.as_ref(), &workspace, &prompt).await?;
-            let Some(failed) = self.run_checks(&checks, &workspace).await? else {
+            self.run_agent(agent.as_ref(), &prompt).await?;
+            let Some(failed) = self.run_checks(&checks, &dir).await? else {
                 break;
             };
             if repairs == self.settings.repairs {
@@ -137,7 +156,42 @@ impl Run<'_> {
             );
             prompt = prompt::repair(&task, &failed);
         }
+        if let Some(clone) = self
+            .workspace
+            .as_ref()
+            .and_then(|workspace| workspace.clone.as_ref())
+        {
+            // What stands in its place is nobody's to be written to.
+            clone.still_there()?;
+        }
         Ok(mark_done(&project, &task).await)
+    }
+
+    /// Comes by a workspace; gives its directory.
+    async fn prepare(&mut self) -> Result<PathBuf, Failure> {
+        let workspace = match &self.settings.source {
+            Source::Given(dir) => Workspace::given(dir)?,
+            Source::Repository(repository) => {
+                let (environment, access) = (&self.settings.environment, &repository.access);
+                let git = Git::find(
+                    environment,
+                    access,
+                    &repository.url,
+                    self.redactor,
+                    self.stop,
+                    self.progress,
+                );
+                let mut git =
+                    git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+                git.until = Some(self.deadline);
+                git.remember_ssh().await;
+                let cloned = Workspace::cloned(repository, &git).await;
+                self.go_on()?;
+                self.git = Some(git);
+                cloned?
+            }
+        };
+        Ok(self.workspace.insert(workspace).dir.clone())
     }
 
     /// An error where the run was told to end.
@@ -145,15 +199,11 @@ impl Run<'_> {
         self.stop.why().map_or(Ok(()), |why| Err(stopped(&why)))
     }
 
-    async fn run_agent(
-        &mut self,
-        agent: &dyn Agent,
-        workspace: &Workspace,
-        prompt: &str,
-    ) -> Result<(), Failure> {
+    async fn run_agent(&mut self, agent: &dyn Agent, prompt: &str) -> Result<(), Failure> {
         self.go_on()?;
         self.progress.enter(Phase::Agent);
         self.report.agent = Some(agent.report());
+        let workspace = self.workspace.as_ref().expect("prepared before");
         let file = workspace.write_prompt(prompt)?;
         let mut program = agent.program(&workspace.dir, self.environment());
         program
@@ -172,6 +222,11 @@ impl Run<'_> {
         .await;
         output.finish();
         self.report.summary = self.progress.snapshot().activity;
+        // What was left for this turn is of no interest: the task's time is up.
+        let ending = ending.map(|ending| match ending {
+            Ending::TimedOut(_) => Ending::TimedOut(self.settings.task_timeout),
+            other => other,
+        });
         let (report, verdict) = agent.judge(ending);
         self.report.agent = Some(report);
         verdict
@@ -181,7 +236,7 @@ impl Run<'_> {
     async fn run_checks(
         &mut self,
         checks: &Checks,
-        workspace: &Workspace,
+        dir: &Path,
     ) -> Result<Option<checks::Failed>, Failure> {
         self.progress.enter(Phase::Checks);
         self.report.checks.clear();
@@ -189,7 +244,7 @@ impl Run<'_> {
         for command in &checks.commands {
             self.go_on()?;
             self.progress.activity(command);
-            let program = Program::shell(command, workspace.dir.clone(), self.environment());
+            let program = Program::shell(command, dir.to_owned(), self.environment());
             let limits = Limits {
                 wall: checks.timeout.min(self.time_left()),
                 idle: None,
@@ -243,6 +298,7 @@ impl Run<'_> {
 /// Keeps the agent from reading the worker's memory and environment, as far as the platform lets
 /// it; where both are root, nothing does.
 pub fn harden() {
+    process::memory::open();
     #[cfg(target_os = "linux")]
     if let Err(error) =
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)

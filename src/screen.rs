@@ -1,12 +1,14 @@
 //! What a person sees: log lines, and a live status line on a terminal.
 //!
 //! Standard error is written here and nowhere else, so that the two never mix. Everything is
-//! redacted on its way out. Standard output is not touched.
+//! redacted on its way out. Standard output is not touched. Nobody waits here for a reader.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use tokio::task::JoinHandle;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -15,16 +17,22 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::prelude::*;
 
 use crate::config::{Log, LogFormat};
+use crate::outlet::Outlet;
 use crate::progress::Progress;
 use crate::redact::Redactor;
 
 /// How often the status line is drawn; faster than a person reads, slower than a machine notices.
 const REDRAW: Duration = Duration::from_millis(120);
+/// How often indicatif may draw, in hertz: every time it is asked to.
+const DRAW_RATE: u8 = 20;
+/// How long to wait at the end for a reader of the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Standard error, shared by log and status line; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Screen {
     redactor: Redactor,
+    outlet: Outlet,
     bar: ProgressBar,
 }
 
@@ -32,8 +40,10 @@ impl Screen {
     /// Takes over standard error and starts logging to it.
     pub fn open(log: &Log, redactor: Redactor) -> Self {
         let terminal = io::stderr().is_terminal();
+        let outlet = Outlet::new(io::stderr());
         let target = if terminal {
-            ProgressDrawTarget::stderr()
+            let terminal = Terminal::behind(outlet.clone());
+            ProgressDrawTarget::term_like_with_hz(Box::new(terminal), DRAW_RATE)
         } else {
             ProgressDrawTarget::hidden()
         };
@@ -41,7 +51,11 @@ impl Screen {
         bar.set_style(
             ProgressStyle::with_template("{spinner} {wide_msg}").expect("a valid template"),
         );
-        let screen = Self { redactor, bar };
+        let screen = Self {
+            redactor,
+            outlet,
+            bar,
+        };
         let registry = tracing_subscriber::registry().with(log.filter.clone());
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(screen.clone())
@@ -102,11 +116,91 @@ impl Screen {
         }
     }
 
+    /// Gives the last lines their chance to be read.
+    pub fn close(&self) {
+        self.clear();
+        // Nobody is left to tell where nobody reads.
+        self.outlet.drain(LAST_LINES);
+    }
+
     fn write(&self, bytes: &[u8]) {
-        self.bar.suspend(|| {
-            // Nobody is left to tell where standard error is gone.
-            let _ = io::stderr().lock().write_all(bytes);
-        });
+        self.bar.suspend(|| self.outlet.write(bytes));
+    }
+}
+
+/// The terminal as the status line needs it: what draws one state is written in one piece, and
+/// not at all where nobody seems to be reading.
+#[derive(Debug)]
+struct Terminal {
+    outlet: Outlet,
+    drawn: Mutex<String>,
+}
+
+impl Terminal {
+    fn behind(outlet: Outlet) -> Self {
+        Self {
+            outlet,
+            drawn: Mutex::default(),
+        }
+    }
+
+    fn draw(&self, what: std::fmt::Arguments<'_>) -> io::Result<()> {
+        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        drawn.write_fmt(what).map_err(io::Error::other)
+    }
+
+    fn cursor(&self, cells: usize, direction: char) -> io::Result<()> {
+        match cells {
+            0 => Ok(()),
+            cells => self.draw(format_args!("\x1b[{cells}{direction}")),
+        }
+    }
+}
+
+impl TermLike for Terminal {
+    fn width(&self) -> u16 {
+        console::Term::stderr().size().1
+    }
+
+    fn height(&self) -> u16 {
+        console::Term::stderr().size().0
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.cursor(n, 'A')
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.cursor(n, 'B')
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.cursor(n, 'C')
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.cursor(n, 'D')
+    }
+
+    fn write_line(&self, s: &str) -> io::Result<()> {
+        self.draw(format_args!("{s}\n"))
+    }
+
+    fn write_str(&self, s: &str) -> io::Result<()> {
+        self.draw(format_args!("{s}"))
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.draw(format_args!("\r\x1b[2K"))
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        let drawn = std::mem::take(&mut *drawn);
+        if !self.outlet.is_stuck() {
+            self.outlet.write(drawn.as_bytes());
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How long an agent gets between SIGTERM and SIGKILL when nobody is in a hurry (it ran out of
 /// time, the orchestrator cancelled): enough for a build tool to clean up after itself.
@@ -19,6 +19,13 @@ const PATIENT_GRACE: Duration = Duration::from_secs(10);
 /// The share of the stop window that the agent gets: with the default of 5 s it has 2 s, and the
 /// last callback has 3 s less the margin.
 const GRACE_SHARE: f64 = 0.4;
+
+/// The part of the stop window by which killing what would not die is given up: whatever a
+/// machine's last process does, the last callback has the rest.
+const SWEEP_SHARE: f64 = 0.6;
+
+/// The share of the stop window after which the work so far must have been handed over.
+const HAND_OVER_SHARE: f64 = 0.7;
 
 /// What is kept back of the stop window, for the exit itself to be over before the platform kills.
 const WINDOW_MARGIN: Duration = Duration::from_millis(250);
@@ -69,6 +76,19 @@ impl Stop {
         Ok(stop)
     }
 
+    /// A stop that nobody asks for, for what is done after the run has ended: what it ends gets no
+    /// grace, and somebody else bounds its time.
+    pub fn nobody() -> Self {
+        let state = State {
+            forced: true,
+            ..State::default()
+        };
+        Self {
+            state: watch::Sender::new(state),
+            window: Duration::ZERO,
+        }
+    }
+
     async fn listen(self, mut signal: Signal, name: &'static str) {
         while signal.recv().await.is_some() {
             self.state.send_modify(|state| {
@@ -110,15 +130,30 @@ impl Stop {
     /// Waits for the end of the agent's grace, counted from `began`; a stop signal that comes
     /// meanwhile shortens it, a second one ends it.
     pub async fn grace_over(&self, began: Instant) {
-        let hurried = async {
-            let signalled = self.until(|state| state.signalled).await;
-            sleep_until(signalled + self.window.mul_f64(GRACE_SHARE)).await;
-        };
         tokio::select! {
             () = sleep_until(began + PATIENT_GRACE) => {}
-            () = hurried => {}
+            () = self.share_over(GRACE_SHARE) => {}
             () = self.until(|state| state.forced.then_some(())) => {}
         }
+    }
+
+    /// Waits for the time to give up on what would not die: `patience`, less in a stop window.
+    pub async fn sweep_over(&self, patience: Duration) {
+        tokio::select! {
+            () = sleep(patience) => {}
+            () = self.share_over(SWEEP_SHARE) => {}
+        }
+    }
+
+    /// Waits until what is left of the stop window is needed for the last callback; for ever where
+    /// no signal comes.
+    pub async fn hand_over_over(&self) {
+        self.share_over(HAND_OVER_SHARE).await;
+    }
+
+    async fn share_over(&self, share: f64) {
+        let signalled = self.until(|state| state.signalled).await;
+        sleep_until(signalled + self.window.mul_f64(share)).await;
     }
 
     /// Waits for the end of the stop window; for ever where no signal comes.

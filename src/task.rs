@@ -210,6 +210,8 @@ pub enum Reason {
     TimedOut,
     Idle,
     ChecksFailed,
+    /// The work could not be pushed; the patch is in the report.
+    PushFailed,
     Cancelled,
     Interrupted,
     /// The claim was never granted, so nothing was done; this one is only ever printed, not sent.
@@ -231,6 +233,7 @@ impl Reason {
             Self::TimedOut => "timed_out",
             Self::Idle => "idle",
             Self::ChecksFailed => "checks_failed",
+            Self::PushFailed => "push_failed",
             Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
             Self::Unclaimed => "unclaimed",
@@ -244,6 +247,7 @@ impl Reason {
             | Self::AgentKilled
             | Self::OutOfMemory
             | Self::Idle
+            | Self::PushFailed
             | Self::Interrupted
             | Self::Unclaimed
             | Self::Internal => true,
@@ -272,8 +276,52 @@ pub struct Report {
     /// From the granted claim to the verdict.
     pub duration: Duration,
     pub agent: Option<AgentReport>,
+    /// What was made, where the worker made the workspace.
+    pub work: Option<Work>,
     pub checks: Vec<CheckReport>,
     pub output: Output,
+}
+
+/// What was made, in commits.
+#[derive(Debug, Clone)]
+pub struct Work {
+    pub base_commit: String,
+    /// The base where nothing was changed.
+    pub head_commit: String,
+    /// The branch that it was pushed to; `None` where it was not.
+    pub branch: Option<String>,
+    pub files_changed: u64,
+    pub insertions: u64,
+    pub deletions: u64,
+    /// None where nothing was changed.
+    pub patch: Option<Patch>,
+}
+
+impl Work {
+    /// Commits of which nothing else is known yet.
+    pub fn new(base: &str, head: &str) -> Self {
+        Self {
+            base_commit: base.to_owned(),
+            head_commit: head.to_owned(),
+            branch: None,
+            files_changed: 0,
+            insertions: 0,
+            deletions: 0,
+            patch: None,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.base_commit == self.head_commit
+    }
+}
+
+/// A patch in git's format.
+#[derive(Debug, Clone)]
+pub struct Patch {
+    pub text: String,
+    /// It was cut, so it does not apply.
+    pub truncated: bool,
 }
 
 #[derive(Debug, Clone)]

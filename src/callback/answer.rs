@@ -18,7 +18,9 @@ pub enum Answer {
     Accepted { body: Vec<u8> },
     /// 409 or 410: the orchestrator has made up its mind already.
     Known { why: String },
-    /// 404, 405 or 501: there is no such route, at least not yet.
+    /// 404: there is no such route, at least not now.
+    NotFound { why: String },
+    /// 405 or 501: there is no such route.
     NoRoute { why: String },
     /// 413.
     TooLarge { why: String },
@@ -40,7 +42,8 @@ impl Answer {
         let why = explain(status, headers, &body);
         match status.as_u16() {
             409 | 410 => Self::Known { why },
-            404 | 405 | 501 => Self::NoRoute { why },
+            404 => Self::NotFound { why },
+            405 | 501 => Self::NoRoute { why },
             413 => Self::TooLarge { why },
             408 | 425 | 429 | 500..=599 => Self::Later {
                 why,

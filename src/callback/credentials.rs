@@ -11,10 +11,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use reqwest::Client;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
+
+use super::transport::{answer_body, no_tls};
 
 /// What Standard Webhooks writes before a symmetric secret.
 const PREFIX: &str = "whsec_";
@@ -156,11 +158,13 @@ async fn identity_token(audience: &str, socket: &Path) -> Result<HeaderValue, Id
     };
     let client = Client::builder()
         .unix_socket(socket)
-        .tls_backend_preconfigured(super::transport::no_tls());
+        .no_proxy()
+        .tls_backend_preconfigured(no_tls());
     let client = client.timeout(SOCKET_TIMEOUT).build().map_err(failed)?;
     let body = serde_json::json!({ "aud": audience }).to_string();
     let response = client
         .post("http://localhost/v1/tokens/oidc")
+        .header(CONTENT_TYPE, "application/json")
         .body(body)
         .send()
         .await
@@ -172,7 +176,8 @@ async fn identity_token(audience: &str, socket: &Path) -> Result<HeaderValue, Id
             status: status.as_u16(),
         });
     }
-    let token = response.text().await.map_err(failed)?;
+    let token = answer_body(response).await.map_err(failed)?;
+    let token = String::from_utf8(token).unwrap_or_default();
     let token = token.trim();
     if token.is_empty() || !is_token(token) {
         return Err(IdentityError::Nonsense {

@@ -57,7 +57,8 @@ impl Retries {
         let jittered = self.bound.mul_f64(random_share());
         self.bound = (self.bound * 2).min(CAP);
         tokio::select! {
-            () = sleep(jittered.max(after.unwrap_or_default()).min(left)) => {}
+            // On top of what was asked for: everybody was asked for the same.
+            () = sleep((after.unwrap_or_default() + jittered).min(left)) => {}
             () = stop.signalled() => {}
         }
         Ok(())

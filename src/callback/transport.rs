@@ -4,15 +4,17 @@
 //! proxy, and reads no authorities from disk unless it is told to.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 
 use super::credentials::{Credentials, IdentityError};
@@ -20,6 +22,12 @@ use super::{Answer, Event, Settings};
 
 /// The most of an answer's body that is read: cancellations are small.
 const ANSWER: usize = 64 * 1024;
+/// How long a connection may be idle and still be trusted with an event: longer than the usual
+/// heartbeat interval, shorter than anything between here and there forgets a connection.
+const IDLE_CONNECTION: Duration = Duration::from_secs(20);
+/// What rustls says in one word, and what to do about it.
+const UNTRUSTED: &str =
+    "it is signed by an authority that is not trusted; SSL_CERT_FILE can name further ones";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Why no request can be made at all.
@@ -38,7 +46,7 @@ pub struct Transport {
     client: Client,
     credentials: Credentials,
     base: Url,
-    request_timeout: std::time::Duration,
+    request_timeout: Duration,
 }
 
 impl Transport {
@@ -51,6 +59,8 @@ impl Transport {
             .tls_backend_preconfigured(tls(settings)?)
             .default_headers(headers)
             .redirect(Policy::none())
+            .no_proxy()
+            .pool_idle_timeout(IDLE_CONNECTION)
             .build()
             .map_err(|error| SetupError::Client(error.into()))?;
         Ok(Self {
@@ -119,12 +129,31 @@ impl ExchangeError {
         let mut causes: Vec<String> = chain.map(ToString::to_string).collect();
         // Some errors say what their source says.
         causes.dedup_by(|next, previous| previous.contains(next.as_str()));
+        causes.extend(self.untrusted().then(|| UNTRUSTED.to_owned()));
         causes.join(": ")
+    }
+
+    /// Whether the other side's certificate comes from an authority that nobody named.
+    fn untrusted(&self) -> bool {
+        let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        matches!(self, Self::Http(error) if tls_error(error) == Some(&unknown))
     }
 }
 
+/// What TLS said, somewhere below an error.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    // An I/O error's source is not what it holds, but that one's source.
+    let below = match error.downcast_ref::<io::Error>() {
+        Some(io) => io
+            .get_ref()
+            .map(|held| held as &(dyn std::error::Error + 'static)),
+        None => error.source(),
+    };
+    error.downcast_ref().or_else(|| tls_error(below?))
+}
+
 /// The whole body, or as much of it as anybody wants.
-async fn answer_body(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+pub(super) async fn answer_body(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         let room = ANSWER - body.len();

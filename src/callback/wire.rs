@@ -3,10 +3,14 @@
 //! docs/protocol.md describes it and docs/callback.schema.json defines it; both are API. Fields are
 //! only ever added. Unknown numbers are `null`, never 0.
 
+mod bulk;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::Identity;
 use crate::progress::{Snapshot, Window};
@@ -14,8 +18,6 @@ use crate::redact::Redactor;
 use crate::task::{self, Outcome, Verdict};
 
 const VERSION: u32 = 1;
-/// The most that one body may be, in bytes.
-const BODY: usize = 256 * 1024;
 /// The most of a one-line message, in characters.
 const MESSAGE: usize = 500;
 /// The most of a longer text (a summary, the causes), in characters.
@@ -138,7 +140,7 @@ struct Outgoing {
     summary: Option<String>,
     duration_ms: u64,
     agent: Option<Agent>,
-    work: Option<()>,
+    work: Option<Work>,
     checks: Vec<Check>,
     output: Output,
 }
@@ -153,6 +155,19 @@ struct Agent {
     tool_calls: Option<u64>,
     cost_usd: Option<f64>,
     usage: Option<Usage>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Work {
+    base_commit: String,
+    head_commit: String,
+    branch: Option<String>,
+    pushed: bool,
+    files_changed: u64,
+    insertions: u64,
+    deletions: u64,
+    patch: Option<String>,
+    patch_truncated: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -180,16 +195,21 @@ struct Failure {
 }
 
 /// An answer that asks the worker to stop.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(super) struct Cancellation {
-    cancel: bool,
     pub(super) reason: Option<String>,
 }
 
-/// The cancellation in a heartbeat's answer, if it is one; any other body means go on.
+/// The cancellation in a heartbeat's answer, if it is one; any other body means go on. A reason
+/// that is no text is no reason to go on.
 pub(super) fn cancellation(body: &[u8]) -> Option<Cancellation> {
-    let answer: Cancellation = serde_json::from_slice(body).ok()?;
-    answer.cancel.then_some(answer)
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    (answer.get("cancel")? == true).then(|| Cancellation {
+        reason: answer
+            .get("reason")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+    })
 }
 
 impl Event {
@@ -201,7 +221,11 @@ impl Event {
             message: line(message),
             version: VERSION,
             event: kind.event(),
-            event_id: format!("{}.{sequence}", identity.run_id),
+            // It is a header too, and those are ASCII.
+            event_id: format!(
+                "{}.{sequence}",
+                utf8_percent_encode(&identity.run_id, CONTROLS)
+            ),
             run_id: identity.run_id.clone(),
             sequence,
             timestamp: format!("{:.3}", Timestamp::now()),
@@ -222,34 +246,9 @@ impl Event {
         &self.event_id
     }
 
-    /// The body as it is sent; within the limit, whatever the agent printed.
+    /// The body as it is sent; the same on every retry.
     pub fn body(&self) -> Vec<u8> {
-        let whole = self.json();
-        if whole.len() <= BODY {
-            return whole;
-        }
-        self.without_bulk().map_or(whole, |smaller| smaller.json())
-    }
-
-    fn json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings, numbers and lists are always JSON")
-    }
-
-    /// The same event without the patch and the tails; `None` where it had none.
-    pub(super) fn without_bulk(&self) -> Option<Self> {
-        let result = self.result.as_ref()?;
-        let bulk = !result.output.tail.is_empty()
-            || result
-                .checks
-                .iter()
-                .any(|check| !check.output_tail.is_empty());
-        bulk.then(|| {
-            let mut smaller = self.clone();
-            if let Some(result) = &mut smaller.result {
-                result.shed_bulk();
-            }
-            smaller
-        })
     }
 
     /// Adds what became of the task.
@@ -263,6 +262,7 @@ impl Event {
                 retryable: failure.retryable,
             });
         }
+        self.fit();
     }
 }
 
@@ -274,10 +274,10 @@ impl Worker {
             hostname: identity.hostname.clone(),
             agent: identity.agent.map(task::AgentKind::word),
             machine: identity.machine.as_ref().map(|machine| Machine {
-                id: machine.id.clone(),
-                app: machine.app.clone(),
-                region: machine.region.clone(),
-                image: machine.image.clone(),
+                id: machine.id.as_deref().map(line),
+                app: machine.app.as_deref().map(line),
+                region: machine.region.as_deref().map(line),
+                image: machine.image.as_deref().map(line),
                 memory_mb: machine.memory_mb,
             }),
         }
@@ -316,7 +316,7 @@ impl Outgoing {
             duration_ms: milliseconds(report.duration),
             agent: report.agent.as_ref().map(|agent| Agent {
                 kind: agent.kind.word(),
-                model: agent.model.clone(),
+                model: agent.model.as_deref().map(line),
                 session_id: None,
                 exit_code: agent.exit_code,
                 turns: None,
@@ -324,7 +324,7 @@ impl Outgoing {
                 cost_usd: None,
                 usage: None,
             }),
-            work: None,
+            work: report.work.as_ref().map(Work::new),
             checks: report
                 .checks
                 .iter()
@@ -344,14 +344,21 @@ impl Outgoing {
             },
         }
     }
+}
 
-    fn shed_bulk(&mut self) {
-        for check in &mut self.checks {
-            check.output_tail.clear();
+impl Work {
+    fn new(work: &task::Work) -> Self {
+        Self {
+            base_commit: work.base_commit.clone(),
+            head_commit: work.head_commit.clone(),
+            branch: work.branch.clone(),
+            pushed: work.branch.is_some(),
+            files_changed: work.files_changed,
+            insertions: work.insertions,
+            deletions: work.deletions,
+            patch: work.patch.as_ref().map(|patch| patch.text.clone()),
+            patch_truncated: work.patch.as_ref().is_some_and(|patch| patch.truncated),
         }
-        self.output.dropped_bytes = self.output.total_bytes;
-        self.output.head.clear();
-        self.output.tail.clear();
     }
 }
 
@@ -372,3 +379,6 @@ fn cut(text: &str, characters: usize) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,11 @@ impl Environment {
             .get(CALLBACK_SECRET.variable)
             .and_then(OsStr::to_str)
             .unwrap_or_default();
-        let values = values.chain(words.split_whitespace());
+        // And what counts in each stands behind a prefix that everybody knows.
+        let bare = words
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("whsec_"));
+        let values = values.chain(words.split_whitespace()).chain(bare);
         values
             .filter(|value| value.len() >= SHORTEST_SECRET)
             .map(SecretString::from)
@@ -154,8 +158,10 @@ impl Environment {
         unknown
             .map(|name| {
                 let closest = known().min_by_key(|known| strsim::levenshtein(name, known));
+                // One slip in three letters, and no more than three: `FOO` is no slip of `TAG`.
+                let slips = ((name.len() - "DESCARTES_".len()) / 3).min(3);
                 let hint = closest
-                    .filter(|known| strsim::levenshtein(name, known) <= 3)
+                    .filter(|known| strsim::levenshtein(name, known) <= slips)
                     .map(|known| format!("; did you mean {known}?"));
                 format!("{name} is no setting{}", hint.unwrap_or_default())
             })

@@ -11,6 +11,7 @@ use clap::parser::ValueSource;
 
 use super::environment::Environment;
 use super::settings::{Setting, WORKER};
+use crate::redact::Redactor;
 
 /// One setting that is wrong: its name, its value, what would be right.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl<'a> Reader<'a> {
                 } else {
                     String::new()
                 };
-                format!("{shown}{wrong}")
+                Redactor::new(&self.environment.secrets()).text(&format!("{shown}{wrong}"))
             }),
         };
         parsed

@@ -97,13 +97,50 @@ pub const RUN_ID: Setting = Setting::new(
     "ID",
     "The orchestrator's name for this attempt; random where unset",
 );
+pub const REPO: Setting = Setting::new(
+    "DESCARTES_REPO",
+    "repo",
+    "URL",
+    "Where the project comes from (https, ssh, git, file); without it the workspace is used as it is",
+);
+pub const REF: Setting = Setting::new(
+    "DESCARTES_REF",
+    "ref",
+    "REF",
+    "The branch, tag or commit to work on; the default branch where unset",
+);
+pub const BRANCH: Setting = Setting::new(
+    "DESCARTES_BRANCH",
+    "branch",
+    "BRANCH",
+    "The branch that the work is pushed to, or none; descartes/<project>/<task> where unset",
+);
+pub const GIT_NAME: Setting = Setting::new("DESCARTES_GIT_NAME", "git-name", "NAME", "Who commits")
+    .default("descartes-worker");
+pub const GIT_EMAIL: Setting = Setting::new(
+    "DESCARTES_GIT_EMAIL",
+    "git-email",
+    "EMAIL",
+    "The address of who commits",
+)
+.default("descartes-worker@localhost");
+pub const GIT_TOKEN: Setting = Setting::unflagged(
+    "DESCARTES_GIT_TOKEN",
+    "The token for https remotes, both ways",
+);
+pub const GIT_IDLE_TIMEOUT: Setting = Setting::new(
+    "DESCARTES_GIT_IDLE_TIMEOUT",
+    "git-idle-timeout",
+    "DURATION",
+    "How long a clone or a push may show no progress",
+)
+.default("60s");
 pub const WORKSPACE: Setting = Setting::new(
     "DESCARTES_WORKSPACE",
     "workspace",
     "DIR",
-    "The project's directory, where the agent works",
-)
-.default(".");
+    "Where the agent works: the project as it is, else where to clone it to; . or somewhere fresh where unset",
+);
 pub const TAG: Setting = Setting::new(
     "DESCARTES_TAG",
     "tag",
@@ -271,11 +308,17 @@ pub const LISTEN: Setting =
         .default("127.0.0.1:8080");
 
 /// What a worker can be told, in the order of the help.
-pub const WORKER: [&Setting; 31] = [
+pub const WORKER: [&Setting; 38] = [
     &TASK_ID,
     &PROJECT_ID,
     &CALLBACK_URL,
     &RUN_ID,
+    &REPO,
+    &REF,
+    &BRANCH,
+    &GIT_NAME,
+    &GIT_EMAIL,
+    &GIT_IDLE_TIMEOUT,
     &WORKSPACE,
     &TAG,
     &FORCE,
@@ -298,12 +341,16 @@ pub const WORKER: [&Setting; 31] = [
     &LOG_FORMAT,
     &CALLBACK_SECRET,
     &CALLBACK_TOKEN,
+    &GIT_TOKEN,
     &TRACEPARENT,
     &ANTHROPIC_API_KEY,
     &ANTHROPIC_AUTH_TOKEN,
     &ANTHROPIC_BASE_URL,
     &CLAUDE_CODE_OAUTH_TOKEN,
 ];
+
+/// What the embedded orchestrator decides for its worker, so that nobody else can.
+const UNDER_THE_EMBEDDED: [&str; 2] = ["callback-url", "workspace"];
 
 /// The command line.
 pub fn cli() -> Command {
@@ -324,7 +371,10 @@ pub fn cli() -> Command {
         .subcommand(
             Command::new("demo")
                 .about("The whole life of a worker on a sample project, nothing to set up")
-                .args(worker().filter(|arg| arg.get_id() != "task")),
+                .args(worker().filter(|arg| {
+                    let id = arg.get_id().as_str();
+                    id != "task" && !UNDER_THE_EMBEDDED.contains(&id)
+                })),
         )
         .subcommand(
             Command::new("local")
@@ -337,7 +387,7 @@ pub fn cli() -> Command {
                         .default_value(".")
                         .value_parser(value_parser!(std::path::PathBuf)),
                 )
-                .args(worker().map(|arg| if arg.get_id() == "task" { arg.required(true) } else { arg }))
+                .args(worker().filter(|arg| !UNDER_THE_EMBEDDED.contains(&arg.get_id().as_str())))
                 .after_help(unflagged.clone()),
         )
         .subcommand(

@@ -136,6 +136,102 @@ pub fn traceparent(text: &str) -> Parsed<HeaderValue> {
     }
 }
 
+/// A repository as git takes it: a URL, `host:path` for ssh, or an absolute path.
+pub fn repository(text: &str) -> Parsed<String> {
+    let text = line(text)?;
+    let example = "write it like https://git.example/project.git or git@git.example:project.git";
+    let Some((scheme, _)) = text.split_once("://") else {
+        let (host, path) = text.split_once(':').unwrap_or_default();
+        let ssh =
+            !host.is_empty() && !host.contains('/') && !host.starts_with('-') && !path.is_empty();
+        let ok = text.starts_with('/') || ssh && !path.starts_with(':');
+        return if ok {
+            Ok(text)
+        } else {
+            Err(format!("is not a repository; {example}"))
+        };
+    };
+    if !matches!(scheme, "http" | "https" | "ssh" | "git" | "file") {
+        return Err(format!("is of a kind that is not cloned from; {example}"));
+    }
+    let url: Url = text
+        .parse()
+        .map_err(|error| format!("is not a URL ({error}); {example}"))?;
+    let http = matches!(scheme, "http" | "https");
+    if url.password().is_some() || http && !url.username().is_empty() {
+        return Err(
+            "holds credentials, which everybody on the machine could read; use DESCARTES_GIT_TOKEN"
+                .to_owned(),
+        );
+    }
+    Ok(text)
+}
+
+/// Something that git can fetch by name: a branch, a tag, a commit.
+pub fn git_reference(text: &str) -> Parsed<String> {
+    let text = line(text)?;
+    if is_reference(&text) {
+        Ok(text)
+    } else {
+        Err("is not a name that git allows for a branch, a tag or a commit".to_owned())
+    }
+}
+
+/// A branch, or `none`.
+pub fn branch(text: &str) -> Parsed<Option<String>> {
+    let text = line(text)?;
+    let text = text.strip_prefix("refs/heads/").unwrap_or(&text);
+    match text {
+        "none" => Ok(None),
+        _ if is_reference(text) && text != "HEAD" => Ok(Some(text.to_owned())),
+        _ => Err("is not a name that git allows for a branch".to_owned()),
+    }
+}
+
+/// The rules of git-check-ref-format, for a name below `refs/heads/`.
+fn is_reference(name: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty() && !part.starts_with('.') && part.strip_suffix(".lock").is_none()
+    };
+    let forbidden = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
+    name.split('/').all(part)
+        && !name.contains(forbidden)
+        && !name.contains("..")
+        && !name.contains("@{")
+        && !name.starts_with('-')
+        && !name.ends_with('.')
+        && name != "@"
+}
+
+/// Longer parts are cut: a reference is a file on many servers, and gets suffixes here.
+const BRANCH_PART: usize = 100;
+
+/// A name as one part of a branch: what git does not allow in one becomes a dash.
+pub fn branch_part(name: &str) -> String {
+    let allowed = |c: char| match c {
+        '-' | '_' | '.' => c,
+        c if c.is_alphanumeric() => c,
+        _ => '-',
+    };
+    let part: String = name.chars().map(allowed).collect();
+    let part = part.replace("..", "--");
+    let part = part.trim_start_matches(['.', '-']);
+    let mut end = BRANCH_PART.min(part.len());
+    while !part.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut part = &part[..end];
+    loop {
+        let shorter = part.trim_end_matches('.');
+        let shorter = shorter.strip_suffix(".lock").unwrap_or(shorter);
+        if shorter == part {
+            break;
+        }
+        part = shorter;
+    }
+    if part.is_empty() { "_" } else { part }.to_owned()
+}
+
 pub fn address(text: &str) -> Parsed<SocketAddr> {
     text.parse()
         .map_err(|_| "is not an address; write it like 127.0.0.1:8080 or [::1]:8080".to_owned())

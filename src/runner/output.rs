@@ -49,6 +49,14 @@ impl<'a> Live<'a> {
         let Self { redacted, sink } = self;
         redacted.finish(&mut |clean| sink.take(clean));
         sink.lines.finish();
+        // The last words count, whether they were too many to be shown or ended without a newline.
+        let tail = sink.progress.output().tail;
+        let mut lines = tail
+            .rsplit(['\n', '\r'])
+            .map(|line| readable(line.as_bytes()));
+        if let Some(line) = lines.find(|line| !line.is_empty()) {
+            sink.progress.activity(&line);
+        }
     }
 }
 

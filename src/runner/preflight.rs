@@ -2,7 +2,7 @@
 //!
 //! The orchestrator is not asked: there is no request that would not mean something to it.
 
-use super::{Checks, Failure, Project, Settings, Workspace, agent, definition, find};
+use super::{Checks, Failure, Project, Settings, Source, Workspace, agent, definition, find};
 
 /// One thing that was looked at.
 #[derive(Debug)]
@@ -16,7 +16,20 @@ pub struct Finding {
 /// missing is left out.
 pub async fn preflight(settings: &Settings) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
-    let workspace = Workspace::prepare(&settings.workspace);
+    let workspace = match &settings.source {
+        Source::Given(dir) => Workspace::given(dir),
+        Source::Repository(repository) => {
+            // Nothing below it can be looked at before there is a clone.
+            findings.note("workspace", Ok(()), |()| {
+                format!("a clone of {}", repository.url)
+            });
+            let agent = agent::choose(&settings.agent, None);
+            findings.note("agent", agent, |agent| {
+                agent.report().kind.word().to_owned()
+            });
+            return findings.0;
+        }
+    };
     let Some(workspace) = findings.note("workspace", workspace, |workspace| {
         workspace.dir.display().to_string()
     }) else {

@@ -4,38 +4,36 @@
 //! When [`supervise`] returns, nothing that the child started is left alive.
 
 mod descendants;
-mod memory;
+mod ear;
+mod group;
+pub mod memory;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::future::pending;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
-use tokio::process::Child;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::progress::Progress;
 use crate::shutdown::{Stop, Why};
+use descendants::Descendants;
+use ear::Ear;
+use group::Group;
 
 /// What is left in the group when its leader has ended by itself gets this long after SIGTERM;
 /// it had its time, and nobody waits for a forgotten development server.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
-/// How long to go on reading when nothing alive is known to hold the pipe any more; only an
-/// uninterruptible process can make it last.
-const DRAIN: Duration = Duration::from_secs(1);
+/// How long to go on killing what would not die; shorter in a hurry.
+const SWEEP: Duration = Duration::from_secs(2);
 /// The kernel's default pipe capacity is 64 KiB; a larger one costs nothing until it is used and
 /// spares both sides most of the context switches.
 const PIPE: usize = 1024 * 1024;
-/// One read: large enough for throughput, small enough for the memory budget.
-const CHUNK: usize = 128 * 1024;
 
 /// What to start.
 #[derive(Debug)]
@@ -49,6 +47,8 @@ pub struct Program {
     /// What it reads from standard input; nothing where this is `None`. A file and not a pipe,
     /// so that nobody has to write while it does not read.
     pub stdin: Option<File>,
+    /// Where standard error goes; with standard output where this is `None`.
+    pub stderr: Option<File>,
 }
 
 impl Program {
@@ -61,6 +61,7 @@ impl Program {
             dir,
             env,
             stdin: None,
+            stderr: None,
         }
     }
 }
@@ -114,17 +115,10 @@ pub async fn supervise(
     progress: &Progress,
     hear: &mut dyn FnMut(&[u8]),
 ) -> Result<Ending, StartError> {
-    descendants::adopt();
     let kills_before = memory::oom_kills();
     let began = Instant::now();
-    let (mut group, pipe) = start(program)?;
-    let mut ear = Ear {
-        pipe,
-        open: true,
-        buffer: vec![0; CHUNK],
-        progress,
-        hear,
-    };
+    let (mut group, output) = start(program)?;
+    let mut ear = Ear::new(output, progress, hear);
 
     let end = ear
         .until(async {
@@ -144,14 +138,20 @@ pub async fn supervise(
             End::Early(_) => stop.grace_over(grace_began).await,
         }
     };
-    ear.until(group.end(grace)).await;
-    ear.until_silent(DRAIN).await;
+    ear.until(group.end(grace, stop.sweep_over(SWEEP))).await;
+    ear.finish().await;
 
     let killed_for_memory = memory::oom_kills() > kills_before;
     Ok(match end {
         End::Early(ending) => ending,
-        End::Itself(status) => verdict(status, killed_for_memory),
+        End::Itself(status) => verdict(status.unwrap_or_else(group::lost), killed_for_memory),
     })
+}
+
+/// Whether nothing is left of what the worker started; an agent that forks faster than it dies
+/// can outlast [`supervise`].
+pub fn alone() -> bool {
+    descendants::none()
 }
 
 /// A signal by its number, where it is one that has a name.
@@ -161,26 +161,41 @@ pub fn signal(number: i32) -> Option<Signal> {
 
 /// A signal as people know it: `SIGKILL`.
 pub fn name(signal: Signal) -> String {
-    match signal {
-        // rustix spells these two out.
-        Signal::ABORT => "SIGABRT".to_owned(),
-        Signal::ALARM => "SIGALRM".to_owned(),
-        other => format!("{other:?}").replace("Signal::", "SIG"),
-    }
+    let known = NAMES.iter().find(|(known, _)| *known == signal);
+    known.map_or_else(
+        || format!("signal {}", signal.as_raw()),
+        |(_, name)| (*name).to_owned(),
+    )
 }
+
+/// The signals that programs die of.
+const NAMES: [(Signal, &str); 17] = [
+    (Signal::HUP, "SIGHUP"),
+    (Signal::INT, "SIGINT"),
+    (Signal::QUIT, "SIGQUIT"),
+    (Signal::ILL, "SIGILL"),
+    (Signal::TRAP, "SIGTRAP"),
+    (Signal::ABORT, "SIGABRT"),
+    (Signal::BUS, "SIGBUS"),
+    (Signal::FPE, "SIGFPE"),
+    (Signal::KILL, "SIGKILL"),
+    (Signal::USR1, "SIGUSR1"),
+    (Signal::SEGV, "SIGSEGV"),
+    (Signal::USR2, "SIGUSR2"),
+    (Signal::PIPE, "SIGPIPE"),
+    (Signal::ALARM, "SIGALRM"),
+    (Signal::TERM, "SIGTERM"),
+    (Signal::XCPU, "SIGXCPU"),
+    (Signal::XFSZ, "SIGXFSZ"),
+];
 
 /// Who ended it.
 enum End {
-    Itself(io::Result<ExitStatus>),
+    Itself(Option<ExitStatus>),
     Early(Ending),
 }
 
-fn verdict(status: io::Result<ExitStatus>, killed_for_memory: bool) -> Ending {
-    // waitpid fails only where somebody else reaped the child; then nothing is known of it.
-    let status = status.unwrap_or_else(|error| {
-        tracing::error!(%error, "the exit status was lost");
-        ExitStatus::from_raw(Signal::KILL.as_raw())
-    });
+fn verdict(status: ExitStatus, killed_for_memory: bool) -> Ending {
     if killed_for_memory && !status.success() {
         return Ending::OutOfMemory;
     }
@@ -192,8 +207,9 @@ fn verdict(status: io::Result<ExitStatus>, killed_for_memory: bool) -> Ending {
     }
 }
 
-fn start(program: Program) -> Result<(Group, pipe::Receiver), StartError> {
-    if let Err(source) = std::fs::read_dir(&program.dir) {
+fn start(program: Program) -> Result<(Group, io::PipeReader), StartError> {
+    // Its entry `.` is there for whoever may enter it, so this is no wrong word about the program.
+    if let Err(source) = std::fs::metadata(program.dir.join(".")) {
         return Err(StartError::Directory {
             dir: program.dir.display().to_string(),
             source,
@@ -210,27 +226,32 @@ fn start(program: Program) -> Result<(Group, pipe::Receiver), StartError> {
     })
 }
 
-fn spawn(program: Program) -> io::Result<(Group, pipe::Receiver)> {
+fn spawn(program: Program) -> io::Result<(Group, io::PipeReader)> {
     let (output, input) = io::pipe()?;
     // Only a matter of speed: a kernel that refuses (a limit per user) leaves 64 KiB.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE);
-    let mut command = tokio::process::Command::new(program.program);
+    let stderr = match program.stderr {
+        Some(file) => Stdio::from(file),
+        None => Stdio::from(input.try_clone()?),
+    };
+    let mut command = Command::new(program.program);
     command
         .args(program.args)
         .current_dir(program.dir)
         .env_clear()
         .envs(program.env)
         .stdin(program.stdin.map_or_else(Stdio::null, Stdio::from))
-        .stdout(input.try_clone()?)
-        .stderr(input)
+        .stdout(input)
+        .stderr(stderr)
         .process_group(0);
-    let child = command.spawn()?;
+    let descendants = Descendants::adopt();
+    // Not the runtime's `Command`: its way of waiting and this module's would be in each other's.
+    let child = memory::preferred(|| command.spawn())?;
     // The command still holds the writing ends, which would keep the pipe open for ever.
     drop(command);
-    let group = Group::of(child)?;
-    memory::prefer_for_oom_kill(group.id);
-    Ok((group, pipe::Receiver::from_owned_fd(output.into())?))
+    let group = Group::of(&child, descendants)?;
+    Ok((group, output))
 }
 
 /// Waits until nothing was heard for `limit`, and says how long that was.
@@ -244,137 +265,5 @@ async fn silence(limit: Option<Duration>, progress: &Progress) -> Duration {
             return limit;
         }
         sleep_until(over).await;
-    }
-}
-
-/// The child and everything in its process group.
-struct Group {
-    leader: Child,
-    id: Pid,
-    /// The leader was waited for, so its pid may be somebody else's by now (the group's id cannot,
-    /// as long as the group has a member).
-    reaped: bool,
-}
-
-impl Group {
-    fn of(leader: Child) -> io::Result<Self> {
-        let pid = leader
-            .id()
-            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let id = pid.ok_or_else(|| io::Error::other("the child has no pid"))?;
-        Ok(Self {
-            leader,
-            id,
-            reaped: false,
-        })
-    }
-
-    /// Waits for the leader, and reaps what else has become the worker's to reap meanwhile.
-    async fn leader_ended(&mut self) -> io::Result<ExitStatus> {
-        let mut orphans = descendants::Deaths::new();
-        loop {
-            tokio::select! {
-                biased;
-                status = self.leader.wait() => {
-                    self.reaped = true;
-                    return status;
-                }
-                () = orphans.of_a_child() => descendants::reap_all_but(Some(self.id)),
-            }
-        }
-    }
-
-    /// SIGTERM, grace, SIGKILL to the group, then whatever escaped the group.
-    async fn end(&mut self, grace: impl Future<Output = ()>) {
-        if self.signal(Signal::TERM) {
-            tokio::select! {
-                () = self.emptied() => {}
-                () = grace => {}
-            }
-            self.signal(Signal::KILL);
-        }
-        if !self.reaped {
-            // After SIGKILL only an uninterruptible process takes time; the sweep has the bound.
-            let _ = timeout(DRAIN, self.leader_ended()).await;
-        }
-        descendants::sweep().await;
-    }
-
-    /// Sends a signal to the group; false where nothing is left of it.
-    fn signal(&self, signal: Signal) -> bool {
-        kill_process_group(self.id, signal).is_ok()
-    }
-
-    async fn emptied(&mut self) {
-        if !self.reaped {
-            let _ = self.leader_ended().await;
-        }
-        let mut deaths = descendants::Deaths::new();
-        loop {
-            descendants::reap_all_but(None);
-            if rustix::process::test_kill_process_group(self.id).is_err() {
-                return;
-            }
-            deaths.of_anything().await;
-        }
-    }
-}
-
-impl Drop for Group {
-    /// The worker panicked: the agent must not survive that either.
-    fn drop(&mut self) {
-        if !self.reaped {
-            self.signal(Signal::KILL);
-        }
-    }
-}
-
-/// The reading end of the child's output.
-struct Ear<'a> {
-    pipe: pipe::Receiver,
-    open: bool,
-    buffer: Vec<u8>,
-    progress: &'a Progress,
-    hear: &'a mut dyn FnMut(&[u8]),
-}
-
-impl Ear<'_> {
-    /// Waits for `event` while the output keeps flowing.
-    async fn until<T>(&mut self, event: impl Future<Output = T>) -> T {
-        let mut event = pin!(event);
-        loop {
-            tokio::select! {
-                biased;
-                happened = &mut event => return happened,
-                read = self.pipe.read(&mut self.buffer), if self.open => self.take(read),
-            }
-        }
-    }
-
-    /// Hears the rest, at most for `limit` (somebody may hold the pipe and never write).
-    async fn until_silent(&mut self, limit: Duration) {
-        let rest = async {
-            while self.open {
-                let read = self.pipe.read(&mut self.buffer).await;
-                self.take(read);
-            }
-        };
-        if timeout(limit, rest).await.is_err() {
-            tracing::warn!("something still holds the output open; what it prints is not heard");
-        }
-    }
-
-    fn take(&mut self, read: io::Result<usize>) {
-        match read {
-            Ok(0) => self.open = false,
-            Ok(count) => {
-                self.progress.alive();
-                (self.hear)(&self.buffer[..count]);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the output could not be read to its end");
-                self.open = false;
-            }
-        }
     }
 }

@@ -4,9 +4,9 @@
 //! because that one is true whatever the project's template says.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use super::checks::{Checks, Failed};
+use super::workspace::Workspace;
 use crate::scud::AgentDefinition;
 use crate::task::Task;
 
@@ -14,14 +14,14 @@ use crate::task::Task;
 pub fn first(
     task: &Task,
     definition: Option<&AgentDefinition>,
-    dir: &Path,
+    workspace: &Workspace,
     checks: &Checks,
 ) -> String {
     let own = definition.and_then(|definition| definition.render(task));
     let mut prompt = own.unwrap_or_else(|| describe(task));
     prompt.truncate(prompt.trim_end().len());
     prompt.push_str("\n\n");
-    prompt.push_str(&how_to_work(dir, checks));
+    prompt.push_str(&how_to_work(workspace, checks));
     prompt
 }
 
@@ -73,12 +73,12 @@ fn describe(task: &Task) -> String {
     text
 }
 
-fn how_to_work(dir: &Path, checks: &Checks) -> String {
+fn how_to_work(workspace: &Workspace, checks: &Checks) -> String {
     let mut text = format!(
         "## How to work\n\n\
          - You are in {}, the project's directory. Change nothing outside it.\n\
          - Nobody will answer questions: decide, and say in your last message what you decided and why.\n",
-        dir.display()
+        workspace.dir.display()
     );
     if checks.commands.is_empty() {
         text.push_str(
@@ -92,10 +92,17 @@ fn how_to_work(dir: &Path, checks: &Checks) -> String {
     for command in &checks.commands {
         let _ = writeln!(text, "  - `{command}`");
     }
-    text.push_str(
-        "- Don't commit or push, and leave .scud alone: what you leave in the directory is what counts, \
-         and the worker reports it.\n",
-    );
+    text.push_str(match &workspace.clone {
+        Some(_) => {
+            "- Commit as you like, on top of the commit that is checked out. Don't push: the worker commits \
+             what you leave in the directory, and pushes it all to a branch of its own.\n\
+             - Leave .scud alone: the worker marks the task.\n"
+        }
+        None => {
+            "- Don't commit or push, and leave .scud alone: what you leave in the directory is what counts, \
+             and the worker reports it.\n"
+        }
+    });
     text
 }
 

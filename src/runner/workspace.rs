@@ -1,14 +1,47 @@
-//! Where the agent works, and the run's own files beside it.
+//! Where the agent works: a given directory, or a fresh clone; and the run's own files beside it.
 //!
-//! A given directory is used as it is: never cleaned, never committed to.
+//! A given directory is used as it is: never cleaned, never committed to. A clone is shallow and
+//! of one commit; it stays when the worker ends, because the machine does not.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
+use super::Variables;
+pub use super::git::Access;
+use super::git::{Call, Git, GitError};
 use crate::task::{Failure, Reason};
+
+/// Where the project comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// It is there already.
+    Given(PathBuf),
+    Repository(Repository),
+}
+
+/// A remote repository.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    /// As git takes it; without credentials.
+    pub url: String,
+    /// A branch, a tag or a commit; the default branch where this is `None`.
+    pub reference: Option<String>,
+    pub access: Access,
+    /// Where to clone it to; somewhere fresh where this is `None`.
+    pub into: Option<PathBuf>,
+    /// The branch that the work is pushed to; nothing is pushed where this is `None`.
+    pub branch: Option<String>,
+    /// What is added to the branch where it is taken: this run's name.
+    pub suffix: String,
+    /// Who commits.
+    pub name: String,
+    pub email: String,
+}
 
 /// The project's directory, and a directory of the run's own that is gone when this is dropped.
 #[derive(Debug)]
@@ -16,6 +49,35 @@ pub struct Workspace {
     /// Absolute.
     pub dir: PathBuf,
     own: TempDir,
+    /// Where the worker made the directory itself.
+    pub clone: Option<Clone>,
+}
+
+/// What is known of a clone from before the agent touched it.
+#[derive(Debug)]
+pub struct Clone {
+    /// Absolute.
+    pub dir: PathBuf,
+    pub url: String,
+    /// What is added to a branch that is taken.
+    pub suffix: String,
+    /// The commit that was checked out.
+    pub base: String,
+    index: Index,
+    /// Who commits, as git's variables.
+    pub identity: Variables,
+    /// Device and number of the directory, so that another one in its place is noticed.
+    inode: (u64, u64),
+}
+
+/// git's index after the checkout: with it, unchanged files need not be read again. In a file
+/// without a name, because it can be large and nobody else should find it.
+#[derive(Debug)]
+struct Index {
+    file: File,
+    /// When git wrote it. What was changed in the same instant has to be read after all, and this
+    /// is how git knows.
+    written: SystemTime,
 }
 
 /// The prompt as the agent gets it.
@@ -27,53 +89,269 @@ pub struct PromptFile {
 }
 
 impl Workspace {
-    /// Takes the given directory.
-    pub fn prepare(dir: &Path) -> Result<Self, Failure> {
-        let failed = |what: &str, error: io::Error| {
-            let failure =
-                Failure::new(Reason::WorkspaceFailed, format!("{what} {}", dir.display()));
-            Failure {
-                causes: vec![error.to_string()],
-                ..failure
-            }
-        };
+    /// Takes a given directory.
+    pub fn given(dir: &Path) -> Result<Self, Failure> {
+        let failed =
+            |what: &str, error: io::Error| failed(format!("{what} {}", dir.display()), &error);
         let absolute =
             fs::canonicalize(dir).map_err(|error| failed("there is no workspace at", error))?;
         fs::read_dir(&absolute).map_err(|error| failed("the workspace cannot be read:", error))?;
-        let own = tempfile::Builder::new()
-            .prefix("descartes-")
-            .tempdir()
-            .map_err(|error| {
-                let failure = Failure::new(
-                    Reason::WorkspaceFailed,
-                    "no temporary directory for the prompt could be made",
-                );
-                Failure {
-                    causes: vec![error.to_string()],
-                    ..failure
-                }
-            })?;
-        Ok(Self { dir: absolute, own })
+        Ok(Self {
+            dir: absolute,
+            own: own_directory()?,
+            clone: None,
+        })
+    }
+
+    /// Clones a repository.
+    pub async fn cloned(repository: &Repository, git: &Git<'_>) -> Result<Self, Failure> {
+        let own = own_directory()?;
+        let dir = fresh_directory(repository.into.as_deref())?;
+        tracing::info!(
+            url = repository.url,
+            reference = repository.reference,
+            "cloning into {}",
+            dir.display()
+        );
+        let clone = clone(repository, git, &dir)
+            .await
+            .map_err(|error| refused(repository, &error))?;
+        warn_of_what_is_missing(&dir);
+        Ok(Self {
+            dir,
+            own,
+            clone: Some(clone),
+        })
     }
 
     /// Writes a prompt outside the project, so that it is no change to it.
     pub fn write_prompt(&self, prompt: &str) -> Result<PromptFile, Failure> {
         let path = self.own.path().join("prompt.md");
-        fs::write(&path, prompt)
-            .and_then(|()| File::open(&path))
-            .map(|reader| PromptFile {
-                path: path.clone(),
-                reader,
-            })
-            .map_err(|error| {
-                let failure = Failure::new(
-                    Reason::WorkspaceFailed,
-                    format!("the prompt cannot be written to {}", path.display()),
-                );
-                Failure {
-                    causes: vec![error.to_string()],
-                    ..failure
-                }
-            })
+        let written = fs::write(&path, prompt).and_then(|()| File::open(&path));
+        match written {
+            Ok(reader) => Ok(PromptFile { path, reader }),
+            Err(error) => Err(failed(
+                format!("the prompt cannot be written to {}", path.display()),
+                &error,
+            )),
+        }
+    }
+}
+
+impl Clone {
+    /// An error where the directory is not the one that was made: a link to somewhere else would
+    /// have the worker collect what is no work of the agent's.
+    pub fn still_there(&self) -> Result<(), Failure> {
+        let found = fs::symlink_metadata(&self.dir);
+        match found {
+            Ok(found) if found.is_dir() && (found.dev(), found.ino()) == self.inode => Ok(()),
+            _ => Err(Failure::new(
+                Reason::PushFailed,
+                format!(
+                    "the workspace {} is gone, or something else stands in its place",
+                    self.dir.display()
+                ),
+            )),
+        }
+    }
+
+    /// Puts the checkout's index into a file.
+    pub fn write_index(&self, to: &Path) -> io::Result<()> {
+        let mut from = &self.index.file;
+        from.rewind()?;
+        let mut file = File::create(to)?;
+        io::copy(&mut from, &mut file)?;
+        file.set_modified(self.index.written)
+    }
+}
+
+impl Index {
+    fn of(repository: &Path) -> io::Result<Self> {
+        let mut from = File::open(repository.join("index"))?;
+        let mut file = tempfile::tempfile()?;
+        io::copy(&mut from, &mut file)?;
+        Ok(Self {
+            file,
+            written: from.metadata()?.modified()?,
+        })
+    }
+}
+
+async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clone, GitError> {
+    let url = &repository.url;
+    git.run(init(dir)).await?;
+    if let Err(error) = git.run(fetch(repository, dir)).await {
+        // There is no way to ask before; whoever has the other kind of names says so.
+        if !error.words.contains("mismatched algorithms") {
+            return Err(error);
+        }
+        let unmade = |error| GitError::around("init", "could not be repeated", &error);
+        fs::remove_dir_all(dir.join(".git")).map_err(unmade)?;
+        git.run(init(dir).arg("--object-format=sha256")).await?;
+        git.run(fetch(repository, dir)).await?;
+    }
+    let base = git
+        .run(Call::new(
+            dir,
+            ["rev-parse", "--verify", "FETCH_HEAD^{commit}"],
+        ))
+        .await?;
+    let branch = repository.branch.as_deref().unwrap_or("work");
+    git.run(Call::new(dir, ["checkout", "--quiet", "-B", branch, &base]))
+        .await?;
+    // For the agent: it may commit, and look where the project comes from.
+    for (key, value) in [
+        ("remote.origin.url", url),
+        ("user.name", &repository.name),
+        ("user.email", &repository.email),
+    ] {
+        git.run(Call::new(dir, ["config", key, value])).await?;
+    }
+    let unknown = |error: io::Error| {
+        GitError::around("checkout", "left a repository that cannot be read", &error)
+    };
+    let found = fs::symlink_metadata(dir).map_err(unknown)?;
+    let person = |role: &str| {
+        [
+            (
+                format!("GIT_{role}_NAME").into(),
+                repository.name.clone().into(),
+            ),
+            (
+                format!("GIT_{role}_EMAIL").into(),
+                repository.email.clone().into(),
+            ),
+        ]
+    };
+    Ok(Clone {
+        dir: dir.to_owned(),
+        url: url.clone(),
+        suffix: repository.suffix.clone(),
+        base,
+        index: Index::of(&dir.join(".git")).map_err(unknown)?,
+        identity: [person("AUTHOR"), person("COMMITTER")].concat(),
+        inode: (found.dev(), found.ino()),
+    })
+}
+
+fn init(dir: &Path) -> Call<'_> {
+    let args = ["init", "--quiet", "--template=", "--initial-branch=main"];
+    Call::new(dir, args)
+}
+
+fn fetch<'a>(repository: &Repository, dir: &'a Path) -> Call<'a> {
+    let wanted = repository.reference.as_deref().unwrap_or("HEAD");
+    let args = ["fetch", "--progress", "--no-tags", "--depth=1", "--"];
+    Call::new(dir, args)
+        .arg(&repository.url)
+        .arg(wanted)
+        .transfer()
+}
+
+/// The directory to clone into: the given one, which must be empty, or a new one.
+fn fresh_directory(into: Option<&Path>) -> Result<PathBuf, Failure> {
+    let Some(dir) = into else {
+        let made = tempfile::Builder::new()
+            .prefix("descartes-workspace-")
+            .tempdir();
+        let made = made.and_then(|dir| fs::canonicalize(dir.keep()));
+        return made.map_err(|error| {
+            failed(
+                "no directory for the clone could be made".to_owned(),
+                &error,
+            )
+        });
+    };
+    let made = fs::create_dir_all(dir).and_then(|()| fs::canonicalize(dir));
+    let dir = made.map_err(|error| {
+        failed(
+            format!("the workspace {} cannot be made", dir.display()),
+            &error,
+        )
+    })?;
+    let entries = fs::read_dir(&dir).map_err(|error| {
+        failed(
+            format!("the workspace {} cannot be read", dir.display()),
+            &error,
+        )
+    })?;
+    if entries.count() > 0 {
+        let message = format!(
+            "the workspace {} is not empty, so nothing is cloned into it",
+            dir.display()
+        );
+        return Err(Failure::new(Reason::WorkspaceFailed, message));
+    }
+    Ok(dir)
+}
+
+fn own_directory() -> Result<TempDir, Failure> {
+    let made = tempfile::Builder::new().prefix("descartes-").tempdir();
+    made.map_err(|error| {
+        failed(
+            "no temporary directory for the prompt could be made".to_owned(),
+            &error,
+        )
+    })
+}
+
+/// Names what a shallow clone of one commit does not bring along.
+fn warn_of_what_is_missing(dir: &Path) {
+    let submodules = settings_in(&dir.join(".gitmodules"), |line| {
+        let (key, path) = line.split_once('=')?;
+        (key.trim() == "path").then(|| path.trim().to_owned())
+    });
+    if !submodules.is_empty() {
+        let submodules = submodules.join(", ");
+        tracing::warn!("the project has submodules, which are not fetched: {submodules}");
+    }
+    let large = settings_in(&dir.join(".gitattributes"), |line| {
+        let mut words = line.split_whitespace();
+        let pattern = words.next().filter(|word| !word.starts_with('#'))?;
+        words
+            .any(|word| word == "filter=lfs")
+            .then(|| pattern.to_owned())
+    });
+    if !large.is_empty() {
+        let large = large.join(", ");
+        tracing::warn!(
+            "the project keeps files with Git LFS, of which only the pointers are here: {large}"
+        );
+    }
+}
+
+/// What the lines of a file say, the first few of it; nothing where it is no file of the project.
+fn settings_in(path: &Path, said: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    const NAMED: usize = 10;
+    const READ: u64 = 1024 * 1024;
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+        return Vec::new();
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(READ).read_to_end(&mut bytes));
+    let text = String::from_utf8_lossy(&bytes);
+    read.map_or_else(
+        |_| Vec::new(),
+        |_| text.lines().filter_map(said).take(NAMED).collect(),
+    )
+}
+
+fn refused(repository: &Repository, error: &GitError) -> Failure {
+    let what = repository
+        .reference
+        .as_deref()
+        .map(|reference| format!(" ({reference})"))
+        .unwrap_or_default();
+    let message = format!("{}{what} could not be cloned: {error}", repository.url);
+    Failure {
+        causes: vec![error.words.clone()],
+        ..Failure::new(Reason::WorkspaceFailed, message)
+    }
+}
+
+fn failed(message: String, error: &io::Error) -> Failure {
+    Failure {
+        causes: vec![error.to_string()],
+        ..Failure::new(Reason::WorkspaceFailed, message)
     }
 }

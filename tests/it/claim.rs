@@ -1,8 +1,15 @@
-//! For writers of orchestrators: what is said when, and what the answers to a claim mean.
+//! For writers of orchestrators: what the claim says, and what the answers to it mean.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
 
 use serde_json::{Value, json};
 
-use crate::support::{Project, Receiver, Reply, Worker};
+use crate::support::{Hold, Project, Receiver, Reply, Worker};
+
+/// An agent that leaves a trace.
+const TRACE: &str = "touch worked";
 
 #[test]
 fn a_task_is_claimed_then_done_then_reported() {
@@ -10,8 +17,255 @@ fn a_task_is_claimed_then_done_then_reported() {
     let ended = Worker::new(&receiver, &project)
         .agent("echo all done")
         .run();
+    ended.completed(&receiver);
+    let targets: Vec<String> = receiver
+        .said()
+        .into_iter()
+        .map(|said| said.target)
+        .collect();
+    assert_eq!(
+        targets,
+        [
+            "/api/agents/callback/started",
+            "/api/agents/callback/completed"
+        ]
+    );
+}
+
+#[test]
+fn the_query_of_the_callback_url_is_kept_and_its_slash_is_not_doubled() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let base = format!("http://{}", receiver.address());
+    for (url, target) in [
+        (
+            format!("{base}/api/?key=a%20b&x"),
+            "/api/started?key=a%20b&x",
+        ),
+        (format!("{base}/api/"), "/api/started"),
+        (format!("{base}/api"), "/api/started"),
+        (base.clone(), "/started"),
+        (format!("{base}?key"), "/started?key"),
+    ] {
+        receiver.script("started", [Reply::status(409)]);
+        Worker::new(&receiver, &project)
+            .env("CALLBACK_URL", url)
+            .run()
+            .assert_code(4);
+        assert_eq!(receiver.said().last().expect("a request").target, target);
+    }
+}
+
+#[test]
+fn an_ipv6_address_will_do() {
+    let (receiver, project) = (Receiver::listen("[::1]:0"), Project::new());
+    assert!(receiver.url().starts_with("http://[::1]:"));
+    Worker::new(&receiver, &project)
+        .agent("true")
+        .run()
+        .completed(&receiver);
+}
+
+#[test]
+fn a_refused_claim_means_exit_4_and_no_work() {
+    for status in [409, 410] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        receiver.always("started", Reply::json(status, "worker  7\nhas it"));
+        let before = project.graph();
+        let ended = Worker::new(&receiver, &project).agent(TRACE).run();
+        ended.assert_code(4);
+        assert_eq!(ended.stdout, "");
+        assert!(ended.stderr.contains(": worker 7 has it"), "{ended:#?}");
+        assert_eq!(receiver.story(), ["started"]);
+        assert!(!project.path("worked").exists());
+        assert_eq!(project.graph(), before);
+    }
+}
+
+#[test]
+fn a_rejected_claim_means_exit_3_and_no_work() {
+    for status in [400, 401, 403, 413, 422, 418] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        receiver.always("started", Reply::json(status, "no"));
+        let ended = Worker::new(&receiver, &project).agent(TRACE).run();
+        ended.assert_code(3);
+        assert_eq!(receiver.story(), ["started"]);
+        assert!(!project.path("worked").exists());
+        let event = ended.result_line();
+        assert_eq!(event["event"], "task.failed");
+        assert_eq!(event["failure"]["reason"], "unclaimed");
+        assert_eq!(event["failure"]["retryable"], true);
+        let message = event["message"].as_str().expect("a message");
+        assert!(
+            message.starts_with(&format!("the task was not claimed: answered {status} "))
+                && message.ends_with(": no"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_redirected_claim_is_not_followed() {
+    let (receiver, elsewhere, project) = (Receiver::start(), Receiver::start(), Project::new());
+    for status in [301, 302, 307, 308] {
+        let to = format!("{}/started", elsewhere.url());
+        receiver.script(
+            "started",
+            [Reply::status(status).with_header("location", &to)],
+        );
+        let ended = Worker::new(&receiver, &project).agent(TRACE).run();
+        ended.assert_code(3);
+        let event = ended.result_line();
+        assert_eq!(event["failure"]["reason"], "unclaimed");
+        let message = event["message"].as_str().expect("a message");
+        assert!(
+            message.ends_with(&format!(" to {to}; redirects are not followed")),
+            "{message}"
+        );
+    }
+    assert!(elsewhere.said().is_empty());
+    assert!(!project.path("worked").exists());
+}
+
+#[test]
+fn no_work_is_done_before_the_claim_is_granted() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let hold = Hold::default();
+    // Two claims get no answer at all, the third one gets it when the test has looked around.
+    let silence = || Reply::status(200).after(Duration::MAX);
+    receiver.script(
+        "started",
+        [silence(), silence(), Reply::status(200).held(&hold)],
+    );
+    let worker = Worker::new(&receiver, &project)
+        .env("DESCARTES_CALLBACK_TIMEOUT", "1s")
+        .agent(TRACE)
+        .start();
+    receiver.wait_for("a third claim", |said| (said.len() == 3).then_some(()));
+    assert!(!project.path("worked").exists());
+    hold.release();
+    let ended = worker.wait();
     ended.assert_code(0);
-    assert_eq!(receiver.story(), ["started", "completed"]);
+    assert!(project.path("worked").exists());
+    assert_eq!(receiver.said_to("completed").len(), 1);
+}
+
+#[test]
+fn a_claim_without_a_whole_answer_is_made_again_word_for_word() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let failures = [
+        Reply::Reset,
+        Reply::BreakInHead,
+        Reply::BreakInBody,
+        Reply::status(503),
+        Reply::status(404),
+    ];
+    let count = failures.len() + 1;
+    receiver.script("started", failures);
+    let ended = Worker::new(&receiver, &project).agent("true").run();
+    ended.assert_code(0);
+    let claims = receiver.said_to("started");
+    assert_eq!(claims.len(), count);
+    for claim in &claims {
+        assert_eq!(claim.bytes, claims[0].bytes);
+        assert_eq!(
+            claim.headers["idempotency-key"],
+            claims[0].headers["idempotency-key"]
+        );
+    }
+    // What broke off is not used again.
+    assert_ne!(claims[0].connection, claims[1].connection);
+    assert_ne!(claims[1].connection, claims[2].connection);
+}
+
+#[test]
+fn the_orchestrators_word_on_when_to_claim_again_is_kept() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.script(
+        "started",
+        [Reply::status(429).with_header("retry-after", "1")],
+    );
+    Worker::new(&receiver, &project)
+        .agent("true")
+        .run()
+        .assert_code(0);
+    let claims = receiver.said_to("started");
+    assert_eq!(claims.len(), 2);
+    assert!(claims[1].at - claims[0].at >= Duration::from_secs(1));
+}
+
+#[test]
+fn a_claim_that_nobody_answers_ends_at_its_deadline_with_exit_3() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.always("started", Reply::json(503, "still starting"));
+    let ended = Worker::new(&receiver, &project)
+        .env("DESCARTES_CLAIM_DEADLINE", "2s")
+        .agent(TRACE)
+        .run();
+    ended.assert_code(3);
+    assert!(receiver.said_to("started").len() >= 2);
+    assert_eq!(receiver.said_to("failed").len(), 0);
+    assert!(!project.path("worked").exists());
+    let event = ended.result_line();
+    assert_eq!(event["failure"]["reason"], "unclaimed");
+    assert_eq!(
+        event["message"],
+        "the task was not claimed: answered 503 Service Unavailable: still starting"
+    );
+}
+
+#[test]
+fn a_stop_signal_during_an_unanswered_claim_ends_it_without_work() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        receiver.always(
+            "started",
+            Reply::status(503).with_header("retry-after", "30"),
+        );
+        let worker = Worker::new(&receiver, &project).agent(TRACE).start();
+        worker.wait_for_log("the claim was not answered");
+        worker.signal(signal);
+        let ended = worker.wait();
+        ended.assert_code(3);
+        assert!(!receiver.story().contains(&"failed".to_owned()));
+        assert!(!project.path("worked").exists());
+        let event = ended.result_line();
+        assert_eq!(event["failure"]["reason"], "interrupted");
+        assert_eq!(
+            event["message"],
+            "the task was not claimed: told to stop before there was an answer"
+        );
+    }
+}
+
+#[test]
+fn a_grant_that_comes_after_the_stop_signal_is_still_answered_with_an_outcome() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let hold = Hold::default();
+    receiver.script("started", [Reply::status(200).held(&hold)]);
+    let worker = Worker::new(&receiver, &project).agent(TRACE).start();
+    receiver.wait_for_one("started");
+    worker.signal(Signal::TERM);
+    worker.wait_for_log("told to stop");
+    hold.release();
+    let event = worker.wait().failed(&receiver, "interrupted");
+    assert_eq!(event["message"], "the worker was stopped by SIGTERM");
+    assert!(!project.path("worked").exists());
+}
+
+#[test]
+fn a_claim_that_failed_before_the_stop_signal_was_heard_is_not_made_again() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let hold = Hold::default();
+    receiver.always("started", Reply::status(503).held(&hold));
+    let worker = Worker::new(&receiver, &project).agent(TRACE).start();
+    receiver.wait_for_one("started");
+    worker.signal(Signal::TERM);
+    worker.wait_for_log("told to stop");
+    hold.release();
+    let ended = worker.wait();
+    ended.assert_code(3);
+    assert_eq!(ended.result_line()["failure"]["reason"], "interrupted");
+    assert_eq!(receiver.story(), ["started"]);
 }
 
 #[test]

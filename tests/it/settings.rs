@@ -1,1 +1,205 @@
-//! For operators.
+//! For operators: every setting works in every spelling.
+
+use std::os::unix::process::CommandExt;
+
+use crate::support::{Project, Receiver, Reply, Worker};
+
+#[test]
+fn the_flag_wins_then_the_bare_name_then_the_prefixed_one() {
+    let project = Project::new();
+    let claimed = |change: fn(Worker) -> Worker| {
+        let receiver = Receiver::start();
+        receiver.always("started", Reply::status(409));
+        change(Worker::new(&receiver, &project))
+            .run()
+            .assert_code(4);
+        let event = receiver.only("started");
+        event["task_id"].as_str().expect("an id").to_owned()
+    };
+    let all = |worker: Worker| {
+        worker
+            .env("TASK_ID", "bare")
+            .env("DESCARTES_TASK_ID", "prefixed")
+            .arg("--task")
+            .arg("flag")
+    };
+    assert_eq!(claimed(all), "flag");
+    assert_eq!(
+        claimed(|worker| worker.env("DESCARTES_TASK_ID", "prefixed")),
+        "8"
+    );
+    assert_eq!(
+        claimed(|worker| worker
+            .without("TASK_ID")
+            .env("DESCARTES_TASK_ID", "prefixed")),
+        "prefixed"
+    );
+    // Empty is unset, whoever says it.
+    let empty = |worker: Worker| {
+        worker
+            .env("TASK_ID", "")
+            .env("DESCARTES_TASK_ID", "prefixed")
+            .arg("--task=")
+    };
+    assert_eq!(claimed(empty), "prefixed");
+}
+
+#[test]
+fn the_contracts_names_work_bare_and_prefixed() {
+    let project = Project::new();
+    for prefix in ["", "DESCARTES_"] {
+        let receiver = Receiver::start();
+        Worker::bare()
+            .env(&format!("{prefix}TASK_ID"), "8")
+            .env(&format!("{prefix}PROJECT_ID"), "proj-456")
+            .env(&format!("{prefix}CALLBACK_URL"), receiver.url())
+            .env(&format!("{prefix}ANTHROPIC_API_KEY"), "sk-ant-123")
+            .env("DESCARTES_WORKSPACE", project.dir())
+            .env("DESCARTES_FORCE", "1")
+            .agent("printf %s \"$ANTHROPIC_API_KEY\" > key")
+            .run()
+            .completed(&receiver);
+        assert_eq!(receiver.only("started")["task_id"], "8");
+        assert_eq!(receiver.only("started")["project_id"], "proj-456");
+        assert_eq!(project.read("key"), "sk-ant-123");
+    }
+}
+
+#[test]
+fn the_bare_key_wins_over_the_prefixed_one() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    Worker::new(&receiver, &project)
+        .env("ANTHROPIC_API_KEY", "sk-ant-bare")
+        .env("DESCARTES_ANTHROPIC_API_KEY", "sk-ant-prefixed")
+        .agent("printf %s \"$ANTHROPIC_API_KEY\" > key")
+        .run()
+        .completed(&receiver);
+    assert_eq!(project.read("key"), "sk-ant-bare");
+}
+
+#[test]
+fn every_setting_is_a_flag_too() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let mut worker = Worker::bare();
+    for (flag, value) in [
+        ("--task", "webapp:8"),
+        ("--project-id", "proj-456"),
+        ("--callback-url", &receiver.url()),
+        ("--run-id", "run-7"),
+        ("--workspace", project.dir().to_str().unwrap()),
+        ("--tag", "webapp"),
+        ("--agent", "command"),
+        ("--agent-command", "echo \"$DESCARTES_MODEL\""),
+        ("--agent-env", "HOME"),
+        ("--model", "opus"),
+        ("--task-timeout", "1h30m"),
+        ("--idle-timeout", "0"),
+        ("--stop-window", "250ms"),
+        ("--checks", "true"),
+        ("--repairs", "0"),
+        ("--callback-timeout", "90s"),
+        ("--claim-deadline", "15m"),
+        ("--finish-deadline", "720h"),
+        ("--heartbeat", "0"),
+        ("--log", "debug,hyper=warn"),
+        ("--log-format", "pretty"),
+    ] {
+        worker = worker.arg(flag).arg(value);
+    }
+    let event = worker.arg("--force").run().completed(&receiver);
+    assert_eq!(event["run_id"], "run-7");
+    assert_eq!(event["result"]["agent"]["model"], "opus");
+    assert_eq!(event["result"]["output"]["tail"], "opus\n");
+    assert_eq!(event["result"]["checks"][0]["command"], "true");
+}
+
+#[test]
+fn the_programs_own_path_as_first_argument_is_ignored() {
+    let project = Project::new();
+    for own in [
+        "/app/worker",
+        "/app/descartes-worker",
+        env!("CARGO_BIN_EXE_descartes-worker"),
+    ] {
+        let receiver = Receiver::start();
+        Worker::new(&receiver, &project)
+            .without("TASK_ID")
+            .env("DESCARTES_FORCE", "yes")
+            .arg(own)
+            .args(["--task", "8"])
+            .agent("true")
+            .run()
+            .completed(&receiver);
+    }
+    // Also where the spawner names the program as it likes.
+    let receiver = Receiver::start();
+    Worker::new(&receiver, &project)
+        .env("DESCARTES_FORCE", "on")
+        .with(|command| {
+            command.arg0("my-worker").arg("my-worker");
+        })
+        .agent("true")
+        .run()
+        .completed(&receiver);
+}
+
+#[test]
+fn an_unknown_setting_is_warned_of_and_stops_nothing() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project)
+        .env("DESCARTES_HARTBEAT", "5s")
+        .env("DESCARTES_TAKS_ID", "9")
+        .env("DESCARTES_FOO", "1")
+        .agent("true")
+        .run();
+    ended.completed(&receiver);
+    for warning in [
+        "\"WARN\",\"message\":\"DESCARTES_HARTBEAT is no setting; did you mean DESCARTES_HEARTBEAT?\"",
+        "\"WARN\",\"message\":\"DESCARTES_TAKS_ID is no setting; did you mean DESCARTES_TASK_ID?\"",
+        "\"WARN\",\"message\":\"DESCARTES_FOO is no setting\"",
+    ] {
+        assert!(ended.stderr.contains(warning), "{warning} in {ended:#?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_mistakes() {
+    for flag in ["--help", "-h"] {
+        let ended = Worker::bare().arg(flag).run();
+        ended.assert_code(0);
+        assert_eq!(ended.stderr, "");
+        for part in [
+            "Usage: descartes-worker [OPTIONS]",
+            "[DESCARTES_TASK_TIMEOUT; default: 1h]",
+            "[TASK_ID]",
+            "From the environment only:",
+            "ANTHROPIC_API_KEY",
+        ] {
+            // However wide the terminal is taken to be.
+            let words: Vec<&str> = ended.stdout.split_whitespace().collect();
+            assert!(words.join(" ").contains(part), "{part} in {}", ended.stdout);
+        }
+    }
+    let ended = Worker::bare().arg("--version").run();
+    ended.assert_code(0);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(ended.stdout, format!("descartes-worker {version}\n"));
+}
+
+#[test]
+fn shells_can_complete_the_command_line() {
+    for (shell, holds) in [
+        ("bash", "complete -F"),
+        ("zsh", "#compdef descartes-worker"),
+        ("fish", "complete -c descartes-worker"),
+    ] {
+        let ended = Worker::bare().args(["completions", shell]).run();
+        ended.assert_code(0);
+        assert!(ended.stdout.contains(holds), "{ended:#?}");
+        assert!(ended.stdout.contains("task-timeout"), "{ended:#?}");
+    }
+    Worker::bare()
+        .args(["completions", "dos"])
+        .run()
+        .assert_code(2);
+}

@@ -104,7 +104,11 @@ fn judge(ending: Result<Ending, StartError>) -> Result<(), Failure> {
         Err(error @ StartError::Directory { .. }) => {
             Failure::because(Reason::WorkspaceFailed, &error)
         }
-        Err(error @ StartError::Other { .. }) => Failure::because(Reason::AgentFailed, &error),
+        // The machine lacks something (processes, memory); another one may not.
+        Err(error @ StartError::Other { .. }) => Failure {
+            retryable: true,
+            ..Failure::because(Reason::AgentFailed, &error)
+        },
     };
     Err(failure)
 }

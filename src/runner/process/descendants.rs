@@ -3,148 +3,142 @@
 //! On Linux the worker is a child subreaper (or PID 1), so orphans become its children wherever
 //! they fled to: a group, a session or a double fork away. Elsewhere the process group is all
 //! there is to hold on to, and these functions find nothing.
+//!
+//! Only the worker's own children are ever killed here. Nobody else can reap them, so their pids
+//! cannot have become somebody else's; and what is below them comes to the worker as they die.
+//! The other side of it: while this is in use, no other part of the process may have children.
 
+use std::collections::HashSet;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-/// How long to go on killing: what forks faster than it dies, or sleeps uninterruptibly, must not
-/// keep the worker from reporting. The machine's end is its end.
-const SWEEP: Duration = Duration::from_secs(2);
-/// How often to look again where no signal tells of a death.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Children that the worker was born with (an entrypoint's `service & exec worker`); not the
+/// agent's, so not to be ended. Children belong to the process, and so does this.
+static BYSTANDERS: OnceLock<Mutex<HashSet<Pid>>> = OnceLock::new();
 
-/// Makes the worker the parent of all orphans below it.
-pub(super) fn adopt() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-        tracing::warn!(%error, "cannot become a subreaper; what leaves its group may survive");
-    }
+fn bystanders() -> MutexGuard<'static, HashSet<Pid>> {
+    let born_with = BYSTANDERS.get_or_init(|| Mutex::new(children().into_iter().collect()));
+    born_with.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells of deaths below the worker.
-pub(super) struct Deaths(Option<Signal>);
+/// Whether nothing is left of what the worker started; an agent that forks faster than it dies
+/// can outlast its end.
+pub(super) fn none() -> bool {
+    let bystanders = bystanders();
+    children().iter().all(|pid| bystanders.contains(pid))
+}
 
-impl Deaths {
-    pub(super) fn new() -> Self {
-        Self(signal(SignalKind::child()).ok())
+/// The processes below the worker.
+pub(super) struct Descendants {
+    deaths: Option<Signal>,
+}
+
+/// What [`Descendants::reap`] found.
+pub(super) enum Reaped {
+    Dead(Pid, ExitStatus),
+    /// There are children, but no dead ones.
+    AllAlive,
+    /// There are no children, so that nothing at all is below the worker.
+    NoneLeft,
+}
+
+impl Descendants {
+    /// Makes the worker the parent of all orphans below it. To be called before anything is
+    /// started that is to be ended.
+    pub(super) fn adopt() -> Self {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
+            tracing::warn!(%error, "cannot become a subreaper; what leaves its group may survive");
+        }
+        // Before anything is started for the first time, so that only those are in it.
+        drop(bystanders());
+        Self {
+            deaths: signal(SignalKind::child()).ok(),
+        }
     }
 
-    /// Waits until a child of the worker's has died, its own or an orphan.
-    pub(super) async fn of_a_child(&mut self) {
-        match &mut self.0 {
-            Some(signal) => {
-                signal.recv().await;
+    /// Waits until something below may have died, at most for `patience`: not every death is told,
+    /// only those of the worker's own children are, and none where the worker was started with
+    /// SIGCHLD blocked.
+    pub(super) async fn death(&mut self, patience: Duration) {
+        let told = async {
+            match &mut self.deaths {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
             }
-            None => sleep(LOOK_AGAIN).await,
-        }
-    }
-
-    /// Waits until anything below may have died; not every such death is told.
-    pub(super) async fn of_anything(&mut self) {
+        };
         tokio::select! {
-            () = self.of_a_child() => {}
-            () = sleep(LOOK_AGAIN) => {}
+            _ = told => {}
+            () = sleep(patience) => {}
         }
     }
 }
 
-/// Reaps the orphans that have died, but not the child that somebody else waits for.
-pub(super) fn reap_all_but(leader: Option<Pid>) {
-    for process in below()
-        .into_iter()
-        .filter(|process| process.dead && process.ours)
-    {
-        if Some(process.pid) != leader {
-            // Somebody else's wait may come first, which is as good.
-            let _ =
-                rustix::process::waitpid(Some(process.pid), rustix::process::WaitOptions::NOHANG);
+/// Reaps one dead child, whoever's it was.
+pub(super) fn reap() -> Reaped {
+    match wait(WaitOptions::NOHANG) {
+        Ok(Some((pid, status))) => {
+            bystanders().remove(&pid);
+            Reaped::Dead(pid, ExitStatus::from_raw(status.as_raw()))
         }
+        Ok(None) => Reaped::AllAlive,
+        // The one error there is: ECHILD.
+        Err(_) => Reaped::NoneLeft,
     }
 }
 
-/// Kills and reaps everything below the worker until there is nothing, or the time is up.
-pub(super) async fn sweep() {
-    let deadline = Instant::now() + SWEEP;
-    let mut deaths = Deaths::new();
-    loop {
-        reap_all_but(None);
-        let left = below();
-        if left.is_empty() {
-            return;
-        }
-        if Instant::now() >= deadline {
-            let pids: Vec<_> = left
-                .iter()
-                .map(|process| process.pid.as_raw_pid())
-                .collect();
-            tracing::warn!(?pids, "these would not die");
-            return;
-        }
-        for process in left.iter().filter(|process| !process.dead) {
-            tracing::debug!(pid = process.pid.as_raw_pid(), "left behind, killed");
-            let _ = rustix::process::kill_process(process.pid, rustix::process::Signal::KILL);
-        }
-        deaths.of_anything().await;
+/// Kills all children but the bystanders; false where only bystanders are left.
+pub(super) fn kill() -> bool {
+    let ours = ours();
+    for pid in &ours {
+        // Refused only for what has become another user; the caller's time limit is for that.
+        let _ = kill_process(*pid, rustix::process::Signal::KILL);
     }
+    // Where there are no bystanders an empty list proves nothing: it may leave some out.
+    !ours.is_empty() || bystanders().is_empty()
 }
 
-struct Process {
-    pid: Pid,
-    /// A zombie.
-    dead: bool,
-    /// The worker's own child, so that it can be reaped.
-    ours: bool,
+/// Those that are there and should not be.
+pub(super) fn ours() -> Vec<Pid> {
+    let bystanders = bystanders();
+    let mut children = children();
+    children.retain(|pid| !bystanders.contains(pid));
+    children
 }
 
 #[cfg(not(target_os = "linux"))]
-fn below() -> Vec<Process> {
+fn children() -> Vec<Pid> {
     Vec::new()
 }
 
-/// Every process below the worker, from one pass over `/proc`.
+/// The worker's children. The kernel lists them in one file, but may leave some out while they
+/// come and go; kernels built without that file make it a pass over all processes.
 #[cfg(target_os = "linux")]
-fn below() -> Vec<Process> {
-    let me = rustix::process::getpid().as_raw_pid();
+fn children() -> Vec<Pid> {
+    let pid = |text: &str| text.parse().ok().and_then(Pid::from_raw);
+    let me = std::process::id().to_string();
+    // The main thread is the one that starts processes and inherits orphans.
+    if let Ok(list) = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")) {
+        return list.split_ascii_whitespace().filter_map(pid).collect();
+    }
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
-    let all: std::collections::HashMap<i32, (i32, bool)> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|pid: i32| Some((pid, parent_and_state(pid)?)))
-        .collect();
-    let descends = |mut pid: i32| {
-        // A bound for a table that changed while it was read.
-        for _ in 0..all.len() {
-            match all.get(&pid) {
-                Some((parent, _)) if *parent == me => return true,
-                Some((parent, _)) => pid = *parent,
-                None => return false,
-            }
-        }
-        false
-    };
-    all.iter()
-        .filter(|(pid, _)| descends(**pid))
-        .filter_map(|(pid, (parent, dead))| {
-            Some(Process {
-                pid: Pid::from_raw(*pid)?,
-                dead: *dead,
-                ours: *parent == me,
-            })
-        })
-        .collect()
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let pids = names.filter(|name| parent(name).as_ref() == Some(&me));
+    pids.filter_map(|name| pid(&name)).collect()
 }
 
-/// The parent's pid, and whether the process is a zombie.
 #[cfg(target_os = "linux")]
-fn parent_and_state(pid: i32) -> Option<(i32, bool)> {
+fn parent(pid: &str) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything, parentheses included.
     let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let dead = matches!(fields.next()?, "Z" | "X");
-    Some((fields.next()?.parse().ok()?, dead))
+    rest.split(' ').nth(1).map(str::to_owned)
 }

@@ -2,24 +2,43 @@
 //!
 //! Limits nothing: the machine's size is the orchestrator's business.
 
-use rustix::process::Pid;
+use std::fs::File;
+use std::io::Write;
+use std::sync::OnceLock;
 
 /// Added to the agent's badness, out of 1000: it and its children die before the worker, which
 /// has to tell. Not 1000, so that the kernel still tells small processes from large ones.
-const OOM_SCORE_ADJ: &str = "500";
+const PREFERRED: i32 = 500;
 
-/// Makes a process, and what it will start, the kernel's first choice.
-pub(super) fn prefer_for_oom_kill(pid: Pid) {
-    #[cfg(target_os = "linux")]
-    {
-        // Raising is always allowed; a /proc that is read-only or absent leaves things as they are.
-        let path = format!("/proc/{}/oom_score_adj", pid.as_raw_pid());
-        if let Err(error) = std::fs::write(&path, OOM_SCORE_ADJ) {
-            tracing::debug!(path, %error, "cannot be raised");
-        }
+/// The worker's own score.
+const OWN: &str = "/proc/self/oom_score_adj";
+
+/// What opens once, because a process that is not dumpable may not open it any more.
+static OWN_FILE: OnceLock<Option<File>> = OnceLock::new();
+
+/// To be called before the worker hardens itself.
+pub fn open() -> Option<&'static File> {
+    let file = OWN_FILE.get_or_init(|| File::options().write(true).open(OWN).ok());
+    file.as_ref()
+}
+
+/// Starts something as the kernel's first choice. It inherits that from the worker, which is the
+/// first choice itself for as long: told afterwards, its first children might have been missed.
+pub(super) fn preferred<T>(start: impl FnOnce() -> T) -> T {
+    let own = std::fs::read_to_string(OWN).ok();
+    let own = own.and_then(|text| text.trim().parse::<i32>().ok());
+    // Raising is always allowed, and so is going back; a /proc that is read-only or absent leaves
+    // things as they are.
+    let (Some(mut file), Some(own)) = (open(), own.filter(|own| *own < PREFERRED)) else {
+        return start();
+    };
+    let raised = file.write_all(PREFERRED.to_string().as_bytes());
+    let started = start();
+    let lowered = file.write_all(own.to_string().as_bytes());
+    if let Err(error) = raised.and(lowered) {
+        tracing::debug!(%error, "the kernel's choice cannot be influenced");
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (pid, OOM_SCORE_ADJ);
+    started
 }
 
 /// How many processes the kernel has killed for memory so far: in the worker's control group where

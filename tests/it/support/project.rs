@@ -35,7 +35,10 @@ pub const GRAPH: &str = "\
 ";
 
 /// A project; gone when it is dropped.
-pub struct Project(TempDir);
+pub struct Project {
+    dir: PathBuf,
+    _owner: TempDir,
+}
 
 impl Project {
     pub fn new() -> Self {
@@ -50,11 +53,14 @@ impl Project {
 
     /// A directory without a graph.
     pub fn empty() -> Self {
-        Self(tempfile::tempdir().expect("a temporary directory"))
+        let owner = tempfile::tempdir().expect("a temporary directory");
+        // As the worker calls it: some systems keep their temporary directory behind a link.
+        let dir = fs::canonicalize(owner.path()).expect("a directory");
+        Self { dir, _owner: owner }
     }
 
     pub fn dir(&self) -> &Path {
-        self.0.path()
+        &self.dir
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

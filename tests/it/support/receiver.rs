@@ -7,74 +7,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use super::reply::{Hold, Reply};
+use super::schema;
+
 /// No state takes longer than this to come about on a busy machine; a test that waits so long
 /// has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How to answer one request.
-#[derive(Debug, Clone)]
-pub enum Reply {
-    /// A whole answer.
-    Answer {
-        status: u16,
-        headers: Vec<(&'static str, String)>,
-        body: String,
-    },
-    /// The connection is reset instead of an answer.
-    Reset,
-    /// The connection breaks after some of the answer's head.
-    BreakInHead,
-    /// The connection breaks after the head (200) and some of the body.
-    BreakInBody,
-    /// Nothing is said for so long, then the other reply is given.
-    After(Duration, Box<Reply>),
-}
-
-impl Reply {
-    pub fn status(status: u16) -> Self {
-        Self::Answer {
-            status,
-            headers: Vec::new(),
-            body: String::new(),
-        }
-    }
-
-    pub fn json(status: u16, body: &str) -> Self {
-        Self::Answer {
-            status,
-            headers: Vec::new(),
-            body: body.to_owned(),
-        }
-    }
-
-    pub fn with_header(self, name: &'static str, value: impl Into<String>) -> Self {
-        match self {
-            Self::Answer {
-                status,
-                mut headers,
-                body,
-            } => {
-                headers.push((name, value.into()));
-                Self::Answer {
-                    status,
-                    headers,
-                    body,
-                }
-            }
-            other => other,
-        }
-    }
-
-    pub fn after(self, delay: Duration) -> Self {
-        Self::After(delay, Box::new(self))
-    }
-}
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
@@ -99,6 +44,13 @@ struct State {
     /// What a route answers when its script is over; 200 where there is nothing.
     defaults: HashMap<String, Reply>,
     connections: usize,
+    /// The connections that may be open.
+    streams: HashMap<usize, TcpStream>,
+    accepting: Option<JoinHandle<()>>,
+    closed: bool,
+    /// What broke the protocol. The threads that find it out cannot fail a test, so it is written
+    /// down here, and [`Watch`] and whoever asks what was said fail in the test's own thread.
+    violations: Vec<String>,
 }
 
 struct Shared {
@@ -106,11 +58,43 @@ struct Shared {
     changed: Condvar,
 }
 
+impl Shared {
+    #[track_caller]
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[track_caller]
+    fn assert_lawful(&self) {
+        let violations = self.state().violations.clone();
+        assert!(
+            violations.is_empty(),
+            "the worker broke the protocol:\n{}",
+            violations.join("\n")
+        );
+    }
+}
+
+/// Fails the test that never asked what was said, when it drops its last handle.
+struct Watch(Arc<Shared>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.0.assert_lawful();
+        }
+    }
+}
+
 /// A listening receiver; its threads end with the test process.
+///
+/// Everything that it hears is held against docs/callback.schema.json.
 #[derive(Clone)]
 pub struct Receiver {
     address: SocketAddr,
     shared: Arc<Shared>,
+    /// The test's handles hold it, the receiver's own threads do not: those never end.
+    _watch: Option<Arc<Watch>>,
 }
 
 impl Receiver {
@@ -123,21 +107,70 @@ impl Receiver {
         let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let state = Mutex::new(State::default());
+        let shared = Arc::new(Shared {
+            state,
+            changed: Condvar::new(),
+        });
         let receiver = Self {
             address,
-            shared: Arc::new(Shared {
-                state,
-                changed: Condvar::new(),
-            }),
+            shared: shared.clone(),
+            _watch: Some(Arc::new(Watch(shared))),
         };
-        let accepting = receiver.clone();
-        thread::spawn(move || {
+        receiver.accept(listener);
+        receiver
+    }
+
+    fn accept(&self, listener: TcpListener) {
+        let accepting = Self {
+            _watch: None,
+            ..self.clone()
+        };
+        let thread = thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let mut state = accepting.shared.state();
+                if state.closed {
+                    return;
+                }
+                state.connections += 1;
+                let connection = state.connections;
+                let clone = stream.try_clone().expect("another handle");
+                state.streams.insert(connection, clone);
                 let serving = accepting.clone();
-                thread::spawn(move || serving.serve(stream));
+                thread::spawn(move || serving.watched(connection, stream));
             }
         });
-        receiver
+        self.shared.state().accepting = Some(thread);
+    }
+
+    /// Goes down: the port is closed, and every connection breaks.
+    pub fn close(&self) {
+        let accepting = {
+            let mut state = self.shared.state();
+            state.closed = true;
+            for (_, stream) in state.streams.drain() {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            state.accepting.take()
+        };
+        let _ = TcpStream::connect(self.address);
+        if let Some(accepting) = accepting {
+            accepting.join().expect("it does not panic");
+        }
+    }
+
+    /// Comes up again after [`Self::close`], at the same address.
+    pub fn reopen(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let listener = loop {
+            match TcpListener::bind(self.address) {
+                Ok(listener) => break listener,
+                // A child between fork and exec holds the old listener for an instant.
+                Err(_) if Instant::now() < deadline => thread::yield_now(),
+                Err(error) => panic!("the port it had: {error}"),
+            }
+        };
+        self.shared.state().closed = false;
+        self.accept(listener);
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -151,7 +184,7 @@ impl Receiver {
 
     /// Answers the next requests on a route so, one after the other.
     pub fn script(&self, route: &str, replies: impl IntoIterator<Item = Reply>) -> &Self {
-        let mut state = self.shared.state.lock().unwrap();
+        let mut state = self.shared.state();
         state
             .scripts
             .entry(route.to_owned())
@@ -162,21 +195,19 @@ impl Receiver {
 
     /// Answers every request on a route so, once its script is over.
     pub fn always(&self, route: &str, reply: Reply) -> &Self {
-        self.shared
-            .state
-            .lock()
-            .unwrap()
-            .defaults
-            .insert(route.to_owned(), reply);
+        self.shared.state().defaults.insert(route.to_owned(), reply);
         self
     }
 
     /// Everything that was said so far.
+    #[track_caller]
     pub fn said(&self) -> Vec<Said> {
-        self.shared.state.lock().unwrap().said.clone()
+        self.shared.assert_lawful();
+        self.shared.state().said.clone()
     }
 
     /// What was said on one route.
+    #[track_caller]
     pub fn said_to(&self, route: &str) -> Vec<Said> {
         self.said()
             .into_iter()
@@ -185,6 +216,7 @@ impl Receiver {
     }
 
     /// The routes in the order in which they were used, heartbeats left out.
+    #[track_caller]
     pub fn story(&self) -> Vec<String> {
         let routes = self.said().into_iter().map(|said| said.route);
         routes.filter(|route| route != "progress").collect()
@@ -202,8 +234,13 @@ impl Receiver {
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, mut holds: impl FnMut(&[Said]) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let mut state = self.shared.state.lock().unwrap();
+        let mut state = self.shared.state();
         loop {
+            assert!(
+                state.violations.is_empty(),
+                "the worker broke the protocol:\n{}",
+                state.violations.join("\n")
+            );
             if let Some(found) = holds(&state.said) {
                 return found;
             }
@@ -225,29 +262,49 @@ impl Receiver {
         })
     }
 
-    fn serve(&self, mut stream: TcpStream) {
-        let connection = {
-            let mut state = self.shared.state.lock().unwrap();
-            state.connections += 1;
-            state.connections
-        };
+    /// Serves a connection; what is no HTTP, or no JSON, is a violation too.
+    fn watched(&self, connection: usize, mut stream: TcpStream) {
+        let serve = AssertUnwindSafe(|| self.serve(connection, &mut stream));
+        if let Err(panic) = catch_unwind(serve) {
+            let what = panic.downcast_ref::<String>().cloned();
+            let what = what.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            let what = what.unwrap_or_else(|| "a panic without a message".to_owned());
+            let mut state = self.shared.state();
+            state
+                .violations
+                .push(format!("a request that cannot be read: {what}"));
+            self.shared.changed.notify_all();
+        }
+        // The last handles: only now is the connection closed, or reset.
+        self.shared.state().streams.remove(&connection);
+    }
+
+    fn serve(&self, connection: usize, stream: &mut TcpStream) {
         let mut buffer = Vec::new();
-        while let Some(said) = read_request(&mut stream, &mut buffer, connection) {
+        while let Some(said) = read_request(stream, &mut buffer, connection) {
             let reply = self.note(said);
-            if give(&mut stream, &reply).is_none() {
-                return;
+            if give(stream, &reply).is_none() {
+                break;
             }
         }
     }
 
     /// Writes a request down and decides what to answer.
     fn note(&self, said: Said) -> Reply {
-        let mut state = self.shared.state.lock().unwrap();
+        let mut state = self.shared.state();
         let scripted = state
             .scripts
             .get_mut(&said.route)
             .and_then(VecDeque::pop_front);
         let reply = scripted.or_else(|| state.defaults.get(&said.route).cloned());
+        let violations = schema::violations(&said.event);
+        state.violations.extend(violations.into_iter().map(|what| {
+            format!(
+                "POST /{} {what}\n  in {}",
+                said.route,
+                String::from_utf8_lossy(&said.bytes)
+            )
+        }));
         state.said.push(said);
         self.shared.changed.notify_all();
         reply.unwrap_or_else(|| Reply::json(200, "{}"))
@@ -298,7 +355,7 @@ fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize)
 }
 
 fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
-    let mut chunk = [0; 64 * 1024];
+    let mut chunk = [0; 8 * 1024];
     match stream.read(&mut chunk) {
         Ok(0) | Err(_) => None,
         Ok(count) => {
@@ -321,7 +378,7 @@ fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
                 body.len()
             );
             for (name, value) in headers {
-                answer.push_str(&format!("{name}: {value}\r\n"));
+                answer.extend([*name, ": ", value, "\r\n"]);
             }
             answer.push_str("\r\n");
             answer.push_str(body);
@@ -344,6 +401,15 @@ fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
         Reply::After(delay, reply) => {
             #[expect(clippy::disallowed_methods, reason = "a slow receiver is the point")]
             thread::sleep(*delay);
+            give(stream, reply)
+        }
+        Reply::ThenClose(reply) => {
+            give(stream, reply);
+            let _ = stream.shutdown(Shutdown::Both);
+            None
+        }
+        Reply::Held(hold, reply) => {
+            hold.wait();
             give(stream, reply)
         }
     }

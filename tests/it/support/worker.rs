@@ -4,12 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::receiver::PATIENCE;
 use super::{Project, Receiver};
 
 /// A worker about to start. Its environment is empty but for `PATH`.
@@ -20,8 +22,8 @@ pub struct Worker {
 /// A worker that is running.
 pub struct Running {
     child: Child,
-    stdout: JoinHandle<Vec<u8>>,
-    stderr: JoinHandle<Vec<u8>>,
+    stdout: Pipe,
+    stderr: Pipe,
     began: Instant,
 }
 
@@ -36,13 +38,13 @@ pub struct Ended {
     pub took: Duration,
 }
 
-/// Where the tests' programs are: not everywhere in /usr/bin.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test is no worker, and has no configuration"
-)]
-fn path() -> OsString {
-    std::env::var_os("PATH").expect("PATH is set")
+/// Where the worker finds its programs, and the agent then, too: where the tests find theirs.
+pub fn path() -> OsString {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "machines keep sh and git in different places"
+    )]
+    std::env::var_os("PATH").expect("a PATH")
 }
 
 impl Worker {
@@ -68,7 +70,7 @@ impl Worker {
     }
 
     /// An agent that is a shell script.
-    pub fn agent(self, script: &str) -> Self {
+    pub fn agent(self, script: impl AsRef<OsStr>) -> Self {
         self.env("DESCARTES_AGENT_COMMAND", script)
     }
 
@@ -87,9 +89,38 @@ impl Worker {
         self
     }
 
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.command.args(args);
+        self
+    }
+
     /// Starts in a directory.
     pub fn dir(mut self, dir: impl AsRef<std::path::Path>) -> Self {
         self.command.current_dir(dir);
+        self
+    }
+
+    /// Another copy of the program.
+    pub fn program(self, program: &std::path::Path) -> Self {
+        self.through(program, |_| Vec::new())
+    }
+
+    /// Started by another program, which is given arguments that name the worker's.
+    pub fn through(
+        mut self,
+        program: impl AsRef<OsStr>,
+        args: impl FnOnce(&OsStr) -> Vec<std::ffi::OsString>,
+    ) -> Self {
+        let mut command = Command::new(program);
+        command.args(args(self.command.get_program())).env_clear();
+        for (name, value) in self.command.get_envs() {
+            command.env(name, value.expect("a value"));
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        self.command = command;
         self
     }
 
@@ -102,8 +133,10 @@ impl Worker {
     pub fn start(mut self) -> Running {
         let began = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
-        let stdout = collect(child.stdout.take());
-        let stderr = collect(child.stderr.take());
+        // The command still holds what a test gave it as a stream.
+        drop(self.command);
+        let stdout = Pipe::collect(child.stdout.take());
+        let stderr = Pipe::collect(child.stderr.take());
         Running {
             child,
             stdout,
@@ -126,19 +159,38 @@ impl Running {
         kill_process(self.pid(), signal).expect("the worker is there");
     }
 
+    /// Waits until a line of standard error holds `what`; gives the line.
+    #[track_caller]
+    pub fn wait_for_log(&self, what: &str) -> String {
+        self.stderr.wait_for(what)
+    }
+
+    /// Waits for the end; whoever takes longer than any test allows has failed it.
+    #[track_caller]
     pub fn wait(mut self) -> Ended {
+        assert!(
+            self.stdout.is_over_in_time(),
+            "the worker does not end: {}",
+            self.stderr.text()
+        );
         let status = self.child.wait().expect("the worker can be waited for");
         let took = self.began.elapsed();
-        let text = |thread: JoinHandle<Vec<u8>>| {
-            let bytes = thread.join().expect("a reader that does not panic");
-            String::from_utf8(bytes).expect("the worker speaks UTF-8")
-        };
+        assert!(self.stderr.is_over_in_time(), "somebody holds its output");
         Ended {
             code: status.code(),
             signal: status.signal(),
-            stdout: text(self.stdout),
-            stderr: text(self.stderr),
+            stdout: self.stdout.text(),
+            stderr: self.stderr.text(),
             took,
+        }
+    }
+}
+
+impl Drop for Running {
+    /// A failed test leaves nothing running.
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill_process(self.pid(), Signal::TERM);
         }
     }
 }
@@ -155,6 +207,24 @@ impl Ended {
         serde_json::from_str(json).expect("JSON on the result line")
     }
 
+    /// The only terminal event, which must say that the task failed, for this reason.
+    #[track_caller]
+    pub fn failed(&self, receiver: &Receiver, reason: &str) -> Value {
+        self.assert_code(1);
+        assert_eq!(receiver.story(), ["started", "failed"]);
+        let event = receiver.only("failed");
+        assert_eq!(event["failure"]["reason"], reason, "{event:#}");
+        event
+    }
+
+    /// The only terminal event, which must say that the task is done.
+    #[track_caller]
+    pub fn completed(&self, receiver: &Receiver) -> Value {
+        self.assert_code(0);
+        assert_eq!(receiver.story(), ["started", "completed"]);
+        receiver.only("completed")
+    }
+
     #[track_caller]
     pub fn assert_code(&self, code: i32) -> &Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
@@ -162,11 +232,71 @@ impl Ended {
     }
 }
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
-    let mut pipe = pipe.expect("a pipe");
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = pipe.read_to_end(&mut bytes);
-        bytes
-    })
+/// What comes out of the worker, while it comes.
+struct Pipe(Arc<(Mutex<Collected>, Condvar)>);
+
+#[derive(Default)]
+struct Collected {
+    bytes: Vec<u8>,
+    over: bool,
+}
+
+impl Pipe {
+    /// Nothing comes of a stream that a test has taken for itself.
+    fn collect(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let mut pipe: Box<dyn Read + Send> = match pipe {
+            Some(pipe) => Box::new(pipe),
+            None => Box::new(std::io::empty()),
+        };
+        let shared = Arc::new((Mutex::new(Collected::default()), Condvar::new()));
+        let collecting = shared.clone();
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            loop {
+                let count = pipe.read(&mut chunk).unwrap_or(0);
+                let mut collected = collecting.0.lock().unwrap();
+                collected.bytes.extend_from_slice(&chunk[..count]);
+                collected.over = count == 0;
+                collecting.1.notify_all();
+                if count == 0 {
+                    return;
+                }
+            }
+        });
+        Self(shared)
+    }
+
+    #[track_caller]
+    fn wait_for(&self, what: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut collected = self.0.0.lock().unwrap();
+        loop {
+            let text = String::from_utf8_lossy(&collected.bytes);
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            if let Some(line) = whole.lines().find(|line| line.contains(what)) {
+                return line.to_owned();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero() && !collected.over,
+                "no line with {what:?} came:\n{text}"
+            );
+            collected = self.0.1.wait_timeout(collected, left).unwrap().0;
+        }
+    }
+
+    /// Waits for the end of it; false where that does not come.
+    fn is_over_in_time(&self) -> bool {
+        let collected = self.0.0.lock().unwrap();
+        let end = self
+            .0
+            .1
+            .wait_timeout_while(collected, PATIENCE, |collected| !collected.over);
+        !end.unwrap().1.timed_out()
+    }
+
+    fn text(&self) -> String {
+        let bytes = self.0.0.lock().unwrap().bytes.clone();
+        String::from_utf8(bytes).expect("the worker speaks UTF-8")
+    }
 }

@@ -1,0 +1,216 @@
+//! The budgets, measured: what the worker costs beside what would do the same in shell.
+//!
+//! `cargo bench --bench budgets`. Everything is measured in the same run on the same machine, because only the
+//! comparison means anything elsewhere. Needs `curl`. Judges nothing: it prints.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints")]
+
+#[expect(dead_code, unused_imports, reason = "the tests need more of it")]
+#[path = "../tests/it/support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::{Project, Receiver, Worker};
+
+const MIB: u64 = 1 << 20;
+const ROUNDS: usize = 15;
+/// What is printed at once, again and again until it is a GiB.
+const TEXT: u64 = 64 * MIB;
+const TIMES: u64 = 16;
+
+/// The least that a worker in shell would be.
+const SHELL_WORKER: &str = r#"
+event() { printf '{"task_id":"%s","project_id":"%s","status":"%s","message":"%s"}' "$TASK_ID" "$PROJECT_ID" "$1" "$2"; }
+event started claimed | curl -sS -o /dev/null -H 'content-type: application/json' --data-binary @- "$CALLBACK_URL/started" || exit 3
+sh -c "$DESCARTES_AGENT_COMMAND" && status=completed || status=failed
+event $status over | curl -sS -o /dev/null -H 'content-type: application/json' --data-binary @- "$CALLBACK_URL/$status"
+"#;
+
+fn main() {
+    println!("{:<48} {:>12} {:>12}  budget", "", "worker", "beside it");
+    start_up();
+    throughput();
+    let size = fs::metadata(env!("CARGO_BIN_EXE_descartes-worker"))
+        .unwrap()
+        .len();
+    row("binary", &format!("{:.1} MiB", mib(size)), "", "6 MiB");
+}
+
+fn start_up() {
+    let (mut worker, mut shell) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        worker.push(one_run(|worker| worker));
+        shell.push(one_run(|worker| {
+            worker.through("/bin/sh", |_| vec!["-c".into(), SHELL_WORKER.into()])
+        }));
+    }
+    let third = "a third of sh+curl";
+    let claim = |runs: &[(Duration, Duration)]| ms(median(runs.iter().map(|run| run.0)));
+    let whole = |runs: &[(Duration, Duration)]| ms(median(runs.iter().map(|run| run.1)));
+    row(
+        "exec to /started (sh+curl)",
+        &claim(&worker),
+        &claim(&shell),
+        third,
+    );
+    row(
+        "whole run of an empty task (sh+curl)",
+        &whole(&worker),
+        &whole(&shell),
+        third,
+    );
+    let (memory, _) = heard("true", |worker| worker);
+    row(
+        "peak memory, empty task",
+        &format!("{:.1} MiB", mib(memory)),
+        "",
+        "12 MiB",
+    );
+}
+
+/// From the start to the claim, and to the end.
+fn one_run(change: impl FnOnce(Worker) -> Worker) -> (Duration, Duration) {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = change(Worker::new(&receiver, &project).agent("true"));
+    let began = Instant::now();
+    let ended = worker.run();
+    ended.assert_code(0);
+    let claimed = receiver.wait_for_one("started").at - began;
+    (claimed, ended.took)
+}
+
+fn throughput() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    write_text(&text);
+    let dump = format!("for n in $(seq {TIMES}); do cat '{}'; done", text.display());
+    let beside = |through: &str| {
+        let began = Instant::now();
+        let mut shell = Command::new("/bin/sh");
+        let status = shell
+            .args(["-c", &format!("({dump}) | {through}")])
+            .stdout(Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+        speed(began.elapsed())
+    };
+    let budget = "400 MB/s, a third of cat";
+    let (memory, took) = heard(&dump, |worker| worker);
+    row(
+        "1 GiB of lines (cat >/dev/null)",
+        &speed(took),
+        &beside("cat >/dev/null"),
+        budget,
+    );
+    row(
+        "  peak memory meanwhile",
+        &format!("{:.1} MiB", mib(memory)),
+        "",
+        "16 MiB",
+    );
+    let (memory, took) = heard(&dump, with_secrets);
+    row(
+        "the same with 50 secrets (tee)",
+        &speed(took),
+        &beside("tee /dev/null"),
+        "400 MB/s",
+    );
+    row(
+        "  peak memory meanwhile",
+        &format!("{:.1} MiB", mib(memory)),
+        "",
+        "16 MiB",
+    );
+    let zeroes = "dd if=/dev/zero bs=1M count=1024 2>/dev/null";
+    let (memory, took) = heard(zeroes, |worker| worker);
+    row("1 GiB in one line", &speed(took), "", "400 MB/s");
+    row(
+        "  peak memory meanwhile",
+        &format!("{:.1} MiB", mib(memory)),
+        "",
+        "16 MiB",
+    );
+}
+
+fn with_secrets(worker: Worker) -> Worker {
+    let line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n";
+    let pem = format!(
+        "-----BEGIN PRIVATE KEY-----\n{}-----END PRIVATE KEY-----\n",
+        line.repeat(26)
+    );
+    let worker = worker.env("DEPLOY_KEY", pem);
+    (0..49u64).fold(worker, |worker, n| {
+        let random = n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        worker.env(
+            &format!("SERVICE_{n}_TOKEN"),
+            format!("tok_{random:016x}{:016x}", random.rotate_left(29)),
+        )
+    })
+}
+
+/// What looks like a build's output.
+fn write_text(path: &std::path::Path) {
+    let mut file = std::io::BufWriter::new(fs::File::create(path).unwrap());
+    let mut written = 0;
+    for n in 0u64.. {
+        let line = format!(
+            "   Compiling some-crate-{n} v1.{}.0 (/home/user/project/target/debug/deps/{:x})\n",
+            n % 40,
+            n.wrapping_mul(0x9E37_79B9)
+        );
+        file.write_all(line.as_bytes()).unwrap();
+        written += line.len() as u64;
+        if written >= TEXT {
+            return file.flush().unwrap();
+        }
+    }
+}
+
+/// The worker's highest memory use in bytes, and how long it took.
+fn heard(agent: &str, change: impl FnOnce(Worker) -> Worker) -> (u64, Duration) {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let agent = format!("{agent}\necho; grep VmHWM /proc/$PPID/status");
+    let ended = change(Worker::new(&receiver, &project).agent(&agent)).run();
+    ended.assert_code(0);
+    let event = receiver.only("completed");
+    let tail = event["result"]["output"]["tail"].as_str().unwrap();
+    let kib: u64 = tail
+        .split_whitespace()
+        .rev()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    (kib * 1024, ended.took)
+}
+
+fn row(what: &str, worker: &str, beside: &str, budget: &str) {
+    println!("{what:<48} {worker:>12} {beside:>12}  {budget}");
+}
+
+fn median(times: impl Iterator<Item = Duration>) -> Duration {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn ms(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / MIB as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn speed(took: Duration) -> String {
+    format!(
+        "{:.0} MB/s",
+        (TEXT * TIMES) as f64 / 1e6 / took.as_secs_f64()
+    )
+}

@@ -1,0 +1,118 @@
+//! What no orchestrator can be made to see from outside: the worst bodies there are.
+
+use super::bulk::BODY;
+use super::*;
+use crate::callback::Machine as Facts;
+use crate::task::{AgentKind, AgentReport, CheckReport, Failure as Fact, Reason, Report};
+
+/// One byte that is six in JSON, and no white space.
+fn worst(length: usize) -> String {
+    "\u{1}".repeat(length)
+}
+
+fn identity() -> Identity {
+    let fact = || Some(worst(100_000));
+    Identity {
+        task_id: "8".into(),
+        project_id: "proj-456".into(),
+        run_id: "run".into(),
+        agent: Some(AgentKind::Command),
+        hostname: "host".into(),
+        machine: Some(Facts {
+            id: fact(),
+            app: fact(),
+            region: fact(),
+            image: fact(),
+            memory_mb: Some(512),
+        }),
+    }
+}
+
+fn checks(count: usize, command: usize, exit_code: i32) -> Vec<CheckReport> {
+    let check = CheckReport {
+        command: worst(command),
+        exit_code: Some(exit_code),
+        duration: Duration::from_secs(1),
+        output_tail: worst(4 * 1024),
+    };
+    vec![check; count]
+}
+
+fn told(report: Report) -> Event {
+    let failure = Fact {
+        causes: vec![worst(1_000_000)],
+        ..Fact::new(Reason::ChecksFailed, worst(1_000_000))
+    };
+    let outcome = Outcome {
+        verdict: Verdict::Failed(failure),
+        report,
+    };
+    let mut event = Event::new(Kind::Failed, &identity(), 1, &worst(1_000_000));
+    event.tell(&outcome, &Redactor::new(&[]));
+    event
+}
+
+#[test]
+fn the_worst_event_there_can_be_is_within_the_limit() {
+    let event = told(Report {
+        summary: Some(worst(1_000_000)),
+        agent: Some(AgentReport {
+            kind: AgentKind::Command,
+            model: Some(worst(1_000_000)),
+            exit_code: None,
+        }),
+        checks: checks(1000, 100_000, 1),
+        output: task::Output {
+            head: worst(4 * 1024),
+            tail: worst(8 * 1024),
+            total_bytes: 12 * 1024,
+            dropped_bytes: 0,
+        },
+        ..Report::default()
+    });
+    let size = event.body().len();
+    assert!(size <= BODY, "{size}");
+    assert_eq!(event.result.unwrap().checks.len(), CHECKS);
+}
+
+#[test]
+fn the_failed_check_keeps_its_words_when_the_passed_ones_are_too_many() {
+    let mut checks = checks(20, 10, 0);
+    checks.last_mut().unwrap().exit_code = Some(1);
+    let event = told(Report {
+        checks,
+        ..Report::default()
+    });
+    assert!(event.body().len() <= BODY);
+    let checks = event.result.unwrap().checks;
+    assert!(
+        checks[..19]
+            .iter()
+            .all(|check| check.output_tail.is_empty())
+    );
+    assert_eq!(checks[19].output_tail.len(), 4 * 1024);
+}
+
+#[test]
+fn a_cancellation_is_one_whatever_its_reason_is() {
+    let reason = |body: &str| cancellation(body.as_bytes()).map(|cancel| cancel.reason);
+    assert_eq!(reason(r#"{"cancel": true}"#), Some(None));
+    assert_eq!(reason(r#"{"cancel": true, "reason": null}"#), Some(None));
+    assert_eq!(reason(r#"{"cancel": true, "reason": 7}"#), Some(None));
+    let said = Some(Some("too dear".to_owned()));
+    assert_eq!(reason(r#"{"cancel": true, "reason": "too dear"}"#), said);
+    for body in [
+        "",
+        "ok",
+        "null",
+        "[]",
+        "true",
+        "{",
+        "{}",
+        r#"{"cancel": false}"#,
+        r#"{"cancel": 1}"#,
+        r#"{"cancel": "true"}"#,
+    ] {
+        assert_eq!(reason(body), None, "{body}");
+    }
+}

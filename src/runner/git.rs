@@ -1,0 +1,491 @@
+//! Runs git: supervised like any child, with nothing of anybody's configuration but ours.
+//!
+//! Knows no tasks. Every call says itself whether the credential goes with it; a call that works
+//! in a repository which an agent could write must not ask for it.
+
+mod ssh;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+
+use self::ssh::Ssh;
+use super::Variables;
+use super::process::{self, Ending, Limits, Program};
+use super::written;
+use crate::progress::{Progress, Ring};
+use crate::redact::Redactor;
+use crate::shutdown::Stop;
+
+/// The end of git's own words that an error shows.
+const WORDS: usize = 2 * 1024;
+/// The most of an answer that a caller wants as one text.
+const ANSWER: usize = 64 * 1024;
+/// For every call that nobody else limits; a large repository on a slow disk takes minutes, not hours.
+const LOCAL: Duration = Duration::from_secs(10 * 60);
+/// The variable in which git's children find the token; gone when they are.
+const TOKEN: &str = "DESCARTES_GIT_TOKEN";
+
+/// What git gets of the worker's environment. No `HOME`: an agent can write there, and git would
+/// find attributes, ignored files and `.netrc` in it.
+const INHERITED: [&str; 14] = [
+    "PATH",
+    "TMPDIR",
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NIX_SSL_CERT_FILE",
+    "GIT_SSL_CAINFO",
+    "CURL_CA_BUNDLE",
+];
+
+/// Holds in every call, and wins over whatever a repository's own configuration says.
+const CONFIGURATION: [(&str, &str); 16] = [
+    // Nothing that a repository brings along is run.
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.untrackedCache", "false"),
+    ("submodule.recurse", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("core.excludesFile", "/dev/null"),
+    // Objects only, never what an agent's files claim about them.
+    ("core.commitGraph", "false"),
+    ("core.multiPackIndex", "false"),
+    ("pack.useBitmaps", "false"),
+    // The machine is thrown away: what a crash would lose, it loses anyway.
+    ("core.fsync", "none"),
+    // An empty helper forgets all helpers before it.
+    ("credential.helper", ""),
+    // Nobody is there to look at it, and it would go on after the command.
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    // The workspace may belong to another user.
+    ("safe.directory", "*"),
+    // Forges redirect renamed projects. The credential does not go along: the helper knows its
+    // own host only.
+    ("http.followRedirects", "initial"),
+    ("http.lowSpeedLimit", "1"),
+];
+
+/// git, and what its calls have in common.
+#[derive(Debug)]
+pub struct Git<'a> {
+    program: PathBuf,
+    environment: Variables,
+    token: Option<(Url, SecretString)>,
+    ssh: Option<Ssh>,
+    stalled: Duration,
+    /// When the calls must be over; each has its own limit where this is `None`.
+    pub until: Option<Instant>,
+    pub redactor: &'a Redactor,
+    pub stop: &'a Stop,
+    pub progress: &'a Progress,
+}
+
+/// What a call to git needs to know about its remote.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub token: Option<SecretString>,
+    /// Where the user's ssh agent listens.
+    pub ssh_agent: Option<OsString>,
+    /// How long a transfer may show no progress before it is given up; git itself waits for ever.
+    pub stalled: Duration,
+}
+
+/// One command.
+#[derive(Debug)]
+pub struct Call<'a> {
+    args: Vec<OsString>,
+    dir: &'a Path,
+    variables: Variables,
+    stdin: Option<File>,
+    transfer: bool,
+}
+
+/// Why a command failed, in git's own words.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("git {command} {how}")]
+pub struct GitError {
+    pub command: String,
+    pub how: String,
+    /// The end of what git said, redacted.
+    pub words: String,
+    /// Where it ended by itself.
+    pub code: Option<i32>,
+    pub stopped: bool,
+}
+
+impl GitError {
+    /// What stands around git, and no command of its, did not work.
+    pub fn around(command: &str, how: &str, error: &io::Error) -> Self {
+        Self {
+            command: command.to_owned(),
+            how: how.to_owned(),
+            words: error.to_string(),
+            code: None,
+            stopped: false,
+        }
+    }
+}
+
+impl<'a> Call<'a> {
+    pub fn new(dir: &'a Path, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        let args = args.into_iter().map(Into::into).collect();
+        Self {
+            args,
+            dir,
+            variables: Vec::new(),
+            stdin: None,
+            transfer: false,
+        }
+    }
+
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    pub fn variables(mut self, variables: &Variables) -> Self {
+        self.variables.extend_from_slice(variables);
+        self
+    }
+
+    /// What the command reads.
+    pub fn input(mut self, text: &[u8]) -> io::Result<Self> {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(text)?;
+        file.seek(SeekFrom::Start(0))?;
+        self.stdin = Some(file);
+        Ok(self)
+    }
+
+    /// A file that the command reads from its beginning.
+    pub fn input_file(mut self, file: &File) -> io::Result<Self> {
+        let mut file = file.try_clone()?;
+        file.rewind()?;
+        self.stdin = Some(file);
+        Ok(self)
+    }
+
+    /// It talks to the remote: the credential goes with it, and silence ends it.
+    pub fn transfer(mut self) -> Self {
+        self.transfer = true;
+        self
+    }
+}
+
+impl<'a> Git<'a> {
+    /// Finds git on the `PATH` of `environment`, once and for all: what an agent puts there later
+    /// is not taken.
+    pub fn find(
+        environment: &Variables,
+        access: &Access,
+        remote: &str,
+        redactor: &'a Redactor,
+        stop: &'a Stop,
+        progress: &'a Progress,
+    ) -> io::Result<Self> {
+        let inherited = environment
+            .iter()
+            .filter(|(name, _)| INHERITED.iter().any(|known| name == known));
+        let mut own: Variables = inherited.cloned().collect();
+        let path = value_of(&own, "PATH").unwrap_or_default();
+        let program = on_path(&path, "git").ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "there is no git on the PATH")
+        })?;
+        let ssh = on_path(&path, "ssh")
+            .and_then(|ssh| Ssh::to(remote, ssh, value_of(environment, "HOME")));
+        for (name, value) in [
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_NO_LAZY_FETCH", "1"),
+            ("HOME", "/dev/null"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh"),
+            ("GIT_SSH_VARIANT", "ssh"),
+            ("GIT_FLUSH", "1"),
+            ("LC_ALL", "C"),
+        ] {
+            own.push((name.into(), value.into()));
+        }
+        if let Some(ssh) = &ssh {
+            own.push(("GIT_SSH_COMMAND".into(), ssh.command()));
+        }
+        if let Some(socket) = &access.ssh_agent {
+            own.push(("SSH_AUTH_SOCK".into(), socket.clone()));
+        }
+        let url = Url::parse(remote)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"));
+        let token = url.zip(access.token.clone());
+        Ok(Self {
+            program,
+            environment: own,
+            token,
+            ssh,
+            stalled: access.stalled,
+            until: None,
+            redactor,
+            stop,
+            progress,
+        })
+    }
+
+    /// Remembers how ssh is set up, so that an agent cannot change it for calls in repositories
+    /// made later. Runs before there is an agent.
+    pub async fn remember_ssh(&mut self) {
+        let Some(mut ssh) = self.ssh.clone() else {
+            return;
+        };
+        let call = Program {
+            program: ssh.program().into(),
+            args: ssh.question(),
+            dir: "/".into(),
+            env: self.environment.clone(),
+            stdin: None,
+            stderr: None,
+        };
+        let limits = Limits {
+            wall: self.stalled,
+            idle: None,
+        };
+        let mut answer = Vec::new();
+        let ending = process::supervise(call, limits, self.stop, self.progress, &mut |bytes| {
+            let room = ANSWER - answer.len();
+            answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        })
+        .await;
+        if matches!(ending, Ok(Ending::Exited(0))) {
+            ssh.remember(&String::from_utf8_lossy(&answer));
+            self.ssh = Some(ssh);
+        } else {
+            tracing::warn!(
+                ?ending,
+                "ssh does not say how it is set up, so it is taken as found"
+            );
+        }
+    }
+
+    /// Variables for calls in a repository of the worker's own: ssh as it was remembered, from
+    /// files beside that repository.
+    pub fn remembered(&self, dir: &Path) -> io::Result<Variables> {
+        self.ssh.as_ref().map_or(Ok(Vec::new()), |ssh| {
+            Ok(ssh
+                .frozen_in(dir)?
+                .map(|command| ("GIT_SSH_COMMAND".into(), command))
+                .into_iter()
+                .collect())
+        })
+    }
+
+    /// The same git, for calls that another stop ends.
+    pub fn under<'b>(&'b self, stop: &'b Stop) -> Git<'b> {
+        Git {
+            program: self.program.clone(),
+            environment: self.environment.clone(),
+            token: self.token.clone(),
+            ssh: self.ssh.clone(),
+            stalled: self.stalled,
+            until: None,
+            stop,
+            redactor: self.redactor,
+            progress: self.progress,
+        }
+    }
+
+    /// Runs a command; gives what it printed, which must not be long.
+    pub async fn run(&self, call: Call<'_>) -> Result<String, GitError> {
+        let mut printed = Vec::new();
+        self.stream(call, &mut |bytes| {
+            let room = ANSWER - printed.len();
+            printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        })
+        .await?;
+        Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
+    }
+
+    /// Runs a command; what it prints goes to `hear` as it comes.
+    pub async fn stream(
+        &self,
+        call: Call<'_>,
+        hear: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), GitError> {
+        let command = call
+            .args
+            .iter()
+            .find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
+        let command = command
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let failed = |how: String, words: String| GitError {
+            command: command.clone(),
+            how,
+            words,
+            code: None,
+            stopped: false,
+        };
+        let unstarted =
+            |error: io::Error| failed("could not be started".to_owned(), error.to_string());
+
+        let idle = call.transfer.then_some(self.stalled);
+        // A transfer's life is on standard error: its progress. Elsewhere that is for errors only.
+        let said = if call.transfer {
+            None
+        } else {
+            Some(tempfile::tempfile().map_err(unstarted)?)
+        };
+        let mut env = self.environment.clone();
+        env.extend(self.configuration(call.transfer));
+        env.extend(call.variables);
+        let program = Program {
+            program: self.program.clone().into(),
+            args: call.args,
+            dir: call.dir.to_owned(),
+            env,
+            stdin: call.stdin,
+            stderr: said
+                .as_ref()
+                .map(File::try_clone)
+                .transpose()
+                .map_err(unstarted)?,
+        };
+        let mut tail = Ring::new(WORDS);
+        let mut take = |bytes: &[u8]| {
+            if call.transfer {
+                tail.push(bytes);
+            }
+            hear(bytes);
+        };
+        let wall = self.until.map_or(LOCAL, |until| {
+            until.saturating_duration_since(Instant::now())
+        });
+        let limits = Limits { wall, idle };
+        // What was silent before is no silence of this command's.
+        self.progress.alive();
+        let ending = process::supervise(program, limits, self.stop, self.progress, &mut take).await;
+        let words = || {
+            let text = said.map_or_else(|| tail.text(), last_words);
+            self.redactor.text(&without_progress(&text))
+        };
+        match ending {
+            Ok(Ending::Exited(0)) => Ok(()),
+            Ok(Ending::Exited(code)) => Err(GitError {
+                code: Some(code),
+                ..failed(format!("failed with exit code {code}"), words())
+            }),
+            Ok(Ending::Killed(signal)) => Err(failed(
+                format!("was killed by {}", process::name(signal)),
+                words(),
+            )),
+            Ok(Ending::OutOfMemory) => Err(failed("ran out of memory".to_owned(), words())),
+            Ok(Ending::TimedOut(limit)) => Err(failed(
+                format!("was not done within {}", written(limit)),
+                words(),
+            )),
+            Ok(Ending::Idle(limit)) => Err(failed(
+                format!("made no progress for {}", written(limit)),
+                words(),
+            )),
+            Ok(Ending::Stopped(_)) => Err(GitError {
+                stopped: true,
+                ..failed("was stopped".to_owned(), words())
+            }),
+            Err(error) => Err(failed("could not be started".to_owned(), error.to_string())),
+        }
+    }
+
+    /// Configuration by environment, which wins over a repository's own. The token is offered to
+    /// its own host only, by a helper that finds it in git's environment: never in arguments.
+    fn configuration(&self, transfer: bool) -> Variables {
+        let mut pairs: Vec<(String, String)> = CONFIGURATION
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let mut variables = Variables::new();
+        pairs.push((
+            "http.lowSpeedTime".to_owned(),
+            self.stalled.as_secs().max(1).to_string(),
+        ));
+        if let (true, Some((url, token))) = (transfer, &self.token) {
+            // `printf`, because some shells' `echo` reads backslashes.
+            let helper = format!(
+                "!f() {{ printf 'username=x-access-token\\npassword=%s\\n' \"${TOKEN}\"; }}; f"
+            );
+            for origin in origins(url) {
+                pairs.push((format!("credential.{origin}.helper"), helper.clone()));
+            }
+            variables.push((TOKEN.into(), token.expose_secret().into()));
+        }
+        variables.push(("GIT_CONFIG_COUNT".into(), pairs.len().to_string().into()));
+        for (index, (key, value)) in pairs.into_iter().enumerate() {
+            variables.push((format!("GIT_CONFIG_KEY_{index}").into(), key.into()));
+            variables.push((format!("GIT_CONFIG_VALUE_{index}").into(), value.into()));
+        }
+        variables
+    }
+}
+
+/// Where the token may go: the remote's own origin, and the same host once it insists on https.
+fn origins(url: &Url) -> Vec<String> {
+    let mut origins = vec![url.origin().ascii_serialization()];
+    if let ("http", None, Some(host)) = (url.scheme(), url.port(), url.host_str()) {
+        origins.push(format!("https://{host}"));
+    }
+    origins
+}
+
+fn value_of(variables: &Variables, wanted: &str) -> Option<OsString> {
+    let found = variables.iter().find(|(name, _)| name == wanted);
+    found.map(|(_, value)| value.clone())
+}
+
+/// The first program of that name on a search path.
+fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
+    let executable = |file: &PathBuf| {
+        file.metadata()
+            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(path)
+        .map(|dir| dir.join(name))
+        .find(executable)
+}
+
+fn last_words(mut file: File) -> String {
+    let length = file.metadata().map_or(0, |found| found.len());
+    let from = length.saturating_sub(WORDS as u64);
+    let mut bytes = Vec::new();
+    let read = file
+        .seek(SeekFrom::Start(from))
+        .and_then(|_| file.take(WORDS as u64).read_to_end(&mut bytes));
+    read.map(|_| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
+}
+
+/// git's words without the lines that it overwrote on a terminal.
+fn without_progress(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        line.rsplit('\r')
+            .find(|part| !part.is_empty())
+            .unwrap_or_default()
+    });
+    let lines: Vec<&str> = lines
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join("\n")
+}

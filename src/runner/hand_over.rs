@@ -1,0 +1,199 @@
+//! The end of a run: what was made leaves the machine, whatever became of the task.
+//!
+//! A completed task's work goes to its branch; of any other, the work so far goes to a branch
+//! beside it while there is time. Only the first can change the verdict.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::product::{self, Message, Product};
+use super::workspace::Source;
+use super::{Run, push, stopped};
+use crate::panics::caught;
+use crate::progress::Phase;
+use crate::shutdown::Stop;
+use crate::task::{Failure, Reason, Verdict};
+
+/// How long the work of a task that is not done may take to leave, where no signal hurries.
+const UNFINISHED: Duration = Duration::from_secs(2 * 60);
+/// What the worker itself changes of a project.
+const GRAPH: &str = ".scud/tasks/tasks.scg";
+
+/// What is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goods {
+    /// All of it, or it counts for nothing.
+    Done,
+    /// As much as there is.
+    SoFar,
+}
+
+impl Run<'_> {
+    /// Hands over what was made; the verdict that it leads to.
+    pub(super) async fn hand_over(&mut self, verdict: Verdict) -> Verdict {
+        let Source::Repository(repository) = &self.settings.source else {
+            return verdict;
+        };
+        if self.workspace.is_none() {
+            return verdict;
+        }
+        self.progress.enter(Phase::HandOver);
+        // Being told to stop does not end this, because it is what a stop leaves time for.
+        let (nobody, stop) = (Stop::nobody(), self.stop.clone());
+        let branch = repository.branch.clone();
+        match verdict {
+            Verdict::Completed { message } => {
+                let delivered = tokio::select! {
+                    delivered = self.deliver(Goods::Done, branch, &nobody) => delivered,
+                    () = stop.hand_over_over() => Err(self.too_late()),
+                };
+                match delivered {
+                    Ok(note) => Verdict::Completed {
+                        message: format!("{message} ({note})"),
+                    },
+                    Err(failure) => Verdict::Failed(failure),
+                }
+            }
+            Verdict::Failed(failure) => {
+                let deliver = self.deliver(Goods::SoFar, branch, &nobody);
+                let delivered = tokio::select! {
+                    delivered = timeout(UNFINISHED, deliver) => delivered.ok(),
+                    () = stop.hand_over_over() => None,
+                };
+                match delivered {
+                    Some(Ok(note)) => tracing::info!("the work so far: {note}"),
+                    Some(Err(error)) => {
+                        let error = error.sentence();
+                        tracing::warn!("the work so far was not handed over: {error}");
+                    }
+                    None => tracing::warn!("there was no time to hand over the work so far"),
+                }
+                Verdict::Failed(failure)
+            }
+        }
+    }
+
+    /// The failure of a run that was done, and was stopped before all of it had left.
+    fn too_late(&self) -> Failure {
+        let why = self
+            .stop
+            .why()
+            .unwrap_or(crate::shutdown::Why::Cancelled(None));
+        let mut failure = stopped(&why);
+        failure.message.push_str(" before the work was pushed");
+        failure
+    }
+
+    async fn deliver(
+        &mut self,
+        goods: Goods,
+        branch: Option<String>,
+        stop: &Stop,
+    ) -> Result<String, Failure> {
+        let delivered = Box::pin(caught(self.commit_and_push(goods, branch, stop))).await;
+        delivered.unwrap_or_else(|panic| {
+            Err(Failure::new(
+                Reason::Internal,
+                format!("the worker has a bug: it panicked with {panic:?}"),
+            ))
+        })
+    }
+
+    /// Commits, and pushes to the branch if there is one; says where the work is.
+    async fn commit_and_push(
+        &mut self,
+        goods: Goods,
+        branch: Option<String>,
+        stop: &Stop,
+    ) -> Result<String, Failure> {
+        let message = self.message();
+        let workspace = self.workspace.as_ref();
+        let clone = workspace.and_then(|workspace| workspace.clone.as_ref());
+        let (Some(clone), Some(git)) = (clone, &self.git) else {
+            return Ok("nothing was cloned".to_owned());
+        };
+        let git = git.under(stop);
+        let product = product::collect(&git, clone, &message).await?;
+        let note = note(&product);
+        let Product {
+            vault,
+            work,
+            held_back,
+            missing,
+            ..
+        } = &product;
+        let work = self.report.work.insert(work.clone());
+        if let Some(files) = held_back {
+            let message = format!("the work was not pushed, because of files {files}");
+            return Err(Failure {
+                retryable: false,
+                ..Failure::new(Reason::PushFailed, message)
+            });
+        }
+        let mut goods = goods;
+        if missing.is_some() {
+            goods = Goods::SoFar;
+        }
+        let branch = branch.map(|branch| match goods {
+            Goods::Done => branch,
+            Goods::SoFar => format!("{branch}-wip"),
+        });
+        let mut whereabouts = "nothing was changed".to_owned();
+        if !work.is_empty() {
+            whereabouts = "nothing is pushed".to_owned();
+            if let Some(branch) = branch {
+                let (url, suffix, head) = (&clone.url, &clone.suffix, work.head_commit.clone());
+                let pushed = push::push(&git, vault, url, &head, &branch, suffix).await?;
+                whereabouts = format!("on branch {pushed}");
+                work.branch = Some(pushed);
+            }
+        }
+        match missing {
+            None => Ok(whereabouts + &note),
+            Some(words) => Err(Failure {
+                causes: vec![words.clone()],
+                retryable: false,
+                ..Failure::new(
+                    Reason::PushFailed,
+                    format!("not all of the work could be read; the rest is {whereabouts}{note}"),
+                )
+            }),
+        }
+    }
+
+    fn message(&self) -> Message {
+        let subject = match &self.task {
+            Some(task) => format!(
+                "{}: {}",
+                task.id,
+                task.title.lines().next().unwrap_or_default()
+            ),
+            None => format!("{}: unfinished", self.settings.task),
+        };
+        let trailers = vec![
+            ("Task-Id", self.settings.task.clone()),
+            ("Project-Id", self.settings.project.clone()),
+            ("Run-Id", self.settings.run_id.clone()),
+        ];
+        Message {
+            subject: self.redactor.text(&subject),
+            trailers,
+        }
+    }
+}
+
+/// What else there is to say of the work.
+fn note(product: &Product) -> String {
+    let mut note = String::new();
+    if product.only.as_deref() == Some(GRAPH) {
+        note.push_str("; nothing was changed but the task graph");
+    }
+    if !product.nested.is_empty() {
+        let nested = product.nested.join(", ");
+        tracing::warn!(nested, "repositories inside the project are left out");
+        note.push_str("; left out, because they are repositories of their own: ");
+        note.push_str(&nested);
+    }
+    note
+}

@@ -1,0 +1,202 @@
+//! What must not travel: files that are too large, and whatever holds a secret that the worker knows.
+//!
+//! Looks at every object that a push would send, so that what one commit adds and the next one
+//! removes is seen as well. Finds what was left by accident; who means to smuggle, encodes.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufWriter, Seek, Write};
+
+use super::records::Records;
+use super::{Repository, run_stream, unmade};
+use crate::redact::{Redactor, Stream};
+use crate::runner::git::Git;
+use crate::task::Failure;
+
+/// Larger files are not committed: forges refuse them, and they are build products.
+const LARGEST: u64 = 50 * 1024 * 1024;
+/// How many names a message holds.
+const NAMED: usize = 10;
+
+/// Why the commits must not leave the machine, if they must not.
+pub async fn held_back(
+    git: &Git<'_>,
+    vault: &Repository,
+    base: &str,
+    head: &str,
+) -> Result<Option<String>, Failure> {
+    let list = objects(git, vault, base, head).await?;
+    let large = too_large(git, vault, &list).await?;
+    if !large.is_empty() {
+        return Ok(Some(format!("larger than 50 MiB: {}", named(&large))));
+    }
+    let secret = holding_secrets(git, vault, &list).await?;
+    Ok((!secret.is_empty())
+        .then(|| format!("holding a secret that the worker knows: {}", named(&secret))))
+}
+
+/// The new objects, one per line, files and directories with their path. In a file, because there
+/// may be millions.
+async fn objects(
+    git: &Git<'_>,
+    vault: &Repository,
+    base: &str,
+    head: &str,
+) -> Result<File, Failure> {
+    let file = tempfile::tempfile().map_err(|error| unmade(&error))?;
+    let mut writer = BufWriter::new(file);
+    let mut written = Ok(());
+    let call = vault
+        .call(["rev-list", "--objects", head])
+        .arg(format!("^{base}"));
+    run_stream(git, call, &mut |bytes| {
+        if written.is_ok() {
+            written = writer.write_all(bytes);
+        }
+    })
+    .await?;
+    written.map_err(|error| unmade(&error))?;
+    let mut file = writer.into_inner().map_err(|error| unmade(error.error()))?;
+    file.rewind().map_err(|error| unmade(&error))?;
+    Ok(file)
+}
+
+async fn too_large(
+    git: &Git<'_>,
+    vault: &Repository,
+    list: &File,
+) -> Result<BTreeSet<String>, Failure> {
+    let mut large = BTreeSet::new();
+    let mut records = Records::new(b'\n');
+    let call = vault
+        .call([
+            "cat-file",
+            "--batch-check=%(objecttype) %(objectsize) %(rest)",
+        ])
+        .input_file(list)
+        .map_err(|error| unmade(&error))?;
+    run_stream(git, call, &mut |bytes| {
+        records.push(bytes, |record| {
+            if let Some((header, path)) = Header::read(record)
+                && header.kind == "blob"
+                && header.size > LARGEST
+                && large.len() <= NAMED
+            {
+                large.insert(path);
+            }
+        });
+    })
+    .await?;
+    Ok(large)
+}
+
+async fn holding_secrets(
+    git: &Git<'_>,
+    vault: &Repository,
+    list: &File,
+) -> Result<BTreeSet<String>, Failure> {
+    let mut batch = Batch::new(git.redactor);
+    let call = vault
+        .call(["cat-file", "--batch=%(objecttype) %(objectsize) %(rest)"])
+        .input_file(list)
+        .map_err(|error| unmade(&error))?;
+    run_stream(git, call, &mut |bytes| batch.push(bytes)).await?;
+    Ok(batch.found)
+}
+
+fn named(found: &BTreeSet<String>) -> String {
+    let names: Vec<&str> = found.iter().map(String::as_str).take(NAMED).collect();
+    let more = if found.len() > NAMED {
+        ", and more"
+    } else {
+        ""
+    };
+    names.join(", ") + more
+}
+
+/// The line that git prints of an object.
+struct Header {
+    kind: String,
+    size: u64,
+}
+
+impl Header {
+    fn read(line: &[u8]) -> Option<(Self, String)> {
+        let text = String::from_utf8_lossy(line);
+        let mut words = text.splitn(3, ' ');
+        let header = Self {
+            kind: words.next()?.to_owned(),
+            size: words.next()?.parse().ok()?,
+        };
+        let path = words.next().unwrap_or_default();
+        let name = match (header.kind.as_str(), path) {
+            ("commit", _) => "a commit's message".to_owned(),
+            ("tree", "") => "a file's name".to_owned(),
+            (_, path) => path.escape_debug().to_string(),
+        };
+        Some((header, name))
+    }
+}
+
+/// What `git cat-file --batch` prints: a line, so many bytes, a line feed, and so on.
+struct Batch<'a> {
+    redactor: &'a Redactor,
+    line: Vec<u8>,
+    name: String,
+    /// Bytes of the object that are still to come, its line feed included.
+    left: u64,
+    scan: Stream,
+    found: BTreeSet<String>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(redactor: &'a Redactor) -> Self {
+        Self {
+            redactor,
+            line: Vec::new(),
+            name: String::new(),
+            left: 0,
+            scan: redactor.stream(),
+            found: BTreeSet::new(),
+        }
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let now = usize::try_from(self.left).unwrap_or(usize::MAX);
+                let now = now.min(bytes.len());
+                self.look_at(&bytes[..now]);
+                bytes = &bytes[now..];
+                continue;
+            }
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            self.line
+                .extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
+            bytes = &bytes[end.map_or(bytes.len(), |end| end + 1)..];
+            if end.is_some() {
+                self.begin();
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        if let Some((header, name)) = Header::read(&line) {
+            self.name = name;
+            self.left = header.size + 1;
+            self.scan = self.redactor.stream();
+        }
+    }
+
+    fn look_at(&mut self, bytes: &[u8]) {
+        self.left -= bytes.len() as u64;
+        self.scan.push(bytes, &mut |_| {});
+        if self.left == 0 {
+            self.scan.finish(&mut |_| {});
+        }
+        if self.scan.masked() && self.found.len() <= NAMED {
+            self.found.insert(self.name.clone());
+        }
+    }
+}

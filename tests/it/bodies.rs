@@ -1,0 +1,107 @@
+//! For receivers with limits: whatever an agent prints, what arrives is small, whole and UTF-8.
+
+use serde_json::Value;
+
+use crate::support::receiver::Said;
+use crate::support::{Project, Receiver, Worker, each};
+
+const LIMIT: usize = 256 * 1024;
+
+/// Runs an agent with heartbeats, and gives everything that was said.
+fn said_of(agent: &str, project: &Project) -> Vec<Said> {
+    let receiver = Receiver::start();
+    let ended = Worker::new(&receiver, project)
+        .env("DESCARTES_HEARTBEAT", "30ms")
+        .agent(agent)
+        .run();
+    assert!(matches!(ended.code, Some(0 | 1)), "{ended:#?}");
+    let said = receiver.said();
+    for said in &said {
+        assert!(said.bytes.len() <= LIMIT, "{} bytes", said.bytes.len());
+        std::str::from_utf8(&said.bytes).unwrap();
+    }
+    assert_eq!(ended.result_line(), said.last().unwrap().event);
+    said
+}
+
+#[test]
+fn a_flood_of_anything_makes_small_bodies() {
+    // One byte of these is six in JSON, three of UTF-8, or a part of a character.
+    let floods = [
+        r"\001",
+        r"\377",
+        r"\033[31m\000",
+        r"\342\202\254",
+        r"\303",
+        r#"\\""#,
+    ];
+    each(&floods, |bytes| {
+        let project = Project::new();
+        let agent = format!(
+            "line=$(printf '{bytes}%.0s' $(seq 200) | tr -d '\\000'); i=0; \
+             while [ $i -lt 3000 ]; do echo \"$line\"; i=$((i+1)); done; sleep 0.1"
+        );
+        let said = said_of(&agent, &project);
+        let output = &said.last().unwrap().event["result"]["output"];
+        let total = output["total_bytes"].as_u64().unwrap();
+        assert!(total > 300_000, "{total}");
+        assert!(output["dropped_bytes"].as_u64().unwrap() > total - 13_000);
+        assert!(!output["tail"].as_str().unwrap().is_empty());
+        assert!(said.len() > 2, "no heartbeats");
+    });
+}
+
+#[test]
+fn many_checks_with_long_names_and_long_words_fit_too() {
+    let project = Project::new();
+    let noise = "head -c 5000 /dev/zero | tr '\\0' '\\001'";
+    let mut checks = vec![format!("{noise}; : {}", "\u{1}".repeat(1000)); 60];
+    checks.push(format!(
+        "echo this one fails; {noise} | head -c 100; exit 3"
+    ));
+    let checks: Vec<&str> = checks.iter().map(String::as_str).collect();
+    project.checks(&checks);
+    let said = said_of("true", &project);
+    let failed = &said.last().unwrap().event;
+    assert_eq!(
+        failed["failure"]["reason"], "checks_failed",
+        "{}",
+        failed["failure"]
+    );
+    let checks = failed["result"]["checks"].as_array().unwrap();
+    assert_eq!(checks.len(), 61);
+    // The one that matters keeps its words.
+    let tail = checks[60]["output_tail"].as_str().unwrap();
+    assert!(tail.starts_with("this one fails\n"), "{tail:?}");
+    assert_eq!(checks[60]["exit_code"], 3);
+}
+
+#[test]
+fn numbers_that_are_not_known_are_null() {
+    let said = said_of("kill -9 $$", &Project::new());
+    let event = &said.last().unwrap().event;
+    let agent = &event["result"]["agent"];
+    for unknown in [
+        "exit_code",
+        "turns",
+        "tool_calls",
+        "cost_usd",
+        "usage",
+        "model",
+    ] {
+        assert_eq!(agent[unknown], Value::Null, "{unknown}");
+    }
+    assert_eq!(event["failure"]["reason"], "agent_killed");
+}
+
+#[test]
+fn a_command_of_any_length_is_no_problem_for_the_message() {
+    let project = Project::new();
+    let long = format!(": {}; false", "long ".repeat(10_000));
+    project.checks(&[long.as_str()]);
+    let said = said_of("true", &project);
+    let event = &said.last().unwrap().event;
+    assert!(event["message"].as_str().unwrap().chars().count() <= 501);
+    let failure = event["failure"]["message"].as_str().unwrap();
+    assert!(failure.chars().count() <= 501);
+}

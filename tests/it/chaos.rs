@@ -1,0 +1,340 @@
+//! For everybody who relies on "exactly one": hundreds of workers on bad days, and what must hold
+//! however bad they are.
+//!
+//! The days are made by chance from a seed, which is printed: `CHAOS_SEED=… CHAOS_RUNS=1` repeats
+//! one of them.
+
+mod day;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+
+use crate::support::receiver::Said;
+use crate::support::worker::{Ended, Running};
+use crate::support::{Project, Receiver, Reply, Worker};
+use day::{Day, Work};
+
+/// How many, where nobody says; a minute's work for two cores.
+const RUNS: u64 = 500;
+/// At the same time; they mostly wait.
+const PARALLEL: usize = 12;
+/// Longer than all deadlines of a day together.
+const HUNG: Duration = Duration::from_secs(60);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is told by its environment"
+)]
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
+    )
+}
+
+#[test]
+fn every_granted_claim_ends_in_exactly_one_terminal_event_however_bad_the_day() {
+    let seed = number("CHAOS_SEED").unwrap_or_else(|| getrandom::u64().unwrap() >> 16);
+    let runs = number("CHAOS_RUNS").unwrap_or(RUNS);
+    // Past the test harness, which would keep it for itself.
+    let _ = writeln!(
+        std::io::stderr(),
+        "chaos: CHAOS_SEED={seed} CHAOS_RUNS={runs}"
+    );
+    let (next, outcomes) = (
+        AtomicU64::new(0),
+        Mutex::new(BTreeMap::<String, u32>::new()),
+    );
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..PARALLEL {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= runs {
+                        return;
+                    }
+                    let outcome = live(seed.wrapping_add(index));
+                    *outcomes.lock().unwrap().entry(outcome).or_default() += 1;
+                }
+            });
+        }
+    });
+    let outcomes = outcomes.into_inner().unwrap();
+    let took = began.elapsed().as_secs_f32();
+    let _ = writeln!(
+        std::io::stderr(),
+        "chaos: {runs} runs in {took:.1} s: {outcomes:?}"
+    );
+}
+
+/// One worker's bad day; gives how it went.
+fn live(seed: u64) -> String {
+    let day = Day::made_of(seed);
+    let (receiver, project) = (Receiver::listen(&address_for(seed)), Project::new());
+    for (route, script, then) in &day.answers {
+        receiver.script(route, script.clone());
+        receiver.always(route, then.clone());
+    }
+    let mut worker = Worker::new(&receiver, &project).agent(day.work.script());
+    for (name, value) in &day.settings {
+        worker = worker.env(name, value);
+    }
+    let ended = watched(seed, worker.start(), |running| {
+        let began = Instant::now();
+        for (at, event) in &day.events {
+            pause((began + *at).saturating_duration_since(Instant::now()));
+            match event {
+                day::Event::Signal(signal) => running.signal(*signal),
+                day::Event::Down => receiver.close(),
+                day::Event::Up => receiver.reopen(),
+            }
+        }
+    });
+    receiver.close();
+    let run = Run {
+        said: receiver.said(),
+        day,
+        ended,
+        project,
+    };
+    run.check().unwrap_or_else(|wrong| {
+        panic!(
+            "CHAOS_SEED={seed} CHAOS_RUNS=1: {wrong}\n{:#?}\n{:#?}\n{:#?}",
+            run.day, run.said, run.ended
+        )
+    })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "random moments are the point, not states"
+)]
+fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
+/// An address of its own, so that nobody takes the port of a receiver that is down.
+fn address_for(seed: u64) -> String {
+    if cfg!(target_os = "linux") {
+        let [low, middle, high, ..] = seed.to_le_bytes();
+        format!("127.{}.{middle}.{low}:0", high | 1)
+    } else {
+        "127.0.0.1:0".to_owned()
+    }
+}
+
+/// Waits for a worker while things happen to it, but not for ever.
+fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Ended {
+    let pid = running.pid();
+    let (over, watch) = mpsc::channel::<()>();
+    let dog = thread::spawn(move || {
+        let hung = watch.recv_timeout(HUNG) == Err(mpsc::RecvTimeoutError::Timeout);
+        hung.then(|| kill_process(pid, Signal::KILL))
+    });
+    happens(&running);
+    let ended = running.wait();
+    drop(over);
+    let hung = dog.join().unwrap().is_some();
+    assert!(
+        !hung,
+        "CHAOS_SEED={seed} CHAOS_RUNS=1: the worker hung: {ended:#?}"
+    );
+    ended
+}
+
+struct Run {
+    day: Day,
+    said: Vec<Said>,
+    ended: Ended,
+    project: Project,
+}
+
+type Checked<T> = Result<T, String>;
+
+fn ensure(holds: bool, what: &str) -> Checked<()> {
+    if holds { Ok(()) } else { Err(what.to_owned()) }
+}
+
+impl Run {
+    fn to(&self, route: &str) -> Vec<&Said> {
+        self.said
+            .iter()
+            .filter(|said| said.route == route)
+            .collect()
+    }
+
+    /// The answers that a route really gave (as far as the connection held).
+    fn given(&self, route: &str) -> Vec<&Reply> {
+        let count = self.to(route).len();
+        self.day.answers_of(route).take(count).collect()
+    }
+
+    /// The attempts at the terminal event.
+    fn terminal(&self) -> Vec<&Said> {
+        let terminal = |said: &&Said| matches!(said.route.as_str(), "completed" | "failed");
+        self.said.iter().filter(terminal).collect()
+    }
+
+    fn check(&self) -> Checked<String> {
+        self.check_claim()?;
+        let line = self.result_line()?;
+        self.check_terminal(line.as_ref())?;
+        let Some(code) = self.ended.code else {
+            ensure(
+                self.day.is_signalled(),
+                "it died of a signal that nobody sent",
+            )?;
+            ensure(
+                self.said.is_empty(),
+                "it died of a signal after it had said something",
+            )?;
+            return Ok("signal before anything".to_owned());
+        };
+        match code {
+            0 => self.check_delivered(line.as_ref(), "completed")?,
+            1 => self.check_delivered(line.as_ref(), "failed")?,
+            3 => ensure(line.is_some(), "undelivered, and not on stdout")?,
+            4 => {
+                ensure(line.is_none(), "refused, and yet a result")?;
+                ensure(
+                    self.terminal().is_empty(),
+                    "refused, and yet a terminal event",
+                )?;
+                ensure(!self.worked(), "refused, and yet it worked")?;
+                ensure(self.gave("started", &[409, 410]), "refused by nobody")?;
+            }
+            other => return Err(format!("exit code {other}")),
+        }
+        self.check_agent_is_dead()?;
+        let reason = line.as_ref().map(reason_of).unwrap_or_default();
+        let unheard = code == 3 && self.terminal().is_empty();
+        let unheard = if unheard { " unheard" } else { "" };
+        Ok(format!("{code} {reason}{unheard}").trim_end().to_owned())
+    }
+
+    fn worked(&self) -> bool {
+        self.project.path("pid").exists()
+    }
+
+    fn gave(&self, route: &str, statuses: &[u16]) -> bool {
+        let given = self.given(route).into_iter();
+        given
+            .filter_map(day::status)
+            .any(|status| statuses.contains(&status))
+    }
+
+    /// One claim, however often it is said; no work before it is granted.
+    fn check_claim(&self) -> Checked<()> {
+        let claims = self.to("started");
+        let same = claims.iter().all(|claim| claim.bytes == claims[0].bytes);
+        ensure(same, "two different claims")?;
+        let first = self.said.first().is_none_or(|said| said.route == "started");
+        ensure(first, "something was said before the claim")?;
+        let granted = self.gave("started", &[200]);
+        ensure(granted || !self.worked(), "work without a granted claim")?;
+        ensure(
+            granted || self.terminal().is_empty(),
+            "an end without a granted claim",
+        )?;
+        // What may have been granted must be accounted for.
+        let accounted = matches!(self.ended.code, Some(0 | 1 | 3));
+        ensure(!granted || accounted, "a granted claim without an end")
+    }
+
+    /// The event on stdout, of which there is at most one.
+    fn result_line(&self) -> Checked<Option<Value>> {
+        let mut lines = self.ended.stdout.lines();
+        let line = lines.next();
+        ensure(lines.next().is_none(), "more than one line on stdout")?;
+        line.map(|line| {
+            let json = line
+                .strip_prefix("descartes-result ")
+                .ok_or("no result line")?;
+            serde_json::from_str(json).map_err(|error| error.to_string())
+        })
+        .transpose()
+    }
+
+    /// One terminal event, the one on stdout, however often and wherever it is said.
+    fn check_terminal(&self, line: Option<&Value>) -> Checked<()> {
+        let told = self.terminal();
+        let Some(first) = told.first() else {
+            return Ok(());
+        };
+        ensure(
+            line == Some(&first.event),
+            "told something else than on stdout",
+        )?;
+        let too_large = self.gave("completed", &[413]) || self.gave("failed", &[413]);
+        for said in &told {
+            let same = said.bytes == first.bytes
+                || too_large && without_bulk(&said.event) == without_bulk(&first.event);
+            ensure(same, "two different terminal events")?;
+        }
+        let status = first.event["status"].as_str().unwrap_or_default();
+        ensure(status == first.route, "told at the wrong route")?;
+        let fallback = status == "failed" && self.gave("failed", &[404, 405, 501]);
+        let elsewhere = told.iter().any(|said| said.route != status);
+        ensure(
+            !elsewhere || fallback,
+            "told at the other route without need",
+        )?;
+        self.check_verdict(&first.event)
+    }
+
+    /// The verdict is what really happened.
+    fn check_verdict(&self, event: &Value) -> Checked<()> {
+        let holds = match (reason_of(event), self.day.work) {
+            ("completed", work) => work == Work::Succeeds && self.worked(),
+            ("interrupted", _) => self.day.is_signalled(),
+            ("cancelled", _) => self.given("progress").into_iter().any(day::cancels),
+            ("agent_failed", work) => work == Work::Fails,
+            ("timed_out", work) => work == Work::GoesOn,
+            _ => false,
+        };
+        ensure(holds, "a wrong verdict")
+    }
+
+    fn check_delivered(&self, line: Option<&Value>, status: &str) -> Checked<()> {
+        ensure(
+            !self.terminal().is_empty(),
+            "delivered, and nobody heard it",
+        )?;
+        let said = line.and_then(|event| event["status"].as_str());
+        ensure(said == Some(status), "the exit code says something else")?;
+        let accepted = |route| self.gave(route, &[200, 409, 410]);
+        let somewhere = accepted(status) || accepted("completed");
+        ensure(somewhere, "delivered, and nobody accepted it")
+    }
+
+    fn check_agent_is_dead(&self) -> Checked<()> {
+        if !self.worked() {
+            return Ok(());
+        }
+        let pid: i32 = self.project.read("pid").trim().parse().unwrap_or(i32::MAX);
+        let alive = Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok());
+        ensure(!alive, "the agent is still alive")
+    }
+}
+
+/// The reason of a failure, or that it is none.
+fn reason_of(event: &Value) -> &str {
+    event["failure"]["reason"].as_str().unwrap_or("completed")
+}
+
+fn without_bulk(event: &Value) -> Value {
+    let mut event = event.clone();
+    for text in ["tail", "head", "dropped_bytes"] {
+        event["result"]["output"][text].take();
+    }
+    event
+}

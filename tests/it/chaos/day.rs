@@ -1,0 +1,215 @@
+//! One bad day, all of it decided beforehand by its seed: what the agent does, what the receiver
+//! answers, what else happens and when.
+
+use std::iter;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::Reply;
+
+/// What the agent does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    Succeeds,
+    Fails,
+    /// Until it is stopped or its time is up.
+    GoesOn,
+}
+
+impl Work {
+    pub fn script(self) -> &'static str {
+        match self {
+            Self::Succeeds => "echo $$ > pid; echo working; sleep 0.05",
+            Self::Fails => "echo $$ > pid; echo working; sleep 0.02; exit 3",
+            Self::GoesOn => "echo $$ > pid; while :; do echo working; sleep 0.05; done",
+        }
+    }
+}
+
+/// What happens beside the answers.
+#[derive(Debug, Clone, Copy)]
+pub enum Event {
+    Signal(Signal),
+    Down,
+    Up,
+}
+
+#[derive(Debug)]
+pub struct Day {
+    pub work: Work,
+    /// By route: these one after the other, then that one for ever.
+    pub answers: Vec<(&'static str, Vec<Reply>, Reply)>,
+    /// In their order.
+    pub events: Vec<(Duration, Event)>,
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl Day {
+    pub fn made_of(seed: u64) -> Self {
+        let mut chance = Chance(seed);
+        let work = match chance.below(10) {
+            0..6 => Work::Succeeds,
+            6..8 => Work::Fails,
+            _ => Work::GoesOn,
+        };
+        let ms = |ms: u64| format!("{ms}ms");
+        let settings = vec![
+            ("DESCARTES_CALLBACK_TIMEOUT", ms(300)),
+            ("DESCARTES_CLAIM_DEADLINE", ms(1000 + chance.below(2000))),
+            ("DESCARTES_FINISH_DEADLINE", ms(1000 + chance.below(2000))),
+            ("DESCARTES_STOP_WINDOW", ms(1 + chance.below(1500))),
+            ("DESCARTES_HEARTBEAT", ms(5 + chance.below(50))),
+            ("DESCARTES_TASK_TIMEOUT", timeout(work).to_owned()),
+        ];
+        let answers = vec![
+            claims(&mut chance),
+            heartbeats(&mut chance),
+            ends("completed", &mut chance),
+            ends("failed", &mut chance),
+        ];
+        Self {
+            work,
+            answers,
+            events: events(&mut chance),
+            settings,
+        }
+    }
+
+    pub fn is_signalled(&self) -> bool {
+        let mut events = self.events.iter();
+        events.any(|(_, event)| matches!(event, Event::Signal(_)))
+    }
+
+    /// A route's answers in their order, without end.
+    pub fn answers_of(&self, route: &str) -> impl Iterator<Item = &Reply> {
+        let (_, script, then) = self
+            .answers
+            .iter()
+            .find(|(known, ..)| *known == route)
+            .unwrap();
+        script.iter().chain(iter::repeat(then))
+    }
+}
+
+const CANCEL: &str = r#"{"cancel": true, "reason": "a bad day"}"#;
+
+/// Whether an answer to a heartbeat cancels.
+pub fn cancels(reply: &Reply) -> bool {
+    match reply {
+        Reply::Answer { status, body, .. } => matches!(status, 409 | 410) || body == CANCEL,
+        _ => false,
+    }
+}
+
+/// The status of a whole answer.
+pub fn status(reply: &Reply) -> Option<u16> {
+    match reply {
+        Reply::Answer { status, .. } => Some(*status),
+        Reply::After(_, reply) | Reply::Held(_, reply) | Reply::ThenClose(reply) => status(reply),
+        Reply::Reset | Reply::BreakInHead | Reply::BreakInBody => None,
+    }
+}
+
+/// Those who end by themselves must have the time to.
+fn timeout(work: Work) -> &'static str {
+    match work {
+        Work::GoesOn => "300ms",
+        Work::Succeeds | Work::Fails => "1m",
+    }
+}
+
+/// The claim is granted to most, refused or rejected for some; whatever it is stays so.
+fn claims(chance: &mut Chance) -> (&'static str, Vec<Reply>, Reply) {
+    let then = match chance.below(20) {
+        0 => Reply::status(chance.one_of(&[409, 410])),
+        1 => Reply::status(chance.one_of(&[400, 401, 403, 413, 422, 302, 308])),
+        _ => Reply::json(200, "{}"),
+    };
+    ("started", noise(chance, &then, &[404, 405, 501]), then)
+}
+
+fn ends(route: &'static str, chance: &mut Chance) -> (&'static str, Vec<Reply>, Reply) {
+    let then = match chance.below(20) {
+        0 => Reply::status(chance.one_of(&[409, 410])),
+        1 => Reply::status(chance.one_of(&[400, 401, 403, 404, 405, 422, 501, 302])),
+        2 => Reply::status(503),
+        _ => Reply::json(200, "{}"),
+    };
+    (route, noise(chance, &then, &[413]), then)
+}
+
+fn heartbeats(chance: &mut Chance) -> (&'static str, Vec<Reply>, Reply) {
+    let (most, go_on) = (chance.below(8), Reply::json(200, "{}"));
+    let replies = (0..most).map(|_| match chance.below(24) {
+        0 => Reply::json(200, CANCEL),
+        1 => Reply::status(chance.one_of(&[409, 410])),
+        2 => Reply::status(chance.one_of(&[404, 405, 501])),
+        3..10 => noisy(chance, &go_on, &[400, 401, 403, 413, 422, 302]),
+        _ => go_on.clone(),
+    });
+    ("progress", replies.collect(), go_on.clone())
+}
+
+/// Some bad answers before the good one.
+fn noise(chance: &mut Chance, then: &Reply, own: &[u16]) -> Vec<Reply> {
+    let count = chance.one_of(&[0, 0, 0, 1, 1, 2, 3]);
+    (0..count).map(|_| noisy(chance, then, own)).collect()
+}
+
+fn noisy(chance: &mut Chance, then: &Reply, own: &[u16]) -> Reply {
+    let passing = [408, 425, 429, 500, 502, 503, 504];
+    match chance.below(10) {
+        0..3 => Reply::status(chance.one_of(&passing)),
+        3 => {
+            let after = chance.one_of(&["0", "1", "3600", "soon"]);
+            Reply::status(503).with_header("retry-after", after)
+        }
+        4 => Reply::status(chance.one_of(own)),
+        5 => Reply::Reset,
+        6 => Reply::BreakInHead,
+        7 => Reply::BreakInBody,
+        8 => then.clone().then_close(),
+        // Sometimes too slow for one request.
+        _ => then.clone().after(Duration::from_millis(chance.below(450))),
+    }
+}
+
+fn events(chance: &mut Chance) -> Vec<(Duration, Event)> {
+    let mut events = Vec::new();
+    let signals = chance.one_of(&[0, 0, 0, 1, 1, 2]);
+    for _ in 0..signals {
+        let signal = chance.one_of(&[Signal::TERM, Signal::INT, Signal::HUP]);
+        let at = Duration::from_millis(chance.below(400));
+        events.push((at, Event::Signal(signal)));
+    }
+    if chance.below(5) == 0 {
+        let down = Duration::from_millis(chance.below(300));
+        let up = down + Duration::from_millis(20 + chance.below(500));
+        events.extend([(down, Event::Down), (up, Event::Up)]);
+    }
+    events.sort_by_key(|(at, _)| *at);
+    events
+}
+
+/// Chance from a seed (`SplitMix64`).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        bits ^ (bits >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
+        let index = self.next() % choices.len() as u64;
+        choices[usize::try_from(index).unwrap()].clone()
+    }
+}

@@ -1,0 +1,284 @@
+//! For owners of a project: nothing counts as done that their own checks do not pass.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Project, Receiver, Worker};
+
+/// The checks of a report: command, exit code, output.
+fn checks(event: &Value) -> Vec<(&str, Value, &str)> {
+    let checks = event["result"]["checks"].as_array().expect("checks");
+    checks
+        .iter()
+        .map(|check| {
+            assert!(check["duration_ms"].is_u64(), "{check}");
+            (
+                check["command"].as_str().expect("a command"),
+                check["exit_code"].clone(),
+                check["output_tail"].as_str().expect("an output"),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn the_projects_checks_run_in_their_order_in_its_directory() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.checks(&["echo one; cat", "cat made", "pwd -P >&2"]);
+    let event = Worker::new(&receiver, &project)
+        .agent("echo two > made")
+        .run()
+        .completed(&receiver);
+    let here = format!("{}\n", project.dir().display());
+    assert_eq!(
+        checks(&event),
+        [
+            ("echo one; cat", json!(0), "one\n"),
+            ("cat made", json!(0), "two\n"),
+            ("pwd -P >&2", json!(0), &here),
+        ]
+    );
+}
+
+#[test]
+fn the_settings_checks_replace_the_projects() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.checks(&["touch own; false"]);
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_CHECKS", "echo a\n\n  echo 'b c'  \n")
+        .agent("true")
+        .run()
+        .completed(&receiver);
+    assert_eq!(
+        checks(&event),
+        [
+            ("echo a", json!(0), "a\n"),
+            ("echo 'b c'", json!(0), "b c\n")
+        ]
+    );
+    assert!(!project.path("own").exists());
+}
+
+#[test]
+fn none_means_no_checks_at_all() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.checks(&["false"]);
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_CHECKS", "none")
+        .agent("true")
+        .run()
+        .completed(&receiver);
+    assert_eq!(checks(&event), []);
+}
+
+#[test]
+fn checks_do_not_run_after_an_agent_that_failed() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.checks(&["touch checked"]);
+    let event = Worker::new(&receiver, &project)
+        .agent("exit 1")
+        .run()
+        .failed(&receiver, "agent_failed");
+    assert_eq!(checks(&event), []);
+    assert!(!project.path("checked").exists());
+}
+
+#[test]
+fn the_first_failed_check_ends_the_round_unless_the_project_wants_all() {
+    let all = [
+        ("true", json!(0), ""),
+        ("echo no; exit 3", json!(3), "no\n"),
+        ("exit 4", json!(4), ""),
+        ("echo last", json!(0), "last\n"),
+    ];
+    let commands = all.iter().map(|(command, ..)| *command).collect::<Vec<_>>();
+    for (line, reported) in [
+        ("", &all[..2]),
+        ("stop_on_failure = true\n", &all[..2]),
+        ("stop_on_failure = false\n", &all[..]),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        project.checks(&commands);
+        let config = project.read(".scud/config.toml");
+        project.write(".scud/config.toml", config + line);
+        let event = Worker::new(&receiver, &project)
+            .env("DESCARTES_REPAIRS", "0")
+            .agent("true")
+            .run()
+            .failed(&receiver, "checks_failed");
+        assert_eq!(checks(&event), reported, "{line}");
+        let message = "the check `echo no; exit 3` failed with exit code 3";
+        assert_eq!(event["message"], message);
+        assert_eq!(
+            event["failure"],
+            json!({
+                "reason": "checks_failed", "message": message, "detail": "no\n", "retryable": false,
+            })
+        );
+    }
+}
+
+#[test]
+fn a_failed_check_goes_back_to_the_agent_as_often_as_is_set() {
+    for (repairs, rounds) in [("", 2), ("0", 1), ("1", 2), ("3", 4)] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let event = Worker::new(&receiver, &project)
+            .env("DESCARTES_REPAIRS", repairs)
+            .env("DESCARTES_CHECKS", "false")
+            .agent("echo round >> rounds")
+            .run()
+            .failed(&receiver, "checks_failed");
+        assert_eq!(project.read("rounds"), "round\n".repeat(rounds));
+        assert_eq!(checks(&event), [("false", json!(1), "")]);
+        assert_eq!(event["result"]["agent"]["exit_code"], 0);
+    }
+}
+
+#[test]
+fn what_the_agent_repairs_is_completed() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_CHECKS", "echo once >> checked\ncat house")
+        .agent("if [ -f checked ]; then echo walls > house; echo repaired; else echo done; fi")
+        .run()
+        .completed(&receiver);
+    assert_eq!(
+        checks(&event),
+        [
+            ("echo once >> checked", json!(0), ""),
+            ("cat house", json!(0), "walls\n"),
+        ]
+    );
+    assert_eq!(project.read("checked"), "once\nonce\n");
+    assert_eq!(event["result"]["output"]["tail"], "done\nrepaired\n");
+    assert_eq!(event["result"]["summary"], "repaired");
+}
+
+#[test]
+fn an_agent_that_fails_at_the_repair_has_failed() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    Worker::new(&receiver, &project)
+        .env("DESCARTES_CHECKS", "false")
+        .agent("if [ -f again ]; then exit 9; fi; touch again")
+        .run()
+        .failed(&receiver, "agent_failed");
+}
+
+#[test]
+fn a_check_has_the_time_that_the_project_gives_it() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.write(
+        ".scud/config.toml",
+        "[swarm.backpressure]\ncommands = ['echo slow; exec sleep 600']\ntimeout_secs = 2\n",
+    );
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_REPAIRS", "0")
+        .agent("true")
+        .run()
+        .failed(&receiver, "checks_failed");
+    assert_eq!(
+        event["message"],
+        "the check `echo slow; exec sleep 600` was not done within 2s"
+    );
+    assert_eq!(
+        checks(&event),
+        [("echo slow; exec sleep 600", Value::Null, "slow\n")]
+    );
+}
+
+#[test]
+fn checks_share_the_tasks_time_with_the_agent() {
+    for seconds in [0, 300] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        project.write(
+            ".scud/config.toml",
+            format!(
+                "[swarm.backpressure]\ncommands = ['exec sleep 600']\ntimeout_secs = {seconds}\n"
+            ),
+        );
+        let event = Worker::new(&receiver, &project)
+            .env("DESCARTES_TASK_TIMEOUT", "2s")
+            .agent("true")
+            .run()
+            .failed(&receiver, "timed_out");
+        assert_eq!(event["message"], "the task was not done within 2s");
+        assert_eq!(checks(&event), [("exec sleep 600", Value::Null, "")]);
+    }
+}
+
+#[test]
+fn a_silent_check_is_not_idle() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    Worker::new(&receiver, &project)
+        .env("DESCARTES_IDLE_TIMEOUT", "2s")
+        .env("DESCARTES_CHECKS", "sleep 2.5")
+        .agent("true")
+        .run()
+        .completed(&receiver);
+}
+
+#[test]
+fn a_check_that_is_killed_has_failed() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_REPAIRS", "0")
+        .env("DESCARTES_CHECKS", "kill -9 $$")
+        .agent("true")
+        .run()
+        .failed(&receiver, "checks_failed");
+    assert_eq!(
+        event["message"],
+        "the check `kill -9 $$` was killed by SIGKILL"
+    );
+    assert_eq!(checks(&event), [("kill -9 $$", Value::Null, "")]);
+}
+
+#[test]
+fn the_end_of_a_checks_output_is_kept() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.write("text", "a".repeat(100_000) + &"b".repeat(4096));
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_CHECKS", "cat text")
+        .agent("true")
+        .run()
+        .completed(&receiver);
+    assert_eq!(checks(&event), [("cat text", json!(0), &*"b".repeat(4096))]);
+    // It is the agent's output that the report counts.
+    assert_eq!(event["result"]["output"]["total_bytes"], 0);
+}
+
+#[test]
+fn a_stop_signal_ends_a_check_too() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project)
+        .env("DESCARTES_CHECKS", "echo checking; exec sleep 600")
+        .agent("true")
+        .start();
+    worker.wait_for_log("check: checking");
+    worker.signal(Signal::TERM);
+    let event = worker.wait().failed(&receiver, "interrupted");
+    assert_eq!(checks(&event), []);
+    assert_eq!(event["result"]["agent"]["exit_code"], 0);
+}
+
+#[test]
+fn a_malformed_config_is_refused_with_path_and_line_before_the_agent_starts() {
+    for (config, line) in [
+        ("[swarm.backpressure]\ncommands = [\n", 2),
+        ("[swarm.backpressure]\ncommands = \"true\"\n", 2),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        project.write(".scud/config.toml", config);
+        let event = Worker::new(&receiver, &project)
+            .agent("touch worked")
+            .run()
+            .failed(&receiver, "workspace_failed");
+        let message = event["message"].as_str().expect("a message");
+        let path = project.path(".scud/config.toml");
+        assert!(
+            message.starts_with(&format!("{}, line {line}: ", path.display())),
+            "{message}"
+        );
+        assert!(!project.path("worked").exists());
+    }
+}

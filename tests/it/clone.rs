@@ -1,0 +1,347 @@
+//! For operators: what `DESCARTES_REPO` and `DESCARTES_REF` bring, and what is said where they
+//! bring nothing.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::origin::{git, program};
+use crate::support::worker::Ended;
+use crate::support::{Forge, Mood, Origin, Project, Receiver, path};
+
+const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
+
+/// The failure that a worker reports, which must be of the workspace.
+#[track_caller]
+fn refused(receiver: &Receiver, ended: &Ended) -> String {
+    ended.assert_code(1);
+    assert_eq!(receiver.story(), ["started", "failed"]);
+    let failure = receiver.only("failed")["failure"].clone();
+    assert_eq!(failure["reason"], "workspace_failed", "{failure}");
+    assert_eq!(failure["retryable"], true);
+    format!(
+        "{}\n{}",
+        text(&failure["message"]),
+        text(&failure["detail"])
+    )
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+#[test]
+fn the_default_branch_is_what_is_worked_on_where_nothing_else_is_said() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let base = origin.git(&["rev-parse", "main"]);
+    let ended = origin
+        .worker(&receiver)
+        .agent("cat README; git status --short | wc -l")
+        .run();
+    ended.assert_code(0);
+    let result = &receiver.only("completed")["result"];
+    assert_eq!(result["work"]["base_commit"], base);
+    assert_eq!(result["output"]["tail"], "A house.\n0\n");
+}
+
+#[test]
+fn a_branch_a_tag_and_a_commit_can_be_named() {
+    let origin = Origin::new();
+    let first = origin.git(&["rev-parse", "main"]);
+    origin.git(&["tag", "-m", "first", "v1", "main"]);
+    origin.git(&["branch", "old/house", "main"]);
+    origin.commit(&[("README", "A castle.\n")]);
+    for reference in ["old/house", "v1", &first] {
+        let receiver = Receiver::start();
+        let ended = origin
+            .worker(&receiver)
+            .env("DESCARTES_REF", reference)
+            .env(
+                "DESCARTES_WORKSPACE",
+                origin.path(&format!("at-{}", reference.len())),
+            )
+            .env("DESCARTES_BRANCH", "none")
+            .agent("cat README")
+            .run();
+        ended.assert_code(0);
+        let result = &receiver.only("completed")["result"];
+        assert_eq!(result["work"]["base_commit"], first, "{reference}");
+        assert_eq!(result["output"]["tail"], "A house.\n");
+        assert_eq!(result["work"]["pushed"], false);
+    }
+}
+
+#[test]
+fn a_clone_is_one_commit_of_one_branch() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    origin.git(&["branch", "other", "main"]);
+    let agent = "git rev-list --count HEAD; git branch -a --format='%(refname:short)'";
+    origin.worker(&receiver).agent(agent).run().assert_code(0);
+    let result = &receiver.only("completed")["result"];
+    assert_eq!(result["output"]["tail"], "1\ndescartes/proj-456/8\n");
+}
+
+#[test]
+fn a_repository_with_sha256_names_is_cloned_and_pushed_to() {
+    let (receiver, origin) = (
+        Receiver::start(),
+        Origin::made("sha256", &[("README", "new\n")]),
+    );
+    origin
+        .worker(&receiver)
+        .agent("echo more >> README")
+        .run()
+        .assert_code(0);
+    let work = &receiver.only("completed")["result"]["work"];
+    assert_eq!(text(&work["head_commit"]).len(), 64);
+    assert_eq!(origin.show("descartes/proj-456/8", "README"), "new\nmore");
+}
+
+#[test]
+fn a_token_goes_to_its_own_host_and_nowhere_else() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), Some(TOKEN));
+    let ended = origin
+        .worker(&receiver)
+        .env("DESCARTES_REPO", forge.url())
+        .env("DESCARTES_GIT_TOKEN", TOKEN)
+        .agent("env; cat .git/config; git remote -v; echo done > DONE")
+        .run();
+    ended.assert_code(0);
+    assert_eq!(origin.show("descartes/proj-456/8", "DONE"), "done");
+    let output = receiver.only("completed").to_string();
+    assert!(
+        !output.contains(TOKEN) && !output.contains("***"),
+        "{output}"
+    );
+    // git asks without credentials first, every time.
+    assert!(
+        forge
+            .journal()
+            .iter()
+            .any(|(_, authorization)| authorization.is_none())
+    );
+
+    // Another host asks for credentials, and gets none.
+    let (receiver, elsewhere) = (
+        Receiver::start(),
+        Forge::start(&origin.path(""), Some(TOKEN)),
+    );
+    forge.mood(Mood::Moved(elsewhere.base()));
+    let ended = origin
+        .worker(&receiver)
+        .env("DESCARTES_WORKSPACE", origin.path("again"))
+        .env("DESCARTES_REPO", forge.url())
+        .env("DESCARTES_GIT_TOKEN", TOKEN)
+        .agent("true")
+        .run();
+    refused(&receiver, &ended);
+    let journal = elsewhere.journal();
+    assert!(!journal.is_empty());
+    assert!(
+        journal
+            .iter()
+            .all(|(_, authorization)| authorization.is_none()),
+        "{journal:?}"
+    );
+}
+
+#[test]
+fn a_renamed_project_is_followed() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let home = Forge::start(&origin.path(""), None);
+    let old = Forge::start(&origin.path(""), None);
+    old.mood(Mood::Moved(home.base()));
+    let worker = origin.worker(&receiver).env("DESCARTES_REPO", old.url());
+    worker.agent("echo done > DONE").run().assert_code(0);
+    assert_eq!(origin.show("descartes/proj-456/8", "DONE"), "done");
+}
+
+#[test]
+fn a_repository_that_is_not_there_is_said_in_gits_own_words() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let nowhere = format!("file://{}", origin.path("nowhere.git").display());
+    let ended = origin
+        .worker(&receiver)
+        .env("DESCARTES_REPO", &nowhere)
+        .agent("true")
+        .run();
+    let why = refused(&receiver, &ended);
+    assert!(
+        why.contains(&format!("{nowhere} could not be cloned: git fetch failed")),
+        "{why}"
+    );
+    assert!(
+        why.contains("does not appear to be a git repository"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_reference_that_is_not_there_is_named() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let ended = origin
+        .worker(&receiver)
+        .env("DESCARTES_REF", "nobody")
+        .agent("true")
+        .run();
+    let why = refused(&receiver, &ended);
+    assert!(why.contains("(nobody) could not be cloned"), "{why}");
+    assert!(why.contains("couldn't find remote ref nobody"), "{why}");
+}
+
+#[test]
+fn refused_credentials_are_said_and_not_shown() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), Some("another"));
+    let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
+    let ended = worker.env("DESCARTES_GIT_TOKEN", TOKEN).agent("true").run();
+    let why = refused(&receiver, &ended);
+    assert!(why.contains("Authentication failed for"), "{why}");
+    let all = format!(
+        "{why}{}{}{}",
+        ended.stdout,
+        ended.stderr,
+        receiver.only("failed")
+    );
+    assert!(!all.contains(TOKEN), "{all}");
+}
+
+#[test]
+fn without_a_token_nobody_is_asked_for_one() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), Some(TOKEN));
+    let ended = origin
+        .worker(&receiver)
+        .env("DESCARTES_REPO", forge.url())
+        .agent("true")
+        .run();
+    let why = refused(&receiver, &ended);
+    assert!(why.contains("terminal prompts disabled"), "{why}");
+}
+
+#[test]
+fn a_transfer_without_progress_is_given_up() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), None);
+    forge.mood(Mood::Stalling(400));
+    let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
+    let ended = worker
+        .env("DESCARTES_GIT_IDLE_TIMEOUT", "1s")
+        .agent("true")
+        .run();
+    let why = refused(&receiver, &ended);
+    let watched = why.contains("made no progress for 1s");
+    assert!(watched || why.contains("Operation too slow"), "{why}");
+}
+
+#[test]
+fn a_network_that_vanishes_fails_the_workspace() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), None);
+    forge.mood(Mood::Gone);
+    let ended = origin
+        .worker(&receiver)
+        .env("DESCARTES_REPO", forge.url())
+        .agent("true")
+        .run();
+    let why = refused(&receiver, &ended);
+    assert!(why.contains("Empty reply from server"), "{why}");
+}
+
+#[test]
+fn a_full_disk_fails_the_workspace_with_what_git_says() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let real =
+        String::from_utf8(Command::new("which").arg("git").output().unwrap().stdout).unwrap();
+    let full = "error: unable to write file README: No space left on device";
+    let script = format!(
+        "[ \"$1\" = checkout ] && {{ echo '{full}' >&2; exit 128; }}; exec {} \"$@\"",
+        real.trim()
+    );
+    program(&origin.path("bin/git"), &script);
+    let path = format!("{}:{}", origin.path("bin").display(), path().display());
+    let ended = origin
+        .worker(&receiver)
+        .env("PATH", path)
+        .agent("true")
+        .run();
+    let why = refused(&receiver, &ended);
+    assert!(
+        why.contains("git checkout failed with exit code 128"),
+        "{why}"
+    );
+    assert!(why.contains("No space left on device"), "{why}");
+}
+
+#[test]
+fn a_directory_with_something_in_it_is_not_cloned_into() {
+    let (receiver, origin, project) = (Receiver::start(), Origin::new(), Project::new());
+    let worker = origin
+        .worker(&receiver)
+        .env("DESCARTES_WORKSPACE", project.dir());
+    let ended = worker.agent("true").run();
+    let why = refused(&receiver, &ended);
+    assert!(
+        why.contains("is not empty, so nothing is cloned into it"),
+        "{why}"
+    );
+}
+
+#[test]
+fn submodules_and_large_files_that_are_not_fetched_are_named() {
+    let modules = "[submodule \"a\"]\n\tpath = third/party\n\turl = https://git.example/a.git\n";
+    let large = "# no pattern\n*.psd filter=lfs diff=lfs merge=lfs -text\n";
+    let origin = Origin::with(&[(".gitmodules", modules), (".gitattributes", large)]);
+    let receiver = Receiver::start();
+    let ended = origin.worker(&receiver).agent("true").run();
+    ended.assert_code(0);
+    assert!(
+        ended
+            .stderr
+            .contains("submodules, which are not fetched: third/party"),
+        "{ended:#?}"
+    );
+    assert!(
+        ended.stderr.contains("only the pointers are here: *.psd"),
+        "{ended:#?}"
+    );
+}
+
+/// Every path below a directory, with what it holds and how it may be used.
+fn everything(dir: &Path) -> Vec<(String, u32, Vec<u8>)> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let mode = path.symlink_metadata().unwrap().permissions().mode();
+        if path.is_dir() {
+            found.extend(everything(&path));
+            found.push((path.display().to_string(), mode, Vec::new()));
+        } else {
+            found.push((path.display().to_string(), mode, fs::read(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_given_workspace_is_not_cleaned_committed_to_or_pushed_from() {
+    let (receiver, origin, project) = (Receiver::start(), Origin::new(), Project::new());
+    git(project.dir(), &["init", "-q", "-b", "main"]);
+    git(project.dir(), &["add", "."]);
+    git(project.dir(), &["commit", "-qm", "first"]);
+    git(project.dir(), &["remote", "add", "origin", &origin.url()]);
+    project
+        .write("dirty", "yes")
+        .write(".git/index.lock", "held");
+    let before = everything(project.dir());
+    let worker = crate::support::Worker::new(&receiver, &project).env("DESCARTES_GIT_TOKEN", TOKEN);
+    worker.agent("exit 3").run().assert_code(1);
+    assert_eq!(everything(project.dir()), before);
+    assert_eq!(origin.branches(), ["main"]);
+    assert_eq!(receiver.only("failed")["result"]["work"], Value::Null);
+}

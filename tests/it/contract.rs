@@ -1,0 +1,138 @@
+//! For writers of orchestrators: the published schema and the worker are of one mind.
+//!
+//! The receiver of every test holds what it hears against the schema; here is what no receiver
+//! hears, and that the schema is as strict as it says.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::{Project, Receiver, Reply, Worker, schema};
+
+fn ended_event() -> Value {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.checks(&["echo wrong; exit 3"]);
+    let ended = Worker::new(&receiver, &project)
+        .agent("echo all done")
+        .run();
+    ended.assert_code(1);
+    receiver.only("failed")
+}
+
+#[track_caller]
+fn assert_refused(event: &Value, what: &str) {
+    assert!(
+        !schema::violations(event).is_empty(),
+        "the schema allows {what}: {event:#}"
+    );
+}
+
+#[test]
+fn the_schema_wants_every_field_that_a_worker_sends() {
+    let event = ended_event();
+    assert_eq!(schema::violations(&event), [""; 0]);
+    let fields = [
+        "",
+        "/worker",
+        "/result",
+        "/result/agent",
+        "/result/checks/0",
+        "/result/output",
+        "/failure",
+    ];
+    for place in fields {
+        let object = event.pointer(place).and_then(Value::as_object);
+        for field in object.expect(place).keys() {
+            let mut without = event.clone();
+            let object = without.pointer_mut(place).and_then(Value::as_object_mut);
+            object.expect(place).remove(field);
+            assert_refused(&without, &format!("{place} without {field}"));
+            let mut nonsense = event.clone();
+            nonsense.pointer_mut(place).expect(place)[field] = json!(-1);
+            assert_refused(&nonsense, &format!("-1 as {field} of {place}"));
+        }
+        let mut more = event.clone();
+        more.pointer_mut(place).expect(place)["of_tomorrow"] = json!(true);
+        assert_eq!(schema::violations(&more), [""; 0], "unknown fields pass");
+    }
+}
+
+#[test]
+fn the_schema_knows_what_belongs_to_which_event() {
+    let failed = ended_event();
+    for (event, status) in [
+        ("started", "started"),
+        ("progress", "running"),
+        ("completed", "completed"),
+    ] {
+        let mut other = failed.clone();
+        other["event"] = json!(format!("task.{event}"));
+        assert_refused(&other, "the status of another event");
+        other["status"] = json!(status);
+        assert_refused(&other, &format!("a failure in {event}"));
+    }
+    let mut started = failed.clone();
+    (started["event"], started["status"]) = (json!("task.started"), json!("started"));
+    let object = started.as_object_mut().expect("an object");
+    object.remove("result");
+    object.remove("failure");
+    assert_eq!(schema::violations(&started), [""; 0]);
+    started["event"] = json!("task.progress");
+    started["status"] = json!("running");
+    assert_refused(&started, "progress without progress");
+}
+
+#[test]
+fn the_protocol_s_examples_are_what_the_schema_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");
+    let protocol = fs::read_to_string(path).expect("docs/protocol.md");
+    let blocks = protocol.split("```json\n").skip(1);
+    let mut events = Vec::new();
+    for block in blocks {
+        let (json, _) = block.split_once("```").expect("the block's end");
+        let event: Value = serde_json::from_str(json).expect("an example is JSON");
+        assert_eq!(schema::violations(&event), [""; 0], "{event:#}");
+        events.push(event["event"].as_str().expect("an event").to_owned());
+    }
+    assert_eq!(events, ["task.started", "task.progress", "task.failed"]);
+}
+
+#[test]
+fn the_result_line_of_a_worker_without_a_claim_is_an_event_too() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.always("started", Reply::status(403));
+    let ended = Worker::new(&receiver, &project).agent("true").run();
+    let event = ended.assert_code(3).result_line();
+    assert_eq!(schema::violations(&event), [""; 0]);
+    assert_eq!(event["failure"]["reason"], "unclaimed");
+    assert_eq!(receiver.story(), ["started"], "it is never sent");
+}
+
+#[test]
+#[should_panic(expected = "the worker broke the protocol")]
+fn a_receiver_that_hears_nonsense_fails_the_test_that_drops_it() {
+    let receiver = Receiver::start();
+    say(&receiver, r#"{"event":"task.started"}"#);
+}
+
+#[test]
+#[should_panic(expected = "a request that cannot be read")]
+fn a_receiver_that_cannot_read_a_request_fails_the_test_that_asks_it() {
+    let receiver = Receiver::start();
+    say(&receiver, "no JSON");
+    receiver.said();
+}
+
+/// Posts a body as no worker would, and waits until the receiver is done with it.
+fn say(receiver: &Receiver, body: &str) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(receiver.address()).expect("a connection");
+    let head = format!(
+        "POST /started HTTP/1.1\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream
+        .write_all(format!("{head}{body}").as_bytes())
+        .expect("a request");
+    let _ = stream.read(&mut [0; 64]);
+}

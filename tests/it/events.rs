@@ -1,0 +1,343 @@
+//! For writers of orchestrators: the events to the letter, and when the last one is said.
+
+use std::collections::HashSet;
+
+use rustix::process::{Pid, Signal, test_kill_process};
+use serde_json::{Value, json};
+
+use crate::support::{Project, Receiver, Reply, Worker};
+
+/// Takes a field out that is different every time; it must have been a text.
+#[track_caller]
+fn take(event: &mut Value, pointer: &str) -> String {
+    let field = event.pointer_mut(pointer).map(Value::take);
+    match field {
+        Some(Value::String(text)) => text,
+        other => panic!("{pointer} is {other:?}"),
+    }
+}
+
+/// Takes a number of milliseconds out.
+#[track_caller]
+fn take_duration(event: &mut Value, pointer: &str) {
+    let field = event.pointer_mut(pointer).map(Value::take);
+    let milliseconds = field.as_ref().and_then(Value::as_u64);
+    assert!(
+        milliseconds.is_some_and(|milliseconds| milliseconds < 60_000),
+        "{pointer} is {field:?}"
+    );
+}
+
+/// The fields that differ from run to run, judged and taken out.
+#[track_caller]
+fn settled(receiver: &Receiver, route: &str) -> Value {
+    let said = receiver.said_to(route).pop().expect("an event");
+    let mut event = said.event.clone();
+    let run_id = take(&mut event, "/run_id");
+    assert_eq!(run_id.len(), 16);
+    assert!(run_id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let event_id = take(&mut event, "/event_id");
+    assert_eq!(event_id, format!("{run_id}.{}", event["sequence"]));
+    assert_eq!(said.headers["idempotency-key"], event_id);
+    assert_is_timestamp(&take(&mut event, "/timestamp"));
+    let hostname = rustix::system::uname();
+    assert_eq!(
+        take(&mut event, "/worker/hostname"),
+        hostname.nodename().to_string_lossy()
+    );
+    event
+}
+
+/// RFC 3339, UTC, milliseconds: `2026-11-23T08:00:00.000Z`.
+#[track_caller]
+fn assert_is_timestamp(text: &str) {
+    let shape: String = text
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{text}");
+    let stated: jiff::Timestamp = text.parse().expect("a timestamp");
+    let age = jiff::Timestamp::now().duration_since(stated);
+    assert!(
+        !age.is_negative() && age < jiff::SignedDuration::from_mins(5),
+        "{text} is {age} ago"
+    );
+}
+
+fn worker_without_machine() -> Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "revision": option_env!("DESCARTES_REVISION"),
+        "hostname": null,
+        "agent": "command",
+    })
+}
+
+#[test]
+fn the_started_event_is_the_flat_four_and_the_envelope() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    Worker::new(&receiver, &project).agent("true").run();
+    assert_eq!(
+        settled(&receiver, "started"),
+        json!({
+            "task_id": "8",
+            "project_id": "proj-456",
+            "status": "started",
+            "message": "claiming the task",
+            "version": 1,
+            "event": "task.started",
+            "event_id": null,
+            "run_id": null,
+            "sequence": 0,
+            "timestamp": null,
+            "worker": worker_without_machine(),
+        })
+    );
+}
+
+#[test]
+fn the_completed_event_says_what_was_done() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.checks(&["echo fine"]);
+    Worker::new(&receiver, &project)
+        .env("DESCARTES_MODEL", "opus")
+        .agent("echo working; echo all done")
+        .run()
+        .completed(&receiver);
+    let mut event = settled(&receiver, "completed");
+    take_duration(&mut event, "/result/duration_ms");
+    take_duration(&mut event, "/result/checks/0/duration_ms");
+    assert_eq!(
+        event,
+        json!({
+            "task_id": "8",
+            "project_id": "proj-456",
+            "status": "completed",
+            "message": "task 8 of phase webapp is done: Build the | house",
+            "version": 1,
+            "event": "task.completed",
+            "event_id": null,
+            "run_id": null,
+            "sequence": 1,
+            "timestamp": null,
+            "worker": worker_without_machine(),
+            "result": {
+                "summary": "all done",
+                "duration_ms": null,
+                "agent": {
+                    "kind": "command", "model": "opus", "session_id": null, "exit_code": 0,
+                    "turns": null, "tool_calls": null, "cost_usd": null, "usage": null,
+                },
+                "work": null,
+                "checks": [
+                    { "command": "echo fine", "exit_code": 0, "duration_ms": null, "output_tail": "fine\n" },
+                ],
+                "output": {
+                    "head": "", "tail": "working\nall done\n", "total_bytes": 17, "dropped_bytes": 0,
+                },
+            },
+        })
+    );
+}
+
+#[test]
+fn the_failed_event_says_why_and_what_is_known() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    Worker::new(&receiver, &project)
+        .agent("echo this is hopeless; exit 3")
+        .run()
+        .failed(&receiver, "agent_failed");
+    let mut event = settled(&receiver, "failed");
+    take_duration(&mut event, "/result/duration_ms");
+    assert_eq!(
+        event,
+        json!({
+            "task_id": "8",
+            "project_id": "proj-456",
+            "status": "failed",
+            "message": "the agent's command failed with exit code 3",
+            "version": 1,
+            "event": "task.failed",
+            "event_id": null,
+            "run_id": null,
+            "sequence": 1,
+            "timestamp": null,
+            "worker": worker_without_machine(),
+            "result": {
+                "summary": "this is hopeless",
+                "duration_ms": null,
+                "agent": {
+                    "kind": "command", "model": null, "session_id": null, "exit_code": 3,
+                    "turns": null, "tool_calls": null, "cost_usd": null, "usage": null,
+                },
+                "work": null,
+                "checks": [],
+                "output": {
+                    "head": "", "tail": "this is hopeless\n", "total_bytes": 17, "dropped_bytes": 0,
+                },
+            },
+            "failure": {
+                "reason": "agent_failed",
+                "message": "the agent's command failed with exit code 3",
+                "detail": "",
+                "retryable": false,
+            },
+        })
+    );
+}
+
+#[test]
+fn the_events_of_a_run_share_its_id_and_runs_do_not() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let mut runs = HashSet::new();
+    for _ in 0..3 {
+        Worker::new(&receiver, &project)
+            .env("DESCARTES_FORCE", "true")
+            .agent("true")
+            .run()
+            .assert_code(0);
+        let said = receiver.said();
+        let [started, completed] = &said[said.len() - 2..] else {
+            unreachable!()
+        };
+        assert_eq!(started.event["run_id"], completed.event["run_id"]);
+        assert_ne!(started.event["event_id"], completed.event["event_id"]);
+        runs.insert(started.event["run_id"].to_string());
+    }
+    assert_eq!(runs.len(), 3);
+}
+
+#[test]
+fn the_orchestrator_may_choose_the_runs_id() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_RUN_ID", "attempt-2")
+        .agent("true")
+        .run()
+        .completed(&receiver);
+    assert_eq!(event["run_id"], "attempt-2");
+    assert_eq!(event["event_id"], "attempt-2.1");
+    assert_eq!(receiver.only("started")["event_id"], "attempt-2.0");
+}
+
+#[test]
+fn the_machine_is_named_where_the_platform_says_which_it_is() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let event = Worker::new(&receiver, &project)
+        .env("FLY_MACHINE_ID", "148e306f")
+        .env("FLY_APP_NAME", "workers")
+        .env("FLY_REGION", "ams")
+        .env("FLY_IMAGE_REF", "registry.fly.io/workers:1")
+        .env("FLY_VM_MEMORY_MB", "2048")
+        .agent("true")
+        .run()
+        .completed(&receiver);
+    let machine = json!({
+        "id": "148e306f", "app": "workers", "region": "ams",
+        "image": "registry.fly.io/workers:1", "memory_mb": 2048,
+    });
+    assert_eq!(event["worker"]["machine"], machine);
+    assert_eq!(receiver.only("started")["worker"]["machine"], machine);
+}
+
+#[test]
+fn what_the_platform_does_not_say_about_the_machine_is_null() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let event = Worker::new(&receiver, &project)
+        .env("FLY_APP_NAME", "workers")
+        .env("FLY_VM_MEMORY_MB", "plenty")
+        .agent("true")
+        .run()
+        .completed(&receiver);
+    assert_eq!(
+        event["worker"]["machine"],
+        json!({ "id": null, "app": "workers", "region": null, "image": null, "memory_mb": null })
+    );
+}
+
+#[test]
+fn every_request_says_that_it_is_json_and_who_speaks() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    Worker::new(&receiver, &project)
+        .agent("exit 1")
+        .run()
+        .failed(&receiver, "agent_failed");
+    for said in receiver.said() {
+        assert_eq!(said.headers["content-type"], "application/json");
+        let agent = concat!("descartes-worker/", env!("CARGO_PKG_VERSION"));
+        assert_eq!(said.headers["user-agent"], agent);
+        assert!(!said.headers.contains_key("authorization"));
+        assert!(!said.headers.contains_key("traceparent"));
+    }
+}
+
+#[test]
+fn the_result_line_is_the_terminal_event_byte_for_byte() {
+    for (agent, route) in [("echo zwölf", "completed"), ("echo →; exit 1", "failed")] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let ended = Worker::new(&receiver, &project).agent(agent).run();
+        let said = receiver.wait_for_one(route);
+        let body = String::from_utf8(said.bytes).expect("UTF-8");
+        assert_eq!(ended.stdout, format!("descartes-result {body}\n"));
+    }
+}
+
+#[test]
+fn the_result_line_is_printed_before_the_event_is_sent() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    // The receiver takes the event and never answers; the platform kills the machine.
+    receiver.always(
+        "completed",
+        Reply::status(200).after(std::time::Duration::MAX),
+    );
+    let worker = Worker::new(&receiver, &project).agent("true").start();
+    let said = receiver.wait_for_one("completed");
+    worker.signal(Signal::KILL);
+    let ended = worker.wait();
+    assert_eq!((ended.code, ended.signal), (None, Some(9)));
+    assert_eq!(ended.result_line(), said.event);
+}
+
+#[test]
+fn an_outcome_that_nobody_takes_means_exit_3_after_the_result_line() {
+    for (status, route, agent) in [(401, "completed", "true"), (422, "failed", "false")] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        receiver.always(route, Reply::json(status, "who are you?"));
+        let ended = Worker::new(&receiver, &project).agent(agent).run();
+        ended.assert_code(3);
+        assert_eq!(receiver.story(), ["started", route]);
+        assert_eq!(ended.result_line(), receiver.only(route));
+        assert!(ended.stderr.contains("who are you?"), "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_stop_signal_ends_the_agent_and_is_reported() {
+    for (signal, name) in [
+        (Signal::TERM, "SIGTERM"),
+        (Signal::INT, "SIGINT"),
+        (Signal::HUP, "SIGHUP"),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let before = project.graph();
+        let worker = Worker::new(&receiver, &project)
+            .agent("echo $$ > pid; echo ready; exec sleep 600")
+            .start();
+        worker.wait_for_log("agent: ready");
+        worker.signal(signal);
+        let ended = worker.wait();
+        let event = ended.failed(&receiver, "interrupted");
+        assert_eq!(
+            event["message"],
+            format!("the worker was stopped by {name}")
+        );
+        assert_eq!(event["failure"]["retryable"], true);
+        assert_eq!(event["result"]["agent"]["exit_code"], Value::Null);
+        assert_eq!(event["result"]["output"]["tail"], "ready\n");
+        assert_eq!(ended.result_line(), event);
+        let agent = project.read("pid").trim().parse().expect("a pid");
+        let agent = Pid::from_raw(agent).expect("a pid");
+        assert!(test_kill_process(agent).is_err(), "the agent is alive");
+        assert_eq!(project.graph(), before);
+    }
+}

@@ -1,0 +1,214 @@
+//! For owners of a project: the graph changes by one letter or not at all, whatever happens to it.
+
+use std::fmt::Write;
+use std::os::unix::fs::symlink;
+
+use serde_json::Value;
+
+use crate::support::project::GRAPH;
+use crate::support::{Project, Receiver, Worker};
+
+/// The message of a run that must fail before the agent starts.
+#[track_caller]
+fn refused(project: &Project) -> String {
+    let receiver = Receiver::start();
+    let event = Worker::new(&receiver, project)
+        .agent("touch worked")
+        .run()
+        .failed(&receiver, "workspace_failed");
+    assert_eq!(event["result"]["agent"], Value::Null);
+    assert!(!project.path("worked").exists());
+    event["message"].as_str().expect("a message").to_owned()
+}
+
+/// The message of a run that must succeed.
+#[track_caller]
+fn run(project: &Project, task: &str) -> String {
+    let receiver = Receiver::start();
+    let event = Worker::new(&receiver, project)
+        .env("TASK_ID", task)
+        .agent("true")
+        .run()
+        .completed(&receiver);
+    event["message"].as_str().expect("a message").to_owned()
+}
+
+#[test]
+fn success_changes_one_letter_of_the_graph() {
+    // Everything that a rewrite would lose: comments, odd spacing, unknown sections, no last newline.
+    let before = GRAPH.replace("8 | Build", "  8   |Build").replace(
+        "@edges",
+        "@tomorrow\nwhat | ever\n\n\n@edges\n# a comment\n",
+    );
+    let before = before.trim_end();
+    let project = Project::with_graph(before);
+    run(&project, "8");
+    assert_eq!(
+        project.graph(),
+        before.replace("house | P |", "house | D |")
+    );
+}
+
+#[test]
+fn failure_changes_nothing_in_the_graph() {
+    for (change, reason) in [
+        ("exit 1", "agent_failed"),
+        ("kill -9 $$", "agent_killed"),
+        ("no-such-program", "agent_not_found"),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        Worker::new(&receiver, &project)
+            .agent(change)
+            .run()
+            .failed(&receiver, reason);
+        assert_eq!(project.graph(), GRAPH);
+    }
+    let (receiver, project) = (Receiver::start(), Project::new());
+    Worker::new(&receiver, &project)
+        .env("DESCARTES_CHECKS", "false")
+        .agent("true")
+        .run()
+        .failed(&receiver, "checks_failed");
+    assert_eq!(project.graph(), GRAPH);
+}
+
+#[test]
+fn what_somebody_else_changed_in_the_graph_meanwhile_is_kept() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    Worker::new(&receiver, &project)
+        .agent("sed -i.old -e '/^7 |/d' -e 's/^9 |.*/9 | Paint it red | I | 2 | L/' .scud/tasks/tasks.scg")
+        .run()
+        .completed(&receiver);
+    let changed = GRAPH
+        .replace("7 | Lay the foundation | D | 3 | H\n", "")
+        .replace("9 | Paint it | P", "9 | Paint it red | I");
+    assert_eq!(
+        project.graph(),
+        changed.replace("house | P |", "house | D |")
+    );
+}
+
+#[test]
+fn a_project_without_a_graph_is_no_workspace() {
+    let project = Project::empty();
+    let graph = project.path(".scud/tasks/tasks.scg");
+    assert_eq!(
+        refused(&project),
+        format!("{} does not exist", graph.display())
+    );
+}
+
+#[test]
+fn a_workspace_that_is_not_there_is_said_with_its_path() {
+    let project = Project::empty();
+    let gone = project.path("gone");
+    let receiver = Receiver::start();
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_WORKSPACE", &gone)
+        .agent("true")
+        .run()
+        .failed(&receiver, "workspace_failed");
+    assert_eq!(
+        event["message"],
+        format!("there is no workspace at {}", gone.display())
+    );
+    assert_eq!(
+        event["failure"]["detail"],
+        "No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn a_malformed_graph_is_refused_with_path_and_line() {
+    for (graph, line, what) in [
+        (
+            "tasks:\n  - 8\n".to_owned(),
+            1,
+            "expected `# SCUD Graph v1`, found `tasks:`",
+        ),
+        (
+            GRAPH.replace("# Phase: webapp", "@nodes"),
+            2,
+            "expected `# Phase: <tag>`, found `@nodes`",
+        ),
+        (
+            GRAPH.replace("9 | Paint", "8 | Paint"),
+            13,
+            "the task `8` again, after line 12",
+        ),
+    ] {
+        let project = Project::with_graph(&graph);
+        let path = project.path(".scud/tasks/tasks.scg");
+        assert_eq!(
+            refused(&project),
+            format!("{}, line {line}: {what}", path.display())
+        );
+        assert_eq!(project.graph(), graph);
+    }
+}
+
+#[test]
+fn a_graph_behind_a_symbolic_link_is_refused() {
+    let (project, elsewhere) = (Project::empty(), Project::new());
+    symlink(elsewhere.path(".scud"), project.path(".scud")).expect("a link");
+    let message = refused(&project);
+    assert!(
+        message.ends_with(
+            "is not a regular file, or reached through a symbolic link, which is not followed"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn work_is_not_lost_because_the_agent_took_the_graph_away() {
+    let done_but =
+        "task 8 of phase webapp is done: Build the | house (but the graph could not be marked: ";
+    for (agent, why) in [
+        ("rm -r .scud", "does not exist"),
+        (
+            "mv .scud/tasks/tasks.scg other; ln -s ../../other .scud/tasks/tasks.scg",
+            "symbolic link, which is not followed",
+        ),
+        ("sed -i.old '/^8 /d' .scud/tasks/tasks.scg", "no longer in"),
+        ("echo rubbish > .scud/tasks/tasks.scg", "line 1: expected"),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let ended = Worker::new(&receiver, &project).agent(agent).run();
+        let event = ended.completed(&receiver);
+        let message = event["message"].as_str().expect("a message");
+        assert!(
+            message.starts_with(done_but) && message.contains(why),
+            "{agent}: {message}"
+        );
+        assert!(
+            ended.stderr.contains("the graph could not be marked"),
+            "{ended:#?}"
+        );
+        if project.path("other").exists() {
+            assert_eq!(project.read("other"), GRAPH);
+        }
+    }
+}
+
+#[test]
+fn a_graph_of_20_000_tasks_is_no_trouble() {
+    let mut graph = String::from("# SCUD Graph v1\n# Phase: big\n\n@nodes\n");
+    for id in 1..=20_000 {
+        let _ = writeln!(graph, "{id} | Task number {id} | P | 3 | M");
+    }
+    graph.push_str("\n@edges\n");
+    for id in 2..=20_000 {
+        let _ = writeln!(graph, "{id} -> {}", id - 1);
+    }
+    let project = Project::with_graph(&graph);
+    assert_eq!(
+        run(&project, "19999"),
+        "task 19999 of phase big is done: Task number 19999"
+    );
+    let line = "19999 | Task number 19999 |";
+    assert_eq!(
+        project.graph(),
+        graph.replace(&format!("{line} P"), &format!("{line} D"))
+    );
+}

@@ -1,0 +1,267 @@
+//! For those who watch: a sign of life at its interval, the output without a gap that is not
+//! counted, and a way to say stop.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, test_kill_process};
+use serde_json::{Value, json};
+
+use crate::support::receiver::Said;
+use crate::support::worker::Ended;
+use crate::support::{Project, Receiver, Reply, Worker, each};
+
+/// Works until the file `go` is there.
+const WAITS: &str = "echo $$ > pid; until [ -e go ]; do sleep 0.02; done";
+
+fn worker(receiver: &Receiver, project: &Project) -> Worker {
+    Worker::new(receiver, project).env("DESCARTES_HEARTBEAT", "50ms")
+}
+
+fn wait_for_heartbeats(receiver: &Receiver, count: usize) -> Vec<Said> {
+    receiver.wait_for(&format!("{count} heartbeats"), |said| {
+        let beats = said.iter().filter(|said| said.route == "progress");
+        let beats: Vec<Said> = beats.cloned().collect();
+        (beats.len() >= count).then_some(beats)
+    })
+}
+
+fn outputs(receiver: &Receiver) -> Vec<Value> {
+    let beats = receiver.said_to("progress").into_iter();
+    beats
+        .map(|said| said.event["progress"]["output"].clone())
+        .collect()
+}
+
+/// Runs a waiting agent until so many heartbeats were heard.
+fn run_for(receiver: &Receiver, worker: Worker, project: &Project, count: usize) -> Ended {
+    let running = worker.agent(WAITS).start();
+    wait_for_heartbeats(receiver, count);
+    project.write("go", "");
+    running.wait()
+}
+
+#[track_caller]
+fn assert_dead(project: &Project) {
+    let pid: i32 = project.read("pid").trim().parse().unwrap();
+    assert!(test_kill_process(Pid::from_raw(pid).unwrap()).is_err());
+}
+
+#[test]
+fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    run_for(&receiver, worker(&receiver, &project), &project, 4).assert_code(0);
+    let said = receiver.said();
+    assert!(said.iter().all(|said| said.connection == 1), "{said:#?}");
+    let mut last = receiver.wait_for_one("started").at;
+    for (index, beat) in receiver.said_to("progress").iter().enumerate() {
+        // Timers have a millisecond's grain.
+        assert!(beat.at - last >= Duration::from_millis(48));
+        last = beat.at;
+        assert_eq!(beat.event["status"], "running");
+        assert_eq!(beat.event["event"], "task.progress");
+        assert_eq!(beat.event["sequence"], index + 1);
+        let progress = &beat.event["progress"];
+        assert!(progress["elapsed_ms"].as_u64() >= progress["idle_ms"].as_u64());
+        for unknown in ["turns", "tool_calls", "usage"] {
+            assert_eq!(progress[unknown], Value::Null);
+        }
+    }
+}
+
+#[test]
+fn an_interval_of_zero_is_no_heartbeats() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let quiet = worker(&receiver, &project).env("DESCARTES_HEARTBEAT", "0");
+    quiet.agent("sleep 0.3").run().assert_code(0);
+    assert_eq!(receiver.said().len(), 2);
+}
+
+#[test]
+fn a_receiver_without_heartbeats_is_left_in_peace() {
+    each(&[404, 405, 501], |status| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        receiver.always("progress", Reply::status(status));
+        let ended = worker(&receiver, &project).agent("sleep 0.5").run();
+        ended.assert_code(0);
+        assert_eq!(receiver.said_to("progress").len(), 1);
+    });
+}
+
+#[test]
+fn a_slow_receiver_gets_fewer_heartbeats_and_never_two_at_once() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let slow = Reply::status(200).after(Duration::from_millis(300));
+    receiver.always("progress", slow);
+    run_for(&receiver, worker(&receiver, &project), &project, 3).assert_code(0);
+    for pair in receiver.said_to("progress").windows(2) {
+        assert!(pair[1].at - pair[0].at >= Duration::from_millis(348));
+    }
+}
+
+#[test]
+fn a_heartbeat_in_flight_does_not_keep_the_outcome() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let hanging = Reply::status(200).after(Duration::from_secs(60));
+    receiver.always("progress", hanging);
+    let running = worker(&receiver, &project).agent(WAITS).start();
+    receiver.wait_for_one("progress");
+    let began = Instant::now();
+    project.write("go", "");
+    running.wait().assert_code(0);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(receiver.story(), ["started", "completed"]);
+}
+
+#[test]
+fn heartbeats_that_are_not_taken_change_nothing_and_are_mentioned_once() {
+    let replies = [
+        Reply::status(401),
+        Reply::status(400),
+        Reply::status(403),
+        Reply::status(422),
+        Reply::status(503),
+        Reply::status(429).with_header("retry-after", "3600"),
+        Reply::Reset,
+        Reply::BreakInHead,
+        Reply::BreakInBody,
+    ];
+    each(&replies, |reply| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        receiver.always("progress", reply);
+        let ended = run_for(&receiver, worker(&receiver, &project), &project, 3);
+        ended.assert_code(0);
+        assert_eq!(receiver.story(), ["started", "completed"]);
+        let mentioned = ended.stderr.matches("a heartbeat was not taken").count();
+        assert_eq!(mentioned, 1, "{}", ended.stderr);
+    });
+}
+
+/// Runs an agent under a cancelling answer; gives the message of the failure.
+fn cancelled_by(reply: Reply) -> String {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.script("progress", [Reply::json(200, "{}"), reply]);
+    let ended = worker(&receiver, &project).agent(WAITS).run();
+    ended.assert_code(1);
+    assert_eq!(receiver.story(), ["started", "failed"]);
+    let failed = receiver.only("failed");
+    assert_eq!(failed["failure"]["reason"], "cancelled");
+    assert_eq!(failed["failure"]["retryable"], false);
+    assert_eq!(receiver.said_to("progress").len(), 2);
+    assert_eq!(ended.result_line(), failed);
+    assert_dead(&project);
+    failed["failure"]["message"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_orchestrator_cancels_with_a_reason_or_without() {
+    let cancel = json!({"cancel": true, "reason": "the budget\nis spent", "more": [1]});
+    let cases = [
+        (Reply::json(200, &cancel.to_string()), "the budget is spent"),
+        (Reply::json(201, r#"{"cancel":true}"#), "cancelled the task"),
+        (
+            Reply::json(200, r#"{"cancel":true,"reason":{}}"#),
+            "cancelled the task",
+        ),
+        (Reply::json(409, "somebody else has it"), "409"),
+        (Reply::json(410, "gone"), "410"),
+    ];
+    each(&cases, |(reply, words)| {
+        let message = cancelled_by(reply);
+        assert!(message.contains(words), "{message}");
+    });
+}
+
+#[test]
+fn an_answer_that_is_no_cancellation_means_go_on() {
+    let long = format!(
+        "{{\"cancel\": true, \"reason\": {:?}}}",
+        "x".repeat(100_000)
+    );
+    let nested = format!("{}1{}", "[".repeat(50_000), "]".repeat(50_000));
+    let bodies = [
+        "ok",
+        "{",
+        "null",
+        "[true]",
+        r#"{"cancel":1}"#,
+        r#"{"cancel":false}"#,
+        &long,
+        &nested,
+    ];
+    each(&bodies, |body| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        receiver.always("progress", Reply::json(200, body));
+        run_for(&receiver, worker(&receiver, &project), &project, 3).assert_code(0);
+        assert_eq!(receiver.story(), ["started", "completed"]);
+    });
+}
+
+/// What the heartbeats tell, put together again: known bytes at their places, and what is counted
+/// as dropped as gaps.
+fn reconstructed(outputs: &[Value]) -> (Vec<Option<u8>>, u64) {
+    let (mut stream, mut dropped) = (Vec::new(), 0);
+    for output in outputs.iter().filter(|output| !output.is_null()) {
+        let offset = usize::try_from(output["offset"].as_u64().unwrap()).unwrap();
+        let text = output["text"].as_str().unwrap();
+        assert!(text.len() <= 16 * 1024);
+        assert!(offset >= stream.len(), "windows overlap at {offset}");
+        let gap = output["dropped_bytes"].as_u64().unwrap();
+        assert_eq!((offset - stream.len()) as u64, gap, "at {offset}");
+        dropped += gap;
+        stream.resize(offset, None);
+        stream.extend(text.bytes().map(Some));
+    }
+    (stream, dropped)
+}
+
+/// Prints numbered lines, 8 bytes each, without end until `go` is there, then some more.
+const FLOOD: &str = r"n=1000000
+while [ ! -e go ]; do i=0; while [ $i -lt 500 ]; do echo $n; n=$((n+1)); i=$((i+1)); done; done";
+
+#[test]
+fn a_flood_can_be_put_together_again_but_for_what_is_counted_as_dropped() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    // Some heartbeats get lost on the way; what they told counts as dropped.
+    let lost = [200, 503, 200, 200, 401, 503, 200].map(Reply::status);
+    receiver.script("progress", lost);
+    let running = worker(&receiver, &project).agent(FLOOD).start();
+    wait_for_heartbeats(&receiver, 10);
+    project.write("go", "");
+    running.wait().assert_code(0);
+
+    let taken: Vec<Value> = outputs(&receiver)
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| ![1, 4, 5].contains(index))
+        .map(|(_, output)| output)
+        .collect();
+    let (stream, dropped) = reconstructed(&taken);
+    assert!(dropped > 0, "a flood is more than heartbeats carry");
+    for (place, byte) in stream.iter().enumerate() {
+        let line = format!("{}\n", 1_000_000 + place / 8);
+        if let Some(byte) = byte {
+            assert_eq!(*byte, line.as_bytes()[place % 8], "at {place}");
+        }
+    }
+    let completed = receiver.only("completed");
+    let total = completed["result"]["output"]["total_bytes"].as_u64();
+    assert!(total >= Some(stream.len() as u64));
+}
+
+#[test]
+fn a_heartbeat_that_is_too_large_is_followed_by_one_without_output() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.script("progress", [Reply::status(413)]);
+    let running = worker(&receiver, &project)
+        .agent(format!("echo before; {WAITS}; echo after"))
+        .start();
+    wait_for_heartbeats(&receiver, 4);
+    project.write("go", "");
+    running.wait().assert_code(0);
+    let outputs = outputs(&receiver);
+    assert_eq!(outputs[0]["text"], "before\n");
+    assert_eq!(outputs[1], Value::Null);
+    assert_eq!(outputs[2]["dropped_bytes"], 7);
+    assert_eq!(outputs[2]["offset"], 7);
+    assert_eq!(outputs[3]["dropped_bytes"], 0);
+}

@@ -1,0 +1,270 @@
+//! For agents and who writes for them: everything there is to know about the task, twice the same.
+
+use std::fs;
+
+use crate::support::{Project, Receiver, Worker};
+
+/// Keeps what it is told, both ways.
+const KEEP: &str = "cat > told; cp \"$DESCARTES_PROMPT_FILE\" file";
+
+const GRAPH: &str = "\
+# SCUD Graph v1
+# Phase: webapp
+
+@nodes
+7 | Lay the foundation | D | 3 | H
+8 | Build the house | P | 5 | C
+9 | Buy the paint | I | 0 | L
+
+@edges
+8 -> 7
+8 -> 9
+8 -> 99
+9 -> 7
+
+@assignments
+8 | ada
+
+@agents
+8 | bricklayer
+
+@details
+8 | description |
+  Four walls and a roof.
+
+  Not three.
+8 | details |
+  Use `brick`.
+8 | test_strategy |
+  Wait for rain.
+";
+
+/// What an agent that succeeds was told.
+#[track_caller]
+fn prompt(project: &Project, change: impl FnOnce(Worker) -> Worker) -> String {
+    let receiver = Receiver::start();
+    change(Worker::new(&receiver, project).agent(KEEP))
+        .run()
+        .completed(&receiver);
+    assert_eq!(project.read("told"), project.read("file"));
+    project.read("told")
+}
+
+fn how_to_work(project: &Project, checks: &str) -> String {
+    format!(
+        "## How to work\n\n\
+         - You are in {}, the project's directory. Change nothing outside it.\n\
+         - Nobody will answer questions: decide, and say in your last message what you decided and why.\n\
+         {checks}\
+         - Don't commit or push, and leave .scud alone: what you leave in the directory is what counts, \
+         and the worker reports it.\n",
+        project.dir().display()
+    )
+}
+
+#[test]
+fn the_prompt_says_everything_about_the_task_and_how_to_work() {
+    let project = Project::with_graph(GRAPH);
+    project.checks(&["true", "test -f told"]);
+    let checks = "- When you are done, these commands will be run, and all of them must pass:\n  \
+                  - `true`\n  - `test -f told`\n";
+    let task = "\
+# Task 8: Build the house
+
+Phase: webapp
+Complexity: 5
+Priority: critical
+
+## Description
+
+Four walls and a roof.
+
+Not three.
+
+## Details
+
+Use `brick`.
+
+## Test strategy
+
+Wait for rain.
+
+## This task builds on
+
+- 7: Lay the foundation (done)
+- 9: Buy the paint (in-progress)
+- 99: not in the graph
+
+";
+    assert_eq!(
+        prompt(&project, |worker| worker),
+        format!("{task}{}", how_to_work(&project, checks))
+    );
+}
+
+#[test]
+fn the_prompt_leaves_out_what_the_graph_does_not_say() {
+    let project = Project::with_graph(GRAPH);
+    let no_checks =
+        "- The project defines no checks, so see for yourself that your work is right.\n";
+    assert_eq!(
+        prompt(&project, |worker| worker.env("TASK_ID", "9")),
+        format!(
+            "# Task 9: Buy the paint\n\nPhase: webapp\nPriority: low\n\n\
+             ## This task builds on\n\n- 7: Lay the foundation (done)\n\n{}",
+            how_to_work(&project, no_checks)
+        )
+    );
+}
+
+#[test]
+fn the_prompt_is_no_change_to_the_project_and_is_gone_afterwards() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let event = Worker::new(&receiver, &project)
+        .agent("printf %s \"$DESCARTES_PROMPT_FILE\"; ls -A > files")
+        .run()
+        .completed(&receiver);
+    let path = event["result"]["output"]["tail"].as_str().expect("a path");
+    assert!(path.starts_with('/'), "{path}");
+    assert!(!path.starts_with(project.dir().to_str().unwrap()), "{path}");
+    assert!(!fs::exists(path).expect("an answer"), "{path}");
+    assert_eq!(project.read("files"), ".scud\nfiles\n");
+}
+
+#[test]
+fn an_agent_that_does_not_read_its_prompt_hinders_nothing() {
+    let long = "x".repeat(300_000);
+    let graph = GRAPH.replace("Use `brick`.", &long);
+    let (receiver, project) = (Receiver::start(), Project::with_graph(&graph));
+    Worker::new(&receiver, &project)
+        .agent("exec <&-; wc -c < \"$DESCARTES_PROMPT_FILE\" > size")
+        .run()
+        .completed(&receiver);
+    let size: usize = project.read("size").trim().parse().expect("a number");
+    assert!(size > 300_000, "{size}");
+}
+
+const BRICKLAYER: &str = r#"
+[agent]
+name = "bricklayer"
+description = "Lays bricks"
+
+[model]
+harness = "claude"
+model = "sonnet"
+
+[prompt]
+template = """
+You lay bricks. {tag}:{task.id} is {task.title} ({task.complexity}, {task.priority}).
+{task.description}
+{task.details}
+{task.test_strategy}
+After {task.dependencies}; {task.unknown} and {} stay.
+"""
+"#;
+
+#[test]
+fn an_agent_definitions_template_replaces_the_tasks_part() {
+    let project = Project::with_graph(&GRAPH.replace("Use `brick`.", "Use {task.id} bricks."));
+    project.write(".scud/agents/bricklayer.toml", BRICKLAYER);
+    let no_checks =
+        "- The project defines no checks, so see for yourself that your work is right.\n";
+    let task = "\
+You lay bricks. webapp:8 is Build the house (5, Critical).
+Four walls and a roof.
+
+Not three.
+Use {task.id} bricks.
+Wait for rain.
+After 7, 9, 99; {task.unknown} and {} stay.
+
+";
+    assert_eq!(
+        prompt(&project, |worker| worker),
+        format!("{task}{}", how_to_work(&project, no_checks))
+    );
+}
+
+#[test]
+fn an_agent_definitions_template_may_be_a_file() {
+    let project = Project::with_graph(GRAPH);
+    let definition = BRICKLAYER.split("[prompt]").next().expect("a part");
+    project.write(
+        ".scud/agents/bricklayer.toml",
+        format!("{definition}[prompt]\ntemplate_file = \"brick/prompt.md\"\n"),
+    );
+    project.write(".scud/agents/brick/prompt.md", "Lay {task.id}.\n");
+    let told = prompt(&project, |worker| worker);
+    assert!(told.starts_with("Lay 8.\n\n## How to work\n"), "{told}");
+}
+
+#[test]
+fn the_model_is_the_settings_else_the_definitions_else_nobodys() {
+    let model = |project: &Project, setting: &str| {
+        let receiver = Receiver::start();
+        let event = Worker::new(&receiver, project)
+            .env("DESCARTES_MODEL", setting)
+            .env("DESCARTES_FORCE", "true")
+            .agent("printf %s \"${DESCARTES_MODEL-unset}\"")
+            .run()
+            .completed(&receiver);
+        let told = event["result"]["output"]["tail"].as_str().expect("a text");
+        (told.to_owned(), event["result"]["agent"]["model"].clone())
+    };
+    let project = Project::with_graph(GRAPH);
+    assert_eq!(model(&project, ""), ("unset".into(), ().into()));
+    project.write(".scud/agents/bricklayer.toml", BRICKLAYER);
+    assert_eq!(model(&project, ""), ("sonnet".into(), "sonnet".into()));
+    assert_eq!(model(&project, "opus"), ("opus".into(), "opus".into()));
+}
+
+#[test]
+fn an_assigned_agent_that_nobody_defined_is_warned_of() {
+    let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
+    let ended = Worker::new(&receiver, &project).agent("true").run();
+    ended.completed(&receiver);
+    assert!(
+        ended.stderr.contains(
+            "\"the graph assigns an agent that .scud/agents does not define\",\"agent\":\"bricklayer\""
+        ),
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn a_malformed_agent_definition_is_refused_with_path_and_line() {
+    let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
+    project.write(".scud/agents/bricklayer.toml", "[agent]\nname = \n");
+    let event = Worker::new(&receiver, &project)
+        .agent("true")
+        .run()
+        .failed(&receiver, "workspace_failed");
+    let message = event["message"].as_str().expect("a message");
+    let path = project.path(".scud/agents/bricklayer.toml");
+    assert!(
+        message.starts_with(&format!("{}, line 2: ", path.display())),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_repair_prompt_holds_the_failed_check_and_its_output() {
+    let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
+    project.checks(&["true", "cat told; echo; echo '````'; test -f repaired"]);
+    Worker::new(&receiver, &project)
+        .agent("if [ -f first ]; then cat > second; cp \"$DESCARTES_PROMPT_FILE\" file; touch repaired; else cat > first; echo 'wall ``missing' > told; fi")
+        .run()
+        .completed(&receiver);
+    let repair = project.read("second");
+    assert_eq!(repair, project.read("file"));
+    assert_eq!(
+        repair,
+        "Your work on task 8 (Build the house) is not done: \
+         the check `cat told; echo; echo '````'; test -f repaired` failed with exit code 1.\n\n\
+         The end of its output:\n\n\
+         `````\n\
+         wall ``missing\n\n````\n\
+         `````\n\n\
+         Find the cause and mend it, so that the check passes. Don't weaken the check.\n"
+    );
+}

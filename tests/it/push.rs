@@ -1,0 +1,309 @@
+//! For whoever waits for branches: where the work goes, that nothing is overwritten, and what is
+//! left where it cannot go anywhere.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Forge, Mood, Origin, Receiver, Reply};
+
+const BRANCH: &str = "descartes/proj-456/8";
+const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
+
+/// An agent that leaves something, says so, and stays.
+const STAYS: &str = "echo half > half; echo here; exec sleep 60";
+
+#[test]
+fn a_branch_that_is_taken_stays_and_the_work_gets_its_own() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    origin.commit(&[("theirs", "theirs")]);
+    origin.git(&["branch", BRANCH, "main"]);
+    let theirs = origin.git(&["rev-parse", BRANCH]);
+    origin.git(&["update-ref", "refs/heads/main", "main~1"]);
+    origin
+        .worker(&receiver)
+        .agent("echo mine > mine")
+        .run()
+        .assert_code(0);
+    let event = receiver.only("completed");
+    assert_eq!(event["result"]["work"]["branch"], format!("{BRANCH}-run-1"));
+    assert_eq!(origin.git(&["rev-parse", BRANCH]), theirs);
+    assert_eq!(origin.show(&format!("{BRANCH}-run-1"), "mine"), "mine");
+}
+
+#[test]
+fn a_branch_that_moves_while_the_agent_works_is_not_overwritten() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let seed = origin.path("seed");
+    let agent = format!(
+        "echo mine > mine; cd {} && git -c user.name=a -c user.email=b commit -q --allow-empty -m meanwhile && git push -q {} HEAD:main",
+        seed.display(),
+        origin.url()
+    );
+    let worker = origin.worker(&receiver).env("DESCARTES_BRANCH", "main");
+    worker
+        .env("DESCARTES_RUN_ID", "run/7:..x")
+        .agent(&agent)
+        .run()
+        .assert_code(0);
+    assert_eq!(
+        receiver.only("completed")["result"]["work"]["branch"],
+        "main-run-7---x"
+    );
+    assert_eq!(
+        origin.git(&["log", "-1", "--format=%s", "main"]),
+        "meanwhile"
+    );
+}
+
+#[test]
+fn a_branch_that_only_lacks_the_work_gets_it() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let worker = origin.worker(&receiver).env("DESCARTES_BRANCH", "main");
+    worker.agent("echo mine > mine").run().assert_code(0);
+    assert_eq!(origin.branches(), ["main"]);
+    assert_eq!(origin.show("main", "mine"), "mine");
+}
+
+#[test]
+fn every_task_and_project_makes_a_branch_that_git_allows() {
+    for (project, task, branch) in [
+        ("proj-456", "8", "descartes/proj-456/8"),
+        (
+            "a b~c^d:e?f*g[h\\i",
+            "webapp:8",
+            "descartes/a-b-c-d-e-f-g-h-i/webapp-8",
+        ),
+        ("..", "8.lock", "descartes/_/8"),
+        (".a..b.", "8.lock.lock", "descartes/a--b/8"),
+        ("x/y@{1}", "-8", "descartes/x-y--1-/8"),
+        ("größe 1", "8.", "descartes/größe-1/8"),
+    ] {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let worker = origin
+            .worker(&receiver)
+            .env("PROJECT_ID", project)
+            .env("TASK_ID", task);
+        // Most of them are not in the graph; the branch is the worker's all the same.
+        let code = worker.agent("git branch --show-current").run().code;
+        let said = receiver.said();
+        let branches = origin.branches();
+        if code == Some(0) {
+            assert!(branches.contains(&branch.to_owned()), "{branches:?}");
+        } else {
+            assert_eq!(
+                said.last().unwrap().event["failure"]["reason"],
+                "task_not_found"
+            );
+        }
+        let head = std::fs::read_to_string(origin.workspace().join(".git/HEAD")).unwrap();
+        assert_eq!(head.trim(), format!("ref: refs/heads/{branch}"));
+        let valid = Command::new("git")
+            .args(["check-ref-format", "--branch", branch])
+            .output();
+        assert!(valid.unwrap().status.success(), "{branch}");
+    }
+}
+
+/// The failure of a task whose work could not be pushed; the patch must be there.
+#[track_caller]
+fn unpushed(receiver: &Receiver) -> Value {
+    assert_eq!(receiver.story(), ["started", "failed"]);
+    let event = receiver.only("failed");
+    assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
+    let work = &event["result"]["work"];
+    assert_eq!(
+        (&work["pushed"], &work["branch"]),
+        (&false.into(), &Value::Null)
+    );
+    assert!(work["patch"].as_str().unwrap().contains("+mine"), "{work}");
+    event["failure"].clone()
+}
+
+#[test]
+fn a_remote_that_refuses_is_quoted_and_not_asked_again() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    origin.hook(
+        "pre-receive",
+        "echo asked >> asked; echo 'no work on sundays' >&2; exit 1",
+    );
+    origin
+        .worker(&receiver)
+        .agent("echo mine > mine")
+        .run()
+        .assert_code(1);
+    let failure = unpushed(&receiver);
+    let detail = failure["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("no work on sundays") && detail.contains("pre-receive hook declined"),
+        "{detail}"
+    );
+    let asked = std::fs::read_to_string(origin.path("project.git/asked")).unwrap();
+    assert_eq!(asked, "asked\n");
+}
+
+#[test]
+fn credentials_that_are_revoked_meanwhile_leave_the_patch() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), Some(TOKEN));
+    forge.mood_for_pushes(Mood::Revoked);
+    let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
+    let worker = worker.env("DESCARTES_GIT_TOKEN", TOKEN);
+    let ended = worker.agent("echo mine > mine").run();
+    ended.assert_code(1);
+    let failure = unpushed(&receiver);
+    assert_eq!(failure["retryable"], true);
+    assert!(
+        failure["detail"]
+            .as_str()
+            .unwrap()
+            .contains("Authentication failed"),
+        "{failure}"
+    );
+    let asked = forge
+        .journal()
+        .into_iter()
+        .filter(|(asked, sent)| asked.contains("receive-pack") && sent.is_some());
+    assert_eq!(asked.count(), 4);
+    assert!(!ended.stderr.contains(TOKEN));
+}
+
+#[test]
+fn a_remote_that_is_away_for_a_moment_gets_the_work_when_it_is_back() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), None);
+    forge.mood_for_pushes(Mood::Gone);
+    let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
+    let running = worker.agent("echo mine > mine").start();
+    let asked = || {
+        forge
+            .journal()
+            .iter()
+            .any(|(asked, _)| asked.contains("receive-pack"))
+    };
+    crate::support::wait_until("a push", asked);
+    forge.mood_for_pushes(Mood::Serving);
+    running.wait().assert_code(0);
+    assert_eq!(origin.show(BRANCH, "mine"), "mine");
+}
+
+#[test]
+fn a_remote_that_is_gone_leaves_the_patch() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let agent = format!(
+        "echo mine > mine; mv {0} {0}.away",
+        origin.path("project.git").display()
+    );
+    origin.worker(&receiver).agent(&agent).run().assert_code(1);
+    let failure = unpushed(&receiver);
+    assert!(
+        failure["detail"]
+            .as_str()
+            .unwrap()
+            .contains("does not appear to be a git repository"),
+        "{failure}"
+    );
+}
+
+/// The work of a task that was not done, which must be on the branch beside the task's.
+#[track_caller]
+fn so_far(origin: &Origin, receiver: &Receiver, reason: &str) {
+    let event = receiver.only("failed");
+    assert_eq!(event["failure"]["reason"], reason, "{event}");
+    let work = &event["result"]["work"];
+    assert_eq!(work["branch"], format!("{BRANCH}-wip"));
+    assert_eq!(work["pushed"], true);
+    assert!(work["patch"].as_str().unwrap().contains("+half"));
+    assert_eq!(
+        origin.branches(),
+        [format!("{BRANCH}-wip"), "main".to_owned()]
+    );
+    let wip = format!("{BRANCH}-wip");
+    assert_eq!(origin.show(&wip, "half"), "half");
+    // The graph says that the task is still to be done.
+    assert!(
+        origin
+            .show(&wip, ".scud/tasks/tasks.scg")
+            .contains("house | P |")
+    );
+}
+
+#[test]
+fn what_a_failed_agent_did_is_kept_beside() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    origin
+        .worker(&receiver)
+        .agent("echo half > half; exit 1")
+        .run()
+        .assert_code(1);
+    so_far(&origin, &receiver, "agent_failed");
+}
+
+#[test]
+fn what_was_done_when_the_time_was_up_is_kept_beside() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let worker = origin.worker(&receiver).env("DESCARTES_TASK_TIMEOUT", "2s");
+    worker.agent(STAYS).run().assert_code(1);
+    so_far(&origin, &receiver, "timed_out");
+}
+
+#[test]
+fn what_was_done_when_the_task_was_cancelled_is_kept_beside() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let running = origin
+        .worker(&receiver)
+        .env("DESCARTES_HEARTBEAT", "50ms")
+        .agent(STAYS)
+        .start();
+    crate::support::wait_until("the agent's file", || {
+        origin.workspace().join("half").exists()
+    });
+    receiver.always("progress", Reply::json(200, r#"{"cancel": true}"#));
+    running.wait().assert_code(1);
+    so_far(&origin, &receiver, "cancelled");
+}
+
+#[test]
+fn what_was_done_when_a_signal_came_is_kept_beside_within_the_default_window() {
+    // The second agent does not go by itself.
+    for agent in [
+        STAYS,
+        "trap '' TERM; echo half > half; while :; do sleep 1; done",
+    ] {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let running = origin.worker(&receiver).agent(agent).start();
+        crate::support::wait_until("the agent's file", || {
+            origin.workspace().join("half").exists()
+        });
+        let told = std::time::Instant::now();
+        running.signal(Signal::TERM);
+        running.wait().assert_code(1);
+        assert!(told.elapsed().as_secs_f64() < 5.0, "{:?}", told.elapsed());
+        so_far(&origin, &receiver, "interrupted");
+    }
+}
+
+#[test]
+fn a_push_that_hangs_ends_with_the_window_and_not_later() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    origin.hook("pre-receive", "touch asked; exec sleep 60");
+    let running = origin.worker(&receiver).agent("echo mine > mine").start();
+    crate::support::wait_until("the hook", || origin.path("project.git/asked").exists());
+    let told = std::time::Instant::now();
+    running.signal(Signal::TERM);
+    running.wait().assert_code(1);
+    assert!(told.elapsed().as_secs_f64() < 5.0, "{:?}", told.elapsed());
+    let event = receiver.only("failed");
+    assert_eq!(event["failure"]["reason"], "interrupted");
+    assert_eq!(
+        event["failure"]["message"],
+        "the worker was stopped by SIGTERM before the work was pushed"
+    );
+    assert!(
+        event["result"]["work"]["patch"]
+            .as_str()
+            .unwrap()
+            .contains("+mine")
+    );
+}

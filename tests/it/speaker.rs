@@ -1,0 +1,298 @@
+//! For receivers that must know who speaks: signatures, tokens, the platform's identity, the trace;
+//! and for everybody: none of it is ever seen elsewhere.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use standardwebhooks::Webhook;
+
+use crate::support::receiver::Said;
+use crate::support::{Project, Receiver, Reply, Worker, each};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OLD_SECRET: &str = "whsec_YW4gb2xkZXIgc2VjcmV0IG9mIGEgZ29vZCBsZW5ndGg=";
+
+fn headers(said: &Said) -> HeaderMap {
+    let pairs = said.headers.iter().map(|(name, value)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        (name, HeaderValue::from_str(value).unwrap())
+    });
+    pairs.collect()
+}
+
+fn verifies(said: &Said, secret: &str) -> bool {
+    let webhook = Webhook::new(secret).unwrap();
+    webhook.verify(&said.bytes, &headers(said)).is_ok()
+}
+
+#[test]
+fn every_request_is_signed_as_standard_webhooks_has_it() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.script("failed", [Reply::status(404)]);
+    let ended = Worker::new(&receiver, &project)
+        .agent("echo grüße; sleep 0.2; exit 1")
+        .env("DESCARTES_CALLBACK_SECRET", SECRET)
+        .env("DESCARTES_HEARTBEAT", "50ms")
+        .run();
+    ended.assert_code(1);
+    let said = receiver.said();
+    let routes: Vec<&str> = said.iter().map(|said| said.route.as_str()).collect();
+    for route in ["started", "progress", "failed", "completed"] {
+        assert!(routes.contains(&route), "{routes:?}");
+    }
+    for said in &said {
+        assert!(verifies(said, SECRET), "{said:#?}");
+        assert!(!verifies(said, OLD_SECRET));
+        assert_eq!(said.event["event_id"], *said.headers["webhook-id"]);
+        let mut tampered = said.clone();
+        tampered.bytes[20] ^= 1;
+        assert!(!verifies(&tampered, SECRET));
+    }
+}
+
+#[test]
+fn several_secrets_give_several_signatures_for_rotation() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project)
+        .agent("true")
+        .env(
+            "DESCARTES_CALLBACK_SECRET",
+            format!("{SECRET} {OLD_SECRET}"),
+        )
+        .run();
+    ended.assert_code(0);
+    for said in receiver.said() {
+        assert!(verifies(&said, SECRET) && verifies(&said, OLD_SECRET));
+        assert_eq!(said.headers["webhook-signature"].split(' ').count(), 2);
+    }
+}
+
+#[test]
+fn a_retry_is_signed_anew_under_the_same_id() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let busy = Reply::status(503).with_header("retry-after", "2");
+    receiver.script("completed", [busy]);
+    let ended = Worker::new(&receiver, &project)
+        .agent("true")
+        .env("DESCARTES_CALLBACK_SECRET", SECRET)
+        .run();
+    ended.assert_code(0);
+    let told = receiver.said_to("completed");
+    assert!(told.iter().all(|said| verifies(said, SECRET)));
+    let header = |name: &str| (told[0].headers[name].clone(), told[1].headers[name].clone());
+    let (first, second) = header("webhook-id");
+    assert_eq!(first, second);
+    let (first, second) = header("webhook-timestamp");
+    assert!(second.parse::<i64>().unwrap() >= first.parse::<i64>().unwrap() + 2);
+    let (first, second) = header("webhook-signature");
+    assert_ne!(first, second);
+    assert_eq!(told[0].bytes, told[1].bytes);
+}
+
+#[test]
+fn without_credentials_there_are_none() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    Worker::new(&receiver, &project).agent("true").run();
+    for said in receiver.said() {
+        for name in [
+            "authorization",
+            "webhook-id",
+            "webhook-signature",
+            "traceparent",
+        ] {
+            assert!(!said.headers.contains_key(name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_token_is_on_every_request_and_nowhere_else() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    // A receiver that says the token back, in its answers and in its cancellation.
+    let echo = r#"{"why": "not with token-of-the-callback or MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
+    receiver.script("started", [Reply::json(503, echo)]);
+    receiver.script("completed", [Reply::json(500, echo)]);
+    let ended = Worker::new(&receiver, &project)
+        .agent("env; cat /proc/$PPID/environ; echo end")
+        .env("DESCARTES_CALLBACK_TOKEN", "token-of-the-callback")
+        .env("DESCARTES_CALLBACK_SECRET", SECRET)
+        .env("RUST_LOG", "trace")
+        .run();
+    ended.assert_code(0);
+    for said in receiver.said() {
+        assert_eq!(
+            said.headers["authorization"],
+            "Bearer token-of-the-callback"
+        );
+    }
+    let told = receiver.said_to("completed").remove(1);
+    let body = String::from_utf8(told.bytes).unwrap();
+    for secret in ["token-of-the-callback", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
+        for text in [&ended.stdout, &ended.stderr, &body] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+}
+
+#[test]
+fn two_bearer_tokens_are_a_mistake() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project)
+        .agent("true")
+        .env("DESCARTES_CALLBACK_TOKEN", "token-of-the-callback")
+        .env("DESCARTES_CALLBACK_OIDC_AUDIENCE", "orchestrator")
+        .run();
+    ended.assert_code(2);
+    for words in [
+        "DESCARTES_CALLBACK_TOKEN",
+        "DESCARTES_CALLBACK_OIDC_AUDIENCE",
+    ] {
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains("token-of-the-callback"));
+    assert!(receiver.said().is_empty());
+}
+
+#[test]
+fn the_trace_is_passed_on_and_nonsense_is_not() {
+    let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = || Worker::new(&receiver, &project).agent("true");
+    worker().env("TRACEPARENT", good).run().assert_code(0);
+    let said = receiver.said();
+    assert!(said.iter().all(|said| said.headers["traceparent"] == good));
+    let bad = [
+        "nonsense",
+        "00-4BF92F3577B34DA6A3CE929D0E0E4736-00F067AA0BA902B7-01",
+    ];
+    each(&bad, |bad| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let worker = Worker::new(&receiver, &project).agent("true");
+        let ended = worker.env("TRACEPARENT", bad).run();
+        ended.assert_code(0);
+        assert!(ended.stderr.contains("TRACEPARENT"), "{}", ended.stderr);
+        let said = receiver.said();
+        let none = |said: &Said| !said.headers.contains_key("traceparent");
+        assert!(said.iter().all(none));
+    });
+}
+
+/// Stands in for the platform's socket: gives these answers, then the last one for ever.
+struct Platform {
+    socket: PathBuf,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Platform {
+    fn listen(dir: &Path, mut answers: Vec<&'static str>) -> Self {
+        let socket = dir.join("api.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&asked);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut request = Vec::new();
+                let mut chunk = [0; 4096];
+                while !String::from_utf8_lossy(&request).ends_with('}') {
+                    let count = stream.read(&mut chunk).unwrap();
+                    request.extend_from_slice(&chunk[..count]);
+                }
+                noted
+                    .lock()
+                    .unwrap()
+                    .push(String::from_utf8(request).unwrap());
+                let answer = if answers.len() > 1 {
+                    answers.remove(0)
+                } else {
+                    answers[0]
+                };
+                let (status, body) = answer.split_once(' ').unwrap();
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n");
+                stream
+                    .write_all(format!("{head}{body}").as_bytes())
+                    .unwrap();
+            }
+        });
+        Self { socket, asked }
+    }
+}
+
+fn identified(receiver: &Receiver, project: &Project, socket: &Path) -> Worker {
+    Worker::new(receiver, project)
+        .agent("true")
+        .env("DESCARTES_CALLBACK_OIDC_AUDIENCE", "https://orchestrator")
+        .env("DESCARTES_CALLBACK_OIDC_SOCKET", socket)
+}
+
+#[test]
+fn the_platforms_identity_token_is_asked_for_once_and_sent_with_every_request() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let platform = Platform::listen(project.dir(), vec!["200 eyJ.abc.def\n", "200 eyJ.later"]);
+    let ended = identified(&receiver, &project, &platform.socket)
+        .env("RUST_LOG", "trace")
+        .run();
+    ended.assert_code(0);
+    for said in receiver.said() {
+        assert_eq!(said.headers["authorization"], "Bearer eyJ.abc.def");
+    }
+    let asked = platform.asked.lock().unwrap();
+    assert_eq!(asked.len(), 1);
+    let (head, body) = asked[0].split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with("POST /v1/tokens/oidc HTTP/1.1\r\n"),
+        "{head}"
+    );
+    assert!(head.to_lowercase().contains("host: localhost"), "{head}");
+    assert_eq!(body, r#"{"aud":"https://orchestrator"}"#);
+    assert!(!ended.stderr.contains("eyJ.abc.def"));
+}
+
+#[test]
+fn a_platform_that_gives_no_token_is_asked_again_and_named() {
+    let cases = [
+        ("500 busy", "answered 500"),
+        ("200 no token", "is no token"),
+        ("200 ", "is no token"),
+    ];
+    each(&cases, |(answer, words)| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let platform = Platform::listen(project.dir(), vec![answer, "200 eyJ.abc.def"]);
+        let ended = identified(&receiver, &project, &platform.socket).run();
+        ended.assert_code(0);
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+        assert!(ended.stderr.contains("api.sock"), "{}", ended.stderr);
+        assert_eq!(receiver.story(), ["started", "completed"]);
+    });
+}
+
+#[test]
+fn without_the_platform_nothing_is_sent_and_the_socket_is_named() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = identified(&receiver, &project, Path::new("/nowhere/api"))
+        .env("DESCARTES_CLAIM_DEADLINE", "300ms")
+        .run();
+    ended.assert_code(3);
+    let message = ended.result_line()["failure"]["message"].to_string();
+    assert!(message.contains("/nowhere/api"), "{message}");
+    assert!(receiver.said().is_empty());
+}
+
+#[test]
+fn a_platform_that_says_nothing_costs_one_request_and_no_more() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let socket = project.path("silent.sock");
+    let _silent = UnixListener::bind(&socket).unwrap();
+    let ended = identified(&receiver, &project, &socket)
+        .env("DESCARTES_CALLBACK_TIMEOUT", "200ms")
+        .env("DESCARTES_CLAIM_DEADLINE", "600ms")
+        .run();
+    ended.assert_code(3);
+    assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
+    assert!(receiver.said().is_empty());
+}

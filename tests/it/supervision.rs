@@ -1,0 +1,92 @@
+//! For who pays for the machine: whatever an agent does, its run is bounded, heard, ended to the
+//! last process, and reported exactly once.
+
+mod ending;
+mod hearing;
+mod hostile;
+#[cfg(feature = "peers")]
+mod kernel;
+mod limits;
+mod people;
+mod secrets;
+mod verdicts;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Project, Receiver, Worker};
+
+/// Waits until a heartbeat has brought what the agent says here; needs [`talkative`].
+#[track_caller]
+fn until_said(receiver: &Receiver, words: &str) {
+    receiver.wait_for(words, |said| {
+        let told = said
+            .iter()
+            .filter_map(|said| said.event["progress"]["output"]["text"].as_str());
+        told.collect::<String>().contains(words).then_some(())
+    });
+}
+
+/// With heartbeats that bring the output at once.
+fn talkative(receiver: &Receiver, project: &Project) -> Worker {
+    Worker::new(receiver, project).env("DESCARTES_HEARTBEAT", "20ms")
+}
+
+/// The only terminal event, which must be a failure.
+#[track_caller]
+fn failure(receiver: &Receiver) -> Value {
+    assert_eq!(receiver.story(), ["started", "failed"]);
+    receiver.only("failed")
+}
+
+/// The only terminal event, which must be a failure with this reason and message.
+#[track_caller]
+fn assert_failed(receiver: &Receiver, reason: &str, message: &str) {
+    let event = failure(receiver);
+    assert_eq!(event["failure"]["reason"], reason, "{event:#}");
+    assert_eq!(event["failure"]["message"], message, "{event:#}");
+}
+
+/// The only terminal event, which must be a success; gives the tail of its output.
+#[track_caller]
+fn completed(receiver: &Receiver) -> String {
+    assert_eq!(receiver.story(), ["started", "completed"]);
+    tail(&receiver.only("completed"))
+}
+
+fn tail(event: &Value) -> String {
+    let tail = event["result"]["output"]["tail"].as_str();
+    tail.unwrap_or_else(|| panic!("no tail: {event:#}"))
+        .to_owned()
+}
+
+/// Nothing that was started in the project's directory is alive.
+#[track_caller]
+fn assert_nothing_alive(project: &Project) {
+    let left = processes_in(project.dir());
+    assert!(left.is_empty(), "still alive: {left:#?}");
+}
+
+/// The command lines of what works in a directory; the dead work nowhere.
+fn processes_in(dir: &Path) -> Vec<String> {
+    let dir = dir.canonicalize().expect("the directory");
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let there = processes.filter(|process| {
+        let cwd = fs::read_link(process.path().join("cwd"));
+        cwd.is_ok_and(|cwd| cwd == dir)
+    });
+    let lines = there.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    lines
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .collect()
+}
+
+/// The worker started by a shell that has run these commands first.
+fn after(script: &str, worker: Worker) -> Worker {
+    let script = format!("{script}\nexec \"$0\"");
+    worker.through("/bin/sh", |program| {
+        vec!["-c".into(), script.into(), program.into()]
+    })
+}

@@ -1,0 +1,146 @@
+//! Everything the agent started is ended: its group, and what fled from it.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use super::{
+    after, assert_failed, assert_nothing_alive, completed, failure, tail, talkative, until_said,
+};
+use crate::support::{Project, Receiver, Worker};
+
+#[test]
+fn a_stop_signal_lets_the_agent_clean_up_and_reports_interrupted() {
+    for (signal, name) in [
+        (Signal::TERM, "SIGTERM"),
+        (Signal::INT, "SIGINT"),
+        (Signal::HUP, "SIGHUP"),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let worker = talkative(&receiver, &project)
+            .agent("trap 'echo cleaned up; exit 0' TERM; echo ready; sleep 1000 & wait")
+            .start();
+        until_said(&receiver, "ready");
+        worker.signal(signal);
+        worker.wait().assert_code(1);
+        assert_failed(
+            &receiver,
+            "interrupted",
+            &format!("the worker was stopped by {name}"),
+        );
+        assert_eq!(tail(&receiver.only("failed")), "ready\ncleaned up\n");
+        assert_nothing_alive(&project);
+    }
+}
+
+#[test]
+fn an_agent_that_ignores_sigterm_is_dead_and_reported_before_the_platform_kills() {
+    for (setting, window) in [("", 5), ("2s", 2)] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let worker = talkative(&receiver, &project)
+            .env("DESCARTES_STOP_WINDOW", setting)
+            .agent("trap '' TERM; echo ready; while :; do sleep 1000; done")
+            .start();
+        until_said(&receiver, "ready");
+        let signalled = Instant::now();
+        worker.signal(Signal::TERM);
+        worker.wait().assert_code(1);
+        let took = signalled.elapsed();
+        assert!(took < Duration::from_secs(window), "{took:?} of {window} s");
+        assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
+        assert_nothing_alive(&project);
+    }
+}
+
+#[test]
+fn a_second_stop_signal_kills_at_once() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = talkative(&receiver, &project)
+        .env("DESCARTES_STOP_WINDOW", "300s")
+        .agent("trap 'echo heard it' TERM; echo ready; while :; do sleep 0.05; done")
+        .start();
+    until_said(&receiver, "ready");
+    worker.signal(Signal::TERM);
+    until_said(&receiver, "heard it");
+    let signalled = Instant::now();
+    worker.signal(Signal::INT);
+    worker.wait().assert_code(1);
+    // Without the second one it would have had ten seconds.
+    assert!(signalled.elapsed() < Duration::from_secs(9));
+    assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn what_escapes_the_group_is_ended_too() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.write(
+        "deaf.sh",
+        "trap '' TERM HUP INT; echo > \"$1\"; while :; do sleep 1000; done\n",
+    );
+    let ended = Worker::new(&receiver, &project)
+        .agent(
+            "setsid sh deaf.sh a &
+             ( ( setsid sh deaf.sh b & ) & )
+             ( setsid sh -c 'sh deaf.sh c & sh deaf.sh d' <&- >&- 2>&- & )
+             ( sh deaf.sh e & )
+             until [ -e a ] && [ -e b ] && [ -e c ] && [ -e d ] && [ -e e ]; do sleep 0.01; done
+             echo done",
+        )
+        .run();
+    ended.assert_code(0);
+    assert_eq!(completed(&receiver), "done\n");
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn what_runs_away_faster_than_one_looks_is_caught() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.write("comet.sh", ": > flies; setsid sh comet.sh & exit\n");
+    let ended = Worker::new(&receiver, &project)
+        .agent("for comet in 1 2 3; do setsid sh comet.sh; done; until [ -e flies ]; do sleep 0.01; done")
+        .run();
+    ended.assert_code(0);
+    completed(&receiver);
+    assert!(!ended.stderr.contains("would not die"), "{}", ended.stderr);
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn hundreds_of_forgotten_processes_are_ended() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let script = "n=0; while [ $n -lt 300 ]; do setsid sleep 1000 & n=$((n + 1)); done; echo done";
+    let ended = Worker::new(&receiver, &project).agent(script).run();
+    ended.assert_code(0);
+    assert_eq!(completed(&receiver), "done\n");
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn what_a_check_leaves_behind_is_ended_too() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project)
+        .agent("true")
+        .env("DESCARTES_CHECKS", "setsid sleep 1000 & sleep 1000 & true")
+        .run();
+    ended.assert_code(0);
+    completed(&receiver);
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn what_ran_before_the_worker_is_none_of_its_business() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let pid = project.path("service.pid");
+    let script = format!("sleep 1000 >/dev/null 2>&1 & echo $! > {}", pid.display());
+    let worker = Worker::new(&receiver, &project).agent("setsid sleep 1000 & true");
+    let ended = after(&script, worker).run();
+    let service: i32 = project.read("service.pid").trim().parse().unwrap();
+    let service = Pid::from_raw(service).unwrap();
+    let alive = test_kill_process(service);
+    let _ = kill_process(service, Signal::KILL);
+    ended.assert_code(0);
+    completed(&receiver);
+    alive.expect("the service runs on");
+    assert_nothing_alive(&project);
+}

@@ -1,0 +1,164 @@
+//! Surroundings that nobody wished for: each works, or fails with its own words, and is reported.
+
+use std::fs;
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use super::secrets::unprivileged;
+use super::{
+    after, assert_failed, assert_nothing_alive, completed, failure, talkative, until_said,
+};
+use crate::support::{Project, Receiver, Worker};
+
+#[test]
+fn few_file_descriptors_are_enough() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).agent("ulimit -n; echo done");
+    after("ulimit -n 64", worker).run().assert_code(0);
+    assert_eq!(completed(&receiver), "64\ndone\n");
+}
+
+#[test]
+fn standard_streams_that_are_closed_do_not_matter() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).agent("echo done");
+    after("exec <&- >&- 2>&-", worker).run().assert_code(0);
+    assert_eq!(completed(&receiver), "done\n");
+}
+
+#[test]
+fn readers_that_are_gone_do_not_matter() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let (_, stdout) = io::pipe().unwrap();
+    let (_, stderr) = io::pipe().unwrap();
+    let worker = Worker::new(&receiver, &project).agent("echo done");
+    let ended = worker.with(|command| {
+        command.stdout(stdout).stderr(stderr);
+    });
+    ended.run().assert_code(0);
+    assert_eq!(completed(&receiver), "done\n");
+}
+
+/// A pipe that is full to the last byte.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    for size in [4096, 1] {
+        while writer.write(&vec![b'x'; size]).is_ok() {}
+    }
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn readers_that_do_not_read_hold_nobody_up() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let (_stdout_reader, stdout) = full_pipe();
+    let (_stderr_reader, stderr) = full_pipe();
+    let worker = Worker::new(&receiver, &project).env("RUST_LOG", "trace");
+    let agent = "n=0; while [ $n -lt 2000 ]; do echo some words; n=$((n + 1)); done; echo done";
+    let ended = worker
+        .agent(agent)
+        .with(|command| {
+            command.stdout(stdout).stderr(stderr);
+        })
+        .run();
+    ended.assert_code(0);
+    assert!(completed(&receiver).ends_with("done\n"));
+    assert!(ended.took < Duration::from_secs(30), "{:?}", ended.took);
+}
+
+#[test]
+fn readers_that_do_not_read_keep_no_stop_signal_from_being_reported() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let (_stdout_reader, stdout) = full_pipe();
+    let (_stderr_reader, stderr) = full_pipe();
+    let worker = talkative(&receiver, &project)
+        .env("DESCARTES_STOP_WINDOW", "2s")
+        .agent("trap '' TERM; echo ready; while :; do sleep 1000; done")
+        .with(|command| {
+            command.stdout(stdout).stderr(stderr);
+        })
+        .start();
+    until_said(&receiver, "ready");
+    let signalled = std::time::Instant::now();
+    worker.signal(rustix::process::Signal::TERM);
+    receiver.wait_for_one("failed");
+    assert!(signalled.elapsed() < Duration::from_secs(2));
+    worker.wait().assert_code(1);
+    assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn no_place_for_temporary_files_is_said_so() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).env("TMPDIR", "/no/such/place");
+    worker.agent("echo done").run().assert_code(1);
+    assert_failed(
+        &receiver,
+        "workspace_failed",
+        "no temporary directory for the prompt could be made",
+    );
+    let event = failure(&receiver);
+    let detail = event["failure"]["detail"].as_str().unwrap();
+    assert!(detail.contains("/no/such/place"), "{detail}");
+}
+
+#[test]
+fn a_home_that_cannot_be_written_is_the_agents_business() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).env("HOME", "/proc/no/home");
+    worker.agent("echo $HOME").run().assert_code(0);
+    assert_eq!(completed(&receiver), "/proc/no/home\n");
+}
+
+#[test]
+fn a_workspace_that_cannot_be_read_is_said_so() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let bin = tempfile::tempdir().unwrap();
+    let worker = Worker::new(&receiver, &project).agent("echo done");
+    let worker = unprivileged("", worker, &project, &bin);
+    fs::set_permissions(project.dir(), fs::Permissions::from_mode(0o000)).unwrap();
+    let ended = worker.run();
+    fs::set_permissions(project.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    ended.assert_code(1);
+    let dir = project.dir().display();
+    assert_failed(
+        &receiver,
+        "workspace_failed",
+        &format!("the workspace cannot be read: {dir}"),
+    );
+}
+
+#[test]
+fn a_workspace_that_the_agent_deletes_is_said_so() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).env("DESCARTES_CHECKS", "true");
+    worker.agent("rm -rf \"$PWD\"").run().assert_code(1);
+    let dir = project.dir().display();
+    assert_failed(
+        &receiver,
+        "workspace_failed",
+        &format!("the directory {dir} cannot be worked in"),
+    );
+}
+
+#[test]
+fn a_limit_on_processes_that_leaves_no_agent_is_said_so() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let bin = tempfile::tempdir().unwrap();
+    let worker = Worker::new(&receiver, &project).agent("echo done");
+    unprivileged("prlimit --nproc=0 --pid $$", worker, &project, &bin)
+        .run()
+        .assert_code(1);
+    assert_failed(&receiver, "agent_failed", "/bin/sh could not be started");
+    let failure = &failure(&receiver)["failure"];
+    let detail = failure["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("Resource temporarily unavailable"),
+        "{detail}"
+    );
+    assert_eq!(failure["retryable"], true);
+}

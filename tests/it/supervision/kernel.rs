@@ -1,0 +1,145 @@
+//! What only root can show, against the kernel itself: a namespace with the worker as its PID 1, a
+//! full disk, a control group without memory. Where it cannot be shown these fail.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{after, assert_failed, completed, failure};
+use crate::support::{Project, Receiver, Worker};
+
+/// The worker as PID 1 of a namespace of its own.
+fn first_process(worker: Worker) -> Worker {
+    worker.through("unshare", |program| {
+        let mut args: Vec<_> = ["--pid", "--fork", "--mount-proc", "--kill-child"]
+            .map(Into::into)
+            .to_vec();
+        args.push(program.into());
+        args
+    })
+}
+
+#[test]
+fn as_pid_1_it_reaps_what_others_leave() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project)
+        .env("DESCARTES_TASK_TIMEOUT", "30s")
+        .agent(
+            "echo \"the parent is $PPID\"
+             for n in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done
+             while grep -qs '^State:.Z' /proc/[0-9]*/status; do sleep 0.01; done
+             echo reaped",
+        );
+    first_process(worker).run().assert_code(0);
+    assert_eq!(completed(&receiver), "the parent is 1\nreaped\n");
+}
+
+#[test]
+fn as_pid_1_it_hears_stop_signals() {
+    for signal in ["TERM", "INT"] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let agent = format!("trap '' TERM; kill -{signal} 1; while :; do sleep 1000; done");
+        let worker = Worker::new(&receiver, &project).agent(&agent);
+        first_process(worker).run().assert_code(1);
+        let message = format!("the worker was stopped by SIG{signal}");
+        assert_failed(&receiver, "interrupted", &message);
+    }
+}
+
+/// With a file system of 64 KiB, mounted where only the worker sees it, and a script run on it.
+fn with_tmpfs(dir: &Path, script: &str, worker: Worker) -> Worker {
+    let mount = format!(
+        "mount -t tmpfs -o size=64k none '{}' || exit 99",
+        dir.display()
+    );
+    let script = format!("{mount}\n{script}\nexec \"$0\"");
+    worker.through("unshare", |program| {
+        let mut args: Vec<_> = ["--mount", "/bin/sh", "-c", &script]
+            .map(Into::into)
+            .to_vec();
+        args.push(program.into());
+        args
+    })
+}
+
+#[test]
+fn no_room_for_the_prompt_is_said_so() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let dir = tempfile::tempdir().unwrap();
+    let fill = "head -c 100000 /dev/zero > \"$TMPDIR/fill\" 2>/dev/null";
+    let worker = Worker::new(&receiver, &project)
+        .env("TMPDIR", dir.path())
+        .agent("echo done");
+    with_tmpfs(dir.path(), fill, worker).run().assert_code(1);
+    let event = failure(&receiver);
+    assert_eq!(event["failure"]["reason"], "workspace_failed", "{event:#}");
+    let message = event["failure"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("the prompt cannot be written to "),
+        "{message}"
+    );
+    let detail = event["failure"]["detail"].as_str().unwrap();
+    assert!(detail.contains("No space left on device"), "{detail}");
+}
+
+#[test]
+fn a_workspace_that_the_agent_fills_up_is_still_reported() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let dir = tempfile::tempdir().unwrap();
+    let copy = format!(
+        "cp -r '{}/.scud' '{}'",
+        project.dir().display(),
+        dir.path().display()
+    );
+    let worker = Worker::new(&receiver, &project)
+        .env("DESCARTES_WORKSPACE", dir.path())
+        .agent("head -c 100000 /dev/zero > fill 2>/dev/null || echo full");
+    with_tmpfs(dir.path(), &copy, worker).run().assert_code(0);
+    assert_eq!(completed(&receiver), "full\n");
+}
+
+/// A control group with little memory; gone when it is dropped.
+struct LittleMemory(PathBuf);
+
+impl LittleMemory {
+    fn new(name: &str) -> Self {
+        let name = format!("descartes-{name}-{}", std::process::id());
+        let (first, second) = (
+            Path::new("/sys/fs/cgroup"),
+            Path::new("/sys/fs/cgroup/memory"),
+        );
+        let (dir, limit) = if second.is_dir() {
+            (second.join(name), "memory.limit_in_bytes")
+        } else {
+            fs::write(first.join("cgroup.subtree_control"), "+memory")
+                .expect("a memory controller");
+            (first.join(name), "memory.max")
+        };
+        fs::create_dir(&dir).expect("a control group");
+        fs::write(dir.join(limit), "67108864").expect("a limit");
+        Self(dir)
+    }
+}
+
+impl Drop for LittleMemory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn an_agent_that_needs_more_memory_than_there_is_dies_alone() {
+    // The agent's shell is told of it in the one case, and says something of its own in the other.
+    let hog = "head -c 300000000 /dev/zero | tail -n 1 > /dev/null";
+    for agent in [hog.to_owned(), format!("exec sh -c '{hog}; exit 1'")] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let group = LittleMemory::new("oom");
+        let worker = Worker::new(&receiver, &project).agent(&agent);
+        let join = format!("echo $$ > '{}/cgroup.procs' || exit 99", group.0.display());
+        after(&join, worker).run().assert_code(1);
+        assert_failed(
+            &receiver,
+            "out_of_memory",
+            "the machine ran out of memory, and the kernel killed a process of the agent's",
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! Nothing hangs: each way an agent has to last for ever comes to its own end.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::{assert_failed, assert_nothing_alive, completed, failure, tail};
+use crate::support::{Project, Receiver, Worker, project};
+
+#[test]
+fn a_grandchild_that_keeps_the_output_open_holds_nobody_up() {
+    for grandchild in [
+        "sleep 1000 &",
+        "setsid sleep 1000 &",
+        "(trap '' TERM; sleep 1000) &",
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let agent = format!("{grandchild} echo done");
+        let ended = Worker::new(&receiver, &project).agent(&agent).run();
+        ended.assert_code(0);
+        assert_eq!(completed(&receiver), "done\n");
+        assert!(ended.took < Duration::from_secs(60), "{ended:#?}");
+        assert_nothing_alive(&project);
+    }
+}
+
+#[test]
+fn an_agent_that_closes_its_output_is_waited_for() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let agent = "echo last words; exec >&- 2>&-; sleep 0.2; exit 7";
+    Worker::new(&receiver, &project)
+        .agent(agent)
+        .run()
+        .assert_code(1);
+    assert_failed(
+        &receiver,
+        "agent_failed",
+        "the agent's command failed with exit code 7",
+    );
+    assert_eq!(tail(&receiver.only("failed")), "last words\n");
+}
+
+#[test]
+fn an_agent_that_closes_its_output_and_hangs_is_idle() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", "300ms");
+    worker
+        .agent("exec >&- 2>&-; sleep 1000")
+        .run()
+        .assert_code(1);
+    assert_failed(
+        &receiver,
+        "idle",
+        "the agent gave no sign of life for 300ms",
+    );
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn an_agent_that_never_reads_a_huge_prompt_holds_nobody_up() {
+    let line = format!("  {}\n", "wall ".repeat(200));
+    let graph = project::GRAPH.replace(
+        "  Four walls",
+        &format!("{}  Four walls", line.repeat(3000)),
+    );
+    for agent in ["exec <&-; echo done", "echo done", "wc -c; echo done"] {
+        let (receiver, project) = (Receiver::start(), Project::with_graph(&graph));
+        Worker::new(&receiver, &project)
+            .agent(agent)
+            .run()
+            .assert_code(0);
+        assert!(completed(&receiver).ends_with("done\n"));
+    }
+}
+
+#[test]
+fn an_agent_that_hangs_after_its_last_word_is_idle() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", "500ms");
+    worker
+        .agent("echo all done; sleep 1000")
+        .run()
+        .assert_code(1);
+    assert_failed(
+        &receiver,
+        "idle",
+        "the agent gave no sign of life for 500ms",
+    );
+    assert_eq!(tail(&receiver.only("failed")), "all done\n");
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn an_agent_that_stops_itself_is_woken_to_clean_up() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", "500ms");
+    let agent = "trap 'echo cleaned up; exit' TERM; kill -STOP $$; sleep 1000";
+    worker.agent(agent).run().assert_code(1);
+    assert_failed(
+        &receiver,
+        "idle",
+        "the agent gave no sign of life for 500ms",
+    );
+    assert_eq!(tail(&receiver.only("failed")), "cleaned up\n");
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn an_agent_that_prints_a_byte_now_and_then_is_not_idle() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", "3s");
+    let ended = worker
+        .agent("for n in 1 2 3 4 5 6 7 8; do sleep 0.5; printf .; done")
+        .run();
+    ended.assert_code(0);
+    assert_eq!(completed(&receiver), "........");
+    assert!(ended.took > Duration::from_secs(3));
+}
+
+#[test]
+fn a_flood_starves_no_limit() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).env("DESCARTES_TASK_TIMEOUT", "1s");
+    let ended = worker.agent("yes this never ends").run();
+    ended.assert_code(1);
+    assert_failed(&receiver, "timed_out", "the task was not done within 1s");
+    assert!(ended.took < Duration::from_secs(30), "{:?}", ended.took);
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn a_flood_starves_neither_heartbeats_nor_signals() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = super::talkative(&receiver, &project)
+        .agent("yes this never ends")
+        .start();
+    super::until_said(&receiver, "this never ends");
+    receiver.wait_for("more heartbeats", |said| (said.len() > 5).then_some(()));
+    worker.signal(Signal::TERM);
+    worker.wait().assert_code(1);
+    assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn a_stream_of_dying_orphans_starves_no_limit() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).env("DESCARTES_TASK_TIMEOUT", "1s");
+    let ended = worker.agent("while :; do ( true & ) ; done").run();
+    ended.assert_code(1);
+    assert_failed(&receiver, "timed_out", "the task was not done within 1s");
+    assert!(ended.took < Duration::from_secs(30), "{:?}", ended.took);
+    assert_nothing_alive(&project);
+}

@@ -1,0 +1,64 @@
+//! What a person sees: a live status line on a terminal, plain lines anywhere else.
+
+use super::completed;
+use crate::support::{Project, Receiver, Worker};
+
+const AGENT: &str = "echo building; sleep 3; echo built";
+
+#[test]
+fn a_terminal_has_a_live_status_line_with_time_phase_silence_and_counters() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project)
+        .env("TERM", "xterm")
+        .agent(AGENT);
+    // script(1) runs it on a terminal of its own and prints what appears there.
+    let ended = worker
+        .through("script", |program| {
+            let line = format!("stty cols 120 && exec '{}'", program.to_string_lossy());
+            ["-qec", &line, "/dev/null"].map(Into::into).to_vec()
+        })
+        .run();
+    ended.assert_code(0);
+    completed(&receiver);
+    let screen = &ended.stdout;
+    assert!(
+        screen.contains("0:00 · agent · 9 B out · building"),
+        "{screen:?}"
+    );
+    assert!(screen.contains("· silent for 0:02 ·"), "{screen:?}");
+    // Each log line stands on a line of its own, cleared of the status line.
+    assert!(
+        screen.contains("agent: building\u{1b}[0m\r\n") || screen.contains("agent: building\r\n"),
+        "{screen:?}"
+    );
+    // At the end the status line is gone.
+    let last = screen.rsplit("\u{1b}[2K").next().unwrap();
+    assert!(!last.contains("out ·"), "{last:?}");
+}
+
+#[test]
+fn a_pipe_has_plain_lines() {
+    for format in ["json", "pretty", "auto"] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let worker = Worker::new(&receiver, &project).env("DESCARTES_LOG_FORMAT", format);
+        let ended = worker
+            .agent("echo building; printf '50%%\\r100%%\\n'; echo '\u{1b}[1mbold'")
+            .run();
+        ended.assert_code(0);
+        completed(&receiver);
+        assert!(
+            ended.stderr.chars().all(|c| c == '\n' || !c.is_control()),
+            "{:?}",
+            ended.stderr
+        );
+        for shown in [
+            "agent: building",
+            "agent: 50%",
+            "agent: 100%",
+            "agent: bold",
+        ] {
+            assert!(ended.stderr.contains(shown), "{shown} in {}", ended.stderr);
+        }
+        ended.result_line();
+    }
+}

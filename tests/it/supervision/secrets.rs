@@ -1,0 +1,93 @@
+//! What is secret stays with the worker.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+
+use super::{after, completed};
+use crate::support::{Project, Receiver, Worker};
+
+/// `nobody`, as almost every system has it.
+const NOBODY: u32 = 65_534;
+
+/// The worker as a user who is not root, started by a shell that has run some commands first: a
+/// copy of the program that this user can reach, and a project that is his. Where the tests are
+/// not root's, everything is already so.
+pub(super) fn unprivileged(
+    script: &str,
+    worker: Worker,
+    project: &Project,
+    bin: &tempfile::TempDir,
+) -> Worker {
+    let program = bin.path().join("descartes-worker");
+    // By another process: a file that this one writes may be open in a child of another test when
+    // it is to be started, and could not be then.
+    let mut copy = std::process::Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_descartes-worker"))
+        .arg(&program);
+    assert!(copy.status().expect("cp").success());
+    fs::set_permissions(bin.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
+    let root = rustix::process::geteuid().is_root();
+    if root {
+        let graph = project.path(".scud/tasks");
+        for path in [project.dir(), &graph, &graph.join("tasks.scg")] {
+            chown(path, Some(NOBODY), Some(NOBODY)).expect("root may");
+        }
+    }
+    after(script, worker.program(&program)).with(|command| {
+        if root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+    })
+}
+
+#[test]
+fn the_agent_cannot_read_the_workers_environment_or_memory() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let bin = tempfile::tempdir().unwrap();
+    let worker = Worker::new(&receiver, &project)
+        .env("DESCARTES_CALLBACK_TOKEN", "the-callback-token")
+        .agent(
+            "for file in environ mem maps fd/1; do
+                 if head -c 1 /proc/$PPID/$file >/dev/null 2>&1; then echo \"$file is open\"; fi
+             done
+             tr '\\0' '\\n' < /proc/$PPID/cmdline
+             cat /proc/self/oom_score_adj
+             env",
+        );
+    let ended = unprivileged("", worker, &project, &bin).run();
+    ended.assert_code(0);
+    let said = completed(&receiver);
+    assert!(!said.contains("is open"), "{said}");
+    assert!(!said.contains("token") && !said.contains("***"), "{said}");
+    assert!(said.contains("\n500\n"), "{said}");
+}
+
+#[test]
+fn a_secret_that_the_agent_prints_goes_nowhere() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7";
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{line}\n-----END PRIVATE KEY-----\n");
+    let ended = Worker::new(&receiver, &project)
+        .env("ANTHROPIC_API_KEY", "sk-ant-api03-abcdef")
+        .env("DEPLOY_KEY", &pem)
+        .env("DESCARTES_AGENT_ENV", "DEPLOY_KEY")
+        .env("DESCARTES_HEARTBEAT", "20ms")
+        .env("RUST_LOG", "trace")
+        .agent(
+            "for part in sk-ant -api03- abcdef; do printf %s $part; sleep 0.1; done; echo
+             printf %s \"$DEPLOY_KEY\" | while read -r line; do echo \"> $line\"; done
+             echo sk-ant-api03 is no secret, sk-ant-api03-abcdef is",
+        )
+        .run();
+    ended.assert_code(0);
+    let expected = "***\n> -----BEGIN PRIVATE KEY-----\n> ***\n> -----END PRIVATE KEY-----\n\
+                    sk-ant-api03 is no secret, *** is\n";
+    assert_eq!(completed(&receiver), expected);
+    let mut everything = ended.stdout.clone() + &ended.stderr;
+    for said in receiver.said() {
+        everything += std::str::from_utf8(&said.bytes).unwrap();
+    }
+    assert!(!everything.contains("sk-ant-api03-abcdef"));
+    assert!(!everything.contains(line));
+}

@@ -1,0 +1,249 @@
+//! Smart HTTP with basic authentication: `git http-backend` behind a small server, with a journal of
+//! who asked for what and with which credentials.
+//!
+//! Threads and blocking sockets, one connection per request. It can be told to refuse, to send
+//! elsewhere, to fall silent in the middle of a transfer.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use base64::Engine;
+
+/// What to do with requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mood {
+    Serving,
+    /// Every answer is 401, whatever the credentials.
+    Revoked,
+    /// Every answer leads to another base.
+    Moved(String),
+    /// Answers of packs stop after so many bytes, and the connection stays open.
+    Stalling(usize),
+    /// Connections are closed without an answer.
+    Gone,
+}
+
+struct State {
+    mood: Mood,
+    /// When a push asks, this comes first.
+    mood_for_pushes: Option<Mood>,
+    /// Method, target, `Authorization`.
+    journal: Vec<(String, Option<String>)>,
+    stalled: Vec<TcpStream>,
+}
+
+/// A listening forge; its threads end with the test process.
+#[derive(Clone)]
+pub struct Forge {
+    address: SocketAddr,
+    root: PathBuf,
+    token: Option<String>,
+    state: Arc<Mutex<State>>,
+}
+
+struct Request {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+impl Forge {
+    /// Serves the repositories below a directory to whoever has the token.
+    pub fn start(root: &Path, token: Option<&str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let forge = Self {
+            address: listener.local_addr().expect("an address"),
+            root: root.to_owned(),
+            token: token.map(str::to_owned),
+            state: Arc::new(Mutex::new(State {
+                mood: Mood::Serving,
+                mood_for_pushes: None,
+                journal: Vec::new(),
+                stalled: Vec::new(),
+            })),
+        };
+        let accepting = forge.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let serving = accepting.clone();
+                thread::spawn(move || serving.serve(stream));
+            }
+        });
+        forge
+    }
+
+    pub fn base(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn url(&self) -> String {
+        format!("{}/project.git", self.base())
+    }
+
+    pub fn mood(&self, mood: Mood) -> &Self {
+        self.state.lock().unwrap().mood = mood;
+        self
+    }
+
+    pub fn mood_for_pushes(&self, mood: Mood) -> &Self {
+        self.state.lock().unwrap().mood_for_pushes = Some(mood);
+        self
+    }
+
+    /// What was asked for, with the credentials that came along.
+    pub fn journal(&self) -> Vec<(String, Option<String>)> {
+        self.state.lock().unwrap().journal.clone()
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        let Some(request) = read_request(&mut stream) else {
+            return;
+        };
+        let authorization = request.header("authorization").map(str::to_owned);
+        let mood = {
+            let mut state = self.state.lock().unwrap();
+            let asked = format!("{} {}", request.method, request.target);
+            state.journal.push((asked, authorization.clone()));
+            let push = request.target.contains("git-receive-pack");
+            let mood = state.mood_for_pushes.clone().filter(|_| push);
+            mood.unwrap_or_else(|| state.mood.clone())
+        };
+        let allowed = self.token.as_ref().is_none_or(|token| {
+            let pair = format!("x-access-token:{token}");
+            let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+            authorization == Some(format!("Basic {pair}"))
+        });
+        let answer = match &mood {
+            Mood::Gone => return,
+            Mood::Moved(base) => {
+                let location = format!("{base}{}", request.target);
+                format!("HTTP/1.1 301 Moved\r\nlocation: {location}\r\n\r\n").into_bytes()
+            }
+            Mood::Serving | Mood::Stalling(_) if allowed => self.backend(&request),
+            _ => b"HTTP/1.1 401 Who\r\nwww-authenticate: Basic realm=\"forge\"\r\n\r\n".to_vec(),
+        };
+        match mood {
+            Mood::Stalling(after) if request.method == "POST" && answer.len() > after => {
+                let _ = stream.write_all(&answer[..after]);
+                self.state.lock().unwrap().stalled.push(stream);
+            }
+            _ => {
+                let _ = stream.write_all(&answer);
+            }
+        }
+    }
+
+    /// Runs `git http-backend` as CGI has it.
+    fn backend(&self, request: &Request) -> Vec<u8> {
+        let (path, query) = request
+            .target
+            .split_once('?')
+            .unwrap_or((&request.target, ""));
+        let header = |name| request.header(name).unwrap_or_default();
+        let mut child = Command::new("git")
+            .arg("http-backend")
+            .env_clear()
+            .env("PATH", super::path())
+            .env("GIT_PROJECT_ROOT", &self.root)
+            .envs([("GIT_HTTP_EXPORT_ALL", "1"), ("REMOTE_USER", "somebody")])
+            .envs([("PATH_INFO", path), ("QUERY_STRING", query)])
+            .env("REQUEST_METHOD", &request.method)
+            .env("CONTENT_TYPE", header("content-type"))
+            .env("CONTENT_LENGTH", request.body.len().to_string())
+            .env("HTTP_CONTENT_ENCODING", header("content-encoding"))
+            .env("GIT_PROTOCOL", header("git-protocol"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("git starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let body = request.body.clone();
+        let writer = thread::spawn(move || {
+            let _ = stdin.write_all(&body);
+        });
+        let output = child.wait_with_output().expect("git ends").stdout;
+        writer.join().expect("a writer that does not panic");
+        let text = String::from_utf8_lossy(&output);
+        let head = text.split("\r\n\r\n").next().unwrap_or_default();
+        let status = head.lines().find_map(|line| line.strip_prefix("Status: "));
+        let status = status.unwrap_or("200 OK");
+        let mut answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\n").into_bytes();
+        answer.extend_from_slice(&output);
+        answer
+    }
+}
+
+fn read_request(stream: &mut TcpStream) -> Option<Request> {
+    let mut bytes = Vec::new();
+    let head = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        more(stream, &mut bytes)?;
+    };
+    let text = String::from_utf8_lossy(&bytes[..head]).into_owned();
+    let mut lines = text.lines();
+    let mut words = lines.next()?.split(' ').map(str::to_owned);
+    let (method, target) = (words.next()?, words.next()?);
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+    let mut request = Request {
+        method,
+        target,
+        headers: headers.collect(),
+        body: Vec::new(),
+    };
+    let mut rest = bytes.split_off(head);
+    if request.header("transfer-encoding") == Some("chunked") {
+        loop {
+            let end = loop {
+                if let Some(at) = rest.windows(2).position(|two| two == b"\r\n") {
+                    break at;
+                }
+                more(stream, &mut rest)?;
+            };
+            let size = String::from_utf8_lossy(&rest[..end]).into_owned();
+            let size = usize::from_str_radix(size.trim(), 16).ok()?;
+            while rest.len() < end + 2 + size + 2 {
+                more(stream, &mut rest)?;
+            }
+            request
+                .body
+                .extend_from_slice(&rest[end + 2..end + 2 + size]);
+            rest.drain(..end + 2 + size + 2);
+            if size == 0 {
+                return Some(request);
+            }
+        }
+    }
+    let length = request
+        .header("content-length")
+        .unwrap_or("0")
+        .parse()
+        .ok()?;
+    while rest.len() < length {
+        more(stream, &mut rest)?;
+    }
+    request.body = rest;
+    Some(request)
+}
+
+fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
+    let mut chunk = vec![0; 64 * 1024];
+    let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
+    bytes.extend_from_slice(&chunk[..count]);
+    Some(())
+}

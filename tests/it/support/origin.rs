@@ -1,0 +1,163 @@
+//! Where a project comes from: a bare repository in a directory of its own, and a place for workers
+//! that clone it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::project::GRAPH;
+use super::{Receiver, Worker};
+
+/// A bare repository with a task graph, a `README` and one commit on `main`; gone when dropped.
+pub struct Origin {
+    dir: TempDir,
+}
+
+impl Origin {
+    pub fn new() -> Self {
+        Self::with(&[("README", "A house.\n")])
+    }
+
+    /// With further files.
+    pub fn with(files: &[(&str, &str)]) -> Self {
+        Self::made("sha1", files)
+    }
+
+    pub fn made(format: &str, files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for name in ["tmp", "home", "bin"] {
+            fs::create_dir(dir.path().join(name)).expect("a directory");
+        }
+        let origin = Self { dir };
+        let (bare, seed) = (origin.path("project.git"), origin.path("seed"));
+        let format = format!("--object-format={format}");
+        for (at, kind) in [(&bare, "--bare"), (&seed, "--quiet")] {
+            let at = at.to_str().expect("UTF-8");
+            git(
+                origin.dir.path(),
+                &["init", "-q", "-b", "main", kind, &format, at],
+            );
+        }
+        for (name, value) in [
+            ("http.receivepack", "true"),
+            ("uploadpack.allowAnySHA1InWant", "true"),
+        ] {
+            git(&bare, &["config", name, value]);
+        }
+        origin.commit(&[(".scud/tasks/tasks.scg", GRAPH)]);
+        origin.commit(files);
+        origin
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The repository as `file://`.
+    pub fn url(&self) -> String {
+        format!("file://{}", self.path("project.git").display())
+    }
+
+    /// Commits files on `main`, as somebody else; gives the commit.
+    pub fn commit(&self, files: &[(&str, &str)]) -> String {
+        let seed = self.path("seed");
+        for (name, text) in files {
+            let path = seed.join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+            fs::write(path, text).expect("a written file");
+        }
+        git(&seed, &["add", "--all"]);
+        git(
+            &seed,
+            &["commit", "-q", "--allow-empty", "-m", "somebody's"],
+        );
+        let bare = self.path("project.git");
+        git(
+            &seed,
+            &["push", "-q", bare.to_str().expect("UTF-8"), "main"],
+        );
+        git(&seed, &["rev-parse", "HEAD"])
+    }
+
+    /// What git says about the repository.
+    #[track_caller]
+    pub fn git(&self, args: &[&str]) -> String {
+        git(&self.path("project.git"), args)
+    }
+
+    pub fn branches(&self) -> Vec<String> {
+        let all = self.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads"]);
+        all.lines().map(str::to_owned).collect()
+    }
+
+    /// A file on a branch.
+    #[track_caller]
+    pub fn show(&self, branch: &str, file: &str) -> String {
+        self.git(&["show", &format!("{branch}:{file}")])
+    }
+
+    /// A server's hook.
+    pub fn hook(&self, name: &str, script: &str) {
+        let path = self.path("project.git/hooks").join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        program(&path, script);
+    }
+
+    /// Where workers clone to.
+    pub fn workspace(&self) -> PathBuf {
+        self.path("workspace")
+    }
+
+    /// Task 8 of this project, in a clone; an agent is still to be chosen.
+    pub fn worker(&self, receiver: &Receiver) -> Worker {
+        Worker::bare()
+            .env("TASK_ID", "8")
+            .env("PROJECT_ID", "proj-456")
+            .env("CALLBACK_URL", receiver.url())
+            .env("DESCARTES_HEARTBEAT", "0")
+            .env("DESCARTES_RUN_ID", "run-1")
+            .env("DESCARTES_REPO", self.url())
+            .env("DESCARTES_WORKSPACE", self.workspace())
+            .env("HOME", self.path("home"))
+            .env("TMPDIR", self.path("tmp"))
+    }
+}
+
+/// A program of the test's.
+pub fn program(path: &Path, script: &str) {
+    fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("a written program");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("an executable program");
+}
+
+/// Runs git as somebody; gives what it prints.
+#[track_caller]
+pub fn git(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", super::path())
+        .envs([
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ])
+        .envs([
+            ("GIT_AUTHOR_NAME", "Somebody"),
+            ("GIT_AUTHOR_EMAIL", "somebody@example.com"),
+        ])
+        .envs([
+            ("GIT_COMMITTER_NAME", "Somebody"),
+            ("GIT_COMMITTER_EMAIL", "somebody@example.com"),
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .expect("git starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "git {args:?}: {said}");
+    String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned()
+}

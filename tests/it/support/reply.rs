@@ -1,0 +1,91 @@
+//! How a receiver answers, as badly as the network makes it.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// How to answer one request.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// A whole answer.
+    Answer {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: String,
+    },
+    /// The connection is reset instead of an answer.
+    Reset,
+    /// The connection breaks after some of the answer's head.
+    BreakInHead,
+    /// The connection breaks after the head (200) and some of the body.
+    BreakInBody,
+    /// Nothing is said for so long, then the other reply is given.
+    After(Duration, Box<Reply>),
+    /// The other reply, and then the connection is closed without a word.
+    ThenClose(Box<Reply>),
+    /// Nothing is said until the test says so, then the other reply is given.
+    Held(Hold, Box<Reply>),
+}
+
+/// Holds replies back until it is released.
+#[derive(Debug, Clone, Default)]
+pub struct Hold(Arc<(Mutex<bool>, Condvar)>);
+
+impl Hold {
+    pub fn release(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub(super) fn wait(&self) {
+        let released = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(released, |released| !*released));
+    }
+}
+
+impl Reply {
+    pub fn status(status: u16) -> Self {
+        Self::Answer {
+            status,
+            headers: Vec::new(),
+            body: String::new(),
+        }
+    }
+
+    pub fn json(status: u16, body: &str) -> Self {
+        Self::Answer {
+            status,
+            headers: Vec::new(),
+            body: body.to_owned(),
+        }
+    }
+
+    pub fn with_header(self, name: &'static str, value: impl Into<String>) -> Self {
+        match self {
+            Self::Answer {
+                status,
+                mut headers,
+                body,
+            } => {
+                headers.push((name, value.into()));
+                Self::Answer {
+                    status,
+                    headers,
+                    body,
+                }
+            }
+            other => other,
+        }
+    }
+
+    pub fn then_close(self) -> Self {
+        Self::ThenClose(Box::new(self))
+    }
+
+    pub fn after(self, delay: Duration) -> Self {
+        Self::After(delay, Box::new(self))
+    }
+
+    pub fn held(self, hold: &Hold) -> Self {
+        Self::Held(hold.clone(), Box::new(self))
+    }
+}

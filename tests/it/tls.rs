@@ -1,0 +1,155 @@
+//! For those who run their own authority: https is trusted as far as it is told to, and what is
+//! wrong with a certificate is said in words.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::support::worker::Ended;
+use crate::support::{Project, Receiver, Worker};
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority(called: &str) -> Authority {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let name = rcgen::DnType::CommonName;
+    params.distinguished_name.push(name, called);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A certificate for one name, valid until a year, and its key.
+fn certificate(
+    name: &str,
+    until: i32,
+    authority: &Authority,
+) -> (CertificateDer<'static>, KeyPair) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, authority).unwrap();
+    (certificate.der().clone(), key)
+}
+
+/// TLS in front of a receiver.
+fn in_front_of(
+    receiver: &Receiver,
+    certificate: CertificateDer<'static>,
+    key: &KeyPair,
+) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let behind = receiver.address();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let config = Arc::clone(&config);
+            thread::spawn(move || forward(client, config, behind));
+        }
+    });
+    address
+}
+
+/// Both directions in turns, until one side is done.
+fn forward(client: TcpStream, config: Arc<ServerConfig>, behind: SocketAddr) {
+    let mut upstream = TcpStream::connect(behind).unwrap();
+    for stream in [&client, &upstream] {
+        stream
+            .set_read_timeout(Some(Duration::from_millis(2)))
+            .unwrap();
+    }
+    let connection = ServerConnection::new(config).unwrap();
+    let mut client = StreamOwned::new(connection, client);
+    while pass(&mut client, &mut upstream).is_some() && pass(&mut upstream, &mut client).is_some() {
+    }
+}
+
+/// What there is to read now; nothing where there will not be any more.
+fn pass(from: &mut impl Read, to: &mut impl Write) -> Option<()> {
+    let mut chunk = [0; 16 * 1024];
+    match from.read(&mut chunk) {
+        Ok(0) => None,
+        Ok(count) => to.write_all(&chunk[..count]).and_then(|()| to.flush()).ok(),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(()),
+        Err(_) => None,
+    }
+}
+
+/// Runs a worker against a certificate, trusting an authority.
+fn met(certificate: (CertificateDer<'static>, KeyPair), trusted: &Authority) -> (Receiver, Ended) {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.write("ca.pem", trusted.pem());
+    let address = in_front_of(&receiver, certificate.0, &certificate.1);
+    let ended = Worker::new(&receiver, &project)
+        .agent("true")
+        .env(
+            "CALLBACK_URL",
+            format!("https://localhost:{}/cb", address.port()),
+        )
+        .env("SSL_CERT_FILE", project.path("ca.pem"))
+        .env("DESCARTES_CLAIM_DEADLINE", "1s")
+        .run();
+    (receiver, ended)
+}
+
+/// Nothing was said, and the result says why in these words.
+#[track_caller]
+fn assert_not_trusted((receiver, ended): &(Receiver, Ended), words: &str) {
+    ended.assert_code(3);
+    let failure = &ended.result_line()["failure"];
+    assert_eq!(failure["reason"], "unclaimed");
+    let message = failure["message"].as_str().unwrap();
+    assert!(message.contains(words), "{message}");
+    assert!(receiver.said().is_empty());
+    // No connection is a thing that may pass: a certificate is renewed, a clock is set.
+    let attempts = ended.stderr.matches("trying again").count();
+    assert!(attempts >= 2, "{}", ended.stderr);
+}
+
+#[test]
+fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
+    let ours = authority("Ours");
+    let (receiver, ended) = met(certificate("localhost", 2999, &ours), &ours);
+    ended.assert_code(0);
+    assert_eq!(receiver.story(), ["started", "completed"]);
+    let said = receiver.said();
+    assert_eq!(said[0].connection, said[1].connection);
+}
+
+#[test]
+fn an_unknown_authority_is_named_as_the_reason() {
+    let met = met(
+        certificate("localhost", 2999, &authority("Theirs")),
+        &authority("Ours"),
+    );
+    assert_not_trusted(&met, "signed by an authority that is not trusted");
+}
+
+#[test]
+fn an_expired_certificate_is_named_as_the_reason() {
+    let ours = authority("Ours");
+    let met = met(certificate("localhost", 2021, &ours), &ours);
+    assert_not_trusted(&met, "certificate expired");
+}
+
+#[test]
+fn a_certificate_for_another_name_is_named_as_the_reason() {
+    let ours = authority("Ours");
+    let met = met(certificate("elsewhere.example", 2999, &ours), &ours);
+    assert_not_trusted(&met, "certificate not valid for name \"localhost\"");
+}

@@ -1,0 +1,354 @@
+//! For whoever merges: what is in the commits that a worker makes of an agent's work, and what it
+//! says of them.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::origin::git;
+use crate::support::{Origin, Receiver};
+
+const BRANCH: &str = "descartes/proj-456/8";
+
+/// Runs an agent on a clone; gives `result.work` of the completed task.
+#[track_caller]
+fn done(origin: &Origin, agent: &str) -> Value {
+    let receiver = Receiver::start();
+    origin.worker(&receiver).agent(agent).run().assert_code(0);
+    receiver.only("completed")["result"]["work"].clone()
+}
+
+/// Runs an agent on a clone; gives the failure of the task, of which nothing may be on `main` or
+/// the task's branch.
+#[track_caller]
+fn stopped(origin: &Origin, agent: &str, token: &str) -> (Value, Value) {
+    let receiver = Receiver::start();
+    let worker = origin.worker(&receiver).env("DESCARTES_GIT_TOKEN", token);
+    worker.agent(agent).run().assert_code(1);
+    let event = receiver.only("failed");
+    assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
+    assert!(!origin.branches().contains(&BRANCH.to_owned()));
+    (event["failure"].clone(), event["result"]["work"].clone())
+}
+
+#[test]
+fn what_the_agent_left_becomes_one_commit_that_says_whose_it_is() {
+    let origin = Origin::new();
+    let work = done(
+        &origin,
+        "echo two >> README; mkdir a; echo new > a/new; rm -f nothing",
+    );
+    let log = origin.git(&[
+        "log",
+        "-1",
+        "--format=%an <%ae>|%cn|%s|%(trailers:only,unfold)",
+        BRANCH,
+    ]);
+    assert_eq!(
+        log.trim_end(),
+        "descartes-worker <descartes-worker@localhost>|descartes-worker|8: Build the | house|\
+         Task-Id: 8\nProject-Id: proj-456\nRun-Id: run-1"
+    );
+    let base = origin.git(&["rev-parse", "main"]);
+    assert_eq!(
+        origin.git(&["rev-list", &format!("main..{BRANCH}")]),
+        work["head_commit"]
+    );
+    assert_eq!(work["base_commit"], base);
+    assert_eq!(work["branch"], BRANCH);
+    assert_eq!(work["pushed"], true);
+    // Two of the agent's, and the graph.
+    assert_eq!(
+        (
+            &work["files_changed"],
+            &work["insertions"],
+            &work["deletions"]
+        ),
+        (&3.into(), &3.into(), &1.into())
+    );
+}
+
+#[test]
+fn the_graphs_letter_rides_along_and_nothing_else_of_it() {
+    let origin = Origin::new();
+    done(&origin, "echo work > work");
+    let diff = origin.git(&["diff", "--unified=0", "main", BRANCH, "--", ".scud"]);
+    let changed: Vec<&str> = diff
+        .lines()
+        .filter(|line| line.starts_with(['-', '+']))
+        .skip(2)
+        .collect();
+    assert_eq!(
+        changed,
+        [
+            "-8 | Build the \\| house | P | 5 | C",
+            "+8 | Build the \\| house | D | 5 | C"
+        ]
+    );
+}
+
+#[test]
+fn the_agents_commits_are_kept_and_the_rest_comes_on_top() {
+    let origin = Origin::new();
+    let agent = "echo a > a; git add a; git commit -qm 'my first'
+        git checkout -qb side; echo b > b; git add b; git commit -qm 'aside'
+        git checkout -q -; echo c > c; git add c; git commit -qm 'my second'
+        git merge -q -m 'together' side; echo rest > rest";
+    let work = done(&origin, agent);
+    let log = origin.git(&[
+        "log",
+        "--topo-order",
+        "--format=%s",
+        &format!("main..{BRANCH}"),
+    ]);
+    let mut log: Vec<&str> = log.lines().collect();
+    assert_eq!(log[..2], ["8: Build the | house", "together"]);
+    log.sort_unstable();
+    assert_eq!(
+        log,
+        [
+            "8: Build the | house",
+            "aside",
+            "my first",
+            "my second",
+            "together"
+        ]
+    );
+    assert_eq!(
+        origin.git(&["log", "-1", "--format=%an", &format!("{BRANCH}^")]),
+        "descartes-worker"
+    );
+    assert_eq!(work["files_changed"], 5);
+    assert_eq!(origin.show(BRANCH, "rest"), "rest");
+}
+
+#[test]
+fn commits_that_do_not_stand_on_the_base_become_one_commit() {
+    for rewriting in [
+        "git checkout -q --orphan mine; git commit -qm 'all new'",
+        "git commit -q --amend -m 'history is mine'",
+        "rm -rf .git; git init -q; git add .; git -c user.name=a -c user.email=b commit -qm fresh",
+    ] {
+        let origin = Origin::new();
+        let work = done(&origin, &format!("echo new > new; {rewriting}"));
+        let log = origin.git(&["log", "--format=%s", &format!("main..{BRANCH}")]);
+        assert_eq!(log, "8: Build the | house", "{rewriting}");
+        assert_eq!(origin.show(BRANCH, "new"), "new");
+        assert_eq!(work["files_changed"], 2);
+    }
+}
+
+#[test]
+fn packed_references_and_detached_heads_are_found_too() {
+    for odd in [
+        "git pack-refs --all",
+        "git checkout -q --detach",
+        "git gc -q",
+        "git checkout -qb x/y",
+    ] {
+        let origin = Origin::new();
+        done(
+            &origin,
+            &format!("echo a > a; git add a; git commit -qm mine; {odd}"),
+        );
+        let log = origin.git(&["log", "--format=%s", &format!("main..{BRANCH}")]);
+        assert_eq!(log, "8: Build the | house\nmine", "{odd}");
+    }
+}
+
+#[test]
+fn identity_and_branch_are_settings() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let worker = origin
+        .worker(&receiver)
+        .env("DESCARTES_GIT_NAME", "René")
+        .env("DESCARTES_GIT_EMAIL", "rene@example.com")
+        .env("DESCARTES_BRANCH", "refs/heads/doubts/one");
+    worker.agent("echo ergo > sum").run().assert_code(0);
+    let log = origin.git(&["log", "-1", "--format=%an <%ae> %cn", "doubts/one"]);
+    assert_eq!(log, "René <rene@example.com> René");
+}
+
+#[test]
+fn an_empty_result_is_said_to_be_empty() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    origin.worker(&receiver).agent("true").run().assert_code(0);
+    let event = receiver.only("completed");
+    let message = event["message"].as_str().unwrap();
+    assert!(
+        message.contains("nothing was changed but the task graph"),
+        "{message}"
+    );
+
+    // A task that failed has not even that.
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    origin
+        .worker(&receiver)
+        .agent("exit 1")
+        .run()
+        .assert_code(1);
+    let work = &receiver.only("failed")["result"]["work"];
+    assert_eq!(work["base_commit"], work["head_commit"]);
+    assert_eq!(
+        (&work["patch"], &work["files_changed"]),
+        (&Value::Null, &0.into())
+    );
+    assert_eq!(origin.branches(), ["main"]);
+}
+
+#[test]
+fn ignored_files_stay_and_a_change_in_the_same_instant_does_not() {
+    let origin = Origin::with(&[(".gitignore", "target\n"), ("flag", "a\n")]);
+    // The same length, the same second, the same file: git has to look at the content.
+    done(
+        &origin,
+        "printf b | dd of=flag conv=notrunc status=none; mkdir target; echo x > target/x",
+    );
+    assert_eq!(origin.show(BRANCH, "flag"), "b");
+    let files = origin.git(&["ls-tree", "-r", "--name-only", BRANCH]);
+    assert!(!files.contains("target"), "{files}");
+}
+
+#[test]
+fn files_over_fifty_mebibytes_stop_the_push_and_are_named() {
+    let origin = Origin::new();
+    let agent = "truncate -s 50M fits; truncate -s 52428801 'too large'; echo fine > fine";
+    let (failure, work) = stopped(&origin, agent, "unused-token");
+    assert_eq!(
+        failure["message"],
+        "the work was not pushed, because of files larger than 50 MiB: too large"
+    );
+    assert_eq!(failure["retryable"], false);
+    assert_eq!(work["pushed"], false);
+    assert!(work["patch"].as_str().is_some());
+}
+
+#[test]
+fn a_secret_that_the_worker_knows_stops_the_push_wherever_it_is() {
+    let token = "ghp_0123456789abcdefXYZ";
+    for (agent, named) in [
+        (format!("mkdir d; echo 'token={token}' > d/.env"), "d/.env"),
+        (
+            format!("echo {token} > x; git add x; git commit -qm x; git rm -q x; git commit -qm y"),
+            "x",
+        ),
+        (
+            format!("git commit -q --allow-empty -m 'with {token}'"),
+            "a commit's message",
+        ),
+        (format!("touch {token}"), "a file's name"),
+    ] {
+        let origin = Origin::new();
+        let (failure, work) = stopped(&origin, &agent, token);
+        let message = failure["message"].as_str().unwrap();
+        let expected = format!("holding a secret that the worker knows: {named}");
+        assert!(message.ends_with(&expected), "{message}");
+        assert!(!work.to_string().contains(token), "{work}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named_and_the_rest_is_kept() {
+    let origin = Origin::new();
+    // What git refuses for everybody, root included: the name, and the kind.
+    let agent = "mkdir d; echo x > 'd/git~1'; rm README; mkfifo README; echo fine > fine";
+    let (failure, work) = stopped(&origin, agent, "unused-token");
+    let message = failure["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("not all of the work could be read; the rest is on branch"),
+        "{message}"
+    );
+    let detail = failure["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("d/git~1") && detail.contains("README"),
+        "{detail}"
+    );
+    assert_eq!(work["branch"], format!("{BRANCH}-wip"));
+    assert_eq!(origin.show(&format!("{BRANCH}-wip"), "fine"), "fine");
+}
+
+#[test]
+fn repositories_inside_the_project_are_left_out_and_named() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let agent = "mkdir -p lib/in && cd lib/in && git init -q && echo x > x && git add x &&
+        git -c user.name=a -c user.email=b commit -qm x; echo y > ../y";
+    origin.worker(&receiver).agent(agent).run().assert_code(0);
+    let message = receiver.only("completed")["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        message.ends_with("left out, because they are repositories of their own: lib/in)"),
+        "{message}"
+    );
+    let files = origin.git(&["ls-tree", "-r", "--name-only", BRANCH]);
+    assert!(
+        files.contains("lib/y") && !files.contains("lib/in"),
+        "{files}"
+    );
+}
+
+/// The patch of a report, applied to the base, must make the head.
+#[track_caller]
+fn applies(origin: &Origin, work: &Value) {
+    let (tree, patch) = (origin.path("applied"), origin.path("patch"));
+    fs::write(&patch, work["patch"].as_str().expect("a patch")).unwrap();
+    let url = origin.url();
+    git(
+        &origin.path(""),
+        &["clone", "-q", &url, tree.to_str().unwrap()],
+    );
+    git(&tree, &["apply", "--index", patch.to_str().unwrap()]);
+    let head = work["head_commit"].as_str().unwrap();
+    assert_eq!(
+        git(&tree, &["write-tree"]),
+        origin.git(&["rev-parse", &format!("{head}^{{tree}}")])
+    );
+    assert_eq!(work["patch_truncated"], false);
+}
+
+#[test]
+fn the_patch_applies_whatever_is_in_it() {
+    let binary = "head -c 3000 /dev/urandom > noise; ln -s noise link; chmod +x README; rm old";
+    let latin = "printf 'caf\\351\\n' > menu; echo plain > plain";
+    let names = "echo 1 > 'new\nline'; echo 2 > ./-dash; echo 3 > \"$(printf 'bell\\007')\"";
+    for agent in [
+        binary,
+        latin,
+        names,
+        "printf 'no line feed' > end; printf 'a\\r\\nb\\r\\n' > dos",
+    ] {
+        let origin = Origin::with(&[("old", "away\n"), ("README", "A house.\n")]);
+        applies(&origin, &done(&origin, agent));
+    }
+}
+
+#[test]
+fn a_patch_that_is_too_long_is_cut_at_a_character_and_says_so() {
+    for (agent, most) in [
+        (
+            "yes 'größer als gedacht' | head -c 300001 > long",
+            128 * 1024,
+        ),
+        // Every byte takes six of the report's.
+        (
+            "head -c 200000 /dev/zero | tr '\\0' '\\001' > controls",
+            22 * 1024,
+        ),
+    ] {
+        let origin = Origin::new();
+        let work = done(&origin, agent);
+        assert_eq!(work["patch_truncated"], true);
+        let patch = work["patch"].as_str().unwrap();
+        assert!(
+            !patch.contains('\u{fffd}') && patch.len() <= most,
+            "{}",
+            patch.len()
+        );
+        let written = work["patch"].to_string().len();
+        assert!(
+            (120 * 1024..=128 * 1024 + 2).contains(&written),
+            "{written}"
+        );
+    }
+}

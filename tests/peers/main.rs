@@ -1,0 +1,159 @@
+//! For writers of receivers: the example receivers in other languages, verifying with the official
+//! libraries, and the real worker.
+//!
+//! Installs nothing: examples/receivers/install.sh does, and what is missing fails.
+
+#[path = "../it/support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the other suite uses the rest")]
+mod support;
+
+mod peer;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use peer::{PEERS, Peer};
+use support::receiver::Said;
+use support::{Project, Receiver, Worker, each};
+
+/// The secret of this suite's receivers, and another one.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OTHER_SECRET: &str = "whsec_YW5vdGhlciBzZWNyZXQgb2YgYSBnb29kIGxlbmd0aA==";
+/// Works until the file `go` is there.
+const WAITS: &str = "touch there; until [ -e go ]; do sleep 0.02; done";
+
+fn worker(peer: &Peer, project: &Project) -> Worker {
+    Worker::bare()
+        .env("TASK_ID", "8")
+        .env("PROJECT_ID", "proj-456")
+        .env("CALLBACK_URL", peer.url())
+        .env("DESCARTES_CALLBACK_SECRET", SECRET)
+        .env("DESCARTES_WORKSPACE", project.dir())
+        .env("DESCARTES_HEARTBEAT", "50ms")
+}
+
+#[test]
+fn a_run_is_granted_heard_and_remembered() {
+    each(&PEERS, |kind| {
+        for (agent, code, words) in [
+            ("echo grüße; sleep 0.2", 0, "8 completed: task 8"),
+            ("exit 7", 1, "8 failed: the agent's command failed"),
+        ] {
+            let (peer, project) = (Peer::start(kind, SECRET), Project::new());
+            let ended = worker(&peer, &project).agent(agent).run();
+            ended.assert_code(code);
+            peer.wait_for("8 started: claiming the task");
+            peer.wait_for(words);
+            // It is over, so nobody else gets it.
+            let again = worker(&peer, &project).agent("touch again").run();
+            again.assert_code(4);
+            assert!(!project.path("again").exists());
+        }
+    });
+}
+
+#[test]
+fn a_second_run_is_refused_while_the_first_one_works() {
+    each(&PEERS, |kind| {
+        let (peer, project) = (Peer::start(kind, SECRET), Project::new());
+        let first = worker(&peer, &project).agent(WAITS).start();
+        peer.wait_for("8 running: agent");
+        let second = worker(&peer, &project).agent("touch second").run();
+        second.assert_code(4);
+        project.write("go", "");
+        first.wait().assert_code(0);
+        peer.wait_for("8 completed");
+        assert!(!project.path("second").exists());
+    });
+}
+
+#[test]
+fn a_run_is_cancelled_by_hand() {
+    each(&PEERS, |kind| {
+        let (mut peer, project) = (Peer::start(kind, SECRET), Project::new());
+        let running = worker(&peer, &project).agent(WAITS).start();
+        peer.wait_for("8 running: agent");
+        peer.type_line("cancel 8");
+        let ended = running.wait();
+        ended.assert_code(1);
+        let failure = &ended.result_line()["failure"];
+        assert_eq!(failure["reason"], "cancelled");
+        assert!(failure["message"].to_string().contains("cancelled by hand"));
+        peer.wait_for("8 failed: the orchestrator cancelled the task");
+    });
+}
+
+#[test]
+fn a_worker_with_another_secret_is_refused() {
+    each(&PEERS, |kind| {
+        let (peer, project) = (Peer::start(kind, SECRET), Project::new());
+        let stranger = worker(&peer, &project)
+            .agent("touch touched")
+            .env("DESCARTES_CALLBACK_SECRET", OTHER_SECRET)
+            .run();
+        stranger.assert_code(3);
+        assert!(!project.path("touched").exists());
+        peer.wait_for("refused /cb/started");
+        // While a rotation lasts, both are known.
+        let both = worker(&peer, &project)
+            .agent("true")
+            .env(
+                "DESCARTES_CALLBACK_SECRET",
+                format!("{OTHER_SECRET} {SECRET}"),
+            )
+            .run();
+        both.assert_code(0);
+    });
+}
+
+#[test]
+fn an_event_that_was_tampered_with_is_refused_and_one_that_comes_twice_counts_once() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project)
+        .agent("true")
+        .env("DESCARTES_CALLBACK_SECRET", SECRET)
+        .run();
+    ended.assert_code(0);
+    let claim = receiver.said_to("started").remove(0);
+    let end = receiver.said_to("completed").remove(0);
+    each(&PEERS, |kind| {
+        let peer = Peer::start(kind, SECRET);
+        let mut tampered = claim.clone();
+        let at = tampered
+            .bytes
+            .iter()
+            .position(|byte| *byte == b'8')
+            .unwrap();
+        tampered.bytes[at] = b'9';
+        assert_eq!(replay(&peer, &tampered), 401);
+        assert_eq!(replay(&peer, &end), 409, "an end without a beginning");
+        for said in [&claim, &claim, &end, &end, &claim] {
+            assert_eq!(replay(&peer, said), 200);
+        }
+        assert_eq!(
+            peer.log().matches("8 completed").count(),
+            1,
+            "{}",
+            peer.log()
+        );
+    });
+}
+
+/// Says the same again; gives the status of the answer.
+fn replay(peer: &Peer, said: &Said) -> u16 {
+    let mut request = format!("POST {} HTTP/1.1\r\nconnection: close\r\n", said.target);
+    for (name, value) in &said.headers {
+        request.extend([name, ": ", value, "\r\n"]);
+    }
+    request.push_str("\r\n");
+    let mut stream = TcpStream::connect(peer.address()).expect("a listening peer");
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.write_all(&said.bytes).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    status.unwrap_or_else(|| panic!("no answer but {answer:?}"))
+}

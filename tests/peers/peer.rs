@@ -1,0 +1,122 @@
+//! One of the example receivers as a process.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Python,
+    TypeScript,
+}
+
+pub const PEERS: [Kind; 2] = [Kind::Python, Kind::TypeScript];
+
+impl Kind {
+    fn command(self) -> Command {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+        let receivers = target.expect("a target directory").join("receivers");
+        match self {
+            Self::Python => {
+                let python = receivers.join("python/bin/python");
+                let mut command = Command::new(installed(python));
+                let example = "examples/receivers/python/receiver.py";
+                command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(example));
+                command
+            }
+            Self::TypeScript => {
+                let mut command = Command::new("node");
+                command.arg(installed(receivers.join("typescript/dist/receiver.js")));
+                command
+            }
+        }
+    }
+}
+
+fn installed(path: PathBuf) -> PathBuf {
+    let path_name = path.display();
+    assert!(
+        path.exists(),
+        "{path_name} is not there: run examples/receivers/install.sh"
+    );
+    path
+}
+
+/// A receiver that listens; it ends when it is dropped.
+pub struct Peer {
+    child: Child,
+    stdin: ChildStdin,
+    log: Arc<(Mutex<String>, Condvar)>,
+    address: String,
+}
+
+impl Peer {
+    pub fn start(kind: Kind, secret: &str) -> Self {
+        let mut command = kind.command();
+        command.arg("0").env("DESCARTES_CALLBACK_SECRET", secret);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| {
+            panic!("{kind:?}: {error}; install it, then run examples/receivers/install.sh")
+        });
+        let stdin = child.stdin.take().expect("a pipe");
+        let stdout = child.stdout.take().expect("a pipe");
+        let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
+        let heard = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                heard.0.lock().unwrap().push_str(&(line + "\n"));
+                heard.1.notify_all();
+            }
+        });
+        let mut peer = Self {
+            child,
+            stdin,
+            log,
+            address: String::new(),
+        };
+        peer.wait_for("listening on http://");
+        let log = peer.log();
+        peer.address = log.trim().rsplit('/').next().unwrap().to_owned();
+        peer
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/cb", self.address)
+    }
+
+    pub fn log(&self) -> String {
+        self.log.0.lock().unwrap().clone()
+    }
+
+    pub fn type_line(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").expect("a receiver that reads");
+    }
+
+    /// Waits until it has printed these words.
+    #[track_caller]
+    pub fn wait_for(&self, words: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut log = self.log.0.lock().unwrap();
+        while !log.contains(words) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited too long for {words:?} in:\n{log}");
+            log = self.log.1.wait_timeout(log, left).unwrap().0;
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
