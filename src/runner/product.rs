@@ -8,6 +8,7 @@
 
 mod baggage;
 mod patch;
+mod pipes;
 mod records;
 mod repository;
 
@@ -61,6 +62,7 @@ pub async fn collect(git: &Git<'_>, clone: &Clone, message: &Message) -> Result<
         return Err(Failure::new(Reason::PushFailed, message));
     }
     clone.still_there()?;
+    pipes::clear(&clone.dir);
     let first = match repository::agents_objects(&clone.dir) {
         Some(_) => attempt(git, clone, message, None).await,
         None => Err(Failure::new(

@@ -18,6 +18,7 @@ fn identity() -> Identity {
         run_id: "run".into(),
         agent: Some(AgentKind::Command),
         hostname: "host".into(),
+        revision: None,
         machine: Some(Facts {
             id: fact(),
             app: fact(),

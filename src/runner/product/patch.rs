@@ -108,10 +108,10 @@ async fn difference(
             full.notify_one();
         }
     };
-    let mut take = |bytes: &[u8]| redacted.push(bytes, &mut keep);
+    let mut listen = |bytes: &[u8]| redacted.push(bytes, &mut keep);
     let whole = tokio::select! {
         biased;
-        done = run_stream(git, call, &mut take) => {
+        done = run_stream(git, call, &mut listen) => {
             done?;
             true
         }

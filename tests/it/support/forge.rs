@@ -242,7 +242,7 @@ fn read_request(stream: &mut TcpStream) -> Option<Request> {
 }
 
 fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
-    let mut chunk = vec![0; 64 * 1024];
+    let mut chunk = [0; 16 * 1024];
     let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
     bytes.extend_from_slice(&chunk[..count]);
     Some(())

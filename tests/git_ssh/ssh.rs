@@ -1,0 +1,212 @@
+//! For operators whose forge speaks ssh: the user's own configuration and keys work, both ways, and
+//! an agent of the same user cannot have the push go elsewhere.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::origin::program;
+use crate::support::{Origin, Receiver, Worker, wait_until};
+
+const BRANCH: &str = "descartes/proj-456/8";
+
+/// A server for this user, with a key that it takes; ended when it is dropped.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Its files, and a client's configuration that knows it as `forge`, are below the origin's
+    /// directory.
+    fn start(origin: &Origin) -> Self {
+        let at = |name: &str| origin.path(name).display().to_string();
+        for key in ["host_key", "key"] {
+            let made = Command::new("ssh-keygen")
+                .args(["-qt", "ed25519", "-N", "", "-f", &at(key)])
+                .status();
+            assert!(made.expect("ssh-keygen is installed").success());
+        }
+        fs::copy(origin.path("key.pub"), origin.path("authorized_keys")).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let settings = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
+             StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n",
+            at("host_key"),
+            at("authorized_keys")
+        );
+        fs::write(origin.path("sshd_config"), settings).unwrap();
+        // As root it wants a directory that a service manager would have made.
+        let _ = fs::create_dir_all("/run/sshd");
+        let child = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-e", "-f", &at("sshd_config")])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssh-server is installed");
+        let server = Self { child, port };
+        wait_until("sshd", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        let host_key = fs::read_to_string(origin.path("host_key.pub")).unwrap();
+        fs::write(origin.path("known_hosts"), format!("forge {host_key}")).unwrap();
+        server.configure(origin, "");
+        server
+    }
+
+    /// Writes the client's configuration, with something in front of it.
+    fn configure(&self, origin: &Origin, before: &str) {
+        let at = |name: &str| origin.path(name).display().to_string();
+        let text = format!(
+            "{before}Host forge\n HostName 127.0.0.1\n Port {}\n HostKeyAlias forge\n IdentityFile {}\n\
+             IdentitiesOnly yes\n UserKnownHostsFile {}\n",
+            self.port,
+            at("key"),
+            at("known_hosts")
+        );
+        fs::write(origin.path("ssh_config"), text).unwrap();
+    }
+}
+
+/// A worker whose ssh finds its configuration below the origin's directory: OpenSSH looks in the
+/// home that the system's user table names, whatever `HOME` says, and that one is not the tests'.
+fn worker(origin: &Origin, receiver: &Receiver) -> Worker {
+    let config = origin.path("ssh_config");
+    let script = format!(
+        "for word in \"$@\"; do [ \"$word\" = -F ] && exec /usr/bin/ssh \"$@\"; done; exec /usr/bin/ssh -F {} \"$@\"",
+        config.display()
+    );
+    let tools = origin.path("tools");
+    fs::create_dir_all(&tools).unwrap();
+    program(&tools.join("ssh"), &script);
+    let path = format!(
+        "{}:{}:/usr/local/bin:/usr/bin:/bin",
+        origin.path("bin").display(),
+        tools.display()
+    );
+    let url = format!("forge:{}", origin.path("project.git").display());
+    origin
+        .worker(receiver)
+        .env("PATH", path)
+        .env("DESCARTES_REPO", url)
+}
+
+#[test]
+fn a_project_is_cloned_and_pushed_over_ssh() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let server = Server::start(&origin);
+    worker(&origin, &receiver)
+        .agent("echo done > DONE")
+        .run()
+        .assert_code(0);
+    assert_eq!(origin.show(BRANCH, "DONE"), "done");
+
+    let receiver = Receiver::start();
+    let user = Command::new("id").arg("-un").output().unwrap().stdout;
+    let user = String::from_utf8(user).unwrap();
+    fs::write(
+        origin.path("ssh_config"),
+        format!(
+            "IdentityFile {}\nUserKnownHostsFile {}\nHostKeyAlias forge\n",
+            origin.path("key").display(),
+            origin.path("known_hosts").display()
+        ),
+    )
+    .unwrap();
+    let url = format!(
+        "ssh://{}@127.0.0.1:{}{}",
+        user.trim(),
+        server.port,
+        origin.path("project.git").display()
+    );
+    let again = worker(&origin, &receiver)
+        .env("DESCARTES_REPO", url)
+        .env("DESCARTES_WORKSPACE", origin.path("again"));
+    again.agent("echo other > DONE").run().assert_code(0);
+    assert_eq!(origin.show(&format!("{BRANCH}-run-1"), "DONE"), "other");
+}
+
+#[test]
+fn an_agent_cannot_change_where_ssh_goes_or_what_it_runs() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let _server = Server::start(&origin);
+    let at = origin.path("tmp").parent().unwrap().display().to_string();
+    program(
+        &origin.path("spy"),
+        &format!("echo \"$*\" >> {at}/loot; exit 1"),
+    );
+    let agent = format!(
+        "echo done > DONE; git config core.sshCommand {at}/spy; cp {at}/spy {at}/bin/ssh; cp {at}/spy {at}/bin/git
+         printf 'ProxyCommand {at}/spy %%h\\nPermitLocalCommand yes\\nLocalCommand {at}/spy local\\n' > {at}/evil
+         cat {at}/ssh_config >> {at}/evil; mv {at}/evil {at}/ssh_config; echo > {at}/known_hosts"
+    );
+    worker(&origin, &receiver)
+        .agent(&agent)
+        .run()
+        .assert_code(0);
+    assert_eq!(origin.show(BRANCH, "DONE"), "done");
+    assert_eq!(
+        fs::read_to_string(origin.path("loot")).unwrap_or_default(),
+        ""
+    );
+}
+
+#[test]
+fn a_host_that_is_not_known_fails_the_workspace_without_a_question() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let _server = Server::start(&origin);
+    fs::write(origin.path("known_hosts"), "").unwrap();
+    worker(&origin, &receiver)
+        .agent("true")
+        .run()
+        .assert_code(1);
+    let failure = &receiver.only("failed")["failure"];
+    assert_eq!(failure["reason"], "workspace_failed");
+    let detail = failure["detail"].as_str().unwrap();
+    assert!(detail.contains("Host key verification failed"), "{detail}");
+}
+
+#[test]
+fn a_key_that_is_not_taken_fails_the_workspace_without_a_question() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let _server = Server::start(&origin);
+    fs::write(origin.path("authorized_keys"), "").unwrap();
+    worker(&origin, &receiver)
+        .agent("true")
+        .run()
+        .assert_code(1);
+    let detail = receiver.only("failed")["failure"]["detail"].to_string();
+    assert!(detail.contains("Permission denied (publickey"), "{detail}");
+}
+
+#[test]
+fn a_key_that_is_revoked_meanwhile_leaves_the_patch() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let _server = Server::start(&origin);
+    let agent = format!(
+        "echo mine > mine; : > {}",
+        origin.path("authorized_keys").display()
+    );
+    worker(&origin, &receiver)
+        .agent(&agent)
+        .run()
+        .assert_code(1);
+    let event = receiver.only("failed");
+    assert_eq!(event["failure"]["reason"], "push_failed");
+    assert!(
+        event["result"]["work"]["patch"]
+            .as_str()
+            .unwrap()
+            .contains("+mine")
+    );
+}
