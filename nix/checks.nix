@@ -83,8 +83,8 @@ in
       nativeBuildInputs = [
         pkgs.git
         pkgs.procps
-        pkgs.python3
         pkgs.util-linux
+        pkgs.which
         pkgs.writableTmpDirAsHomeHook
       ];
     }
