@@ -14,21 +14,27 @@ let
   built = crate.args // {
     inherit (crate) cargoArtifacts;
   };
-  # The tests read the documents too: what those promise is tested.
-  tested = crate.source (
-    crate.compiled
-    ++ [
-      ../clippy.toml
-      ../tests/it
-    ]
-    ++ map fileset.maybeMissing [
-      ../.ci
-      ../README.md
-      ../docs
-      ../examples
-      ../rustfmt.toml
-    ]
-  );
+  linted = crate.compiled ++ [
+    ../benches
+    ../clippy.toml
+    ../docs/callback.schema.json
+    ../tests/git_ssh
+    ../tests/it
+    ../tests/peers
+  ];
+  # The tests read the documents too, and look whether what those name is there.
+  tested = linted ++ [
+    ../.ci
+    ../LICENSE-APACHE
+    ../LICENSE-MIT
+    ../README.md
+    ../docs
+    ../examples
+    ../flake.nix
+    ../nix
+    ../templates
+    ../tests/nix
+  ];
 
   # A check that runs a command in the directory that holds the given files.
   run =
@@ -60,25 +66,25 @@ in
   clippy = craneLib.cargoClippy (
     built
     // {
-      src = tested;
+      src = crate.source linted;
       cargoClippyExtraArgs = "--all-targets --all-features -- --deny warnings";
     }
   );
 
   fmt = craneLib.cargoFmt {
     inherit (crate.args) pname version;
-    src = tested;
+    src = crate.source linted;
   };
 
   nextest = craneLib.cargoNextest (
     built
     // {
-      src = tested;
+      src = crate.source tested;
       nativeBuildInputs = [
         pkgs.git
         pkgs.procps
-        pkgs.python3
         pkgs.util-linux
+        pkgs.which
         pkgs.writableTmpDirAsHomeHook
       ];
     }
@@ -124,7 +130,7 @@ in
         ../tests/nix/run
         ../tests/nix/push
         ../tests/nix/engine
-        (fileset.maybeMissing ../.ci)
+        ../.ci
       ]
       ''
         find . -type f -exec shellcheck --shell bash --severity warning {} +

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-
 use serde_json::{Value, json};
 
 use crate::support::{Hold, Project, Receiver, Reply, Worker};

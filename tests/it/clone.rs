@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::origin::{git, program};
 use crate::support::worker::Ended;
-use crate::support::{Forge, Mood, Origin, Project, Receiver};
+use crate::support::{Forge, Mood, Origin, Project, Receiver, path};
 
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
@@ -262,10 +262,7 @@ fn a_full_disk_fails_the_workspace_with_what_git_says() {
         real.trim()
     );
     program(&origin.path("bin/git"), &script);
-    let path = format!(
-        "{}:/usr/local/bin:/usr/bin:/bin",
-        origin.path("bin").display()
-    );
+    let path = format!("{}:{}", origin.path("bin").display(), path().display());
     let ended = origin
         .worker(&receiver)
         .env("PATH", path)

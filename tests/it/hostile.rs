@@ -14,7 +14,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::origin::program;
-use crate::support::{Forge, Origin, Receiver};
+use crate::support::{Forge, Origin, Receiver, path};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
@@ -63,10 +63,7 @@ impl Scene {
     /// agent's outside the project. Gives the terminal event.
     #[track_caller]
     fn play(&self, mischief: &str) -> Value {
-        let path = format!(
-            "{}:/usr/local/bin:/usr/bin:/bin",
-            self.origin.path("bin").display()
-        );
+        let path = format!("{}:{}", self.origin.path("bin").display(), path().display());
         let agent = format!(
             "SPY={}; AT={}; echo done > DONE\n{mischief}\nrm -f $AT/loot; true",
             self.spy().display(),

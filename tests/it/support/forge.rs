@@ -155,7 +155,7 @@ impl Forge {
         let mut child = Command::new("git")
             .arg("http-backend")
             .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("PATH", super::path())
             .env("GIT_PROJECT_ROOT", &self.root)
             .envs([("GIT_HTTP_EXPORT_ALL", "1"), ("REMOTE_USER", "somebody")])
             .envs([("PATH_INFO", path), ("QUERY_STRING", query)])

@@ -78,7 +78,6 @@ let
       in
       {
         unions = sets: concatLists (map files sets);
-        maybeMissing = path: if pathExists path then files path else [ ];
         fileFilter =
           predicate:
           below (
