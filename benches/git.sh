@@ -41,7 +41,7 @@ now() { date +%s%3N; }
 
 plain() {
     git clone -q --depth=1 --single-branch "file://$at/project.git" "$at/plain" 2> /dev/null
-    (cd "$at/plain" && sh -c "$change" && git add -A && git commit -qm done && git push -q origin "HEAD:refs/heads/plain-$1")
+    (cd "$at/plain" && sh -c "$change" && git add -A && git commit -qm 'done' && git push -q origin "HEAD:refs/heads/plain-$1")
 }
 
 whole() {

@@ -12,7 +12,8 @@ let
 
   # Of the commit, so that the same commit gives the same image wherever and whenever it is built.
   origin = {
-    revision = self.rev or self.dirtyRev or "unknown";
+    # Null where the flake is no git checkout.
+    revision = self.rev or self.dirtyRev or null;
     created =
       let
         date = self.lastModifiedDate or "19700101000000";

@@ -99,10 +99,12 @@ let
     SHELL = person.shell;
     PATH = "/bin:/usr/bin";
     LANG = "C.UTF-8";
-    # OpenSSL's programs and curl; those of nixpkgs; git. The worker itself has its authorities built in.
+    # OpenSSL's programs and curl; those of nixpkgs; git. The worker takes them beside those that it has built in.
     SSL_CERT_FILE = bundle;
     NIX_SSL_CERT_FILE = bundle;
     GIT_SSL_CAINFO = bundle;
+  }
+  // lib.optionalAttrs (origin.revision != null) {
     # Of this commit, while the program is of its sources alone: so an edit of anything else rebuilds no program.
     DESCARTES_REVISION = origin.revision;
   };
@@ -185,6 +187,8 @@ let
         "org.opencontainers.image.description" = crate.manifest.description;
         "org.opencontainers.image.licenses" = crate.manifest.license;
         "org.opencontainers.image.version" = crate.manifest.version;
+      }
+      // lib.optionalAttrs (origin.revision != null) {
         "org.opencontainers.image.revision" = origin.revision;
       }
       // lib.optionalAttrs (crate.manifest ? repository) {
