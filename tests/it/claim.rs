@@ -280,3 +280,13 @@ fn the_image_says_which_revision_the_worker_is_and_a_checkout_does_not() {
         assert!(!ended.stderr.contains("no setting"), "{}", ended.stderr);
     }
 }
+
+#[test]
+fn a_refusal_is_one_though_its_words_break_off() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.always("started", Reply::BreakInBodyOf(409));
+    let ended = Worker::new(&receiver, &project).agent("touch worked").run();
+    ended.assert_code(4);
+    assert_eq!(receiver.story(), ["started"]);
+    assert!(!project.path("worked").exists());
+}

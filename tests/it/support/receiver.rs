@@ -393,8 +393,11 @@ fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
             let _ = stream.shutdown(Shutdown::Both);
             None
         }
-        Reply::BreakInBody => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half\":");
+        Reply::BreakInBody => give(stream, &Reply::BreakInBodyOf(200)),
+        Reply::BreakInBodyOf(status) => {
+            let half =
+                format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 100\r\n\r\n{{\"half\":");
+            let _ = stream.write_all(half.as_bytes());
             let _ = stream.shutdown(Shutdown::Both);
             None
         }

@@ -18,6 +18,8 @@ pub enum Reply {
     BreakInHead,
     /// The connection breaks after the head (200) and some of the body.
     BreakInBody,
+    /// The same after the head of another answer.
+    BreakInBodyOf(u16),
     /// Nothing is said for so long, then the other reply is given.
     After(Duration, Box<Reply>),
     /// The other reply, and then the connection is closed without a word.
