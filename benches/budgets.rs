@@ -22,12 +22,20 @@ const ROUNDS: usize = 15;
 const TEXT: u64 = 64 * MIB;
 const TIMES: u64 = 16;
 
-/// The least that a worker in shell would be.
+/// The least that a worker in shell would be, and say: the receiver holds everybody to the protocol.
 const SHELL_WORKER: &str = r#"
-event() { printf '{"task_id":"%s","project_id":"%s","status":"%s","message":"%s"}' "$TASK_ID" "$PROJECT_ID" "$1" "$2"; }
-event started claimed | curl -sS -o /dev/null -H 'content-type: application/json' --data-binary @- "$CALLBACK_URL/started" || exit 3
-sh -c "$DESCARTES_AGENT_COMMAND" && status=completed || status=failed
-event $status over | curl -sS -o /dev/null -H 'content-type: application/json' --data-binary @- "$CALLBACK_URL/$status"
+event() {
+    printf '{"task_id":"%s","project_id":"%s","status":"%s","message":"%s"' "$TASK_ID" "$PROJECT_ID" "$1" "$1"
+    printf ',"version":1,"event":"task.%s","event_id":"sh.%s","run_id":"sh","sequence":%s' "$1" "$2" "$2"
+    printf ',"timestamp":"2026-01-01T00:00:00.000Z"'
+    printf ',"worker":{"version":"0.0.0","revision":null,"hostname":"sh","agent":null}%s}' "$3"
+}
+say() { curl -sS -o /dev/null -H 'content-type: application/json' --data-binary @- "$CALLBACK_URL/$1"; }
+event started 0 | say started || exit 3
+sh -c "$DESCARTES_AGENT_COMMAND" || exit 1
+output='"output":{"head":"","tail":"","total_bytes":0,"dropped_bytes":0}'
+result=',"result":{"summary":null,"duration_ms":0,"agent":null,"work":null,"checks":[],'$output'}'
+event completed 1 "$result" | say completed
 "#;
 
 fn main() {
