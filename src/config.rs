@@ -119,8 +119,7 @@ impl Config {
 
     /// Reads the given arguments (the first is the program) and environment.
     fn read(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> Result<Self, Rejected> {
-        let cli = settings::cli();
-        let matches = cli.clone().try_get_matches_from(without_own_path(args));
+        let matches = settings::cli().try_get_matches_from(without_own_path(args));
         let matches = matches.map_err(Rejected::Usage)?;
         let (name, flags) = matches.subcommand().unwrap_or(("", &matches));
         let flags = flags.clone();
@@ -142,7 +141,7 @@ impl Config {
             "receive" => Command::Receive {
                 listen: reader.given(&settings::LISTEN, values::address),
             },
-            _ => completions(&flags, cli),
+            _ => completions(&flags),
         };
         let redactor = Redactor::new(&reader.environment.secrets());
         let mut warnings = reader.environment.unknown_settings();
@@ -353,13 +352,13 @@ fn local_agent(reader: &Reader) -> LocalAgent {
     }
 }
 
-fn completions(flags: &clap::ArgMatches, cli: clap::Command) -> Command {
+fn completions(flags: &clap::ArgMatches) -> Command {
     let shell = flags
         .get_one("shell")
         .copied()
         .unwrap_or(clap_complete::Shell::Bash);
     Command::Completions {
         shell,
-        cli: Box::new(cli),
+        cli: Box::new(settings::cli()),
     }
 }

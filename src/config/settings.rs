@@ -361,60 +361,68 @@ const UNDER_THE_EMBEDDED: [&str; 8] = [
     "workspace",
 ];
 
-/// The command line.
+/// The command line. The flags of subcommands are made only where one is given: a worker is in a
+/// hurry to claim its task.
 pub fn cli() -> Command {
-    let worker = || WORKER.into_iter().filter_map(flag);
-    let unflagged = WORKER.into_iter().filter(|setting| setting.flag.is_none());
-    let unflagged: Vec<String> = unflagged
-        .map(|setting| format!("  {}\n          {}", setting.name(), setting.help))
-        .collect();
-    let unflagged = format!("From the environment only:\n{}", unflagged.join("\n"));
     let name = env!("CARGO_PKG_NAME");
-    Command::new(name)
+    with_worker(Command::new(name))
         .version(env!("CARGO_PKG_VERSION"))
         .about("Runs one coding-agent task: claims it, supervises the agent, checks the work, reports the outcome exactly once")
         .args_conflicts_with_subcommands(true)
         .disable_help_subcommand(true)
-        .args(worker())
-        .after_help(unflagged.clone())
         .subcommand(
             Command::new("demo")
                 .about("The whole life of a worker on a sample project, nothing to set up")
-                .args(worker().filter(|arg| {
-                    let id = arg.get_id().as_str();
-                    id != "task" && !UNDER_THE_EMBEDDED.contains(&id)
-                })),
+                .defer(|demo| demo.args(under_the_embedded().filter(|arg| arg.get_id() != "task"))),
         )
         .subcommand(
             Command::new("local")
                 .about("One task of a project on this machine, under an embedded orchestrator")
-                .arg(
-                    Arg::new("project")
+                .defer(|local| {
+                    let project = Arg::new("project")
                         .long("project")
                         .value_name("DIR")
                         .help("The project's directory")
                         .default_value(".")
-                        .value_parser(value_parser!(std::path::PathBuf)),
-                )
-                .args(worker().filter(|arg| !UNDER_THE_EMBEDDED.contains(&arg.get_id().as_str())))
-                .after_help(unflagged.clone()),
+                        .value_parser(value_parser!(std::path::PathBuf));
+                    local.arg(project).args(under_the_embedded()).after_help(unflagged())
+                }),
         )
         .subcommand(
             Command::new("receive")
                 .about("The embedded orchestrator alone: prints, and verifies, what workers report")
-                .args([&LISTEN, &RUST_LOG, &LOG_FORMAT].into_iter().filter_map(flag)),
+                .defer(|receive| receive.args([&LISTEN, &RUST_LOG, &LOG_FORMAT].into_iter().filter_map(flag))),
         )
         .subcommand(
             Command::new("check")
                 .about("Is everything here that a run would need? One line each, exit 0 or 2")
-                .args(worker())
-                .after_help(unflagged),
+                .defer(with_worker),
         )
-        .subcommand(
-            Command::new("completions").about("Prints a completion script").arg(
-                Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell)),
-            ),
-        )
+        .subcommand(Command::new("completions").about("Prints a completion script").defer(|completions| {
+            let shell = Arg::new("shell").required(true);
+            completions.arg(shell.value_parser(value_parser!(clap_complete::Shell)))
+        }))
+}
+
+/// A command that takes all of the worker's settings.
+fn with_worker(command: Command) -> Command {
+    command
+        .args(WORKER.into_iter().filter_map(flag))
+        .after_help(unflagged())
+}
+
+/// The flags of a worker whose orchestrator is this program.
+fn under_the_embedded() -> impl Iterator<Item = Arg> {
+    let flags = WORKER.into_iter().filter_map(flag);
+    flags.filter(|arg| !UNDER_THE_EMBEDDED.contains(&arg.get_id().as_str()))
+}
+
+/// The settings that are no flags, for the end of the help.
+fn unflagged() -> String {
+    let unflagged = WORKER.into_iter().filter(|setting| setting.flag.is_none());
+    let lines =
+        unflagged.map(|setting| format!("\n  {}\n          {}", setting.name(), setting.help));
+    format!("From the environment only:{}", lines.collect::<String>())
 }
 
 /// The flag of a setting. clap only collects words; what is wrong with them is said together with
