@@ -191,7 +191,8 @@ impl Callback {
 
     async fn deliver(&self, event: &Event, stop: &Stop, last: &mut String) -> Delivery {
         let mut retries = Retries::within(self.settings.finish_deadline);
-        let mut not_found = Retries::within(NOT_FOUND.min(self.settings.finish_deadline));
+        // Counted from the first one: there may have been minutes of other trouble before it.
+        let mut not_found = None;
         let mut route = event.kind().route();
         let last_route = Kind::Completed.route();
         let mut event = event.clone();
@@ -221,7 +222,10 @@ impl Callback {
                 }
                 Answer::NotFound { why } => {
                     tracing::warn!(why, "the outcome found no route, trying again for a while");
-                    if not_found.pause(None, stop).await.is_err() {
+                    let left = retries.deadline().saturating_duration_since(Instant::now());
+                    let patience =
+                        not_found.get_or_insert_with(|| Retries::within(NOT_FOUND.min(left)));
+                    if patience.pause(None, stop).await.is_err() {
                         return Delivery::Rejected { why };
                     }
                     continue;
