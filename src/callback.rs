@@ -6,7 +6,6 @@
 mod answer;
 pub mod credentials;
 mod heartbeats;
-mod retries;
 mod transport;
 mod wire;
 
@@ -17,11 +16,11 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::time::{Instant, sleep_until};
 
+use crate::http::retries::Retries;
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
-use crate::task::{AgentKind, Outcome, Verdict};
+use crate::task::{Outcome, Verdict};
 use answer::Answer;
-use retries::Retries;
 pub use transport::SetupError;
 use transport::Transport;
 pub use wire::{Event, Kind};
@@ -54,7 +53,7 @@ pub struct Identity {
     pub project_id: String,
     pub run_id: String,
     /// What will work on the task, as far as the settings say.
-    pub agent: Option<AgentKind>,
+    pub agent: Option<&'static str>,
     pub hostname: String,
     /// What this worker was built from, where its image knows.
     pub revision: Option<String>,

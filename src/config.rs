@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::Targets;
 
+use crate::builtin;
 use crate::callback::{self, credentials::Bearer};
 use crate::programs::on_path;
 use crate::redact::Redactor;
 use crate::runner;
+use crate::runner::agent::Sandbox;
 use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::Actionable;
-use crate::task::AgentKind;
 pub use reader::Problem;
 use reader::Reader;
 
@@ -47,6 +48,8 @@ pub enum Command {
         listen: SocketAddr,
     },
     Check(Box<Run>),
+    /// The built-in agent, as the worker's child.
+    Agent(Box<builtin::Settings>),
     Completions {
         shell: clap_complete::Shell,
         cli: Box<clap::Command>,
@@ -141,6 +144,7 @@ impl Config {
             "receive" => Command::Receive {
                 listen: reader.given(&settings::LISTEN, values::address),
             },
+            builtin::COMMAND => Command::Agent(Box::new(agent(&mut reader, &flags))),
             _ => completions(&flags),
         };
         let redactor = Redactor::new(&reader.environment.secrets());
@@ -184,10 +188,12 @@ fn run(reader: &mut Reader) -> Run {
     let run_id = reader
         .optional(&settings::RUN_ID, values::line)
         .unwrap_or_else(random_run_id);
-    let callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
+    let mut callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
+    let runner = runner(reader, task_id, project_id, run_id);
+    callback.identity.agent = runner.agent.chosen().map(|kind| kind.word);
     Run {
         callback,
-        runner: runner(reader, task_id, project_id, run_id),
+        runner,
         stop_window: reader.given(&settings::STOP_WINDOW, values::duration),
     }
 }
@@ -210,7 +216,8 @@ fn callback(
             task_id,
             project_id,
             run_id,
-            agent: agent_kind(reader),
+            // Known when the agent's settings are.
+            agent: None,
             hostname: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
@@ -239,13 +246,6 @@ fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
     }
 }
 
-/// What will work on the task, as far as the settings say.
-fn agent_kind(reader: &Reader) -> Option<AgentKind> {
-    reader
-        .is_set(&settings::AGENT_COMMAND)
-        .then_some(AgentKind::Command)
-}
-
 /// Different for every run, on machines cloned from one image too.
 fn random_run_id() -> String {
     let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
@@ -264,6 +264,7 @@ fn runner(
         .unwrap_or_default();
     let (base, model) = reader.environment.for_agent(&agent_env);
     let source = source(reader, &task_id, &project_id, &run_id);
+    let idle_timeout = reader.given(&settings::IDLE_TIMEOUT, values::duration_or_off);
     runner::Settings {
         source,
         run_id,
@@ -276,16 +277,68 @@ fn runner(
             Actionable::Required
         },
         agent: runner::agent::Settings {
-            choice: reader.given(&settings::AGENT, values::agent),
+            kind: reader.given(&settings::AGENT, values::agent),
             command: reader.optional(&settings::AGENT_COMMAND, values::text),
             model: reader.optional(&settings::MODEL, values::line),
+            limits: budget(reader),
             variables: model,
+            path: value_of(&base, "PATH"),
+            sandbox: sandbox(&base),
+            patience: idle_timeout,
         },
         environment: base,
         task_timeout: reader.given(&settings::TASK_TIMEOUT, values::duration),
-        idle_timeout: reader.given(&settings::IDLE_TIMEOUT, values::duration_or_off),
+        idle_timeout,
         checks: reader.optional(&settings::CHECKS, values::checks),
         repairs: reader.given(&settings::REPAIRS, values::count),
+    }
+}
+
+/// How much the agent may take.
+fn budget(reader: &mut Reader) -> runner::agent::Budget {
+    runner::agent::Budget {
+        turns: reader.optional(&settings::MAX_TURNS, values::some),
+        usd: reader.optional(&settings::MAX_BUDGET_USD, values::dollars),
+    }
+}
+
+/// What Claude Code makes of who the worker is.
+fn sandbox(environment: &environment::Variables) -> Sandbox {
+    if !rustix::process::geteuid().is_root() {
+        Sandbox::User
+    } else if value_of(environment, settings::IS_SANDBOX.variable) == "1" {
+        Sandbox::DeclaredRoot
+    } else {
+        Sandbox::Root
+    }
+}
+
+fn value_of(variables: &environment::Variables, wanted: &str) -> OsString {
+    let found = variables.iter().find(|(name, _)| name == wanted);
+    found.map(|(_, value)| value.clone()).unwrap_or_default()
+}
+
+/// The built-in agent, told everything by the worker that starts it.
+fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
+    let key = reader.optional(&settings::ANTHROPIC_API_KEY, values::token);
+    let token = reader.optional(&settings::ANTHROPIC_AUTH_TOKEN, values::token);
+    builtin::Settings {
+        access: builtin::Access {
+            url: reader
+                .optional(&settings::ANTHROPIC_BASE_URL, values::service_url)
+                .unwrap_or_else(builtin::service),
+            key,
+            token,
+            authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
+            patience: reader.given(&settings::IDLE_TIMEOUT, values::duration_or_off),
+        },
+        model: reader
+            .optional(&settings::MODEL, values::line)
+            .unwrap_or_else(|| builtin::DEFAULT_MODEL.to_owned()),
+        limits: budget(reader),
+        session: flags.get_one::<PathBuf>("session").cloned(),
+        environment: reader.environment.for_tools(),
+        path: reader.environment.get("PATH").unwrap_or_default().to_owned(),
     }
 }
 

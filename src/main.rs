@@ -3,8 +3,10 @@
 //! `main` wires the lifecycle, configuration to exit code, and is the only place that knows what
 //! an outcome means for the process.
 
+mod builtin;
 mod callback;
 mod config;
+mod http;
 mod local;
 mod orchestrator;
 mod outlet;
@@ -127,6 +129,14 @@ fn live(config: Config) -> eyre::Result<Exit> {
             Command::Receive { listen } => local::receive(listen, &screen)
                 .await
                 .map(|()| Exit::Completed),
+            Command::Agent(settings) => {
+                // Its tools must not read the key out of it.
+                runner::harden();
+                Ok(match builtin::run(*settings).await? {
+                    builtin::Done::Finished => Exit::Completed,
+                    builtin::Done::Failed => Exit::Failed,
+                })
+            }
             Command::Completions { shell, mut cli } => {
                 clap_complete::generate(shell, &mut cli, env!("CARGO_PKG_NAME"), &mut io::stdout());
                 Ok(Exit::Completed)

@@ -1,4 +1,4 @@
-//! Where programs are: the search path, looked through once and for all.
+//! Where programs are: the search path, looked through once and for all, and this one's own file.
 //!
 //! Starts nothing, and reads no environment: the path is given.
 
@@ -15,4 +15,14 @@ pub fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path)
         .map(|dir| dir.join(name))
         .find(executable)
+}
+
+/// This program, to be started once more: the file that runs, whatever has been put in its place.
+pub fn own() -> std::io::Result<PathBuf> {
+    // In the child this leads to its parent's file until the very moment it is executed.
+    let link = PathBuf::from("/proc/self/exe");
+    if cfg!(target_os = "linux") && link.exists() {
+        return Ok(link);
+    }
+    std::env::current_exe()
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::task::Output;
+use crate::task::{Output, Spent};
 
 /// The first output kept for the final report; start-up messages are seldom longer.
 const HEAD: usize = 4 * 1024;
@@ -57,6 +57,7 @@ struct State {
     began: Instant,
     last_life: Instant,
     activity: Option<String>,
+    spent: Spent,
     head: Vec<u8>,
     tail: Ring,
     untold: Ring,
@@ -74,6 +75,8 @@ pub struct Snapshot {
     pub idle: Duration,
     /// The last thing the agent did or said, one line.
     pub activity: Option<String>,
+    /// What the agent has taken so far, as far as it tells.
+    pub spent: Spent,
     /// All that was heard so far.
     pub output_bytes: u64,
 }
@@ -109,6 +112,7 @@ impl Progress {
             began: now,
             last_life: now,
             activity: None,
+            spent: Spent::default(),
             head: Vec::with_capacity(HEAD),
             tail: Ring::new(TAIL),
             untold: Ring::new(WINDOW),
@@ -142,6 +146,11 @@ impl Progress {
         self.state().activity = Some(line.to_owned());
     }
 
+    /// What the agent has taken so far.
+    pub fn spent(&self, spent: Spent) {
+        self.state().spent = spent;
+    }
+
     /// The agent printed this (redacted already).
     pub fn heard(&self, bytes: &[u8]) {
         let mut state = self.state();
@@ -170,6 +179,7 @@ impl Progress {
             elapsed: state.began.elapsed(),
             idle: state.last_life.elapsed(),
             activity: state.activity.clone(),
+            spent: state.spent,
             output_bytes: state.total,
         }
     }

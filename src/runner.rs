@@ -26,10 +26,10 @@ use crate::redact::Redactor;
 use crate::scud::{self, Actionable, FindError, Project, Wanted};
 use crate::shutdown::{Stop, Why};
 use crate::task::{Failure, Outcome, Reason, Report, Status, Task, Verdict};
-use agent::Agent;
+use agent::{Agent, Place};
 use checks::Checks;
 use git::Git;
-use process::{Ending, Limits, Program};
+use process::{Ending, Heard, Limits, Program, Voice};
 use workspace::{Source, Workspace};
 
 /// What a run is told.
@@ -135,13 +135,13 @@ impl Run<'_> {
         }
         let checks = Checks::of(&project, self.settings.checks.as_deref())?;
         let definition = definition(&project, &task)?;
-        let agent = agent::choose(&self.settings.agent, definition.as_ref())?;
+        let mut agent = agent::choose(&self.settings.agent, definition.as_ref())?;
         let workspace = self.workspace.as_ref().expect("prepared before");
         let mut prompt = prompt::first(&task, definition.as_ref(), workspace, &checks);
 
         let mut repairs = 0;
         loop {
-            self.run_agent(agent.as_ref(), &prompt).await?;
+            self.run_agent(agent.as_mut(), &prompt).await?;
             let Some(failed) = self.run_checks(&checks, &dir).await? else {
                 break;
             };
@@ -199,36 +199,45 @@ impl Run<'_> {
         self.stop.why().map_or(Ok(()), |why| Err(stopped(&why)))
     }
 
-    async fn run_agent(&mut self, agent: &dyn Agent, prompt: &str) -> Result<(), Failure> {
+    async fn run_agent(&mut self, agent: &mut dyn Agent, prompt: &str) -> Result<(), Failure> {
         self.go_on()?;
         self.progress.enter(Phase::Agent);
-        self.report.agent = Some(agent.report());
         let workspace = self.workspace.as_ref().expect("prepared before");
+        let place = Place {
+            dir: &workspace.dir,
+            own: workspace.own_dir(),
+            environment: self.environment(),
+        };
+        let program = agent.program(place);
+        self.report.agent = Some(agent.report());
+        let mut program = program?;
         let file = workspace.write_prompt(prompt)?;
-        let mut program = agent.program(&workspace.dir, self.environment());
         program
             .env
             .push(("DESCARTES_PROMPT_FILE".into(), file.path.into()));
         program.stdin = Some(file.reader);
-        tracing::info!(agent = agent.report().kind.word(), "the agent starts");
+        tracing::info!(agent = agent.report().kind, "the agent starts");
         let mut output = output::Live::new("agent", self.redactor, self.progress);
-        let ending = process::supervise(
-            program,
-            self.limits(),
-            self.stop,
-            self.progress,
-            &mut |bytes| output.hear(bytes),
-        )
-        .await;
+        let mut hear = |voice, bytes: &[u8]| match voice {
+            Voice::Stdout => agent.hear(bytes, &mut output),
+            Voice::Stderr => {
+                output.hear(bytes);
+                Heard::More
+            }
+        };
+        let limits = self.limits();
+        let ending =
+            process::supervise(program, limits, self.stop, self.progress, &mut hear).await;
         output.finish();
-        self.report.summary = self.progress.snapshot().activity;
         // What was left for this turn is of no interest: the task's time is up.
         let ending = ending.map(|ending| match ending {
             Ending::TimedOut(_) => Ending::TimedOut(self.settings.task_timeout),
             other => other,
         });
-        let (report, verdict) = agent.judge(ending);
-        self.report.agent = Some(report);
+        let verdict = agent.judge(ending);
+        let words = agent.last_words();
+        self.report.summary = words.or_else(|| self.progress.snapshot().activity);
+        self.report.agent = Some(agent.report());
         verdict
     }
 

@@ -20,6 +20,7 @@ use crate::config::{Log, LogFormat};
 use crate::outlet::Outlet;
 use crate::progress::Progress;
 use crate::redact::Redactor;
+use crate::task::Usage;
 
 /// How often the status line is drawn; faster than a person reads, slower than a machine notices.
 const REDRAW: Duration = Duration::from_millis(120);
@@ -241,6 +242,11 @@ fn summary(progress: &Progress) -> String {
         now.phase.to_string(),
         format!("{} out", HumanBytes(now.output_bytes)),
     ];
+    let counted = [(now.spent.turns, "turns"), (now.spent.tool_calls, "tools")];
+    let counted = counted.into_iter().filter_map(|(count, of)| Some((count?, of)));
+    parts.extend(counted.map(|(count, of)| format!("{count} {of}")));
+    let usage = now.spent.usage.map(Usage::in_short);
+    parts.extend(usage.map(|tokens| format!("{tokens} tokens")));
     if now.idle > Duration::from_secs(2) {
         parts.push(format!("silent for {}", clock(now.idle)));
     }

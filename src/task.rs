@@ -207,6 +207,10 @@ pub enum Reason {
     AgentFailed,
     AgentKilled,
     OutOfMemory,
+    /// The agent's turns or its budget are used up.
+    LimitReached,
+    /// The model's service refused, or stayed out of reach; retryable by its answer's status.
+    ApiError,
     TimedOut,
     Idle,
     ChecksFailed,
@@ -230,6 +234,8 @@ impl Reason {
             Self::AgentFailed => "agent_failed",
             Self::AgentKilled => "agent_killed",
             Self::OutOfMemory => "out_of_memory",
+            Self::LimitReached => "limit_reached",
+            Self::ApiError => "api_error",
             Self::TimedOut => "timed_out",
             Self::Idle => "idle",
             Self::ChecksFailed => "checks_failed",
@@ -255,6 +261,8 @@ impl Reason {
             | Self::TaskNotActionable
             | Self::AgentNotFound
             | Self::AgentFailed
+            | Self::LimitReached
+            | Self::ApiError
             | Self::TimedOut
             | Self::ChecksFailed
             | Self::Cancelled => false,
@@ -326,24 +334,95 @@ pub struct Patch {
 
 #[derive(Debug, Clone)]
 pub struct AgentReport {
-    pub kind: AgentKind,
+    /// The kind's word, in the settings and on the wire; `runner::agent` knows which there are.
+    pub kind: &'static str,
     pub model: Option<String>,
+    /// By which the agent's own records can be found, and its work resumed.
+    pub session_id: Option<String>,
     /// None where it ended by a signal or never began.
     pub exit_code: Option<i32>,
+    pub spent: Spent,
 }
 
-/// The kinds of agent that there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AgentKind {
-    Command,
+/// What an agent's work took so far, all its rounds together.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spent {
+    /// Answers of the model.
+    pub turns: Option<u64>,
+    pub tool_calls: Option<u64>,
+    /// US dollars, as the agent reckons them.
+    pub cost_usd: Option<f64>,
+    pub usage: Option<Usage>,
 }
 
-impl AgentKind {
-    /// The word on the wire and in the settings.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Command => "command",
+/// Tokens, in the model service's own words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// What was neither read from the cache nor written to it.
+    pub input_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
+    pub cache_read_input_tokens: Option<u64>,
+    pub cache_creation_input_tokens: Option<u64>,
+}
+
+impl Spent {
+    /// Both together; a number that only one of them knows is that one's.
+    pub fn and(self, other: Self) -> Self {
+        let cost_usd = match (self.cost_usd, other.cost_usd) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
+        let usage = match (self.usage, other.usage) {
+            (Some(one), Some(other)) => Some(one.and(other)),
+            (one, other) => one.or(other),
+        };
+        Self {
+            turns: sum(self.turns, other.turns),
+            tool_calls: sum(self.tool_calls, other.tool_calls),
+            cost_usd,
+            usage,
         }
+    }
+}
+
+impl Usage {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            input_tokens: sum(self.input_tokens, other.input_tokens),
+            output_tokens: sum(self.output_tokens, other.output_tokens),
+            cache_read_input_tokens: sum(
+                self.cache_read_input_tokens,
+                other.cache_read_input_tokens,
+            ),
+            cache_creation_input_tokens: sum(
+                self.cache_creation_input_tokens,
+                other.cache_creation_input_tokens,
+            ),
+        }
+    }
+
+    /// All that went in, and what came out: `12k/3k`.
+    pub fn in_short(self) -> String {
+        let read = sum(self.cache_read_input_tokens, self.cache_creation_input_tokens);
+        let input = sum(self.input_tokens, read).unwrap_or(0);
+        format!("{}/{}", short(input), short(self.output_tokens.unwrap_or(0)))
+    }
+}
+
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A number of tokens as people say it.
+fn short(tokens: u64) -> String {
+    match tokens {
+        0..1_000 => tokens.to_string(),
+        1_000..1_000_000 => format!("{}k", tokens / 1_000),
+        _ => format!("{}.{}M", tokens / 1_000_000, tokens / 100_000 % 10),
     }
 }
 

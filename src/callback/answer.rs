@@ -5,12 +5,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 
-/// The longest `Retry-After` that is believed; deadlines bound it anyway.
-const LONGEST_AFTER: Duration = Duration::from_secs(60 * 60);
+use crate::http::retries::retry_after;
 
 #[derive(Debug)]
 pub enum Answer {
@@ -69,41 +67,5 @@ fn explain(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
         format!("answered {status}")
     } else {
         format!("answered {status}: {text}")
-    }
-}
-
-/// `Retry-After` as seconds or as a date.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let after = if let Ok(seconds) = value.parse() {
-        Duration::from_secs(seconds)
-    } else {
-        let date = DateTimeParser::new().parse_timestamp(value).ok()?;
-        // A date in the past means now.
-        Duration::try_from(date.duration_since(now)).unwrap_or_default()
-    };
-    Some(after.min(LONGEST_AFTER))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn after(value: &str) -> Option<Duration> {
-        let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
-        retry_after(&headers, "2026-11-23T08:00:00Z".parse().unwrap())
-    }
-
-    #[test]
-    fn retry_after_is_read_as_seconds_and_as_a_date() {
-        assert_eq!(after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(
-            after("Mon, 23 Nov 2026 08:01:30 GMT"),
-            Some(Duration::from_secs(90))
-        );
-        assert_eq!(after("Mon, 23 Nov 2026 07:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(after("soon"), None);
-        assert_eq!(after("99999999999999999999"), None);
-        assert_eq!(after("999999999"), Some(LONGEST_AFTER));
     }
 }

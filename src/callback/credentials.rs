@@ -16,7 +16,7 @@ use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use super::transport::{answer_body, no_tls};
+use crate::http::{answer_body, tls};
 
 /// What Standard Webhooks writes before a symmetric secret.
 const PREFIX: &str = "whsec_";
@@ -159,7 +159,7 @@ async fn identity_token(audience: &str, socket: &Path) -> Result<HeaderValue, Id
     let client = Client::builder()
         .unix_socket(socket)
         .no_proxy()
-        .tls_backend_preconfigured(no_tls());
+        .tls_backend_preconfigured(tls::none());
     let client = client.timeout(SOCKET_TIMEOUT).build().map_err(failed)?;
     let body = serde_json::json!({ "aud": audience }).to_string();
     let response = client
@@ -205,7 +205,8 @@ fn secret_value(token: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::http::{answer_body, tls};
+use super::*;
 
     #[test]
     fn a_signature_is_the_one_that_standard_webhooks_gives_as_its_example() {

@@ -272,7 +272,7 @@ impl Worker {
             version: env!("CARGO_PKG_VERSION"),
             revision: identity.revision.clone(),
             hostname: identity.hostname.clone(),
-            agent: identity.agent.map(task::AgentKind::word),
+            agent: identity.agent,
             machine: identity.machine.as_ref().map(|machine| Machine {
                 id: machine.id.as_deref().map(line),
                 app: machine.app.as_deref().map(line),
@@ -290,9 +290,9 @@ impl Progress {
             phase: snapshot.phase.word(),
             elapsed_ms: milliseconds(snapshot.elapsed),
             idle_ms: milliseconds(snapshot.idle),
-            turns: None,
-            tool_calls: None,
-            usage: None,
+            turns: snapshot.spent.turns,
+            tool_calls: snapshot.spent.tool_calls,
+            usage: snapshot.spent.usage.map(Usage::new),
             activity: snapshot
                 .activity
                 .as_deref()
@@ -315,14 +315,15 @@ impl Outgoing {
                 .map(|summary| cut(&redactor.text(summary), TEXT)),
             duration_ms: milliseconds(report.duration),
             agent: report.agent.as_ref().map(|agent| Agent {
-                kind: agent.kind.word(),
-                model: agent.model.as_deref().map(line),
-                session_id: None,
+                kind: agent.kind,
+                // Of the agent's own telling.
+                model: agent.model.as_deref().map(|model| line(&redactor.text(model))),
+                session_id: agent.session_id.as_deref().map(|id| line(&redactor.text(id))),
                 exit_code: agent.exit_code,
-                turns: None,
-                tool_calls: None,
-                cost_usd: None,
-                usage: None,
+                turns: agent.spent.turns,
+                tool_calls: agent.spent.tool_calls,
+                cost_usd: agent.spent.cost_usd,
+                usage: agent.spent.usage.map(Usage::new),
             }),
             work: report.work.as_ref().map(Work::new),
             checks: report
@@ -342,6 +343,17 @@ impl Outgoing {
                 total_bytes: report.output.total_bytes,
                 dropped_bytes: report.output.dropped_bytes,
             },
+        }
+    }
+}
+
+impl Usage {
+    fn new(usage: task::Usage) -> Self {
+        Self {
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            cache_read_input_tokens: usage.cache_read_input_tokens,
+            cache_creation_input_tokens: usage.cache_creation_input_tokens,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::settings::{CALLBACK_SECRET, LISTEN, MODEL_ACCESS, Setting, WORKER};
 use crate::callback::Machine;
 
 /// What every program may want to know of the machine, and none of it a secret.
-const HARMLESS: [&str; 19] = [
+const HARMLESS: [&str; 20] = [
     "PATH",
     "HOME",
     "USER",
@@ -30,6 +30,7 @@ const HARMLESS: [&str; 19] = [
     "REQUESTS_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
     "TRACEPARENT",
+    "IS_SANDBOX",
 ];
 
 /// Where programs are looked for when nobody says: what a login shell would say.
@@ -95,6 +96,17 @@ impl Environment {
             Some((setting.name().into(), value.to_owned()))
         });
         (base, model.collect())
+    }
+
+    /// What the built-in agent's tools get: all that it was given itself, without what is for the
+    /// model's service.
+    pub fn for_tools(&self) -> Variables {
+        let variables = self.0.iter().filter(|(name, _)| {
+            MODEL_ACCESS
+                .into_iter()
+                .all(|setting| name != setting.name() && name != setting.variable)
+        });
+        variables.cloned().collect()
     }
 
     /// Everything that must never leave: what the names say are secrets.

@@ -4,6 +4,8 @@
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use crate::builtin::COMMAND as BUILTIN;
+
 /// One setting: an environment variable, and a flag unless it is a secret.
 #[derive(Debug)]
 pub struct Setting {
@@ -158,7 +160,7 @@ pub const AGENT: Setting = Setting::new(
     "DESCARTES_AGENT",
     "agent",
     "KIND",
-    "Which agent: command, or auto, which takes a command where one is given",
+    "Which agent: command, claude-code, builtin, or auto, which takes the first of them that can work here",
 )
 .default("auto");
 pub const AGENT_COMMAND: Setting = Setting::new(
@@ -178,6 +180,18 @@ pub const MODEL: Setting = Setting::new(
     "model",
     "MODEL",
     "The model, for agents that let one choose; wins over the agent definition's",
+);
+pub const MAX_TURNS: Setting = Setting::new(
+    "DESCARTES_MAX_TURNS",
+    "max-turns",
+    "COUNT",
+    "How many answers of its model the agent may take, repairs included; for agents that know turns",
+);
+pub const MAX_BUDGET_USD: Setting = Setting::new(
+    "DESCARTES_MAX_BUDGET_USD",
+    "max-budget-usd",
+    "DOLLARS",
+    "What the agent may cost, repairs included; for agents that know prices",
 );
 pub const TASK_TIMEOUT: Setting = Setting::new(
     "DESCARTES_TASK_TIMEOUT",
@@ -294,6 +308,10 @@ pub const CLAUDE_CODE_OAUTH_TOKEN: Setting = Setting::unflagged(
     "CLAUDE_CODE_OAUTH_TOKEN",
     "A subscription's token, for Claude Code",
 );
+pub const IS_SANDBOX: Setting = Setting::unflagged(
+    "IS_SANDBOX",
+    "1 where nothing on the machine is worth protecting, so that Claude Code works for root, too",
+);
 /// What an agent needs to reach its model; given to it, never to the checks.
 pub const MODEL_ACCESS: [&Setting; 4] = [
     &ANTHROPIC_API_KEY,
@@ -308,7 +326,7 @@ pub const LISTEN: Setting =
         .default("127.0.0.1:8080");
 
 /// What a worker can be told, in the order of the help.
-pub const WORKER: [&Setting; 38] = [
+pub const WORKER: [&Setting; 41] = [
     &TASK_ID,
     &PROJECT_ID,
     &CALLBACK_URL,
@@ -326,6 +344,8 @@ pub const WORKER: [&Setting; 38] = [
     &AGENT_COMMAND,
     &AGENT_ENV,
     &MODEL,
+    &MAX_TURNS,
+    &MAX_BUDGET_USD,
     &TASK_TIMEOUT,
     &IDLE_TIMEOUT,
     &STOP_WINDOW,
@@ -347,6 +367,7 @@ pub const WORKER: [&Setting; 38] = [
     &ANTHROPIC_AUTH_TOKEN,
     &ANTHROPIC_BASE_URL,
     &CLAUDE_CODE_OAUTH_TOKEN,
+    &IS_SANDBOX,
 ];
 
 /// What the embedded orchestrator decides for its worker, so that nobody else can.
@@ -397,6 +418,21 @@ pub fn cli() -> Command {
             Command::new("check")
                 .about("Is everything here that a run would need? One line each, exit 0 or 2")
                 .defer(with_worker),
+        )
+        // For the worker itself, which starts it as its own child.
+        .subcommand(
+            Command::new(BUILTIN)
+                .hide(true)
+                .about("The built-in agent: the prompt on standard input, what it does as stream-json on standard output")
+                .defer(|agent| {
+                    let session = Arg::new("session")
+                        .long("session")
+                        .value_name("FILE")
+                        .help("Where the conversation is kept from one round to the next")
+                        .value_parser(value_parser!(std::path::PathBuf));
+                    let settings = [&MODEL, &MAX_TURNS, &MAX_BUDGET_USD, &IDLE_TIMEOUT, &RUST_LOG, &LOG_FORMAT];
+                    agent.arg(session).args(settings.into_iter().filter_map(flag))
+                }),
         )
         .subcommand(Command::new("completions").about("Prints a completion script").defer(|completions| {
             let shell = Arg::new("shell").required(true);

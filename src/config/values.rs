@@ -15,7 +15,7 @@ use tracing_subscriber::filter::Targets;
 
 use super::LogFormat;
 use crate::callback::credentials::{SigningKey, is_token};
-use crate::runner::agent::Choice;
+use crate::runner::agent::{KINDS, Kind};
 
 type Parsed<T> = Result<T, String>;
 
@@ -237,12 +237,44 @@ pub fn address(text: &str) -> Parsed<SocketAddr> {
         .map_err(|_| "is not an address; write it like 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
-pub fn agent(text: &str) -> Parsed<Choice> {
-    match text {
-        "auto" => Ok(Choice::Auto),
-        "command" => Ok(Choice::Command),
-        _ => Err("is not a kind of agent; there are auto and command".to_owned()),
+/// A kind of agent; nothing for `auto`.
+pub fn agent(text: &str) -> Parsed<Option<&'static Kind>> {
+    if text == "auto" {
+        return Ok(None);
     }
+    let kind = KINDS.into_iter().find(|kind| kind.word == text);
+    kind.map(Some).ok_or_else(|| {
+        let words: Vec<&str> = KINDS.iter().map(|kind| kind.word).collect();
+        format!(
+            "is not a kind of agent; there are auto, {}",
+            words.join(", ")
+        )
+    })
+}
+
+/// US dollars.
+pub fn dollars(text: &str) -> Parsed<f64> {
+    let amount: Option<f64> = text.strip_prefix('$').unwrap_or(text).parse().ok();
+    let amount = amount.filter(|amount| amount.is_finite() && *amount > 0.0);
+    amount.ok_or_else(|| "is not an amount of US dollars; write it like 2.50".to_owned())
+}
+
+/// Where the model's service is.
+pub fn service_url(text: &str) -> Parsed<Url> {
+    let url: Url = text
+        .parse()
+        .map_err(|error| format!("is not a URL ({error})"))?;
+    if matches!(url.scheme(), "http" | "https") && url.host().is_some() {
+        Ok(url)
+    } else {
+        Err("is not an http or https URL".to_owned())
+    }
+}
+
+/// A number of things of which there must be some.
+pub fn some(text: &str) -> Parsed<u32> {
+    let count = text.parse().ok().filter(|count| (1..=10_000).contains(count));
+    count.ok_or_else(|| "is not a number from 1 to 10000".to_owned())
 }
 
 /// Names of environment variables, separated by commas or white space.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::process::{self, Ending, Limits, Program};
+use super::process::{self, Ending, Heard, Limits, Program};
 use super::{output, stopped, written};
 use crate::progress::{Progress, Ring};
 use crate::redact::Redactor;
@@ -102,8 +102,9 @@ pub async fn run(
         tail.push(clean);
         lines.push(clean);
     };
-    let ending = process::supervise(program, limits, stop, progress, &mut |bytes| {
+    let ending = process::supervise(program, limits, stop, progress, &mut |_, bytes| {
         stream.push(bytes, &mut keep);
+        Heard::More
     })
     .await;
     stream.finish(&mut keep);
@@ -115,6 +116,7 @@ pub async fn run(
         Ok(Ending::TimedOut(limit) | Ending::Idle(limit)) => {
             (None, format!("was not done within {}", written(limit)))
         }
+        Ok(Ending::Lingered) => (None, "did not end".to_owned()),
         Ok(Ending::Stopped(why)) => return Err(stopped(&why)),
         Err(error) => return Err(Failure::because(Reason::WorkspaceFailed, &error)),
     };

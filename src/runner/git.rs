@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use self::ssh::Ssh;
 use self::words::{WORDS, last_words, without_progress};
 use super::Variables;
-use super::process::{self, Ending, Limits, Program};
+use super::process::{self, Ending, Heard, Limits, Program, Stderr};
 use super::written;
 use crate::programs::on_path;
 use crate::progress::{Progress, Ring};
@@ -229,18 +229,19 @@ impl<'a> Git<'a> {
             dir: "/".into(),
             env: self.environment.clone(),
             stdin: None,
-            stderr: None,
+            stderr: Stderr::WithStdout,
         };
         let limits = Limits {
             wall: self.stalled,
             idle: None,
         };
         let mut answer = Vec::new();
-        let ending = process::supervise(call, limits, self.stop, self.progress, &mut |bytes| {
+        let mut take = |_, bytes: &[u8]| {
             let room = ANSWER - answer.len();
             answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        })
-        .await;
+            Heard::More
+        };
+        let ending = process::supervise(call, limits, self.stop, self.progress, &mut take).await;
         if matches!(ending, Ok(Ending::Exited(0))) {
             ssh.remember(&String::from_utf8_lossy(&answer));
             self.ssh = Some(ssh);
@@ -330,18 +331,18 @@ impl<'a> Git<'a> {
             dir: call.dir.to_owned(),
             env,
             stdin: call.stdin,
-            stderr: said
-                .as_ref()
-                .map(File::try_clone)
-                .transpose()
-                .map_err(unstarted)?,
+            stderr: match &said {
+                Some(file) => Stderr::File(file.try_clone().map_err(unstarted)?),
+                None => Stderr::WithStdout,
+            },
         };
         let mut tail = Ring::new(WORDS);
-        let mut take = |bytes: &[u8]| {
+        let mut take = |_, bytes: &[u8]| {
             if call.transfer {
                 tail.push(bytes);
             }
             hear(bytes);
+            Heard::More
         };
         let wall = self.until.map_or(LOCAL, |until| {
             until.saturating_duration_since(Instant::now())
@@ -373,6 +374,7 @@ impl<'a> Git<'a> {
                 format!("made no progress for {}", written(limit)),
                 words(),
             )),
+            Ok(Ending::Lingered) => Err(failed("did not end".to_owned(), words())),
             Ok(Ending::Stopped(_)) => Err(GitError {
                 stopped: true,
                 ..failed("was stopped".to_owned(), words())

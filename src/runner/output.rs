@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::progress::Progress;
 use crate::redact::{Redactor, Stream};
+use crate::task::Spent;
 
 /// The longest line that is shown, in bytes; logs are for people.
 const LINE: usize = 500;
@@ -17,8 +18,11 @@ const RATE: Duration = Duration::from_secs(1);
 
 /// A child's output, live: into the progress, and as readable lines into the log.
 pub struct Live<'a> {
+    redactor: Redactor,
     redacted: Stream,
     sink: Sink<'a>,
+    /// What was told of last.
+    turns: u64,
 }
 
 struct Sink<'a> {
@@ -30,23 +34,53 @@ impl<'a> Live<'a> {
     /// `who` is what the lines begin with.
     pub fn new(who: &'static str, redactor: &Redactor, progress: &'a Progress) -> Self {
         Self {
+            redactor: redactor.clone(),
             redacted: redactor.stream(),
             sink: Sink {
                 progress,
                 lines: Lines::new(who),
             },
+            turns: 0,
+        }
+    }
+
+    /// Words of the agent's, whole; they do not mix with the bytes that are heard.
+    pub fn words(&mut self, text: &str) {
+        self.told("agent", text, text);
+    }
+
+    /// Something that the agent does, in one line.
+    pub fn deed(&mut self, text: &str) {
+        self.told("tool", text, &format!("tool: {text}"));
+    }
+
+    /// What the agent has taken so far; every turn is worth a line.
+    pub fn spent(&mut self, spent: &Spent) {
+        self.sink.progress.spent(*spent);
+        let turns = spent.turns.unwrap_or(0);
+        if let (true, Some(usage)) = (turns > self.turns, spent.usage) {
+            self.sink.lines.say("tokens", &usage.in_short());
+        }
+        self.turns = turns;
+    }
+
+    fn told(&mut self, who: &str, shown: &str, kept: &str) {
+        let Sink { progress, lines } = &mut self.sink;
+        progress.heard(format!("{}\n", self.redactor.text(kept)).as_bytes());
+        if let Some(line) = lines.say(who, &self.redactor.text(shown)) {
+            progress.activity(&line);
         }
     }
 
     /// The next bytes, cut anywhere.
     pub fn hear(&mut self, bytes: &[u8]) {
-        let Self { redacted, sink } = self;
+        let Self { redacted, sink, .. } = self;
         redacted.push(bytes, &mut |clean| sink.take(clean));
     }
 
     /// There will be no more.
     pub fn finish(&mut self) {
-        let Self { redacted, sink } = self;
+        let Self { redacted, sink, .. } = self;
         redacted.finish(&mut |clean| sink.take(clean));
         sink.lines.finish();
         // The last words count, whether they were too many to be shown or ended without a newline.
@@ -111,6 +145,25 @@ impl Lines {
             rest = &rest[end + 1..];
         }
         self.skipped += rest.len() as u64;
+        last
+    }
+
+    /// Shows a text of somebody's own, line by line; gives its last line.
+    pub fn say(&mut self, who: &str, text: &str) -> Option<String> {
+        if self.since.elapsed() >= RATE {
+            self.next_second();
+        }
+        let mut last = None;
+        let lines = text.lines().map(|line| readable(line.as_bytes()));
+        for line in lines.filter(|line| !line.is_empty()) {
+            if self.shown < LINES {
+                tracing::info!("{who}: {line}");
+                self.shown += 1;
+            } else {
+                self.skipped += line.len() as u64;
+            }
+            last = Some(line);
+        }
         last
     }
 

@@ -25,7 +25,7 @@ pub async fn preflight(settings: &Settings) -> Vec<Finding> {
             });
             let agent = agent::choose(&settings.agent, None);
             findings.note("agent", agent, |agent| {
-                agent.report().kind.word().to_owned()
+                agent.report().kind.to_owned()
             });
             return findings.0;
         }
@@ -59,7 +59,7 @@ pub async fn preflight(settings: &Settings) -> Vec<Finding> {
     if let Some(definition) = definition {
         let agent = agent::choose(&settings.agent, definition.as_ref());
         findings.note("agent", agent, |agent| {
-            agent.report().kind.word().to_owned()
+            agent.report().kind.to_owned()
         });
     }
     findings.0

@@ -18,6 +18,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::progress::Progress;
@@ -29,6 +30,9 @@ use group::Group;
 /// What is left in the group when its leader has ended by itself gets this long after SIGTERM;
 /// it had its time, and nobody waits for a forgotten development server.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
+/// What has said its last word gets this long to go by itself: enough to write down a session, and
+/// nobody waits for a background shell that it still has.
+const LAST_WORD_GRACE: Duration = Duration::from_secs(3);
 /// How long to go on killing what would not die; shorter in a hurry.
 const SWEEP: Duration = Duration::from_secs(2);
 /// The kernel's default pipe capacity is 64 KiB; a larger one costs nothing until it is used and
@@ -47,8 +51,33 @@ pub struct Program {
     /// What it reads from standard input; nothing where this is `None`. A file and not a pipe,
     /// so that nobody has to write while it does not read.
     pub stdin: Option<File>,
-    /// Where standard error goes; with standard output where this is `None`.
-    pub stderr: Option<File>,
+    pub stderr: Stderr,
+}
+
+/// Where standard error goes.
+#[derive(Debug)]
+pub enum Stderr {
+    /// Into the same pipe as standard output, which keeps their order exactly.
+    WithStdout,
+    /// Into a pipe of its own, so that it cannot break the lines of a protocol.
+    Apart,
+    File(File),
+}
+
+/// What of a child is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    Stdout,
+    /// Only where [`Stderr::Apart`] was asked for.
+    Stderr,
+}
+
+/// What the listener made of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    More,
+    /// The child has said all it had to: it may go, and is made to before long.
+    LastWord,
 }
 
 impl Program {
@@ -61,7 +90,7 @@ impl Program {
             dir,
             env,
             stdin: None,
-            stderr: None,
+            stderr: Stderr::WithStdout,
         }
     }
 }
@@ -87,6 +116,8 @@ pub enum Ending {
     TimedOut(Duration),
     /// The worker ended it: nothing was heard for this long.
     Idle(Duration),
+    /// The worker ended it: it had said its last word and would not go.
+    Lingered,
     /// The worker ended it, being told to.
     Stopped(Why),
 }
@@ -106,19 +137,19 @@ pub enum StartError {
 
 /// Starts a program and stays with it until nothing of it is left.
 ///
-/// Standard output and standard error are one pipe, which keeps their order exactly; `hear` gets
-/// its bytes as they come. Any output is a sign of life for `progress`.
+/// `hear` gets the bytes of its output as they come. Any output is a sign of life for `progress`.
 pub async fn supervise(
     program: Program,
     limits: Limits,
     stop: &Stop,
     progress: &Progress,
-    hear: &mut dyn FnMut(&[u8]),
+    hear: &mut dyn FnMut(Voice, &[u8]) -> Heard,
 ) -> Result<Ending, StartError> {
     let kills_before = memory::oom_kills();
     let began = Instant::now();
-    let (mut group, output) = start(program)?;
-    let mut ear = Ear::new(output, progress, hear);
+    let (mut group, outputs) = start(program)?;
+    let mut ear = Ear::new(outputs, progress, hear);
+    let last_word = ear.last_word();
 
     let end = ear
         .until(async {
@@ -127,6 +158,7 @@ pub async fn supervise(
                 status = group.leader_ended() => End::Itself(status),
                 why = stop.asked() => End::Early(Ending::Stopped(why)),
                 () = sleep_until(began + limits.wall) => End::Early(Ending::TimedOut(limits.wall)),
+                () = lingering(&last_word) => End::Early(Ending::Lingered),
                 idle = silence(limits.idle, progress) => End::Early(Ending::Idle(idle)),
             }
         })
@@ -134,7 +166,7 @@ pub async fn supervise(
     let grace_began = Instant::now();
     let grace = async {
         match end {
-            End::Itself(_) => sleep(LEFTOVER_GRACE).await,
+            End::Itself(_) | End::Early(Ending::Lingered) => sleep(LEFTOVER_GRACE).await,
             End::Early(_) => stop.grace_over(grace_began).await,
         }
     };
@@ -207,7 +239,7 @@ fn verdict(status: ExitStatus, killed_for_memory: bool) -> Ending {
     }
 }
 
-fn start(program: Program) -> Result<(Group, io::PipeReader), StartError> {
+fn start(program: Program) -> Result<(Group, Outputs), StartError> {
     // Its entry `.` is there for whoever may enter it, so this is no wrong word about the program.
     if let Err(source) = std::fs::metadata(program.dir.join(".")) {
         return Err(StartError::Directory {
@@ -226,14 +258,24 @@ fn start(program: Program) -> Result<(Group, io::PipeReader), StartError> {
     })
 }
 
-fn spawn(program: Program) -> io::Result<(Group, io::PipeReader)> {
-    let (output, input) = io::pipe()?;
+/// The reading ends of a child's output.
+struct Outputs {
+    stdout: io::PipeReader,
+    stderr: Option<io::PipeReader>,
+}
+
+fn spawn(program: Program) -> io::Result<(Group, Outputs)> {
+    let (stdout, input) = io::pipe()?;
     // Only a matter of speed: a kernel that refuses (a limit per user) leaves 64 KiB.
     #[cfg(target_os = "linux")]
-    let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE);
-    let stderr = match program.stderr {
-        Some(file) => Stdio::from(file),
-        None => Stdio::from(input.try_clone()?),
+    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE);
+    let (stderr, errors) = match program.stderr {
+        Stderr::WithStdout => (None, Stdio::from(input.try_clone()?)),
+        Stderr::Apart => {
+            let (stderr, input) = io::pipe()?;
+            (Some(stderr), input.into())
+        }
+        Stderr::File(file) => (None, file.into()),
     };
     let mut command = Command::new(program.program);
     command
@@ -243,7 +285,7 @@ fn spawn(program: Program) -> io::Result<(Group, io::PipeReader)> {
         .envs(program.env)
         .stdin(program.stdin.map_or_else(Stdio::null, Stdio::from))
         .stdout(input)
-        .stderr(stderr)
+        .stderr(errors)
         .process_group(0);
     let descendants = Descendants::adopt();
     // Not the runtime's `Command`: its way of waiting and this module's would be in each other's.
@@ -251,7 +293,13 @@ fn spawn(program: Program) -> io::Result<(Group, io::PipeReader)> {
     // The command still holds the writing ends, which would keep the pipe open for ever.
     drop(command);
     let group = Group::of(&child, descendants)?;
-    Ok((group, output))
+    Ok((group, Outputs { stdout, stderr }))
+}
+
+/// Waits until a child that has said its last word has had its time to go.
+async fn lingering(last_word: &Notify) {
+    last_word.notified().await;
+    sleep(LAST_WORD_GRACE).await;
 }
 
 /// Waits until nothing was heard for `limit`, and says how long that was.

@@ -19,6 +19,10 @@ pub fn first(
 ) -> String {
     let own = definition.and_then(|definition| definition.render(task));
     let mut prompt = own.unwrap_or_else(|| describe(task));
+    if prompt.trim_start().starts_with('/') {
+        // Harnesses take such a beginning for a command of their own.
+        prompt = format!("Task {}:\n\n{prompt}", task.id);
+    }
     prompt.truncate(prompt.trim_end().len());
     prompt.push_str("\n\n");
     prompt.push_str(&how_to_work(workspace, checks));

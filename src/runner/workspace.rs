@@ -124,6 +124,11 @@ impl Workspace {
         })
     }
 
+    /// The run's own directory, outside the project.
+    pub fn own_dir(&self) -> PathBuf {
+        self.own.path().to_owned()
+    }
+
     /// Writes a prompt outside the project, so that it is no change to it.
     pub fn write_prompt(&self, prompt: &str) -> Result<PromptFile, Failure> {
         let path = self.own.path().join("prompt.md");

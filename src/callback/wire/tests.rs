@@ -3,7 +3,7 @@
 use super::bulk::BODY;
 use super::*;
 use crate::callback::Machine as Facts;
-use crate::task::{AgentKind, AgentReport, CheckReport, Failure as Fact, Reason, Report};
+use crate::task::{AgentReport, CheckReport, Failure as Fact, Reason, Report, Spent};
 
 /// One byte that is six in JSON, and no white space.
 fn worst(length: usize) -> String {
@@ -16,7 +16,7 @@ fn identity() -> Identity {
         task_id: "8".into(),
         project_id: "proj-456".into(),
         run_id: "run".into(),
-        agent: Some(AgentKind::Command),
+        agent: Some("command"),
         hostname: "host".into(),
         revision: None,
         machine: Some(Facts {
@@ -58,9 +58,11 @@ fn the_worst_event_there_can_be_is_within_the_limit() {
     let event = told(Report {
         summary: Some(worst(1_000_000)),
         agent: Some(AgentReport {
-            kind: AgentKind::Command,
+            kind: "command",
             model: Some(worst(1_000_000)),
+            session_id: Some(worst(1_000_000)),
             exit_code: None,
+            spent: Spent::default(),
         }),
         checks: checks(1000, 100_000, 1),
         output: task::Output {

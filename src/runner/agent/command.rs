@@ -2,12 +2,17 @@
 //!
 //! What it prints is shown and kept, but not understood.
 
-use std::path::Path;
+use super::super::output::Live;
+use super::super::process::{self, Ending, Heard, Program, StartError};
+use super::{Agent, Kind, Place, Settings, exit_code, variable};
+use crate::task::{AgentReport, Failure, Reason, Spent};
+use crate::{runner::Variables, scud::AgentDefinition};
 
-use super::super::process::{self, Ending, Program, StartError};
-use super::super::{Variables, stopped, timed_out, written};
-use super::Agent;
-use crate::task::{AgentKind, AgentReport, Failure, Reason};
+pub static KIND: Kind = Kind {
+    word: "command",
+    suits: |settings| settings.command.is_some(),
+    make,
+};
 
 /// What shells say when there is no such program, and when it is not executable (POSIX).
 const NOT_FOUND: i32 = 127;
@@ -15,100 +20,94 @@ const NOT_EXECUTABLE: i32 = 126;
 /// What shells add to a signal's number when it killed what they ran (POSIX: more than 128).
 const KILLED: i32 = 128;
 
-#[derive(Debug)]
-pub struct Shell {
+struct Shell {
     command: String,
     model: Option<String>,
     variables: Variables,
+    exit_code: Option<i32>,
 }
 
-impl Shell {
-    pub fn new(command: String, model: Option<String>, variables: Variables) -> Self {
-        Self {
-            command,
-            model,
-            variables,
-        }
-    }
+fn make(
+    settings: &Settings,
+    definition: Option<&AgentDefinition>,
+) -> Result<Box<dyn Agent>, Failure> {
+    let Some(command) = settings.command.clone() else {
+        return Err(Failure::new(
+            Reason::AgentNotFound,
+            "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one",
+        ));
+    };
+    // Whatever the command starts, it knows the definition's words better than anybody here.
+    let defined = definition.and_then(|definition| definition.model.clone());
+    Ok(Box::new(Shell {
+        command,
+        model: settings.model.clone().or(defined),
+        variables: settings.variables.clone(),
+        exit_code: None,
+    }))
 }
 
 impl Agent for Shell {
     fn report(&self) -> AgentReport {
         AgentReport {
-            kind: AgentKind::Command,
+            kind: KIND.word,
             model: self.model.clone(),
-            exit_code: None,
+            session_id: None,
+            exit_code: self.exit_code,
+            spent: Spent::default(),
         }
     }
 
-    fn program(&self, dir: &Path, mut environment: Variables) -> Program {
+    fn program(&mut self, place: Place<'_>) -> Result<Program, Failure> {
+        self.exit_code = None;
+        let mut environment = place.environment;
         environment.extend(self.variables.iter().cloned());
-        if let Some(model) = &self.model {
-            environment.push(("DESCARTES_MODEL".into(), model.into()));
-        }
-        Program::shell(&self.command, dir.to_owned(), environment)
+        let model = self.model.as_ref();
+        environment.extend(model.map(|model| variable("DESCARTES_MODEL", model)));
+        let dir = place.dir.to_owned();
+        Ok(Program::shell(&self.command, dir, environment))
     }
 
-    fn judge(&self, ending: Result<Ending, StartError>) -> (AgentReport, Result<(), Failure>) {
-        let mut report = self.report();
-        if let Ok(Ending::Exited(code)) = ending {
-            report.exit_code = Some(code);
+    fn hear(&mut self, bytes: &[u8], life: &mut Live<'_>) -> Heard {
+        life.hear(bytes);
+        Heard::More
+    }
+
+    fn judge(&mut self, ending: Result<Ending, StartError>) -> Result<(), Failure> {
+        let code = exit_code(ending)?;
+        self.exit_code = Some(code);
+        if code == 0 {
+            return Ok(());
         }
-        (report, judge(ending))
+        Err(failure(code))
+    }
+
+    fn last_words(&self) -> Option<String> {
+        None
     }
 }
 
-fn judge(ending: Result<Ending, StartError>) -> Result<(), Failure> {
-    let failure = match ending {
-        Ok(Ending::Exited(0)) => return Ok(()),
-        Ok(Ending::Exited(code @ (NOT_FOUND | NOT_EXECUTABLE))) => {
-            let what = if code == NOT_FOUND {
-                "not found"
-            } else {
-                "not executable"
-            };
-            let message =
-                format!("the agent's command ended with exit code {code}: a program is {what}");
-            Failure::new(Reason::AgentNotFound, message)
-        }
-        Ok(Ending::Exited(code)) => match process::signal(code - KILLED) {
-            Some(signal) => {
-                let message = format!(
-                    "the agent's command ended with exit code {code}: {} killed it",
-                    process::name(signal)
-                );
-                Failure::new(Reason::AgentKilled, message)
-            }
+/// What a shell's exit code means.
+fn failure(code: i32) -> Failure {
+    let ended = format!("the agent's command ended with exit code {code}");
+    match code {
+        NOT_FOUND => Failure::new(
+            Reason::AgentNotFound,
+            format!("{ended}: a program is not found"),
+        ),
+        NOT_EXECUTABLE => Failure::new(
+            Reason::AgentNotFound,
+            format!("{ended}: a program is not executable"),
+        ),
+        _ => match process::signal(code - KILLED) {
+            Some(signal) => Failure::new(
+                Reason::AgentKilled,
+                format!("{ended}: {} killed it", process::name(signal)),
+            ),
             None => Failure::new(
                 Reason::AgentFailed,
                 format!("the agent's command failed with exit code {code}"),
             ),
         },
-        Ok(Ending::Killed(signal)) => Failure::new(
-            Reason::AgentKilled,
-            format!("the agent was killed by {}", process::name(signal)),
-        ),
-        Ok(Ending::OutOfMemory) => Failure::new(
-            Reason::OutOfMemory,
-            "the machine ran out of memory, and the kernel killed a process of the agent's",
-        ),
-        Ok(Ending::TimedOut(limit)) => timed_out(limit),
-        Ok(Ending::Idle(limit)) => Failure::new(
-            Reason::Idle,
-            format!("the agent gave no sign of life for {}", written(limit)),
-        ),
-        Ok(Ending::Stopped(why)) => stopped(&why),
-        Err(error @ (StartError::NotFound { .. } | StartError::NotExecutable { .. })) => {
-            Failure::because(Reason::AgentNotFound, &error)
-        }
-        Err(error @ StartError::Directory { .. }) => {
-            Failure::because(Reason::WorkspaceFailed, &error)
-        }
-        // The machine lacks something (processes, memory); another one may not.
-        Err(error @ StartError::Other { .. }) => Failure {
-            retryable: true,
-            ..Failure::because(Reason::AgentFailed, &error)
-        },
-    };
-    Err(failure)
+    }
 }

@@ -1,44 +1,55 @@
-//! The reading end of a child's output.
+//! The reading ends of a child's output.
 //!
 //! Understands nothing of it; any byte is a sign of life.
 
+use std::future::pending;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::{Heard, Outputs, Voice};
 use crate::progress::Progress;
 
 /// One read: large enough for throughput, small enough for the memory budget.
 const CHUNK: usize = 128 * 1024;
+/// One read of standard error where it has a pipe of its own: few words.
+const SMALL_CHUNK: usize = 8 * 1024;
 /// How long to go on reading when nothing alive is known to hold the pipe any more. Only what
 /// could not be ended, or was given the pipe by other ways than birth, can make it last.
 const DRAIN: Duration = Duration::from_millis(250);
 
 pub(super) struct Ear<'a> {
-    /// `None` once it has ended.
-    pipe: Option<pipe::Receiver>,
-    buffer: Vec<u8>,
+    stdout: Pipe,
+    stderr: Pipe,
+    last_word: Arc<Notify>,
     progress: &'a Progress,
-    hear: &'a mut dyn FnMut(&[u8]),
+    hear: &'a mut dyn FnMut(Voice, &[u8]) -> Heard,
 }
 
 impl<'a> Ear<'a> {
     pub(super) fn new(
-        output: io::PipeReader,
+        outputs: Outputs,
         progress: &'a Progress,
-        hear: &'a mut dyn FnMut(&[u8]),
+        hear: &'a mut dyn FnMut(Voice, &[u8]) -> Heard,
     ) -> Self {
-        let pipe = pipe::Receiver::from_owned_fd(output.into());
         Self {
-            pipe: pipe.inspect_err(unheard).ok(),
-            buffer: vec![0; CHUNK],
+            stdout: Pipe::new(Some(outputs.stdout), CHUNK),
+            stderr: Pipe::new(outputs.stderr, SMALL_CHUNK),
+            last_word: Arc::default(),
             progress,
             hear,
         }
+    }
+
+    /// Is notified when the child has said its last word.
+    pub(super) fn last_word(&self) -> Arc<Notify> {
+        self.last_word.clone()
     }
 
     /// Waits for `event` while the output keeps flowing.
@@ -50,7 +61,7 @@ impl<'a> Ear<'a> {
             tokio::select! {
                 biased;
                 happened = &mut event => return happened,
-                () = self.read(), if self.pipe.is_some() => {}
+                () = self.read(), if self.is_open() => {}
             }
         }
     }
@@ -58,7 +69,7 @@ impl<'a> Ear<'a> {
     /// Hears the rest.
     pub(super) async fn finish(&mut self) {
         let rest = async {
-            while self.pipe.is_some() {
+            while self.is_open() {
                 self.read().await;
             }
         };
@@ -67,19 +78,55 @@ impl<'a> Ear<'a> {
         }
     }
 
+    fn is_open(&self) -> bool {
+        self.stdout.end.is_some() || self.stderr.end.is_some()
+    }
+
     async fn read(&mut self) {
-        let Some(pipe) = &mut self.pipe else { return };
-        match pipe.read(&mut self.buffer).await {
-            Ok(0) => self.pipe = None,
-            Ok(count) => {
-                self.progress.alive();
-                (self.hear)(&self.buffer[..count]);
-            }
-            Err(error) => {
-                unheard(&error);
-                self.pipe = None;
-            }
+        let (voice, bytes) = tokio::select! {
+            bytes = self.stdout.read() => (Voice::Stdout, bytes),
+            bytes = self.stderr.read() => (Voice::Stderr, bytes),
+        };
+        if bytes.is_empty() {
+            return;
         }
+        self.progress.alive();
+        if (self.hear)(voice, bytes) == Heard::LastWord {
+            self.last_word.notify_one();
+        }
+    }
+}
+
+/// One pipe and what was read from it last.
+struct Pipe {
+    /// `None` once it has ended.
+    end: Option<pipe::Receiver>,
+    buffer: Vec<u8>,
+}
+
+impl Pipe {
+    fn new(end: Option<io::PipeReader>, chunk: usize) -> Self {
+        let end = end.and_then(|end| {
+            let end = pipe::Receiver::from_owned_fd(end.into());
+            end.inspect_err(unheard).ok()
+        });
+        let buffer = vec![0; if end.is_some() { chunk } else { 0 }];
+        Self { end, buffer }
+    }
+
+    /// The next bytes, none at the end; waits for ever where the end was there before.
+    async fn read(&mut self) -> &[u8] {
+        let Some(pipe) = &mut self.end else {
+            return pending().await;
+        };
+        let count = pipe.read(&mut self.buffer).await.unwrap_or_else(|error| {
+            unheard(&error);
+            0
+        });
+        if count == 0 {
+            self.end = None;
+        }
+        &self.buffer[..count]
     }
 }
 

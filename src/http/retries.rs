@@ -1,19 +1,24 @@
-//! When to try again: exponential with full jitter, the orchestrator's word, a deadline.
+//! When to try again: exponential with full jitter, the other side's word, a deadline.
 //!
 //! Full jitter (any time up to the bound, not the bound and a bit) because a control plane that
 //! comes back is met by all its workers at once.
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use tokio::time::{Instant, sleep};
 
 use crate::shutdown::Stop;
 
+/// The longest `Retry-After` that is believed; deadlines bound it anyway.
+const LONGEST_AFTER: Duration = Duration::from_secs(60 * 60);
 const FIRST: Duration = Duration::from_millis(250);
 const CAP: Duration = Duration::from_secs(15);
-/// The bound inside a stop window of seconds, whatever the orchestrator asked for.
+/// The bound inside a stop window of seconds, whatever the other side asked for.
 const HURRIED: Duration = Duration::from_millis(500);
-/// What is kept of the time for one last attempt, however long the orchestrator wanted to wait.
+/// What is kept of the time for one last attempt, however long the other side wanted to wait.
 const LAST_ATTEMPT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -42,27 +47,51 @@ impl Retries {
         self.deadline
     }
 
-    /// Waits before the next attempt: at least as long as the orchestrator asked for, but never
-    /// so long that there would be no last one. A stop signal ends the wait, because it leaves
-    /// little time.
+    /// Waits before the next attempt. A stop signal ends the wait, because it leaves little time.
     pub async fn pause(&mut self, after: Option<Duration>, stop: &Stop) -> Result<(), OutOfTime> {
-        let left = self.last_attempt.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(OutOfTime);
-        }
         if stop.is_signalled() {
+            let left = self.left()?;
             sleep(HURRIED.mul_f64(random_share()).min(left)).await;
             return Ok(());
         }
-        let jittered = self.bound.mul_f64(random_share());
-        self.bound = (self.bound * 2).min(CAP);
+        let delay = self.delay(after)?;
         tokio::select! {
-            // On top of what was asked for: everybody was asked for the same.
-            () = sleep((after.unwrap_or_default() + jittered).min(left)) => {}
+            () = sleep(delay) => {}
             () = stop.signalled() => {}
         }
         Ok(())
     }
+
+    /// How long to wait before the next attempt: at least as long as the other side asked for, but
+    /// never so long that there would be no last one.
+    pub fn delay(&mut self, after: Option<Duration>) -> Result<Duration, OutOfTime> {
+        let left = self.left()?;
+        let jittered = self.bound.mul_f64(random_share());
+        self.bound = (self.bound * 2).min(CAP);
+        // On top of what was asked for: everybody was asked for the same.
+        Ok((after.unwrap_or_default() + jittered).min(left))
+    }
+
+    fn left(&self) -> Result<Duration, OutOfTime> {
+        let left = self.last_attempt.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(OutOfTime);
+        }
+        Ok(left)
+    }
+}
+
+/// `Retry-After` as seconds or as a date.
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let after = if let Ok(seconds) = value.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = DateTimeParser::new().parse_timestamp(value).ok()?;
+        // A date in the past means now.
+        Duration::try_from(date.duration_since(now)).unwrap_or_default()
+    };
+    Some(after.min(LONGEST_AFTER))
 }
 
 /// Evenly between 0 and 1.
@@ -129,5 +158,23 @@ mod tests {
             assert_eq!(began.elapsed().as_secs(), 58);
             assert_eq!(retries.pause(after, &nobody_stops()).await, Err(OutOfTime));
         });
+    }
+
+    fn after(value: &str) -> Option<Duration> {
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+        retry_after(&headers, "2026-11-23T08:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        assert_eq!(after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(
+            after("Mon, 23 Nov 2026 08:01:30 GMT"),
+            Some(Duration::from_secs(90))
+        );
+        assert_eq!(after("Mon, 23 Nov 2026 07:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(after("soon"), None);
+        assert_eq!(after("99999999999999999999"), None);
+        assert_eq!(after("999999999"), Some(LONGEST_AFTER));
     }
 }

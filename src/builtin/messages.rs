@@ -1,0 +1,319 @@
+//! The Messages API's words: how an answer comes, event by event, and what it holds.
+//!
+//! Blocks stay the JSON that they came as, because that is what has to be sent back, kinds that
+//! are not known here included. Sends nothing.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// Tokens, in the API's own words; a number that is not told is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    pub input_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
+    pub cache_creation_input_tokens: Option<u64>,
+    pub cache_read_input_tokens: Option<u64>,
+}
+
+impl Usage {
+    /// Both together.
+    pub fn and(&self, other: &Self) -> Self {
+        self.by(other, |one, other| Some(one.unwrap_or(0) + other?).or(one))
+    }
+
+    /// What is told later counts, and is the whole so far.
+    fn replaced_by(&self, later: &Self) -> Self {
+        self.by(later, |earlier, later| later.or(earlier))
+    }
+
+    fn by(&self, other: &Self, by: impl Fn(Option<u64>, Option<u64>) -> Option<u64>) -> Self {
+        Self {
+            input_tokens: by(self.input_tokens, other.input_tokens),
+            output_tokens: by(self.output_tokens, other.output_tokens),
+            cache_creation_input_tokens: by(
+                self.cache_creation_input_tokens,
+                other.cache_creation_input_tokens,
+            ),
+            cache_read_input_tokens: by(
+                self.cache_read_input_tokens,
+                other.cache_read_input_tokens,
+            ),
+        }
+    }
+}
+
+/// A whole answer of the model.
+#[derive(Debug, Default)]
+pub struct Answer {
+    pub id: String,
+    pub model: String,
+    /// As it has to be sent back.
+    pub content: Vec<Value>,
+    pub stop_reason: Option<String>,
+    pub usage: Usage,
+}
+
+/// A tool that the model wants used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    pub input: Value,
+}
+
+impl Answer {
+    /// Everything that it says in words.
+    pub fn text(&self) -> String {
+        let texts = self.content.iter().filter(|block| block["type"] == "text");
+        let texts: Vec<&str> = texts.filter_map(|block| block["text"].as_str()).collect();
+        texts.join("\n")
+    }
+
+    /// The tools it wants used, in order.
+    pub fn tool_calls(&self) -> Vec<ToolCall> {
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let calls = self.content.iter().filter(|block| block["type"] == "tool_use");
+        calls
+            .map(|block| ToolCall {
+                id: word(&block["id"]),
+                name: word(&block["name"]),
+                input: block["input"].clone(),
+            })
+            .collect()
+    }
+
+    /// Whether it ended before it was finished, or says that it wants a tool used of which nothing
+    /// can be read.
+    pub fn is_cut(&self) -> bool {
+        match self.stop_reason.as_deref() {
+            Some("max_tokens" | "model_context_window_exceeded") => true,
+            Some("tool_use") => self.tool_calls().is_empty(),
+            _ => false,
+        }
+    }
+}
+
+/// A text block.
+pub fn text(text: &str) -> Value {
+    json!({ "type": "text", "text": text })
+}
+
+/// Why a stream of events is no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum StreamError {
+    /// The service says so itself, in the midst of it.
+    Said { kind: String, message: String },
+    /// An event that cannot be one.
+    Malformed(String),
+}
+
+/// An answer on its way.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    answer: Answer,
+    blocks: Vec<Block>,
+    over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Block {
+    json: Map<String, Value>,
+    /// A tool's input, which comes as pieces of JSON text.
+    input: String,
+    whole: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Event {
+    MessageStart {
+        message: Start,
+    },
+    ContentBlockStart {
+        index: usize,
+        content_block: Map<String, Value>,
+    },
+    ContentBlockDelta {
+        index: usize,
+        delta: Delta,
+    },
+    ContentBlockStop {
+        index: usize,
+    },
+    MessageDelta {
+        delta: Ending,
+        #[serde(default)]
+        usage: Usage,
+    },
+    MessageStop,
+    Error {
+        error: Complaint,
+    },
+    /// `ping`, and what may come to be.
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Start {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    model: String,
+    #[serde(default)]
+    usage: Usage,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Delta {
+    TextDelta {
+        text: String,
+    },
+    InputJsonDelta {
+        partial_json: String,
+    },
+    ThinkingDelta {
+        thinking: String,
+    },
+    SignatureDelta {
+        signature: String,
+    },
+    CitationsDelta {
+        citation: Value,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Ending {
+    stop_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Complaint {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// The message of an error's body; the body itself where it is none of the API's.
+pub fn complaint(body: &[u8]) -> (String, String) {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Complaint,
+    }
+    match serde_json::from_slice::<Body>(body) {
+        Ok(Body { error }) => (error.kind, error.message),
+        Err(_) => {
+            let text = String::from_utf8_lossy(body);
+            let words: Vec<&str> = text.split_whitespace().collect();
+            (String::new(), words.join(" ").chars().take(300).collect())
+        }
+    }
+}
+
+impl Incoming {
+    /// The data of the next event; true where that was the last one.
+    pub fn push(&mut self, data: &str) -> Result<bool, StreamError> {
+        let malformed = |what: &dyn std::fmt::Display| StreamError::Malformed(what.to_string());
+        match serde_json::from_str(data).map_err(|error| malformed(&error))? {
+            Event::MessageStart { message } => {
+                self.answer.id = message.id;
+                self.answer.model = message.model;
+                self.answer.usage = message.usage;
+            }
+            Event::ContentBlockStart {
+                index,
+                content_block,
+            } => {
+                if index != self.blocks.len() {
+                    return Err(malformed(&format_args!("block {index} is out of order")));
+                }
+                self.blocks.push(Block {
+                    json: content_block,
+                    ..Block::default()
+                });
+            }
+            Event::ContentBlockDelta { index, delta } => self.block(index)?.push(delta),
+            Event::ContentBlockStop { index } => self.block(index)?.stop(),
+            Event::MessageDelta { delta, usage } => {
+                self.answer.stop_reason = delta.stop_reason.or(self.answer.stop_reason.take());
+                self.answer.usage = self.answer.usage.replaced_by(&usage);
+            }
+            Event::MessageStop => self.over = true,
+            Event::Error { error } => {
+                return Err(StreamError::Said {
+                    kind: error.kind,
+                    message: error.message,
+                });
+            }
+            Event::Other => {}
+        }
+        Ok(self.over)
+    }
+
+    fn block(&mut self, index: usize) -> Result<&mut Block, StreamError> {
+        let block = self.blocks.get_mut(index);
+        block.ok_or_else(|| StreamError::Malformed(format!("there is no block {index}")))
+    }
+
+    /// The answer, once it is over. A block that is not whole is left out: a tool must not be used
+    /// with half of its input, and half of a thought would be refused.
+    pub fn answer(mut self) -> Option<Answer> {
+        if !self.over {
+            return None;
+        }
+        let blocks = self.blocks.into_iter().filter_map(Block::sendable);
+        self.answer.content = blocks.collect();
+        Some(self.answer)
+    }
+}
+
+impl Block {
+    fn push(&mut self, delta: Delta) {
+        match delta {
+            Delta::TextDelta { text } => self.append("text", &text),
+            Delta::ThinkingDelta { thinking } => self.append("thinking", &thinking),
+            Delta::SignatureDelta { signature } => self.append("signature", &signature),
+            Delta::InputJsonDelta { partial_json } => self.input.push_str(&partial_json),
+            Delta::CitationsDelta { citation } => {
+                let list = self.json.entry("citations").or_insert(Value::Null);
+                match list {
+                    Value::Array(list) => list.push(citation),
+                    other => *other = Value::Array(vec![citation]),
+                }
+            }
+            Delta::Other => {}
+        }
+    }
+
+    fn append(&mut self, key: &str, more: &str) {
+        match self.json.get_mut(key) {
+            Some(Value::String(text)) => text.push_str(more),
+            _ => drop(self.json.insert(key.to_owned(), more.into())),
+        }
+    }
+
+    fn stop(&mut self) {
+        self.whole = true;
+        if !self.input.is_empty() {
+            match serde_json::from_str(&self.input) {
+                Ok(input) => drop(self.json.insert("input".to_owned(), input)),
+                Err(_) => self.whole = false,
+            }
+        }
+    }
+
+    fn sendable(self) -> Option<Value> {
+        let is = |kind: &str| self.json.get("type").is_some_and(|found| found == kind);
+        // The API takes no empty text; half a text is still one.
+        let empty = is("text") && self.json.get("text").is_none_or(|text| text == "");
+        ((self.whole || is("text")) && !empty).then(|| Value::Object(self.json))
+    }
+}
+
+#[cfg(test)]
+mod tests;

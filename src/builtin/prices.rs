@@ -1,0 +1,98 @@
+//! What a conversation costs, by the list prices in `prices.toml`.
+//!
+//! Prices change; the table names its date, and a model that is not in it has no price here.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use super::messages::Usage;
+
+const TABLE: &str = include_str!("prices.toml");
+
+static PRICES: LazyLock<Table> = LazyLock::new(|| toml::from_str(TABLE).expect("a test reads it"));
+
+#[derive(Deserialize)]
+struct Table {
+    /// A day, as ISO 8601 has it.
+    as_of: String,
+    models: BTreeMap<String, Price>,
+}
+
+/// US dollars per million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Price {
+    input: f64,
+    output: f64,
+    cache_write: f64,
+    cache_read: f64,
+}
+
+impl Price {
+    /// The price of a model, by its name with or without a date.
+    pub fn of(model: &str) -> Option<Self> {
+        let named = |name: &str| PRICES.models.get(name).copied();
+        named(model).or_else(|| named(without_date(model)?))
+    }
+
+    /// US dollars.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "no conversation has 2^53 tokens, and money is not reckoned with here"
+    )]
+    pub fn cost(self, usage: &Usage) -> f64 {
+        let parts = [
+            (usage.input_tokens, self.input),
+            (usage.output_tokens, self.output),
+            (usage.cache_creation_input_tokens, self.cache_write),
+            (usage.cache_read_input_tokens, self.cache_read),
+        ];
+        let parts = parts.map(|(tokens, price)| tokens.unwrap_or(0) as f64 * price / 1e6);
+        parts.iter().sum()
+    }
+}
+
+/// The day of the prices.
+pub fn as_of() -> &'static str {
+    &PRICES.as_of
+}
+
+/// `claude-haiku-4-5-20251001` is `claude-haiku-4-5` of a day.
+fn without_date(model: &str) -> Option<&str> {
+    let (name, date) = model.rsplit_once('-')?;
+    (date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_model_has_a_price_and_the_table_a_date() {
+        assert!(Price::of(super::super::DEFAULT_MODEL).is_some());
+        assert!(as_of().parse::<jiff::civil::Date>().is_ok(), "{}", as_of());
+    }
+
+    #[test]
+    fn a_date_behind_the_name_changes_no_price() {
+        let price = Price::of("claude-haiku-4-5");
+        assert!(price.is_some());
+        assert_eq!(Price::of("claude-haiku-4-5-20251001"), price);
+        assert_eq!(Price::of("claude-haiku-4"), None);
+        assert_eq!(Price::of("claude-haiku-4-5-tomorrow"), None);
+        assert_eq!(Price::of("gpt"), None);
+    }
+
+    #[test]
+    fn a_million_of_each_costs_the_sum_of_the_prices() {
+        let usage = Usage {
+            input_tokens: Some(1_000_000),
+            output_tokens: Some(1_000_000),
+            cache_creation_input_tokens: Some(1_000_000),
+            cache_read_input_tokens: Some(1_000_000),
+        };
+        let price = Price::of("claude-sonnet-5-5").unwrap();
+        assert!((price.cost(&usage) - 14.6).abs() < 1e-9);
+    }
+}
