@@ -148,7 +148,11 @@ impl Config {
             _ => completions(&flags),
         };
         let redactor = Redactor::new(&reader.environment.secrets());
-        let mut warnings = reader.environment.unknown_settings();
+        // The built-in agent's variables are what the worker gave it.
+        let mut warnings = match command {
+            Command::Agent(_) => Vec::new(),
+            _ => reader.environment.unknown_settings(),
+        };
         warnings.append(&mut reader.warnings);
         let config = Self {
             log,

@@ -117,8 +117,8 @@ impl Service {
             .default_headers(headers)
             // They would take the key elsewhere.
             .redirect(Policy::none())
-            .connect_timeout(CONNECT.min(patience))
-            .read_timeout(SILENCE.min(patience))
+            .connect_timeout(CONNECT.min(patience / 3))
+            .read_timeout(SILENCE.min(patience / 3))
             .build()
             .wrap_err("the HTTP client cannot be set up")?;
         Ok(Self {
@@ -149,6 +149,11 @@ impl Service {
                     after,
                 } => (status, message, after),
             };
+            // Where it asks for more time than there is, somebody else had better wait.
+            if let Some(after) = after.filter(|after| *after >= self.patience) {
+                let message = format!("{message} (it asks to wait {} s)", after.as_secs());
+                return Ok(Err(ServiceError::Failed { status, message }));
+            }
             let Ok(delay) = retries.delay(after) else {
                 return Ok(Err(ServiceError::Failed { status, message }));
             };

@@ -6,6 +6,7 @@ mod support;
 
 mod agent;
 mod bodies;
+mod builtin;
 mod chaos;
 mod check;
 mod checks;

@@ -10,7 +10,7 @@ use super::super::Variables;
 use super::super::output::Live;
 use super::super::process::{Ending, Heard, Program, StartError, Stderr};
 use super::transcript::Transcript;
-use super::{Agent, Budget, Kind, Place, Settings, model, written};
+use super::{Agent, Budget, Kind, Place, Settings, model};
 use crate::builtin;
 use crate::programs;
 use crate::scud::AgentDefinition;
@@ -93,8 +93,12 @@ impl Agent for Builtin {
         option("--model", Some(self.model.clone()));
         option("--max-turns", left.turns.map(|turns| turns.to_string()));
         option("--max-budget-usd", left.usd.map(|usd| usd.to_string()));
-        let patience = self.patience.map_or_else(|| "0".to_owned(), written);
+        // A little less than the worker's own, so that it is the agent that says what was the matter.
+        let patience = self.patience.map(|patience| patience - patience / 10);
+        let patience = patience.map_or_else(|| "0".to_owned(), |patience| format!("{}ms", patience.as_millis()));
         option("--idle-timeout", Some(patience));
+        // Its words are shown among the worker's own.
+        option("--log-format", Some("pretty".to_owned()));
         let mut env = place.environment;
         env.extend(self.variables.iter().cloned());
         Ok(Program {

@@ -426,11 +426,15 @@ impl Line {
 
 /// A tool call in one line: `bash cargo test`.
 fn in_short(name: &str, input: &Value) -> String {
-    let telling = TELLING.iter().find_map(|key| input.get(key)?.as_str());
-    let what = match telling {
-        Some(what) => what.to_owned(),
-        None if input.as_object().is_none_or(serde_json::Map::is_empty) => String::new(),
-        None => input.to_string(),
+    let text = |key: &str| input.get(key).and_then(Value::as_str);
+    let what = match (text("command"), text("path")) {
+        // An editor's command is one word, and says little alone.
+        (Some(command), Some(path)) => format!("{command} {path}"),
+        _ => match TELLING.iter().find_map(|key| text(key)) {
+            Some(what) => what.to_owned(),
+            None if input.as_object().is_none_or(serde_json::Map::is_empty) => String::new(),
+            None => input.to_string(),
+        },
     };
     let words: Vec<&str> = what.split_whitespace().collect();
     let mut what = words.join(" ");

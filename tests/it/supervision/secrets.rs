@@ -5,7 +5,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 
 use super::{after, completed};
-use crate::support::{Project, Receiver, Worker};
+use crate::support::model::{bash, says};
+use crate::support::{Model, Project, Receiver, Worker};
 
 /// `nobody`, as almost every system has it.
 const NOBODY: u32 = 65_534;
@@ -39,6 +40,27 @@ pub(super) fn unprivileged(
             command.uid(NOBODY).gid(NOBODY);
         }
     })
+}
+
+#[test]
+fn the_tools_of_the_built_in_agent_cannot_read_its_key() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let bin = tempfile::tempdir().unwrap();
+    let look = "for file in environ mem maps; do
+            if head -c 1 /proc/$PPID/$file >/dev/null 2>&1; then echo \"$file is open\"; fi
+        done
+        tr '\\0' ' ' < /proc/$PPID/cmdline; env";
+    let model = Model::start([bash(look), says("Done.")]);
+    let worker = Worker::new(&receiver, &project)
+        .env("ANTHROPIC_API_KEY", "sk-ant-the-key")
+        .env("ANTHROPIC_BASE_URL", model.url());
+    unprivileged("", worker, &project, &bin).run().assert_code(0);
+    let asked = model.asked();
+    let result = &asked[1]["messages"][2]["content"][0]["content"];
+    let result = result.as_str().expect("a text");
+    assert!(!result.contains("is open"), "{result}");
+    assert!(result.starts_with("/proc/self/exe agent --session "), "{result}");
+    assert!(!asked[1].to_string().contains("sk-ant-the-key"), "{result}");
 }
 
 #[test]

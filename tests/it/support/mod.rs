@@ -1,6 +1,7 @@
 //! What the tests stand on: a receiver, a project, a worker.
 
 pub mod forge;
+pub mod model;
 pub mod origin;
 pub mod project;
 pub mod receiver;
@@ -9,6 +10,7 @@ pub mod schema;
 pub mod worker;
 
 pub use forge::{Forge, Mood};
+pub use model::Model;
 pub use origin::Origin;
 pub use project::Project;
 pub use receiver::{Hold, Receiver, Reply};

@@ -312,7 +312,7 @@ impl Receiver {
 }
 
 /// Reads one request; nothing where the connection ends before there is a whole one.
-fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize) -> Option<Said> {
+pub(super) fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize) -> Option<Said> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
@@ -366,7 +366,7 @@ fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
 }
 
 /// Gives a reply; nothing where the connection is over with it.
-fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
+pub(super) fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
     match reply {
         Reply::Answer {
             status,

@@ -1,0 +1,337 @@
+//! For operators without an agent of their own: the built-in one does real work, whatever the
+//! model's service and the model make of it.
+
+mod limits;
+mod service;
+mod tools;
+
+use serde_json::{Value, json};
+
+use crate::support::model::{Block, Turn, bash, calls, says};
+use crate::support::{Ended, Model, Origin, Project, Receiver, Worker};
+
+pub const KEY: &str = "sk-ant-test-0123456789";
+
+/// A worker whose agent is the built-in one.
+pub fn worker(receiver: &Receiver, project: &Project, model: &Model) -> Worker {
+    Worker::new(receiver, project)
+        .env("ANTHROPIC_API_KEY", KEY)
+        .env("ANTHROPIC_BASE_URL", model.url())
+}
+
+/// A run with that script, and what came of it.
+pub struct Run {
+    pub receiver: Receiver,
+    pub project: Project,
+    pub model: Model,
+    pub ended: Ended,
+}
+
+pub fn run(script: impl IntoIterator<Item = impl Into<Turn>>) -> Run {
+    run_with(Project::new(), script, |worker| worker)
+}
+
+pub fn run_with(
+    project: Project,
+    script: impl IntoIterator<Item = impl Into<Turn>>,
+    set: impl FnOnce(Worker) -> Worker,
+) -> Run {
+    let (receiver, model) = (Receiver::start(), Model::start(script));
+    let ended = set(worker(&receiver, &project, &model)).run();
+    Run {
+        receiver,
+        project,
+        model,
+        ended,
+    }
+}
+
+impl Run {
+    #[track_caller]
+    pub fn completed(&self) -> Value {
+        self.ended.completed(&self.receiver)
+    }
+
+    #[track_caller]
+    pub fn failed(&self, reason: &str) -> Value {
+        self.ended.failed(&self.receiver, reason)
+    }
+
+    /// What the tools answered in the last request.
+    #[track_caller]
+    pub fn results(&self) -> Vec<Value> {
+        let asked = self.model.asked();
+        let last = asked.last().expect("a request");
+        let messages = last["messages"].as_array().expect("messages");
+        let content = messages.last().expect("a message")["content"].clone();
+        content.as_array().expect("blocks").clone()
+    }
+}
+
+#[test]
+fn a_task_is_worked_on_with_both_tools_and_reported_with_all_its_numbers() {
+    let script = [
+        says("Let me look.").and_calls("bash", json!({ "command": "cat house.txt; pwd" })),
+        calls(
+            "str_replace_based_edit_tool",
+            json!({ "command": "str_replace", "path": "house.txt", "old_str": "no roof", "new_str": "a roof" }),
+        ),
+        says("The house has a roof now."),
+    ];
+    let project = Project::new();
+    project.write("house.txt", "four walls\nno roof\n").checks(&["grep 'a roof' house.txt"]);
+    let run = run_with(project, script, |worker| worker);
+    let event = run.completed();
+    assert_eq!(run.project.read("house.txt"), "four walls\na roof\n");
+    let result = &event["result"];
+    assert_eq!(result["summary"], "The house has a roof now.");
+    let agent = &result["agent"];
+    assert_eq!(agent["kind"], "builtin");
+    assert_eq!(agent["model"], "claude-sonnet-5-5");
+    assert_eq!(agent["exit_code"], 0);
+    assert_eq!((&agent["turns"], &agent["tool_calls"]), (&json!(3), &json!(2)));
+    assert_eq!(
+        agent["usage"],
+        json!({ "input_tokens": 300, "output_tokens": 150, "cache_read_input_tokens": 3000, "cache_creation_input_tokens": 60 })
+    );
+    // 300 x 2, 150 x 10, 3000 x 0.1 and 60 x 2.5 dollars for a million.
+    let cost = agent["cost_usd"].as_f64().expect("a cost");
+    assert!((cost - 0.00255).abs() < 1e-9, "{cost}");
+    assert_eq!(agent["session_id"].as_str().map(str::len), Some(16));
+    let output = result["output"]["tail"].as_str().expect("a tail");
+    assert_eq!(
+        output,
+        "Let me look.\ntool: bash cat house.txt; pwd\ntool: str_replace_based_edit_tool str_replace house.txt\nThe house has a roof now.\n"
+    );
+    for line in ["agent: Let me look.", "tool: bash cat house.txt; pwd", "tokens: 1k/50"] {
+        assert!(run.ended.stderr.contains(line), "{line}: {}", run.ended.stderr);
+    }
+}
+
+#[test]
+fn every_request_is_as_the_api_wants_it_and_only_ever_adds_to_the_one_before() {
+    let thought = Block::Thinking("I should look.".to_owned());
+    let script = [
+        bash("echo one").with(thought).with(Block::Text("Look:".to_owned())),
+        bash("echo two").and_calls("bash", json!({ "command": "echo three" })),
+        says("Done."),
+    ];
+    let run = run(script);
+    run.completed();
+    let asked = run.model.asked();
+    assert_eq!(asked.len(), 3);
+    for (said, body) in run.model.requests().iter().zip(&asked) {
+        assert_eq!(said.target, "/v1/messages");
+        assert_eq!(said.headers["x-api-key"], KEY);
+        assert_eq!(said.headers["content-type"], "application/json");
+        assert!(said.headers["user-agent"].starts_with("descartes-worker/"));
+        assert_eq!(body["stream"], true);
+        assert_eq!(body["max_tokens"], 32_000);
+        assert_eq!(
+            body["tools"],
+            json!([
+                { "type": "bash_20250124", "name": "bash" },
+                { "type": "text_editor_20250728", "name": "str_replace_based_edit_tool" },
+            ])
+        );
+        assert_eq!(body["system"][0]["cache_control"], json!({ "type": "ephemeral" }));
+        assert!(body["system"][0]["text"].as_str().expect("a text").contains("software engineer"));
+    }
+    let messages = |body: &Value| body["messages"].as_array().expect("messages").clone();
+    let prompt = messages(&asked[0])[0]["content"][0]["text"].clone();
+    assert!(prompt.as_str().expect("a prompt").starts_with("# Task 8: Build the | house"));
+    // Everything up to the last two of ours is marked for the cache.
+    let marked = |body: &Value| {
+        let marked = messages(body).into_iter().enumerate();
+        let marked = marked.filter(|(_, message)| message.to_string().contains("cache_control"));
+        marked.map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    assert_eq!(asked.iter().map(marked).collect::<Vec<_>>(), [vec![0], vec![0, 2], vec![2, 4]]);
+    // But for the marks, each request begins with the one before.
+    let plain = |body: &Value| {
+        let mut messages = messages(body);
+        for message in &mut messages {
+            for block in message["content"].as_array_mut().expect("blocks") {
+                block.as_object_mut().expect("a block").remove("cache_control");
+            }
+        }
+        messages
+    };
+    for (earlier, later) in asked.iter().zip(&asked[1..]) {
+        let (earlier, later) = (plain(earlier), plain(later));
+        assert_eq!(later[..earlier.len()], earlier);
+        assert_eq!(later.len(), earlier.len() + 2);
+    }
+    // What the model said goes back as it came, thoughts with their signatures included.
+    assert_eq!(
+        plain(&asked[1])[1],
+        json!({ "role": "assistant", "content": [
+            { "type": "tool_use", "id": "toolu_1_0", "name": "bash", "input": { "command": "echo one" } },
+            { "type": "thinking", "thinking": "I should look.", "signature": "c2lnbmVk" },
+            { "type": "text", "text": "Look:" },
+        ] })
+    );
+    assert_eq!(
+        plain(&asked[2])[4],
+        json!({ "role": "user", "content": [
+            { "type": "tool_result", "tool_use_id": "toolu_2_0", "content": "two", "is_error": false },
+            { "type": "tool_result", "tool_use_id": "toolu_2_1", "content": "three", "is_error": false },
+        ] })
+    );
+}
+
+#[test]
+fn a_failed_check_goes_on_in_the_same_conversation() {
+    let project = Project::new();
+    project.checks(&["test -e roof"]);
+    let script = [says("I think it is done."), bash("touch roof"), says("Now it is.")];
+    let run = run_with(project, script, |worker| worker);
+    let event = run.completed();
+    let agent = &event["result"]["agent"];
+    assert_eq!((&agent["turns"], &agent["tool_calls"]), (&json!(3), &json!(1)));
+    // Both rounds together.
+    assert_eq!(agent["usage"]["output_tokens"], 150);
+    assert!((agent["cost_usd"].as_f64().expect("a cost") - 0.00255).abs() < 1e-9, "{agent}");
+    let asked = run.model.asked();
+    let messages = asked[1]["messages"].as_array().expect("messages");
+    assert_eq!(messages.len(), 3);
+    assert_eq!(messages[1]["content"][0]["text"], "I think it is done.");
+    let prompt = messages[2]["content"][0]["text"].as_str().expect("a prompt");
+    assert!(prompt.contains("the check `test -e roof` failed with exit code 1"), "{prompt}");
+}
+
+#[test]
+fn a_real_bug_in_a_real_repository_is_mended_checked_and_pushed() {
+    let origin = Origin::with(&[
+        ("greet.sh", "#!/bin/sh\n# Greets each guest.\nwhile [ $# -gt 1 ]; do echo \"Hello, $1!\"; shift; done\n"),
+        ("test.sh", "test \"$(sh greet.sh Ada Bob)\" = \"$(printf 'Hello, Ada!\\nHello, Bob!')\"\n"),
+        (".scud/config.toml", "[swarm.backpressure]\ncommands = [\"sh test.sh\"]\n"),
+    ]);
+    let (receiver, model) = (
+        Receiver::start(),
+        Model::start([
+            bash("git log --oneline; ls; sh test.sh; echo \"tests: $?\""),
+            calls("str_replace_based_edit_tool", json!({ "command": "view", "path": "greet.sh" })),
+            calls(
+                "str_replace_based_edit_tool",
+                json!({ "command": "str_replace", "path": "greet.sh", "old_str": "-gt 1", "new_str": "-gt 0" }),
+            ),
+            bash("sh test.sh && git diff --stat"),
+            says("The loop stopped one guest too early."),
+        ]),
+    );
+    let worker = origin.worker(&receiver).without("DESCARTES_AGENT_COMMAND");
+    let event = worker
+        .env("ANTHROPIC_API_KEY", KEY)
+        .env("ANTHROPIC_BASE_URL", model.url())
+        .run()
+        .completed(&receiver);
+    let work = &event["result"]["work"];
+    assert_eq!(work["pushed"], true);
+    assert_eq!(work["files_changed"], 2, "the script, and the graph's letter");
+    let branch = work["branch"].as_str().expect("a branch");
+    assert!(origin.show(branch, "greet.sh").contains("-gt 0"));
+    let asked = model.asked();
+    let result = |at: usize| {
+        let messages = asked[at]["messages"].as_array().expect("messages");
+        messages.last().expect("one")["content"][0]["content"].as_str().expect("a text").to_owned()
+    };
+    assert!(result(1).contains("tests: 1"), "{}", result(1));
+    assert!(result(2).contains("     3\twhile [ $# -gt 1 ]"), "{}", result(2));
+    assert!(result(4).contains("greet.sh | 2 +-"), "{}", result(4));
+}
+
+#[test]
+fn a_key_is_enough_for_a_worker_to_have_an_agent_and_a_command_goes_first() {
+    let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start([says("Done.")]));
+    worker(&receiver, &project, &model).agent("true").run().completed(&receiver);
+    assert!(model.asked().is_empty());
+    assert_eq!(receiver.only("started")["worker"]["agent"], "command");
+
+    let run = run([says("Done.")]);
+    run.completed();
+    assert_eq!(run.receiver.only("started")["worker"]["agent"], "builtin");
+    let check = worker(&run.receiver, &run.project, &run.model).arg("check").env("DESCARTES_FORCE", "1").run();
+    assert!(check.stdout.ends_with("ok      agent: builtin\n"), "{}", check.stdout);
+}
+
+#[test]
+fn without_a_key_it_says_which_one_it_needs() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_AGENT", "builtin")
+        .run()
+        .failed(&receiver, "agent_not_found");
+    assert_eq!(
+        event["failure"]["message"],
+        "the built-in agent has no key: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN"
+    );
+}
+
+#[test]
+fn a_bearer_token_a_proxy_and_another_model_are_taken() {
+    let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start([says("Done.")]));
+    Worker::new(&receiver, &project)
+        .env("ANTHROPIC_AUTH_TOKEN", "token-of-a-gateway")
+        .env("ANTHROPIC_BASE_URL", format!("{}/v1/messages/../../", model.url()))
+        .env("DESCARTES_MODEL", "claude-opus-5-5")
+        .run()
+        .completed(&receiver);
+    let request = &model.requests()[0];
+    assert_eq!(request.headers["authorization"], "Bearer token-of-a-gateway");
+    assert!(!request.headers.contains_key("x-api-key"));
+    assert_eq!(request.event["model"], "claude-opus-5-5");
+    model.asked();
+}
+
+#[test]
+fn the_agent_definition_s_model_is_taken_where_it_is_one_of_the_service_s() {
+    for (harness, model) in [("claude", "claude-opus-5"), ("opencode", "claude-sonnet-5-5")] {
+        let graph = format!("{}\n@agents\n8 | builder\n", crate::support::project::GRAPH);
+        let project = Project::with_graph(&graph);
+        let definition = format!("[agent]\nname = \"builder\"\n[model]\nharness = \"{harness}\"\nmodel = \"claude-opus-5\"\n");
+        project.write(".scud/agents/builder.toml", definition);
+        let run = run_with(project, [says("Done.")], |worker| worker);
+        run.completed();
+        assert_eq!(run.model.asked()[0]["model"], model);
+        let warned = run.ended.stderr.contains("the agent definition's model is another harness's");
+        assert_eq!(warned, harness == "opencode");
+    }
+}
+
+#[test]
+fn neither_the_tools_nor_the_log_get_the_key() {
+    let script = [
+        bash("env | sort; echo \"mine: $MY_TOKEN\"; echo \"theirs: ${ANTHROPIC_API_KEY-nothing}\""),
+        says(&format!("I was told {KEY} and my-token-0123.")),
+    ];
+    let run = run_with(Project::new(), script, |worker| {
+        worker.env("MY_TOKEN", "my-token-0123").env("DESCARTES_AGENT_ENV", "MY_TOKEN")
+    });
+    let event = run.completed();
+    let result = run.results()[0]["content"].as_str().expect("a text").to_owned();
+    assert!(result.contains("theirs: nothing"), "{result}");
+    assert!(result.contains("mine: my-token-0123"), "{result}");
+    assert!(result.contains("TASK_ID=8\n"), "{result}");
+    assert!(!result.contains("ANTHROPIC_"), "{result}");
+    assert_eq!(event["result"]["summary"], "I was told *** and ***.");
+    for text in [&run.ended.stderr, &run.ended.stdout] {
+        assert!(!text.contains(KEY) && !text.contains("my-token-0123"), "{text}");
+    }
+}
+
+#[test]
+fn a_heartbeat_tells_what_it_has_taken_so_far() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let model = Model::start([bash("until [ -e go ]; do sleep 0.02; done"), says("Done.")]);
+    let running = worker(&receiver, &project, &model).env("DESCARTES_HEARTBEAT", "50ms").start();
+    let progress = receiver.wait_for("a tool call in a heartbeat", |said| {
+        let progress = said.iter().map(|said| said.event["progress"].clone());
+        progress.into_iter().find(|progress| progress["tool_calls"] == 1)
+    });
+    project.write("go", "");
+    running.wait().assert_code(0);
+    assert_eq!(progress["turns"], 1);
+    assert_eq!(progress["usage"]["cache_read_input_tokens"], 1000);
+    assert_eq!(progress["activity"], "bash until [ -e go ]; do sleep 0.02; done");
+}

@@ -1,0 +1,160 @@
+//! What the tools do, as the model sees it.
+
+use serde_json::{Value, json};
+
+use super::{Run, run, run_with};
+use crate::support::Project;
+use crate::support::model::{Answer, Turn, bash, calls, says};
+
+/// The results of a conversation's tool calls, one call a turn.
+fn results_of(script: impl IntoIterator<Item = Answer>) -> (Run, Vec<String>) {
+    let script = script.into_iter().chain([says("Done.")]);
+    let run = run(script);
+    run.completed();
+    let results = results(&run);
+    (run, results)
+}
+
+fn results(run: &Run) -> Vec<String> {
+    let asked = run.model.asked();
+    let messages = asked.last().expect("a request")["messages"].as_array().cloned().expect("messages");
+    let blocks = messages.iter().flat_map(|message| message["content"].as_array().expect("blocks"));
+    let results = blocks.filter(|block| block["type"] == "tool_result");
+    results.map(|result| result["content"].as_str().expect("a text").to_owned()).collect()
+}
+
+#[test]
+fn the_shell_keeps_its_state_from_call_to_call_until_it_is_restarted() {
+    let (run, results) = results_of([
+        bash("mkdir -p a/b && cd a/b && export X='a b' && f() { echo \"f: $1\"; }"),
+        bash("pwd; echo \"$X\"; f \"it's\""),
+        bash("cat; read line; echo \"read: $?\""),
+        calls("bash", json!({ "restart": true })),
+        bash("pwd; echo \"<$X>\""),
+    ]);
+    let dir = run.project.dir().display();
+    assert_eq!(
+        results,
+        [
+            "[no output]".to_owned(),
+            format!("{dir}/a/b\na b\nf: it's"),
+            "read: 1".to_owned(),
+            "the shell is a new one".to_owned(),
+            format!("{dir}\n<>"),
+        ]
+    );
+}
+
+#[test]
+fn a_command_s_end_is_told_whatever_it_is() {
+    let (_, results) = results_of([
+        bash("echo out; echo err >&2; exit_code() { return 3; }; exit_code"),
+        bash("false"),
+        bash("echo 'unclosed"),
+        bash("kill -KILL $$"),
+        bash("echo new; exit 7"),
+        bash("echo newer"),
+        bash("cat <<'EOF'\n$HOME 'single' \"double\" `tick`\nEOF"),
+        bash("printf 'no newline'"),
+        bash("printf '\\377\\0\\001'"),
+    ]);
+    assert_eq!(results[0], "out\nerr\n[exit code 3]");
+    assert_eq!(results[1], "[no output; exit code 1]");
+    assert!(results[2].contains("unexpected EOF") && results[2].ends_with("[exit code 2]"), "{}", results[2]);
+    let (gone, new) = ("[the shell ended (", "); the next command gets a new one]");
+    assert!(results[3].contains(gone) && results[3].contains("9 (SIGKILL)"), "{}", results[3]);
+    assert_eq!(results[4], format!("new\n{gone}exit status: 7{new}"));
+    assert_eq!(results[5], "newer");
+    assert_eq!(results[6], "$HOME 'single' \"double\" `tick`");
+    assert_eq!(results[7], "no newline");
+    assert_eq!(results[8], "\u{fffd}\0\u{1}");
+}
+
+#[test]
+fn long_output_is_cut_in_the_middle() {
+    let (_, results) = results_of([
+        bash("echo first; yes | head -c 50000000; echo last"),
+        calls("str_replace_based_edit_tool", json!({ "command": "create", "path": "f", "file_text": "x\n".repeat(20_000) })),
+        calls("str_replace_based_edit_tool", json!({ "command": "view", "path": "f" })),
+    ]);
+    assert!(results[0].starts_with("first\ny\ny\n") && results[0].ends_with("\ny\ny\nlast"));
+    assert!(results[0].contains("\n[... 4997"), "{}", &results[0][13_990..14_060]);
+    assert!(results[2].starts_with("     1\tx\n") && results[2].ends_with(" 20000\tx\n"));
+    for result in &results {
+        assert!(result.len() <= 30_000, "{}", result.len());
+    }
+}
+
+#[test]
+fn a_command_that_takes_too_long_is_killed_and_the_next_one_works() {
+    let script = [
+        bash("echo begun; sleep 1000 & echo $! > pid; wait"),
+        bash("kill -0 $(cat pid) 2>/dev/null || echo gone"),
+        says("Done."),
+    ];
+    let run = run_with(Project::new(), script, |worker| worker.env("DESCARTES_IDLE_TIMEOUT", "3s"));
+    run.completed();
+    let results = results(&run);
+    assert!(results[0].starts_with("begun\n[killed: it was not done within 1 s"), "{}", results[0]);
+    assert_eq!(results[1], "gone");
+}
+
+#[test]
+fn what_runs_in_the_background_holds_nothing_up_and_does_not_survive() {
+    let (run, results) = results_of([
+        bash("sh -c 'echo $$ > pid; while true; do echo noise; sleep 0.01; done' & until [ -s pid ]; do sleep 0.01; done; echo started"),
+        bash("kill -0 $(cat pid) && echo alive"),
+        bash("setsid sleep 1000 > /dev/null 2>&1 & echo $! > escaped"),
+    ]);
+    assert!(results[0].contains("started"), "{}", results[0]);
+    assert!(results[1].contains("alive"), "{}", results[1]);
+    for file in ["pid", "escaped"] {
+        let pid = run.project.read(file);
+        assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(), "{file} lives on");
+    }
+}
+
+#[test]
+fn calls_that_make_no_sense_are_answered_with_what_would() {
+    let is_error = |script: Answer| {
+        let run = run([script, says("Done.")]);
+        run.completed();
+        let result = run.results()[0].clone();
+        assert_eq!(result["is_error"], true, "{result}");
+        result["content"].as_str().expect("a text").to_owned()
+    };
+    assert_eq!(is_error(calls("bash", json!({}))), "`command` is missing; it must be a text");
+    assert_eq!(is_error(calls("bash", json!({ "command": ["ls"] }))), "`command` is missing; it must be a text");
+    assert_eq!(is_error(calls("bash", json!({ "command": "a\0b" }))), "the command holds a NUL character");
+    assert_eq!(
+        is_error(calls("python", json!({ "code": "1" }))),
+        "there is no tool \"python\"; there are bash and str_replace_based_edit_tool"
+    );
+    assert_eq!(
+        is_error(calls("str_replace_based_edit_tool", json!({ "command": "view", "path": "/etc/passwd" })))
+            .split(" is not").next(),
+        Some("/etc/passwd")
+    );
+}
+
+#[test]
+fn several_calls_in_one_answer_are_done_in_order() {
+    let edit = |command: &str, more: Value| {
+        let mut input = json!({ "command": command, "path": "f" });
+        input.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        input
+    };
+    let tool = "str_replace_based_edit_tool";
+    let answer = calls(tool, edit("create", json!({ "file_text": "one\n" })))
+        .and_calls("bash", json!({ "command": "cat f" }))
+        .and_calls(tool, edit("insert", json!({ "insert_line": 1, "insert_text": "two" })))
+        .and_calls("bash", json!({ "command": "cat f" }))
+        .and_calls(tool, edit("str_replace", json!({ "old_str": "three", "new_str": "four" })));
+    let run = run([Turn::from(answer), says("Done.").into()]);
+    run.completed();
+    let results = run.results();
+    let texts: Vec<&str> = results.iter().filter_map(|result| result["content"].as_str()).collect();
+    assert_eq!((texts[1], texts[3]), ("one", "one\ntwo"));
+    assert_eq!(results[4]["is_error"], true);
+    assert_eq!(run.project.read("f"), "one\ntwo\n");
+}

@@ -1,0 +1,346 @@
+//! A behavioural Messages API: it says what its script says, remembers everything that it was
+//! asked, and refuses to have been asked what the real one would refuse.
+//!
+//! Answers are streamed as the real ones are, in pieces that are cut anywhere.
+
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::receiver::{PATIENCE, Said, give, read_request};
+use super::reply::Reply;
+
+/// One block of an answer.
+#[derive(Debug, Clone)]
+pub enum Block {
+    Text(String),
+    Thinking(String),
+    Call { name: String, input: Value },
+    /// A call whose input stops in the midst of it.
+    HalfCall { name: String, json: String },
+}
+
+/// An answer of the model.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub blocks: Vec<Block>,
+    pub stop: &'static str,
+}
+
+/// Words, and nothing more to do.
+pub fn says(text: &str) -> Answer {
+    Answer {
+        blocks: vec![Block::Text(text.to_owned())],
+        stop: "end_turn",
+    }
+}
+
+/// A tool to be used.
+pub fn calls(name: &str, input: Value) -> Answer {
+    Answer {
+        blocks: vec![],
+        stop: "tool_use",
+    }
+    .and_calls(name, input)
+}
+
+/// A command for the shell.
+pub fn bash(command: &str) -> Answer {
+    calls("bash", json!({ "command": command }))
+}
+
+impl Answer {
+    pub fn and_calls(mut self, name: &str, input: Value) -> Self {
+        let name = name.to_owned();
+        self.blocks.push(Block::Call { name, input });
+        self.stop = "tool_use";
+        self
+    }
+
+    pub fn stopped(self, stop: &'static str) -> Self {
+        Self { stop, ..self }
+    }
+
+    pub fn with(mut self, block: Block) -> Self {
+        self.blocks.push(block);
+        self
+    }
+
+    /// The events of the stream, for the answer of that number.
+    fn events(&self, number: usize, model: &Value) -> Vec<Value> {
+        let usage = json!({
+            "input_tokens": 100, "output_tokens": 1,
+            "cache_creation_input_tokens": 20, "cache_read_input_tokens": 1000,
+        });
+        let mut events = vec![
+            json!({ "type": "message_start", "message": {
+                "id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": model,
+                "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage,
+            } }),
+            json!({ "type": "ping" }),
+        ];
+        for (index, block) in self.blocks.iter().enumerate() {
+            let id = format!("toolu_{number}_{index}");
+            let (start, deltas) = block.events(&id);
+            events.push(json!({ "type": "content_block_start", "index": index, "content_block": start }));
+            for delta in deltas {
+                events.push(json!({ "type": "content_block_delta", "index": index, "delta": delta }));
+            }
+            events.push(json!({ "type": "content_block_stop", "index": index }));
+        }
+        events.push(json!({
+            "type": "message_delta", "delta": { "stop_reason": self.stop, "stop_sequence": null },
+            "usage": { "output_tokens": 50 },
+        }));
+        events.push(json!({ "type": "message_stop" }));
+        events
+    }
+
+    fn stream(&self, number: usize, model: &Value) -> String {
+        let events = self.events(number, model);
+        let event = |event: &Value| {
+            let kind = event["type"].as_str().expect("a type");
+            format!("event: {kind}\ndata: {event}\n\n")
+        };
+        events.iter().map(event).collect()
+    }
+}
+
+impl Block {
+    fn events(&self, id: &str) -> (Value, Vec<Value>) {
+        let pieces = |text: &str| {
+            let chars: Vec<char> = text.chars().collect();
+            let pieces = chars.chunks(7).map(|chunk| chunk.iter().collect::<String>());
+            pieces.collect::<Vec<_>>()
+        };
+        let call = |name: &str| json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
+        let input = |json: &str| {
+            let pieces = pieces(json).into_iter();
+            let delta = |piece| json!({ "type": "input_json_delta", "partial_json": piece });
+            pieces.map(delta).collect()
+        };
+        match self {
+            Self::Text(text) => {
+                let delta = |piece| json!({ "type": "text_delta", "text": piece });
+                let deltas = pieces(text).into_iter().map(delta).collect();
+                (json!({ "type": "text", "text": "" }), deltas)
+            }
+            Self::Thinking(text) => {
+                let delta = |piece| json!({ "type": "thinking_delta", "thinking": piece });
+                let mut deltas: Vec<Value> = pieces(text).into_iter().map(delta).collect();
+                deltas.push(json!({ "type": "signature_delta", "signature": "c2lnbmVk" }));
+                (json!({ "type": "thinking", "thinking": "", "signature": "" }), deltas)
+            }
+            Self::Call { name, input: value } => (call(name), input(&value.to_string())),
+            Self::HalfCall { name, json } => (call(name), input(json)),
+        }
+    }
+}
+
+/// What happens when the model is asked.
+#[derive(Debug, Clone)]
+pub enum Turn {
+    Says(Answer),
+    /// Something else than an answer.
+    Replies(Reply),
+    /// The beginning of an answer, so many bytes of it, and then that.
+    BreaksOff(Answer, usize, Box<Turn>),
+    /// The end of a stream that is none: the connection is closed.
+    Closes,
+}
+
+impl From<Answer> for Turn {
+    fn from(answer: Answer) -> Self {
+        Self::Says(answer)
+    }
+}
+
+impl From<Reply> for Turn {
+    fn from(reply: Reply) -> Self {
+        Self::Replies(reply)
+    }
+}
+
+/// An error as the API words it.
+pub fn refuses(status: u16, kind: &str, message: &str) -> Reply {
+    let body = json!({ "type": "error", "error": { "type": kind, "message": message } });
+    Reply::json(status, &body.to_string())
+}
+
+#[derive(Default)]
+struct State {
+    asked: Vec<Said>,
+    script: VecDeque<Turn>,
+    /// What the real API would have refused.
+    violations: Vec<String>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// A listening API; its threads end with the test process.
+#[derive(Clone)]
+pub struct Model {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Model {
+    pub fn start(script: impl IntoIterator<Item = impl Into<Turn>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let model = Self {
+            address: listener.local_addr().expect("an address"),
+            shared: Arc::default(),
+        };
+        model.state().script = script.into_iter().map(Into::into).collect();
+        let accepting = model.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let serving = accepting.clone();
+                thread::spawn(move || serving.serve(stream));
+            }
+        });
+        model
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The bodies of all requests so far. Fails where the real API would have refused one.
+    #[track_caller]
+    pub fn asked(&self) -> Vec<Value> {
+        let state = self.state();
+        assert!(
+            state.violations.is_empty(),
+            "the agent broke the API's rules:\n{}",
+            state.violations.join("\n")
+        );
+        state.asked.iter().map(|said| said.event.clone()).collect()
+    }
+
+    /// All requests so far, with their headers.
+    pub fn requests(&self) -> Vec<Said> {
+        self.state().asked.clone()
+    }
+
+    /// Waits until so many requests have come.
+    #[track_caller]
+    pub fn wait_for(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.state();
+        while state.asked.len() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{} requests came", state.asked.len());
+            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        let mut buffer = Vec::new();
+        while let Some(said) = read_request(&mut stream, &mut buffer, 0) {
+            let model = said.event["model"].clone();
+            let (turn, number) = {
+                let mut state = self.state();
+                let violations = violations(&said);
+                state.violations.extend(violations);
+                state.asked.push(said);
+                self.shared.changed.notify_all();
+                let turn = state.script.pop_front();
+                if turn.is_none() {
+                    state.violations.push("it asked more than the script has".to_owned());
+                }
+                (turn, state.asked.len())
+            };
+            let turn = turn.unwrap_or_else(|| refuses(400, "script_error", "the script is over").into());
+            if self.answer(&mut stream, &turn, number, &model).is_none() {
+                return;
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        stream: &mut TcpStream,
+        turn: &Turn,
+        number: usize,
+        model: &Value,
+    ) -> Option<()> {
+        match turn {
+            Turn::Says(answer) => {
+                let body = answer.stream(number, model);
+                let reply = Reply::json(200, &body).with_header("content-type", "text/event-stream");
+                give(stream, &reply)
+            }
+            Turn::Replies(reply) => give(stream, reply),
+            Turn::BreaksOff(answer, bytes, then) => {
+                use std::io::Write;
+                let body = answer.stream(number, model);
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000000\r\n\r\n";
+                stream.write_all(head.as_bytes()).ok()?;
+                stream.write_all(&body.as_bytes()[..*bytes]).ok()?;
+                self.answer(stream, then, number, model)
+            }
+            Turn::Closes => {
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+                None
+            }
+        }
+    }
+}
+
+/// What the real API would refuse about a request.
+fn violations(said: &Said) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut must = |holds: bool, what: &str| {
+        if !holds {
+            found.push(format!("{what}: {}", said.event));
+        }
+    };
+    let header = |name: &str| said.headers.contains_key(name);
+    must(said.target.starts_with("/v1/messages"), "the path");
+    must(header("x-api-key") || header("authorization"), "a credential");
+    must(said.headers.get("anthropic-version").is_some_and(|version| version == "2023-06-01"), "the version");
+    let body = &said.event;
+    must(body["model"].is_string(), "a model");
+    must(body["max_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "max_tokens");
+    let marks = body.to_string().matches("\"cache_control\"").count();
+    must(marks <= 4, "at most four cache breakpoints");
+    let messages = body["messages"].as_array().cloned().unwrap_or_default();
+    must(messages.first().is_some_and(|first| first["role"] == "user"), "the first message is the user's");
+    let mut open: Vec<String> = Vec::new();
+    for message in &messages {
+        let text = message["content"].as_str().map(|text| json!({ "type": "text", "text": text }));
+        let blocks = message["content"].as_array().cloned();
+        let blocks = blocks.or_else(|| Some(vec![text?])).unwrap_or_default();
+        must(!blocks.is_empty(), "a message has content");
+        let ids = |kind: &str, key: &str| -> Vec<String> {
+            let of_kind = blocks.iter().filter(|block| block["type"] == kind);
+            of_kind.map(|block| block[key].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        let answered = ids("tool_result", "tool_use_id");
+        must(answered == open, "every tool_use is answered in the next message, in order");
+        let first_other = blocks.iter().position(|block| block["type"] != "tool_result");
+        let results_first = first_other.is_none_or(|at| blocks[at..].iter().all(|block| block["type"] != "tool_result"));
+        must(results_first, "tool results come first");
+        let no_empty_text = blocks.iter().all(|block| block["type"] != "text" || block["text"] != "");
+        must(no_empty_text, "no text is empty");
+        open = ids("tool_use", "id");
+        if message["role"] == "user" {
+            must(open.is_empty(), "only the model uses tools");
+        }
+    }
+    must(open.is_empty(), "no tool_use is left unanswered");
+    found
+}
