@@ -11,6 +11,7 @@ mod chaos;
 mod check;
 mod checks;
 mod claim;
+mod claude_code;
 mod clone;
 mod contract;
 mod delivery;
