@@ -18,6 +18,7 @@ let
     ../benches
     ../clippy.toml
     ../docs/callback.schema.json
+    ../tests/claude_code
     ../tests/git_ssh
     ../tests/it
     ../tests/peers

@@ -18,11 +18,10 @@ use tracing_subscriber::filter::Targets;
 
 use crate::builtin;
 use crate::callback::{self, credentials::Bearer};
-use crate::programs::on_path;
 use crate::redact::Redactor;
-use crate::runner;
-use crate::runner::agent::Sandbox;
+use crate::runner::agent::{Kind, Sandbox};
 use crate::runner::workspace::{Access, Repository, Source};
+use crate::runner::{self, Variables};
 use crate::scud::Actionable;
 pub use reader::Problem;
 use reader::Reader;
@@ -79,12 +78,12 @@ pub struct Local {
 }
 
 /// What would work on a task on this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum LocalAgent {
     /// The settings name it.
     Chosen,
-    /// Claude Code is on the `PATH`, and there is a key for it.
-    ClaudeCode,
+    /// There is a key, and this is the first kind that can work with it here.
+    Known(&'static Kind),
     /// There is none.
     Absent,
 }
@@ -280,21 +279,40 @@ fn runner(
         } else {
             Actionable::Required
         },
-        agent: runner::agent::Settings {
-            kind: reader.given(&settings::AGENT, values::agent),
-            command: reader.optional(&settings::AGENT_COMMAND, values::text),
-            model: reader.optional(&settings::MODEL, values::line),
-            limits: budget(reader),
-            variables: model,
-            path: value_of(&base, "PATH"),
-            sandbox: sandbox(&base),
-            patience: idle_timeout,
-        },
+        agent: agent_settings(reader, &base, model, idle_timeout),
         environment: base,
         task_timeout: reader.given(&settings::TASK_TIMEOUT, values::duration),
         idle_timeout,
         checks: reader.optional(&settings::CHECKS, values::checks),
         repairs: reader.given(&settings::REPAIRS, values::count),
+    }
+}
+
+/// What is said about the agent; `base` and `model` are its variables.
+fn agent_settings(
+    reader: &mut Reader,
+    base: &Variables,
+    model: Variables,
+    patience: Option<Duration>,
+) -> runner::agent::Settings {
+    // They are given as they are, but nobody waits for an agent to find out that they cannot be.
+    reader.optional(&settings::ANTHROPIC_BASE_URL, values::service_url);
+    for secret in [
+        &settings::ANTHROPIC_API_KEY,
+        &settings::ANTHROPIC_AUTH_TOKEN,
+        &settings::CLAUDE_CODE_OAUTH_TOKEN,
+    ] {
+        reader.optional(secret, values::token);
+    }
+    runner::agent::Settings {
+        kind: reader.given(&settings::AGENT, values::agent),
+        command: reader.optional(&settings::AGENT_COMMAND, values::text),
+        model: reader.optional(&settings::MODEL, values::line),
+        limits: budget(reader),
+        variables: model,
+        path: value_of(base, "PATH"),
+        sandbox: sandbox(base),
+        patience,
     }
 }
 
@@ -307,7 +325,7 @@ fn budget(reader: &mut Reader) -> runner::agent::Budget {
 }
 
 /// What Claude Code makes of who the worker is.
-fn sandbox(environment: &environment::Variables) -> Sandbox {
+fn sandbox(environment: &Variables) -> Sandbox {
     if !rustix::process::geteuid().is_root() {
         Sandbox::User
     } else if value_of(environment, settings::IS_SANDBOX.variable) == "1" {
@@ -317,7 +335,7 @@ fn sandbox(environment: &environment::Variables) -> Sandbox {
     }
 }
 
-fn value_of(variables: &environment::Variables, wanted: &str) -> OsString {
+fn value_of(variables: &Variables, wanted: &str) -> OsString {
     let found = variables.iter().find(|(name, _)| name == wanted);
     found.map(|(_, value)| value.clone()).unwrap_or_default()
 }
@@ -342,7 +360,11 @@ fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
         limits: budget(reader),
         session: flags.get_one::<PathBuf>("session").cloned(),
         environment: reader.environment.for_tools(),
-        path: reader.environment.get("PATH").unwrap_or_default().to_owned(),
+        path: reader
+            .environment
+            .get("PATH")
+            .unwrap_or_default()
+            .to_owned(),
     }
 }
 
@@ -397,16 +419,15 @@ fn local(reader: &mut Reader, project: PathBuf, task: String) -> Local {
     }
 }
 
-fn local_agent(reader: &Reader) -> LocalAgent {
-    let any_set = |settings: &[&_]| settings.iter().any(|setting| reader.is_set(setting));
-    let path = reader.environment.get("PATH").unwrap_or_default();
-    if any_set(&[&settings::AGENT, &settings::AGENT_COMMAND]) {
-        LocalAgent::Chosen
-    } else if any_set(&settings::MODEL_ACCESS) && on_path(path, "claude").is_some() {
-        LocalAgent::ClaudeCode
-    } else {
-        LocalAgent::Absent
+fn local_agent(reader: &mut Reader) -> LocalAgent {
+    if reader.is_set(&settings::AGENT) || reader.is_set(&settings::AGENT_COMMAND) {
+        return LocalAgent::Chosen;
     }
+    let (base, model) = reader.environment.for_agent(&[]);
+    let settings = agent_settings(reader, &base, model, None);
+    settings
+        .workable()
+        .map_or(LocalAgent::Absent, LocalAgent::Known)
 }
 
 fn completions(flags: &clap::ArgMatches) -> Command {

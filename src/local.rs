@@ -23,9 +23,6 @@ use crate::orchestrator::{Heard, Orchestrator};
 use crate::screen::Screen;
 use timeline::Timeline;
 
-/// Claude Code without questions: it may edit files and run commands in the sample project. Not
-/// `--dangerously-skip-permissions`, which it refuses to root.
-const CLAUDE_CODE: &str = "claude --print --permission-mode acceptEdits --allowedTools Bash";
 /// Any port of the loopback interface.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Often enough for somebody who watches.
@@ -45,21 +42,24 @@ pub async fn demo(settings: Local, screen: &Screen) -> eyre::Result<u8> {
         ..settings
     };
     settings.task = sample::TASK.to_owned();
-    let (words, command) = match settings.agent {
-        LocalAgent::Chosen => ("the agent is the one that the settings name", None),
-        LocalAgent::ClaudeCode => (
-            "there is a key and Claude Code, so that is the agent",
-            Some(CLAUDE_CODE),
+    let (words, set) = match settings.agent {
+        LocalAgent::Chosen => (
+            "the agent is the one that the settings name".to_owned(),
+            None,
+        ),
+        LocalAgent::Known(kind) => (
+            format!("there is a key, so the agent is {}", kind.word),
+            Some(("DESCARTES_AGENT", kind.word)),
         ),
         LocalAgent::Absent => (
-            "no agent is set, so a script of a few lines plays one: sh .agent.sh",
-            Some("sh .agent.sh"),
+            "no agent is set, so a script of a few lines plays one: sh .agent.sh".to_owned(),
+            Some(("DESCARTES_AGENT_COMMAND", "sh .agent.sh")),
         ),
     };
-    screen.line(words);
+    screen.line(&words);
     settings
         .variables
-        .extend(command.map(|command| ("DESCARTES_AGENT_COMMAND", command.into())));
+        .extend(set.map(|(name, value)| (name, value.into())));
     let code = run(settings, screen).await?;
     let diff = sample
         .diff()

@@ -226,8 +226,7 @@ impl Run<'_> {
             }
         };
         let limits = self.limits();
-        let ending =
-            process::supervise(program, limits, self.stop, self.progress, &mut hear).await;
+        let ending = process::supervise(program, limits, self.stop, self.progress, &mut hear).await;
         output.finish();
         // What was left for this turn is of no interest: the task's time is up.
         let ending = ending.map(|ending| match ending {

@@ -243,7 +243,9 @@ fn summary(progress: &Progress) -> String {
         format!("{} out", HumanBytes(now.output_bytes)),
     ];
     let counted = [(now.spent.turns, "turns"), (now.spent.tool_calls, "tools")];
-    let counted = counted.into_iter().filter_map(|(count, of)| Some((count?, of)));
+    let counted = counted
+        .into_iter()
+        .filter_map(|(count, of)| Some((count?, of)));
     parts.extend(counted.map(|(count, of)| format!("{count} {of}")));
     let usage = now.spent.usage.map(Usage::in_short);
     parts.extend(usage.map(|tokens| format!("{tokens} tokens")));

@@ -404,9 +404,16 @@ impl Usage {
 
     /// All that went in, and what came out: `12k/3k`.
     pub fn in_short(self) -> String {
-        let read = sum(self.cache_read_input_tokens, self.cache_creation_input_tokens);
+        let read = sum(
+            self.cache_read_input_tokens,
+            self.cache_creation_input_tokens,
+        );
         let input = sum(self.input_tokens, read).unwrap_or(0);
-        format!("{}/{}", short(input), short(self.output_tokens.unwrap_or(0)))
+        format!(
+            "{}/{}",
+            short(input),
+            short(self.output_tokens.unwrap_or(0))
+        )
     }
 }
 

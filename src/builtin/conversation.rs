@@ -89,7 +89,8 @@ impl Conversation {
     /// The messages as they are sent. The last two of ours say that everything up to them is worth
     /// caching: the earlier is where the cache was left, the later is where it goes on.
     pub fn to_send(&self) -> Vec<Value> {
-        let ours = |(index, message): (usize, &Message)| (message.role == Role::User).then_some(index);
+        let ours =
+            |(index, message): (usize, &Message)| (message.role == Role::User).then_some(index);
         let ours = self.messages.iter().enumerate().filter_map(ours);
         let marked: Vec<usize> = ours.rev().take(2).collect();
         let message = |(index, message): (usize, &Message)| {
@@ -154,9 +155,14 @@ mod tests {
     }
 
     fn contents(conversation: &Conversation) -> Vec<String> {
-        let blocks = conversation.messages.iter().flat_map(|message| &message.content);
+        let blocks = conversation
+            .messages
+            .iter()
+            .flat_map(|message| &message.content);
         let results = blocks.filter_map(|block| block["content"].as_str());
-        results.map(|content| content.chars().take(9).collect()).collect()
+        results
+            .map(|content| content.chars().take(9).collect())
+            .collect()
     }
 
     #[test]
@@ -197,6 +203,9 @@ mod tests {
         assert_eq!(again.to_send().len(), 3);
         fs::write(&file, "{").unwrap();
         let error = Conversation::load(&file).unwrap_err().to_string();
-        assert!(error.contains("conversation.json cannot be read"), "{error}");
+        assert!(
+            error.contains("conversation.json cannot be read"),
+            "{error}"
+        );
     }
 }

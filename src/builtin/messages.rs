@@ -72,7 +72,10 @@ impl Answer {
     /// The tools it wants used, in order.
     pub fn tool_calls(&self) -> Vec<ToolCall> {
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let calls = self.content.iter().filter(|block| block["type"] == "tool_use");
+        let calls = self
+            .content
+            .iter()
+            .filter(|block| block["type"] == "tool_use");
         calls
             .map(|block| ToolCall {
                 id: word(&block["id"]),
@@ -165,23 +168,18 @@ struct Start {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta {
-    TextDelta {
-        text: String,
-    },
-    InputJsonDelta {
-        partial_json: String,
-    },
-    ThinkingDelta {
-        thinking: String,
-    },
-    SignatureDelta {
-        signature: String,
-    },
-    CitationsDelta {
-        citation: Value,
-    },
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: String },
+    #[serde(rename = "citations_delta")]
+    Citations { citation: Value },
     #[serde(other)]
     Other,
 }
@@ -205,14 +203,12 @@ pub fn complaint(body: &[u8]) -> (String, String) {
     struct Body {
         error: Complaint,
     }
-    match serde_json::from_slice::<Body>(body) {
-        Ok(Body { error }) => (error.kind, error.message),
-        Err(_) => {
-            let text = String::from_utf8_lossy(body);
-            let words: Vec<&str> = text.split_whitespace().collect();
-            (String::new(), words.join(" ").chars().take(300).collect())
-        }
+    if let Ok(Body { error }) = serde_json::from_slice(body) {
+        return (error.kind, error.message);
     }
+    let text = String::from_utf8_lossy(body);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    (String::new(), words.join(" ").chars().take(300).collect())
 }
 
 impl Incoming {
@@ -275,11 +271,11 @@ impl Incoming {
 impl Block {
     fn push(&mut self, delta: Delta) {
         match delta {
-            Delta::TextDelta { text } => self.append("text", &text),
-            Delta::ThinkingDelta { thinking } => self.append("thinking", &thinking),
-            Delta::SignatureDelta { signature } => self.append("signature", &signature),
-            Delta::InputJsonDelta { partial_json } => self.input.push_str(&partial_json),
-            Delta::CitationsDelta { citation } => {
+            Delta::Text { text } => self.append("text", &text),
+            Delta::Thinking { thinking } => self.append("thinking", &thinking),
+            Delta::Signature { signature } => self.append("signature", &signature),
+            Delta::InputJson { partial_json } => self.input.push_str(&partial_json),
+            Delta::Citations { citation } => {
                 let list = self.json.entry("citations").or_insert(Value::Null);
                 match list {
                     Value::Array(list) => list.push(citation),
@@ -311,7 +307,8 @@ impl Block {
         let is = |kind: &str| self.json.get("type").is_some_and(|found| found == kind);
         // The API takes no empty text; half a text is still one.
         let empty = is("text") && self.json.get("text").is_none_or(|text| text == "");
-        ((self.whole || is("text")) && !empty).then(|| Value::Object(self.json))
+        let sendable = (self.whole || is("text")) && !empty;
+        sendable.then_some(Value::Object(self.json))
     }
 }
 

@@ -180,7 +180,9 @@ impl Service {
 
     async fn attempt(&self, body: String, telling: &mut Telling) -> Attempt {
         let request = self.client.post(self.url.clone());
-        let request = request.header("content-type", "application/json").body(body);
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
         match request.send().await {
             Ok(response) if response.status().is_success() => receive(response, telling).await,
             Ok(response) => refusal(response).await,
@@ -259,7 +261,9 @@ async fn refusal(response: Response) -> Attempt {
     if too_long {
         return Attempt::Refused(ServiceError::TooLong);
     }
-    let asked = headers.get(SHOULD_RETRY).and_then(|value| value.to_str().ok());
+    let asked = headers
+        .get(SHOULD_RETRY)
+        .and_then(|value| value.to_str().ok());
     let again = match asked {
         Some("true") => true,
         Some("false") => false,

@@ -106,8 +106,18 @@ impl Telling {
     ) -> io::Result<()> {
         let (subtype, result, errors, status) = match end {
             End::Success { text } => ("success", Some(text.as_str()), vec![], None),
-            End::MaxTurns => ("error_max_turns", None, vec!["there are no turns left"], None),
-            End::MaxBudget => ("error_max_budget_usd", None, vec!["the budget is used up"], None),
+            End::MaxTurns => (
+                "error_max_turns",
+                None,
+                vec!["there are no turns left"],
+                None,
+            ),
+            End::MaxBudget => (
+                "error_max_budget_usd",
+                None,
+                vec!["the budget is used up"],
+                None,
+            ),
             End::ServiceFailed { status, message } => {
                 ("success", Some(message.as_str()), vec![], *status)
             }

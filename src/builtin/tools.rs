@@ -102,8 +102,11 @@ fn cut_in_the_middle(text: &str) -> String {
         return text.to_owned();
     }
     let half = (RESULT - GAP) / 2;
-    let head = text.floor_char_boundary(half);
-    let tail = text.ceil_char_boundary(text.len() - half);
+    let whole = |at: &usize| text.is_char_boundary(*at);
+    let head = (0..=half).rev().find(whole).unwrap_or(0);
+    let tail = (text.len() - half..text.len())
+        .find(whole)
+        .unwrap_or(text.len());
     let left_out = tail - head;
     format!(
         "{}\n[... {left_out} bytes left out ...]\n{}",

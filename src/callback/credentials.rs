@@ -205,8 +205,7 @@ fn secret_value(token: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use crate::http::{answer_body, tls};
-use super::*;
+    use super::*;
 
     #[test]
     fn a_signature_is_the_one_that_standard_webhooks_gives_as_its_example() {

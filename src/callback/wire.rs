@@ -317,8 +317,14 @@ impl Outgoing {
             agent: report.agent.as_ref().map(|agent| Agent {
                 kind: agent.kind,
                 // Of the agent's own telling.
-                model: agent.model.as_deref().map(|model| line(&redactor.text(model))),
-                session_id: agent.session_id.as_deref().map(|id| line(&redactor.text(id))),
+                model: agent
+                    .model
+                    .as_deref()
+                    .map(|model| line(&redactor.text(model))),
+                session_id: agent
+                    .session_id
+                    .as_deref()
+                    .map(|id| line(&redactor.text(id))),
                 exit_code: agent.exit_code,
                 turns: agent.spent.turns,
                 tool_calls: agent.spent.tool_calls,

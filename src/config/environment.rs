@@ -8,6 +8,7 @@ use secrecy::SecretString;
 
 use super::settings::{CALLBACK_SECRET, LISTEN, MODEL_ACCESS, Setting, WORKER};
 use crate::callback::Machine;
+use crate::runner::Variables;
 
 /// What every program may want to know of the machine, and none of it a secret.
 const HARMLESS: [&str; 20] = [
@@ -57,9 +58,6 @@ const SHORTEST_SECRET: usize = 6;
 /// All variables of the process.
 #[derive(Debug)]
 pub struct Environment(Vec<(OsString, OsString)>);
-
-/// Variables for a child.
-pub type Variables = Vec<(OsString, OsString)>;
 
 impl Environment {
     pub fn new(variables: Vec<(OsString, OsString)>) -> Self {

@@ -273,7 +273,10 @@ pub fn service_url(text: &str) -> Parsed<Url> {
 
 /// A number of things of which there must be some.
 pub fn some(text: &str) -> Parsed<u32> {
-    let count = text.parse().ok().filter(|count| (1..=10_000).contains(count));
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| (1..=10_000).contains(count));
     count.ok_or_else(|| "is not a number from 1 to 10000".to_owned())
 }
 

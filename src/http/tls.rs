@@ -54,9 +54,7 @@ pub fn advice(error: &(dyn Error + 'static)) -> Option<String> {
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     // An I/O error's source is not what it holds, but that one's source.
     let below = match error.downcast_ref::<io::Error>() {
-        Some(io) => io
-            .get_ref()
-            .map(|held| held as &(dyn Error + 'static)),
+        Some(io) => io.get_ref().map(|held| held as &(dyn Error + 'static)),
         None => error.source(),
     };
     error.downcast_ref().or_else(|| tls_error(below?))

@@ -29,8 +29,11 @@ pub struct Kind {
     /// Whether `auto` takes it.
     suits: fn(&Settings) -> bool,
     /// Makes one, or says what it lacks.
-    make: fn(&Settings, Option<&AgentDefinition>) -> Result<Box<dyn Agent>, Failure>,
+    make: fn(&Settings, Option<&AgentDefinition>) -> Made,
 }
+
+/// An agent, or what it lacks.
+type Made = Result<Box<dyn Agent>, Failure>;
 
 impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -85,7 +88,7 @@ pub trait Agent {
     fn program(&mut self, place: Place<'_>) -> Result<Program, Failure>;
 
     /// Reads what it printed on standard output, cut anywhere, and tells of it.
-    fn hear(&mut self, bytes: &[u8], life: &mut Live<'_>) -> Heard;
+    fn hear(&mut self, bytes: &[u8], live: &mut Live<'_>) -> Heard;
 
     /// What the end of the round means.
     fn judge(&mut self, ending: Result<Ending, StartError>) -> Result<(), Failure>;
@@ -111,6 +114,12 @@ impl Settings {
         self.kind.or_else(suiting)
     }
 
+    /// The first kind that suits and lacks nothing.
+    pub fn workable(&self) -> Option<&'static Kind> {
+        let mut kinds = KINDS.into_iter();
+        kinds.find(|kind| (kind.suits)(self) && (kind.make)(self, None).is_ok())
+    }
+
     fn has(&self, variable: &str) -> bool {
         self.variables.iter().any(|(name, _)| name == variable)
     }
@@ -121,10 +130,7 @@ impl Settings {
 }
 
 /// The agent that the settings and the agent definition ask for.
-pub fn choose(
-    settings: &Settings,
-    definition: Option<&AgentDefinition>,
-) -> Result<Box<dyn Agent>, Failure> {
+pub fn choose(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
     let kind = settings.chosen().ok_or_else(|| {
         Failure::new(
             Reason::AgentNotFound,

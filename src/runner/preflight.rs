@@ -24,9 +24,7 @@ pub async fn preflight(settings: &Settings) -> Vec<Finding> {
                 format!("a clone of {}", repository.url)
             });
             let agent = agent::choose(&settings.agent, None);
-            findings.note("agent", agent, |agent| {
-                agent.report().kind.to_owned()
-            });
+            findings.note("agent", agent, |agent| agent.report().kind.to_owned());
             return findings.0;
         }
     };
@@ -58,9 +56,7 @@ pub async fn preflight(settings: &Settings) -> Vec<Finding> {
     );
     if let Some(definition) = definition {
         let agent = agent::choose(&settings.agent, definition.as_ref());
-        findings.note("agent", agent, |agent| {
-            agent.report().kind.to_owned()
-        });
+        findings.note("agent", agent, |agent| agent.report().kind.to_owned());
     }
     findings.0
 }

@@ -2,7 +2,7 @@
 //! says, because the real one costs money and says something else every time.
 //!
 //! Needs `claude` on PATH and says so. What a user of Claude Code would not meet is left to
-//! tests/it/claude_code.rs, which plays recordings.
+//! `tests/it/claude_code.rs`, which plays recordings.
 
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the support is all tests'")]
@@ -62,7 +62,10 @@ fn run_with(
 }
 
 fn bash(command: &str) -> Answer {
-    calls("Bash", json!({ "command": command, "description": "as told" }))
+    calls(
+        "Bash",
+        json!({ "command": command, "description": "as told" }),
+    )
 }
 
 /// Whether a process is there and no zombie.
@@ -75,18 +78,25 @@ fn lives(pid: &str) -> bool {
 fn it_is_there() {
     let said = Command::new("claude").arg("--version").output();
     let said = said.expect("claude on PATH; .ci/run says how it is installed");
-    assert!(String::from_utf8_lossy(&said.stdout).contains("Claude Code"), "{said:?}");
+    assert!(
+        String::from_utf8_lossy(&said.stdout).contains("Claude Code"),
+        "{said:?}"
+    );
 }
 
 #[test]
 fn it_works_on_a_task_with_its_tools_and_every_number_of_it_is_reported() {
     let project = Project::new();
-    project.write("house.txt", "no roof\n").checks(&["grep 'a roof' house.txt"]);
+    project
+        .write("house.txt", "no roof\n")
+        .checks(&["grep 'a roof' house.txt"]);
     let script = [
-        Answer::from(says("Let me see.")).and_calls("Bash", json!({ "command": "sed -i 's/no/a/' house.txt" })),
+        says("Let me see.").and_calls("Bash", json!({ "command": "sed -i 's/no/a/' house.txt" })),
         says("The house has a roof."),
     ];
-    let run = run_with(project, script, |worker| worker.env("DESCARTES_MODEL", "claude-sonnet-5-5"));
+    let run = run_with(project, script, |worker| {
+        worker.env("DESCARTES_MODEL", "claude-sonnet-5-5")
+    });
     let event = run.ended.completed(&run.receiver);
     assert_eq!(run.project.read("house.txt"), "a roof\n");
     let result = &event["result"];
@@ -95,19 +105,35 @@ fn it_works_on_a_task_with_its_tools_and_every_number_of_it_is_reported() {
     assert_eq!(agent["kind"], "claude-code");
     assert_eq!(agent["model"], "claude-sonnet-5-5");
     assert_eq!(agent["exit_code"], 0);
-    assert_eq!((&agent["turns"], &agent["tool_calls"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&agent["turns"], &agent["tool_calls"]),
+        (&json!(2), &json!(1))
+    );
     assert_eq!(
         agent["usage"],
         json!({ "input_tokens": 200, "output_tokens": 100, "cache_read_input_tokens": 2000, "cache_creation_input_tokens": 40 })
     );
-    assert!(agent["cost_usd"].as_f64().is_some_and(|cost| cost > 0.0), "{agent}");
+    assert!(
+        agent["cost_usd"].as_f64().is_some_and(|cost| cost > 0.0),
+        "{agent}"
+    );
     assert_eq!(agent["session_id"].as_str().map(str::len), Some(36));
-    for line in ["agent: Let me see.", "tool: bash sed -i 's/no/a/' house.txt"] {
-        assert!(run.ended.stderr.contains(line), "{line}: {}", run.ended.stderr);
+    for line in [
+        "agent: Let me see.",
+        "tool: bash sed -i 's/no/a/' house.txt",
+    ] {
+        assert!(
+            run.ended.stderr.contains(line),
+            "{line}: {}",
+            run.ended.stderr
+        );
     }
     // Its state is the run's own, and nothing of it is in the project.
     assert!(!run.project.path("home").exists());
-    let left: Vec<_> = fs::read_dir(run.project.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = fs::read_dir(run.project.dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(left.len(), 2, "{left:?}");
     run.model.asked();
 }
@@ -116,15 +142,25 @@ fn it_works_on_a_task_with_its_tools_and_every_number_of_it_is_reported() {
 fn a_failed_check_resumes_the_session() {
     let project = Project::new();
     project.checks(&["test -e roof"]);
-    let script = [says("I think it is done."), bash("touch roof"), says("Now it is.")];
+    let script = [
+        says("I think it is done."),
+        bash("touch roof"),
+        says("Now it is."),
+    ];
     let run = run_with(project, script, |worker| worker);
     let event = run.ended.completed(&run.receiver);
     let agent = &event["result"]["agent"];
-    assert_eq!((&agent["turns"], &agent["tool_calls"]), (&json!(3), &json!(1)));
+    assert_eq!(
+        (&agent["turns"], &agent["tool_calls"]),
+        (&json!(3), &json!(1))
+    );
     assert_eq!(agent["usage"]["output_tokens"], 150);
     let asked = run.model.asked();
     let again = asked[1]["messages"].to_string();
-    assert!(again.contains("I think it is done.") && again.contains("the check `test -e roof` failed"), "{again}");
+    assert!(
+        again.contains("I think it is done.") && again.contains("the check `test -e roof` failed"),
+        "{again}"
+    );
     assert_eq!(event["result"]["summary"], "Now it is.");
 }
 
@@ -133,11 +169,34 @@ fn what_the_service_refuses_is_said_with_its_status() {
     let credit = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.";
     let no_retry = |reply: Reply| reply.with_header("x-should-retry", "false");
     for (replies, status, words, retryable) in [
-        (vec![no_retry(refuses(401, "authentication_error", "invalid x-api-key"))], 401, "Invalid API key", false),
-        (vec![refuses(400, "invalid_request_error", credit)], 400, "Credit balance is too low", false),
-        (vec![refuses(404, "not_found_error", "model: x"); 2], 404, "issue with the selected model", false),
         (
-            vec![no_retry(refuses(429, "rate_limit_error", "the quota is used up"))],
+            vec![no_retry(refuses(
+                401,
+                "authentication_error",
+                "invalid x-api-key",
+            ))],
+            401,
+            "Invalid API key",
+            false,
+        ),
+        (
+            vec![refuses(400, "invalid_request_error", credit)],
+            400,
+            "Credit balance is too low",
+            false,
+        ),
+        (
+            vec![refuses(404, "not_found_error", "model: x"); 2],
+            404,
+            "issue with the selected model",
+            false,
+        ),
+        (
+            vec![no_retry(refuses(
+                429,
+                "rate_limit_error",
+                "the quota is used up",
+            ))],
             429,
             "the quota is used up",
             true,
@@ -146,7 +205,12 @@ fn what_the_service_refuses_is_said_with_its_status() {
         let run = run(replies);
         let event = run.ended.failed(&run.receiver, "api_error");
         let message = event["failure"]["message"].as_str().expect("a message");
-        assert!(message.starts_with(&format!("the model's service answered with status {status}: ")), "{message}");
+        assert!(
+            message.starts_with(&format!(
+                "the model's service answered with status {status}: "
+            )),
+            "{message}"
+        );
         assert!(message.contains(words), "{message}");
         assert_eq!(event["failure"]["retryable"], retryable, "{message}");
         assert_eq!(event["result"]["agent"]["exit_code"], 1);
@@ -155,15 +219,25 @@ fn what_the_service_refuses_is_said_with_its_status() {
 
 #[test]
 fn a_service_that_is_overloaded_is_asked_again_and_that_is_seen() {
-    let run = run([Turn::from(refuses(529, "overloaded_error", "Overloaded")), says("Done.").into()]);
+    let run = run([
+        Turn::from(refuses(529, "overloaded_error", "Overloaded")),
+        says("Done.").into(),
+    ]);
     run.ended.completed(&run.receiver);
     let log = &run.ended.stderr;
-    assert!(log.contains("[the model's service: ") && log.contains("(529); attempt 1 failed"), "{log}");
+    assert!(
+        log.contains("[the model's service: ") && log.contains("(529); attempt 1 failed"),
+        "{log}"
+    );
 }
 
 #[test]
 fn a_service_out_of_reach_is_worth_another_machine() {
-    let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start(Vec::<Turn>::new()));
+    let (receiver, project, model) = (
+        Receiver::start(),
+        Project::new(),
+        Model::start(Vec::<Turn>::new()),
+    );
     let event = worker(&receiver, &project, &model)
         .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
         .env("DESCARTES_AGENT_ENV", "CLAUDE_CODE_MAX_RETRIES")
@@ -171,7 +245,10 @@ fn a_service_out_of_reach_is_worth_another_machine() {
         .run()
         .failed(&receiver, "api_error");
     let message = event["failure"]["message"].as_str().expect("a message");
-    assert!(message.starts_with("the model's service gave no answer: "), "{message}");
+    assert!(
+        message.starts_with("the model's service gave no answer: "),
+        "{message}"
+    );
     assert_eq!(event["failure"]["retryable"], true);
 }
 
@@ -180,13 +257,19 @@ fn turns_and_money_are_limited() {
     let turns = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "1");
     let run = run_with(Project::new(), [bash("true"), says("Never.")], turns);
     let event = run.ended.failed(&run.receiver, "limit_reached");
-    assert_eq!(event["failure"]["message"], "the agent's turns are used up, and it was not done");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent's turns are used up, and it was not done"
+    );
     assert_eq!(event["result"]["agent"]["turns"], 1);
 
     let money = |worker: Worker| worker.env("DESCARTES_MAX_BUDGET_USD", "0.000001");
     let run = run_with(Project::new(), [bash("true"), says("Never.")], money);
     let event = run.ended.failed(&run.receiver, "limit_reached");
-    assert_eq!(event["failure"]["message"], "the agent's budget is used up, and it was not done");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent's budget is used up, and it was not done"
+    );
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 50);
 }
 
@@ -201,21 +284,34 @@ fn one_that_hangs_after_its_result_is_ended_and_the_result_counts() {
     );
     let set = |worker: Worker| {
         worker
-            .env("DESCARTES_AGENT_ENV", "CLAUDE_CODE_SESSIONEND_HOOKS_TIMEOUT_MS")
+            .env(
+                "DESCARTES_AGENT_ENV",
+                "CLAUDE_CODE_SESSIONEND_HOOKS_TIMEOUT_MS",
+            )
             .env("CLAUDE_CODE_SESSIONEND_HOOKS_TIMEOUT_MS", "1000000")
     };
     let run = run_with(project, [says("All done.")], set);
     let event = run.ended.completed(&run.receiver);
     assert_eq!(event["result"]["summary"], "All done.");
-    assert_eq!(event["result"]["agent"]["exit_code"], Value::Null, "it was ended");
+    assert_eq!(
+        event["result"]["agent"]["exit_code"],
+        Value::Null,
+        "it was ended"
+    );
     assert!(!lives(&run.project.read("hook")));
-    assert!(run.ended.took < Duration::from_secs(30), "{:?}", run.ended.took);
+    assert!(
+        run.ended.took < Duration::from_secs(30),
+        "{:?}",
+        run.ended.took
+    );
 }
 
 #[test]
 fn a_stop_signal_ends_it_and_the_tool_that_it_runs() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let model = Model::start([bash("echo $$ > pid; trap '' TERM; while true; do sleep 0.1; done")]);
+    let model = Model::start([bash(
+        "echo $$ > pid; trap '' TERM; while true; do sleep 0.1; done",
+    )]);
     let running = worker(&receiver, &project, &model).start();
     wait_until("the tool", || project.path("pid").exists());
     running.signal(Signal::TERM);
@@ -231,18 +327,30 @@ fn one_that_is_killed_is_worth_another_try() {
     // The tool is in a group of its own, below Claude Code.
     let kill = "echo $$ > pid; kill -KILL $(ps -o ppid= -p $$); sleep 1000";
     let model = Model::start([bash(kill)]);
-    let event = worker(&receiver, &project, &model).run().failed(&receiver, "agent_killed");
-    assert_eq!(event["failure"]["message"], "the agent was killed by SIGKILL");
+    let event = worker(&receiver, &project, &model)
+        .run()
+        .failed(&receiver, "agent_killed");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent was killed by SIGKILL"
+    );
     assert_eq!(event["failure"]["retryable"], true);
     assert!(!lives(&project.read("pid")));
 }
 
 #[test]
 fn a_command_that_takes_too_long_is_an_error_and_no_background_task() {
-    let slow = calls("Bash", json!({ "command": "echo begun; sleep 1000", "timeout": 1000 }));
+    let slow = calls(
+        "Bash",
+        json!({ "command": "echo begun; sleep 1000", "timeout": 1000 }),
+    );
     let run = run([slow, says("Too slow.")]);
     let event = run.ended.completed(&run.receiver);
-    assert_eq!(event["result"]["agent"]["exit_code"], 0, "{}", run.ended.stderr);
+    assert_eq!(
+        event["result"]["agent"]["exit_code"], 0,
+        "{}",
+        run.ended.stderr
+    );
     assert!(run.model.asked()[1].to_string().contains("begun"));
 }
 
@@ -257,25 +365,40 @@ fn a_prompt_that_begins_with_a_slash_is_no_command() {
     let run = run_with(project, [says("Done.")], |worker| worker);
     run.ended.completed(&run.receiver);
     let asked = run.model.asked();
-    assert!(asked[0]["messages"].to_string().contains("/cost of Build the | house"), "{}", asked[0]);
+    assert!(
+        asked[0]["messages"]
+            .to_string()
+            .contains("/cost of Build the | house"),
+        "{}",
+        asked[0]
+    );
 }
 
 #[test]
 fn it_works_for_a_user_and_not_for_root_who_has_not_said_that_this_is_a_sandbox() {
     let root = rustix::process::geteuid().is_root();
-    let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start([bash("id -u > id"), says("Done.")]));
+    let (receiver, project, model) = (
+        Receiver::start(),
+        Project::new(),
+        Model::start([bash("id -u > id"), says("Done.")]),
+    );
     if root {
         let event = worker(&receiver, &project, &model)
             .without("IS_SANDBOX")
             .run()
             .failed(&receiver, "agent_not_found");
         let message = event["failure"]["message"].as_str().expect("a message");
-        assert!(message.contains("run the worker as another user, or set IS_SANDBOX=1"), "{message}");
+        assert!(
+            message.contains("run the worker as another user, or set IS_SANDBOX=1"),
+            "{message}"
+        );
         assert!(model.asked().is_empty());
     }
     let (receiver, bin) = (Receiver::start(), tempfile::tempdir().expect("a directory"));
     let program = reachable(&bin);
-    let user = worker(&receiver, &project, &model).without("IS_SANDBOX").program(&program);
+    let user = worker(&receiver, &project, &model)
+        .without("IS_SANDBOX")
+        .program(&program);
     let user = user.with(|command| {
         if root {
             for path in [".", ".scud/tasks", ".scud/tasks/tasks.scg"] {
@@ -293,7 +416,10 @@ fn reachable(bin: &tempfile::TempDir) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let program = bin.path().join("descartes-worker");
     // By another process, so that no child of another test has it open for writing.
-    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_descartes-worker")).arg(&program).status();
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_descartes-worker"))
+        .arg(&program)
+        .status();
     assert!(copied.expect("cp").success());
     fs::set_permissions(bin.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
     program

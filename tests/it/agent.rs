@@ -221,7 +221,7 @@ fn no_agent_at_all_is_answered_with_how_to_set_one() {
             .failed(&receiver, "agent_not_found");
         assert_eq!(
             event["message"],
-            "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one"
+            "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one, or ANTHROPIC_API_KEY for one that the worker knows"
         );
         assert_eq!(event["result"]["agent"], Value::Null);
     }

@@ -79,7 +79,9 @@ fn a_task_is_worked_on_with_both_tools_and_reported_with_all_its_numbers() {
         says("The house has a roof now."),
     ];
     let project = Project::new();
-    project.write("house.txt", "four walls\nno roof\n").checks(&["grep 'a roof' house.txt"]);
+    project
+        .write("house.txt", "four walls\nno roof\n")
+        .checks(&["grep 'a roof' house.txt"]);
     let run = run_with(project, script, |worker| worker);
     let event = run.completed();
     assert_eq!(run.project.read("house.txt"), "four walls\na roof\n");
@@ -89,7 +91,10 @@ fn a_task_is_worked_on_with_both_tools_and_reported_with_all_its_numbers() {
     assert_eq!(agent["kind"], "builtin");
     assert_eq!(agent["model"], "claude-sonnet-5-5");
     assert_eq!(agent["exit_code"], 0);
-    assert_eq!((&agent["turns"], &agent["tool_calls"]), (&json!(3), &json!(2)));
+    assert_eq!(
+        (&agent["turns"], &agent["tool_calls"]),
+        (&json!(3), &json!(2))
+    );
     assert_eq!(
         agent["usage"],
         json!({ "input_tokens": 300, "output_tokens": 150, "cache_read_input_tokens": 3000, "cache_creation_input_tokens": 60 })
@@ -103,8 +108,16 @@ fn a_task_is_worked_on_with_both_tools_and_reported_with_all_its_numbers() {
         output,
         "Let me look.\ntool: bash cat house.txt; pwd\ntool: str_replace_based_edit_tool str_replace house.txt\nThe house has a roof now.\n"
     );
-    for line in ["agent: Let me look.", "tool: bash cat house.txt; pwd", "tokens: 1k/50"] {
-        assert!(run.ended.stderr.contains(line), "{line}: {}", run.ended.stderr);
+    for line in [
+        "agent: Let me look.",
+        "tool: bash cat house.txt; pwd",
+        "tokens: 1k/50",
+    ] {
+        assert!(
+            run.ended.stderr.contains(line),
+            "{line}: {}",
+            run.ended.stderr
+        );
     }
 }
 
@@ -112,7 +125,9 @@ fn a_task_is_worked_on_with_both_tools_and_reported_with_all_its_numbers() {
 fn every_request_is_as_the_api_wants_it_and_only_ever_adds_to_the_one_before() {
     let thought = Block::Thinking("I should look.".to_owned());
     let script = [
-        bash("echo one").with(thought).with(Block::Text("Look:".to_owned())),
+        bash("echo one")
+            .with(thought)
+            .with(Block::Text("Look:".to_owned())),
         bash("echo two").and_calls("bash", json!({ "command": "echo three" })),
         says("Done."),
     ];
@@ -134,25 +149,44 @@ fn every_request_is_as_the_api_wants_it_and_only_ever_adds_to_the_one_before() {
                 { "type": "text_editor_20250728", "name": "str_replace_based_edit_tool" },
             ])
         );
-        assert_eq!(body["system"][0]["cache_control"], json!({ "type": "ephemeral" }));
-        assert!(body["system"][0]["text"].as_str().expect("a text").contains("software engineer"));
+        assert_eq!(
+            body["system"][0]["cache_control"],
+            json!({ "type": "ephemeral" })
+        );
+        assert!(
+            body["system"][0]["text"]
+                .as_str()
+                .expect("a text")
+                .contains("software engineer")
+        );
     }
     let messages = |body: &Value| body["messages"].as_array().expect("messages").clone();
     let prompt = messages(&asked[0])[0]["content"][0]["text"].clone();
-    assert!(prompt.as_str().expect("a prompt").starts_with("# Task 8: Build the | house"));
+    assert!(
+        prompt
+            .as_str()
+            .expect("a prompt")
+            .starts_with("# Task 8: Build the | house")
+    );
     // Everything up to the last two of ours is marked for the cache.
     let marked = |body: &Value| {
         let marked = messages(body).into_iter().enumerate();
         let marked = marked.filter(|(_, message)| message.to_string().contains("cache_control"));
         marked.map(|(at, _)| at).collect::<Vec<_>>()
     };
-    assert_eq!(asked.iter().map(marked).collect::<Vec<_>>(), [vec![0], vec![0, 2], vec![2, 4]]);
+    assert_eq!(
+        asked.iter().map(marked).collect::<Vec<_>>(),
+        [vec![0], vec![0, 2], vec![2, 4]]
+    );
     // But for the marks, each request begins with the one before.
     let plain = |body: &Value| {
         let mut messages = messages(body);
         for message in &mut messages {
             for block in message["content"].as_array_mut().expect("blocks") {
-                block.as_object_mut().expect("a block").remove("cache_control");
+                block
+                    .as_object_mut()
+                    .expect("a block")
+                    .remove("cache_control");
             }
         }
         messages
@@ -184,34 +218,61 @@ fn every_request_is_as_the_api_wants_it_and_only_ever_adds_to_the_one_before() {
 fn a_failed_check_goes_on_in_the_same_conversation() {
     let project = Project::new();
     project.checks(&["test -e roof"]);
-    let script = [says("I think it is done."), bash("touch roof"), says("Now it is.")];
+    let script = [
+        says("I think it is done."),
+        bash("touch roof"),
+        says("Now it is."),
+    ];
     let run = run_with(project, script, |worker| worker);
     let event = run.completed();
     let agent = &event["result"]["agent"];
-    assert_eq!((&agent["turns"], &agent["tool_calls"]), (&json!(3), &json!(1)));
+    assert_eq!(
+        (&agent["turns"], &agent["tool_calls"]),
+        (&json!(3), &json!(1))
+    );
     // Both rounds together.
     assert_eq!(agent["usage"]["output_tokens"], 150);
-    assert!((agent["cost_usd"].as_f64().expect("a cost") - 0.00255).abs() < 1e-9, "{agent}");
+    assert!(
+        (agent["cost_usd"].as_f64().expect("a cost") - 0.00255).abs() < 1e-9,
+        "{agent}"
+    );
     let asked = run.model.asked();
     let messages = asked[1]["messages"].as_array().expect("messages");
     assert_eq!(messages.len(), 3);
     assert_eq!(messages[1]["content"][0]["text"], "I think it is done.");
-    let prompt = messages[2]["content"][0]["text"].as_str().expect("a prompt");
-    assert!(prompt.contains("the check `test -e roof` failed with exit code 1"), "{prompt}");
+    let prompt = messages[2]["content"][0]["text"]
+        .as_str()
+        .expect("a prompt");
+    assert!(
+        prompt.contains("the check `test -e roof` failed with exit code 1"),
+        "{prompt}"
+    );
 }
 
 #[test]
 fn a_real_bug_in_a_real_repository_is_mended_checked_and_pushed() {
     let origin = Origin::with(&[
-        ("greet.sh", "#!/bin/sh\n# Greets each guest.\nwhile [ $# -gt 1 ]; do echo \"Hello, $1!\"; shift; done\n"),
-        ("test.sh", "test \"$(sh greet.sh Ada Bob)\" = \"$(printf 'Hello, Ada!\\nHello, Bob!')\"\n"),
-        (".scud/config.toml", "[swarm.backpressure]\ncommands = [\"sh test.sh\"]\n"),
+        (
+            "greet.sh",
+            "#!/bin/sh\n# Greets each guest.\nwhile [ $# -gt 1 ]; do echo \"Hello, $1!\"; shift; done\n",
+        ),
+        (
+            "test.sh",
+            "test \"$(sh greet.sh Ada Bob)\" = \"$(printf 'Hello, Ada!\\nHello, Bob!')\"\n",
+        ),
+        (
+            ".scud/config.toml",
+            "[swarm.backpressure]\ncommands = [\"sh test.sh\"]\n",
+        ),
     ]);
     let (receiver, model) = (
         Receiver::start(),
         Model::start([
             bash("git log --oneline; ls; sh test.sh; echo \"tests: $?\""),
-            calls("str_replace_based_edit_tool", json!({ "command": "view", "path": "greet.sh" })),
+            calls(
+                "str_replace_based_edit_tool",
+                json!({ "command": "view", "path": "greet.sh" }),
+            ),
             calls(
                 "str_replace_based_edit_tool",
                 json!({ "command": "str_replace", "path": "greet.sh", "old_str": "-gt 1", "new_str": "-gt 0" }),
@@ -228,31 +289,55 @@ fn a_real_bug_in_a_real_repository_is_mended_checked_and_pushed() {
         .completed(&receiver);
     let work = &event["result"]["work"];
     assert_eq!(work["pushed"], true);
-    assert_eq!(work["files_changed"], 2, "the script, and the graph's letter");
+    assert_eq!(
+        work["files_changed"], 2,
+        "the script, and the graph's letter"
+    );
     let branch = work["branch"].as_str().expect("a branch");
     assert!(origin.show(branch, "greet.sh").contains("-gt 0"));
     let asked = model.asked();
     let result = |at: usize| {
         let messages = asked[at]["messages"].as_array().expect("messages");
-        messages.last().expect("one")["content"][0]["content"].as_str().expect("a text").to_owned()
+        messages.last().expect("one")["content"][0]["content"]
+            .as_str()
+            .expect("a text")
+            .to_owned()
     };
     assert!(result(1).contains("tests: 1"), "{}", result(1));
-    assert!(result(2).contains("     3\twhile [ $# -gt 1 ]"), "{}", result(2));
+    assert!(
+        result(2).contains("     3\twhile [ $# -gt 1 ]"),
+        "{}",
+        result(2)
+    );
     assert!(result(4).contains("greet.sh | 2 +-"), "{}", result(4));
 }
 
 #[test]
 fn a_key_is_enough_for_a_worker_to_have_an_agent_and_a_command_goes_first() {
-    let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start([says("Done.")]));
-    worker(&receiver, &project, &model).agent("true").run().completed(&receiver);
+    let (receiver, project, model) = (
+        Receiver::start(),
+        Project::new(),
+        Model::start([says("Done.")]),
+    );
+    worker(&receiver, &project, &model)
+        .agent("true")
+        .run()
+        .completed(&receiver);
     assert!(model.asked().is_empty());
     assert_eq!(receiver.only("started")["worker"]["agent"], "command");
 
     let run = run([says("Done.")]);
     run.completed();
     assert_eq!(run.receiver.only("started")["worker"]["agent"], "builtin");
-    let check = worker(&run.receiver, &run.project, &run.model).arg("check").env("DESCARTES_FORCE", "1").run();
-    assert!(check.stdout.ends_with("ok      agent: builtin\n"), "{}", check.stdout);
+    let check = worker(&run.receiver, &run.project, &run.model)
+        .arg("check")
+        .env("DESCARTES_FORCE", "1")
+        .run();
+    assert!(
+        check.stdout.ends_with("ok      agent: builtin\n"),
+        "{}",
+        check.stdout
+    );
 }
 
 #[test]
@@ -270,15 +355,25 @@ fn without_a_key_it_says_which_one_it_needs() {
 
 #[test]
 fn a_bearer_token_a_proxy_and_another_model_are_taken() {
-    let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start([says("Done.")]));
+    let (receiver, project, model) = (
+        Receiver::start(),
+        Project::new(),
+        Model::start([says("Done.")]),
+    );
     Worker::new(&receiver, &project)
         .env("ANTHROPIC_AUTH_TOKEN", "token-of-a-gateway")
-        .env("ANTHROPIC_BASE_URL", format!("{}/v1/messages/../../", model.url()))
+        .env(
+            "ANTHROPIC_BASE_URL",
+            format!("{}/v1/messages/../../", model.url()),
+        )
         .env("DESCARTES_MODEL", "claude-opus-5-5")
         .run()
         .completed(&receiver);
     let request = &model.requests()[0];
-    assert_eq!(request.headers["authorization"], "Bearer token-of-a-gateway");
+    assert_eq!(
+        request.headers["authorization"],
+        "Bearer token-of-a-gateway"
+    );
     assert!(!request.headers.contains_key("x-api-key"));
     assert_eq!(request.event["model"], "claude-opus-5-5");
     model.asked();
@@ -286,15 +381,23 @@ fn a_bearer_token_a_proxy_and_another_model_are_taken() {
 
 #[test]
 fn the_agent_definition_s_model_is_taken_where_it_is_one_of_the_service_s() {
-    for (harness, model) in [("claude", "claude-opus-5"), ("opencode", "claude-sonnet-5-5")] {
+    for (harness, model) in [
+        ("claude", "claude-opus-5"),
+        ("opencode", "claude-sonnet-5-5"),
+    ] {
         let graph = format!("{}\n@agents\n8 | builder\n", crate::support::project::GRAPH);
         let project = Project::with_graph(&graph);
-        let definition = format!("[agent]\nname = \"builder\"\n[model]\nharness = \"{harness}\"\nmodel = \"claude-opus-5\"\n");
+        let definition = format!(
+            "[agent]\nname = \"builder\"\n[model]\nharness = \"{harness}\"\nmodel = \"claude-opus-5\"\n"
+        );
         project.write(".scud/agents/builder.toml", definition);
         let run = run_with(project, [says("Done.")], |worker| worker);
         run.completed();
         assert_eq!(run.model.asked()[0]["model"], model);
-        let warned = run.ended.stderr.contains("the agent definition's model is another harness's");
+        let warned = run
+            .ended
+            .stderr
+            .contains("the agent definition's model is another harness's");
         assert_eq!(warned, harness == "opencode");
     }
 }
@@ -306,17 +409,25 @@ fn neither_the_tools_nor_the_log_get_the_key() {
         says(&format!("I was told {KEY} and my-token-0123.")),
     ];
     let run = run_with(Project::new(), script, |worker| {
-        worker.env("MY_TOKEN", "my-token-0123").env("DESCARTES_AGENT_ENV", "MY_TOKEN")
+        worker
+            .env("MY_TOKEN", "my-token-0123")
+            .env("DESCARTES_AGENT_ENV", "MY_TOKEN")
     });
     let event = run.completed();
-    let result = run.results()[0]["content"].as_str().expect("a text").to_owned();
+    let result = run.results()[0]["content"]
+        .as_str()
+        .expect("a text")
+        .to_owned();
     assert!(result.contains("theirs: nothing"), "{result}");
     assert!(result.contains("mine: my-token-0123"), "{result}");
     assert!(result.contains("TASK_ID=8\n"), "{result}");
     assert!(!result.contains("ANTHROPIC_"), "{result}");
     assert_eq!(event["result"]["summary"], "I was told *** and ***.");
     for text in [&run.ended.stderr, &run.ended.stdout] {
-        assert!(!text.contains(KEY) && !text.contains("my-token-0123"), "{text}");
+        assert!(
+            !text.contains(KEY) && !text.contains("my-token-0123"),
+            "{text}"
+        );
     }
 }
 
@@ -324,14 +435,21 @@ fn neither_the_tools_nor_the_log_get_the_key() {
 fn a_heartbeat_tells_what_it_has_taken_so_far() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let model = Model::start([bash("until [ -e go ]; do sleep 0.02; done"), says("Done.")]);
-    let running = worker(&receiver, &project, &model).env("DESCARTES_HEARTBEAT", "50ms").start();
+    let running = worker(&receiver, &project, &model)
+        .env("DESCARTES_HEARTBEAT", "50ms")
+        .start();
     let progress = receiver.wait_for("a tool call in a heartbeat", |said| {
         let progress = said.iter().map(|said| said.event["progress"].clone());
-        progress.into_iter().find(|progress| progress["tool_calls"] == 1)
+        progress
+            .into_iter()
+            .find(|progress| progress["tool_calls"] == 1)
     });
     project.write("go", "");
     running.wait().assert_code(0);
     assert_eq!(progress["turns"], 1);
     assert_eq!(progress["usage"]["cache_read_input_tokens"], 1000);
-    assert_eq!(progress["activity"], "bash until [ -e go ]; do sleep 0.02; done");
+    assert_eq!(
+        progress["activity"],
+        "bash until [ -e go ]; do sleep 0.02; done"
+    );
 }

@@ -2,7 +2,7 @@
 //! prints, be it odd or cut off.
 //!
 //! The program here is a script that plays recordings of the real one (version 2.1.331), with what
-//! the real one cannot be made to do at will; tests/claude_code has the real one.
+//! the real one cannot be made to do at will; `tests/claude_code` has the real one.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -29,7 +29,10 @@ fn result(more: &Value) -> String {
 
 fn assistant(id: &str, block: &Value, usage: &Value) -> String {
     let message = json!({ "id": id, "model": "claude-x", "content": [block], "usage": usage });
-    format!("{}\n", json!({ "type": "assistant", "message": message, "session_id": "the-session" }))
+    format!(
+        "{}\n",
+        json!({ "type": "assistant", "message": message, "session_id": "the-session" })
+    )
 }
 
 struct Run {
@@ -63,7 +66,11 @@ fn run_script(project: Project, script: &str, set: impl FnOnce(Worker) -> Worker
 fn run(stream: impl AsRef<[u8]>, code: i32) -> Run {
     let project = Project::new();
     project.write("stream", stream);
-    run_script(project, &format!("cat > /dev/null; cat $dir/stream; exit {code}"), |worker| worker)
+    run_script(
+        project,
+        &format!("cat > /dev/null; cat $dir/stream; exit {code}"),
+        |worker| worker,
+    )
 }
 
 impl Run {
@@ -80,7 +87,8 @@ impl Run {
 
 #[test]
 fn it_is_started_for_unattended_work_with_its_state_apart() {
-    let script = "printf '%s\\n' \"$@\" > $dir/args; env > $dir/env; cat > $dir/prompt; cat $dir/stream";
+    let script =
+        "printf '%s\\n' \"$@\" > $dir/args; env > $dir/env; cat > $dir/prompt; cat $dir/stream";
     let project = Project::new();
     project.write("stream", result(&json!({})));
     let run = run_script(project, script, |worker| {
@@ -93,8 +101,18 @@ fn it_is_started_for_unattended_work_with_its_state_apart() {
     assert_eq!(
         run.project.read("args").lines().collect::<Vec<_>>(),
         [
-            "--print", "--verbose", "--output-format", "stream-json", "--permission-mode", "bypassPermissions",
-            "--model", "opus", "--max-turns", "30", "--max-budget-usd", "2.5",
+            "--print",
+            "--verbose",
+            "--output-format",
+            "stream-json",
+            "--permission-mode",
+            "bypassPermissions",
+            "--model",
+            "opus",
+            "--max-turns",
+            "30",
+            "--max-budget-usd",
+            "2.5",
         ]
     );
     assert!(run.project.read("prompt").starts_with("# Task 8: "));
@@ -109,8 +127,14 @@ fn it_is_started_for_unattended_work_with_its_state_apart() {
     ] {
         assert!(env.lines().any(|found| found == line), "{line}: {env}");
     }
-    let state = env.lines().find_map(|line| line.strip_prefix("CLAUDE_CONFIG_DIR=")).expect("a place");
-    assert!(!state.starts_with(run.project.dir().to_str().expect("UTF-8")), "{state}");
+    let state = env
+        .lines()
+        .find_map(|line| line.strip_prefix("CLAUDE_CONFIG_DIR="))
+        .expect("a place");
+    assert!(
+        !state.starts_with(run.project.dir().to_str().expect("UTF-8")),
+        "{state}"
+    );
 }
 
 #[test]
@@ -118,36 +142,67 @@ fn a_repair_resumes_its_session_with_what_is_left_of_its_limits() {
     let project = Project::new();
     project.checks(&["test -e $dir/second"]);
     let first = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
-    project.write("stream1", first + &result(&json!({ "total_cost_usd": 0.5 })));
+    project.write(
+        "stream1",
+        first + &result(&json!({ "total_cost_usd": 0.5 })),
+    );
     // Costs are those of the whole session.
     let second = assistant("m2", &json!({ "type": "text", "text": "so" }), &json!({}));
-    project.write("stream2", second + &result(&json!({ "total_cost_usd": 0.75, "result": "Mended." })));
+    project.write(
+        "stream2",
+        second + &result(&json!({ "total_cost_usd": 0.75, "result": "Mended." })),
+    );
     let check = format!("test -e {}/second", project.dir().display());
     project.checks(&[&check]);
     let script = "cat > /dev/null; if [ -e $dir/first ]; then
             printf '%s\\n' \"$@\" > $dir/args; touch $dir/second; cat $dir/stream2
         else touch $dir/first; cat $dir/stream1; fi";
     let run = run_script(project, script, |worker| {
-        worker.env("DESCARTES_MAX_TURNS", "9").env("DESCARTES_MAX_BUDGET_USD", "2")
+        worker
+            .env("DESCARTES_MAX_TURNS", "9")
+            .env("DESCARTES_MAX_BUDGET_USD", "2")
     });
     let event = run.completed();
     let args = run.project.read("args");
     let args: Vec<&str> = args.lines().skip(6).collect();
-    assert_eq!(args, ["--max-turns", "8", "--max-budget-usd", "1.5", "--resume", "the-session"]);
+    assert_eq!(
+        args,
+        [
+            "--max-turns",
+            "8",
+            "--max-budget-usd",
+            "1.5",
+            "--resume",
+            "the-session"
+        ]
+    );
     let agent = &event["result"]["agent"];
-    assert_eq!((&agent["cost_usd"], &agent["turns"]), (&json!(0.75), &json!(2)));
+    assert_eq!(
+        (&agent["cost_usd"], &agent["turns"]),
+        (&json!(0.75), &json!(2))
+    );
     assert_eq!(event["result"]["summary"], "Mended.");
 }
 
 #[test]
 fn what_has_no_turns_or_money_left_is_not_started_again() {
     for (limit, value, message) in [
-        ("DESCARTES_MAX_TURNS", "1", "the agent's turns are used up, and it was not done"),
-        ("DESCARTES_MAX_BUDGET_USD", "0.5", "the agent's budget is used up, and it was not done"),
+        (
+            "DESCARTES_MAX_TURNS",
+            "1",
+            "the agent's turns are used up, and it was not done",
+        ),
+        (
+            "DESCARTES_MAX_BUDGET_USD",
+            "0.5",
+            "the agent's budget is used up, and it was not done",
+        ),
     ] {
         let project = Project::new();
         let said = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
-        project.write("stream", said + &result(&json!({}))).checks(&["false"]);
+        project
+            .write("stream", said + &result(&json!({})))
+            .checks(&["false"]);
         let script = "cat > /dev/null; echo >> $dir/started; cat $dir/stream";
         let run = run_script(project, script, |worker| worker.env(limit, value));
         assert_eq!(run.failed("limit_reached")["failure"]["message"], message);
@@ -157,18 +212,32 @@ fn what_has_no_turns_or_money_left_is_not_started_again() {
 
 #[test]
 fn the_result_is_the_verdict_and_not_the_exit_code() {
-    assert_eq!(run(result(&json!({})), 1).completed()["result"]["agent"]["exit_code"], 1);
+    assert_eq!(
+        run(result(&json!({})), 1).completed()["result"]["agent"]["exit_code"],
+        1
+    );
     let failed = json!({ "subtype": "error_during_execution", "is_error": true, "errors": ["it broke", "badly"], "result": null });
     let event = run(result(&failed), 0).failed("agent_failed");
-    assert_eq!(event["failure"]["message"], "the agent failed: it broke; badly");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent failed: it broke; badly"
+    );
     let odd = json!({ "subtype": "error_of_tomorrow", "is_error": true, "result": null });
     let event = run(result(&odd), 0).failed("agent_failed");
-    assert_eq!(event["failure"]["message"], "the agent failed: error_of_tomorrow");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent failed: error_of_tomorrow"
+    );
 }
 
 #[test]
 fn without_a_result_the_end_is_the_verdict() {
-    for (stream, code) in [("", 0), ("", 1), ("{\"type\":\"system\",\"subtype\":\"init\"}\n", 3), ("{\"type\":\"resu", 0)] {
+    for (stream, code) in [
+        ("", 0),
+        ("", 1),
+        ("{\"type\":\"system\",\"subtype\":\"init\"}\n", 3),
+        ("{\"type\":\"resu", 0),
+    ] {
         let event = run(stream, code).failed("agent_failed");
         let message = format!("the agent ended with exit code {code}, without a result");
         assert_eq!(event["failure"]["message"], message.as_str());
@@ -176,7 +245,10 @@ fn without_a_result_the_end_is_the_verdict() {
     }
     let project = Project::new();
     let run = run_script(project, "kill -SEGV $$", |worker| worker);
-    assert_eq!(run.failed("agent_killed")["failure"]["message"], "the agent was killed by SIGSEGV");
+    assert_eq!(
+        run.failed("agent_killed")["failure"]["message"],
+        "the agent was killed by SIGSEGV"
+    );
 }
 
 #[test]
@@ -194,7 +266,10 @@ fn what_is_no_json_is_shown_and_what_has_another_shape_is_passed_over() {
     let last = json!({ "num_turns": "many", "total_cost_usd": null, "usage": 3, "modelUsage": { "m": 1 }, "extra": [] });
     let event = run(odd.join("\n") + &result(&last), 0).completed();
     let agent = &event["result"]["agent"];
-    assert_eq!((&agent["cost_usd"], &agent["usage"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&agent["cost_usd"], &agent["usage"]),
+        (&Value::Null, &Value::Null)
+    );
     let output = event["result"]["output"]["tail"].as_str().expect("a tail");
     assert!(output.starts_with("Warning: something is"), "{output}");
 }
@@ -202,8 +277,15 @@ fn what_is_no_json_is_shown_and_what_has_another_shape_is_passed_over() {
 #[test]
 fn lines_of_megabytes_are_read_and_longer_ones_are_passed_over() {
     let large = |bytes: usize| "x".repeat(bytes);
-    let text = assistant("m1", &json!({ "type": "text", "text": large(3_000_000) }), &json!({ "output_tokens": 7 }));
-    let picture = format!("{{\"type\":\"user\",\"message\":\"{}\"}}\n", large(20_000_000));
+    let text = assistant(
+        "m1",
+        &json!({ "type": "text", "text": large(3_000_000) }),
+        &json!({ "output_tokens": 7 }),
+    );
+    let picture = format!(
+        "{{\"type\":\"user\",\"message\":\"{}\"}}\n",
+        large(20_000_000)
+    );
     let run = run(text + &picture + &result(&json!({})), 0);
     let event = run.completed();
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 7);
@@ -216,14 +298,25 @@ fn a_message_in_several_lines_is_counted_once() {
     let call = |name: &str, input: Value| json!({ "type": "tool_use", "id": "t", "name": name, "input": input });
     let stream = [
         assistant("m1", &json!({ "type": "text", "text": "Look" }), &usage),
-        assistant("m1", &call("Bash", json!({ "command": "ls\n  -l" })), &usage),
-        assistant("m1", &call("Edit", json!({ "file_path": "a.rs", "old_string": "x" })), &usage),
+        assistant(
+            "m1",
+            &call("Bash", json!({ "command": "ls\n  -l" })),
+            &usage,
+        ),
+        assistant(
+            "m1",
+            &call("Edit", json!({ "file_path": "a.rs", "old_string": "x" })),
+            &usage,
+        ),
         assistant("m2", &call("TodoWrite", json!({ "todos": [] })), &usage),
         // It ends before it could say more.
     ];
     let event = run(stream.concat(), 1).failed("agent_failed");
     let agent = &event["result"]["agent"];
-    assert_eq!((&agent["turns"], &agent["tool_calls"]), (&json!(2), &json!(3)));
+    assert_eq!(
+        (&agent["turns"], &agent["tool_calls"]),
+        (&json!(2), &json!(3))
+    );
     assert_eq!(agent["usage"]["input_tokens"], 20);
     assert_eq!(
         event["result"]["output"]["tail"],
@@ -236,7 +329,10 @@ fn the_last_of_several_results_counts() {
     let event = run(BACKGROUND, 0).completed();
     assert_eq!(event["result"]["summary"], "saw the background end");
     let agent = &event["result"]["agent"];
-    assert_eq!((&agent["turns"], &agent["tool_calls"]), (&json!(3), &json!(1)));
+    assert_eq!(
+        (&agent["turns"], &agent["tool_calls"]),
+        (&json!(3), &json!(1))
+    );
     assert_eq!(agent["usage"]["output_tokens"], 150);
 }
 
@@ -251,9 +347,24 @@ fn agents_below_the_agent_cost_tokens_and_are_no_turns() {
 #[test]
 fn what_the_real_one_said_when_it_failed_is_understood() {
     for (stream, reason, message, retryable) in [
-        (REFUSAL, "agent_failed", "the agent failed: API Error: Opus 5.5's safeguards flagged this message", false),
-        (LENGTH, "agent_failed", "the agent failed: API Error: Claude's response exceeded the 128000 output token", false),
-        (TOO_LARGE, "api_error", "the model's service answered with status 413: Request too large", false),
+        (
+            REFUSAL,
+            "agent_failed",
+            "the agent failed: API Error: Opus 5.5's safeguards flagged this message",
+            false,
+        ),
+        (
+            LENGTH,
+            "agent_failed",
+            "the agent failed: API Error: Claude's response exceeded the 128000 output token",
+            false,
+        ),
+        (
+            TOO_LARGE,
+            "api_error",
+            "the model's service answered with status 413: Request too large",
+            false,
+        ),
     ] {
         let event = run(stream, 1).failed(reason);
         let said = event["failure"]["message"].as_str().expect("a message");
@@ -269,7 +380,9 @@ fn secrets_in_its_stream_are_masked_however_json_writes_them() {
     let words = "the key is sk-ant-the-key, isn't it?";
     let text = assistant("m1", &json!({ "type": "text", "text": words }), &json!({}));
     let call = json!({ "type": "tool_use", "name": "Bash", "input": { "command": "echo sk-ant-the-key" } });
-    let stream = text + &assistant("m2", &call, &json!({})) + &result(&json!({ "result": words, "session_id": "sk-ant-the-key" }));
+    let stream = text
+        + &assistant("m2", &call, &json!({}))
+        + &result(&json!({ "result": words, "session_id": "sk-ant-the-key" }));
     let run = run(stream, 0);
     let event = run.completed();
     assert_eq!(event["result"]["summary"], "the key is ***, isn't it?");
@@ -287,12 +400,25 @@ fn it_is_taken_where_it_is_on_the_path_and_has_a_key() {
         run.receiver.only("started")["worker"]["agent"].clone()
     };
     assert_eq!(claim(|worker| worker), "claude-code");
-    assert_eq!(claim(|worker| worker.env("DESCARTES_AGENT_COMMAND", "true")), "command");
+    assert_eq!(
+        claim(|worker| worker.env("DESCARTES_AGENT_COMMAND", "true")),
+        "command"
+    );
     let without_key = |worker: Worker| worker.without("ANTHROPIC_API_KEY");
     assert_eq!(claim(without_key), Value::Null);
-    assert_eq!(claim(|worker| worker.without("ANTHROPIC_API_KEY").env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-token")), "claude-code");
+    assert_eq!(
+        claim(|worker| worker
+            .without("ANTHROPIC_API_KEY")
+            .env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-token")),
+        "claude-code"
+    );
     // A login of its own, or another cloud's: whoever names it knows.
-    assert_eq!(claim(|worker| worker.without("ANTHROPIC_API_KEY").env("DESCARTES_AGENT", "claude-code")), "claude-code");
+    assert_eq!(
+        claim(|worker| worker
+            .without("ANTHROPIC_API_KEY")
+            .env("DESCARTES_AGENT", "claude-code")),
+        "claude-code"
+    );
 }
 
 #[test]
@@ -304,5 +430,8 @@ fn a_worker_without_it_says_so() {
         .env("DESCARTES_AGENT", "claude-code")
         .run()
         .failed(&receiver, "agent_not_found");
-    assert_eq!(event["failure"]["message"], "there is no `claude` on the PATH, which is Claude Code's program");
+    assert_eq!(
+        event["failure"]["message"],
+        "there is no `claude` on the PATH, which is Claude Code's program"
+    );
 }

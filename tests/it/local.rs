@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Ended, Project, Receiver, Running, Worker};
+use crate::support::model::{bash, says};
+use crate::support::{Ended, Model, Project, Receiver, Running, Worker};
 
 /// Asserts that the parts are in the text, one after the other.
 #[track_caller]
@@ -82,7 +83,8 @@ fn the_demo_takes_claude_code_where_there_is_a_key_for_it() {
     let dir = Project::empty();
     dir.write(
         "bin/claude",
-        "#!/bin/sh\necho \"claude $*\"; head -n 1; sed -i 's/-gt 1/-gt 0/' greet.sh\n",
+        "#!/bin/sh\necho \"claude $*\"; head -n 1; sed -i 's/-gt 1/-gt 0/' greet.sh
+         echo '{\"type\":\"result\",\"subtype\":\"success\",\"result\":\"Mended.\"}'\n",
     );
     make_executable(&dir.path("bin/claude"));
     let mut path = dir.path("bin").into_os_string();
@@ -90,22 +92,45 @@ fn the_demo_takes_claude_code_where_there_is_a_key_for_it() {
     path.push(crate::support::path());
     let ended = program(&["demo"], &dir)
         .env("PATH", path)
+        .env("IS_SANDBOX", "1")
         .env("ANTHROPIC_API_KEY", "sk-ant-no-key")
         .run();
     ended.assert_code(0);
     let (timeline, log) = timeline_and_log(&ended);
     assert_in_order(
         &timeline,
-        &["there is a key and Claude Code, so that is the agent\n"],
+        &["there is a key, so the agent is claude-code\n"],
     );
     assert_in_order(
         &log,
         &[
-            "agent: claude --print --permission-mode acceptEdits --allowedTools Bash\n",
+            "agent: claude --print --verbose --output-format stream-json --permission-mode bypassPermissions\n",
             "agent: # Task 2: The last guest is not greeted\n",
             "check: sh test.sh: passed",
         ],
     );
+}
+
+#[test]
+fn the_demo_takes_the_built_in_agent_where_there_is_a_key_and_nothing_else() {
+    let model = Model::start([
+        bash("sed -i 's/-gt 1/-gt 0/' greet.sh && sh test.sh"),
+        says("Mended."),
+    ]);
+    let ended = program(&["demo"], &Project::empty())
+        .env("ANTHROPIC_API_KEY", "sk-ant-no-key")
+        .env("ANTHROPIC_BASE_URL", model.url())
+        .run();
+    ended.assert_code(0);
+    let (timeline, log) = timeline_and_log(&ended);
+    assert_in_order(&timeline, &["there is a key, so the agent is builtin\n"]);
+    let lines = [
+        "tool: bash sed -i",
+        "agent: Mended.",
+        "check: sh test.sh: passed",
+    ];
+    assert_in_order(&log, &lines);
+    model.asked();
 }
 
 fn make_executable(path: &std::path::Path) {

@@ -234,10 +234,18 @@ fn the_schema_s_other_words_are_those_of_the_code() {
     assert!(kinds.len() > 2, "{kinds:?}");
     assert_eq!(definition("agent-kind/examples"), kinds);
     let readme = read("README.md");
-    let row = readme.lines().find(|line| line.starts_with("| `DESCARTES_AGENT` |"));
+    let row = readme
+        .lines()
+        .find(|line| line.starts_with("| `DESCARTES_AGENT` |"));
     for kind in kinds {
-        assert!(row.is_some_and(|row| row.contains(&kind)), "{kind}: {row:?}");
-        assert!(read("docs/protocol.md").contains(&format!("`{kind}`")), "{kind}");
+        assert!(
+            row.is_some_and(|row| row.contains(&kind)),
+            "{kind}: {row:?}"
+        );
+        assert!(
+            read("docs/protocol.md").contains(&format!("`{kind}`")),
+            "{kind}"
+        );
     }
     let phases = in_code("src/progress.rs", "impl Phase {");
     assert_eq!(definition("progress/properties/phase/enum"), phases);

@@ -39,7 +39,10 @@ fn blocks_are_put_together_and_kept_as_they_came() {
     let odd = json!({ "type": "some_new_block", "data": [1, 2] });
     let mut events = vec![
         start(),
-        block(0, &json!({ "type": "thinking", "thinking": "", "signature": "" })),
+        block(
+            0,
+            &json!({ "type": "thinking", "thinking": "", "signature": "" }),
+        ),
         delta(0, &json!({ "type": "thinking_delta", "thinking": "hm" })),
         delta(0, &json!({ "type": "signature_delta", "signature": "sig" })),
         stop(0),
@@ -51,16 +54,29 @@ fn blocks_are_put_together_and_kept_as_they_came() {
         stop(1),
         block(2, &odd),
         stop(2),
-        block(3, &json!({ "type": "tool_use", "id": "t", "name": "bash", "input": {} })),
-        delta(3, &json!({ "type": "input_json_delta", "partial_json": "" })),
-        delta(3, &json!({ "type": "input_json_delta", "partial_json": "{\"comm" })),
-        delta(3, &json!({ "type": "input_json_delta", "partial_json": "and\":\"ls\"}" })),
+        block(
+            3,
+            &json!({ "type": "tool_use", "id": "t", "name": "bash", "input": {} }),
+        ),
+        delta(
+            3,
+            &json!({ "type": "input_json_delta", "partial_json": "" }),
+        ),
+        delta(
+            3,
+            &json!({ "type": "input_json_delta", "partial_json": "{\"comm" }),
+        ),
+        delta(
+            3,
+            &json!({ "type": "input_json_delta", "partial_json": "and\":\"ls\"}" }),
+        ),
         stop(3),
         json!({ "type": "something_new" }),
     ];
     events.extend(end("tool_use"));
     let answer = pushed(&events).unwrap().answer().unwrap();
-    let call = json!({ "type": "tool_use", "id": "t", "name": "bash", "input": { "command": "ls" } });
+    let call =
+        json!({ "type": "tool_use", "id": "t", "name": "bash", "input": { "command": "ls" } });
     assert_eq!(
         answer.content,
         [
@@ -89,8 +105,14 @@ fn half_of_a_call_or_of_a_thought_is_left_out_and_half_of_a_text_is_not() {
         block(0, &json!({ "type": "text", "text": "" })),
         delta(0, &json!({ "type": "text_delta", "text": "half" })),
         stop(0),
-        block(1, &json!({ "type": "tool_use", "id": "t", "name": "bash", "input": {} })),
-        delta(1, &json!({ "type": "input_json_delta", "partial_json": "{\"comm" })),
+        block(
+            1,
+            &json!({ "type": "tool_use", "id": "t", "name": "bash", "input": {} }),
+        ),
+        delta(
+            1,
+            &json!({ "type": "input_json_delta", "partial_json": "{\"comm" }),
+        ),
         stop(1),
         block(2, &json!({ "type": "thinking", "thinking": "" })),
         delta(2, &json!({ "type": "thinking_delta", "thinking": "hm" })),
@@ -115,10 +137,14 @@ fn what_cannot_be_an_event_is_said() {
         other => panic!("{:?}", other.map(|incoming| incoming.answer)),
     };
     assert_eq!(malformed(&[start(), stop(0)]), "there is no block 0");
-    assert_eq!(malformed(&[start(), block(1, &text("a"))]), "block 1 is out of order");
+    assert_eq!(
+        malformed(&[start(), block(1, &text("a"))]),
+        "block 1 is out of order"
+    );
     let error = Incoming::default().push("{").unwrap_err();
     assert!(matches!(error, StreamError::Malformed(_)));
-    let said = json!({ "type": "error", "error": { "type": "overloaded_error", "message": "later" } });
+    let said =
+        json!({ "type": "error", "error": { "type": "overloaded_error", "message": "later" } });
     let expected = StreamError::Said {
         kind: "overloaded_error".to_owned(),
         message: "later".to_owned(),
@@ -132,5 +158,8 @@ fn an_error_s_body_is_read_whoever_wrote_it() {
     let expected = ("not_found_error".to_owned(), "no such model".to_owned());
     assert_eq!(complaint(body), expected);
     let page = b"<html>\n  Bad   Gateway </html>";
-    assert_eq!(complaint(page), (String::new(), "<html> Bad Gateway </html>".to_owned()));
+    assert_eq!(
+        complaint(page),
+        (String::new(), "<html> Bad Gateway </html>".to_owned())
+    );
 }

@@ -166,7 +166,9 @@ fn view(content: &str, range: &Value) -> Result<String, String> {
         range => {
             let ends = (range[0].as_u64(), range[1].as_i64());
             let (Some(first), Some(last)) = ends else {
-                return Err("`view_range` must be two line numbers, like [11, 20] or [11, -1]".to_owned());
+                return Err(
+                    "`view_range` must be two line numbers, like [11, 20] or [11, -1]".to_owned(),
+                );
             };
             let first = usize::try_from(first).unwrap_or(usize::MAX);
             let last = match last {
@@ -188,9 +190,13 @@ fn view(content: &str, range: &Value) -> Result<String, String> {
 fn view_directory(path: &Path, given: &str) -> Result<String, String> {
     let mut text = format!("{given}/\n");
     let mut room = ENTRIES;
-    list(path, 1, &mut text, &mut room).map_err(|error| format!("{given} cannot be read: {error}"))?;
+    list(path, 1, &mut text, &mut room)
+        .map_err(|error| format!("{given} cannot be read: {error}"))?;
     if room == 0 {
-        let _ = writeln!(text, "[... there is more; look into a directory of it, or use bash]");
+        let _ = writeln!(
+            text,
+            "[... there is more; look into a directory of it, or use bash]"
+        );
     }
     Ok(text)
 }
@@ -232,7 +238,10 @@ fn create(path: &Path, given: &str, content: &str) -> Result<String, String> {
     }
     write(path, given, content)?;
     let how = if existed { "overwritten" } else { "created" };
-    Ok(format!("{given} is {how}: {} lines", content.lines().count()))
+    Ok(format!(
+        "{given} is {how}: {} lines",
+        content.lines().count()
+    ))
 }
 
 fn replace(path: &Path, given: &str, old: &str, new: &str) -> Result<String, String> {
@@ -281,7 +290,11 @@ fn insert(path: &Path, given: &str, after: &Value, added: &str) -> Result<String
             "`insert_line` must be a line number from 0 to {lines}, after which the text is inserted"
         ));
     };
-    let end = if content.contains("\r\n") { "\r\n" } else { "\n" };
+    let end = if content.contains("\r\n") {
+        "\r\n"
+    } else {
+        "\n"
+    };
     let at = content
         .split_inclusive('\n')
         .take(after)
@@ -289,14 +302,28 @@ fn insert(path: &Path, given: &str, after: &Value, added: &str) -> Result<String
         .sum::<usize>();
     let (before, rest) = content.split_at(at);
     // The last line may lack its end, and what is inserted may, too.
-    let before_end = if before.is_empty() || before.ends_with('\n') { "" } else { end };
+    let before_end = if before.is_empty() || before.ends_with('\n') {
+        ""
+    } else {
+        end
+    };
     let added = added.replace("\r\n", "\n");
-    let added = added.strip_suffix('\n').unwrap_or(&added).replace('\n', end);
-    let added_end = if rest.is_empty() && !content.is_empty() && !content.ends_with('\n') { "" } else { end };
+    let added = added
+        .strip_suffix('\n')
+        .unwrap_or(&added)
+        .replace('\n', end);
+    let added_end = if rest.is_empty() && !content.is_empty() && !content.ends_with('\n') {
+        ""
+    } else {
+        end
+    };
     let changed = format!("{before}{before_end}{added}{added_end}{rest}");
     write(path, given, &changed)?;
     let last = after + 1 + added.matches('\n').count();
-    Ok(format!("{given} is changed:\n{}", around(&changed, after + 1, last)))
+    Ok(format!(
+        "{given} is changed:\n{}",
+        around(&changed, after + 1, last)
+    ))
 }
 
 /// The lines from `first` to `last` with some around them.

@@ -25,6 +25,9 @@ use crate::runner::Variables;
 
 /// The most one command may take: a large build fits, a forgotten server does not.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
+/// The share of the patience with a silent agent that a silent command gets: it is ended before
+/// anybody takes its silence for the agent's.
+const SHARE: f64 = 2.0 / 3.0;
 /// How long a shell may take to be gone once it is killed.
 const BURIAL: Duration = Duration::from_secs(2);
 /// What is kept of the beginning and of the end of what a command prints, in bytes each; the rest
@@ -84,19 +87,16 @@ impl Shell {
             program: bash.map_or_else(|| "/bin/sh".into(), Into::into),
             dir,
             environment,
-            // Before anybody takes the silence of a command for that of the agent.
-            limit: patience.map_or(LIMIT, |patience| LIMIT.min(patience - patience / 3)),
-            own: tempfile::Builder::new().prefix("descartes-shell-").tempdir()?,
+            limit: patience.map_or(LIMIT, |patience| LIMIT.min(patience.mul_f64(SHARE))),
+            own: tempfile::Builder::new()
+                .prefix("descartes-shell-")
+                .tempdir()?,
             running: None,
         })
     }
 
     /// One call of the tool: a command, a restart, or both.
-    pub async fn call(
-        &mut self,
-        input: &Value,
-        alive: &mut dyn FnMut(),
-    ) -> Result<String, String> {
+    pub async fn call(&mut self, input: &Value, alive: &mut dyn FnMut()) -> Result<String, String> {
         let restart = input["restart"].as_bool().unwrap_or(false);
         if restart {
             self.close().await;
@@ -173,8 +173,13 @@ impl Shell {
         let mut child = command.spawn()?;
         // The command still holds the writing ends.
         drop(command);
-        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let stdin = child.stdin.take().ok_or_else(|| io::Error::other("no stdin"))?;
+        let group = child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let stdin = child
+            .stdin
+            .take()
+            .ok_or_else(|| io::Error::other("no stdin"))?;
         let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Running {
             child,

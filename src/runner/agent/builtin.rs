@@ -25,6 +25,9 @@ pub static KIND: Kind = Kind {
 /// Any of these lets it in.
 const KEYS: [&str; 2] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"];
 
+/// The share of the worker's patience with a silent agent that is the agent's own with a silent
+/// service: a little less than all, so that it is the agent who says what was the matter.
+const SHARE: f64 = 0.9;
 /// Agent definitions that name a model of the service by its full name call their program so.
 const HARNESSES: [&str; 3] = ["builtin", "claude", "claude-code"];
 
@@ -93,9 +96,11 @@ impl Agent for Builtin {
         option("--model", Some(self.model.clone()));
         option("--max-turns", left.turns.map(|turns| turns.to_string()));
         option("--max-budget-usd", left.usd.map(|usd| usd.to_string()));
-        // A little less than the worker's own, so that it is the agent that says what was the matter.
-        let patience = self.patience.map(|patience| patience - patience / 10);
-        let patience = patience.map_or_else(|| "0".to_owned(), |patience| format!("{}ms", patience.as_millis()));
+        let patience = self.patience.map(|patience| patience.mul_f64(SHARE));
+        let patience = patience.map_or_else(
+            || "0".to_owned(),
+            |patience| format!("{}ms", patience.as_millis()),
+        );
         option("--idle-timeout", Some(patience));
         // Its words are shown among the worker's own.
         option("--log-format", Some("pretty".to_owned()));
@@ -111,8 +116,8 @@ impl Agent for Builtin {
         })
     }
 
-    fn hear(&mut self, bytes: &[u8], life: &mut Live<'_>) -> Heard {
-        self.transcript.hear(bytes, life)
+    fn hear(&mut self, bytes: &[u8], live: &mut Live<'_>) -> Heard {
+        self.transcript.hear(bytes, live)
     }
 
     fn judge(&mut self, ending: Result<Ending, StartError>) -> Result<(), Failure> {

@@ -111,8 +111,8 @@ impl Agent for ClaudeCode {
         })
     }
 
-    fn hear(&mut self, bytes: &[u8], life: &mut Live<'_>) -> Heard {
-        self.transcript.hear(bytes, life)
+    fn hear(&mut self, bytes: &[u8], live: &mut Live<'_>) -> Heard {
+        self.transcript.hear(bytes, live)
     }
 
     fn judge(&mut self, ending: Result<Ending, StartError>) -> Result<(), Failure> {

@@ -68,8 +68,8 @@ impl Agent for Shell {
         Ok(Program::shell(&self.command, dir, environment))
     }
 
-    fn hear(&mut self, bytes: &[u8], life: &mut Live<'_>) -> Heard {
-        life.hear(bytes);
+    fn hear(&mut self, bytes: &[u8], live: &mut Live<'_>) -> Heard {
+        live.hear(bytes);
         Heard::More
     }
 

@@ -209,36 +209,36 @@ impl Transcript {
     }
 
     /// Reads bytes that are cut anywhere, and tells of them.
-    pub fn hear(&mut self, mut bytes: &[u8], life: &mut Live<'_>) -> Heard {
+    pub fn hear(&mut self, mut bytes: &[u8], live: &mut Live<'_>) -> Heard {
         let mut heard = Heard::More;
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.line.push(&bytes[..end]);
             bytes = &bytes[end + 1..];
             if let Some(line) = self.line.take() {
-                heard = self.read(&line, life);
+                heard = self.read(&line, live);
             }
         }
         self.line.push(bytes);
         heard
     }
 
-    fn read(&mut self, line: &[u8], life: &mut Live<'_>) -> Heard {
-        let Ok(wire) = serde_json::from_slice::<Wire>(line) else {
-            life.hear(line);
-            life.hear(b"\n");
+    fn read(&mut self, json: &[u8], live: &mut Live<'_>) -> Heard {
+        let Ok(wire) = serde_json::from_slice::<Wire>(json) else {
+            live.hear(json);
+            live.hear(b"\n");
             return Heard::More;
         };
         self.session_id = wire.session_id.clone().or(self.session_id.take());
         match wire.kind.as_deref() {
-            Some("system") => self.system(wire, life),
-            Some("assistant") => self.assistant(wire, life),
-            Some("result") => return self.result(wire, life),
+            Some("system") => self.system(wire, live),
+            Some("assistant") => self.assistant(wire, live),
+            Some("result") => return self.result(wire, live),
             _ => {}
         }
         Heard::More
     }
 
-    fn system(&mut self, wire: Wire, life: &mut Live<'_>) {
+    fn system(&mut self, wire: Wire, live: &mut Live<'_>) {
         match wire.subtype.as_deref() {
             Some("init") => self.model = wire.model.or(self.model.take()),
             Some("api_retry") => {
@@ -248,7 +248,7 @@ impl Transcript {
                 let status = status.unwrap_or_default();
                 let attempt = wire.attempt.unwrap_or(1);
                 let delay = wire.retry_delay_ms.unwrap_or(0);
-                life.words(&format!(
+                live.words(&format!(
                     "[the model's service: {what}{status}; attempt {attempt} failed, the next one in {delay} ms]"
                 ));
             }
@@ -256,15 +256,15 @@ impl Transcript {
         }
     }
 
-    fn assistant(&mut self, wire: Wire, life: &mut Live<'_>) {
+    fn assistant(&mut self, wire: Wire, live: &mut Live<'_>) {
         let Some(message) = wire.message else { return };
         for block in message.content.unwrap_or_default() {
             match (block.kind.as_deref(), block.text) {
-                (Some("text"), Some(text)) => life.words(&text),
+                (Some("text"), Some(text)) => live.words(&text),
                 (Some("tool_use"), _) => {
                     self.round.tool_calls += 1;
                     let name = block.name.unwrap_or_default();
-                    life.deed(&in_short(&name, &block.input));
+                    live.deed(&in_short(&name, &block.input));
                 }
                 _ => {}
             }
@@ -278,10 +278,10 @@ impl Transcript {
             };
             self.round.messages.insert(id, message);
         }
-        life.spent(&self.spent());
+        live.spent(&self.spent());
     }
 
-    fn result(&mut self, wire: Wire, life: &mut Live<'_>) -> Heard {
+    fn result(&mut self, wire: Wire, live: &mut Live<'_>) -> Heard {
         let heard = match wire.queued_turn_count {
             None | Some(0) => Heard::LastWord,
             Some(_) => Heard::More,
@@ -295,7 +295,7 @@ impl Transcript {
             cost_usd: wire.total_cost_usd,
             usage,
         });
-        life.spent(&self.spent());
+        live.spent(&self.spent());
         heard
     }
 
@@ -442,5 +442,7 @@ fn in_short(name: &str, input: &Value) -> String {
         what.truncate(end);
         what.push('…');
     }
-    format!("{} {what}", name.to_lowercase()).trim_end().to_owned()
+    format!("{} {what}", name.to_lowercase())
+        .trim_end()
+        .to_owned()
 }

@@ -21,12 +21,29 @@ fn an_answer_that_is_cut_off_goes_on() {
     let run = run(script);
     assert_eq!(run.completed()["result"]["summary"], "Done.");
     let asked = run.model.asked();
-    let last = |at: usize| asked[at]["messages"].as_array().expect("messages").last().cloned().expect("one");
+    let last = |at: usize| {
+        asked[at]["messages"]
+            .as_array()
+            .expect("messages")
+            .last()
+            .cloned()
+            .expect("one")
+    };
     let go_on = "Your answer was cut off at its greatest length";
-    assert!(last(1)["content"][0]["text"].as_str().expect("a text").starts_with(go_on));
+    assert!(
+        last(1)["content"][0]["text"]
+            .as_str()
+            .expect("a text")
+            .starts_with(go_on)
+    );
     let content = last(2)["content"].clone();
     assert_eq!(content[0]["content"], "whole");
-    assert!(content[1]["text"].as_str().expect("a text").starts_with(go_on));
+    assert!(
+        content[1]["text"]
+            .as_str()
+            .expect("a text")
+            .starts_with(go_on)
+    );
     // Half a call is not sent back.
     assert!(!asked[2].to_string().contains("echo ha\""));
 }
@@ -35,7 +52,10 @@ fn an_answer_that_is_cut_off_goes_on() {
 fn answers_that_are_cut_off_for_ever_are_a_failure() {
     let run = run(vec![says("and").stopped("max_tokens"); 9]);
     let event = run.failed("agent_failed");
-    assert_eq!(event["failure"]["message"], "the agent failed: 9 answers in a row were cut off");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent failed: 9 answers in a row were cut off"
+    );
 }
 
 #[test]
@@ -66,8 +86,17 @@ fn a_paused_turn_is_sent_back_as_it_is() {
 #[test]
 fn a_refusal_is_a_failure_that_says_so() {
     for (answer, message) in [
-        (says("I must not.").stopped("refusal"), "the agent failed: the model refused to go on: I must not."),
-        (Answer { blocks: vec![], stop: "refusal" }, "the agent failed: the model refused to go on"),
+        (
+            says("I must not.").stopped("refusal"),
+            "the agent failed: the model refused to go on: I must not.",
+        ),
+        (
+            Answer {
+                blocks: vec![],
+                stop: "refusal",
+            },
+            "the agent failed: the model refused to go on",
+        ),
     ] {
         let event = run([answer]).failed("agent_failed");
         assert_eq!(event["failure"]["message"], message);
@@ -77,7 +106,11 @@ fn a_refusal_is_a_failure_that_says_so() {
 
 #[test]
 fn room_is_made_of_old_results_where_the_conversation_is_too_long() {
-    let too_long = refuses(400, "invalid_request_error", "prompt is too long: 1000001 tokens > 1000000 maximum");
+    let too_long = refuses(
+        400,
+        "invalid_request_error",
+        "prompt is too long: 1000001 tokens > 1000000 maximum",
+    );
     let long = |letter: &str| Turn::from(bash(&format!("yes {letter} | head -c 5000")));
     let script = [
         long("a"),
@@ -85,7 +118,9 @@ fn room_is_made_of_old_results_where_the_conversation_is_too_long() {
         long("c"),
         too_long.clone().into(),
         long("d"),
-        says("half of a wo").stopped("model_context_window_exceeded").into(),
+        says("half of a wo")
+            .stopped("model_context_window_exceeded")
+            .into(),
         says("Done.").into(),
     ];
     let run = run(script);
@@ -93,9 +128,20 @@ fn room_is_made_of_old_results_where_the_conversation_is_too_long() {
     let asked = run.model.asked();
     let results = |at: usize| -> Vec<String> {
         let messages = asked[at]["messages"].as_array().expect("messages");
-        let blocks = messages.iter().flat_map(|message| message["content"].as_array().expect("blocks"));
+        let blocks = messages
+            .iter()
+            .flat_map(|message| message["content"].as_array().expect("blocks"));
         let results = blocks.filter(|block| block["type"] == "tool_result");
-        results.map(|result| result["content"].as_str().expect("a text").chars().take(5).collect()).collect()
+        results
+            .map(|result| {
+                result["content"]
+                    .as_str()
+                    .expect("a text")
+                    .chars()
+                    .take(5)
+                    .collect()
+            })
+            .collect()
     };
     // The last one has not been read yet, so it stays.
     assert_eq!(results(3), ["a\na\na", "b\nb\nb", "c\nc\nc"]);
@@ -106,25 +152,47 @@ fn room_is_made_of_old_results_where_the_conversation_is_too_long() {
 #[test]
 fn where_no_room_can_be_made_it_is_said() {
     for turn in [
-        Turn::from(refuses(413, "request_too_large", "Request exceeds the maximum size")),
-        refuses(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum").into(),
+        Turn::from(refuses(
+            413,
+            "request_too_large",
+            "Request exceeds the maximum size",
+        )),
+        refuses(
+            400,
+            "invalid_request_error",
+            "prompt is too long: 2 tokens > 1 maximum",
+        )
+        .into(),
         says("half").stopped("model_context_window_exceeded").into(),
     ] {
         let event = run([turn]).failed("agent_failed");
         let message = event["failure"]["message"].as_str().expect("a message");
-        assert!(message.contains("the conversation has outgrown what the model can read"), "{message}");
+        assert!(
+            message.contains("the conversation has outgrown what the model can read"),
+            "{message}"
+        );
     }
 }
 
 #[test]
 fn turns_are_limited_repairs_included() {
     let limited = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "2");
-    let run = run_with(Project::new(), [bash("true"), bash("touch second")], limited);
+    let run = run_with(
+        Project::new(),
+        [bash("true"), bash("touch second")],
+        limited,
+    );
     let event = run.failed("limit_reached");
-    assert_eq!(event["failure"]["message"], "the agent's turns are used up, and it was not done");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent's turns are used up, and it was not done"
+    );
     assert_eq!(event["failure"]["retryable"], false);
     assert_eq!(event["result"]["agent"]["turns"], 2);
-    assert!(run.project.path("second").exists(), "what was asked for is done");
+    assert!(
+        run.project.path("second").exists(),
+        "what was asked for is done"
+    );
 
     let project = Project::new();
     project.checks(&["false"]);
@@ -140,25 +208,37 @@ fn money_is_limited_by_the_list_prices() {
         worker.env("DESCARTES_MAX_BUDGET_USD", "0.001")
     });
     let event = run.failed("limit_reached");
-    assert_eq!(event["failure"]["message"], "the agent's budget is used up, and it was not done");
-    let cost = event["result"]["agent"]["cost_usd"].as_f64().expect("a cost");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent's budget is used up, and it was not done"
+    );
+    let cost = event["result"]["agent"]["cost_usd"]
+        .as_f64()
+        .expect("a cost");
     assert!((cost - 0.0017).abs() < 1e-9, "{cost}");
 }
 
 #[test]
 fn a_budget_for_a_model_without_a_price_is_refused_before_anything_is_spent() {
     let run = run_with(Project::new(), Vec::<Turn>::new(), |worker| {
-        worker.env("DESCARTES_MAX_BUDGET_USD", "1").env("DESCARTES_MODEL", "gpt-9")
+        worker
+            .env("DESCARTES_MAX_BUDGET_USD", "1")
+            .env("DESCARTES_MODEL", "gpt-9")
     });
     let message = run.failed("agent_not_found")["failure"]["message"].clone();
     let message = message.as_str().expect("a message");
-    assert!(message.contains("the price of gpt-9 is not known (list prices of 20"), "{message}");
+    assert!(
+        message.contains("the price of gpt-9 is not known (list prices of 20"),
+        "{message}"
+    );
     assert!(run.model.asked().is_empty());
 }
 
 #[test]
 fn a_model_without_a_price_works_and_has_no_cost() {
-    let run = run_with(Project::new(), [says("Done.")], |worker| worker.env("DESCARTES_MODEL", "gpt-9"));
+    let run = run_with(Project::new(), [says("Done.")], |worker| {
+        worker.env("DESCARTES_MODEL", "gpt-9")
+    });
     let agent = run.completed()["result"]["agent"].clone();
     assert_eq!(agent["cost_usd"], json!(null));
     assert_eq!(agent["usage"]["output_tokens"], 50);

@@ -14,11 +14,27 @@ fn what_passes_is_waited_for() {
     let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
     let breaks_off = |bytes| Turn::BreaksOff(whole.clone(), bytes, Box::new(Turn::Closes));
     let cases: [(Turn, &str); 9] = [
-        (refuses(429, "rate_limit_error", "slower, please").with_header("retry-after", "0").into(), "slower, please (429)"),
-        (refuses(529, "overloaded_error", "Overloaded").into(), "Overloaded (529)"),
+        (
+            refuses(429, "rate_limit_error", "slower, please")
+                .with_header("retry-after", "0")
+                .into(),
+            "slower, please (429)",
+        ),
+        (
+            refuses(529, "overloaded_error", "Overloaded").into(),
+            "Overloaded (529)",
+        ),
         (refuses(500, "api_error", "oh").into(), "oh (500)"),
-        (Reply::json(502, "<html>Bad Gateway</html>").into(), "<html>Bad Gateway</html> (502)"),
-        (refuses(400, "odd", "not now").with_header("x-should-retry", "true").into(), "not now (400)"),
+        (
+            Reply::json(502, "<html>Bad Gateway</html>").into(),
+            "<html>Bad Gateway</html> (502)",
+        ),
+        (
+            refuses(400, "odd", "not now")
+                .with_header("x-should-retry", "true")
+                .into(),
+            "not now (400)",
+        ),
         (Reply::Reset.into(), "error sending request"),
         (breaks_off(10), "error"),
         (breaks_off(700), "error"),
@@ -30,9 +46,14 @@ fn what_passes_is_waited_for() {
         assert_eq!(event["result"]["summary"], "Done, whatever happened.");
         assert_eq!(run.model.asked().len(), 2);
         let log = &run.ended.stderr;
-        let line = log.lines().find(|line| line.contains("[the model's service: "));
+        let line = log
+            .lines()
+            .find(|line| line.contains("[the model's service: "));
         let line = line.unwrap_or_else(|| panic!("{log}"));
-        assert!(line.contains(words) && line.contains("attempt 1 failed"), "{words}: {line}");
+        assert!(
+            line.contains(words) && line.contains("attempt 1 failed"),
+            "{words}: {line}"
+        );
         // What broke off is as if it had never been.
         assert_eq!(event["result"]["agent"]["turns"], 1);
     });
@@ -41,7 +62,12 @@ fn what_passes_is_waited_for() {
 #[test]
 fn an_answer_without_an_end_is_no_answer() {
     let open = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
-    for body in [open, "", "data: {\n\n", "data: {\"type\":\"content_block_stop\",\"index\":3}\n\n"] {
+    for body in [
+        open,
+        "",
+        "data: {\n\n",
+        "data: {\"type\":\"content_block_stop\",\"index\":3}\n\n",
+    ] {
         let run = run([Turn::from(Reply::json(200, body)), says("Done.").into()]);
         run.completed();
         assert_eq!(run.model.asked().len(), 2);
@@ -59,11 +85,18 @@ fn what_does_not_pass_is_said_at_once() {
         (302, "", "status 302 without a word"),
     ];
     each(&cases, |(status, kind, message)| {
-        let reply = if kind.is_empty() { Reply::status(status) } else { refuses(status, kind, message) };
+        let reply = if kind.is_empty() {
+            Reply::status(status)
+        } else {
+            refuses(status, kind, message)
+        };
         let run = run([reply]);
         let event = run.failed("api_error");
         let failure = &event["failure"];
-        assert_eq!(failure["message"], format!("the model's service answered with status {status}: {message}"));
+        assert_eq!(
+            failure["message"],
+            format!("the model's service answered with status {status}: {message}")
+        );
         assert_eq!(failure["retryable"], false);
         assert_eq!(run.model.asked().len(), 1);
         assert_eq!(event["result"]["agent"]["exit_code"], 1);
@@ -74,8 +107,11 @@ fn what_does_not_pass_is_said_at_once() {
 
 #[test]
 fn a_service_that_asks_for_more_time_than_there_is_is_not_waited_for() {
-    let reply = refuses(429, "rate_limit_error", "the quota is used up").with_header("retry-after", "3600");
-    let run = run_with(Project::new(), [reply], |worker| worker.env("DESCARTES_IDLE_TIMEOUT", "30m"));
+    let reply =
+        refuses(429, "rate_limit_error", "the quota is used up").with_header("retry-after", "3600");
+    let run = run_with(Project::new(), [reply], |worker| {
+        worker.env("DESCARTES_IDLE_TIMEOUT", "30m")
+    });
     let event = run.failed("api_error");
     assert_eq!(
         event["failure"]["message"],
@@ -96,7 +132,10 @@ fn a_service_that_stays_away_is_given_up_within_the_idle_limit() {
         .run()
         .failed(&receiver, "api_error");
     let message = event["failure"]["message"].as_str().expect("a message");
-    assert!(message.starts_with("the model's service gave no answer: "), "{message}");
+    assert!(
+        message.starts_with("the model's service gave no answer: "),
+        "{message}"
+    );
     assert!(message.contains("Connection refused"), "{message}");
     assert_eq!(event["failure"]["retryable"], true);
 }
@@ -108,7 +147,9 @@ fn a_service_that_falls_silent_is_asked_again() {
     let answer = says("Never heard.");
     let half = Turn::BreaksOff(answer, 300, Box::new(silent.clone().into()));
     let script = [silent.into(), half, says("Done.").into()];
-    let run = run_with(Project::new(), script, |worker| worker.env("DESCARTES_IDLE_TIMEOUT", "3s"));
+    let run = run_with(Project::new(), script, |worker| {
+        worker.env("DESCARTES_IDLE_TIMEOUT", "3s")
+    });
     let event = run.completed();
     hold.release();
     assert_eq!(event["result"]["summary"], "Done.");
@@ -119,13 +160,24 @@ fn it_ends_when_it_is_told_to_whatever_it_is_waiting_for() {
     let hold = Hold::default();
     let cases: [(Turn, usize); 3] = [
         (Reply::json(200, "{}").held(&hold).into(), 1),
-        (refuses(429, "rate_limit_error", "later").with_header("retry-after", "300").into(), 1),
+        (
+            refuses(429, "rate_limit_error", "later")
+                .with_header("retry-after", "300")
+                .into(),
+            1,
+        ),
         (bash("touch running; sleep 1000").into(), 1),
     ];
     each(&cases, |(case, requests)| {
-        let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start([case.clone()]));
+        let (receiver, project, model) = (
+            Receiver::start(),
+            Project::new(),
+            Model::start([case.clone()]),
+        );
         let cancel = Reply::json(200, r#"{"cancel": true, "reason": "too dear"}"#);
-        let running = worker(&receiver, &project, &model).env("DESCARTES_HEARTBEAT", "100ms").start();
+        let running = worker(&receiver, &project, &model)
+            .env("DESCARTES_HEARTBEAT", "100ms")
+            .start();
         model.wait_for(requests);
         if let Turn::Says(_) = case {
             crate::support::wait_until("the tool", || project.path("running").exists());

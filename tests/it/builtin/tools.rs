@@ -17,10 +17,17 @@ fn results_of(script: impl IntoIterator<Item = Answer>) -> (Run, Vec<String>) {
 
 fn results(run: &Run) -> Vec<String> {
     let asked = run.model.asked();
-    let messages = asked.last().expect("a request")["messages"].as_array().cloned().expect("messages");
-    let blocks = messages.iter().flat_map(|message| message["content"].as_array().expect("blocks"));
+    let messages = asked.last().expect("a request")["messages"]
+        .as_array()
+        .cloned()
+        .expect("messages");
+    let blocks = messages
+        .iter()
+        .flat_map(|message| message["content"].as_array().expect("blocks"));
     let results = blocks.filter(|block| block["type"] == "tool_result");
-    results.map(|result| result["content"].as_str().expect("a text").to_owned()).collect()
+    results
+        .map(|result| result["content"].as_str().expect("a text").to_owned())
+        .collect()
 }
 
 #[test]
@@ -60,9 +67,17 @@ fn a_command_s_end_is_told_whatever_it_is() {
     ]);
     assert_eq!(results[0], "out\nerr\n[exit code 3]");
     assert_eq!(results[1], "[no output; exit code 1]");
-    assert!(results[2].contains("unexpected EOF") && results[2].ends_with("[exit code 2]"), "{}", results[2]);
+    assert!(
+        results[2].contains("unexpected EOF") && results[2].ends_with("[exit code 2]"),
+        "{}",
+        results[2]
+    );
     let (gone, new) = ("[the shell ended (", "); the next command gets a new one]");
-    assert!(results[3].contains(gone) && results[3].contains("9 (SIGKILL)"), "{}", results[3]);
+    assert!(
+        results[3].contains(gone) && results[3].contains("9 (SIGKILL)"),
+        "{}",
+        results[3]
+    );
     assert_eq!(results[4], format!("new\n{gone}exit status: 7{new}"));
     assert_eq!(results[5], "newer");
     assert_eq!(results[6], "$HOME 'single' \"double\" `tick`");
@@ -74,11 +89,21 @@ fn a_command_s_end_is_told_whatever_it_is() {
 fn long_output_is_cut_in_the_middle() {
     let (_, results) = results_of([
         bash("echo first; yes | head -c 50000000; echo last"),
-        calls("str_replace_based_edit_tool", json!({ "command": "create", "path": "f", "file_text": "x\n".repeat(20_000) })),
-        calls("str_replace_based_edit_tool", json!({ "command": "view", "path": "f" })),
+        calls(
+            "str_replace_based_edit_tool",
+            json!({ "command": "create", "path": "f", "file_text": "x\n".repeat(20_000) }),
+        ),
+        calls(
+            "str_replace_based_edit_tool",
+            json!({ "command": "view", "path": "f" }),
+        ),
     ]);
     assert!(results[0].starts_with("first\ny\ny\n") && results[0].ends_with("\ny\ny\nlast"));
-    assert!(results[0].contains("\n[... 4997"), "{}", &results[0][13_990..14_060]);
+    assert!(
+        results[0].contains("\n[... 4997"),
+        "{}",
+        &results[0][13_990..14_060]
+    );
     assert!(results[2].starts_with("     1\tx\n") && results[2].ends_with(" 20000\tx\n"));
     for result in &results {
         assert!(result.len() <= 30_000, "{}", result.len());
@@ -92,17 +117,25 @@ fn a_command_that_takes_too_long_is_killed_and_the_next_one_works() {
         bash("kill -0 $(cat pid) 2>/dev/null || echo gone"),
         says("Done."),
     ];
-    let run = run_with(Project::new(), script, |worker| worker.env("DESCARTES_IDLE_TIMEOUT", "3s"));
+    let run = run_with(Project::new(), script, |worker| {
+        worker.env("DESCARTES_IDLE_TIMEOUT", "3s")
+    });
     run.completed();
     let results = results(&run);
-    assert!(results[0].starts_with("begun\n[killed: it was not done within 1 s"), "{}", results[0]);
+    assert!(
+        results[0].starts_with("begun\n[killed: it was not done within 1 s"),
+        "{}",
+        results[0]
+    );
     assert_eq!(results[1], "gone");
 }
 
 #[test]
 fn what_runs_in_the_background_holds_nothing_up_and_does_not_survive() {
     let (run, results) = results_of([
-        bash("sh -c 'echo $$ > pid; while true; do echo noise; sleep 0.01; done' & until [ -s pid ]; do sleep 0.01; done; echo started"),
+        bash(
+            "sh -c 'echo $$ > pid; while true; do echo noise; sleep 0.01; done' & until [ -s pid ]; do sleep 0.01; done; echo started",
+        ),
         bash("kill -0 $(cat pid) && echo alive"),
         bash("setsid sleep 1000 > /dev/null 2>&1 & echo $! > escaped"),
     ]);
@@ -110,7 +143,10 @@ fn what_runs_in_the_background_holds_nothing_up_and_does_not_survive() {
     assert!(results[1].contains("alive"), "{}", results[1]);
     for file in ["pid", "escaped"] {
         let pid = run.project.read(file);
-        assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(), "{file} lives on");
+        assert!(
+            !std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(),
+            "{file} lives on"
+        );
     }
 }
 
@@ -123,16 +159,29 @@ fn calls_that_make_no_sense_are_answered_with_what_would() {
         assert_eq!(result["is_error"], true, "{result}");
         result["content"].as_str().expect("a text").to_owned()
     };
-    assert_eq!(is_error(calls("bash", json!({}))), "`command` is missing; it must be a text");
-    assert_eq!(is_error(calls("bash", json!({ "command": ["ls"] }))), "`command` is missing; it must be a text");
-    assert_eq!(is_error(calls("bash", json!({ "command": "a\0b" }))), "the command holds a NUL character");
+    assert_eq!(
+        is_error(calls("bash", json!({}))),
+        "`command` is missing; it must be a text"
+    );
+    assert_eq!(
+        is_error(calls("bash", json!({ "command": ["ls"] }))),
+        "`command` is missing; it must be a text"
+    );
+    assert_eq!(
+        is_error(calls("bash", json!({ "command": "a\0b" }))),
+        "the command holds a NUL character"
+    );
     assert_eq!(
         is_error(calls("python", json!({ "code": "1" }))),
         "there is no tool \"python\"; there are bash and str_replace_based_edit_tool"
     );
     assert_eq!(
-        is_error(calls("str_replace_based_edit_tool", json!({ "command": "view", "path": "/etc/passwd" })))
-            .split(" is not").next(),
+        is_error(calls(
+            "str_replace_based_edit_tool",
+            json!({ "command": "view", "path": "/etc/passwd" })
+        ))
+        .split(" is not")
+        .next(),
         Some("/etc/passwd")
     );
 }
@@ -141,19 +190,34 @@ fn calls_that_make_no_sense_are_answered_with_what_would() {
 fn several_calls_in_one_answer_are_done_in_order() {
     let edit = |command: &str, more: Value| {
         let mut input = json!({ "command": command, "path": "f" });
-        input.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        input
+            .as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
         input
     };
     let tool = "str_replace_based_edit_tool";
     let answer = calls(tool, edit("create", json!({ "file_text": "one\n" })))
         .and_calls("bash", json!({ "command": "cat f" }))
-        .and_calls(tool, edit("insert", json!({ "insert_line": 1, "insert_text": "two" })))
+        .and_calls(
+            tool,
+            edit("insert", json!({ "insert_line": 1, "insert_text": "two" })),
+        )
         .and_calls("bash", json!({ "command": "cat f" }))
-        .and_calls(tool, edit("str_replace", json!({ "old_str": "three", "new_str": "four" })));
+        .and_calls(
+            tool,
+            edit(
+                "str_replace",
+                json!({ "old_str": "three", "new_str": "four" }),
+            ),
+        );
     let run = run([Turn::from(answer), says("Done.").into()]);
     run.completed();
     let results = run.results();
-    let texts: Vec<&str> = results.iter().filter_map(|result| result["content"].as_str()).collect();
+    let texts: Vec<&str> = results
+        .iter()
+        .filter_map(|result| result["content"].as_str())
+        .collect();
     assert_eq!((texts[1], texts[3]), ("one", "one\ntwo"));
     assert_eq!(results[4]["is_error"], true);
     assert_eq!(run.project.read("f"), "one\ntwo\n");

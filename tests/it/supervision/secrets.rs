@@ -54,12 +54,17 @@ fn the_tools_of_the_built_in_agent_cannot_read_its_key() {
     let worker = Worker::new(&receiver, &project)
         .env("ANTHROPIC_API_KEY", "sk-ant-the-key")
         .env("ANTHROPIC_BASE_URL", model.url());
-    unprivileged("", worker, &project, &bin).run().assert_code(0);
+    unprivileged("", worker, &project, &bin)
+        .run()
+        .assert_code(0);
     let asked = model.asked();
     let result = &asked[1]["messages"][2]["content"][0]["content"];
     let result = result.as_str().expect("a text");
     assert!(!result.contains("is open"), "{result}");
-    assert!(result.starts_with("/proc/self/exe agent --session "), "{result}");
+    assert!(
+        result.starts_with("/proc/self/exe agent --session "),
+        "{result}"
+    );
     assert!(!asked[1].to_string().contains("sk-ant-the-key"), "{result}");
 }
 

@@ -19,9 +19,15 @@ use super::reply::Reply;
 pub enum Block {
     Text(String),
     Thinking(String),
-    Call { name: String, input: Value },
+    Call {
+        name: String,
+        input: Value,
+    },
     /// A call whose input stops in the midst of it.
-    HalfCall { name: String, json: String },
+    HalfCall {
+        name: String,
+        json: String,
+    },
 }
 
 /// An answer of the model.
@@ -86,9 +92,12 @@ impl Answer {
         for (index, block) in self.blocks.iter().enumerate() {
             let id = format!("toolu_{number}_{index}");
             let (start, deltas) = block.events(&id);
-            events.push(json!({ "type": "content_block_start", "index": index, "content_block": start }));
+            events.push(
+                json!({ "type": "content_block_start", "index": index, "content_block": start }),
+            );
             for delta in deltas {
-                events.push(json!({ "type": "content_block_delta", "index": index, "delta": delta }));
+                events
+                    .push(json!({ "type": "content_block_delta", "index": index, "delta": delta }));
             }
             events.push(json!({ "type": "content_block_stop", "index": index }));
         }
@@ -114,7 +123,9 @@ impl Block {
     fn events(&self, id: &str) -> (Value, Vec<Value>) {
         let pieces = |text: &str| {
             let chars: Vec<char> = text.chars().collect();
-            let pieces = chars.chunks(7).map(|chunk| chunk.iter().collect::<String>());
+            let pieces = chars
+                .chunks(7)
+                .map(|chunk| chunk.iter().collect::<String>());
             pieces.collect::<Vec<_>>()
         };
         let call = |name: &str| json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
@@ -133,7 +144,10 @@ impl Block {
                 let delta = |piece| json!({ "type": "thinking_delta", "thinking": piece });
                 let mut deltas: Vec<Value> = pieces(text).into_iter().map(delta).collect();
                 deltas.push(json!({ "type": "signature_delta", "signature": "c2lnbmVk" }));
-                (json!({ "type": "thinking", "thinking": "", "signature": "" }), deltas)
+                (
+                    json!({ "type": "thinking", "thinking": "", "signature": "" }),
+                    deltas,
+                )
             }
             Self::Call { name, input: value } => (call(name), input(&value.to_string())),
             Self::HalfCall { name, json } => (call(name), input(json)),
@@ -244,7 +258,10 @@ impl Model {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn serve(&self, mut stream: TcpStream) {
@@ -259,43 +276,41 @@ impl Model {
                 self.shared.changed.notify_all();
                 let turn = state.script.pop_front();
                 if turn.is_none() {
-                    state.violations.push("it asked more than the script has".to_owned());
+                    state
+                        .violations
+                        .push("it asked more than the script has".to_owned());
                 }
                 (turn, state.asked.len())
             };
-            let turn = turn.unwrap_or_else(|| refuses(400, "script_error", "the script is over").into());
-            if self.answer(&mut stream, &turn, number, &model).is_none() {
+            let turn =
+                turn.unwrap_or_else(|| refuses(400, "script_error", "the script is over").into());
+            if give_turn(&mut stream, &turn, number, &model).is_none() {
                 return;
             }
         }
     }
+}
 
-    fn answer(
-        &self,
-        stream: &mut TcpStream,
-        turn: &Turn,
-        number: usize,
-        model: &Value,
-    ) -> Option<()> {
-        match turn {
-            Turn::Says(answer) => {
-                let body = answer.stream(number, model);
-                let reply = Reply::json(200, &body).with_header("content-type", "text/event-stream");
-                give(stream, &reply)
-            }
-            Turn::Replies(reply) => give(stream, reply),
-            Turn::BreaksOff(answer, bytes, then) => {
-                use std::io::Write;
-                let body = answer.stream(number, model);
-                let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000000\r\n\r\n";
-                stream.write_all(head.as_bytes()).ok()?;
-                stream.write_all(&body.as_bytes()[..*bytes]).ok()?;
-                self.answer(stream, then, number, model)
-            }
-            Turn::Closes => {
-                let _ = stream.shutdown(std::net::Shutdown::Both);
-                None
-            }
+/// Answers as a turn says; nothing where the connection is over with it.
+fn give_turn(stream: &mut TcpStream, turn: &Turn, number: usize, model: &Value) -> Option<()> {
+    match turn {
+        Turn::Says(answer) => {
+            let body = answer.stream(number, model);
+            let reply = Reply::json(200, &body).with_header("content-type", "text/event-stream");
+            give(stream, &reply)
+        }
+        Turn::Replies(reply) => give(stream, reply),
+        Turn::BreaksOff(answer, bytes, then) => {
+            use std::io::Write;
+            let body = answer.stream(number, model);
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000000\r\n\r\n";
+            stream.write_all(head.as_bytes()).ok()?;
+            stream.write_all(&body.as_bytes()[..*bytes]).ok()?;
+            give_turn(stream, then, number, model)
+        }
+        Turn::Closes => {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+            None
         }
     }
 }
@@ -310,31 +325,62 @@ fn violations(said: &Said) -> Vec<String> {
     };
     let header = |name: &str| said.headers.contains_key(name);
     must(said.target.starts_with("/v1/messages"), "the path");
-    must(header("x-api-key") || header("authorization"), "a credential");
-    must(said.headers.get("anthropic-version").is_some_and(|version| version == "2023-06-01"), "the version");
+    must(
+        header("x-api-key") || header("authorization"),
+        "a credential",
+    );
+    must(
+        said.headers
+            .get("anthropic-version")
+            .is_some_and(|version| version == "2023-06-01"),
+        "the version",
+    );
     let body = &said.event;
     must(body["model"].is_string(), "a model");
-    must(body["max_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "max_tokens");
+    must(
+        body["max_tokens"].as_u64().is_some_and(|tokens| tokens > 0),
+        "max_tokens",
+    );
     let marks = body.to_string().matches("\"cache_control\"").count();
     must(marks <= 4, "at most four cache breakpoints");
     let messages = body["messages"].as_array().cloned().unwrap_or_default();
-    must(messages.first().is_some_and(|first| first["role"] == "user"), "the first message is the user's");
+    must(
+        messages
+            .first()
+            .is_some_and(|first| first["role"] == "user"),
+        "the first message is the user's",
+    );
     let mut open: Vec<String> = Vec::new();
     for message in &messages {
-        let text = message["content"].as_str().map(|text| json!({ "type": "text", "text": text }));
+        let text = message["content"]
+            .as_str()
+            .map(|text| json!({ "type": "text", "text": text }));
         let blocks = message["content"].as_array().cloned();
         let blocks = blocks.or_else(|| Some(vec![text?])).unwrap_or_default();
         must(!blocks.is_empty(), "a message has content");
         let ids = |kind: &str, key: &str| -> Vec<String> {
             let of_kind = blocks.iter().filter(|block| block["type"] == kind);
-            of_kind.map(|block| block[key].as_str().unwrap_or_default().to_owned()).collect()
+            of_kind
+                .map(|block| block[key].as_str().unwrap_or_default().to_owned())
+                .collect()
         };
         let answered = ids("tool_result", "tool_use_id");
-        must(answered == open, "every tool_use is answered in the next message, in order");
-        let first_other = blocks.iter().position(|block| block["type"] != "tool_result");
-        let results_first = first_other.is_none_or(|at| blocks[at..].iter().all(|block| block["type"] != "tool_result"));
+        must(
+            answered == open,
+            "every tool_use is answered in the next message, in order",
+        );
+        let first_other = blocks
+            .iter()
+            .position(|block| block["type"] != "tool_result");
+        let results_first = first_other.is_none_or(|at| {
+            blocks[at..]
+                .iter()
+                .all(|block| block["type"] != "tool_result")
+        });
         must(results_first, "tool results come first");
-        let no_empty_text = blocks.iter().all(|block| block["type"] != "text" || block["text"] != "");
+        let no_empty_text = blocks
+            .iter()
+            .all(|block| block["type"] != "text" || block["text"] != "");
         must(no_empty_text, "no text is empty");
         open = ids("tool_use", "id");
         if message["role"] == "user" {

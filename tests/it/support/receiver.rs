@@ -312,7 +312,11 @@ impl Receiver {
 }
 
 /// Reads one request; nothing where the connection ends before there is a whole one.
-pub(super) fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize) -> Option<Said> {
+pub(super) fn read_request(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    connection: usize,
+) -> Option<Said> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);

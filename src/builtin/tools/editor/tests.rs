@@ -32,7 +32,7 @@ impl Place {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    fn call(&self, command: &str, path: &str, more: Value) -> Result<String, String> {
+    fn call(&self, command: &str, path: &str, more: &Value) -> Result<String, String> {
         let mut input = json!({ "command": command, "path": path });
         for (name, value) in more.as_object().unwrap() {
             input[name] = value.clone();
@@ -41,15 +41,23 @@ impl Place {
     }
 
     fn view(&self, path: &str) -> Result<String, String> {
-        self.call("view", path, json!({}))
+        self.call("view", path, &json!({}))
     }
 
     fn replace(&self, path: &str, old: &str, new: &str) -> Result<String, String> {
-        self.call("str_replace", path, json!({ "old_str": old, "new_str": new }))
+        self.call(
+            "str_replace",
+            path,
+            &json!({ "old_str": old, "new_str": new }),
+        )
     }
 
     fn insert(&self, path: &str, line: i64, text: &str) -> Result<String, String> {
-        self.call("insert", path, json!({ "insert_line": line, "insert_text": text }))
+        self.call(
+            "insert",
+            path,
+            &json!({ "insert_line": line, "insert_text": text }),
+        )
     }
 }
 
@@ -57,14 +65,23 @@ impl Place {
 fn a_file_is_seen_with_its_line_numbers_whole_or_in_part() {
     let place = Place::new();
     place.write("f", b"one\ntwo\nthree\n");
-    let view = |range: Value| place.call("view", "f", json!({ "view_range": range }));
-    assert_eq!(place.view("f").unwrap(), "     1\tone\n     2\ttwo\n     3\tthree\n");
+    let view = |range: Value| place.call("view", "f", &json!({ "view_range": range }));
+    assert_eq!(
+        place.view("f").unwrap(),
+        "     1\tone\n     2\ttwo\n     3\tthree\n"
+    );
     assert_eq!(view(json!([2, 3])).unwrap(), "     2\ttwo\n     3\tthree\n");
     assert_eq!(view(json!([3, -1])).unwrap(), "     3\tthree\n");
-    assert_eq!(view(json!([2, 99])).unwrap(), "     2\ttwo\n     3\tthree\n");
+    assert_eq!(
+        view(json!([2, 99])).unwrap(),
+        "     2\ttwo\n     3\tthree\n"
+    );
     for wrong in [json!([0, 1]), json!([4, 5]), json!([3, 2])] {
         let error = view(wrong.clone()).unwrap_err();
-        assert_eq!(error, format!("`view_range` is {wrong}, but the file has the lines 1 to 3"));
+        assert_eq!(
+            error,
+            format!("`view_range` is {wrong}, but the file has the lines 1 to 3")
+        );
     }
     assert!(view(json!(["a"])).unwrap_err().contains("two line numbers"));
     place.write("empty", b"");
@@ -74,7 +91,13 @@ fn a_file_is_seen_with_its_line_numbers_whole_or_in_part() {
 #[test]
 fn a_directory_is_seen_two_levels_deep_without_what_is_hidden() {
     let place = Place::new();
-    for name in ["src/deep/deeper/f", "src/main.rs", "node_modules/x/y", ".git/config", "a"] {
+    for name in [
+        "src/deep/deeper/f",
+        "src/main.rs",
+        "node_modules/x/y",
+        ".git/config",
+        "a",
+    ] {
         place.write(name, b"");
     }
     assert_eq!(
@@ -105,7 +128,10 @@ fn what_cannot_be_seen_is_said() {
     for (name, error) in [
         ("nothing", "there is no file nothing"),
         ("binary", "binary is not a text in UTF-8; use bash"),
-        ("large", "large is 9437184 bytes long, which is too much for this tool; use bash"),
+        (
+            "large",
+            "large is 9437184 bytes long, which is too much for this tool; use bash",
+        ),
         ("fifo", "fifo is not a regular file"),
     ] {
         assert_eq!(place.view(name).unwrap_err(), error);
@@ -115,17 +141,30 @@ fn what_cannot_be_seen_is_said() {
 #[test]
 fn a_file_is_created_with_its_directories_and_overwritten() {
     let place = Place::new();
-    let create = |text: &str| place.call("create", "a/b/c", json!({ "file_text": text }));
+    let create = |text: &str| place.call("create", "a/b/c", &json!({ "file_text": text }));
     assert_eq!(create("one\n").unwrap(), "a/b/c is created: 1 lines");
     fs::set_permissions(place.path("a/b/c"), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(create("two\nlines\n").unwrap(), "a/b/c is overwritten: 2 lines");
+    assert_eq!(
+        create("two\nlines\n").unwrap(),
+        "a/b/c is overwritten: 2 lines"
+    );
     assert_eq!(place.read("a/b/c"), "two\nlines\n");
-    let mode = fs::metadata(place.path("a/b/c")).unwrap().permissions().mode();
+    let mode = fs::metadata(place.path("a/b/c"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o755);
-    let error = place.call("create", "a/b", json!({ "file_text": "" })).unwrap_err();
+    let error = place
+        .call("create", "a/b", &json!({ "file_text": "" }))
+        .unwrap_err();
     assert_eq!(error, "a/b is there, and is not a regular file");
-    let error = place.call("create", "a/b/c/d", json!({ "file_text": "" })).unwrap_err();
-    assert!(error.starts_with("a/b/c/d cannot be reached: Not a directory"), "{error}");
+    let error = place
+        .call("create", "a/b/c/d", &json!({ "file_text": "" }))
+        .unwrap_err();
+    assert!(
+        error.starts_with("a/b/c/d cannot be reached: Not a directory"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -144,9 +183,14 @@ fn a_text_is_replaced_where_it_is_there_once() {
         place.replace("f", "nothing", "d").unwrap_err(),
         "`old_str` is not in f; it must match exactly, white space included"
     );
-    assert_eq!(place.replace("f", "", "d").unwrap_err(), "`old_str` is empty; use insert or create");
+    assert_eq!(
+        place.replace("f", "", "d").unwrap_err(),
+        "`old_str` is empty; use insert or create"
+    );
     assert_eq!(place.read("f"), "a\nb\nsee\nsea\nb\n");
-    place.call("str_replace", "f", json!({ "old_str": "see\n" })).unwrap();
+    place
+        .call("str_replace", "f", &json!({ "old_str": "see\n" }))
+        .unwrap();
     assert_eq!(place.read("f"), "a\nb\nsea\nb\n");
 }
 
@@ -179,9 +223,13 @@ fn a_text_is_inserted_after_a_line() {
         );
     }
     place.write("f", b"a\n");
-    place.call("insert", "f", json!({ "insert_line": 1, "new_str": "b" })).unwrap();
+    place
+        .call("insert", "f", &json!({ "insert_line": 1, "new_str": "b" }))
+        .unwrap();
     assert_eq!(place.read("f"), "a\nb\n");
-    let error = place.call("insert", "f", json!({ "insert_line": 1 })).unwrap_err();
+    let error = place
+        .call("insert", "f", &json!({ "insert_line": 1 }))
+        .unwrap_err();
     assert_eq!(error, "`insert_text` is missing; it must be a text");
 }
 
@@ -196,18 +244,33 @@ fn nothing_outside_the_project_is_seen_or_changed() {
     symlink(outside.join("new"), place.path("dangling")).unwrap();
     let secret = outside.join("secret");
     let absolute = secret.to_str().unwrap();
-    for path in ["../outside/secret", "out/secret", "file", absolute, "/etc/passwd", "out/new/er"] {
+    for path in [
+        "../outside/secret",
+        "out/secret",
+        "file",
+        absolute,
+        "/etc/passwd",
+        "out/new/er",
+    ] {
         for (command, more) in [
             ("view", json!({})),
             ("create", json!({ "file_text": "x" })),
-            ("str_replace", json!({ "old_str": "secret", "new_str": "x" })),
+            (
+                "str_replace",
+                json!({ "old_str": "secret", "new_str": "x" }),
+            ),
             ("insert", json!({ "insert_line": 0, "insert_text": "x" })),
         ] {
-            let error = place.call(command, path, more).unwrap_err();
-            assert!(error.contains("is not in the project's directory"), "{path}: {error}");
+            let error = place.call(command, path, &more).unwrap_err();
+            assert!(
+                error.contains("is not in the project's directory"),
+                "{path}: {error}"
+            );
         }
     }
-    let error = place.call("create", "dangling", json!({ "file_text": "x" })).unwrap_err();
+    let error = place
+        .call("create", "dangling", &json!({ "file_text": "x" }))
+        .unwrap_err();
     assert_eq!(error, "dangling is a symbolic link that leads nowhere");
     assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
@@ -228,7 +291,10 @@ fn a_call_that_lacks_something_is_told_what() {
     place.write("f", b"a\n");
     let error = |input: Value| place.editor.call(&input).unwrap_err();
     assert_eq!(error(json!({})), "`command` is missing; it must be a text");
-    assert_eq!(error(json!({ "command": "view" })), "`path` is missing; it must be a text");
+    assert_eq!(
+        error(json!({ "command": "view" })),
+        "`path` is missing; it must be a text"
+    );
     assert_eq!(
         error(json!({ "command": "create", "path": "x" })),
         "`file_text` is missing; it must be a text"
