@@ -295,6 +295,16 @@ fn agent_settings(
     model: Variables,
     patience: Option<Duration>,
 ) -> runner::agent::Settings {
+    let settings = runner::agent::Settings {
+        kind: reader.given(&settings::AGENT, values::agent),
+        command: reader.optional(&settings::AGENT_COMMAND, values::text),
+        model: reader.optional(&settings::MODEL, values::line),
+        limits: budget(reader),
+        variables: model,
+        path: value_of(base, "PATH"),
+        sandbox: sandbox(base),
+        patience,
+    };
     // They are given as they are, but nobody waits for an agent to find out that they cannot be.
     reader.optional(&settings::ANTHROPIC_BASE_URL, values::service_url);
     for secret in [
@@ -304,16 +314,7 @@ fn agent_settings(
     ] {
         reader.optional(secret, values::token);
     }
-    runner::agent::Settings {
-        kind: reader.given(&settings::AGENT, values::agent),
-        command: reader.optional(&settings::AGENT_COMMAND, values::text),
-        model: reader.optional(&settings::MODEL, values::line),
-        limits: budget(reader),
-        variables: model,
-        path: value_of(base, "PATH"),
-        sandbox: sandbox(base),
-        patience,
-    }
+    settings
 }
 
 /// How much the agent may take.

@@ -261,13 +261,14 @@ pub fn dollars(text: &str) -> Parsed<f64> {
 
 /// Where the model's service is.
 pub fn service_url(text: &str) -> Parsed<Url> {
+    let example = "write it like https://api.anthropic.com";
     let url: Url = text
         .parse()
-        .map_err(|error| format!("is not a URL ({error})"))?;
+        .map_err(|error| format!("is not a URL ({error}); {example}"))?;
     if matches!(url.scheme(), "http" | "https") && url.host().is_some() {
         Ok(url)
     } else {
-        Err("is not an http or https URL".to_owned())
+        Err(format!("is not an http or https URL; {example}"))
     }
 }
 

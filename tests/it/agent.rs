@@ -213,16 +213,21 @@ fn an_agents_end_has_a_reason() {
 
 #[test]
 fn no_agent_at_all_is_answered_with_how_to_set_one() {
-    for kind in ["auto", "command"] {
+    let how =
+        "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one";
+    for (kind, more) in [
+        (
+            "auto",
+            ", or ANTHROPIC_API_KEY for one that the worker knows",
+        ),
+        ("command", ""),
+    ] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let event = Worker::new(&receiver, &project)
             .env("DESCARTES_AGENT", kind)
             .run()
             .failed(&receiver, "agent_not_found");
-        assert_eq!(
-            event["message"],
-            "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one, or ANTHROPIC_API_KEY for one that the worker knows"
-        );
+        assert_eq!(event["message"], format!("{how}{more}"));
         assert_eq!(event["result"]["agent"], Value::Null);
     }
 }

@@ -85,6 +85,10 @@ fn everything_that_is_wrong_is_said_at_once_and_nothing_is_sent() {
         .env("DESCARTES_TAG", "\t")
         .env("DESCARTES_AGENT", "claude")
         .env("DESCARTES_MODEL", "a\u{1b}b")
+        .env("DESCARTES_MAX_TURNS", "0")
+        .env("DESCARTES_MAX_BUDGET_USD", "much")
+        .env("ANTHROPIC_BASE_URL", "api.example")
+        .env("ANTHROPIC_API_KEY", "a key")
         .env("DESCARTES_TASK_TIMEOUT", "1d")
         .env("DESCARTES_IDLE_TIMEOUT", "-1s")
         .env("DESCARTES_CHECKS", "\n")
@@ -107,11 +111,15 @@ fn everything_that_is_wrong_is_said_at_once_and_nothing_is_sent() {
             "DESCARTES_HEARTBEAT: \"5\" is not a duration; write it like 250ms, 90s, 15m or 1h30m",
             "DESCARTES_FORCE: \"maybe\" is neither true nor false",
             "DESCARTES_AGENT_ENV: \"A=B\" holds \"A=B\", which is not a variable's name",
-            "DESCARTES_TAG: \"\\t\" is blank",
-            "DESCARTES_AGENT: \"claude\" is not a kind of agent; there are auto and command",
-            "DESCARTES_MODEL: \"a\\u{1b}b\" holds control characters; it must be one line",
-            "DESCARTES_TASK_TIMEOUT: \"1d\" is not a duration; write it like 250ms, 90s, 15m or 1h30m",
             "DESCARTES_IDLE_TIMEOUT: \"-1s\" is not a duration; write it like 250ms, 90s, 15m or 1h30m",
+            "DESCARTES_TAG: \"\\t\" is blank",
+            "DESCARTES_AGENT: \"claude\" is not a kind of agent; there are auto, command, claude-code, builtin",
+            "DESCARTES_MODEL: \"a\\u{1b}b\" holds control characters; it must be one line",
+            "DESCARTES_MAX_TURNS: \"0\" is not a number from 1 to 10000",
+            "DESCARTES_MAX_BUDGET_USD: \"much\" is not an amount of US dollars; write it like 2.50",
+            "ANTHROPIC_BASE_URL: is not a URL (relative URL without a base); write it like https://api.anthropic.com",
+            "ANTHROPIC_API_KEY: holds characters that no token has; it must be visible ASCII",
+            "DESCARTES_TASK_TIMEOUT: \"1d\" is not a duration; write it like 250ms, 90s, 15m or 1h30m",
             "DESCARTES_CHECKS: \"\\n\" names no command; write none for no checks",
             "DESCARTES_REPAIRS: \"101\" is not a number from 0 to 100",
             "DESCARTES_STOP_WINDOW: \"0s\" is no time at all; write a duration like 90s, 15m or 1h30m",
