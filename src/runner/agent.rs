@@ -6,6 +6,7 @@
 mod builtin;
 mod claude_code;
 mod command;
+mod streaming;
 mod transcript;
 
 use std::ffi::{OsStr, OsString};

@@ -18,8 +18,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use support::model::{Answer, Turn, calls, refuses, says};
-use support::{Ended, Model, Project, Receiver, Reply, Worker, wait_until};
+use support::model::{Answer, Run, Turn, calls, refuses, says};
+use support::{Model, Project, Receiver, Reply, Worker, wait_until};
 
 const KEY: &str = "sk-ant-test-0123456789";
 /// `nobody`, as almost every system has it.
@@ -35,13 +35,6 @@ fn worker(receiver: &Receiver, project: &Project, model: &Model) -> Worker {
         .env("ANTHROPIC_BASE_URL", model.url())
 }
 
-struct Run {
-    receiver: Receiver,
-    project: Project,
-    model: Model,
-    ended: Ended,
-}
-
 fn run(script: impl IntoIterator<Item = impl Into<Turn>>) -> Run {
     run_with(Project::new(), script, |worker| worker)
 }
@@ -51,14 +44,9 @@ fn run_with(
     script: impl IntoIterator<Item = impl Into<Turn>>,
     set: impl FnOnce(Worker) -> Worker,
 ) -> Run {
-    let (receiver, model) = (Receiver::start(), Model::start(script));
-    let ended = set(worker(&receiver, &project, &model)).run();
-    Run {
-        receiver,
-        project,
-        model,
-        ended,
-    }
+    Run::of(project, script, |receiver, project, model| {
+        set(worker(receiver, project, model))
+    })
 }
 
 fn bash(command: &str) -> Answer {
@@ -97,7 +85,7 @@ fn it_works_on_a_task_with_its_tools_and_every_number_of_it_is_reported() {
     let run = run_with(project, script, |worker| {
         worker.env("DESCARTES_MODEL", "claude-sonnet-5-5")
     });
-    let event = run.ended.completed(&run.receiver);
+    let event = run.completed();
     assert_eq!(run.project.read("house.txt"), "a roof\n");
     let result = &event["result"];
     assert_eq!(result["summary"], "The house has a roof.");
@@ -148,7 +136,7 @@ fn a_failed_check_resumes_the_session() {
         says("Now it is."),
     ];
     let run = run_with(project, script, |worker| worker);
-    let event = run.ended.completed(&run.receiver);
+    let event = run.completed();
     let agent = &event["result"]["agent"];
     assert_eq!(
         (&agent["turns"], &agent["tool_calls"]),
@@ -203,7 +191,7 @@ fn what_the_service_refuses_is_said_with_its_status() {
         ),
     ] {
         let run = run(replies);
-        let event = run.ended.failed(&run.receiver, "api_error");
+        let event = run.failed("api_error");
         let message = event["failure"]["message"].as_str().expect("a message");
         assert!(
             message.starts_with(&format!(
@@ -223,7 +211,7 @@ fn a_service_that_is_overloaded_is_asked_again_and_that_is_seen() {
         Turn::from(refuses(529, "overloaded_error", "Overloaded")),
         says("Done.").into(),
     ]);
-    run.ended.completed(&run.receiver);
+    run.completed();
     let log = &run.ended.stderr;
     assert!(
         log.contains("[the model's service: ") && log.contains("(529); attempt 1 failed"),
@@ -256,7 +244,7 @@ fn a_service_out_of_reach_is_worth_another_machine() {
 fn turns_and_money_are_limited() {
     let turns = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "1");
     let run = run_with(Project::new(), [bash("true"), says("Never.")], turns);
-    let event = run.ended.failed(&run.receiver, "limit_reached");
+    let event = run.failed("limit_reached");
     assert_eq!(
         event["failure"]["message"],
         "the agent's turns are used up, and it was not done"
@@ -265,7 +253,7 @@ fn turns_and_money_are_limited() {
 
     let money = |worker: Worker| worker.env("DESCARTES_MAX_BUDGET_USD", "0.000001");
     let run = run_with(Project::new(), [bash("true"), says("Never.")], money);
-    let event = run.ended.failed(&run.receiver, "limit_reached");
+    let event = run.failed("limit_reached");
     assert_eq!(
         event["failure"]["message"],
         "the agent's budget is used up, and it was not done"
@@ -291,7 +279,7 @@ fn one_that_hangs_after_its_result_is_ended_and_the_result_counts() {
             .env("CLAUDE_CODE_SESSIONEND_HOOKS_TIMEOUT_MS", "1000000")
     };
     let run = run_with(project, [says("All done.")], set);
-    let event = run.ended.completed(&run.receiver);
+    let event = run.completed();
     assert_eq!(event["result"]["summary"], "All done.");
     assert_eq!(
         event["result"]["agent"]["exit_code"],
@@ -345,7 +333,7 @@ fn a_command_that_takes_too_long_is_an_error_and_no_background_task() {
         json!({ "command": "echo begun; sleep 1000", "timeout": 1000 }),
     );
     let run = run([slow, says("Too slow.")]);
-    let event = run.ended.completed(&run.receiver);
+    let event = run.completed();
     assert_eq!(
         event["result"]["agent"]["exit_code"], 0,
         "{}",
@@ -363,7 +351,7 @@ fn a_prompt_that_begins_with_a_slash_is_no_command() {
         "[agent]\nname = \"builder\"\n[model]\nharness = \"claude\"\n[prompt]\ntemplate = \"/cost of {task.title}\"\n",
     );
     let run = run_with(project, [says("Done.")], |worker| worker);
-    run.ended.completed(&run.receiver);
+    run.completed();
     let asked = run.model.asked();
     assert!(
         asked[0]["messages"]

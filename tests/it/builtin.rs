@@ -7,8 +7,8 @@ mod tools;
 
 use serde_json::{Value, json};
 
-use crate::support::model::{Block, Turn, bash, calls, says};
-use crate::support::{Ended, Model, Origin, Project, Receiver, Worker};
+use crate::support::model::{Block, Run, Turn, bash, calls, says};
+use crate::support::{Model, Origin, Project, Receiver, Worker};
 
 pub const KEY: &str = "sk-ant-test-0123456789";
 
@@ -17,14 +17,6 @@ pub fn worker(receiver: &Receiver, project: &Project, model: &Model) -> Worker {
     Worker::new(receiver, project)
         .env("ANTHROPIC_API_KEY", KEY)
         .env("ANTHROPIC_BASE_URL", model.url())
-}
-
-/// A run with that script, and what came of it.
-pub struct Run {
-    pub receiver: Receiver,
-    pub project: Project,
-    pub model: Model,
-    pub ended: Ended,
 }
 
 pub fn run(script: impl IntoIterator<Item = impl Into<Turn>>) -> Run {
@@ -36,36 +28,19 @@ pub fn run_with(
     script: impl IntoIterator<Item = impl Into<Turn>>,
     set: impl FnOnce(Worker) -> Worker,
 ) -> Run {
-    let (receiver, model) = (Receiver::start(), Model::start(script));
-    let ended = set(worker(&receiver, &project, &model)).run();
-    Run {
-        receiver,
-        project,
-        model,
-        ended,
-    }
+    Run::of(project, script, |receiver, project, model| {
+        set(worker(receiver, project, model))
+    })
 }
 
-impl Run {
-    #[track_caller]
-    pub fn completed(&self) -> Value {
-        self.ended.completed(&self.receiver)
-    }
-
-    #[track_caller]
-    pub fn failed(&self, reason: &str) -> Value {
-        self.ended.failed(&self.receiver, reason)
-    }
-
-    /// What the tools answered in the last request.
-    #[track_caller]
-    pub fn results(&self) -> Vec<Value> {
-        let asked = self.model.asked();
-        let last = asked.last().expect("a request");
-        let messages = last["messages"].as_array().expect("messages");
-        let content = messages.last().expect("a message")["content"].clone();
-        content.as_array().expect("blocks").clone()
-    }
+/// What the tools answered in the last request.
+#[track_caller]
+pub fn results(run: &Run) -> Vec<Value> {
+    let asked = run.model.asked();
+    let last = asked.last().expect("a request");
+    let messages = last["messages"].as_array().expect("messages");
+    let content = messages.last().expect("a message")["content"].clone();
+    content.as_array().expect("blocks").clone()
 }
 
 #[test]
@@ -414,7 +389,7 @@ fn neither_the_tools_nor_the_log_get_the_key() {
             .env("DESCARTES_AGENT_ENV", "MY_TOKEN")
     });
     let event = run.completed();
-    let result = run.results()[0]["content"]
+    let result = results(&run)[0]["content"]
         .as_str()
         .expect("a text")
         .to_owned();

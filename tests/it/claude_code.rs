@@ -168,12 +168,12 @@ fn a_repair_resumes_its_session_with_what_is_left_of_its_limits() {
     assert_eq!(
         args,
         [
+            "--resume",
+            "the-session",
             "--max-turns",
             "8",
             "--max-budget-usd",
-            "1.5",
-            "--resume",
-            "the-session"
+            "1.5"
         ]
     );
     let agent = &event["result"]["agent"];

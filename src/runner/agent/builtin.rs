@@ -7,14 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::Variables;
-use super::super::output::Live;
-use super::super::process::{Ending, Heard, Program, StartError, Stderr};
-use super::transcript::Transcript;
-use super::{Agent, Budget, Kind, Place, Settings, model};
-use crate::builtin;
-use crate::programs;
+use super::super::process::{Program, Stderr};
+use super::streaming::{CommandLine, Streaming};
+use super::{Budget, Kind, Made, Place, Settings, model};
 use crate::scud::AgentDefinition;
-use crate::task::{AgentReport, Failure, Reason};
+use crate::task::{Failure, Reason};
+use crate::{builtin, programs};
 
 pub static KIND: Kind = Kind {
     word: "builtin",
@@ -34,17 +32,11 @@ const HARNESSES: [&str; 3] = ["builtin", "claude", "claude-code"];
 struct Builtin {
     program: PathBuf,
     model: String,
-    limits: Budget,
     variables: Variables,
     patience: Option<Duration>,
-    transcript: Transcript,
-    exit_code: Option<i32>,
 }
 
-fn make(
-    settings: &Settings,
-    definition: Option<&AgentDefinition>,
-) -> Result<Box<dyn Agent>, Failure> {
+fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
     // A base URL of one's own may stand for a proxy that has the key.
     if !KEYS.iter().any(|key| settings.has(key)) && !settings.has("ANTHROPIC_BASE_URL") {
         return Err(Failure::new(
@@ -60,74 +52,47 @@ fn make(
     let model = model.unwrap_or_else(|| builtin::DEFAULT_MODEL.to_owned());
     builtin::affordable(&model, settings.limits.usd)
         .map_err(|error| Failure::new(Reason::AgentNotFound, error))?;
-    Ok(Box::new(Builtin {
+    let builtin = Builtin {
         program,
         model,
-        limits: settings.limits,
         variables: settings.variables.clone(),
         patience: settings.patience,
-        transcript: Transcript::default(),
-        exit_code: None,
-    }))
+    };
+    Ok(Box::new(Streaming::new(builtin, settings.limits)))
 }
 
-impl Agent for Builtin {
-    fn report(&self) -> AgentReport {
-        AgentReport {
-            kind: KIND.word,
-            model: Some(self.model.clone()),
-            session_id: self.transcript.session_id.clone(),
-            exit_code: self.exit_code,
-            spent: self.transcript.spent(),
-        }
+impl CommandLine for Builtin {
+    fn kind(&self) -> &'static str {
+        KIND.word
     }
 
-    fn program(&mut self, place: Place<'_>) -> Result<Program, Failure> {
-        let left = self.limits.less(&self.transcript.spent())?;
-        self.transcript.next_round();
-        self.exit_code = None;
+    fn model(&self) -> Option<String> {
+        Some(self.model.clone())
+    }
+
+    fn program(&self, place: Place<'_>, left: Budget, _: Option<&str>) -> Program {
+        // The file is the session: it is there from the second round on.
         let session = place.own.join("conversation.json");
-        let mut args = vec![builtin::COMMAND.into(), "--session".into(), session.into()];
-        let mut option = |name: &str, value: Option<String>| {
-            if let Some(value) = value {
-                args.extend([name.into(), value.into()]);
-            }
-        };
-        option("--model", Some(self.model.clone()));
-        option("--max-turns", left.turns.map(|turns| turns.to_string()));
-        option("--max-budget-usd", left.usd.map(|usd| usd.to_string()));
         let patience = self.patience.map(|patience| patience.mul_f64(SHARE));
         let patience = patience.map_or_else(
             || "0".to_owned(),
             |patience| format!("{}ms", patience.as_millis()),
         );
-        option("--idle-timeout", Some(patience));
+        let mut args = vec![builtin::COMMAND.into(), "--session".into(), session.into()];
+        args.extend(["--model".into(), self.model.clone().into()]);
+        args.extend(left.options());
+        args.extend(["--idle-timeout".into(), patience.into()]);
         // Its words are shown among the worker's own.
-        option("--log-format", Some("pretty".to_owned()));
+        args.extend(["--log-format".into(), "pretty".into()]);
         let mut env = place.environment;
         env.extend(self.variables.iter().cloned());
-        Ok(Program {
+        Program {
             program: self.program.clone().into(),
             args,
             dir: place.dir.to_owned(),
             env,
             stdin: None,
             stderr: Stderr::Apart,
-        })
-    }
-
-    fn hear(&mut self, bytes: &[u8], live: &mut Live<'_>) -> Heard {
-        self.transcript.hear(bytes, live)
-    }
-
-    fn judge(&mut self, ending: Result<Ending, StartError>) -> Result<(), Failure> {
-        if let Ok(Ending::Exited(code)) = ending {
-            self.exit_code = Some(code);
         }
-        self.transcript.judge(ending)
-    }
-
-    fn last_words(&self) -> Option<String> {
-        self.transcript.last_words()
     }
 }

@@ -4,7 +4,7 @@
 
 use super::super::output::Live;
 use super::super::process::{self, Ending, Heard, Program, StartError};
-use super::{Agent, Kind, Place, Settings, exit_code, variable};
+use super::{Agent, Kind, Made, Place, Settings, exit_code, variable};
 use crate::task::{AgentReport, Failure, Reason, Spent};
 use crate::{runner::Variables, scud::AgentDefinition};
 
@@ -27,10 +27,7 @@ struct Shell {
     exit_code: Option<i32>,
 }
 
-fn make(
-    settings: &Settings,
-    definition: Option<&AgentDefinition>,
-) -> Result<Box<dyn Agent>, Failure> {
+fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
     let Some(command) = settings.command.clone() else {
         return Err(Failure::new(
             Reason::AgentNotFound,

@@ -119,7 +119,7 @@ struct Wire {
     total_cost_usd: Option<f64>,
     /// By model, agents below the agent included; of the whole session, as the cost is.
     #[serde(rename = "modelUsage", default, deserialize_with = "lenient")]
-    model_usage: Option<BTreeMap<String, ModelUsage>>,
+    model_usage: Option<BTreeMap<String, WireUsage>>,
     /// How many further turns are waiting, each with a `result` of its own.
     #[serde(default, deserialize_with = "lenient")]
     queued_turn_count: Option<u64>,
@@ -149,28 +149,20 @@ struct Block {
     input: Value,
 }
 
+/// A message's own, and in capitals that of `modelUsage`.
 #[derive(Clone, Copy, Deserialize)]
 struct WireUsage {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(alias = "inputTokens", default, deserialize_with = "lenient")]
     input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(alias = "outputTokens", default, deserialize_with = "lenient")]
     output_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(alias = "cacheReadInputTokens", default, deserialize_with = "lenient")]
     cache_read_input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient")]
-    cache_creation_input_tokens: Option<u64>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ModelUsage {
-    #[serde(default, deserialize_with = "lenient")]
-    input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient")]
-    output_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient")]
-    cache_read_input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(
+        alias = "cacheCreationInputTokens",
+        default,
+        deserialize_with = "lenient"
+    )]
     cache_creation_input_tokens: Option<u64>,
 }
 
@@ -386,17 +378,6 @@ fn may_pass(status: u16) -> bool {
 
 impl From<WireUsage> for Usage {
     fn from(usage: WireUsage) -> Self {
-        Self {
-            input_tokens: usage.input_tokens,
-            output_tokens: usage.output_tokens,
-            cache_read_input_tokens: usage.cache_read_input_tokens,
-            cache_creation_input_tokens: usage.cache_creation_input_tokens,
-        }
-    }
-}
-
-impl From<ModelUsage> for Usage {
-    fn from(usage: ModelUsage) -> Self {
         Self {
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Run, run, run_with};
+use super::{results as last_results, run, run_with};
 use crate::support::Project;
-use crate::support::model::{Answer, Turn, bash, calls, says};
+use crate::support::model::{Answer, Run, Turn, bash, calls, says};
 
 /// The results of a conversation's tool calls, one call a turn.
 fn results_of(script: impl IntoIterator<Item = Answer>) -> (Run, Vec<String>) {
@@ -155,7 +155,7 @@ fn calls_that_make_no_sense_are_answered_with_what_would() {
     let is_error = |script: Answer| {
         let run = run([script, says("Done.")]);
         run.completed();
-        let result = run.results()[0].clone();
+        let result = last_results(&run)[0].clone();
         assert_eq!(result["is_error"], true, "{result}");
         result["content"].as_str().expect("a text").to_owned()
     };
@@ -213,7 +213,7 @@ fn several_calls_in_one_answer_are_done_in_order() {
         );
     let run = run([Turn::from(answer), says("Done.").into()]);
     run.completed();
-    let results = run.results();
+    let results = last_results(&run);
     let texts: Vec<&str> = results
         .iter()
         .filter_map(|result| result["content"].as_str())

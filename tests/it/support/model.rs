@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::receiver::{PATIENCE, Said, give, read_request};
 use super::reply::Reply;
+use super::{Ended, Project, Receiver, Worker};
 
 /// One block of an answer.
 #[derive(Debug, Clone)]
@@ -288,6 +289,41 @@ impl Model {
                 return;
             }
         }
+    }
+}
+
+/// A run of a worker whose agent asks a model, and what came of it.
+pub struct Run {
+    pub receiver: Receiver,
+    pub project: Project,
+    pub model: Model,
+    pub ended: Ended,
+}
+
+impl Run {
+    pub fn of(
+        project: Project,
+        script: impl IntoIterator<Item = impl Into<Turn>>,
+        worker: impl FnOnce(&Receiver, &Project, &Model) -> Worker,
+    ) -> Self {
+        let (receiver, model) = (Receiver::start(), Model::start(script));
+        let ended = worker(&receiver, &project, &model).run();
+        Self {
+            receiver,
+            project,
+            model,
+            ended,
+        }
+    }
+
+    #[track_caller]
+    pub fn completed(&self) -> Value {
+        self.ended.completed(&self.receiver)
+    }
+
+    #[track_caller]
+    pub fn failed(&self, reason: &str) -> Value {
+        self.ended.failed(&self.receiver, reason)
     }
 }
 
