@@ -18,6 +18,7 @@ use tracing_subscriber::filter::Targets;
 
 use crate::builtin;
 use crate::callback::{self, credentials::Bearer};
+use crate::merge::Versions;
 use crate::redact::Redactor;
 use crate::runner::agent::{Kind, Sandbox};
 use crate::runner::workspace::{Access, Repository, Source};
@@ -49,6 +50,7 @@ pub enum Command {
     Check(Box<Run>),
     /// The built-in agent, as the worker's child.
     Agent(Box<builtin::Settings>),
+    MergeGraph(Versions),
     Completions {
         shell: clap_complete::Shell,
         cli: Box<clap::Command>,
@@ -144,6 +146,14 @@ impl Config {
                 listen: reader.given(&settings::LISTEN, values::address),
             },
             builtin::COMMAND => Command::Agent(Box::new(agent(&mut reader, &flags))),
+            "merge-graph" => {
+                let file = |name| flags.get_one::<PathBuf>(name).cloned().unwrap_or_default();
+                Command::MergeGraph(Versions {
+                    base: file("base"),
+                    ours: file("ours"),
+                    theirs: file("theirs"),
+                })
+            }
             _ => completions(&flags),
         };
         let redactor = Redactor::new(&reader.environment.secrets());

@@ -8,6 +8,7 @@ mod callback;
 mod config;
 mod http;
 mod local;
+mod merge;
 mod orchestrator;
 mod outlet;
 mod panics;
@@ -137,6 +138,10 @@ fn live(config: Config) -> eyre::Result<Exit> {
                     builtin::Done::Failed => Exit::Failed,
                 })
             }
+            Command::MergeGraph(versions) => Ok(match merge::run(&versions).await? {
+                merge::Merged::Clean => Exit::Completed,
+                merge::Merged::Conflicts => Exit::Failed,
+            }),
             Command::Completions { shell, mut cli } => {
                 clap_complete::generate(shell, &mut cli, env!("CARGO_PKG_NAME"), &mut io::stdout());
                 Ok(Exit::Completed)

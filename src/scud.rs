@@ -1,4 +1,5 @@
-//! The project's SCUD task graph: find a task, change one letter, read the project's own settings.
+//! The project's SCUD task graph: find a task, change one letter, merge changed letters, read the
+//! project's own settings.
 //!
 //! Everything is read below one root and nothing is followed out of it, because an agent that
 //! nobody trusts may have replaced any of it. Deliberately not here: rewriting the graph (the
@@ -10,6 +11,7 @@ mod files;
 mod find;
 mod graph;
 mod lexer;
+mod merge;
 mod settings;
 
 #[cfg(all(test, feature = "peers"))]
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use files::FileError;
 pub use find::{Actionable, FindError, Wanted};
+pub use merge::settle;
 pub use settings::AgentDefinition;
 
 use lexer::Flaw;

@@ -419,6 +419,21 @@ pub fn cli() -> Command {
                 .about("Is everything here that a run would need? One line each, exit 0 or 2")
                 .defer(with_worker),
         )
+        .subcommand(
+            Command::new("merge-graph")
+                .about("A merge driver for git: letters of a task graph that two branches have changed")
+                .defer(|merge| {
+                    let file = |name, help| {
+                        let path = value_parser!(std::path::PathBuf);
+                        Arg::new(name).required(true).value_parser(path).help(help)
+                    };
+                    merge.args([
+                        file("base", "The version that both began with (%O)"),
+                        file("ours", "Our version, and what the merge is written to (%A)"),
+                        file("theirs", "Their version (%B)"),
+                    ])
+                }),
+        )
         // For the worker itself, which starts it as its own child.
         .subcommand(
             Command::new(BUILTIN)

@@ -1,9 +1,10 @@
 //! For whoever merges what several workers made: branches of tasks of one graph merge without a
 //! conflict, and SCUD reads what comes of it.
 //!
-//! Tasks whose lines are neighbours in the graph are left out: git sees one change there, not two,
-//! however little of each line is changed.
+//! Tasks whose lines are neighbours in the graph want the merge driver: git by itself sees one change
+//! there, not two, however little of each line is changed.
 
+use std::fs;
 use std::process::Command;
 
 use crate::support::origin::git;
@@ -12,9 +13,20 @@ use crate::support::{Origin, Receiver};
 
 #[test]
 fn two_tasks_of_one_graph_merge_and_scud_reads_them_both_as_done() {
-    let origin = Origin::new();
     let graph = GRAPH.replace("9 | Paint it", "8.5 | Wait | P | 1 | L\n9 | Paint it");
-    origin.commit(&[(".scud/tasks/tasks.scg", &graph)]);
+    assert_merges(&graph, "");
+}
+
+#[test]
+fn neighbours_in_the_graph_merge_with_the_driver_and_scud_reads_them_both_as_done() {
+    assert_merges(GRAPH, ".scud/tasks/tasks.scg merge=scud\n");
+}
+
+/// Two workers on tasks 8 and 9, and a merge of both with these attributes.
+#[track_caller]
+fn assert_merges(graph: &str, attributes: &str) {
+    let origin = Origin::new();
+    origin.commit(&[(".scud/tasks/tasks.scg", graph)]);
     let receiver = Receiver::start();
     let workers = ["8", "9"].map(|task| {
         let worker = origin
@@ -31,20 +43,15 @@ fn two_tasks_of_one_graph_merge_and_scud_reads_them_both_as_done() {
         worker.wait().assert_code(0);
     }
     let merged = origin.path("merged");
-    git(
-        &origin.path("tmp"),
-        &["clone", "-q", &origin.url(), merged.to_str().unwrap()],
-    );
+    let to = merged.to_str().expect("UTF-8");
+    git(&origin.path("tmp"), &["clone", "-q", &origin.url(), to]);
+    let worker = env!("CARGO_BIN_EXE_descartes-worker");
+    let driver = format!("{worker} merge-graph %O %A %B");
+    git(&merged, &["config", "merge.scud.driver", &driver]);
+    fs::write(merged.join(".git/info/attributes"), attributes).expect("a written file");
     for task in ["8", "9"] {
-        git(
-            &merged,
-            &[
-                "merge",
-                "-q",
-                "--no-edit",
-                &format!("origin/descartes/proj-456/{task}"),
-            ],
-        );
+        let branch = format!("origin/descartes/proj-456/{task}");
+        git(&merged, &["merge", "-q", "--no-edit", &branch]);
         assert!(merged.join(format!("work-{task}")).exists());
     }
     for task in ["7", "8", "9"] {
@@ -61,10 +68,6 @@ fn two_tasks_of_one_graph_merge_and_scud_reads_them_both_as_done() {
             .to_owned();
         assert!(status.contains("done"), "{said}");
     }
-    assert_eq!(
-        git(&merged, &["diff", "--stat", "origin/main", "--", ".scud"])
-            .lines()
-            .count(),
-        2
-    );
+    let changed = git(&merged, &["diff", "--stat", "origin/main", "--", ".scud"]);
+    assert_eq!(changed.lines().count(), 2);
 }

@@ -22,6 +22,7 @@ mod graph;
 mod heartbeats;
 mod hostile;
 mod local;
+mod merge;
 mod prompt;
 mod push;
 mod reach;
