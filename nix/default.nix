@@ -38,11 +38,6 @@ let
       pkgs = unfree;
       name = "descartes-worker-claude-code";
       agent = unfree.claude-code;
-      # The store cannot be updated, and a machine that lives for one task has nobody to ask.
-      env = {
-        DISABLE_AUTOUPDATER = "1";
-        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1";
-      };
     };
 
   # Images are made of Linux programs.
