@@ -22,7 +22,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PROGRAMS = """awk bash cat curl descartes-worker diff env find git grep gzip jq less ls patch ps rg sed sh ssh tar
     which xargs""".split()
@@ -204,7 +204,7 @@ class Sandbox:
         self.config = image.config["config"]
         self.root = root
 
-    def command(self, arguments, *, writable, environment=None):
+    def command(self, arguments, *, writable, environment=None, outside=False):
         user, group = self.config["User"].split(":")
         variables = dict(pair.split("=", 1) for pair in self.config["Env"]) | (environment or {})
         # Read-only but for the places a platform would give; as process 1, with a loopback interface of its own.
@@ -212,13 +212,16 @@ class Sandbox:
         for path in writable:
             command += ["--bind", self.root + path, path]
         command += ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev", "--unshare-all", "--die-with-parent", "--as-pid-1", "--clearenv"]
+        if outside:
+            # With the network of whoever runs this, whose servers it may ask.
+            command += ["--share-net"]
         command += ["--uid", user, "--gid", group, "--chdir", self.config["WorkingDir"]]
         for name, value in variables.items():
             command += ["--setenv", name, value]
         return command + ["--"] + arguments
 
-    def run(self, arguments, *, writable=("/workspace", "/home/worker"), environment=None):
-        done = subprocess.run(self.command(arguments, writable=writable, environment=environment), capture_output=True, text=True, timeout=120)
+    def run(self, arguments, *, writable=("/workspace", "/home/worker"), **options):
+        done = subprocess.run(self.command(arguments, writable=writable, **options), capture_output=True, text=True, timeout=120)
         return done.returncode, done.stdout + done.stderr
 
     def says(self, arguments, what, expected=None, **options):
@@ -255,11 +258,56 @@ def use(image, options, scratch):
         name, value = variable.split("=", 1)
         sandbox.says(["sh", "-c", f"mkdir -p .scud/tasks && {SAMPLE} && descartes-worker local --task 1 --agent-command 'echo \"it is ${name}\"'"], f"the agent sees {name}", f"it is {value}")
 
+    works(sandbox, options.agent)
     stops(sandbox)
     trusts(image, sandbox, scratch)
 
 
 SAMPLE = r"printf '# SCUD Graph v1\n# Phase: one\n\n@nodes\n1 | Say it | P | 1 | M\n' >.scud/tasks/tasks.scg"
+
+
+class Model(BaseHTTPRequestHandler):
+    """A Messages API, and a model that mends the demo's project."""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        # What it is called differs between agents.
+        shell = next((tool["name"] for tool in asked.get("tools", []) if tool["name"].lower() == "bash"), None)
+        commands = ["sed -i 's/-gt 1/-gt 0/' greet.sh", "sh test.sh"]
+        turn = sum(message["role"] == "assistant" for message in asked["messages"])
+        if shell and turn < len(commands):
+            block = {"type": "tool_use", "id": f"toolu_{turn}", "name": shell, "input": {}}
+            delta = {"type": "input_json_delta", "partial_json": json.dumps({"command": commands[turn]})}
+            stop = "tool_use"
+        else:
+            block, delta, stop = {"type": "text", "text": ""}, {"type": "text_delta", "text": "The last guest is greeted."}, "end_turn"
+        usage = {"input_tokens": 10, "output_tokens": 10}
+        message = {"id": f"msg_{turn}", "type": "message", "role": "assistant", "model": asked["model"], "content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for event in (
+            {"type": "message_start", "message": message},
+            {"type": "content_block_start", "index": 0, "content_block": block},
+            {"type": "content_block_delta", "index": 0, "delta": delta},
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None}, "usage": usage},
+            {"type": "message_stop"},
+        ):
+            self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def works(sandbox, agent):
+    """A key and nothing else: the image's own agent does the demo's task."""
+    server = serve(Model)
+    options = {"outside": True, "environment": {"ANTHROPIC_API_KEY": "key", "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{server.server_port}"}}
+    command = sandbox.config["Entrypoint"] + ["demo"]
+    sandbox.says(command, f"with a key, and nothing else that is set, {agent} does the demo's task", f"the agent is {agent}", **options)
+    sandbox.says(command, "so it does where only /tmp is writable", "The last guest is greeted.", writable=(), **options)
+    server.shutdown()
 
 
 def stops(sandbox):
@@ -299,9 +347,18 @@ class Hello(BaseHTTPRequestHandler):
         pass
 
 
-class Server(HTTPServer):
+class Server(ThreadingHTTPServer):
     def handle_error(self, *_):
         """Who does not trust it hangs up; that is what it is for."""
+
+
+def serve(handler, context=None):
+    """A server on loopback, over TLS where there is a context for it."""
+    server = Server(("127.0.0.1", 0), handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
 
 
 def trusts(image, sandbox, scratch):
@@ -313,21 +370,15 @@ def trusts(image, sandbox, scratch):
     extensions = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
     signed = ["-CA", authority[1], "-CAkey", authority[0], "-subj", "/CN=server", "-keyout", host[0], "-out", host[1]]
     subprocess.run(issue + extensions + signed, check=True, capture_output=True)
-    server = Server(("127.0.0.1", 0), Hello)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(host[1], host[0])
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = serve(Hello, context)
     url = f"https://127.0.0.1:{server.server_port}/"
     bundle = sandbox.root + image.resolve("/etc/ssl/certs/ca-bundle.crt")
     original = pathlib.Path(bundle).read_bytes()
 
     def attempt(arguments):
-        command = sandbox.command(arguments, writable=("/workspace", "/home/worker"))
-        # The server is outside.
-        command.insert(command.index("--unshare-all") + 1, "--share-net")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        return done.returncode, done.stdout + done.stderr
+        return sandbox.run(arguments, outside=True)
 
     curl = ["curl", "--silent", "--show-error", url]
     # No repository is there, but to say so git has to believe the server first.
@@ -352,6 +403,7 @@ def main():
     parser.add_argument("--no-compiler", action="store_true", help="the image must have no compiler")
     parser.add_argument("--program", action="append", default=[], help="a further program that must be on the PATH and know --version")
     parser.add_argument("--variable", action="append", default=[], help="NAME=VALUE, which the image must set and the agent must see")
+    parser.add_argument("--agent", default="builtin", help="the agent that the worker must choose where there is a key")
     options = parser.parse_args()
     image = Image(options.archive)
     inspect(image, options)
