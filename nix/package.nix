@@ -35,6 +35,8 @@ let
       inherit cargoArtifacts;
       # The tests are a check of their own: who wants the worker need not wait for them.
       doCheck = false;
+      # Else the path it is built for is written into it, and the same program built for another place is another one.
+      env.NIX_NO_SELF_RPATH = "1";
       meta = {
         inherit (manifest) description;
         mainProgram = manifest.name;
