@@ -1,6 +1,6 @@
 //! Claude Code: `claude --print` with its `stream-json` on standard output.
 //!
-//! Knows its command line and its conditions; what it prints is read by [`Transcript`].
+//! Knows its command line and its conditions; what it prints is read by [`Streaming`].
 
 use std::path::PathBuf;
 
