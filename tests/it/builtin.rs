@@ -355,6 +355,23 @@ fn a_bearer_token_a_proxy_and_another_model_are_taken() {
 }
 
 #[test]
+fn a_proxy_is_used_where_it_is_named() {
+    let (receiver, project, model) = (
+        Receiver::start(),
+        Project::new(),
+        Model::start([says("Done.")]),
+    );
+    worker(&receiver, &project, &model)
+        .env("ANTHROPIC_BASE_URL", "http://model.invalid")
+        .env("HTTP_PROXY", model.url())
+        .env("DESCARTES_AGENT_ENV", "HTTP_PROXY")
+        .run()
+        .completed(&receiver);
+    let target = &model.requests()[0].target;
+    assert_eq!(target, "http://model.invalid/v1/messages");
+}
+
+#[test]
 fn the_agent_definition_s_model_is_taken_where_it_is_one_of_the_service_s() {
     for (harness, model) in [
         ("claude", "claude-opus-5"),

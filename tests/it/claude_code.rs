@@ -325,6 +325,40 @@ fn a_message_in_several_lines_is_counted_once() {
 }
 
 #[test]
+fn messages_that_come_without_end_are_counted_and_not_kept() {
+    let mut stream = String::new();
+    for at in 0..1_000 {
+        let text = json!({ "type": "text", "text": "." });
+        stream += &assistant(
+            &format!("m{at}"),
+            &text,
+            &json!({ "input_tokens": 3, "output_tokens": 1 }),
+        );
+    }
+    let event = run(stream, 1).failed("agent_failed");
+    let agent = &event["result"]["agent"];
+    assert_eq!(
+        (&agent["turns"], &agent["usage"]["input_tokens"]),
+        (&json!(1_000), &json!(3_000))
+    );
+}
+
+#[test]
+fn a_session_with_a_name_that_is_none_is_not_resumed() {
+    let project = Project::new();
+    project.checks(&["false"]);
+    project.write(
+        "stream",
+        result(&json!({ "session_id": "--mcp-config=/tmp/x" })),
+    );
+    let script = "cat > /dev/null; printf '%s\\n' \"$@\" > $dir/args; cat $dir/stream";
+    let run = run_script(project, script, |worker| worker);
+    let event = run.failed("checks_failed");
+    assert_eq!(event["result"]["agent"]["session_id"], Value::Null);
+    assert!(!run.project.read("args").contains("resume"));
+}
+
+#[test]
 fn the_last_of_several_results_counts() {
     let event = run(BACKGROUND, 0).completed();
     assert_eq!(event["result"]["summary"], "saw the background end");

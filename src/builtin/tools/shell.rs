@@ -27,7 +27,7 @@ use crate::runner::Variables;
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// The share of the patience with a silent agent that a silent command gets: it is ended before
 /// anybody takes its silence for the agent's.
-const SHARE: f64 = 2.0 / 3.0;
+const SHARE: f64 = 0.75;
 /// How long a shell may take to be gone once it is killed.
 const BURIAL: Duration = Duration::from_secs(2);
 /// What is kept of the beginning and of the end of what a command prints, in bytes each; the rest

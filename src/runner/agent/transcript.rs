@@ -4,7 +4,7 @@
 //! what is no JSON is shown as it is, what has another shape than expected is passed over. Builds
 //! and starts nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem::take;
 
 use serde::{Deserialize, Deserializer};
@@ -20,6 +20,10 @@ use crate::task::{Failure, Reason, Spent, Usage};
 const LINE: usize = 8 * 1024 * 1024;
 /// The most of a tool's input that is shown, in characters.
 const INPUT: usize = 200;
+/// How many messages can be under way at once: the agent's and those of the agents below it.
+const RECENT: usize = 64;
+/// The longest name of a session, in bytes; UUIDs have 36.
+const SESSION: usize = 100;
 /// The model of messages that Claude Code makes up itself.
 const SYNTHETIC: &str = "<synthetic>";
 /// What of a tool's input says best what it does, the most telling first.
@@ -48,9 +52,12 @@ pub struct Transcript {
 /// What this round's output has told so far.
 #[derive(Debug, Default)]
 struct Round {
-    /// The messages so far, by their ids: one message comes in several lines, and each repeats
-    /// the usage. Those of agents below the agent count as tokens, not as turns.
-    messages: BTreeMap<String, Message>,
+    /// The last messages: one comes in several lines, and each repeats the usage. Those of agents
+    /// below the agent come in between, which makes more than one of them.
+    recent: VecDeque<Message>,
+    /// Of messages that are not among the last any more.
+    settled: Option<Usage>,
+    turns: u64,
     tool_calls: u64,
     /// The agent is asking the model's service again and again.
     retrying: bool,
@@ -60,8 +67,8 @@ struct Round {
 
 #[derive(Debug)]
 struct Message {
+    id: String,
     usage: Usage,
-    is_turn: bool,
 }
 
 /// The `result` message.
@@ -220,7 +227,9 @@ impl Transcript {
             live.hear(b"\n");
             return Heard::More;
         };
-        self.session_id = wire.session_id.clone().or(self.session_id.take());
+        // It becomes an argument of the next round.
+        let session = wire.session_id.clone().filter(|id| is_name(id));
+        self.session_id = session.or(self.session_id.take());
         match wire.kind.as_deref() {
             Some("system") => self.system(wire, live),
             Some("assistant") => self.assistant(wire, live),
@@ -263,12 +272,10 @@ impl Transcript {
         }
         let made_up = message.model.as_deref() == Some(SYNTHETIC);
         if let (Some(id), Some(usage), false) = (message.id, message.usage, made_up) {
+            // Those of agents below the agent cost tokens, and are no turns of its own.
+            let is_turn = wire.parent_tool_use_id.is_none();
             self.round.retrying = false;
-            let message = Message {
-                usage: usage.into(),
-                is_turn: wire.parent_tool_use_id.is_none(),
-            };
-            self.round.messages.insert(id, message);
+            self.round.hear(id, usage.into(), is_turn);
         }
         live.spent(&self.spent());
     }
@@ -313,18 +320,30 @@ impl Transcript {
 }
 
 impl Round {
+    fn hear(&mut self, id: String, usage: Usage, is_turn: bool) {
+        if let Some(known) = self.recent.iter_mut().find(|known| known.id == id) {
+            known.usage = usage;
+            return;
+        }
+        self.turns += u64::from(is_turn);
+        self.recent.push_back(Message { id, usage });
+        if self.recent.len() > RECENT {
+            let old = self.recent.pop_front().map(|message| message.usage);
+            self.settled = self.settled.into_iter().chain(old).reduce(Usage::and);
+        }
+    }
+
     /// What the messages say by themselves. Output is told late, so it is less than it will be.
     fn counted(&self) -> Spent {
-        if self.messages.is_empty() && self.result.is_none() {
+        if self.recent.is_empty() && self.result.is_none() {
             return Spent::default();
         }
-        let turns = self.messages.values().filter(|message| message.is_turn);
-        let usages = self.messages.values().map(|message| message.usage);
+        let recent = self.recent.iter().map(|message| message.usage);
         Spent {
-            turns: Some(turns.count() as u64),
+            turns: Some(self.turns),
             tool_calls: Some(self.tool_calls),
             cost_usd: None,
-            usage: usages.reduce(Usage::and),
+            usage: self.settled.into_iter().chain(recent).reduce(Usage::and),
         }
     }
 }
@@ -403,6 +422,12 @@ impl Line {
         let bytes = take(&mut self.bytes);
         (!take(&mut self.skipped) && !bytes.trim_ascii().is_empty()).then_some(bytes)
     }
+}
+
+/// Whether a session's name is one, and nothing that a command line could misunderstand.
+fn is_name(id: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    !id.is_empty() && id.len() <= SESSION && !id.starts_with('-') && id.chars().all(known)
 }
 
 /// A tool call in one line: `bash cargo test`.

@@ -123,7 +123,7 @@ fn a_command_that_takes_too_long_is_killed_and_the_next_one_works() {
     run.completed();
     let results = results(&run);
     assert!(
-        results[0].starts_with("begun\n[killed: it was not done within 1 s"),
+        results[0].starts_with("begun\n[killed: it was not done within 2 s"),
         "{}",
         results[0]
     );
