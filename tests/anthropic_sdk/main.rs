@@ -65,12 +65,16 @@ fn script() -> Vec<Turn> {
         says("Searching").stopped("pause_turn").into(),
         says("I think it is done.").into(),
         // The check says no.
-        says("It is not.")
-            .and_calls(
-                EDITOR,
-                json!({ "command": "create", "path": "roof", "file_text": "tiles\n" }),
-            )
-            .into(),
+        Answer {
+            // Those from before went when the prompt had become too long.
+            blocks: vec![Block::Thinking("It is not.".to_owned())],
+            stop: "tool_use",
+        }
+        .and_calls(
+            EDITOR,
+            json!({ "command": "create", "path": "roof", "file_text": "tiles\n" }),
+        )
+        .into(),
         says("Now it is.").into(),
     ]
 }
