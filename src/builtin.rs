@@ -21,6 +21,7 @@ use crate::runner::{Variables, agent::Budget};
 use conversation::Conversation;
 use messages::{Answer, Usage};
 use prices::Price;
+pub use prices::full_name;
 pub use service::{Access, service};
 use service::{Service, ServiceError};
 use telling::{End, Telling};
@@ -33,7 +34,7 @@ pub const DEFAULT_MODEL: &str = "claude-sonnet-5-5";
 
 /// The most of a prompt, in bytes: more than any model reads.
 const PROMPT: u64 = 16 * 1024 * 1024;
-/// How often in a row an answer that was cut off is continued, before that is called a failure.
+/// How often in a row an answer that was not finished is continued, before that is a failure.
 const CONTINUATIONS: u32 = 8;
 /// What the model is told when its answer was cut off.
 const GO_ON: &str = "Your answer was cut off at its greatest length. Go on where it stopped; where you were writing a \
@@ -83,19 +84,15 @@ pub async fn run(settings: Settings) -> eyre::Result<Done> {
     affordable(&settings.model, settings.limits.usd).map_err(|error| eyre!(error))?;
     let dir = std::env::current_dir().wrap_err("there is no current directory")?;
     let mut conversation = match &settings.session {
-        Some(file) => Conversation::load(file)?,
+        Some(file) => Conversation::load(file),
         None => Conversation::new(),
     };
     conversation.ask(&prompt);
-    let mut telling = Telling::begin(&conversation.id, &settings.model, &dir)?;
+    let access = &settings.access;
+    let mut telling = Telling::begin(&conversation.id, &settings.model, &dir, access.patience)?;
     let mut work = Work {
-        service: Service::new(&settings.access, &settings.model)?,
-        tools: Tools::new(
-            dir,
-            &settings.path,
-            settings.environment,
-            settings.access.patience,
-        )?,
+        service: Service::new(access, &settings.model)?,
+        tools: Tools::new(dir, &settings.path, settings.environment, access.patience)?,
         conversation,
         price: Price::of(&settings.model),
         limits: settings.limits,
@@ -109,11 +106,13 @@ pub async fn run(settings: Settings) -> eyre::Result<Done> {
         _ => Done::Failed,
     };
     if let (Some(file), Done::Finished) = (&settings.session, done) {
-        work.conversation.save(file)?;
+        // Only a further round would miss it.
+        if let Err(error) = work.conversation.save(file) {
+            let file = file.display();
+            tracing::warn!("the conversation cannot be kept in {file}: {error}");
+        }
     }
-    let usage = &work.conversation.usage;
-    let cost = work.price.map(|price| price.cost(usage));
-    telling.end(&end, work.turns, cost, &settings.model, usage)?;
+    telling.end(&end, work.turns, work.cost(), &settings.model, &work.usage)?;
     Ok(done)
 }
 
@@ -124,7 +123,6 @@ struct Work {
     conversation: Conversation,
     price: Option<Price>,
     limits: Budget,
-    /// In this round alone, as the limits are.
     usage: Usage,
     turns: u32,
 }
@@ -147,22 +145,19 @@ impl Work {
                 Ok(answer) => answer,
                 Err(ServiceError::TooLong) if self.conversation.make_room() => continue,
                 Err(ServiceError::TooLong) => return Ok(no_room()),
-                Err(ServiceError::Failed { status, message }) => {
-                    return Ok(End::ServiceFailed { status, message });
-                }
+                Err(ServiceError::Failed(refusal)) => return Ok(End::ServiceFailed(refusal)),
             };
             self.turns += 1;
             self.usage = self.usage.and(&answer.usage);
-            self.conversation.usage = self.conversation.usage.and(&answer.usage);
-            telling.answer(&answer)?;
-            if answer.is_cut() {
-                continuations += 1;
+            telling.answer(self.turns, &answer)?;
+            continuations = if answer.is_half() {
+                continuations + 1
             } else {
-                continuations = 0;
-            }
+                0
+            };
             if continuations > CONTINUATIONS {
                 return Ok(End::Failed {
-                    message: format!("{continuations} answers in a row were cut off"),
+                    message: format!("{continuations} answers in a row were not finished"),
                 });
             }
             match self.react(answer, telling).await? {
@@ -176,9 +171,14 @@ impl Work {
         if self.limits.turns.is_some_and(|most| self.turns >= most) {
             return Some(End::MaxTurns);
         }
-        let spent = self.price.map_or(0.0, |price| price.cost(&self.usage));
+        let spent = self.cost().unwrap_or(0.0);
         let used_up = self.limits.usd.is_some_and(|most| spent >= most);
         used_up.then_some(End::MaxBudget)
+    }
+
+    /// US dollars, where the model has a price.
+    fn cost(&self) -> Option<f64> {
+        self.price.map(|price| price.cost(&self.usage))
     }
 
     /// Does what an answer asks for.
@@ -202,10 +202,9 @@ impl Work {
         let mut results = Vec::new();
         for call in &calls {
             let result = self.tools.call(call, &mut || telling.alive()).await;
-            results.push(result.block(&call.id));
-        }
-        if !results.is_empty() {
-            telling.results(&results)?;
+            let result = result.block(&call.id);
+            telling.result(&result)?;
+            results.push(result);
         }
         if is_cut {
             results.push(messages::text(GO_ON));

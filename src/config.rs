@@ -437,7 +437,7 @@ fn local_agent(reader: &mut Reader) -> LocalAgent {
     let (base, model) = reader.environment.for_agent(&[]);
     let settings = agent_settings(reader, &base, model, None);
     settings
-        .workable()
+        .chosen()
         .map_or(LocalAgent::Absent, LocalAgent::Known)
 }
 

@@ -140,8 +140,15 @@ impl Run<'_> {
         let mut prompt = prompt::first(&task, definition.as_ref(), workspace, &checks);
 
         let mut repairs = 0;
+        let mut last_failed: Option<checks::Failed> = None;
         loop {
-            self.run_agent(agent.as_mut(), &prompt).await?;
+            let ran = self.run_agent(agent.as_mut(), &prompt).await;
+            ran.map_err(|mut failure| {
+                // Why it was not done yet.
+                let check = last_failed.as_ref().map(checks::Failed::failure);
+                failure.causes.extend(check.map(|check| check.sentence()));
+                failure
+            })?;
             let Some(failed) = self.run_checks(&checks, &dir).await? else {
                 break;
             };
@@ -155,6 +162,7 @@ impl Run<'_> {
                 "a check failed, back to the agent"
             );
             prompt = prompt::repair(&task, &failed);
+            last_failed = Some(failed);
         }
         if let Some(clone) = self
             .workspace

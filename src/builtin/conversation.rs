@@ -3,24 +3,25 @@
 //! The one exception is [`Conversation::make_room`]. Sends nothing.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use eyre::WrapErr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::messages::{self, Usage};
+use super::messages;
 
 /// What a tool's result becomes to make room.
 const LEFT_OUT: &str = "[left out to make room]";
+/// What is shorter, in bytes, is not shortened any more.
+const SHORT: usize = 1_000;
+/// The most that is read of a conversation that was kept, in bytes.
+const KEPT: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Conversation {
     /// Its name, by which records can be found.
     pub id: String,
-    /// All that it took so far.
-    pub usage: Usage,
     messages: Vec<Message>,
 }
 
@@ -42,24 +43,31 @@ impl Conversation {
         let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
         Self {
             id: format!("{random:016x}"),
-            usage: Usage::default(),
             messages: Vec::new(),
         }
     }
 
-    /// The conversation in a file; a new one where there is no file yet.
-    pub fn load(file: &Path) -> eyre::Result<Self> {
-        let kept = match fs::read(file) {
-            Ok(kept) => kept,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::new()),
-            Err(error) => return Err(error).wrap_err_with(|| unreadable(file)),
-        };
-        serde_json::from_slice(&kept).wrap_err_with(|| unreadable(file))
+    /// The conversation in a file; a new one where there is none. The file lies where the agent's
+    /// tools can reach it, so what is no conversation is not one any more, and no reason to fail.
+    pub fn load(file: &Path) -> Self {
+        match read(file) {
+            Ok(kept) => kept.unwrap_or_else(Self::new),
+            Err(error) => {
+                let file = file.display();
+                tracing::warn!(
+                    "the conversation in {file} cannot be read, so it begins anew: {error}"
+                );
+                Self::new()
+            }
+        }
     }
 
-    pub fn save(&self, file: &Path) -> eyre::Result<()> {
+    /// Keeps it for the next round.
+    pub fn save(&self, file: &Path) -> io::Result<()> {
+        if let Some(dir) = file.parent() {
+            fs::create_dir_all(dir)?;
+        }
         fs::write(file, serde_json::to_vec(self)?)
-            .wrap_err_with(|| format!("the conversation cannot be kept in {}", file.display()))
     }
 
     /// Something for the model to do.
@@ -103,26 +111,72 @@ impl Conversation {
         self.messages.iter().enumerate().map(message).collect()
     }
 
-    /// Leaves out the older half of what tools have said, but never what the model has not read
-    /// yet; false where nothing is left to leave out.
+    /// Leaves out the older half of what tools have said, and where the model has read none of it
+    /// yet, half of each; false where nothing is left to leave out.
     pub fn make_room(&mut self) -> bool {
         let last = self.messages.len().saturating_sub(1);
-        let results = self.messages[..last].iter_mut();
-        let results = results.flat_map(|message| &mut message.content);
-        let mut results: Vec<&mut Value> = results
-            .filter(|block| block["type"] == "tool_result" && size(block) > LEFT_OUT.len())
-            .collect();
-        let total: usize = results.iter().map(|block| size(block)).sum();
-        let mut left_out = 0;
-        for block in &mut results {
-            if left_out * 2 >= total {
-                break;
-            }
-            left_out += size(block);
-            block["content"] = LEFT_OUT.into();
+        let (read, unread) = self.messages.split_at_mut(last);
+        if !leave_out(read) && !shorten(unread) {
+            return false;
         }
-        left_out > 0
+        // A thought is bound to everything before it, and refused where that has changed.
+        for message in &mut self.messages {
+            message.content.retain(|block| !messages::is_thought(block));
+        }
+        self.messages.retain(|message| !message.content.is_empty());
+        true
     }
+}
+
+/// The results of tools in some messages.
+fn results(messages: &mut [Message]) -> impl Iterator<Item = &mut Value> {
+    let blocks = messages.iter_mut().flat_map(|message| &mut message.content);
+    blocks.filter(|block| block["type"] == "tool_result")
+}
+
+/// Leaves out the older half; false where there is nothing.
+fn leave_out(messages: &mut [Message]) -> bool {
+    let mut results: Vec<&mut Value> = results(messages)
+        .filter(|block| size(block) > LEFT_OUT.len())
+        .collect();
+    let total: usize = results.iter().map(|block| size(block)).sum();
+    let mut left_out = 0;
+    for block in &mut results {
+        if left_out * 2 >= total {
+            break;
+        }
+        left_out += size(block);
+        block["content"] = LEFT_OUT.into();
+    }
+    left_out > 0
+}
+
+/// Leaves out the second half of each; false where all of them are short.
+fn shorten(messages: &mut [Message]) -> bool {
+    let mut shortened = false;
+    for block in results(messages) {
+        if size(block) > SHORT
+            && let Some(text) = block["content"].as_str()
+        {
+            let half: String = text.chars().take(text.chars().count() / 2).collect();
+            block["content"] = format!("{half}\n{LEFT_OUT}").into();
+            shortened = true;
+        }
+    }
+    shortened
+}
+
+/// What a file holds; nothing where there is no file.
+fn read(file: &Path) -> io::Result<Option<Conversation>> {
+    let found = match fs::symlink_metadata(file) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if !found.is_file() || found.len() > KEPT {
+        return Err(io::Error::other("it is not a file of a sensible size"));
+    }
+    Ok(Some(serde_json::from_slice(&fs::read(file)?)?))
 }
 
 fn size(result: &Value) -> usize {
@@ -130,10 +184,6 @@ fn size(result: &Value) -> usize {
         Value::String(text) => text.len(),
         other => other.to_string().len(),
     }
-}
-
-fn unreadable(file: &Path) -> String {
-    format!("the conversation in {} cannot be read", file.display())
 }
 
 #[cfg(test)]
@@ -189,23 +239,61 @@ mod tests {
     }
 
     #[test]
+    fn what_has_not_been_read_yet_is_shortened_where_nothing_else_is_left() {
+        let mut conversation = Conversation::new();
+        conversation.ask("do it");
+        conversation.reply(vec![result(&"x".repeat(5000)), result("short")]);
+        assert!(conversation.make_room());
+        let sent = conversation.to_send()[1].to_string();
+        assert!(
+            sent.contains("x\\n[left out to make room]") && sent.len() < 3000,
+            "{sent}"
+        );
+        while conversation.make_room() {}
+        assert!(conversation.to_send()[1].to_string().contains("short"));
+    }
+
+    #[test]
+    fn thoughts_go_when_what_they_were_about_is_changed() {
+        let mut conversation = long();
+        let thought = json!({ "type": "thinking", "thinking": "", "signature": "s" });
+        conversation.answered(vec![thought.clone(), messages::text("hm")]);
+        conversation.answered(vec![thought]);
+        conversation.ask("more");
+        assert!(conversation.make_room());
+        let sent = format!("{:?}", conversation.to_send());
+        assert!(!sent.contains("thinking"), "{sent}");
+        assert!(
+            conversation
+                .to_send()
+                .iter()
+                .all(|message| message["content"] != json!([]))
+        );
+    }
+
+    #[test]
     fn a_conversation_that_was_kept_goes_on() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("conversation.json");
-        let mut conversation = Conversation::load(&file).unwrap();
+        let file = dir.path().join("gone/conversation.json");
+        let mut conversation = Conversation::load(&file);
         conversation.ask("first");
         conversation.answered(vec![messages::text("done")]);
         conversation.answered(vec![]);
         conversation.save(&file).unwrap();
-        let mut again = Conversation::load(&file).unwrap();
+        let mut again = Conversation::load(&file);
         again.ask("second");
         assert_eq!(again.id, conversation.id);
         assert_eq!(again.to_send().len(), 3);
+    }
+
+    #[test]
+    fn what_is_no_conversation_begins_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("conversation.json");
         fs::write(&file, "{").unwrap();
-        let error = Conversation::load(&file).unwrap_err().to_string();
-        assert!(
-            error.contains("conversation.json cannot be read"),
-            "{error}"
-        );
+        assert!(Conversation::load(&file).to_send().is_empty());
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert!(Conversation::load(&file).to_send().is_empty());
     }
 }

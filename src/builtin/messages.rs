@@ -3,7 +3,7 @@
 //! Blocks stay the JSON that they came as, because that is what has to be sent back, kinds that
 //! are not known here included. Sends nothing.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 /// Tokens, in the API's own words; a number that is not told is not known.
@@ -18,7 +18,10 @@ pub struct Usage {
 impl Usage {
     /// Both together.
     pub fn and(&self, other: &Self) -> Self {
-        self.by(other, |one, other| Some(one.unwrap_or(0) + other?).or(one))
+        self.by(other, |one, other| match (one, other) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        })
     }
 
     /// What is told later counts, and is the whole so far.
@@ -85,14 +88,17 @@ impl Answer {
             .collect()
     }
 
-    /// Whether it ended before it was finished, or says that it wants a tool used of which nothing
-    /// can be read.
+    /// Whether it goes on in another answer.
+    pub fn is_half(&self) -> bool {
+        self.is_cut() || self.stop_reason.as_deref() == Some("pause_turn")
+    }
+
+    /// Whether it ended before it was finished.
     pub fn is_cut(&self) -> bool {
-        match self.stop_reason.as_deref() {
-            Some("max_tokens" | "model_context_window_exceeded") => true,
-            Some("tool_use") => self.tool_calls().is_empty(),
-            _ => false,
-        }
+        matches!(
+            self.stop_reason.as_deref(),
+            Some("max_tokens" | "model_context_window_exceeded")
+        )
     }
 }
 
@@ -145,7 +151,7 @@ enum Event {
     },
     MessageDelta {
         delta: Ending,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "usage")]
         usage: Usage,
     },
     MessageStop,
@@ -163,8 +169,13 @@ struct Start {
     id: String,
     #[serde(default)]
     model: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "usage")]
     usage: Usage,
+}
+
+/// What is no account of tokens says nothing about them, and spoils nothing else.
+fn usage<'de, D: Deserializer<'de>>(from: D) -> Result<Usage, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).unwrap_or_default())
 }
 
 #[derive(Deserialize)]
@@ -256,16 +267,30 @@ impl Incoming {
         block.ok_or_else(|| StreamError::Malformed(format!("there is no block {index}")))
     }
 
-    /// The answer, once it is over. A block that is not whole is left out: a tool must not be used
-    /// with half of its input, and half of a thought would be refused.
+    /// The answer, once it is over, with what of it may be sent back.
     pub fn answer(mut self) -> Option<Answer> {
         if !self.over {
             return None;
         }
-        let blocks = self.blocks.into_iter().filter_map(Block::sendable);
-        self.answer.content = blocks.collect();
+        // A tool must not be used with half of its input; what is whole and cannot be read is
+        // answered with an error, so that the model hears of it.
+        let cut = self.answer.stop_reason.as_deref() != Some("tool_use");
+        let sendable = |block: Block| block.sendable(cut);
+        self.answer.content = self.blocks.into_iter().filter_map(sendable).collect();
+        // The API wants no thought at the end of a message.
+        while self.answer.content.last().is_some_and(is_thought) {
+            self.answer.content.pop();
+        }
         Some(self.answer)
     }
+}
+
+/// Whether a block is one of the model's thoughts.
+pub fn is_thought(block: &Value) -> bool {
+    matches!(
+        block["type"].as_str(),
+        Some("thinking" | "redacted_thinking")
+    )
 }
 
 impl Block {
@@ -303,11 +328,18 @@ impl Block {
         }
     }
 
-    fn sendable(self) -> Option<Value> {
-        let is = |kind: &str| self.json.get("type").is_some_and(|found| found == kind);
-        // The API takes no empty text; half a text is still one.
-        let empty = is("text") && self.json.get("text").is_none_or(|text| text == "");
-        let sendable = (self.whole || is("text")) && !empty;
+    /// The block as it may be sent back; `cut` where the last one may lack its end.
+    fn sendable(self, cut: bool) -> Option<Value> {
+        let text = |key: &str| self.json.get(key).and_then(Value::as_str);
+        let is_blank = |key: &str| text(key).unwrap_or_default().trim().is_empty();
+        let sendable = match text("type") {
+            // Half a text is still one, but one of white space is refused.
+            Some("text") => !is_blank("text"),
+            // Half a thought has no signature.
+            Some("thinking") => self.whole && !is_blank("signature"),
+            Some("tool_use") => self.whole || !cut,
+            _ => self.whole,
+        };
         sendable.then_some(Value::Object(self.json))
     }
 }

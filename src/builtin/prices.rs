@@ -17,6 +17,7 @@ static PRICES: LazyLock<Table> = LazyLock::new(|| toml::from_str(TABLE).expect("
 struct Table {
     /// A day, as ISO 8601 has it.
     as_of: String,
+    aliases: BTreeMap<String, String>,
     models: BTreeMap<String, Price>,
 }
 
@@ -53,6 +54,11 @@ impl Price {
     }
 }
 
+/// A model's full name, where it is called by its family's.
+pub fn full_name(model: String) -> String {
+    PRICES.aliases.get(&model).cloned().unwrap_or(model)
+}
+
 /// The day of the prices.
 pub fn as_of() -> &'static str {
     &PRICES.as_of
@@ -82,6 +88,15 @@ mod tests {
         assert_eq!(Price::of("claude-haiku-4"), None);
         assert_eq!(Price::of("claude-haiku-4-5-tomorrow"), None);
         assert_eq!(Price::of("gpt"), None);
+    }
+
+    #[test]
+    fn a_family_s_name_stands_for_a_model_that_has_a_price() {
+        for full in PRICES.aliases.values() {
+            assert!(PRICES.models.contains_key(full), "{full}");
+        }
+        assert_eq!(full_name("sonnet".to_owned()), "claude-sonnet-5-5");
+        assert_eq!(full_name("gpt".to_owned()), "gpt");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use reqwest::{Client, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sse_stream::SseStream;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::conversation::Conversation;
 use super::messages::{Answer, Incoming, StreamError, complaint};
@@ -22,7 +23,8 @@ use super::telling::Telling;
 use crate::http::retries::{Retries, retry_after};
 use crate::http::{answer_body, below, causes, tls};
 
-/// The version of the API that this speaks.
+/// The version of the API that this speaks: not the newest, but the one that everything between
+/// here and there knows, and that Claude Code speaks.
 const VERSION: &str = "2023-06-01";
 /// The most of one answer, in tokens: all current models can, and a large file fits.
 const MAX_TOKENS: u32 = 32_000;
@@ -30,6 +32,12 @@ const MAX_TOKENS: u32 = 32_000;
 const STREAM: usize = 64 * 1024 * 1024;
 /// How long the service may be silent while an answer is on its way: it pings every few seconds.
 const SILENCE: Duration = Duration::from_secs(2 * 60);
+/// How long the words of a refusal may take.
+const WORDS: Duration = Duration::from_secs(10);
+/// How often an answer may break off; each time is paid for.
+const BROKEN: u32 = 5;
+/// How often there is a sign of life while nothing else is done.
+const LIVES: Duration = Duration::from_millis(250);
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(30);
 /// How long the service may stay out of reach where nobody says: longer than any task.
@@ -64,6 +72,8 @@ pub struct Service {
     url: Url,
     model: String,
     patience: Duration,
+    /// How long it may say nothing at all.
+    silence: Duration,
 }
 
 /// Why there is no answer.
@@ -71,12 +81,18 @@ pub struct Service {
 pub enum ServiceError {
     /// The conversation is longer than the model can read.
     TooLong,
-    /// It will not answer this; or it did not, for as long as anybody wanted to wait. Without a
-    /// status it could not be reached.
-    Failed {
-        status: Option<u16>,
-        message: String,
-    },
+    /// It will not answer this; or it did not, for as long as anybody wanted to wait.
+    Failed(Refusal),
+}
+
+/// What the service said, or what was said about it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// None where there was no answer.
+    pub status: Option<u16>,
+    pub message: String,
+    /// Whether it may be another thing next time.
+    pub may_pass: bool,
 }
 
 /// What one attempt came to.
@@ -85,9 +101,9 @@ enum Attempt {
     /// Not another time either.
     Refused(ServiceError),
     Later {
-        status: Option<u16>,
-        message: String,
+        refusal: Refusal,
         after: Option<Duration>,
+        begun: Begun,
     },
 }
 
@@ -118,7 +134,6 @@ impl Service {
             // They would take the key elsewhere.
             .redirect(Policy::none())
             .connect_timeout(CONNECT.min(patience / 3))
-            .read_timeout(SILENCE.min(patience / 3))
             .build()
             .wrap_err("the HTTP client cannot be set up")?;
         Ok(Self {
@@ -126,6 +141,7 @@ impl Service {
             url: below(&access.url, "v1/messages"),
             model: model.to_owned(),
             patience,
+            silence: SILENCE.min(patience / 3),
         })
     }
 
@@ -138,28 +154,38 @@ impl Service {
     ) -> io::Result<Result<Answer, ServiceError>> {
         let body = self.body(conversation).to_string();
         let mut retries = Retries::within(self.patience);
-        let mut attempt = 1;
+        let (mut attempts, mut broken) = (0, 0);
         loop {
-            let (status, message, after) = match self.attempt(body.clone(), telling).await {
+            attempts += 1;
+            let (refusal, after, begun) = match self.attempt(body.clone(), telling).await {
                 Attempt::Answered(answer) => return Ok(Ok(answer)),
                 Attempt::Refused(error) => return Ok(Err(error)),
                 Attempt::Later {
-                    status,
-                    message,
+                    refusal,
                     after,
-                } => (status, message, after),
+                    begun,
+                } => (refusal, after, begun),
             };
+            if begun == Begun::Yes {
+                // It was there, so it is waited for from now on; but each half costs a whole one.
+                broken += 1;
+                retries = Retries::within(self.patience);
+            }
             // Where it asks for more time than there is, somebody else had better wait.
             if let Some(after) = after.filter(|after| *after >= self.patience) {
-                let message = format!("{message} (it asks to wait {} s)", after.as_secs());
-                return Ok(Err(ServiceError::Failed { status, message }));
+                let message = format!(
+                    "{} (it asks to wait {} s)",
+                    refusal.message,
+                    after.as_secs()
+                );
+                return Ok(Err(ServiceError::Failed(Refusal { message, ..refusal })));
             }
-            let Ok(delay) = retries.delay(after) else {
-                return Ok(Err(ServiceError::Failed { status, message }));
+            let delay = match retries.delay(after) {
+                Ok(delay) if broken < BROKEN => delay,
+                _ => return Ok(Err(ServiceError::Failed(refusal))),
             };
-            telling.retry(attempt, delay, status, &message)?;
-            tokio::time::sleep(delay).await;
-            attempt += 1;
+            telling.retry(attempts, delay, refusal.status, &refusal.message)?;
+            wait(delay, telling).await;
         }
     }
 
@@ -183,67 +209,100 @@ impl Service {
         let request = request
             .header("content-type", "application/json")
             .body(body);
-        match request.send().await {
-            Ok(response) if response.status().is_success() => receive(response, telling).await,
-            Ok(response) => refusal(response).await,
-            Err(error) => unreachable(&error.without_url()),
+        match timeout(self.silence, request.send()).await {
+            Ok(Ok(response)) if response.status().is_success() => {
+                self.receive(response, telling).await
+            }
+            Ok(Ok(response)) => refusal(response).await,
+            Ok(Err(error)) => unanswered(&error.without_url(), Begun::No),
+            Err(_) => later("it does not answer".to_owned(), Begun::No),
+        }
+    }
+
+    /// Reads an answer as it comes.
+    async fn receive(&self, response: Response, telling: &mut Telling) -> Attempt {
+        let body = Limited::new(reqwest::Body::from(response), STREAM).map_err(io::Error::other);
+        let mut events = SseStream::new(body);
+        let mut incoming = Incoming::default();
+        let mut begun = Begun::No;
+        loop {
+            let event = match timeout(self.silence, events.next()).await {
+                Ok(Some(Ok(event))) => event,
+                Ok(Some(Err(error))) => return unanswered(&error, begun),
+                Ok(None) => break,
+                Err(_) => return later("it fell silent".to_owned(), begun),
+            };
+            telling.alive();
+            begun = Begun::Yes;
+            match event.data.map_or(Ok(false), |data| incoming.push(&data)) {
+                Ok(false) => {}
+                Ok(true) => break,
+                Err(StreamError::Said { kind, message }) => return said(&kind, message, begun),
+                Err(StreamError::Malformed(what)) => {
+                    return later(format!("its answer cannot be read: {what}"), begun);
+                }
+            }
+        }
+        match incoming.answer() {
+            Some(answer) => Attempt::Answered(answer),
+            // An empty one is half of one, too: it may have cost as much.
+            None => later("its answer broke off".to_owned(), Begun::Yes),
         }
     }
 }
 
-/// Reads an answer as it comes.
-async fn receive(response: Response, telling: &mut Telling) -> Attempt {
-    let body = reqwest::Body::from(response);
-    let body = Limited::new(body, STREAM).map_err(io::Error::other);
-    let mut events = SseStream::new(body);
-    let mut incoming = Incoming::default();
-    while let Some(event) = events.next().await {
+/// Whether an answer had begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Yes,
+    No,
+}
+
+/// Waits, and lives.
+async fn wait(delay: Duration, telling: &mut Telling) {
+    let until = Instant::now() + delay;
+    while Instant::now() < until {
         telling.alive();
-        let data = match event {
-            Ok(event) => event.data,
-            Err(error) => return unreachable(&error),
-        };
-        match data.map_or(Ok(false), |data: String| incoming.push(&data)) {
-            Ok(false) => {}
-            Ok(true) => break,
-            Err(StreamError::Said { kind, message }) => return said(&kind, message),
-            Err(StreamError::Malformed(what)) => {
-                return Attempt::Later {
-                    status: None,
-                    message: format!("its answer cannot be read: {what}"),
-                    after: None,
-                };
-            }
-        }
+        sleep(LIVES.min(until - Instant::now())).await;
     }
-    match incoming.answer() {
-        Some(answer) => Attempt::Answered(answer),
-        None => Attempt::Later {
+}
+
+/// There was no answer, and there may be one another time.
+fn later(message: String, begun: Begun) -> Attempt {
+    Attempt::Later {
+        refusal: Refusal {
             status: None,
-            message: "its answer broke off".to_owned(),
-            after: None,
+            message,
+            may_pass: true,
         },
+        after: None,
+        begun,
     }
 }
 
 /// What an error in the midst of an answer means: it has no status, but stands for one.
-fn said(kind: &str, message: String) -> Attempt {
+fn said(kind: &str, message: String, begun: Begun) -> Attempt {
     let status = match kind {
         "rate_limit_error" => 429,
         "api_error" => 500,
         "timeout_error" => 504,
         "overloaded_error" => 529,
         _ => {
-            return Attempt::Refused(ServiceError::Failed {
+            return Attempt::Refused(ServiceError::Failed(Refusal {
                 status: Some(400),
                 message: format!("{kind}: {message}"),
-            });
+                may_pass: false,
+            }));
         }
     };
     Attempt::Later {
-        status: Some(status),
-        message,
+        refusal: Refusal {
+            status: Some(status),
+            message,
+            may_pass: true,
+        },
         after: None,
+        begun,
     }
 }
 
@@ -251,41 +310,53 @@ fn said(kind: &str, message: String) -> Attempt {
 async fn refusal(response: Response) -> Attempt {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
-    let body = answer_body(response).await.unwrap_or_default();
+    // Its status says enough where its words don't come.
+    let body = timeout(WORDS, answer_body(response)).await;
+    let body = body.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
     let (kind, mut message) = complaint(&body);
     if message.is_empty() {
         message = format!("status {status} without a word");
     }
-    let too_long = status == 413
-        || status == 400 && kind == "invalid_request_error" && message.contains("too long");
-    if too_long {
+    let too_long = ["too long", "exceed context limit"];
+    if status == 413
+        || status == 400
+            && kind == "invalid_request_error"
+            && too_long.iter().any(|words| message.contains(words))
+    {
         return Attempt::Refused(ServiceError::TooLong);
     }
     let asked = headers
         .get(SHOULD_RETRY)
         .and_then(|value| value.to_str().ok());
-    let again = match asked {
-        Some("true") => true,
-        Some("false") => false,
-        _ => matches!(status, 408 | 409 | 425 | 429 | 500..=599),
+    let may_pass = matches!(status, 408 | 409 | 425 | 429 | 500..=599);
+    let refusal = Refusal {
+        status: Some(status),
+        message,
+        may_pass,
     };
-    if again {
-        let after = retry_after(&headers, jiff::Timestamp::now());
+    if asked.map_or(may_pass, |asked| {
+        asked == "true" || asked != "false" && may_pass
+    }) {
         Attempt::Later {
-            status: Some(status),
-            message,
-            after,
+            refusal,
+            after: retry_after(&headers, jiff::Timestamp::now()),
+            begun: Begun::No,
         }
     } else {
-        let status = Some(status);
-        Attempt::Refused(ServiceError::Failed { status, message })
+        Attempt::Refused(ServiceError::Failed(refusal))
     }
 }
 
-fn unreachable(error: &(dyn std::error::Error + 'static)) -> Attempt {
-    Attempt::Later {
-        status: None,
-        message: causes(error),
-        after: None,
+/// There was no answer, for this reason.
+fn unanswered(error: &(dyn std::error::Error + 'static), begun: Begun) -> Attempt {
+    let message = causes(error);
+    if tls::is_untrusted(error) {
+        // Nobody will vouch for it next time either.
+        return Attempt::Refused(ServiceError::Failed(Refusal {
+            status: None,
+            message,
+            may_pass: false,
+        }));
     }
+    later(message, begun)
 }

@@ -10,9 +10,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::messages::{Answer, Usage};
+use super::service::Refusal;
 
-/// How often a sign of life is worth a line.
+/// How often a sign of life is worth a line; more often where the reader has little patience.
 const ALIVE: Duration = Duration::from_secs(5);
+/// The most of one answer that is told, in bytes of JSON: the reader passes over longer lines.
+const ANSWER: usize = 1024 * 1024;
+/// The most of the last words, in characters.
+const WORDS: usize = 64 * 1024;
 
 /// How the work ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,10 +28,7 @@ pub enum End {
     MaxTurns,
     MaxBudget,
     /// The model's service refused, or stayed out of reach.
-    ServiceFailed {
-        status: Option<u16>,
-        message: String,
-    },
+    ServiceFailed(Refusal),
     Failed {
         message: String,
     },
@@ -37,14 +39,21 @@ pub struct Telling {
     session: String,
     began: Instant,
     last: Instant,
+    alive: Duration,
 }
 
 impl Telling {
-    pub fn begin(session: &str, model: &str, dir: &Path) -> io::Result<Self> {
+    pub fn begin(
+        session: &str,
+        model: &str,
+        dir: &Path,
+        patience: Option<Duration>,
+    ) -> io::Result<Self> {
         let mut telling = Self {
             session: session.to_owned(),
             began: Instant::now(),
             last: Instant::now(),
+            alive: patience.map_or(ALIVE, |patience| ALIVE.min(patience / 4)),
         };
         let version = env!("CARGO_PKG_VERSION");
         telling.tell(json!({
@@ -56,7 +65,7 @@ impl Telling {
 
     /// Something goes on: more of an answer, more of a tool's output.
     pub fn alive(&mut self) {
-        if self.last.elapsed() >= ALIVE {
+        if self.last.elapsed() >= self.alive {
             // Whoever started this is gone where it fails, and the next line will say so.
             let _ = self.tell(json!({ "type": "system", "subtype": "alive" }));
         }
@@ -77,25 +86,34 @@ impl Telling {
         }))
     }
 
-    pub fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+    /// The answer of a turn. Its id is made one of its own, in case the service repeats itself.
+    pub fn answer(&mut self, turn: u32, answer: &Answer) -> io::Result<()> {
+        let mut told = 0;
+        let short = |block: &&Value| {
+            told += block.to_string().len();
+            told <= ANSWER
+        };
+        let content: Vec<&Value> = answer.content.iter().take_while(short).collect();
         self.tell(json!({
             "type": "assistant",
             "parent_tool_use_id": null,
             "message": {
-                "id": answer.id, "type": "message", "role": "assistant", "model": answer.model,
-                "content": answer.content, "stop_reason": answer.stop_reason, "usage": answer.usage,
+                "id": format!("{}.{turn}", answer.id), "type": "message", "role": "assistant",
+                "model": answer.model, "content": content, "stop_reason": answer.stop_reason,
+                "usage": answer.usage,
             },
         }))
     }
 
-    pub fn results(&mut self, results: &[Value]) -> io::Result<()> {
+    /// What a tool said.
+    pub fn result(&mut self, result: &Value) -> io::Result<()> {
         self.tell(json!({
             "type": "user",
-            "message": { "role": "user", "content": results },
+            "message": { "role": "user", "content": [result] },
         }))
     }
 
-    /// `cost` and `usage` are the whole conversation's, earlier rounds included.
+    /// `cost` and `usage` are this round's.
     pub fn end(
         &mut self,
         end: &End,
@@ -104,31 +122,27 @@ impl Telling {
         model: &str,
         usage: &Usage,
     ) -> io::Result<()> {
-        let (subtype, result, errors, status) = match end {
-            End::Success { text } => ("success", Some(text.as_str()), vec![], None),
-            End::MaxTurns => (
-                "error_max_turns",
-                None,
-                vec!["there are no turns left"],
-                None,
-            ),
-            End::MaxBudget => (
-                "error_max_budget_usd",
-                None,
-                vec!["the budget is used up"],
-                None,
-            ),
-            End::ServiceFailed { status, message } => {
-                ("success", Some(message.as_str()), vec![], *status)
-            }
-            End::Failed { message } => {
-                ("error_during_execution", None, vec![message.as_str()], None)
-            }
+        let (subtype, words) = match end {
+            End::Success { text } => ("success", text.as_str()),
+            End::MaxTurns => ("error_max_turns", "there are no turns left"),
+            End::MaxBudget => ("error_max_budget_usd", "the budget is used up"),
+            End::ServiceFailed(refusal) => ("success", refusal.message.as_str()),
+            End::Failed { message } => ("error_during_execution", message.as_str()),
         };
+        let (status, api_error) = match end {
+            End::ServiceFailed(Refusal {
+                status: Some(status),
+                ..
+            }) => (Some(*status), None),
+            End::ServiceFailed(Refusal { may_pass: true, .. }) => (None, Some("connection_failed")),
+            End::ServiceFailed(_) => (None, Some("connection_rejected")),
+            _ => (None, None),
+        };
+        let words: String = words.chars().take(WORDS).collect();
         let took = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.tell(json!({
             "type": "result", "subtype": subtype, "is_error": !matches!(end, End::Success { .. }),
-            "api_error_status": status, "result": result, "errors": errors, "num_turns": turns,
+            "api_error_status": status, "api_error": api_error, "result": words, "num_turns": turns,
             "total_cost_usd": cost, "duration_ms": took,
             "modelUsage": { model: {
                 "inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens,

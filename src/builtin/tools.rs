@@ -67,7 +67,7 @@ impl Tools {
     ) -> eyre::Result<Self> {
         Ok(Self {
             editor: Editor::below(&dir)?,
-            shell: Shell::new(dir, path, environment, patience)?,
+            shell: Shell::new(dir, path, environment, patience),
         })
     }
 

@@ -50,6 +50,11 @@ pub fn advice(error: &(dyn Error + 'static)) -> Option<String> {
     (tls_error(error) == Some(&unknown)).then(|| UNTRUSTED.to_owned())
 }
 
+/// Whether the other side is not who it should be, as far as anybody can tell.
+pub fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
+}
+
 /// What TLS said, somewhere below an error.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     // An I/O error's source is not what it holds, but that one's source.

@@ -109,16 +109,17 @@ pub struct Place<'a> {
 }
 
 impl Settings {
-    /// The kind that the settings ask for, whether it can be made or not.
+    /// The kind that will work, as far as the settings say: the one they ask for, or the first
+    /// that suits and lacks nothing.
     pub fn chosen(&self) -> Option<&'static Kind> {
-        let suiting = || KINDS.into_iter().find(|kind| (kind.suits)(self));
-        self.kind.or_else(suiting)
+        self.kind.or_else(|| {
+            let mut suiting = self.suiting();
+            suiting.find(|kind| (kind.make)(self, None).is_ok())
+        })
     }
 
-    /// The first kind that suits and lacks nothing.
-    pub fn workable(&self) -> Option<&'static Kind> {
-        let mut kinds = KINDS.into_iter();
-        kinds.find(|kind| (kind.suits)(self) && (kind.make)(self, None).is_ok())
+    fn suiting(&self) -> impl Iterator<Item = &'static Kind> {
+        KINDS.into_iter().filter(|kind| (kind.suits)(self))
     }
 
     fn has(&self, variable: &str) -> bool {
@@ -130,16 +131,32 @@ impl Settings {
     }
 }
 
-/// The agent that the settings and the agent definition ask for.
+/// The agent that the settings and the agent definition ask for: a given kind, or the first that
+/// suits and lacks nothing.
 pub fn choose(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
-    let kind = settings.chosen().ok_or_else(|| {
+    if let Some(kind) = settings.kind {
+        return (kind.make)(settings, definition);
+    }
+    let mut lacking = None;
+    for kind in settings.suiting() {
+        match (kind.make)(settings, definition) {
+            Ok(agent) => {
+                if let Some(failure) = &lacking {
+                    let Failure { message, .. } = failure;
+                    tracing::warn!("the agent is {}, because {message}", kind.word);
+                }
+                return Ok(agent);
+            }
+            Err(failure) => lacking = lacking.or(Some(failure)),
+        }
+    }
+    Err(lacking.unwrap_or_else(|| {
         Failure::new(
             Reason::AgentNotFound,
             "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one, \
              or ANTHROPIC_API_KEY for one that the worker knows",
         )
-    })?;
-    (kind.make)(settings, definition)
+    }))
 }
 
 /// The model that the settings name, else the agent definition's where that one is for the

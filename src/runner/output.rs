@@ -15,6 +15,8 @@ const LINE: usize = 500;
 /// The most lines that are shown per [`RATE`].
 const LINES: u32 = 100;
 const RATE: Duration = Duration::from_secs(1);
+/// The most of what an agent does that is told, in characters.
+const DEED: usize = 200;
 
 /// A child's output, live: into the progress, and as readable lines into the log.
 pub struct Live<'a> {
@@ -46,12 +48,21 @@ impl<'a> Live<'a> {
 
     /// Words of the agent's, whole; they do not mix with the bytes that are heard.
     pub fn words(&mut self, text: &str) {
-        self.told("agent", text, text);
+        let clean = self.redactor.text(text);
+        self.told("agent", &clean, &clean);
     }
 
-    /// Something that the agent does, in one line.
+    /// Something that the agent does; of any length.
     pub fn deed(&mut self, text: &str) {
-        self.told("tool", text, &format!("tool: {text}"));
+        // Masked before it is cut, or half of a secret would be none.
+        let clean = self.redactor.text(text);
+        let words: Vec<&str> = clean.split_whitespace().collect();
+        let mut line = words.join(" ");
+        if let Some((end, _)) = line.char_indices().nth(DEED) {
+            line.truncate(end);
+            line.push('…');
+        }
+        self.told("tool", &line, &format!("tool: {line}"));
     }
 
     /// What the agent has taken so far; every turn is worth a line.
@@ -66,8 +77,9 @@ impl<'a> Live<'a> {
 
     fn told(&mut self, who: &str, shown: &str, kept: &str) {
         let Sink { progress, lines } = &mut self.sink;
-        progress.heard(format!("{}\n", self.redactor.text(kept)).as_bytes());
-        if let Some(line) = lines.say(who, &self.redactor.text(shown)) {
+        progress.heard(kept.as_bytes());
+        progress.heard(b"\n");
+        if let Some(line) = lines.say(who, shown) {
             progress.activity(&line);
         }
     }

@@ -176,7 +176,7 @@ fn every_request_is_as_the_api_wants_it_and_only_ever_adds_to_the_one_before() {
         plain(&asked[1])[1],
         json!({ "role": "assistant", "content": [
             { "type": "tool_use", "id": "toolu_1_0", "name": "bash", "input": { "command": "echo one" } },
-            { "type": "thinking", "thinking": "I should look.", "signature": "c2lnbmVk" },
+            { "type": "thinking", "thinking": "I should look.", "signature": "signed-toolu_1_1" },
             { "type": "text", "text": "Look:" },
         ] })
     );
@@ -355,6 +355,23 @@ fn a_bearer_token_a_proxy_and_another_model_are_taken() {
 }
 
 #[test]
+fn a_proxy_is_used_where_it_is_named() {
+    let (receiver, project, model) = (
+        Receiver::start(),
+        Project::new(),
+        Model::start([says("Done.")]),
+    );
+    worker(&receiver, &project, &model)
+        .env("ANTHROPIC_BASE_URL", "http://model.invalid")
+        .env("HTTP_PROXY", model.url())
+        .env("DESCARTES_AGENT_ENV", "HTTP_PROXY")
+        .run()
+        .completed(&receiver);
+    let target = &model.requests()[0].target;
+    assert_eq!(target, "http://model.invalid/v1/messages");
+}
+
+#[test]
 fn the_agent_definition_s_model_is_taken_where_it_is_one_of_the_service_s() {
     for (harness, model) in [
         ("claude", "claude-opus-5"),
@@ -404,6 +421,40 @@ fn neither_the_tools_nor_the_log_get_the_key() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn a_secret_is_masked_before_a_command_is_cut_short() {
+    let padding = "x".repeat(200 - "bash echo ".len() - 10);
+    let script = [
+        bash(&format!("echo {padding}{KEY}; echo pass  word")),
+        says("Done."),
+    ];
+    let run = run_with(Project::new(), script, |worker| {
+        worker.env("DB_PASSWORD", "pass  word")
+    });
+    let event = run.completed();
+    let output = event["result"]["output"]["tail"].as_str().expect("a tail");
+    assert!(
+        !output.contains(&KEY[..8]) && !output.contains("pass word"),
+        "{output}"
+    );
+    assert!(
+        !run.ended.stderr.contains(&KEY[..8]),
+        "{}",
+        run.ended.stderr
+    );
+}
+
+#[test]
+fn a_model_may_be_called_by_its_family_s_name() {
+    let run = run_with(Project::new(), [says("Done.")], |worker| {
+        worker
+            .env("DESCARTES_MODEL", "opus")
+            .env("DESCARTES_MAX_BUDGET_USD", "1")
+    });
+    run.completed();
+    assert_eq!(run.model.asked()[0]["model"], "claude-opus-5-5");
 }
 
 #[test]

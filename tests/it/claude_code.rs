@@ -231,6 +231,72 @@ fn the_result_is_the_verdict_and_not_the_exit_code() {
 }
 
 #[test]
+fn one_that_fails_because_it_is_ended_did_not_fail_by_itself() {
+    let error = json!({ "subtype": "error_during_execution", "is_error": true, "errors": ["aborted"], "result": null });
+    let script = "cat > /dev/null; trap 'cat $dir/stream; exit 1' TERM; touch $dir/there; while :; do sleep 0.02; done";
+    for (limit, reason) in [
+        ("DESCARTES_TASK_TIMEOUT", "timed_out"),
+        ("DESCARTES_IDLE_TIMEOUT", "idle"),
+    ] {
+        let project = Project::new();
+        project.write("stream", result(&error));
+        run_script(project, script, |worker| worker.env(limit, "1s")).failed(reason);
+    }
+}
+
+#[test]
+fn the_last_word_counts_wherever_it_stands() {
+    // Something behind it in the same breath, and then silence.
+    let project = Project::new();
+    project.write("stream", result(&json!({})) + "{\"type\":\"system\"}\n");
+    let run_ = run_script(
+        project,
+        "cat > /dev/null; cat $dir/stream; exec sleep 1000",
+        |worker| worker,
+    );
+    run_.completed();
+    // No newline at the end.
+    let stream = result(&json!({ "result": "Really." }));
+    assert_eq!(
+        run(stream.trim_end(), 0).completed()["result"]["summary"],
+        "Really."
+    );
+    // Further turns were to come.
+    let queued = result(&json!({ "queued_turn_count": 1 }));
+    assert_eq!(run(&queued, 0).completed()["result"]["summary"], "Done.");
+    let event = run(&queued, 3).failed("agent_failed");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent ended with exit code 3, without a result"
+    );
+}
+
+#[test]
+fn where_it_cannot_work_and_another_can_auto_takes_the_other() {
+    let project = Project::new();
+    project.write("stream", result(&json!({})));
+    let run = run_script(project, "cat > /dev/null; cat $dir/stream", |worker| {
+        worker
+            .without("IS_SANDBOX")
+            .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+            .env("DESCARTES_IDLE_TIMEOUT", "1s")
+    });
+    let agent = run.receiver.only("started")["worker"]["agent"].clone();
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(agent, "builtin");
+        let log = &run.ended.stderr;
+        assert!(
+            log.contains(
+                "the agent is builtin, because Claude Code does not work unattended for root"
+            ),
+            "{log}"
+        );
+    } else {
+        assert_eq!(agent, "claude-code");
+    }
+}
+
+#[test]
 fn without_a_result_the_end_is_the_verdict() {
     for (stream, code) in [
         ("", 0),
@@ -322,6 +388,40 @@ fn a_message_in_several_lines_is_counted_once() {
         event["result"]["output"]["tail"],
         "Look\ntool: bash ls -l\ntool: edit a.rs\ntool: todowrite {\"todos\":[]}\n"
     );
+}
+
+#[test]
+fn messages_that_come_without_end_are_counted_and_not_kept() {
+    let mut stream = String::new();
+    for at in 0..1_000 {
+        let text = json!({ "type": "text", "text": "." });
+        stream += &assistant(
+            &format!("m{at}"),
+            &text,
+            &json!({ "input_tokens": 3, "output_tokens": 1 }),
+        );
+    }
+    let event = run(stream, 1).failed("agent_failed");
+    let agent = &event["result"]["agent"];
+    assert_eq!(
+        (&agent["turns"], &agent["usage"]["input_tokens"]),
+        (&json!(1_000), &json!(3_000))
+    );
+}
+
+#[test]
+fn a_session_with_a_name_that_is_none_is_not_resumed() {
+    let project = Project::new();
+    project.checks(&["false"]);
+    project.write(
+        "stream",
+        result(&json!({ "session_id": "--mcp-config=/tmp/x" })),
+    );
+    let script = "cat > /dev/null; printf '%s\\n' \"$@\" > $dir/args; cat $dir/stream";
+    let run = run_script(project, script, |worker| worker);
+    let event = run.failed("checks_failed");
+    assert_eq!(event["result"]["agent"]["session_id"], Value::Null);
+    assert!(!run.project.read("args").contains("resume"));
 }
 
 #[test]

@@ -19,6 +19,8 @@ const FILE: u64 = 8 * 1024 * 1024;
 const ENTRIES: usize = 500;
 /// How deep a directory is looked into (the API says two levels).
 const DEPTH: usize = 2;
+/// How many places of a text that should be there once are looked for.
+const PLACES: usize = 10;
 /// The lines that are shown around a change.
 const AROUND: usize = 4;
 /// What fills directories and tells nothing.
@@ -134,6 +136,9 @@ fn read(path: &Path, given: &str) -> Result<String, String> {
 /// Writes a file so that, whatever happens, it has either its old or its new content.
 fn write(path: &Path, given: &str, content: &str) -> Result<(), String> {
     let written = match fs::metadata(path) {
+        Ok(found) if found.permissions().readonly() => {
+            return Err(format!("{given} is read-only"));
+        }
         Ok(found) => {
             let parent = path.parent().unwrap_or(Path::new("/"));
             tempfile::NamedTempFile::new_in(parent).and_then(|mut file| {
@@ -142,7 +147,8 @@ fn write(path: &Path, given: &str, content: &str) -> Result<(), String> {
                 file.persist(path).map(drop).map_err(|error| error.error)
             })
         }
-        Err(_) => fs::write(path, content),
+        // Half of a new file is worse than none.
+        Err(_) => fs::write(path, content).inspect_err(|_| drop(fs::remove_file(path))),
     };
     written.map_err(|error| format!("{given} cannot be written: {error}"))
 }
@@ -255,7 +261,8 @@ fn replace(path: &Path, given: &str, old: &str, new: &str) -> Result<String, Str
         old = old.replace("\r\n", "\n").replace('\n', "\r\n");
         new = new.replace("\r\n", "\n").replace('\n', "\r\n");
     }
-    let places: Vec<usize> = content.match_indices(&old).map(|(at, _)| at).collect();
+    let places = content.match_indices(&old).map(|(at, _)| at);
+    let places: Vec<usize> = places.take(PLACES).collect();
     let line = |at: usize| content[..at].matches('\n').count() + 1;
     match places.as_slice() {
         [] => Err(format!(
@@ -272,8 +279,13 @@ fn replace(path: &Path, given: &str, old: &str, new: &str) -> Result<String, Str
         }
         several => {
             let lines: Vec<String> = several.iter().map(|at| line(*at).to_string()).collect();
+            let least = if several.len() == PLACES {
+                "at least "
+            } else {
+                ""
+            };
             Err(format!(
-                "`old_str` is {} times in {given} (lines {}); it must be there once, so take more of what stands around it",
+                "`old_str` is {least}{} times in {given} (lines {}); it must be there once, so take more of what stands around it",
                 several.len(),
                 lines.join(", ")
             ))

@@ -4,7 +4,6 @@
 //! what escapes from the group is swept up by the worker when the agent ends.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,11 +11,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{RESULT, text};
 use crate::programs::on_path;
@@ -27,7 +25,7 @@ use crate::runner::Variables;
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// The share of the patience with a silent agent that a silent command gets: it is ended before
 /// anybody takes its silence for the agent's.
-const SHARE: f64 = 2.0 / 3.0;
+const SHARE: f64 = 0.75;
 /// How long a shell may take to be gone once it is killed.
 const BURIAL: Duration = Duration::from_secs(2);
 /// What is kept of the beginning and of the end of what a command prints, in bytes each; the rest
@@ -42,8 +40,6 @@ pub struct Shell {
     dir: PathBuf,
     environment: Variables,
     limit: Duration,
-    /// Where commands are put for the shell to read: they may be long, and hold anything.
-    own: TempDir,
     running: Option<Running>,
 }
 
@@ -55,7 +51,7 @@ struct Running {
     stdin: ChildStdin,
     output: pipe::Receiver,
     /// Where it says how a command ended. Not among the output, where a command could say so too.
-    status: BufReader<pipe::Receiver>,
+    status: pipe::Receiver,
     /// What such a line begins with; the shell's own complaints come the same way.
     mark: String,
 }
@@ -81,18 +77,15 @@ impl Shell {
         path: &OsStr,
         environment: Variables,
         patience: Option<Duration>,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let bash = on_path(path, "bash");
-        Ok(Self {
+        Self {
             program: bash.map_or_else(|| "/bin/sh".into(), Into::into),
             dir,
             environment,
             limit: patience.map_or(LIMIT, |patience| LIMIT.min(patience.mul_f64(SHARE))),
-            own: tempfile::Builder::new()
-                .prefix("descartes-shell-")
-                .tempdir()?,
             running: None,
-        })
+        }
     }
 
     /// One call of the tool: a command, a restart, or both.
@@ -118,15 +111,13 @@ impl Shell {
         command: &str,
         alive: &mut dyn FnMut(),
     ) -> io::Result<Result<String, String>> {
-        let file = self.own.path().join("command");
-        fs::write(&file, format!("{command}\n"))?;
         let mut running = match self.running.take() {
             Some(running) => running,
             None => self.start()?,
         };
         let mut heard = Heard::nothing();
         let deadline = Instant::now() + self.limit;
-        let end = running.run(&file, deadline, &mut heard, alive).await;
+        let end = running.run(command, deadline, &mut heard, alive).await;
         running.drain(&mut heard);
         let output = heard.text();
         Ok(match end {
@@ -136,17 +127,17 @@ impl Shell {
             }
             End::Gone(how) => {
                 running.bury().await;
-                Err(format!(
-                    "{output}\n[the shell ended ({how}); the next command gets a new one]"
-                ))
+                let how = format!("[the shell ended ({how}); the next command gets a new one]");
+                Err(after(&output, &how))
             }
             End::TooLate => {
                 running.bury().await;
-                let limit = self.limit.as_secs();
-                Err(format!(
-                    "{output}\n[killed: it was not done within {limit} s, and the next command gets a new shell; \
-                     what takes longer can run in the background, with its output in a file]"
-                ))
+                let how = format!(
+                    "[killed: it was not done within {} s, and the next command gets a new shell; \
+                     what takes longer can run in the background, with its output in a file]",
+                    self.limit.as_secs()
+                );
+                Err(after(&output, &how))
             }
         })
     }
@@ -186,7 +177,7 @@ impl Shell {
             group,
             stdin,
             output: pipe::Receiver::from_owned_fd(output.into())?,
-            status: BufReader::new(pipe::Receiver::from_owned_fd(status.into())?),
+            status: pipe::Receiver::from_owned_fd(status.into())?,
             mark: format!("status-{random:016x}"),
         })
     }
@@ -202,38 +193,36 @@ impl Shell {
 impl Running {
     async fn run(
         &mut self,
-        file: &std::path::Path,
+        command: &str,
         deadline: Instant,
         heard: &mut Heard,
         alive: &mut dyn FnMut(),
     ) -> End {
-        let line = self.line(file);
-        if let Err(error) = self.stdin.write_all(line.as_bytes()).await {
-            return self.gone(&error).await;
+        let line = self.line(command);
+        match timeout_at(deadline, self.stdin.write_all(line.as_bytes())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return self.gone(&error).await,
+            Err(_) => return End::TooLate,
         }
-        let mut buffer = vec![0; CHUNK];
+        let (mut output, mut status) = (vec![0; CHUNK], vec![0; CHUNK]);
         let mut told = Vec::new();
         let mut open = true;
         loop {
             tokio::select! {
-                count = self.output.read(&mut buffer), if open => match count {
+                count = self.output.read(&mut output), if open => match count {
                     Ok(0) | Err(_) => open = false,
                     Ok(count) => {
                         alive();
-                        heard.push(&buffer[..count]);
+                        heard.push(&output[..count]);
                     }
                 },
-                read = self.status.read_until(b'\n', &mut told) => match read {
+                count = self.status.read(&mut status) => match count {
                     Ok(0) | Err(_) => return self.gone(&"it closed its streams").await,
-                    Ok(_) => {
-                        let line = String::from_utf8_lossy(&told);
-                        let code = line.trim_end().strip_prefix(&self.mark);
-                        if let Some(code) = code.and_then(|code| code.trim().parse().ok()) {
+                    Ok(count) => {
+                        told.extend_from_slice(&status[..count]);
+                        if let Some(code) = self.code(&mut told, heard) {
                             return End::Code(code);
                         }
-                        // The shell's own complaint, of a job that was killed for instance.
-                        heard.push(&told);
-                        told.clear();
                     }
                 },
                 status = self.child.wait() => {
@@ -244,11 +233,32 @@ impl Running {
         }
     }
 
-    /// What the shell is told: the command reads nothing, and both its streams are one.
-    fn line(&self, file: &std::path::Path) -> String {
-        let file = file.to_string_lossy().replace('\'', r"'\''");
+    /// The exit code, once it is told. Other lines there are the shell's own complaints, of a job
+    /// that was killed for instance.
+    fn code(&self, told: &mut Vec<u8>, heard: &mut Heard) -> Option<i32> {
+        while let Some(end) = told.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = told.drain(..=end).collect();
+            let text = String::from_utf8_lossy(&line);
+            let code = text.trim_end().strip_prefix(&self.mark);
+            if let Some(code) = code.and_then(|code| code.trim().parse().ok()) {
+                return Some(code);
+            }
+            heard.push(&line);
+        }
+        // What is longer than any line of the shell's is something else's.
+        if told.len() > CHUNK {
+            heard.push(told);
+            told.clear();
+        }
+        None
+    }
+
+    /// What the shell is told: the command reads nothing, and both its streams are one. Handed over
+    /// whole, and not by a file, because the command may have removed or filled any place for one.
+    fn line(&self, command: &str) -> String {
+        let command = command.replace('\'', r"'\''");
         let mark = &self.mark;
-        format!(". '{file}' </dev/null 2>&1; command printf '%s %d\\n' {mark} \"$?\" >&2\n")
+        format!("eval '{command}' </dev/null 2>&1; command printf '%s %d\\n' {mark} \"$?\" >&2\n")
     }
 
     async fn gone(&mut self, why: &dyn std::fmt::Display) -> End {
@@ -321,6 +331,15 @@ fn told(output: &str, code: i32) -> String {
         ("", 0) => "[no output]".to_owned(),
         (output, 0) => output.to_owned(),
         ("", code) => format!("[no output; exit code {code}]"),
-        (output, code) => format!("{output}\n[exit code {code}]"),
+        (output, code) => after(output, &format!("[exit code {code}]")),
+    }
+}
+
+/// A word of ours behind what was printed.
+fn after(output: &str, word: &str) -> String {
+    if output.is_empty() {
+        word.to_owned()
+    } else {
+        format!("{output}\n{word}")
     }
 }

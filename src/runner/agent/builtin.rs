@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::super::Variables;
 use super::super::process::{Program, Stderr};
 use super::streaming::{CommandLine, Streaming};
+use super::transcript::Totals;
 use super::{Budget, Kind, Made, Place, Settings, model};
 use crate::scud::AgentDefinition;
 use crate::task::{Failure, Reason};
@@ -26,7 +27,7 @@ const KEYS: [&str; 2] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"];
 /// The share of the worker's patience with a silent agent that is the agent's own with a silent
 /// service: a little less than all, so that it is the agent who says what was the matter.
 const SHARE: f64 = 0.9;
-/// Agent definitions that name a model of the service by its full name call their program so.
+/// What agent definitions call programs whose models are the service's.
 const HARNESSES: [&str; 3] = ["builtin", "claude", "claude-code"];
 
 struct Builtin {
@@ -49,7 +50,7 @@ fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
         Failure::new(Reason::AgentNotFound, message)
     })?;
     let model = model(settings, definition, &HARNESSES);
-    let model = model.unwrap_or_else(|| builtin::DEFAULT_MODEL.to_owned());
+    let model = builtin::full_name(model.unwrap_or_else(|| builtin::DEFAULT_MODEL.to_owned()));
     builtin::affordable(&model, settings.limits.usd)
         .map_err(|error| Failure::new(Reason::AgentNotFound, error))?;
     let builtin = Builtin {
@@ -70,15 +71,21 @@ impl CommandLine for Builtin {
         Some(self.model.clone())
     }
 
-    fn program(&self, place: Place<'_>, left: Budget, _: Option<&str>) -> Program {
-        // The file is the session: it is there from the second round on.
-        let session = place.own.join("conversation.json");
+    fn totals(&self) -> Totals {
+        Totals::Round
+    }
+
+    fn program(&self, place: Place<'_>, left: Budget, session: Option<&str>) -> Program {
+        let file = place.own.join("conversation.json");
+        if session.is_some() && !file.exists() {
+            tracing::warn!("the built-in agent's conversation is gone, so it begins another one");
+        }
         let patience = self.patience.map(|patience| patience.mul_f64(SHARE));
         let patience = patience.map_or_else(
             || "0".to_owned(),
             |patience| format!("{}ms", patience.as_millis()),
         );
-        let mut args = vec![builtin::COMMAND.into(), "--session".into(), session.into()];
+        let mut args = vec![builtin::COMMAND.into(), "--session".into(), file.into()];
         args.extend(["--model".into(), self.model.clone().into()]);
         args.extend(left.options());
         args.extend(["--idle-timeout".into(), patience.into()]);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::super::Variables;
 use super::super::process::{Program, Stderr};
 use super::streaming::{CommandLine, Streaming};
+use super::transcript::Totals;
 use super::{Budget, Kind, Made, Place, Sandbox, Settings, model, variable};
 use crate::scud::AgentDefinition;
 use crate::task::{Failure, Reason};
@@ -59,6 +60,10 @@ impl CommandLine for ClaudeCode {
 
     fn model(&self) -> Option<String> {
         self.model.clone()
+    }
+
+    fn totals(&self) -> Totals {
+        Totals::Session
     }
 
     fn program(&self, place: Place<'_>, left: Budget, session: Option<&str>) -> Program {

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 
 use super::super::output::Live;
 use super::super::process::{Ending, Heard, Program, StartError};
-use super::transcript::Transcript;
+use super::transcript::{Totals, Transcript};
 use super::{Agent, Budget, Place};
 use crate::task::{AgentReport, Failure, Reason, Spent};
 
@@ -17,6 +17,9 @@ pub trait CommandLine {
 
     /// The model that was asked for.
     fn model(&self) -> Option<String>;
+
+    /// What the numbers are of that it tells at a round's end.
+    fn totals(&self) -> Totals;
 
     /// What to start for a round: with what is left of the limits, and the session to go on with,
     /// if there is one already.
@@ -33,9 +36,9 @@ pub struct Streaming<C> {
 impl<C: CommandLine> Streaming<C> {
     pub fn new(command_line: C, limits: Budget) -> Self {
         Self {
+            transcript: Transcript::new(command_line.totals()),
             command_line,
             limits,
-            transcript: Transcript::default(),
             exit_code: None,
         }
     }

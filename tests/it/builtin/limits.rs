@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{run, run_with};
+use super::{results, run, run_with};
 use crate::support::model::{Answer, Block, Turn, bash, refuses, says};
 use crate::support::{Project, Worker};
 
@@ -54,8 +54,88 @@ fn answers_that_are_cut_off_for_ever_are_a_failure() {
     let event = run.failed("agent_failed");
     assert_eq!(
         event["failure"]["message"],
-        "the agent failed: 9 answers in a row were cut off"
+        "the agent failed: 9 answers in a row were not finished"
     );
+}
+
+#[test]
+fn a_turn_that_is_paused_for_ever_is_a_failure() {
+    let run = run(vec![says("wait").stopped("pause_turn"); 9]);
+    run.failed("agent_failed");
+}
+
+#[test]
+fn a_call_that_cannot_be_read_beside_others_is_answered_like_them() {
+    let half = Block::HalfCall {
+        name: "bash".to_owned(),
+        json: r#"{"command": ec"#.to_owned(),
+    };
+    let run = run([bash("echo one").with(half), says("Done.")]);
+    run.completed();
+    let results = results(&run);
+    assert_eq!(results[0]["content"], "one");
+    assert_eq!(
+        results[1]["content"],
+        "`command` is missing; it must be a text"
+    );
+}
+
+#[test]
+fn what_the_api_would_not_take_back_is_left_out() {
+    let thought = |text: &str| Block::Thinking(text.to_owned());
+    let half = Block::HalfCall {
+        name: "bash".to_owned(),
+        json: r#"{"command": "ec"#.to_owned(),
+    };
+    let script = [
+        says("\n\n").and_calls("bash", json!({ "command": "echo one" })),
+        says(" ").stopped("max_tokens"),
+        // A thought at the end, because the call behind it was cut.
+        Answer {
+            blocks: vec![thought("hm"), half],
+            stop: "max_tokens",
+        },
+        Answer {
+            blocks: vec![thought("so"), Block::Text("Done.".to_owned())],
+            stop: "end_turn",
+        },
+    ];
+    let run = run(script);
+    assert_eq!(run.completed()["result"]["summary"], "Done.");
+    assert_eq!(run.model.asked().len(), 4);
+}
+
+#[test]
+fn thoughts_about_what_is_left_out_go_with_it() {
+    let thinks = |letter: &str| {
+        let command = format!("yes {letter} | head -c 5000");
+        let mut answer = bash(&command);
+        answer
+            .blocks
+            .insert(0, Block::Thinking(format!("{letter}?")));
+        Turn::from(answer)
+    };
+    let too_long = refuses(
+        400,
+        "invalid_request_error",
+        "input length and `max_tokens` exceed context limit: 180000 + 32000 > 200000",
+    );
+    let run = run([
+        thinks("a"),
+        thinks("b"),
+        too_long.into(),
+        thinks("c"),
+        says("Done.").into(),
+    ]);
+    run.completed();
+    let asked = run.model.asked();
+    let thoughts = |at: usize| {
+        asked[at]["messages"]
+            .to_string()
+            .matches("\"thinking\":")
+            .count()
+    };
+    assert_eq!((thoughts(2), thoughts(3), thoughts(4)), (2, 0, 1));
 }
 
 #[test]
@@ -199,6 +279,11 @@ fn turns_are_limited_repairs_included() {
     let run = run_with(project, [bash("true"), says("Done.")], limited);
     let event = run.failed("limit_reached");
     assert_eq!(event["result"]["agent"]["turns"], 2);
+    let detail = event["failure"]["detail"].as_str().expect("a detail");
+    assert!(
+        detail.starts_with("the check `false` failed with exit code 1"),
+        "{detail}"
+    );
 }
 
 #[test]
@@ -216,6 +301,33 @@ fn money_is_limited_by_the_list_prices() {
         .as_f64()
         .expect("a cost");
     assert!((cost - 0.0017).abs() < 1e-9, "{cost}");
+}
+
+#[test]
+fn money_that_is_spent_stays_spent_whatever_becomes_of_the_conversation() {
+    let project = Project::new();
+    // An answer costs 0.00085 dollars, so that there is money for one and a half.
+    project.checks(&["rm -f ${TMPDIR:-/tmp}/descartes-*/conversation.json; false"]);
+    let own = tempfile::tempdir().expect("a directory");
+    let run = run_with(project, vec![says("Done."); 2], |worker| {
+        let worker = worker
+            .env("TMPDIR", own.path())
+            .env("DESCARTES_REPAIRS", "5");
+        worker.env("DESCARTES_MAX_BUDGET_USD", "0.0012")
+    });
+    let event = run.failed("limit_reached");
+    assert_eq!(run.model.asked().len(), 2);
+    let agent = &event["result"]["agent"];
+    assert_eq!(agent["usage"]["output_tokens"], 100);
+    assert!(
+        (agent["cost_usd"].as_f64().expect("a cost") - 0.0017).abs() < 1e-9,
+        "{agent}"
+    );
+    assert!(
+        run.ended
+            .stderr
+            .contains("conversation is gone, so it begins another one")
+    );
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn a_service_that_falls_silent_is_asked_again() {
     let hold = Hold::default();
     let silent = Reply::json(200, "{}").held(&hold);
     let answer = says("Never heard.");
-    let half = Turn::BreaksOff(answer, 300, Box::new(silent.clone().into()));
+    let half = Turn::BreaksOff(answer, 400, Box::new(silent.clone().into()));
     let script = [silent.into(), half, says("Done.").into()];
     let run = run_with(Project::new(), script, |worker| {
         worker.env("DESCARTES_IDLE_TIMEOUT", "3s")
@@ -153,6 +153,43 @@ fn a_service_that_falls_silent_is_asked_again() {
     let event = run.completed();
     hold.release();
     assert_eq!(event["result"]["summary"], "Done.");
+}
+
+#[test]
+fn an_answer_that_breaks_off_late_is_asked_for_again_and_for_ever_is_too_long() {
+    let hold = Hold::default();
+    let late = |hold: &Hold| {
+        // Half of an answer, then silence for longer than it is waited for.
+        let silent = Reply::json(200, "{}").held(hold);
+        Turn::BreaksOff(says("Half."), 400, Box::new(silent.into()))
+    };
+    let script = [late(&hold), late(&hold), says("Whole.").into()];
+    let set = |worker: Worker| worker.env("DESCARTES_IDLE_TIMEOUT", "2s");
+    let run = run_with(Project::new(), script, set);
+    assert_eq!(run.completed()["result"]["summary"], "Whole.");
+    hold.release();
+
+    let closes = Turn::BreaksOff(says("Half."), 400, Box::new(Turn::Closes));
+    let run = run_with(Project::new(), vec![closes; 5], |worker| worker);
+    let event = run.failed("api_error");
+    assert_eq!(event["failure"]["retryable"], true);
+    assert_eq!(
+        run.model.asked().len(),
+        5,
+        "each may have cost as much as a whole one"
+    );
+}
+
+#[test]
+fn waiting_as_long_as_it_was_asked_to_is_no_silence() {
+    let later = refuses(429, "rate_limit_error", "later").with_header("retry-after", "2");
+    let script = [
+        Turn::from(later.clone()),
+        later.into(),
+        says("Done.").into(),
+    ];
+    let set = |worker: Worker| worker.env("DESCARTES_IDLE_TIMEOUT", "7s");
+    run_with(Project::new(), script, set).completed();
 }
 
 #[test]

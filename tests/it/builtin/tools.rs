@@ -123,7 +123,7 @@ fn a_command_that_takes_too_long_is_killed_and_the_next_one_works() {
     run.completed();
     let results = results(&run);
     assert!(
-        results[0].starts_with("begun\n[killed: it was not done within 1 s"),
+        results[0].starts_with("begun\n[killed: it was not done within 2 s"),
         "{}",
         results[0]
     );
@@ -184,6 +184,31 @@ fn calls_that_make_no_sense_are_answered_with_what_would() {
         .next(),
         Some("/etc/passwd")
     );
+}
+
+#[test]
+fn the_shell_works_wherever_its_files_have_gone() {
+    let own = tempfile::tempdir().expect("a directory");
+    let script = [
+        bash("rm -rf \"$(dirname \"$DESCARTES_PROMPT_FILE\")\" \"$TMPDIR\"/*; echo gone"),
+        bash("ls \"$TMPDIR\" | wc -l"),
+        says("Done."),
+    ];
+    let run = run_with(Project::new(), script, |worker| {
+        worker.env("TMPDIR", own.path())
+    });
+    // That the conversation cannot be kept is no failure: nobody needs it any more.
+    assert_eq!(run.completed()["result"]["summary"], "Done.");
+    assert_eq!(results(&run), ["gone", "0"]);
+}
+
+#[test]
+fn two_silent_commands_in_one_answer_are_no_silence_of_the_agent_s() {
+    let answer = bash("sleep 1.6").and_calls("bash", json!({ "command": "sleep 1.6" }));
+    let run = run_with(Project::new(), [answer, says("Done.")], |worker| {
+        worker.env("DESCARTES_IDLE_TIMEOUT", "3s")
+    });
+    run.completed();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! Answers are streamed as the real ones are, in pieces that are cut anywhere.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -144,7 +144,9 @@ impl Block {
             Self::Thinking(text) => {
                 let delta = |piece| json!({ "type": "thinking_delta", "thinking": piece });
                 let mut deltas: Vec<Value> = pieces(text).into_iter().map(delta).collect();
-                deltas.push(json!({ "type": "signature_delta", "signature": "c2lnbmVk" }));
+                deltas.push(
+                    json!({ "type": "signature_delta", "signature": format!("signed-{id}") }),
+                );
                 (
                     json!({ "type": "thinking", "thinking": "", "signature": "" }),
                     deltas,
@@ -190,6 +192,8 @@ pub fn refuses(status: u16, kind: &str, message: &str) -> Reply {
 struct State {
     asked: Vec<Said>,
     script: VecDeque<Turn>,
+    /// What was said before each thought, by its signature: it is bound to that.
+    thoughts: HashMap<String, Vec<Value>>,
     /// What the real API would have refused.
     violations: Vec<String>,
 }
@@ -198,6 +202,41 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+}
+
+impl State {
+    /// Remembers what new thoughts were about, and refuses old ones about something else.
+    fn think(&mut self, body: &Value) {
+        let messages = without_marks(&body["messages"]);
+        for (at, message) in messages.iter().enumerate() {
+            for block in message["content"].as_array().into_iter().flatten() {
+                let Some(signature) = block["signature"].as_str() else {
+                    continue;
+                };
+                let before = &messages[..at];
+                match self.thoughts.get(signature) {
+                    Some(known) if known == before => {}
+                    Some(_) => self.violations.push(format!(
+                        "a thought is bound to another conversation: {body}"
+                    )),
+                    None => drop(self.thoughts.insert(signature.to_owned(), before.to_vec())),
+                }
+            }
+        }
+    }
+}
+
+/// Messages without what says where the cache may begin.
+fn without_marks(messages: &Value) -> Vec<Value> {
+    let mut messages = messages.as_array().cloned().unwrap_or_default();
+    for message in &mut messages {
+        for block in message["content"].as_array_mut().into_iter().flatten() {
+            block
+                .as_object_mut()
+                .map(|block| block.remove("cache_control"));
+        }
+    }
+    messages
 }
 
 /// A listening API; its threads end with the test process.
@@ -273,6 +312,7 @@ impl Model {
                 let mut state = self.state();
                 let violations = violations(&said);
                 state.violations.extend(violations);
+                state.think(&said.event);
                 state.asked.push(said);
                 self.shared.changed.notify_all();
                 let turn = state.script.pop_front();
@@ -360,7 +400,8 @@ fn violations(said: &Said) -> Vec<String> {
         }
     };
     let header = |name: &str| said.headers.contains_key(name);
-    must(said.target.starts_with("/v1/messages"), "the path");
+    // A proxy is told the host, too.
+    must(said.target.contains("/v1/messages"), "the path");
     must(
         header("x-api-key") || header("authorization"),
         "a credential",
@@ -414,10 +455,20 @@ fn violations(said: &Said) -> Vec<String> {
                 .all(|block| block["type"] != "tool_result")
         });
         must(results_first, "tool results come first");
-        let no_empty_text = blocks
-            .iter()
-            .all(|block| block["type"] != "text" || block["text"] != "");
-        must(no_empty_text, "no text is empty");
+        let no_empty_text = blocks.iter().all(|block| {
+            block["type"] != "text" || !block["text"].as_str().unwrap_or_default().trim().is_empty()
+        });
+        must(no_empty_text, "no text is blank");
+        let ends_in_thought = message["role"] == "assistant"
+            && blocks.last().is_some_and(|last| last["type"] == "thinking");
+        must(!ends_in_thought, "no message ends in a thought");
+        let signed = blocks.iter().all(|block| {
+            block["type"] != "thinking"
+                || block["signature"]
+                    .as_str()
+                    .is_some_and(|signature| !signature.is_empty())
+        });
+        must(signed, "every thought is signed");
         open = ids("tool_use", "id");
         if message["role"] == "user" {
             must(open.is_empty(), "only the model uses tools");

@@ -195,6 +195,26 @@ fn a_text_is_replaced_where_it_is_there_once() {
 }
 
 #[test]
+fn a_text_that_is_everywhere_is_not_counted_to_the_end() {
+    let place = Place::new();
+    place.write("f", "a\n".repeat(1_000_000).as_bytes());
+    let error = place.replace("f", "a", "b").unwrap_err();
+    assert!(
+        error.starts_with("`old_str` is at least 10 times in f (lines 1, 2, 3, "),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_read_only_stays_as_it_is() {
+    let place = Place::new();
+    place.write("f", b"a\n");
+    fs::set_permissions(place.path("f"), fs::Permissions::from_mode(0o444)).unwrap();
+    assert_eq!(place.replace("f", "a", "b").unwrap_err(), "f is read-only");
+    assert_eq!(place.read("f"), "a\n");
+}
+
+#[test]
 fn lines_that_end_in_carriage_returns_stay_so() {
     let place = Place::new();
     place.write("f", b"a\r\nb\r\nc\r\n");

@@ -1,0 +1,262 @@
+//! The built-in agent's requests and the tests' own Messages API, both held against Anthropic's
+//! official SDK for Python: `sdk.py` beside this file.
+//!
+//! Installs nothing: install.sh beside this file does, and what is missing fails.
+
+#[path = "../it/support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the support is all tests'")]
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use support::model::{Answer, Block, Turn, bash, calls, refuses, says};
+use support::{Model, Project, Receiver, Reply, Worker, path};
+
+const EDITOR: &str = "str_replace_based_edit_tool";
+/// What an answer breaks off after, in bytes of the stream: in the midst of an event.
+const HALF: usize = 700;
+
+/// Everything that the agent may meet: all kinds of blocks, results, ends and errors.
+fn script() -> Vec<Turn> {
+    let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
+    let thought = Block::Thinking("I should look, grüße.".to_owned());
+    let looks = Answer {
+        blocks: vec![thought, Block::Text("Let me look.".to_owned())],
+        stop: "tool_use",
+    };
+    let half = Block::HalfCall {
+        name: "bash".to_owned(),
+        json: r#"{"command": "echo ha"#.to_owned(),
+    };
+    let closes = Box::new(Turn::Closes);
+    vec![
+        refuses(429, "rate_limit_error", "slower")
+            .with_header("retry-after", "0")
+            .into(),
+        Reply::json(200, overloaded)
+            .with_header("content-type", "text/event-stream")
+            .into(),
+        Turn::BreaksOff(looks.clone(), HALF, closes),
+        // Calls at once, of which one works, one cannot, and one there is no tool for.
+        looks
+            .and_calls(
+                "bash",
+                json!({ "command": "yes grüße | head -c 5000; printf '\\1\\377'" }),
+            )
+            .and_calls(EDITOR, json!({ "command": "view", "path": "nowhere" }))
+            .and_calls("browser", json!({ "url": "about:blank" }))
+            .into(),
+        bash("echo whole").with(half).stopped("max_tokens").into(),
+        calls("bash", json!({ "restart": true }))
+            .and_calls("bash", json!({ "command": "true" }))
+            .and_calls("bash", json!({ "command": "exit 3" }))
+            .and_calls("bash", json!({}))
+            .into(),
+        refuses(
+            400,
+            "invalid_request_error",
+            "prompt is too long: 2 tokens > 1 maximum",
+        )
+        .into(),
+        says("Searching").stopped("pause_turn").into(),
+        says("I think it is done.").into(),
+        // The check says no.
+        Answer {
+            // Those from before went when the prompt had become too long.
+            blocks: vec![Block::Thinking("It is not.".to_owned())],
+            stop: "tool_use",
+        }
+        .and_calls(
+            EDITOR,
+            json!({ "command": "create", "path": "roof", "file_text": "tiles\n" }),
+        )
+        .into(),
+        says("Now it is.").into(),
+    ]
+}
+
+/// What the real worker asks in the course of the script.
+fn asked() -> Vec<Value> {
+    let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start(script()));
+    project.checks(&["test -e roof"]);
+    Worker::new(&receiver, &project)
+        .env("DESCARTES_AGENT", "builtin")
+        .env("ANTHROPIC_API_KEY", "sk-ant-test-0123456789")
+        .env("ANTHROPIC_BASE_URL", model.url())
+        .run()
+        .completed(&receiver);
+    let asked = model.asked();
+    assert_eq!(asked.len(), script().len());
+    asked
+}
+
+/// What the SDK says to these requests.
+#[track_caller]
+fn sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/anthropic_sdk");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let python = target
+        .expect("a target directory")
+        .join("anthropic_sdk/bin/python");
+    assert!(
+        python.exists(),
+        "{} is not there: run tests/anthropic_sdk/install.sh",
+        python.display()
+    );
+    let files = tempfile::tempdir().expect("a temporary directory");
+    let file = files.path().join("requests.json");
+    fs::write(&file, Value::from(bodies).to_string()).expect("a written file");
+    let said = Command::new(python)
+        .arg(here.join("sdk.py"))
+        .arg(command)
+        .arg(file)
+        .args(rest)
+        .env_clear()
+        .env("PATH", path())
+        .output()
+        .expect("python starts");
+    let (words, complaint) = (
+        String::from_utf8_lossy(&said.stdout),
+        String::from_utf8_lossy(&said.stderr),
+    );
+    assert!(said.status.success(), "{words}{complaint}");
+    serde_json::from_str(&words).unwrap_or_else(|error| panic!("{error}: {words}{complaint}"))
+}
+
+#[test]
+fn every_request_is_one_that_the_sdk_s_types_allow() {
+    let asked = asked();
+    assert_eq!(sdk("requests", &asked, &[]), json!(asked.len()));
+    // And they would not allow just anything.
+    let refused = sdk("refuses", &asked, &[]);
+    assert!(refused.as_u64() > Some(50), "{refused}");
+}
+
+#[test]
+fn the_sdk_asks_the_same_and_reads_in_the_answers_what_the_agent_read() {
+    let asked = asked();
+    let model = Model::start(script());
+    let answers = sdk("asks", &asked, &[&model.url()]);
+    let answers = answers.as_array().expect("answers");
+    assert_eq!(model.asked(), asked, "what is sent is sent as it is");
+    let failed = |at: usize| {
+        let answer = &answers[at];
+        (
+            answer["error"].clone(),
+            answer["status"].clone(),
+            answer["kind"].clone(),
+        )
+    };
+    assert_eq!(
+        failed(0),
+        (
+            json!("RateLimitError"),
+            json!(429),
+            json!("rate_limit_error")
+        )
+    );
+    assert_eq!(failed(1).2, "overloaded_error", "{}", answers[1]);
+    assert_eq!(answers[2]["error"], "RemoteProtocolError", "{}", answers[2]);
+    assert_eq!(
+        failed(6),
+        (
+            json!("BadRequestError"),
+            json!(400),
+            json!("invalid_request_error")
+        )
+    );
+    let stops = answers
+        .iter()
+        .map(|answer| answer["message"]["stop_reason"].clone());
+    let failed = Value::Null;
+    assert_eq!(
+        stops.collect::<Value>(),
+        json!([
+            failed,
+            failed,
+            failed,
+            "tool_use",
+            "max_tokens",
+            "tool_use",
+            failed,
+            "pause_turn",
+            "end_turn",
+            "tool_use",
+            "end_turn",
+        ])
+    );
+    // What the agent sends back of an answer is what the SDK makes of it.
+    let mut compared = 0;
+    for (at, pair) in asked.windows(2).enumerate() {
+        let sent = |body: &Value| body["messages"].as_array().expect("messages").clone();
+        let (before, after) = (sent(&pair[0]), sent(&pair[1]));
+        if after.len() == before.len() {
+            continue;
+        }
+        let mut read = answers[at]["message"]["content"].clone();
+        if answers[at]["message"]["stop_reason"] == "max_tokens" {
+            // But for half a call, of whose input the SDK keeps what is whole.
+            let half = read.as_array_mut().expect("blocks").pop();
+            assert_eq!(half.expect("a call")["input"], json!({}));
+        }
+        assert_eq!(after[before.len()]["content"], read);
+        compared += 1;
+    }
+    assert_eq!(compared, 6);
+}
+
+#[test]
+fn the_sdk_refuses_what_is_no_answer() {
+    let body = json!({
+        "model": "claude-sonnet-5-5", "max_tokens": 1, "stream": true,
+        "messages": [{ "role": "user", "content": [{ "type": "text", "text": "Hello" }] }],
+    });
+    let message = json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": null,
+        "stop_sequence": null, "usage": { "input_tokens": 1, "output_tokens": 1 },
+    });
+    let start = |key: &str, value: Value| {
+        let mut message = message.clone();
+        message[key] = value;
+        json!({ "type": "message_start", "message": message })
+    };
+    let block =
+        |block: Value| json!({ "type": "content_block_start", "index": 0, "content_block": block });
+    let good = start("role", "assistant".into());
+    let cases = [
+        vec![start("usage", json!({ "input_tokens": "many" }))],
+        vec![start("role", "somebody".into())],
+        vec![start("stop_reason", "boredom".into())],
+        vec![start("mood", "good".into())],
+        vec![good.clone(), block(json!({ "type": "text" }))],
+        vec![good.clone(), block(json!({ "type": "song", "text": "" }))],
+        vec![
+            good.clone(),
+            json!({ "type": "content_block_stop", "index": "none" }),
+        ],
+    ];
+    let stream = |events: &Vec<Value>| {
+        let end = json!({ "type": "message_stop" });
+        let events = events.iter().chain([&end]);
+        let event = |event: &Value| {
+            format!(
+                "event: {}\ndata: {event}\n\n",
+                event["type"].as_str().unwrap()
+            )
+        };
+        let body: String = events.map(event).collect();
+        Reply::json(200, &body).with_header("content-type", "text/event-stream")
+    };
+    let model = Model::start(cases.iter().chain([&vec![good]]).map(stream));
+    let answers = sdk("asks", &vec![body; cases.len() + 1], &[&model.url()]);
+    let answers = answers.as_array().expect("answers");
+    for (case, answer) in cases.iter().zip(answers) {
+        assert!(answer["error"].is_string(), "{case:?} was taken: {answer}");
+    }
+    let last = &answers[cases.len()];
+    assert!(last["message"].is_object(), "{last}");
+}
