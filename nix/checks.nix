@@ -18,10 +18,7 @@ let
     ../benches
     ../clippy.toml
     ../docs/callback.schema.json
-    ../tests/claude_code
-    ../tests/git_ssh
-    ../tests/it
-    ../tests/peers
+    (fileset.difference ../tests ../tests/nix)
   ];
   # The tests read the documents too, and look whether what those name is there.
   tested = linted ++ [

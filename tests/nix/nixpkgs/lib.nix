@@ -78,6 +78,12 @@ let
       in
       {
         unions = sets: concatLists (map files sets);
+        difference =
+          from: without:
+          let
+            taken = files without;
+          in
+          builtins.filter (file: !builtins.elem file taken) (files from);
         fileFilter =
           predicate:
           below (
