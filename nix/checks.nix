@@ -78,6 +78,8 @@ in
     built
     // {
       src = crate.source tested;
+      # It takes minutes: all that fails is told, and not the first of it.
+      cargoNextestExtraArgs = "--no-fail-fast";
       nativeBuildInputs = [
         pkgs.git
         pkgs.procps

@@ -10,6 +10,8 @@ fn a_terminal_has_a_live_status_line_with_time_phase_silence_and_counters() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project)
         .env("TERM", "xterm")
+        // What script(1) starts its command with; the user's own may be none, as in Nix's sandbox.
+        .env("SHELL", "/bin/sh")
         .agent(AGENT);
     // script(1) runs it on a terminal of its own and prints what appears there.
     let ended = worker
