@@ -23,7 +23,7 @@ use messages::{Answer, Usage};
 use prices::Price;
 pub use prices::full_name;
 pub use service::{Access, service};
-use service::{Service, ServiceError};
+use service::{Purse, Service, ServiceError};
 use telling::{End, Telling};
 use tools::Tools;
 
@@ -94,9 +94,12 @@ pub async fn run(settings: Settings) -> eyre::Result<Done> {
         service: Service::new(access, &settings.model)?,
         tools: Tools::new(dir, &settings.path, settings.environment, access.patience)?,
         conversation,
-        price: Price::of(&settings.model),
-        limits: settings.limits,
-        usage: Usage::default(),
+        spent: Spent {
+            usage: Usage::default(),
+            price: Price::of(&settings.model),
+            most: settings.limits.usd,
+        },
+        max_turns: settings.limits.turns,
         turns: 0,
     };
     let end = work.until_the_end(&mut telling).await?;
@@ -112,7 +115,8 @@ pub async fn run(settings: Settings) -> eyre::Result<Done> {
             tracing::warn!("the conversation cannot be kept in {file}: {error}");
         }
     }
-    telling.end(&end, work.turns, work.cost(), &settings.model, &work.usage)?;
+    let (cost, usage) = (work.spent.cost(), &work.spent.usage);
+    telling.end(&end, work.turns, cost, &settings.model, usage)?;
     Ok(done)
 }
 
@@ -121,10 +125,37 @@ struct Work {
     service: Service,
     tools: Tools,
     conversation: Conversation,
-    price: Option<Price>,
-    limits: Budget,
-    usage: Usage,
+    spent: Spent,
+    max_turns: Option<u32>,
     turns: u32,
+}
+
+/// What this round has taken so far.
+struct Spent {
+    usage: Usage,
+    /// Where the model has one.
+    price: Option<Price>,
+    /// US dollars.
+    most: Option<f64>,
+}
+
+impl Spent {
+    /// US dollars, where the model has a price.
+    fn cost(&self) -> Option<f64> {
+        self.price.map(|price| price.cost(&self.usage))
+    }
+
+    fn is_too_much(&self) -> bool {
+        let cost = self.cost().unwrap_or(0.0);
+        self.most.is_some_and(|most| cost >= most)
+    }
+}
+
+impl Purse for Spent {
+    fn take(&mut self, usage: &Usage) -> bool {
+        self.usage = self.usage.and(usage);
+        !self.is_too_much()
+    }
 }
 
 /// What to do after an answer.
@@ -140,15 +171,21 @@ impl Work {
             if let Some(end) = self.limit_reached() {
                 return Ok(end);
             }
-            let answer = self.service.ask(&self.conversation, telling).await?;
-            let answer = match answer {
+            let asked = self
+                .service
+                .ask(&self.conversation, telling, &mut self.spent);
+            let answer = match asked.await? {
                 Ok(answer) => answer,
-                Err(ServiceError::TooLong) if self.conversation.make_room() => continue,
+                Err(ServiceError::TooLong) if self.conversation.make_room() => {
+                    telling.lives()?;
+                    continue;
+                }
+                Err(ServiceError::BudgetUsedUp) => return Ok(End::MaxBudget),
                 Err(ServiceError::TooLong) => return Ok(no_room()),
                 Err(ServiceError::Failed(refusal)) => return Ok(End::ServiceFailed(refusal)),
             };
             self.turns += 1;
-            self.usage = self.usage.and(&answer.usage);
+            self.spent.take(&answer.usage);
             telling.answer(self.turns, &answer)?;
             continuations = if answer.is_half() {
                 continuations + 1
@@ -168,17 +205,10 @@ impl Work {
     }
 
     fn limit_reached(&self) -> Option<End> {
-        if self.limits.turns.is_some_and(|most| self.turns >= most) {
+        if self.max_turns.is_some_and(|most| self.turns >= most) {
             return Some(End::MaxTurns);
         }
-        let spent = self.cost().unwrap_or(0.0);
-        let used_up = self.limits.usd.is_some_and(|most| spent >= most);
-        used_up.then_some(End::MaxBudget)
-    }
-
-    /// US dollars, where the model has a price.
-    fn cost(&self) -> Option<f64> {
-        self.price.map(|price| price.cost(&self.usage))
+        self.spent.is_too_much().then_some(End::MaxBudget)
     }
 
     /// Does what an answer asks for.

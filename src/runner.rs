@@ -32,6 +32,9 @@ use git::Git;
 use process::{Ending, Heard, Limits, Program, Voice};
 use workspace::{Source, Workspace};
 
+/// The most of an agent's own words on why it failed, in characters.
+const MESSAGE: usize = 1_000;
+
 /// What a run is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -241,7 +244,11 @@ impl Run<'_> {
             Ending::TimedOut(_) => Ending::TimedOut(self.settings.task_timeout),
             other => other,
         });
-        let verdict = agent.judge(ending);
+        let verdict = agent.judge(ending).map_err(|failure| {
+            // In the agent's own words, perhaps: masked before they are cut.
+            let message = brief(&self.redactor.text(&failure.message));
+            Failure { message, ..failure }
+        });
         let words = agent.last_words();
         self.report.summary = words.or_else(|| self.progress.snapshot().activity);
         self.report.agent = Some(agent.report());
@@ -403,6 +410,14 @@ fn timed_out(limit: Duration) -> Failure {
         Reason::TimedOut,
         format!("the task was not done within {}", written(limit)),
     )
+}
+
+/// The beginning of a message that may be long; all of it is in the output.
+fn brief(message: &str) -> String {
+    match message.char_indices().nth(MESSAGE) {
+        None => message.to_owned(),
+        Some((end, _)) => format!("{}…", &message[..end]),
+    }
 }
 
 /// A duration as the settings write it, to the millisecond.

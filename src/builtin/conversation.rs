@@ -3,11 +3,12 @@
 //! The one exception is [`Conversation::make_room`]. Sends nothing.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use super::messages;
 
@@ -62,12 +63,14 @@ impl Conversation {
         }
     }
 
-    /// Keeps it for the next round.
+    /// Keeps it for the next round: in a new file that takes the old one's place, because a tool may
+    /// have put something there that must not be written to.
     pub fn save(&self, file: &Path) -> io::Result<()> {
-        if let Some(dir) = file.parent() {
-            fs::create_dir_all(dir)?;
-        }
-        fs::write(file, serde_json::to_vec(self)?)
+        let dir = file.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(dir)?;
+        let mut new = NamedTempFile::new_in(dir)?;
+        new.write_all(&serde_json::to_vec(self)?)?;
+        new.persist(file).map(drop).map_err(|error| error.error)
     }
 
     /// Something for the model to do.
@@ -176,7 +179,14 @@ fn read(file: &Path) -> io::Result<Option<Conversation>> {
     if !found.is_file() || found.len() > KEPT {
         return Err(io::Error::other("it is not a file of a sensible size"));
     }
-    Ok(Some(serde_json::from_slice(&fs::read(file)?)?))
+    let kept: Conversation = serde_json::from_slice(&fs::read(file)?)?;
+    let is_block = |block: &Value| block["type"].is_string();
+    let is_message =
+        |message: &Message| !message.content.is_empty() && message.content.iter().all(is_block);
+    if !kept.messages.iter().all(is_message) {
+        return Err(io::Error::other("it holds what is no message"));
+    }
+    Ok(Some(kept))
 }
 
 fn size(result: &Value) -> usize {
@@ -290,8 +300,14 @@ mod tests {
     fn what_is_no_conversation_begins_another_one() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("conversation.json");
-        fs::write(&file, "{").unwrap();
-        assert!(Conversation::load(&file).to_send().is_empty());
+        for text in [
+            "{",
+            r#"{"id":"x","messages":[{"role":"user","content":["text"]}]}"#,
+            r#"{"id":"x","messages":[{"role":"user","content":[]}]}"#,
+        ] {
+            fs::write(&file, text).unwrap();
+            assert!(Conversation::load(&file).to_send().is_empty(), "{text}");
+        }
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
         assert!(Conversation::load(&file).to_send().is_empty());

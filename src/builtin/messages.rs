@@ -219,10 +219,20 @@ pub fn complaint(body: &[u8]) -> (String, String) {
     }
     let text = String::from_utf8_lossy(body);
     let words: Vec<&str> = text.split_whitespace().collect();
-    (String::new(), words.join(" ").chars().take(300).collect())
+    (String::new(), words.join(" "))
 }
 
 impl Incoming {
+    /// Whether anything of the answer itself has come.
+    pub fn has_begun(&self) -> bool {
+        !self.blocks.is_empty()
+    }
+
+    /// What it has taken so far, as far as it is told.
+    pub fn usage(&self) -> Usage {
+        self.answer.usage
+    }
+
     /// The data of the next event; true where that was the last one.
     pub fn push(&mut self, data: &str) -> Result<bool, StreamError> {
         let malformed = |what: &dyn std::fmt::Display| StreamError::Malformed(what.to_string());
@@ -329,7 +339,14 @@ impl Block {
     }
 
     /// The block as it may be sent back; `cut` where the last one may lack its end.
-    fn sendable(self, cut: bool) -> Option<Value> {
+    fn sendable(mut self, cut: bool) -> Option<Value> {
+        // Whatever else it was, the API wants an object, and the tool says what is missing in it.
+        if self.json.get("type").is_some_and(|kind| kind == "tool_use")
+            && !self.json.get("input").is_some_and(Value::is_object)
+        {
+            self.json
+                .insert("input".to_owned(), Value::Object(Map::new()));
+        }
         let text = |key: &str| self.json.get(key).and_then(Value::as_str);
         let is_blank = |key: &str| text(key).unwrap_or_default().trim().is_empty();
         let sendable = match text("type") {

@@ -18,7 +18,7 @@ use sse_stream::SseStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::conversation::Conversation;
-use super::messages::{Answer, Incoming, StreamError, complaint};
+use super::messages::{Answer, Incoming, StreamError, Usage, complaint};
 use super::telling::Telling;
 use crate::http::retries::{Retries, retry_after};
 use crate::http::{answer_body, below, causes, tls};
@@ -81,6 +81,8 @@ pub struct Service {
 pub enum ServiceError {
     /// The conversation is longer than the model can read.
     TooLong,
+    /// What broke off has cost what there was.
+    BudgetUsedUp,
     /// It will not answer this; or it did not, for as long as anybody wanted to wait.
     Failed(Refusal),
 }
@@ -105,6 +107,19 @@ enum Attempt {
         after: Option<Duration>,
         begun: Begun,
     },
+}
+
+/// Whether an answer had begun, and what that took.
+#[derive(Debug, Clone, Copy)]
+enum Begun {
+    Yes(Usage),
+    No,
+}
+
+/// What a conversation has taken, and whether it may take more.
+pub trait Purse {
+    /// Takes this; false where nothing is left.
+    fn take(&mut self, usage: &Usage) -> bool;
 }
 
 impl Service {
@@ -151,6 +166,7 @@ impl Service {
         &self,
         conversation: &Conversation,
         telling: &mut Telling,
+        purse: &mut impl Purse,
     ) -> io::Result<Result<Answer, ServiceError>> {
         let body = self.body(conversation).to_string();
         let mut retries = Retries::within(self.patience);
@@ -166,10 +182,13 @@ impl Service {
                     begun,
                 } => (refusal, after, begun),
             };
-            if begun == Begun::Yes {
+            if let Begun::Yes(usage) = begun {
                 // It was there, so it is waited for from now on; but each half costs a whole one.
                 broken += 1;
-                retries = Retries::within(self.patience);
+                retries.extend(self.patience);
+                if !purse.take(&usage) {
+                    return Ok(Err(ServiceError::BudgetUsedUp));
+                }
             }
             // Where it asks for more time than there is, somebody else had better wait.
             if let Some(after) = after.filter(|after| *after >= self.patience) {
@@ -213,7 +232,7 @@ impl Service {
             Ok(Ok(response)) if response.status().is_success() => {
                 self.receive(response, telling).await
             }
-            Ok(Ok(response)) => refusal(response).await,
+            Ok(Ok(response)) => refusal(response, self.silence).await,
             Ok(Err(error)) => unanswered(&error.without_url(), Begun::No),
             Err(_) => later("it does not answer".to_owned(), Begun::No),
         }
@@ -224,17 +243,29 @@ impl Service {
         let body = Limited::new(reqwest::Body::from(response), STREAM).map_err(io::Error::other);
         let mut events = SseStream::new(body);
         let mut incoming = Incoming::default();
-        let mut begun = Begun::No;
+        let mut last = Instant::now();
         loop {
-            let event = match timeout(self.silence, events.next()).await {
+            let event = timeout(self.silence, events.next()).await;
+            let begun = if incoming.has_begun() {
+                Begun::Yes(incoming.usage())
+            } else {
+                Begun::No
+            };
+            let event = match event {
                 Ok(Some(Ok(event))) => event,
                 Ok(Some(Err(error))) => return unanswered(&error, begun),
-                Ok(None) => break,
+                Ok(None) => return later("its answer broke off".to_owned(), begun),
                 Err(_) => return later("it fell silent".to_owned(), begun),
             };
             telling.alive();
-            begun = Begun::Yes;
-            match event.data.map_or(Ok(false), |data| incoming.push(&data)) {
+            if event.event.as_deref() != Some("ping") {
+                last = Instant::now();
+            } else if last.elapsed() > self.patience {
+                return later("it does nothing but ping".to_owned(), begun);
+            }
+            let data: String = event.data.unwrap_or_default();
+            match incoming.push(&data) {
+                _ if data.is_empty() => {}
                 Ok(false) => {}
                 Ok(true) => break,
                 Err(StreamError::Said { kind, message }) => return said(&kind, message, begun),
@@ -245,17 +276,9 @@ impl Service {
         }
         match incoming.answer() {
             Some(answer) => Attempt::Answered(answer),
-            // An empty one is half of one, too: it may have cost as much.
-            None => later("its answer broke off".to_owned(), Begun::Yes),
+            None => later("its answer broke off".to_owned(), Begun::No),
         }
     }
-}
-
-/// Whether an answer had begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begun {
-    Yes,
-    No,
 }
 
 /// Waits, and lives.
@@ -282,6 +305,9 @@ fn later(message: String, begun: Begun) -> Attempt {
 
 /// What an error in the midst of an answer means: it has no status, but stands for one.
 fn said(kind: &str, message: String, begun: Begun) -> Attempt {
+    if is_too_long(kind, &message) {
+        return Attempt::Refused(ServiceError::TooLong);
+    }
     let status = match kind {
         "rate_limit_error" => 429,
         "api_error" => 500,
@@ -307,22 +333,17 @@ fn said(kind: &str, message: String, begun: Begun) -> Attempt {
 }
 
 /// What an answer that is no success means.
-async fn refusal(response: Response) -> Attempt {
+async fn refusal(response: Response, silence: Duration) -> Attempt {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
     // Its status says enough where its words don't come.
-    let body = timeout(WORDS, answer_body(response)).await;
+    let body = timeout(WORDS.min(silence), answer_body(response)).await;
     let body = body.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
     let (kind, mut message) = complaint(&body);
     if message.is_empty() {
         message = format!("status {status} without a word");
     }
-    let too_long = ["too long", "exceed context limit"];
-    if status == 413
-        || status == 400
-            && kind == "invalid_request_error"
-            && too_long.iter().any(|words| message.contains(words))
-    {
+    if status == 413 || status == 400 && is_too_long(&kind, &message) {
         return Attempt::Refused(ServiceError::TooLong);
     }
     let asked = headers
@@ -345,6 +366,12 @@ async fn refusal(response: Response) -> Attempt {
     } else {
         Attempt::Refused(ServiceError::Failed(refusal))
     }
+}
+
+/// Whether an error says that the conversation is longer than the model can read.
+fn is_too_long(kind: &str, message: &str) -> bool {
+    let words = ["too long", "exceed context limit"];
+    kind == "invalid_request_error" && words.iter().any(|words| message.contains(words))
 }
 
 /// There was no answer, for this reason.

@@ -14,8 +14,8 @@ use super::service::Refusal;
 
 /// How often a sign of life is worth a line; more often where the reader has little patience.
 const ALIVE: Duration = Duration::from_secs(5);
-/// The most of one answer that is told, in bytes of JSON: the reader passes over longer lines.
-const ANSWER: usize = 1024 * 1024;
+/// The most of one block that is told, in bytes of JSON: the reader passes over long lines.
+const BLOCK: usize = 256 * 1024;
 /// The most of the last words, in characters.
 const WORDS: usize = 64 * 1024;
 
@@ -67,8 +67,13 @@ impl Telling {
     pub fn alive(&mut self) {
         if self.last.elapsed() >= self.alive {
             // Whoever started this is gone where it fails, and the next line will say so.
-            let _ = self.tell(json!({ "type": "system", "subtype": "alive" }));
+            let _ = self.lives();
         }
+    }
+
+    /// A sign of life, whenever the last one was.
+    pub fn lives(&mut self) -> io::Result<()> {
+        self.tell(json!({ "type": "system", "subtype": "alive" }))
     }
 
     /// The service is asked again after a while.
@@ -88,12 +93,7 @@ impl Telling {
 
     /// The answer of a turn. Its id is made one of its own, in case the service repeats itself.
     pub fn answer(&mut self, turn: u32, answer: &Answer) -> io::Result<()> {
-        let mut told = 0;
-        let short = |block: &&Value| {
-            told += block.to_string().len();
-            told <= ANSWER
-        };
-        let content: Vec<&Value> = answer.content.iter().take_while(short).collect();
+        let content: Vec<Value> = answer.content.iter().map(briefly).collect();
         self.tell(json!({
             "type": "assistant",
             "parent_tool_use_id": null,
@@ -160,4 +160,16 @@ impl Telling {
         stdout.write_all(b"\n")?;
         stdout.flush()
     }
+}
+
+/// A block, or what it is where it is too long to be told.
+fn briefly(block: &Value) -> Value {
+    if block.to_string().len() <= BLOCK {
+        return block.clone();
+    }
+    json!({
+        "type": block["type"], "id": block["id"], "name": block["name"], "text": "[too long to be told]",
+        "input": { "command": block["input"]["command"].as_str().filter(|word| word.len() < 100),
+                   "path": block["input"]["path"], "description": "[too long to be told]" },
+    })
 }

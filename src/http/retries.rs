@@ -43,6 +43,13 @@ impl Retries {
         }
     }
 
+    /// Begins the time anew; the waits go on growing.
+    pub fn extend(&mut self, time: Duration) {
+        let bound = self.bound;
+        *self = Self::within(time);
+        self.bound = bound;
+    }
+
     pub fn deadline(&self) -> Instant {
         self.deadline
     }

@@ -56,11 +56,17 @@ impl<'a> Live<'a> {
     pub fn deed(&mut self, text: &str) {
         // Masked before it is cut, or half of a secret would be none.
         let clean = self.redactor.text(text);
-        let words: Vec<&str> = clean.split_whitespace().collect();
-        let mut line = words.join(" ");
-        if let Some((end, _)) = line.char_indices().nth(DEED) {
-            line.truncate(end);
-            line.push('…');
+        let mut line = String::new();
+        for word in clean.split_whitespace() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+            if let Some((end, _)) = line.char_indices().nth(DEED) {
+                line.truncate(end);
+                line.push('…');
+                break;
+            }
         }
         self.told("tool", &line, &format!("tool: {line}"));
     }

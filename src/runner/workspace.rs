@@ -4,7 +4,7 @@
 //! of one commit; it stays when the worker ends, because the machine does not.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -129,17 +129,25 @@ impl Workspace {
         self.own.path().to_owned()
     }
 
-    /// Writes a prompt outside the project, so that it is no change to it.
+    /// Writes a prompt outside the project, so that it is no change to it. A new file each time, and
+    /// never opened by its name: the agent knows where the last one is, and may have put anything
+    /// in its place.
     pub fn write_prompt(&self, prompt: &str) -> Result<PromptFile, Failure> {
-        let path = self.own.path().join("prompt.md");
-        let written = fs::write(&path, prompt).and_then(|()| File::open(&path));
-        match written {
-            Ok(reader) => Ok(PromptFile { path, reader }),
-            Err(error) => Err(failed(
-                format!("the prompt cannot be written to {}", path.display()),
-                &error,
-            )),
-        }
+        let dir = self.own.path();
+        let written = fs::create_dir_all(dir).and_then(|()| {
+            let name = tempfile::Builder::new()
+                .prefix("prompt-")
+                .suffix(".md")
+                .tempfile_in(dir)?;
+            let (mut reader, path) = name.keep().map_err(|error| error.error)?;
+            reader.write_all(prompt.as_bytes())?;
+            reader.rewind()?;
+            Ok(PromptFile { path, reader })
+        });
+        written.map_err(|error| {
+            let dir = dir.display();
+            failed(format!("the prompt cannot be written to {dir}"), &error)
+        })
     }
 }
 

@@ -400,3 +400,28 @@ fn secrets_are_masked_wherever_the_agents_words_go() {
         assert!(!ended.stderr.contains(secret), "{secret} in {ended:#?}");
     }
 }
+
+#[test]
+fn what_stands_in_the_place_of_an_old_prompt_holds_nothing_up() {
+    for place in [
+        "mkfifo \"$DESCARTES_PROMPT_FILE\"",
+        "mkdir \"$DESCARTES_PROMPT_FILE\"",
+        "ln -s \"$PWD/untouched\" \"$DESCARTES_PROMPT_FILE\"",
+        "rm -rf \"$(dirname \"$DESCARTES_PROMPT_FILE\")\"",
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        project
+            .write("untouched", "as it was\n")
+            .checks(&["test -e fixed"]);
+        let agent = format!(
+            "if [ -e one ]; then head -n 1 > second; touch fixed; exit; fi
+             touch one; rm -f \"$DESCARTES_PROMPT_FILE\"; {place}"
+        );
+        Worker::new(&receiver, &project)
+            .agent(agent)
+            .run()
+            .completed(&receiver);
+        assert!(project.read("second").contains("is not done"), "{place}");
+        assert_eq!(project.read("untouched"), "as it was\n");
+    }
+}

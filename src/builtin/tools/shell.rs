@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{RESULT, text};
 use crate::programs::on_path;
@@ -198,17 +198,18 @@ impl Running {
         heard: &mut Heard,
         alive: &mut dyn FnMut(),
     ) -> End {
-        let line = self.line(command);
-        match timeout_at(deadline, self.stdin.write_all(line.as_bytes())).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return self.gone(&error).await,
-            Err(_) => return End::TooLate,
-        }
+        let line = self.line(command).into_bytes();
+        let mut left = line.as_slice();
         let (mut output, mut status) = (vec![0; CHUNK], vec![0; CHUNK]);
         let mut told = Vec::new();
         let mut open = true;
         loop {
             tokio::select! {
+                // While it is read from, too: a shell that prints what it reads would wait for that.
+                count = self.stdin.write(left), if !left.is_empty() => match count {
+                    Ok(count) => left = &left[count..],
+                    Err(error) => return self.gone(&error).await,
+                },
                 count = self.output.read(&mut output), if open => match count {
                     Ok(0) | Err(_) => open = false,
                     Ok(count) => {
@@ -258,7 +259,9 @@ impl Running {
     fn line(&self, command: &str) -> String {
         let command = command.replace('\'', r"'\''");
         let mark = &self.mark;
-        format!("eval '{command}' </dev/null 2>&1; command printf '%s %d\\n' {mark} \"$?\" >&2\n")
+        format!(
+            "command eval '{command}' </dev/null 2>&1; command printf '%s %d\\n' {mark} \"$?\" >&2\n"
+        )
     }
 
     async fn gone(&mut self, why: &dyn std::fmt::Display) -> End {

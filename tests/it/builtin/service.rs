@@ -161,7 +161,7 @@ fn an_answer_that_breaks_off_late_is_asked_for_again_and_for_ever_is_too_long() 
     let late = |hold: &Hold| {
         // Half of an answer, then silence for longer than it is waited for.
         let silent = Reply::json(200, "{}").held(hold);
-        Turn::BreaksOff(says("Half."), 400, Box::new(silent.into()))
+        Turn::BreaksOff(says("Half."), 600, Box::new(silent.into()))
     };
     let script = [late(&hold), late(&hold), says("Whole.").into()];
     let set = |worker: Worker| worker.env("DESCARTES_IDLE_TIMEOUT", "2s");
@@ -169,7 +169,7 @@ fn an_answer_that_breaks_off_late_is_asked_for_again_and_for_ever_is_too_long() 
     assert_eq!(run.completed()["result"]["summary"], "Whole.");
     hold.release();
 
-    let closes = Turn::BreaksOff(says("Half."), 400, Box::new(Turn::Closes));
+    let closes = Turn::BreaksOff(says("Half."), 600, Box::new(Turn::Closes));
     let run = run_with(Project::new(), vec![closes; 5], |worker| worker);
     let event = run.failed("api_error");
     assert_eq!(event["failure"]["retryable"], true);
@@ -178,6 +178,41 @@ fn an_answer_that_breaks_off_late_is_asked_for_again_and_for_ever_is_too_long() 
         5,
         "each may have cost as much as a whole one"
     );
+}
+
+#[test]
+fn an_overload_that_is_told_in_the_stream_is_waited_out_like_any_other() {
+    let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
+    let mut script = vec![Turn::from(Reply::json(200, overloaded)); 6];
+    script.push(says("Done.").into());
+    run(script).completed();
+}
+
+#[test]
+fn answers_that_break_off_cost_what_they_have_taken() {
+    // The beginning of an answer is told to have taken 100, 20 and 1,000 tokens, and one: 0.00036 dollars.
+    let closes = Turn::BreaksOff(says("Half."), 600, Box::new(Turn::Closes));
+    let script = vec![closes; 2];
+    let run = run_with(Project::new(), script, |worker| {
+        worker.env("DESCARTES_MAX_BUDGET_USD", "0.0005")
+    });
+    let event = run.failed("limit_reached");
+    let cost = event["result"]["agent"]["cost_usd"]
+        .as_f64()
+        .expect("a cost");
+    assert!((cost - 0.00072).abs() < 1e-9, "{cost}");
+}
+
+#[test]
+fn what_a_refusal_says_is_masked_before_it_is_cut_short() {
+    let words = format!("{}{KEY} and more", "x".repeat(950));
+    let run = run([Reply::json(400, &words)]);
+    let event = run.failed("api_error");
+    for text in [&run.ended.stderr, &run.ended.stdout, &event.to_string()] {
+        assert!(!text.contains(&KEY[..8]), "{text}");
+    }
+    let message = event["failure"]["message"].as_str().expect("a message");
+    assert!(message.len() < 1_100, "{message}");
 }
 
 #[test]

@@ -203,6 +203,48 @@ fn the_shell_works_wherever_its_files_have_gone() {
 }
 
 #[test]
+fn what_stands_in_the_conversation_s_place_costs_no_success() {
+    let own = tempfile::tempdir().expect("a directory");
+    let script = [
+        bash("cd \"$(dirname \"$DESCARTES_PROMPT_FILE\")\" && mkfifo conversation.json && ls"),
+        says("Done."),
+    ];
+    let run = run_with(Project::new(), script, |worker| {
+        worker.env("TMPDIR", own.path())
+    });
+    assert_eq!(run.completed()["result"]["summary"], "Done.");
+}
+
+#[test]
+fn the_input_of_a_call_that_is_no_object_is_answered() {
+    let script = [
+        calls("bash", json!("ls")),
+        calls("bash", json!(null)),
+        says("Done."),
+    ];
+    let run = run(script);
+    run.completed();
+    for request in run.model.asked() {
+        let messages = request["messages"].to_string();
+        assert!(
+            !messages.contains("\"input\":\"ls\"") && !messages.contains("\"input\":null"),
+            "{messages}"
+        );
+    }
+}
+
+#[test]
+fn a_long_command_that_is_echoed_is_no_deadlock() {
+    let long = format!("set -v\n: {}\necho end", "x".repeat(400_000));
+    let (_, results) = results_of([bash("set -v"), bash(&long)]);
+    assert!(
+        results[1].ends_with("end"),
+        "{}",
+        &results[1][results[1].len() - 100..]
+    );
+}
+
+#[test]
 fn two_silent_commands_in_one_answer_are_no_silence_of_the_agent_s() {
     let answer = bash("sleep 1.6").and_calls("bash", json!({ "command": "sleep 1.6" }));
     let run = run_with(Project::new(), [answer, says("Done.")], |worker| {

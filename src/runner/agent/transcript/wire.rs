@@ -16,8 +16,8 @@ use crate::task::{Failure, Reason, Usage};
 
 /// The most blocks of one message that are read.
 const BLOCKS: usize = 1_000;
-/// The most of a failure's words, in characters; the rest is in the output.
-const WORDS: usize = 1_000;
+/// The most of a list or a table that is read, in bytes; real ones have a few hundred.
+const LIST: usize = 64 * 1024;
 /// The model of messages that Claude Code makes up itself.
 const SYNTHETIC: &str = "<synthetic>";
 /// What the account of a failed request calls one that got no answer, and may get one next time.
@@ -31,6 +31,11 @@ type Raw<'a> = Option<&'a RawValue>;
 /// The value of a field, where it is one of that type.
 fn value<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
+}
+
+/// A field that is no longer than it should be.
+fn short(raw: Raw<'_>) -> Raw<'_> {
+    raw.filter(|raw| raw.get().len() <= LIST)
 }
 
 /// Reads a line as an object with some fields.
@@ -115,7 +120,7 @@ impl Retry {
         let status = self.status.map(|status| format!(" ({status})"));
         format!(
             "[the model's service: {}{}; attempt {} failed, the next one in {} ms]",
-            cut(what),
+            what,
             status.unwrap_or_default(),
             self.attempt,
             self.delay_ms
@@ -314,10 +319,10 @@ impl Outcome {
             api_error_status: value(fields.api_error_status),
             api_error: value(fields.api_error),
             result: value(fields.result).filter(|words: &String| !words.trim().is_empty()),
-            errors: value(fields.errors).unwrap_or_default(),
+            errors: value(short(fields.errors)).unwrap_or_default(),
             queued_turns: value(fields.queued_turn_count).unwrap_or(0),
-            cost_usd: value(fields.total_cost_usd),
-            usage: all_models(fields.model_usage),
+            cost_usd: value(fields.total_cost_usd).filter(|cost: &f64| *cost >= 0.0),
+            usage: all_models(short(fields.model_usage)),
         }
     }
 
@@ -343,7 +348,6 @@ impl Outcome {
             None if self.errors.is_empty() => subtype.to_owned(),
             None => self.errors.join("; "),
         };
-        let words = cut(&words);
         let no_answer = match self.api_error.as_deref() {
             Some(CONNECTION_FAILED) => Some(true),
             Some(CONNECTION_REFUSED) => Some(false),
@@ -431,12 +435,4 @@ fn all_models(usage: Raw<'_>) -> Option<Usage> {
         })
     });
     usages.reduce(Usage::and)
-}
-
-/// The beginning of a text that may be long.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(WORDS) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
 }
