@@ -10,10 +10,16 @@ const LIMIT: usize = 256 * 1024;
 /// Runs an agent with heartbeats, and gives everything that was said.
 fn said_of(agent: &str, project: &Project) -> Vec<Said> {
     let receiver = Receiver::start();
-    let ended = Worker::new(&receiver, project)
+    let running = Worker::new(&receiver, project)
         .env("DESCARTES_HEARTBEAT", "30ms")
         .agent(agent)
-        .run();
+        .start();
+    // An agent that waits for this file is one of whom a heartbeat is to be heard.
+    if agent.contains("-e heard") {
+        receiver.wait_for_one("progress");
+        project.write("heard", "");
+    }
+    let ended = running.wait();
     assert!(matches!(ended.code, Some(0 | 1)), "{ended:#?}");
     let said = receiver.said();
     for said in &said {
@@ -39,7 +45,8 @@ fn a_flood_of_anything_makes_small_bodies() {
         let project = Project::new();
         let agent = format!(
             "line=$(printf '{bytes}%.0s' $(seq 200) | tr -d '\\000'); i=0; \
-             while [ $i -lt 3000 ]; do echo \"$line\"; i=$((i+1)); done; sleep 0.1"
+             while [ $i -lt 3000 ]; do echo \"$line\"; i=$((i+1)); done; \
+             until [ -e heard ]; do sleep 0.02; done"
         );
         let said = said_of(&agent, &project);
         let output = &said.last().unwrap().event["result"]["output"];
