@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::conversation::Conversation;
 use super::messages::{Answer, Incoming, StreamError, Usage, complaint};
 use super::telling::Telling;
-use crate::http::retries::{Retries, retry_after};
+use crate::http::retries::{Retries, may_pass, retry_after};
 use crate::http::{answer_body, below, causes, tls};
 
 /// The version of the API that this speaks: not the newest, but the one that everything between
@@ -264,8 +264,10 @@ impl Service {
                 return later("it does nothing but ping".to_owned(), begun);
             }
             let data: String = event.data.unwrap_or_default();
+            if data.is_empty() {
+                continue;
+            }
             match incoming.push(&data) {
-                _ if data.is_empty() => {}
                 Ok(false) => {}
                 Ok(true) => break,
                 Err(StreamError::Said { kind, message }) => return said(&kind, message, begun),
@@ -349,7 +351,7 @@ async fn refusal(response: Response, silence: Duration) -> Attempt {
     let asked = headers
         .get(SHOULD_RETRY)
         .and_then(|value| value.to_str().ok());
-    let may_pass = matches!(status, 408 | 409 | 425 | 429 | 500..=599);
+    let may_pass = may_pass(status);
     let refusal = Refusal {
         status: Some(status),
         message,

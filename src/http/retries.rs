@@ -88,6 +88,12 @@ impl Retries {
     }
 }
 
+/// Whether what the model's service answered with this status may be another thing next time; an
+/// orchestrator means other things by some of them.
+pub fn may_pass(status: u16) -> bool {
+    matches!(status, 408 | 409 | 425 | 429 | 500..=599)
+}
+
 /// `Retry-After` as seconds or as a date.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::Variables;
-use super::super::process::{Program, Stderr};
+use super::super::process::Program;
 use super::streaming::{CommandLine, Streaming};
 use super::transcript::Totals;
 use super::{Budget, Kind, Made, Place, Settings, model};
@@ -91,15 +91,6 @@ impl CommandLine for Builtin {
         args.extend(["--idle-timeout".into(), patience.into()]);
         // Its words are shown among the worker's own.
         args.extend(["--log-format".into(), "pretty".into()]);
-        let mut env = place.environment;
-        env.extend(self.variables.iter().cloned());
-        Program {
-            program: self.program.clone().into(),
-            args,
-            dir: place.dir.to_owned(),
-            env,
-            stdin: None,
-            stderr: Stderr::Apart,
-        }
+        place.starts(&self.program, args, self.variables.iter().cloned())
     }
 }

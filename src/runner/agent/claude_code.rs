@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use super::super::Variables;
-use super::super::process::{Program, Stderr};
+use super::super::process::Program;
 use super::streaming::{CommandLine, Streaming};
 use super::transcript::Totals;
 use super::{Budget, Kind, Made, Place, Sandbox, Settings, model, variable};
@@ -74,23 +74,15 @@ impl CommandLine for ClaudeCode {
         args.extend(session.iter().flat_map(|session| ["--resume", session]));
         let mut args: Vec<_> = args.into_iter().map(Into::into).collect();
         args.extend(left.options());
-        let mut env = place.environment;
-        env.extend(self.variables.iter().cloned());
-        env.extend([
+        let own = [
             variable("CLAUDE_CONFIG_DIR", place.own.join("claude")),
             variable("DISABLE_AUTOUPDATER", "1"),
             variable("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
             // Else a command that takes too long becomes a background task instead of an error, and
             // the result is not the last one while there are such tasks.
             variable("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1"),
-        ]);
-        Program {
-            program: self.program.clone().into(),
-            args,
-            dir: place.dir.to_owned(),
-            env,
-            stdin: None,
-            stderr: Stderr::Apart,
-        }
+        ];
+        let variables = self.variables.iter().cloned().chain(own);
+        place.starts(&self.program, args, variables)
     }
 }

@@ -3,9 +3,10 @@
 //! Keeps the account of rounds and limits; what the lines mean is [`Transcript`]'s business.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use super::super::output::Live;
-use super::super::process::{Ending, Heard, Program, StartError};
+use super::super::process::{Ending, Heard, Program, StartError, Stderr};
 use super::transcript::{Totals, Transcript};
 use super::{Agent, Budget, Place};
 use crate::task::{AgentReport, Failure, Reason, Spent};
@@ -78,6 +79,28 @@ impl<C: CommandLine> Agent for Streaming<C> {
 
     fn last_words(&self) -> Option<String> {
         self.transcript.last_words()
+    }
+}
+
+impl Place<'_> {
+    /// A program that works here and prints `stream-json`, with these variables beside the others.
+    pub fn starts(
+        self,
+        program: &Path,
+        args: Vec<OsString>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Program {
+        let mut env = self.environment;
+        env.extend(variables);
+        Program {
+            program: program.into(),
+            args,
+            dir: self.dir.to_owned(),
+            env,
+            stdin: None,
+            // So that it cannot break the lines.
+            stderr: Stderr::Apart,
+        }
     }
 }
 

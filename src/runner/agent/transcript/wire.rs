@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::account::Told;
+use crate::http::retries::may_pass;
 use crate::task::{Failure, Reason, Usage};
 
 /// The most blocks of one message that are read.
@@ -383,11 +384,6 @@ impl Outcome {
     }
 }
 
-/// Whether what the model's service answered with this status may be another thing next time.
-fn may_pass(status: u16) -> bool {
-    matches!(status, 408 | 409 | 425 | 429 | 500..=599)
-}
-
 /// Tokens, in the model service's own words.
 fn tokens(usage: Raw<'_>) -> Option<Usage> {
     #[derive(Deserialize)]
@@ -402,12 +398,22 @@ fn tokens(usage: Raw<'_>) -> Option<Usage> {
         cache_creation_input_tokens: Raw<'a>,
     }
     let fields: Fields<'_> = serde_json::from_str(usage?.get()).ok()?;
-    Some(Usage {
-        input_tokens: value(fields.input_tokens),
-        output_tokens: value(fields.output_tokens),
-        cache_read_input_tokens: value(fields.cache_read_input_tokens),
-        cache_creation_input_tokens: value(fields.cache_creation_input_tokens),
-    })
+    Some(usage_of([
+        fields.input_tokens,
+        fields.output_tokens,
+        fields.cache_read_input_tokens,
+        fields.cache_creation_input_tokens,
+    ]))
+}
+
+/// Input, output, what was read from the cache, what was written to it.
+fn usage_of([input, output, read, written]: [Raw<'_>; 4]) -> Usage {
+    Usage {
+        input_tokens: value(input),
+        output_tokens: value(output),
+        cache_read_input_tokens: value(read),
+        cache_creation_input_tokens: value(written),
+    }
 }
 
 /// `modelUsage`: tokens by model, in Claude Code's words.
@@ -427,12 +433,12 @@ fn all_models(usage: Raw<'_>) -> Option<Usage> {
     let models: BTreeMap<String, &RawValue> = serde_json::from_str(usage?.get()).ok()?;
     let usages = models.values().filter_map(|model| {
         let fields: Fields<'_> = serde_json::from_str(model.get()).ok()?;
-        Some(Usage {
-            input_tokens: value(fields.input_tokens),
-            output_tokens: value(fields.output_tokens),
-            cache_read_input_tokens: value(fields.cache_read_input_tokens),
-            cache_creation_input_tokens: value(fields.cache_creation_input_tokens),
-        })
+        Some(usage_of([
+            fields.input_tokens,
+            fields.output_tokens,
+            fields.cache_read_input_tokens,
+            fields.cache_creation_input_tokens,
+        ]))
     });
     usages.reduce(Usage::and)
 }
