@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Err(rejected) => return rejection(&rejected),
     };
     match live(config) {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(report) => {
             // One line: these are about the machine (a port that is taken), not about the code.
             terminal::complain(&format!("{report:#}"));
