@@ -10,7 +10,6 @@ mod settings;
 mod values;
 
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::environment::{Variables, value_of};
 use crate::local;
 use crate::merge_graph::Versions;
 use crate::model::{self, DEFAULT_MODEL};
+use crate::receiver::{self, ScriptedAnswers};
 use crate::redact::Redactor;
 use crate::runner;
 use crate::runner::agent::Sandbox;
@@ -46,9 +46,7 @@ pub enum Command {
     Run(Box<Run>),
     Demo(local::Settings),
     Local(local::Settings),
-    Receive {
-        listen: SocketAddr,
-    },
+    Receive(local::ReceiveSettings),
     Check(Box<Run>),
     /// The built-in agent, as the worker's child.
     Agent(Box<builtin::Settings>),
@@ -106,9 +104,7 @@ impl Config {
                 let task = reader.required(&settings::TASK_ID, values::line);
                 Command::Local(local_settings(&mut reader, project, task))
             }
-            "receive" => Command::Receive {
-                listen: reader.given(&settings::LISTEN, values::address),
-            },
+            "receive" => Command::Receive(receive(&mut reader, &flags)),
             builtin::COMMAND => Command::Agent(Box::new(agent(&mut reader, &flags))),
             "merge-graph" => {
                 let file = |name| flags.get_one::<PathBuf>(name).cloned().unwrap_or_default();
@@ -120,7 +116,11 @@ impl Config {
             }
             _ => completions(&flags),
         };
-        let redactor = Redactor::new(&reader.environment.secrets());
+        let mut secrets = reader.environment.secrets();
+        if let Command::Receive(settings) = &command {
+            secrets.extend(settings.secret.iter().cloned());
+        }
+        let redactor = Redactor::new(&secrets);
         // The built-in agent's variables are what the worker gave it.
         let mut warnings = match command {
             Command::Agent(_) => Vec::new(),
@@ -168,10 +168,18 @@ fn run(reader: &mut Reader) -> Run {
     let mut callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
     let runner = runner(reader, task_id, project_id, run_id);
     callback.identity.agent = runner::agent::chosen(&runner.agent).map(|kind| kind.word);
+    let stop_window = reader.given(&settings::STOP_WINDOW, values::duration);
+    callback.limits = callback::Limits {
+        task_timeout: runner.task_timeout,
+        idle_timeout: runner.idle_timeout,
+        stop_window,
+        max_turns: runner.agent.limits.turns,
+        max_budget_usd: runner.agent.limits.usd,
+    };
     Run {
         callback,
         runner,
-        stop_window: reader.given(&settings::STOP_WINDOW, values::duration),
+        stop_window,
     }
 }
 
@@ -188,6 +196,7 @@ fn callback(
         finish_deadline: reader.given(&settings::FINISH_DEADLINE, values::duration),
         heartbeat: reader.given(&settings::HEARTBEAT, values::duration_or_off),
         credentials: credentials(reader),
+        traceparent: reader.tolerated(&settings::TRACEPARENT, values::traceparent),
         authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
         identity: callback::Identity {
             task_id,
@@ -202,6 +211,8 @@ fn callback(
             revision: reader.environment.revision(),
             machine: reader.environment.machine(),
         },
+        // Known when the runner's settings are.
+        limits: callback::Limits::default(),
     }
 }
 
@@ -213,13 +224,11 @@ fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
         reader.reject(&settings::CALLBACK_OIDC_AUDIENCE, "is set beside DESCARTES_CALLBACK_TOKEN; there is one bearer token, so unset one of the two");
     }
     let identity = audience.map(|audience| Bearer::Identity { audience, socket });
-    let traceparent = reader.tolerated(&settings::TRACEPARENT, values::traceparent);
     callback::credentials::Settings {
         signing: reader
             .optional(&settings::CALLBACK_SECRET, values::signing_keys)
             .unwrap_or_default(),
         bearer: token.map(Bearer::Token).or(identity),
-        traceparent,
     }
 }
 
@@ -387,6 +396,39 @@ fn local_settings(reader: &mut Reader, project: PathBuf, task: String) -> local:
         project_id: project_id.unwrap_or_else(|| "local".into()),
         agent: local_agent(reader),
         variables: reader.flags_as_variables(),
+    }
+}
+
+/// The embedded orchestrator alone.
+fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveSettings {
+    let flag = |name| flags.get_one::<String>(name).map(String::as_str);
+    let repeated = |name| flags.get_many::<String>(name).unwrap_or_default();
+    let mut answers = ScriptedAnswers::default();
+    for text in repeated("answer") {
+        if let Err(why) = answers.add(text) {
+            reader.reject_flag("answer", &format!("{text:?} {why}"));
+        }
+    }
+    let lease = flag("lease").and_then(|text| {
+        let lease = values::duration(text);
+        let reject = |why: String| reader.reject_flag("lease", &format!("{text:?} {why}"));
+        lease.map_err(reject).ok()
+    });
+    // The value of a secret is not shown.
+    let flag_keys = flag("secret").and_then(|text| {
+        let keys = values::signing_keys(text);
+        keys.map_err(|why| reader.reject_flag("secret", &why)).ok()
+    });
+    let variable_keys = reader.optional(&settings::CALLBACK_SECRET, values::signing_keys);
+    local::ReceiveSettings {
+        listen: reader.given(&settings::LISTEN, values::address),
+        secret: flag("secret").map(Into::into),
+        receiver: receiver::Settings {
+            signing_keys: flag_keys.or(variable_keys).unwrap_or_default(),
+            cancelled: repeated("cancel").cloned().collect(),
+            answers,
+            lease,
+        },
     }
 }
 

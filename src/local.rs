@@ -3,6 +3,7 @@
 //! The worker is this same program in a process of its own, started as any orchestrator would
 //! start it; nothing of it runs in here.
 
+mod receive;
 mod sample;
 
 use std::ffi::OsString;
@@ -19,9 +20,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::receiver::{Received, Receiver};
+use crate::receiver::{Notice, Receiver};
 use crate::runner::agent::Kind;
 use crate::terminal::{Screen, Timeline};
+pub use receive::{ReceiveSettings, receive};
 
 /// Any port of the loopback interface.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -120,35 +122,6 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
-/// The embedded orchestrator alone, until it is interrupted.
-pub async fn receive(listen: SocketAddr, screen: &Screen) -> eyre::Result<()> {
-    let orchestrator = Receiver::bind(listen)
-        .await
-        .wrap_err_with(|| format!("cannot listen on {listen}"))?;
-    let (heard, mut events) = mpsc::unbounded_channel();
-    let mut timeline = Timeline::begin(screen);
-    timeline.say(
-        "orchestrator",
-        &format!("listens at {}", orchestrator.url()),
-    );
-    let show = async {
-        while let Some(event) = events.recv().await {
-            timeline.event(&event);
-        }
-    };
-    let (mut terminated, mut interrupted) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    tokio::select! {
-        () = orchestrator.serve(heard) => {}
-        () = show => {}
-        _ = terminated.recv() => {}
-        _ = interrupted.recv() => {}
-    }
-    Ok(())
-}
-
 /// Starts the worker as an orchestrator does: this program, told everything by its environment.
 fn spawn(settings: &Settings, url: &str) -> eyre::Result<Child> {
     let program = std::env::current_exe().wrap_err("this program cannot find itself")?;
@@ -180,7 +153,7 @@ fn spawn(settings: &Settings, url: &str) -> eyre::Result<Child> {
 async fn accompany(
     mut worker: Child,
     timeline: &mut Timeline<'_>,
-    events: &mut mpsc::UnboundedReceiver<Received>,
+    events: &mut mpsc::UnboundedReceiver<Notice>,
 ) -> eyre::Result<ExitStatus> {
     let mut stdout = lines(worker.stdout.take());
     let mut stderr = lines(worker.stderr.take());
@@ -193,7 +166,7 @@ async fn accompany(
     let status = loop {
         tokio::select! {
             biased;
-            Some(event) = events.recv() => timeline.event(&event),
+            Some(event) = events.recv() => timeline.notice(&event),
             Some(line) = stderr.recv() => timeline.log(&line),
             Some(line) = stdout.recv() => timeline.output(&line),
             Some(()) = interrupted.recv() => drop(pass_on(Signal::INT)),
@@ -213,7 +186,7 @@ async fn accompany(
     };
     let _ = timeout(Duration::from_secs(1), rest).await;
     while let Ok(event) = events.try_recv() {
-        timeline.event(&event);
+        timeline.notice(&event);
     }
     Ok(status)
 }

@@ -107,7 +107,7 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
             Command::Check(run) => Ok(check(&run.runner, &config.redactor).await.into()),
             Command::Demo(settings) => Ok(local::demo(settings, &screen).await?.into()),
             Command::Local(settings) => Ok(local::run(settings, &screen).await?.into()),
-            Command::Receive { listen } => local::receive(listen, &screen)
+            Command::Receive(settings) => local::receive(settings, &screen)
                 .await
                 .map(|()| ExitCode::SUCCESS),
             Command::Agent(settings) => {

@@ -19,8 +19,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::conversation::Conversation;
 use super::messages::{Answer, Incoming, StreamError, complaint};
-use crate::http::retries::{Retries, retry_after};
-use crate::http::{answer_body, below, causes, tls};
+use crate::http::errors::{is_untrusted, request_error};
+use crate::http::retries::{NoRetry, Retries, retry_after};
+use crate::http::{answer_body, below, tls};
 use crate::model::{CostLimit, CostMeter, Usage, may_pass};
 use crate::stream_json::Writer;
 
@@ -180,17 +181,17 @@ impl Service {
                     return Ok(Err(ServiceError::BudgetUsedUp));
                 }
             }
-            // Where it asks for more time than there is, somebody else had better wait.
-            if let Some(after) = after.filter(|after| *after >= self.patience) {
-                let message = format!(
-                    "{} (it asks to wait {} s)",
-                    refusal.message,
-                    after.as_secs()
-                );
-                return Ok(Err(ServiceError::Failed(Refusal { message, ..refusal })));
-            }
             let delay = match retries.delay(after) {
                 Ok(delay) if broken < BROKEN => delay,
+                // If it asks for more time than there is, a later run may have it.
+                Err(NoRetry::RetryAfterTooLong { asked, .. }) if broken < BROKEN => {
+                    let message = format!(
+                        "{} (it asks to wait {} s)",
+                        refusal.message,
+                        asked.as_secs()
+                    );
+                    return Ok(Err(ServiceError::Failed(Refusal { message, ..refusal })));
+                }
                 _ => return Ok(Err(ServiceError::Failed(refusal))),
             };
             writer.retry(attempts, delay, refusal.status, &refusal.message)?;
@@ -223,7 +224,7 @@ impl Service {
                 self.receive(response, writer).await
             }
             Ok(Ok(response)) => refusal(response, self.silence).await,
-            Ok(Err(error)) => unanswered(&error.without_url(), Begun::No),
+            Ok(Err(error)) => unanswered(&self.url, &error, Begun::No),
             Err(_) => later("it does not answer".to_owned(), Begun::No),
         }
     }
@@ -243,7 +244,7 @@ impl Service {
             };
             let event = match event {
                 Ok(Some(Ok(event))) => event,
-                Ok(Some(Err(error))) => return unanswered(&error, begun),
+                Ok(Some(Err(error))) => return unanswered(&self.url, &error, begun),
                 Ok(None) => return later("its answer broke off".to_owned(), begun),
                 Err(_) => return later("it fell silent".to_owned(), begun),
             };
@@ -367,9 +368,9 @@ fn is_too_long(kind: &str, message: &str) -> bool {
 }
 
 /// There was no answer, for this reason.
-fn unanswered(error: &(dyn std::error::Error + 'static), begun: Begun) -> Attempt {
-    let message = causes(error);
-    if tls::is_untrusted(error) {
+fn unanswered(url: &Url, error: &(dyn std::error::Error + 'static), begun: Begun) -> Attempt {
+    let message = request_error(url, error);
+    if is_untrusted(error) {
         // Nobody will vouch for it next time either.
         return Attempt::Refused(ServiceError::Failed(Refusal {
             status: None,

@@ -411,8 +411,11 @@ pub fn cli() -> Command {
         )
         .subcommand(
             Command::new("receive")
-                .about("The embedded orchestrator alone: prints, and verifies, what workers report")
-                .defer(|receive| receive.args([&LISTEN, &RUST_LOG, &LOG_FORMAT].into_iter().filter_map(flag))),
+                .about("The embedded orchestrator alone: prints what workers report, and checks fields, order and signatures")
+                .defer(|receive| {
+                    let settings = [&LISTEN, &RUST_LOG, &LOG_FORMAT];
+                    receive.args(settings.into_iter().filter_map(flag)).args(receive_only())
+                }),
         )
         .subcommand(
             Command::new("check")
@@ -453,6 +456,37 @@ pub fn cli() -> Command {
             let shell = Arg::new("shell").required(true);
             completions.arg(shell.value_parser(value_parser!(clap_complete::Shell)))
         }))
+}
+
+/// The flags of `receive` that no variable sets, but for the secret's.
+fn receive_only() -> [Arg; 4] {
+    let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
+    [
+        arg(
+            "secret",
+            "SECRET",
+            "Accepts only requests with a signature by this secret (whsec_ and base64; several separated by spaces). \
+             Other users of this machine can read flags: the variable is safer [DESCARTES_CALLBACK_SECRET]",
+        ),
+        arg(
+            "lease",
+            "DURATION",
+            "How long a task stays with a worker that sends nothing; default: four of its heartbeat intervals, at least 60s",
+        ),
+        arg(
+            "cancel",
+            "ID",
+            "Cancels this task, or this run, at each of its heartbeats; can be repeated",
+        )
+        .action(ArgAction::Append),
+        arg(
+            "answer",
+            "ROUTE=STATUS",
+            "Answers started, progress, completed or failed with this status; several, separated by commas, are used in \
+             order and the last one stays; ok is the normal answer: started=503,503,ok. Can be repeated",
+        )
+        .action(ArgAction::Append),
+    ]
 }
 
 /// A command that takes all of the worker's settings.

@@ -1,14 +1,15 @@
 //! The life of a worker as a person reads it: events, log lines, a status line.
 //!
-//! Only shows; what is right and wrong about an event was found out before.
+//! Only shows: `receiver` has checked the events before.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use console::{Style, style};
 
 use super::clock::clock;
 use super::screen::Screen;
-use crate::receiver::Received;
+use crate::receiver::{Notice, Received};
 
 const REDRAW: Duration = Duration::from_millis(200);
 
@@ -17,8 +18,54 @@ const REDRAW: Duration = Duration::from_millis(200);
 pub struct Timeline<'a> {
     screen: &'a Screen,
     began: Instant,
-    /// What the last heartbeat said.
+    runs: Runs,
+}
+
+/// The runs that have a task, for the status line.
+#[derive(Debug)]
+struct Runs {
+    /// Shown while no run has a task.
+    idle: &'static str,
+    /// By run id: what its last heartbeat said. Finished and dead runs are removed.
+    live: BTreeMap<String, String>,
+    /// The run that reported last.
     last: String,
+}
+
+impl Runs {
+    fn update(&mut self, received: &Received) {
+        let (run_id, task_id) = (received.text("/run_id"), received.text("/task_id"));
+        match received.route.word() {
+            "started" if received.answer.status.is_success() => {
+                self.live
+                    .insert(run_id.to_owned(), format!("{task_id}: started"));
+            }
+            // The worker of a cancelled or finished run sends no further heartbeats.
+            "progress" if !received.answer.status.is_client_error() => {
+                let sequence = received.number("/sequence").unwrap_or_default();
+                let message = received.text("/message");
+                let status = format!("{task_id}: {message} · heartbeat {sequence}");
+                self.live.insert(run_id.to_owned(), status);
+            }
+            "completed" | "failed" if received.answer.settles() => {
+                self.live.remove(run_id);
+            }
+            _ => {}
+        }
+        self.last = run_id.to_owned();
+    }
+
+    fn status(&self) -> String {
+        let last = self
+            .live
+            .get(&self.last)
+            .or_else(|| self.live.values().next());
+        match (last, self.live.len()) {
+            (None, _) => self.idle.to_owned(),
+            (Some(last), 1) => last.clone(),
+            (Some(last), count) => format!("{count} runs · {last}"),
+        }
+    }
 }
 
 impl<'a> Timeline<'a> {
@@ -26,8 +73,18 @@ impl<'a> Timeline<'a> {
         Self {
             screen,
             began: Instant::now(),
-            last: "starting".to_owned(),
+            runs: Runs {
+                idle: "starting",
+                live: BTreeMap::new(),
+                last: String::new(),
+            },
         }
+    }
+
+    /// From now on the status line says that no worker is known, while there is none.
+    pub fn wait_for_workers(&mut self) {
+        self.runs.idle = "waiting for workers";
+        self.draw();
     }
 
     /// Something that happened, and who says so.
@@ -35,33 +92,69 @@ impl<'a> Timeline<'a> {
         self.row(&Style::new().bold(), who, what);
     }
 
-    /// A callback that arrived.
-    pub fn event(&mut self, heard: &Received) {
-        let route = heard.text("/event").trim_start_matches("task.");
+    /// What the orchestrator reports.
+    pub fn notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Received(received) => self.received(received),
+            Notice::Refused { path, why } => {
+                self.row(
+                    &Style::new().red().bold(),
+                    "refused",
+                    &format!("{path}: {why}"),
+                );
+            }
+            Notice::LeaseOver {
+                task_id,
+                run_id,
+                silence,
+            } => {
+                self.runs.live.remove(run_id);
+                let what = format!(
+                    "{task_id}: run {run_id} has been silent for {}, its lease is over",
+                    clock(*silence)
+                );
+                self.row(&Style::new().yellow().bold(), "lease", &what);
+            }
+        }
+        self.draw();
+    }
+
+    /// An event that arrived, and the answer if it is not the usual one.
+    fn received(&mut self, received: &Received) {
+        self.runs.update(received);
+        let route = received.route.word();
+        let (task_id, message) = (received.text("/task_id"), received.text("/message"));
+        let answer = &received.answer;
         let look = match route {
+            _ if !answer.status.is_success() => Style::new().yellow().bold(),
             "completed" => Style::new().green().bold(),
             "failed" => Style::new().red().bold(),
             _ => Style::new().cyan().bold(),
         };
-        let mut what = format!("{}: {}", heard.text("/task_id"), heard.text("/message"));
+        let mut what = format!("{task_id}: {message}");
         match route {
             "started" => {
-                let (run, host) = (heard.text("/run_id"), heard.text("/worker/hostname"));
-                what = format!("{}: run {run} on {host}", heard.text("/task_id"));
+                let (run, host) = (received.text("/run_id"), received.text("/worker/hostname"));
+                what = format!("{task_id}: run {run} on {host}");
             }
-            "progress" => {
-                let sequence = heard.number("/sequence").unwrap_or_default();
-                self.last = format!("{} · heartbeat {sequence}", heard.text("/message"));
-                self.draw();
-            }
-            "failed" => what = format!("{what} [{}]", heard.text("/failure/reason")),
+            "failed" => what = format!("{what} [{}]", received.text("/failure/reason")),
             _ => {}
         }
-        if heard.repeated {
+        if received.is_repeated {
             what.push_str(" (again)");
         }
+        if answer.cancels {
+            what = format!("{what} → cancelled: {}", answer.message);
+        } else if !answer.status.is_success() {
+            let code = answer.status.as_u16();
+            let word = match (route, code) {
+                ("started", 409 | 410) => "refused",
+                _ => "answered",
+            };
+            what = format!("{what} → {word} ({code}): {}", answer.message);
+        }
         self.row(&look, &format!("POST /{route}"), &what);
-        for problem in &heard.problems {
+        for problem in &received.problems {
             self.row(&Style::new().red().bold(), "protocol", problem);
         }
     }
@@ -102,8 +195,8 @@ impl<'a> Timeline<'a> {
     }
 
     fn draw(&self) {
-        self.screen
-            .status(&format!("{} · {}", clock(self.began.elapsed()), self.last));
+        let (elapsed, status) = (clock(self.began.elapsed()), self.runs.status());
+        self.screen.status(&format!("{elapsed} · {status}"));
     }
 
     fn row(&self, look: &Style, who: &str, what: &str) {
