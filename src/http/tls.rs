@@ -73,11 +73,18 @@ fn certificate_cause(error: &CertificateError) -> String {
         CertificateError::NotValidForNameContext {
             expected,
             presented,
-        } => format!(
-            "the server's certificate is not for {}, but for {}",
-            expected.to_str(),
-            presented.join(", ")
-        ),
+        } => {
+            // rustls writes each name as `DnsName("a.example")`.
+            let names = presented
+                .iter()
+                .map(|name| name.split('"').nth(1).unwrap_or(name));
+            let names: Vec<&str> = names.collect();
+            format!(
+                "the server's certificate is not for {}, but for {}",
+                expected.to_str(),
+                names.join(", ")
+            )
+        }
         // webpki's own error, which rustls has no variant for.
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "self-signed certificate: the server uses a certificate authority's certificate as its \

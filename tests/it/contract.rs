@@ -27,11 +27,17 @@ fn assert_refused(event: &Value, what: &str) {
     );
 }
 
+fn started_event() -> Value {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project).agent("true").run();
+    ended.assert_code(0);
+    receiver.only("started")
+}
+
 #[test]
-fn the_schema_wants_every_field_that_a_worker_sends() {
-    let event = ended_event();
-    assert_eq!(schema::violations(&event), [""; 0]);
-    let fields = [
+fn the_schema_requires_every_field_that_a_worker_sends() {
+    assert_requires_every_field(&started_event(), &["", "/worker", "/limits"]);
+    let places = [
         "",
         "/worker",
         "/result",
@@ -40,7 +46,14 @@ fn the_schema_wants_every_field_that_a_worker_sends() {
         "/result/output",
         "/failure",
     ];
-    for place in fields {
+    assert_requires_every_field(&ended_event(), &places);
+}
+
+/// An event is refused if a field is missing or nonsense; `places` are the objects with the fields.
+#[track_caller]
+fn assert_requires_every_field(event: &Value, places: &[&str]) {
+    assert_eq!(schema::violations(event), [""; 0]);
+    for &place in places {
         let object = event.pointer(place).and_then(Value::as_object);
         for field in object.expect(place).keys() {
             let mut without = event.clone();
@@ -76,6 +89,11 @@ fn the_schema_knows_what_belongs_to_which_event() {
     let object = started.as_object_mut().expect("an object");
     object.remove("result");
     object.remove("failure");
+    assert_refused(&started, "a claim without limits");
+    let claim = started_event();
+    for field in ["heartbeat_interval_ms", "limits"] {
+        started[field] = claim[field].clone();
+    }
     assert_eq!(schema::violations(&started), [""; 0]);
     started["event"] = json!("task.progress");
     started["status"] = json!("running");

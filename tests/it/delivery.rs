@@ -53,9 +53,22 @@ fn a_failure_that_is_rejected_is_on_stdout_and_not_tried_again() {
     });
 }
 
+/// The event that `/failed` did not accept arrives unchanged at `/completed`.
+#[track_caller]
+fn assert_diverted(receiver: &Receiver) {
+    let failed = &receiver.said_to("failed")[0];
+    let completed = receiver.said_to("completed");
+    assert!(!completed.is_empty());
+    for said in completed {
+        assert_eq!(said.bytes, failed.bytes);
+        assert_eq!(said.headers["idempotency-key"], failed.event["event_id"]);
+    }
+    assert_eq!(failed.event["status"], "failed");
+}
+
 #[test]
-fn an_orchestrator_without_a_route_for_failures_hears_them_at_the_other_one() {
-    each(&[404, 405, 501], |status| {
+fn a_failure_goes_to_completed_at_once_if_the_route_failed_answers_405_or_501() {
+    each(&[405, 501], |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always("failed", Reply::status(status));
         receiver.script("completed", [Reply::status(503)]);
@@ -63,13 +76,52 @@ fn an_orchestrator_without_a_route_for_failures_hears_them_at_the_other_one() {
         ended.assert_code(1);
         let expected = ["started", "failed", "completed", "completed"];
         assert_eq!(receiver.story(), expected);
-        let failed = &receiver.said_to("failed")[0];
-        for said in receiver.said_to("completed") {
-            assert_eq!(said.bytes, failed.bytes);
-            assert_eq!(said.headers["idempotency-key"], failed.event["event_id"]);
-        }
-        assert_eq!(failed.event["status"], "failed");
+        assert_diverted(&receiver);
     });
+}
+
+#[test]
+fn a_failure_goes_to_completed_if_the_route_failed_keeps_answering_404() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.always("failed", Reply::status(404));
+    receiver.script("completed", [Reply::status(503)]);
+    let ended = Worker::new(&receiver, &project)
+        .env("DESCARTES_FINISH_DEADLINE", "20s")
+        .agent("false")
+        .run();
+    ended.assert_code(1);
+    let attempts = receiver.said_to("failed").len();
+    assert!(attempts >= 3, "{attempts} attempts at /failed");
+    assert_eq!(receiver.said_to("completed").len(), 2);
+    assert_diverted(&receiver);
+}
+
+#[test]
+fn a_failure_stays_at_its_route_if_the_404s_pass() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    // Another error between them shows that this is a proxy in trouble.
+    receiver.script("failed", [404, 404, 503, 404].map(Reply::status));
+    let ended = Worker::new(&receiver, &project).agent("false").run();
+    ended.assert_code(1);
+    assert_eq!(receiver.said_to("failed").len(), 5);
+    assert_eq!(receiver.said_to("completed").len(), 0);
+}
+
+#[test]
+fn a_failure_goes_to_completed_within_the_stop_window_if_the_route_failed_answers_404() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.always("failed", Reply::status(404));
+    let running = Worker::new(&receiver, &project)
+        .agent("echo ready; exec sleep 600")
+        .start();
+    running.wait_for_log("agent: ready");
+    running.signal(Signal::TERM);
+    running.wait().assert_code(1);
+    assert_eq!(
+        receiver.story(),
+        ["started", "failed", "failed", "completed"]
+    );
+    assert_diverted(&receiver);
 }
 
 #[test]
@@ -93,7 +145,9 @@ fn an_outcome_that_never_finds_a_route_is_on_stdout_in_the_end() {
         .agent("false")
         .run();
     ended.assert_code(3);
-    assert_eq!(receiver.story()[..3], ["started", "failed", "completed"]);
+    let story = receiver.story();
+    assert_eq!(story[..2], ["started", "failed"]);
+    assert_eq!(story.last().map(String::as_str), Some("completed"));
     assert_eq!(ended.result_line()["failure"]["reason"], "agent_failed");
 }
 

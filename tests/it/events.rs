@@ -91,8 +91,49 @@ fn the_started_event_is_the_flat_four_and_the_envelope() {
             "sequence": 0,
             "timestamp": null,
             "worker": worker_without_machine(),
+            "heartbeat_interval_ms": null,
+            "limits": {
+                "callback_timeout_ms": 10_000,
+                "claim_deadline_ms": 60_000,
+                "finish_deadline_ms": 900_000,
+                "task_timeout_ms": 3_600_000,
+                "idle_timeout_ms": 900_000,
+                "stop_window_ms": 5_000,
+                "max_turns": null,
+                "max_budget_usd": null,
+            },
         })
     );
+}
+
+#[test]
+fn the_claim_says_the_heartbeat_interval_and_the_limits_and_no_other_event_does() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project)
+        .env("DESCARTES_HEARTBEAT", "1500ms")
+        .env("DESCARTES_CALLBACK_TIMEOUT", "11s")
+        .env("DESCARTES_CLAIM_DEADLINE", "61s")
+        .env("DESCARTES_FINISH_DEADLINE", "16m")
+        .env("DESCARTES_TASK_TIMEOUT", "2h")
+        .env("DESCARTES_IDLE_TIMEOUT", "0")
+        .env("DESCARTES_STOP_WINDOW", "6s")
+        .env("DESCARTES_MAX_TURNS", "7")
+        .env("DESCARTES_MAX_BUDGET_USD", "2.50")
+        .agent("true")
+        .run();
+    ended.assert_code(0);
+    let claim = receiver.only("started");
+    assert_eq!(claim["heartbeat_interval_ms"], 1500);
+    let limits = json!({
+        "callback_timeout_ms": 11_000, "claim_deadline_ms": 61_000, "finish_deadline_ms": 960_000,
+        "task_timeout_ms": 7_200_000, "idle_timeout_ms": null, "stop_window_ms": 6_000,
+        "max_turns": 7, "max_budget_usd": 2.5,
+    });
+    assert_eq!(claim["limits"], limits);
+    let completed = receiver.only("completed");
+    for field in ["heartbeat_interval_ms", "limits"] {
+        assert!(completed.get(field).is_none(), "{completed:#}");
+    }
 }
 
 #[test]

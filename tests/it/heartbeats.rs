@@ -77,13 +77,48 @@ fn an_interval_of_zero_is_no_heartbeats() {
 }
 
 #[test]
-fn a_receiver_without_heartbeats_is_left_in_peace() {
-    each(&[404, 405, 501], |status| {
+fn an_orchestrator_that_answers_405_or_501_to_a_heartbeat_gets_no_further_one() {
+    each(&[405, 501], |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always("progress", Reply::status(status));
         let ended = worker(&receiver, &project).agent("sleep 0.5").run();
         ended.assert_code(0);
         assert_eq!(receiver.said_to("progress").len(), 1);
+    });
+}
+
+#[test]
+fn five_404s_in_a_row_to_the_first_heartbeats_end_the_heartbeats() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.always("progress", Reply::status(404));
+    let running = worker(&receiver, &project)
+        .agent(format!("{WAITS}; sleep 0.5"))
+        .start();
+    running.wait_for_log("the orchestrator has no route /progress");
+    project.write("go", "");
+    running.wait().assert_code(0);
+    assert_eq!(receiver.said_to("progress").len(), 5);
+}
+
+#[test]
+fn heartbeats_survive_404s_and_the_task_can_still_be_cancelled() {
+    let reply = Reply::status;
+    let cases = [
+        // The route has answered before, so a proxy's 404 says nothing about it.
+        [vec![reply(200)], vec![reply(404); 8]].concat(),
+        // Not five in a row.
+        [vec![reply(404); 4], vec![reply(503)], vec![reply(404); 4]].concat(),
+    ];
+    each(&cases, |replies| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let count = replies.len();
+        receiver.script("progress", replies);
+        let cancel = json!({"cancel": true, "reason": "not needed"});
+        receiver.always("progress", Reply::json(200, &cancel.to_string()));
+        let ended = worker(&receiver, &project).agent(WAITS).run();
+        ended.assert_code(1);
+        assert_eq!(receiver.said_to("progress").len(), count + 1);
+        assert_eq!(receiver.only("failed")["failure"]["reason"], "cancelled");
     });
 }
 
@@ -131,7 +166,7 @@ fn heartbeats_that_are_not_taken_change_nothing_and_are_mentioned_once() {
         let ended = run_for(&receiver, worker(&receiver, &project), &project, 3);
         ended.assert_code(0);
         assert_eq!(receiver.story(), ["started", "completed"]);
-        let mentioned = ended.stderr.matches("a heartbeat was not taken").count();
+        let mentioned = ended.stderr.matches("a heartbeat was not accepted").count();
         assert_eq!(mentioned, 1, "{}", ended.stderr);
     });
 }

@@ -21,7 +21,9 @@ fn https_with_authorities_that_are_not_there_says_so_before_anything_is_sent() {
         .env("SSL_CERT_FILE", "/nowhere/ca.pem")
         .run();
     ended.assert_code(2);
-    assert!(ended.stderr.contains("/nowhere/ca.pem"), "{}", ended.stderr);
+    let words = "SSL_CERT_FILE: the certificate authorities in /nowhere/ca.pem cannot be read: \
+                 No such file or directory";
+    assert!(ended.stderr.contains(words), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
     assert!(receiver.said().is_empty());
 }
@@ -36,7 +38,8 @@ fn authorities_that_are_none_say_so_before_anything_is_sent() {
         .env("SSL_CERT_FILE", project.path("ca.pem"))
         .run();
     ended.assert_code(2);
-    assert!(ended.stderr.contains("no certificate authority"));
+    let words = "SSL_CERT_FILE: there is no certificate authority in ";
+    assert!(ended.stderr.contains(words), "{}", ended.stderr);
     assert!(ended.stderr.contains("ca.pem"), "{}", ended.stderr);
 }
 
@@ -86,7 +89,7 @@ fn a_proxy_of_other_programs_is_not_asked() {
 }
 
 #[test]
-fn a_name_that_nobody_knows_is_an_orchestrator_that_does_not_answer() {
+fn a_claim_whose_host_name_cannot_be_resolved_says_so() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent("true")
@@ -95,4 +98,7 @@ fn a_name_that_nobody_knows_is_an_orchestrator_that_does_not_answer() {
         .run();
     ended.assert_code(3);
     assert_eq!(ended.result_line()["failure"]["reason"], "unclaimed");
+    let message = ended.result_line()["failure"]["message"].to_string();
+    let words = "http://orchestrator.invalid/cb/started: the host name cannot be resolved (";
+    assert!(message.contains(words), "{message}");
 }

@@ -33,7 +33,7 @@ fn verifies(said: &Said, secret: &str) -> bool {
 #[test]
 fn every_request_is_signed_as_standard_webhooks_has_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.script("failed", [Reply::status(404)]);
+    receiver.script("failed", [Reply::status(405)]);
     let ended = Worker::new(&receiver, &project)
         .agent("echo grüße; sleep 0.2; exit 1")
         .env("DESCARTES_CALLBACK_SECRET", SECRET)
@@ -256,9 +256,9 @@ fn the_platforms_identity_token_is_asked_for_once_and_sent_with_every_request() 
 #[test]
 fn a_platform_that_gives_no_token_is_asked_again_and_named() {
     let cases = [
-        ("500 busy", "answered 500"),
-        ("200 no token", "is no token"),
-        ("200 ", "is no token"),
+        ("500 busy", "answered 500 instead of an identity token"),
+        ("200 no token", "is not an identity token"),
+        ("200 ", "is not an identity token"),
     ];
     each(&cases, |(answer, words)| {
         let (receiver, project) = (Receiver::start(), Project::new());

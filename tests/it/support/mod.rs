@@ -39,3 +39,15 @@ pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
+
+/// Asserts that the parts are in the text, one after the other.
+#[track_caller]
+pub fn assert_in_order(text: &str, parts: &[&str]) {
+    let mut rest = text;
+    for part in parts {
+        let at = rest.find(part);
+        let at =
+            at.unwrap_or_else(|| panic!("{part:?} is not there, or not after the others:\n{text}"));
+        rest = &rest[at + part.len()..];
+    }
+}

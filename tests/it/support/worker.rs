@@ -165,6 +165,19 @@ impl Running {
         self.stderr.wait_for(what)
     }
 
+    /// Waits until a line of standard output contains `what`; returns the line.
+    #[track_caller]
+    pub fn wait_for_output(&self, what: &str) -> String {
+        self.stdout.wait_for(what)
+    }
+
+    /// Waits until what was drawn on standard output since its last whole line contains `what`;
+    /// returns everything.
+    #[track_caller]
+    pub fn wait_for_screen(&self, what: &str) -> String {
+        self.stdout.wait_for_drawn(what)
+    }
+
     /// Waits for the end; whoever takes longer than any test allows has failed it.
     #[track_caller]
     pub fn wait(mut self) -> Ended {
@@ -281,6 +294,25 @@ impl Pipe {
                 !left.is_zero() && !collected.over,
                 "no line with {what:?} came:\n{text}"
             );
+            collected = self.0.1.wait_timeout(collected, left).unwrap().0;
+        }
+    }
+
+    #[track_caller]
+    fn wait_for_drawn(&self, what: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut collected = self.0.0.lock().unwrap();
+        loop {
+            let text = String::from_utf8_lossy(&collected.bytes).into_owned();
+            if text
+                .rsplit('\n')
+                .next()
+                .is_some_and(|drawn| drawn.contains(what))
+            {
+                return text;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{what:?} was not drawn:\n{text}");
             collected = self.0.1.wait_timeout(collected, left).unwrap().0;
         }
     }
