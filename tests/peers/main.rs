@@ -169,7 +169,7 @@ fn an_event_that_was_tampered_with_is_refused_and_one_that_comes_twice_counts_on
     let claim = receiver.said_to("started").remove(0);
     let end = receiver.said_to("completed").remove(0);
     each(&PEERS, |kind| {
-        let peer = Peer::start(kind, SECRET);
+        let mut peer = Peer::start(kind, SECRET);
         let mut tampered = claim.clone();
         let at = tampered
             .bytes
@@ -182,6 +182,9 @@ fn an_event_that_was_tampered_with_is_refused_and_one_that_comes_twice_counts_on
         for said in [&claim, &claim, &end, &end, &claim] {
             assert_eq!(replay(&peer, said), 200);
         }
+        // Printed after everything that the requests made it print.
+        peer.type_line("cancel nothing");
+        peer.wait_for("cancelling nothing");
         assert_eq!(
             peer.log().matches("8 completed").count(),
             1,
