@@ -7,6 +7,7 @@ pub mod project;
 pub mod receiver;
 pub mod reply;
 pub mod schema;
+pub mod server;
 pub mod worker;
 
 pub use forge::{Forge, Mood};
@@ -14,6 +15,7 @@ pub use model::Model;
 pub use origin::Origin;
 pub use project::Project;
 pub use receiver::{Hold, Receiver, Reply};
+pub use server::Server;
 pub use worker::{Ended, Running, Worker, path};
 
 /// Tries every case at the same time as the others.
