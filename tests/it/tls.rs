@@ -38,11 +38,7 @@ fn certificate(
 }
 
 /// TLS in front of a receiver.
-fn in_front_of(
-    receiver: &Receiver,
-    certificate: CertificateDer<'static>,
-    key: &KeyPair,
-) -> Server {
+fn in_front_of(receiver: &Receiver, certificate: CertificateDer<'static>, key: &KeyPair) -> Server {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
     let config = ServerConfig::builder_with_provider(provider)

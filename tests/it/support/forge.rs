@@ -141,7 +141,11 @@ impl Shared {
         match mood {
             Mood::Stalling(after) if request.method == "POST" && answer.len() > after => {
                 let _ = stream.write_all(&answer[..after]);
-                self.state.lock().unwrap().stalled.push(Arc::clone(&connection.stream));
+                self.state
+                    .lock()
+                    .unwrap()
+                    .stalled
+                    .push(Arc::clone(&connection.stream));
             }
             _ => {
                 let _ = stream.write_all(&answer);
