@@ -2,6 +2,7 @@
 
 pub mod forge;
 pub mod model;
+pub mod nobody;
 pub mod origin;
 pub mod project;
 pub mod receiver;
