@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use super::{
     after, assert_failed, assert_nothing_alive, completed, failure, tail, talkative, until_said,
 };
-use crate::support::{Project, Receiver, Worker};
+use crate::support::{Project, Receiver, Worker, quoted};
 
 #[test]
 fn a_stop_signal_lets_the_agent_clean_up_and_reports_interrupted() {
@@ -132,7 +132,7 @@ fn what_a_check_leaves_behind_is_ended_too() {
 fn what_ran_before_the_worker_is_none_of_its_business() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let pid = project.path("service.pid");
-    let script = format!("sleep 1000 >/dev/null 2>&1 & echo $! > {}", pid.display());
+    let script = format!("sleep 1000 >/dev/null 2>&1 & echo $! > {}", quoted(&pid));
     let worker = Worker::new(&receiver, &project).agent("setsid sleep 1000 & true");
     let ended = after(&script, worker).run();
     let service: i32 = project.read("service.pid").trim().parse().unwrap();
