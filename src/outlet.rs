@@ -31,8 +31,10 @@ struct State {
     waiting: Vec<u8>,
     /// The thread has taken what was waiting and is not done with it.
     busy: bool,
-    /// How many writes found no room.
-    dropped: u64,
+    /// How many lines found no room behind what is waiting. `waiting` only ever gets shorter by being
+    /// taken as a whole, together with this count: so every gap is one gap, its note stands exactly
+    /// in its place, and lines that find room again come after that note.
+    dropped: usize,
     /// The reader is gone for good.
     closed: bool,
 }
@@ -40,18 +42,27 @@ struct State {
 impl Outlet {
     /// Takes over a stream.
     pub fn new(stream: impl Write + Send + 'static) -> Self {
-        let outlet = Self(Arc::new(Shared {
+        let outlet = Self::without_thread();
+        outlet.start(stream);
+        outlet
+    }
+
+    fn without_thread() -> Self {
+        Self(Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
-        }));
-        let writing = outlet.clone();
+        }))
+    }
+
+    /// Starts the thread that writes.
+    fn start(&self, stream: impl Write + Send + 'static) {
+        let writing = self.clone();
         let name = "outlet".to_owned();
         let thread = thread::Builder::new().name(name);
         if thread.spawn(move || writing.pump(stream)).is_err() {
             // A limit on threads. Silence is better than a run that may hang.
-            outlet.state().closed = true;
+            self.state().closed = true;
         }
-        outlet
     }
 
     /// Leaves bytes to be written; they are dropped where too much is waiting already.
@@ -63,7 +74,7 @@ impl Outlet {
         if state.waiting.len() < CAP {
             state.waiting.extend_from_slice(bytes);
         } else {
-            state.dropped += 1;
+            state.dropped += bytes.iter().filter(|byte| **byte == b'\n').count();
         }
         self.0.changed.notify_all();
     }
@@ -136,9 +147,7 @@ impl Outlet {
                 let mut bytes = std::mem::take(&mut state.waiting);
                 let dropped = std::mem::take(&mut state.dropped);
                 if dropped > 0 {
-                    let note =
-                        format!("[{dropped} lines were left out here: nobody was reading]\n");
-                    bytes.extend_from_slice(note.as_bytes());
+                    bytes.extend_from_slice(note(dropped).as_bytes());
                 }
                 return Some(bytes);
             }
@@ -148,67 +157,15 @@ impl Outlet {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::Read;
-
-    use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn what_is_written_arrives_in_order() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let outlet = Outlet::new(writer);
-        for line in ["one\n", "two\n", "three\n"] {
-            outlet.write(line.as_bytes());
-        }
-        assert!(outlet.drain(PATIENCE));
-        let mut bytes = [0; 14];
-        reader.read_exact(&mut bytes).unwrap();
-        assert_eq!(&bytes, b"one\ntwo\nthree\n");
-    }
-
-    #[test]
-    fn a_reader_that_does_not_read_holds_nobody_up_and_learns_what_it_missed() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let outlet = Outlet::new(writer);
-        let line = [b'x'; 1023]
-            .iter()
-            .chain(b"\n")
-            .copied()
-            .collect::<Vec<u8>>();
-        for _ in 0..2000 {
-            outlet.write(&line);
-        }
-        assert!(!outlet.drain(Duration::from_millis(1)));
-        let mut text = String::new();
-        let reading = thread::spawn(move || {
-            let mut bytes = vec![0; 64 * 1024];
-            while !text.contains("nobody was reading") {
-                let count = reader.read(&mut bytes).unwrap();
-                text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
-            }
-            text
-        });
-        let text = reading.join().unwrap();
-        let (lines, note) = text.split_at(text.find('[').unwrap());
-        let dropped = 2000 - lines.len() / 1024;
-        assert!(lines.len() >= CAP, "{}", lines.len());
-        assert_eq!(
-            note,
-            format!("[{dropped} lines were left out here: nobody was reading]\n")
-        );
-    }
-
-    #[test]
-    fn a_reader_that_is_gone_is_no_reason_to_wait() {
-        let (reader, writer) = io::pipe().unwrap();
-        drop(reader);
-        let outlet = Outlet::new(writer);
-        outlet.write(b"anybody?\n");
-        assert!(!outlet.drain(PATIENCE));
-        outlet.write(b"anybody?\n");
-        assert!(!outlet.drain(PATIENCE));
-    }
+/// What a person reads in the place of lines that are missing.
+fn note(dropped: usize) -> String {
+    let lines = if dropped == 1 {
+        "1 line was"
+    } else {
+        &format!("{dropped} lines were")
+    };
+    format!("[{lines} left out here: nobody was reading]\n")
 }
+
+#[cfg(test)]
+mod tests;
