@@ -11,9 +11,10 @@ use crate::support::{Model, Project, Receiver, Worker};
 /// `nobody`, as almost every system has it.
 const NOBODY: u32 = 65_534;
 
-/// The worker as a user who is not root, started by a shell that has run some commands first: a
-/// copy of the program that this user can reach, and a project that is his. Where the tests are
-/// not root's, everything is already so.
+/// The worker as a user without privileges, started by a shell that has run some commands first.
+///
+/// If root runs the tests, the worker runs as `nobody`, with a copy of the program that `nobody` can reach and a project that
+/// belongs to `nobody`. In a namespace that has no other users it runs as root without any capability.
 pub(super) fn unprivileged(
     script: &str,
     worker: Worker,
@@ -28,18 +29,31 @@ pub(super) fn unprivileged(
         .arg(&program);
     assert!(copy.status().expect("cp").success());
     fs::set_permissions(bin.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
-    let root = rustix::process::geteuid().is_root();
-    if root {
+    let is_root = rustix::process::geteuid().is_root();
+    let as_nobody = is_root && may_become_nobody();
+    if as_nobody {
         let graph = project.path(".scud/tasks");
         for path in [project.dir(), &graph, &graph.join("tasks.scg")] {
             chown(path, Some(NOBODY), Some(NOBODY)).expect("root may");
         }
     }
-    after(script, worker.program(&program)).with(|command| {
-        if root {
+    let script = if is_root && !as_nobody {
+        format!("{script}\nexec setpriv --inh-caps=-all --bounding-set=-all \"$0\"")
+    } else {
+        script.to_owned()
+    };
+    after(&script, worker.program(&program)).with(|command| {
+        if as_nobody {
             command.uid(NOBODY).gid(NOBODY);
         }
     })
+}
+
+/// Root needs capabilities for that, and a namespace in which there is such a user.
+fn may_become_nobody() -> bool {
+    let mut command = std::process::Command::new("/bin/sh");
+    let command = command.args(["-c", ":"]).uid(NOBODY).gid(NOBODY);
+    command.status().is_ok_and(|status| status.success())
 }
 
 #[test]

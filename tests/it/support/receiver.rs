@@ -14,12 +14,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::patience::Deadline;
 pub use super::reply::{Hold, Reply};
 use super::schema;
-
-/// No state takes longer than this to come about on a busy machine; a test that waits so long
-/// has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
@@ -160,12 +157,12 @@ impl Receiver {
 
     /// Comes up again after [`Self::close`], at the same address.
     pub fn reopen(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Deadline::start();
         let listener = loop {
             match TcpListener::bind(self.address) {
                 Ok(listener) => break listener,
                 // A child between fork and exec holds the old listener for an instant.
-                Err(_) if Instant::now() < deadline => thread::yield_now(),
+                Err(_) if !deadline.left().is_zero() => thread::yield_now(),
                 Err(error) => panic!("the port it had: {error}"),
             }
         };
@@ -233,7 +230,7 @@ impl Receiver {
     /// Waits until something holds of what was said; gives what it holds for.
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, mut holds: impl FnMut(&[Said]) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Deadline::start();
         let mut state = self.shared.state();
         loop {
             assert!(
@@ -244,7 +241,7 @@ impl Receiver {
             if let Some(found) = holds(&state.said) {
                 return found;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.left();
             assert!(
                 !left.is_zero(),
                 "waited too long for {what}; said so far: {:#?}",
