@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Project, Receiver, Worker, path, with_enough_time, written};
+use crate::support::{Project, Receiver, Worker, path, setting, with_enough_time, written};
 
 /// All variables as they were given, without what shells add for themselves.
 const ENV: &str = "env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | LC_ALL=C sort > ";
@@ -239,7 +239,7 @@ fn an_agent_that_takes_longer_than_the_task_may_has_timed_out() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let event = Worker::new(&receiver, &project)
-            .env("DESCARTES_TASK_TIMEOUT", written(limit))
+            .env("DESCARTES_TASK_TIMEOUT", setting(limit))
             .agent("echo begun; while :; do echo busy; sleep 0.1; done")
             .run()
             .failed(&receiver, "timed_out");
@@ -262,7 +262,7 @@ fn an_agent_without_a_sign_of_life_is_idle() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let event = Worker::new(&receiver, &project)
-            .env("DESCARTES_IDLE_TIMEOUT", written(limit))
+            .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
             .agent("echo hm; exec sleep 6000")
             .run()
             .failed(&receiver, "idle");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Project, Receiver, Worker, with_enough_time, written};
+use crate::support::{Project, Receiver, Worker, setting, with_enough_time, written};
 
 /// The checks of a report: command, exit code, output.
 fn checks(event: &Value) -> Vec<(&str, Value, &str)> {
@@ -210,7 +210,7 @@ fn checks_share_the_tasks_time_with_the_agent() {
                 ),
             );
             let event = Worker::new(&receiver, &project)
-                .env("DESCARTES_TASK_TIMEOUT", written(limit))
+                .env("DESCARTES_TASK_TIMEOUT", setting(limit))
                 .agent("true")
                 .run()
                 .failed(&receiver, "timed_out");
@@ -231,7 +231,7 @@ fn a_silent_check_is_not_idle() {
         let (receiver, project) = (Receiver::start(), Project::new());
         let silence = limit.as_secs_f64() + 0.5;
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_IDLE_TIMEOUT", written(limit))
+            .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
             .env("DESCARTES_CHECKS", format!("touch begun; sleep {silence}"))
             .agent("true")
             .run();

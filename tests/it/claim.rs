@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Hold, Project, Receiver, Reply, Worker, with_enough_time, written};
+use crate::support::{Hold, Project, Receiver, Reply, Worker, setting, with_enough_time};
 
 /// An agent that leaves a trace.
 const TRACE: &str = "touch worked";
@@ -196,7 +196,7 @@ fn a_claim_that_nobody_answers_ends_at_its_deadline_with_exit_3() {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always("started", Reply::json(503, "still starting"));
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_CLAIM_DEADLINE", written(limit))
+            .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
             .agent(TRACE)
             .run();
         ended.assert_code(3);

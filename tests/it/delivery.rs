@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::{
     Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, each, is_under_load,
-    wait_until, with_enough_time, written,
+    setting, wait_until, with_enough_time,
 };
 
 fn long_output(worker: Worker) -> Worker {
@@ -93,7 +93,7 @@ fn an_outcome_that_never_finds_a_route_is_on_stdout_in_the_end() {
         receiver.always("failed", Reply::status(404));
         receiver.always("completed", Reply::status(404));
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_FINISH_DEADLINE", written(limit))
+            .env("DESCARTES_FINISH_DEADLINE", setting(limit))
             .agent("false")
             .run();
         ended.assert_code(3);
@@ -199,7 +199,7 @@ fn stopped_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result
     receiver.script("failed", replies.to_vec());
     let running = Worker::new(&receiver, &project)
         .agent("trap '' TERM INT; : > deaf; while :; do sleep 0.1; done")
-        .env("DESCARTES_STOP_WINDOW", written(window))
+        .env("DESCARTES_STOP_WINDOW", setting(window))
         .env("DESCARTES_HEARTBEAT", "50ms")
         .start();
     wait_until("a deaf agent", || project.path("deaf").exists());

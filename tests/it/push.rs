@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Forge, Mood, Origin, Receiver, Reply, assert_within, is_under_load, wait_until,
-    with_enough_time, written,
+    Forge, Mood, Origin, Receiver, Reply, assert_within, is_under_load, setting, wait_until,
+    with_enough_time,
 };
 
 const BRANCH: &str = "descartes/proj-456/8";
@@ -252,7 +252,7 @@ fn what_was_done_when_the_time_was_up_is_kept_beside() {
         let (receiver, origin) = (Receiver::start(), Origin::new());
         let worker = origin
             .worker(&receiver)
-            .env("DESCARTES_TASK_TIMEOUT", written(limit));
+            .env("DESCARTES_TASK_TIMEOUT", setting(limit));
         worker.agent(STAYS).run().assert_code(1);
         if !origin.workspace().join("half").exists() {
             return Err("the agent did nothing".to_owned());
@@ -289,7 +289,7 @@ fn what_was_done_when_a_signal_came_is_kept_beside_within_the_default_window() {
             let (receiver, origin) = (Receiver::start(), Origin::new());
             let running = origin
                 .worker(&receiver)
-                .env("DESCARTES_STOP_WINDOW", written(window))
+                .env("DESCARTES_STOP_WINDOW", setting(window))
                 .agent(agent)
                 .start();
             wait_until("the agent's file", || {
@@ -321,7 +321,7 @@ fn push_that_hangs(window: Duration) -> Result<(), String> {
     origin.hook("pre-receive", "touch asked; exec sleep 6000");
     let running = origin
         .worker(&receiver)
-        .env("DESCARTES_STOP_WINDOW", written(window))
+        .env("DESCARTES_STOP_WINDOW", setting(window))
         .agent("echo mine > mine")
         .start();
     wait_until("the hook", || origin.path("project.git/asked").exists());

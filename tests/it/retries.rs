@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::receiver::Said;
 use crate::support::{
-    Project, Receiver, Reply, Worker, assert_within, each, with_enough_time, written,
+    Project, Receiver, Reply, Worker, assert_within, each, setting, with_enough_time,
 };
 
 /// Everything that may be better next time, whatever was asked.
@@ -98,8 +98,8 @@ fn unanswered(limit: Duration, reply: &Reply) -> Result<(), String> {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.always("started", reply.clone());
     let ended = Worker::new(&receiver, &project)
-        .env("DESCARTES_CLAIM_DEADLINE", written(limit))
-        .env("DESCARTES_CALLBACK_TIMEOUT", written(limit / 4))
+        .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
+        .env("DESCARTES_CALLBACK_TIMEOUT", setting(limit / 4))
         .agent("touch touched")
         .run();
     ended.assert_code(3);
@@ -141,7 +141,7 @@ fn a_receiver_that_hangs_costs_one_request_and_no_more() {
         receiver.script("completed", [hanging()]);
         let mut before = Instant::now();
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_CALLBACK_TIMEOUT", written(limit))
+            .env("DESCARTES_CALLBACK_TIMEOUT", setting(limit))
             .agent("true")
             .run();
         ended.assert_code(0);
@@ -225,7 +225,7 @@ fn an_outcome_that_nobody_takes_in_time_is_on_stdout_and_stays_what_it_was() {
         let busy = Reply::status(503).with_header("retry-after", "3600");
         receiver.always("completed", busy);
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_FINISH_DEADLINE", written(limit))
+            .env("DESCARTES_FINISH_DEADLINE", setting(limit))
             .agent("true")
             .run();
         ended.assert_code(3);

@@ -13,7 +13,7 @@ mod verdicts;
 
 use serde_json::Value;
 
-use crate::support::{Project, Receiver, Worker, assert_nothing_alive};
+use crate::support::{Project, Receiver, Worker};
 
 /// Waits until a heartbeat has brought what the agent says here; needs [`talkative`].
 #[track_caller]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{KEY, run, run_with, worker};
 use crate::support::model::{Run, Turn, bash, refuses, says};
 use crate::support::{
-    Hold, Model, Project, Receiver, Reply, Worker, assert_within, each, with_enough_time, written,
+    Hold, Model, Project, Receiver, Reply, Worker, assert_within, each, setting, with_enough_time,
 };
 
 #[test]
@@ -131,7 +131,7 @@ fn a_service_that_stays_away_is_given_up_within_the_idle_limit() {
             .env("ANTHROPIC_API_KEY", KEY)
             // A port that nobody listens on.
             .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
-            .env("DESCARTES_IDLE_TIMEOUT", written(limit))
+            .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
             .run();
         let event = ended.result_line();
         if event["failure"]["reason"] == "idle" {
@@ -159,7 +159,7 @@ fn completed_within_the_idle_limit<T: Into<Turn>>(
 ) -> Run {
     with_enough_time(shortest, |limit| {
         let run = run_with(Project::new(), script(), |worker| {
-            worker.env("DESCARTES_IDLE_TIMEOUT", written(limit))
+            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
         });
         if run.ended.code == Some(0) {
             Ok(run)

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{results as last_results, run, run_with};
 use crate::support::model::{Answer, Run, Turn, bash, calls, says};
-use crate::support::{Project, assert_nothing_alive, with_enough_time, written};
+use crate::support::{Project, assert_nothing_alive, setting, with_enough_time};
 
 /// The results of a conversation's tool calls, one call a turn.
 fn results_of(script: impl IntoIterator<Item = Answer>) -> (Run, Vec<String>) {
@@ -121,7 +121,7 @@ fn a_command_that_takes_too_long_is_killed_and_the_next_one_works() {
             says("Done."),
         ];
         let run = run_with(Project::new(), script, |worker| {
-            worker.env("DESCARTES_IDLE_TIMEOUT", written(limit))
+            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
         });
         if run.ended.code != Some(0) {
             return Err(format!(
@@ -259,7 +259,7 @@ fn two_silent_commands_in_one_answer_are_no_silence_of_the_agent_s() {
         let sleep = format!("sleep {}", limit.as_secs_f64() * 0.53);
         let answer = bash(&sleep).and_calls("bash", json!({ "command": sleep }));
         let run = run_with(Project::new(), [answer, says("Done.")], |worker| {
-            worker.env("DESCARTES_IDLE_TIMEOUT", written(limit))
+            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
         });
         if run.ended.code != Some(0) {
             return Err(format!(

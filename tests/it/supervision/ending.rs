@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use super::{after, assert_failed, completed, failure, tail, talkative, until_said};
 use crate::support::{
     Project, Receiver, Worker, assert_nothing_alive, assert_within, is_under_load, processes_in,
-    wait_until, with_enough_time, written,
+    setting, wait_until, with_enough_time,
 };
 
 #[test]
@@ -44,7 +44,7 @@ fn an_agent_that_ignores_sigterm_is_dead_and_reported_before_the_platform_kills(
             let worker = if window == Duration::from_secs(5) {
                 worker.without("DESCARTES_STOP_WINDOW")
             } else {
-                worker.env("DESCARTES_STOP_WINDOW", written(window))
+                worker.env("DESCARTES_STOP_WINDOW", setting(window))
             };
             let worker = worker
                 .agent("trap '' TERM; echo ready; while :; do sleep 1000; done")

@@ -6,8 +6,8 @@ use rustix::process::Signal;
 
 use super::{assert_failed, completed, failure, tail};
 use crate::support::{
-    Project, Receiver, Worker, assert_nothing_alive, assert_within, project, with_enough_time,
-    written,
+    Project, Receiver, Worker, assert_nothing_alive, assert_within, project, setting,
+    with_enough_time, written,
 };
 
 #[test]
@@ -92,7 +92,7 @@ fn an_agent_that_stops_itself_is_woken_to_clean_up() {
 fn idle_after(agent: &str, words: &str) {
     with_enough_time(Duration::from_millis(500), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", written(limit));
+        let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", setting(limit));
         worker.agent(agent).run().assert_code(1);
         let message = format!("the agent gave no sign of life for {}", written(limit));
         assert_failed(&receiver, "idle", &message);
@@ -110,7 +110,7 @@ fn idle_after(agent: &str, words: &str) {
 fn an_agent_that_prints_a_byte_now_and_then_is_not_idle() {
     with_enough_time(Duration::from_secs(3), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", written(limit));
+        let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", setting(limit));
         let now_and_then = limit.as_secs_f64() / 6.0;
         let agent = format!("for n in 1 2 3 4 5 6 7 8; do sleep {now_and_then}; printf .; done");
         let ended = worker.agent(agent).run();

@@ -50,7 +50,7 @@ pub(super) fn unprivileged(
 }
 
 /// Root needs capabilities for that, and a namespace in which there is such a user.
-fn may_become_nobody() -> bool {
+pub(super) fn may_become_nobody() -> bool {
     let mut command = std::process::Command::new("/bin/sh");
     let command = command.args(["-c", ":"]).uid(NOBODY).gid(NOBODY);
     command.status().is_ok_and(|status| status.success())

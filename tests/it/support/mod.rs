@@ -14,7 +14,7 @@ pub mod worker;
 pub use forge::{Forge, Mood};
 pub use model::Model;
 pub use origin::Origin;
-pub use patience::{assert_within, is_under_load, with_enough_time, written};
+pub use patience::{assert_within, is_under_load, setting, with_enough_time, written};
 pub use process::{assert_nothing_alive, processes_in};
 pub use project::Project;
 pub use receiver::{Hold, Receiver, Reply};

@@ -83,7 +83,12 @@ pub fn with_enough_time<T>(
     }
 }
 
-/// A duration as the worker writes it and as its settings take it.
+/// A duration as a setting.
+pub fn setting(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
+/// A duration as the worker writes it.
 pub fn written(duration: Duration) -> String {
     let milliseconds = i64::try_from(duration.as_millis()).expect("less than an age");
     format!("{:#}", jiff::SignedDuration::from_millis(milliseconds))
