@@ -175,3 +175,71 @@ impl Stop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(5);
+
+    /// When each part of a stop window ends, in milliseconds after the beginning, on a clock that does not wait.
+    fn ends(events: impl AsyncFnOnce(&Stop)) -> [u128; 4] {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let stop = Stop::on_signals(WINDOW).unwrap();
+            let began = Instant::now();
+            let grace = async {
+                stop.grace_over(began).await;
+                began.elapsed().as_millis()
+            };
+            let sweep = async {
+                stop.sweep_over(Duration::from_secs(60)).await;
+                began.elapsed().as_millis()
+            };
+            let hand_over = async {
+                stop.hand_over_over().await;
+                began.elapsed().as_millis()
+            };
+            let window = async {
+                stop.window_over().await;
+                began.elapsed().as_millis()
+            };
+            let ends = async { tokio::join!(grace, sweep, hand_over, window) };
+            let ((grace, sweep, hand_over, window), ()) = tokio::join!(ends, events(&stop));
+            [grace, sweep, hand_over, window]
+        })
+    }
+
+    fn signal(stop: &Stop) {
+        stop.state.send_modify(|state| {
+            state.forced = state.signalled.is_some();
+            state.signalled.get_or_insert_with(Instant::now);
+        });
+    }
+
+    #[test]
+    fn a_stop_signal_divides_the_window_between_the_agent_the_hand_over_and_the_last_callback() {
+        let ends = ends(async |stop| signal(stop));
+        assert_eq!(ends, [2000, 3000, 3500, 4750]);
+    }
+
+    #[test]
+    fn a_second_stop_signal_ends_the_agents_grace_and_nothing_else() {
+        let ends = ends(async |stop| {
+            signal(stop);
+            sleep(Duration::from_millis(100)).await;
+            signal(stop);
+        });
+        assert_eq!(ends, [100, 3000, 3500, 4750]);
+    }
+
+    #[test]
+    fn a_stop_signal_during_the_patient_grace_shortens_it() {
+        let ends = ends(async |stop| {
+            sleep(Duration::from_secs(1)).await;
+            signal(stop);
+        });
+        assert_eq!(ends, [3000, 4000, 4500, 5750]);
+    }
+}
