@@ -20,6 +20,7 @@ mod screen;
 mod scud;
 mod shutdown;
 mod task;
+mod vocabulary;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ use screen::Screen;
 use shutdown::Stop;
 use task::{Failure, Outcome, Reason, Verdict};
 
-/// What the process's end says; README.md has the same table.
+/// What the process's exit code means; `vocabulary` has the meanings in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
     /// Completed, and the orchestrator knows.
@@ -52,16 +53,22 @@ enum Exit {
     Worker(u8),
 }
 
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Self::Completed => 0,
+            Self::Failed => 1,
+            Self::Misconfigured => 2,
+            Self::Undelivered => 3,
+            Self::Refused => 4,
+            Self::Worker(code) => code,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Completed => 0,
-            Exit::Failed => 1,
-            Exit::Misconfigured => 2,
-            Exit::Undelivered => 3,
-            Exit::Refused => 4,
-            Exit::Worker(code) => code,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -144,6 +151,10 @@ fn live(config: Config) -> eyre::Result<Exit> {
             }),
             Command::Completions { shell, mut cli } => {
                 clap_complete::generate(shell, &mut cli, env!("CARGO_PKG_NAME"), &mut io::stdout());
+                Ok(Exit::Completed)
+            }
+            Command::Vocabulary { cli } => {
+                vocabulary::print(*cli)?;
                 Ok(Exit::Completed)
             }
         }
