@@ -25,7 +25,10 @@ let
     ../.ci
     ../LICENSE-APACHE
     ../LICENSE-MIT
+    ../CHANGELOG.md
+    ../CONTRIBUTING.md
     ../README.md
+    ../SECURITY.md
     ../docs
     ../examples
     ../flake.nix

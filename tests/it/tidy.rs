@@ -126,7 +126,12 @@ fn every_dependency_has_its_reason() {
 
 /// The markdown files of the repository.
 fn markdown() -> Vec<PathBuf> {
-    let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
+    let top = [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ];
     let mut all: Vec<PathBuf> = top.map(PathBuf::from).into();
     for directory in ["docs", "examples", "templates"] {
         all.extend(files(directory));

@@ -66,7 +66,9 @@ fn assert_rows(document: &str, heading: &str, columns: usize, expected: &[Vec<St
         .collect();
     let expected: BTreeSet<Vec<String>> = expected.iter().cloned().collect();
     let shown = |rows: Vec<&Vec<String>>| {
-        let rows = rows.into_iter().map(|row| format!("| {} |", row.join(" | ")));
+        let rows = rows
+            .into_iter()
+            .map(|row| format!("| {} |", row.join(" | ")));
         rows.collect::<Vec<_>>().join("\n")
     };
     let missing = shown(expected.difference(&found).collect());
@@ -168,7 +170,11 @@ fn the_failure_reasons_are_the_same_in_every_document() {
     let reasons: Vec<_> = list(&vocabulary, "failure_reasons")
         .iter()
         .map(|reason| {
-            let retryable = if reason["retryable"] == true { "yes" } else { "no" };
+            let retryable = if reason["retryable"] == true {
+                "yes"
+            } else {
+                "no"
+            };
             vec![text(reason, "word").to_owned(), retryable.to_owned()]
         })
         .collect();
@@ -363,46 +369,70 @@ fn every_setting_that_a_document_names_exists() {
     assert!(seen > 50, "only {seen} names were found");
 }
 
+/// The pieces of code in a document: lines of code blocks, and code inside of lines.
+fn code(document: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut in_block = false;
+    for line in document.lines() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+        } else if in_block {
+            pieces.push(line);
+        } else {
+            pieces.extend(line.split('`').skip(1).step_by(2));
+        }
+    }
+    pieces
+}
+
+/// The arguments of the program in a piece of code that calls it.
+fn arguments(code: &str) -> Option<Vec<&str>> {
+    const CALLS: [&str; 4] = [
+        "descartes-worker ",
+        "cargo run --release -- ",
+        "cargo run -p descartes-worker -- ",
+        "nix run . -- ",
+    ];
+    let call = CALLS
+        .into_iter()
+        .filter_map(|call| Some(code.find(call)? + call.len()))
+        .max()?;
+    // What is in quotes belongs to another program.
+    let unquoted = code[call..].split('\'').step_by(2);
+    Some(unquoted.flat_map(str::split_whitespace).collect())
+}
+
 #[test]
-fn every_flag_and_command_that_a_document_shows_exists() {
+fn every_command_and_flag_that_a_document_shows_exists() {
     let vocabulary = vocabulary();
     let commands = list(&vocabulary, "subcommands");
     let mut seen = 0;
     for path in markdown() {
         let document = read(&path);
-        // In code only: prose may go on after the program's name.
-        let code = document.lines().filter_map(|line| {
-            let at = ["descartes-worker ", "descartes-worker -- ", "run --release -- "]
-                .into_iter()
-                .filter_map(|start| Some(line.rfind(start)? + start.len()))
-                .max()?;
-            let before = &line[..at];
-            let in_code = before.matches('`').count() % 2 == 1 || !line.contains('`');
-            let fenced = !line.starts_with(['-', '|', '#']) && line.starts_with("descartes-worker");
-            (in_code && before.contains('`') || fenced).then(|| &line[at..])
-        });
-        for rest in code {
-            let rest = rest.split('`').next().unwrap_or_default();
-            let first = rest.split_whitespace().next().unwrap_or_default();
-            let known = commands.iter().find(|command| command["name"] == first);
-            if first.starts_with(|c: char| c.is_ascii_lowercase()) {
-                assert!(known.is_some(), "{}: no command {first:?} in {rest:?}", path.display());
-                seen += 1;
-            }
-            let command = known.unwrap_or(&commands[0]);
-            let flags = command["flags"].as_array().expect("a list");
-            for flag in rest.split_whitespace().filter(|word| word.starts_with("--")) {
-                let flag = flag.split('=').next().expect("a first part");
-                let own = flag == "--help" || flag == "--version" || flag == "--";
+        for words in code(&document).into_iter().filter_map(arguments) {
+            let path = path.display();
+            let first = words.first().copied().unwrap_or_default();
+            let named = commands.iter().find(|command| command["name"] == first);
+            let is_name = first.starts_with(|c: char| c.is_ascii_lowercase());
+            assert!(
+                named.is_some() || !is_name,
+                "{path}: there is no command {first:?}"
+            );
+            seen += usize::from(is_name);
+            // The first entry is the worker itself.
+            let flags = named.unwrap_or(&commands[0])["flags"].as_array();
+            let flags = flags.expect("a list of flags");
+            for word in words.iter().filter(|word| word.starts_with("--")) {
+                let flag = word.split('=').next().unwrap_or(word);
                 assert!(
-                    own || flags.iter().any(|known| known == flag),
-                    "{}: {first} has no flag {flag}",
-                    path.display()
+                    matches!(flag, "--help" | "--version")
+                        || flags.iter().any(|known| known == flag),
+                    "{path}: {first:?} has no flag {flag}"
                 );
             }
         }
     }
-    assert!(seen > 5, "only {seen} commands were found");
+    assert!(seen > 10, "only {seen} commands were found");
 }
 
 #[test]
