@@ -133,6 +133,7 @@ in
         ../tests/nix/run
         ../tests/nix/push
         ../tests/nix/engine
+        ../docs/pictures/make
         ../.ci
       ]
       ''
