@@ -6,9 +6,7 @@
 
 mod conversation;
 mod messages;
-mod prices;
 mod service;
-mod telling;
 mod tools;
 
 use std::ffi::OsString;
@@ -17,20 +15,17 @@ use std::path::PathBuf;
 
 use eyre::{WrapErr, eyre};
 
-use crate::runner::{Variables, agent::Budget};
+use crate::environment::Variables;
+use crate::model::{self, CostLimit, CostMeter, Limits, Price};
+use crate::stream_json::{End, Message, Writer};
 use conversation::Conversation;
-use messages::{Answer, Usage};
-use prices::Price;
-pub use prices::full_name;
-pub use service::{Access, service};
-use service::{Purse, Service, ServiceError};
-use telling::{End, Telling};
+use messages::Answer;
+pub use service::Settings as ServiceSettings;
+use service::{Service, ServiceError};
 use tools::Tools;
 
 /// The name of the subcommand.
 pub const COMMAND: &str = "agent";
-/// The model where nobody names one: the best that does not cost too much for a fleet.
-pub const DEFAULT_MODEL: &str = "claude-sonnet-5-5";
 
 /// The most of a prompt, in bytes: more than any model reads.
 const PROMPT: u64 = 16 * 1024 * 1024;
@@ -42,9 +37,9 @@ const GO_ON: &str = "Your answer was cut off at its greatest length. Go on where
 
 #[derive(Debug)]
 pub struct Settings {
-    pub access: Access,
+    pub service: ServiceSettings,
     pub model: String,
-    pub limits: Budget,
+    pub limits: Limits,
     /// Where the conversation is kept from one round to the next.
     pub session: Option<PathBuf>,
     /// What the tools get.
@@ -65,7 +60,7 @@ pub fn affordable(model: &str, budget: Option<f64>) -> Result<(), String> {
     if budget.is_some() && Price::of(model).is_none() {
         return Err(format!(
             "DESCARTES_MAX_BUDGET_USD is set, but the price of {model} is not known (list prices of {})",
-            prices::as_of()
+            model::as_of()
         ));
     }
     Ok(())
@@ -88,21 +83,17 @@ pub async fn run(settings: Settings) -> eyre::Result<Done> {
         None => Conversation::new(),
     };
     conversation.ask(&prompt);
-    let access = &settings.access;
-    let mut telling = Telling::begin(&conversation.id, &settings.model, &dir, access.patience)?;
+    let service = &settings.service;
+    let mut writer = Writer::begin(&conversation.id, &settings.model, &dir, service.patience)?;
     let mut work = Work {
-        service: Service::new(access, &settings.model)?,
-        tools: Tools::new(dir, &settings.path, settings.environment, access.patience)?,
+        service: Service::new(service, &settings.model)?,
+        tools: Tools::new(dir, &settings.path, settings.environment, service.patience)?,
         conversation,
-        spent: Spent {
-            usage: Usage::default(),
-            price: Price::of(&settings.model),
-            most: settings.limits.usd,
-        },
+        cost: CostMeter::new(&settings.model, settings.limits.usd),
         max_turns: settings.limits.turns,
         turns: 0,
     };
-    let end = work.until_the_end(&mut telling).await?;
+    let end = work.until_the_end(&mut writer).await?;
     work.tools.close().await;
     let done = match end {
         End::Success { .. } => Done::Finished,
@@ -115,8 +106,8 @@ pub async fn run(settings: Settings) -> eyre::Result<Done> {
             tracing::warn!("the conversation cannot be kept in {file}: {error}");
         }
     }
-    let (cost, usage) = (work.spent.cost(), &work.spent.usage);
-    telling.end(&end, work.turns, cost, &settings.model, usage)?;
+    let (cost, usage) = (work.cost.cost(), work.cost.usage());
+    writer.end(&end, work.turns, cost, &settings.model, usage)?;
     Ok(done)
 }
 
@@ -125,37 +116,9 @@ struct Work {
     service: Service,
     tools: Tools,
     conversation: Conversation,
-    spent: Spent,
+    cost: CostMeter,
     max_turns: Option<u32>,
     turns: u32,
-}
-
-/// What this round has taken so far.
-struct Spent {
-    usage: Usage,
-    /// Where the model has one.
-    price: Option<Price>,
-    /// US dollars.
-    most: Option<f64>,
-}
-
-impl Spent {
-    /// US dollars, where the model has a price.
-    fn cost(&self) -> Option<f64> {
-        self.price.map(|price| price.cost(&self.usage))
-    }
-
-    fn is_too_much(&self) -> bool {
-        let cost = self.cost().unwrap_or(0.0);
-        self.most.is_some_and(|most| cost >= most)
-    }
-}
-
-impl Purse for Spent {
-    fn take(&mut self, usage: &Usage) -> bool {
-        self.usage = self.usage.and(usage);
-        !self.is_too_much()
-    }
 }
 
 /// What to do after an answer.
@@ -165,28 +128,41 @@ enum Next {
 }
 
 impl Work {
-    async fn until_the_end(&mut self, telling: &mut Telling) -> eyre::Result<End> {
+    async fn until_the_end(&mut self, writer: &mut Writer) -> eyre::Result<End> {
         let mut continuations = 0;
         loop {
             if let Some(end) = self.limit_reached() {
                 return Ok(end);
             }
-            let asked = self
-                .service
-                .ask(&self.conversation, telling, &mut self.spent);
+            let asked = self.service.ask(&self.conversation, writer, &mut self.cost);
             let answer = match asked.await? {
                 Ok(answer) => answer,
                 Err(ServiceError::TooLong) if self.conversation.make_room() => {
-                    telling.lives()?;
+                    writer.lives()?;
                     continue;
                 }
                 Err(ServiceError::BudgetUsedUp) => return Ok(End::MaxBudget),
                 Err(ServiceError::TooLong) => return Ok(no_room()),
-                Err(ServiceError::Failed(refusal)) => return Ok(End::ServiceFailed(refusal)),
+                Err(ServiceError::Failed(refusal)) => {
+                    return Ok(End::ServiceFailed {
+                        status: refusal.status,
+                        message: refusal.message,
+                        may_pass: refusal.may_pass,
+                    });
+                }
             };
             self.turns += 1;
-            self.spent.take(&answer.usage);
-            telling.answer(self.turns, &answer)?;
+            self.cost.add(answer.usage);
+            writer.answer(
+                self.turns,
+                &Message {
+                    id: &answer.id,
+                    model: &answer.model,
+                    content: &answer.content,
+                    stop_reason: answer.stop_reason.as_deref(),
+                    usage: answer.usage,
+                },
+            )?;
             continuations = if answer.is_half() {
                 continuations + 1
             } else {
@@ -197,7 +173,7 @@ impl Work {
                     message: format!("{continuations} answers in a row were not finished"),
                 });
             }
-            match self.react(answer, telling).await? {
+            match self.react(answer, writer).await? {
                 Next::Ask => {}
                 Next::End(end) => return Ok(end),
             }
@@ -208,11 +184,11 @@ impl Work {
         if self.max_turns.is_some_and(|most| self.turns >= most) {
             return Some(End::MaxTurns);
         }
-        self.spent.is_too_much().then_some(End::MaxBudget)
+        (self.cost.limit_state() == CostLimit::Reached).then_some(End::MaxBudget)
     }
 
     /// Does what an answer asks for.
-    async fn react(&mut self, answer: Answer, telling: &mut Telling) -> eyre::Result<Next> {
+    async fn react(&mut self, answer: Answer, writer: &mut Writer) -> eyre::Result<Next> {
         let stop = answer.stop_reason.clone().unwrap_or_default();
         let text = answer.text();
         if stop == "refusal" {
@@ -231,9 +207,9 @@ impl Work {
         }
         let mut results = Vec::new();
         for call in &calls {
-            let result = self.tools.call(call, &mut || telling.alive()).await;
+            let result = self.tools.call(call, &mut || writer.alive()).await;
             let result = result.block(&call.id);
-            telling.result(&result)?;
+            writer.result(&result)?;
             results.push(result);
         }
         if is_cut {

@@ -6,6 +6,7 @@
 mod answer;
 pub mod credentials;
 mod heartbeats;
+mod pause;
 mod transport;
 mod wire;
 
@@ -21,6 +22,7 @@ use crate::redact::Redactor;
 use crate::shutdown::Stop;
 use crate::task::{Outcome, Verdict};
 use answer::Answer;
+use pause::pause;
 pub use transport::SetupError;
 use transport::Transport;
 pub use wire::{Event, Kind};
@@ -153,7 +155,7 @@ impl Callback {
                 Answer::Later { why, after } => (why, after),
             };
             tracing::warn!(why, "the claim was not answered, trying again");
-            if retries.pause(after, stop).await.is_err() {
+            if pause(&mut retries, after, stop).await.is_err() {
                 return Claim::Unanswered { why };
             }
         }
@@ -224,7 +226,7 @@ impl Callback {
                     let left = retries.deadline().saturating_duration_since(Instant::now());
                     let patience =
                         not_found.get_or_insert_with(|| Retries::within(NOT_FOUND.min(left)));
-                    if patience.pause(None, stop).await.is_err() {
+                    if pause(patience, None, stop).await.is_err() {
                         return Delivery::Rejected { why };
                     }
                     continue;
@@ -233,7 +235,7 @@ impl Callback {
             };
             tracing::warn!(why, "the outcome was not delivered, trying again");
             last.clone_from(&why);
-            if retries.pause(after, stop).await.is_err() {
+            if pause(&mut retries, after, stop).await.is_err() {
                 return Delivery::OutOfTime { why };
             }
         }

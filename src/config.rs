@@ -14,16 +14,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tracing_subscriber::filter::Targets;
-
 use crate::builtin;
 use crate::callback::{self, credentials::Bearer};
-use crate::merge::Versions;
+use crate::environment::{Variables, value_of};
+use crate::local;
+use crate::merge_graph::Versions;
+use crate::model::{self, DEFAULT_MODEL};
 use crate::redact::Redactor;
-use crate::runner::agent::{Kind, Sandbox};
+use crate::runner;
+use crate::runner::agent::Sandbox;
 use crate::runner::workspace::{Access, Repository, Source};
-use crate::runner::{self, Variables};
 use crate::scud::Actionable;
+use crate::terminal::Log;
 pub use reader::Problem;
 use reader::Reader;
 
@@ -42,8 +44,8 @@ pub struct Config {
 #[derive(Debug)]
 pub enum Command {
     Run(Box<Run>),
-    Demo(Local),
-    Local(Local),
+    Demo(local::Settings),
+    Local(local::Settings),
     Receive {
         listen: SocketAddr,
     },
@@ -67,44 +69,6 @@ pub struct Run {
     pub runner: runner::Settings,
     /// What the platform grants between its stop signal and the kill.
     pub stop_window: Duration,
-}
-
-/// A worker under an embedded orchestrator.
-#[derive(Debug)]
-pub struct Local {
-    /// The project; the demo makes its own.
-    pub project: PathBuf,
-    pub task: String,
-    pub project_id: String,
-    /// The settings given as flags, as variables for the worker.
-    pub variables: Vec<(&'static str, OsString)>,
-    /// What would work on the task.
-    pub agent: LocalAgent,
-}
-
-/// What would work on a task on this machine.
-#[derive(Debug, Clone, Copy)]
-pub enum LocalAgent {
-    /// The settings name it.
-    Chosen,
-    /// There is a key, and this is the first kind that can work with it here.
-    Known(&'static Kind),
-    /// There is none.
-    Absent,
-}
-
-#[derive(Debug)]
-pub struct Log {
-    pub filter: Targets,
-    pub format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Pretty on a terminal, else JSON.
-    Auto,
-    Pretty,
-    Json,
 }
 
 /// Why there is no configuration.
@@ -136,14 +100,14 @@ impl Config {
             "" => Command::Run(Box::new(run(&mut reader))),
             "check" => Command::Check(Box::new(run(&mut reader))),
             // The sample project's place and task are known when it is made.
-            "demo" => Command::Demo(local(&mut reader, PathBuf::new(), String::new())),
+            "demo" => Command::Demo(local_settings(&mut reader, PathBuf::new(), String::new())),
             "local" => {
                 let project = flags
                     .get_one::<PathBuf>("project")
                     .cloned()
                     .unwrap_or_default();
                 let task = reader.required(&settings::TASK_ID, values::line);
-                Command::Local(local(&mut reader, project, task))
+                Command::Local(local_settings(&mut reader, project, task))
             }
             "receive" => Command::Receive {
                 listen: reader.given(&settings::LISTEN, values::address),
@@ -209,7 +173,7 @@ fn run(reader: &mut Reader) -> Run {
         .unwrap_or_else(random_run_id);
     let mut callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
     let runner = runner(reader, task_id, project_id, run_id);
-    callback.identity.agent = runner.agent.chosen().map(|kind| kind.word);
+    callback.identity.agent = runner::agent::chosen(&runner.agent).map(|kind| kind.word);
     Run {
         callback,
         runner,
@@ -281,7 +245,7 @@ fn runner(
     let agent_env = reader
         .optional(&settings::AGENT_ENV, values::names)
         .unwrap_or_default();
-    let (base, model) = reader.environment.for_agent(&agent_env);
+    let base = reader.environment.for_agent(&agent_env);
     let source = source(reader, &task_id, &project_id, &run_id);
     let idle_timeout = reader.given(&settings::IDLE_TIMEOUT, values::duration_or_off);
     runner::Settings {
@@ -295,7 +259,7 @@ fn runner(
         } else {
             Actionable::Required
         },
-        agent: agent_settings(reader, &base, model, idle_timeout),
+        agent: agent_settings(reader, &base, idle_timeout),
         environment: base,
         task_timeout: reader.given(&settings::TASK_TIMEOUT, values::duration),
         idle_timeout,
@@ -304,38 +268,39 @@ fn runner(
     }
 }
 
-/// What is said about the agent; `base` and `model` are its variables.
+/// What is said about the agent; `base` is its environment.
 fn agent_settings(
     reader: &mut Reader,
     base: &Variables,
-    model: Variables,
     patience: Option<Duration>,
 ) -> runner::agent::Settings {
-    let settings = runner::agent::Settings {
+    runner::agent::Settings {
         kind: reader.given(&settings::AGENT, values::agent),
         command: reader.optional(&settings::AGENT_COMMAND, values::text),
         model: reader.optional(&settings::MODEL, values::line),
         limits: budget(reader),
-        variables: model,
-        path: value_of(base, "PATH"),
+        access: access(reader),
+        path: value_of(base, "PATH").unwrap_or_default().to_owned(),
         sandbox: sandbox(base),
         patience,
-    };
-    // They are given as they are, but nobody waits for an agent to find out that they cannot be.
-    reader.optional(&settings::ANTHROPIC_BASE_URL, values::service_url);
-    for secret in [
-        &settings::ANTHROPIC_API_KEY,
-        &settings::ANTHROPIC_AUTH_TOKEN,
-        &settings::CLAUDE_CODE_OAUTH_TOKEN,
-    ] {
-        reader.optional(secret, values::token);
     }
-    settings
+}
+
+/// How agents reach their model. The base URL is checked here and passed on as it was written.
+fn access(reader: &mut Reader) -> model::Access {
+    reader.optional(&settings::ANTHROPIC_BASE_URL, values::service_url);
+    let base_url = reader.environment.get(settings::ANTHROPIC_BASE_URL.name());
+    model::Access {
+        base_url: base_url.map(OsStr::to_owned),
+        api_key: reader.optional(&settings::ANTHROPIC_API_KEY, values::token),
+        auth_token: reader.optional(&settings::ANTHROPIC_AUTH_TOKEN, values::token),
+        oauth_token: reader.optional(&settings::CLAUDE_CODE_OAUTH_TOKEN, values::token),
+    }
 }
 
 /// How much the agent may take.
-fn budget(reader: &mut Reader) -> runner::agent::Budget {
-    runner::agent::Budget {
+fn budget(reader: &mut Reader) -> model::Limits {
+    model::Limits {
         turns: reader.optional(&settings::MAX_TURNS, values::some),
         usd: reader.optional(&settings::MAX_BUDGET_USD, values::dollars),
     }
@@ -345,16 +310,11 @@ fn budget(reader: &mut Reader) -> runner::agent::Budget {
 fn sandbox(environment: &Variables) -> Sandbox {
     if !rustix::process::geteuid().is_root() {
         Sandbox::User
-    } else if value_of(environment, settings::IS_SANDBOX.variable) == "1" {
+    } else if value_of(environment, settings::IS_SANDBOX.variable) == Some(OsStr::new("1")) {
         Sandbox::DeclaredRoot
     } else {
         Sandbox::Root
     }
-}
-
-fn value_of(variables: &Variables, wanted: &str) -> OsString {
-    let found = variables.iter().find(|(name, _)| name == wanted);
-    found.map(|(_, value)| value.clone()).unwrap_or_default()
 }
 
 /// The built-in agent, told everything by the worker that starts it.
@@ -362,10 +322,10 @@ fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
     let key = reader.optional(&settings::ANTHROPIC_API_KEY, values::token);
     let token = reader.optional(&settings::ANTHROPIC_AUTH_TOKEN, values::token);
     builtin::Settings {
-        access: builtin::Access {
+        service: builtin::ServiceSettings {
             url: reader
                 .optional(&settings::ANTHROPIC_BASE_URL, values::service_url)
-                .unwrap_or_else(builtin::service),
+                .unwrap_or_else(model::anthropic),
             key,
             token,
             authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
@@ -373,7 +333,7 @@ fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
         },
         model: reader
             .optional(&settings::MODEL, values::line)
-            .unwrap_or_else(|| builtin::DEFAULT_MODEL.to_owned()),
+            .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
         limits: budget(reader),
         session: flags.get_one::<PathBuf>("session").cloned(),
         environment: reader.environment.for_tools(),
@@ -425,9 +385,9 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
 }
 
 /// A worker on a project that is here.
-fn local(reader: &mut Reader, project: PathBuf, task: String) -> Local {
+fn local_settings(reader: &mut Reader, project: PathBuf, task: String) -> local::Settings {
     let project_id = reader.optional(&settings::PROJECT_ID, values::line);
-    Local {
+    local::Settings {
         project,
         task,
         project_id: project_id.unwrap_or_else(|| "local".into()),
@@ -436,15 +396,13 @@ fn local(reader: &mut Reader, project: PathBuf, task: String) -> Local {
     }
 }
 
-fn local_agent(reader: &mut Reader) -> LocalAgent {
+fn local_agent(reader: &mut Reader) -> local::Agent {
     if reader.is_set(&settings::AGENT) || reader.is_set(&settings::AGENT_COMMAND) {
-        return LocalAgent::Chosen;
+        return local::Agent::Chosen;
     }
-    let (base, model) = reader.environment.for_agent(&[]);
-    let settings = agent_settings(reader, &base, model, None);
-    settings
-        .chosen()
-        .map_or(LocalAgent::Absent, LocalAgent::Known)
+    let base = reader.environment.for_agent(&[]);
+    let settings = agent_settings(reader, &base, None);
+    runner::agent::chosen(&settings).map_or(local::Agent::Absent, local::Agent::Known)
 }
 
 fn completions(flags: &clap::ArgMatches) -> Command {

@@ -4,9 +4,10 @@
 //! start it; nothing of it runs in here.
 
 mod sample;
-mod timeline;
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -18,18 +19,41 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::config::{Local, LocalAgent};
-use crate::orchestrator::{Heard, Orchestrator};
-use crate::screen::Screen;
-use timeline::Timeline;
+use crate::receiver::{Received, Receiver};
+use crate::runner::agent::Kind;
+use crate::terminal::{Screen, Timeline};
 
 /// Any port of the loopback interface.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Often enough for somebody who watches.
 const HEARTBEAT: &str = "1s";
 
+/// A worker under an embedded orchestrator.
+#[derive(Debug)]
+pub struct Settings {
+    /// The project; the demo makes its own.
+    pub project: PathBuf,
+    pub task: String,
+    pub project_id: String,
+    /// The settings given as flags, as variables for the worker.
+    pub variables: Vec<(&'static str, OsString)>,
+    /// What would work on the task.
+    pub agent: Agent,
+}
+
+/// What would work on a task on this machine.
+#[derive(Debug, Clone, Copy)]
+pub enum Agent {
+    /// The settings name it.
+    Chosen,
+    /// There is a key, and this is the first kind that can work with it here.
+    Known(&'static Kind),
+    /// There is none.
+    Absent,
+}
+
 /// The whole life of a worker on a sample project; gives the worker's exit code.
-pub async fn demo(settings: Local, screen: &Screen) -> eyre::Result<u8> {
+pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let sample = sample::Sample::make()
         .await
         .wrap_err("the sample project could not be made")?;
@@ -37,21 +61,21 @@ pub async fn demo(settings: Local, screen: &Screen) -> eyre::Result<u8> {
         "a sample project with a failing check, in {}",
         sample.dir().display()
     ));
-    let mut settings = Local {
+    let mut settings = Settings {
         project: sample.dir().to_owned(),
         ..settings
     };
     settings.task = sample::TASK.to_owned();
     let (words, set) = match settings.agent {
-        LocalAgent::Chosen => (
+        Agent::Chosen => (
             "the agent is the one that the settings name".to_owned(),
             None,
         ),
-        LocalAgent::Known(kind) => (
+        Agent::Known(kind) => (
             format!("there is a key, so the agent is {}", kind.word),
             Some(("DESCARTES_AGENT", kind.word)),
         ),
-        LocalAgent::Absent => (
+        Agent::Absent => (
             "no agent is set, so a script of a few lines plays one: sh .agent.sh".to_owned(),
             Some(("DESCARTES_AGENT_COMMAND", "sh .agent.sh")),
         ),
@@ -71,8 +95,8 @@ pub async fn demo(settings: Local, screen: &Screen) -> eyre::Result<u8> {
 }
 
 /// One task of a project on this machine; gives the worker's exit code.
-pub async fn run(settings: Local, screen: &Screen) -> eyre::Result<u8> {
-    let orchestrator = Orchestrator::bind(LOOPBACK)
+pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
+    let orchestrator = Receiver::bind(LOOPBACK)
         .await
         .wrap_err("cannot listen on the loopback interface")?;
     let (heard, mut events) = mpsc::unbounded_channel();
@@ -98,7 +122,7 @@ pub async fn run(settings: Local, screen: &Screen) -> eyre::Result<u8> {
 
 /// The embedded orchestrator alone, until it is interrupted.
 pub async fn receive(listen: SocketAddr, screen: &Screen) -> eyre::Result<()> {
-    let orchestrator = Orchestrator::bind(listen)
+    let orchestrator = Receiver::bind(listen)
         .await
         .wrap_err_with(|| format!("cannot listen on {listen}"))?;
     let (heard, mut events) = mpsc::unbounded_channel();
@@ -126,7 +150,7 @@ pub async fn receive(listen: SocketAddr, screen: &Screen) -> eyre::Result<()> {
 }
 
 /// Starts the worker as an orchestrator does: this program, told everything by its environment.
-fn spawn(settings: &Local, url: &str) -> eyre::Result<Child> {
+fn spawn(settings: &Settings, url: &str) -> eyre::Result<Child> {
     let program = std::env::current_exe().wrap_err("this program cannot find itself")?;
     let project =
         std::path::absolute(&settings.project).wrap_err("the project has no absolute path")?;
@@ -156,7 +180,7 @@ fn spawn(settings: &Local, url: &str) -> eyre::Result<Child> {
 async fn accompany(
     mut worker: Child,
     timeline: &mut Timeline<'_>,
-    events: &mut mpsc::UnboundedReceiver<Heard>,
+    events: &mut mpsc::UnboundedReceiver<Received>,
 ) -> eyre::Result<ExitStatus> {
     let mut stdout = lines(worker.stdout.take());
     let mut stderr = lines(worker.stderr.take());

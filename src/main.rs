@@ -6,21 +6,29 @@
 mod builtin;
 mod callback;
 mod config;
+mod durations;
+mod environment;
+mod exit;
+mod git;
 mod http;
 mod local;
-mod merge;
-mod orchestrator;
-mod outlet;
+mod merge_graph;
+mod model;
 mod panics;
+mod process;
 mod programs;
 mod progress;
+mod receiver;
 mod redact;
+mod ring_buffer;
 mod runner;
-mod screen;
 mod scud;
 mod shutdown;
+mod stream_json;
 mod task;
+mod terminal;
 mod vocabulary;
+mod webhook;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -28,49 +36,12 @@ use std::time::Duration;
 
 use callback::{Callback, Claim, Delivery};
 use config::{Command, Config, Rejected, Run};
-use outlet::Outlet;
 use panics::caught;
 use progress::Progress;
 use redact::Redactor;
-use screen::Screen;
 use shutdown::Stop;
 use task::{Failure, Outcome, Reason, Verdict};
-
-/// What the process's exit code means; `vocabulary` has the meanings in words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exit {
-    /// Completed, and the orchestrator knows.
-    Completed,
-    /// Failed, and the orchestrator knows.
-    Failed,
-    /// The configuration was rejected; nothing was sent.
-    Misconfigured,
-    /// The orchestrator could not be told; the outcome is on stdout.
-    Undelivered,
-    /// The orchestrator refused; nothing was done.
-    Refused,
-    /// A worker under the embedded orchestrator ended so.
-    Worker(u8),
-}
-
-impl Exit {
-    fn code(self) -> u8 {
-        match self {
-            Self::Completed => 0,
-            Self::Failed => 1,
-            Self::Misconfigured => 2,
-            Self::Undelivered => 3,
-            Self::Refused => 4,
-            Self::Worker(code) => code,
-        }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
-    }
-}
+use terminal::{Outlet, Screen};
 
 /// How long the outcome waits for a reader of standard output before it is delivered all the same;
 /// a fair part of the smallest stop window in use.
@@ -82,11 +53,11 @@ fn main() -> ExitCode {
         Err(rejected) => return rejection(&rejected),
     };
     match live(config) {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(report) => {
             // One line: these are about the machine (a port that is taken), not about the code.
-            screen::complain(&format!("{report:#}"));
-            Exit::Misconfigured.into()
+            terminal::complain(&format!("{report:#}"));
+            exit::Worker::Misconfigured.into()
         }
     }
 }
@@ -98,7 +69,7 @@ fn rejection(rejected: &Rejected) -> ExitCode {
             // Help and version are no mistakes: clap knows where they go.
             let _ = usage.print();
             if usage.use_stderr() {
-                Exit::Misconfigured.into()
+                exit::Worker::Misconfigured.into()
             } else {
                 ExitCode::SUCCESS
             }
@@ -108,16 +79,16 @@ fn rejection(rejected: &Rejected) -> ExitCode {
                 1 => "one setting is wrong".to_owned(),
                 count => format!("{count} settings are wrong"),
             };
-            screen::complain(&format!("{count}; nothing was sent"));
+            terminal::complain(&format!("{count}; nothing was sent"));
             for problem in problems {
-                screen::complain(&format!("  {problem}"));
+                terminal::complain(&format!("  {problem}"));
             }
-            Exit::Misconfigured.into()
+            exit::Worker::Misconfigured.into()
         }
     }
 }
 
-fn live(config: Config) -> eyre::Result<Exit> {
+fn live(config: Config) -> eyre::Result<ExitCode> {
     color_eyre::config::HookBuilder::default()
         .display_env_section(false)
         .install()?;
@@ -130,32 +101,39 @@ fn live(config: Config) -> eyre::Result<Exit> {
         .build()?;
     let exit = runtime.block_on(async {
         match config.command {
-            Command::Run(run) => Box::pin(work(*run, config.redactor, &screen)).await,
-            Command::Check(run) => Ok(check(&run.runner, &config.redactor).await),
-            Command::Demo(settings) => Ok(Exit::Worker(local::demo(settings, &screen).await?)),
-            Command::Local(settings) => Ok(Exit::Worker(local::run(settings, &screen).await?)),
+            Command::Run(run) => {
+                let exit = Box::pin(work(*run, config.redactor, &screen)).await?;
+                Ok(exit.into())
+            }
+            Command::Check(run) => Ok(check(&run.runner, &config.redactor).await.into()),
+            Command::Demo(settings) => Ok(local::demo(settings, &screen).await?.into()),
+            Command::Local(settings) => Ok(local::run(settings, &screen).await?.into()),
             Command::Receive { listen } => local::receive(listen, &screen)
                 .await
-                .map(|()| Exit::Completed),
+                .map(|()| ExitCode::SUCCESS),
             Command::Agent(settings) => {
                 // Its tools must not read the key out of it.
                 runner::harden();
-                Ok(match builtin::run(*settings).await? {
-                    builtin::Done::Finished => Exit::Completed,
-                    builtin::Done::Failed => Exit::Failed,
-                })
+                let exit = match builtin::run(*settings).await? {
+                    builtin::Done::Finished => exit::Agent::Finished,
+                    builtin::Done::Failed => exit::Agent::Failed,
+                };
+                Ok(exit.into())
             }
-            Command::MergeGraph(versions) => Ok(match merge::run(&versions).await? {
-                merge::Merged::Clean => Exit::Completed,
-                merge::Merged::Conflicts => Exit::Failed,
-            }),
+            Command::MergeGraph(versions) => {
+                let exit = match merge_graph::run(&versions).await? {
+                    merge_graph::Merged::Clean => exit::MergeGraph::Clean,
+                    merge_graph::Merged::Conflicts => exit::MergeGraph::Conflicts,
+                };
+                Ok(exit.into())
+            }
             Command::Completions { shell, mut cli } => {
                 clap_complete::generate(shell, &mut cli, env!("CARGO_PKG_NAME"), &mut io::stdout());
-                Ok(Exit::Completed)
+                Ok(ExitCode::SUCCESS)
             }
             Command::Vocabulary { cli } => {
                 vocabulary::print(*cli)?;
-                Ok(Exit::Completed)
+                Ok(ExitCode::SUCCESS)
             }
         }
     });
@@ -166,14 +144,14 @@ fn live(config: Config) -> eyre::Result<Exit> {
 }
 
 /// The lifecycle: claim, run, report.
-async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Result<Exit> {
+async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Result<exit::Worker> {
     let stop = Stop::on_signals(settings.stop_window)?;
     runner::harden();
     let callback = match Callback::new(settings.callback, redactor.clone()) {
         Ok(callback) => callback,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "nothing was sent");
-            return Ok(Exit::Misconfigured);
+            return Ok(exit::Worker::Misconfigured);
         }
     };
     if let Some(exit) = claim(&callback, &stop).await {
@@ -189,7 +167,7 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
 }
 
 /// Claims the task; where it is not granted, that is the end.
-async fn claim(callback: &Callback, stop: &Stop) -> Option<Exit> {
+async fn claim(callback: &Callback, stop: &Stop) -> Option<exit::Worker> {
     let (reason, why) = match callback.claim(stop).await {
         Claim::Granted => return None,
         Claim::Refused { why } => {
@@ -197,7 +175,7 @@ async fn claim(callback: &Callback, stop: &Stop) -> Option<Exit> {
                 why,
                 "the orchestrator refused the claim, so there is nothing to do"
             );
-            return Some(Exit::Refused);
+            return Some(exit::Worker::Refused);
         }
         Claim::Rejected { why } | Claim::Unanswered { why } => (Reason::Unclaimed, why),
         Claim::Stopped => (
@@ -208,11 +186,11 @@ async fn claim(callback: &Callback, stop: &Stop) -> Option<Exit> {
     tracing::error!(why, "the task was not claimed, so nothing was done");
     let failure = Failure::new(reason, format!("the task was not claimed: {why}"));
     last_resort(&callback.conclude(&Outcome::failed(failure)));
-    Some(Exit::Undelivered)
+    Some(exit::Worker::Undelivered)
 }
 
 /// Prints and delivers what became of the task.
-async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> Exit {
+async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Worker {
     let event = callback.conclude(outcome);
     let stdout = last_resort(&event);
     let delivery = caught(callback.finish(&event, stop)).await;
@@ -226,7 +204,7 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> Exit {
     match (undelivered, &outcome.verdict) {
         (None, Verdict::Completed { message }) => {
             tracing::info!("completed: {message}");
-            Exit::Completed
+            exit::Worker::Completed
         }
         (None, Verdict::Failed(failure)) => {
             tracing::error!(
@@ -234,17 +212,17 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> Exit {
                 "failed: {}",
                 failure.message
             );
-            Exit::Failed
+            exit::Worker::Failed
         }
         (Some(why), _) => {
             tracing::error!(why, "the outcome could not be delivered; it is on stdout");
-            Exit::Undelivered
+            exit::Worker::Undelivered
         }
     }
 }
 
 /// Says whether everything is here that a run would need.
-async fn check(settings: &runner::Settings, redactor: &Redactor) -> Exit {
+async fn check(settings: &runner::Settings, redactor: &Redactor) -> exit::Check {
     let findings = runner::preflight::preflight(settings).await;
     let mut lines = vec!["ok      settings: all of them make sense".to_owned()];
     lines.extend(findings.iter().map(|finding| match &finding.result {
@@ -259,9 +237,9 @@ async fn check(settings: &runner::Settings, redactor: &Redactor) -> Exit {
     }
     let missing = findings.iter().any(|finding| finding.result.is_err());
     if missing {
-        Exit::Misconfigured
+        exit::Check::NotReady
     } else {
-        Exit::Completed
+        exit::Check::Ready
     }
 }
 

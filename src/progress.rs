@@ -3,14 +3,15 @@
 //! Constant memory however much an agent prints: the first bytes, the last bytes and what no
 //! heartbeat has told yet are kept, everything else is counted. What comes in here is redacted.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::task::{Output, Spent};
+use crate::model::Spent;
+use crate::ring_buffer::RingBuffer;
+use crate::task::Output;
 
 /// The first output kept for the final report; start-up messages are seldom longer.
 pub const HEAD: usize = 4 * 1024;
@@ -62,8 +63,8 @@ struct State {
     activity: Option<String>,
     spent: Spent,
     head: Vec<u8>,
-    tail: Ring,
-    untold: Ring,
+    tail: RingBuffer,
+    untold: RingBuffer,
     /// Bytes that left `untold` without having been told.
     untold_lost: u64,
     total: u64,
@@ -117,8 +118,8 @@ impl Progress {
             activity: None,
             spent: Spent::default(),
             head: Vec::with_capacity(HEAD),
-            tail: Ring::new(TAIL),
-            untold: Ring::new(WINDOW),
+            tail: RingBuffer::new(TAIL),
+            untold: RingBuffer::new(WINDOW),
             untold_lost: 0,
             total: 0,
         })))
@@ -223,45 +224,6 @@ impl Progress {
             total_bytes: total,
             dropped_bytes: total - (head.len() + tail.len()) as u64,
         }
-    }
-}
-
-/// The last `cap` bytes of a stream.
-#[derive(Debug)]
-pub struct Ring {
-    bytes: VecDeque<u8>,
-    cap: usize,
-}
-
-impl Ring {
-    pub fn new(cap: usize) -> Self {
-        Self {
-            bytes: VecDeque::new(),
-            cap,
-        }
-    }
-
-    /// Appends, and says how many bytes fell out (or never got in).
-    pub fn push(&mut self, bytes: &[u8]) -> u64 {
-        let kept = &bytes[bytes.len().saturating_sub(self.cap)..];
-        let over = (self.bytes.len() + kept.len()).saturating_sub(self.cap);
-        self.bytes.drain(..over);
-        self.bytes.extend(kept);
-        (over + bytes.len() - kept.len()) as u64
-    }
-
-    /// Everything in it, which leaves it empty.
-    pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes).into()
-    }
-
-    pub fn bytes(&self) -> Vec<u8> {
-        self.bytes.iter().copied().collect()
-    }
-
-    /// The text in it, with U+FFFD where it is no UTF-8.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.bytes()).into_owned()
     }
 }
 

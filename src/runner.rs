@@ -5,11 +5,10 @@
 
 pub mod agent;
 mod checks;
-mod git;
+mod failures;
 mod hand_over;
 mod output;
 pub mod preflight;
-mod process;
 mod product;
 mod prompt;
 mod push;
@@ -20,16 +19,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::environment::Variables;
+use crate::git::Git;
 use crate::panics::caught;
+use crate::process::{self, AfterRead, Ending, Limits, Program, Stream};
 use crate::progress::{Phase, Progress};
 use crate::redact::Redactor;
 use crate::scud::{self, Actionable, FindError, Project, Wanted};
-use crate::shutdown::{Stop, Why};
+use crate::shutdown::Stop;
 use crate::task::{Failure, Outcome, Reason, Report, Status, Task, Verdict};
 use agent::{Agent, Place};
 use checks::Checks;
-use git::Git;
-use process::{Ending, Heard, Limits, Program, Voice};
+use failures::{stopped, timed_out};
 use workspace::{Source, Workspace};
 
 /// The most of an agent's own words on why it failed, in characters.
@@ -60,9 +61,6 @@ pub struct Settings {
     /// How often failed checks go back to the agent.
     pub repairs: u32,
 }
-
-/// Environment variables for a child.
-pub type Variables = Vec<(std::ffi::OsString, std::ffi::OsString)>;
 
 /// Runs the task to its end.
 pub async fn run(
@@ -218,6 +216,7 @@ impl Run<'_> {
             dir: &workspace.dir,
             own: workspace.own_dir(),
             environment: self.environment(),
+            access: &self.settings.agent.access,
         };
         let program = agent.program(place);
         self.report.agent = Some(agent.report());
@@ -229,11 +228,11 @@ impl Run<'_> {
         program.stdin = Some(file.reader);
         tracing::info!(agent = agent.report().kind, "the agent starts");
         let mut output = output::Live::new("agent", self.redactor, self.progress);
-        let mut hear = |voice, bytes: &[u8]| match voice {
-            Voice::Stdout => agent.hear(bytes, &mut output),
-            Voice::Stderr => {
+        let mut hear = |stream, bytes: &[u8]| match stream {
+            Stream::Stdout => agent.hear(bytes, &mut output),
+            Stream::Stderr => {
                 output.hear(bytes);
-                Heard::More
+                AfterRead::ReadMore
             }
         };
         let limits = self.limits();
@@ -388,40 +387,10 @@ fn definition(project: &Project, task: &Task) -> Result<Option<scud::AgentDefini
     Ok(definition)
 }
 
-/// The failure of a run that was told to end.
-fn stopped(why: &Why) -> Failure {
-    match why {
-        Why::Signal(name) => Failure::new(
-            Reason::Interrupted,
-            format!("the worker was stopped by {name}"),
-        ),
-        Why::Cancelled(None) => {
-            Failure::new(Reason::Cancelled, "the orchestrator cancelled the task")
-        }
-        Why::Cancelled(Some(reason)) => Failure::new(
-            Reason::Cancelled,
-            format!("the orchestrator cancelled the task: {reason}"),
-        ),
-    }
-}
-
-fn timed_out(limit: Duration) -> Failure {
-    Failure::new(
-        Reason::TimedOut,
-        format!("the task was not done within {}", written(limit)),
-    )
-}
-
 /// The beginning of a message that may be long; all of it is in the output.
 fn brief(message: &str) -> String {
     match message.char_indices().nth(MESSAGE) {
         None => message.to_owned(),
         Some((end, _)) => format!("{}…", &message[..end]),
     }
-}
-
-/// A duration as the settings write it, to the millisecond.
-fn written(duration: Duration) -> String {
-    let milliseconds = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    format!("{:#}", jiff::SignedDuration::from_millis(milliseconds))
 }

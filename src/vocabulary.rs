@@ -9,9 +9,9 @@ use std::io::{self, Write};
 use clap::Command;
 use serde::Serialize;
 
-use crate::Exit;
 use crate::config::environment::{HARMLESS, SECRET_ENDINGS, SHORTEST_SECRET};
 use crate::config::settings::{LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER};
+use crate::exit::{Check, MergeGraph, Worker};
 use crate::progress::{self, Phase};
 use crate::runner::agent::KINDS;
 use crate::shutdown;
@@ -180,58 +180,63 @@ fn subcommands(mut cli: Command) -> Vec<Subcommand> {
 
 /// What each command's exit codes mean.
 fn exit_codes() -> Vec<ExitCodeEntry> {
-    let entry = |command, exit: Exit, meaning| ExitCodeEntry {
+    let entry = |command, code, meaning| ExitCodeEntry {
         command,
-        code: exit.code(),
+        code,
         meaning,
     };
     let worker = [
-        Exit::Completed,
-        Exit::Failed,
-        Exit::Misconfigured,
-        Exit::Undelivered,
-        Exit::Refused,
+        Worker::Completed,
+        Worker::Failed,
+        Worker::Misconfigured,
+        Worker::Undelivered,
+        Worker::Refused,
     ]
-    .map(|exit| entry(WORKER_COMMAND, exit, worker_meaning(exit)));
+    .map(|exit| entry(WORKER_COMMAND, exit.code(), worker_meaning(exit)));
+    // The code of every command that cannot begin.
+    let misconfigured = Worker::Misconfigured.code();
     let others = [
         entry(
             "check",
-            Exit::Completed,
+            Check::Ready.code(),
             "everything that a run needs is there",
         ),
         entry(
             "check",
-            Exit::Misconfigured,
+            Check::NotReady.code(),
             "a setting is invalid or something is missing; the output says what",
         ),
-        entry("merge-graph", Exit::Completed, "merged without conflicts"),
         entry(
             "merge-graph",
-            Exit::Failed,
+            MergeGraph::Clean.code(),
+            "merged without conflicts",
+        ),
+        entry(
+            "merge-graph",
+            MergeGraph::Conflicts.code(),
             "conflicts are marked in the file",
         ),
         entry(
             "merge-graph",
-            Exit::Misconfigured,
+            misconfigured,
             "a file or git cannot be used; nothing was merged",
         ),
-        entry("receive", Exit::Completed, "stopped by a signal"),
-        entry("receive", Exit::Misconfigured, "the address cannot be used"),
-        entry("completions", Exit::Completed, "the script was printed"),
-        entry("completions", Exit::Misconfigured, "the shell is not known"),
+        entry("receive", 0, "stopped by a signal"),
+        entry("receive", misconfigured, "the address cannot be used"),
+        entry("completions", 0, "the script was printed"),
+        entry("completions", misconfigured, "the shell is not known"),
     ];
     worker.into_iter().chain(others).collect()
 }
 
-fn worker_meaning(exit: Exit) -> &'static str {
+fn worker_meaning(exit: Worker) -> &'static str {
     match exit {
-        Exit::Completed => "the task is completed, and the orchestrator knows",
-        Exit::Failed => "the task failed, and the orchestrator knows",
-        Exit::Misconfigured => "the configuration is invalid; nothing was sent",
-        Exit::Undelivered => {
+        Worker::Completed => "the task is completed, and the orchestrator knows",
+        Worker::Failed => "the task failed, and the orchestrator knows",
+        Worker::Misconfigured => "the configuration is invalid; nothing was sent",
+        Worker::Undelivered => {
             "the claim was not granted or the outcome was not delivered; the outcome is on standard output"
         }
-        Exit::Refused => "the orchestrator refused the claim; nothing was done",
-        Exit::Worker(_) => "the exit code of the worker that this command started",
+        Worker::Refused => "the orchestrator refused the claim; nothing was done",
     }
 }

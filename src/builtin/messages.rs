@@ -3,47 +3,10 @@
 //! Blocks stay the JSON that they came as, because that is what has to be sent back, kinds that
 //! are not known here included. Sends nothing.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
-/// Tokens, in the API's own words; a number that is not told is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Usage {
-    pub input_tokens: Option<u64>,
-    pub output_tokens: Option<u64>,
-    pub cache_creation_input_tokens: Option<u64>,
-    pub cache_read_input_tokens: Option<u64>,
-}
-
-impl Usage {
-    /// Both together.
-    pub fn and(&self, other: &Self) -> Self {
-        self.by(other, |one, other| match (one, other) {
-            (Some(one), Some(other)) => Some(one.saturating_add(other)),
-            (one, other) => one.or(other),
-        })
-    }
-
-    /// What is told later counts, and is the whole so far.
-    fn replaced_by(&self, later: &Self) -> Self {
-        self.by(later, |earlier, later| later.or(earlier))
-    }
-
-    fn by(&self, other: &Self, by: impl Fn(Option<u64>, Option<u64>) -> Option<u64>) -> Self {
-        Self {
-            input_tokens: by(self.input_tokens, other.input_tokens),
-            output_tokens: by(self.output_tokens, other.output_tokens),
-            cache_creation_input_tokens: by(
-                self.cache_creation_input_tokens,
-                other.cache_creation_input_tokens,
-            ),
-            cache_read_input_tokens: by(
-                self.cache_read_input_tokens,
-                other.cache_read_input_tokens,
-            ),
-        }
-    }
-}
+use crate::model::Usage;
 
 /// A whole answer of the model.
 #[derive(Debug, Default)]
@@ -173,9 +136,17 @@ struct Start {
     usage: Usage,
 }
 
-/// What is no account of tokens says nothing about them, and spoils nothing else.
+/// Reads `usage` field by field: a field with an unexpected type counts as absent, and so does a
+/// `usage` that is not an object.
 fn usage<'de, D: Deserializer<'de>>(from: D) -> Result<Usage, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(from)?).unwrap_or_default())
+    let usage = Value::deserialize(from)?;
+    let tokens = |name: &str| usage.get(name).and_then(Value::as_u64);
+    Ok(Usage {
+        input_tokens: tokens("input_tokens"),
+        output_tokens: tokens("output_tokens"),
+        cache_creation_input_tokens: tokens("cache_creation_input_tokens"),
+        cache_read_input_tokens: tokens("cache_read_input_tokens"),
+    })
 }
 
 #[derive(Deserialize)]
@@ -258,7 +229,7 @@ impl Incoming {
             Event::ContentBlockStop { index } => self.block(index)?.stop(),
             Event::MessageDelta { delta, usage } => {
                 self.answer.stop_reason = delta.stop_reason.or(self.answer.stop_reason.take());
-                self.answer.usage = self.answer.usage.replaced_by(&usage);
+                self.answer.usage = self.answer.usage.updated_by(usage);
             }
             Event::MessageStop => self.over = true,
             Event::Error { error } => {

@@ -18,10 +18,11 @@ use sse_stream::SseStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::conversation::Conversation;
-use super::messages::{Answer, Incoming, StreamError, Usage, complaint};
-use super::telling::Telling;
-use crate::http::retries::{Retries, may_pass, retry_after};
+use super::messages::{Answer, Incoming, StreamError, complaint};
+use crate::http::retries::{Retries, retry_after};
 use crate::http::{answer_body, below, causes, tls};
+use crate::model::{CostLimit, CostMeter, Usage, may_pass};
+use crate::stream_json::Writer;
 
 /// The version of the API that this speaks: not the newest, but the one that everything between
 /// here and there knows, and that Claude Code speaks.
@@ -49,7 +50,7 @@ const SYSTEM: &str = include_str!("system.md");
 
 /// How the service is reached.
 #[derive(Debug)]
-pub struct Access {
+pub struct Settings {
     /// The base; `/v1/messages` is appended to its path.
     pub url: Url,
     pub key: Option<SecretString>,
@@ -59,11 +60,6 @@ pub struct Access {
     pub authorities: Option<PathBuf>,
     /// How long one question may go unanswered, all attempts together; `None` for ever.
     pub patience: Option<Duration>,
-}
-
-/// Where the service usually is.
-pub fn service() -> Url {
-    Url::parse("https://api.anthropic.com").expect("a valid URL")
 }
 
 #[derive(Debug)]
@@ -116,14 +112,8 @@ enum Begun {
     No,
 }
 
-/// What a conversation has taken, and whether it may take more.
-pub trait Purse {
-    /// Takes this; false where nothing is left.
-    fn take(&mut self, usage: &Usage) -> bool;
-}
-
 impl Service {
-    pub fn new(access: &Access, model: &str) -> eyre::Result<Self> {
+    pub fn new(settings: &Settings, model: &str) -> eyre::Result<Self> {
         let mut headers = HeaderMap::new();
         headers.insert("anthropic-version", HeaderValue::from_static(VERSION));
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -135,16 +125,16 @@ impl Service {
                 value
             })
         };
-        if let Some(key) = &access.key {
+        if let Some(key) = &settings.key {
             headers.insert("x-api-key", secret(key.expose_secret())?);
         }
-        if let Some(token) = &access.token {
+        if let Some(token) = &settings.token {
             let bearer = format!("Bearer {}", token.expose_secret());
             headers.insert("authorization", secret(&bearer)?);
         }
-        let patience = access.patience.unwrap_or(FOR_EVER);
+        let patience = settings.patience.unwrap_or(FOR_EVER);
         let client = Client::builder()
-            .tls_backend_preconfigured(tls::config(&access.url, access.authorities.as_deref())?)
+            .tls_backend_preconfigured(tls::config(&settings.url, settings.authorities.as_deref())?)
             .default_headers(headers)
             // They would take the key elsewhere.
             .redirect(Policy::none())
@@ -153,7 +143,7 @@ impl Service {
             .wrap_err("the HTTP client cannot be set up")?;
         Ok(Self {
             client,
-            url: below(&access.url, "v1/messages"),
+            url: below(&settings.url, "v1/messages"),
             model: model.to_owned(),
             patience,
             silence: SILENCE.min(patience / 3),
@@ -165,15 +155,15 @@ impl Service {
     pub async fn ask(
         &self,
         conversation: &Conversation,
-        telling: &mut Telling,
-        purse: &mut impl Purse,
+        writer: &mut Writer,
+        cost: &mut CostMeter,
     ) -> io::Result<Result<Answer, ServiceError>> {
         let body = self.body(conversation).to_string();
         let mut retries = Retries::within(self.patience);
         let (mut attempts, mut broken) = (0, 0);
         loop {
             attempts += 1;
-            let (refusal, after, begun) = match self.attempt(body.clone(), telling).await {
+            let (refusal, after, begun) = match self.attempt(body.clone(), writer).await {
                 Attempt::Answered(answer) => return Ok(Ok(answer)),
                 Attempt::Refused(error) => return Ok(Err(error)),
                 Attempt::Later {
@@ -186,7 +176,7 @@ impl Service {
                 // It was there, so it is waited for from now on; but each half costs a whole one.
                 broken += 1;
                 retries.extend(self.patience);
-                if !purse.take(&usage) {
+                if cost.add(usage) == CostLimit::Reached {
                     return Ok(Err(ServiceError::BudgetUsedUp));
                 }
             }
@@ -203,8 +193,8 @@ impl Service {
                 Ok(delay) if broken < BROKEN => delay,
                 _ => return Ok(Err(ServiceError::Failed(refusal))),
             };
-            telling.retry(attempts, delay, refusal.status, &refusal.message)?;
-            wait(delay, telling).await;
+            writer.retry(attempts, delay, refusal.status, &refusal.message)?;
+            wait(delay, writer).await;
         }
     }
 
@@ -223,14 +213,14 @@ impl Service {
         })
     }
 
-    async fn attempt(&self, body: String, telling: &mut Telling) -> Attempt {
+    async fn attempt(&self, body: String, writer: &mut Writer) -> Attempt {
         let request = self.client.post(self.url.clone());
         let request = request
             .header("content-type", "application/json")
             .body(body);
         match timeout(self.silence, request.send()).await {
             Ok(Ok(response)) if response.status().is_success() => {
-                self.receive(response, telling).await
+                self.receive(response, writer).await
             }
             Ok(Ok(response)) => refusal(response, self.silence).await,
             Ok(Err(error)) => unanswered(&error.without_url(), Begun::No),
@@ -239,7 +229,7 @@ impl Service {
     }
 
     /// Reads an answer as it comes.
-    async fn receive(&self, response: Response, telling: &mut Telling) -> Attempt {
+    async fn receive(&self, response: Response, writer: &mut Writer) -> Attempt {
         let body = Limited::new(reqwest::Body::from(response), STREAM).map_err(io::Error::other);
         let mut events = SseStream::new(body);
         let mut incoming = Incoming::default();
@@ -257,7 +247,7 @@ impl Service {
                 Ok(None) => return later("its answer broke off".to_owned(), begun),
                 Err(_) => return later("it fell silent".to_owned(), begun),
             };
-            telling.alive();
+            writer.alive();
             if event.event.as_deref() != Some("ping") {
                 last = Instant::now();
             } else if last.elapsed() > self.patience {
@@ -284,10 +274,10 @@ impl Service {
 }
 
 /// Waits, and lives.
-async fn wait(delay: Duration, telling: &mut Telling) {
+async fn wait(delay: Duration, writer: &mut Writer) {
     let until = Instant::now() + delay;
     while Instant::now() < until {
-        telling.alive();
+        writer.alive();
         sleep(LIVES.min(until - Instant::now())).await;
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::messages::ToolCall;
-use crate::runner::Variables;
+use crate::environment::Variables;
 use editor::Editor;
 use shell::Shell;
 

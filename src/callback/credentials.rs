@@ -7,21 +7,15 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use reqwest::Client;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use crate::http::{answer_body, tls};
+use crate::webhook::SigningKey;
 
-/// What Standard Webhooks writes before a symmetric secret.
-const PREFIX: &str = "whsec_";
-/// The length of a secret in bytes, as Standard Webhooks 1.0.0 has it.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// Identity tokens live about ten minutes; a younger one is as good as a fresh one.
 const FRESH: Duration = Duration::from_secs(60);
 /// The platform's socket is on this machine: it answers at once or not at all.
@@ -45,39 +39,6 @@ pub enum Bearer {
         audience: String,
         socket: PathBuf,
     },
-}
-
-/// A secret of Standard Webhooks; its bytes cannot be printed.
-#[derive(Clone)]
-pub struct SigningKey(hmac::Key);
-
-impl std::fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SigningKey(***)")
-    }
-}
-
-impl SigningKey {
-    /// `whsec_` and base64; the error says what would be right, and nothing of the secret.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let encoded = text
-            .strip_prefix(PREFIX)
-            .ok_or("does not begin with whsec_")?;
-        let bytes = STANDARD
-            .decode(encoded)
-            .map_err(|_| "is not base64 after whsec_")?;
-        if !SECRET_BYTES.contains(&bytes.len()) {
-            return Err(format!("is {} bytes long; 24 to 64 are right", bytes.len()));
-        }
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
-    }
-
-    fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
-        context.update(format!("{id}.{timestamp}.").as_bytes());
-        context.update(body);
-        format!("v1,{}", STANDARD.encode(context.sign()))
-    }
 }
 
 /// Why a request cannot be sent yet.
@@ -201,31 +162,4 @@ fn secret_value(token: &str) -> HeaderValue {
     let mut value = value(&format!("Bearer {token}"));
     value.set_sensitive(true);
     value
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signature_is_the_one_that_standard_webhooks_gives_as_its_example() {
-        let key = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signature = key.sign(
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            1_614_265_330,
-            br#"{"test": 2432232314}"#,
-        );
-        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-    }
-
-    #[test]
-    fn a_secret_that_is_none_says_what_would_be_right() {
-        let error = |text: &str| SigningKey::parse(text).unwrap_err();
-        assert_eq!(error("hunter2"), "does not begin with whsec_");
-        assert_eq!(error("whsec_???"), "is not base64 after whsec_");
-        assert_eq!(
-            error("whsec_c2hvcnQ="),
-            "is 5 bytes long; 24 to 64 are right"
-        );
-    }
 }

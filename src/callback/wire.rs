@@ -354,7 +354,7 @@ impl Outgoing {
 }
 
 impl Usage {
-    fn new(usage: task::Usage) -> Self {
+    fn new(usage: crate::model::Usage) -> Self {
         Self {
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::settings::{CALLBACK_SECRET, LISTEN, MODEL_ACCESS, Setting, WORKER};
 use crate::callback::Machine;
-use crate::runner::Variables;
+use crate::environment::Variables;
 
 /// What every program may want to know of the machine, and none of it a secret.
 pub const HARMLESS: [&str; 20] = [
@@ -80,20 +80,14 @@ impl Environment {
         Some((name.into(), self.get(name)?.to_owned()))
     }
 
-    /// What the agent and the checks get, and what only the agent gets, to reach its model.
-    pub fn for_agent(&self, further: &[String]) -> (Variables, Variables) {
+    /// What the agent and the checks get; what the agent needs to reach its model is not in it.
+    pub fn for_agent(&self, further: &[String]) -> Variables {
         let mut base: Variables = HARMLESS.iter().filter_map(|name| self.pair(name)).collect();
         if self.get("PATH").is_none() {
             base.push(("PATH".into(), DEFAULT_PATH.into()));
         }
         base.extend(further.iter().filter_map(|name| self.pair(name)));
-        let model = MODEL_ACCESS.into_iter().filter_map(|setting| {
-            let value = self
-                .get(setting.name())
-                .or_else(|| self.get(setting.variable))?;
-            Some((setting.name().into(), value.to_owned()))
-        });
-        (base, model.collect())
+        base
     }
 
     /// What the built-in agent's tools get: all that it was given itself, without what is for the

@@ -13,9 +13,10 @@ use reqwest::header::HeaderValue;
 use secrecy::SecretString;
 use tracing_subscriber::filter::Targets;
 
-use super::LogFormat;
-use crate::callback::credentials::{SigningKey, is_token};
+use crate::callback::credentials::is_token;
 use crate::runner::agent::{KINDS, Kind};
+use crate::terminal::LogFormat;
+use crate::webhook::SigningKey;
 
 type Parsed<T> = Result<T, String>;
 

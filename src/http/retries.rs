@@ -8,9 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use tokio::time::{Instant, sleep};
-
-use crate::shutdown::Stop;
+use tokio::time::Instant;
 
 /// The longest `Retry-After` that is believed; deadlines bound it anyway.
 const LONGEST_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -54,21 +52,6 @@ impl Retries {
         self.deadline
     }
 
-    /// Waits before the next attempt. A stop signal ends the wait, because it leaves little time.
-    pub async fn pause(&mut self, after: Option<Duration>, stop: &Stop) -> Result<(), OutOfTime> {
-        if stop.is_signalled() {
-            let left = self.left()?;
-            sleep(HURRIED.mul_f64(random_share()).min(left)).await;
-            return Ok(());
-        }
-        let delay = self.delay(after)?;
-        tokio::select! {
-            () = sleep(delay) => {}
-            () = stop.signalled() => {}
-        }
-        Ok(())
-    }
-
     /// How long to wait before the next attempt: at least as long as the other side asked for, but
     /// never so long that there would be no last one.
     pub fn delay(&mut self, after: Option<Duration>) -> Result<Duration, OutOfTime> {
@@ -79,6 +62,12 @@ impl Retries {
         Ok((after.unwrap_or_default() + jittered).min(left))
     }
 
+    /// A short wait, for a process that is about to be stopped.
+    pub fn hurried_delay(&self) -> Result<Duration, OutOfTime> {
+        let left = self.left()?;
+        Ok(HURRIED.mul_f64(random_share()).min(left))
+    }
+
     fn left(&self) -> Result<Duration, OutOfTime> {
         let left = self.last_attempt.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -86,12 +75,6 @@ impl Retries {
         }
         Ok(left)
     }
-}
-
-/// Whether what the model's service answered with this status may be another thing next time; an
-/// orchestrator means other things by some of them.
-pub fn may_pass(status: u16) -> bool {
-    matches!(status, 408 | 409 | 425 | 429 | 500..=599)
 }
 
 /// `Retry-After` as seconds or as a date.
@@ -116,6 +99,8 @@ fn random_share() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
 
     fn paused<T>(test: impl Future<Output = T>) -> T {
@@ -124,23 +109,18 @@ mod tests {
         runtime.block_on(test)
     }
 
-    fn nobody_stops() -> Stop {
-        Stop::on_signals(Duration::from_secs(5)).unwrap()
-    }
-
     #[test]
     fn the_waits_grow_to_their_cap_and_end_at_the_deadline() {
         paused(async {
-            let stop = nobody_stops();
             let began = Instant::now();
             let mut retries = Retries::within(Duration::from_secs(15 * 60));
             let mut waits = Vec::new();
             loop {
-                let before = Instant::now();
-                if retries.pause(None, &stop).await.is_err() {
+                let Ok(delay) = retries.delay(None) else {
                     break;
-                }
-                waits.push(before.elapsed());
+                };
+                sleep(delay).await;
+                waits.push(delay);
             }
             assert!(waits[0] <= FIRST + Duration::from_millis(2), "{waits:?}");
             assert!(
@@ -167,9 +147,9 @@ mod tests {
             let began = Instant::now();
             let mut retries = Retries::within(Duration::from_secs(60));
             let after = Some(Duration::from_secs(3600));
-            assert_eq!(retries.pause(after, &nobody_stops()).await, Ok(()));
+            sleep(retries.delay(after).unwrap()).await;
             assert_eq!(began.elapsed().as_secs(), 58);
-            assert_eq!(retries.pause(after, &nobody_stops()).await, Err(OutOfTime));
+            assert_eq!(retries.delay(after), Err(OutOfTime));
         });
     }
 

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::process::{self, Ending, Heard, Limits, Program};
-use super::{output, stopped, written};
-use crate::progress::{Progress, Ring};
+use super::failures::stopped;
+use super::output;
+use crate::durations::in_words;
+use crate::process::{self, AfterRead, Ending, Limits, Program};
+use crate::progress::Progress;
 use crate::redact::Redactor;
+use crate::ring_buffer::RingBuffer;
 use crate::scud::Project;
 use crate::shutdown::Stop;
 use crate::task::{CheckReport, Failure, Reason};
@@ -95,7 +98,7 @@ pub async fn run(
 ) -> Result<Checked, Failure> {
     tracing::info!("check: {command}");
     let began = Instant::now();
-    let mut tail = Ring::new(TAIL);
+    let mut tail = RingBuffer::new(TAIL);
     let mut lines = output::Lines::new("check");
     let mut stream = redactor.stream();
     let mut keep = |clean: &[u8]| {
@@ -104,24 +107,19 @@ pub async fn run(
     };
     let ending = process::supervise(program, limits, stop, progress, &mut |_, bytes| {
         stream.push(bytes, &mut keep);
-        Heard::More
+        AfterRead::ReadMore
     })
     .await;
     stream.finish(&mut keep);
     lines.finish();
     let (exit_code, how) = match ending {
-        Ok(Ending::Exited(code)) => (Some(code), format!("failed with exit code {code}")),
-        Ok(Ending::Killed(signal)) => (None, format!("was killed by {}", process::name(signal))),
-        Ok(Ending::OutOfMemory) => (None, "ran out of memory".to_owned()),
-        Ok(Ending::TimedOut(limit) | Ending::Idle(limit)) => {
-            (None, format!("was not done within {}", written(limit)))
-        }
-        Ok(Ending::Lingered) => (None, "did not end".to_owned()),
         Ok(Ending::Stopped(why)) => return Err(stopped(&why)),
+        Ok(ending @ Ending::Exited(code)) => (Some(code), ending.to_string()),
+        Ok(ending) => (None, ending.to_string()),
         Err(error) => return Err(Failure::because(Reason::WorkspaceFailed, &error)),
     };
     let passed = exit_code == Some(0);
-    tracing::info!(passed, elapsed = %written(began.elapsed()), "check: {command}: {}", if passed { "passed" } else { &how });
+    tracing::info!(passed, elapsed = %in_words(began.elapsed()), "check: {command}: {}", if passed { "passed" } else { &how });
     let report = CheckReport {
         command: command.to_owned(),
         exit_code,

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::failures::stopped;
 use super::product::{self, Message, Product};
 use super::workspace::Source;
-use super::{Run, push, stopped};
+use super::{Run, push};
 use crate::panics::caught;
 use crate::progress::Phase;
 use crate::shutdown::Stop;

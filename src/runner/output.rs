@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::model::Spent;
 use crate::progress::Progress;
 use crate::redact::{Redactor, Stream};
-use crate::task::Spent;
 
 /// The longest line that is shown, in bytes; logs are for people.
 const LINE: usize = 500;

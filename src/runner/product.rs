@@ -14,9 +14,9 @@ mod repository;
 
 use std::fmt::Write;
 
-use super::git::{Call, Git, GitError};
-use super::process;
 use super::workspace::Clone;
+use crate::git::{Call, Git, GitError};
+use crate::process;
 use crate::task::{Failure, Reason, Work};
 use records::Records;
 pub use repository::Repository;

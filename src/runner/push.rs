@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::git::{Git, GitError};
 use super::product::Repository;
+use crate::git::{Git, GitError};
 use crate::task::{Failure, Reason};
 
 /// How often to try, and how long to wait between: a remote that restarts is back in seconds, and

@@ -11,9 +11,9 @@ use std::time::SystemTime;
 
 use tempfile::TempDir;
 
-use super::Variables;
-pub use super::git::Access;
-use super::git::{Call, Git, GitError};
+use crate::environment::Variables;
+pub use crate::git::Access;
+use crate::git::{Call, Git, GitError};
 use crate::task::{Failure, Reason};
 
 /// Where the project comes from.

@@ -30,6 +30,7 @@ mod rejection;
 mod retries;
 mod settings;
 mod speaker;
+mod structure;
 mod supervision;
 mod task;
 mod tidy;

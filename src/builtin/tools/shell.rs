@@ -17,9 +17,9 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{RESULT, text};
+use crate::environment::Variables;
 use crate::programs::on_path;
-use crate::progress::Ring;
-use crate::runner::Variables;
+use crate::ring_buffer::RingBuffer;
 
 /// The most one command may take: a large build fits, a forgotten server does not.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -67,7 +67,7 @@ enum End {
 /// The first and the last of what a command printed.
 struct Heard {
     head: Vec<u8>,
-    tail: Ring,
+    tail: RingBuffer,
     lost: u64,
 }
 
@@ -304,7 +304,7 @@ impl Heard {
     fn nothing() -> Self {
         Self {
             head: Vec::new(),
-            tail: Ring::new(KEPT),
+            tail: RingBuffer::new(KEPT),
             lost: 0,
         }
     }

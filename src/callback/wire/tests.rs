@@ -3,7 +3,8 @@
 use super::bulk::BODY;
 use super::*;
 use crate::callback::Machine as Facts;
-use crate::task::{AgentReport, CheckReport, Failure as Fact, Reason, Report, Spent};
+use crate::model::Spent;
+use crate::task::{AgentReport, CheckReport, Failure as Fact, Reason, Report};
 
 /// One byte that is six in JSON, and no white space.
 fn worst(length: usize) -> String {

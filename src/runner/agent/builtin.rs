@@ -6,23 +6,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::Variables;
-use super::super::process::Program;
-use super::streaming::{CommandLine, Streaming};
-use super::transcript::Totals;
-use super::{Budget, Kind, Made, Place, Settings, model};
+use super::kind::{Kind, Made, Place, Settings, model};
+use super::streaming::{CommandLine, Streaming, limit_flags};
+use crate::model::{self as model_service, DEFAULT_MODEL, Limits};
+use crate::process::Program;
 use crate::scud::AgentDefinition;
+use crate::stream_json::Totals;
 use crate::task::{Failure, Reason};
 use crate::{builtin, programs};
 
 pub static KIND: Kind = Kind {
     word: "builtin",
-    suits: |settings| KEYS.iter().any(|key| settings.has(key)),
+    suits: |settings| settings.access.has_key(),
     make,
 };
-
-/// Any of these lets it in.
-const KEYS: [&str; 2] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"];
 
 /// The share of the worker's patience with a silent agent that is the agent's own with a silent
 /// service: a little less than all, so that it is the agent who says what was the matter.
@@ -33,13 +30,12 @@ const HARNESSES: [&str; 3] = ["builtin", "claude", "claude-code"];
 struct Builtin {
     program: PathBuf,
     model: String,
-    variables: Variables,
     patience: Option<Duration>,
 }
 
 fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
     // A base URL of one's own may stand for a proxy that has the key.
-    if !KEYS.iter().any(|key| settings.has(key)) && !settings.has("ANTHROPIC_BASE_URL") {
+    if !settings.access.has_key() && settings.access.base_url.is_none() {
         return Err(Failure::new(
             Reason::AgentNotFound,
             "the built-in agent has no key: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN",
@@ -50,13 +46,12 @@ fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
         Failure::new(Reason::AgentNotFound, message)
     })?;
     let model = model(settings, definition, &HARNESSES);
-    let model = builtin::full_name(model.unwrap_or_else(|| builtin::DEFAULT_MODEL.to_owned()));
+    let model = model_service::full_name(model.unwrap_or_else(|| DEFAULT_MODEL.to_owned()));
     builtin::affordable(&model, settings.limits.usd)
         .map_err(|error| Failure::new(Reason::AgentNotFound, error))?;
     let builtin = Builtin {
         program,
         model,
-        variables: settings.variables.clone(),
         patience: settings.patience,
     };
     Ok(Box::new(Streaming::new(builtin, settings.limits)))
@@ -75,7 +70,7 @@ impl CommandLine for Builtin {
         Totals::Round
     }
 
-    fn program(&self, place: Place<'_>, left: Budget, session: Option<&str>) -> Program {
+    fn program(&self, place: Place<'_>, left: Limits, session: Option<&str>) -> Program {
         let file = place.own.join("conversation.json");
         if session.is_some() && !file.exists() {
             tracing::warn!("the built-in agent's conversation is gone, so it begins another one");
@@ -87,10 +82,11 @@ impl CommandLine for Builtin {
         );
         let mut args = vec![builtin::COMMAND.into(), "--session".into(), file.into()];
         args.extend(["--model".into(), self.model.clone().into()]);
-        args.extend(left.options());
+        args.extend(limit_flags(left));
         args.extend(["--idle-timeout".into(), patience.into()]);
         // Its words are shown among the worker's own.
         args.extend(["--log-format".into(), "pretty".into()]);
-        place.starts(&self.program, args, self.variables.iter().cloned())
+        let variables = place.access.variables();
+        place.starts(&self.program, args, variables)
     }
 }

@@ -4,34 +4,32 @@
 
 use std::path::PathBuf;
 
-use super::super::Variables;
-use super::super::process::Program;
-use super::streaming::{CommandLine, Streaming};
-use super::transcript::Totals;
-use super::{Budget, Kind, Made, Place, Sandbox, Settings, model, variable};
+use super::kind::{Kind, Made, Place, Sandbox, Settings, model};
+use super::streaming::{CommandLine, Streaming, limit_flags};
+use crate::environment::variable;
+use crate::model::{Access, Limits};
+use crate::process::Program;
 use crate::scud::AgentDefinition;
+use crate::stream_json::Totals;
 use crate::task::{Failure, Reason};
 
 pub static KIND: Kind = Kind {
     word: "claude-code",
-    suits: |settings| settings.find(PROGRAM).is_some() && KEYS.iter().any(|key| settings.has(key)),
+    suits: |settings| settings.find(PROGRAM).is_some() && has_key(&settings.access),
     make,
 };
 
 const PROGRAM: &str = "claude";
-/// Any of these lets it in.
-const KEYS: [&str; 3] = [
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-];
 /// What agent definitions call it.
 const HARNESSES: [&str; 2] = ["claude", "claude-code"];
+
+fn has_key(access: &Access) -> bool {
+    access.has_key() || access.oauth_token.is_some()
+}
 
 struct ClaudeCode {
     program: PathBuf,
     model: Option<String>,
-    variables: Variables,
 }
 
 fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
@@ -48,7 +46,6 @@ fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
     let claude_code = ClaudeCode {
         program,
         model: model(settings, definition, &HARNESSES),
-        variables: settings.variables.clone(),
     };
     Ok(Box::new(Streaming::new(claude_code, settings.limits)))
 }
@@ -66,14 +63,14 @@ impl CommandLine for ClaudeCode {
         Totals::Session
     }
 
-    fn program(&self, place: Place<'_>, left: Budget, session: Option<&str>) -> Program {
+    fn program(&self, place: Place<'_>, left: Limits, session: Option<&str>) -> Program {
         let mut args = vec!["--print", "--verbose", "--output-format", "stream-json"];
         // Nobody is there to be asked.
         args.extend(["--permission-mode", "bypassPermissions"]);
         args.extend(self.model.iter().flat_map(|model| ["--model", model]));
         args.extend(session.iter().flat_map(|session| ["--resume", session]));
         let mut args: Vec<_> = args.into_iter().map(Into::into).collect();
-        args.extend(left.options());
+        args.extend(limit_flags(left));
         let own = [
             variable("CLAUDE_CONFIG_DIR", place.own.join("claude")),
             variable("DISABLE_AUTOUPDATER", "1"),
@@ -82,7 +79,7 @@ impl CommandLine for ClaudeCode {
             // the result is not the last one while there are such tasks.
             variable("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1"),
         ];
-        let variables = self.variables.iter().cloned().chain(own);
+        let variables = place.access.variables().into_iter().chain(own);
         place.starts(&self.program, args, variables)
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! What it prints is shown and kept, but not understood.
 
-use super::super::output::Live;
-use super::super::process::{self, Ending, Heard, Program, StartError};
-use super::{Agent, Kind, Made, Place, Settings, exit_code, variable};
-use crate::task::{AgentReport, Failure, Reason, Spent};
-use crate::{runner::Variables, scud::AgentDefinition};
+use super::kind::{Agent, Kind, Made, Place, Settings};
+use crate::environment::variable;
+use crate::model::Spent;
+use crate::process::{self, AfterRead, Ending, Program, StartError};
+use crate::runner::failures::exit_code;
+use crate::runner::output::Live;
+use crate::scud::AgentDefinition;
+use crate::task::{AgentReport, Failure, Reason};
 
 pub static KIND: Kind = Kind {
     word: "command",
@@ -23,7 +26,6 @@ const KILLED: i32 = 128;
 struct Shell {
     command: String,
     model: Option<String>,
-    variables: Variables,
     exit_code: Option<i32>,
 }
 
@@ -39,7 +41,6 @@ fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
     Ok(Box::new(Shell {
         command,
         model: settings.model.clone().or(defined),
-        variables: settings.variables.clone(),
         exit_code: None,
     }))
 }
@@ -58,16 +59,16 @@ impl Agent for Shell {
     fn program(&mut self, place: Place<'_>) -> Result<Program, Failure> {
         self.exit_code = None;
         let mut environment = place.environment;
-        environment.extend(self.variables.iter().cloned());
+        environment.extend(place.access.variables());
         let model = self.model.as_ref();
         environment.extend(model.map(|model| variable("DESCARTES_MODEL", model)));
         let dir = place.dir.to_owned();
         Ok(Program::shell(&self.command, dir, environment))
     }
 
-    fn hear(&mut self, bytes: &[u8], live: &mut Live<'_>) -> Heard {
+    fn hear(&mut self, bytes: &[u8], live: &mut Live<'_>) -> AfterRead {
         live.hear(bytes);
-        Heard::More
+        AfterRead::ReadMore
     }
 
     fn judge(&mut self, ending: Result<Ending, StartError>) -> Result<(), Failure> {

@@ -9,8 +9,8 @@ use std::io::{BufWriter, Seek, Write};
 
 use super::records::Records;
 use super::{Repository, run_stream, unmade};
+use crate::git::Git;
 use crate::redact::{Redactor, Stream};
-use crate::runner::git::Git;
 use crate::task::Failure;
 
 /// Larger files are not committed: forges refuse them, and they are build products.

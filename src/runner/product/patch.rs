@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::records::Records;
 use super::{Repository, run_stream, unmade};
-use crate::runner::git::Git;
+use crate::git::Git;
 use crate::task::{Failure, Patch};
 
 /// The most that a patch may take inside a report, as the report writes it (the protocol says

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::{run, unmade};
-use crate::runner::Variables;
-use crate::runner::git::{Call, Git};
+use crate::environment::Variables;
+use crate::git::{Call, Git};
 use crate::task::Failure;
 
 /// How often one reference may lead to another (git's own limit).

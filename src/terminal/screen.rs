@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use tokio::task::JoinHandle;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::prelude::*;
 
-use crate::config::{Log, LogFormat};
-use crate::outlet::Outlet;
+use super::clock::clock;
+use super::outlet::Outlet;
+use crate::model::Usage;
 use crate::progress::Progress;
 use crate::redact::Redactor;
-use crate::task::Usage;
 
 /// How often the status line is drawn; faster than a person reads, slower than a machine notices.
 const REDRAW: Duration = Duration::from_millis(120);
@@ -28,6 +29,21 @@ const REDRAW: Duration = Duration::from_millis(120);
 const DRAW_RATE: u8 = 20;
 /// How long to wait at the end for a reader of the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Which events are logged, and how.
+#[derive(Debug)]
+pub struct Log {
+    pub filter: Targets,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, else JSON.
+    Auto,
+    Pretty,
+    Json,
+}
 
 /// Standard error, shared by log and status line; cheap to clone.
 #[derive(Debug, Clone)]
@@ -254,17 +270,6 @@ fn summary(progress: &Progress) -> String {
     }
     parts.extend(now.activity);
     parts.join(" · ")
-}
-
-/// `1:05`, `1:00:05`.
-pub fn clock(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 {
-        format!("{hours}:{minutes:02}:{seconds:02}")
-    } else {
-        format!("{minutes}:{seconds:02}")
-    }
 }
 
 /// One log event on its way to standard error: whole, so that lines never mix.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::runner::Variables;
+use crate::environment::Variables;
 
 /// The variable in which git's children find the token; gone when they are.
 const TOKEN: &str = "DESCARTES_GIT_TOKEN";

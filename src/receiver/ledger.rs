@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// One event that was heard.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct Received {
     /// The event as it came.
     pub event: Value,
     /// What is wrong with it; nothing, usually.
@@ -19,7 +19,7 @@ pub struct Heard {
     pub repeated: bool,
 }
 
-impl Heard {
+impl Received {
     /// A text field, by its JSON pointer; empty where there is none.
     pub fn text(&self, pointer: &str) -> &str {
         self.event
@@ -44,15 +44,15 @@ struct Run {
 }
 
 #[derive(Debug, Default)]
-pub struct Journal {
+pub struct Ledger {
     runs: HashMap<String, Run>,
 }
 
 type Reply = (StatusCode, String);
 
-impl Journal {
+impl Ledger {
     /// Takes one request; gives the answer, and what there is to show for it.
-    pub fn hear(&mut self, route: &str, body: &[u8]) -> (Reply, Option<Heard>) {
+    pub fn hear(&mut self, route: &str, body: &[u8]) -> (Reply, Option<Received>) {
         let event: Value = match serde_json::from_slice(body) {
             Ok(event) => event,
             Err(error) => return (bad(format!("the body is not JSON: {error}")), None),
@@ -66,7 +66,7 @@ impl Journal {
                 None,
             );
         }
-        let mut heard = Heard {
+        let mut heard = Received {
             problems: envelope(route, &event),
             event,
             repeated: false,
@@ -80,7 +80,7 @@ impl Journal {
     }
 
     /// Puts an event into its run's story.
-    fn place(&mut self, route: &str, heard: &mut Heard) -> Reply {
+    fn place(&mut self, route: &str, heard: &mut Received) -> Reply {
         let task = (
             heard.text("/project_id").to_owned(),
             heard.text("/task_id").to_owned(),
@@ -185,14 +185,14 @@ mod tests {
 
     use super::*;
 
-    fn say(journal: &mut Journal, run: &str, sequence: u64, route: &str) -> (u16, Vec<String>) {
+    fn say(ledger: &mut Ledger, run: &str, sequence: u64, route: &str) -> (u16, Vec<String>) {
         let event = json!({
             "task_id": "8", "project_id": "p", "message": "m", "version": 1, "run_id": run,
             "status": if route == "progress" { "running" } else { route },
             "event": format!("task.{route}"), "event_id": format!("{run}.{sequence}"),
             "sequence": sequence, "timestamp": "2026-11-23T08:00:00.000Z",
         });
-        let ((status, _), heard) = journal.hear(route, event.to_string().as_bytes());
+        let ((status, _), heard) = ledger.hear(route, event.to_string().as_bytes());
         (
             status.as_u16(),
             heard.map(|heard| heard.problems).unwrap_or_default(),
@@ -201,50 +201,47 @@ mod tests {
 
     #[test]
     fn a_run_from_claim_to_report_is_in_order() {
-        let mut journal = Journal::default();
+        let mut ledger = Ledger::default();
         for (sequence, route) in ["started", "progress", "completed"].into_iter().enumerate() {
-            assert_eq!(
-                say(&mut journal, "a", sequence as u64, route),
-                (200, vec![])
-            );
+            assert_eq!(say(&mut ledger, "a", sequence as u64, route), (200, vec![]));
         }
         assert_eq!(
-            say(&mut journal, "a", 2, "completed"),
+            say(&mut ledger, "a", 2, "completed"),
             (200, vec![]),
             "a retry is no problem"
         );
-        let (status, problems) = say(&mut journal, "a", 3, "failed");
+        let (status, problems) = say(&mut ledger, "a", 3, "failed");
         assert_eq!(status, 409);
         assert_eq!(problems, ["the run ended already, with event a.2"]);
     }
 
     #[test]
     fn a_task_that_is_being_worked_on_is_refused_to_others() {
-        let mut journal = Journal::default();
-        assert_eq!(say(&mut journal, "a", 0, "started").0, 200);
-        assert_eq!(say(&mut journal, "b", 0, "started").0, 409);
-        assert_eq!(say(&mut journal, "a", 1, "failed").0, 200);
-        assert_eq!(say(&mut journal, "b", 0, "started").0, 200);
+        let mut ledger = Ledger::default();
+        assert_eq!(say(&mut ledger, "a", 0, "started").0, 200);
+        assert_eq!(say(&mut ledger, "b", 0, "started").0, 409);
+        assert_eq!(say(&mut ledger, "a", 1, "failed").0, 200);
+        assert_eq!(say(&mut ledger, "b", 0, "started").0, 200);
     }
 
     #[test]
     fn what_is_wrong_with_an_event_is_named() {
-        let mut journal = Journal::default();
+        let mut ledger = Ledger::default();
         assert_eq!(
-            say(&mut journal, "a", 4, "progress").1,
+            say(&mut ledger, "a", 4, "progress").1,
             ["a run begins with one started event"]
         );
         assert_eq!(
-            say(&mut journal, "a", 2, "progress").1,
+            say(&mut ledger, "a", 2, "progress").1,
             ["sequence Some(2) follows Some(4)"]
         );
-        let ((status, words), heard) = journal.hear("completed", b"{}");
+        let ((status, words), heard) = ledger.hear("completed", b"{}");
         assert_eq!((status.as_u16(), heard.is_some()), (400, true));
         assert!(
             words.starts_with("task_id is missing; project_id is missing"),
             "{words}"
         );
-        assert_eq!(journal.hear("started", b"nonsense").0.0.as_u16(), 400);
-        assert_eq!(journal.hear("sideways", b"{}").0.0.as_u16(), 404);
+        assert_eq!(ledger.hear("started", b"nonsense").0.0.as_u16(), 400);
+        assert_eq!(ledger.hear("sideways", b"{}").0.0.as_u16(), 404);
     }
 }

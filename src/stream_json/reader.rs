@@ -1,21 +1,14 @@
 //! Reads what an agent prints as `stream-json`: one JSON object per line, at last a `result`.
 //!
-//! Claude Code's format, which the built-in agent speaks too. Nothing is believed to be there:
-//! what is no JSON is shown as it is, what has another shape than expected is passed over. Builds
-//! and starts nothing.
-
-mod account;
-mod wire;
+//! Lines that are not JSON objects are passed on as they are. Fields with an unexpected type count
+//! as absent. Knows nothing of processes: how the agent ended is for the caller to weigh.
 
 use std::mem::take;
 
-use super::super::output::Live;
-use super::super::process::{Ending, Heard, StartError};
-use super::{exit_code, out_of_memory};
-use crate::task::{Failure, Reason, Spent};
-pub use account::Totals;
-use account::{Account, Told};
-use wire::{Assistant, Kind, Outcome, Retry};
+use super::account::{Account, Totals};
+use super::lines::{self, Assistant, Block, Kind, Outcome, Retry};
+use crate::model::Spent;
+use crate::task::Failure;
 
 /// The longest line that is read. Claude Code's own have up to two megabytes (a file that it
 /// writes, twice); what is longer can be nothing that is needed here, and memory is for the agent.
@@ -25,7 +18,7 @@ const SESSION: usize = 100;
 
 /// What is known from one agent's output, over all its rounds.
 #[derive(Debug)]
-pub struct Transcript {
+pub struct Reader {
     pub session_id: Option<String>,
     pub model: Option<String>,
     account: Account,
@@ -33,16 +26,37 @@ pub struct Transcript {
     /// The agent is asking the model's service again and again.
     retrying: bool,
     /// What the agent says of its end in this round.
-    result: Option<Verdict>,
+    result: Option<Conclusion>,
 }
 
-/// The `result` message.
+/// What an agent says about its own end, in a `result` line.
 #[derive(Debug)]
-struct Verdict {
-    failure: Option<Failure>,
+pub struct Conclusion {
+    /// `None` if the agent says that it succeeded.
+    pub failure: Option<Failure>,
     words: Option<String>,
-    /// There are further turns to come, each with a result of its own.
-    provisional: bool,
+    /// There are further turns to come, each with its own result.
+    pub provisional: bool,
+}
+
+/// Something in the stream that people or budgets want to know.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A part of a line, or a whole line, that is not JSON.
+    Raw(&'a [u8]),
+    Text(&'a str),
+    /// A tool call in a few words; it can have any length.
+    ToolCall(&'a str),
+    /// What was spent in all rounds so far.
+    Spent(Spent),
+}
+
+/// What to expect after some output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    MoreExpected,
+    /// The agent has given its final result.
+    Finished,
 }
 
 /// A line that is not whole yet.
@@ -53,7 +67,7 @@ struct Line {
     skipped: bool,
 }
 
-impl Transcript {
+impl Reader {
     /// `totals` is what the numbers of a `result` are of.
     pub fn new(totals: Totals) -> Self {
         Self {
@@ -85,54 +99,54 @@ impl Transcript {
     }
 
     /// Reads bytes that are cut anywhere, and tells of them.
-    pub fn hear(&mut self, mut bytes: &[u8], live: &mut Live<'_>) -> Heard {
-        let mut heard = Heard::More;
+    pub fn read(&mut self, mut bytes: &[u8], on_event: &mut dyn FnMut(Event<'_>)) -> Progress {
+        let mut progress = Progress::MoreExpected;
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.line.push(&bytes[..end]);
             bytes = &bytes[end + 1..];
             if let Some(line) = self.line.take()
-                && self.read(&line, live) == Heard::LastWord
+                && self.read_line(&line, on_event) == Progress::Finished
             {
-                heard = Heard::LastWord;
+                progress = Progress::Finished;
             }
         }
         self.line.push(bytes);
-        heard
+        progress
     }
 
-    fn read(&mut self, json: &[u8], live: &mut Live<'_>) -> Heard {
+    fn read_line(&mut self, json: &[u8], on_event: &mut dyn FnMut(Event<'_>)) -> Progress {
         let Some(kind) = Kind::of(json) else {
-            live.hear(json);
-            live.hear(b"\n");
-            return Heard::More;
+            on_event(Event::Raw(json));
+            on_event(Event::Raw(b"\n"));
+            return Progress::MoreExpected;
         };
         // It becomes an argument of the next round.
         let session = kind.session_id.filter(|id| is_name(id));
         self.session_id = session.or(self.session_id.take());
         match (kind.word.as_str(), kind.subtype.as_str()) {
-            ("system", "init") => self.model = wire::model(json).or(self.model.take()),
+            ("system", "init") => self.model = lines::model(json).or(self.model.take()),
             ("system", "api_retry") => {
                 self.retrying = true;
-                live.words(&Retry::of(json).words());
+                on_event(Event::Text(&Retry::of(json).words()));
             }
-            ("assistant", _) => self.assistant(Assistant::of(json), live),
+            ("assistant", _) => self.assistant(Assistant::of(json), on_event),
             ("result", _) => {
-                let heard = self.result(&Outcome::of(json));
-                live.spent(&self.spent());
-                return heard;
+                let progress = self.result(&Outcome::of(json));
+                on_event(Event::Spent(self.spent()));
+                return progress;
             }
             _ => {}
         }
-        Heard::More
+        Progress::MoreExpected
     }
 
-    fn assistant(&mut self, message: Assistant, live: &mut Live<'_>) {
-        for told in message.blocks {
-            match told {
-                Told::Words(text) => live.words(&text),
-                Told::Deed(text) => {
+    fn assistant(&mut self, message: Assistant, on_event: &mut dyn FnMut(Event<'_>)) {
+        for block in message.blocks {
+            match block {
+                Block::Text(text) => on_event(Event::Text(&text)),
+                Block::ToolCall(text) => {
                     self.account.tool_call();
-                    live.deed(&text);
+                    on_event(Event::ToolCall(&text));
                 }
             }
         }
@@ -140,71 +154,33 @@ impl Transcript {
             self.retrying = false;
             self.account.message(id, usage, is_turn);
         }
-        live.spent(&self.spent());
+        on_event(Event::Spent(self.spent()));
     }
 
-    fn result(&mut self, outcome: &Outcome) -> Heard {
+    fn result(&mut self, outcome: &Outcome) -> Progress {
         self.account.result(outcome.cost_usd, outcome.usage);
         let provisional = outcome.is_provisional();
-        self.result = Some(Verdict {
+        self.result = Some(Conclusion {
             failure: outcome.failure(self.retrying),
             words: outcome.words(),
             provisional,
         });
         if provisional {
-            Heard::More
+            Progress::MoreExpected
         } else {
-            Heard::LastWord
+            Progress::Finished
         }
     }
 
-    /// What the end of the round means: the `result` says, else the exit code does.
-    pub fn judge(&mut self, ending: Result<Ending, StartError>) -> Result<(), Failure> {
-        // The last line may lack its end.
+    /// What the agent said about its end in this round, with a last line that lacks its newline.
+    pub fn conclusion(&mut self) -> Option<&Conclusion> {
         if let Some(line) = self.line.take()
             && Kind::of(&line).is_some_and(|kind| kind.word == "result")
         {
             self.result(&Outcome::of(&line));
         }
-        match (&self.result, ending) {
-            (Some(result), ending) if result.provisional => {
-                let code = exit_code(ending)?;
-                result.failure.clone().map_or(Ok(()), Err)?;
-                if code == 0 {
-                    Ok(())
-                } else {
-                    Err(unfinished(code))
-                }
-            }
-            (Some(Verdict { failure: None, .. }), _) => Ok(()),
-            // It fails because it was ended, and not the other way round.
-            (
-                Some(_),
-                Ok(ending @ (Ending::Stopped(_) | Ending::TimedOut(_) | Ending::Idle(_))),
-            ) => exit_code(Ok(ending)).map(drop),
-            // "Something went wrong" is less than the kernel knows.
-            (
-                Some(Verdict {
-                    failure: Some(failure),
-                    ..
-                }),
-                Ok(Ending::OutOfMemory),
-            ) if failure.reason == Reason::AgentFailed => Err(out_of_memory()),
-            (
-                Some(Verdict {
-                    failure: Some(failure),
-                    ..
-                }),
-                _,
-            ) => Err(failure.clone()),
-            (None, ending) => Err(unfinished(exit_code(ending)?)),
-        }
+        self.result.as_ref()
     }
-}
-
-fn unfinished(code: i32) -> Failure {
-    let message = format!("the agent ended with exit code {code}, without a result");
-    Failure::new(Reason::AgentFailed, message)
 }
 
 impl Line {

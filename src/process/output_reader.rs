@@ -13,7 +13,6 @@ use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{Heard, Outputs, Voice};
 use crate::progress::Progress;
 
 /// One read: large enough for throughput, small enough for the memory budget.
@@ -24,26 +23,48 @@ const SMALL_CHUNK: usize = 8 * 1024;
 /// could not be ended, or was given the pipe by other ways than birth, can make it last.
 const DRAIN: Duration = Duration::from_millis(250);
 
-pub(super) struct Ear<'a> {
+/// One of a child's output streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    /// Only if [`super::program::Stderr::Apart`] was asked for.
+    Stderr,
+}
+
+/// What the caller expects of the child after some output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterRead {
+    ReadMore,
+    /// The child has said everything. If it does not end by itself soon, it is ended.
+    Finished,
+}
+
+/// The reading ends of a child's output.
+pub(super) struct Outputs {
+    pub(super) stdout: io::PipeReader,
+    pub(super) stderr: Option<io::PipeReader>,
+}
+
+pub(super) struct OutputReader<'a> {
     stdout: Pipe,
     stderr: Pipe,
     last_word: Arc<Notify>,
     progress: &'a Progress,
-    hear: &'a mut dyn FnMut(Voice, &[u8]) -> Heard,
+    on_output: &'a mut dyn FnMut(Stream, &[u8]) -> AfterRead,
 }
 
-impl<'a> Ear<'a> {
+impl<'a> OutputReader<'a> {
     pub(super) fn new(
         outputs: Outputs,
         progress: &'a Progress,
-        hear: &'a mut dyn FnMut(Voice, &[u8]) -> Heard,
+        on_output: &'a mut dyn FnMut(Stream, &[u8]) -> AfterRead,
     ) -> Self {
         Self {
             stdout: Pipe::new(Some(outputs.stdout), CHUNK),
             stderr: Pipe::new(outputs.stderr, SMALL_CHUNK),
             last_word: Arc::default(),
             progress,
-            hear,
+            on_output,
         }
     }
 
@@ -83,15 +104,15 @@ impl<'a> Ear<'a> {
     }
 
     async fn read(&mut self) {
-        let (voice, bytes) = tokio::select! {
-            bytes = self.stdout.read() => (Voice::Stdout, bytes),
-            bytes = self.stderr.read() => (Voice::Stderr, bytes),
+        let (stream, bytes) = tokio::select! {
+            bytes = self.stdout.read() => (Stream::Stdout, bytes),
+            bytes = self.stderr.read() => (Stream::Stderr, bytes),
         };
         if bytes.is_empty() {
             return;
         }
         self.progress.alive();
-        if (self.hear)(voice, bytes) == Heard::LastWord {
+        if (self.on_output)(stream, bytes) == AfterRead::Finished {
             self.last_word.notify_one();
         }
     }

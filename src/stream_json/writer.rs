@@ -1,7 +1,6 @@
-//! What the agent tells its starter: `stream-json` on standard output, as Claude Code prints it.
+//! Writes `stream-json` on standard output, as Claude Code prints it.
 //!
-//! `runner::agent::transcript` reads it. Nothing is kept and nothing is redacted here; the reader
-//! does both.
+//! Redacts nothing: the process that reads the lines does.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -9,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::messages::{Answer, Usage};
-use super::service::Refusal;
+use super::lines;
+use crate::model::Usage;
 
 /// How often a sign of life is worth a line; more often where the reader has little patience.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -28,39 +27,55 @@ pub enum End {
     MaxTurns,
     MaxBudget,
     /// The model's service refused, or stayed out of reach.
-    ServiceFailed(Refusal),
+    ServiceFailed {
+        /// `None` if there was no answer.
+        status: Option<u16>,
+        message: String,
+        /// Whether a later request may succeed.
+        may_pass: bool,
+    },
     Failed {
         message: String,
     },
 }
 
+/// One answer of the model.
 #[derive(Debug)]
-pub struct Telling {
+pub struct Message<'a> {
+    pub id: &'a str,
+    pub model: &'a str,
+    pub content: &'a [Value],
+    pub stop_reason: Option<&'a str>,
+    pub usage: Usage,
+}
+
+#[derive(Debug)]
+pub struct Writer {
     session: String,
     began: Instant,
     last: Instant,
     alive: Duration,
 }
 
-impl Telling {
+impl Writer {
     pub fn begin(
         session: &str,
         model: &str,
         dir: &Path,
         patience: Option<Duration>,
     ) -> io::Result<Self> {
-        let mut telling = Self {
+        let mut writer = Self {
             session: session.to_owned(),
             began: Instant::now(),
             last: Instant::now(),
             alive: patience.map_or(ALIVE, |patience| ALIVE.min(patience / 4)),
         };
         let version = env!("CARGO_PKG_VERSION");
-        telling.tell(json!({
+        writer.tell(json!({
             "type": "system", "subtype": "init", "cwd": dir.display().to_string(), "model": model,
             "descartes_worker_version": version,
         }))?;
-        Ok(telling)
+        Ok(writer)
     }
 
     /// Something goes on: more of an answer, more of a tool's output.
@@ -91,16 +106,22 @@ impl Telling {
         }))
     }
 
-    /// The answer of a turn. Its id is made one of its own, in case the service repeats itself.
-    pub fn answer(&mut self, turn: u32, answer: &Answer) -> io::Result<()> {
+    /// The answer of a turn. The turn's number is added to its id, because a service may use one
+    /// id for several answers.
+    pub fn answer(&mut self, turn: u32, answer: &Message<'_>) -> io::Result<()> {
         let content: Vec<Value> = answer.content.iter().map(briefly).collect();
+        let usage = answer.usage;
         self.tell(json!({
             "type": "assistant",
             "parent_tool_use_id": null,
             "message": {
                 "id": format!("{}.{turn}", answer.id), "type": "message", "role": "assistant",
                 "model": answer.model, "content": content, "stop_reason": answer.stop_reason,
-                "usage": answer.usage,
+                "usage": {
+                    "input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens,
+                    "cache_creation_input_tokens": usage.cache_creation_input_tokens,
+                    "cache_read_input_tokens": usage.cache_read_input_tokens,
+                },
             },
         }))
     }
@@ -120,22 +141,22 @@ impl Telling {
         turns: u32,
         cost: Option<f64>,
         model: &str,
-        usage: &Usage,
+        usage: Usage,
     ) -> io::Result<()> {
         let (subtype, words) = match end {
             End::Success { text } => ("success", text.as_str()),
             End::MaxTurns => ("error_max_turns", "there are no turns left"),
             End::MaxBudget => ("error_max_budget_usd", "the budget is used up"),
-            End::ServiceFailed(refusal) => ("success", refusal.message.as_str()),
+            End::ServiceFailed { message, .. } => ("success", message.as_str()),
             End::Failed { message } => ("error_during_execution", message.as_str()),
         };
         let (status, api_error) = match end {
-            End::ServiceFailed(Refusal {
+            End::ServiceFailed {
                 status: Some(status),
                 ..
-            }) => (Some(*status), None),
-            End::ServiceFailed(Refusal { may_pass: true, .. }) => (None, Some("connection_failed")),
-            End::ServiceFailed(_) => (None, Some("connection_rejected")),
+            } => (Some(*status), None),
+            End::ServiceFailed { may_pass: true, .. } => (None, Some(lines::CONNECTION_FAILED)),
+            End::ServiceFailed { .. } => (None, Some(lines::CONNECTION_REFUSED)),
             _ => (None, None),
         };
         let words: String = words.chars().take(WORDS).collect();

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::messages::Usage;
+use super::usage::Usage;
 
 const TABLE: &str = include_str!("prices.toml");
 
@@ -42,7 +42,7 @@ impl Price {
         clippy::cast_precision_loss,
         reason = "no conversation has 2^53 tokens, and money is not reckoned with here"
     )]
-    pub fn cost(self, usage: &Usage) -> f64 {
+    pub fn cost(self, usage: Usage) -> f64 {
         let parts = [
             (usage.input_tokens, self.input),
             (usage.output_tokens, self.output),
@@ -108,6 +108,6 @@ mod tests {
             cache_read_input_tokens: Some(1_000_000),
         };
         let price = Price::of("claude-sonnet-5-5").unwrap();
-        assert!((price.cost(&usage) - 14.6).abs() < 1e-9);
+        assert!((price.cost(usage) - 14.6).abs() < 1e-9);
     }
 }

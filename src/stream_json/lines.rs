@@ -11,9 +11,8 @@ use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::account::Told;
-use crate::http::retries::may_pass;
-use crate::task::{Failure, Reason, Usage};
+use crate::model::{Usage, may_pass};
+use crate::task::{Failure, Reason};
 
 /// The most blocks of one message that are read.
 const BLOCKS: usize = 1_000;
@@ -22,9 +21,9 @@ const LIST: usize = 64 * 1024;
 /// The model of messages that Claude Code makes up itself.
 const SYNTHETIC: &str = "<synthetic>";
 /// What the account of a failed request calls one that got no answer, and may get one next time.
-const CONNECTION_FAILED: &str = "connection_failed";
+pub const CONNECTION_FAILED: &str = "connection_failed";
 /// And one that will not get an answer next time either.
-const CONNECTION_REFUSED: &str = "connection_rejected";
+pub const CONNECTION_REFUSED: &str = "connection_rejected";
 
 /// A field as it stands there.
 type Raw<'a> = Option<&'a RawValue>;
@@ -132,7 +131,7 @@ impl Retry {
 /// `assistant`: a message of the model, or a part of one.
 #[derive(Debug, Default)]
 pub struct Assistant {
-    pub blocks: Vec<Told>,
+    pub blocks: Vec<Block>,
     /// The message's id, what it took, and whether it is the agent's own and not that of one below.
     pub usage: Option<(String, Usage, bool)>,
 }
@@ -177,6 +176,14 @@ impl Assistant {
     }
 }
 
+/// A part of a message that people are shown.
+#[derive(Debug)]
+pub enum Block {
+    Text(String),
+    /// A tool call in a few words.
+    ToolCall(String),
+}
+
 /// The first blocks of a message; the others are passed over.
 struct Blocks<'a>(Vec<&'a RawValue>);
 
@@ -205,7 +212,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Blocks<'a> {
 }
 
 /// What a block has to tell.
-fn told(block: &RawValue) -> Option<Told> {
+fn told(block: &RawValue) -> Option<Block> {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {
         #[serde(borrow, default, rename = "type")]
@@ -219,10 +226,10 @@ fn told(block: &RawValue) -> Option<Told> {
     }
     let block: Fields<'_> = fields(block.get().as_bytes());
     match value::<String>(block.kind)?.as_str() {
-        "text" => value(block.text).map(Told::Words),
+        "text" => value(block.text).map(Block::Text),
         "tool_use" => {
             let name: String = value(block.name).unwrap_or_default();
-            Some(Told::Deed(deed(&name.to_lowercase(), block.input)))
+            Some(Block::ToolCall(deed(&name.to_lowercase(), block.input)))
         }
         _ => None,
     }

@@ -4,18 +4,10 @@
 
 use std::collections::VecDeque;
 
-use crate::task::{Spent, Usage};
+use crate::model::{Spent, Usage};
 
 /// How many messages can be under way at once: the agent's and those of the agents below it.
 const RECENT: usize = 64;
-
-/// Something worth telling in a message.
-#[derive(Debug)]
-pub enum Told {
-    Words(String),
-    /// A tool that is used.
-    Deed(String),
-}
 
 /// What the numbers of an agent's own account are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,12 +19,13 @@ use tokio::time::Instant;
 
 use self::ssh::Ssh;
 use self::words::{WORDS, last_words, without_progress};
-use super::Variables;
-use super::process::{self, Ending, Heard, Limits, Program, Stderr};
-use super::written;
+use crate::durations::in_words;
+use crate::environment::{Variables, value_of};
+use crate::process::{self, AfterRead, Ending, Limits, Program, Stderr};
 use crate::programs::on_path;
-use crate::progress::{Progress, Ring};
+use crate::progress::Progress;
 use crate::redact::Redactor;
+use crate::ring_buffer::RingBuffer;
 use crate::shutdown::Stop;
 
 /// The most of an answer that a caller wants as one text.
@@ -173,12 +174,12 @@ impl<'a> Git<'a> {
             .iter()
             .filter(|(name, _)| INHERITED.iter().any(|known| name == known));
         let mut own: Variables = inherited.cloned().collect();
-        let path = value_of(&own, "PATH").unwrap_or_default();
+        let path = value_of(&own, "PATH").unwrap_or_default().to_owned();
         let program = on_path(&path, "git").ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "there is no git on the PATH")
         })?;
         let ssh = on_path(&path, "ssh")
-            .and_then(|ssh| Ssh::to(remote, ssh, value_of(environment, "HOME")));
+            .and_then(|ssh| Ssh::to(remote, ssh, value_of(environment, "HOME").map(Into::into)));
         for (name, value) in [
             ("GIT_CONFIG_NOSYSTEM", "1"),
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
@@ -239,7 +240,7 @@ impl<'a> Git<'a> {
         let mut take = |_, bytes: &[u8]| {
             let room = ANSWER - answer.len();
             answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
-            Heard::More
+            AfterRead::ReadMore
         };
         let ending = process::supervise(call, limits, self.stop, self.progress, &mut take).await;
         if matches!(ending, Ok(Ending::Exited(0))) {
@@ -336,13 +337,13 @@ impl<'a> Git<'a> {
                 None => Stderr::WithStdout,
             },
         };
-        let mut tail = Ring::new(WORDS);
+        let mut tail = RingBuffer::new(WORDS);
         let mut take = |_, bytes: &[u8]| {
             if call.transfer {
                 tail.push(bytes);
             }
             hear(bytes);
-            Heard::More
+            AfterRead::ReadMore
         };
         let wall = self.until.map_or(LOCAL, |until| {
             until.saturating_duration_since(Instant::now())
@@ -361,30 +362,16 @@ impl<'a> Git<'a> {
                 code: Some(code),
                 ..failed(format!("failed with exit code {code}"), words())
             }),
-            Ok(Ending::Killed(signal)) => Err(failed(
-                format!("was killed by {}", process::name(signal)),
-                words(),
-            )),
-            Ok(Ending::OutOfMemory) => Err(failed("ran out of memory".to_owned(), words())),
-            Ok(Ending::TimedOut(limit)) => Err(failed(
-                format!("was not done within {}", written(limit)),
-                words(),
-            )),
             Ok(Ending::Idle(limit)) => Err(failed(
-                format!("made no progress for {}", written(limit)),
+                format!("made no progress for {}", in_words(limit)),
                 words(),
             )),
-            Ok(Ending::Lingered) => Err(failed("did not end".to_owned(), words())),
             Ok(Ending::Stopped(_)) => Err(GitError {
                 stopped: true,
                 ..failed("was stopped".to_owned(), words())
             }),
+            Ok(ending) => Err(failed(ending.to_string(), words())),
             Err(error) => Err(failed("could not be started".to_owned(), error.to_string())),
         }
     }
-}
-
-fn value_of(variables: &Variables, wanted: &str) -> Option<OsString> {
-    let found = variables.iter().find(|(name, _)| name == wanted);
-    found.map(|(_, value)| value.clone())
 }

@@ -1,19 +1,19 @@
-//! One child process, supervised: started in a group of its own, heard, limited, ended, swept up.
+//! One supervised child process: started in its own process group, read, limited, ended, with everything below it.
 //!
 //! Knows no agents: what the output means and what an ending is called is for others to say.
 //! When [`supervise`] returns, nothing that the child started is left alive.
 
 mod descendants;
-mod ear;
+mod ending;
 mod group;
 pub mod memory;
+mod output_reader;
+mod program;
+mod signals;
 
-use std::ffi::OsString;
-use std::fs::File;
 use std::future::pending;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -22,10 +22,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::progress::Progress;
-use crate::shutdown::{Stop, Why};
+use crate::shutdown::Stop;
 use descendants::Descendants;
-use ear::Ear;
+pub use ending::Ending;
 use group::Group;
+pub use output_reader::{AfterRead, Stream};
+use output_reader::{OutputReader, Outputs};
+pub use program::{Limits, Program, StartError, Stderr};
+pub use signals::{name, signal};
 
 /// What is left in the group when its leader has ended by itself gets this long after SIGTERM;
 /// it had its time, and nobody waits for a forgotten development server.
@@ -39,119 +43,23 @@ const SWEEP: Duration = Duration::from_secs(2);
 /// spares both sides most of the context switches.
 const PIPE: usize = 1024 * 1024;
 
-/// What to start.
-#[derive(Debug)]
-pub struct Program {
-    pub program: OsString,
-    pub args: Vec<OsString>,
-    /// The working directory; it must exist.
-    pub dir: PathBuf,
-    /// The whole environment: nothing is inherited.
-    pub env: Vec<(OsString, OsString)>,
-    /// What it reads from standard input; nothing where this is `None`. A file and not a pipe,
-    /// so that nobody has to write while it does not read.
-    pub stdin: Option<File>,
-    pub stderr: Stderr,
-}
-
-/// Where standard error goes.
-#[derive(Debug)]
-pub enum Stderr {
-    /// Into the same pipe as standard output, which keeps their order exactly.
-    WithStdout,
-    /// Into a pipe of its own, so that it cannot break the lines of a protocol.
-    Apart,
-    File(File),
-}
-
-/// What of a child is heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Voice {
-    Stdout,
-    /// Only where [`Stderr::Apart`] was asked for.
-    Stderr,
-}
-
-/// What the listener made of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
-    More,
-    /// The child has said all it had to: it may go, and is made to before long.
-    LastWord,
-}
-
-impl Program {
-    /// A command line for `sh -c`.
-    pub fn shell(command: &str, dir: PathBuf, env: Vec<(OsString, OsString)>) -> Self {
-        let args = vec!["-c".into(), command.into()];
-        Self {
-            program: "/bin/sh".into(),
-            args,
-            dir,
-            env,
-            stdin: None,
-            stderr: Stderr::WithStdout,
-        }
-    }
-}
-
-/// How long it may go on.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Wall clock.
-    pub wall: Duration,
-    /// Without any output; `None` where silence is no sign.
-    pub idle: Option<Duration>,
-}
-
-/// How it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    Exited(i32),
-    /// By a signal that the worker did not send.
-    Killed(Signal),
-    /// The kernel killed it, or something of its, for memory.
-    OutOfMemory,
-    /// The worker ended it: it went on longer than this.
-    TimedOut(Duration),
-    /// The worker ended it: nothing was heard for this long.
-    Idle(Duration),
-    /// The worker ended it: it had said its last word and would not go.
-    Lingered,
-    /// The worker ended it, being told to.
-    Stopped(Why),
-}
-
-/// Why it could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("{program} is not there")]
-    NotFound { program: String },
-    #[error("{program} is not executable")]
-    NotExecutable { program: String },
-    #[error("the directory {dir} cannot be worked in")]
-    Directory { dir: String, source: io::Error },
-    #[error("{program} could not be started")]
-    Other { program: String, source: io::Error },
-}
-
 /// Starts a program and stays with it until nothing of it is left.
 ///
-/// `hear` gets the bytes of its output as they come. Any output is a sign of life for `progress`.
+/// `on_output` gets the bytes of its output as they come. Any output is a sign of life for `progress`.
 pub async fn supervise(
     program: Program,
     limits: Limits,
     stop: &Stop,
     progress: &Progress,
-    hear: &mut dyn FnMut(Voice, &[u8]) -> Heard,
+    on_output: &mut dyn FnMut(Stream, &[u8]) -> AfterRead,
 ) -> Result<Ending, StartError> {
     let kills_before = memory::oom_kills();
     let began = Instant::now();
     let (mut group, outputs) = start(program)?;
-    let mut ear = Ear::new(outputs, progress, hear);
-    let last_word = ear.last_word();
+    let mut reader = OutputReader::new(outputs, progress, on_output);
+    let last_word = reader.last_word();
 
-    let end = ear
+    let end = reader
         .until(async {
             tokio::select! {
                 biased;
@@ -170,8 +78,8 @@ pub async fn supervise(
             End::Early(_) => stop.grace_over(grace_began).await,
         }
     };
-    ear.until(group.end(grace, stop.sweep_over(SWEEP))).await;
-    ear.finish().await;
+    reader.until(group.end(grace, stop.sweep_over(SWEEP))).await;
+    reader.finish().await;
 
     let killed_for_memory = memory::oom_kills() > kills_before;
     Ok(match end {
@@ -185,41 +93,6 @@ pub async fn supervise(
 pub fn alone() -> bool {
     descendants::none()
 }
-
-/// A signal by its number, where it is one that has a name.
-pub fn signal(number: i32) -> Option<Signal> {
-    Signal::from_named_raw(number)
-}
-
-/// A signal as people know it: `SIGKILL`.
-pub fn name(signal: Signal) -> String {
-    let known = NAMES.iter().find(|(known, _)| *known == signal);
-    known.map_or_else(
-        || format!("signal {}", signal.as_raw()),
-        |(_, name)| (*name).to_owned(),
-    )
-}
-
-/// The signals that programs die of.
-const NAMES: [(Signal, &str); 17] = [
-    (Signal::HUP, "SIGHUP"),
-    (Signal::INT, "SIGINT"),
-    (Signal::QUIT, "SIGQUIT"),
-    (Signal::ILL, "SIGILL"),
-    (Signal::TRAP, "SIGTRAP"),
-    (Signal::ABORT, "SIGABRT"),
-    (Signal::BUS, "SIGBUS"),
-    (Signal::FPE, "SIGFPE"),
-    (Signal::KILL, "SIGKILL"),
-    (Signal::USR1, "SIGUSR1"),
-    (Signal::SEGV, "SIGSEGV"),
-    (Signal::USR2, "SIGUSR2"),
-    (Signal::PIPE, "SIGPIPE"),
-    (Signal::ALARM, "SIGALRM"),
-    (Signal::TERM, "SIGTERM"),
-    (Signal::XCPU, "SIGXCPU"),
-    (Signal::XFSZ, "SIGXFSZ"),
-];
 
 /// Who ended it.
 enum End {
@@ -256,12 +129,6 @@ fn start(program: Program) -> Result<(Group, Outputs), StartError> {
             source,
         },
     })
-}
-
-/// The reading ends of a child's output.
-struct Outputs {
-    stdout: io::PipeReader,
-    stderr: Option<io::PipeReader>,
 }
 
 fn spawn(program: Program) -> io::Result<(Group, Outputs)> {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use console::{Style, style};
 
-use crate::orchestrator::Heard;
-use crate::screen::{Screen, clock};
+use super::clock::clock;
+use super::screen::Screen;
+use crate::receiver::Received;
 
 const REDRAW: Duration = Duration::from_millis(200);
 
@@ -35,7 +36,7 @@ impl<'a> Timeline<'a> {
     }
 
     /// A callback that arrived.
-    pub fn event(&mut self, heard: &Heard) {
+    pub fn event(&mut self, heard: &Received) {
         let route = heard.text("/event").trim_start_matches("task.");
         let look = match route {
             "completed" => Style::new().green().bold(),

@@ -4,7 +4,7 @@
 //! everything in memory and schedules nothing: it is for trying things out, and for seeing what a
 //! worker says.
 
-mod journal;
+mod ledger;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -22,19 +22,19 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-pub use journal::Heard;
-use journal::Journal;
+use ledger::Ledger;
+pub use ledger::Received;
 
 /// The protocol's limit of one body.
 const BODY: usize = 256 * 1024;
 
 /// A listening orchestrator.
 #[derive(Debug)]
-pub struct Orchestrator {
+pub struct Receiver {
     listener: TcpListener,
 }
 
-impl Orchestrator {
+impl Receiver {
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(address).await?,
@@ -49,17 +49,17 @@ impl Orchestrator {
         }
     }
 
-    /// Serves for ever; what is heard goes to `heard`.
-    pub async fn serve(self, heard: mpsc::UnboundedSender<Heard>) {
-        let journal = Rc::new(RefCell::new(Journal::default()));
+    /// Serves for ever; what is heard goes to `received`.
+    pub async fn serve(self, received: mpsc::UnboundedSender<Received>) {
+        let ledger = Rc::new(RefCell::new(Ledger::default()));
         let connections = LocalSet::new();
         let accept = async {
             loop {
                 match self.listener.accept().await {
                     Ok((stream, _)) => {
-                        let (journal, heard) = (journal.clone(), heard.clone());
+                        let (ledger, received) = (ledger.clone(), received.clone());
                         let service = service_fn(move |request| {
-                            answer(request, journal.clone(), heard.clone())
+                            answer(request, ledger.clone(), received.clone())
                         });
                         tokio::task::spawn_local(async move {
                             // A worker that breaks off is its own business.
@@ -81,8 +81,8 @@ impl Orchestrator {
 
 async fn answer(
     request: Request<Incoming>,
-    journal: Rc<RefCell<Journal>>,
-    heard: mpsc::UnboundedSender<Heard>,
+    ledger: Rc<RefCell<Ledger>>,
+    received: mpsc::UnboundedSender<Received>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let route = parts
@@ -97,10 +97,10 @@ async fn answer(
             (StatusCode::METHOD_NOT_ALLOWED, "workers POST".to_owned())
         }
         Ok(body) => {
-            let (reply, said) = journal.borrow_mut().hear(&route, &body.to_bytes());
+            let (reply, said) = ledger.borrow_mut().hear(&route, &body.to_bytes());
             if let Some(said) = said {
                 // Nobody listens any more: then nobody misses it.
-                let _ = heard.send(said);
+                let _ = received.send(said);
             }
             reply
         }

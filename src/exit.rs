@@ -1,0 +1,108 @@
+//! What the process's end says: the exit codes of each command. docs/reference.md has the same tables.
+
+use std::process::ExitCode;
+
+/// How a worker ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worker {
+    /// Completed, and the orchestrator knows.
+    Completed,
+    /// Failed, and the orchestrator knows.
+    Failed,
+    /// The configuration was rejected; nothing was sent.
+    Misconfigured,
+    /// The outcome could not be delivered; it is on standard output.
+    Undelivered,
+    /// The orchestrator refused the claim; nothing was done.
+    Refused,
+}
+
+impl Worker {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Completed => 0,
+            Self::Failed => 1,
+            Self::Misconfigured => 2,
+            Self::Undelivered => 3,
+            Self::Refused => 4,
+        }
+    }
+}
+
+impl From<Worker> for ExitCode {
+    fn from(exit: Worker) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// How `check` ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Everything that a run would need is there.
+    Ready,
+    /// Something is missing or wrong.
+    NotReady,
+}
+
+impl Check {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Ready => 0,
+            Self::NotReady => 2,
+        }
+    }
+}
+
+impl From<Check> for ExitCode {
+    fn from(exit: Check) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// How the built-in agent ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agent {
+    /// The model says that it is done.
+    Finished,
+    /// It gave up, or a limit was reached.
+    Failed,
+}
+
+impl Agent {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Finished => 0,
+            Self::Failed => 1,
+        }
+    }
+}
+
+impl From<Agent> for ExitCode {
+    fn from(exit: Agent) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// How `merge-graph` ends: the statuses that git expects of a merge driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MergeGraph {
+    /// The versions are merged.
+    Clean,
+    /// Conflicts are marked in the file.
+    Conflicts,
+}
+
+impl MergeGraph {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Conflicts => 1,
+        }
+    }
+}
+
+impl From<MergeGraph> for ExitCode {
+    fn from(exit: MergeGraph) -> Self {
+        Self::from(exit.code())
+    }
+}

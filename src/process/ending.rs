@@ -1,0 +1,44 @@
+//! How a child process ended.
+
+use std::fmt;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::signals;
+use crate::durations::in_words;
+use crate::shutdown::Why;
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    Exited(i32),
+    /// By a signal that the worker did not send.
+    Killed(Signal),
+    /// The kernel killed it, or something of its, for memory.
+    OutOfMemory,
+    /// The worker ended it: it went on longer than this.
+    TimedOut(Duration),
+    /// The worker ended it: nothing was heard for this long.
+    Idle(Duration),
+    /// The worker ended it: it had said its last word and would not go.
+    Lingered,
+    /// The worker ended it, being told to.
+    Stopped(Why),
+}
+
+/// The end of a sentence about the child: "was killed by SIGKILL".
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(0) => f.write_str("succeeded"),
+            Self::Exited(code) => write!(f, "failed with exit code {code}"),
+            Self::Killed(signal) => write!(f, "was killed by {}", signals::name(*signal)),
+            Self::OutOfMemory => f.write_str("ran out of memory"),
+            Self::TimedOut(limit) => write!(f, "was not done within {}", in_words(*limit)),
+            Self::Idle(limit) => write!(f, "printed nothing for {}", in_words(*limit)),
+            Self::Lingered => f.write_str("did not end"),
+            Self::Stopped(_) => f.write_str("was stopped"),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The structure of the source: which module may import which, and that nothing imports in a circle.
+//!
+//! Reads the source as tokens, so comments and strings do not count. Code for unit tests is left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+/// The modules of `src/`, from the top floor to the ground. A module may import from the floors
+/// below its own, and nothing else.
+const FLOORS: &[&[&str]] = &[
+    &["main"],
+    &["vocabulary"],
+    &["config"],
+    &["local"],
+    &["terminal"],
+    &["runner", "callback", "receiver", "exit", "merge_graph"],
+    &["builtin"],
+    &["git", "stream_json", "scud", "http"],
+    &["process"],
+    &["progress", "shutdown"],
+    &["task"],
+    &["model"],
+    &[
+        "durations",
+        "environment",
+        "panics",
+        "programs",
+        "redact",
+        "ring_buffer",
+        "webhook",
+    ],
+];
+
+/// Paths in `src/` that only unit tests compile.
+fn is_for_tests(path: &str) -> bool {
+    path.ends_with("/tests.rs") || matches!(path, "scud/peers.rs" | "scud/samples.rs")
+}
+
+/// One module: its name as a path from the crate's root (`["runner", "agent"]`), and its imports.
+type Module = Vec<String>;
+
+fn module_of(path: &str) -> Module {
+    let parts = path.trim_end_matches(".rs").split('/');
+    parts.map(str::to_owned).collect()
+}
+
+fn source_files() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut found, mut left) = (Vec::new(), vec![root.clone()]);
+    while let Some(next) = left.pop() {
+        for entry in fs::read_dir(&next).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let below: PathBuf = path.strip_prefix(&root).expect("below").to_owned();
+                found.push(below.to_str().expect("UTF-8").to_owned());
+            }
+        }
+    }
+    found.retain(|path| !is_for_tests(path));
+    found.sort();
+    found
+}
+
+/// Every path that a token stream mentions, with the trees of `use` spelled out.
+fn mentioned_paths(tokens: TokenStream, found: &mut Vec<Vec<String>>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut at = 0;
+    while at < tokens.len() {
+        match &tokens[at] {
+            // `#[cfg(test)] mod tests { … }`
+            TokenTree::Punct(punct) if punct.as_char() == '#' => {
+                let is_test = tokens.get(at + 1).is_some_and(|attribute| {
+                    let text = attribute.to_string().replace(' ', "");
+                    text.contains("cfg(test)") || text.contains("cfg(all(test")
+                });
+                at += 2;
+                if is_test {
+                    while at < tokens.len() {
+                        let end = match &tokens[at] {
+                            TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+                            TokenTree::Punct(punct) => punct.as_char() == ';',
+                            _ => false,
+                        };
+                        at += 1;
+                        if end {
+                            break;
+                        }
+                    }
+                }
+            }
+            TokenTree::Group(group) => {
+                mentioned_paths(group.stream(), found);
+                at += 1;
+            }
+            TokenTree::Ident(_) => at = read_path(&tokens, at, &[], found),
+            _ => at += 1,
+        }
+    }
+}
+
+/// Reads one path, which may end in a group of further paths; returns the position after it.
+fn read_path(
+    tokens: &[TokenTree],
+    mut at: usize,
+    prefix: &[String],
+    found: &mut Vec<Vec<String>>,
+) -> usize {
+    let mut path = prefix.to_vec();
+    loop {
+        match tokens.get(at) {
+            Some(TokenTree::Ident(ident)) => path.push(ident.to_string()),
+            Some(TokenTree::Group(group))
+                if group.delimiter() == Delimiter::Brace && !path.is_empty() =>
+            {
+                let inner: Vec<TokenTree> = group.stream().into_iter().collect();
+                let mut inside = 0;
+                while inside < inner.len() {
+                    inside = read_path(&inner, inside, &path, found).max(inside + 1);
+                }
+                return at + 1;
+            }
+            _ => {
+                at += 1;
+                break;
+            }
+        }
+        at += 1;
+        let is_separator = |at: usize| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
+        if is_separator(at) && is_separator(at + 1) {
+            at += 2;
+        } else {
+            break;
+        }
+    }
+    if path.len() > 1 {
+        found.push(path);
+    }
+    at
+}
+
+/// The module that a path leads to, seen from `here`: the deepest one that has a file.
+fn target(path: &[String], here: &Module, modules: &BTreeSet<Module>) -> Option<Module> {
+    let mut place: Module = here.clone();
+    if place == ["main"] {
+        place.clear();
+    }
+    let mut rest = path;
+    match rest[0].as_str() {
+        "crate" => {
+            place.clear();
+            rest = &rest[1..];
+        }
+        "self" => rest = &rest[1..],
+        "super" => {
+            while rest.first().is_some_and(|word| word == "super") {
+                place.pop();
+                rest = &rest[1..];
+            }
+        }
+        child => {
+            let mut below = place.clone();
+            below.push(child.to_owned());
+            if !modules.contains(&below) {
+                return None;
+            }
+        }
+    }
+    for word in rest {
+        let mut deeper = place.clone();
+        deeper.push(word.clone());
+        if !modules.contains(&deeper) {
+            break;
+        }
+        place = deeper;
+    }
+    if place.is_empty() {
+        place.push("main".to_owned());
+    }
+    Some(place)
+}
+
+/// Who imports from whom.
+fn imports() -> BTreeMap<Module, BTreeSet<Module>> {
+    let files = source_files();
+    let modules: BTreeSet<Module> = files.iter().map(|path| module_of(path)).collect();
+    let read = |path: &String| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path);
+        let text = fs::read_to_string(&file).expect("a source file");
+        let tokens = TokenStream::from_str(&text).expect("tokens");
+        let (here, mut paths) = (module_of(path), Vec::new());
+        mentioned_paths(tokens, &mut paths);
+        let targets = paths
+            .iter()
+            .filter_map(|path| target(path, &here, &modules));
+        let targets = targets.filter(|to| *to != here).collect();
+        (here, targets)
+    };
+    files.iter().map(read).collect()
+}
+
+fn floor(name: &str) -> usize {
+    FLOORS
+        .iter()
+        .position(|floor| floor.contains(&name))
+        .unwrap_or_else(|| panic!("src/{name} has no floor in tests/it/structure.rs"))
+}
+
+#[test]
+fn every_module_imports_only_from_the_floors_below_its_own() {
+    let mut wrong = Vec::new();
+    for (from, targets) in imports() {
+        for to in targets {
+            if from[0] != to[0] && floor(&from[0]) >= floor(&to[0]) {
+                wrong.push(format!("{} imports {}", from.join("::"), to.join("::")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "upwards:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let imports = imports();
+    let mut circles = BTreeSet::new();
+    for start in imports.keys() {
+        // Everything that can be reached from here, with the way to it.
+        let mut ways: BTreeMap<&Module, Vec<&Module>> = BTreeMap::new();
+        let mut left = vec![(start, vec![start])];
+        while let Some((at, way)) = left.pop() {
+            for next in imports.get(at).into_iter().flatten() {
+                if next == start {
+                    let mut members: Vec<String> =
+                        way.iter().map(|module| module.join("::")).collect();
+                    members.sort();
+                    circles.insert(members.join(" <-> "));
+                } else if !ways.contains_key(next) {
+                    let mut further = way.clone();
+                    further.push(next);
+                    ways.insert(next, further.clone());
+                    left.push((next, further));
+                }
+            }
+        }
+    }
+    let circles: Vec<String> = circles.into_iter().collect();
+    assert!(circles.is_empty(), "circles:\n{}", circles.join("\n"));
+}
