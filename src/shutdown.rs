@@ -14,21 +14,21 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// How long an agent gets between SIGTERM and SIGKILL when nobody is in a hurry (it ran out of
 /// time, the orchestrator cancelled): enough for a build tool to clean up after itself.
-const PATIENT_GRACE: Duration = Duration::from_secs(10);
+pub const PATIENT_GRACE: Duration = Duration::from_secs(10);
 
 /// The share of the stop window that the agent gets: with the default of 5 s it has 2 s, and the
 /// last callback has 3 s less the margin.
-const GRACE_SHARE: f64 = 0.4;
+pub const GRACE_SHARE: f64 = 0.4;
 
 /// The part of the stop window by which killing what would not die is given up: whatever a
 /// machine's last process does, the last callback has the rest.
 const SWEEP_SHARE: f64 = 0.6;
 
 /// The share of the stop window after which the work so far must have been handed over.
-const HAND_OVER_SHARE: f64 = 0.7;
+pub const HAND_OVER_SHARE: f64 = 0.7;
 
 /// What is kept back of the stop window, for the exit itself to be over before the platform kills.
-const WINDOW_MARGIN: Duration = Duration::from_millis(250);
+pub const WINDOW_MARGIN: Duration = Duration::from_millis(250);
 
 /// Why a run must end early.
 #[derive(Debug, Clone, PartialEq, Eq)]
