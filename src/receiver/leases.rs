@@ -17,10 +17,18 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
 /// clone and to push.
 const CLONE_AND_PUSH: Duration = Duration::from_secs(30 * 60);
 
+/// How long a cancelled run may take to end its agent (10 s) and to push what it has done (2 min).
+/// It sends no heartbeats meanwhile, and then delivers its terminal event.
+const CANCELLED_RUN: Duration = Duration::from_secs(130);
+/// The finish deadline of a worker that does not name it.
+const DEFAULT_FINISH_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
 /// The lease of one run. Every event of the run renews it.
 #[derive(Debug)]
 pub struct Lease {
     length: Duration,
+    /// The length after a cancellation.
+    length_if_cancelled: Duration,
     renewed: Instant,
     /// Whether its end was reported.
     is_reported: bool,
@@ -29,8 +37,12 @@ pub struct Lease {
 impl Lease {
     /// The lease that a claim gets.
     pub fn new(claim: &Value, fixed: Option<Duration>, now: Instant) -> Self {
+        let length = fixed.unwrap_or_else(|| length(claim));
+        let finish_deadline = milliseconds(claim, "/limits/finish_deadline_ms");
+        let silence = CANCELLED_RUN + finish_deadline.unwrap_or(DEFAULT_FINISH_DEADLINE);
         Self {
-            length: fixed.unwrap_or_else(|| length(claim)),
+            length,
+            length_if_cancelled: fixed.unwrap_or(length.max(silence)),
             renewed: now,
             is_reported: false,
         }
@@ -39,6 +51,11 @@ impl Lease {
     pub fn renew(&mut self, now: Instant) {
         self.renewed = now;
         self.is_reported = false;
+    }
+
+    /// The run was cancelled, so it will send no further heartbeats.
+    pub fn extend_for_cancellation(&mut self) {
+        self.length = self.length_if_cancelled;
     }
 
     pub fn is_over(&self, now: Instant) -> bool {
@@ -57,19 +74,23 @@ impl Lease {
 
 /// The length of the lease that follows from a claim's `heartbeat_interval_ms` and `limits`.
 fn length(claim: &Value) -> Duration {
-    let milliseconds = |pointer: &str| {
-        let value = claim.pointer(pointer).and_then(Value::as_u64);
-        value.map(Duration::from_millis)
-    };
     let interval = match claim.get("heartbeat_interval_ms") {
         Some(Value::Null) => {
             let limits = ["/limits/task_timeout_ms", "/limits/finish_deadline_ms"];
-            let limits: Duration = limits.into_iter().filter_map(milliseconds).sum();
+            let limits: Duration = limits
+                .into_iter()
+                .filter_map(|pointer| milliseconds(claim, pointer))
+                .sum();
             return limits.saturating_add(CLONE_AND_PUSH);
         }
-        _ => milliseconds("/heartbeat_interval_ms").unwrap_or(DEFAULT_INTERVAL),
+        _ => milliseconds(claim, "/heartbeat_interval_ms").unwrap_or(DEFAULT_INTERVAL),
     };
     interval.saturating_mul(MISSING_HEARTBEATS).max(MIN_LEASE)
+}
+
+fn milliseconds(claim: &Value, pointer: &str) -> Option<Duration> {
+    let value = claim.pointer(pointer).and_then(Value::as_u64);
+    value.map(Duration::from_millis)
 }
 
 #[cfg(test)]
@@ -92,6 +113,17 @@ mod tests {
         let limits = json!({ "task_timeout_ms": 3_600_000, "finish_deadline_ms": 900_000 });
         let claim = json!({ "heartbeat_interval_ms": null, "limits": limits });
         assert_eq!(length(&claim).as_secs(), 3600 + 900 + 30 * 60);
+    }
+
+    #[test]
+    fn a_cancelled_run_has_time_to_hand_over_and_to_deliver_its_terminal_event() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let claim = json!({ "limits": { "finish_deadline_ms": 20_000 } });
+        let mut lease = Lease::new(&claim, None, start);
+        lease.extend_for_cancellation();
+        assert!(!lease.is_over(at(149)));
+        assert!(lease.is_over(at(150)));
     }
 
     #[test]

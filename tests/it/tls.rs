@@ -2,9 +2,8 @@
 //! wrong with a certificate is said in words.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
@@ -12,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::worker::Ended;
-use crate::support::{Project, Receiver, Worker};
+use crate::support::{Project, Receiver, Server, Worker};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -39,11 +38,7 @@ fn certificate(
 }
 
 /// TLS in front of a receiver.
-fn in_front_of(
-    receiver: &Receiver,
-    certificate: CertificateDer<'static>,
-    key: &KeyPair,
-) -> SocketAddr {
+fn in_front_of(receiver: &Receiver, certificate: CertificateDer<'static>, key: &KeyPair) -> Server {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
     let config = ServerConfig::builder_with_provider(provider)
@@ -53,22 +48,16 @@ fn in_front_of(
         .with_single_cert(vec![certificate], key)
         .unwrap();
     let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
     let behind = receiver.address();
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let config = Arc::clone(&config);
-            thread::spawn(move || forward(client, config, behind));
-        }
-    });
-    address
+    Server::listen("127.0.0.1:0", move |connection| {
+        forward(&connection.stream, Arc::clone(&config), behind);
+    })
 }
 
 /// Both directions in turns, until one side is done.
-fn forward(client: TcpStream, config: Arc<ServerConfig>, behind: SocketAddr) {
+fn forward(client: &TcpStream, config: Arc<ServerConfig>, behind: SocketAddr) {
     let mut upstream = TcpStream::connect(behind).unwrap();
-    for stream in [&client, &upstream] {
+    for stream in [client, &upstream] {
         stream
             .set_read_timeout(Some(Duration::from_millis(2)))
             .unwrap();
@@ -94,15 +83,15 @@ fn pass(from: &mut impl Read, to: &mut impl Write) -> Option<()> {
 fn met(certificate: (CertificateDer<'static>, KeyPair), trusted: &Authority) -> (Receiver, Ended) {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("ca.pem", trusted.pem());
-    let address = in_front_of(&receiver, certificate.0, &certificate.1);
+    let server = in_front_of(&receiver, certificate.0, &certificate.1);
     let ended = Worker::new(&receiver, &project)
         .agent("true")
         .env(
             "CALLBACK_URL",
-            format!("https://localhost:{}/cb", address.port()),
+            format!("https://localhost:{}/cb", server.address().port()),
         )
         .env("SSL_CERT_FILE", project.path("ca.pem"))
-        .env("DESCARTES_CLAIM_DEADLINE", "1s")
+        .env("DESCARTES_CLAIM_DEADLINE", "4s")
         .run();
     (receiver, ended)
 }
@@ -172,18 +161,14 @@ fn a_self_signed_certificate_is_named_as_the_reason() {
 }
 
 /// A server that reads something and answers with these bytes, whatever it read.
-fn answering(bytes: &'static [u8]) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for mut client in listener.incoming().flatten() {
-            let _ = client.read(&mut [0; 16 * 1024]);
-            let _ = client.write_all(bytes);
-            // Until the worker closes the connection: closing it here could reset it.
-            let _ = io::copy(&mut client, &mut io::sink());
-        }
-    });
-    address
+fn answering(bytes: &'static [u8]) -> Server {
+    Server::listen("127.0.0.1:0", move |connection| {
+        let mut client = connection.stream.as_ref();
+        let _ = client.read(&mut [0; 16 * 1024]);
+        let _ = client.write_all(bytes);
+        // Until the worker closes the connection: closing it here could reset it.
+        let _ = io::copy(&mut client, &mut io::sink());
+    })
 }
 
 /// The message of a claim that cannot be made at this URL.
@@ -192,7 +177,7 @@ fn claim_at(url: String) -> String {
     let ended = Worker::new(&receiver, &project)
         .agent("true")
         .env("CALLBACK_URL", url)
-        .env("DESCARTES_CLAIM_DEADLINE", "1s")
+        .env("DESCARTES_CLAIM_DEADLINE", "4s")
         .run();
     ended.assert_code(3);
     let message = &ended.result_line()["failure"]["message"];
@@ -201,8 +186,8 @@ fn claim_at(url: String) -> String {
 
 #[test]
 fn a_server_that_does_not_speak_tls_is_named_as_the_reason() {
-    let address = answering(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
-    let url = format!("https://localhost:{}", address.port());
+    let server = answering(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    let url = format!("https://localhost:{}", server.address().port());
     assert_eq!(
         claim_at(format!("{url}?key=hidden")),
         format!(
@@ -214,8 +199,8 @@ fn a_server_that_does_not_speak_tls_is_named_as_the_reason() {
 #[test]
 fn a_server_that_speaks_nothing_but_tls_is_named_as_the_reason() {
     // A TLS alert: unexpected message.
-    let address = answering(&[0x15, 3, 3, 0, 2, 2, 10]);
-    let url = format!("http://{address}");
+    let server = answering(&[0x15, 3, 3, 0, 2, 2, 10]);
+    let url = format!("http://{}", server.address());
     assert_eq!(
         claim_at(url.clone()),
         format!(

@@ -20,6 +20,7 @@ MAX_BODY_SIZE = 256 * 1024  # from the protocol
 MISSING_HEARTBEATS = 4  # so many end a lease
 MIN_LEASE = float(os.environ.get("LEASE_SECONDS") or 60)
 CLONE_AND_PUSH = 30 * 60  # what a run may need besides its limits, in seconds
+CANCELLED_RUN = 130  # what a cancelled run may need before its terminal event, in seconds
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Run:
 
     run_id: str
     lease: float  # in seconds
+    finish_deadline: float  # in seconds
     renewed: float  # when the last event arrived, by time.monotonic()
     sequence: int = -1  # of the latest event
     end: str | None = None  # the terminal event's id
@@ -72,7 +74,8 @@ class Orchestrator:
                 if refusal := self.refusal(task, event["run_id"]):
                     return refusal
                 if task.run is None or task.run.run_id != event["run_id"]:
-                    task.run = Run(event["run_id"], lease_seconds(event), time.monotonic())
+                    finish_deadline = event.get("limits", {}).get("finish_deadline_ms", 900_000) / 1000
+                    task.run = Run(event["run_id"], lease_seconds(event), finish_deadline, time.monotonic())
                     task.is_cancelled = False
             elif task.run is None or task.run.run_id != event["run_id"]:
                 return 409, {"error": "another run has the task, or none"}
@@ -99,6 +102,8 @@ class Orchestrator:
             # The status counts, not the route: an orchestrator may have one route for both.
             task.is_finished = event["status"] == "completed" or not event["failure"]["retryable"]
         elif route == "progress" and task.is_cancelled:
+            # From now on the run sends no heartbeats, only its terminal event.
+            run.lease = max(run.lease, CANCELLED_RUN + run.finish_deadline)
             return 200, {"cancel": True, "reason": "cancelled by hand"}
         return 200, {}
 

@@ -33,6 +33,7 @@ type Answer = [status: number, body: object];
 interface Run {
   runId: string;
   leaseMs: number;
+  finishDeadlineMs: number;
   /** When the last event arrived. */
   renewed: number;
   /** Of the latest event. */
@@ -56,6 +57,7 @@ const MAX_BODY_SIZE = 256 * 1024; // from the protocol
 const MISSING_HEARTBEATS = 4; // so many end a lease
 const MIN_LEASE_MS = Number(process.env.LEASE_SECONDS || 60) * 1000;
 const CLONE_AND_PUSH_MS = 30 * 60_000; // what a run may need besides its limits
+const CANCELLED_RUN_MS = 130_000; // what a cancelled run may need before its terminal event
 const ROUTES = ["started", "progress", "completed", "failed"];
 
 /** By project and task id. `8` and `webapp:8` may be the same task: this example expects that all
@@ -89,7 +91,9 @@ function receive(route: string, event: Event): Answer {
     if (task.isFinished) return [410, { error: "the task is finished" }];
     if (task.run?.runId !== event.run_id) {
       if (task.run && isAlive(task.run)) return [409, { error: `run ${task.run.runId} has the task` }];
-      task.run = { runId: event.run_id, leaseMs: leaseMs(event), renewed: performance.now(), sequence: -1 };
+      const finishDeadlineMs = event.limits?.finish_deadline_ms ?? 15 * 60_000;
+      const renewed = performance.now();
+      task.run = { runId: event.run_id, leaseMs: leaseMs(event), finishDeadlineMs, renewed, sequence: -1 };
       task.isCancelled = false;
     }
   }
@@ -112,6 +116,8 @@ function decide(task: Task, run: Run, route: string, event: Event): Answer {
     // The status counts, not the route: an orchestrator may have one route for both.
     task.isFinished = event.status === "completed" || !event.failure?.retryable;
   } else if (route === "progress" && task.isCancelled) {
+    // From now on the run sends no heartbeats, only its terminal event.
+    run.leaseMs = Math.max(run.leaseMs, CANCELLED_RUN_MS + run.finishDeadlineMs);
     return [200, { cancel: true, reason: "cancelled by hand" }];
   }
   return [200, {}];
