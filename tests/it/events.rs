@@ -76,7 +76,10 @@ fn worker_without_machine() -> Value {
 #[test]
 fn the_started_event_is_the_flat_four_and_the_envelope() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    Worker::new(&receiver, &project).agent("true").run();
+    Worker::new(&receiver, &project)
+        .env("DESCARTES_STOP_WINDOW", "5s")
+        .agent("true")
+        .run();
     assert_eq!(
         settled(&receiver, "started"),
         json!({

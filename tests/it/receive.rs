@@ -268,6 +268,7 @@ fn wrong_flags_of_receive_are_all_named_and_a_secret_is_not_shown() {
 #[test]
 fn the_help_and_the_reference_name_the_flags_of_receive() {
     let help = Worker::bare().args(["receive", "--help"]).run().stdout;
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let reference = include_str!("../../docs/reference.md");
     for flag in ["--secret", "--lease", "--cancel", "--answer"] {
         assert!(help.contains(flag), "{help}");
