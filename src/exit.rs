@@ -72,6 +72,9 @@ pub enum MergeGraph {
     Clean,
     /// Conflicts are marked in the file.
     Conflicts,
+    /// An error; no file was changed. git reads any status up to 128 as "there are conflicts", and
+    /// would then keep our side without a mark.
+    Failed,
 }
 
 impl From<MergeGraph> for ExitCode {
@@ -79,6 +82,7 @@ impl From<MergeGraph> for ExitCode {
         Self::from(match exit {
             MergeGraph::Clean => 0,
             MergeGraph::Conflicts => 1,
+            MergeGraph::Failed => 129,
         })
     }
 }

@@ -149,7 +149,8 @@ impl Environment {
     pub fn unknown_settings(&self) -> Vec<String> {
         let known = || {
             WORKER
-                .into_iter()
+                .iter()
+                .copied()
                 .chain([&LISTEN])
                 .map(|setting: &Setting| setting.variable)
         };

@@ -72,6 +72,17 @@ impl Setting {
     }
 }
 
+/// Defines the settings of a worker, and `WORKER`, the list of them in the order of the help.
+macro_rules! settings {
+    ($($(#[$attribute:meta])* pub const $name:ident: Setting = $setting:expr;)*) => {
+        $($(#[$attribute])* pub const $name: Setting = $setting;)*
+
+        /// All settings of a worker, in the order of the help.
+        pub const WORKER: &[&Setting] = &[$(&$name),*];
+    };
+}
+
+settings! {
 pub const TASK_ID: Setting = Setting::new(
     "DESCARTES_TASK_ID",
     "task",
@@ -126,10 +137,6 @@ pub const GIT_EMAIL: Setting = Setting::new(
     "The address of who commits",
 )
 .default("descartes-worker@localhost");
-pub const GIT_TOKEN: Setting = Setting::unflagged(
-    "DESCARTES_GIT_TOKEN",
-    "The token for https remotes, both ways",
-);
 pub const GIT_IDLE_TIMEOUT: Setting = Setting::new(
     "DESCARTES_GIT_IDLE_TIMEOUT",
     "git-idle-timeout",
@@ -245,13 +252,6 @@ pub const FINISH_DEADLINE: Setting = Setting::new(
     "How long to try to deliver the outcome",
 )
 .default("15m");
-pub const HEARTBEAT: Setting = Setting::new(
-    "DESCARTES_HEARTBEAT",
-    "heartbeat",
-    "DURATION",
-    "How often to tell the orchestrator how it goes; 0 for never",
-)
-.default("15s");
 pub const CALLBACK_SECRET: Setting = Setting::unflagged(
     "DESCARTES_CALLBACK_SECRET",
     "Signs every callback as Standard Webhooks has it: whsec_ and base64, several separated by spaces",
@@ -259,6 +259,10 @@ pub const CALLBACK_SECRET: Setting = Setting::unflagged(
 pub const CALLBACK_TOKEN: Setting = Setting::unflagged(
     "DESCARTES_CALLBACK_TOKEN",
     "The bearer token of every callback",
+);
+pub const GIT_TOKEN: Setting = Setting::unflagged(
+    "DESCARTES_GIT_TOKEN",
+    "The token for https remotes, both ways",
 );
 pub const CALLBACK_OIDC_AUDIENCE: Setting = Setting::new(
     "DESCARTES_CALLBACK_OIDC_AUDIENCE",
@@ -273,6 +277,13 @@ pub const CALLBACK_OIDC_SOCKET: Setting = Setting::new(
     "The platform's socket that gives identity tokens",
 )
 .default("/.fly/api");
+pub const HEARTBEAT: Setting = Setting::new(
+    "DESCARTES_HEARTBEAT",
+    "heartbeat",
+    "DURATION",
+    "How often to tell the orchestrator how it goes; 0 for never",
+)
+.default("15s");
 pub const TRACEPARENT: Setting = Setting::unflagged(
     "TRACEPARENT",
     "The trace that this run belongs to (W3C Trace Context); sent with every callback",
@@ -312,6 +323,8 @@ pub const IS_SANDBOX: Setting = Setting::unflagged(
     "IS_SANDBOX",
     "1 where nothing on the machine is worth protecting, so that Claude Code works for root, too",
 );
+}
+
 /// What an agent needs to reach its model; given to it, never to the checks.
 pub const MODEL_ACCESS: [&Setting; 4] = [
     &ANTHROPIC_API_KEY,
@@ -324,51 +337,6 @@ pub const MODEL_ACCESS: [&Setting; 4] = [
 pub const LISTEN: Setting =
     Setting::new("DESCARTES_LISTEN", "listen", "ADDRESS", "Where to listen")
         .default("127.0.0.1:8080");
-
-/// What a worker can be told, in the order of the help.
-pub const WORKER: [&Setting; 41] = [
-    &TASK_ID,
-    &PROJECT_ID,
-    &CALLBACK_URL,
-    &RUN_ID,
-    &REPO,
-    &REF,
-    &BRANCH,
-    &GIT_NAME,
-    &GIT_EMAIL,
-    &GIT_IDLE_TIMEOUT,
-    &WORKSPACE,
-    &TAG,
-    &FORCE,
-    &AGENT,
-    &AGENT_COMMAND,
-    &AGENT_ENV,
-    &MODEL,
-    &MAX_TURNS,
-    &MAX_BUDGET_USD,
-    &TASK_TIMEOUT,
-    &IDLE_TIMEOUT,
-    &STOP_WINDOW,
-    &CHECKS,
-    &REPAIRS,
-    &CALLBACK_TIMEOUT,
-    &CLAIM_DEADLINE,
-    &FINISH_DEADLINE,
-    &CALLBACK_OIDC_AUDIENCE,
-    &CALLBACK_OIDC_SOCKET,
-    &HEARTBEAT,
-    &RUST_LOG,
-    &LOG_FORMAT,
-    &CALLBACK_SECRET,
-    &CALLBACK_TOKEN,
-    &GIT_TOKEN,
-    &TRACEPARENT,
-    &ANTHROPIC_API_KEY,
-    &ANTHROPIC_AUTH_TOKEN,
-    &ANTHROPIC_BASE_URL,
-    &CLAUDE_CODE_OAUTH_TOKEN,
-    &IS_SANDBOX,
-];
 
 /// What the embedded orchestrator decides for its worker, so that nobody else can.
 const UNDER_THE_EMBEDDED: [&str; 8] = [
@@ -416,8 +384,14 @@ pub fn cli() -> Command {
         )
         .subcommand(
             Command::new("check")
-                .about("Is everything here that a run would need? One line each, exit 0 or 2")
-                .defer(with_worker),
+                .about("Is everything there that a run would need? One line each, exit 0 or 2")
+                .defer(|check| {
+                    let switch = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+                    with_worker(check.args([
+                        switch("local", "For `local`: PROJECT_ID and CALLBACK_URL are not needed"),
+                        switch("json", "Print the findings as JSON"),
+                    ]))
+                }),
         )
         .subcommand(
             Command::new("merge-graph")
@@ -458,19 +432,19 @@ pub fn cli() -> Command {
 /// A command that takes all of the worker's settings.
 fn with_worker(command: Command) -> Command {
     command
-        .args(WORKER.into_iter().filter_map(flag))
+        .args(WORKER.iter().copied().filter_map(flag))
         .after_help(unflagged())
 }
 
 /// The flags of a worker whose orchestrator is this program.
 fn under_the_embedded() -> impl Iterator<Item = Arg> {
-    let flags = WORKER.into_iter().filter_map(flag);
+    let flags = WORKER.iter().copied().filter_map(flag);
     flags.filter(|arg| !UNDER_THE_EMBEDDED.contains(&arg.get_id().as_str()))
 }
 
 /// The settings that are no flags, for the end of the help.
 fn unflagged() -> String {
-    let unflagged = WORKER.into_iter().filter(|setting| setting.flag.is_none());
+    let unflagged = WORKER.iter().copied().filter(|setting| setting.flag.is_none());
     let lines =
         unflagged.map(|setting| format!("\n  {}\n          {}", setting.name(), setting.help));
     format!("From the environment only:{}", lines.collect::<String>())
@@ -488,7 +462,6 @@ fn flag(setting: &Setting) -> Option<Arg> {
         .long(flag)
         .value_name(setting.value)
         .action(ArgAction::Set)
-        .allow_hyphen_values(true)
         .value_parser(value_parser!(std::ffi::OsString))
         .help(format!("{} [{}{default}]", setting.help, setting.name()));
     Some(match setting.value {

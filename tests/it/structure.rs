@@ -14,7 +14,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 const FLOORS: &[&[&str]] = &[
     &["main"],
     &["config"],
-    &["local"],
+    &["check", "local"],
     &["terminal"],
     &["runner", "callback", "receiver", "exit", "merge_graph"],
     &["builtin"],
