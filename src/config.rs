@@ -97,8 +97,9 @@ pub struct Usage {
 
 impl Usage {
     fn new(error: clap::Error, args: &[OsString]) -> Self {
-        let is_flag_without_value =
-            |flag: &OsStr| flag.as_encoded_bytes().starts_with(b"--") && !flag.as_encoded_bytes().contains(&b'=');
+        let is_flag_without_value = |flag: &OsStr| {
+            flag.as_encoded_bytes().starts_with(b"--") && !flag.as_encoded_bytes().contains(&b'=')
+        };
         let hyphen_after_flag = args.windows(2).any(|pair| {
             is_flag_without_value(&pair[0]) && pair[1].as_encoded_bytes().starts_with(b"-")
         });
@@ -118,7 +119,10 @@ impl Usage {
 impl Config {
     /// Reads the arguments and the environment of this process.
     pub fn from_process() -> Result<Self, Rejected> {
-        #[expect(clippy::disallowed_methods, reason = "no other module reads the environment")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "no other module reads the environment"
+        )]
         let environment = std::env::vars_os().collect();
         Self::read(std::env::args_os().collect(), environment)
     }
@@ -226,7 +230,10 @@ fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::Setti
         let project_id = reader.optional(&settings::PROJECT_ID, values::line);
         let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned());
         let runner = runner(reader, task_id, project_id, random_run_id());
-        (runner, reader.with_default(&settings::STOP_WINDOW, values::duration))
+        (
+            runner,
+            reader.with_default(&settings::STOP_WINDOW, values::duration),
+        )
     } else {
         let run = run(reader);
         (run.runner, run.stop_window)

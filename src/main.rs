@@ -86,7 +86,7 @@ fn rejection(rejected: &Rejected) -> ExitCode {
                 1 => "1 setting is invalid".to_owned(),
                 count => format!("{count} settings are invalid"),
             };
-            terminal::complain(&format!("{count}; nothing was sent"));
+            terminal::complain(&count);
             for problem in problems {
                 terminal::complain(&format!("  {problem}"));
             }

@@ -50,7 +50,8 @@ async fn merge(versions: &Versions) -> eyre::Result<Merged> {
     let dir = TempDir::new().wrap_err("no temporary directory could be made")?;
     let write = |name: &str, content: &[u8]| {
         let path = dir.path().join(name);
-        fs::write(&path, content).wrap_err_with(|| format!("{} cannot be written", path.display()))?;
+        fs::write(&path, content)
+            .wrap_err_with(|| format!("{} cannot be written", path.display()))?;
         eyre::Ok(path)
     };
     let [ours_copy, base_copy, theirs_copy] = [

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 /// Words that a shell executes itself (POSIX, and what bash adds), so no file needs to exist for them.
 const SHELL_WORDS: [&str; 62] = [
     ".", ":", "alias", "bg", "break", "case", "cd", "command", "continue", "declare", "do", "done",
-    "echo", "elif", "else", "esac", "eval", "exec", "exit", "export", "false", "fc", "fg", "fi", "for",
-    "function", "getopts", "hash", "if", "in", "jobs", "kill", "let", "local", "newgrp", "printf",
-    "pwd", "read", "readonly", "return", "select", "set", "shift", "source", "test", "then", "time",
-    "times", "trap", "true", "type", "typeset", "ulimit", "umask", "unalias", "unset", "until", "wait",
-    "while", "builtin", "shopt", "disown",
+    "echo", "elif", "else", "esac", "eval", "exec", "exit", "export", "false", "fc", "fg", "fi",
+    "for", "function", "getopts", "hash", "if", "in", "jobs", "kill", "let", "local", "newgrp",
+    "printf", "pwd", "read", "readonly", "return", "select", "set", "shift", "source", "test",
+    "then", "time", "times", "trap", "true", "type", "typeset", "ulimit", "umask", "unalias",
+    "unset", "until", "wait", "while", "builtin", "shopt", "disown",
 ];
 
 /// Whether the program that a command line starts exists.
@@ -43,9 +43,9 @@ pub fn look_up(command: &str, path: &OsStr, dir: Option<&Path>) -> Lookup {
         })
     };
     let has_syntax = |word: &str| word.contains(|c: char| "\\\"'`$;&|<>(){}[]*?#~!=".contains(c));
-    let mut words = command.split_whitespace().skip_while(|word| {
-        is_assignment(word) && !has_syntax(&word.replace('=', ""))
-    });
+    let mut words = command
+        .split_whitespace()
+        .skip_while(|word| is_assignment(word) && !has_syntax(&word.replace('=', "")));
     let Some(word) = words.next() else {
         return Lookup::Unknown;
     };
@@ -117,9 +117,16 @@ mod tests {
             ("A=1", Lookup::Unknown),
             ("", Lookup::Unknown),
         ] {
-            assert_eq!(look_up(command, path, Some(dir.path())), expected, "{command}");
+            assert_eq!(
+                look_up(command, path, Some(dir.path())),
+                expected,
+                "{command}"
+            );
         }
         assert_eq!(look_up("./tool", path, None), Lookup::Unknown);
-        assert_eq!(look_up("/nowhere/tool", path, None), missing("/nowhere/tool"));
+        assert_eq!(
+            look_up("/nowhere/tool", path, None),
+            missing("/nowhere/tool")
+        );
     }
 }

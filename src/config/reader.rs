@@ -86,7 +86,11 @@ impl<'a> Reader<'a> {
 
     /// A setting with a default. If the value is invalid, the problem is recorded and the default is
     /// returned, so that the other settings are read too.
-    pub fn with_default<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Result<T, String>) -> T {
+    pub fn with_default<T>(
+        &mut self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
         let default = || {
             let default = setting.default.expect("the table has a default");
             parse(default).expect("the table's defaults are valid")

@@ -444,7 +444,10 @@ fn under_the_embedded() -> impl Iterator<Item = Arg> {
 
 /// The settings that are no flags, for the end of the help.
 fn unflagged() -> String {
-    let unflagged = WORKER.iter().copied().filter(|setting| setting.flag.is_none());
+    let unflagged = WORKER
+        .iter()
+        .copied()
+        .filter(|setting| setting.flag.is_none());
     let lines =
         unflagged.map(|setting| format!("\n  {}\n          {}", setting.name(), setting.help));
     format!("From the environment only:{}", lines.collect::<String>())

@@ -122,7 +122,9 @@ pub fn signing_keys(text: &str) -> Parsed<Vec<SigningKey>> {
 pub fn token(text: &str) -> Parsed<SecretString> {
     let text = text.trim();
     if text.is_empty() || !is_token(text) {
-        return Err("contains characters that a token cannot have; it must be visible ASCII".to_owned());
+        return Err(
+            "contains characters that a token cannot have; it must be visible ASCII".to_owned(),
+        );
     }
     Ok(text.into())
 }
@@ -133,7 +135,9 @@ pub fn traceparent(text: &str) -> Parsed<HeaderValue> {
     let lowercase_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f' | '-');
     match HeaderValue::from_str(text) {
         Ok(value) if lengths == [2, 32, 16, 2] && text.chars().all(lowercase_hex) => Ok(value),
-        _ => Err("is not a traceparent as W3C Trace Context specifies it, so it is ignored".to_owned()),
+        _ => Err(
+            "is not a traceparent as W3C Trace Context specifies it, so it is ignored".to_owned(),
+        ),
     }
 }
 
@@ -326,7 +330,12 @@ pub fn log_filter(text: &str) -> Parsed<Targets> {
         if word.parse::<LevelFilter>().is_err() {
             let closest = LEVELS
                 .into_iter()
-                .map(|level| (strsim::osa_distance(&word.to_ascii_lowercase(), level), level))
+                .map(|level| {
+                    (
+                        strsim::osa_distance(&word.to_ascii_lowercase(), level),
+                        level,
+                    )
+                })
                 .filter(|(distance, level)| *distance <= 2 && *distance < level.len())
                 .min();
             let suggestion = closest.map(|(_, level)| format!("; did you mean {level}?"));

@@ -49,7 +49,9 @@ impl Checks {
                 timeout: Some(DEFAULT_TIMEOUT),
             });
         }
-        let checks = project.checks().map_err(|error| unusable_settings(&error))?;
+        let checks = project
+            .checks()
+            .map_err(|error| unusable_settings(&error))?;
         Ok(Self {
             commands: checks.commands,
             stop_on_failure: checks.stop_on_failure,
@@ -140,7 +142,9 @@ pub async fn run(
 ) -> Result<Checked, Failure> {
     tracing::info!("check: {command}");
     let began = Instant::now();
-    let path = value_of(&program.env, "PATH").unwrap_or_default().to_owned();
+    let path = value_of(&program.env, "PATH")
+        .unwrap_or_default()
+        .to_owned();
     let dir = program.dir.clone();
     let mut tail = RingBuffer::new(OUTPUT_TAIL);
     let mut lines = output::Lines::new("check");

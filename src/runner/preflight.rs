@@ -133,12 +133,14 @@ async fn remote(
             stop_on_failure: true,
             timeout: None,
         };
-        findings.note("checks", startable(checks, &settings.agent.path), |checks| {
-            match checks.commands.as_slice() {
+        findings.note(
+            "checks",
+            startable(checks, &settings.agent.path),
+            |checks| match checks.commands.as_slice() {
                 [] => "none".to_owned(),
                 commands => commands.join(", "),
-            }
-        });
+            },
+        );
     }
     let agent = agent::choose(&settings.agent, None);
     note_agent(findings, settings, agent, None);
@@ -211,7 +213,10 @@ fn writable(dir: &Path) -> Result<(), Failure> {
 fn clone_target(dir: Option<&Path>) -> Result<(), Failure> {
     let Some(dir) = dir else { return Ok(()) };
     let not_empty = match fs::read_dir(dir) {
-        Ok(mut entries) => entries.next().is_some().then(|| "it is not empty".to_owned()),
+        Ok(mut entries) => entries
+            .next()
+            .is_some()
+            .then(|| "it is not empty".to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => Some(error.to_string()),
     };
@@ -255,18 +260,24 @@ async fn ask(git: &Git<'_>, repository: &Repository) -> Result<String, Failure> 
         .run(call)
         .await
         .map_err(|error| failed(format!("{url} cannot be cloned: {error}"), &error))?;
-    let names = answer.lines().filter_map(|line| Some(line.split_once('\t')?.1));
+    let names = answer
+        .lines()
+        .filter_map(|line| Some(line.split_once('\t')?.1));
     if names.into_iter().any(|name| is_spelling(wanted, name)) {
         return Ok(format!("{url} ({wanted})"));
     }
     if matches!(wanted.len(), 40 | 64) && wanted.chars().all(|c| c.is_ascii_hexdigit()) {
-        return Ok(format!("{url} (only the clone can tell whether commit {wanted} exists)"));
+        return Ok(format!(
+            "{url} (only the clone can tell whether commit {wanted} exists)"
+        ));
     }
     let message = match &repository.reference {
         Some(reference) => format!(
             "{url} has no branch or tag `{reference}`; correct DESCARTES_REF, or push the branch"
         ),
-        None => format!("{url} has no default branch: it is empty, or its HEAD names a missing branch"),
+        None => {
+            format!("{url} has no default branch: it is empty, or its HEAD names a missing branch")
+        }
     };
     Err(Failure::new(Reason::WorkspaceFailed, message))
 }

@@ -158,7 +158,10 @@ impl<'a> Items<'a> {
         } else {
             format!("expected `# SCUD Graph v1`, found {}", excerpt(line))
         };
-        Err(SyntaxError { line: number, message })
+        Err(SyntaxError {
+            line: number,
+            message,
+        })
     }
 
     fn tag(&mut self, line: &'a str, number: usize) -> Result<Item<'a>, SyntaxError> {
@@ -167,7 +170,10 @@ impl<'a> Items<'a> {
             .or_else(|| line.strip_prefix("# Epic:"));
         let Some(tag) = tag else {
             let message = format!("expected `# Phase: <tag>`, found {}", excerpt(line));
-            return Err(SyntaxError { line: number, message });
+            return Err(SyntaxError {
+                line: number,
+                message,
+            });
         };
         self.expected = Expected::Body;
         self.section = Section::Skipped;

@@ -24,8 +24,11 @@ pub fn unify_status_letters(base: &mut [u8], ours: &mut [u8], theirs: &mut [u8])
     };
     for (task, base_letter) in base_letters {
         let find = |letters: &StatusLetters| letters.get(&task).copied().flatten();
-        let (Some((base_at, base_letter)), Some((ours_at, our_letter)), Some((theirs_at, their_letter))) =
-            (base_letter, find(&our_letters), find(&their_letters))
+        let (
+            Some((base_at, base_letter)),
+            Some((ours_at, our_letter)),
+            Some((theirs_at, their_letter)),
+        ) = (base_letter, find(&our_letters), find(&their_letters))
         else {
             continue;
         };

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::FindError;
-use super::search::id_in_phase;
 use super::samples::{LETTERS, Sample, block_on, graphs, status};
+use super::search::id_in_phase;
 use crate::task::{Priority, Status, Task};
 
 fn try_scud(sample: &Sample, arguments: &[&str]) -> Output {

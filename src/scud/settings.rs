@@ -162,7 +162,9 @@ impl Project {
         Ok(Checks {
             commands: set.commands.unwrap_or_default(),
             stop_on_failure: set.stop_on_failure.unwrap_or(default.stop_on_failure),
-            timeout: set.timeout_secs.map_or(default.timeout, Duration::from_secs),
+            timeout: set
+                .timeout_secs
+                .map_or(default.timeout, Duration::from_secs),
         })
     }
 
@@ -170,7 +172,8 @@ impl Project {
     pub fn agent(&self, name: &str) -> Result<Option<AgentDefinition>, SettingsError> {
         // The graph is untrusted: this name becomes part of a path, so it must be a plain file name.
         let forbidden = |c: char| c == '/' || c == '\\' || c.is_control();
-        if name.is_empty() || name.len() > 128 || name.starts_with('.') || name.contains(forbidden) {
+        if name.is_empty() || name.len() > 128 || name.starts_with('.') || name.contains(forbidden)
+        {
             return Err(SettingsError::AgentName {
                 name: name.to_owned(),
             });
@@ -228,7 +231,10 @@ impl Project {
                 .filter(|byte| *byte == b'\n')
                 .count();
             let message = error.message().to_owned();
-            SettingsError::Malformed(Malformed::new(&self.path(at), SyntaxError { line, message }))
+            SettingsError::Malformed(Malformed::new(
+                &self.path(at),
+                SyntaxError { line, message },
+            ))
         })
     }
 

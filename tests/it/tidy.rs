@@ -228,7 +228,7 @@ fn the_schema_s_other_words_are_those_of_the_code() {
             .collect()
     };
     let kinds = Worker::bare().args(["--agent", "?"]).run().stderr;
-    let (_, kinds) = kinds.split_once("there are auto, ").expect("the kinds");
+    let (_, kinds) = kinds.split_once("the kinds are auto, ").expect("the kinds");
     let kinds = kinds.lines().next().expect("a line").split(", ");
     let kinds: BTreeSet<String> = kinds.map(str::to_owned).collect();
     assert!(kinds.len() > 2, "{kinds:?}");
@@ -430,10 +430,7 @@ fn who_must_not_know_whom_does_not() {
         "scud",
         &["crate::callback", "crate::config", "crate::runner"],
     );
-    assert_ignorant(
-        "task",
-        &["serde", "std::fs", "std::env", "tokio"],
-    );
+    assert_ignorant("task", &["serde", "std::fs", "std::env", "tokio"]);
     assert_ignorant("process", &["agent::", "Agent", "scud"]);
     let spawning = [
         "tokio::process",

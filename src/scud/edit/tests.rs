@@ -61,7 +61,7 @@ fn a_task_that_is_gone_is_said_to_be() {
     let error = set_status(&sample, &task, Status::Done).unwrap_err();
     let expected = "the task `8` of the phase `a` is no longer in .scud/tasks/tasks.scg";
     assert_eq!(sample.without_root(&error), expected);
-    assert!(matches!(error, EditError::Gone { .. }));
+    assert!(matches!(error, EditError::TaskNotFound { .. }));
 }
 
 #[test]
@@ -89,7 +89,10 @@ fn a_file_outside_that_a_link_leads_to_is_not_written() {
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(outside.root().join(".scud/tasks/tasks.scg"), &path).unwrap();
     let error = set_status(&sample, &task, Status::Done).unwrap_err();
-    assert!(matches!(error, EditError::File(FileError::Foreign { .. })));
+    assert!(matches!(
+        error,
+        EditError::File(FileError::NotRegular { .. })
+    ));
     assert_eq!(outside.graph(), ODD.as_bytes());
 }
 

@@ -71,7 +71,8 @@ fn an_ambiguous_id_is_an_error_that_names_its_phases() {
 fn the_error_for_an_unknown_id_suggests_similar_ids() {
     let sample = two_phases();
     let error = |reference: &str| sample.find_error(reference);
-    let begin = |reference: &str| format!("there is no task `{reference}` in .scud/tasks/tasks.scg");
+    let begin =
+        |reference: &str| format!("there is no task `{reference}` in .scud/tasks/tasks.scg");
     assert_eq!(error("8.3"), begin("8.3") + "; did you mean `8.2`?");
     assert_eq!(
         error("31"),
@@ -79,8 +80,14 @@ fn the_error_for_an_unknown_id_suggests_similar_ids() {
     );
     assert_eq!(error("aut:8"), begin("aut:8") + "; did you mean `auth:8`?");
     // Ids with nothing in common are not suggested.
-    assert_eq!(error("9"), begin("9") + ", which has the phases `auth`, `api`");
-    assert_eq!(error(""), begin("") + ", which has the phases `auth`, `api`");
+    assert_eq!(
+        error("9"),
+        begin("9") + ", which has the phases `auth`, `api`"
+    );
+    assert_eq!(
+        error(""),
+        begin("") + ", which has the phases `auth`, `api`"
+    );
 }
 
 #[test]
@@ -105,7 +112,8 @@ fn the_first_digits_of_a_uuid_suggest_it() {
 fn the_error_for_an_unknown_tag_names_the_phases() {
     let sample = two_phases();
     let error = sample.find_in("8", Some("ap")).unwrap_err();
-    let expected = "there is no phase `ap` in .scud/tasks/tasks.scg, which has the phases `auth`, `api`";
+    let expected =
+        "there is no phase `ap` in .scud/tasks/tasks.scg, which has the phases `auth`, `api`";
     assert_eq!(sample.without_root(&error), expected);
     assert!(matches!(error, FindError::PhaseNotFound { .. }));
 }
@@ -131,7 +139,10 @@ fn the_error_for_an_empty_graph_says_that_it_has_no_phases() {
 fn done_cancelled_and_expanded_tasks_are_rejected_unless_they_are_allowed() {
     for (letter, advice) in [
         ('D', "is done; set DESCARTES_FORCE=true to run it anyway"),
-        ('C', "is cancelled; set DESCARTES_FORCE=true to run it anyway"),
+        (
+            'C',
+            "is cancelled; set DESCARTES_FORCE=true to run it anyway",
+        ),
         (
             'X',
             "has been split into subtasks; run those, or set DESCARTES_FORCE=true",
@@ -140,10 +151,7 @@ fn done_cancelled_and_expanded_tasks_are_rejected_unless_they_are_allowed() {
         let text = format!("# SCUD Graph v1\n# Phase: a\n@nodes\n8 | t | {letter} | 1 | M\n");
         let sample = Sample::with(text);
         let error = sample.query("8", None, FinishedTasks::Reject).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("task `8` of phase `a` {advice}")
-        );
+        assert_eq!(error.to_string(), format!("task `8` of phase `a` {advice}"));
         assert!(matches!(error, FindError::NotActionable { .. }));
         sample.query("8", None, FinishedTasks::Allow).unwrap();
     }
@@ -162,7 +170,10 @@ fn a_task_with_any_other_status_is_found() {
 #[test]
 fn the_error_for_a_missing_graph_names_its_path() {
     let sample = Sample::without_graph();
-    assert_eq!(sample.find_error("8"), ".scud/tasks/tasks.scg does not exist");
+    assert_eq!(
+        sample.find_error("8"),
+        ".scud/tasks/tasks.scg does not exist"
+    );
     let error = sample.find("8").unwrap_err();
     assert!(matches!(error, FindError::File(FileError::Missing { .. })));
 }

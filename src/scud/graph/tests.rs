@@ -168,10 +168,7 @@ fn a_broken_node_is_an_error_with_its_line() {
             "line 4: task `8` has the unknown status `Deferred`",
         ),
         ("8|t||1|M", "line 4: task `8` has the unknown status ``"),
-        (
-            "8|t|ß|1|M",
-            "line 4: task `8` has the unknown status `ß`",
-        ),
+        ("8|t|ß|1|M", "line 4: task `8` has the unknown status `ß`"),
         (
             "8|t|P|1|M\n8|u|P|1|M",
             "line 5: task `8` is defined twice (lines 4 and 5)",
@@ -181,7 +178,10 @@ fn a_broken_node_is_an_error_with_its_line() {
             "line 5: task `a:8` is defined twice (lines 4 and 5)",
         ),
     ] {
-        assert_eq!(error_for_task_8(nodes), format!(".scud/tasks/tasks.scg, {message}"));
+        assert_eq!(
+            error_for_task_8(nodes),
+            format!(".scud/tasks/tasks.scg, {message}")
+        );
     }
 }
 

@@ -63,15 +63,24 @@ fn a_broken_header_is_an_error_with_its_line() {
     );
     assert_eq!(
         error("# SCUD Graph v1"),
-        (2, "expected `# Phase: <tag>`, found the end of the file".to_owned())
+        (
+            2,
+            "expected `# Phase: <tag>`, found the end of the file".to_owned()
+        )
     );
     assert_eq!(
         error(&format!("\u{feff}{good}")),
-        (1, "the file begins with a byte order mark, which scud does not accept".to_owned())
+        (
+            1,
+            "the file begins with a byte order mark, which scud does not accept".to_owned()
+        )
     );
     assert_eq!(
         error(&format!("{good}@meta\nname b\n")),
-        (6, "the name of a phase must come before its nodes".to_owned())
+        (
+            6,
+            "the name of a phase must come before its nodes".to_owned()
+        )
     );
 }
 

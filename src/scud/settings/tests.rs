@@ -30,7 +30,8 @@ fn a_project_without_checks_has_none() {
 
 #[test]
 fn backpressure_without_commands_has_no_checks() {
-    let found = checks("[swarm.backpressure]\nstop_on_failure = false\ntimeout_secs = 7\n").unwrap();
+    let found =
+        checks("[swarm.backpressure]\nstop_on_failure = false\ntimeout_secs = 7\n").unwrap();
     assert_eq!(found.commands, [""; 0]);
     assert!(!found.stop_on_failure);
     assert_eq!(found.timeout, Duration::from_secs(7));
@@ -57,7 +58,9 @@ fn the_error_for_malformed_settings_names_the_line_and_the_cause() {
     let error = |config: &str| checks(config).unwrap_err();
     let negative = error("[swarm.backpressure]\ncommands = []\n\ntimeout_secs = -1\n");
     assert!(
-        negative.starts_with(".scud/config.toml, line 4: `timeout_secs` must be a whole number of seconds"),
+        negative.starts_with(
+            ".scud/config.toml, line 4: `timeout_secs` must be a whole number of seconds"
+        ),
         "{negative}"
     );
     for commands in ["true", "\"cargo test\"", "[1]", "{ a = 1 }"] {
@@ -131,9 +134,8 @@ fn a_template_may_be_in_a_separate_file() {
 #[test]
 fn a_template_file_is_never_outside_the_agents_directory() {
     for path in ["../config.toml", "/etc/passwd", "prompts/../../x", ".", ""] {
-        let expected = format!(
-            ".scud/agents/r.toml: the template file `{path}` is not below .scud/agents"
-        );
+        let expected =
+            format!(".scud/agents/r.toml: the template file `{path}` is not below .scud/agents");
         assert_eq!(with_template_file(path), Err(expected));
     }
 }
@@ -169,8 +171,10 @@ fn a_name_that_is_not_a_plain_file_name_is_an_error() {
         &long,
     ] {
         let error = agent(name, &[]).unwrap_err();
-        assert!(error.ends_with(" is not a valid name for an agent definition"),
-            "{error}");
+        assert!(
+            error.ends_with(" is not a valid name for an agent definition"),
+            "{error}"
+        );
     }
     assert_eq!(
         agent("../x", &[]).unwrap_err(),
