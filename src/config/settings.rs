@@ -1,6 +1,6 @@
-//! The table of everything that can be set; the command line is made of it.
+//! The table of all settings; the command line is made from it.
 //!
-//! Reads nothing: [`super::reader`] does, [`super::values`] knows what the words mean.
+//! [`super::reader`] reads the values, [`super::values`] parses them.
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
@@ -11,12 +11,12 @@ use crate::builtin::COMMAND as BUILTIN;
 pub struct Setting {
     /// The variable's full name.
     pub variable: &'static str,
-    /// Another name of the variable that wins over the full one.
+    /// A shorter name of the variable, which wins over the full one.
     pub bare: Option<&'static str>,
-    /// The flag without its dashes. Secrets have none, because every process may read the
-    /// arguments of every other.
+    /// The flag without its dashes. Secrets have no flag, because every process can read the arguments of
+    /// every other.
     pub flag: Option<&'static str>,
-    /// What stands for the value in the help.
+    /// The placeholder for the value in the help.
     pub value: &'static str,
     /// As it would be written; none where unset means something of its own.
     pub default: Option<&'static str>,
@@ -54,7 +54,7 @@ impl Setting {
         }
     }
 
-    /// Only ever a variable: a secret, or a variable that other programs define.
+    /// A setting without a flag: a secret, or a variable that other programs define.
     const fn unflagged(variable: &'static str, help: &'static str) -> Self {
         Self {
             variable,
@@ -66,7 +66,7 @@ impl Setting {
         }
     }
 
-    /// The name that messages and the help use: the one people set.
+    /// The name of the variable in messages and in the help.
     pub fn name(&self) -> &'static str {
         self.bare.unwrap_or(self.variable)
     }
@@ -325,7 +325,7 @@ pub const IS_SANDBOX: Setting = Setting::unflagged(
 );
 }
 
-/// What an agent needs to reach its model; given to it, never to the checks.
+/// The settings with which an agent reaches its model; the checks do not get them.
 pub const MODEL_ACCESS: [&Setting; 4] = [
     &ANTHROPIC_API_KEY,
     &ANTHROPIC_AUTH_TOKEN,
@@ -338,8 +338,8 @@ pub const LISTEN: Setting =
     Setting::new("DESCARTES_LISTEN", "listen", "ADDRESS", "Where to listen")
         .default("127.0.0.1:8080");
 
-/// What the embedded orchestrator decides for its worker, so that nobody else can.
-const UNDER_THE_EMBEDDED: [&str; 8] = [
+/// The flags that `local` and `demo` do not have, because the embedded orchestrator sets them.
+const SET_BY_EMBEDDED_ORCHESTRATOR: [&str; 8] = [
     "branch",
     "callback-url",
     "git-email",
@@ -350,8 +350,7 @@ const UNDER_THE_EMBEDDED: [&str; 8] = [
     "workspace",
 ];
 
-/// The command line. The flags of subcommands are made only where one is given: a worker is in a
-/// hurry to claim its task.
+/// The command line. The flags of a subcommand are made only if it is used, so that a worker starts fast.
 pub fn cli() -> Command {
     let name = env!("CARGO_PKG_NAME");
     with_worker(Command::new(name))
@@ -362,7 +361,7 @@ pub fn cli() -> Command {
         .subcommand(
             Command::new("demo")
                 .about("The whole life of a worker on a sample project, nothing to set up")
-                .defer(|demo| demo.args(under_the_embedded().filter(|arg| arg.get_id() != "task"))),
+                .defer(|demo| demo.args(flags_of_embedded().filter(|arg| arg.get_id() != "task"))),
         )
         .subcommand(
             Command::new("local")
@@ -374,7 +373,7 @@ pub fn cli() -> Command {
                         .help("The project's directory")
                         .default_value(".")
                         .value_parser(value_parser!(std::path::PathBuf));
-                    local.arg(project).args(under_the_embedded()).after_help(unflagged())
+                    local.arg(project).args(flags_of_embedded()).after_help(unflagged())
                 }),
         )
         .subcommand(
@@ -408,7 +407,7 @@ pub fn cli() -> Command {
                     ])
                 }),
         )
-        // For the worker itself, which starts it as its own child.
+        // The worker starts this command itself.
         .subcommand(
             Command::new(BUILTIN)
                 .hide(true)
@@ -436,13 +435,13 @@ fn with_worker(command: Command) -> Command {
         .after_help(unflagged())
 }
 
-/// The flags of a worker whose orchestrator is this program.
-fn under_the_embedded() -> impl Iterator<Item = Arg> {
+/// The flags of a worker under the embedded orchestrator.
+fn flags_of_embedded() -> impl Iterator<Item = Arg> {
     let flags = WORKER.iter().copied().filter_map(flag);
-    flags.filter(|arg| !UNDER_THE_EMBEDDED.contains(&arg.get_id().as_str()))
+    flags.filter(|arg| !SET_BY_EMBEDDED_ORCHESTRATOR.contains(&arg.get_id().as_str()))
 }
 
-/// The settings that are no flags, for the end of the help.
+/// The settings without a flag, for the end of the help.
 fn unflagged() -> String {
     let unflagged = WORKER
         .iter()
@@ -453,8 +452,7 @@ fn unflagged() -> String {
     format!("From the environment only:{}", lines.collect::<String>())
 }
 
-/// The flag of a setting. clap only collects words; what is wrong with them is said together with
-/// what is wrong in the environment.
+/// The flag of a setting. clap does not validate the value; `reader` reports all invalid values together.
 fn flag(setting: &Setting) -> Option<Arg> {
     let flag = setting.flag?;
     let default = setting

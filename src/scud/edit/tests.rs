@@ -1,4 +1,4 @@
-//! One byte changes, the right one, whatever the file looks like and whoever else writes.
+//! Setting a status changes exactly one byte, for every layout of the file and with concurrent writers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,7 +20,7 @@ const ODD: &str = concat!(
 );
 
 #[test]
-fn only_the_letter_changes() {
+fn setting_a_status_changes_only_its_letter() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     assert_eq!(task.title, "a | P \\");
@@ -30,7 +30,7 @@ fn only_the_letter_changes() {
 }
 
 #[test]
-fn a_status_that_is_there_already_is_not_written() {
+fn a_status_that_the_task_already_has_is_not_written() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     let changed = || {
@@ -43,7 +43,7 @@ fn a_status_that_is_there_already_is_not_written() {
 }
 
 #[test]
-fn a_task_is_found_again_where_it_has_moved_to() {
+fn a_task_that_moved_to_another_line_is_found_again() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     let moved = ODD.replace("@nodes\n", "@nodes\n1 | first | D | 1 | M\n");
@@ -54,18 +54,18 @@ fn a_task_is_found_again_where_it_has_moved_to() {
 }
 
 #[test]
-fn a_task_that_is_gone_is_said_to_be() {
+fn the_error_for_a_removed_task_names_it() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     sample.write(".scud/tasks/tasks.scg", "");
     let error = set_status(&sample, &task, Status::Done).unwrap_err();
-    let expected = "the task `8` of the phase `a` is no longer in .scud/tasks/tasks.scg";
+    let expected = "task `8` of phase `a` is no longer in .scud/tasks/tasks.scg";
     assert_eq!(sample.without_root(&error), expected);
     assert!(matches!(error, EditError::TaskNotFound { .. }));
 }
 
 #[test]
-fn a_graph_that_the_agent_broke_is_left_as_it_is() {
+fn a_graph_that_the_agent_broke_stays_unchanged() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     for broken in [
@@ -81,7 +81,7 @@ fn a_graph_that_the_agent_broke_is_left_as_it_is() {
 }
 
 #[test]
-fn a_file_outside_that_a_link_leads_to_is_not_written() {
+fn a_file_behind_a_symbolic_link_is_not_written() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     let outside = Sample::with(ODD);
@@ -97,7 +97,7 @@ fn a_file_outside_that_a_link_leads_to_is_not_written() {
 }
 
 #[test]
-fn many_workers_on_one_graph_all_land() {
+fn the_statuses_of_many_concurrent_workers_are_all_written() {
     const WORKERS: usize = 24;
     let nodes = (0..WORKERS)
         .map(|id| format!("{id} | t | P | 1 | M\n"))
@@ -137,7 +137,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn a_mark_changes_exactly_the_status_byte(
+    fn setting_a_status_changes_exactly_the_status_byte_of_that_task(
         graph in graphs(),
         which in any::<prop::sample::Index>(),
         letter in prop::sample::select(LETTERS),

@@ -128,7 +128,7 @@ fn a_value_inside_a_json_secret_is_masked_when_the_agent_prints_it_decoded() {
     Worker::new(&receiver, &project)
         .env("GOOGLE_CREDENTIALS", secret.to_string())
         .agent(
-            "cat key; sed -n 2p key; grep -v -e ----- key | tr -d '\\n'; echo; echo service_account",
+            "cat key; echo; sed -n 2p key; grep -v -e ----- key | tr -d '\\n'; echo; echo service_account",
         )
         .run()
         .assert_code(0);
