@@ -5,9 +5,9 @@
 //! defaults come from it. This file turns the values into types. It starts, opens and sends nothing, so an
 //! invalid configuration has no effect.
 
-mod environment;
+pub mod environment;
 mod reader;
-mod settings;
+pub mod settings;
 mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -62,6 +62,9 @@ pub enum Command {
     MergeGraph(Versions),
     Completions {
         shell: clap_complete::Shell,
+        cli: Box<clap::Command>,
+    },
+    Vocabulary {
         cli: Box<clap::Command>,
     },
 }
@@ -137,7 +140,7 @@ impl Config {
         let mut reader = Reader::new(&flags, environment);
         let log = match name {
             // These have no use for settings, so a mistake in one must not stop them.
-            "merge-graph" | "completions" => default_log(),
+            "merge-graph" | "completions" | "vocabulary" => default_log(),
             _ => log(&mut reader),
         };
         let command = match name {
@@ -165,6 +168,9 @@ impl Config {
                     theirs: file("theirs"),
                 })
             }
+            "vocabulary" => Command::Vocabulary {
+                cli: Box::new(settings::cli()),
+            },
             _ => completions(&flags),
         };
         let redactor = Redactor::new(&reader.environment.secrets());

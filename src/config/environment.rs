@@ -13,7 +13,7 @@ use crate::environment::Variables;
 use crate::redact::names::is_secret;
 
 /// Variables that describe the machine; none of them is secret.
-const HARMLESS: [&str; 20] = [
+pub const HARMLESS: [&str; 20] = [
     "PATH",
     "HOME",
     "USER",
@@ -44,7 +44,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const REVISION: &str = "DESCARTES_REVISION";
 
 /// The shortest value that is masked, in bytes: shorter values would mask half of every log.
-const MIN_SECRET: usize = 6;
+pub const MIN_SECRET_LENGTH: usize = 6;
 
 /// All variables of the process.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl Environment {
             .filter_map(|word| word.strip_prefix("whsec_"));
         let values = values.chain(words.split_whitespace()).chain(bare);
         values
-            .filter(|value| value.len() >= MIN_SECRET)
+            .filter(|value| value.len() >= MIN_SECRET_LENGTH)
             .map(SecretString::from)
             .collect()
     }
