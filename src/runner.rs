@@ -25,12 +25,12 @@ use crate::panics::caught;
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stream};
 use crate::progress::{Phase, Progress};
 use crate::redact::Redactor;
-use crate::scud::{self, Actionable, FindError, Project, Wanted};
+use crate::scud::{self, FindError, FinishedTasks, Project, TaskQuery};
 use crate::shutdown::Stop;
 use crate::task::{Failure, Outcome, Reason, Report, Status, Task, Verdict};
 use agent::{Agent, Place};
 use checks::Checks;
-use failures::{stopped, timed_out};
+use failures::{stopped, timed_out, unusable_settings};
 use workspace::{Source, Workspace};
 
 /// The most of an agent's own words on why it failed, in characters.
@@ -48,7 +48,7 @@ pub struct Settings {
     /// The orchestrator's name for the project.
     pub project: String,
     pub tag: Option<String>,
-    pub actionable: Actionable,
+    pub finished_tasks: FinishedTasks,
     pub agent: agent::Settings,
     /// What agent and checks get as environment, beside what the run adds.
     pub environment: Variables,
@@ -268,7 +268,7 @@ impl Run<'_> {
             self.progress.activity(command);
             let program = Program::shell(command, dir.to_owned(), self.environment());
             let limits = Limits {
-                wall: checks.timeout.min(self.time_left()),
+                wall: checks.limit(self.time_left()),
                 idle: None,
             };
             let checked = checks::run(
@@ -281,7 +281,7 @@ impl Run<'_> {
             )
             .await?;
             self.report.checks.push(checked.report.clone());
-            if let Some(failed) = checked.failed() {
+            if let Some(failed) = checked.failed()? {
                 if self.time_left().is_zero() {
                     return Err(self.timed_out());
                 }
@@ -330,12 +330,12 @@ pub fn harden() {
 }
 
 async fn find(settings: &Settings, project: &Project) -> Result<Task, Failure> {
-    let wanted = Wanted {
+    let query = TaskQuery {
         reference: &settings.task,
         tag: settings.tag.as_deref(),
-        actionable: settings.actionable,
+        finished_tasks: settings.finished_tasks,
     };
-    project.find(&wanted).await.map_err(|error| {
+    project.find(&query).await.map_err(|error| {
         let reason = match error {
             FindError::NotFound { .. }
             | FindError::PhaseNotFound { .. }
@@ -343,13 +343,10 @@ async fn find(settings: &Settings, project: &Project) -> Result<Task, Failure> {
             FindError::NotActionable { .. } => Reason::TaskNotActionable,
             FindError::File(_) | FindError::Malformed(_) => Reason::WorkspaceFailed,
         };
-        let mut failure = Failure::because(reason, &error);
-        if reason == Reason::TaskNotActionable {
-            failure
-                .message
-                .push_str("; DESCARTES_FORCE=true runs it all the same");
+        Failure {
+            retryable: !error.is_permanent(),
+            ..Failure::because(reason, &error)
         }
-        failure
     })
 }
 
@@ -359,7 +356,7 @@ async fn mark_done(project: &Project, task: &Task) -> String {
         "task {} of phase {} is done: {}",
         task.id, task.phase, task.title
     );
-    match project.mark(task, Status::Done).await {
+    match project.set_status(task, Status::Done).await {
         Ok(()) => done,
         Err(error) => {
             tracing::warn!(
@@ -377,7 +374,7 @@ fn definition(project: &Project, task: &Task) -> Result<Option<scud::AgentDefini
     };
     let definition = project
         .agent(name)
-        .map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+        .map_err(|error| unusable_settings(&error))?;
     if definition.is_none() {
         tracing::warn!(
             agent = name,

@@ -14,6 +14,9 @@ use crate::task::{Failure, Reason};
 use kind::Made;
 pub use kind::{Agent, Kind, Place, Sandbox, Settings};
 
+/// The word of the kind that runs any command line.
+pub const COMMAND: &str = command::KIND.word;
+
 /// The kinds there are, in the order in which `auto` looks for one that suits.
 pub static KINDS: [&Kind; 3] = [&command::KIND, &claude_code::KIND, &builtin::KIND];
 

@@ -40,7 +40,15 @@ fn short(raw: Raw<'_>) -> Raw<'_> {
 
 /// Reads a line as an object with some fields.
 fn fields<'a, T: Deserialize<'a> + Default>(json: &'a [u8]) -> T {
-    serde_json::from_slice(json).unwrap_or_default()
+    object(json).unwrap_or_default()
+}
+
+/// Reads an object. serde would also read a list as the fields of a struct, in their order.
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
 }
 
 /// What a line is.
@@ -64,7 +72,7 @@ impl Kind {
             #[serde(borrow, default)]
             session_id: Raw<'a>,
         }
-        let fields: Fields<'_> = serde_json::from_slice(json).ok()?;
+        let fields: Fields<'_> = object(json)?;
         Some(Self {
             word: value(fields.kind).unwrap_or_default(),
             subtype: value(fields.subtype).unwrap_or_default(),
@@ -404,7 +412,7 @@ fn tokens(usage: Raw<'_>) -> Option<Usage> {
         #[serde(borrow, default)]
         cache_creation_input_tokens: Raw<'a>,
     }
-    let fields: Fields<'_> = serde_json::from_str(usage?.get()).ok()?;
+    let fields: Fields<'_> = object(usage?.get().as_bytes())?;
     Some(usage_of([
         fields.input_tokens,
         fields.output_tokens,
@@ -439,7 +447,7 @@ fn all_models(usage: Raw<'_>) -> Option<Usage> {
     }
     let models: BTreeMap<String, &RawValue> = serde_json::from_str(usage?.get()).ok()?;
     let usages = models.values().filter_map(|model| {
-        let fields: Fields<'_> = serde_json::from_str(model.get()).ok()?;
+        let fields: Fields<'_> = object(model.get().as_bytes())?;
         Some(usage_of([
             fields.input_tokens,
             fields.output_tokens,

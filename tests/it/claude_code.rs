@@ -321,6 +321,7 @@ fn what_is_no_json_is_shown_and_what_has_another_shape_is_passed_over() {
         "Warning: something is \u{1b}[31mold\u{1b}[0m",
         "null",
         "[1, 2]",
+        "[\"result\", \"success\", \"another-session\"]",
         "{\"type\": 7, \"session_id\": {}}",
         "{\"type\":\"assistant\",\"message\":\"no object\"}",
         "{\"type\":\"assistant\",\"message\":{\"id\":1,\"content\":[7],\"usage\":[]}}",
@@ -336,6 +337,9 @@ fn what_is_no_json_is_shown_and_what_has_another_shape_is_passed_over() {
     );
     let output = event["result"]["output"]["tail"].as_str().expect("a tail");
     assert!(output.starts_with("Warning: something is"), "{output}");
+    let list = "[1, 2]\n[\"result\", \"success\", \"another-session\"]\n";
+    assert!(output.contains(list), "{output}");
+    assert_eq!(agent["session_id"], "the-session");
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! For agents and who writes for them: everything there is to know about the task, twice the same.
+//! For authors of agents: the prompt has everything about the task, on standard input and in a file.
 
 use std::fs;
 
 use crate::support::{Project, Receiver, Worker};
 
-/// Keeps what it is told, both ways.
-const KEEP: &str = "cat > told; cp \"$DESCARTES_PROMPT_FILE\" file";
+/// An agent that saves the prompt from standard input and from the file.
+const SAVE_PROMPT: &str = "cat > from_stdin; cp \"$DESCARTES_PROMPT_FILE\" from_file";
 
 const GRAPH: &str = "\
 # SCUD Graph v1
@@ -39,15 +39,15 @@ const GRAPH: &str = "\
   Wait for rain.
 ";
 
-/// What an agent that succeeds was told.
+/// The prompt that an agent got, in a run that succeeds.
 #[track_caller]
 fn prompt(project: &Project, change: impl FnOnce(Worker) -> Worker) -> String {
     let receiver = Receiver::start();
-    change(Worker::new(&receiver, project).agent(KEEP))
+    change(Worker::new(&receiver, project).agent(SAVE_PROMPT))
         .run()
         .completed(&receiver);
-    assert_eq!(project.read("told"), project.read("file"));
-    project.read("told")
+    assert_eq!(project.read("from_stdin"), project.read("from_file"));
+    project.read("from_stdin")
 }
 
 fn how_to_work(project: &Project, checks: &str) -> String {
@@ -63,11 +63,11 @@ fn how_to_work(project: &Project, checks: &str) -> String {
 }
 
 #[test]
-fn the_prompt_says_everything_about_the_task_and_how_to_work() {
+fn the_prompt_has_everything_about_the_task_and_how_to_work() {
     let project = Project::with_graph(GRAPH);
-    project.checks(&["true", "test -f told"]);
+    project.checks(&["true", "test -f from_stdin"]);
     let checks = "- When you are done, these commands will be run, and all of them must pass:\n  \
-                  - `true`\n  - `test -f told`\n";
+                  - `true`\n  - `test -f from_stdin`\n";
     let task = "\
 # Task 8: Build the house
 
@@ -103,7 +103,7 @@ Wait for rain.
 }
 
 #[test]
-fn the_prompt_leaves_out_what_the_graph_does_not_say() {
+fn the_prompt_omits_what_the_graph_does_not_say() {
     let project = Project::with_graph(GRAPH);
     let no_checks =
         "- The project defines no checks, so see for yourself that your work is right.\n";
@@ -118,7 +118,7 @@ fn the_prompt_leaves_out_what_the_graph_does_not_say() {
 }
 
 #[test]
-fn the_prompt_is_no_change_to_the_project_and_is_gone_afterwards() {
+fn the_prompt_file_is_outside_the_project_and_is_deleted_afterwards() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
         .agent("printf %s \"$DESCARTES_PROMPT_FILE\"; ls -A > files")
@@ -132,7 +132,7 @@ fn the_prompt_is_no_change_to_the_project_and_is_gone_afterwards() {
 }
 
 #[test]
-fn an_agent_that_does_not_read_its_prompt_hinders_nothing() {
+fn an_agent_that_does_not_read_its_prompt_succeeds() {
     let long = "x".repeat(300_000);
     let graph = GRAPH.replace("Use `brick`.", &long);
     let (receiver, project) = (Receiver::start(), Project::with_graph(&graph));
@@ -164,7 +164,7 @@ After {task.dependencies}; {task.unknown} and {} stay.
 "#;
 
 #[test]
-fn an_agent_definitions_template_replaces_the_tasks_part() {
+fn the_template_of_an_agent_definition_replaces_the_part_about_the_task() {
     let project = Project::with_graph(&GRAPH.replace("Use `brick`.", "Use {task.id} bricks."));
     project.write(".scud/agents/bricklayer.toml", BRICKLAYER);
     let no_checks =
@@ -186,7 +186,7 @@ After 7, 9, 99; {task.unknown} and {} stay.
 }
 
 #[test]
-fn an_agent_definitions_template_may_be_a_file() {
+fn the_template_of_an_agent_definition_may_be_a_file() {
     let project = Project::with_graph(GRAPH);
     let definition = BRICKLAYER.split("[prompt]").next().expect("a part");
     project.write(
@@ -199,7 +199,7 @@ fn an_agent_definitions_template_may_be_a_file() {
 }
 
 #[test]
-fn the_model_is_the_settings_else_the_definitions_else_nobodys() {
+fn the_model_of_the_settings_wins_over_that_of_the_agent_definition() {
     let model = |project: &Project, setting: &str| {
         let receiver = Receiver::start();
         let event = Worker::new(&receiver, project)
@@ -219,7 +219,7 @@ fn the_model_is_the_settings_else_the_definitions_else_nobodys() {
 }
 
 #[test]
-fn an_assigned_agent_that_nobody_defined_is_warned_of() {
+fn an_assigned_agent_without_a_definition_produces_a_warning() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
     let ended = Worker::new(&receiver, &project).agent("true").run();
     ended.completed(&receiver);
@@ -232,7 +232,7 @@ fn an_assigned_agent_that_nobody_defined_is_warned_of() {
 }
 
 #[test]
-fn a_malformed_agent_definition_is_refused_with_path_and_line() {
+fn the_error_for_a_malformed_agent_definition_names_its_path_and_line() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
     project.write(".scud/agents/bricklayer.toml", "[agent]\nname = \n");
     let event = Worker::new(&receiver, &project)
@@ -248,7 +248,7 @@ fn a_malformed_agent_definition_is_refused_with_path_and_line() {
 }
 
 #[test]
-fn the_repair_prompt_holds_the_failed_check_and_its_output() {
+fn the_repair_prompt_has_the_failed_check_and_its_output() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
     project.checks(&["true", "cat told; echo; echo '````'; test -f repaired"]);
     Worker::new(&receiver, &project)
