@@ -54,6 +54,8 @@ pub enum Agent {
     Finished,
     /// It gave up, or a limit was reached.
     Failed,
+    /// A signal stopped it.
+    Stopped,
 }
 
 impl From<Agent> for ExitCode {
@@ -61,6 +63,8 @@ impl From<Agent> for ExitCode {
         Self::from(match exit {
             Agent::Finished => 0,
             Agent::Failed => 1,
+            // As shells report SIGTERM: 128 and the signal's number.
+            Agent::Stopped => 143,
         })
     }
 }

@@ -99,7 +99,7 @@ pub async fn run(
     tracing::info!("check: {command}");
     let began = Instant::now();
     let mut tail = RingBuffer::new(TAIL);
-    let mut lines = output::Lines::new("check");
+    let mut lines = output::LogLines::new("check");
     let mut stream = redactor.stream();
     let mut keep = |clean: &[u8]| {
         tail.push(clean);

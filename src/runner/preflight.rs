@@ -2,7 +2,13 @@
 //!
 //! The orchestrator is not asked: there is no request that would not mean something to it.
 
-use super::{Checks, Failure, Project, Settings, Source, Workspace, agent, definition, find};
+use super::agent;
+use super::checks::Checks;
+use super::project_task::{definition, find};
+use super::settings::Settings;
+use super::workspace::{Source, Workspace};
+use crate::scud::Project;
+use crate::task::Failure;
 
 /// One thing that was looked at.
 #[derive(Debug)]
@@ -23,7 +29,7 @@ pub async fn preflight(settings: &Settings) -> Vec<Finding> {
             findings.note("workspace", Ok(()), |()| {
                 format!("a clone of {}", repository.url)
             });
-            let agent = agent::choose(&settings.agent, None);
+            let agent = agent::create(&settings.agent, None);
             findings.note("agent", agent, |agent| agent.report().kind.to_owned());
             return findings.0;
         }
@@ -55,7 +61,7 @@ pub async fn preflight(settings: &Settings) -> Vec<Finding> {
         },
     );
     if let Some(definition) = definition {
-        let agent = agent::choose(&settings.agent, definition.as_ref());
+        let agent = agent::create(&settings.agent, definition.as_ref());
         findings.note("agent", agent, |agent| agent.report().kind.to_owned());
     }
     findings.0
