@@ -1,6 +1,7 @@
 //! The state of a run, and its first step: the workspace.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -13,6 +14,10 @@ use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason, Report, Task};
+
+/// How long a clone may take that makes progress; without progress it ends much earlier. The task's
+/// time limit starts after it.
+const MAX_CLONE_TIME: Duration = Duration::from_secs(60 * 60);
 
 /// A run and its results so far.
 pub struct Run<'a> {
@@ -61,9 +66,7 @@ impl<'a> Run<'a> {
                 );
                 let mut git =
                     git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
-                // A transfer without progress ends earlier. This limit is for one that makes a
-                // little progress forever; it does not shorten the agent's time.
-                git.until = Some(Instant::now() + self.settings.task_timeout);
+                git.until = Some(Instant::now() + MAX_CLONE_TIME);
                 git.remember_ssh().await;
                 let cloned = Workspace::cloned(repository, &git).await;
                 self.check_stop()?;

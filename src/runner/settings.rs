@@ -22,7 +22,7 @@ pub struct Settings {
     pub agent: agent::Settings,
     /// The environment of the agent and the checks, without the variables that the run adds.
     pub environment: Variables,
-    /// How long the agent and the checks may take together. Cloning may take as long again.
+    /// How long the agent and the checks may take together; cloning does not count.
     pub task_timeout: Duration,
     /// How long the agent may print nothing; `None` is unlimited.
     pub idle_timeout: Option<Duration>,

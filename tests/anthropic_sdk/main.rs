@@ -28,7 +28,7 @@ fn script() -> Vec<Turn> {
         blocks: vec![thought, Block::Text("Let me look.".to_owned())],
         stop: "tool_use",
     };
-    let half = Block::HalfCall {
+    let half = Block::IncompleteCall {
         name: "bash".to_owned(),
         json: r#"{"command": "echo ha"#.to_owned(),
     };

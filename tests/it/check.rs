@@ -52,7 +52,7 @@ fn everything_that_is_missing_has_its_line() {
             &format!("MISSING task: {dir}/.scud/tasks/tasks.scg does not exist"),
             &format!("MISSING checks: {dir}/.scud/config.toml, line 1: missing field `commands`"),
             "ok      agent definition: none",
-            "MISSING agent: there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one, or ANTHROPIC_API_KEY for one that the worker knows",
+            "MISSING agent: there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one, or ANTHROPIC_API_KEY to use Claude Code or the built-in agent",
         ],
     );
     assert!(receiver.said().is_empty());
