@@ -257,6 +257,8 @@ fn end_of_failed_request(error: ServiceError) -> End {
 
 fn end_without_room() -> End {
     End::Failed {
-        message: "the conversation is longer than the model can read, and cannot be shortened further".to_owned(),
+        message:
+            "the conversation is longer than the model can read, and cannot be shortened further"
+                .to_owned(),
     }
 }

@@ -42,9 +42,7 @@ impl LineSplitter {
     pub fn next_line(&mut self, input: &mut &[u8]) -> Option<Line> {
         let end = match self.line_end {
             LineEnd::Newline => input.iter().position(|byte| *byte == b'\n'),
-            LineEnd::NewlineOrReturn => input
-                .iter()
-                .position(|byte| matches!(byte, b'\n' | b'\r')),
+            LineEnd::NewlineOrReturn => input.iter().position(|byte| matches!(byte, b'\n' | b'\r')),
         };
         let part = &input[..end.unwrap_or(input.len())];
         let room = self.max_len - self.line.bytes.len();
@@ -86,7 +84,10 @@ mod tests {
     }
 
     fn whole(lines: &[&str]) -> Vec<(String, bool)> {
-        lines.iter().map(|line| ((*line).to_owned(), false)).collect()
+        lines
+            .iter()
+            .map(|line| ((*line).to_owned(), false))
+            .collect()
     }
 
     #[test]

@@ -125,7 +125,9 @@ impl Conversation {
         }
         // The API rejects a thinking block if anything before it has changed.
         for message in &mut self.messages {
-            message.content.retain(|block| !messages::is_thinking(block));
+            message
+                .content
+                .retain(|block| !messages::is_thinking(block));
         }
         self.messages.retain(|message| !message.content.is_empty());
         true

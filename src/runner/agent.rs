@@ -26,7 +26,9 @@ pub fn selected_kind(settings: &Settings) -> Option<&'static Kind> {
 }
 
 fn candidates(settings: &Settings) -> impl Iterator<Item = &'static Kind> {
-    KINDS.into_iter().filter(|kind| (kind.is_candidate)(settings))
+    KINDS
+        .into_iter()
+        .filter(|kind| (kind.is_candidate)(settings))
 }
 
 /// Creates an agent of the kind that the settings select, or of the first candidate that has

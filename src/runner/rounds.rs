@@ -169,14 +169,7 @@ impl Rounds<'_, '_> {
                 idle: None,
             };
             let (redactor, stop) = (self.run.redactor, self.run.stop);
-            let checked = checks::run(
-                command,
-                program,
-                limits,
-                redactor,
-                stop,
-                self.run.progress,
-            );
+            let checked = checks::run(command, program, limits, redactor, stop, self.run.progress);
             let checked = checked.await?;
             self.run.report.checks.push(checked.report.clone());
             if let Some(failed) = checked.failed() {

@@ -250,7 +250,10 @@ fn visible(block: &RawValue) -> Option<Block> {
         "text" => value(block.text).map(Block::Text),
         "tool_use" => {
             let name: String = value(block.name).unwrap_or_default();
-            Some(Block::ToolCall(describe_call(&name.to_lowercase(), block.input)))
+            Some(Block::ToolCall(describe_call(
+                &name.to_lowercase(),
+                block.input,
+            )))
         }
         _ => None,
     }

@@ -75,8 +75,9 @@ impl Writer {
             session_id: session_id.to_owned(),
             started: Instant::now(),
             last_line: Instant::now(),
-            keep_alive_interval: quarter
-                .map_or(KEEP_ALIVE_INTERVAL, |quarter| KEEP_ALIVE_INTERVAL.min(quarter)),
+            keep_alive_interval: quarter.map_or(KEEP_ALIVE_INTERVAL, |quarter| {
+                KEEP_ALIVE_INTERVAL.min(quarter)
+            }),
         };
         let version = env!("CARGO_PKG_VERSION");
         writer.write_line(json!({
@@ -195,7 +196,12 @@ fn shortened(block: &Value) -> Value {
     if block.to_string().len() <= MAX_BLOCK_SIZE {
         return block.clone();
     }
-    let field = |value: &Value| value.as_str().filter(|text| text.len() < MAX_FIELD_SIZE).map(str::to_owned);
+    let field = |value: &Value| {
+        value
+            .as_str()
+            .filter(|text| text.len() < MAX_FIELD_SIZE)
+            .map(str::to_owned)
+    };
     let input = &block["input"];
     json!({
         "type": field(&block["type"]), "id": field(&block["id"]), "name": field(&block["name"]), "text": TOO_LONG,

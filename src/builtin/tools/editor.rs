@@ -104,7 +104,10 @@ impl Editor {
         if !real.starts_with(&self.root) {
             return Err(outside());
         }
-        Ok(missing.iter().rev().fold(real, |path, name| path.join(name)))
+        Ok(missing
+            .iter()
+            .rev()
+            .fold(real, |path, name| path.join(name)))
     }
 }
 

@@ -153,8 +153,7 @@ impl Shell {
             CommandEnd::ExitCode(code) => Ok(with_exit_code(&output, code)),
             CommandEnd::ShellExited(status) => {
                 self.close_soon().await;
-                let note =
-                    format!("[the shell ended ({status}); the next command gets a new one]");
+                let note = format!("[the shell ended ({status}); the next command gets a new one]");
                 Err(with_note(&output, &note))
             }
             CommandEnd::TimedOut => {

@@ -73,7 +73,9 @@ impl CommandLine for Builtin {
     fn program(&self, place: Place<'_>, left: Limits, session: Option<&str>) -> Program {
         let file = place.state_dir.join("conversation.json");
         if session.is_some() && !file.exists() {
-            tracing::warn!("the file with the built-in agent's conversation is missing; it starts a new conversation");
+            tracing::warn!(
+                "the file with the built-in agent's conversation is missing; it starts a new conversation"
+            );
         }
         let idle_timeout = self.idle_timeout.map_or_else(
             || "0".to_owned(),

@@ -175,7 +175,10 @@ fn unfinished(code: i32) -> Failure {
     match killing_signal(code) {
         Some(signal) => {
             let signal = process::name(signal);
-            Failure::new(Reason::AgentKilled, format!("{message}: {signal} killed it"))
+            Failure::new(
+                Reason::AgentKilled,
+                format!("{message}: {signal} killed it"),
+            )
         }
         None => Failure::new(Reason::AgentFailed, message),
     }

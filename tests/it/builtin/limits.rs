@@ -135,11 +135,10 @@ fn thinking_is_removed_together_with_the_results_before_it() {
             .matches("\"thinking\":")
             .count()
     };
-    assert_eq!((
-            thinking_blocks(2),
-            thinking_blocks(3),
-            thinking_blocks(4)
-        ), (2, 0, 1));
+    assert_eq!(
+        (thinking_blocks(2), thinking_blocks(3), thinking_blocks(4)),
+        (2, 0, 1)
+    );
 }
 
 #[test]

@@ -285,7 +285,10 @@ fn events_without_content_do_not_defeat_the_idle_timeout() {
         });
         let failure = run.failed("api_error")["failure"].clone();
         let message = failure["message"].as_str().expect("a message");
-        assert!(message.contains("its answer makes no progress"), "{message}");
+        assert!(
+            message.contains("its answer makes no progress"),
+            "{message}"
+        );
         assert_eq!(failure["retryable"], true);
     });
 }

@@ -332,7 +332,11 @@ impl Model {
         let mut state = self.state();
         while state.asked.len() < count {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "there were only {} requests", state.asked.len());
+            assert!(
+                !left.is_zero(),
+                "there were only {} requests",
+                state.asked.len()
+            );
             state = self.shared.changed.wait_timeout(state, left).unwrap().0;
         }
     }

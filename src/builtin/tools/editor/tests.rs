@@ -210,7 +210,10 @@ fn str_replace_does_not_change_a_read_only_file() {
     let workspace = Workspace::new();
     workspace.write("f", b"a\n");
     fs::set_permissions(workspace.path("f"), fs::Permissions::from_mode(0o444)).unwrap();
-    assert_eq!(workspace.replace("f", "a", "b").unwrap_err(), "f is read-only");
+    assert_eq!(
+        workspace.replace("f", "a", "b").unwrap_err(),
+        "f is read-only"
+    );
     assert_eq!(workspace.read("f"), "a\n");
 }
 
@@ -229,7 +232,9 @@ fn insert_adds_a_text_after_a_line() {
     let workspace = Workspace::new();
     let inserted = |content: &str, line: i64, text: &str| {
         workspace.write("f", content.as_bytes());
-        workspace.insert("f", line, text).map(|_| workspace.read("f"))
+        workspace
+            .insert("f", line, text)
+            .map(|_| workspace.read("f"))
     };
     assert_eq!(inserted("a\nb\n", 0, "x\n").unwrap(), "x\na\nb\n");
     assert_eq!(inserted("a\nb\n", 1, "x").unwrap(), "a\nx\nb\n");
@@ -291,7 +296,10 @@ fn paths_outside_of_the_project_are_rejected() {
     let error = workspace
         .call("create", "dangling", &json!({ "file_text": "x" }))
         .unwrap_err();
-    assert_eq!(error, "dangling is a symbolic link to a file that does not exist");
+    assert_eq!(
+        error,
+        "dangling is a symbolic link to a file that does not exist"
+    );
     assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
     // Links within the project are followed, and absolute paths are accepted.
@@ -299,7 +307,12 @@ fn paths_outside_of_the_project_are_rejected() {
     symlink("real", workspace.path("link")).unwrap();
     assert!(workspace.view("link").unwrap().contains("here"));
     let real = workspace.path("real");
-    assert!(workspace.view(real.to_str().unwrap()).unwrap().contains("here"));
+    assert!(
+        workspace
+            .view(real.to_str().unwrap())
+            .unwrap()
+            .contains("here")
+    );
     workspace.replace("link", "here", "there").unwrap();
     assert!(workspace.path("link").is_symlink());
     assert_eq!(workspace.read("real"), "there\n");
