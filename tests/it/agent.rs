@@ -1,9 +1,11 @@
 //! Agents that are shell commands: their environment, their end, their output.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::origin::program;
-use crate::support::{Origin, Project, Receiver, Worker, path};
+use crate::support::{Origin, Project, Receiver, Worker, path, setting, with_enough_time, written};
 
 /// Writes the environment to a file, without the variables that shells add.
 const ENV: &str = "env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | LC_ALL=C sort > ";
@@ -235,30 +237,45 @@ fn without_an_agent_the_failure_says_how_to_set_one() {
 
 #[test]
 fn an_agent_that_takes_longer_than_the_task_timeout_has_timed_out() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let event = Worker::new(&receiver, &project)
-        .env("DESCARTES_TASK_TIMEOUT", "2s")
-        .agent("echo begun; while :; do echo busy; sleep 0.1; done")
-        .run()
-        .failed(&receiver, "timed_out");
-    assert_eq!(event["message"], "the task was not done within 2s");
-    assert_eq!(event["failure"]["retryable"], false);
-    assert_eq!(event["result"]["agent"]["exit_code"], Value::Null);
-    let tail = event["result"]["output"]["tail"].as_str().expect("a text");
-    assert!(tail.starts_with("begun\n"), "{tail}");
+    with_enough_time(Duration::from_secs(2), |limit| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let event = Worker::new(&receiver, &project)
+            .env("DESCARTES_TASK_TIMEOUT", setting(limit))
+            .agent("echo begun; while :; do echo busy; sleep 0.1; done")
+            .run()
+            .failed(&receiver, "timed_out");
+        let message = format!("the task was not done within {}", written(limit));
+        assert_eq!(event["message"], message);
+        assert_eq!(event["failure"]["retryable"], false);
+        assert_eq!(event["result"]["agent"]["exit_code"], Value::Null);
+        let output = &event["result"]["output"];
+        if output["total_bytes"] == 0 {
+            return Err("the agent said nothing".to_owned());
+        }
+        let begin = ["head", "tail"].map(|end| output[end].as_str().expect("a text"));
+        assert!(begin.concat().starts_with("begun\n"), "{output}");
+        Ok(())
+    });
 }
 
 #[test]
 fn an_agent_that_prints_nothing_for_the_idle_timeout_is_idle() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let event = Worker::new(&receiver, &project)
-        .env("DESCARTES_IDLE_TIMEOUT", "2s")
-        .agent("echo hm; exec sleep 600")
-        .run()
-        .failed(&receiver, "idle");
-    assert_eq!(event["message"], "the agent gave no sign of life for 2s");
-    assert_eq!(event["failure"]["retryable"], true);
-    assert_eq!(event["result"]["output"]["tail"], "hm\n");
+    with_enough_time(Duration::from_secs(2), |limit| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let event = Worker::new(&receiver, &project)
+            .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+            .agent("echo hm; exec sleep 6000")
+            .run()
+            .failed(&receiver, "idle");
+        let message = format!("the agent gave no sign of life for {}", written(limit));
+        assert_eq!(event["message"], message);
+        assert_eq!(event["failure"]["retryable"], true);
+        if event["result"]["output"]["tail"] == "" {
+            return Err("the agent said nothing".to_owned());
+        }
+        assert_eq!(event["result"]["output"]["tail"], "hm\n");
+        Ok(())
+    });
 }
 
 #[test]
@@ -459,20 +476,28 @@ fn the_beginning_of_a_secret_at_the_end_of_the_output_is_reported() {
 
 #[test]
 fn the_time_that_cloning_takes_does_not_count_against_the_task_timeout() {
-    let (receiver, origin) = (Receiver::start(), Origin::new());
-    let bin = tempfile::tempdir().expect("a directory");
-    let path = path().into_string().expect("a PATH in UTF-8");
-    let git = format!(
-        "case \" $* \" in *\" fetch \"*) sleep 3;; esac
-         PATH='{path}' exec git \"$@\""
-    );
-    program(&bin.path().join("git"), &git);
-    let ended = origin
-        .worker(&receiver)
-        .env("PATH", format!("{}:{path}", bin.path().display()))
-        .env("DESCARTES_TASK_TIMEOUT", "3s")
-        .agent("true")
-        .run();
-    ended.completed(&receiver);
-    assert!(ended.took >= std::time::Duration::from_secs(3));
+    with_enough_time(Duration::from_secs(3), |limit| {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let bin = tempfile::tempdir().expect("a directory");
+        let path = path().into_string().expect("a PATH in UTF-8");
+        let git = format!(
+            "case \" $* \" in *\" fetch \"*) sleep {};; esac
+             PATH='{path}' exec git \"$@\"",
+            limit.as_secs_f64()
+        );
+        program(&bin.path().join("git"), &git);
+        let ended = origin
+            .worker(&receiver)
+            .env("PATH", format!("{}:{path}", bin.path().display()))
+            .env("DESCARTES_TASK_TIMEOUT", setting(limit))
+            .agent("true")
+            .run();
+        assert!(ended.took >= limit);
+        let failure = ended.result_line()["failure"].clone();
+        if failure["reason"] == "timed_out" {
+            return Err(format!("the agent did not end: {failure}"));
+        }
+        ended.completed(&receiver);
+        Ok(())
+    });
 }

@@ -310,7 +310,7 @@ fn max_budget_ends_the_run_by_list_prices() {
 fn costs_of_earlier_rounds_count_even_if_the_conversation_file_is_deleted() {
     let project = Project::new();
     // An answer costs 0.00085 dollars, so that there is money for one and a half.
-    project.checks(&["rm -f ${TMPDIR:-/tmp}/descartes-*/conversation.json; false"]);
+    project.checks(&["rm -f \"${TMPDIR:-/tmp}\"/descartes-*/conversation.json; false"]);
     let own = tempfile::tempdir().expect("a directory");
     let run = run_with(project, vec![says("Done."); 2], |worker| {
         let worker = worker

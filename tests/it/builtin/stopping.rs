@@ -1,12 +1,15 @@
 //! Stop signals and cancellations while a tool runs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{run, worker};
-use crate::support::model::bash;
-use crate::support::{Model, Project, Receiver, Reply, each, wait_until};
+use super::{run, run_with, worker};
+use crate::support::model::{bash, says};
+use crate::support::{
+    Model, Project, Receiver, Reply, each, setting, wait_until, with_enough_time,
+};
 
 /// Writes `cleaned` some time after SIGTERM.
 const CLEANS_UP: &str = "sh -c 'trap \"sleep 0.3; echo done > cleaned; exit\" TERM; touch running; \
@@ -34,13 +37,16 @@ fn a_running_command_gets_sigterm_and_time_to_clean_up() {
 
 #[test]
 fn a_command_that_takes_too_long_gets_sigterm_first() {
-    let project = Project::new();
-    let script = [bash(CLEANS_UP), crate::support::model::says("Done.")];
-    let run = super::run_with(project, script, |worker| {
-        worker.env("DESCARTES_IDLE_TIMEOUT", "8s")
+    with_enough_time(Duration::from_secs(8), |limit| {
+        let script = [bash(CLEANS_UP), says("Done.")];
+        let run = run_with(Project::new(), script, |worker| {
+            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+        });
+        if run.ended.code != Some(0) || !run.project.path("cleaned").exists() {
+            return Err(format!("the command did not clean up: {:#?}", run.ended));
+        }
+        Ok(())
     });
-    run.completed();
-    assert_eq!(run.project.read("cleaned"), "done\n");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The results of tools, as the model reads them.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{results as last_results, run, run_with};
-use crate::support::Project;
 use crate::support::model::{Answer, Run, Turn, bash, calls, says};
+use crate::support::{Project, assert_nothing_alive, setting, with_enough_time};
 
 /// Runs these tool calls, one in each turn; returns their results.
 fn results_of(script: impl IntoIterator<Item = Answer>) -> (Run, Vec<String>) {
@@ -112,22 +114,34 @@ fn the_middle_of_long_output_is_left_out() {
 
 #[test]
 fn a_command_that_takes_too_long_is_killed_and_the_next_one_gets_a_new_shell() {
-    let script = [
-        bash("echo begun; sleep 1000 & echo $! > pid; wait"),
-        bash("kill -0 $(cat pid) 2>/dev/null || echo gone"),
-        says("Done."),
-    ];
-    let run = run_with(Project::new(), script, |worker| {
-        worker.env("DESCARTES_IDLE_TIMEOUT", "3s")
+    with_enough_time(Duration::from_secs(3), |limit| {
+        let script = [
+            bash("echo begun; sleep 10000 & echo $! > pid; wait"),
+            bash("kill -0 $(cat pid) 2>/dev/null || echo gone"),
+            says("Done."),
+        ];
+        let run = run_with(Project::new(), script, |worker| {
+            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+        });
+        if run.ended.code != Some(0) {
+            return Err(format!(
+                "the script did not come to its end: {:#?}",
+                run.ended
+            ));
+        }
+        run.completed();
+        let results = results(&run);
+        if !results[0].starts_with("begun") || results[1].starts_with("[killed") {
+            return Err(format!("the commands did not begin: {results:?}"));
+        }
+        let killed = format!(
+            "begun\n[killed: it did not end within {} s",
+            limit.mul_f64(0.75).as_secs()
+        );
+        assert!(results[0].starts_with(&killed), "{}", results[0]);
+        assert_eq!(results[1], "gone");
+        Ok(())
     });
-    run.completed();
-    let results = results(&run);
-    assert!(
-        results[0].starts_with("begun\n[killed: it did not end within 2 s"),
-        "{}",
-        results[0]
-    );
-    assert_eq!(results[1], "gone");
 }
 
 #[test]
@@ -137,17 +151,11 @@ fn background_processes_do_not_block_the_shell_and_do_not_survive_the_agent() {
             "sh -c 'echo $$ > pid; while true; do echo noise; sleep 0.01; done' & until [ -s pid ]; do sleep 0.01; done; echo started",
         ),
         bash("kill -0 $(cat pid) && echo alive"),
-        bash("setsid sleep 1000 > /dev/null 2>&1 & echo $! > escaped"),
+        bash("setsid sleep 10000 > /dev/null 2>&1 &"),
     ]);
     assert!(results[0].contains("started"), "{}", results[0]);
     assert!(results[1].contains("alive"), "{}", results[1]);
-    for file in ["pid", "escaped"] {
-        let pid = run.project.read(file);
-        assert!(
-            !std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(),
-            "the process in {file} is alive"
-        );
-    }
+    assert_nothing_alive(&run.project);
 }
 
 #[test]
@@ -246,11 +254,22 @@ fn a_long_command_that_the_shell_echoes_does_not_deadlock() {
 
 #[test]
 fn two_silent_commands_in_one_answer_do_not_trigger_the_idle_timeout() {
-    let answer = bash("sleep 1.6").and_calls("bash", json!({ "command": "sleep 1.6" }));
-    let run = run_with(Project::new(), [answer, says("Done.")], |worker| {
-        worker.env("DESCARTES_IDLE_TIMEOUT", "3s")
+    with_enough_time(Duration::from_secs(3), |limit| {
+        // Each is shorter than the limit, both together are longer.
+        let sleep = format!("sleep {}", limit.as_secs_f64() * 0.53);
+        let answer = bash(&sleep).and_calls("bash", json!({ "command": sleep }));
+        let run = run_with(Project::new(), [answer, says("Done.")], |worker| {
+            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+        });
+        if run.ended.code != Some(0) {
+            return Err(format!(
+                "the script did not come to its end: {:#?}",
+                run.ended
+            ));
+        }
+        run.completed();
+        Ok(())
     });
-    run.completed();
 }
 
 #[test]
