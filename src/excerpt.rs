@@ -18,7 +18,7 @@ pub fn first_bytes(text: &str, max_bytes: usize) -> String {
     if text.len() <= max_bytes {
         return text.to_owned();
     }
-    with_ellipsis(&text[..text.floor_char_boundary(max_bytes)])
+    with_ellipsis(&text[..boundary_before(text, max_bytes)])
 }
 
 fn with_ellipsis(beginning: &str) -> String {
@@ -34,10 +34,18 @@ pub fn both_ends(text: &str, max_bytes: usize) -> String {
         return text.to_owned();
     }
     let half = max_bytes.saturating_sub(NOTE_LEN) / 2;
-    let head = text.floor_char_boundary(half);
-    let tail = text.ceil_char_boundary(text.len() - half);
+    let head = boundary_before(text, half);
+    let tail = (text.len() - half..text.len())
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(text.len());
     let note = left_out((tail - head) as u64);
     format!("{}{note}{}", &text[..head], &text[tail..])
+}
+
+/// The last boundary of a character at or before `at`.
+fn boundary_before(text: &str, at: usize) -> usize {
+    let boundary = (0..=at).rev().find(|at| text.is_char_boundary(*at));
+    boundary.unwrap_or(0)
 }
 
 /// The note in the place of a missing middle.

@@ -430,6 +430,10 @@ fn give_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
             use std::io::Write;
             stream.write_all(first.as_bytes()).ok()?;
             while stream.write_all(then.as_bytes()).is_ok() {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a service that sends an event now and then"
+                )]
                 thread::sleep(Duration::from_millis(20));
             }
             None
