@@ -217,7 +217,7 @@ pub const TASK_TIMEOUT: Setting = Setting::new(
     "DESCARTES_TASK_TIMEOUT",
     "task-timeout",
     "DURATION",
-    "How long the clone, the agent and the checks may take together",
+    "How long the agent and the checks may take together; cloning has its own limit of one hour",
 )
 .default("1h");
 pub const IDLE_TIMEOUT: Setting = Setting::new(

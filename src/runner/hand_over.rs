@@ -9,8 +9,9 @@ use tokio::time::timeout;
 
 use super::failures::stopped;
 use super::product::{self, Message, Product};
+use super::push;
+use super::run::Run;
 use super::workspace::Source;
-use super::{Run, push};
 use crate::panics::caught;
 use crate::progress::Phase;
 use crate::shutdown::Stop;
