@@ -203,6 +203,9 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
         git.run(init(dir).arg("--object-format=sha256")).await?;
         git.run(fetch(repository, dir)).await?;
     }
+    // Tools and people write ignore rules into `.git/info/exclude`.
+    fs::create_dir_all(dir.join(".git/info"))
+        .map_err(|error| GitError::around("init", "left no place for `info`", &error))?;
     let base = git
         .run(Call::new(
             dir,
@@ -355,9 +358,11 @@ fn refused(repository: &Repository, error: &GitError) -> Failure {
         .as_deref()
         .map(|reference| format!(" ({reference})"))
         .unwrap_or_default();
-    let message = format!("{}{what} could not be cloned: {error}", repository.url);
+    let summary = error.summary();
+    let message = format!("{}{what} could not be cloned: {summary}", repository.url);
     Failure {
         causes: vec![error.words.clone()],
+        retryable: error.trouble().is_retryable(),
         ..Failure::new(Reason::WorkspaceFailed, message)
     }
 }

@@ -255,7 +255,7 @@ fn files_that_cannot_be_read_are_named_and_the_rest_is_kept() {
     let (failure, work) = stopped(&origin, agent, "unused-token");
     let message = failure["message"].as_str().unwrap();
     assert!(
-        message.starts_with("not all of the work could be read; the rest is on branch"),
+        message.starts_with("not all of the work could be committed; the rest is on branch"),
         "{message}"
     );
     let detail = failure["detail"].as_str().unwrap();

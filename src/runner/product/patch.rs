@@ -6,8 +6,9 @@ use std::fs;
 
 use tokio::sync::Notify;
 
+use super::errors::{failed_io, run_stream};
 use super::records::Records;
-use super::{Repository, run_stream, unmade};
+use super::repository::Repository;
 use crate::git::Git;
 use crate::task::{Failure, Patch};
 
@@ -28,13 +29,16 @@ pub struct Count {
 
 pub async fn count(
     git: &Git<'_>,
-    vault: &Repository,
+    repository: &Repository,
     base: &str,
     head: &str,
 ) -> Result<Count, Failure> {
     let mut records = Records::new(0);
     let mut count = Count::default();
-    let call = vault.call(diff(["--numstat", "-z"])).arg(base).arg(head);
+    let call = repository
+        .call(diff(["--numstat", "-z"]))
+        .arg(base)
+        .arg(head);
     run_stream(git, call, &mut |bytes| {
         records.push(bytes, |record| {
             let text = String::from_utf8_lossy(record);
@@ -59,11 +63,11 @@ pub async fn count(
 /// The patch in git's format, with binary files, redacted; cut where it is too long.
 pub async fn patch(
     git: &Git<'_>,
-    vault: &Repository,
+    repository: &Repository,
     base: &str,
     head: &str,
 ) -> Result<Option<Patch>, Failure> {
-    let (mut bytes, mut cut) = difference(git, vault, base, head).await?;
+    let (mut bytes, mut cut) = difference(git, repository, base, head).await?;
     let text = match std::str::from_utf8(&bytes) {
         Ok(text) => text,
         // The end of a cut text may be half a character, which is no flaw of the text.
@@ -72,11 +76,11 @@ pub async fn patch(
         }
         Err(_) => {
             // A report is UTF-8 and the files are not. As binary files they survive it.
-            let attributes = vault.dir().join("info/attributes");
-            let written = fs::create_dir_all(vault.dir().join("info"))
+            let attributes = repository.dir().join("info/attributes");
+            let written = fs::create_dir_all(repository.dir().join("info"))
                 .and_then(|()| fs::write(attributes, "* -diff\n"));
-            written.map_err(|error| unmade(&error))?;
-            (bytes, cut) = difference(git, vault, base, head).await?;
+            written.map_err(|error| failed_io(&error))?;
+            (bytes, cut) = difference(git, repository, base, head).await?;
             std::str::from_utf8(&bytes).unwrap_or_default()
         }
     };
@@ -90,11 +94,11 @@ pub async fn patch(
 /// The first of the patch, at least as much as fits; and whether that is not all, or not as it was.
 async fn difference(
     git: &Git<'_>,
-    vault: &Repository,
+    repository: &Repository,
     base: &str,
     head: &str,
 ) -> Result<(Vec<u8>, bool), Failure> {
-    let call = vault
+    let call = repository
         .call(diff(["--binary", "--full-index"]))
         .arg(base)
         .arg(head);
