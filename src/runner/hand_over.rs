@@ -108,7 +108,7 @@ impl Run<'_> {
         branch: Option<String>,
         stop: &Stop,
     ) -> Result<String, Failure> {
-        let message = self.message();
+        let message = self.message(goods);
         let workspace = self.workspace.as_ref();
         let clone = workspace.and_then(|workspace| workspace.clone.as_ref());
         let (Some(clone), Some(git)) = (clone, &self.git) else {
@@ -176,7 +176,7 @@ impl Run<'_> {
         }
     }
 
-    fn message(&self) -> Message {
+    fn message(&self, goods: Goods) -> Message {
         let subject = match &self.task {
             Some(task) => format!(
                 "{}: {}",
@@ -193,6 +193,7 @@ impl Run<'_> {
         Message {
             subject: self.redactor.text(&subject),
             trailers,
+            done: self.task.clone().filter(|_| goods == Goods::Done),
         }
     }
 }

@@ -16,6 +16,7 @@ mod gitlinks;
 mod inspect;
 mod left_behind;
 mod lfs;
+mod mark;
 mod patch;
 mod records;
 mod repository;
@@ -28,7 +29,7 @@ use super::workspace::Clone;
 use crate::environment::Variables;
 use crate::git::Git;
 use crate::process;
-use crate::task::{Failure, Reason, Work};
+use crate::task::{Failure, Reason, Task, Work};
 use agent_side::Staging;
 pub use branches::Branch;
 use errors::{failed, failed_io, run};
@@ -43,6 +44,8 @@ pub struct Message {
     pub subject: String,
     /// `Task-Id` and the like, with their values.
     pub trailers: Vec<(&'static str, String)>,
+    /// The task to mark as done, if it is done.
+    pub done: Option<Task>,
 }
 
 /// The work, in a repository from which it can be pushed.
@@ -81,24 +84,36 @@ struct Source {
     left_behind: LeftBehind,
     references: Vec<(String, String)>,
     incomplete: Option<String>,
+    /// Whether `tree` may hold submodules.
+    has_submodules: bool,
     objects: Vec<PathBuf>,
     stores: Vec<Store>,
 }
 
 impl Source {
-    fn staged(staged: Staged) -> Self {
-        Self {
+    /// The source, unless a process planted something else among the new objects.
+    async fn staged(staged: Staged) -> Result<Self, Failure> {
+        nothing_is_alive()?;
+        let objects = staged.dir.path().join("objects");
+        let store = objects.clone();
+        let is_plain = tokio::task::spawn_blocking(move || repository::is_plain_store(&store));
+        if !is_plain.await.unwrap_or(false) {
+            let message = "the directory for new objects holds something else";
+            return Err(Failure::new(Reason::PushFailed, message));
+        }
+        Ok(Self {
             head: staged.head,
             merge_head: staged.merge_head,
             tree: Some(staged.tree),
             incomplete: staged.left_behind.incomplete(),
             left_behind: staged.left_behind,
             references: staged.references,
-            objects: vec![staged.dir.path().join("objects")],
+            has_submodules: staged.has_submodules,
+            objects: vec![objects],
             stores: vec![Store::Staged {
                 _staged: staged.dir,
             }],
-        }
+        })
     }
 }
 
@@ -113,7 +128,7 @@ pub async fn collect(
     clone.still_there()?;
     let agents_git = git.with_agents_environment(agents_environment);
     let first = match stage::stage(&agents_git, &clone.dir, Staging::Agent).await {
-        Ok(staged) => from_agents_repository(git, clone, message, Source::staged(staged)).await,
+        Ok(staged) => from_agents_repository(git, clone, message, staged).await,
         Err(error) => Err(failed(&error)),
     };
     let failure = match first {
@@ -150,8 +165,9 @@ async fn from_agents_repository(
     git: &Git<'_>,
     clone: &Clone,
     message: &Message,
-    mut source: Source,
+    staged: Staged,
 ) -> Result<Product, Failure> {
+    let mut source = Source::staged(staged).await?;
     source.objects.push(agents_objects(clone).await?);
     build(git, clone, message, source).await
 }
@@ -199,7 +215,7 @@ async fn from_files(
     };
     let staged = stage::stage(agents_git, &clone.dir, staging).await;
     let staged = staged.map_err(|error| failed(&error))?;
-    let mut source = Source::staged(staged);
+    let mut source = Source::staged(staged).await?;
     source.objects.push(fetched.objects());
     source.stores.push(Store::Fetched {
         _repository: fetched,
@@ -235,6 +251,7 @@ async fn from_commits(
         left_behind: LeftBehind::default(),
         references: Vec::new(),
         incomplete: Some(failure.sentence()),
+        has_submodules: true,
         objects: vec![objects],
         stores: Vec::new(),
     };
@@ -250,38 +267,25 @@ async fn build(
 ) -> Result<Product, Failure> {
     nothing_is_alive()?;
     let base = &clone.base;
-    let stores = source.objects.clone();
-    let plain = tokio::task::spawn_blocking(move || {
-        stores.iter().all(|store| repository::is_plain_store(store))
-    });
-    if !plain.await.unwrap_or(false) {
-        let message = "the new objects are not in files of their own";
-        return Err(Failure::new(Reason::PushFailed, message));
-    }
     let repository = Repository::create(git, base, &source.objects).await?;
     repository
         .begin_with(base)
         .map_err(|error| failed_io(&error))?;
-    let base_tree = tree_of(git, &repository, base).await?;
     let tip = agents_tip(git, base, &repository, source.head.as_deref()).await;
-    let tip_tree = if tip == *base {
-        base_tree
-    } else {
-        tree_of(git, &repository, &tip).await?
-    };
-    let tree = source.tree.clone().unwrap_or_else(|| tip_tree.clone());
-    let tree = gitlinks::check(
-        git,
-        &repository,
-        clone,
-        &gitlinks::Trees {
+    let tip_tree = trees(git, &repository, base, &tip).await?;
+    let mut tree = source.tree.unwrap_or_else(|| tip_tree.clone());
+    if source.has_submodules {
+        let trees = gitlinks::Trees {
             base,
             tip: &tip,
             tree,
-        },
-        &mut source.left_behind,
-    )
-    .await?;
+        };
+        let left_behind = &mut source.left_behind;
+        tree = gitlinks::check(git, &repository, clone, &trees, left_behind).await?;
+    }
+    if let Some(done) = &message.done {
+        tree = mark::mark(git, &repository, &clone.dir, &tree, done).await?;
+    }
     let merged = source
         .merge_head
         .filter(|_| source.head.as_ref() == Some(&tip));
@@ -316,11 +320,26 @@ async fn build(
     })
 }
 
-async fn tree_of(git: &Git<'_>, repository: &Repository, commit: &str) -> Result<String, Failure> {
-    let call = repository.call(["rev-parse", "--verify"]);
-    let tree = run(git, call.arg(format!("{commit}^{{tree}}"))).await?;
-    run(git, repository.call(["cat-file", "-e"]).arg(&tree)).await?;
-    Ok(tree)
+/// The tree of the tip. An error if it is missing, or the base's.
+async fn trees(
+    git: &Git<'_>,
+    repository: &Repository,
+    base: &str,
+    tip: &str,
+) -> Result<String, Failure> {
+    let question = format!("{base}^{{tree}}\n{tip}^{{tree}}\n");
+    let call = repository.call(["cat-file", "--batch-check"]);
+    let call = call.input(question.as_bytes());
+    let answer = run(git, call.map_err(|error| failed_io(&error))?).await?;
+    let trees = answer.lines().filter_map(|line| line.split_once(" tree "));
+    let trees: Vec<&str> = trees.map(|(tree, _)| tree).collect();
+    match trees.as_slice() {
+        [_, tip] => Ok((*tip).to_owned()),
+        _ => Err(Failure::new(
+            Reason::PushFailed,
+            "the commit that the work began with is missing in the agent's repository",
+        )),
+    }
 }
 
 /// The agent's own last commit, if it stands on the base; else the base.

@@ -110,7 +110,9 @@ fn files_that_a_configured_filter_left_unchanged_are_not_pushed_as_plain_text() 
 fn changed_files_pass_the_filter_that_the_agent_configured() {
     for commit in ["true", "git add -A; git commit -qm mine"] {
         let origin = origin_with_hidden_files();
-        let agent = format!("{CONFIGURE_FILTER}; echo plain > secrets/new; {commit}");
+        let agent = format!(
+            "{CONFIGURE_FILTER}; rm secrets/a; git checkout -q -- secrets/a; echo plain > secrets/new; {commit}"
+        );
         completed(&origin, &agent);
         assert_eq!(changed(&origin), ["secrets/new"], "{commit}");
         assert_eq!(origin.show(BRANCH, "secrets/new"), "cynva", "{commit}");
@@ -147,7 +149,10 @@ fn a_changed_file_whose_filter_fails_is_named_and_not_pushed() {
     assert!(!files.contains("secrets/new") && !files.contains("secrets/other"));
     assert_eq!(origin.show(&wip, "README"), "A house.\nmore");
     let detail = run.detail();
-    assert!(detail.contains("secrets/new, secrets/other"), "{detail}");
+    assert!(
+        detail.contains("secrets/new (filter hidden), secrets/other (filter hidden)"),
+        "{detail}"
+    );
 }
 
 #[test]

@@ -25,6 +25,15 @@ pub enum Staging<'a> {
     Replacement { git_dir: &'a Path, index: &'a Path },
 }
 
+/// The names in a repository.
+#[derive(Debug, Default)]
+pub struct References {
+    /// The last commit, if there is one.
+    pub head: Option<String>,
+    /// Full names with their objects.
+    pub all: Vec<(String, String)>,
+}
+
 /// The entries of an index that need special care.
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -113,29 +122,41 @@ impl<'a> AgentSide<'a> {
         Ok(found)
     }
 
-    /// The commit that a name stands for; `None` if there is none yet.
-    pub async fn commit(&self, name: &str) -> Result<Option<String>, GitError> {
-        let call = self.call(["rev-parse", "--verify", "--quiet"]);
-        match self.git.run(call.arg(format!("{name}^{{commit}}"))).await {
+    /// Every reference with its object.
+    pub async fn references(&self) -> Result<References, GitError> {
+        let (mut records, mut found) = (Records::new(b'\n'), References::default());
+        let mut hear = |bytes: &[u8]| {
+            records.push(bytes, |record| {
+                let text = String::from_utf8_lossy(record);
+                match text.split_once(' ') {
+                    Some((commit, "HEAD")) => found.head = Some(commit.to_owned()),
+                    Some((commit, name)) => found.all.push((name.to_owned(), commit.to_owned())),
+                    None => {}
+                }
+            });
+        };
+        match self
+            .git
+            .stream(self.call(["show-ref", "--head"]), &mut hear)
+            .await
+        {
+            // 1: there is none.
+            Err(error) if error.code != Some(1) => Err(error),
+            _ => Ok(found),
+        }
+    }
+
+    /// The commit that a merge in progress brings in.
+    pub async fn merge_head(&self) -> Result<Option<String>, GitError> {
+        if fs::symlink_metadata(self.workspace.join(".git/MERGE_HEAD")).is_err() {
+            return Ok(None);
+        }
+        let args = ["rev-parse", "--verify", "--quiet", "MERGE_HEAD^{commit}"];
+        match self.run(args).await {
             Ok(commit) => Ok(Some(commit)),
             Err(error) if error.code == Some(1) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    pub async fn references(&self) -> Result<Vec<(String, String)>, GitError> {
-        let call = self.call(["for-each-ref", "--format=%(refname) %(objectname)"]);
-        let (mut records, mut found) = (Records::new(b'\n'), Vec::new());
-        let mut hear = |bytes: &[u8]| {
-            records.push(bytes, |record| {
-                let text = String::from_utf8_lossy(record);
-                if let Some((name, commit)) = text.rsplit_once(' ') {
-                    found.push((name.to_owned(), commit.to_owned()));
-                }
-            });
-        };
-        self.git.stream(call, &mut hear).await?;
-        Ok(found)
     }
 
     /// What is special in the index.

@@ -58,4 +58,21 @@ impl Filters {
         !matches!(attribute, "unspecified" | "unset" | "set" | "")
             && !self.names.contains(attribute)
     }
+
+    /// Turns off the filter that failed, as the words of `git add` name it; false if they name none. Its files
+    /// then count as files whose filter is not configured.
+    pub fn disable_failed(&mut self, words: &str) -> bool {
+        let name = words.lines().find_map(|line| {
+            let line = line.strip_prefix("fatal: ")?.strip_suffix("' failed")?;
+            Some(line.rsplit_once(": clean filter '")?.1.to_owned())
+        });
+        let Some(name) = name.filter(|name| self.names.remove(name)) else {
+            return false;
+        };
+        for (key, value) in [("required", "false"), ("clean", ""), ("process", "")] {
+            let key = format!("filter.{name}.{key}");
+            self.overrides.push((key, value.to_owned()));
+        }
+        true
+    }
 }

@@ -10,9 +10,7 @@ pub struct LeftBehind {
     nested: Vec<String>,
     /// git's words about files and directories that it could not read.
     unreadable: Vec<String>,
-    /// Paths whose clean filter failed.
-    failing_filters: Vec<String>,
-    /// Paths whose filter is not configured.
+    /// Paths whose filter is not configured, or failed.
     unfiltered: Vec<String>,
     /// Submodules with changes that are not committed inside them.
     submodules: Vec<String>,
@@ -39,6 +37,7 @@ impl LeftBehind {
                 let path = path.trim_start_matches('\'').trim_end_matches('/');
                 self.nested.push(path.escape_debug().to_string());
             } else if !line.starts_with("external filter")
+                && !line.starts_with("adding embedded git repository")
                 && !line.starts_with("in the working copy of")
                 && !line.starts_with("unable to index file")
                 && !line.contains("will be replaced by")
@@ -46,25 +45,6 @@ impl LeftBehind {
                 self.unreadable.push(line.to_owned());
             }
         }
-    }
-
-    /// Finds the path in the words about a clean filter that failed; false if they say something else.
-    pub fn add_failing_filter(&mut self, words: &str) -> bool {
-        let path = words.lines().find_map(|line| {
-            let (path, _) = line
-                .strip_prefix("fatal: ")?
-                .rsplit_once(": clean filter '")?;
-            line.ends_with("' failed").then(|| path.to_owned())
-        });
-        let is_new = path
-            .as_ref()
-            .is_some_and(|path| !self.failing_filters.contains(path));
-        self.failing_filters.extend(path.filter(|_| is_new));
-        is_new
-    }
-
-    pub fn failing_filters(&self) -> &[String] {
-        &self.failing_filters
     }
 
     pub fn add_nested(&mut self, path: &[u8]) {
@@ -81,10 +61,7 @@ impl LeftBehind {
     }
 
     pub fn add_unstaged(&mut self, path: &[u8]) {
-        let path = shown(path);
-        if !self.failing_filters.contains(&path) {
-            self.unstaged.push(path);
-        }
+        self.unstaged.push(shown(path));
     }
 
     pub fn add_flagged(&mut self, path: &[u8]) {
@@ -102,12 +79,8 @@ impl LeftBehind {
         if !self.unfiltered.is_empty() {
             let names = listed(&self.unfiltered);
             parts.push(format!(
-                "these changed files need a git filter that is not configured, and would be published as plain text: {names}"
+                "these changed files need a git filter that is not configured or fails, and would be published as plain text: {names}"
             ));
-        }
-        if !self.failing_filters.is_empty() {
-            let names = listed(&self.failing_filters);
-            parts.push(format!("the git filter of these files failed: {names}"));
         }
         if !self.unstaged.is_empty() {
             let names = listed(&self.unstaged);

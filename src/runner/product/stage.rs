@@ -8,20 +8,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::agent_side::{AgentSide, Staging, around};
+use super::agent_side::{AgentSide, References, Staging, around};
 use super::entries::{Entry, entries_of_raw_diff};
 use super::filters::Filters;
 use super::left_behind::LeftBehind;
 use crate::git::{Git, GitError};
 
-/// How many files with a failing clean filter are left out before the whole attempt fails.
-const MAX_FAILING_FILTERS: usize = 50;
 /// The task graph. The worker has changed one letter of it.
 pub const GRAPH: &str = ".scud/tasks/tasks.scg";
 
@@ -36,6 +33,8 @@ pub struct Staged {
     pub left_behind: LeftBehind,
     /// Every reference with its commit.
     pub references: Vec<(String, String)>,
+    /// Whether the agent's index had submodules. No others are in the tree.
+    pub has_submodules: bool,
     /// Holds the new objects, in `objects`.
     pub dir: TempDir,
 }
@@ -54,24 +53,28 @@ pub async fn stage(
     let index = Index {
         agent_side: &agent_side,
     };
-    let head = agent_side.commit("HEAD").await?;
-    let merge_head = agent_side.commit("MERGE_HEAD").await?;
-    let references = agent_side.references().await?;
-    let filters = Filters::configured(git, &agent_side).await?;
+    let References { head, all } = agent_side.references().await?;
+    let merge_head = agent_side.merge_head().await?;
+    let mut filters = Filters::configured(git, &agent_side).await?;
     let before = agent_side.listing().await?;
     let mut left_behind = LeftBehind::default();
     if before.flagged.contains(GRAPH.as_bytes()) {
         index.make_graph_visible().await?;
     }
-    index.add(&filters, &mut left_behind).await?;
-    index
-        .leave_out_nested(&before.gitlinks, &mut left_behind)
-        .await?;
+    let words = index.add(&mut filters).await?;
+    left_behind.add_words(&words);
+    if words.contains("adding embedded git repository") {
+        index
+            .leave_out_nested(&before.gitlinks, &mut left_behind)
+            .await?;
+    }
     let changed = index.changed(head.as_deref()).await?;
     index
         .leave_out_unfiltered(&filters, &changed, &mut left_behind)
         .await?;
-    index.name_what_stays(&mut left_behind).await?;
+    if !words.is_empty() || !before.gitlinks.is_empty() {
+        index.name_what_stays(&mut left_behind).await?;
+    }
     let tree = agent_side.run(["write-tree"]).await?;
     index
         .name_flagged(&before.flagged, &mut left_behind)
@@ -81,7 +84,8 @@ pub async fn stage(
         merge_head,
         tree,
         left_behind,
-        references,
+        references: all,
+        has_submodules: !before.gitlinks.is_empty(),
         dir,
     })
 }
@@ -93,7 +97,7 @@ pub async fn head(git: &Git<'_>, workspace: &Path) -> Result<Option<String>, Git
         .tempdir();
     let dir = dir.map_err(|error| around(&error))?;
     let agent_side = AgentSide::open(git, workspace, Staging::Agent, dir.path()).await?;
-    agent_side.commit("HEAD").await
+    Ok(agent_side.references().await?.head)
 }
 
 /// The copy of the agent's index, on its way to what would be committed.
@@ -122,9 +126,9 @@ impl Index<'_> {
         Ok(())
     }
 
-    /// `git add --all`, without the files that git cannot read or whose filter fails.
-    async fn add(&self, filters: &Filters, left: &mut LeftBehind) -> Result<(), GitError> {
-        for _ in 0..MAX_FAILING_FILTERS {
+    /// `git add --all`. Gives git's words.
+    async fn add(&self, filters: &mut Filters) -> Result<String, GitError> {
+        loop {
             let mut call = self
                 .agent_side
                 .call(["add", "--all", "--ignore-errors", "--verbose"])
@@ -133,27 +137,15 @@ impl Index<'_> {
                 // Adds new files outside the sparse directories; absent ones do not count as deleted.
                 call = call.arg("--sparse");
             }
-            call = call.arg("--").arg(".");
-            for path in left.failing_filters() {
-                call = call.arg(format!(":(exclude,top,literal){path}"));
-            }
-            let error = match self.agent_side.git.stream(call, &mut |_| {}).await {
-                Ok(words) => {
-                    left.add_words(&words);
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            if error.code == Some(1) {
-                left.add_words(&error.words);
-                return Ok(());
-            }
-            if !left.add_failing_filter(&error.words) {
-                return Err(error);
+            let call = call.arg("--").arg(".");
+            match self.agent_side.git.stream(call, &mut |_| {}).await {
+                Ok(words) => return Ok(words),
+                // Some files could not be added.
+                Err(error) if error.code == Some(1) => return Ok(error.words),
+                Err(error) if filters.disable_failed(&error.words) => {}
+                Err(error) => return Err(error),
             }
         }
-        let error = io::Error::other("too many files have a clean filter that fails");
-        Err(around(&error))
     }
 
     /// Takes repositories that only `git add --all` has put into the index out again: a commit

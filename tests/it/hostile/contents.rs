@@ -88,14 +88,16 @@ fn the_agents_index_and_head_are_nothing_to_wait_for() {
 }
 
 #[test]
-fn pipes_where_git_reads_files_are_nothing_to_wait_for() {
-    for pipe in [
-        ".gitattributes",
-        ".gitignore",
-        "src/.gitignore",
-        "sub/.git/HEAD",
-    ] {
-        Scene::new().harmless(&format!("mkdir -p sub/.git; mkfifo {pipe}"));
+fn a_pipe_that_the_agents_git_waits_for_ends_the_run_and_loses_no_commit() {
+    for pipe in [".gitattributes", "src/.gitignore"] {
+        let scene = Scene::new();
+        let event = scene.play(&format!(
+            "git add DONE; git commit -qm mine; rm -f {pipe}; mkfifo {pipe}"
+        ));
+        assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
+        let detail = event["failure"]["detail"].as_str().unwrap();
+        assert!(detail.contains("made no progress for 5s"), "{detail}");
+        assert_eq!(scene.origin.show(&format!("{BRANCH}-wip"), "DONE"), "done");
     }
 }
 
