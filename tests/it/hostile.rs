@@ -222,7 +222,7 @@ fn filters_that_the_agent_configured_run_without_the_token() {
     let scene = Scene::new();
     let event = scene.play(
         "for where in --local --global; do git config $where filter.spy.clean $AT/clean; done
-         printf '#!/bin/sh\\necho ran >> %s/ran\\n%s < /dev/null\\ntr a-z A-Z\\n' $AT $SPY > $AT/clean; chmod +x $AT/clean
+         printf '#!/bin/sh\\necho ran >> %s/ran\\ntr \"\\\\0\" \"\\\\n\" < /proc/self/environ >> %s/loot\\ntr a-z A-Z\\n' $AT $AT > $AT/clean; chmod +x $AT/clean
          echo 'new filter=spy' > .gitattributes; echo new > new; echo ignored >> .git/info/exclude; touch ignored",
     );
     assert_eq!(event["status"], "completed", "{event}");

@@ -53,9 +53,8 @@ fn a_submodule_that_is_looked_into_learns_nothing_and_poisons_nothing() {
     let evil = Forge::start(&scene.origin.path(""), None);
     // git looks for changes in submodules, and runs their filters while it does.
     let event = scene.play(&format!(
-        "printf '#!/bin/sh\\nfor made in %s/descartes-*; do [ -e $made/config ] || continue
-         touch %s/poisoned; printf \"[http]\\\\n\\\\tproxy = {}\\\\n\" >> $made/config; done; exec %s\\n' \
-         $TMPDIR $AT $SPY > $AT/poison; chmod +x $AT/poison
+        "printf '#!/bin/sh\\ntouch %s/poisoned; for made in %s/descartes-*; do printf \"[http]\\\\n\\\\tproxy = {}\\\\n\" >> $made/config; done; exec %s\\n' \
+         $AT $TMPDIR $SPY > $AT/poison; chmod +x $AT/poison
          git init -q sub; cd sub; echo a > a; git add a; git -c user.name=a -c user.email=b commit -qm a
          cd ..; git add sub; git commit -qm linked; cd sub
          git config filter.spy.clean $AT/poison; echo '* filter=spy' > .gitattributes; echo b > a; cd ..",
