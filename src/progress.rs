@@ -14,11 +14,11 @@ use crate::ring_buffer::RingBuffer;
 use crate::task::Output;
 
 /// The first output kept for the final report; start-up messages are seldom longer.
-const HEAD: usize = 4 * 1024;
+pub const HEAD: usize = 4 * 1024;
 /// The last output kept for the final report (the protocol says 8 KiB).
-const TAIL: usize = 8 * 1024;
+pub const TAIL: usize = 8 * 1024;
 /// The most that one heartbeat carries (the protocol says 16 KiB).
-const WINDOW: usize = 16 * 1024;
+pub const WINDOW: usize = 16 * 1024;
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase, in the order of a run.
+    pub const ALL: [Self; 4] = [Self::Preparing, Self::Agent, Self::Checks, Self::HandOver];
+
     /// The word on the wire.
     pub fn word(self) -> &'static str {
         match self {

@@ -14,21 +14,21 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// How long an agent gets between SIGTERM and SIGKILL when nobody is in a hurry (it ran out of
 /// time, the orchestrator cancelled): enough for a build tool to clean up after itself.
-const PATIENT_GRACE: Duration = Duration::from_secs(10);
+pub const PATIENT_GRACE: Duration = Duration::from_secs(10);
 
 /// The share of the stop window that the agent gets: with the default of 5 s it has 2 s, and the
 /// last callback has 3 s less the margin.
-const GRACE_SHARE: f64 = 0.4;
+pub const GRACE_SHARE: f64 = 0.4;
 
 /// The part of the stop window by which killing what would not die is given up: whatever a
 /// machine's last process does, the last callback has the rest.
 const SWEEP_SHARE: f64 = 0.6;
 
 /// The share of the stop window after which the work so far must have been handed over.
-const HAND_OVER_SHARE: f64 = 0.7;
+pub const HAND_OVER_SHARE: f64 = 0.7;
 
 /// What is kept back of the stop window, for the exit itself to be over before the platform kills.
-const WINDOW_MARGIN: Duration = Duration::from_millis(250);
+pub const WINDOW_MARGIN: Duration = Duration::from_millis(250);
 
 /// Why a run must end early.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,5 +173,73 @@ impl Stop {
                 pending::<()>().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(5);
+
+    /// When each part of a stop window ends, in milliseconds after the beginning, on a clock that does not wait.
+    fn ends(events: impl AsyncFnOnce(&Stop)) -> [u128; 4] {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let stop = Stop::on_signals(WINDOW).unwrap();
+            let began = Instant::now();
+            let grace = async {
+                stop.grace_over(began).await;
+                began.elapsed().as_millis()
+            };
+            let sweep = async {
+                stop.sweep_over(Duration::from_secs(60)).await;
+                began.elapsed().as_millis()
+            };
+            let hand_over = async {
+                stop.hand_over_over().await;
+                began.elapsed().as_millis()
+            };
+            let window = async {
+                stop.window_over().await;
+                began.elapsed().as_millis()
+            };
+            let ends = async { tokio::join!(grace, sweep, hand_over, window) };
+            let ((grace, sweep, hand_over, window), ()) = tokio::join!(ends, events(&stop));
+            [grace, sweep, hand_over, window]
+        })
+    }
+
+    fn signal(stop: &Stop) {
+        stop.state.send_modify(|state| {
+            state.forced = state.signalled.is_some();
+            state.signalled.get_or_insert_with(Instant::now);
+        });
+    }
+
+    #[test]
+    fn a_stop_signal_divides_the_window_between_the_agent_the_hand_over_and_the_last_callback() {
+        let ends = ends(async |stop| signal(stop));
+        assert_eq!(ends, [2000, 3000, 3500, 4750]);
+    }
+
+    #[test]
+    fn a_second_stop_signal_ends_the_agents_grace_and_nothing_else() {
+        let ends = ends(async |stop| {
+            signal(stop);
+            sleep(Duration::from_millis(100)).await;
+            signal(stop);
+        });
+        assert_eq!(ends, [100, 3000, 3500, 4750]);
+    }
+
+    #[test]
+    fn a_stop_signal_during_the_patient_grace_shortens_it() {
+        let ends = ends(async |stop| {
+            sleep(Duration::from_secs(1)).await;
+            signal(stop);
+        });
+        assert_eq!(ends, [3000, 4000, 4500, 5750]);
     }
 }

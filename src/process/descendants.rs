@@ -4,7 +4,7 @@
 //! they fled to: a group, a session or a double fork away. Elsewhere the process group is all
 //! there is to hold on to, and these functions find nothing.
 //!
-//! Only the worker's own children are ever killed here. Nobody else can reap them, so their pids
+//! Only the worker's own children and the groups that they lead are ever killed here. Nobody else can reap them, so their pids
 //! cannot have become somebody else's; and what is below them comes to the worker as they die.
 //! The other side of it: while this is in use, no other part of the process may have children.
 
@@ -14,7 +14,7 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, WaitOptions, kill_process, wait};
+use rustix::process::{Pid, WaitOptions, kill_process, kill_process_group, wait};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
@@ -99,6 +99,9 @@ pub(super) fn kill() -> bool {
     for pid in &ours {
         // Refused only for what has become another user; the caller's time limit is for that.
         let _ = kill_process(*pid, rustix::process::Signal::KILL);
+        // And the group that it leads, if it does: what is in there would have to come to the worker first, for which there
+        // may be no time. As long as the child is not reaped, no other group can have this number.
+        let _ = kill_process_group(*pid, rustix::process::Signal::KILL);
     }
     // Where there are no bystanders an empty list proves nothing: it may leave some out.
     !ours.is_empty() || bystanders().is_empty()

@@ -79,8 +79,12 @@ impl Group {
             }
         }
         tokio::select! {
+            // In its order: even if there is no time left, everything is killed once.
+            biased;
             () = self.swept() => {}
             () = give_up => {
+                // What has become the worker's child since the last time.
+                descendants::kill();
                 tracing::warn!(pids = ?descendants::ours(), "these would not die");
             }
         }

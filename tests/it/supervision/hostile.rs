@@ -6,10 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use super::secrets::unprivileged;
-use super::{
-    after, assert_failed, assert_nothing_alive, completed, failure, talkative, until_said,
+use super::{after, assert_failed, completed, failure, talkative, until_said};
+use crate::support::nobody;
+use crate::support::{
+    Project, Receiver, Worker, assert_nothing_alive, assert_within, is_under_load, processes_in,
+    setting, with_enough_time,
 };
-use crate::support::{Project, Receiver, Worker};
 
 #[test]
 fn few_file_descriptors_are_enough() {
@@ -66,16 +68,20 @@ fn readers_that_do_not_read_hold_nobody_up() {
         .run();
     ended.assert_code(0);
     assert!(completed(&receiver).ends_with("done\n"));
-    assert!(ended.took < Duration::from_secs(30), "{:?}", ended.took);
+    assert_within(Duration::from_secs(30), ended.took);
 }
 
 #[test]
 fn readers_that_do_not_read_keep_no_stop_signal_from_being_reported() {
+    with_enough_time(Duration::from_secs(2), stopped_before_full_pipes);
+}
+
+fn stopped_before_full_pipes(window: Duration) -> Result<(), String> {
     let (receiver, project) = (Receiver::start(), Project::new());
     let (_stdout_reader, stdout) = full_pipe();
     let (_stderr_reader, stderr) = full_pipe();
     let worker = talkative(&receiver, &project)
-        .env("DESCARTES_STOP_WINDOW", "2s")
+        .env("DESCARTES_STOP_WINDOW", setting(window))
         .agent("trap '' TERM; echo ready; while :; do sleep 1000; done")
         .with(|command| {
             command.stdout(stdout).stderr(stderr);
@@ -84,11 +90,19 @@ fn readers_that_do_not_read_keep_no_stop_signal_from_being_reported() {
     until_said(&receiver, "ready");
     let signalled = std::time::Instant::now();
     worker.signal(rustix::process::Signal::TERM);
-    receiver.wait_for_one("failed");
-    assert!(signalled.elapsed() < Duration::from_secs(2));
-    worker.wait().assert_code(1);
+    let ended = worker.wait();
+    if ended.code == Some(3) && is_under_load() {
+        return Err("the failure was not delivered".to_owned());
+    }
+    ended.assert_code(1);
+    let told = receiver.wait_for_one("failed").at;
+    assert_within(window, told - signalled);
     assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
+    if !processes_in(&project).is_empty() && is_under_load() {
+        return Err("the agent was not dead".to_owned());
+    }
     assert_nothing_alive(&project);
+    Ok(())
 }
 
 #[test]
@@ -116,10 +130,10 @@ fn a_home_that_cannot_be_written_is_the_agents_business() {
 
 #[test]
 fn a_workspace_that_cannot_be_read_is_said_so() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let bin = tempfile::tempdir().unwrap();
+    let (receiver, project) = (Receiver::start(), nobody::project());
+    let bin = nobody::shared_dir();
     let worker = Worker::new(&receiver, &project).agent("echo done");
-    let worker = unprivileged("", worker, &project, &bin);
+    let worker = unprivileged("", worker, &bin);
     fs::set_permissions(project.dir(), fs::Permissions::from_mode(0o000)).unwrap();
     let ended = worker.run();
     fs::set_permissions(project.dir(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -147,12 +161,17 @@ fn a_workspace_that_the_agent_deletes_is_said_so() {
 
 #[test]
 fn a_limit_on_processes_that_leaves_no_agent_is_said_so() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let bin = tempfile::tempdir().unwrap();
+    let (receiver, project) = (Receiver::start(), nobody::project());
+    let bin = nobody::shared_dir();
+    // The kernel lets root start any number, whatever capabilities root has.
+    let limit = "prlimit --nproc=0 --pid $$ || exit 99";
     let worker = Worker::new(&receiver, &project).agent("echo done");
-    unprivileged("prlimit --nproc=0 --pid $$", worker, &project, &bin)
-        .run()
-        .assert_code(1);
+    let ended = unprivileged(limit, worker, &bin).run();
+    if nobody::is_root() && !nobody::may_become_nobody() && ended.code == Some(0) {
+        assert_eq!(completed(&receiver), "done\n");
+        return;
+    }
+    ended.assert_code(1);
     assert_failed(&receiver, "agent_failed", "/bin/sh could not be started");
     let failure = &failure(&receiver)["failure"];
     let detail = failure["detail"].as_str().unwrap();

@@ -53,7 +53,10 @@ impl Project {
 
     /// A directory without a graph.
     pub fn empty() -> Self {
-        let owner = tempfile::tempdir().expect("a temporary directory");
+        Self::in_dir(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    pub fn in_dir(owner: TempDir) -> Self {
         // As the worker calls it: some systems keep their temporary directory behind a link.
         let dir = fs::canonicalize(owner.path()).expect("a directory");
         Self { dir, _owner: owner }
