@@ -190,6 +190,26 @@ impl<'a> Git<'a> {
         })
     }
 
+    /// Whether the calls may go on after a wait.
+    pub fn has_time(&self, wait: Duration) -> bool {
+        self.until.is_none_or(|until| Instant::now() + wait < until)
+    }
+
+    /// The option by which a `file://` remote is served even if it belongs to another user: `safe.directory`
+    /// of the caller does not reach the process that serves.
+    pub fn served_locally(&self, url: &str, service: &str) -> Option<OsString> {
+        if !url.starts_with("file://") {
+            return None;
+        }
+        let program = self.program.to_string_lossy().replace('\'', "'\\''");
+        let option = if service == "upload-pack" {
+            "--upload-pack"
+        } else {
+            "--receive-pack"
+        };
+        Some(format!("{option}='{program}' -c safe.directory='*' {service}").into())
+    }
+
     /// The same git, for calls that another stop ends.
     pub fn under<'b>(&'b self, stop: &'b Stop) -> Git<'b> {
         Git {

@@ -164,6 +164,13 @@ pub const WORKSPACE: Setting = Setting::new(
     "The directory that the agent works in; a clone needs it empty or absent",
 )
 .when_unset("the current directory, or a new temporary one when cloning");
+pub const KEEP_WORKSPACE: Setting = Setting::new(
+    "DESCARTES_KEEP_WORKSPACE",
+    "keep-workspace",
+    "BOOL",
+    "Whether a clone in a temporary directory stays when the run has ended",
+)
+.default("false");
 pub const TAG: Setting = Setting::new(
     "DESCARTES_TAG",
     "tag",
@@ -345,7 +352,7 @@ pub const LISTEN: Setting = Setting::new(
 pub const REQUIRED: [&Setting; 3] = [&TASK_ID, &PROJECT_ID, &CALLBACK_URL];
 
 /// What a worker can be told, in the order of the help.
-pub const WORKER: [&Setting; 41] = [
+pub const WORKER: [&Setting; 42] = [
     &TASK_ID,
     &PROJECT_ID,
     &CALLBACK_URL,
@@ -356,6 +363,7 @@ pub const WORKER: [&Setting; 41] = [
     &GIT_NAME,
     &GIT_EMAIL,
     &GIT_IDLE_TIMEOUT,
+    &KEEP_WORKSPACE,
     &WORKSPACE,
     &TAG,
     &FORCE,

@@ -87,6 +87,11 @@ impl<'a> Call<'a> {
         self
     }
 
+    pub fn args(mut self, args: impl IntoIterator<Item = OsString>) -> Self {
+        self.args.extend(args);
+        self
+    }
+
     pub fn variables(mut self, variables: &Variables) -> Self {
         self.variables.extend_from_slice(variables);
         self

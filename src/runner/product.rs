@@ -192,8 +192,9 @@ async fn from_files(
     message: &Message,
 ) -> Result<Product, Failure> {
     let fetched = Repository::create(git, &clone.base, &[]).await?;
-    let fetch = ["fetch", "--progress", "--no-tags", "--depth=1", "--"];
-    let fetch = fetched.call(fetch).arg(&clone.url).arg(&clone.base);
+    let fetch = fetched.call(["fetch", "--progress", "--no-tags", "--depth=1"]);
+    let fetch = fetch.args(git.served_locally(&clone.url, "upload-pack"));
+    let fetch = fetch.arg("--").arg(&clone.url).arg(&clone.base);
     run(git, fetch.transfer()).await?;
     let replacement = Repository::create(git, &clone.base, &[fetched.objects()]).await?;
     let index = replacement.dir().join("index-of-base");

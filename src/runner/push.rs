@@ -91,16 +91,11 @@ impl Push<'_> {
 
     async fn attempt(&self, head: &str, branch: &str) -> Answer {
         let refspec = format!("{head}:refs/heads/{branch}");
-        let arguments = [
-            "push",
-            "--porcelain",
-            "--progress",
-            "--no-verify",
-            "--",
-            self.url,
-            &refspec,
-        ];
-        let call = self.repository.call(arguments).transfer();
+        let call = self
+            .repository
+            .call(["push", "--porcelain", "--progress", "--no-verify"]);
+        let call = call.args(self.git.served_locally(self.url, "receive-pack"));
+        let call = call.arg("--").arg(self.url).arg(refspec).transfer();
         let Err(error) = self.git.run(call).await else {
             return Answer::Accepted;
         };

@@ -347,3 +347,18 @@ fn push_that_hangs(window: Duration) -> Result<(), String> {
     );
     Ok(())
 }
+
+#[test]
+fn a_branch_whose_name_another_branch_blocks_falls_back_at_once() {
+    for blocking in ["descartes", "descartes/proj-456/8/x"] {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        origin.git(&["branch", blocking, "main"]);
+        let ended = origin.worker(&receiver).agent("echo mine > mine").run();
+        ended.assert_code(0);
+        let event = receiver.only("completed");
+        let branch = event["result"]["work"]["branch"].as_str().unwrap();
+        assert!(branch.ends_with("-run-1"), "{branch}");
+        assert_eq!(origin.show(branch, "mine"), "mine");
+        assert!(!ended.stderr.contains("trying again"), "{ended:#?}");
+    }
+}

@@ -224,6 +224,20 @@ fn files_over_fifty_mebibytes_stop_the_push_and_are_named() {
 }
 
 #[test]
+fn large_files_are_left_out_of_the_patch_without_being_compared() {
+    let origin = Origin::new();
+    let work = done(&origin, "truncate -s 40M large; echo fine > fine");
+    let patch = work["patch"].as_str().unwrap();
+    assert!(
+        patch.contains("+fine") && !patch.contains("large"),
+        "{patch}"
+    );
+    assert_eq!(work["patch_truncated"], true);
+    assert_eq!(work["files_changed"], 3);
+    origin.git(&["cat-file", "-e", &format!("{BRANCH}:large")]);
+}
+
+#[test]
 fn a_secret_that_the_worker_knows_stops_the_push_wherever_it_is() {
     let token = "ghp_0123456789abcdefXYZ";
     for (agent, named) in [

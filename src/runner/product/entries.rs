@@ -6,7 +6,7 @@ pub struct Entry {
     pub path: Vec<u8>,
     old_mode: String,
     new_mode: String,
-    old_object: String,
+    pub old_object: String,
     pub new_object: String,
 }
 

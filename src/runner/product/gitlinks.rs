@@ -157,11 +157,12 @@ async fn is_published(git: &Git<'_>, like: &str, url: &str, commit: &str) -> Res
         "--no-tags",
         "--depth=1",
         "--filter=tree:0",
-        "--",
     ];
-    let asked = git
-        .run(probe.call(fetch).arg(url).arg(commit).transfer())
-        .await;
+    let fetch = probe
+        .call(fetch)
+        .args(git.served_locally(url, "upload-pack"));
+    let fetch = fetch.arg("--").arg(url).arg(commit);
+    let asked = git.run(fetch.transfer()).await;
     Ok(match asked {
         Ok(_) => true,
         Err(error) => !matches!(error.trouble(), Trouble::Permanent(_)),
