@@ -131,6 +131,17 @@ impl Worker {
         self
     }
 
+    /// Without root's right to read every file; nothing changes for another user.
+    pub fn without_root_privileges(self) -> Self {
+        if !rustix::process::getuid().is_root() {
+            return self;
+        }
+        self.through("setpriv", |program| {
+            let privileges = "--bounding-set=-dac_override,-dac_read_search";
+            vec![privileges.into(), program.into()]
+        })
+    }
+
     /// Changes the command in ways that few tests need.
     pub fn with(mut self, change: impl FnOnce(&mut Command)) -> Self {
         change(&mut self.command);
