@@ -105,8 +105,13 @@ fn trusting(roots: RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Adds the authorities of a PEM file.
-fn trust(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
+/// The number of authorities in a PEM file.
+pub fn count_authorities(path: &Path) -> Result<usize, TlsError> {
+    trust(&mut RootCertStore::empty(), path)
+}
+
+/// Adds the authorities of a PEM file; returns their number.
+fn trust(roots: &mut RootCertStore, path: &Path) -> Result<usize, TlsError> {
     let pem = fs::read(path).map_err(|cause| TlsError::Unreadable {
         path: path.to_owned(),
         cause,
@@ -123,5 +128,5 @@ fn trust(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
             path: path.to_owned(),
         });
     }
-    Ok(())
+    Ok(added)
 }

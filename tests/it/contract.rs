@@ -101,7 +101,7 @@ fn the_schema_knows_what_belongs_to_which_event() {
 }
 
 #[test]
-fn the_protocol_s_examples_are_what_the_schema_says() {
+fn the_examples_in_the_protocol_match_the_schema() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");
     let protocol = fs::read_to_string(path).expect("docs/protocol.md");
     let blocks = protocol.split("```json\n").skip(1);
@@ -116,7 +116,7 @@ fn the_protocol_s_examples_are_what_the_schema_says() {
 }
 
 #[test]
-fn the_result_line_of_a_worker_without_a_claim_is_an_event_too() {
+fn the_result_line_of_a_worker_without_a_claim_matches_the_schema() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.always("started", Reply::status(403));
     let ended = Worker::new(&receiver, &project).agent("true").run();
@@ -128,14 +128,14 @@ fn the_result_line_of_a_worker_without_a_claim_is_an_event_too() {
 
 #[test]
 #[should_panic(expected = "the worker broke the protocol")]
-fn a_receiver_that_hears_nonsense_fails_the_test_that_drops_it() {
+fn an_event_that_breaks_the_schema_fails_the_test_that_drops_the_receiver() {
     let receiver = Receiver::start();
     say(&receiver, r#"{"event":"task.started"}"#);
 }
 
 #[test]
 #[should_panic(expected = "a request that cannot be read")]
-fn a_receiver_that_cannot_read_a_request_fails_the_test_that_asks_it() {
+fn an_unreadable_request_fails_the_test_that_asks_the_receiver() {
     let receiver = Receiver::start();
     say(&receiver, "no JSON");
     receiver.said();

@@ -74,7 +74,7 @@ fn worker_without_machine() -> Value {
 }
 
 #[test]
-fn the_started_event_is_the_flat_four_and_the_envelope() {
+fn the_started_event_has_exactly_these_fields() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
         .env("DESCARTES_STOP_WINDOW", "5s")
@@ -140,7 +140,7 @@ fn the_claim_says_the_heartbeat_interval_and_the_limits_and_no_other_event_does(
 }
 
 #[test]
-fn the_completed_event_says_what_was_done() {
+fn the_completed_event_has_exactly_these_fields() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.checks(&["echo fine"]);
     Worker::new(&receiver, &project)
@@ -185,7 +185,7 @@ fn the_completed_event_says_what_was_done() {
 }
 
 #[test]
-fn the_failed_event_says_why_and_what_is_known() {
+fn the_failed_event_has_exactly_these_fields() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
         .agent("echo this is hopeless; exit 3")
@@ -231,7 +231,7 @@ fn the_failed_event_says_why_and_what_is_known() {
 }
 
 #[test]
-fn the_events_of_a_run_share_its_id_and_runs_do_not() {
+fn events_of_one_run_have_the_same_run_id_and_other_runs_have_others() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let mut runs = HashSet::new();
     for _ in 0..3 {
@@ -265,7 +265,7 @@ fn the_orchestrator_may_choose_the_runs_id() {
 }
 
 #[test]
-fn the_machine_is_named_where_the_platform_says_which_it_is() {
+fn the_machine_is_in_the_events_if_the_platform_names_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
         .env("FLY_MACHINE_ID", "148e306f")
@@ -285,7 +285,7 @@ fn the_machine_is_named_where_the_platform_says_which_it_is() {
 }
 
 #[test]
-fn what_the_platform_does_not_say_about_the_machine_is_null() {
+fn unknown_facts_about_the_machine_are_null() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
         .env("FLY_APP_NAME", "workers")
@@ -300,7 +300,7 @@ fn what_the_platform_does_not_say_about_the_machine_is_null() {
 }
 
 #[test]
-fn every_request_says_that_it_is_json_and_who_speaks() {
+fn every_request_names_its_content_type_and_its_user_agent() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
         .agent("exit 1")
@@ -343,7 +343,7 @@ fn the_result_line_is_printed_before_the_event_is_sent() {
 }
 
 #[test]
-fn an_outcome_that_nobody_takes_means_exit_3_after_the_result_line() {
+fn a_rejected_outcome_means_exit_3_after_the_result_line() {
     for (status, route, agent) in [(401, "completed", "true"), (422, "failed", "false")] {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always(route, Reply::json(status, "who are you?"));

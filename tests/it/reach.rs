@@ -13,7 +13,7 @@ fn plain_http_needs_no_authorities() {
 }
 
 #[test]
-fn https_with_authorities_that_are_not_there_says_so_before_anything_is_sent() {
+fn a_missing_file_of_authorities_is_named_before_anything_is_sent() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent("true")
@@ -29,7 +29,7 @@ fn https_with_authorities_that_are_not_there_says_so_before_anything_is_sent() {
 }
 
 #[test]
-fn authorities_that_are_none_say_so_before_anything_is_sent() {
+fn a_file_without_authorities_is_named_before_anything_is_sent() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("ca.pem", "no certificate\n");
     let ended = Worker::new(&receiver, &project)
@@ -44,7 +44,7 @@ fn authorities_that_are_none_say_so_before_anything_is_sent() {
 }
 
 #[test]
-fn an_ipv6_literal_is_an_address_like_any_other() {
+fn an_ipv6_address_works_as_the_host() {
     if let Err(no_ipv6) = std::net::TcpListener::bind("[::1]:0") {
         assert_unreachable_without_ipv6(&no_ipv6);
         return;
@@ -85,7 +85,7 @@ fn a_host_name_is_looked_up() {
 }
 
 #[test]
-fn one_connection_is_enough() {
+fn all_events_of_a_run_use_one_connection() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project).agent("exit 1").run();
     ended.assert_code(1);
@@ -94,7 +94,7 @@ fn one_connection_is_enough() {
 }
 
 #[test]
-fn a_proxy_of_other_programs_is_not_asked() {
+fn the_proxy_variables_of_other_programs_are_ignored() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let proxy = Receiver::start();
     let address = format!("http://{}", proxy.address());

@@ -34,7 +34,7 @@ fn worker(peer: &Peer, project: &Project) -> Worker {
 }
 
 #[test]
-fn a_run_is_granted_heard_and_remembered() {
+fn a_run_is_granted_and_shown_and_its_finished_task_is_refused() {
     each(&PEERS, |kind| {
         for (agent, code, words) in [
             ("echo grüße; sleep 0.2", 0, "proj-456/8 completed: task 8"),
@@ -159,7 +159,7 @@ fn a_worker_with_another_secret_is_refused() {
 }
 
 #[test]
-fn an_event_that_was_tampered_with_is_refused_and_one_that_comes_twice_counts_once() {
+fn a_changed_event_is_refused_and_a_repeated_event_counts_once() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent("true")
