@@ -264,7 +264,7 @@ fn run(reader: &mut Reader) -> Run {
         .unwrap_or_else(random_run_id);
     let mut callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
     let runner = runner(reader, task_id, project_id, run_id);
-    callback.identity.agent = runner::agent::chosen(&runner.agent).map(|kind| kind.word);
+    callback.identity.agent = runner::agent::selected_kind(&runner.agent).map(|kind| kind.word);
     Run {
         callback,
         runner,
@@ -363,7 +363,7 @@ fn runner(
 fn agent_settings(
     reader: &mut Reader,
     base: &Variables,
-    patience: Option<Duration>,
+    idle_timeout: Option<Duration>,
 ) -> runner::agent::Settings {
     runner::agent::Settings {
         kind: reader.with_default(&settings::AGENT, values::agent),
@@ -373,7 +373,7 @@ fn agent_settings(
         access: access(reader),
         path: value_of(base, "PATH").unwrap_or_default().to_owned(),
         sandbox: sandbox(base),
-        patience,
+        idle_timeout,
     }
 }
 
@@ -420,7 +420,7 @@ fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
             key,
             token,
             authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
-            patience: reader.with_default(&settings::IDLE_TIMEOUT, values::duration_or_off),
+            idle_timeout: reader.with_default(&settings::IDLE_TIMEOUT, values::duration_or_off),
         },
         model: reader
             .optional(&settings::MODEL, values::line)
@@ -454,6 +454,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     );
     let token = reader.optional(&settings::GIT_TOKEN, values::token);
     let stalled = reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration);
+    let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
     let Some(url) = reader.optional(&settings::REPO, values::repository) else {
         return Source::Given(workspace.unwrap_or_else(|| ".".into()));
     };
@@ -468,6 +469,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
         reference,
         access,
         into: workspace,
+        keep_clone,
         branch,
         suffix: values::branch_part(run_id),
         name,
@@ -493,7 +495,7 @@ fn local_agent(reader: &mut Reader) -> local::Agent {
     }
     let base = reader.environment.for_agent(&[]);
     let settings = agent_settings(reader, &base, None);
-    runner::agent::chosen(&settings).map_or(local::Agent::Absent, local::Agent::Known)
+    runner::agent::selected_kind(&settings).map_or(local::Agent::Absent, local::Agent::Known)
 }
 
 fn completions(flags: &clap::ArgMatches) -> Command {

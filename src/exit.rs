@@ -66,6 +66,8 @@ pub enum Agent {
     Finished,
     /// It gave up, or a limit was reached.
     Failed,
+    /// A signal stopped it.
+    Stopped,
 }
 
 impl Agent {
@@ -73,6 +75,8 @@ impl Agent {
         match self {
             Self::Finished => 0,
             Self::Failed => 1,
+            // As shells report SIGTERM: 128 and the signal's number.
+            Self::Stopped => 143,
         }
     }
 }

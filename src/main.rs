@@ -9,9 +9,11 @@ mod check;
 mod config;
 mod durations;
 mod environment;
+mod excerpt;
 mod exit;
 mod git;
 mod http;
+mod line_splitter;
 mod local;
 mod merge_graph;
 mod model;
@@ -136,6 +138,7 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                 let exit = match builtin::run(*settings).await? {
                     builtin::Done::Finished => exit::Agent::Finished,
                     builtin::Done::Failed => exit::Agent::Failed,
+                    builtin::Done::Stopped => exit::Agent::Stopped,
                 };
                 Ok(exit.into())
             }

@@ -171,6 +171,13 @@ pub const WORKSPACE: Setting = Setting::new(
     "The directory that the agent works in; a clone needs it empty or absent",
 )
 .when_unset("the current directory, or a new temporary one when cloning");
+pub const KEEP_WORKSPACE: Setting = Setting::new(
+    "DESCARTES_KEEP_WORKSPACE",
+    "keep-workspace",
+    "BOOL",
+    "Whether a clone in a temporary directory stays when the run has ended",
+)
+.default("false");
 pub const TAG: Setting = Setting::new(
     "DESCARTES_TAG",
     "tag",
@@ -217,7 +224,7 @@ pub const TASK_TIMEOUT: Setting = Setting::new(
     "DESCARTES_TASK_TIMEOUT",
     "task-timeout",
     "DURATION",
-    "How long the clone, the agent and the checks may take together",
+    "How long the agent and the checks may take together; cloning has its own limit of one hour",
 )
 .default("1h");
 pub const IDLE_TIMEOUT: Setting = Setting::new(

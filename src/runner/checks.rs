@@ -147,7 +147,7 @@ pub async fn run(
         .to_owned();
     let dir = program.dir.clone();
     let mut tail = RingBuffer::new(OUTPUT_TAIL);
-    let mut lines = output::Lines::new("check");
+    let mut lines = output::LogLines::new("check");
     let mut stream = redactor.stream();
     let mut store = |clean: &[u8]| {
         tail.push(clean);

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::agent::{self, Agent};
 use super::checks::Checks;
 use super::workspace::{Repository, Source, existing_directory};
-use super::{Settings, definition, find};
+use super::project_task::{definition, find};
+use super::settings::Settings;
 use crate::environment::value_of;
 use crate::git::{Call, Git, GitError};
 use crate::http::tls;
@@ -92,7 +93,7 @@ async fn project(findings: &mut Findings, settings: &Settings, dir: &Path) {
         },
     );
     if let Some(definition) = definition {
-        let agent = agent::choose(&settings.agent, definition.as_ref());
+        let agent = agent::create(&settings.agent, definition.as_ref());
         note_agent(findings, settings, agent, Some(&dir));
     }
 }
@@ -142,7 +143,7 @@ async fn remote(
             },
         );
     }
-    let agent = agent::choose(&settings.agent, None);
+    let agent = agent::create(&settings.agent, None);
     note_agent(findings, settings, agent, None);
 }
 

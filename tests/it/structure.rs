@@ -27,6 +27,8 @@ const FLOORS: &[&[&str]] = &[
     &[
         "durations",
         "environment",
+        "excerpt",
+        "line_splitter",
         "panics",
         "programs",
         "redact",
