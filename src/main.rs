@@ -120,9 +120,10 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                 Ok(exit.into())
             }
             Command::Check(settings) => {
-                let exit = match check::run(&settings, &config.redactor).await? {
-                    true => exit::Check::Ready,
-                    false => exit::Check::NotReady,
+                let exit = if check::run(&settings, &config.redactor).await? {
+                    exit::Check::Ready
+                } else {
+                    exit::Check::NotReady
                 };
                 Ok(exit.into())
             }
