@@ -94,6 +94,9 @@ pub enum MergeGraph {
     Clean,
     /// Conflicts are marked in the file.
     Conflicts,
+    /// An error; no file was changed. git reads any status up to 128 as "there are conflicts", and
+    /// would then keep our side without a mark.
+    Failed,
 }
 
 impl MergeGraph {
@@ -101,6 +104,7 @@ impl MergeGraph {
         match self {
             Self::Clean => 0,
             Self::Conflicts => 1,
+            Self::Failed => 129,
         }
     }
 }

@@ -47,6 +47,11 @@ pub async fn run(
         )),
     };
     let verdict = Box::pin(run.hand_over(verdict)).await;
+    if let Some(workspace) = run.workspace.take()
+        && !stop.is_signalled()
+    {
+        workspace.delete().await;
+    }
     let report = Report {
         duration: progress.elapsed(),
         output: progress.output(),

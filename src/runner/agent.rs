@@ -14,6 +14,9 @@ use crate::task::{Failure, Reason};
 use kind::NewAgent;
 pub use kind::{Agent, Kind, Place, Sandbox, Settings};
 
+/// The word of the kind that runs any command line.
+pub const COMMAND: &str = command::KIND.word;
+
 /// All kinds, in the order in which `auto` tries them.
 pub static KINDS: [&Kind; 3] = [&command::KIND, &claude_code::KIND, &builtin::KIND];
 

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use crate::durations::in_words;
 use crate::process::{self, Ending, StartError};
+use crate::scud::SettingsError;
 use crate::shutdown::Why;
 use crate::task::{Failure, Reason};
 
@@ -75,6 +76,14 @@ pub fn stopped(why: &Why) -> Failure {
             Reason::Cancelled,
             format!("the orchestrator cancelled the task: {reason}"),
         ),
+    }
+}
+
+/// The project's configuration cannot be used. Another attempt helps only if the file could not be read.
+pub fn unusable_settings(error: &SettingsError) -> Failure {
+    Failure {
+        retryable: !error.is_permanent(),
+        ..Failure::because(Reason::WorkspaceFailed, error)
     }
 }
 

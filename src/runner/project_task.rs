@@ -1,17 +1,18 @@
 //! The task in the project's graph: found before the work, marked as done after it.
 
+use super::failures::unusable_settings;
 use super::settings::Settings;
-use crate::scud::{AgentDefinition, FindError, Project, Wanted};
+use crate::scud::{AgentDefinition, FindError, Project, TaskQuery};
 use crate::task::{Failure, Reason, Status, Task};
 
 /// Finds the task that the settings name.
 pub async fn find(settings: &Settings, project: &Project) -> Result<Task, Failure> {
-    let wanted = Wanted {
+    let query = TaskQuery {
         reference: &settings.task,
         tag: settings.tag.as_deref(),
-        actionable: settings.actionable,
+        finished_tasks: settings.finished_tasks,
     };
-    project.find(&wanted).await.map_err(|error| {
+    project.find(&query).await.map_err(|error| {
         let reason = match error {
             FindError::NotFound { .. }
             | FindError::PhaseNotFound { .. }
@@ -19,13 +20,10 @@ pub async fn find(settings: &Settings, project: &Project) -> Result<Task, Failur
             FindError::NotActionable { .. } => Reason::TaskNotActionable,
             FindError::File(_) | FindError::Malformed(_) => Reason::WorkspaceFailed,
         };
-        let mut failure = Failure::because(reason, &error);
-        if reason == Reason::TaskNotActionable {
-            failure
-                .message
-                .push_str("; DESCARTES_FORCE=true runs it all the same");
+        Failure {
+            retryable: !error.is_permanent(),
+            ..Failure::because(reason, &error)
         }
-        failure
     })
 }
 
@@ -52,7 +50,7 @@ pub fn definition(project: &Project, task: &Task) -> Result<Option<AgentDefiniti
     };
     let definition = project
         .agent(name)
-        .map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+        .map_err(|error| unusable_settings(&error))?;
     if definition.is_none() {
         tracing::warn!(
             agent = name,
@@ -69,7 +67,7 @@ pub async fn mark_done(project: &Project, task: &Task) -> String {
         "task {} of phase {} is done: {}",
         task.id, task.phase, task.title
     );
-    match project.mark(task, Status::Done).await {
+    match project.set_status(task, Status::Done).await {
         Ok(()) => done,
         Err(error) => {
             tracing::warn!(

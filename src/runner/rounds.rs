@@ -165,14 +165,14 @@ impl Rounds<'_, '_> {
             let dir = self.workspace().dir.clone();
             let program = Program::shell(command, dir, self.run.environment());
             let limits = Limits {
-                wall: checks.timeout.min(self.time_left()),
+                wall: checks.limit(self.time_left()),
                 idle: None,
             };
             let (redactor, stop) = (self.run.redactor, self.run.stop);
             let checked = checks::run(command, program, limits, redactor, stop, self.run.progress);
             let checked = checked.await?;
             self.run.report.checks.push(checked.report.clone());
-            if let Some(failed) = checked.failed() {
+            if let Some(failed) = checked.failed()? {
                 if self.time_left().is_zero() {
                     return Err(timed_out(self.run.settings.task_timeout));
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::agent;
 use super::workspace::Source;
 use crate::environment::Variables;
-use crate::scud::Actionable;
+use crate::scud::FinishedTasks;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -18,7 +18,7 @@ pub struct Settings {
     /// The orchestrator's name for the project.
     pub project: String,
     pub tag: Option<String>,
-    pub actionable: Actionable,
+    pub finished_tasks: FinishedTasks,
     pub agent: agent::Settings,
     /// The environment of the agent and the checks, without the variables that the run adds.
     pub environment: Variables,

@@ -44,7 +44,15 @@ fn small(raw: Raw<'_>) -> Raw<'_> {
 
 /// Reads some fields of an object; without fields if it is not one.
 fn fields<'a, T: Deserialize<'a> + Default>(json: &'a [u8]) -> T {
-    serde_json::from_slice(json).unwrap_or_default()
+    object(json).unwrap_or_default()
+}
+
+/// Reads an object. serde would also read a list as the fields of a struct, in their order.
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
 }
 
 /// The type of a line, and its session.
@@ -68,11 +76,7 @@ impl Kind {
             #[serde(borrow, default)]
             session_id: Raw<'a>,
         }
-        // serde would read an array as the fields in their order.
-        if json.trim_ascii_start().first() != Some(&b'{') {
-            return None;
-        }
-        let fields: Fields<'_> = serde_json::from_slice(json).ok()?;
+        let fields: Fields<'_> = object(json)?;
         Some(Self {
             word: value(fields.kind).unwrap_or_default(),
             subtype: value(fields.subtype).unwrap_or_default(),
@@ -430,7 +434,7 @@ fn tokens(usage: Raw<'_>) -> Option<Usage> {
         #[serde(borrow, default)]
         cache_creation_input_tokens: Raw<'a>,
     }
-    let fields: Fields<'_> = serde_json::from_str(usage?.get()).ok()?;
+    let fields: Fields<'_> = object(usage?.get().as_bytes())?;
     Some(usage_of([
         fields.input_tokens,
         fields.output_tokens,
@@ -468,7 +472,7 @@ fn sum_of_models(usage: Raw<'_>) -> Option<Usage> {
     }
     let models: BTreeMap<String, &RawValue> = serde_json::from_str(usage?.get()).ok()?;
     let usages = models.values().filter_map(|model| {
-        let fields: Fields<'_> = serde_json::from_str(model.get()).ok()?;
+        let fields: Fields<'_> = object(model.get().as_bytes())?;
         Some(usage_of([
             fields.input_tokens,
             fields.output_tokens,

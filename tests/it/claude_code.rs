@@ -320,6 +320,7 @@ fn lines_that_are_not_json_objects_are_shown_and_unexpected_fields_are_ignored()
         "Warning: something is \u{1b}[31mold\u{1b}[0m",
         "null",
         "[1, 2]",
+        "[\"result\", \"success\", \"another-session\"]",
         "{\"type\": 7, \"session_id\": {}}",
         "{\"type\":\"assistant\",\"message\":\"no object\"}",
         "{\"type\":\"assistant\",\"message\":{\"id\":1,\"content\":[7],\"usage\":[]}}",
@@ -335,7 +336,9 @@ fn lines_that_are_not_json_objects_are_shown_and_unexpected_fields_are_ignored()
     );
     let output = event["result"]["output"]["tail"].as_str().expect("a tail");
     assert!(output.starts_with("Warning: something is"), "{output}");
-    assert!(output.ends_with("null\n[1, 2]\n"), "{output}");
+    let list = "[1, 2]\n[\"result\", \"success\", \"another-session\"]\n";
+    assert!(output.contains(list), "{output}");
+    assert_eq!(agent["session_id"], "the-session");
 }
 
 #[test]

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["main"],
     &["vocabulary"],
     &["config"],
-    &["local"],
+    &["check", "local"],
     &["terminal"],
     &["runner", "callback", "receiver", "exit", "merge_graph"],
     &["builtin"],
