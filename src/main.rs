@@ -33,6 +33,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use eyre::WrapErr;
+
 use callback::{Callback, Claim, Delivery};
 use config::{Command, Config, Rejected, Run};
 use panics::caught;
@@ -42,8 +44,10 @@ use shutdown::Stop;
 use task::{Failure, Outcome, Reason, Verdict};
 use terminal::{Outlet, Screen};
 
-/// How long the outcome waits for a reader of standard output before it is delivered all the same;
-/// a fair part of the smallest stop window in use.
+/// How long the delivery waits for the result line to be written, so that standard output has it
+/// first. A reader that reads needs a few microseconds.
+const STDOUT_HEAD_START: Duration = Duration::from_millis(50);
+/// How long the process waits for the same before it exits, after the delivery.
 const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
@@ -54,18 +58,18 @@ fn main() -> ExitCode {
     match live(config) {
         Ok(exit) => exit,
         Err(report) => {
-            // One line: these are about the machine (a port that is taken), not about the code.
+            // In one line: these errors concern the machine (a port that is in use), not the code.
             terminal::complain(&format!("{report:#}"));
             exit::Worker::Misconfigured.into()
         }
     }
 }
 
-/// Says what is wrong with the configuration, all of it.
+/// Prints everything that is wrong with the configuration.
 fn rejection(rejected: &Rejected) -> ExitCode {
     match rejected {
         Rejected::Usage(usage) => {
-            // Help and version are no mistakes: clap knows where they go.
+            // clap knows whether this is an error, or the help or the version for standard output.
             let _ = usage.print();
             if usage.use_stderr() {
                 exit::Worker::Misconfigured.into()
@@ -88,6 +92,8 @@ fn rejection(rejected: &Rejected) -> ExitCode {
 }
 
 fn live(config: Config) -> eyre::Result<ExitCode> {
+    #[cfg(debug_assertions)]
+    config.failure_point.map(panics::arm_failure_point);
     color_eyre::config::HookBuilder::default()
         .display_env_section(false)
         .install()?;
@@ -111,7 +117,7 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                 .await
                 .map(|()| ExitCode::SUCCESS),
             Command::Agent(settings) => {
-                // Its tools must not read the key out of it.
+                // The tools that it starts must not read the key from its memory.
                 runner::harden();
                 let exit = match builtin::run(*settings).await? {
                     builtin::Done::Finished => exit::Agent::Finished,
@@ -133,7 +139,7 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
         }
     });
     screen.close();
-    // A name that is still being looked up must not keep the process.
+    // A DNS lookup that is still running must not delay the exit.
     runtime.shutdown_background();
     exit
 }
@@ -141,6 +147,15 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
 /// The lifecycle: claim, run, report.
 async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Result<exit::Worker> {
     let stop = Stop::on_signals(settings.stop_window)?;
+    if settings.stop_at_end_of_stdin {
+        stop.at_end_of_stdin()
+            .wrap_err("DESCARTES_STOP_AT_END_OF_STDIN needs a pipe as standard input")?;
+    }
+    // Held until the worker has ended.
+    let _lock = match &settings.task_lock {
+        Some(path) => Some(local::TaskLock::share(path)?),
+        None => None,
+    };
     runner::harden();
     let callback = match Callback::new(settings.callback, redactor.clone()) {
         Ok(callback) => callback,
@@ -161,7 +176,7 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
     Ok(report(&callback, &outcome, &stop).await)
 }
 
-/// Claims the task; where it is not granted, that is the end.
+/// Claims the task; gives the exit code if the claim is not granted.
 async fn claim(callback: &Callback, stop: &Stop) -> Option<exit::Worker> {
     let (reason, why) = match callback.claim(stop).await {
         Claim::Granted => return None,
@@ -175,26 +190,28 @@ async fn claim(callback: &Callback, stop: &Stop) -> Option<exit::Worker> {
         Claim::Rejected { why } | Claim::Unanswered { why } => (Reason::Unclaimed, why),
         Claim::Stopped => (
             Reason::Interrupted,
-            "told to stop before there was an answer".to_owned(),
+            "the worker was stopped before there was an answer".to_owned(),
         ),
     };
     tracing::error!(why, "the task was not claimed, so nothing was done");
     let failure = Failure::new(reason, format!("the task was not claimed: {why}"));
-    last_resort(&callback.conclude(&Outcome::failed(failure)));
+    let stdout = print_result(&callback.conclude(&Outcome::failed(failure)));
+    warn_unless_read(stdout.drained(STDOUT_PATIENCE).await);
     Some(exit::Worker::Undelivered)
 }
 
-/// Prints and delivers what became of the task.
+/// Prints and delivers the outcome.
 async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Worker {
     let event = callback.conclude(outcome);
-    let stdout = last_resort(&event);
+    let stdout = print_result(&event);
+    stdout.drained(STDOUT_HEAD_START).await;
     let delivery = caught(callback.finish(&event, stop)).await;
-    // Whoever was only slow to read has had the time of a delivery; the end would cut it off.
-    stdout.drain(STDOUT_PATIENCE);
+    // The exit would cut off what is not written yet.
+    warn_unless_read(stdout.drained(STDOUT_PATIENCE).await);
     let undelivered = match delivery {
         Ok(Delivery::Delivered) => None,
         Ok(Delivery::Rejected { why } | Delivery::OutOfTime { why }) => Some(why),
-        Err(panic) => Some(format!("the worker has a bug: it panicked with {panic:?}")),
+        Err(bug) => Some(bug),
     };
     match (undelivered, &outcome.verdict) {
         (None, Verdict::Completed { message }) => {
@@ -216,7 +233,7 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Wo
     }
 }
 
-/// Says whether everything is here that a run would need.
+/// Prints whether everything that a run needs is present.
 async fn check(settings: &runner::Settings, redactor: &Redactor) -> exit::Check {
     let findings = runner::preflight::preflight(settings).await;
     let mut lines = vec!["ok      settings: all of them make sense".to_owned()];
@@ -224,10 +241,10 @@ async fn check(settings: &runner::Settings, redactor: &Redactor) -> exit::Check 
         Ok(found) => format!("ok      {}: {found}", finding.what),
         Err(failure) => format!("MISSING {}: {}", finding.what, failure.sentence()),
     }));
-    // No worker, so no result line: standard output is this command's own.
+    // There is no worker, so there is no result line on standard output.
     let mut stdout = io::stdout().lock();
     for line in lines {
-        // Nobody is left to tell where standard output is gone.
+        // Ignore a failed write: there is no other place to report it to.
         let _ = writeln!(stdout, "{}", redactor.text(&line));
     }
     let missing = findings.iter().any(|finding| finding.result.is_err());
@@ -238,7 +255,7 @@ async fn check(settings: &runner::Settings, redactor: &Redactor) -> exit::Check 
     }
 }
 
-/// Runs the task while heartbeats tell of it and may bring a cancellation.
+/// Runs the task and sends heartbeats, whose answers may cancel it.
 async fn execute(
     settings: &runner::Settings,
     redactor: &Redactor,
@@ -249,10 +266,7 @@ async fn execute(
     let heartbeats = async {
         match caught(callback.heartbeats(progress)).await {
             Ok(reason) => stop.cancel(reason),
-            Err(panic) => tracing::error!(
-                panic,
-                "heartbeats have a bug; the task goes on without them"
-            ),
+            Err(bug) => tracing::error!(bug, "the task goes on without heartbeats"),
         }
         std::future::pending().await
     };
@@ -262,15 +276,18 @@ async fn execute(
     }
 }
 
-/// Prints the terminal event, so that the platform's log holds it even if no callback gets through.
-fn last_resort(event: &callback::Event) -> Outlet {
+/// Prints the terminal event, so that the platform's log has it even if no callback is delivered.
+fn print_result(event: &callback::Event) -> Outlet {
     let mut line = b"descartes-result ".to_vec();
     line.extend(event.body());
     line.push(b'\n');
     let stdout = Outlet::new(io::stdout());
     stdout.write(&line);
-    if !stdout.drain(STDOUT_PATIENCE) {
-        tracing::warn!("nobody reads standard output, where the outcome would be");
-    }
     stdout
+}
+
+fn warn_unless_read(written: bool) {
+    if !written {
+        tracing::warn!("the result line could not be written: standard output is closed or not read");
+    }
 }

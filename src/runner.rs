@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::environment::Variables;
 use crate::git::Git;
-use crate::panics::caught;
+use crate::panics::{caught, failure_point};
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stream};
 use crate::progress::{Phase, Progress};
 use crate::redact::Redactor;
@@ -83,10 +83,11 @@ pub async fn run(
     let verdict = match caught(run.work()).await {
         Ok(Ok(message)) => Verdict::Completed { message },
         Ok(Err(failure)) => Verdict::Failed(failure),
-        Err(panic) => Verdict::Failed(Failure::new(
-            Reason::Internal,
-            format!("the worker has a bug: it panicked with {panic:?}"),
-        )),
+        Err(bug) => {
+            // The panic interrupted the supervision of whatever was running.
+            process::kill_leftovers().await;
+            Verdict::Failed(Failure::new(Reason::Internal, bug))
+        }
     };
     let verdict = Box::pin(run.hand_over(verdict)).await;
     let report = Report {
@@ -228,11 +229,14 @@ impl Run<'_> {
         program.stdin = Some(file.reader);
         tracing::info!(agent = agent.report().kind, "the agent starts");
         let mut output = output::Live::new("agent", self.redactor, self.progress);
-        let mut hear = |stream, bytes: &[u8]| match stream {
-            Stream::Stdout => agent.hear(bytes, &mut output),
-            Stream::Stderr => {
-                output.hear(bytes);
-                AfterRead::ReadMore
+        let mut hear = |stream, bytes: &[u8]| {
+            failure_point("agent output");
+            match stream {
+                Stream::Stdout => agent.hear(bytes, &mut output),
+                Stream::Stderr => {
+                    output.hear(bytes);
+                    AfterRead::ReadMore
+                }
             }
         };
         let limits = self.limits();
@@ -265,7 +269,7 @@ impl Run<'_> {
         let mut first_failed = None;
         for command in &checks.commands {
             self.go_on()?;
-            self.progress.activity(command);
+            self.progress.set_activity(command);
             let program = Program::shell(command, dir.to_owned(), self.environment());
             let limits = Limits {
                 wall: checks.timeout.min(self.time_left()),

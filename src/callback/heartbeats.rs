@@ -61,7 +61,7 @@ impl Callback {
         let deadline = Instant::now() + self.settings.request_timeout;
         let answer = self.transport.post("progress", &event, deadline).await;
         if let (Some(window), false) = (window, matches!(answer, Answer::Accepted { .. })) {
-            progress.untold(window);
+            progress.count_as_dropped(window);
         }
         answer
     }

@@ -6,7 +6,9 @@ use std::ffi::{OsStr, OsString};
 
 use secrecy::SecretString;
 
-use super::settings::{CALLBACK_SECRET, LISTEN, MODEL_ACCESS, Setting, WORKER};
+use super::settings::{
+    CALLBACK_SECRET, LISTEN, MODEL_ACCESS, STOP_AT_END_OF_STDIN, Setting, TASK_LOCK, WORKER,
+};
 use crate::callback::Machine;
 use crate::environment::Variables;
 
@@ -150,7 +152,7 @@ impl Environment {
         let known = || {
             WORKER
                 .into_iter()
-                .chain([&LISTEN])
+                .chain([&LISTEN, &STOP_AT_END_OF_STDIN, &TASK_LOCK])
                 .map(|setting: &Setting| setting.variable)
         };
         let names = self.0.iter().filter_map(|(name, _)| name.to_str());

@@ -320,6 +320,18 @@ pub const MODEL_ACCESS: [&Setting; 4] = [
     &CLAUDE_CODE_OAUTH_TOKEN,
 ];
 
+/// Set by `local` for its worker only.
+pub const STOP_AT_END_OF_STDIN: Setting = Setting::unflagged(
+    "DESCARTES_STOP_AT_END_OF_STDIN",
+    "Whether to stop when standard input, a pipe, ends",
+)
+.default("false");
+/// Set by `local` for its worker only.
+pub const TASK_LOCK: Setting = Setting::unflagged(
+    "DESCARTES_TASK_LOCK",
+    "A file to keep locked until the worker has ended",
+);
+
 /// `receive` only.
 pub const LISTEN: Setting =
     Setting::new("DESCARTES_LISTEN", "listen", "ADDRESS", "Where to listen")
@@ -370,8 +382,10 @@ pub const WORKER: [&Setting; 41] = [
     &IS_SANDBOX,
 ];
 
-/// What the embedded orchestrator decides for its worker, so that nobody else can.
-const UNDER_THE_EMBEDDED: [&str; 8] = [
+/// The flags that `local` does not have: it sets them itself, or calls them differently.
+const NOT_FOR_LOCAL: [&str; 2] = ["callback-url", "workspace"];
+/// The flags that `demo` does not have: it makes its own project.
+const NOT_FOR_DEMO: [&str; 9] = [
     "branch",
     "callback-url",
     "git-email",
@@ -379,6 +393,7 @@ const UNDER_THE_EMBEDDED: [&str; 8] = [
     "git-name",
     "ref",
     "repo",
+    "task",
     "workspace",
 ];
 
@@ -394,7 +409,7 @@ pub fn cli() -> Command {
         .subcommand(
             Command::new("demo")
                 .about("The whole life of a worker on a sample project, nothing to set up")
-                .defer(|demo| demo.args(under_the_embedded().filter(|arg| arg.get_id() != "task"))),
+                .defer(|demo| demo.args(flags_except(&NOT_FOR_DEMO))),
         )
         .subcommand(
             Command::new("local")
@@ -403,10 +418,9 @@ pub fn cli() -> Command {
                     let project = Arg::new("project")
                         .long("project")
                         .value_name("DIR")
-                        .help("The project's directory")
-                        .default_value(".")
+                        .help("The project's directory; with --repo, the directory to clone to [DESCARTES_WORKSPACE; default: the current directory, with --repo a new temporary one]")
                         .value_parser(value_parser!(std::path::PathBuf));
-                    local.arg(project).args(under_the_embedded()).after_help(unflagged())
+                    local.arg(project).args(flags_except(&NOT_FOR_LOCAL)).after_help(unflagged())
                 }),
         )
         .subcommand(
@@ -462,10 +476,10 @@ fn with_worker(command: Command) -> Command {
         .after_help(unflagged())
 }
 
-/// The flags of a worker whose orchestrator is this program.
-fn under_the_embedded() -> impl Iterator<Item = Arg> {
+/// The worker's flags except some.
+fn flags_except(excluded: &[&str]) -> impl Iterator<Item = Arg> {
     let flags = WORKER.into_iter().filter_map(flag);
-    flags.filter(|arg| !UNDER_THE_EMBEDDED.contains(&arg.get_id().as_str()))
+    flags.filter(|arg| !excluded.contains(&arg.get_id().as_str()))
 }
 
 /// The settings that are no flags, for the end of the help.

@@ -9,21 +9,21 @@ use super::signals;
 use crate::durations::in_words;
 use crate::shutdown::Why;
 
-/// How it ended.
+/// How a child process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     Exited(i32),
     /// By a signal that the worker did not send.
     Killed(Signal),
-    /// The kernel killed it, or something of its, for memory.
+    /// The kernel killed it, or a process below it, because memory ran out.
     OutOfMemory,
-    /// The worker ended it: it went on longer than this.
+    /// The worker ended it: it took longer than this.
     TimedOut(Duration),
-    /// The worker ended it: nothing was heard for this long.
+    /// The worker ended it: it printed nothing for this long.
     Idle(Duration),
-    /// The worker ended it: it had said its last word and would not go.
+    /// The worker ended it: it had reported its result and did not exit.
     Lingered,
-    /// The worker ended it, being told to.
+    /// The worker ended it, because the run had to stop.
     Stopped(Why),
 }
 

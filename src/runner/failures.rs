@@ -51,6 +51,10 @@ pub fn stopped(why: &Why) -> Failure {
             Reason::Interrupted,
             format!("the worker was stopped by {name}"),
         ),
+        Why::ParentEnded => Failure::new(
+            Reason::Interrupted,
+            "the worker was stopped, because the process that started it has ended",
+        ),
         Why::Cancelled(None) => {
             Failure::new(Reason::Cancelled, "the orchestrator cancelled the task")
         }

@@ -73,7 +73,7 @@ impl<'a> Live<'a> {
 
     /// What the agent has taken so far; every turn is worth a line.
     pub fn spent(&mut self, spent: &Spent) {
-        self.sink.progress.spent(*spent);
+        self.sink.progress.set_spent(*spent);
         let turns = spent.turns.unwrap_or(0);
         if let (true, Some(usage)) = (turns > self.turns, spent.usage) {
             self.sink.lines.say("tokens", &usage.in_short());
@@ -83,10 +83,10 @@ impl<'a> Live<'a> {
 
     fn told(&mut self, who: &str, shown: &str, kept: &str) {
         let Sink { progress, lines } = &mut self.sink;
-        progress.heard(kept.as_bytes());
-        progress.heard(b"\n");
+        progress.add_output(kept.as_bytes());
+        progress.add_output(b"\n");
         if let Some(line) = lines.say(who, shown) {
-            progress.activity(&line);
+            progress.set_activity(&line);
         }
     }
 
@@ -107,16 +107,16 @@ impl<'a> Live<'a> {
             .rsplit(['\n', '\r'])
             .map(|line| readable(line.as_bytes()));
         if let Some(line) = lines.find(|line| !line.is_empty()) {
-            sink.progress.activity(&line);
+            sink.progress.set_activity(&line);
         }
     }
 }
 
 impl Sink<'_> {
     fn take(&mut self, clean: &[u8]) {
-        self.progress.heard(clean);
+        self.progress.add_output(clean);
         if let Some(line) = self.lines.push(clean) {
-            self.progress.activity(&line);
+            self.progress.set_activity(&line);
         }
     }
 }

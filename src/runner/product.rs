@@ -57,8 +57,8 @@ struct Found {
 
 /// Collects what was made in a clone.
 pub async fn collect(git: &Git<'_>, clone: &Clone, message: &Message) -> Result<Product, Failure> {
-    if !process::alone() {
-        let message = "processes of the agent's would not die, so nothing is collected or pushed";
+    if !process::kill_leftovers().await {
+        let message = "processes of the agent survived SIGKILL, so nothing is collected or pushed";
         return Err(Failure::new(Reason::PushFailed, message));
     }
     clone.still_there()?;

@@ -79,7 +79,7 @@ pub async fn push(
         tracing::warn!(%error, words = error.words, "the work was not pushed, trying again");
         tokio::select! {
             () = sleep(*wait) => {}
-            _ = git.stop.asked() => return Err(failed(&branch, &error)),
+            _ = git.stop.requested() => return Err(failed(&branch, &error)),
         }
     }
 }

@@ -9,6 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
 /// What may be waiting for a reader, in bytes: many screens full, little beside the memory budget.
 const CAP: usize = 256 * 1024;
 /// More than this is waiting only where the reader has stopped reading.
@@ -24,6 +27,8 @@ pub struct Outlet(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Is notified when the thread has written something.
+    written: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -37,12 +42,23 @@ struct State {
     closed: bool,
 }
 
+impl State {
+    /// Whether everything is written, or never will be; `None` while the thread is at it.
+    fn is_drained(&self) -> Option<bool> {
+        if self.closed {
+            return Some(false);
+        }
+        (!self.busy && self.waiting.is_empty()).then_some(true)
+    }
+}
+
 impl Outlet {
     /// Takes over a stream.
     pub fn new(stream: impl Write + Send + 'static) -> Self {
         let outlet = Self(Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
+            written: Notify::new(),
         }));
         let writing = outlet.clone();
         let name = "outlet".to_owned();
@@ -68,16 +84,27 @@ impl Outlet {
         self.0.changed.notify_all();
     }
 
-    /// Waits until everything is written, at most for `patience`; false where it is not.
+    /// Waits until everything is written, at most for `patience`; false if something is not written.
+    pub async fn drained(&self, patience: Duration) -> bool {
+        let drained = async {
+            loop {
+                let written = self.0.written.notified();
+                match self.state().is_drained() {
+                    Some(drained) => return drained,
+                    None => written.await,
+                }
+            }
+        };
+        timeout(patience, drained).await.unwrap_or(false)
+    }
+
+    /// Like [`Self::drained`], but blocks the thread.
     pub fn drain(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let mut state = self.state();
         loop {
-            if state.closed {
-                return false;
-            }
-            if !state.busy && state.waiting.is_empty() {
-                return true;
+            if let Some(drained) = state.is_drained() {
+                return drained;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -121,6 +148,7 @@ impl Outlet {
             state.busy = false;
             state.closed = !written;
             self.0.changed.notify_all();
+            self.0.written.notify_waiters();
         }
     }
 
