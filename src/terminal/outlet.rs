@@ -89,7 +89,8 @@ impl Outlet {
         let drained = async {
             loop {
                 let written = self.0.written.notified();
-                match self.state().is_drained() {
+                let drained = self.state().is_drained();
+                match drained {
                     Some(drained) => return drained,
                     None => written.await,
                 }

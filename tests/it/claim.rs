@@ -231,7 +231,7 @@ fn a_stop_signal_during_an_unanswered_claim_ends_it_without_work() {
         assert_eq!(event["failure"]["reason"], "interrupted");
         assert_eq!(
             event["message"],
-            "the task was not claimed: told to stop before there was an answer"
+            "the task was not claimed: the worker was stopped before there was an answer"
         );
     }
 }
@@ -244,7 +244,7 @@ fn a_grant_that_comes_after_the_stop_signal_is_still_answered_with_an_outcome() 
     let worker = Worker::new(&receiver, &project).agent(TRACE).start();
     receiver.wait_for_one("started");
     worker.signal(Signal::TERM);
-    worker.wait_for_log("told to stop");
+    worker.wait_for_log("stopping; a second signal");
     hold.release();
     let event = worker.wait().failed(&receiver, "interrupted");
     assert_eq!(event["message"], "the worker was stopped by SIGTERM");
@@ -259,7 +259,7 @@ fn a_claim_that_failed_before_the_stop_signal_was_heard_is_not_made_again() {
     let worker = Worker::new(&receiver, &project).agent(TRACE).start();
     receiver.wait_for_one("started");
     worker.signal(Signal::TERM);
-    worker.wait_for_log("told to stop");
+    worker.wait_for_log("stopping; a second signal");
     hold.release();
     let ended = worker.wait();
     ended.assert_code(3);

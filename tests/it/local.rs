@@ -1,4 +1,7 @@
-//! For people at a terminal: the whole thing on one machine, with nothing to set up.
+//! For people at a terminal: `demo`, `local` and `receive` on one machine, with nothing to set up.
+
+mod ending;
+mod project;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -64,7 +67,7 @@ fn the_demo_shows_a_whole_life() {
             "POST /started    greeting:2: run ",
             "POST /completed  greeting:2: task 2 of phase greeting is done: The last guest is not greeted\n",
             "worker           ended with exit code 0\n",
-            "what the worker leaves in the project:\n",
+            "what the worker has changed in the project:\n",
             "-2 | The last guest is not greeted | P | 1 | H\n+2 | The last guest is not greeted | D | 1 | H\n",
             "-while [ $# -gt 1 ]; do\n+while [ $# -gt 0 ]; do\n",
         ],

@@ -9,6 +9,7 @@ mod kernel;
 mod limits;
 mod people;
 mod secrets;
+mod survivors;
 mod verdicts;
 
 use std::fs;

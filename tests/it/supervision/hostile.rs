@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::secrets::unprivileged;
 use super::{
@@ -49,6 +49,30 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
     }
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
     (reader, writer)
+}
+
+#[test]
+fn the_delivery_does_not_wait_for_a_reader_of_standard_output() {
+    /// The worker waits so long for that reader at its end.
+    const PATIENCE: Duration = Duration::from_millis(500);
+    // On a busy machine everything may take longer than that.
+    let waits = (0..20).map(|_| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let (_reader, stdout) = full_pipe();
+        let worker = Worker::new(&receiver, &project).agent("echo done");
+        let running = worker
+            .with(|command| {
+                command.stdout(stdout);
+            })
+            .start();
+        running.wait_for_log("agent: done");
+        let agent_ended = Instant::now();
+        running.wait().assert_code(0);
+        let delivered = receiver.said_to("completed")[0].at;
+        delivered.saturating_duration_since(agent_ended)
+    });
+    let mut waits = waits.inspect(|wait| eprintln!("{wait:?}"));
+    assert!(waits.any(|wait| wait < PATIENCE), "every delivery waited");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod forge;
 pub mod model;
 pub mod origin;
+pub mod processes;
 pub mod project;
 pub mod receiver;
 pub mod reply;
