@@ -91,7 +91,7 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
             Some(("DESCARTES_AGENT", kind.word)),
         ),
         Agent::Absent => (
-            "no agent is set, so a script of a few lines plays one: sh .agent.sh".to_owned(),
+            "no agent is set, so a short script stands in for one: sh .agent.sh".to_owned(),
             Some(("DESCARTES_AGENT_COMMAND", "sh .agent.sh")),
         ),
     };

@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit,
         Err(report) => {
             // In one line: these errors concern the machine (a port that is in use), not the code.
-            terminal::complain(&format!("{report:#}"));
+            terminal::print_error(&format!("{report:#}"));
             exit::Worker::Misconfigured.into()
         }
     }
@@ -79,12 +79,12 @@ fn rejection(rejected: &Rejected) -> ExitCode {
         }
         Rejected::Settings(problems) => {
             let count = match problems.len() {
-                1 => "one setting is wrong".to_owned(),
-                count => format!("{count} settings are wrong"),
+                1 => "1 setting is invalid".to_owned(),
+                count => format!("{count} settings are invalid"),
             };
-            terminal::complain(&format!("{count}; nothing was sent"));
+            terminal::print_error(&format!("{count}; nothing was sent"));
             for problem in problems {
-                terminal::complain(&format!("  {problem}"));
+                terminal::print_error(&format!("  {problem}"));
             }
             exit::Worker::Misconfigured.into()
         }
@@ -169,7 +169,7 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
     }
     let progress = Progress::new();
     let outcome = {
-        let _status = screen.follow(&progress);
+        let _status = screen.show_progress(&progress);
         let executed = execute(&settings.runner, &redactor, &callback, &stop, &progress);
         Box::pin(executed).await
     };
@@ -181,10 +181,7 @@ async fn claim(callback: &Callback, stop: &Stop) -> Option<exit::Worker> {
     let (reason, why) = match callback.claim(stop).await {
         Claim::Granted => return None,
         Claim::Refused { why } => {
-            tracing::info!(
-                why,
-                "the orchestrator refused the claim, so there is nothing to do"
-            );
+            tracing::info!(why, "the orchestrator refused the claim; nothing was done");
             return Some(exit::Worker::Refused);
         }
         Claim::Rejected { why } | Claim::Unanswered { why } => (Reason::Unclaimed, why),
@@ -227,7 +224,10 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Wo
             exit::Worker::Failed
         }
         (Some(why), _) => {
-            tracing::error!(why, "the outcome could not be delivered; it is on stdout");
+            tracing::error!(
+                why,
+                "the outcome could not be delivered; it is on standard output"
+            );
             exit::Worker::Undelivered
         }
     }
@@ -236,7 +236,7 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Wo
 /// Prints whether everything that a run needs is present.
 async fn check(settings: &runner::Settings, redactor: &Redactor) -> exit::Check {
     let findings = runner::preflight::preflight(settings).await;
-    let mut lines = vec!["ok      settings: all of them make sense".to_owned()];
+    let mut lines = vec!["ok      settings: valid".to_owned()];
     lines.extend(findings.iter().map(|finding| match &finding.result {
         Ok(found) => format!("ok      {}: {found}", finding.what),
         Err(failure) => format!("MISSING {}: {}", finding.what, failure.sentence()),
@@ -288,6 +288,8 @@ fn print_result(event: &callback::Event) -> Outlet {
 
 fn warn_unless_read(written: bool) {
     if !written {
-        tracing::warn!("the result line could not be written: standard output is closed or not read");
+        tracing::warn!(
+            "the result line could not be written: standard output is closed or not read"
+        );
     }
 }

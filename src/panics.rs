@@ -69,7 +69,10 @@ mod tests {
             assert_eq!(1, 2, "arithmetic is broken");
         }));
         let error = panicked.unwrap_err();
-        assert!(error.starts_with("the worker has a bug: it panicked with "), "{error}");
+        assert!(
+            error.starts_with("the worker has a bug: it panicked with "),
+            "{error}"
+        );
         assert!(error.contains("arithmetic is broken"), "{error}");
         assert_eq!(runtime.block_on(caught(async { 7 })), Ok(7));
     }

@@ -267,7 +267,10 @@ mod tests {
         assert_eq!(output.head.as_bytes(), &all[..HEAD_SIZE]);
         assert_eq!(output.tail.as_bytes(), &all[all.len() - TAIL_SIZE..]);
         assert_eq!(output.total_bytes, 100_000);
-        assert_eq!(output.dropped_bytes, (100_000 - HEAD_SIZE - TAIL_SIZE) as u64);
+        assert_eq!(
+            output.dropped_bytes,
+            (100_000 - HEAD_SIZE - TAIL_SIZE) as u64
+        );
     }
 
     #[test]

@@ -114,7 +114,10 @@ impl Stop {
                 tracing::warn!(signal = name, "stopping at once: the agent is killed");
                 self.state.send_modify(|state| state.is_forced = true);
             } else {
-                tracing::warn!(signal = name, "stopping; a second signal kills the agent at once");
+                tracing::warn!(
+                    signal = name,
+                    "stopping; a second signal kills the agent at once"
+                );
                 self.begin_window(Why::Signal(name));
             }
         }

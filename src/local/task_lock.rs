@@ -30,8 +30,9 @@ impl TaskLock {
     /// # Errors
     /// If another `local` holds the lock, or no directory is usable.
     pub fn take(lock_dirs: &[PathBuf], project: &Path, task: &str) -> eyre::Result<Self> {
-        let project = fs::canonicalize(project)
-            .wrap_err_with(|| format!("cannot use the project's directory {}", project.display()))?;
+        let project = fs::canonicalize(project).wrap_err_with(|| {
+            format!("cannot use the project's directory {}", project.display())
+        })?;
         let path = usable(lock_dirs)?.join(file_name(&project, task));
         let cannot_lock = || format!("cannot lock {}", path.display());
         loop {
@@ -50,7 +51,8 @@ impl TaskLock {
                 path,
                 is_owner: true,
             };
-            lock.write_holder(task).wrap_err("cannot write the lock file")?;
+            lock.write_holder(task)
+                .wrap_err("cannot write the lock file")?;
             // The kernel releases the exclusive lock before it takes the shared one.
             if flock(&lock._file, FlockOperation::NonBlockingLockShared).is_err() {
                 bail!(busy(&project, &lock.path));
@@ -64,7 +66,12 @@ impl TaskLock {
     /// # Errors
     /// If another process has taken the lock in the meantime.
     pub fn share(path: &Path) -> eyre::Result<Self> {
-        let cannot_lock = || format!("cannot lock {}, which DESCARTES_TASK_LOCK names", path.display());
+        let cannot_lock = || {
+            format!(
+                "cannot lock {}, which DESCARTES_TASK_LOCK names",
+                path.display()
+            )
+        };
         let file = open(path).wrap_err_with(cannot_lock)?;
         flock(&file, FlockOperation::NonBlockingLockShared).wrap_err_with(cannot_lock)?;
         Ok(Self {
@@ -141,7 +148,11 @@ fn file_name(project: &Path, task: &str) -> String {
         hash.update(part);
     }
     let hash = hash.finish();
-    let hex = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}"));
+    let hex = hash
+        .as_ref()
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"));
     format!("{}.lock", hex.collect::<String>())
 }
 

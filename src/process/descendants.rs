@@ -210,7 +210,11 @@ fn listed_children() -> Option<Vec<Pid>> {
     let me = std::process::id();
     // The main thread starts all processes and inherits the orphans.
     let list = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")).ok()?;
-    Some(list.split_ascii_whitespace().filter_map(parse_pid).collect())
+    Some(
+        list.split_ascii_whitespace()
+            .filter_map(parse_pid)
+            .collect(),
+    )
 }
 
 #[cfg(target_os = "linux")]

@@ -136,6 +136,8 @@ impl Drop for Group {
 
 /// The exit status to go on with if the real one is unknown.
 pub(super) fn unknown_status() -> ExitStatus {
-    tracing::error!("the exit status of a child is unknown: another part of the worker waited for it");
+    tracing::error!(
+        "the exit status of a child is unknown: another part of the worker waited for it"
+    );
     ExitStatus::from_raw(Signal::KILL.as_raw())
 }

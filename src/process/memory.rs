@@ -65,7 +65,9 @@ impl OomKills {
         let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
         let files = group_files(&groups);
         Self {
-            group: files.iter().find_map(|file| counter(&read_to_string(file).ok()?)),
+            group: files
+                .iter()
+                .find_map(|file| counter(&read_to_string(file).ok()?)),
             machine: read_to_string("/proc/vmstat")
                 .ok()
                 .and_then(|text| counter(&text)),
@@ -93,7 +95,9 @@ impl OomKills {
 fn group_files(groups: &str) -> Vec<String> {
     let of = |hierarchy: fn(&&str) -> bool| {
         let line = groups.lines().find(|line| {
-            line.splitn(3, ':').nth(1).is_some_and(|controllers| controllers.split(',').any(|name| hierarchy(&name)))
+            line.splitn(3, ':')
+                .nth(1)
+                .is_some_and(|controllers| controllers.split(',').any(|name| hierarchy(&name)))
         });
         line.and_then(|line| line.splitn(3, ':').nth(2))
     };
@@ -111,7 +115,9 @@ fn group_files(groups: &str) -> Vec<String> {
 }
 
 fn counter(text: &str) -> Option<u64> {
-    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+    let count = text
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?;
     count.trim().parse().ok()
 }
 
@@ -126,20 +132,32 @@ mod tests {
     #[test]
     fn a_kill_in_the_workers_control_group_is_certain() {
         let before = kills(Some(0), Some(7));
-        assert_eq!(before.compared_with(kills(Some(1), Some(8))), OutOfMemory::Certainly);
+        assert_eq!(
+            before.compared_with(kills(Some(1), Some(8))),
+            OutOfMemory::Certainly
+        );
     }
 
     #[test]
     fn a_kill_that_only_the_machine_counts_is_only_possible() {
         let before = kills(None, Some(7));
-        assert_eq!(before.compared_with(kills(None, Some(8))), OutOfMemory::Possibly);
+        assert_eq!(
+            before.compared_with(kills(None, Some(8))),
+            OutOfMemory::Possibly
+        );
     }
 
     #[test]
     fn a_kill_elsewhere_on_the_machine_is_ignored_if_the_control_group_counts_none() {
         let before = kills(Some(1), Some(7));
-        assert_eq!(before.compared_with(kills(Some(1), Some(8))), OutOfMemory::No);
-        assert_eq!(kills(None, None).compared_with(kills(None, None)), OutOfMemory::No);
+        assert_eq!(
+            before.compared_with(kills(Some(1), Some(8))),
+            OutOfMemory::No
+        );
+        assert_eq!(
+            kills(None, None).compared_with(kills(None, None)),
+            OutOfMemory::No
+        );
     }
 
     #[test]
@@ -155,10 +173,16 @@ mod tests {
         );
         assert_eq!(
             group_files("0::/user.slice\n"),
-            ["/sys/fs/cgroup/user.slice/memory.events", "/sys/fs/cgroup/memory.events"]
+            [
+                "/sys/fs/cgroup/user.slice/memory.events",
+                "/sys/fs/cgroup/memory.events"
+            ]
         );
         assert_eq!(group_files("4:memory:/\n"), [""; 0]);
-        assert_eq!(counter("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
+        assert_eq!(
+            counter("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+            Some(3)
+        );
         assert_eq!(counter("oom 2\noom_group_kill 0\noom_kill 1\n"), Some(1));
         assert_eq!(counter("under_oom 0\n"), None);
     }

@@ -95,7 +95,9 @@ impl<'a> OutputReader<'a> {
             }
         };
         if timeout(DRAIN_TIMEOUT, rest).await.is_err() {
-            tracing::warn!("a process still holds the output open; what it prints from now on is not read");
+            tracing::warn!(
+                "a process still holds the output open; what it prints from now on is not read"
+            );
         }
     }
 

@@ -1,8 +1,8 @@
-//! A standard stream that somebody may have stopped reading.
+//! A standard stream whose reader may have stopped reading.
 //!
-//! A full pipe or a held terminal blocks whoever writes to it, for ever if need be. So a thread of
-//! its own writes, and everybody else only leaves lines for it: a run must go on, be bounded and be
-//! reported whether or not anybody reads along.
+//! A write to a full pipe or a paused terminal blocks, perhaps forever. So a separate thread writes, and
+//! all other code only queues lines for it: a run must go on and be reported even if the stream is not
+//! read.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
-//! The life of a worker as a person reads it: events, log lines, a status line.
+//! A worker's events, log lines and status, as a person reads them.
 //!
-//! Only shows; what is right and wrong about an event was found out before.
+//! Only shows them; the receiver has already verified the events.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,16 @@ use super::clock::clock;
 use super::screen::Screen;
 use crate::receiver::Received;
 
-const REDRAW: Duration = Duration::from_millis(200);
+/// How often the status line is drawn.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What has been shown so far.
+/// The timeline of one worker.
 #[derive(Debug)]
 pub struct Timeline<'a> {
     screen: &'a Screen,
     began: Instant,
-    /// What the last heartbeat said.
-    last: String,
+    /// The message of the last heartbeat.
+    last_message: String,
 }
 
 impl<'a> Timeline<'a> {
@@ -26,53 +27,57 @@ impl<'a> Timeline<'a> {
         Self {
             screen,
             began: Instant::now(),
-            last: "starting".to_owned(),
+            last_message: "starting".to_owned(),
         }
     }
 
-    /// Something that happened, and who says so.
-    pub fn say(&self, who: &str, what: &str) {
-        self.row(&Style::new().bold(), who, what);
+    /// Shows one line with its source.
+    pub fn say(&self, source: &str, text: &str) {
+        self.row(&Style::new().bold(), source, text);
     }
 
-    /// A callback that arrived.
-    pub fn event(&mut self, heard: &Received) {
-        let route = heard.text("/event").trim_start_matches("task.");
-        let look = match route {
+    /// Shows a callback.
+    pub fn event(&mut self, received: &Received) {
+        let route = received.text("/event").trim_start_matches("task.");
+        let style = match route {
             "completed" => Style::new().green().bold(),
             "failed" => Style::new().red().bold(),
             _ => Style::new().cyan().bold(),
         };
-        let mut what = format!("{}: {}", heard.text("/task_id"), heard.text("/message"));
+        let mut text = format!(
+            "{}: {}",
+            received.text("/task_id"),
+            received.text("/message")
+        );
         match route {
             "started" => {
-                let (run, host) = (heard.text("/run_id"), heard.text("/worker/hostname"));
-                what = format!("{}: run {run} on {host}", heard.text("/task_id"));
+                let (run, host) = (received.text("/run_id"), received.text("/worker/hostname"));
+                text = format!("{}: run {run} on {host}", received.text("/task_id"));
             }
             "progress" => {
-                let sequence = heard.number("/sequence").unwrap_or_default();
-                self.last = format!("{} · heartbeat {sequence}", heard.text("/message"));
+                let sequence = received.number("/sequence").unwrap_or_default();
+                self.last_message = format!("{} · heartbeat {sequence}", received.text("/message"));
                 self.draw();
             }
-            "failed" => what = format!("{what} [{}]", heard.text("/failure/reason")),
+            "failed" => text = format!("{text} [{}]", received.text("/failure/reason")),
             _ => {}
         }
-        if heard.repeated {
-            what.push_str(" (again)");
+        if received.repeated {
+            text.push_str(" (again)");
         }
-        self.row(&look, &format!("POST /{route}"), &what);
-        for problem in &heard.problems {
+        self.row(&style, &format!("POST /{route}"), &text);
+        for problem in &received.problems {
             self.row(&Style::new().red().bold(), "protocol", problem);
         }
     }
 
-    /// A line of the worker's log.
+    /// Shows a line of the worker's log.
     pub fn log(&self, line: &str) {
         self.screen
             .line(&format!("  {} {line}", style("│").for_stderr().dim()));
     }
 
-    /// A line of the worker's standard output.
+    /// Shows a line of the worker's standard output.
     pub fn output(&self, line: &str) {
         match line.split_once(' ') {
             Some(("descartes-result", json)) => {
@@ -86,31 +91,34 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// The worker has ended.
+    /// Shows the end of the worker.
     pub fn end(&self, code: Option<i32>) {
-        self.screen.clear();
+        self.screen.clear_status();
         let code = code.map_or("no exit code, killed by a signal".to_owned(), |code| {
             format!("exit code {code}")
         });
         self.say("worker", &format!("ended with {code}"));
     }
 
-    /// Redraws the status line after a while.
+    /// Waits for the next time to draw the status line, and draws it.
     pub async fn tick(&self) {
-        tokio::time::sleep(REDRAW).await;
+        tokio::time::sleep(REDRAW_INTERVAL).await;
         self.draw();
     }
 
     fn draw(&self) {
-        self.screen
-            .status(&format!("{} · {}", clock(self.began.elapsed()), self.last));
+        self.screen.set_status(&format!(
+            "{} · {}",
+            clock(self.began.elapsed()),
+            self.last_message
+        ));
     }
 
-    fn row(&self, look: &Style, who: &str, what: &str) {
+    fn row(&self, look: &Style, source: &str, text: &str) {
         let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
-        let who = look.clone().for_stderr().apply_to(format!("{who:<16}"));
+        let source = look.clone().for_stderr().apply_to(format!("{source:<16}"));
         self.screen.line(&format!(
-            "{} {who} {what}",
+            "{} {source} {text}",
             style(elapsed).for_stderr().dim()
         ));
     }

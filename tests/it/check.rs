@@ -24,7 +24,7 @@ fn a_machine_that_lacks_nothing_is_told_so_and_left_alone() {
         &ended,
         0,
         &[
-            "ok      settings: all of them make sense",
+            "ok      settings: valid",
             &format!("ok      workspace: {}", project.dir().display()),
             "ok      task: 8 of phase webapp: Build the | house",
             "ok      checks: touch checked, true",
@@ -47,7 +47,7 @@ fn everything_that_is_missing_has_its_line() {
         &ended,
         2,
         &[
-            "ok      settings: all of them make sense",
+            "ok      settings: valid",
             &format!("ok      workspace: {dir}"),
             &format!("MISSING task: {dir}/.scud/tasks/tasks.scg does not exist"),
             &format!("MISSING checks: {dir}/.scud/config.toml, line 1: missing field `commands`"),
@@ -70,7 +70,7 @@ fn a_missing_workspace_ends_the_list() {
         &ended,
         2,
         &[
-            "ok      settings: all of them make sense",
+            "ok      settings: valid",
             &format!(
                 "MISSING workspace: there is no workspace at {}: No such file or directory (os error 2)",
                 gone.display()
@@ -120,7 +120,7 @@ fn bad_settings_are_said_as_a_run_would_say_them() {
     assert!(
         ended
             .stderr
-            .starts_with("3 settings are wrong; nothing was sent\n  TASK_ID: is missing"),
+            .starts_with("3 settings are invalid; nothing was sent\n  TASK_ID: is missing"),
         "{ended:#?}"
     );
 }

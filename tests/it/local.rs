@@ -24,25 +24,25 @@ fn assert_in_order(text: &str, parts: &[&str]) {
     }
 }
 
-/// What was shown, without the worker's log; and that log. They come by different ways, so only
-/// the order within each of them is certain.
+/// Standard error without the worker's log, and that log. The two arrive through different pipes, so
+/// only the order within each of them is certain.
 fn timeline_and_log(ended: &Ended) -> (String, String) {
     let lines = ended.stderr.split_inclusive('\n');
     let (log, timeline): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with("  │ "));
     (timeline.concat(), log.concat())
 }
 
-/// A program in an empty directory, without a home.
+/// The program in a directory, without a home directory.
 fn program(args: &[&str], dir: &Project) -> Worker {
     Worker::bare().args(args).dir(dir.dir())
 }
 
 #[test]
-fn the_demo_shows_a_whole_life() {
+fn demo_shows_a_worker_from_claim_to_result() {
     let dir = Project::empty();
     let ended = program(&["demo"], &dir)
         .with(|command| {
-            // A person without a git identity, and whose git would like to open an editor.
+            // A user without a git identity, whose git would open an editor.
             command.env("GIT_EDITOR", "false").env("GIT_PAGER", "false");
         })
         .run();
@@ -61,7 +61,7 @@ fn the_demo_shows_a_whole_life() {
         &timeline,
         &[
             "a sample project with a failing check, in /",
-            "no agent is set, so a script of a few lines plays one: sh .agent.sh\n",
+            "no agent is set, so a short script stands in for one: sh .agent.sh\n",
             "orchestrator     listens at http://127.0.0.1:",
             "orchestrator     starts a worker for task greeting:2\n",
             "POST /started    greeting:2: run ",
@@ -82,12 +82,12 @@ fn the_demo_shows_a_whole_life() {
 }
 
 #[test]
-fn the_demo_takes_claude_code_where_there_is_a_key_for_it() {
+fn demo_uses_claude_code_if_it_is_installed_and_there_is_a_key() {
     let dir = Project::empty();
     dir.write(
         "bin/claude",
         "#!/bin/sh\necho \"claude $*\"; head -n 1; sed -i 's/-gt 1/-gt 0/' greet.sh
-         echo '{\"type\":\"result\",\"subtype\":\"success\",\"result\":\"Mended.\"}'\n",
+         echo '{\"type\":\"result\",\"subtype\":\"success\",\"result\":\"Fixed.\"}'\n",
     );
     make_executable(&dir.path("bin/claude"));
     let mut path = dir.path("bin").into_os_string();
@@ -115,10 +115,10 @@ fn the_demo_takes_claude_code_where_there_is_a_key_for_it() {
 }
 
 #[test]
-fn the_demo_takes_the_built_in_agent_where_there_is_a_key_and_nothing_else() {
+fn demo_uses_the_built_in_agent_if_there_is_a_key_but_no_claude_code() {
     let model = Model::start([
         bash("sed -i 's/-gt 1/-gt 0/' greet.sh && sh test.sh"),
-        says("Mended."),
+        says("Fixed."),
     ]);
     let ended = program(&["demo"], &Project::empty())
         .env("ANTHROPIC_API_KEY", "sk-ant-no-key")
@@ -129,7 +129,7 @@ fn the_demo_takes_the_built_in_agent_where_there_is_a_key_and_nothing_else() {
     assert_in_order(&timeline, &["there is a key, so the agent is builtin\n"]);
     let lines = [
         "tool: bash sed -i",
-        "agent: Mended.",
+        "agent: Fixed.",
         "check: sh test.sh: passed",
     ];
     assert_in_order(&log, &lines);
@@ -143,7 +143,7 @@ fn make_executable(path: &std::path::Path) {
 }
 
 #[test]
-fn the_demo_takes_another_agent_and_believes_its_checks_only() {
+fn demo_reports_failed_checks_although_the_configured_agent_claims_success() {
     let dir = Project::empty();
     for worker in [
         program(&["demo"], &dir).agent("echo all done, promised"),
@@ -169,7 +169,7 @@ fn the_demo_takes_another_agent_and_believes_its_checks_only() {
 }
 
 #[test]
-fn a_task_of_a_project_here_runs_under_an_orchestrator_of_its_own() {
+fn local_runs_a_task_of_the_project_that_a_flag_names() {
     let (project, elsewhere) = (Project::new(), Project::empty());
     let dir = project.dir().to_str().expect("a path in UTF-8");
     let ended = program(&["local", "--task", "8", "--project", dir], &elsewhere)
@@ -193,7 +193,7 @@ fn a_task_of_a_project_here_runs_under_an_orchestrator_of_its_own() {
 }
 
 #[test]
-fn the_project_is_the_current_directory_where_none_is_given() {
+fn local_works_in_the_current_directory_by_default() {
     let project = Project::new();
     let ended = program(
         &["local", "--task", "8", "--agent-command", "exit 5"],
@@ -208,14 +208,14 @@ fn the_project_is_the_current_directory_where_none_is_given() {
 }
 
 #[test]
-fn a_worker_that_rejects_its_settings_is_shown() {
+fn local_shows_which_settings_its_worker_rejects() {
     let project = Project::new();
     let ended = program(&["local", "--task", "8", "--repairs", "many"], &project).run();
     ended.assert_code(2);
     assert_in_order(
         &ended.stderr,
         &[
-            "one setting is wrong; nothing was sent\n",
+            "1 setting is invalid; nothing was sent\n",
             "DESCARTES_REPAIRS: \"many\" is not a number from 0 to 100\n",
             "worker           ended with exit code 2\n",
         ],
@@ -224,7 +224,7 @@ fn a_worker_that_rejects_its_settings_is_shown() {
 }
 
 #[test]
-fn ctrl_c_is_passed_on_to_the_worker() {
+fn local_forwards_ctrl_c_to_the_worker() {
     let project = Project::new();
     let local = program(&["local", "--task", "8"], &project)
         .agent("echo ready; exec sleep 600")
@@ -242,7 +242,7 @@ fn ctrl_c_is_passed_on_to_the_worker() {
     );
 }
 
-/// `receive` on a free port, and its callback URL with `localhost` for a host.
+/// Starts `receive` on a free port; gives its callback URL with `localhost` as the host.
 fn receive() -> (Running, String) {
     let dir = Project::empty();
     let running = program(&["receive", "--listen", "127.0.0.1:0"], &dir).start();
@@ -260,7 +260,7 @@ fn end(running: Running) -> Ended {
 }
 
 #[test]
-fn the_command_of_the_original_worker_works_against_receive() {
+fn the_command_line_of_the_original_worker_works_with_receive() {
     let (receiving, url) = receive();
     let project = Project::with_graph(
         "# SCUD Graph v1\n# Phase: webapp\n\n@nodes\ntest-123 | Say hello | P | 1 | M\n",
@@ -290,7 +290,7 @@ fn the_command_of_the_original_worker_works_against_receive() {
 }
 
 #[test]
-fn receive_gives_a_task_to_one_worker_at_a_time() {
+fn receive_grants_a_task_to_one_worker_at_a_time() {
     let (receiving, url) = receive();
     let project = Project::new();
     let worker = || {
@@ -311,12 +311,12 @@ fn receive_gives_a_task_to_one_worker_at_a_time() {
     receiving.wait_for_log("POST /progress   8: agent: ready");
     first.signal(Signal::TERM);
     first.wait().assert_code(1);
-    // The task is free again.
+    // The failed task can be claimed again.
     worker().agent("true").run().assert_code(0);
     assert!(!end(receiving).stderr.contains("protocol  "));
 }
 
-/// Posts to a callback URL; gives the status and the answer.
+/// Posts to a callback URL; gives the status and the body of the answer.
 fn post(url: &str, body: &str) -> (u16, Value) {
     let (host, path) = url
         .strip_prefix("http://")
@@ -340,7 +340,7 @@ fn post(url: &str, body: &str) -> (u16, Value) {
 }
 
 #[test]
-fn receive_says_what_is_wrong_with_what_it_hears() {
+fn receive_prints_every_violation_of_the_protocol() {
     let (receiving, url) = receive();
     let event = |sequence: u64, change: Value| {
         let mut event = json!({
@@ -386,7 +386,7 @@ fn receive_says_what_is_wrong_with_what_it_hears() {
 }
 
 #[test]
-fn a_taken_port_is_said_with_its_address() {
+fn receive_names_the_address_that_is_already_in_use() {
     let taken = Receiver::start().address().to_string();
     let ended = Worker::bare().args(["receive", "--listen", &taken]).run();
     ended.assert_code(2);

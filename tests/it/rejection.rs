@@ -16,8 +16,8 @@ fn complaints(ended: &Ended) -> Vec<&str> {
         .map(|line| line.strip_prefix("  ").expect("an indented line"))
         .collect();
     let count = match complaints.len() {
-        1 => "one setting is wrong".to_owned(),
-        count => format!("{count} settings are wrong"),
+        1 => "1 setting is invalid".to_owned(),
+        count => format!("{count} settings are invalid"),
     };
     assert_eq!(head, format!("{count}; nothing was sent"));
     complaints

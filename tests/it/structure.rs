@@ -194,7 +194,9 @@ fn imports() -> BTreeMap<Module, BTreeSet<Module>> {
         let tokens = TokenStream::from_str(&text).expect("tokens");
         let (here, mut paths) = (module_of(path), Vec::new());
         mentioned_paths(tokens, &mut paths);
-        let targets = paths.iter().filter_map(|path| target(path, &here, &modules));
+        let targets = paths
+            .iter()
+            .filter_map(|path| target(path, &here, &modules));
         let targets = targets.filter(|to| *to != here).collect();
         (here, targets)
     };

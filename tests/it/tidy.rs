@@ -430,10 +430,7 @@ fn who_must_not_know_whom_does_not() {
         "scud",
         &["crate::callback", "crate::config", "crate::runner"],
     );
-    assert_ignorant(
-        "task",
-        &["serde", "std::fs", "std::env", "tokio"],
-    );
+    assert_ignorant("task", &["serde", "std::fs", "std::env", "tokio"]);
     assert_ignorant("process", &["agent::", "Agent", "scud"]);
     let spawning = [
         "tokio::process",

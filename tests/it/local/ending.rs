@@ -65,7 +65,9 @@ fn a_second_local_with_the_same_task_is_refused() {
     let project = Project::new();
     let first = local(&project, "echo ready; exec sleep 600");
     // The same directory by another name, and the same task by another name.
-    let other_name = project.path("../").join(project.dir().file_name().expect("a name"));
+    let other_name = project
+        .path("../")
+        .join(project.dir().file_name().expect("a name"));
     let other_name = other_name.to_str().expect("UTF-8");
     for args in [
         vec!["local", "--task", "8"],
@@ -83,12 +85,21 @@ fn a_second_local_with_the_same_task_is_refused() {
     assert!(!project.path("worked").exists());
     // Another task and another project are no obstacle.
     let other_task = ["local", "--task", "9"];
-    program(&other_task, &project).agent("true").run().assert_code(0);
+    program(&other_task, &project)
+        .agent("true")
+        .run()
+        .assert_code(0);
     let same_task = ["local", "--task", "8"];
-    program(&same_task, &Project::new()).agent("true").run().assert_code(0);
+    program(&same_task, &Project::new())
+        .agent("true")
+        .run()
+        .assert_code(0);
     first.signal(Signal::TERM);
     first.wait().assert_code(1);
-    program(&same_task, &project).agent("true").run().assert_code(0);
+    program(&same_task, &project)
+        .agent("true")
+        .run()
+        .assert_code(0);
 }
 
 #[test]
@@ -108,10 +119,15 @@ fn the_task_stays_locked_until_the_worker_of_a_killed_local_has_ended() {
     first.wait_for_log("agent: ready");
     first.signal(Signal::KILL);
     first.wait();
-    wait_until("the agent to be stopped", || project.path("stopping").exists());
+    wait_until("the agent to be stopped", || {
+        project.path("stopping").exists()
+    });
     let second = local().agent("true").run();
     second.assert_code(2);
-    assert!(second.stderr.contains("task 8 is already running in "), "{second:#?}");
+    assert!(
+        second.stderr.contains("task 8 is already running in "),
+        "{second:#?}"
+    );
     project.write("end", "");
     wait_until("the worker to end", || working_in(project.dir()).is_empty());
     local().agent("true").run().assert_code(0);

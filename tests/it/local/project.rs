@@ -39,7 +39,17 @@ fn local_clones_and_pushes_if_flags_name_a_repository() {
 fn local_clones_to_the_directory_that_project_names() {
     let (origin, dir) = (Origin::new(), Project::empty());
     let url = origin.url();
-    let args = ["local", "--task", "8", "--repo", &url, "--branch", "none", "--project", "clone"];
+    let args = [
+        "local",
+        "--task",
+        "8",
+        "--repo",
+        &url,
+        "--branch",
+        "none",
+        "--project",
+        "clone",
+    ];
     let ended = program(&args, &dir).agent(AGENT).run();
     ended.assert_code(0);
     assert_eq!(dir.read("clone/house"), "four walls\n");
@@ -74,7 +84,9 @@ fn local_rejects_a_branch_or_a_reference_without_a_repository() {
         .run();
     ended.assert_code(2);
     for name in ["DESCARTES_BRANCH", "DESCARTES_REF"] {
-        let message = format!("  {name}: needs a repository (--repo or DESCARTES_REPO); without one, `local` changes the project's directory in place, and checks out and pushes nothing\n");
+        let message = format!(
+            "  {name}: needs a repository (--repo or DESCARTES_REPO); without one, `local` changes the project's directory in place, and checks out and pushes nothing\n"
+        );
         assert!(ended.stderr.contains(&message), "{ended:#?}");
     }
     assert!(!project.path("worked").exists());

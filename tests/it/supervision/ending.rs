@@ -1,16 +1,14 @@
-//! Everything the agent started is ended: its group, and what fled from it.
+//! Every process that the agent started is ended: its process group, and those that left the group.
 
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{
-    assert_failed, assert_nothing_alive, completed, failure, tail, talkative, until_said,
-};
+use super::{assert_failed, assert_nothing_alive, completed, failure, tail, talkative, until_said};
 use crate::support::{Project, Receiver, Worker};
 
 #[test]
-fn a_stop_signal_lets_the_agent_clean_up_and_reports_interrupted() {
+fn a_stop_signal_lets_the_agent_clean_up_and_is_reported_as_interrupted() {
     for (signal, name) in [
         (Signal::TERM, "SIGTERM"),
         (Signal::INT, "SIGINT"),
@@ -72,7 +70,7 @@ fn a_second_stop_signal_kills_at_once() {
 }
 
 #[test]
-fn what_escapes_the_group_is_ended_too() {
+fn processes_that_left_the_process_group_are_killed_too() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write(
         "deaf.sh",
@@ -94,7 +92,7 @@ fn what_escapes_the_group_is_ended_too() {
 }
 
 #[test]
-fn what_runs_away_faster_than_one_looks_is_caught() {
+fn processes_that_fork_again_and_again_are_killed() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("comet.sh", ": > flies; setsid sh comet.sh & exit\n");
     let ended = Worker::new(&receiver, &project)
@@ -102,12 +100,16 @@ fn what_runs_away_faster_than_one_looks_is_caught() {
         .run();
     ended.assert_code(0);
     completed(&receiver);
-    assert!(!ended.stderr.contains("survived SIGKILL"), "{}", ended.stderr);
+    assert!(
+        !ended.stderr.contains("survived SIGKILL"),
+        "{}",
+        ended.stderr
+    );
     assert_nothing_alive(&project);
 }
 
 #[test]
-fn hundreds_of_forgotten_processes_are_ended() {
+fn hundreds_of_forgotten_processes_are_killed() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let script = "n=0; while [ $n -lt 300 ]; do setsid sleep 1000 & n=$((n + 1)); done; echo done";
     let ended = Worker::new(&receiver, &project).agent(script).run();
@@ -117,7 +119,7 @@ fn hundreds_of_forgotten_processes_are_ended() {
 }
 
 #[test]
-fn what_a_check_leaves_behind_is_ended_too() {
+fn processes_that_a_check_leaves_behind_are_killed_too() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent("true")

@@ -1,4 +1,4 @@
-//! Surroundings that nobody wished for: each works, or fails with its own words, and is reported.
+//! Unusual surroundings: each of them works, or fails with a clear message, and is reported.
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Write};
@@ -12,7 +12,7 @@ use super::{
 use crate::support::{Project, Receiver, Worker};
 
 #[test]
-fn few_file_descriptors_are_enough() {
+fn a_limit_of_64_file_descriptors_is_enough() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).agent("ulimit -n; echo done");
     after("ulimit -n 64", worker).run().assert_code(0);
@@ -20,7 +20,7 @@ fn few_file_descriptors_are_enough() {
 }
 
 #[test]
-fn standard_streams_that_are_closed_do_not_matter() {
+fn closed_standard_streams_do_not_fail_the_run() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).agent("echo done");
     after("exec <&- >&- 2>&-", worker).run().assert_code(0);
@@ -28,7 +28,7 @@ fn standard_streams_that_are_closed_do_not_matter() {
 }
 
 #[test]
-fn readers_that_are_gone_do_not_matter() {
+fn standard_streams_without_a_reader_do_not_fail_the_run() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let (_, stdout) = io::pipe().unwrap();
     let (_, stderr) = io::pipe().unwrap();
@@ -76,7 +76,7 @@ fn the_delivery_does_not_wait_for_a_reader_of_standard_output() {
 }
 
 #[test]
-fn readers_that_do_not_read_hold_nobody_up() {
+fn standard_streams_that_are_not_read_do_not_delay_the_run() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let (_stdout_reader, stdout) = full_pipe();
     let (_stderr_reader, stderr) = full_pipe();

@@ -27,7 +27,10 @@ fn project_with_deaf_script() -> Project {
 
 #[track_caller]
 fn assert_none_exists(processes: &[Process]) {
-    let left: Vec<_> = processes.iter().filter(|process| process.exists()).collect();
+    let left: Vec<_> = processes
+        .iter()
+        .filter(|process| process.exists())
+        .collect();
     assert!(left.is_empty(), "still there: {left:?}");
 }
 
@@ -50,7 +53,9 @@ fn every_process_of_a_stopped_agent_is_dead_and_reaped_when_the_worker_has_ended
 fn orphans_that_die_while_the_agent_works_are_reaped() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = talkative(&receiver, &project)
-        .agent("for n in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done; echo ready; exec sleep 1000")
+        .agent(
+            "for n in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done; echo ready; exec sleep 1000",
+        )
         .start();
     until_said(&receiver, "ready");
     let pid = worker.pid().as_raw_nonzero().get();
@@ -66,7 +71,8 @@ fn orphans_that_die_while_the_agent_works_are_reaped() {
 fn the_pid_of_an_ended_agent_stays_reserved_while_its_process_group_gets_signals() {
     let (receiver, project) = (Receiver::start(), Project::new());
     // What the agent leaves behind looks at the agent's process when it gets SIGTERM.
-    let look = "grep ^State: /proc/$agent/status > state.new || echo gone > state.new; mv state.new state";
+    let look =
+        "grep ^State: /proc/$agent/status > state.new || echo gone > state.new; mv state.new state";
     let agent = format!(
         "agent=$$; ( trap '{look}; exit' TERM; : > waits; while :; do sleep 0.01; done ) &
          until [ -e waits ]; do sleep 0.01; done"
@@ -74,10 +80,7 @@ fn the_pid_of_an_ended_agent_stays_reserved_while_its_process_group_gets_signals
     // It has one second for that; on a busy machine that may not be enough.
     for _ in 0..20 {
         let worker = Worker::new(&receiver, &project).agent(&agent);
-        worker
-            .env("DESCARTES_FORCE", "true")
-            .run()
-            .assert_code(0);
+        worker.env("DESCARTES_FORCE", "true").run().assert_code(0);
         if project.path("state").exists() {
             assert_eq!(project.read("state"), "State:\tZ (zombie)\n");
             return;

@@ -1,4 +1,4 @@
-//! The worker as an orchestrator starts it: the real binary, told everything by its environment.
+//! The worker as an orchestrator starts it: the real binary, with all settings in its environment.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::receiver::PATIENCE;
 use super::{Project, Receiver};
 
-/// A worker about to start. Its environment is empty but for `PATH`.
+/// A worker before its start. Its environment is empty except for `PATH`.
 pub struct Worker {
     command: Command,
 }
@@ -30,7 +30,7 @@ pub struct Running {
 /// A worker that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// None where it died of a signal.
+    /// None if it was killed by a signal.
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub stdout: String,
@@ -38,7 +38,7 @@ pub struct Ended {
     pub took: Duration,
 }
 
-/// Where the worker finds its programs, and the agent then, too: where the tests find theirs.
+/// The `PATH` of the tests, for the worker and its agent.
 pub fn path() -> OsString {
     #[expect(
         clippy::disallowed_methods,
@@ -59,7 +59,7 @@ impl Worker {
         Self { command }
     }
 
-    /// Task 8 of a project, reported to a receiver; an agent is still to be chosen.
+    /// Task 8 of a project, reported to a receiver. The caller must choose an agent.
     pub fn new(receiver: &Receiver, project: &Project) -> Self {
         Self::bare()
             .env("TASK_ID", "8")
@@ -94,7 +94,7 @@ impl Worker {
         self
     }
 
-    /// Starts in a directory.
+    /// The directory that it starts in.
     pub fn dir(mut self, dir: impl AsRef<std::path::Path>) -> Self {
         self.command.current_dir(dir);
         self
@@ -105,7 +105,7 @@ impl Worker {
         self.through(program, |_| Vec::new())
     }
 
-    /// Started by another program, which is given arguments that name the worker's.
+    /// Started by another program, whose arguments name the worker.
     pub fn through(
         mut self,
         program: impl AsRef<OsStr>,
@@ -133,7 +133,7 @@ impl Worker {
     pub fn start(mut self) -> Running {
         let began = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
-        // The command still holds what a test gave it as a stream.
+        // The command still holds the streams that a test gave it.
         drop(self.command);
         let stdout = Pipe::collect(child.stdout.take());
         let stderr = Pipe::collect(child.stderr.take());
@@ -159,7 +159,7 @@ impl Running {
         kill_process(self.pid(), signal).expect("the worker is there");
     }
 
-    /// Waits until a line of standard error holds `what`; gives the line.
+    /// Waits until a line of standard error contains `what`; gives the line.
     #[track_caller]
     pub fn wait_for_log(&self, what: &str) -> String {
         self.stderr.wait_for(what)
@@ -232,7 +232,7 @@ impl Ended {
     }
 }
 
-/// What comes out of the worker, while it comes.
+/// Collects an output stream of the worker.
 struct Pipe(Arc<(Mutex<Collected>, Condvar)>);
 
 #[derive(Default)]
