@@ -93,7 +93,9 @@ fn rejection(rejected: &Rejected) -> ExitCode {
 
 fn live(config: Config) -> eyre::Result<ExitCode> {
     #[cfg(debug_assertions)]
-    config.failure_point.map(panics::arm_failure_point);
+    if let Some(name) = config.failure_point {
+        panics::arm_failure_point(name);
+    }
     color_eyre::config::HookBuilder::default()
         .display_env_section(false)
         .install()?;

@@ -114,10 +114,13 @@ enum End {
 fn ending(status: ExitStatus, memory: OutOfMemory) -> Ending {
     match memory {
         OutOfMemory::Certainly if !status.success() => return Ending::OutOfMemory,
-        OutOfMemory::Possibly if !status.success() => tracing::warn!(
-            "the kernel killed a process because memory ran out; it counts only for the whole machine, so it is possibly a process of this run"
+        OutOfMemory::Possibly if status.signal() == Some(Signal::KILL.as_raw()) => {
+            return Ending::PossiblyOutOfMemory;
+        }
+        OutOfMemory::Possibly => tracing::warn!(
+            "the kernel killed a process because memory ran out; it is unknown whether that was a process of this run"
         ),
-        _ => {}
+        OutOfMemory::Certainly | OutOfMemory::No => {}
     }
     match (status.code(), status.signal().and_then(signal)) {
         (Some(code), _) => Ending::Exited(code),
@@ -195,5 +198,30 @@ async fn silence(limit: Option<Duration>, progress: &Progress) -> Duration {
             return limit;
         }
         sleep_until(over).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_that_only_the_machine_counts_is_never_blamed_on_a_child_that_exited_by_itself() {
+        let killed = ExitStatus::from_raw(Signal::KILL.as_raw());
+        let failed = ExitStatus::from_raw(1 << 8);
+        let succeeded = ExitStatus::from_raw(0);
+        let cases = [
+            (OutOfMemory::Possibly, failed, Ending::Exited(1)),
+            (OutOfMemory::Possibly, succeeded, Ending::Exited(0)),
+            (OutOfMemory::Possibly, killed, Ending::PossiblyOutOfMemory),
+            (OutOfMemory::Certainly, failed, Ending::OutOfMemory),
+            (OutOfMemory::Certainly, succeeded, Ending::Exited(0)),
+            (OutOfMemory::No, killed, Ending::Killed(Signal::KILL)),
+        ];
+        for (memory, status, expected) in cases {
+            assert_eq!(ending(status, memory), expected, "{memory:?} {status:?}");
+        }
+        let words = Ending::PossiblyOutOfMemory.to_string();
+        assert!(words.contains("possibly"), "{words}");
     }
 }

@@ -16,7 +16,8 @@ use rustix::io::Errno;
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
 pub struct TaskLock {
-    _file: File,
+    /// The lock is released when the last process has closed this.
+    file: File,
     path: PathBuf,
     /// Whether to remove the file when the lock is released.
     is_owner: bool,
@@ -46,17 +47,18 @@ impl TaskLock {
                 // Its owner removed it between `open` and `flock`.
                 continue;
             }
-            let lock = Self {
-                _file: file,
+            let mut lock = Self {
+                file,
                 path,
-                is_owner: true,
+                is_owner: false,
             };
             lock.write_holder(task)
                 .wrap_err("cannot write the lock file")?;
             // The kernel releases the exclusive lock before it takes the shared one.
-            if flock(&lock._file, FlockOperation::NonBlockingLockShared).is_err() {
+            if flock(&lock.file, FlockOperation::NonBlockingLockShared).is_err() {
                 bail!(busy(&project, &lock.path));
             }
+            lock.is_owner = true;
             return Ok(lock);
         }
     }
@@ -75,7 +77,7 @@ impl TaskLock {
         let file = open(path).wrap_err_with(cannot_lock)?;
         flock(&file, FlockOperation::NonBlockingLockShared).wrap_err_with(cannot_lock)?;
         Ok(Self {
-            _file: file,
+            file,
             path: path.to_owned(),
             is_owner: false,
         })
@@ -87,7 +89,7 @@ impl TaskLock {
 
     /// Writes who holds the lock, for the message to others.
     fn write_holder(&self, task: &str) -> io::Result<()> {
-        let mut file = &self._file;
+        let mut file = &self.file;
         file.set_len(0)?;
         writeln!(file, "{} {task}", std::process::id())
     }
@@ -96,7 +98,7 @@ impl TaskLock {
 impl Drop for TaskLock {
     fn drop(&mut self) {
         if self.is_owner {
-            // Without the file there is nothing to remove; others never delete it.
+            // A file that stays is harmless: it is not locked.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -17,6 +17,9 @@ pub enum Ending {
     Killed(Signal),
     /// The kernel killed it, or a process below it, because memory ran out.
     OutOfMemory,
+    /// It was killed by SIGKILL, which the worker did not send, and the kernel killed a process on the
+    /// machine because memory ran out, perhaps another one.
+    PossiblyOutOfMemory,
     /// The worker ended it: it took longer than this.
     TimedOut(Duration),
     /// The worker ended it: it printed nothing for this long.
@@ -35,6 +38,9 @@ impl fmt::Display for Ending {
             Self::Exited(code) => write!(f, "failed with exit code {code}"),
             Self::Killed(signal) => write!(f, "was killed by {}", signals::name(*signal)),
             Self::OutOfMemory => f.write_str("ran out of memory"),
+            Self::PossiblyOutOfMemory => {
+                f.write_str("was killed by SIGKILL, possibly because the machine ran out of memory")
+            }
             Self::TimedOut(limit) => write!(f, "was not done within {}", in_words(*limit)),
             Self::Idle(limit) => write!(f, "printed nothing for {}", in_words(*limit)),
             Self::Lingered => f.write_str("did not end"),

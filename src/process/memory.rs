@@ -93,21 +93,21 @@ impl OomKills {
 /// The files that may have the counter of the worker's control group, by the text of
 /// `/proc/self/cgroup`. In a container, the path in that text may be the one outside.
 fn group_files(groups: &str) -> Vec<String> {
-    let of = |hierarchy: fn(&&str) -> bool| {
-        let line = groups.lines().find(|line| {
-            line.splitn(3, ':')
-                .nth(1)
-                .is_some_and(|controllers| controllers.split(',').any(|name| hierarchy(&name)))
-        });
-        line.and_then(|line| line.splitn(3, ':').nth(2))
+    // Lines like `4:cpu,memory:/jobs/1`.
+    let group_of = |controller: &str| {
+        let mut lines = groups.lines().map(|line| line.splitn(3, ':'));
+        lines.find_map(|mut fields| {
+            let has_it = fields.nth(1)?.split(',').any(|name| name == controller);
+            fields.next().filter(|_| has_it)
+        })
     };
     let mut files = Vec::new();
     // Version 1, if the memory controller is there; the root group counts the whole machine.
-    if let Some(group) = of(|name| *name == "memory").filter(|group| *group != "/") {
+    if let Some(group) = group_of("memory").filter(|group| *group != "/") {
         files.push(format!("/sys/fs/cgroup/memory{group}/memory.oom_control"));
     }
     // Version 2; the root group of the machine does not have the file.
-    if let Some(group) = of(|name| name.is_empty()) {
+    if let Some(group) = group_of("") {
         files.push(format!("/sys/fs/cgroup{group}/memory.events"));
         files.push("/sys/fs/cgroup/memory.events".to_owned());
     }

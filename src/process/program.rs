@@ -60,12 +60,12 @@ pub struct Limits {
 /// Why a program could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("{program} is not there")]
+    #[error("the program {program} does not exist")]
     NotFound { program: String },
-    #[error("{program} is not executable")]
+    #[error("the program {program} is not executable")]
     NotExecutable { program: String },
-    #[error("the directory {dir} cannot be worked in")]
+    #[error("cannot use the working directory {dir}")]
     Directory { dir: String, source: io::Error },
-    #[error("{program} could not be started")]
+    #[error("cannot start {program}")]
     Other { program: String, source: io::Error },
 }

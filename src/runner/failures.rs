@@ -15,6 +15,9 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
             Failure::new(Reason::AgentKilled, format!("the agent {ending}"))
         }
         Ok(Ending::OutOfMemory) => out_of_memory(),
+        Ok(ending @ Ending::PossiblyOutOfMemory) => {
+            Failure::new(Reason::OutOfMemory, format!("the agent {ending}"))
+        }
         Ok(Ending::TimedOut(limit)) => timed_out(limit),
         Ok(Ending::Idle(limit)) => Failure::new(
             Reason::Idle,

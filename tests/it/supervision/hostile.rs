@@ -71,8 +71,8 @@ fn the_delivery_does_not_wait_for_a_reader_of_standard_output() {
         let delivered = receiver.said_to("completed")[0].at;
         delivered.saturating_duration_since(agent_ended)
     });
-    let mut waits = waits.inspect(|wait| eprintln!("{wait:?}"));
-    assert!(waits.any(|wait| wait < PATIENCE), "every delivery waited");
+    let delayed = waits.take_while(|wait| *wait >= PATIENCE).count();
+    assert!(delayed < 20, "every delivery waited");
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_workspace_that_the_agent_deletes_is_said_so() {
     assert_failed(
         &receiver,
         "workspace_failed",
-        &format!("the directory {dir} cannot be worked in"),
+        &format!("cannot use the working directory {dir}"),
     );
 }
 
@@ -177,7 +177,7 @@ fn a_limit_on_processes_that_leaves_no_agent_is_said_so() {
     unprivileged("prlimit --nproc=0 --pid $$", worker, &project, &bin)
         .run()
         .assert_code(1);
-    assert_failed(&receiver, "agent_failed", "/bin/sh could not be started");
+    assert_failed(&receiver, "agent_failed", "cannot start /bin/sh");
     let failure = &failure(&receiver)["failure"];
     let detail = failure["detail"].as_str().unwrap();
     assert!(
