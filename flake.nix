@@ -19,7 +19,7 @@
         "aarch64-linux"
         "aarch64-darwin"
       ];
-      # Evaluated once for each system, and only for the one that is asked for.
+      # Evaluated once per system, and only for the requested one.
       perSystem = lib.genAttrs systems (system: import ./nix { inherit inputs system; });
       output = name: lib.mapAttrs (_: outputs: outputs.${name}) perSystem;
     in
@@ -30,7 +30,7 @@
       devShells = output "devShells";
       formatter = output "formatter";
 
-      # docs/nix.md says what it takes. The system is that of the given packages.
+      # docs/nix.md lists the arguments. The system is that of the packages that the caller passes.
       lib.mkImage = args: perSystem.${args.pkgs.stdenv.hostPlatform.system}.mkImage args;
 
       templates.default = {

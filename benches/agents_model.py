@@ -23,7 +23,7 @@ from pathlib import Path
 
 PROMPT = "Count the lines of every file here. Use the shell, one command after the other."
 MODEL = "claude-sonnet-4-5-20250929"
-# What ends mini-swe-agent's work; the others are done where they want no tool.
+# The command that ends mini-swe-agent's work; the other agents end when the model asks for no tool.
 SUBMIT = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 
 
@@ -55,7 +55,7 @@ class Run:
         """The blocks of the answer, and why it stops."""
         shells = [tool["name"] for tool in body.get("tools", []) if tool["name"].lower() == "bash"]
         if not shells:
-            # A side question, of a title for instance.
+            # A side question, for example for a title.
             return [{"type": "text", "text": "Counting lines"}], "end_turn"
         turn = sum(message["role"] == "assistant" for message in body["messages"])
         if turn:
@@ -76,7 +76,7 @@ class Run:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # An answer's head and body are small: together they are not held back for each other.
+    # Send head and body in one write, so that Nagle's algorithm does not delay the body.
     disable_nagle_algorithm = True
     run = None
 
@@ -173,7 +173,7 @@ def main():
     url = f"http://127.0.0.1:{server.server_address[1]}"
     runs = {name: [] for name, _ in agents}
     with tempfile.TemporaryDirectory() as home:
-        # The first round fills caches and is not counted.
+        # The first round fills caches and does not count.
         for number in range(rounds + 1):
             for name, command in agents:
                 found = measure(command, turns, url, home)

@@ -1,11 +1,11 @@
-//! The budgets, measured: what the worker costs beside what would do the same in shell.
+//! Measures the budgets: what the worker costs next to a shell script that does the same.
 //!
-//! `cargo bench --bench budgets`. Everything is measured in the same run on the same machine, because only the
-//! comparison means anything elsewhere. Needs `curl`. Judges nothing: it prints.
+//! `cargo bench --bench budgets`. Both are measured in the same run on the same machine, because only their ratio
+//! means anything on another machine. Needs `curl`. Prints figures and judges none of them.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
-#[expect(dead_code, unused_imports, reason = "the tests need more of it")]
+#[expect(dead_code, unused_imports, reason = "the tests use the rest")]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
@@ -18,11 +18,11 @@ use support::{Project, Receiver, Worker};
 
 const MIB: u64 = 1 << 20;
 const ROUNDS: usize = 15;
-/// What is printed at once, again and again until it is a GiB.
+/// The size of one text; the agent prints it [`TIMES`] times, a GiB in total.
 const TEXT: u64 = 64 * MIB;
 const TIMES: u64 = 16;
 
-/// The least that a worker in shell would be, and say: the receiver holds everybody to the protocol.
+/// The smallest shell worker that keeps the protocol; the receiver rejects events that break it.
 const SHELL_WORKER: &str = r#"
 event() {
     printf '{"task_id":"%s","project_id":"%s","status":"%s","message":"%s"' "$TASK_ID" "$PROJECT_ID" "$1" "$1"
@@ -39,7 +39,7 @@ event completed 1 "$result" | say completed
 "#;
 
 fn main() {
-    println!("{:<48} {:>12} {:>12}  budget", "", "worker", "beside it");
+    println!("{:<48} {:>12} {:>12}  budget", "", "worker", "peer");
     start_up();
     throughput();
     let size = fs::metadata(env!("CARGO_BIN_EXE_descartes-worker"))

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# How long a repository takes in and out: a worker's whole run beside plain git in the same run.
+# How long cloning and pushing take: a worker's whole run next to plain git, in the same run.
 #
 # Both clone the same bare repository (file://, shallow), change one file, add another, commit, push. The
 # worker also talks to an orchestrator, looks for secrets and large files, and makes a patch. Budget: 1.2 times
 # plain git.
 #
-#   benches/git.sh [files] [rounds]       a release build of the worker must be there
+#   benches/git.sh [files] [rounds]       needs a release build of the worker
 set -euo pipefail
 
 files=${1:-50000}

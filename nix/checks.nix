@@ -1,4 +1,4 @@
-# What must hold; `nix flake check` builds all of it.
+# The checks of this flake; `nix flake check` builds all of them.
 {
   pkgs,
   crate,
@@ -20,7 +20,7 @@ let
     ../docs/callback.schema.json
     (fileset.difference ../tests ../tests/nix)
   ];
-  # The tests read the documents too, and look whether what those name is there.
+  # The tests also read the documents, and check that the files which those name exist.
   tested = linted ++ [
     ../.ci
     ../LICENSE-APACHE
@@ -34,7 +34,7 @@ let
     ../tests/nix
   ];
 
-  # A check that runs a command in the directory that holds the given files.
+  # A check that runs a command in a directory with the given files.
   run =
     name: tools: files: command:
     pkgs.runCommand name { nativeBuildInputs = tools; } ''
@@ -78,7 +78,7 @@ in
     built
     // {
       src = crate.source tested;
-      # It takes minutes: all that fails is told, and not the first of it.
+      # The tests take minutes, so one run reports every failure and not only the first.
       cargoNextestExtraArgs = "--no-fail-fast";
       nativeBuildInputs = [
         pkgs.git
@@ -136,10 +136,10 @@ in
         find . -type f -exec shellcheck --shell bash --severity warning {} +
       '';
 
-  # Unpacks the image, proves all that docs/nix.md promises of it, and runs it.
+  # Unpacks the image, runs it, and proves everything that docs/nix.md promises about it.
   image = promises "image" image [ "--no-compiler" ];
 
-  # The same for an image of a project, whose tools and variables it must have.
+  # The same for a project's image, which must also contain the project's tools and variables.
   image-of-a-project =
     promises "image-of-a-project"
       (imagesOf crate {
@@ -160,20 +160,20 @@ in
         "--variable=FAREWELL=from the image"
       ];
 
-  # The worker built a second time, by itself, and an image of that: the two images are the same, bit for bit.
+  # Builds the worker a second time, and an image of it: both images must be the same, bit for bit.
   reproducible =
     let
       worker = crate.worker.overrideAttrs { buildAgain = "1"; };
       again = imagesOf (crate // { inherit worker; }) { inherit pkgs; };
     in
     pkgs.runCommand "reproducible" { nativeBuildInputs = [ pkgs.jq ]; } ''
-      # Were it the same derivation, the comparison could not fail.
+      # If both were the same derivation, the comparison could not fail.
       test ${crate.worker} != ${worker}
       unpack() {
         mkdir $2
         $1 | tar --extract --directory $2
         config=$2/$(jq --raw-output '.[0].Config' $2/manifest.json)
-        # The history names the store path of the topmost layer, which is another one for another worker.
+        # The history names the store path of the topmost layer, which differs between the two builds.
         jq 'del(.history[].comment)' $config > $2/config
         jq 'del(.[].Config)' $2/manifest.json > $2/manifest
         rm $config $2/manifest.json

@@ -1,4 +1,4 @@
-# Everything this flake gives for one system.
+# All outputs of this flake for one system.
 { inputs, system }:
 let
   inherit (inputs) self;
@@ -10,9 +10,9 @@ let
     craneLib = inputs.crane.mkLib pkgs;
   };
 
-  # Of the commit, so that the same commit gives the same image wherever and whenever it is built.
+  # The commit's date, so that a commit gives the same image wherever and whenever it is built.
   origin = {
-    # Null where the flake is no git checkout.
+    # Null if the flake is not a git checkout.
     revision = self.rev or self.dirtyRev or null;
     created =
       let
@@ -26,7 +26,7 @@ let
   mkImage = imagesOf crate;
 
   image = mkImage { inherit pkgs; };
-  # Its licence is no free one: allowed for this package alone, in an instance of nixpkgs that only this image evaluates.
+  # Claude Code's licence is unfree: it is allowed for this package alone, in an instance of nixpkgs that only this image uses.
   image-claude-code =
     let
       unfree = import inputs.nixpkgs {
@@ -40,7 +40,7 @@ let
       agent = unfree.claude-code;
     };
 
-  # Images are made of Linux programs.
+  # An image contains Linux programs, so only Linux systems have one.
   onLinux = lib.optionalAttrs pkgs.stdenv.hostPlatform.isLinux;
 
   app = description: program: {

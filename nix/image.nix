@@ -1,25 +1,25 @@
 # `mkImage`: the worker's image, with the tools of a project.
 #
-# The worker is copied into the topmost layer instead of linked from there into the store: so a new worker is one new layer, and
-# the layers of the tools, which are large, stay where they have been pushed before.
+# The worker is copied into the topmost layer instead of linked from there into the store. So a new worker changes one layer, and
+# the large layers with the tools need not be pushed again.
 { crate, origin }:
 {
   pkgs,
-  # Packages whose programs the agent finds on its PATH. They win over those the image has anyway.
+  # Packages for the agent's PATH. They come before the packages that every image has.
   tools ? [ ],
-  # What `nix develop` would give, its shellHook apart: its packages, and the variables they and the shell set.
+  # A shell as for `nix develop`: the image gets its packages and variables, but does not run its shellHook.
   devShell ? null,
   # The package of a coding agent.
   agent ? null,
   name ? crate.manifest.name,
   tag ? crate.manifest.version,
-  # Variables. The agent sees them too, except for the worker's settings.
+  # Environment variables of the image. The agent gets them too, except for the worker's settings.
   env ? { },
   user ? { },
-  # Docker takes 127 at most; some are left to whoever builds upon this image.
+  # Docker allows 127 layers; the rest is left to images that build on this one.
   maxLayers ? 100,
   labels ? { },
-  # A date, in the form of RFC 3339.
+  # A date as RFC 3339 specifies.
   created ? origin.created,
 }:
 let
@@ -35,7 +35,7 @@ let
   // user;
   owner = "${toString person.uid}:${toString person.gid}";
 
-  # What a coding agent reaches for, and no compiler: that is the project's to bring.
+  # The tools that coding agents use. No compiler: each project brings its own.
   everyday = [
     pkgs.bashInteractive
     pkgs.coreutils
@@ -43,7 +43,7 @@ let
     pkgs.diffutils
     pkgs.findutils
     pkgs.gawk
-    # The full one brings Perl and Python.
+    # The full git package pulls in Perl and Python.
     pkgs.gitMinimal
     pkgs.gnugrep
     pkgs.gnupatch
@@ -61,11 +61,11 @@ let
     name = "${name}-programs";
     paths = lib.optional (agent != null) agent ++ tools ++ everyday;
     pathsToLink = [ "/bin" ];
-    # The first one wins: the project's tools over the everyday ones.
+    # The first package with a program wins, so the project's tools replace the everyday ones.
     ignoreCollisions = true;
   };
 
-  # Files, not links into the store: some container runtimes refuse an image whose passwd is a link out of /etc.
+  # Files, not links into the store: some container runtimes refuse an image whose /etc/passwd is an absolute link.
   passwd = pkgs.writeText "passwd" ''
     root:x:0:0:root:/root:/bin/sh
     ${person.name}:x:${owner}:${person.name}:${person.home}:${person.shell}
@@ -81,7 +81,7 @@ let
     group: files
     hosts: files dns
   '';
-  # A commit needs an author, and a workspace that was mounted from elsewhere belongs to another user.
+  # A commit needs an author, and a mounted workspace may belong to another user.
   gitconfig = pkgs.writeText "gitconfig" ''
     [user]
     	name = descartes-worker
@@ -99,34 +99,34 @@ let
     SHELL = person.shell;
     PATH = "/bin:/usr/bin";
     LANG = "C.UTF-8";
-    # OpenSSL's programs and curl; those of nixpkgs; git. The worker takes them beside those that it has built in.
+    # For OpenSSL's programs and curl, for nixpkgs' programs, and for git. The worker adds them to its built-in authorities.
     SSL_CERT_FILE = bundle;
     NIX_SSL_CERT_FILE = bundle;
     GIT_SSL_CAINFO = bundle;
   }
   // lib.optionalAttrs (origin.revision != null) {
-    # Of this commit, while the program is of its sources alone: so an edit of anything else rebuilds no program.
+    # Set here and not at compile time, so that a commit that changes no source file rebuilds no program.
     DESCARTES_REVISION = origin.revision;
   };
   isSetting = variable: lib.hasPrefix "DESCARTES_" variable;
-  # The agent's environment is built from empty: what it may see besides the usual must be named.
+  # The worker builds the agent's environment from empty, so further variables must be named.
   forAgent = lib.concatStringsSep "," (
     lib.filter (variable: !isSetting variable) (lib.attrNames env)
     ++ lib.optional (env ? DESCARTES_AGENT_ENV) env.DESCARTES_AGENT_ENV
   );
   variables = always // env // lib.optionalAttrs (forAgent != "") { DESCARTES_AGENT_ENV = forAgent; };
 
-  # The variables of a shell as its own builder sees them, hooks of its packages included.
+  # The variables of a shell as its own builder sees them, including those that its packages' hooks set.
   surroundings =
     shell:
     shell.overrideAttrs {
       name = "${name}-surroundings";
       outputs = [ "out" ];
-      # Linker flags would name this very derivation.
+      # Linker flags would contain the path of this derivation.
       NIX_NO_SELF_RPATH = "1";
       buildCommand = "env --null > $out";
     };
-  # A JSON object. What a shell without packages has too is the builder's own, and left out.
+  # Writes the variables as a JSON object. Variables that an empty shell has too belong to the builder and are left out.
   given =
     pkgs.runCommand "${name}-environment.json"
       {
@@ -148,7 +148,7 @@ let
       ;
     contents = [ programs ];
 
-    # Ends up in the topmost layer.
+    # These files form the topmost layer.
     fakeRootCommands = ''
       mkdir -p app usr/bin etc/ssl/certs etc/pki/tls/certs root .${person.home} workspace tmp var/empty
       chmod 1777 tmp
@@ -156,7 +156,7 @@ let
       chown ${owner} .${person.home} workspace
 
       install -m 755 ${lib.getExe crate.worker} app/${crate.manifest.name}
-      # Spawners name it so.
+      # Some orchestrators start the worker by this name.
       ln -s ${crate.manifest.name} app/worker
       ln -s /app/${crate.manifest.name} bin/${crate.manifest.name}
       ln -s ${pkgs.coreutils}/bin/env usr/bin/env
@@ -165,21 +165,21 @@ let
       install -m 644 ${group} etc/group
       install -m 644 ${nsswitch} etc/nsswitch.conf
       install -m 644 ${gitconfig} etc/gitconfig
-      # One bundle, by the names under which programs of several distributions look for it.
+      # One bundle of authorities, under the names that programs of several distributions use.
       for name in ssl/certs/ca-bundle.crt ssl/certs/ca-certificates.crt pki/tls/certs/ca-bundle.crt; do
         ln -s ${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt "etc/$name"
       done
     ''
-    # Says what the image has of the shell, and keeps all of that in the image.
+    # Lists what the image takes from the shell, and keeps the store paths of those variables in the image.
     + lib.optionalString (devShell != null) ''
       install -m 644 ${given} app/environment.json
     '';
 
     config = {
-      # A number, so that a platform can see that it is not root without looking into the image.
+      # A number, so that a platform can see that the user is not root without reading /etc/passwd.
       User = owner;
       WorkingDir = "/workspace";
-      # Arguments follow it: `docker run IMAGE demo`.
+      # Arguments are appended: `docker run IMAGE demo`.
       Entrypoint = [ "/app/${crate.manifest.name}" ];
       Env = lib.mapAttrsToList (variable: value: "${variable}=${toString value}") variables;
       Labels = {
@@ -198,7 +198,7 @@ let
     };
   };
 
-  # A shell's variables are known only after it was built, so they are added to the finished configuration.
+  # A shell's variables are known only after it was built, so a build step adds them to the configuration.
   conf =
     pkgs.runCommand "${name}-conf.json"
       {

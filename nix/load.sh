@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Loads an image into docker or podman, whichever is there and answers.
+# Loads an image into docker or podman: the first one that is installed and whose engine answers.
 #
 #     load IMAGE [--image IMAGE] [--engine docker|podman]
 #
-# IMAGE is a program that prints a docker archive, as Nix builds it, or such an archive.
+# IMAGE is a docker archive, or a program that prints one, as Nix builds it.
 set -euo pipefail
 
 usage() {
@@ -15,18 +15,18 @@ image=$1
 shift
 engines=(docker podman)
 while (($#)); do
-    (($# > 1)) || usage "$1 is no option, or its value is missing"
+    (($# > 1)) || usage "$1 is not a known option, or its value is missing"
     case $1 in
         --image) image=$2 ;;
         --engine) engines=("$2") ;;
-        *) usage "there is no option $1" ;;
+        *) usage "$1 is not a known option" ;;
     esac
     shift 2
 done
 [[ -r $image ]] || usage "there is no image at $image"
 
 for engine in "${engines[@]}"; do
-    # A client without its engine is of no use.
+    # A client is useless without a running engine.
     if "$engine" info >/dev/null 2>&1; then
         if [[ -x $image ]]; then
             "$image" | "$engine" load
@@ -36,5 +36,5 @@ for engine in "${engines[@]}"; do
         exit
     fi
 done
-echo "load: none of these answers: ${engines[*]}" >&2
+echo "load: no container engine answers; tried: ${engines[*]}" >&2
 exit 1

@@ -1,16 +1,16 @@
-# The worker, and what the checks of the crate share with it.
+# The worker's package, and what the crate's checks share with it.
 { lib, craneLib }:
 let
   inherit (lib) fileset;
 
-  # Named file by file: an edit of anything else rebuilds nothing.
+  # The source is listed file by file, so that an edit of any other file rebuilds nothing.
   source =
     files:
     fileset.toSource {
       root = ../.;
       fileset = fileset.unions files;
     };
-  # What the compiler reads; src/ also holds the sample project that `demo` embeds.
+  # The files that the compiler reads. src/ also contains the sample project that `demo` embeds.
   compiled = [
     ../Cargo.toml
     ../Cargo.lock
@@ -26,16 +26,16 @@ let
     strictDeps = true;
   };
 
-  # Crane makes them of the manifest and the lock alone: an edit of the sources leaves them as they are.
+  # Crane builds the dependencies from the manifest and the lock alone, so an edit of the sources does not rebuild them.
   cargoArtifacts = craneLib.buildDepsOnly args;
 
   worker = craneLib.buildPackage (
     args
     // {
       inherit cargoArtifacts;
-      # The tests are a check of their own: who wants the worker need not wait for them.
+      # The tests are a separate check, so that building the worker does not wait for them.
       doCheck = false;
-      # Else the path it is built for is written into it, and the same program built for another place is another one.
+      # Without this the output's path is compiled into the program, and the same sources give different programs.
       env.NIX_NO_SELF_RPATH = "1";
       meta = {
         inherit (manifest) description;

@@ -1,7 +1,7 @@
-# What brings an image where it is used: `push` to a registry, `load` into an engine on this machine.
+# The programs that deliver an image: `push` to a registry, `load` into a container engine on this machine.
 { pkgs, image }:
 let
-  # The scripts take the image as their first argument, and an option that overrides it.
+  # The scripts take the image as their first argument; the option --image overrides it.
   script =
     file: runtimeInputs:
     pkgs.writeShellApplication {
@@ -19,6 +19,6 @@ in
     pkgs.skopeo
   ];
 
-  # The engine is the caller's.
+  # The container engine comes from the caller's PATH.
   load = script ./load.sh [ pkgs.coreutils ];
 }

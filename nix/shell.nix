@@ -1,4 +1,4 @@
-# Everything for work on this project: what builds it, what checks it, and what the checks run.
+# The development shell: everything that builds and checks this project.
 {
   pkgs,
   crate,

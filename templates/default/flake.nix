@@ -15,7 +15,7 @@
       pkgs = nixpkgs.legacyPackages.${system};
     in
     {
-      # What you work with, and so does the agent.
+      # The tools for you and for the agent.
       devShells.${system}.default = pkgs.mkShell { packages = [ pkgs.python3 ]; };
 
       # nix run .#worker.push -- registry.fly.io/APP:TAG

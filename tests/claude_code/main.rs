@@ -9,9 +9,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,11 +16,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use support::model::{Answer, Run, Turn, calls, refuses, says};
-use support::{Model, Project, Receiver, Reply, Worker, wait_until};
+use support::{Model, Project, Receiver, Reply, Worker, nobody, wait_until};
 
 const KEY: &str = "sk-ant-test-0123456789";
-/// `nobody`, as almost every system has it.
-const NOBODY: u32 = 65_534;
 
 /// A worker whose agent is Claude Code.
 fn worker(receiver: &Receiver, project: &Project, model: &Model) -> Worker {
@@ -367,7 +362,7 @@ fn it_works_for_a_user_and_not_for_root_who_has_not_said_that_this_is_a_sandbox(
     let root = rustix::process::geteuid().is_root();
     let (receiver, project, model) = (
         Receiver::start(),
-        Project::new(),
+        nobody::project(),
         Model::start([bash("id -u > id"), says("Done.")]),
     );
     if root {
@@ -382,33 +377,11 @@ fn it_works_for_a_user_and_not_for_root_who_has_not_said_that_this_is_a_sandbox(
         );
         assert!(model.asked().is_empty());
     }
-    let (receiver, bin) = (Receiver::start(), tempfile::tempdir().expect("a directory"));
-    let program = reachable(&bin);
+    let (receiver, bin) = (Receiver::start(), nobody::shared_dir());
     let user = worker(&receiver, &project, &model)
         .without("IS_SANDBOX")
-        .program(&program);
-    let user = user.with(|command| {
-        if root {
-            for path in [".", ".scud/tasks", ".scud/tasks/tasks.scg"] {
-                chown(project.path(path), Some(NOBODY), Some(NOBODY)).expect("root may");
-            }
-            command.uid(NOBODY).gid(NOBODY);
-        }
-    });
+        .program(&nobody::copy_worker(&bin))
+        .with(nobody::run_as_nobody);
     user.run().completed(&receiver);
     assert_ne!(project.read("id").trim(), "0");
-}
-
-/// A copy of the worker that any user can start.
-fn reachable(bin: &tempfile::TempDir) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let program = bin.path().join("descartes-worker");
-    // By another process, so that no child of another test has it open for writing.
-    let copied = Command::new("cp")
-        .arg(env!("CARGO_BIN_EXE_descartes-worker"))
-        .arg(&program)
-        .status();
-    assert!(copied.expect("cp").success());
-    fs::set_permissions(bin.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
-    program
 }

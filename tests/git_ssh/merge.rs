@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::support::origin::git;
 use crate::support::project::GRAPH;
-use crate::support::{Origin, Receiver};
+use crate::support::{Origin, Receiver, quoted};
 
 #[test]
 fn two_tasks_of_one_graph_merge_and_scud_reads_them_both_as_done() {
@@ -45,7 +45,7 @@ fn assert_merges(graph: &str, attributes: &str) {
     let merged = origin.path("merged");
     let to = merged.to_str().expect("UTF-8");
     git(&origin.path("tmp"), &["clone", "-q", &origin.url(), to]);
-    let worker = env!("CARGO_BIN_EXE_descartes-worker");
+    let worker = quoted(env!("CARGO_BIN_EXE_descartes-worker"));
     let driver = format!("{worker} merge-graph %O %A %B");
     git(&merged, &["config", "merge.scud.driver", &driver]);
     fs::write(merged.join(".git/info/attributes"), attributes).expect("a written file");

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::origin::program;
-use crate::support::{Origin, Receiver, Worker, wait_until};
+use crate::support::{Origin, Receiver, Worker, quoted, wait_until};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
@@ -41,7 +41,7 @@ impl Server {
             .unwrap()
             .port();
         let settings = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nPidFile none\nUsePAM no\n\
              StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n",
             at("host_key"),
             at("authorized_keys")
@@ -68,8 +68,8 @@ impl Server {
     fn configure(&self, origin: &Origin, before: &str) {
         let at = |name: &str| origin.path(name).display().to_string();
         let text = format!(
-            "{before}Host forge\n HostName 127.0.0.1\n Port {}\n HostKeyAlias forge\n IdentityFile {}\n\
-             IdentitiesOnly yes\n UserKnownHostsFile {}\n",
+            "{before}Host forge\n HostName 127.0.0.1\n Port {}\n HostKeyAlias forge\n IdentityFile \"{}\"\n\
+             IdentitiesOnly yes\n UserKnownHostsFile \"{}\"\n",
             self.port,
             at("key"),
             at("known_hosts")
@@ -84,7 +84,7 @@ fn worker(origin: &Origin, receiver: &Receiver) -> Worker {
     let config = origin.path("ssh_config");
     let script = format!(
         "for word in \"$@\"; do [ \"$word\" = -F ] && exec /usr/bin/ssh \"$@\"; done; exec /usr/bin/ssh -F {} \"$@\"",
-        config.display()
+        quoted(&config)
     );
     let tools = origin.path("tools");
     fs::create_dir_all(&tools).unwrap();
@@ -117,7 +117,7 @@ fn a_project_is_cloned_and_pushed_over_ssh() {
     fs::write(
         origin.path("ssh_config"),
         format!(
-            "IdentityFile {}\nUserKnownHostsFile {}\nHostKeyAlias forge\n",
+            "IdentityFile \"{}\"\nUserKnownHostsFile \"{}\"\nHostKeyAlias forge\n",
             origin.path("key").display(),
             origin.path("known_hosts").display()
         ),
@@ -140,15 +140,19 @@ fn a_project_is_cloned_and_pushed_over_ssh() {
 fn an_agent_cannot_change_where_ssh_goes_or_what_it_runs() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let _server = Server::start(&origin);
-    let at = origin.path("tmp").parent().unwrap().display().to_string();
+    let loot = quoted(origin.path("loot"));
     program(
         &origin.path("spy"),
-        &format!("echo \"$*\" >> {at}/loot; exit 1"),
+        &format!("echo \"$*\" >> {loot}; exit 1"),
     );
+    // `$SPY` is the spy's path, `$RUN` a shell's command that runs it.
     let agent = format!(
-        "echo done > DONE; git config core.sshCommand {at}/spy; cp {at}/spy {at}/bin/ssh; cp {at}/spy {at}/bin/git
-         printf 'ProxyCommand {at}/spy %%h\\nPermitLocalCommand yes\\nLocalCommand {at}/spy local\\n' > {at}/evil
-         cat {at}/ssh_config >> {at}/evil; mv {at}/evil {at}/ssh_config; echo > {at}/known_hosts"
+        "AT={}; SPY=\"$AT/spy\"; RUN={}
+         echo done > DONE; git config core.sshCommand \"$RUN\"; cp \"$SPY\" \"$AT/bin/ssh\"; cp \"$SPY\" \"$AT/bin/git\"
+         printf 'ProxyCommand %s %%%%h\\nPermitLocalCommand yes\\nLocalCommand %s local\\n' \"$RUN\" \"$RUN\" > \"$AT/evil\"
+         cat \"$AT/ssh_config\" >> \"$AT/evil\"; mv \"$AT/evil\" \"$AT/ssh_config\"; echo > \"$AT/known_hosts\"",
+        quoted(origin.path("tmp").parent().unwrap()),
+        quoted(quoted(origin.path("spy")))
     );
     worker(&origin, &receiver)
         .agent(&agent)
@@ -195,7 +199,7 @@ fn a_key_that_is_revoked_meanwhile_leaves_the_patch() {
     let _server = Server::start(&origin);
     let agent = format!(
         "echo mine > mine; : > {}",
-        origin.path("authorized_keys").display()
+        quoted(origin.path("authorized_keys"))
     );
     worker(&origin, &receiver)
         .agent(&agent)

@@ -55,16 +55,6 @@ fn the_query_of_the_callback_url_is_kept_and_its_slash_is_not_doubled() {
 }
 
 #[test]
-fn an_ipv6_address_will_do() {
-    let (receiver, project) = (Receiver::listen("[::1]:0"), Project::new());
-    assert!(receiver.url().starts_with("http://[::1]:"));
-    Worker::new(&receiver, &project)
-        .agent("true")
-        .run()
-        .completed(&receiver);
-}
-
-#[test]
 fn a_refused_claim_means_exit_4_and_no_work() {
     for status in [409, 410] {
         let (receiver, project) = (Receiver::start(), Project::new());

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::support::{Ended, Project, Receiver, Worker, path};
+use crate::support::{Ended, Project, Receiver, Worker, path, quoted};
 
 const BACKGROUND: &str = include_str!("recordings/background_short.jsonl");
 const CUT: &str = include_str!("recordings/stream_cut_then_ok.jsonl");
@@ -45,7 +45,7 @@ struct Run {
 fn run_script(project: Project, script: &str, set: impl FnOnce(Worker) -> Worker) -> Run {
     let receiver = Receiver::start();
     let bin = project.path("bin");
-    let text = format!("#!/bin/sh\ndir={}\n{script}\n", project.dir().display());
+    let text = format!("#!/bin/sh\ndir={}\n{script}\n", quoted(project.dir()));
     project.write("bin/claude", text);
     let executable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(bin.join("claude"), executable).expect("an executable program");
@@ -68,7 +68,7 @@ fn run(stream: impl AsRef<[u8]>, code: i32) -> Run {
     project.write("stream", stream);
     run_script(
         project,
-        &format!("cat > /dev/null; cat $dir/stream; exit {code}"),
+        &format!("cat > /dev/null; cat \"$dir/stream\"; exit {code}"),
         |worker| worker,
     )
 }
@@ -87,8 +87,7 @@ impl Run {
 
 #[test]
 fn it_is_started_for_unattended_work_with_its_state_apart() {
-    let script =
-        "printf '%s\\n' \"$@\" > $dir/args; env > $dir/env; cat > $dir/prompt; cat $dir/stream";
+    let script = r#"cd "$dir" && printf '%s\n' "$@" > args; env > env; cat > prompt; cat stream"#;
     let project = Project::new();
     project.write("stream", result(&json!({})));
     let run = run_script(project, script, |worker| {
@@ -140,7 +139,6 @@ fn it_is_started_for_unattended_work_with_its_state_apart() {
 #[test]
 fn a_repair_resumes_its_session_with_what_is_left_of_its_limits() {
     let project = Project::new();
-    project.checks(&["test -e $dir/second"]);
     let first = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
     project.write(
         "stream1",
@@ -152,11 +150,11 @@ fn a_repair_resumes_its_session_with_what_is_left_of_its_limits() {
         "stream2",
         second + &result(&json!({ "total_cost_usd": 0.75, "result": "Mended." })),
     );
-    let check = format!("test -e {}/second", project.dir().display());
+    let check = format!("test -e {}/second", quoted(project.dir()));
     project.checks(&[&check]);
-    let script = "cat > /dev/null; if [ -e $dir/first ]; then
-            printf '%s\\n' \"$@\" > $dir/args; touch $dir/second; cat $dir/stream2
-        else touch $dir/first; cat $dir/stream1; fi";
+    let script = r#"cat > /dev/null; cd "$dir"; if [ -e first ]; then
+            printf '%s\n' "$@" > args; touch second; cat stream2
+        else touch first; cat stream1; fi"#;
     let run = run_script(project, script, |worker| {
         worker
             .env("DESCARTES_MAX_TURNS", "9")
@@ -203,7 +201,7 @@ fn what_has_no_turns_or_money_left_is_not_started_again() {
         project
             .write("stream", said + &result(&json!({})))
             .checks(&["false"]);
-        let script = "cat > /dev/null; echo >> $dir/started; cat $dir/stream";
+        let script = r#"cat > /dev/null; echo >> "$dir/started"; cat "$dir/stream""#;
         let run = run_script(project, script, |worker| worker.env(limit, value));
         assert_eq!(run.failed("limit_reached")["failure"]["message"], message);
         assert_eq!(run.project.read("started").lines().count(), 1);
@@ -233,7 +231,7 @@ fn the_result_is_the_verdict_and_not_the_exit_code() {
 #[test]
 fn one_that_fails_because_it_is_ended_did_not_fail_by_itself() {
     let error = json!({ "subtype": "error_during_execution", "is_error": true, "errors": ["aborted"], "result": null });
-    let script = "cat > /dev/null; trap 'cat $dir/stream; exit 1' TERM; touch $dir/there; while :; do sleep 0.02; done";
+    let script = r#"cat > /dev/null; cd "$dir"; trap 'cat stream; exit 1' TERM; touch there; while :; do sleep 0.02; done"#;
     for (limit, reason) in [
         ("DESCARTES_TASK_TIMEOUT", "timed_out"),
         ("DESCARTES_IDLE_TIMEOUT", "idle"),
@@ -251,7 +249,7 @@ fn the_last_word_counts_wherever_it_stands() {
     project.write("stream", result(&json!({})) + "{\"type\":\"system\"}\n");
     let run_ = run_script(
         project,
-        "cat > /dev/null; cat $dir/stream; exec sleep 1000",
+        "cat > /dev/null; cat \"$dir/stream\"; exec sleep 1000",
         |worker| worker,
     );
     run_.completed();
@@ -275,7 +273,7 @@ fn the_last_word_counts_wherever_it_stands() {
 fn where_it_cannot_work_and_another_can_auto_takes_the_other() {
     let project = Project::new();
     project.write("stream", result(&json!({})));
-    let run = run_script(project, "cat > /dev/null; cat $dir/stream", |worker| {
+    let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", |worker| {
         worker
             .without("IS_SANDBOX")
             .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
@@ -417,7 +415,7 @@ fn a_session_with_a_name_that_is_none_is_not_resumed() {
         "stream",
         result(&json!({ "session_id": "--mcp-config=/tmp/x" })),
     );
-    let script = "cat > /dev/null; printf '%s\\n' \"$@\" > $dir/args; cat $dir/stream";
+    let script = r#"cat > /dev/null; cd "$dir"; printf '%s\n' "$@" > args; cat stream"#;
     let run = run_script(project, script, |worker| worker);
     let event = run.failed("checks_failed");
     assert_eq!(event["result"]["agent"]["session_id"], Value::Null);
@@ -496,7 +494,7 @@ fn it_is_taken_where_it_is_on_the_path_and_has_a_key() {
     let claim = |set: fn(Worker) -> Worker| {
         let project = Project::new();
         project.write("stream", result(&json!({})));
-        let run = run_script(project, "cat > /dev/null; cat $dir/stream", set);
+        let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", set);
         run.receiver.only("started")["worker"]["agent"].clone()
     };
     assert_eq!(claim(|worker| worker), "claude-code");

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::origin::{git, program};
 use crate::support::worker::Ended;
-use crate::support::{Forge, Mood, Origin, Project, Receiver, path};
+use crate::support::{Forge, Mood, Origin, Project, Receiver, path, quoted};
 
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
@@ -259,7 +259,7 @@ fn a_full_disk_fails_the_workspace_with_what_git_says() {
     let full = "error: unable to write file README: No space left on device";
     let script = format!(
         "[ \"$1\" = checkout ] && {{ echo '{full}' >&2; exit 128; }}; exec {} \"$@\"",
-        real.trim()
+        quoted(real.trim())
     );
     program(&origin.path("bin/git"), &script);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());

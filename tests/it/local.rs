@@ -387,7 +387,8 @@ fn receive_prints_every_violation_of_the_protocol() {
 
 #[test]
 fn receive_names_the_address_that_is_already_in_use() {
-    let taken = Receiver::start().address().to_string();
+    let receiver = Receiver::start();
+    let taken = receiver.address().to_string();
     let ended = Worker::bare().args(["receive", "--listen", &taken]).run();
     ended.assert_code(2);
     assert!(

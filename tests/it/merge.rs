@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::support::origin::git;
 use crate::support::project::GRAPH;
-use crate::support::{Origin, Project, Receiver, Worker};
+use crate::support::{Origin, Project, Receiver, Worker, quoted};
 
 /// A clone of what the workers pushed, with the merge driver set up.
 fn clone_with_driver(origin: &Origin) -> std::path::PathBuf {
@@ -14,7 +14,7 @@ fn clone_with_driver(origin: &Origin) -> std::path::PathBuf {
     git(&origin.path("tmp"), &["clone", "-q", &origin.url(), to]);
     let driver = format!(
         "{} merge-graph %O %A %B",
-        env!("CARGO_BIN_EXE_descartes-worker")
+        quoted(env!("CARGO_BIN_EXE_descartes-worker"))
     );
     git(&merged, &["config", "merge.scud.driver", &driver]);
     fs::write(

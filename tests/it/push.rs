@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Forge, Mood, Origin, Receiver, Reply};
+use crate::support::{Forge, Mood, Origin, Receiver, Reply, quoted};
 
 const BRANCH: &str = "descartes/proj-456/8";
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
@@ -38,8 +38,8 @@ fn a_branch_that_moves_while_the_agent_works_is_not_overwritten() {
     let seed = origin.path("seed");
     let agent = format!(
         "echo mine > mine; cd {} && git -c user.name=a -c user.email=b commit -q --allow-empty -m meanwhile && git push -q {} HEAD:main",
-        seed.display(),
-        origin.url()
+        quoted(&seed),
+        quoted(origin.url())
     );
     let worker = origin.worker(&receiver).env("DESCARTES_BRANCH", "main");
     worker
@@ -193,7 +193,7 @@ fn a_remote_that_is_gone_leaves_the_patch() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let agent = format!(
         "echo mine > mine; mv {0} {0}.away",
-        origin.path("project.git").display()
+        quoted(origin.path("project.git"))
     );
     origin.worker(&receiver).agent(&agent).run().assert_code(1);
     let failure = unpushed(&receiver);

@@ -42,12 +42,31 @@ fn authorities_that_are_none_say_so_before_anything_is_sent() {
 
 #[test]
 fn an_ipv6_literal_is_an_address_like_any_other() {
+    if let Err(no_ipv6) = std::net::TcpListener::bind("[::1]:0") {
+        assert_unreachable_without_ipv6(&no_ipv6);
+        return;
+    }
     let (receiver, project) = (Receiver::listen("[::1]:0"), Project::new());
     assert!(receiver.url().contains("[::1]"));
     let ended = Worker::new(&receiver, &project).agent("true").run();
     ended.assert_code(0);
     let host = &receiver.said()[0].headers["host"];
     assert!(host.starts_with("[::1]:"), "{host}");
+}
+
+/// On a machine without IPv6, the worker says in the system's words why it reaches no such address.
+fn assert_unreachable_without_ipv6(no_ipv6: &std::io::Error) {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project)
+        .agent("true")
+        .env("CALLBACK_URL", "http://[::1]:9/cb")
+        .env("DESCARTES_CLAIM_DEADLINE", "300ms")
+        .run();
+    ended.assert_code(3);
+    let failure = &ended.result_line()["failure"];
+    assert_eq!(failure["reason"], "unclaimed", "{failure}");
+    let message = failure["message"].as_str().expect("a message");
+    assert!(message.contains(&no_ipv6.to_string()), "{message}");
 }
 
 #[test]

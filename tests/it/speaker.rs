@@ -2,16 +2,17 @@
 //! and for everybody: none of it is ever seen elsewhere.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use standardwebhooks::Webhook;
 
-use crate::support::receiver::Said;
+use crate::support::receiver::{PATIENCE, Said};
 use crate::support::{Project, Receiver, Reply, Worker, each};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -182,30 +183,30 @@ fn the_trace_is_passed_on_and_nonsense_is_not() {
     });
 }
 
-/// Stands in for the platform's socket: gives these answers, then the last one for ever.
+/// Stands in for the platform's socket: gives these answers, then repeats the last one; closed when
+/// it is dropped.
 struct Platform {
     socket: PathBuf,
     asked: Arc<Mutex<Vec<String>>>,
+    closed: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Platform {
     fn listen(dir: &Path, mut answers: Vec<&'static str>) -> Self {
         let socket = dir.join("api.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let noted = Arc::clone(&asked);
-        thread::spawn(move || {
+        let (asked, closed) = (Arc::<Mutex<Vec<String>>>::default(), Arc::default());
+        let (noted, over) = (Arc::clone(&asked), Arc::<AtomicBool>::clone(&closed));
+        let thread = thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let mut request = Vec::new();
-                let mut chunk = [0; 4096];
-                while !String::from_utf8_lossy(&request).ends_with('}') {
-                    let count = stream.read(&mut chunk).unwrap();
-                    request.extend_from_slice(&chunk[..count]);
+                if over.load(Ordering::Relaxed) {
+                    return;
                 }
-                noted
-                    .lock()
-                    .unwrap()
-                    .push(String::from_utf8(request).unwrap());
+                let Some(request) = read_until_brace(&mut stream) else {
+                    continue;
+                };
+                noted.lock().unwrap().push(request);
                 let answer = if answers.len() > 1 {
                     answers.remove(0)
                 } else {
@@ -219,8 +220,36 @@ impl Platform {
                     .unwrap();
             }
         });
-        Self { socket, asked }
+        Self {
+            socket,
+            asked,
+            closed,
+            thread: Some(thread),
+        }
     }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::Relaxed);
+        // Ends the wait for a connection.
+        let woken = UnixStream::connect(&self.socket).is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| woken) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A request whose body is a JSON object; nothing if the connection ends or says nothing.
+fn read_until_brace(stream: &mut UnixStream) -> Option<String> {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request = Vec::new();
+    let mut chunk = [0; 4096];
+    while !request.ends_with(b"}") {
+        let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
+        request.extend_from_slice(&chunk[..count]);
+    }
+    String::from_utf8(request).ok()
 }
 
 fn identified(receiver: &Receiver, project: &Project, socket: &Path) -> Worker {

@@ -2,9 +2,8 @@
 //! wrong with a certificate is said in words.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
@@ -12,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::worker::Ended;
-use crate::support::{Project, Receiver, Worker};
+use crate::support::{Project, Receiver, Server, Worker};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -39,11 +38,7 @@ fn certificate(
 }
 
 /// TLS in front of a receiver.
-fn in_front_of(
-    receiver: &Receiver,
-    certificate: CertificateDer<'static>,
-    key: &KeyPair,
-) -> SocketAddr {
+fn in_front_of(receiver: &Receiver, certificate: CertificateDer<'static>, key: &KeyPair) -> Server {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
     let config = ServerConfig::builder_with_provider(provider)
@@ -53,22 +48,16 @@ fn in_front_of(
         .with_single_cert(vec![certificate], key)
         .unwrap();
     let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
     let behind = receiver.address();
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let config = Arc::clone(&config);
-            thread::spawn(move || forward(client, config, behind));
-        }
-    });
-    address
+    Server::listen("127.0.0.1:0", move |connection| {
+        forward(&connection.stream, Arc::clone(&config), behind);
+    })
 }
 
 /// Both directions in turns, until one side is done.
-fn forward(client: TcpStream, config: Arc<ServerConfig>, behind: SocketAddr) {
+fn forward(client: &TcpStream, config: Arc<ServerConfig>, behind: SocketAddr) {
     let mut upstream = TcpStream::connect(behind).unwrap();
-    for stream in [&client, &upstream] {
+    for stream in [client, &upstream] {
         stream
             .set_read_timeout(Some(Duration::from_millis(2)))
             .unwrap();
@@ -94,12 +83,12 @@ fn pass(from: &mut impl Read, to: &mut impl Write) -> Option<()> {
 fn met(certificate: (CertificateDer<'static>, KeyPair), trusted: &Authority) -> (Receiver, Ended) {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("ca.pem", trusted.pem());
-    let address = in_front_of(&receiver, certificate.0, &certificate.1);
+    let server = in_front_of(&receiver, certificate.0, &certificate.1);
     let ended = Worker::new(&receiver, &project)
         .agent("true")
         .env(
             "CALLBACK_URL",
-            format!("https://localhost:{}/cb", address.port()),
+            format!("https://localhost:{}/cb", server.address().port()),
         )
         .env("SSL_CERT_FILE", project.path("ca.pem"))
         .env("DESCARTES_CLAIM_DEADLINE", "1s")

@@ -1,5 +1,5 @@
-# What the flake asked nixpkgs and crane for, as data: `tests/nix/run` applies this to one system's packages.
-# A package is told by its name, a script by its text.
+# The flake's calls to nixpkgs and crane, as data: `tests/nix/run` applies this to one system's packages.
+# A package is represented by its name, a script by its text.
 let
   name = package: package.name;
 in
@@ -24,7 +24,7 @@ in
     ];
   };
 
-  # An image with a shell is a configuration that was added to.
+  # An image with a shell has a configuration to which variables were added.
   stream = image: {
     inherit (image) by imageName imageTag;
     command = image.asked.command;

@@ -307,7 +307,7 @@ fn money_is_limited_by_the_list_prices() {
 fn money_that_is_spent_stays_spent_whatever_becomes_of_the_conversation() {
     let project = Project::new();
     // An answer costs 0.00085 dollars, so that there is money for one and a half.
-    project.checks(&["rm -f ${TMPDIR:-/tmp}/descartes-*/conversation.json; false"]);
+    project.checks(&["rm -f \"${TMPDIR:-/tmp}\"/descartes-*/conversation.json; false"]);
     let own = tempfile::tempdir().expect("a directory");
     let run = run_with(project, vec![says("Done."); 2], |worker| {
         let worker = worker

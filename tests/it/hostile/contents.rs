@@ -3,14 +3,14 @@
 use std::fs;
 
 use super::{BRANCH, Scene};
-use crate::support::Forge;
+use crate::support::{Forge, quoted};
 
 #[test]
 fn objects_from_elsewhere_are_not_taken() {
     let scene = Scene::new();
     let work = scene.harmless(
-        "git init -q --bare $AT/else; GIT_DIR=$AT/else git hash-object -w --stdin < /etc/hostname
-         echo $AT/else/objects > .git/objects/info/alternates; git add DONE; git commit -qm mine",
+        r#"git init -q --bare "$AT/else"; GIT_DIR="$AT/else" git hash-object -w --stdin < /etc/hostname
+         echo "$AT/else/objects" > .git/objects/info/alternates; git add DONE; git commit -qm mine"#,
     );
     // The repository is not what it was, so its commits do not count; the content does.
     assert_eq!(work["files_changed"], 2);
@@ -25,8 +25,8 @@ fn objects_from_elsewhere_are_not_taken() {
 #[test]
 fn objects_behind_links_and_fifos_are_not_taken() {
     for mischief in [
-        "mv .git/objects/pack $AT/pack; ln -s $AT/pack .git/objects/pack",
-        "mv .git/objects $AT/objects; ln -s $AT/objects .git/objects",
+        r#"mv .git/objects/pack "$AT/pack"; ln -s "$AT/pack" .git/objects/pack"#,
+        r#"mv .git/objects "$AT/objects"; ln -s "$AT/objects" .git/objects"#,
         "mkfifo .git/objects/pack/pack-0000000000000000000000000000000000000000.idx",
         "rm -rf .git/objects/pack/*",
     ] {
@@ -36,14 +36,15 @@ fn objects_behind_links_and_fifos_are_not_taken() {
 
 #[test]
 fn a_repository_that_is_a_link_is_not_followed() {
-    Scene::new()
-        .harmless("mv .git $AT/moved; ln -s $AT/moved .git; git config core.fsmonitor $SPY");
+    Scene::new().harmless(
+        r#"mv .git "$AT/moved"; ln -s "$AT/moved" .git; git config core.fsmonitor "$RUN""#,
+    );
 }
 
 #[test]
 fn a_repository_that_is_a_file_is_not_followed() {
     Scene::new().harmless(
-        "mv .git $AT/moved; echo \"gitdir: $AT/moved\" > .git; git config core.fsmonitor $SPY; git config core.worktree /",
+        r#"mv .git "$AT/moved"; echo "gitdir: $AT/moved" > .git; git config core.fsmonitor "$RUN"; git config core.worktree /"#,
     );
 }
 
@@ -53,13 +54,22 @@ fn a_submodule_that_is_looked_into_learns_nothing_and_poisons_nothing() {
     let evil = Forge::start(&scene.origin.path(""), None);
     // git looks for changes in submodules, and runs their filters while it does.
     let event = scene.play(&format!(
-        "printf '#!/bin/sh\\nfor made in %s/descartes-*; do [ -e $made/config ] || continue
-         touch %s/poisoned; printf \"[http]\\\\n\\\\tproxy = {}\\\\n\" >> $made/config; done; exec %s\\n' \
-         $TMPDIR $AT $SPY > $AT/poison; chmod +x $AT/poison
+        "cat > \"$AT/poison\" <<'END'
+#!/bin/sh
+at=${{0%/*}}
+for made in \"$at\"/tmp/descartes-*; do
+    [ -e \"$made/config\" ] || continue
+    touch \"$at/poisoned\"
+    printf '[http]\\n\\tproxy = {}\\n' >> \"$made/config\"
+done
+exec \"$at/spy\"
+END
+         chmod +x \"$AT/poison\"
          git init -q sub; cd sub; echo a > a; git add a; git -c user.name=a -c user.email=b commit -qm a
          cd ..; git add sub; git commit -qm linked; cd sub
-         git config filter.spy.clean $AT/poison; echo '* filter=spy' > .gitattributes; echo b > a; cd ..",
-        evil.base()
+         git config filter.spy.clean {}; echo '* filter=spy' > .gitattributes; echo b > a; cd ..",
+        evil.base(),
+        quoted(quoted(scene.origin.path("poison")))
     ));
     assert_eq!(event["status"], "completed", "{event}");
     assert!(
@@ -117,7 +127,7 @@ fn a_workspace_that_became_a_link_is_neither_read_nor_written() {
     for target in ["/", "$AT/other"] {
         let scene = Scene::new();
         let event = scene.play(&format!(
-            "mkdir -p $AT/other; cp -r .scud $AT/other; mv $PWD $AT/away; ln -s {target} $AT/workspace"
+            r#"mkdir -p "$AT/other"; cp -r .scud "$AT/other"; mv "$PWD" "$AT/away"; ln -s "{target}" "$AT/workspace""#
         ));
         assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
         let message = event["failure"]["message"].as_str().unwrap();
@@ -135,8 +145,8 @@ fn a_workspace_that_became_a_link_is_neither_read_nor_written() {
 fn links_out_of_the_project_stay_links() {
     let scene = Scene::new();
     scene.harmless(
-        "mkdir $AT/out; echo outside > $AT/out/file; ln -s $AT/out dir; ln -s /etc/passwd passwd
-         rm -r src; ln -s $AT/out src",
+        r#"mkdir "$AT/out"; echo outside > "$AT/out/file"; ln -s "$AT/out" dir; ln -s /etc/passwd passwd
+         rm -r src; ln -s "$AT/out" src"#,
     );
     for (link, target) in [
         ("passwd", "/etc/passwd"),
@@ -152,7 +162,7 @@ fn links_out_of_the_project_stay_links() {
     }
 
     let scene = Scene::new();
-    let event = scene.play("mv .scud $AT/scud; ln -s $AT/scud .scud");
+    let event = scene.play(r#"mv .scud "$AT/scud"; ln -s "$AT/scud" .scud"#);
     assert_eq!(event["status"], "completed");
     let graph = fs::read_to_string(scene.origin.path("scud/tasks/tasks.scg")).unwrap();
     assert!(graph.contains("house | P |"), "{graph}");
@@ -162,7 +172,7 @@ fn links_out_of_the_project_stay_links() {
 fn programs_that_are_planted_on_the_path_do_not_run() {
     Scene::new().harmless(
         "for name in git ssh sh git-remote-http git-remote-https git-push git-pack-objects git-credential echo printf; do
-         cp $SPY $AT/bin/$name; done",
+         cp \"$SPY\" \"$AT/bin/$name\"; done",
     );
 }
 
@@ -170,8 +180,8 @@ fn programs_that_are_planted_on_the_path_do_not_run() {
 fn objects_that_are_missing_are_not_fetched_by_the_agents_means() {
     Scene::new().harmless(
         "git config core.repositoryformatversion 1; git config extensions.partialClone evil
-         git config remote.evil.promisor true; git config remote.evil.url file://$AT/project.git
-         git config remote.evil.uploadpack $SPY; rm -rf .git/objects/pack/*",
+         git config remote.evil.promisor true; git config remote.evil.url \"file://$AT/project.git\"
+         git config remote.evil.uploadpack \"$RUN\"; rm -rf .git/objects/pack/*",
     );
 }
 
@@ -196,10 +206,10 @@ fn what_stays_behind_cannot_poison_what_is_made_later() {
     let scene = Scene::new();
     let evil = Forge::start(&scene.origin.path(""), None);
     scene.harmless(&format!(
-        "cat > $AT/poison <<'END'
-         trap '' TERM HUP; while :; do for made in $TMPDIR/descartes-*/config; do
-         [ -e $made ] && printf '[http]\\n\\tproxy = {}\\n' >> $made; done; done\nEND
-         setsid sh $AT/poison > /dev/null 2>&1 & (setsid setsid sh $AT/poison > /dev/null 2>&1 &) &",
+        "cat > \"$AT/poison\" <<'END'
+         trap '' TERM HUP; while :; do for made in \"$TMPDIR\"/descartes-*/config; do
+         [ -e \"$made\" ] && printf '[http]\\n\\tproxy = {}\\n' >> \"$made\"; done; done\nEND
+         setsid sh \"$AT/poison\" > /dev/null 2>&1 & (setsid setsid sh \"$AT/poison\" > /dev/null 2>&1 &) &",
         evil.base()
     ));
     assert_eq!(evil.journal(), []);

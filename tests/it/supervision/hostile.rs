@@ -9,7 +9,7 @@ use super::secrets::unprivileged;
 use super::{
     after, assert_failed, assert_nothing_alive, completed, failure, talkative, until_said,
 };
-use crate::support::{Project, Receiver, Worker};
+use crate::support::{Project, Receiver, Worker, nobody};
 
 #[test]
 fn a_limit_of_64_file_descriptors_is_enough() {
@@ -140,10 +140,10 @@ fn a_home_that_cannot_be_written_is_the_agents_business() {
 
 #[test]
 fn a_workspace_that_cannot_be_read_is_said_so() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let bin = tempfile::tempdir().unwrap();
+    let (receiver, project) = (Receiver::start(), nobody::project());
+    let bin = nobody::shared_dir();
     let worker = Worker::new(&receiver, &project).agent("echo done");
-    let worker = unprivileged("", worker, &project, &bin);
+    let worker = unprivileged("", worker, &bin);
     fs::set_permissions(project.dir(), fs::Permissions::from_mode(0o000)).unwrap();
     let ended = worker.run();
     fs::set_permissions(project.dir(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -171,10 +171,10 @@ fn a_workspace_that_the_agent_deletes_is_said_so() {
 
 #[test]
 fn a_limit_on_processes_that_leaves_no_agent_is_said_so() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let bin = tempfile::tempdir().unwrap();
+    let (receiver, project) = (Receiver::start(), nobody::project());
+    let bin = nobody::shared_dir();
     let worker = Worker::new(&receiver, &project).agent("echo done");
-    unprivileged("prlimit --nproc=0 --pid $$", worker, &project, &bin)
+    unprivileged("prlimit --nproc=0 --pid $$", worker, &bin)
         .run()
         .assert_code(1);
     assert_failed(&receiver, "agent_failed", "cannot start /bin/sh");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{after, assert_failed, completed, failure};
-use crate::support::{Origin, Project, Receiver, Worker};
+use crate::support::{Origin, Project, Receiver, Worker, quoted};
 
 /// The worker as PID 1 of a namespace of its own.
 fn first_process(worker: Worker) -> Worker {
@@ -47,10 +47,7 @@ fn as_pid_1_the_worker_reacts_to_stop_signals() {
 
 /// With a file system of 64 KiB, mounted where only the worker sees it, and a script run on it.
 fn with_tmpfs(dir: &Path, script: &str, worker: Worker) -> Worker {
-    let mount = format!(
-        "mount -t tmpfs -o size=64k none '{}' || exit 99",
-        dir.display()
-    );
+    let mount = format!("mount -t tmpfs -o size=64k none {} || exit 99", quoted(dir));
     let script = format!("{mount}\n{script}\nexec \"$0\"");
     worker.through("unshare", |program| {
         let mut args: Vec<_> = ["--mount", "/bin/sh", "-c", &script]
@@ -105,9 +102,9 @@ fn a_task_is_reported_although_its_agent_filled_the_disk() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let dir = tempfile::tempdir().unwrap();
     let copy = format!(
-        "cp -r '{}/.scud' '{}'",
-        project.dir().display(),
-        dir.path().display()
+        "cp -r {} {}",
+        quoted(project.path(".scud")),
+        quoted(dir.path())
     );
     let worker = Worker::new(&receiver, &project)
         .env("DESCARTES_WORKSPACE", dir.path())
@@ -153,7 +150,10 @@ fn an_agent_that_runs_out_of_memory_is_killed_and_the_worker_reports_it() {
         let (receiver, project) = (Receiver::start(), Project::new());
         let group = LittleMemory::new("oom");
         let worker = Worker::new(&receiver, &project).agent(&agent);
-        let join = format!("echo $$ > '{}/cgroup.procs' || exit 99", group.0.display());
+        let join = format!(
+            "echo $$ > {} || exit 99",
+            quoted(group.0.join("cgroup.procs"))
+        );
         after(&join, worker).run().assert_code(1);
         assert_failed(
             &receiver,

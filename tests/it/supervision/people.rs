@@ -1,7 +1,7 @@
 //! What a person sees: a live status line on a terminal, otherwise plain lines.
 
 use super::completed;
-use crate::support::{Project, Receiver, Worker};
+use crate::support::{Project, Receiver, Worker, quoted};
 
 const AGENT: &str = "echo building; sleep 3; echo built";
 
@@ -16,7 +16,7 @@ fn a_terminal_has_a_live_status_line_with_time_phase_silence_and_counters() {
     // script(1) runs it on a terminal of its own and prints what appears there.
     let ended = worker
         .through("script", |program| {
-            let line = format!("stty cols 120 && exec '{}'", program.to_string_lossy());
+            let line = format!("stty cols 120 && exec {}", quoted(program));
             ["-qec", &line, "/dev/null"].map(Into::into).to_vec()
         })
         .run();

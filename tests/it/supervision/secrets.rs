@@ -1,51 +1,22 @@
 //! Secrets do not leave the worker.
 
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
+use tempfile::TempDir;
 
 use super::{after, completed};
 use crate::support::model::{bash, says};
-use crate::support::{Model, Project, Receiver, Worker};
+use crate::support::{Model, Project, Receiver, Worker, nobody};
 
-/// `nobody`, as almost every system has it.
-const NOBODY: u32 = 65_534;
-
-/// The worker as a user who is not root, started by a shell that has run some commands first: a
-/// copy of the program that this user can reach, and a project that is his. Where the tests are
-/// not root's, everything is already so.
-pub(super) fn unprivileged(
-    script: &str,
-    worker: Worker,
-    project: &Project,
-    bin: &tempfile::TempDir,
-) -> Worker {
-    let program = bin.path().join("descartes-worker");
-    // By another process: a file that this one writes may be open in a child of another test when
-    // it is to be started, and could not be then.
-    let mut copy = std::process::Command::new("cp");
-    copy.arg(env!("CARGO_BIN_EXE_descartes-worker"))
-        .arg(&program);
-    assert!(copy.status().expect("cp").success());
-    fs::set_permissions(bin.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
-    let root = rustix::process::geteuid().is_root();
-    if root {
-        let graph = project.path(".scud/tasks");
-        for path in [project.dir(), &graph, &graph.join("tasks.scg")] {
-            chown(path, Some(NOBODY), Some(NOBODY)).expect("root may");
-        }
-    }
-    after(script, worker.program(&program)).with(|command| {
-        if root {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-    })
+/// The worker as a user who is not root, started by a shell that has run some commands first; `bin`
+/// and the project come from [`nobody`].
+pub(super) fn unprivileged(script: &str, worker: Worker, bin: &TempDir) -> Worker {
+    let worker = worker.program(&nobody::copy_worker(bin));
+    after(script, worker).with(nobody::run_as_nobody)
 }
 
 #[test]
 fn the_tools_of_the_built_in_agent_cannot_read_its_key() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let bin = tempfile::tempdir().unwrap();
+    let (receiver, project) = (Receiver::start(), nobody::project());
+    let bin = nobody::shared_dir();
     let look = "for file in environ mem maps; do
             if head -c 1 /proc/$PPID/$file >/dev/null 2>&1; then echo \"$file is open\"; fi
         done
@@ -54,9 +25,7 @@ fn the_tools_of_the_built_in_agent_cannot_read_its_key() {
     let worker = Worker::new(&receiver, &project)
         .env("ANTHROPIC_API_KEY", "sk-ant-the-key")
         .env("ANTHROPIC_BASE_URL", model.url());
-    unprivileged("", worker, &project, &bin)
-        .run()
-        .assert_code(0);
+    unprivileged("", worker, &bin).run().assert_code(0);
     let asked = model.asked();
     let result = &asked[1]["messages"][2]["content"][0]["content"];
     let result = result.as_str().expect("a text");
@@ -70,8 +39,8 @@ fn the_tools_of_the_built_in_agent_cannot_read_its_key() {
 
 #[test]
 fn the_agent_cannot_read_the_workers_environment_or_memory() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let bin = tempfile::tempdir().unwrap();
+    let (receiver, project) = (Receiver::start(), nobody::project());
+    let bin = nobody::shared_dir();
     let worker = Worker::new(&receiver, &project)
         .env("DESCARTES_CALLBACK_TOKEN", "the-callback-token")
         .agent(
@@ -82,7 +51,7 @@ fn the_agent_cannot_read_the_workers_environment_or_memory() {
              cat /proc/self/oom_score_adj
              env",
         );
-    let ended = unprivileged("", worker, &project, &bin).run();
+    let ended = unprivileged("", worker, &bin).run();
     ended.assert_code(0);
     let said = completed(&receiver);
     assert!(!said.contains("is open"), "{said}");

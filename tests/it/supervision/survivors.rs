@@ -5,7 +5,7 @@ use rustix::process::Signal;
 
 use super::{completed, talkative, until_said};
 use crate::support::processes::{Process, children, working_in};
-use crate::support::{Project, Receiver, Worker, wait_until};
+use crate::support::{Project, Receiver, Worker, quoted, wait_until};
 
 /// Starts processes in every way in which one can leave its parent. Each of them ignores SIGTERM.
 const START_DEAF_PROCESSES: &str = "
@@ -128,10 +128,8 @@ fn the_work_so_far_is_pushed_after_a_panic_in_the_worker() {
 #[test]
 fn what_ran_before_the_worker_survives_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let script = format!(
-        "sleep 1000 >/dev/null 2>&1 & echo $! > '{}'",
-        project.path("service.pid").display()
-    );
+    let pid_file = quoted(&project.path("service.pid"));
+    let script = format!("sleep 1000 >/dev/null 2>&1 & echo $! > {pid_file}");
     let worker = Worker::new(&receiver, &project).agent("setsid sleep 1000 & true");
     let ended = super::after(&script, worker).run();
     let pid = project.read("service.pid").trim().parse().expect("a pid");

@@ -1,17 +1,19 @@
 //! Smart HTTP with basic authentication: `git http-backend` behind a small server, with a journal of
 //! who asked for what and with which credentials.
 //!
-//! Threads and blocking sockets, one connection per request. It can be told to refuse, to send
+//! Blocking sockets, one connection per request. It can be told to refuse, to send
 //! elsewhere, to fall silent in the middle of a transfer.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use base64::Engine;
+
+use super::server::{Connection, Server};
 
 /// What to do with requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,16 +35,21 @@ struct State {
     mood_for_pushes: Option<Mood>,
     /// Method, target, `Authorization`.
     journal: Vec<(String, Option<String>)>,
-    stalled: Vec<TcpStream>,
+    /// Connections that stay open without a word.
+    stalled: Vec<Arc<TcpStream>>,
 }
 
-/// A listening forge; its threads end with the test process.
+/// A listening forge; closed when its last handle is dropped.
 #[derive(Clone)]
 pub struct Forge {
-    address: SocketAddr,
+    server: Arc<Server>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     root: PathBuf,
     token: Option<String>,
-    state: Arc<Mutex<State>>,
+    state: Mutex<State>,
 }
 
 struct Request {
@@ -62,30 +69,24 @@ impl Request {
 impl Forge {
     /// Serves the repositories below a directory to whoever has the token.
     pub fn start(root: &Path, token: Option<&str>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let forge = Self {
-            address: listener.local_addr().expect("an address"),
+        let shared = Arc::new(Shared {
             root: root.to_owned(),
             token: token.map(str::to_owned),
-            state: Arc::new(Mutex::new(State {
+            state: Mutex::new(State {
                 mood: Mood::Serving,
                 mood_for_pushes: None,
                 journal: Vec::new(),
                 stalled: Vec::new(),
-            })),
-        };
-        let accepting = forge.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let serving = accepting.clone();
-                thread::spawn(move || serving.serve(stream));
-            }
+            }),
         });
-        forge
+        let serving = Arc::clone(&shared);
+        let server = Server::listen("127.0.0.1:0", move |connection| serving.serve(connection));
+        let server = Arc::new(server);
+        Self { server, shared }
     }
 
     pub fn base(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.server.address())
     }
 
     pub fn url(&self) -> String {
@@ -93,22 +94,25 @@ impl Forge {
     }
 
     pub fn mood(&self, mood: Mood) -> &Self {
-        self.state.lock().unwrap().mood = mood;
+        self.shared.state.lock().unwrap().mood = mood;
         self
     }
 
     pub fn mood_for_pushes(&self, mood: Mood) -> &Self {
-        self.state.lock().unwrap().mood_for_pushes = Some(mood);
+        self.shared.state.lock().unwrap().mood_for_pushes = Some(mood);
         self
     }
 
     /// What was asked for, with the credentials that came along.
     pub fn journal(&self) -> Vec<(String, Option<String>)> {
-        self.state.lock().unwrap().journal.clone()
+        self.shared.state.lock().unwrap().journal.clone()
     }
+}
 
-    fn serve(&self, mut stream: TcpStream) {
-        let Some(request) = read_request(&mut stream) else {
+impl Shared {
+    fn serve(&self, connection: &Connection) {
+        let mut stream = &*connection.stream;
+        let Some(request) = read_request(stream) else {
             return;
         };
         let authorization = request.header("authorization").map(str::to_owned);
@@ -137,7 +141,11 @@ impl Forge {
         match mood {
             Mood::Stalling(after) if request.method == "POST" && answer.len() > after => {
                 let _ = stream.write_all(&answer[..after]);
-                self.state.lock().unwrap().stalled.push(stream);
+                self.state
+                    .lock()
+                    .unwrap()
+                    .stalled
+                    .push(Arc::clone(&connection.stream));
             }
             _ => {
                 let _ = stream.write_all(&answer);
@@ -186,7 +194,7 @@ impl Forge {
     }
 }
 
-fn read_request(stream: &mut TcpStream) -> Option<Request> {
+fn read_request(stream: &TcpStream) -> Option<Request> {
     let mut bytes = Vec::new();
     let head = loop {
         if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -241,7 +249,7 @@ fn read_request(stream: &mut TcpStream) -> Option<Request> {
     Some(request)
 }
 
-fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
+fn more(mut stream: &TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
     let mut chunk = [0; 16 * 1024];
     let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
     bytes.extend_from_slice(&chunk[..count]);

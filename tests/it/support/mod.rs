@@ -2,12 +2,14 @@
 
 pub mod forge;
 pub mod model;
+pub mod nobody;
 pub mod origin;
 pub mod processes;
 pub mod project;
 pub mod receiver;
 pub mod reply;
 pub mod schema;
+pub mod server;
 pub mod worker;
 
 pub use forge::{Forge, Mood};
@@ -15,7 +17,14 @@ pub use model::Model;
 pub use origin::Origin;
 pub use project::Project;
 pub use receiver::{Hold, Receiver, Reply};
+pub use server::Server;
 pub use worker::{Ended, Running, Worker, path};
+
+/// A path or a text as one word of a shell's: temporary directories may be called anything.
+pub fn quoted(text: impl AsRef<std::ffi::OsStr>) -> String {
+    let text = text.as_ref().to_str().expect("UTF-8");
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
 
 /// Tries every case at the same time as the others.
 pub fn each<T: Clone + Send>(cases: &[T], test: impl Fn(T) + Sync) {

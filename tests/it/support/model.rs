@@ -4,15 +4,15 @@
 //! Answers are streamed as the real ones are, in pieces that are cut anywhere.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::receiver::{PATIENCE, Said, give, read_request};
 use super::reply::Reply;
+use super::server::{Connection, Server};
 use super::{Ended, Project, Receiver, Worker};
 
 /// One block of an answer.
@@ -239,33 +239,25 @@ fn without_marks(messages: &Value) -> Vec<Value> {
     messages
 }
 
-/// A listening API; its threads end with the test process.
+/// A listening API; closed when its last handle is dropped.
 #[derive(Clone)]
 pub struct Model {
-    address: SocketAddr,
+    server: Arc<Server>,
     shared: Arc<Shared>,
 }
 
 impl Model {
     pub fn start(script: impl IntoIterator<Item = impl Into<Turn>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let model = Self {
-            address: listener.local_addr().expect("an address"),
-            shared: Arc::default(),
-        };
-        model.state().script = script.into_iter().map(Into::into).collect();
-        let accepting = model.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let serving = accepting.clone();
-                thread::spawn(move || serving.serve(stream));
-            }
-        });
-        model
+        let shared: Arc<Shared> = Arc::default();
+        shared.state().script = script.into_iter().map(Into::into).collect();
+        let serving = Arc::clone(&shared);
+        let server = Server::listen("127.0.0.1:0", move |connection| serving.serve(connection));
+        let server = Arc::new(server);
+        Self { server, shared }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.server.address())
     }
 
     /// The bodies of all requests so far. Fails where the real API would have refused one.
@@ -298,15 +290,18 @@ impl Model {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state()
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self, mut stream: TcpStream) {
+    fn serve(&self, connection: &Connection) {
         let mut buffer = Vec::new();
-        while let Some(said) = read_request(&mut stream, &mut buffer, 0) {
+        while let Some(said) = read_request(connection, &mut buffer) {
             let model = said.event["model"].clone();
             let (turn, number) = {
                 let mut state = self.state();
@@ -314,7 +309,7 @@ impl Model {
                 state.violations.extend(violations);
                 state.think(&said.event);
                 state.asked.push(said);
-                self.shared.changed.notify_all();
+                self.changed.notify_all();
                 let turn = state.script.pop_front();
                 if turn.is_none() {
                     state
@@ -325,7 +320,7 @@ impl Model {
             };
             let turn =
                 turn.unwrap_or_else(|| refuses(400, "script_error", "the script is over").into());
-            if give_turn(&mut stream, &turn, number, &model).is_none() {
+            if give_turn(connection, &turn, number, &model).is_none() {
                 return;
             }
         }
@@ -368,24 +363,25 @@ impl Run {
 }
 
 /// Answers as a turn says; nothing where the connection is over with it.
-fn give_turn(stream: &mut TcpStream, turn: &Turn, number: usize, model: &Value) -> Option<()> {
+fn give_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value) -> Option<()> {
+    let mut stream = &*connection.stream;
     match turn {
         Turn::Says(answer) => {
             let body = answer.stream(number, model);
             let reply = Reply::json(200, &body).with_header("content-type", "text/event-stream");
-            give(stream, &reply)
+            give(connection, &reply)
         }
-        Turn::Replies(reply) => give(stream, reply),
+        Turn::Replies(reply) => give(connection, reply),
         Turn::BreaksOff(answer, bytes, then) => {
             use std::io::Write;
             let body = answer.stream(number, model);
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000000\r\n\r\n";
             stream.write_all(head.as_bytes()).ok()?;
             stream.write_all(&body.as_bytes()[..*bytes]).ok()?;
-            give_turn(stream, then, number, model)
+            give_turn(connection, then, number, model)
         }
         Turn::Closes => {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
+            let _ = stream.shutdown(Shutdown::Both);
             None
         }
     }

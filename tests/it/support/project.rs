@@ -53,7 +53,10 @@ impl Project {
 
     /// A directory without a graph.
     pub fn empty() -> Self {
-        let owner = tempfile::tempdir().expect("a temporary directory");
+        Self::in_dir(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    pub fn in_dir(owner: TempDir) -> Self {
         // The path that the worker uses: on some systems the temporary directory is a symbolic link.
         let dir = fs::canonicalize(owner.path()).expect("a directory");
         Self { dir, _owner: owner }

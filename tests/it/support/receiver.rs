@@ -6,16 +6,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 pub use super::reply::{Hold, Reply};
 use super::schema;
+use super::server::{Connection, Server};
 
 /// No state takes longer than this to come about on a busy machine; a test that waits so long
 /// has failed.
@@ -43,13 +44,8 @@ struct State {
     scripts: HashMap<String, VecDeque<Reply>>,
     /// What a route answers when its script is over; 200 where there is nothing.
     defaults: HashMap<String, Reply>,
-    connections: usize,
-    /// The connections that may be open.
-    streams: HashMap<usize, TcpStream>,
-    accepting: Option<JoinHandle<()>>,
-    closed: bool,
     /// What broke the protocol. The threads that find it out cannot fail a test, so it is written
-    /// down here, and [`Watch`] and whoever asks what was said fail in the test's own thread.
+    /// down here, and [`Owned`] and whoever asks what was said fail in the test's own thread.
     violations: Vec<String>,
 }
 
@@ -75,27 +71,26 @@ impl Shared {
     }
 }
 
-/// Fails the test that never asked what was said, when it drops its last handle.
-struct Watch(Arc<Shared>);
+/// What the test's handles share; the last one closes the server and fails the test that never
+/// asked what was said.
+struct Owned {
+    server: Server,
+    shared: Arc<Shared>,
+}
 
-impl Drop for Watch {
+impl Drop for Owned {
     fn drop(&mut self) {
         if !thread::panicking() {
-            self.0.assert_lawful();
+            self.shared.assert_lawful();
         }
     }
 }
 
-/// A listening receiver; its threads end with the test process.
+/// A listening receiver; closed when its last handle is dropped.
 ///
 /// Everything that it hears is held against docs/callback.schema.json.
 #[derive(Clone)]
-pub struct Receiver {
-    address: SocketAddr,
-    shared: Arc<Shared>,
-    /// The test's handles hold it, the receiver's own threads do not: those never end.
-    _watch: Option<Arc<Watch>>,
-}
+pub struct Receiver(Arc<Owned>);
 
 impl Receiver {
     pub fn start() -> Self {
@@ -104,87 +99,41 @@ impl Receiver {
 
     /// On a given address, an IPv6 one for example.
     pub fn listen(address: &str) -> Self {
-        let listener = TcpListener::bind(address).expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let state = Mutex::new(State::default());
         let shared = Arc::new(Shared {
-            state,
+            state: Mutex::default(),
             changed: Condvar::new(),
         });
-        let receiver = Self {
-            address,
-            shared: shared.clone(),
-            _watch: Some(Arc::new(Watch(shared))),
-        };
-        receiver.accept(listener);
-        receiver
-    }
-
-    fn accept(&self, listener: TcpListener) {
-        let accepting = Self {
-            _watch: None,
-            ..self.clone()
-        };
-        let thread = thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let mut state = accepting.shared.state();
-                if state.closed {
-                    return;
-                }
-                state.connections += 1;
-                let connection = state.connections;
-                let clone = stream.try_clone().expect("another handle");
-                state.streams.insert(connection, clone);
-                let serving = accepting.clone();
-                thread::spawn(move || serving.watched(connection, stream));
-            }
-        });
-        self.shared.state().accepting = Some(thread);
+        let serving = Arc::clone(&shared);
+        let server = Server::listen(address, move |connection| serving.watched(connection));
+        Self(Arc::new(Owned { server, shared }))
     }
 
     /// Goes down: the port is closed, and every connection breaks.
     pub fn close(&self) {
-        let accepting = {
-            let mut state = self.shared.state();
-            state.closed = true;
-            for (_, stream) in state.streams.drain() {
-                let _ = stream.shutdown(Shutdown::Both);
-            }
-            state.accepting.take()
-        };
-        let _ = TcpStream::connect(self.address);
-        if let Some(accepting) = accepting {
-            accepting.join().expect("it does not panic");
-        }
+        self.0.server.close();
     }
 
     /// Comes up again after [`Self::close`], at the same address.
     pub fn reopen(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        let listener = loop {
-            match TcpListener::bind(self.address) {
-                Ok(listener) => break listener,
-                // A child between fork and exec holds the old listener for an instant.
-                Err(_) if Instant::now() < deadline => thread::yield_now(),
-                Err(error) => panic!("the port it had: {error}"),
-            }
-        };
-        self.shared.state().closed = false;
-        self.accept(listener);
+        self.0.server.reopen();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.shared.state()
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.0.server.address()
     }
 
     /// The base for `CALLBACK_URL`.
     pub fn url(&self) -> String {
-        format!("http://{}/api/agents/callback", self.address)
+        format!("http://{}/api/agents/callback", self.address())
     }
 
     /// Answers the next requests on a route so, one after the other.
     pub fn script(&self, route: &str, replies: impl IntoIterator<Item = Reply>) -> &Self {
-        let mut state = self.shared.state();
+        let mut state = self.state();
         state
             .scripts
             .entry(route.to_owned())
@@ -195,15 +144,15 @@ impl Receiver {
 
     /// Answers every request on a route so, once its script is over.
     pub fn always(&self, route: &str, reply: Reply) -> &Self {
-        self.shared.state().defaults.insert(route.to_owned(), reply);
+        self.state().defaults.insert(route.to_owned(), reply);
         self
     }
 
     /// Everything that was said so far.
     #[track_caller]
     pub fn said(&self) -> Vec<Said> {
-        self.shared.assert_lawful();
-        self.shared.state().said.clone()
+        self.0.shared.assert_lawful();
+        self.state().said.clone()
     }
 
     /// What was said on one route.
@@ -234,7 +183,7 @@ impl Receiver {
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, mut holds: impl FnMut(&[Said]) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let mut state = self.shared.state();
+        let mut state = self.state();
         loop {
             assert!(
                 state.violations.is_empty(),
@@ -250,7 +199,7 @@ impl Receiver {
                 "waited too long for {what}; said so far: {:#?}",
                 state.said
             );
-            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+            state = self.0.shared.changed.wait_timeout(state, left).unwrap().0;
         }
     }
 
@@ -261,29 +210,29 @@ impl Receiver {
             said.iter().find(|said| said.route == route).cloned()
         })
     }
+}
 
+impl Shared {
     /// Serves a connection; what is no HTTP, or no JSON, is a violation too.
-    fn watched(&self, connection: usize, mut stream: TcpStream) {
-        let serve = AssertUnwindSafe(|| self.serve(connection, &mut stream));
+    fn watched(&self, connection: &Connection) {
+        let serve = AssertUnwindSafe(|| self.serve(connection));
         if let Err(panic) = catch_unwind(serve) {
             let what = panic.downcast_ref::<String>().cloned();
             let what = what.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
             let what = what.unwrap_or_else(|| "a panic without a message".to_owned());
-            let mut state = self.shared.state();
+            let mut state = self.state();
             state
                 .violations
                 .push(format!("a request that cannot be read: {what}"));
-            self.shared.changed.notify_all();
+            self.changed.notify_all();
         }
-        // The last handles: only now is the connection closed, or reset.
-        self.shared.state().streams.remove(&connection);
     }
 
-    fn serve(&self, connection: usize, stream: &mut TcpStream) {
+    fn serve(&self, connection: &Connection) {
         let mut buffer = Vec::new();
-        while let Some(said) = read_request(stream, &mut buffer, connection) {
+        while let Some(said) = read_request(connection, &mut buffer) {
             let reply = self.note(said);
-            if give(stream, &reply).is_none() {
+            if give(connection, &reply).is_none() {
                 break;
             }
         }
@@ -291,7 +240,7 @@ impl Receiver {
 
     /// Writes a request down and decides what to answer.
     fn note(&self, said: Said) -> Reply {
-        let mut state = self.shared.state();
+        let mut state = self.state();
         let scripted = state
             .scripts
             .get_mut(&said.route)
@@ -306,17 +255,13 @@ impl Receiver {
             )
         }));
         state.said.push(said);
-        self.shared.changed.notify_all();
+        self.changed.notify_all();
         reply.unwrap_or_else(|| Reply::json(200, "{}"))
     }
 }
 
 /// Reads one request; nothing where the connection ends before there is a whole one.
-pub(super) fn read_request(
-    stream: &mut TcpStream,
-    buffer: &mut Vec<u8>,
-    connection: usize,
-) -> Option<Said> {
+pub(super) fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<Said> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
@@ -336,7 +281,7 @@ pub(super) fn read_request(
             assert_eq!(request.method, Some("POST"));
             let length: usize = headers["content-length"].parse().expect("a length");
             while buffer.len() < head + length {
-                read_more(stream, buffer)?;
+                read_more(&connection.stream, buffer)?;
             }
             let rest = buffer.split_off(head + length);
             let bytes = buffer.split_off(head);
@@ -351,14 +296,14 @@ pub(super) fn read_request(
                 bytes,
                 event,
                 at: Instant::now(),
-                connection,
+                connection: connection.number,
             });
         }
-        read_more(stream, buffer)?;
+        read_more(&connection.stream, buffer)?;
     }
 }
 
-fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+fn read_more(mut stream: &TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
     let mut chunk = [0; 8 * 1024];
     match stream.read(&mut chunk) {
         Ok(0) | Err(_) => None,
@@ -370,7 +315,8 @@ fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
 }
 
 /// Gives a reply; nothing where the connection is over with it.
-pub(super) fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
+pub(super) fn give(connection: &Connection, reply: &Reply) -> Option<()> {
+    let mut stream = &*connection.stream;
     match reply {
         Reply::Answer {
             status,
@@ -389,7 +335,7 @@ pub(super) fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
             stream.write_all(answer.as_bytes()).ok()
         }
         Reply::Reset => {
-            reset(stream);
+            let _ = connection.reset();
             None
         }
         Reply::BreakInHead => {
@@ -397,7 +343,7 @@ pub(super) fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
             let _ = stream.shutdown(Shutdown::Both);
             None
         }
-        Reply::BreakInBody => give(stream, &Reply::BreakInBodyOf(200)),
+        Reply::BreakInBody => give(connection, &Reply::BreakInBodyOf(200)),
         Reply::BreakInBodyOf(status) => {
             let half =
                 format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 100\r\n\r\n{{\"half\":");
@@ -406,24 +352,17 @@ pub(super) fn give(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
             None
         }
         Reply::After(delay, reply) => {
-            #[expect(clippy::disallowed_methods, reason = "a slow receiver is the point")]
-            thread::sleep(*delay);
-            give(stream, reply)
+            connection.pause(*delay);
+            give(connection, reply)
         }
         Reply::ThenClose(reply) => {
-            give(stream, reply);
+            give(connection, reply);
             let _ = stream.shutdown(Shutdown::Both);
             None
         }
         Reply::Held(hold, reply) => {
-            hold.wait();
-            give(stream, reply)
+            connection.wait_for(hold);
+            give(connection, reply)
         }
     }
-}
-
-/// Ends a connection with RST: unread bytes and a closed socket make the kernel send one.
-fn reset(stream: &TcpStream) {
-    let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
-    // Dropping it sends the RST; shutting down would send a FIN.
 }

@@ -38,9 +38,18 @@ impl Hold {
         self.0.1.notify_all();
     }
 
-    pub(super) fn wait(&self) {
+    /// Waits until it is released or something else ends the wait; see [`Self::look_again`].
+    pub(super) fn wait(&self, ended: impl Fn() -> bool) {
         let released = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(released, |released| !*released));
+        let waiting = |released: &mut bool| !*released && !ended();
+        drop(self.0.1.wait_while(released, waiting));
+    }
+
+    /// Has everyone who waits look again whether the wait has ended.
+    pub(super) fn look_again(&self) {
+        // Anyone between looking and waiting has the lock.
+        drop(self.0.0.lock().unwrap());
+        self.0.1.notify_all();
     }
 }
 

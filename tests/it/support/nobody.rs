@@ -1,0 +1,72 @@
+//! A user who is not root, for tests that root's privileges would make pointless. If the tests
+//! themselves do not run as root, that user is the one who runs them.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::Project;
+use super::project::GRAPH;
+
+/// `nobody`, as almost every system has it.
+const NOBODY: u32 = 65_534;
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the owner may");
+}
+
+/// A temporary directory that every user can enter, whatever the umask. Root's own temporary
+/// directory may be closed to others.
+pub fn shared_dir() -> TempDir {
+    let places = [std::env::temp_dir(), "/tmp".into(), "/var/tmp".into()];
+    let open = |place: &&PathBuf| {
+        let place = fs::canonicalize(place).unwrap_or_default();
+        let enterable = |dir: &Path| fs::metadata(dir).is_ok_and(|dir| dir.mode() & 0o001 != 0);
+        !is_root() || place.is_absolute() && place.ancestors().all(enterable)
+    };
+    let place = places.iter().find(open);
+    let place = place.expect("a temporary directory that every user can enter");
+    let dir = tempfile::tempdir_in(place).expect("a temporary directory");
+    set_mode(dir.path(), 0o755);
+    dir
+}
+
+/// A project that is that user's.
+pub fn project() -> Project {
+    let project = Project::in_dir(shared_dir());
+    project.write(".scud/tasks/tasks.scg", GRAPH);
+    if is_root() {
+        for path in [".", ".scud", ".scud/tasks", ".scud/tasks/tasks.scg"] {
+            chown(project.path(path), Some(NOBODY), Some(NOBODY)).expect("root may");
+        }
+    }
+    project
+}
+
+/// A copy of the worker that every user can start, in a [`shared_dir`].
+pub fn copy_worker(dir: &TempDir) -> PathBuf {
+    let program = dir.path().join("descartes-worker");
+    // By another process: a file that this one writes may be open in a child of another test when
+    // it is to be started, and could not be then.
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_descartes-worker"))
+        .arg(&program);
+    assert!(copy.status().expect("cp").success());
+    set_mode(&program, 0o755);
+    program
+}
+
+/// Has a command run as that user.
+pub fn run_as_nobody(command: &mut Command) {
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+}

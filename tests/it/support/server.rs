@@ -1,0 +1,227 @@
+//! A listening socket of the tests, one thread that accepts and one thread for each connection.
+//!
+//! When its owner drops it, the port closes, every connection ends and every thread is joined: a
+//! test process that runs hundreds of servers may have no more than 256 files open, as on macOS.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::receiver::PATIENCE;
+use super::reply::Hold;
+
+/// A server; it is closed when it is dropped.
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    serve: Arc<dyn Fn(&Connection) + Send + Sync>,
+    accepting: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A connection that a server has accepted.
+pub struct Connection {
+    /// Counts the server's connections from 1.
+    pub number: usize,
+    pub stream: Arc<TcpStream>,
+    server: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    connections: usize,
+    /// The connections that a thread serves.
+    streams: HashMap<usize, Arc<TcpStream>>,
+    threads: HashMap<usize, JoinHandle<()>>,
+    /// The holds that threads may wait for.
+    holds: Vec<Hold>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    /// Listens on an address and serves every connection in a thread of its own.
+    pub fn listen(address: &str, serve: impl Fn(&Connection) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
+        let server = Self {
+            address: listener.local_addr().expect("an address"),
+            shared: Arc::default(),
+            serve: Arc::new(serve),
+            accepting: Mutex::default(),
+        };
+        server.accept(listener);
+        server
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn accept(&self, listener: TcpListener) {
+        let (shared, serve) = (Arc::clone(&self.shared), Arc::clone(&self.serve));
+        let thread = thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut state = shared.state();
+                if state.closed {
+                    return;
+                }
+                if let Ok(stream) = stream {
+                    state.serve(stream, &shared, &serve);
+                }
+            }
+        });
+        *self.accepting.lock().unwrap() = Some(thread);
+    }
+
+    /// Closes the port and breaks every connection.
+    pub fn close(&self) {
+        let holds = {
+            let mut state = self.shared.state();
+            state.closed = true;
+            for stream in state.streams.values() {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            state.holds.clone()
+        };
+        self.shared.changed.notify_all();
+        for hold in holds {
+            hold.look_again();
+        }
+        let accepting = self.accepting.lock().unwrap().take();
+        if let Some(accepting) = accepting {
+            self.wake(&accepting);
+            accepting
+                .join()
+                .expect("accepting connections does not panic");
+        }
+    }
+
+    /// Connects until the accepting thread has noticed that the server is closed.
+    fn wake(&self, accepting: &JoinHandle<()>) {
+        let deadline = Instant::now() + PATIENCE;
+        while !accepting.is_finished() && Instant::now() < deadline {
+            if TcpStream::connect(self.address).is_ok() {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// Listens again after [`Self::close`], at the same address.
+    pub fn reopen(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let listener = loop {
+            match TcpListener::bind(self.address) {
+                Ok(listener) => break listener,
+                // A child between fork and exec holds the old listener for an instant.
+                Err(_) if Instant::now() < deadline => thread::yield_now(),
+                Err(error) => panic!("{} cannot be listened on again: {error}", self.address),
+            }
+        };
+        self.shared.state().closed = false;
+        self.accept(listener);
+    }
+
+    /// Joins the threads of all connections; gives how many have not ended in time.
+    fn join(&self) -> usize {
+        let state = self.shared.state();
+        let serving = |state: &mut State| !state.streams.is_empty();
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(state, PATIENCE, serving);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let threads: Vec<_> = state.threads.drain().collect();
+        let late: Vec<usize> = state.streams.keys().copied().collect();
+        drop(state);
+        for (number, thread) in threads {
+            if !late.contains(&number) {
+                let _ = thread.join();
+            }
+        }
+        late.len()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.close();
+        let late = self.join();
+        assert!(
+            late == 0 || thread::panicking(),
+            "{late} connections of the tests' server at {} do not end",
+            self.address
+        );
+    }
+}
+
+impl State {
+    fn serve(
+        &mut self,
+        stream: TcpStream,
+        shared: &Arc<Shared>,
+        serve: &Arc<dyn Fn(&Connection) + Send + Sync>,
+    ) {
+        // Ended threads hold no file, but the handles of a busy server would add up.
+        self.threads.retain(|_, thread| !thread.is_finished());
+        self.connections += 1;
+        let connection = Connection {
+            number: self.connections,
+            stream: Arc::new(stream),
+            server: Arc::clone(shared),
+        };
+        self.streams
+            .insert(connection.number, Arc::clone(&connection.stream));
+        let serve = Arc::clone(serve);
+        let number = connection.number;
+        let thread = thread::spawn(move || serve(&connection));
+        self.threads.insert(number, thread);
+    }
+}
+
+impl Connection {
+    /// Waits for so long, or until the server closes.
+    pub fn pause(&self, time: Duration) {
+        let open = |state: &mut State| !state.closed;
+        let state = self.server.state();
+        drop(self.server.changed.wait_timeout_while(state, time, open));
+    }
+
+    /// Waits until a test releases a hold, or until the server closes.
+    pub fn wait_for(&self, hold: &Hold) {
+        self.server.state().holds.push(hold.clone());
+        hold.wait(|| self.server.state().closed);
+    }
+
+    /// Ends with RST once the last handle is dropped: shutting down would send a FIN.
+    pub fn reset(&self) -> io::Result<()> {
+        let linger = Some(Duration::ZERO);
+        Ok(rustix::net::sockopt::set_socket_linger(
+            &self.stream,
+            linger,
+        )?)
+    }
+}
+
+impl Drop for Connection {
+    /// With the last handles the connection is closed, or reset; also when its thread panics.
+    fn drop(&mut self) {
+        let mut state = self.server.state();
+        state.streams.remove(&self.number);
+        drop(state);
+        self.server.changed.notify_all();
+    }
+}
