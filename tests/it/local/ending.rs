@@ -110,7 +110,7 @@ fn the_task_stays_locked_until_the_worker_of_a_killed_local_has_ended() {
         program(&["local", "--task", "8"], &project)
             .env("TMPDIR", temporary.dir())
             .env("DESCARTES_STOP_WINDOW", "600s")
-            // The worker of a killed `local` has nobody to report to.
+            // No orchestrator is left to report to.
             .env("DESCARTES_FINISH_DEADLINE", "100ms")
     };
     let first = local()

@@ -128,7 +128,7 @@ fn the_work_so_far_is_pushed_after_a_panic_in_the_worker() {
 #[test]
 fn what_ran_before_the_worker_survives_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let pid_file = quoted(&project.path("service.pid"));
+    let pid_file = quoted(project.path("service.pid"));
     let script = format!("sleep 1000 >/dev/null 2>&1 & echo $! > {pid_file}");
     let worker = Worker::new(&receiver, &project).agent("setsid sleep 1000 & true");
     let ended = super::after(&script, worker).run();
