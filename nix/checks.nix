@@ -25,7 +25,10 @@ let
     ../.ci
     ../LICENSE-APACHE
     ../LICENSE-MIT
+    ../CHANGELOG.md
+    ../CONTRIBUTING.md
     ../README.md
+    ../SECURITY.md
     ../docs
     ../examples
     ../flake.nix
@@ -130,6 +133,7 @@ in
         ../tests/nix/run
         ../tests/nix/push
         ../tests/nix/engine
+        ../docs/pictures/make
         ../.ci
       ]
       ''

@@ -4,9 +4,9 @@
 //! and the defaults all come from it. Here the values get their types. Nothing is started, opened
 //! or sent: a configuration with a mistake in it has had no effect.
 
-mod environment;
+pub mod environment;
 mod reader;
-mod settings;
+pub mod settings;
 mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -58,6 +58,9 @@ pub enum Command {
     MergeGraph(Versions),
     Completions {
         shell: clap_complete::Shell,
+        cli: Box<clap::Command>,
+    },
+    Vocabulary {
         cli: Box<clap::Command>,
     },
 }
@@ -125,6 +128,9 @@ impl Config {
                     theirs: file("theirs"),
                 })
             }
+            "vocabulary" => Command::Vocabulary {
+                cli: Box::new(settings::cli()),
+            },
             _ => completions(&flags),
         };
         let redactor = Redactor::new(&reader.environment.secrets());

@@ -17,15 +17,21 @@ pub enum Worker {
     Refused,
 }
 
+impl Worker {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Completed => 0,
+            Self::Failed => 1,
+            Self::Misconfigured => 2,
+            Self::Undelivered => 3,
+            Self::Refused => 4,
+        }
+    }
+}
+
 impl From<Worker> for ExitCode {
     fn from(exit: Worker) -> Self {
-        Self::from(match exit {
-            Worker::Completed => 0,
-            Worker::Failed => 1,
-            Worker::Misconfigured => 2,
-            Worker::Undelivered => 3,
-            Worker::Refused => 4,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -38,12 +44,18 @@ pub enum Check {
     NotReady,
 }
 
+impl Check {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Ready => 0,
+            Self::NotReady => 2,
+        }
+    }
+}
+
 impl From<Check> for ExitCode {
     fn from(exit: Check) -> Self {
-        Self::from(match exit {
-            Check::Ready => 0,
-            Check::NotReady => 2,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -56,12 +68,18 @@ pub enum Agent {
     Failed,
 }
 
+impl Agent {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Finished => 0,
+            Self::Failed => 1,
+        }
+    }
+}
+
 impl From<Agent> for ExitCode {
     fn from(exit: Agent) -> Self {
-        Self::from(match exit {
-            Agent::Finished => 0,
-            Agent::Failed => 1,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -74,11 +92,17 @@ pub enum MergeGraph {
     Conflicts,
 }
 
+impl MergeGraph {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Conflicts => 1,
+        }
+    }
+}
+
 impl From<MergeGraph> for ExitCode {
     fn from(exit: MergeGraph) -> Self {
-        Self::from(match exit {
-            MergeGraph::Clean => 0,
-            MergeGraph::Conflicts => 1,
-        })
+        Self::from(exit.code())
     }
 }

@@ -27,6 +27,7 @@ mod shutdown;
 mod stream_json;
 mod task;
 mod terminal;
+mod vocabulary;
 mod webhook;
 
 use std::io::{self, Write};
@@ -136,6 +137,10 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
             }
             Command::Completions { shell, mut cli } => {
                 clap_complete::generate(shell, &mut cli, env!("CARGO_PKG_NAME"), &mut io::stdout());
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Vocabulary { cli } => {
+                vocabulary::print(*cli)?;
                 Ok(ExitCode::SUCCESS)
             }
         }

@@ -35,7 +35,7 @@ pub use signals::{name, signal};
 
 /// How long an ended child gets between SIGTERM and SIGKILL if no stop signal shortens it: enough for
 /// a build tool to clean up.
-const KILL_GRACE: Duration = Duration::from_secs(10);
+pub const KILL_GRACE: Duration = Duration::from_secs(10);
 /// The same for what is left in the group after the leader has ended by itself: usually a forgotten
 /// development server.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(1);

@@ -16,11 +16,11 @@ use crate::task::Output;
 
 /// How many bytes from the start of the output are kept for the final report; start-up messages are
 /// seldom longer.
-const HEAD_SIZE: usize = 4 * 1024;
+pub const HEAD_SIZE: usize = 4 * 1024;
 /// How many bytes from the end of the output are kept for the final report (the protocol says 8 KiB).
-const TAIL_SIZE: usize = 8 * 1024;
+pub const TAIL_SIZE: usize = 8 * 1024;
 /// How many bytes of output one heartbeat carries at most (the protocol says 16 KiB).
-const WINDOW_SIZE: usize = 16 * 1024;
+pub const WINDOW_SIZE: usize = 16 * 1024;
 
 /// The phase that a run is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase, in the order of a run.
+    pub const ALL: [Self; 4] = [Self::Preparing, Self::Agent, Self::Checks, Self::HandOver];
+
     /// The word on the wire.
     pub fn word(self) -> &'static str {
         match self {

@@ -17,17 +17,17 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// The share of the stop window that the agent gets between SIGTERM and SIGKILL: 2 s of the default
 /// window of 5 s.
-const KILL_GRACE_SHARE: f64 = 0.4;
+pub const KILL_GRACE_SHARE: f64 = 0.4;
 
 /// The share of the stop window after which the worker stops killing processes that do not die. The
 /// rest is for the last callback.
 const KILL_TIMEOUT_SHARE: f64 = 0.6;
 
 /// The share of the stop window after which the work must have been handed over.
-const HAND_OVER_SHARE: f64 = 0.7;
+pub const HAND_OVER_SHARE: f64 = 0.7;
 
 /// The part of the stop window that is left for the exit itself, before the platform kills the worker.
-const EXIT_MARGIN: Duration = Duration::from_millis(250);
+pub const EXIT_MARGIN: Duration = Duration::from_millis(250);
 
 /// Why a run must end early.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,16 +110,20 @@ impl Stop {
 
     async fn listen(self, mut signal: Signal, name: &'static str) {
         while signal.recv().await.is_some() {
-            if self.is_signalled() {
-                tracing::warn!(signal = name, "stopping at once: the agent is killed");
-                self.state.send_modify(|state| state.is_forced = true);
-            } else {
-                tracing::warn!(
-                    signal = name,
-                    "stopping; a second signal kills the agent at once"
-                );
-                self.begin_window(Why::Signal(name));
-            }
+            self.note_signal(name);
+        }
+    }
+
+    fn note_signal(&self, name: &'static str) {
+        if self.is_signalled() {
+            tracing::warn!(signal = name, "stopping at once: the agent is killed");
+            self.state.send_modify(|state| state.is_forced = true);
+        } else {
+            tracing::warn!(
+                signal = name,
+                "stopping; a second signal kills the agent at once"
+            );
+            self.begin_window(Why::Signal(name));
         }
     }
 
@@ -203,5 +207,72 @@ impl Stop {
                 pending::<()>().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(5);
+    /// The grace period without a stop signal.
+    const PATIENT_GRACE: Duration = Duration::from_secs(10);
+
+    /// When each part of a stop window ends, in milliseconds after the start, on a paused clock.
+    fn ends(events: impl AsyncFnOnce(&Stop)) -> [u128; 4] {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let stop = Stop::on_signals(WINDOW).unwrap();
+            let began = Instant::now();
+            let grace = async {
+                stop.grace_over(began + PATIENT_GRACE).await;
+                began.elapsed().as_millis()
+            };
+            let kill_timeout = async {
+                stop.kill_timeout(Duration::from_secs(60)).await;
+                began.elapsed().as_millis()
+            };
+            let hand_over = async {
+                stop.hand_over_deadline().await;
+                began.elapsed().as_millis()
+            };
+            let window = async {
+                stop.window_over().await;
+                began.elapsed().as_millis()
+            };
+            let ends = async { tokio::join!(grace, kill_timeout, hand_over, window) };
+            let ((grace, kill_timeout, hand_over, window), ()) = tokio::join!(ends, events(&stop));
+            [grace, kill_timeout, hand_over, window]
+        })
+    }
+
+    fn signal(stop: &Stop) {
+        stop.note_signal("SIGTERM");
+    }
+
+    #[test]
+    fn a_stop_signal_divides_the_window_between_the_agent_the_hand_over_and_the_last_callback() {
+        let ends = ends(async |stop| signal(stop));
+        assert_eq!(ends, [2000, 3000, 3500, 4750]);
+    }
+
+    #[test]
+    fn a_second_stop_signal_ends_the_agents_grace_and_nothing_else() {
+        let ends = ends(async |stop| {
+            signal(stop);
+            sleep(Duration::from_millis(100)).await;
+            signal(stop);
+        });
+        assert_eq!(ends, [100, 3000, 3500, 4750]);
+    }
+
+    #[test]
+    fn a_stop_signal_during_the_patient_grace_shortens_it() {
+        let ends = ends(async |stop| {
+            sleep(Duration::from_secs(1)).await;
+            signal(stop);
+        });
+        assert_eq!(ends, [3000, 4000, 4500, 5750]);
     }
 }

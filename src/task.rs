@@ -65,7 +65,7 @@ pub enum Status {
 }
 
 impl Status {
-    const ALL: [(Self, u8, &'static str); 9] = [
+    pub const ALL: [(Self, u8, &'static str); 9] = [
         (Self::Pending, b'P', "pending"),
         (Self::InProgress, b'I', "in-progress"),
         (Self::Done, b'D', "done"),
@@ -226,6 +226,27 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, in the order of the documentation.
+    pub const ALL: [Self; 17] = [
+        Self::TaskNotFound,
+        Self::TaskNotActionable,
+        Self::WorkspaceFailed,
+        Self::AgentNotFound,
+        Self::AgentFailed,
+        Self::AgentKilled,
+        Self::OutOfMemory,
+        Self::LimitReached,
+        Self::ApiError,
+        Self::TimedOut,
+        Self::Idle,
+        Self::ChecksFailed,
+        Self::PushFailed,
+        Self::Cancelled,
+        Self::Interrupted,
+        Self::Unclaimed,
+        Self::Internal,
+    ];
+
     /// The word on the wire.
     pub fn word(self) -> &'static str {
         match self {
@@ -249,7 +270,8 @@ impl Reason {
         }
     }
 
-    fn retryable(self) -> bool {
+    /// Whether the same task may succeed on another machine, unless the failure itself says otherwise.
+    pub fn retryable(self) -> bool {
         match self {
             Self::WorkspaceFailed
             | Self::AgentKilled

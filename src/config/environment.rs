@@ -13,7 +13,7 @@ use crate::callback::Machine;
 use crate::environment::Variables;
 
 /// What every program may want to know of the machine, and none of it a secret.
-const HARMLESS: [&str; 20] = [
+pub const HARMLESS: [&str; 20] = [
     "PATH",
     "HOME",
     "USER",
@@ -44,7 +44,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const REVISION: &str = "DESCARTES_REVISION";
 
 /// Variables with such endings hold secrets, whoever set them.
-const SECRET_ENDINGS: [&str; 7] = [
+pub const SECRET_ENDINGS: [&str; 7] = [
     "TOKEN",
     "KEY",
     "SECRET",
@@ -55,7 +55,7 @@ const SECRET_ENDINGS: [&str; 7] = [
 ];
 
 /// Shorter values would mask half of every log.
-const SHORTEST_SECRET: usize = 6;
+pub const SHORTEST_SECRET: usize = 6;
 
 /// All variables of the process.
 #[derive(Debug)]

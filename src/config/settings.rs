@@ -18,8 +18,10 @@ pub struct Setting {
     pub flag: Option<&'static str>,
     /// What stands for the value in the help.
     pub value: &'static str,
-    /// As it would be written; none where unset means something of its own.
+    /// The default value, as a user would write it.
     pub default: Option<&'static str>,
+    /// What an unset setting means, in words, for settings without a default value.
+    pub when_unset: Option<&'static str>,
     pub help: &'static str,
 }
 
@@ -36,6 +38,7 @@ impl Setting {
             flag: Some(flag),
             value,
             default: None,
+            when_unset: None,
             help,
         }
     }
@@ -54,6 +57,13 @@ impl Setting {
         }
     }
 
+    const fn when_unset(self, meaning: &'static str) -> Self {
+        Self {
+            when_unset: Some(meaning),
+            ..self
+        }
+    }
+
     /// Only ever a variable: a secret, or a variable that other programs define.
     const fn unflagged(variable: &'static str, help: &'static str) -> Self {
         Self {
@@ -62,6 +72,7 @@ impl Setting {
             flag: None,
             value: "",
             default: None,
+            when_unset: None,
             help,
         }
     }
@@ -90,138 +101,138 @@ pub const CALLBACK_URL: Setting = Setting::new(
     "DESCARTES_CALLBACK_URL",
     "callback-url",
     "URL",
-    "Where the orchestrator listens, http or https; /started and the others are appended",
+    "The orchestrator's http or https URL; /started and the other routes are appended to it",
 )
 .bare("CALLBACK_URL");
 pub const RUN_ID: Setting = Setting::new(
     "DESCARTES_RUN_ID",
     "run-id",
     "ID",
-    "The orchestrator's name for this attempt; random where unset",
-);
+    "The orchestrator's name for this attempt; it must differ between attempts",
+)
+.when_unset("a random id");
 pub const REPO: Setting = Setting::new(
     "DESCARTES_REPO",
     "repo",
     "URL",
-    "Where the project comes from (https, ssh, git, file); without it the workspace is used as it is",
-);
+    "The URL of the git repository to clone (https, ssh, git or file)",
+)
+.when_unset("no clone; the workspace is used as it is");
 pub const REF: Setting = Setting::new(
     "DESCARTES_REF",
     "ref",
     "REF",
-    "The branch, tag or commit to work on; the default branch where unset",
-);
+    "The branch, tag or commit to check out",
+)
+.when_unset("the default branch");
 pub const BRANCH: Setting = Setting::new(
     "DESCARTES_BRANCH",
     "branch",
     "BRANCH",
-    "The branch that the work is pushed to, or none; descartes/<project>/<task> where unset",
-);
-pub const GIT_NAME: Setting = Setting::new("DESCARTES_GIT_NAME", "git-name", "NAME", "Who commits")
-    .default("descartes-worker");
+    "The branch to push the work to, or none to push nothing",
+)
+.when_unset("descartes/<project>/<task>");
+pub const GIT_NAME: Setting = Setting::new(
+    "DESCARTES_GIT_NAME",
+    "git-name",
+    "NAME",
+    "The author's name in commits",
+)
+.default("descartes-worker");
 pub const GIT_EMAIL: Setting = Setting::new(
     "DESCARTES_GIT_EMAIL",
     "git-email",
     "EMAIL",
-    "The address of who commits",
+    "The author's e-mail address in commits",
 )
 .default("descartes-worker@localhost");
 pub const GIT_TOKEN: Setting = Setting::unflagged(
     "DESCARTES_GIT_TOKEN",
-    "The token for https remotes, both ways",
+    "The access token for https remotes, used to clone and to push",
 );
 pub const GIT_IDLE_TIMEOUT: Setting = Setting::new(
     "DESCARTES_GIT_IDLE_TIMEOUT",
     "git-idle-timeout",
     "DURATION",
-    "How long a clone or a push may show no progress",
+    "How long a clone or a push may make no progress",
 )
 .default("60s");
 pub const WORKSPACE: Setting = Setting::new(
     "DESCARTES_WORKSPACE",
     "workspace",
     "DIR",
-    "Where the agent works: the project as it is, else where to clone it to; . or somewhere fresh where unset",
-);
+    "The directory that the agent works in; a clone needs it empty or absent",
+)
+.when_unset("the current directory, or a new temporary one when cloning");
 pub const TAG: Setting = Setting::new(
     "DESCARTES_TAG",
     "tag",
     "PHASE",
-    "The SCUD phase, where the task's id alone is ambiguous",
-);
+    "The SCUD phase to look in, if the task's id occurs in several phases",
+)
+.when_unset("the phase in .scud/active-tag");
 pub const FORCE: Setting = Setting::new(
     "DESCARTES_FORCE",
     "force",
     "BOOL",
-    "Run a task that is done, cancelled or expanded",
+    "Run the task even if it is done, cancelled or expanded",
 )
 .default("false");
-pub const AGENT: Setting = Setting::new(
-    "DESCARTES_AGENT",
-    "agent",
-    "KIND",
-    "Which agent: command, claude-code, builtin, or auto, which takes the first of them that can work here",
-)
-.default("auto");
+pub const AGENT: Setting = Setting::new("DESCARTES_AGENT", "agent", "KIND", "The kind of agent: command, claude-code, builtin, or auto for the first of them that can work here").default("auto");
 pub const AGENT_COMMAND: Setting = Setting::new(
     "DESCARTES_AGENT_COMMAND",
     "agent-command",
     "COMMAND",
-    "The agent, run by sh -c in the workspace; the prompt is on its stdin and in $DESCARTES_PROMPT_FILE",
+    "The command line of the agent, run by sh -c in the workspace; the prompt is on its standard input and in $DESCARTES_PROMPT_FILE",
 );
 pub const AGENT_ENV: Setting = Setting::new(
     "DESCARTES_AGENT_ENV",
     "agent-env",
     "NAMES",
-    "Further variables that the agent may see, by name, separated by commas or spaces",
+    "Names of further variables to pass to the agent and the checks, separated by commas or spaces",
 );
 pub const MODEL: Setting = Setting::new(
     "DESCARTES_MODEL",
     "model",
     "MODEL",
-    "The model, for agents that let one choose; wins over the agent definition's",
-);
-pub const MAX_TURNS: Setting = Setting::new(
-    "DESCARTES_MAX_TURNS",
-    "max-turns",
-    "COUNT",
-    "How many answers of its model the agent may take, repairs included; for agents that know turns",
-);
+    "The model, for agents that let you choose one; it wins over the agent definition's",
+)
+.when_unset("the agent definition's, or the agent's own");
+pub const MAX_TURNS: Setting = Setting::new("DESCARTES_MAX_TURNS", "max-turns", "COUNT", "How many answers of its model the agent may use, repairs included; an agent command has no such limit").when_unset("no limit");
 pub const MAX_BUDGET_USD: Setting = Setting::new(
     "DESCARTES_MAX_BUDGET_USD",
     "max-budget-usd",
     "DOLLARS",
-    "What the agent may cost, repairs included; for agents that know prices",
-);
+    "How many US dollars the agent may spend, repairs included; an agent command has no such limit",
+)
+.when_unset("no limit");
 pub const TASK_TIMEOUT: Setting = Setting::new(
     "DESCARTES_TASK_TIMEOUT",
     "task-timeout",
     "DURATION",
-    "How long the agent and the checks may take together, wall clock",
+    "How long the clone, the agent and the checks may take together",
 )
 .default("1h");
 pub const IDLE_TIMEOUT: Setting = Setting::new(
     "DESCARTES_IDLE_TIMEOUT",
     "idle-timeout",
     "DURATION",
-    "How long the agent may give no sign of life; 0 for ever",
+    "How long the agent may print nothing; 0 for no limit",
 )
 .default("15m");
-pub const STOP_WINDOW: Setting = Setting::new(
-    "DESCARTES_STOP_WINDOW", "stop-window", "DURATION",
-    "What the platform grants between its stop signal and the kill; the agent's grace and the last callback share it",
-).default("5s");
+pub const STOP_WINDOW: Setting = Setting::new("DESCARTES_STOP_WINDOW", "stop-window", "DURATION", "How long the platform waits between its stop signal and the kill; the agent's grace period, the push and the last callback share this time").default("5s");
 pub const CHECKS: Setting = Setting::new(
     "DESCARTES_CHECKS",
     "checks",
     "COMMANDS",
-    "Commands that must pass, one per line, or none; where unset, those of .scud/config.toml",
-);
+    "Commands that must pass, one per line, or none to run no checks",
+)
+.when_unset("the commands in .scud/config.toml");
 pub const REPAIRS: Setting = Setting::new(
     "DESCARTES_REPAIRS",
     "repairs",
     "COUNT",
-    "How often failed checks go back to the agent",
+    "How often the agent may try to repair a failed check",
 )
 .default("1");
 pub const CALLBACK_TIMEOUT: Setting = Setting::new(
@@ -235,53 +246,53 @@ pub const CLAIM_DEADLINE: Setting = Setting::new(
     "DESCARTES_CLAIM_DEADLINE",
     "claim-deadline",
     "DURATION",
-    "How long to try to claim the task",
+    "How long the worker tries to claim the task",
 )
 .default("60s");
 pub const FINISH_DEADLINE: Setting = Setting::new(
     "DESCARTES_FINISH_DEADLINE",
     "finish-deadline",
     "DURATION",
-    "How long to try to deliver the outcome",
+    "How long the worker tries to deliver the outcome",
 )
 .default("15m");
 pub const HEARTBEAT: Setting = Setting::new(
     "DESCARTES_HEARTBEAT",
     "heartbeat",
     "DURATION",
-    "How often to tell the orchestrator how it goes; 0 for never",
+    "How often the worker reports progress to the orchestrator; 0 for never",
 )
 .default("15s");
 pub const CALLBACK_SECRET: Setting = Setting::unflagged(
     "DESCARTES_CALLBACK_SECRET",
-    "Signs every callback as Standard Webhooks has it: whsec_ and base64, several separated by spaces",
+    "The secret that signs every callback as Standard Webhooks specifies: whsec_ and base64; separate several by spaces",
 );
 pub const CALLBACK_TOKEN: Setting = Setting::unflagged(
     "DESCARTES_CALLBACK_TOKEN",
-    "The bearer token of every callback",
+    "The bearer token sent with every callback",
 );
 pub const CALLBACK_OIDC_AUDIENCE: Setting = Setting::new(
     "DESCARTES_CALLBACK_OIDC_AUDIENCE",
     "callback-oidc-audience",
     "AUDIENCE",
-    "On Fly: the machine's identity token for this audience is the bearer token",
+    "On Fly: send the machine's identity token for this audience as the bearer token",
 );
 pub const CALLBACK_OIDC_SOCKET: Setting = Setting::new(
     "DESCARTES_CALLBACK_OIDC_SOCKET",
     "callback-oidc-socket",
     "PATH",
-    "The platform's socket that gives identity tokens",
+    "The platform's socket that issues identity tokens",
 )
 .default("/.fly/api");
 pub const TRACEPARENT: Setting = Setting::unflagged(
     "TRACEPARENT",
-    "The trace that this run belongs to (W3C Trace Context); sent with every callback",
+    "The trace that this run belongs to (W3C Trace Context), sent with every callback",
 );
 pub const RUST_LOG: Setting = Setting::new(
     "DESCARTES_RUST_LOG",
     "log",
     "FILTER",
-    "Log filter: off, error, warn, info, debug, trace, or target=level, separated by commas",
+    "The log filter: off, error, warn, info, debug, trace, or target=level, separated by commas",
 )
 .bare("RUST_LOG")
 .default("info");
@@ -289,28 +300,29 @@ pub const LOG_FORMAT: Setting = Setting::new(
     "DESCARTES_LOG_FORMAT",
     "log-format",
     "FORMAT",
-    "pretty, json, or auto: pretty on a terminal, else json",
+    "The log format: pretty, json, or auto for pretty on a terminal and json elsewhere",
 )
 .default("auto");
 
 pub const ANTHROPIC_API_KEY: Setting = Setting::unflagged(
     "DESCARTES_ANTHROPIC_API_KEY",
-    "The key of the model's service, for the agents that need one",
+    "The key of the model's service, for agents that need one",
 )
 .bare("ANTHROPIC_API_KEY");
-pub const ANTHROPIC_AUTH_TOKEN: Setting =
-    Setting::unflagged("ANTHROPIC_AUTH_TOKEN", "A bearer token instead of the key");
-pub const ANTHROPIC_BASE_URL: Setting = Setting::unflagged(
-    "ANTHROPIC_BASE_URL",
-    "Where the model's service is, if not at its usual place",
+pub const ANTHROPIC_AUTH_TOKEN: Setting = Setting::unflagged(
+    "ANTHROPIC_AUTH_TOKEN",
+    "A bearer token for the model's service, for use instead of the key",
 );
+pub const ANTHROPIC_BASE_URL: Setting =
+    Setting::unflagged("ANTHROPIC_BASE_URL", "The URL of the model's service")
+        .when_unset("https://api.anthropic.com");
 pub const CLAUDE_CODE_OAUTH_TOKEN: Setting = Setting::unflagged(
     "CLAUDE_CODE_OAUTH_TOKEN",
-    "A subscription's token, for Claude Code",
+    "The OAuth token of a Claude subscription, for Claude Code",
 );
 pub const IS_SANDBOX: Setting = Setting::unflagged(
     "IS_SANDBOX",
-    "1 where nothing on the machine is worth protecting, so that Claude Code works for root, too",
+    "Set to 1 to let Claude Code run as root, on a machine that holds nothing worth protecting",
 );
 /// What an agent needs to reach its model; given to it, never to the checks.
 pub const MODEL_ACCESS: [&Setting; 4] = [
@@ -333,9 +345,16 @@ pub const TASK_LOCK: Setting = Setting::unflagged(
 );
 
 /// `receive` only.
-pub const LISTEN: Setting =
-    Setting::new("DESCARTES_LISTEN", "listen", "ADDRESS", "Where to listen")
-        .default("127.0.0.1:8080");
+pub const LISTEN: Setting = Setting::new(
+    "DESCARTES_LISTEN",
+    "listen",
+    "ADDRESS",
+    "The address that the receiver listens on",
+)
+.default("127.0.0.1:8080");
+
+/// The settings without which no worker starts.
+pub const REQUIRED: [&Setting; 3] = [&TASK_ID, &PROJECT_ID, &CALLBACK_URL];
 
 /// What a worker can be told, in the order of the help.
 pub const WORKER: [&Setting; 41] = [
@@ -408,12 +427,12 @@ pub fn cli() -> Command {
         .disable_help_subcommand(true)
         .subcommand(
             Command::new("demo")
-                .about("The whole life of a worker on a sample project, nothing to set up")
+                .about("Runs a worker on a sample project; needs no set-up")
                 .defer(|demo| demo.args(flags_except(&NOT_FOR_DEMO))),
         )
         .subcommand(
             Command::new("local")
-                .about("One task of a project on this machine, under an embedded orchestrator")
+                .about("Runs one task of a project on this machine, under an embedded orchestrator")
                 .defer(|local| {
                     let project = Arg::new("project")
                         .long("project")
@@ -425,17 +444,17 @@ pub fn cli() -> Command {
         )
         .subcommand(
             Command::new("receive")
-                .about("The embedded orchestrator alone: prints, and verifies, what workers report")
+                .about("Runs the embedded orchestrator alone: prints what workers report, and checks it against the protocol")
                 .defer(|receive| receive.args([&LISTEN, &RUST_LOG, &LOG_FORMAT].into_iter().filter_map(flag))),
         )
         .subcommand(
             Command::new("check")
-                .about("Is everything here that a run would need? One line each, exit 0 or 2")
+                .about("Checks whether everything that a run needs is there; sends nothing")
                 .defer(with_worker),
         )
         .subcommand(
             Command::new("merge-graph")
-                .about("A merge driver for git: letters of a task graph that two branches have changed")
+                .about("Merges two versions of a task graph, as a merge driver for git")
                 .defer(|merge| {
                     let file = |name, help| {
                         let path = value_parser!(std::path::PathBuf);
@@ -463,7 +482,12 @@ pub fn cli() -> Command {
                     agent.arg(session).args(settings.into_iter().filter_map(flag))
                 }),
         )
-        .subcommand(Command::new("completions").about("Prints a completion script").defer(|completions| {
+        .subcommand(
+            Command::new("vocabulary")
+                .hide(true)
+                .about("Prints the settings, exit codes and other words of this program as JSON, for the tests of the documentation"),
+        )
+        .subcommand(Command::new("completions").about("Prints a completion script for a shell").defer(|completions| {
             let shell = Arg::new("shell").required(true);
             completions.arg(shell.value_parser(value_parser!(clap_complete::Shell)))
         }))
@@ -496,6 +520,7 @@ fn flag(setting: &Setting) -> Option<Arg> {
     let flag = setting.flag?;
     let default = setting
         .default
+        .or(setting.when_unset)
         .map(|default| format!("; default: {default}"))
         .unwrap_or_default();
     let arg = Arg::new(flag)

@@ -4,7 +4,7 @@
 //! it left its process group or session, or was started by a double fork. Elsewhere only the process
 //! group can be found, and the functions here find nothing.
 //!
-//! Only the worker's own children are killed here. Only their parent can reap them, so their pids
+//! Only the worker's own children, and the process groups that they lead, are killed here. Only their parent can reap them, so their pids
 //! cannot belong to other processes in the meantime. A grandchild becomes a child when its parent dies.
 //! While this module is in use, no other part of the program may start processes.
 
@@ -15,7 +15,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, WaitId, WaitIdOptions, WaitOptions, kill_process, wait, waitid, waitpid,
+    Pid, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, wait, waitid,
+    waitpid,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
@@ -139,6 +140,9 @@ pub(super) fn kill_children() -> bool {
     for pid in &to_kill {
         // Fails only for a process that became another user's. The caller limits how long it tries.
         let _ = kill_process(*pid, rustix::process::Signal::KILL);
+        // If it leads a group: the others in the group become the worker's children only later, and there
+        // may be no time for that. Until the child is reaped, no other group can have this id.
+        let _ = kill_process_group(*pid, rustix::process::Signal::KILL);
     }
     // Without bystanders there are children until `reap_all` says otherwise: the list may omit some.
     !to_kill.is_empty() || bystanders().is_empty()

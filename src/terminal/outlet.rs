@@ -36,8 +36,10 @@ struct State {
     waiting: Vec<u8>,
     /// The thread has taken what was waiting and is not done with it.
     busy: bool,
-    /// How many writes found no room.
-    dropped: u64,
+    /// How many lines found no room behind what is waiting. `waiting` only ever gets shorter by being
+    /// taken as a whole, together with this count: so every gap is one gap, its note stands exactly
+    /// in its place, and lines that find room again come after that note.
+    dropped: usize,
     /// The reader is gone for good.
     closed: bool,
 }
@@ -55,19 +57,28 @@ impl State {
 impl Outlet {
     /// Takes over a stream.
     pub fn new(stream: impl Write + Send + 'static) -> Self {
-        let outlet = Self(Arc::new(Shared {
+        let outlet = Self::without_thread();
+        outlet.start(stream);
+        outlet
+    }
+
+    fn without_thread() -> Self {
+        Self(Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             written: Notify::new(),
-        }));
-        let writing = outlet.clone();
+        }))
+    }
+
+    /// Starts the thread that writes.
+    fn start(&self, stream: impl Write + Send + 'static) {
+        let writing = self.clone();
         let name = "outlet".to_owned();
         let thread = thread::Builder::new().name(name);
         if thread.spawn(move || writing.pump(stream)).is_err() {
             // A limit on threads. Silence is better than a run that may hang.
-            outlet.state().closed = true;
+            self.state().closed = true;
         }
-        outlet
     }
 
     /// Leaves bytes to be written; they are dropped where too much is waiting already.
@@ -79,7 +90,7 @@ impl Outlet {
         if state.waiting.len() < CAP {
             state.waiting.extend_from_slice(bytes);
         } else {
-            state.dropped += 1;
+            state.dropped += bytes.iter().filter(|byte| **byte == b'\n').count();
         }
         self.0.changed.notify_all();
     }
@@ -165,9 +176,7 @@ impl Outlet {
                 let mut bytes = std::mem::take(&mut state.waiting);
                 let dropped = std::mem::take(&mut state.dropped);
                 if dropped > 0 {
-                    let note =
-                        format!("[{dropped} lines were left out here: nobody was reading]\n");
-                    bytes.extend_from_slice(note.as_bytes());
+                    bytes.extend_from_slice(note(dropped).as_bytes());
                 }
                 return Some(bytes);
             }
@@ -177,13 +186,107 @@ impl Outlet {
     }
 }
 
+/// What a person reads in the place of lines that are missing.
+fn note(dropped: usize) -> String {
+    let lines = if dropped == 1 {
+        "1 line was"
+    } else {
+        &format!("{dropped} lines were")
+    };
+    format!("[{lines} left out here: nobody was reading]\n")
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    //! A reader that is slow, stops or is gone, and what it reads afterwards.
+    //!
+    //! Whether the outlet's thread or the writing test is faster is never left to the scheduler: the
+    //! stream blocks at a gate, and the thread starts when the test starts it.
+
+    use std::io::{BufRead, BufReader, Read};
+    use std::ops::Range;
 
     use super::*;
 
+    /// No state takes longer than this to come about on a busy machine.
     const PATIENCE: Duration = Duration::from_secs(60);
+    /// So many of [`lines`] wait for a reader; the next one is dropped.
+    const ROOM: usize = CAP / LINE;
+    const LINE: usize = 1024;
+
+    /// Numbered lines of equal length.
+    fn lines(numbers: Range<usize>) -> String {
+        let line = |number| format!("{number:0>width$}\n", width = LINE - 1);
+        numbers.map(line).collect()
+    }
+
+    fn write(outlet: &Outlet, numbers: Range<usize>) {
+        for number in numbers {
+            outlet.write(lines(number..number + 1).as_bytes());
+        }
+    }
+
+    /// A stream that blocks whoever writes to it while its gate is closed.
+    #[derive(Clone, Default)]
+    struct Gate(Arc<(Mutex<Passage>, Condvar)>);
+
+    #[derive(Default)]
+    struct Passage {
+        is_open: bool,
+        /// A write is waiting for the gate to open.
+        is_blocking: bool,
+        passed: Vec<u8>,
+    }
+
+    impl Gate {
+        fn passage(&self) -> MutexGuard<'_, Passage> {
+            self.0.0.lock().unwrap()
+        }
+
+        fn set_open(&self, is_open: bool) {
+            self.passage().is_open = is_open;
+            self.0.1.notify_all();
+        }
+
+        /// Waits until the outlet's thread has taken what was waiting and is blocked with it.
+        fn wait_until_it_blocks(&self) {
+            let wait = self
+                .0
+                .1
+                .wait_timeout_while(self.passage(), PATIENCE, |passage| !passage.is_blocking);
+            assert!(!wait.unwrap().1.timed_out(), "nothing was written");
+        }
+
+        fn passed(&self) -> String {
+            String::from_utf8(self.passage().passed.clone()).unwrap()
+        }
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut passage = self.passage();
+            passage.is_blocking = true;
+            self.0.1.notify_all();
+            while !passage.is_open {
+                passage = self.0.1.wait(passage).unwrap();
+            }
+            passage.is_blocking = false;
+            passage.passed.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is alike and what differs, without a megabyte of it in the message.
+    #[track_caller]
+    fn assert_read(read: &str, expected: &str) {
+        let differing = read.lines().zip(expected.lines()).find(|(a, b)| a != b);
+        assert_eq!(differing, None);
+        assert_eq!(read.len(), expected.len());
+    }
 
     #[test]
     fn what_is_written_arrives_in_order() {
@@ -199,35 +302,109 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_does_not_read_holds_nobody_up_and_learns_what_it_missed() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let outlet = Outlet::new(writer);
-        let line = [b'x'; 1023]
-            .iter()
-            .chain(b"\n")
-            .copied()
-            .collect::<Vec<u8>>();
-        for _ in 0..2000 {
-            outlet.write(&line);
-        }
+    fn lines_that_find_no_room_are_counted_once_and_in_their_place() {
+        let gate = Gate::default();
+        let outlet = Outlet::new(gate.clone());
+        // The thread is early: it is blocked with the first line when the others come.
+        write(&outlet, 0..1);
+        gate.wait_until_it_blocks();
+        write(&outlet, 1..2000);
         assert!(!outlet.drain(Duration::from_millis(1)));
-        let mut text = String::new();
-        let reading = thread::spawn(move || {
-            let mut bytes = vec![0; 64 * 1024];
-            while !text.contains("nobody was reading") {
-                let count = reader.read(&mut bytes).unwrap();
-                text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
-            }
-            text
-        });
-        let text = reading.join().unwrap();
-        let (lines, note) = text.split_at(text.find('[').unwrap());
-        let dropped = 2000 - lines.len() / 1024;
-        assert!(lines.len() >= CAP, "{}", lines.len());
-        assert_eq!(
-            note,
-            format!("[{dropped} lines were left out here: nobody was reading]\n")
+        gate.set_open(true);
+        assert!(outlet.drain(PATIENCE));
+        write(&outlet, 2000..2003);
+        assert!(outlet.drain(PATIENCE));
+        let gap = note(2000 - 1 - ROOM);
+        assert_read(
+            &gate.passed(),
+            &(lines(0..1 + ROOM) + &gap + &lines(2000..2003)),
         );
+    }
+
+    #[test]
+    fn lines_that_find_room_after_a_gap_come_after_its_note() {
+        let gate = Gate::default();
+        let outlet = Outlet::without_thread();
+        // The thread is late: lines are missing already when it takes the first ones.
+        write(&outlet, 0..1000);
+        outlet.start(gate.clone());
+        gate.wait_until_it_blocks();
+        // Now there is room again, until it is used up a second time.
+        write(&outlet, 1000..2000);
+        gate.set_open(true);
+        assert!(outlet.drain(PATIENCE));
+        let gap = note(1000 - ROOM);
+        assert_read(
+            &gate.passed(),
+            &(lines(0..ROOM) + &gap + &lines(1000..1000 + ROOM) + &gap),
+        );
+    }
+
+    #[test]
+    fn a_reader_that_catches_up_and_falls_behind_again_finds_a_note_in_each_gap() {
+        let gate = Gate::default();
+        let outlet = Outlet::new(gate.clone());
+        let mut expected = String::new();
+        for (begin, gap) in [(0, 1), (5000, 2), (10_000, 700)] {
+            let end = begin + 1 + ROOM + gap;
+            gate.set_open(false);
+            write(&outlet, begin..begin + 1);
+            gate.wait_until_it_blocks();
+            write(&outlet, begin + 1..end);
+            gate.set_open(true);
+            assert!(outlet.drain(PATIENCE));
+            write(&outlet, end..end + 3);
+            assert!(outlet.drain(PATIENCE));
+            let words = match gap {
+                1 => "1 line was".to_owned(),
+                gap => format!("{gap} lines were"),
+            };
+            expected += &lines(begin..end - gap);
+            expected += &format!("[{words} left out here: nobody was reading]\n");
+            expected += &lines(end..end + 3);
+        }
+        assert_read(&gate.passed(), &expected);
+    }
+
+    #[test]
+    fn a_write_of_several_lines_that_finds_no_room_counts_as_several_lines() {
+        let gate = Gate::default();
+        let outlet = Outlet::without_thread();
+        write(&outlet, 0..ROOM);
+        outlet.write(b"an error\nand its cause\nand the cause's\n");
+        gate.set_open(true);
+        outlet.start(gate.clone());
+        assert!(outlet.drain(PATIENCE));
+        assert_read(&gate.passed(), &(lines(0..ROOM) + &note(3)));
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_holds_nobody_up_and_learns_what_it_missed() {
+        let (reader, writer) = io::pipe().unwrap();
+        let outlet = Outlet::new(writer);
+        write(&outlet, 0..2000);
+        assert!(!outlet.drain(Duration::from_millis(1)));
+        let reading = thread::spawn(move || {
+            let lines = BufReader::new(reader).lines().map(Result::unwrap);
+            lines.take_while(|line| line != "end").collect::<Vec<_>>()
+        });
+        assert!(outlet.drain(PATIENCE));
+        outlet.write(b"end\n");
+        // How many gaps there are depends on when the thread looked; what is in them does not.
+        let (mut next, mut read) = (0, 0);
+        for line in reading.join().unwrap() {
+            if let Ok(number) = line.parse::<usize>() {
+                assert_eq!(number, next, "after {read} lines");
+                next += 1;
+                read += 1;
+            } else {
+                let words = line.split(' ').next().unwrap_or_default();
+                let missing = words.trim_start_matches('[').parse::<usize>();
+                next += missing.unwrap_or_else(|_| panic!("no note: {line}"));
+            }
+        }
+        assert_eq!(next, 2000);
+        assert!((ROOM..2000).contains(&read), "{read} lines were read");
     }
 
     #[test]

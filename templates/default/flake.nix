@@ -1,5 +1,5 @@
 {
-  description = "A project whose worker image carries its own tools";
+  description = "A project with a worker image that contains its tools";
 
   inputs.descartes-worker.url = "github:OWNER/descartes-worker";
   inputs.nixpkgs.follows = "descartes-worker/nixpkgs";
@@ -15,7 +15,7 @@
       pkgs = nixpkgs.legacyPackages.${system};
     in
     {
-      # The tools for you and for the agent.
+      # The tools that you and the agent work with.
       devShells.${system}.default = pkgs.mkShell { packages = [ pkgs.python3 ]; };
 
       # nix run .#worker.push -- registry.fly.io/APP:TAG

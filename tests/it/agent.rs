@@ -1,8 +1,10 @@
 //! For whoever brings an agent: what it gets, what its end means, what becomes of its words.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::support::{Project, Receiver, Worker, path};
+use crate::support::{Project, Receiver, Worker, path, setting, with_enough_time, written};
 
 /// All variables as they were given, without what shells add for themselves.
 const ENV: &str = "env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | LC_ALL=C sort > ";
@@ -234,30 +236,45 @@ fn no_agent_at_all_is_answered_with_how_to_set_one() {
 
 #[test]
 fn an_agent_that_takes_longer_than_the_task_may_has_timed_out() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let event = Worker::new(&receiver, &project)
-        .env("DESCARTES_TASK_TIMEOUT", "2s")
-        .agent("echo begun; while :; do echo busy; sleep 0.1; done")
-        .run()
-        .failed(&receiver, "timed_out");
-    assert_eq!(event["message"], "the task was not done within 2s");
-    assert_eq!(event["failure"]["retryable"], false);
-    assert_eq!(event["result"]["agent"]["exit_code"], Value::Null);
-    let tail = event["result"]["output"]["tail"].as_str().expect("a text");
-    assert!(tail.starts_with("begun\n"), "{tail}");
+    with_enough_time(Duration::from_secs(2), |limit| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let event = Worker::new(&receiver, &project)
+            .env("DESCARTES_TASK_TIMEOUT", setting(limit))
+            .agent("echo begun; while :; do echo busy; sleep 0.1; done")
+            .run()
+            .failed(&receiver, "timed_out");
+        let message = format!("the task was not done within {}", written(limit));
+        assert_eq!(event["message"], message);
+        assert_eq!(event["failure"]["retryable"], false);
+        assert_eq!(event["result"]["agent"]["exit_code"], Value::Null);
+        let output = &event["result"]["output"];
+        if output["total_bytes"] == 0 {
+            return Err("the agent said nothing".to_owned());
+        }
+        let begin = ["head", "tail"].map(|end| output[end].as_str().expect("a text"));
+        assert!(begin.concat().starts_with("begun\n"), "{output}");
+        Ok(())
+    });
 }
 
 #[test]
 fn an_agent_without_a_sign_of_life_is_idle() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let event = Worker::new(&receiver, &project)
-        .env("DESCARTES_IDLE_TIMEOUT", "2s")
-        .agent("echo hm; exec sleep 600")
-        .run()
-        .failed(&receiver, "idle");
-    assert_eq!(event["message"], "the agent gave no sign of life for 2s");
-    assert_eq!(event["failure"]["retryable"], true);
-    assert_eq!(event["result"]["output"]["tail"], "hm\n");
+    with_enough_time(Duration::from_secs(2), |limit| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let event = Worker::new(&receiver, &project)
+            .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+            .agent("echo hm; exec sleep 6000")
+            .run()
+            .failed(&receiver, "idle");
+        let message = format!("the agent gave no sign of life for {}", written(limit));
+        assert_eq!(event["message"], message);
+        assert_eq!(event["failure"]["retryable"], true);
+        if event["result"]["output"]["tail"] == "" {
+            return Err("the agent said nothing".to_owned());
+        }
+        assert_eq!(event["result"]["output"]["tail"], "hm\n");
+        Ok(())
+    });
 }
 
 #[test]

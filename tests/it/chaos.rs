@@ -13,20 +13,19 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
+use crate::support::patience::Deadline;
 use crate::support::receiver::Said;
 use crate::support::worker::{Ended, Running};
-use crate::support::{Project, Receiver, Reply, Worker};
+use crate::support::{Project, Receiver, Reply, Worker, processes_in, wait_until};
 use day::{Day, Work};
 
 /// How many, where nobody says; a minute's work for two cores.
 const RUNS: u64 = 500;
 /// At the same time; they mostly wait.
 const PARALLEL: usize = 12;
-/// Longer than all deadlines of a day together.
-const HUNG: Duration = Duration::from_secs(60);
 
 #[expect(
     clippy::disallowed_methods,
@@ -101,6 +100,7 @@ fn live(seed: u64) -> String {
     });
     receiver.close();
     let run = Run {
+        seed,
         said: receiver.said(),
         day,
         ended,
@@ -137,8 +137,16 @@ fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Ended
     let pid = running.pid();
     let (over, watch) = mpsc::channel::<()>();
     let dog = thread::spawn(move || {
-        let hung = watch.recv_timeout(HUNG) == Err(mpsc::RecvTimeoutError::Timeout);
-        hung.then(|| kill_process(pid, Signal::KILL))
+        let deadline = Deadline::start();
+        loop {
+            let left = deadline.left();
+            if left.is_zero() {
+                return Some(kill_process(pid, Signal::KILL));
+            }
+            if watch.recv_timeout(left) != Err(mpsc::RecvTimeoutError::Timeout) {
+                return None;
+            }
+        }
     });
     happens(&running);
     let ended = running.wait();
@@ -152,6 +160,7 @@ fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Ended
 }
 
 struct Run {
+    seed: u64,
     day: Day,
     said: Vec<Said>,
     ended: Ended,
@@ -317,12 +326,22 @@ impl Run {
     }
 
     fn check_agent_is_dead(&self) -> Checked<()> {
-        if !self.worked() {
+        // In a stop window of milliseconds the worker does not wait until what it has killed is dead: the kernel may
+        // not have had the time for it yet.
+        if self.ended.stderr.contains("would not die") {
+            ensure(
+                self.day.is_signalled(),
+                "it gave up killing although it had time",
+            )?;
+            let what = format!("the death of what CHAOS_SEED={} left", self.seed);
+            wait_until(&what, || processes_in(&self.project).is_empty());
             return Ok(());
         }
-        let pid: i32 = self.project.read("pid").trim().parse().unwrap_or(i32::MAX);
-        let alive = Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok());
-        ensure(!alive, "the agent is still alive")
+        let alive = processes_in(&self.project);
+        ensure(
+            alive.is_empty(),
+            &format!("the agent is still alive: {alive:?}"),
+        )
     }
 }
 

@@ -1,9 +1,11 @@
 //! For owners of a project: nothing counts as done that their own checks do not pass.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Project, Receiver, Worker};
+use crate::support::{Project, Receiver, Worker, setting, with_enough_time, written};
 
 /// The checks of a report: command, exit code, output.
 fn checks(event: &Value) -> Vec<(&str, Value, &str)> {
@@ -166,55 +168,79 @@ fn an_agent_that_fails_at_the_repair_has_failed() {
 
 #[test]
 fn a_check_has_the_time_that_the_project_gives_it() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    project.write(
-        ".scud/config.toml",
-        "[swarm.backpressure]\ncommands = ['echo slow; exec sleep 600']\ntimeout_secs = 2\n",
-    );
-    let event = Worker::new(&receiver, &project)
-        .env("DESCARTES_REPAIRS", "0")
-        .agent("true")
-        .run()
-        .failed(&receiver, "checks_failed");
-    assert_eq!(
-        event["message"],
-        "the check `echo slow; exec sleep 600` was not done within 2s"
-    );
-    assert_eq!(
-        checks(&event),
-        [("echo slow; exec sleep 600", Value::Null, "slow\n")]
-    );
-}
-
-#[test]
-fn checks_share_the_tasks_time_with_the_agent() {
-    for seconds in [0, 300] {
+    with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         project.write(
             ".scud/config.toml",
             format!(
-                "[swarm.backpressure]\ncommands = ['exec sleep 600']\ntimeout_secs = {seconds}\n"
+                "[swarm.backpressure]\ncommands = ['echo slow; exec sleep 6000']\ntimeout_secs = {}\n",
+                limit.as_secs()
             ),
         );
         let event = Worker::new(&receiver, &project)
-            .env("DESCARTES_TASK_TIMEOUT", "2s")
+            .env("DESCARTES_REPAIRS", "0")
             .agent("true")
             .run()
-            .failed(&receiver, "timed_out");
-        assert_eq!(event["message"], "the task was not done within 2s");
-        assert_eq!(checks(&event), [("exec sleep 600", Value::Null, "")]);
+            .failed(&receiver, "checks_failed");
+        let message = format!(
+            "the check `echo slow; exec sleep 6000` was not done within {}",
+            written(limit)
+        );
+        assert_eq!(event["message"], message);
+        if checks(&event) == [("echo slow; exec sleep 6000", Value::Null, "")] {
+            return Err("the check said nothing".to_owned());
+        }
+        assert_eq!(
+            checks(&event),
+            [("echo slow; exec sleep 6000", Value::Null, "slow\n")]
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn checks_share_the_tasks_time_with_the_agent() {
+    for seconds in [0, 6000] {
+        with_enough_time(Duration::from_secs(2), |limit| {
+            let (receiver, project) = (Receiver::start(), Project::new());
+            project.write(
+                ".scud/config.toml",
+                format!(
+                    "[swarm.backpressure]\ncommands = ['exec sleep 6000']\ntimeout_secs = {seconds}\n"
+                ),
+            );
+            let event = Worker::new(&receiver, &project)
+                .env("DESCARTES_TASK_TIMEOUT", setting(limit))
+                .agent("true")
+                .run()
+                .failed(&receiver, "timed_out");
+            let message = format!("the task was not done within {}", written(limit));
+            assert_eq!(event["message"], message);
+            if checks(&event).is_empty() {
+                return Err("the check was not started".to_owned());
+            }
+            assert_eq!(checks(&event), [("exec sleep 6000", Value::Null, "")]);
+            Ok(())
+        });
     }
 }
 
 #[test]
 fn a_silent_check_is_not_idle() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    Worker::new(&receiver, &project)
-        .env("DESCARTES_IDLE_TIMEOUT", "2s")
-        .env("DESCARTES_CHECKS", "sleep 2.5")
-        .agent("true")
-        .run()
-        .completed(&receiver);
+    with_enough_time(Duration::from_secs(2), |limit| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let silence = limit.as_secs_f64() + 0.5;
+        let ended = Worker::new(&receiver, &project)
+            .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+            .env("DESCARTES_CHECKS", format!("touch begun; sleep {silence}"))
+            .agent("true")
+            .run();
+        if !project.path("begun").exists() {
+            return Err("the agent was not done".to_owned());
+        }
+        ended.completed(&receiver);
+        Ok(())
+    });
 }
 
 #[test]

@@ -4,9 +4,12 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, test_kill_process};
+use rustix::process::Signal;
 
-use crate::support::{Project, Receiver, Reply, Worker, each};
+use crate::support::{
+    Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, each, is_under_load,
+    setting, wait_until, with_enough_time,
+};
 
 fn long_output(worker: Worker) -> Worker {
     worker.agent("i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done")
@@ -85,16 +88,24 @@ fn an_outcome_that_finds_no_route_while_a_proxy_restarts_is_not_lost() {
 
 #[test]
 fn an_outcome_that_never_finds_a_route_is_on_stdout_in_the_end() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.always("failed", Reply::status(404));
-    receiver.always("completed", Reply::status(404));
-    let ended = Worker::new(&receiver, &project)
-        .env("DESCARTES_FINISH_DEADLINE", "600ms")
-        .agent("false")
-        .run();
-    ended.assert_code(3);
-    assert_eq!(receiver.story()[..3], ["started", "failed", "completed"]);
-    assert_eq!(ended.result_line()["failure"]["reason"], "agent_failed");
+    with_enough_time(Duration::from_millis(600), |limit| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        receiver.always("failed", Reply::status(404));
+        receiver.always("completed", Reply::status(404));
+        let ended = Worker::new(&receiver, &project)
+            .env("DESCARTES_FINISH_DEADLINE", setting(limit))
+            .agent("false")
+            .run();
+        ended.assert_code(3);
+        assert_eq!(ended.result_line()["failure"]["reason"], "agent_failed");
+        let story = receiver.story();
+        let expected = ["started", "failed", "completed"];
+        if story.len() < expected.len() {
+            return Err("the other route was not tried".to_owned());
+        }
+        assert_eq!(story[..3], expected);
+        Ok(())
+    });
 }
 
 #[test]
@@ -176,31 +187,39 @@ fn a_redirect_takes_nothing_elsewhere() {
     });
 }
 
-/// The wait between the signal and the last word at the receiver, and the code of the end.
-fn stopped_within_the_window(signal: Signal, replies: Vec<Reply>) {
+/// Stops a worker with a deaf agent within a stop window; the first window is the default one.
+fn stopped_within_the_window(signal: Signal, replies: &[Reply]) {
+    with_enough_time(Duration::from_secs(5), |window| {
+        stopped_within(window, signal, replies)
+    });
+}
+
+fn stopped_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result<(), String> {
     let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.script("failed", replies);
+    receiver.script("failed", replies.to_vec());
     let running = Worker::new(&receiver, &project)
-        .agent("trap '' TERM INT; echo $$ > pid.new; mv pid.new pid; while :; do sleep 0.1; done")
+        .agent("trap '' TERM INT; : > deaf; while :; do sleep 0.1; done")
+        .env("DESCARTES_STOP_WINDOW", setting(window))
         .env("DESCARTES_HEARTBEAT", "50ms")
         .start();
-    receiver.wait_for("a started agent", |_| {
-        project.path("pid").exists().then_some(())
-    });
+    wait_until("a deaf agent", || project.path("deaf").exists());
     let signalled = Instant::now();
     running.signal(signal);
     let ended = running.wait();
     let took = signalled.elapsed();
+    if ended.code == Some(3) && is_under_load() {
+        return Err("the failure was not delivered".to_owned());
+    }
     ended.assert_code(1);
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_within(window, took);
     let failed = receiver.said_to("failed");
     let last = failed.last().unwrap();
-    assert!(last.at - signalled < Duration::from_millis(4750));
+    assert_within(window - Duration::from_millis(250), last.at - signalled);
     assert_eq!(last.event["failure"]["reason"], "interrupted");
     assert_eq!(last.event["failure"]["retryable"], true);
     assert_eq!(ended.result_line(), last.event);
-    let pid: i32 = project.read("pid").trim().parse().unwrap();
-    assert!(test_kill_process(Pid::from_raw(pid).unwrap()).is_err());
+    assert_nothing_alive(&project);
+    Ok(())
 }
 
 #[test]
@@ -212,7 +231,7 @@ fn a_deaf_agent_is_dead_and_reported_within_the_stop_window() {
         (Signal::TERM, vec![busy, Reply::Reset]),
     ];
     each(&cases, |(signal, replies)| {
-        stopped_within_the_window(signal, replies);
+        stopped_within_the_window(signal, &replies);
     });
 }
 
@@ -224,9 +243,7 @@ fn a_window_that_is_too_short_for_anything_still_gets_a_last_word() {
         .env("DESCARTES_STOP_WINDOW", "1ms")
         .start();
     receiver.wait_for_one("started");
-    while !project.path("there").exists() {
-        std::thread::yield_now();
-    }
+    wait_until("the agent", || project.path("there").exists());
     running.signal(Signal::TERM);
     running.wait().assert_code(1);
     assert_eq!(receiver.story(), ["started", "failed"]);
@@ -235,7 +252,7 @@ fn a_window_that_is_too_short_for_anything_still_gets_a_last_word() {
 #[test]
 fn an_outcome_that_nobody_takes_within_the_stop_window_is_on_stdout() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let hanging = Reply::status(200).after(Duration::from_secs(60));
+    let hanging = Reply::status(200).after(Duration::MAX);
     receiver.always("completed", hanging);
     let running = Worker::new(&receiver, &project)
         .agent("true")
@@ -246,7 +263,7 @@ fn an_outcome_that_nobody_takes_within_the_stop_window_is_on_stdout() {
     running.signal(Signal::TERM);
     let ended = running.wait();
     ended.assert_code(3);
-    assert!(signalled.elapsed() < Duration::from_secs(3));
+    assert_within(Duration::from_secs(3), signalled.elapsed());
     assert_eq!(ended.result_line()["status"], "completed");
     assert_eq!(receiver.said_to("failed").len(), 0);
 }

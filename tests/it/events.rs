@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use rustix::process::{Pid, Signal, test_kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Project, Receiver, Reply, Worker};
+use crate::support::{Project, Receiver, Reply, Worker, assert_nothing_alive};
 
 /// Takes a field out that is different every time; it must have been a text.
 #[track_caller]
@@ -321,7 +321,7 @@ fn a_stop_signal_ends_the_agent_and_is_reported() {
         let (receiver, project) = (Receiver::start(), Project::new());
         let before = project.graph();
         let worker = Worker::new(&receiver, &project)
-            .agent("echo $$ > pid; echo ready; exec sleep 600")
+            .agent("echo ready; exec sleep 600")
             .start();
         worker.wait_for_log("agent: ready");
         worker.signal(signal);
@@ -335,9 +335,7 @@ fn a_stop_signal_ends_the_agent_and_is_reported() {
         assert_eq!(event["result"]["agent"]["exit_code"], Value::Null);
         assert_eq!(event["result"]["output"]["tail"], "ready\n");
         assert_eq!(ended.result_line(), event);
-        let agent = project.read("pid").trim().parse().expect("a pid");
-        let agent = Pid::from_raw(agent).expect("a pid");
-        assert!(test_kill_process(agent).is_err(), "the agent is alive");
+        assert_nothing_alive(&project);
         assert_eq!(project.graph(), before);
     }
 }

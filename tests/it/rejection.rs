@@ -58,8 +58,8 @@ fn everything_that_is_missing_is_said_at_once() {
         [
             "TASK_ID: is missing; the task in the project's SCUD graph: 8, 8.2 or phase:8",
             "PROJECT_ID: is missing; the orchestrator's name for the project",
-            "CALLBACK_URL: is missing; where the orchestrator listens, http or https; \
-             /started and the others are appended",
+            "CALLBACK_URL: is missing; the orchestrator's http or https URL; \
+             /started and the other routes are appended to it",
         ]
     );
 }

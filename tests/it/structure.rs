@@ -13,6 +13,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// below its own, and nothing else.
 const FLOORS: &[&[&str]] = &[
     &["main"],
+    &["vocabulary"],
     &["config"],
     &["local"],
     &["terminal"],

@@ -12,9 +12,6 @@ mod secrets;
 mod survivors;
 mod verdicts;
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::support::{Project, Receiver, Worker};
@@ -61,27 +58,6 @@ fn tail(event: &Value) -> String {
     let tail = event["result"]["output"]["tail"].as_str();
     tail.unwrap_or_else(|| panic!("no tail: {event:#}"))
         .to_owned()
-}
-
-/// Nothing that was started in the project's directory is alive.
-#[track_caller]
-fn assert_nothing_alive(project: &Project) {
-    let left = processes_in(project.dir());
-    assert!(left.is_empty(), "still alive: {left:#?}");
-}
-
-/// The command lines of what works in a directory; the dead work nowhere.
-fn processes_in(dir: &Path) -> Vec<String> {
-    let dir = dir.canonicalize().expect("the directory");
-    let processes = fs::read_dir("/proc").expect("/proc").flatten();
-    let there = processes.filter(|process| {
-        let cwd = fs::read_link(process.path().join("cwd"));
-        cwd.is_ok_and(|cwd| cwd == dir)
-    });
-    let lines = there.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    lines
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .collect()
 }
 
 /// The worker, started by a shell that runs these commands first.

@@ -1,10 +1,12 @@
 //! What the tools do, as the model sees it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{results as last_results, run, run_with};
-use crate::support::Project;
 use crate::support::model::{Answer, Run, Turn, bash, calls, says};
+use crate::support::{Project, assert_nothing_alive, setting, with_enough_time};
 
 /// The results of a conversation's tool calls, one call a turn.
 fn results_of(script: impl IntoIterator<Item = Answer>) -> (Run, Vec<String>) {
@@ -112,22 +114,34 @@ fn long_output_is_cut_in_the_middle() {
 
 #[test]
 fn a_command_that_takes_too_long_is_killed_and_the_next_one_works() {
-    let script = [
-        bash("echo begun; sleep 1000 & echo $! > pid; wait"),
-        bash("kill -0 $(cat pid) 2>/dev/null || echo gone"),
-        says("Done."),
-    ];
-    let run = run_with(Project::new(), script, |worker| {
-        worker.env("DESCARTES_IDLE_TIMEOUT", "3s")
+    with_enough_time(Duration::from_secs(3), |limit| {
+        let script = [
+            bash("echo begun; sleep 10000 & echo $! > pid; wait"),
+            bash("kill -0 $(cat pid) 2>/dev/null || echo gone"),
+            says("Done."),
+        ];
+        let run = run_with(Project::new(), script, |worker| {
+            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+        });
+        if run.ended.code != Some(0) {
+            return Err(format!(
+                "the script did not come to its end: {:#?}",
+                run.ended
+            ));
+        }
+        run.completed();
+        let results = results(&run);
+        if !results[0].starts_with("begun") || results[1].starts_with("[killed") {
+            return Err(format!("the commands did not begin: {results:?}"));
+        }
+        let killed = format!(
+            "begun\n[killed: it was not done within {} s",
+            limit.mul_f64(0.75).as_secs()
+        );
+        assert!(results[0].starts_with(&killed), "{}", results[0]);
+        assert_eq!(results[1], "gone");
+        Ok(())
     });
-    run.completed();
-    let results = results(&run);
-    assert!(
-        results[0].starts_with("begun\n[killed: it was not done within 2 s"),
-        "{}",
-        results[0]
-    );
-    assert_eq!(results[1], "gone");
 }
 
 #[test]
@@ -137,17 +151,11 @@ fn what_runs_in_the_background_holds_nothing_up_and_does_not_survive() {
             "sh -c 'echo $$ > pid; while true; do echo noise; sleep 0.01; done' & until [ -s pid ]; do sleep 0.01; done; echo started",
         ),
         bash("kill -0 $(cat pid) && echo alive"),
-        bash("setsid sleep 1000 > /dev/null 2>&1 & echo $! > escaped"),
+        bash("setsid sleep 10000 > /dev/null 2>&1 &"),
     ]);
     assert!(results[0].contains("started"), "{}", results[0]);
     assert!(results[1].contains("alive"), "{}", results[1]);
-    for file in ["pid", "escaped"] {
-        let pid = run.project.read(file);
-        assert!(
-            !std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(),
-            "{file} lives on"
-        );
-    }
+    assert_nothing_alive(&run.project);
 }
 
 #[test]
@@ -246,11 +254,22 @@ fn a_long_command_that_is_echoed_is_no_deadlock() {
 
 #[test]
 fn two_silent_commands_in_one_answer_are_no_silence_of_the_agent_s() {
-    let answer = bash("sleep 1.6").and_calls("bash", json!({ "command": "sleep 1.6" }));
-    let run = run_with(Project::new(), [answer, says("Done.")], |worker| {
-        worker.env("DESCARTES_IDLE_TIMEOUT", "3s")
+    with_enough_time(Duration::from_secs(3), |limit| {
+        // Each is shorter than the limit, both together are longer.
+        let sleep = format!("sleep {}", limit.as_secs_f64() * 0.53);
+        let answer = bash(&sleep).and_calls("bash", json!({ "command": sleep }));
+        let run = run_with(Project::new(), [answer, says("Done.")], |worker| {
+            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+        });
+        if run.ended.code != Some(0) {
+            return Err(format!(
+                "the script did not come to its end: {:#?}",
+                run.ended
+            ));
+        }
+        run.completed();
+        Ok(())
     });
-    run.completed();
 }
 
 #[test]

@@ -4,8 +4,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{assert_failed, assert_nothing_alive, completed, failure, tail, talkative, until_said};
-use crate::support::{Project, Receiver, Worker};
+use super::{assert_failed, completed, failure, tail, talkative, until_said};
+use crate::support::quoted;
+use crate::support::{
+    Project, Receiver, Worker, assert_nothing_alive, assert_within, is_under_load, processes_in,
+    setting, wait_until, with_enough_time,
+};
 
 #[test]
 fn a_stop_signal_lets_the_agent_clean_up_and_is_reported_as_interrupted() {
@@ -33,20 +37,33 @@ fn a_stop_signal_lets_the_agent_clean_up_and_is_reported_as_interrupted() {
 
 #[test]
 fn an_agent_that_ignores_sigterm_is_dead_and_reported_before_the_platform_kills() {
-    for (setting, window) in [("", 5), ("2s", 2)] {
-        let (receiver, project) = (Receiver::start(), Project::new());
-        let worker = talkative(&receiver, &project)
-            .env("DESCARTES_STOP_WINDOW", setting)
-            .agent("trap '' TERM; echo ready; while :; do sleep 1000; done")
-            .start();
-        until_said(&receiver, "ready");
-        let signalled = Instant::now();
-        worker.signal(Signal::TERM);
-        worker.wait().assert_code(1);
-        let took = signalled.elapsed();
-        assert!(took < Duration::from_secs(window), "{took:?} of {window} s");
-        assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
-        assert_nothing_alive(&project);
+    // The default, and a shorter one.
+    for seconds in [5, 2] {
+        with_enough_time(Duration::from_secs(seconds), |window| {
+            let (receiver, project) = (Receiver::start(), Project::new());
+            let worker = talkative(&receiver, &project);
+            let worker = if window == Duration::from_secs(5) {
+                worker.without("DESCARTES_STOP_WINDOW")
+            } else {
+                worker.env("DESCARTES_STOP_WINDOW", setting(window))
+            };
+            let worker = worker
+                .agent("trap '' TERM; echo ready; while :; do sleep 1000; done")
+                .start();
+            until_said(&receiver, "ready");
+            let signalled = Instant::now();
+            worker.signal(Signal::TERM);
+            let ended = worker.wait();
+            assert_within(window, signalled.elapsed());
+            let in_vain = ended.code == Some(3) || ended.stderr.contains("survived SIGKILL");
+            if in_vain && is_under_load() {
+                return Err(format!("it was not dead and reported: {ended:?}"));
+            }
+            ended.assert_code(1);
+            assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
+            assert_nothing_alive(&project);
+            Ok(())
+        });
     }
 }
 
@@ -54,7 +71,6 @@ fn an_agent_that_ignores_sigterm_is_dead_and_reported_before_the_platform_kills(
 fn a_second_stop_signal_kills_at_once() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = talkative(&receiver, &project)
-        .env("DESCARTES_STOP_WINDOW", "300s")
         .agent("trap 'echo heard it' TERM; echo ready; while :; do sleep 0.05; done")
         .start();
     until_said(&receiver, "ready");
@@ -64,7 +80,7 @@ fn a_second_stop_signal_kills_at_once() {
     worker.signal(Signal::INT);
     worker.wait().assert_code(1);
     // Without the second one it would have had ten seconds.
-    assert!(signalled.elapsed() < Duration::from_secs(9));
+    assert_within(Duration::from_secs(9), signalled.elapsed());
     assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
     assert_nothing_alive(&project);
 }
@@ -89,6 +105,28 @@ fn processes_that_left_the_process_group_are_killed_too() {
     ended.assert_code(0);
     assert_eq!(completed(&receiver), "done\n");
     assert_nothing_alive(&project);
+}
+
+#[test]
+fn processes_that_left_the_group_are_killed_even_if_the_stop_window_leaves_no_time() {
+    // With less than a millisecond for everything it is a matter of luck in which order things are due, so it is tried often.
+    for _ in 0..10 {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let worker = talkative(&receiver, &project)
+            .env("DESCARTES_STOP_WINDOW", "1ms")
+            .agent(
+                "trap '' TERM
+                 ( setsid sh -c \"trap '' TERM; : > deaf; while :; do sleep 1000; done\" & )
+                 until [ -e deaf ]; do sleep 0.01; done
+                 echo ready; while :; do sleep 1000; done",
+            )
+            .start();
+        until_said(&receiver, "ready");
+        worker.signal(Signal::TERM);
+        worker.wait();
+        // The worker does not wait for their death.
+        wait_until("the death of all", || processes_in(&project).is_empty());
+    }
 }
 
 #[test]

@@ -6,10 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use super::secrets::unprivileged;
-use super::{
-    after, assert_failed, assert_nothing_alive, completed, failure, talkative, until_said,
+use super::{after, assert_failed, completed, failure, talkative, until_said};
+use crate::support::nobody;
+use crate::support::{
+    Project, Receiver, Worker, assert_nothing_alive, assert_within, is_under_load, processes_in,
+    setting, with_enough_time,
 };
-use crate::support::{Project, Receiver, Worker, nobody};
 
 #[test]
 fn a_limit_of_64_file_descriptors_is_enough() {
@@ -53,7 +55,7 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
 
 #[test]
 fn the_delivery_does_not_wait_for_a_reader_of_standard_output() {
-    /// The worker waits so long for that reader at its end.
+    /// How long the worker waits for that reader before it exits.
     const PATIENCE: Duration = Duration::from_millis(500);
     // On a busy machine everything may take longer than that.
     let waits = (0..20).map(|_| {
@@ -90,33 +92,45 @@ fn standard_streams_that_are_not_read_do_not_delay_the_run() {
         .run();
     ended.assert_code(0);
     assert!(completed(&receiver).ends_with("done\n"));
-    assert!(ended.took < Duration::from_secs(30), "{:?}", ended.took);
+    assert_within(Duration::from_secs(30), ended.took);
 }
 
 #[test]
-fn readers_that_do_not_read_keep_no_stop_signal_from_being_reported() {
+fn a_stop_signal_is_reported_although_standard_streams_are_not_read() {
+    with_enough_time(Duration::from_secs(2), stopped_before_full_pipes);
+}
+
+fn stopped_before_full_pipes(window: Duration) -> Result<(), String> {
     let (receiver, project) = (Receiver::start(), Project::new());
     let (_stdout_reader, stdout) = full_pipe();
     let (_stderr_reader, stderr) = full_pipe();
     let worker = talkative(&receiver, &project)
-        .env("DESCARTES_STOP_WINDOW", "2s")
+        .env("DESCARTES_STOP_WINDOW", setting(window))
         .agent("trap '' TERM; echo ready; while :; do sleep 1000; done")
         .with(|command| {
             command.stdout(stdout).stderr(stderr);
         })
         .start();
     until_said(&receiver, "ready");
-    let signalled = std::time::Instant::now();
+    let signalled = Instant::now();
     worker.signal(rustix::process::Signal::TERM);
-    receiver.wait_for_one("failed");
-    assert!(signalled.elapsed() < Duration::from_secs(2));
-    worker.wait().assert_code(1);
+    let ended = worker.wait();
+    if ended.code == Some(3) && is_under_load() {
+        return Err("the failure was not delivered".to_owned());
+    }
+    ended.assert_code(1);
+    let told = receiver.wait_for_one("failed").at;
+    assert_within(window, told - signalled);
     assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
+    if !processes_in(&project).is_empty() && is_under_load() {
+        return Err("the agent was not dead".to_owned());
+    }
     assert_nothing_alive(&project);
+    Ok(())
 }
 
 #[test]
-fn no_place_for_temporary_files_is_said_so() {
+fn a_missing_directory_for_temporary_files_is_named() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("TMPDIR", "/no/such/place");
     worker.agent("echo done").run().assert_code(1);
@@ -131,7 +145,7 @@ fn no_place_for_temporary_files_is_said_so() {
 }
 
 #[test]
-fn a_home_that_cannot_be_written_is_the_agents_business() {
+fn an_unwritable_home_directory_does_not_fail_the_run() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("HOME", "/proc/no/home");
     worker.agent("echo $HOME").run().assert_code(0);
@@ -139,7 +153,7 @@ fn a_home_that_cannot_be_written_is_the_agents_business() {
 }
 
 #[test]
-fn a_workspace_that_cannot_be_read_is_said_so() {
+fn an_unreadable_workspace_is_named() {
     let (receiver, project) = (Receiver::start(), nobody::project());
     let bin = nobody::shared_dir();
     let worker = Worker::new(&receiver, &project).agent("echo done");
@@ -157,7 +171,7 @@ fn a_workspace_that_cannot_be_read_is_said_so() {
 }
 
 #[test]
-fn a_workspace_that_the_agent_deletes_is_said_so() {
+fn a_workspace_that_the_agent_deleted_is_named() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("DESCARTES_CHECKS", "true");
     worker.agent("rm -rf \"$PWD\"").run().assert_code(1);
@@ -170,13 +184,18 @@ fn a_workspace_that_the_agent_deletes_is_said_so() {
 }
 
 #[test]
-fn a_limit_on_processes_that_leaves_no_agent_is_said_so() {
+fn a_limit_on_processes_that_keeps_the_agent_from_starting_is_named() {
     let (receiver, project) = (Receiver::start(), nobody::project());
     let bin = nobody::shared_dir();
+    // The kernel lets root start any number, whatever capabilities root has.
+    let limit = "prlimit --nproc=0 --pid $$ || exit 99";
     let worker = Worker::new(&receiver, &project).agent("echo done");
-    unprivileged("prlimit --nproc=0 --pid $$", worker, &bin)
-        .run()
-        .assert_code(1);
+    let ended = unprivileged(limit, worker, &bin).run();
+    if nobody::is_root() && !nobody::may_become_nobody() && ended.code == Some(0) {
+        assert_eq!(completed(&receiver), "done\n");
+        return;
+    }
+    ended.assert_code(1);
     assert_failed(&receiver, "agent_failed", "cannot start /bin/sh");
     let failure = &failure(&receiver)["failure"];
     let detail = failure["detail"].as_str().unwrap();

@@ -10,7 +10,13 @@ use crate::support::{Model, Project, Receiver, Worker, nobody};
 /// and the project come from [`nobody`].
 pub(super) fn unprivileged(script: &str, worker: Worker, bin: &TempDir) -> Worker {
     let worker = worker.program(&nobody::copy_worker(bin));
-    after(script, worker).with(nobody::run_as_nobody)
+    // In a namespace without other users, root runs the worker without any capability.
+    let script = if nobody::is_root() && !nobody::may_become_nobody() {
+        format!("{script}\nexec setpriv --inh-caps=-all --bounding-set=-all \"$0\"")
+    } else {
+        script.to_owned()
+    };
+    after(&script, worker).with(nobody::run_as_nobody)
 }
 
 #[test]

@@ -63,8 +63,10 @@ fn the_kernel_kills_the_agent_before_the_worker_when_memory_runs_out() {
         "until [ $(cat /proc/$PPID/oom_score_adj) = {own} ]; do sleep 0.01; done
          cat /proc/self/oom_score_adj"
     );
-    let worker = Worker::new(&receiver, &project).env("DESCARTES_TASK_TIMEOUT", "30s");
-    worker.agent(agent).run().assert_code(0);
+    Worker::new(&receiver, &project)
+        .agent(agent)
+        .run()
+        .assert_code(0);
     assert_eq!(completed(&receiver), "500\n");
 }
 

@@ -4,6 +4,8 @@ pub mod forge;
 pub mod model;
 pub mod nobody;
 pub mod origin;
+pub mod patience;
+pub mod process;
 pub mod processes;
 pub mod project;
 pub mod receiver;
@@ -15,6 +17,8 @@ pub mod worker;
 pub use forge::{Forge, Mood};
 pub use model::Model;
 pub use origin::Origin;
+pub use patience::{assert_within, is_under_load, setting, with_enough_time, written};
+pub use process::{assert_nothing_alive, processes_in};
 pub use project::Project;
 pub use receiver::{Hold, Receiver, Reply};
 pub use server::Server;
@@ -36,12 +40,12 @@ pub fn each<T: Clone + Send>(cases: &[T], test: impl Fn(T) + Sync) {
     });
 }
 
-/// Waits until something holds; a test that waits for a minute has failed.
+/// Waits until something holds.
 #[track_caller]
 pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let began = std::time::Instant::now();
+    let deadline = patience::Deadline::start();
     while !holds() {
-        assert!(began.elapsed().as_secs() < 60, "waited too long for {what}");
+        assert!(!deadline.left().is_zero(), "waited too long for {what}");
         #[expect(
             clippy::disallowed_methods,
             reason = "files and journals tell nobody when they change"

@@ -6,11 +6,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::receiver::{PATIENCE, Said, give, read_request};
+use super::patience::Deadline;
+use super::receiver::{Said, give, read_request};
 use super::reply::Reply;
 use super::server::{Connection, Server};
 use super::{Ended, Project, Receiver, Worker};
@@ -280,10 +280,10 @@ impl Model {
     /// Waits until so many requests have come.
     #[track_caller]
     pub fn wait_for(&self, count: usize) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Deadline::start();
         let mut state = self.state();
         while state.asked.len() < count {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.left();
             assert!(!left.is_zero(), "{} requests came", state.asked.len());
             state = self.shared.changed.wait_timeout(state, left).unwrap().0;
         }

@@ -15,7 +15,7 @@ use super::project::GRAPH;
 /// `nobody`, as almost every system has it.
 const NOBODY: u32 = 65_534;
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
@@ -43,7 +43,7 @@ pub fn shared_dir() -> TempDir {
 pub fn project() -> Project {
     let project = Project::in_dir(shared_dir());
     project.write(".scud/tasks/tasks.scg", GRAPH);
-    if is_root() {
+    if is_root() && may_become_nobody() {
         for path in [".", ".scud", ".scud/tasks", ".scud/tasks/tasks.scg"] {
             chown(project.path(path), Some(NOBODY), Some(NOBODY)).expect("root may");
         }
@@ -66,7 +66,15 @@ pub fn copy_worker(dir: &TempDir) -> PathBuf {
 
 /// Has a command run as that user.
 pub fn run_as_nobody(command: &mut Command) {
-    if is_root() {
+    if is_root() && may_become_nobody() {
         command.uid(NOBODY).gid(NOBODY);
     }
+}
+
+/// Whether this process may start others as `nobody`: root needs capabilities for that, and a
+/// user namespace in which there is such a user.
+pub fn may_become_nobody() -> bool {
+    let mut command = Command::new("/bin/sh");
+    let command = command.args(["-c", ":"]).uid(NOBODY).gid(NOBODY);
+    command.status().is_ok_and(|status| status.success())
 }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use super::project::GRAPH;
+use super::worker::LONG_STOP_WINDOW;
 use super::{Receiver, Worker};
 
 /// A bare repository with a task graph, a `README` and one commit on `main`; gone when dropped.
@@ -118,6 +119,7 @@ impl Origin {
             .env("PROJECT_ID", "proj-456")
             .env("CALLBACK_URL", receiver.url())
             .env("DESCARTES_HEARTBEAT", "0")
+            .env("DESCARTES_STOP_WINDOW", LONG_STOP_WINDOW)
             .env("DESCARTES_RUN_ID", "run-1")
             .env("DESCARTES_REPO", self.url())
             .env("DESCARTES_WORKSPACE", self.workspace())

@@ -10,17 +10,14 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
+use super::patience::Deadline;
 pub use super::reply::{Hold, Reply};
 use super::schema;
 use super::server::{Connection, Server};
-
-/// No state takes longer than this to come about on a busy machine; a test that waits so long
-/// has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
@@ -182,7 +179,7 @@ impl Receiver {
     /// Waits until something holds of what was said; gives what it holds for.
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, mut holds: impl FnMut(&[Said]) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Deadline::start();
         let mut state = self.state();
         loop {
             assert!(
@@ -193,7 +190,7 @@ impl Receiver {
             if let Some(found) = holds(&state.said) {
                 return found;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.left();
             assert!(
                 !left.is_zero(),
                 "waited too long for {what}; said so far: {:#?}",

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::receiver::PATIENCE;
+use super::patience::PATIENCE;
 use super::reply::Hold;
 
 /// A server; it is closed when it is dropped.

@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::receiver::PATIENCE;
+use super::patience::Deadline;
 use super::{Project, Receiver};
+
+/// For the tests that stop a worker and are about something else than the time that this takes.
+pub const LONG_STOP_WINDOW: &str = "1h";
 
 /// A worker before its start. Its environment is empty except for `PATH`.
 pub struct Worker {
@@ -67,6 +70,7 @@ impl Worker {
             .env("CALLBACK_URL", receiver.url())
             .env("DESCARTES_WORKSPACE", project.dir())
             .env("DESCARTES_HEARTBEAT", "0")
+            .env("DESCARTES_STOP_WINDOW", LONG_STOP_WINDOW)
     }
 
     /// An agent that is a shell script.
@@ -163,6 +167,12 @@ impl Running {
     #[track_caller]
     pub fn wait_for_log(&self, what: &str) -> String {
         self.stderr.wait_for(what)
+    }
+
+    /// Waits until standard output has `what` in it.
+    #[track_caller]
+    pub fn wait_for_output(&self, what: &str) {
+        self.stdout.wait_for_text(what);
     }
 
     /// Waits for the end; whoever takes longer than any test allows has failed it.
@@ -266,20 +276,34 @@ impl Pipe {
         Self(shared)
     }
 
+    /// Waits until the text has `what` in it, whether or not its line is complete.
+    #[track_caller]
+    fn wait_for_text(&self, what: &str) {
+        self.wait_for_match(what, |text| text.contains(what).then_some(()));
+    }
+
     #[track_caller]
     fn wait_for(&self, what: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_for_match(what, |text| {
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            let line = whole.lines().find(|line| line.contains(what));
+            line.map(ToOwned::to_owned)
+        })
+    }
+
+    #[track_caller]
+    fn wait_for_match<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        let deadline = Deadline::start();
         let mut collected = self.0.0.lock().unwrap();
         loop {
             let text = String::from_utf8_lossy(&collected.bytes);
-            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-            if let Some(line) = whole.lines().find(|line| line.contains(what)) {
-                return line.to_owned();
+            if let Some(found) = find(&text) {
+                return found;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.left();
             assert!(
                 !left.is_zero() && !collected.over,
-                "no line with {what:?} came:\n{text}"
+                "{what:?} did not come:\n{text}"
             );
             collected = self.0.1.wait_timeout(collected, left).unwrap().0;
         }
@@ -287,12 +311,16 @@ impl Pipe {
 
     /// Waits for the end of it; false where that does not come.
     fn is_over_in_time(&self) -> bool {
-        let collected = self.0.0.lock().unwrap();
-        let end = self
-            .0
-            .1
-            .wait_timeout_while(collected, PATIENCE, |collected| !collected.over);
-        !end.unwrap().1.timed_out()
+        let deadline = Deadline::start();
+        let mut collected = self.0.0.lock().unwrap();
+        while !collected.over {
+            let left = deadline.left();
+            if left.is_zero() {
+                return false;
+            }
+            collected = self.0.1.wait_timeout(collected, left).unwrap().0;
+        }
+        true
     }
 
     fn text(&self) -> String {

@@ -1,0 +1,33 @@
+//! Which processes are alive.
+//!
+//! By where they work and not by their numbers: the number of a process that is gone is soon another process's, and a dead
+//! process keeps its number until its parent has asked for its exit status. A dead process works nowhere.
+
+use std::fs;
+
+use super::Project;
+
+/// Fails if something that was started in the project's directory is alive.
+#[track_caller]
+pub fn assert_nothing_alive(project: &Project) {
+    let left = processes_in(project);
+    assert!(left.is_empty(), "still alive: {left:#?}");
+}
+
+/// The state and the command line of each process that works in the project's directory.
+pub fn processes_in(project: &Project) -> Vec<String> {
+    let dir = project.dir().canonicalize().expect("the directory");
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let there = processes.filter(|process| {
+        let cwd = fs::read_link(process.path().join("cwd"));
+        cwd.is_ok_and(|cwd| cwd == dir)
+    });
+    let described = there.filter_map(|process| {
+        let line = fs::read(process.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let status = fs::read_to_string(process.path().join("status")).ok()?;
+        let state = status.lines().find(|line| line.starts_with("State:"))?;
+        Some(format!("{line} ({state})"))
+    });
+    described.collect()
+}

@@ -1,0 +1,442 @@
+//! For readers of the documents: their tables and names are those of the program.
+//!
+//! `descartes-worker vocabulary` prints the program's own tables; every test here compares a
+//! document with them.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{markdown, read, section};
+use crate::support::{Worker, schema};
+
+/// Variables that the documents may name although they are not settings.
+const OTHER_VARIABLES: [&str; 2] = ["DESCARTES_PROMPT_FILE", "DESCARTES_REVISION"];
+
+fn vocabulary() -> Value {
+    let ended = Worker::bare().arg("vocabulary").run();
+    ended.assert_code(0);
+    serde_json::from_str(&ended.stdout).expect("the vocabulary is JSON")
+}
+
+#[track_caller]
+fn list<'a>(vocabulary: &'a Value, name: &str) -> &'a Vec<Value> {
+    let list = vocabulary[name].as_array();
+    list.filter(|list| !list.is_empty())
+        .unwrap_or_else(|| panic!("the vocabulary has no {name}"))
+}
+
+#[track_caller]
+fn text<'a>(entry: &'a Value, field: &str) -> &'a str {
+    entry[field]
+        .as_str()
+        .unwrap_or_else(|| panic!("{field} is not a text in {entry}"))
+}
+
+/// The cells of every table row in a text, without the tables' heads; backticks are left out.
+fn rows(text: &str) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if !line.starts_with('|') {
+            continue;
+        }
+        if lines.peek().is_some_and(|next| next.starts_with("| ---")) {
+            lines.next();
+            continue;
+        }
+        // A bar inside a cell is written `\|`.
+        let row = line.trim().trim_matches('|').replace("\\|", "\u{0}");
+        let cells = row.split('|').map(|cell| {
+            let cell = cell.trim().replace('`', "");
+            cell.replace('\u{0}', "|")
+        });
+        rows.push(cells.collect());
+    }
+    rows
+}
+
+/// Asserts that the tables of a section have exactly these rows, in any order.
+#[track_caller]
+fn assert_rows(document: &str, heading: &str, columns: usize, expected: &[Vec<String>]) {
+    let whole = read(document);
+    let found: BTreeSet<Vec<String>> = rows(section(&whole, heading))
+        .into_iter()
+        .map(|row| row.into_iter().take(columns).collect())
+        .collect();
+    let expected: BTreeSet<Vec<String>> = expected.iter().cloned().collect();
+    let shown = |rows: Vec<&Vec<String>>| {
+        let rows = rows
+            .into_iter()
+            .map(|row| format!("| {} |", row.join(" | ")));
+        rows.collect::<Vec<_>>().join("\n")
+    };
+    let missing = shown(expected.difference(&found).collect());
+    let wrong = shown(found.difference(&expected).collect());
+    assert!(
+        missing.is_empty() && wrong.is_empty(),
+        "{document}, {heading}: these rows are missing:\n{missing}\nand these should not be there:\n{wrong}"
+    );
+}
+
+#[test]
+fn the_reference_lists_every_setting_as_the_program_knows_it() {
+    let vocabulary = vocabulary();
+    let settings: Vec<_> = list(&vocabulary, "settings")
+        .iter()
+        .map(|setting| {
+            let default = match setting["required"].as_bool() {
+                Some(true) => "required",
+                _ => setting["default"]
+                    .as_str()
+                    .or(setting["when_unset"].as_str())
+                    .unwrap_or("–"),
+            };
+            vec![
+                setting["flag"].as_str().unwrap_or("–").to_owned(),
+                text(setting, "variable").to_owned(),
+                default.to_owned(),
+                text(setting, "meaning").to_owned(),
+            ]
+        })
+        .collect();
+    assert_rows("docs/reference.md", "## Settings", 4, &settings);
+}
+
+#[test]
+fn the_settings_that_the_program_asks_for_are_the_required_ones() {
+    let vocabulary = vocabulary();
+    let required = list(&vocabulary, "settings")
+        .iter()
+        .filter(|setting| setting["required"] == true)
+        .map(|setting| text(setting, "variable").to_owned());
+    let stderr = Worker::bare().run().assert_code(2).stderr.clone();
+    let missing = stderr
+        .lines()
+        .filter_map(|line| line.trim().split_once(": is missing"))
+        .map(|(name, _)| name.to_owned());
+    assert_eq!(
+        missing.collect::<BTreeSet<_>>(),
+        required.collect::<BTreeSet<_>>()
+    );
+}
+
+#[test]
+fn the_reference_lists_every_command() {
+    let vocabulary = vocabulary();
+    let commands: Vec<_> = list(&vocabulary, "subcommands")
+        .iter()
+        .filter(|command| command["hidden"] == false)
+        .map(|command| {
+            vec![
+                text(command, "name").to_owned(),
+                text(command, "about").to_owned(),
+            ]
+        })
+        .collect();
+    assert_rows("docs/reference.md", "## Commands", 2, &commands);
+}
+
+#[test]
+fn the_reference_lists_the_exit_codes_of_every_command() {
+    let vocabulary = vocabulary();
+    let codes: Vec<_> = list(&vocabulary, "exit_codes")
+        .iter()
+        .map(|entry| {
+            vec![
+                text(entry, "command").to_owned(),
+                entry["code"].to_string(),
+                text(entry, "meaning").to_owned(),
+            ]
+        })
+        .collect();
+    assert_rows("docs/reference.md", "## Exit codes", 3, &codes);
+}
+
+fn words_of(definition: &str) -> BTreeSet<String> {
+    let schema: Value = serde_json::from_str(schema::TEXT).expect("the schema is JSON");
+    let words = schema
+        .pointer(&format!("/$defs/{definition}"))
+        .expect(definition);
+    let words = words.as_array().expect("a list").iter();
+    words
+        .map(|word| word.as_str().expect("a word").to_owned())
+        .collect()
+}
+
+#[test]
+fn the_failure_reasons_are_the_same_in_every_document() {
+    let vocabulary = vocabulary();
+    let reasons: Vec<_> = list(&vocabulary, "failure_reasons")
+        .iter()
+        .map(|reason| {
+            let retryable = if reason["retryable"] == true {
+                "yes"
+            } else {
+                "no"
+            };
+            vec![text(reason, "word").to_owned(), retryable.to_owned()]
+        })
+        .collect();
+    assert_rows("docs/reference.md", "## Failure reasons", 2, &reasons);
+    assert_rows("docs/protocol.md", "### Failure reasons", 2, &reasons);
+    let words: BTreeSet<String> = reasons.into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(words_of("failure/properties/reason/enum"), words);
+}
+
+#[test]
+fn the_kinds_of_agents_are_the_same_in_every_document() {
+    let vocabulary = vocabulary();
+    let kinds: BTreeSet<String> = list(&vocabulary, "agent_kinds")
+        .iter()
+        .map(|kind| kind.as_str().expect("a word").to_owned())
+        .collect();
+    let rows: Vec<_> = kinds.iter().map(|kind| vec![kind.clone()]).collect();
+    assert_rows("docs/agents.md", "## The kinds of agents", 1, &rows);
+    assert_eq!(words_of("agent-kind/examples"), kinds);
+    let settings = list(&vocabulary, "settings");
+    let agent = settings
+        .iter()
+        .find(|setting| setting["variable"] == "DESCARTES_AGENT")
+        .expect("the setting of the agent");
+    let protocol = read("docs/protocol.md");
+    for kind in kinds {
+        assert!(text(agent, "meaning").contains(&kind), "{kind}: {agent}");
+        assert!(
+            protocol.contains(&format!("`{kind}`")),
+            "docs/protocol.md does not name {kind}"
+        );
+    }
+}
+
+#[test]
+fn the_phases_are_the_same_in_schema_and_protocol() {
+    let vocabulary = vocabulary();
+    let phases: BTreeSet<String> = list(&vocabulary, "phases")
+        .iter()
+        .map(|phase| phase.as_str().expect("a word").to_owned())
+        .collect();
+    assert_eq!(words_of("progress/properties/phase/enum"), phases);
+    let protocol = read("docs/protocol.md");
+    for phase in phases {
+        assert!(
+            protocol.contains(&format!("`{phase}`")),
+            "docs/protocol.md does not name {phase}"
+        );
+    }
+}
+
+#[test]
+fn the_readme_explains_every_letter_of_the_graph() {
+    let vocabulary = vocabulary();
+    let letters: Vec<_> = list(&vocabulary, "task_statuses")
+        .iter()
+        .map(|status| {
+            vec![
+                text(status, "letter").to_owned(),
+                text(status, "name").to_owned(),
+            ]
+        })
+        .collect();
+    assert_rows("README.md", "### The letters", 2, &letters);
+}
+
+#[test]
+fn the_environment_of_an_agent_is_documented_variable_by_variable() {
+    let vocabulary = vocabulary();
+    let documented = read("docs/agents.md");
+    let documented = section(&documented, "## The environment of an agent");
+    for list_name in ["passed_on_variables", "model_variables"] {
+        for variable in list(&vocabulary, list_name) {
+            let variable = variable.as_str().expect("a name");
+            assert!(
+                documented.contains(&format!("`{variable}`")),
+                "docs/agents.md does not name {variable}, one of the {list_name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_names_that_make_a_variable_a_secret_are_documented() {
+    let vocabulary = vocabulary();
+    let documented = read("docs/reference.md");
+    let documented = section(&documented, "## Secrets");
+    for ending in list(&vocabulary, "secret_endings") {
+        let ending = ending.as_str().expect("an ending");
+        assert!(
+            documented.contains(&format!("`{ending}`")),
+            "docs/reference.md does not name the ending {ending}"
+        );
+    }
+    let shortest = vocabulary["limits"]["shortest_secret_bytes"].to_string();
+    assert!(documented.contains(&format!("at least {shortest} bytes")));
+}
+
+#[test]
+fn the_table_of_time_outs_has_the_defaults_of_the_settings() {
+    let vocabulary = vocabulary();
+    let settings = list(&vocabulary, "settings");
+    let document = read("docs/operations.md");
+    let mut compared = 0;
+    for row in rows(section(&document, "## Time-outs")) {
+        let Some(setting) = settings
+            .iter()
+            .find(|setting| setting["variable"] == row[0].as_str())
+        else {
+            continue;
+        };
+        assert_eq!(setting["default"], row[1].as_str(), "{row:?}");
+        compared += 1;
+    }
+    let durations = settings.iter().filter(|setting| {
+        let default = setting["default"].as_str().unwrap_or_default();
+        default.starts_with(|c: char| c.is_ascii_digit()) && default.ends_with(['s', 'm', 'h'])
+    });
+    assert_eq!(compared, durations.count(), "a time-out is missing");
+}
+
+#[test]
+fn the_shares_of_the_stop_window_are_documented() {
+    let vocabulary = vocabulary();
+    let limits = &vocabulary["limits"];
+    let document = read("docs/operations.md");
+    let document = section(&document, "## Time-outs");
+    for (limit, unit) in [
+        ("agent_share_of_stop_window", " %"),
+        ("hand_over_share_of_stop_window", " %"),
+    ] {
+        let percent = limits[limit].as_f64().expect("a share") * 100.0;
+        assert!(
+            document.contains(&format!("{percent:.0}{unit}")),
+            "docs/operations.md does not say {limit}: {percent:.0}{unit}"
+        );
+    }
+    let grace = limits["kill_grace_ms"].as_u64().expect("a number") / 1000;
+    assert!(document.contains(&format!("{grace} s")), "{grace} s");
+    let margin = limits["stop_window_margin_ms"].to_string();
+    assert!(document.contains(&format!("{margin} ms")), "{margin} ms");
+}
+
+#[test]
+fn the_protocol_has_the_sizes_of_the_reported_output() {
+    let vocabulary = vocabulary();
+    let protocol = read("docs/protocol.md");
+    for (limit, row) in [
+        ("output_head_bytes", "| `result.output.head` |"),
+        ("output_tail_bytes", "| `result.output.tail` |"),
+        ("heartbeat_output_bytes", "| `output.text` |"),
+    ] {
+        let size = vocabulary["limits"][limit].as_u64().expect("a number") / 1024;
+        let row = protocol.lines().find(|line| line.starts_with(row));
+        assert!(
+            row.is_some_and(|row| row.contains(&format!("{size} KiB"))),
+            "{limit} is {size} KiB, and the row is {row:?}"
+        );
+    }
+}
+
+/// The words in a text that begin like this, up to the first character that no such name has.
+fn names<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    text.match_indices(prefix).map(move |(at, _)| {
+        let rest = &text[at..];
+        let end = rest.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+#[test]
+fn every_setting_that_a_document_names_exists() {
+    let vocabulary = vocabulary();
+    let known: BTreeSet<&str> = list(&vocabulary, "settings")
+        .iter()
+        .flat_map(|setting| [text(setting, "variable"), text(setting, "long_variable")])
+        .chain(OTHER_VARIABLES)
+        .collect();
+    let mut seen = 0;
+    for path in markdown() {
+        for name in names(&read(&path), "DESCARTES_") {
+            // A bare prefix, as in "variables that begin with `DESCARTES_`".
+            let prefix = name.ends_with('_');
+            assert!(
+                prefix || known.contains(name),
+                "{}: {name} is not a known setting",
+                path.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "only {seen} names were found");
+}
+
+/// The pieces of code in a document: lines of code blocks, and code inside of lines.
+fn code(document: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut in_block = false;
+    for line in document.lines() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+        } else if in_block {
+            pieces.push(line);
+        } else {
+            pieces.extend(line.split('`').skip(1).step_by(2));
+        }
+    }
+    pieces
+}
+
+/// The arguments of the program in a piece of code that calls it.
+fn arguments(code: &str) -> Option<Vec<&str>> {
+    const CALLS: [&str; 4] = [
+        "descartes-worker ",
+        "cargo run --release -- ",
+        "cargo run -p descartes-worker -- ",
+        "nix run . -- ",
+    ];
+    let call = CALLS
+        .into_iter()
+        .filter_map(|call| Some(code.find(call)? + call.len()))
+        .max()?;
+    // What is in quotes belongs to another program.
+    let unquoted = code[call..].split('\'').step_by(2);
+    Some(unquoted.flat_map(str::split_whitespace).collect())
+}
+
+#[test]
+fn every_command_and_flag_that_a_document_shows_exists() {
+    let vocabulary = vocabulary();
+    let commands = list(&vocabulary, "subcommands");
+    let mut seen = 0;
+    for path in markdown() {
+        let document = read(&path);
+        for words in code(&document).into_iter().filter_map(arguments) {
+            let path = path.display();
+            let first = words.first().copied().unwrap_or_default();
+            let named = commands.iter().find(|command| command["name"] == first);
+            let is_name = first.starts_with(|c: char| c.is_ascii_lowercase());
+            assert!(
+                named.is_some() || !is_name,
+                "{path}: there is no command {first:?}"
+            );
+            seen += usize::from(is_name);
+            // The first entry is the worker itself.
+            let flags = named.unwrap_or(&commands[0])["flags"].as_array();
+            let flags = flags.expect("a list of flags");
+            for word in words.iter().filter(|word| word.starts_with("--")) {
+                let flag = word.split('=').next().unwrap_or(word);
+                assert!(
+                    matches!(flag, "--help" | "--version")
+                        || flags.iter().any(|known| known == flag),
+                    "{path}: {first:?} has no flag {flag}"
+                );
+            }
+        }
+    }
+    assert!(seen > 10, "only {seen} commands were found");
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 150, "README.md has {lines} lines; 150 are allowed");
+}
