@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// What may be waiting for a reader, in bytes: many screens full, little beside the memory budget.
-const CAP: usize = 256 * 1024;
-/// More than this is waiting only where the reader has stopped reading.
-const STUCK: usize = 4 * 1024;
-/// When to try again where the stream itself refuses to block (somebody who shares it made it so).
-const TRY_AGAIN: Duration = Duration::from_millis(10);
+/// How many bytes may wait for a reader: many screens full, and little of the memory budget.
+const MAX_WAITING: usize = 256 * 1024;
+/// If more bytes than this wait, the reader has stopped reading.
+const STUCK_SIZE: usize = 4 * 1024;
+/// How often to try again if the stream is in non-blocking mode, which another process that shares it
+/// may have set.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// One stream; cheap to clone. Each call of [`Outlet::write`] arrives whole or not at all.
 #[derive(Debug, Clone)]
@@ -34,18 +35,17 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// The thread has taken what was waiting and is not done with it.
+    /// The thread is writing what it has taken from `waiting`.
     busy: bool,
-    /// How many lines found no room behind what is waiting. `waiting` only ever gets shorter by being
-    /// taken as a whole, together with this count: so every gap is one gap, its note stands exactly
-    /// in its place, and lines that find room again come after that note.
+    /// How many lines were dropped because `waiting` was full. The thread takes all of `waiting` together
+    /// with this count. So each gap has one note, and the note is exactly where lines are missing.
     dropped: usize,
-    /// The reader is gone for good.
+    /// Nothing can be written any more, because the reader is gone.
     closed: bool,
 }
 
 impl State {
-    /// Whether everything is written, or never will be; `None` while the thread is at it.
+    /// Whether everything is written (false if it never will be); `None` while the thread is writing.
     fn is_drained(&self) -> Option<bool> {
         if self.closed {
             return Some(false);
@@ -55,7 +55,7 @@ impl State {
 }
 
 impl Outlet {
-    /// Takes over a stream.
+    /// Starts a thread that writes to the stream.
     pub fn new(stream: impl Write + Send + 'static) -> Self {
         let outlet = Self::without_thread();
         outlet.start(stream);
@@ -76,18 +76,18 @@ impl Outlet {
         let name = "outlet".to_owned();
         let thread = thread::Builder::new().name(name);
         if thread.spawn(move || writing.pump(stream)).is_err() {
-            // A limit on threads. Silence is better than a run that may hang.
+            // The number of threads is limited. Writing nothing is better than a run that may hang.
             self.state().closed = true;
         }
     }
 
-    /// Leaves bytes to be written; they are dropped where too much is waiting already.
+    /// Queues bytes to be written; drops them if too many are waiting.
     pub fn write(&self, bytes: &[u8]) {
         let mut state = self.state();
         if state.closed {
             return;
         }
-        if state.waiting.len() < CAP {
+        if state.waiting.len() < MAX_WAITING {
             state.waiting.extend_from_slice(bytes);
         } else {
             state.dropped += bytes.iter().filter(|byte| **byte == b'\n').count();
@@ -127,16 +127,16 @@ impl Outlet {
         }
     }
 
-    /// Whether nobody seems to be reading.
+    /// Whether the reader seems to have stopped reading.
     pub fn is_stuck(&self) -> bool {
-        self.state().waiting.len() > STUCK
+        self.state().waiting.len() > STUCK_SIZE
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the thread does, as long as there is a reader.
+    /// The loop of the thread: writes what is queued until the reader is gone.
     fn pump(&self, mut stream: impl Write) {
         while let Some(bytes) = self.take() {
             let mut left = bytes.as_slice();
@@ -151,7 +151,7 @@ impl Outlet {
                     Ok(Some(count)) => left = &left[count..],
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        drop(self.0.changed.wait_timeout(self.state(), TRY_AGAIN));
+                        drop(self.0.changed.wait_timeout(self.state(), RETRY_INTERVAL));
                     }
                     Err(_) => break false,
                 }
@@ -164,7 +164,7 @@ impl Outlet {
         }
     }
 
-    /// Waits for something to write; nothing where nobody reads any more.
+    /// Waits for something to write; `None` if the reader is gone.
     fn take(&self) -> Option<Vec<u8>> {
         let mut state = self.state();
         loop {
@@ -186,7 +186,7 @@ impl Outlet {
     }
 }
 
-/// What a person reads in the place of lines that are missing.
+/// The note in the place of dropped lines.
 fn note(dropped: usize) -> String {
     let lines = if dropped == 1 {
         "1 line was"
@@ -211,7 +211,7 @@ mod tests {
     /// No state takes longer than this to come about on a busy machine.
     const PATIENCE: Duration = Duration::from_secs(60);
     /// So many of [`lines`] wait for a reader; the next one is dropped.
-    const ROOM: usize = CAP / LINE;
+    const ROOM: usize = MAX_WAITING / LINE;
     const LINE: usize = 1024;
 
     /// Numbered lines of equal length.

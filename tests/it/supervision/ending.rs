@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{assert_failed, completed, failure, tail, talkative, until_said};
-use crate::support::quoted;
 use crate::support::{
     Project, Receiver, Worker, assert_nothing_alive, assert_within, is_under_load, processes_in,
     setting, wait_until, with_enough_time,

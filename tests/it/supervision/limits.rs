@@ -1,4 +1,4 @@
-//! Nothing hangs: each way an agent has to last for ever comes to its own end.
+//! No agent hangs forever: each way to hang has a limit.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_grandchild_that_keeps_the_output_open_holds_nobody_up() {
+fn a_grandchild_that_keeps_the_output_open_does_not_delay_the_end() {
     for grandchild in [
         "sleep 10000 &",
         "setsid sleep 10000 &",

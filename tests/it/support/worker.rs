@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::patience::Deadline;
 use super::{Project, Receiver};
 
-/// For the tests that stop a worker and are about something else than the time that this takes.
+/// For tests that stop a worker and do not test how long that takes.
 pub const LONG_STOP_WINDOW: &str = "1h";
 
 /// A worker before its start. Its environment is empty except for `PATH`.
@@ -175,7 +175,7 @@ impl Running {
         self.stdout.wait_for_text(what);
     }
 
-    /// Waits for the end; whoever takes longer than any test allows has failed it.
+    /// Waits for the end; fails if it takes longer than any test allows.
     #[track_caller]
     pub fn wait(mut self) -> Ended {
         assert!(
@@ -185,7 +185,10 @@ impl Running {
         );
         let status = self.child.wait().expect("the worker can be waited for");
         let took = self.began.elapsed();
-        assert!(self.stderr.is_over_in_time(), "somebody holds its output");
+        assert!(
+            self.stderr.is_over_in_time(),
+            "a process holds its output open"
+        );
         Ended {
             code: status.code(),
             signal: status.signal(),
@@ -252,7 +255,7 @@ struct Collected {
 }
 
 impl Pipe {
-    /// Nothing comes of a stream that a test has taken for itself.
+    /// Collects nothing from a stream that the test has taken itself.
     fn collect(pipe: Option<impl Read + Send + 'static>) -> Self {
         let mut pipe: Box<dyn Read + Send> = match pipe {
             Some(pipe) => Box::new(pipe),
@@ -309,7 +312,7 @@ impl Pipe {
         }
     }
 
-    /// Waits for the end of it; false where that does not come.
+    /// Waits for the end of the stream; false if it does not come.
     fn is_over_in_time(&self) -> bool {
         let deadline = Deadline::start();
         let mut collected = self.0.0.lock().unwrap();
