@@ -3,13 +3,14 @@
 //! Knows no tasks. Every call says itself whether the credential goes with it; a call that works
 //! in a repository which an agent could write must not ask for it.
 
+mod call;
 mod configuration;
 mod ssh;
+mod trouble;
 mod words;
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +18,11 @@ use reqwest::Url;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
+pub use self::call::{Call, GitError};
+use self::configuration::Side;
 use self::ssh::Ssh;
-use self::words::{WORDS, last_words, without_progress};
+pub use self::trouble::Trouble;
+use self::words::{last_words, without_progress};
 use crate::durations::in_words;
 use crate::environment::{Variables, value_of};
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stderr};
@@ -60,6 +64,7 @@ pub struct Git<'a> {
     token: Option<(Url, SecretString)>,
     ssh: Option<Ssh>,
     stalled: Duration,
+    side: Side,
     /// When the calls must be over; each has its own limit where this is `None`.
     pub until: Option<Instant>,
     pub redactor: &'a Redactor,
@@ -75,88 +80,6 @@ pub struct Access {
     pub ssh_agent: Option<OsString>,
     /// How long a transfer may show no progress before it is given up; git itself waits for ever.
     pub stalled: Duration,
-}
-
-/// One command.
-#[derive(Debug)]
-pub struct Call<'a> {
-    args: Vec<OsString>,
-    dir: &'a Path,
-    variables: Variables,
-    stdin: Option<File>,
-    transfer: bool,
-}
-
-/// Why a command failed, in git's own words.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("git {command} {how}")]
-pub struct GitError {
-    pub command: String,
-    pub how: String,
-    /// The end of what git said, redacted.
-    pub words: String,
-    /// Where it ended by itself.
-    pub code: Option<i32>,
-    pub stopped: bool,
-}
-
-impl GitError {
-    /// What stands around git, and no command of its, did not work.
-    pub fn around(command: &str, how: &str, error: &io::Error) -> Self {
-        Self {
-            command: command.to_owned(),
-            how: how.to_owned(),
-            words: error.to_string(),
-            code: None,
-            stopped: false,
-        }
-    }
-}
-
-impl<'a> Call<'a> {
-    pub fn new(dir: &'a Path, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        let args = args.into_iter().map(Into::into).collect();
-        Self {
-            args,
-            dir,
-            variables: Vec::new(),
-            stdin: None,
-            transfer: false,
-        }
-    }
-
-    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
-        self.args.push(arg.into());
-        self
-    }
-
-    pub fn variables(mut self, variables: &Variables) -> Self {
-        self.variables.extend_from_slice(variables);
-        self
-    }
-
-    /// What the command reads.
-    pub fn input(mut self, text: &[u8]) -> io::Result<Self> {
-        let mut file = tempfile::tempfile()?;
-        file.write_all(text)?;
-        file.seek(SeekFrom::Start(0))?;
-        self.stdin = Some(file);
-        Ok(self)
-    }
-
-    /// A file that the command reads from its beginning.
-    pub fn input_file(mut self, file: &File) -> io::Result<Self> {
-        let mut file = file.try_clone()?;
-        file.rewind()?;
-        self.stdin = Some(file);
-        Ok(self)
-    }
-
-    /// It talks to the remote: the credential goes with it, and silence ends it.
-    pub fn transfer(mut self) -> Self {
-        self.transfer = true;
-        self
-    }
 }
 
 impl<'a> Git<'a> {
@@ -211,11 +134,17 @@ impl<'a> Git<'a> {
             token,
             ssh,
             stalled: access.stalled,
+            side: Side::Worker,
             until: None,
             redactor,
             stop,
             progress,
         })
+    }
+
+    /// The file that is run as git.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// Remembers how ssh is set up, so that an agent cannot change it for calls in repositories
@@ -266,6 +195,26 @@ impl<'a> Git<'a> {
         })
     }
 
+    /// Whether the calls may go on after a wait.
+    pub fn has_time(&self, wait: Duration) -> bool {
+        self.until.is_none_or(|until| Instant::now() + wait < until)
+    }
+
+    /// The option by which a `file://` remote is served even if it belongs to another user: `safe.directory`
+    /// of the caller does not reach the process that serves.
+    pub fn served_locally(&self, url: &str, service: &str) -> Option<OsString> {
+        if !url.starts_with("file://") {
+            return None;
+        }
+        let program = self.program.to_string_lossy().replace('\'', "'\\''");
+        let option = if service == "upload-pack" {
+            "--upload-pack"
+        } else {
+            "--receive-pack"
+        };
+        Some(format!("{option}='{program}' -c safe.directory='*' {service}").into())
+    }
+
     /// The same git, for calls that another stop ends.
     pub fn under<'b>(&'b self, stop: &'b Stop) -> Git<'b> {
         Git {
@@ -274,10 +223,33 @@ impl<'a> Git<'a> {
             token: self.token.clone(),
             ssh: self.ssh.clone(),
             stalled: self.stalled,
+            side: self.side,
             until: None,
             stop,
             redactor: self.redactor,
             progress: self.progress,
+        }
+    }
+
+    /// The same program for calls in the agent's repository: with the agent's environment, its
+    /// configuration and no credential. Silence ends each call, because the agent may have left
+    /// something that git waits for.
+    pub fn with_agents_environment(&self, environment: &Variables) -> Git<'_> {
+        let mut environment = environment.clone();
+        for (name, value) in [
+            ("GIT_NO_LAZY_FETCH", "1"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("LC_ALL", "C"),
+        ] {
+            environment.push((name.into(), value.into()));
+        }
+        Git {
+            environment,
+            token: None,
+            ssh: None,
+            side: Side::Agent,
+            ..self.under(self.stop)
         }
     }
 
@@ -292,12 +264,13 @@ impl<'a> Git<'a> {
         Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
     }
 
-    /// Runs a command; what it prints goes to `hear` as it comes.
+    /// Runs a command; what it prints on standard output goes to `hear` as it comes. Gives the end
+    /// of standard error.
     pub async fn stream(
         &self,
         call: Call<'_>,
         hear: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), GitError> {
+    ) -> Result<String, GitError> {
         let command = call
             .args
             .iter()
@@ -311,11 +284,13 @@ impl<'a> Git<'a> {
             words,
             code: None,
             stopped: false,
+            timed_out: false,
         };
         let unstarted =
             |error: io::Error| failed("could not be started".to_owned(), error.to_string());
 
-        let idle = call.transfer.then_some(self.stalled);
+        let silence_ends = call.transfer || self.side == Side::Agent;
+        let idle = silence_ends.then_some(self.stalled);
         // A transfer's life is on standard error: its progress. Elsewhere that is for errors only.
         let said = if call.transfer {
             None
@@ -324,7 +299,12 @@ impl<'a> Git<'a> {
         };
         let mut env = self.environment.clone();
         let token = self.token.as_ref().filter(|_| call.transfer);
-        env.extend(configuration::variables(token, self.stalled));
+        env.extend(configuration::variables(
+            self.side,
+            token,
+            self.stalled,
+            &call.configuration,
+        ));
         env.extend(call.variables);
         let program = Program {
             program: self.program.clone().into(),
@@ -337,7 +317,7 @@ impl<'a> Git<'a> {
                 None => Stderr::WithStdout,
             },
         };
-        let mut tail = RingBuffer::new(WORDS);
+        let mut tail = RingBuffer::new(self.side.words());
         let mut take = |_, bytes: &[u8]| {
             if call.transfer {
                 tail.push(bytes);
@@ -353,19 +333,23 @@ impl<'a> Git<'a> {
         self.progress.mark_alive();
         let ending = process::supervise(program, limits, self.stop, self.progress, &mut take).await;
         let words = || {
-            let text = said.map_or_else(|| tail.text(), last_words);
+            let text = said.map_or_else(|| tail.text(), |file| last_words(file, self.side.words()));
             self.redactor.text(&without_progress(&text))
         };
         match ending {
-            Ok(Ending::Exited(0)) => Ok(()),
+            Ok(Ending::Exited(0)) => Ok(words()),
             Ok(Ending::Exited(code)) => Err(GitError {
                 code: Some(code),
                 ..failed(format!("failed with exit code {code}"), words())
             }),
-            Ok(Ending::Idle(limit)) => Err(failed(
-                format!("made no progress for {}", in_words(limit)),
-                words(),
-            )),
+            Ok(Ending::Idle(limit)) => Err(GitError {
+                timed_out: true,
+                ..failed(format!("made no progress for {}", in_words(limit)), words())
+            }),
+            Ok(ending @ Ending::TimedOut(_)) => Err(GitError {
+                timed_out: true,
+                ..failed(ending.to_string(), words())
+            }),
             Ok(Ending::Stopped(_)) => Err(GitError {
                 stopped: true,
                 ..failed("was stopped".to_owned(), words())

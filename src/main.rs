@@ -5,12 +5,15 @@
 
 mod builtin;
 mod callback;
+mod check;
 mod config;
 mod durations;
 mod environment;
+mod excerpt;
 mod exit;
 mod git;
 mod http;
+mod line_splitter;
 mod local;
 mod merge_graph;
 mod model;
@@ -30,7 +33,7 @@ mod terminal;
 mod vocabulary;
 mod webhook;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -56,12 +59,16 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(rejected) => return rejection(&rejected),
     };
+    let on_error = match config.command {
+        Command::MergeGraph(_) => exit::MergeGraph::Failed.into(),
+        _ => exit::Worker::Misconfigured.into(),
+    };
     match live(config) {
         Ok(exit) => exit,
         Err(report) => {
             // In one line: these errors concern the machine (a port that is in use), not the code.
             terminal::print_error(&format!("{report:#}"));
-            exit::Worker::Misconfigured.into()
+            on_error
         }
     }
 }
@@ -71,11 +78,14 @@ fn rejection(rejected: &Rejected) -> ExitCode {
     match rejected {
         Rejected::Usage(usage) => {
             // clap knows whether this is an error, or the help or the version for standard output.
-            let _ = usage.print();
-            if usage.use_stderr() {
-                exit::Worker::Misconfigured.into()
-            } else {
-                ExitCode::SUCCESS
+            let _ = usage.error.print();
+            if let Some(advice) = usage.advice {
+                terminal::print_error(advice);
+            }
+            match usage.error.use_stderr() {
+                false => ExitCode::SUCCESS,
+                true if usage.is_merge => exit::MergeGraph::Failed.into(),
+                true => exit::Worker::Misconfigured.into(),
             }
         }
         Rejected::Settings(problems) => {
@@ -83,11 +93,15 @@ fn rejection(rejected: &Rejected) -> ExitCode {
                 1 => "1 setting is invalid".to_owned(),
                 count => format!("{count} settings are invalid"),
             };
-            terminal::print_error(&format!("{count}; nothing was sent"));
+            terminal::print_error(&count);
             for problem in problems {
                 terminal::print_error(&format!("  {problem}"));
             }
             exit::Worker::Misconfigured.into()
+        }
+        Rejected::CheckAsJson(problems) => {
+            check::print_invalid_settings(problems.iter().map(ToString::to_string));
+            exit::Check::NotReady.into()
         }
     }
 }
@@ -113,7 +127,13 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                 let exit = Box::pin(work(*run, config.redactor, &screen)).await?;
                 Ok(exit.into())
             }
-            Command::Check(run) => Ok(check(&run.runner, &config.redactor).await.into()),
+            Command::Check(settings) => {
+                let exit = match check::run(&settings, &config.redactor).await? {
+                    true => exit::Check::Ready,
+                    false => exit::Check::NotReady,
+                };
+                Ok(exit.into())
+            }
             Command::Demo(settings) => Ok(local::demo(settings, &screen).await?.into()),
             Command::Local(settings) => Ok(local::run(settings, &screen).await?.into()),
             Command::Receive { listen } => local::receive(listen, &screen)
@@ -125,13 +145,14 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                 let exit = match builtin::run(*settings).await? {
                     builtin::Done::Finished => exit::Agent::Finished,
                     builtin::Done::Failed => exit::Agent::Failed,
+                    builtin::Done::Stopped => exit::Agent::Stopped,
                 };
                 Ok(exit.into())
             }
             Command::MergeGraph(versions) => {
                 let exit = match merge_graph::run(&versions).await? {
                     merge_graph::Merged::Clean => exit::MergeGraph::Clean,
-                    merge_graph::Merged::Conflicts => exit::MergeGraph::Conflicts,
+                    merge_graph::Merged::WithConflicts => exit::MergeGraph::Conflicts,
                 };
                 Ok(exit.into())
             }
@@ -237,28 +258,6 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Wo
             );
             exit::Worker::Undelivered
         }
-    }
-}
-
-/// Prints whether everything that a run needs is present.
-async fn check(settings: &runner::Settings, redactor: &Redactor) -> exit::Check {
-    let findings = runner::preflight::preflight(settings).await;
-    let mut lines = vec!["ok      settings: valid".to_owned()];
-    lines.extend(findings.iter().map(|finding| match &finding.result {
-        Ok(found) => format!("ok      {}: {found}", finding.what),
-        Err(failure) => format!("MISSING {}: {}", finding.what, failure.sentence()),
-    }));
-    // There is no worker, so there is no result line on standard output.
-    let mut stdout = io::stdout().lock();
-    for line in lines {
-        // Ignore a failed write: there is no other place to report it to.
-        let _ = writeln!(stdout, "{}", redactor.text(&line));
-    }
-    let missing = findings.iter().any(|finding| finding.result.is_err());
-    if missing {
-        exit::Check::NotReady
-    } else {
-        exit::Check::Ready
     }
 }
 

@@ -97,10 +97,15 @@ pub async fn supervise(
 }
 
 /// Kills and reaps what is left of earlier children: after a panic, or if they forked faster than they
-/// died. False if something is still alive.
-pub async fn kill_leftovers() -> bool {
+/// died.
+pub async fn kill_leftovers() {
     let mut descendants = Descendants::adopt();
     let _ = timeout(KILL_TIMEOUT, descendants.kill_all()).await;
+}
+
+/// Whether no process is left below the worker. An agent that forks faster than it dies can outlast
+/// [`supervise`].
+pub fn none_left() -> bool {
     descendants::none_left()
 }
 

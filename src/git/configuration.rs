@@ -41,13 +41,51 @@ const CONFIGURATION: [(&str, &str); 16] = [
     ("http.lowSpeedLimit", "1"),
 ];
 
+/// Holds in every call with the agent's environment: hooks stay off, and nothing is started that
+/// outlives the command. Everything else is as the agent configured it.
+const CONFIGURATION_OF_AGENT: [(&str, &str); 6] = [
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("safe.directory", "*"),
+    ("advice.addEmbeddedRepo", "false"),
+];
+
+/// Whose configuration and environment a call has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Worker,
+    Agent,
+}
+
+impl Side {
+    /// How many bytes of standard error are kept. Calls on the agent's side name one file a line.
+    pub fn words(self) -> usize {
+        match self {
+            Self::Worker => 2 * 1024,
+            Self::Agent => 64 * 1024,
+        }
+    }
+}
+
 /// Configuration by environment, which wins over a repository's own. The token is offered to
 /// its own host only, by a helper that finds it in git's environment: never in arguments.
-pub fn variables(token: Option<&(Url, SecretString)>, stalled: Duration) -> Variables {
-    let mut pairs: Vec<(String, String)> = CONFIGURATION
-        .iter()
+pub fn variables(
+    side: Side,
+    token: Option<&(Url, SecretString)>,
+    stalled: Duration,
+    further: &[(String, String)],
+) -> Variables {
+    let constant: &[(&str, &str)] = match side {
+        Side::Worker => &CONFIGURATION,
+        Side::Agent => &CONFIGURATION_OF_AGENT,
+    };
+    let constant = constant.iter();
+    let mut pairs: Vec<(String, String)> = constant
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
+    pairs.extend_from_slice(further);
     let mut variables = Variables::new();
     pairs.push((
         "http.lowSpeedTime".to_owned(),

@@ -3,21 +3,67 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-/// The end of git's own words that an error shows.
-pub const WORDS: usize = 2 * 1024;
-
-pub fn last_words(mut file: File) -> String {
+/// The last bytes of a file, at most `limit`.
+pub fn last_words(mut file: File, limit: usize) -> String {
     let length = file.metadata().map_or(0, |found| found.len());
-    let from = length.saturating_sub(WORDS as u64);
+    let from = length.saturating_sub(limit as u64);
     let mut bytes = Vec::new();
     let read = file
         .seek(SeekFrom::Start(from))
-        .and_then(|_| file.take(WORDS as u64).read_to_end(&mut bytes));
+        .and_then(|_| file.take(limit as u64).read_to_end(&mut bytes));
     read.map(|_| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default()
 }
 
-/// git's words without the lines that it overwrote on a terminal.
+/// The beginnings of lines that only tell how far a transfer is.
+const PROGRESS: [&str; 13] = [
+    "Enumerating objects:",
+    "Counting objects:",
+    "Compressing objects:",
+    "Receiving objects:",
+    "Resolving deltas:",
+    "Resolving references:",
+    "Writing objects:",
+    "Unpacking objects:",
+    "Updating files:",
+    "Filtering content:",
+    "Checking connectivity:",
+    "Total ",
+    "Delta compression using",
+];
+
+/// Whether a line only tells how far a transfer is.
+fn is_progress(line: &str) -> bool {
+    let line = line.strip_prefix("remote: ").unwrap_or(line);
+    PROGRESS.iter().any(|beginning| line.starts_with(beginning))
+}
+
+/// The most telling lines: what the remote itself says, else the line that names the trouble, else
+/// the last error.
+pub fn quote(words: &str, names_trouble: impl Fn(&str) -> bool) -> String {
+    const MAX_LINES: usize = 3;
+    let remote = words
+        .lines()
+        .filter_map(|line| line.strip_prefix("remote:"));
+    let remote: Vec<&str> = remote
+        .map(str::trim)
+        .filter(|line| line.bytes().any(|byte| byte.is_ascii_alphanumeric()))
+        .take(MAX_LINES)
+        .collect();
+    if !remote.is_empty() {
+        return format!("remote: {}", remote.join("; "));
+    }
+    let mut backwards = words.lines().rev();
+    let telling = words.lines().rev().find(|line| names_trouble(line));
+    let error = backwards.find(|line| line.starts_with("fatal: ") || line.starts_with("error: "));
+    telling
+        .or(error)
+        .or_else(|| words.lines().last())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// git's words without progress and without the lines that it overwrote on a terminal.
 pub fn without_progress(text: &str) -> String {
     let lines = text.lines().map(|line| {
         line.rsplit('\r')
@@ -26,7 +72,7 @@ pub fn without_progress(text: &str) -> String {
     });
     let lines: Vec<&str> = lines
         .map(str::trim_end)
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.is_empty() && !is_progress(line))
         .collect();
     lines.join("\n")
 }

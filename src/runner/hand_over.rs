@@ -3,14 +3,16 @@
 //! A completed task's work goes to its branch; of any other, the work so far goes to a branch
 //! beside it while there is time. Only the first can change the verdict.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::failures::stopped;
-use super::product::{self, Message, Product};
+use super::product::{self, GRAPH, Message, Product};
+use super::push::Push;
+use super::run::Run;
 use super::workspace::Source;
-use super::{Run, push};
 use crate::panics::caught;
 use crate::progress::Phase;
 use crate::shutdown::Stop;
@@ -18,8 +20,6 @@ use crate::task::{Failure, Reason, Verdict};
 
 /// How long the work of a task that is not done may take to leave, where no signal hurries.
 const UNFINISHED: Duration = Duration::from_secs(2 * 60);
-/// What the worker itself changes of a project.
-const GRAPH: &str = ".scud/tasks/tasks.scg";
 
 /// What is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,20 +103,21 @@ impl Run<'_> {
         branch: Option<String>,
         stop: &Stop,
     ) -> Result<String, Failure> {
-        let message = self.message();
+        let message = self.message(goods);
         let workspace = self.workspace.as_ref();
         let clone = workspace.and_then(|workspace| workspace.clone.as_ref());
         let (Some(clone), Some(git)) = (clone, &self.git) else {
             return Ok("nothing was cloned".to_owned());
         };
         let git = git.under(stop);
-        let product = product::collect(&git, clone, &message).await?;
+        let product = product::collect(&git, clone, &self.environment(), &message).await?;
         let note = note(&product);
         let Product {
-            vault,
+            push_repository,
             work,
             held_back,
-            missing,
+            incomplete,
+            branches,
             ..
         } = &product;
         let work = self.report.work.insert(work.clone());
@@ -128,7 +129,7 @@ impl Run<'_> {
             });
         }
         let mut goods = goods;
-        if missing.is_some() {
+        if incomplete.is_some() {
             goods = Goods::SoFar;
         }
         let branch = branch.map(|branch| match goods {
@@ -136,29 +137,41 @@ impl Run<'_> {
             Goods::SoFar => format!("{branch}-wip"),
         });
         let mut whereabouts = "nothing was changed".to_owned();
-        if !work.is_empty() {
+        let mut beside = String::new();
+        if !work.is_empty() || !branches.is_empty() {
             whereabouts = "nothing is pushed".to_owned();
-            if let Some(branch) = branch {
-                let (url, suffix, head) = (&clone.url, &clone.suffix, work.head_commit.clone());
-                let pushed = push::push(&git, vault, url, &head, &branch, suffix).await?;
+        }
+        if let Some(branch) = branch {
+            let push = Push {
+                git: &git,
+                repository: push_repository,
+                url: &clone.url,
+                suffix: &clone.suffix,
+            };
+            if !work.is_empty() {
+                let pushed = push.push(&work.head_commit, &branch).await?;
                 whereabouts = format!("on branch {pushed}");
                 work.branch = Some(pushed);
             }
+            beside = push_branches(&push, &branch, branches).await?;
         }
-        match missing {
+        let note = format!("{beside}{note}");
+        match incomplete {
             None => Ok(whereabouts + &note),
             Some(words) => Err(Failure {
                 causes: vec![words.clone()],
                 retryable: false,
                 ..Failure::new(
                     Reason::PushFailed,
-                    format!("not all of the work could be read; the rest is {whereabouts}{note}"),
+                    format!(
+                        "not all of the work could be committed; the rest is {whereabouts}{note}"
+                    ),
                 )
             }),
         }
     }
 
-    fn message(&self) -> Message {
+    fn message(&self, goods: Goods) -> Message {
         let subject = match &self.task {
             Some(task) => format!(
                 "{}: {}",
@@ -175,21 +188,52 @@ impl Run<'_> {
         Message {
             subject: self.redactor.text(&subject),
             trailers,
+            done: self.task.clone().filter(|_| goods == Goods::Done),
         }
     }
 }
 
-/// What else there is to say of the work.
+/// Pushes the agent's other branches next to the result branch; says where they are.
+async fn push_branches(
+    push: &Push<'_>,
+    result: &str,
+    branches: &[product::Branch],
+) -> Result<String, Failure> {
+    let mut note = String::new();
+    for branch in branches {
+        let name = branch.name.strip_prefix(result).unwrap_or(&branch.name);
+        let target = format!("{result}-{}", branch_word(name));
+        let pushed = push.push(&branch.commit, &target).await?;
+        let name = branch.name.escape_debug();
+        let _ = write!(note, "; the agent's branch {name} is on branch {pushed}");
+    }
+    Ok(note)
+}
+
+/// A part of a branch's name that git allows, whatever the agent called its branch.
+fn branch_word(name: &str) -> String {
+    let allowed = |c: char| {
+        if c.is_alphanumeric() || c == '_' {
+            c
+        } else {
+            '-'
+        }
+    };
+    let word: String = name.chars().map(allowed).take(100).collect();
+    let word = word.trim_matches('-');
+    if word.is_empty() { "branch" } else { word }.to_owned()
+}
+
+/// Further sentences about the work.
 fn note(product: &Product) -> String {
     let mut note = String::new();
-    if product.only.as_deref() == Some(GRAPH) {
+    if product.only_path.as_deref() == Some(GRAPH) {
         note.push_str("; nothing was changed but the task graph");
     }
-    if !product.nested.is_empty() {
-        let nested = product.nested.join(", ");
-        tracing::warn!(nested, "repositories inside the project are left out");
-        note.push_str("; left out, because they are repositories of their own: ");
-        note.push_str(&nested);
+    for sentence in &product.notes {
+        tracing::warn!("{sentence}");
+        note.push_str("; ");
+        note.push_str(sentence);
     }
     note
 }

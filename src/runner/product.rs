@@ -1,25 +1,42 @@
-//! What an agent made: one head commit on top of the base, its numbers, its patch.
+//! The work product: one head commit on top of the base, its numbers and its patch.
 //!
-//! Three kinds of repository, each the worker's own and made after everything of the agent's is
-//! dead. The bench looks at the workspace, where git may be brought to run what the agent left
-//! (a submodule's filters); so nothing of it is used again but objects. The vault is made when
-//! nothing will look at the workspace any more, and pushes. Where the agent has damaged its
-//! objects, a rescue fetches the base again. Pushes nothing itself; `push` does.
+//! The agent's own git says what it would commit (`stage`), with the agent's environment. After
+//! everything of the agent is dead again, a new repository of the worker takes over the objects:
+//! it makes the commit, inspects what would be pushed, and is pushed from. If the agent's repository
+//! is damaged, the base is fetched again and the files of the workspace are staged against it.
+//! Pushes nothing itself; `push` does.
 
-mod baggage;
+mod agent_side;
+mod branches;
+mod entries;
+mod errors;
+mod files;
+mod filters;
+mod gitlinks;
+mod inspect;
+mod left_behind;
+mod lfs;
+mod mark;
 mod patch;
-mod pipes;
 mod records;
 mod repository;
+mod stage;
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use super::workspace::Clone;
-use crate::git::{Call, Git, GitError};
+use crate::environment::Variables;
+use crate::git::Git;
 use crate::process;
-use crate::task::{Failure, Reason, Work};
-use records::Records;
+use crate::task::{Failure, Reason, Task, Work};
+use agent_side::Staging;
+pub use branches::Branch;
+use errors::{failed, failed_io, run};
+use left_behind::LeftBehind;
 pub use repository::Repository;
+pub use stage::GRAPH;
+use stage::Staged;
 
 /// What the commit says of itself.
 #[derive(Debug, Clone)]
@@ -27,241 +44,352 @@ pub struct Message {
     pub subject: String,
     /// `Task-Id` and the like, with their values.
     pub trailers: Vec<(&'static str, String)>,
+    /// The task to mark as done, if it is done.
+    pub done: Option<Task>,
 }
 
 /// The work, in a repository from which it can be pushed.
 #[derive(Debug)]
 pub struct Product {
-    pub vault: Repository,
+    pub push_repository: Repository,
     pub work: Work,
-    /// Why it must not leave, where it must not.
+    /// Branches of the agent whose commits are not part of the work.
+    pub branches: Vec<Branch>,
+    /// Why nothing may be pushed, if nothing may.
     pub held_back: Option<String>,
-    /// What could not be read, in git's words.
-    pub missing: Option<String>,
-    /// The one changed path, where there is but one.
-    pub only: Option<String>,
-    /// Repositories that the agent made inside the project, which are no part of its commits.
-    pub nested: Vec<String>,
-    /// What the vault reads objects from.
-    _stores: Vec<Repository>,
+    /// Why the commit is not the whole work, if it is not.
+    pub incomplete: Option<String>,
+    /// Sentences about what is not in the commit.
+    pub notes: Vec<String>,
+    /// The one changed path, if exactly one path changed.
+    pub only_path: Option<String>,
+    /// The push repository reads objects from these.
+    _stores: Vec<Store>,
 }
 
-/// What is in the workspace.
-struct Found {
-    /// The agent's last commit, or the base.
-    tip: String,
-    tree: String,
-    missing: Option<String>,
-    nested: Vec<String>,
+/// Something that holds objects, and deletes them when it is dropped.
+#[derive(Debug)]
+enum Store {
+    Fetched { _repository: Repository },
+    Staged { _staged: tempfile::TempDir },
+}
+
+/// What the final commit is made of.
+struct Source {
+    /// The agent's last commit, if it has one.
+    head: Option<String>,
+    merge_head: Option<String>,
+    /// The tree of the final commit; the tree of `head` if this is `None`.
+    tree: Option<String>,
+    left_behind: LeftBehind,
+    references: Vec<(String, String)>,
+    incomplete: Option<String>,
+    /// Whether `tree` may hold submodules.
+    has_submodules: bool,
+    objects: Vec<PathBuf>,
+    stores: Vec<Store>,
+}
+
+impl Source {
+    /// The source, unless a process planted something else among the new objects.
+    async fn staged(staged: Staged) -> Result<Self, Failure> {
+        nothing_is_alive()?;
+        let objects = staged.dir.path().join("objects");
+        let store = objects.clone();
+        let is_plain = tokio::task::spawn_blocking(move || repository::is_plain_store(&store));
+        if !is_plain.await.unwrap_or(false) {
+            let message = "the directory for new objects holds something else";
+            return Err(Failure::new(Reason::PushFailed, message));
+        }
+        Ok(Self {
+            head: staged.head,
+            merge_head: staged.merge_head,
+            tree: Some(staged.tree),
+            incomplete: staged.left_behind.incomplete(),
+            left_behind: staged.left_behind,
+            references: staged.references,
+            has_submodules: staged.has_submodules,
+            objects: vec![objects],
+            stores: vec![Store::Staged {
+                _staged: staged.dir,
+            }],
+        })
+    }
 }
 
 /// Collects what was made in a clone.
-pub async fn collect(git: &Git<'_>, clone: &Clone, message: &Message) -> Result<Product, Failure> {
-    if !process::kill_leftovers().await {
-        let message = "processes of the agent survived SIGKILL, so nothing is collected or pushed";
-        return Err(Failure::new(Reason::PushFailed, message));
-    }
+pub async fn collect(
+    git: &Git<'_>,
+    clone: &Clone,
+    agents_environment: &Variables,
+    message: &Message,
+) -> Result<Product, Failure> {
+    // After a panic, killed processes may not be reaped yet.
+    process::kill_leftovers().await;
+    nothing_is_alive()?;
     clone.still_there()?;
-    pipes::clear(&clone.dir);
-    let first = match repository::agents_objects(&clone.dir) {
-        Some(_) => attempt(git, clone, message, None).await,
-        None => Err(Failure::new(
-            Reason::PushFailed,
-            "the agent's repository is not one any more",
-        )),
+    let agents_git = git.with_agents_environment(agents_environment);
+    let first = match stage::stage(&agents_git, &clone.dir, Staging::Agent).await {
+        Ok(staged) => from_agents_repository(git, clone, message, staged).await,
+        Err(error) => Err(failed(&error)),
     };
-    match first {
-        Ok(product) => Ok(product),
-        Err(failure) if git.stop.why().is_some() => Err(failure),
-        Err(failure) => {
-            tracing::warn!(
-                "{}; the base is fetched again, and all that differs becomes one commit",
-                failure.sentence()
-            );
-            let rescue = rescue(git, clone).await?;
-            attempt(git, clone, message, Some(rescue)).await
+    let failure = match first {
+        Ok(product) => return Ok(product),
+        Err(failure) if git.stop.why().is_some() => return Err(failure),
+        Err(failure) => failure,
+    };
+    nothing_is_alive()?;
+    tracing::warn!(
+        "{}; the base is fetched again, and all that differs becomes one commit",
+        failure.sentence()
+    );
+    match from_files(git, &agents_git, clone, message).await {
+        Err(second) if git.stop.why().is_none() => {
+            tracing::warn!("{}; only the agent's commits are kept", second.sentence());
+            from_commits(git, &agents_git, clone, message, &failure)
+                .await
+                .map_err(|_| failure)
         }
+        product => product,
     }
 }
 
-/// Fetches the base again.
-async fn rescue(git: &Git<'_>, clone: &Clone) -> Result<Repository, Failure> {
-    let rescue = Repository::fresh(git, &clone.base, &[]).await?;
-    let fetch = ["fetch", "--progress", "--no-tags", "--depth=1", "--"];
-    let fetch = rescue.call(fetch).arg(&clone.url).arg(&clone.base);
-    run(git, fetch.transfer()).await?;
-    Ok(rescue)
+fn nothing_is_alive() -> Result<(), Failure> {
+    if process::none_left() {
+        return Ok(());
+    }
+    let message = "processes of the agent survived SIGKILL, so nothing is collected or pushed";
+    Err(Failure::new(Reason::PushFailed, message))
 }
 
-async fn attempt(
+/// The usual way: the agent's repository is intact.
+async fn from_agents_repository(
     git: &Git<'_>,
     clone: &Clone,
     message: &Message,
-    rescue: Option<Repository>,
+    staged: Staged,
 ) -> Result<Product, Failure> {
-    let rescued = rescue.is_some();
-    // The rescue's objects come first: what the agent damaged is not looked at.
-    let mut stores: Vec<Repository> = rescue.into_iter().collect();
-    let mut objects: Vec<_> = stores.iter().map(Repository::objects).collect();
-    if !rescued {
-        objects.extend(repository::agents_objects(&clone.dir));
-    }
-    let bench = Repository::fresh(git, &clone.base, &objects).await?;
-    let found = look(git, clone, &bench).await?;
+    let mut source = Source::staged(staged).await?;
+    source.objects.push(agents_objects(clone).await?);
+    build(git, clone, message, source).await
+}
 
-    objects.push(bench.objects());
-    stores.push(bench);
-    let vault = Repository::fresh(git, &clone.base, &objects).await?;
-    vault
-        .begin_with(&clone.base)
-        .map_err(|error| unmade(&error))?;
-    let tips_tree = vault.call(["rev-parse", "--verify"]);
-    let tips_tree = run(git, tips_tree.arg(format!("{}^{{tree}}", found.tip))).await?;
-    let head = if found.tree == tips_tree {
-        found.tip
-    } else {
-        commit(git, clone, &vault, &found, message).await?
-    };
-    let mut work = Work::new(&clone.base, &head);
-    let count = patch::count(git, &vault, &clone.base, &head).await?;
-    (work.files_changed, work.insertions, work.deletions) =
-        (count.files, count.insertions, count.deletions);
-    work.patch = patch::patch(git, &vault, &clone.base, &head).await?;
-    let held_back = baggage::held_back(git, &vault, &clone.base, &head).await?;
-    Ok(Product {
-        vault,
-        work,
-        held_back,
-        missing: found.missing,
-        only: count.only,
-        nested: found.nested,
-        _stores: stores,
+async fn agents_objects(clone: &Clone) -> Result<PathBuf, Failure> {
+    let dir = clone.dir.clone();
+    let found = tokio::task::spawn_blocking(move || repository::agents_objects(&dir)).await;
+    found.ok().flatten().ok_or_else(|| {
+        Failure::new(
+            Reason::PushFailed,
+            "the agent's repository holds links, alternates or other things that are not objects",
+        )
     })
 }
 
-/// Looks at the workspace and the agent's commits.
-async fn look(git: &Git<'_>, clone: &Clone, bench: &Repository) -> Result<Found, Failure> {
-    let begun = bench
+/// The agent's repository is damaged: the base is fetched again, and the files of the workspace are
+/// staged against it.
+async fn from_files(
+    git: &Git<'_>,
+    agents_git: &Git<'_>,
+    clone: &Clone,
+    message: &Message,
+) -> Result<Product, Failure> {
+    let fetched = Repository::create(git, &clone.base, &[]).await?;
+    let fetch = fetched.call(["fetch", "--progress", "--no-tags", "--depth=1"]);
+    let fetch = fetch.args(git.served_locally(&clone.url, "upload-pack"));
+    let fetch = fetch.arg("--").arg(&clone.url).arg(&clone.base);
+    run(git, fetch.transfer()).await?;
+    let replacement = Repository::create(git, &clone.base, &[fetched.objects()]).await?;
+    let index = replacement.dir().join("index-of-base");
+    let prepared = replacement
         .begin_with(&clone.base)
-        .and_then(|()| clone.write_index(&bench.dir().join("index")));
-    begun.map_err(|error| unmade(&error))?;
-    let there = bench.call(["cat-file", "-e"]);
-    run(git, there.arg(format!("{}^{{tree}}", clone.base))).await?;
-    let tip = agents_tip(git, clone, bench).await;
-    if tip != clone.base {
-        // Stat information stays where nothing changed, so that not every file is read again.
-        let read = ["read-tree", "-i", "-m", &clone.base, &tip];
-        run(git, bench.call_in(&clone.dir, read)).await?;
-    }
-    let add = ["add", "--all", "--ignore-errors", "--", "."];
-    let missing = match git.run(bench.call_in(&clone.dir, add)).await {
-        Ok(_) => None,
-        // All else was added.
-        Err(error) if error.code == Some(1) => Some(error.words),
-        Err(error) => return Err(failed(&error)),
+        .and_then(|()| fs_copy_exclude(clone, &replacement))
+        .and_then(|()| clone.write_index(&index));
+    prepared.map_err(|error| failed_io(&error))?;
+    run(
+        git,
+        replacement
+            .call(["update-ref", "--no-deref", "HEAD"])
+            .arg(&clone.base),
+    )
+    .await?;
+    let staging = Staging::Replacement {
+        git_dir: replacement.dir(),
+        index: &index,
     };
-    let nested = leave_out_nested(git, clone, bench, &tip).await?;
-    let tree = run(git, bench.call(["write-tree"])).await?;
-    Ok(Found {
-        tip,
-        tree,
-        missing,
-        nested,
+    let staged = stage::stage(agents_git, &clone.dir, staging).await;
+    let staged = staged.map_err(|error| failed(&error))?;
+    let mut source = Source::staged(staged).await?;
+    source.objects.push(fetched.objects());
+    source.stores.push(Store::Fetched {
+        _repository: fetched,
+    });
+    build(git, clone, message, source).await
+}
+
+/// The agent's `.git/info/exclude` still counts if it can be read.
+fn fs_copy_exclude(clone: &Clone, replacement: &Repository) -> std::io::Result<()> {
+    let target = replacement.dir().join("info");
+    std::fs::create_dir_all(&target)?;
+    let exclude = clone.dir.join(".git/info/exclude");
+    // Without it the ignore rules of the project remain.
+    let _ = files::copy_regular(&exclude, &target.join("exclude"), 1024 * 1024);
+    Ok(())
+}
+
+/// Nothing could be staged: the agent's own commits are all that can be saved.
+async fn from_commits(
+    git: &Git<'_>,
+    agents_git: &Git<'_>,
+    clone: &Clone,
+    message: &Message,
+    failure: &Failure,
+) -> Result<Product, Failure> {
+    let objects = agents_objects(clone).await?;
+    let head = stage::head(agents_git, &clone.dir).await;
+    let head = head.map_err(|error| failed(&error))?;
+    let source = Source {
+        head,
+        merge_head: None,
+        tree: None,
+        left_behind: LeftBehind::default(),
+        references: Vec::new(),
+        incomplete: Some(failure.sentence()),
+        has_submodules: true,
+        objects: vec![objects],
+        stores: Vec::new(),
+    };
+    build(git, clone, message, source).await
+}
+
+/// Makes the commit in a new repository, and inspects what would be pushed.
+async fn build(
+    git: &Git<'_>,
+    clone: &Clone,
+    message: &Message,
+    mut source: Source,
+) -> Result<Product, Failure> {
+    nothing_is_alive()?;
+    let base = &clone.base;
+    let repository = Repository::create(git, base, &source.objects).await?;
+    repository
+        .begin_with(base)
+        .map_err(|error| failed_io(&error))?;
+    let tip = agents_tip(git, base, &repository, source.head.as_deref()).await;
+    let tip_tree = trees(git, &repository, base, &tip).await?;
+    let mut tree = source.tree.unwrap_or_else(|| tip_tree.clone());
+    if source.has_submodules {
+        let trees = gitlinks::Trees {
+            base,
+            tip: &tip,
+            tree,
+        };
+        let left_behind = &mut source.left_behind;
+        tree = gitlinks::check(git, &repository, clone, &trees, left_behind).await?;
+    }
+    if let Some(done) = &message.done {
+        tree = mark::mark(git, &repository, &clone.dir, &tree, done).await?;
+    }
+    let merged = source
+        .merge_head
+        .filter(|_| source.head.as_ref() == Some(&tip));
+    let head = if tree == tip_tree && merged.is_none() {
+        tip
+    } else {
+        let parents = [Some(tip), merged];
+        commit(git, clone, &repository, &tree, parents, message).await?
+    };
+    let branches = branches::elsewhere(git, &repository, base, &head, &source.references).await?;
+    branches.name(&mut source.left_behind);
+    let mut work = Work::new(base, &head);
+    let count = patch::count(git, &repository, base, &head).await?;
+    (work.files_changed, work.insertions, work.deletions) =
+        (count.files, count.insertions, count.deletions);
+    let tips: Vec<&str> = std::iter::once(head.as_str())
+        .chain(branches.kept.iter().map(|branch| branch.commit.as_str()))
+        .collect();
+    let found = inspect::inspect(git, &repository, base, &tips).await?;
+    work.patch = patch::patch(git, &repository, base, &head).await?;
+    let mut notes = source.left_behind.notes();
+    notes.extend(found.warning);
+    Ok(Product {
+        push_repository: repository,
+        work,
+        branches: branches.kept,
+        held_back: found.held_back,
+        incomplete: source.incomplete,
+        notes,
+        only_path: count.only,
+        _stores: source.stores,
     })
+}
+
+/// The tree of the tip. An error if it is missing, or the base's.
+async fn trees(
+    git: &Git<'_>,
+    repository: &Repository,
+    base: &str,
+    tip: &str,
+) -> Result<String, Failure> {
+    let question = format!("{base}^{{tree}}\n{tip}^{{tree}}\n");
+    let call = repository.call(["cat-file", "--batch-check"]);
+    let call = call.input(question.as_bytes());
+    let answer = run(git, call.map_err(|error| failed_io(&error))?).await?;
+    let trees = answer.lines().filter_map(|line| line.split_once(" tree "));
+    let trees: Vec<&str> = trees.map(|(tree, _)| tree).collect();
+    match trees.as_slice() {
+        [_, tip] => Ok((*tip).to_owned()),
+        _ => Err(Failure::new(
+            Reason::PushFailed,
+            "the commit that the work began with is missing in the agent's repository",
+        )),
+    }
 }
 
 /// The agent's own last commit, if it stands on the base; else the base.
-async fn agents_tip(git: &Git<'_>, clone: &Clone, bench: &Repository) -> String {
-    let base = &clone.base;
-    let Some(head) = repository::agents_head(&clone.dir, base.len()) else {
-        return base.clone();
+async fn agents_tip(
+    git: &Git<'_>,
+    base: &str,
+    repository: &Repository,
+    head: Option<&str>,
+) -> String {
+    let Some(head) = head.filter(|head| *head != base) else {
+        return base.to_owned();
     };
-    let descends = ["merge-base", "--is-ancestor", base, &head];
-    if head != *base && git.run(bench.call(descends)).await.is_err() {
+    if !is_hash(head, base.len()) || !stands_on(git, repository, base, head).await {
         tracing::warn!(
             head,
             "the agent's commits don't stand on the base, so their content becomes one commit"
         );
-        return base.clone();
+        return base.to_owned();
     }
-    head
+    head.to_owned()
 }
 
-/// Takes repositories that nobody committed out of the index: a commit would hold their names and
-/// nothing of their content, and would break whoever fetches submodules.
-async fn leave_out_nested(
-    git: &Git<'_>,
-    clone: &Clone,
-    bench: &Repository,
-    tip: &str,
-) -> Result<Vec<String>, Failure> {
-    let mut records = Records::new(0);
-    let (mut nested, mut list, mut is_new) = (Vec::new(), Vec::new(), false);
-    let diff = ["diff-index", "--cached", "--raw", "-z", "--no-renames", tip];
-    run_stream(git, bench.call(diff), &mut |bytes| {
-        records.push(bytes, |record| {
-            if record.starts_with(b":") {
-                // `:<old mode> <new mode> …`, then the path.
-                let modes = record.get(1..14).unwrap_or_default();
-                is_new = modes.ends_with(b" 160000") && !modes.starts_with(b"160000");
-            } else if std::mem::take(&mut is_new) {
-                nested.push(String::from_utf8_lossy(record).escape_debug().to_string());
-                list.extend_from_slice(record);
-                list.push(0);
-            }
-        });
-    })
-    .await?;
-    if !nested.is_empty() {
-        let remove = ["update-index", "--force-remove", "-z", "--stdin"];
-        let remove = bench.call_in(&clone.dir, remove);
-        run(git, remove.input(&list).map_err(|error| unmade(&error))?).await?;
-    }
-    Ok(nested)
+fn is_hash(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+async fn stands_on(git: &Git<'_>, repository: &Repository, base: &str, commit: &str) -> bool {
+    let call = repository.call(["merge-base", "--is-ancestor", base, commit]);
+    git.run(call).await.is_ok()
 }
 
 async fn commit(
     git: &Git<'_>,
     clone: &Clone,
-    vault: &Repository,
-    found: &Found,
+    repository: &Repository,
+    tree: &str,
+    parents: [Option<String>; 2],
     message: &Message,
 ) -> Result<String, Failure> {
     let mut text = format!("{}\n\n", message.subject);
     for (name, value) in &message.trailers {
         let _ = writeln!(text, "{name}: {value}");
     }
-    let call = vault
-        .call(["commit-tree", &found.tree, "-p", &found.tip, "-F", "-"])
-        .variables(&clone.identity)
-        .input(text.as_bytes());
-    run(git, call.map_err(|error| unmade(&error))?).await
-}
-
-async fn run(git: &Git<'_>, call: Call<'_>) -> Result<String, Failure> {
-    git.run(call).await.map_err(|error| failed(&error))
-}
-
-async fn run_stream(
-    git: &Git<'_>,
-    call: Call<'_>,
-    hear: &mut dyn FnMut(&[u8]),
-) -> Result<(), Failure> {
-    git.stream(call, hear).await.map_err(|error| failed(&error))
-}
-
-fn failed(error: &GitError) -> Failure {
-    let message = format!("the work could not be committed: {error}");
-    Failure {
-        causes: vec![error.words.clone()],
-        ..Failure::new(Reason::PushFailed, message)
+    let mut call = repository.call(["commit-tree", tree, "-F", "-"]);
+    for parent in parents.into_iter().flatten() {
+        call = call.arg("-p").arg(parent);
     }
-}
-
-fn unmade(error: &std::io::Error) -> Failure {
-    let message = "a repository to push from could not be made";
-    Failure {
-        causes: vec![error.to_string()],
-        ..Failure::new(Reason::PushFailed, message)
-    }
+    let call = call.variables(&clone.identity).input(text.as_bytes());
+    run(git, call.map_err(|error| failed_io(&error))?).await
 }

@@ -1,7 +1,9 @@
 //! Where the agent works: a given directory, or a fresh clone; and the run's own files beside it.
 //!
 //! A given directory is used as it is: never cleaned, never committed to. A clone is shallow and
-//! of one commit; it stays when the worker ends, because the machine does not.
+//! of one commit; a clone in a temporary directory is deleted when the run has ended.
+
+mod fetch;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -15,6 +17,7 @@ use crate::environment::Variables;
 pub use crate::git::Access;
 use crate::git::{Call, Git, GitError};
 use crate::task::{Failure, Reason};
+use fetch::fetch_base;
 
 /// Where the project comes from.
 #[derive(Debug, Clone)]
@@ -32,8 +35,10 @@ pub struct Repository {
     /// A branch, a tag or a commit; the default branch where this is `None`.
     pub reference: Option<String>,
     pub access: Access,
-    /// Where to clone it to; somewhere fresh where this is `None`.
+    /// The directory to clone to; a new temporary one if this is `None`.
     pub into: Option<PathBuf>,
+    /// Whether a temporary clone stays when the run has ended.
+    pub keep_clone: bool,
     /// The branch that the work is pushed to; nothing is pushed where this is `None`.
     pub branch: Option<String>,
     /// What is added to the branch where it is taken: this run's name.
@@ -49,7 +54,9 @@ pub struct Workspace {
     /// Absolute.
     pub dir: PathBuf,
     own: TempDir,
-    /// Where the worker made the directory itself.
+    /// The clone's directory, if it is to be deleted.
+    temporary: Option<TempDir>,
+    /// The clone, if the worker made the directory.
     pub clone: Option<Clone>,
 }
 
@@ -91,14 +98,10 @@ pub struct PromptFile {
 impl Workspace {
     /// Takes a given directory.
     pub fn given(dir: &Path) -> Result<Self, Failure> {
-        let failed =
-            |what: &str, error: io::Error| failed(format!("{what} {}", dir.display()), &error);
-        let absolute =
-            fs::canonicalize(dir).map_err(|error| failed("there is no workspace at", error))?;
-        fs::read_dir(&absolute).map_err(|error| failed("the workspace cannot be read:", error))?;
         Ok(Self {
-            dir: absolute,
+            dir: existing_directory(dir)?,
             own: own_directory()?,
+            temporary: None,
             clone: None,
         })
     }
@@ -106,7 +109,7 @@ impl Workspace {
     /// Clones a repository.
     pub async fn cloned(repository: &Repository, git: &Git<'_>) -> Result<Self, Failure> {
         let own = own_directory()?;
-        let dir = fresh_directory(repository.into.as_deref())?;
+        let (dir, mut temporary) = fresh_directory(repository.into.as_deref())?;
         tracing::info!(
             url = repository.url,
             reference = repository.reference,
@@ -117,11 +120,33 @@ impl Workspace {
             .await
             .map_err(|error| refused(repository, &error))?;
         warn_of_what_is_missing(&dir);
+        if repository.keep_clone
+            && let Some(temporary) = temporary.take()
+        {
+            let _ = temporary.keep();
+        }
         Ok(Self {
             dir,
             own,
+            temporary,
             clone: Some(clone),
         })
+    }
+
+    /// Deletes the run's files, and the clone if it is temporary. Not on the runtime's thread, because a
+    /// clone can have very many files.
+    pub async fn delete(self) {
+        let Self { own, temporary, .. } = self;
+        let deleted = tokio::task::spawn_blocking(move || {
+            let results = [Some(own), temporary]
+                .into_iter()
+                .flatten()
+                .map(TempDir::close);
+            results.filter_map(Result::err).collect::<Vec<_>>()
+        });
+        for error in deleted.await.into_iter().flatten() {
+            tracing::warn!(%error, "a temporary directory could not be deleted");
+        }
     }
 
     /// The run's own directory, outside the project.
@@ -192,17 +217,10 @@ impl Index {
 
 async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clone, GitError> {
     let url = &repository.url;
-    git.run(init(dir)).await?;
-    if let Err(error) = git.run(fetch(repository, dir)).await {
-        // There is no way to ask before; whoever has the other kind of names says so.
-        if !error.words.contains("mismatched algorithms") {
-            return Err(error);
-        }
-        let unmade = |error| GitError::around("init", "could not be repeated", &error);
-        fs::remove_dir_all(dir.join(".git")).map_err(unmade)?;
-        git.run(init(dir).arg("--object-format=sha256")).await?;
-        git.run(fetch(repository, dir)).await?;
-    }
+    fetch_base(git, dir, url, repository.reference.as_deref()).await?;
+    // Tools and people write ignore rules into `.git/info/exclude`.
+    fs::create_dir_all(dir.join(".git/info"))
+        .map_err(|error| GitError::around("init", "left no place for `info`", &error))?;
     let base = git
         .run(Call::new(
             dir,
@@ -247,27 +265,14 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
     })
 }
 
-fn init(dir: &Path) -> Call<'_> {
-    let args = ["init", "--quiet", "--template=", "--initial-branch=main"];
-    Call::new(dir, args)
-}
-
-fn fetch<'a>(repository: &Repository, dir: &'a Path) -> Call<'a> {
-    let wanted = repository.reference.as_deref().unwrap_or("HEAD");
-    let args = ["fetch", "--progress", "--no-tags", "--depth=1", "--"];
-    Call::new(dir, args)
-        .arg(&repository.url)
-        .arg(wanted)
-        .transfer()
-}
-
-/// The directory to clone into: the given one, which must be empty, or a new one.
-fn fresh_directory(into: Option<&Path>) -> Result<PathBuf, Failure> {
+/// The directory to clone into: the given one, which must be empty, or a new one, which is deleted with the
+/// second value.
+fn fresh_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Failure> {
     let Some(dir) = into else {
         let made = tempfile::Builder::new()
             .prefix("descartes-workspace-")
             .tempdir();
-        let made = made.and_then(|dir| fs::canonicalize(dir.keep()));
+        let made = made.and_then(|dir| Ok((fs::canonicalize(dir.path())?, Some(dir))));
         return made.map_err(|error| {
             failed(
                 "no directory for the clone could be made".to_owned(),
@@ -282,20 +287,31 @@ fn fresh_directory(into: Option<&Path>) -> Result<PathBuf, Failure> {
             &error,
         )
     })?;
-    let entries = fs::read_dir(&dir).map_err(|error| {
+    let mut entries = fs::read_dir(&dir).map_err(|error| {
         failed(
             format!("the workspace {} cannot be read", dir.display()),
             &error,
         )
     })?;
-    if entries.count() > 0 {
+    // Every new ext4 volume has a `lost+found`.
+    let is_of_project = |entry: &io::Result<fs::DirEntry>| !matches!(entry, Ok(entry) if entry.file_name() == "lost+found");
+    if entries.any(|entry| is_of_project(&entry)) {
         let message = format!(
             "the workspace {} is not empty, so nothing is cloned into it",
             dir.display()
         );
         return Err(Failure::new(Reason::WorkspaceFailed, message));
     }
-    Ok(dir)
+    Ok((dir, None))
+}
+
+/// The absolute path of a given directory that exists and can be read.
+pub fn existing_directory(dir: &Path) -> Result<PathBuf, Failure> {
+    let failed = |what: &str, error: io::Error| failed(format!("{what} {}", dir.display()), &error);
+    let absolute =
+        fs::canonicalize(dir).map_err(|error| failed("there is no workspace at", error))?;
+    fs::read_dir(&absolute).map_err(|error| failed("the workspace cannot be read:", error))?;
+    Ok(absolute)
 }
 
 fn own_directory() -> Result<TempDir, Failure> {
@@ -355,9 +371,11 @@ fn refused(repository: &Repository, error: &GitError) -> Failure {
         .as_deref()
         .map(|reference| format!(" ({reference})"))
         .unwrap_or_default();
-    let message = format!("{}{what} could not be cloned: {error}", repository.url);
+    let summary = error.summary();
+    let message = format!("{}{what} could not be cloned: {summary}", repository.url);
     Failure {
         causes: vec![error.words.clone()],
+        retryable: error.trouble().is_retryable(),
         ..Failure::new(Reason::WorkspaceFailed, message)
     }
 }

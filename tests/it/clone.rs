@@ -13,14 +13,25 @@ use crate::support::{Forge, Mood, Origin, Project, Receiver, path, quoted};
 
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
-/// The failure that a worker reports, which must be of the workspace.
+/// The failure that a worker reports, which must be of the workspace and worth another attempt.
 #[track_caller]
 fn refused(receiver: &Receiver, ended: &Ended) -> String {
+    failed(receiver, ended, true)
+}
+
+/// The failure that a worker reports, which must be of the workspace and permanent.
+#[track_caller]
+fn refused_for_good(receiver: &Receiver, ended: &Ended) -> String {
+    failed(receiver, ended, false)
+}
+
+#[track_caller]
+fn failed(receiver: &Receiver, ended: &Ended, retryable: bool) -> String {
     ended.assert_code(1);
     assert_eq!(receiver.story(), ["started", "failed"]);
     let failure = receiver.only("failed")["failure"].clone();
     assert_eq!(failure["reason"], "workspace_failed", "{failure}");
-    assert_eq!(failure["retryable"], true);
+    assert_eq!(failure["retryable"], retryable, "{failure}");
     format!(
         "{}\n{}",
         text(&failure["message"]),
@@ -137,7 +148,7 @@ fn a_token_goes_to_its_own_host_and_nowhere_else() {
         .env("DESCARTES_GIT_TOKEN", TOKEN)
         .agent("true")
         .run();
-    refused(&receiver, &ended);
+    refused_for_good(&receiver, &ended);
     let journal = elsewhere.journal();
     assert!(!journal.is_empty());
     assert!(
@@ -168,9 +179,10 @@ fn a_repository_that_is_not_there_is_said_in_gits_own_words() {
         .env("DESCARTES_REPO", &nowhere)
         .agent("true")
         .run();
-    let why = refused(&receiver, &ended);
+    let why = refused_for_good(&receiver, &ended);
     assert!(
-        why.contains(&format!("{nowhere} could not be cloned: git fetch failed")),
+        why.contains(&format!("{nowhere} could not be cloned: git fetch failed"))
+            && why.contains("there is no such repository"),
         "{why}"
     );
     assert!(
@@ -187,7 +199,7 @@ fn a_reference_that_is_not_there_is_named() {
         .env("DESCARTES_REF", "nobody")
         .agent("true")
         .run();
-    let why = refused(&receiver, &ended);
+    let why = refused_for_good(&receiver, &ended);
     assert!(why.contains("(nobody) could not be cloned"), "{why}");
     assert!(why.contains("couldn't find remote ref nobody"), "{why}");
 }
@@ -198,7 +210,7 @@ fn refused_credentials_are_said_and_not_shown() {
     let forge = Forge::start(&origin.path(""), Some("another"));
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let ended = worker.env("DESCARTES_GIT_TOKEN", TOKEN).agent("true").run();
-    let why = refused(&receiver, &ended);
+    let why = refused_for_good(&receiver, &ended);
     assert!(why.contains("Authentication failed for"), "{why}");
     let all = format!(
         "{why}{}{}{}",
@@ -218,7 +230,7 @@ fn without_a_token_nobody_is_asked_for_one() {
         .env("DESCARTES_REPO", forge.url())
         .agent("true")
         .run();
-    let why = refused(&receiver, &ended);
+    let why = refused_for_good(&receiver, &ended);
     assert!(why.contains("terminal prompts disabled"), "{why}");
 }
 
@@ -273,6 +285,7 @@ fn a_full_disk_fails_the_workspace_with_what_git_says() {
         why.contains("git checkout failed with exit code 128"),
         "{why}"
     );
+    assert!(why.contains("the disk is full"), "{why}");
     assert!(why.contains("No space left on device"), "{why}");
 }
 
@@ -344,4 +357,102 @@ fn a_given_workspace_is_not_cleaned_committed_to_or_pushed_from() {
     assert_eq!(everything(project.dir()), before);
     assert_eq!(origin.branches(), ["main"]);
     assert_eq!(receiver.only("failed")["result"]["work"], Value::Null);
+}
+
+#[test]
+fn a_branch_and_a_tag_of_one_name_are_ambiguous_and_their_full_names_are_not() {
+    let origin = Origin::new();
+    let first = origin.git(&["rev-parse", "main"]);
+    origin.git(&["tag", "twice", "main"]);
+    let second = origin.commit(&[("README", "A castle.\n")]);
+    origin.git(&["branch", "twice", "main"]);
+    let receiver = Receiver::start();
+    let worker = origin.worker(&receiver).env("DESCARTES_REF", "twice");
+    let ended = worker.agent("true").run();
+    let why = refused_for_good(&receiver, &ended);
+    assert!(
+        why.contains("refs/heads/twice") && why.contains("refs/tags/twice"),
+        "{why}"
+    );
+    for (name, commit) in [("refs/heads/twice", second), ("refs/tags/twice", first)] {
+        let receiver = Receiver::start();
+        let worker = origin.worker(&receiver).env("DESCARTES_REF", name);
+        let worker = worker.env("DESCARTES_WORKSPACE", origin.path(&name.replace('/', "-")));
+        worker
+            .env("DESCARTES_BRANCH", "none")
+            .agent("true")
+            .run()
+            .assert_code(0);
+        let work = &receiver.only("completed")["result"]["work"];
+        assert_eq!(work["base_commit"], commit, "{name}");
+    }
+}
+
+#[test]
+fn sixty_four_digits_name_a_commit_of_a_sha256_repository() {
+    let (receiver, origin) = (
+        Receiver::start(),
+        Origin::made("sha256", &[("README", "old\n")]),
+    );
+    let first = origin.git(&["rev-parse", "main"]);
+    origin.commit(&[("README", "new\n")]);
+    let worker = origin.worker(&receiver).env("DESCARTES_REF", &first);
+    worker.agent("grep -q old README").run().assert_code(0);
+    assert_eq!(
+        receiver.only("completed")["result"]["work"]["base_commit"],
+        first
+    );
+}
+
+#[test]
+fn a_clone_is_tried_again_when_the_remote_is_away_for_a_moment() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), None);
+    forge.mood(Mood::Gone);
+    let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
+    let running = worker.agent("true").start();
+    crate::support::wait_until("a fetch", || !forge.journal().is_empty());
+    forge.mood(Mood::Serving);
+    running.wait().assert_code(0);
+}
+
+#[test]
+fn a_new_volume_with_lost_and_found_is_cloned_into() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    fs::create_dir_all(origin.workspace().join("lost+found")).unwrap();
+    origin
+        .worker(&receiver)
+        .agent("test -e README")
+        .run()
+        .assert_code(0);
+}
+
+#[test]
+fn a_repository_of_another_user_is_cloned_and_pushed_to() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let real =
+        String::from_utf8(Command::new("which").arg("git").output().unwrap().stdout).unwrap();
+    // git's own way to pretend that every repository belongs to another user.
+    let script = format!(
+        "GIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {} \"$@\"",
+        real.trim()
+    );
+    program(&origin.path("bin/git"), &script);
+    let path = format!("{}:{}", origin.path("bin").display(), path().display());
+    let worker = origin.worker(&receiver).env("PATH", path);
+    worker.agent("echo done > DONE").run().assert_code(0);
+    assert_eq!(origin.show("descartes/proj-456/8", "DONE"), "done");
+}
+
+#[test]
+fn a_temporary_clone_is_deleted_unless_it_is_to_be_kept() {
+    for (keep, clones) in [("false", 0), ("true", 1)] {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let worker = origin.worker(&receiver).without("DESCARTES_WORKSPACE");
+        let worker = worker.env("DESCARTES_KEEP_WORKSPACE", keep);
+        worker.agent("exit 3").run().assert_code(1);
+        let left = fs::read_dir(origin.path("tmp")).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), clones, "{left:?}");
+    }
 }

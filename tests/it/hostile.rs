@@ -78,6 +78,7 @@ impl Scene {
             .env("DESCARTES_REPO", self.forge.url());
         let ended = worker
             .env("DESCARTES_GIT_TOKEN", &self.token)
+            .env("DESCARTES_GIT_IDLE_TIMEOUT", "5s")
             .agent(&agent)
             .run();
         let story = self.receiver.story();
@@ -219,13 +220,34 @@ fn included_configuration_is_not_in_force() {
 }
 
 #[test]
-fn attributes_and_filters_change_and_run_nothing() {
+fn filters_that_the_agent_configured_run_without_the_token() {
+    let scene = Scene::new();
+    let filter = quoted(quoted(scene.origin.path("clean")));
+    let event = scene.play(&format!(
+        r#"cat > "$AT/clean" <<'END'
+#!/bin/sh
+at=${{0%/*}}
+echo ran >> "$at/ran"
+tr '\0' '\n' < /proc/self/environ >> "$at/loot"
+tr a-z A-Z
+END
+         chmod +x "$AT/clean"; for where in --local --global; do git config $where filter.spy.clean {filter}; done
+         echo 'new filter=spy' > .gitattributes; echo new > new; echo ignored >> .git/info/exclude; touch ignored"#
+    ));
+    assert_eq!(event["status"], "completed", "{event}");
+    assert!(scene.origin.path("ran").exists(), "the filter did not run");
+    assert_eq!(scene.origin.show(BRANCH, "new"), "NEW");
+    let files = scene.origin.git(&["ls-tree", "-r", "--name-only", BRANCH]);
+    assert!(!files.contains("ignored"), "{files}");
+}
+
+#[test]
+fn attributes_of_the_agent_run_no_merge_driver() {
     let scene = Scene::new();
     scene.harmless(
         r#"mkdir -p .git/info "$HOME/.config/git"; for file in .gitattributes .git/info/attributes "$HOME/.config/git/attributes"; do
-         echo '* filter=spy merge=spy text eol=crlf' > "$file"; done; echo '*' > "$HOME/.config/git/ignore"; echo '*' > .git/info/exclude
-         for where in --local --global; do git config $where filter.spy.clean "$RUN"; git config $where filter.spy.process "$RUN"
-         git config $where filter.spy.smudge "$RUN"; git config $where filter.spy.required true; done; touch README; echo new > new"#,
+         echo '* merge=spy text eol=crlf' > "$file"; done
+         for where in --local --global; do git config $where merge.spy.driver "$RUN"; done; touch README; echo new > new"#,
     );
     assert_eq!(scene.origin.show(BRANCH, "new"), "new");
 }

@@ -215,7 +215,7 @@ fn local_shows_which_settings_its_worker_rejects() {
     assert_in_order(
         &ended.stderr,
         &[
-            "1 setting is invalid; nothing was sent\n",
+            "1 setting is invalid\n",
             "DESCARTES_REPAIRS: \"many\" is not a number from 0 to 100\n",
             "worker           ended with exit code 2\n",
         ],

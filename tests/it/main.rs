@@ -13,6 +13,7 @@ mod checks;
 mod claim;
 mod claude_code;
 mod clone;
+mod committed;
 mod contract;
 mod delivery;
 mod events;

@@ -159,7 +159,7 @@ fn credentials_that_are_revoked_meanwhile_leave_the_patch() {
     let ended = worker.agent("echo mine > mine").run();
     ended.assert_code(1);
     let failure = unpushed(&receiver);
-    assert_eq!(failure["retryable"], true);
+    assert_eq!(failure["retryable"], false);
     assert!(
         failure["detail"]
             .as_str()
@@ -171,7 +171,7 @@ fn credentials_that_are_revoked_meanwhile_leave_the_patch() {
         .journal()
         .into_iter()
         .filter(|(asked, sent)| asked.contains("receive-pack") && sent.is_some());
-    assert_eq!(asked.count(), 4);
+    assert_eq!(asked.count(), 1);
     assert!(!ended.stderr.contains(TOKEN));
 }
 
@@ -346,4 +346,19 @@ fn push_that_hangs(window: Duration) -> Result<(), String> {
             .contains("+mine")
     );
     Ok(())
+}
+
+#[test]
+fn a_branch_whose_name_another_branch_blocks_falls_back_at_once() {
+    for blocking in ["descartes", "descartes/proj-456/8/x"] {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        origin.git(&["branch", blocking, "main"]);
+        let ended = origin.worker(&receiver).agent("echo mine > mine").run();
+        ended.assert_code(0);
+        let event = receiver.only("completed");
+        let branch = event["result"]["work"]["branch"].as_str().unwrap();
+        assert!(branch.ends_with("-run-1"), "{branch}");
+        assert_eq!(origin.show(branch, "mine"), "mine");
+        assert!(!ended.stderr.contains("trying again"), "{ended:#?}");
+    }
 }

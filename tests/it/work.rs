@@ -224,6 +224,20 @@ fn files_over_fifty_mebibytes_stop_the_push_and_are_named() {
 }
 
 #[test]
+fn large_files_are_left_out_of_the_patch_without_being_compared() {
+    let origin = Origin::new();
+    let work = done(&origin, "truncate -s 40M large; echo fine > fine");
+    let patch = work["patch"].as_str().unwrap();
+    assert!(
+        patch.contains("+fine") && !patch.contains("large"),
+        "{patch}"
+    );
+    assert_eq!(work["patch_truncated"], true);
+    assert_eq!(work["files_changed"], 3);
+    origin.git(&["cat-file", "-e", &format!("{BRANCH}:large")]);
+}
+
+#[test]
 fn a_secret_that_the_worker_knows_stops_the_push_wherever_it_is() {
     let token = "ghp_0123456789abcdefXYZ";
     for (agent, named) in [
@@ -255,7 +269,7 @@ fn files_that_cannot_be_read_are_named_and_the_rest_is_kept() {
     let (failure, work) = stopped(&origin, agent, "unused-token");
     let message = failure["message"].as_str().unwrap();
     assert!(
-        message.starts_with("not all of the work could be read; the rest is on branch"),
+        message.starts_with("not all of the work could be committed; the rest is on branch"),
         "{message}"
     );
     let detail = failure["detail"].as_str().unwrap();

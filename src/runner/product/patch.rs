@@ -2,18 +2,27 @@
 //!
 //! Looks at commits only. The patch applies with `git apply`, unless it says that it was cut.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 
 use tokio::sync::Notify;
 
+use super::entries::entries_of_raw_diff;
+use super::errors::{failed_io, run_stream};
 use super::records::Records;
-use super::{Repository, run_stream, unmade};
+use super::repository::Repository;
 use crate::git::Git;
 use crate::task::{Failure, Patch};
 
 /// The most that a patch may take inside a report, as the report writes it (the protocol says
 /// 128 KiB; a line feed is two bytes there).
 const PATCH: usize = 128 * 1024;
+
+/// Larger files are left out of the patch: git holds both sides in memory, several times.
+const MAX_COMPARED: u64 = 16 * 1024 * 1024;
+/// With more large files than this there is no patch.
+const MAX_EXCLUDED: usize = 100;
 
 /// How much was changed.
 #[derive(Debug, Default)]
@@ -28,13 +37,18 @@ pub struct Count {
 
 pub async fn count(
     git: &Git<'_>,
-    vault: &Repository,
+    repository: &Repository,
     base: &str,
     head: &str,
 ) -> Result<Count, Failure> {
     let mut records = Records::new(0);
     let mut count = Count::default();
-    let call = vault.call(diff(["--numstat", "-z"])).arg(base).arg(head);
+    let call = repository
+        .call(diff(["--numstat", "-z"]))
+        // Counts larger files as binary, by their size alone.
+        .configured(&[("core.bigFileThreshold".to_owned(), "16m".to_owned())])
+        .arg(base)
+        .arg(head);
     run_stream(git, call, &mut |bytes| {
         records.push(bytes, |record| {
             let text = String::from_utf8_lossy(record);
@@ -59,11 +73,15 @@ pub async fn count(
 /// The patch in git's format, with binary files, redacted; cut where it is too long.
 pub async fn patch(
     git: &Git<'_>,
-    vault: &Repository,
+    repository: &Repository,
     base: &str,
     head: &str,
 ) -> Result<Option<Patch>, Failure> {
-    let (mut bytes, mut cut) = difference(git, vault, base, head).await?;
+    let large = large_paths(git, repository, base, head).await?;
+    if large.len() > MAX_EXCLUDED {
+        return Ok(None);
+    }
+    let (mut bytes, mut cut) = difference(git, repository, base, head, &large).await?;
     let text = match std::str::from_utf8(&bytes) {
         Ok(text) => text,
         // The end of a cut text may be half a character, which is no flaw of the text.
@@ -72,32 +90,87 @@ pub async fn patch(
         }
         Err(_) => {
             // A report is UTF-8 and the files are not. As binary files they survive it.
-            let attributes = vault.dir().join("info/attributes");
-            let written = fs::create_dir_all(vault.dir().join("info"))
+            let attributes = repository.dir().join("info/attributes");
+            let written = fs::create_dir_all(repository.dir().join("info"))
                 .and_then(|()| fs::write(attributes, "* -diff\n"));
-            written.map_err(|error| unmade(&error))?;
-            (bytes, cut) = difference(git, vault, base, head).await?;
+            written.map_err(|error| failed_io(&error))?;
+            (bytes, cut) = difference(git, repository, base, head, &large).await?;
             std::str::from_utf8(&bytes).unwrap_or_default()
         }
     };
     let fitting = fitting(text);
     Ok((!text.is_empty()).then(|| Patch {
         text: fitting.to_owned(),
-        truncated: cut || fitting.len() < text.len(),
+        truncated: cut || !large.is_empty() || fitting.len() < text.len(),
     }))
+}
+
+/// The changed paths with a file, before or after, that is too large to be compared.
+async fn large_paths(
+    git: &Git<'_>,
+    repository: &Repository,
+    base: &str,
+    head: &str,
+) -> Result<Vec<OsString>, Failure> {
+    let args = [
+        "diff-tree",
+        "-r",
+        "--raw",
+        "-z",
+        "--no-renames",
+        "--no-abbrev",
+    ];
+    let (mut records, mut found) = (Records::new(0), Vec::new());
+    let mut hear = |bytes: &[u8]| records.push(bytes, |record| found.push(record.to_vec()));
+    run_stream(git, repository.call(args).arg(base).arg(head), &mut hear).await?;
+    let entries = entries_of_raw_diff(&found);
+    let mut question = String::new();
+    for entry in &entries {
+        for object in [&entry.old_object, &entry.new_object] {
+            question.push_str(object);
+            question.push('\n');
+        }
+    }
+    if question.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Objects that are not there (an added file has no old one) have no size.
+    let call = repository.call(["cat-file", "--batch-check=%(objectsize)"]);
+    let call = call
+        .input(question.as_bytes())
+        .map_err(|error| failed_io(&error))?;
+    let (mut records, mut sizes) = (Records::new(b'\n'), Vec::new());
+    let mut hear = |bytes: &[u8]| {
+        records.push(bytes, |record| {
+            let size = std::str::from_utf8(record)
+                .ok()
+                .and_then(|size| size.parse().ok());
+            sizes.push(size.unwrap_or(0_u64));
+        });
+    };
+    run_stream(git, call, &mut hear).await?;
+    let large = entries.iter().zip(sizes.chunks(2));
+    let large = large.filter(|(_, sizes)| sizes.iter().any(|size| *size > MAX_COMPARED));
+    Ok(large
+        .map(|(entry, _)| OsString::from_vec(entry.path.clone()))
+        .collect())
 }
 
 /// The first of the patch, at least as much as fits; and whether that is not all, or not as it was.
 async fn difference(
     git: &Git<'_>,
-    vault: &Repository,
+    repository: &Repository,
     base: &str,
     head: &str,
+    large: &[OsString],
 ) -> Result<(Vec<u8>, bool), Failure> {
-    let call = vault
-        .call(diff(["--binary", "--full-index"]))
-        .arg(base)
-        .arg(head);
+    let call = repository.call(diff(["--binary", "--full-index"]));
+    let mut call = call.arg(base).arg(head).arg("--").arg(".");
+    for path in large {
+        let mut pathspec = OsString::from(":(exclude,top,literal)");
+        pathspec.push(path);
+        call = call.arg(pathspec);
+    }
     let mut kept = Vec::new();
     let mut redacted = git.redactor.stream();
     let full = Notify::new();

@@ -57,9 +57,8 @@ fn a_submodule_that_is_looked_into_learns_nothing_and_poisons_nothing() {
         "cat > \"$AT/poison\" <<'END'
 #!/bin/sh
 at=${{0%/*}}
+touch \"$at/poisoned\"
 for made in \"$at\"/tmp/descartes-*; do
-    [ -e \"$made/config\" ] || continue
-    touch \"$at/poisoned\"
     printf '[http]\\n\\tproxy = {}\\n' >> \"$made/config\"
 done
 exec \"$at/spy\"
@@ -98,14 +97,16 @@ fn the_agents_index_and_head_are_nothing_to_wait_for() {
 }
 
 #[test]
-fn pipes_where_git_reads_files_are_nothing_to_wait_for() {
-    for pipe in [
-        ".gitattributes",
-        ".gitignore",
-        "src/.gitignore",
-        "sub/.git/HEAD",
-    ] {
-        Scene::new().harmless(&format!("mkdir -p sub/.git; mkfifo {pipe}"));
+fn a_pipe_that_the_agents_git_waits_for_ends_the_run_and_loses_no_commit() {
+    for pipe in [".gitattributes", "src/.gitignore"] {
+        let scene = Scene::new();
+        let event = scene.play(&format!(
+            "git add DONE; git commit -qm mine; rm -f {pipe}; mkfifo {pipe}"
+        ));
+        assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
+        let detail = event["failure"]["detail"].as_str().unwrap();
+        assert!(detail.contains("made no progress for 5s"), "{detail}");
+        assert_eq!(scene.origin.show(&format!("{BRANCH}-wip"), "DONE"), "done");
     }
 }
 

@@ -158,7 +158,7 @@ fn an_agent_that_runs_out_of_memory_is_killed_and_the_worker_reports_it() {
         assert_failed(
             &receiver,
             "out_of_memory",
-            "the machine ran out of memory, and the kernel killed a process of the agent's",
+            "the machine ran out of memory, and the kernel killed a process of the agent",
         );
     }
 }

@@ -16,6 +16,8 @@ use super::{Project, Receiver};
 
 /// For tests that stop a worker and do not test how long that takes.
 pub const LONG_STOP_WINDOW: &str = "1h";
+/// For the tests whose receiver answers: it may be slow on a busy machine.
+pub const LONG_CALLBACK_TIMEOUT: &str = "10m";
 
 /// A worker before its start. Its environment is empty except for `PATH`.
 pub struct Worker {
@@ -71,6 +73,7 @@ impl Worker {
             .env("DESCARTES_WORKSPACE", project.dir())
             .env("DESCARTES_HEARTBEAT", "0")
             .env("DESCARTES_STOP_WINDOW", LONG_STOP_WINDOW)
+            .env("DESCARTES_CALLBACK_TIMEOUT", LONG_CALLBACK_TIMEOUT)
     }
 
     /// An agent that is a shell script.
@@ -126,6 +129,17 @@ impl Worker {
             .stderr(Stdio::piped());
         self.command = command;
         self
+    }
+
+    /// Without root's right to read every file; nothing changes for another user.
+    pub fn without_root_privileges(self) -> Self {
+        if !rustix::process::getuid().is_root() {
+            return self;
+        }
+        self.through("setpriv", |program| {
+            let privileges = "--bounding-set=-dac_override,-dac_read_search";
+            vec![privileges.into(), program.into()]
+        })
     }
 
     /// Changes the command in ways that few tests need.

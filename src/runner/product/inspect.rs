@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
 
+use super::errors::{failed_io, run_stream};
 use super::records::Records;
-use super::{Repository, run_stream, unmade};
+use super::repository::Repository;
 use crate::git::Git;
 use crate::redact::{Redactor, Stream};
 use crate::task::Failure;
@@ -18,63 +19,84 @@ const LARGEST: u64 = 50 * 1024 * 1024;
 /// How many names a message holds.
 const NAMED: usize = 10;
 
-/// Why the commits must not leave the machine, if they must not.
-pub async fn held_back(
+/// What the inspection found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Why nothing may be pushed, if nothing may.
+    pub held_back: Option<String>,
+    /// A sentence about something that may be pushed, but looks wrong.
+    pub warning: Option<String>,
+}
+
+/// Inspects every object that a push of `tips` would send to a remote that has `base`.
+pub async fn inspect(
     git: &Git<'_>,
-    vault: &Repository,
+    repository: &Repository,
     base: &str,
-    head: &str,
-) -> Result<Option<String>, Failure> {
-    let list = objects(git, vault, base, head).await?;
-    let large = too_large(git, vault, &list).await?;
+    tips: &[&str],
+) -> Result<Found, Failure> {
+    let list = objects(git, repository, base, tips).await?;
+    let large = too_large(git, repository, &list).await?;
     if !large.is_empty() {
-        return Ok(Some(format!("larger than 50 MiB: {}", named(&large))));
+        return Ok(Found {
+            held_back: Some(format!("larger than 50 MiB: {}", named(&large))),
+            warning: None,
+        });
     }
-    let secret = holding_secrets(git, vault, &list).await?;
-    Ok((!secret.is_empty())
-        .then(|| format!("holding a secret that the worker knows: {}", named(&secret))))
+    let Batch {
+        found: secret,
+        conflicts,
+        ..
+    } = read_contents(git, repository, &list).await?;
+    Ok(Found {
+        held_back: (!secret.is_empty())
+            .then(|| format!("holding a secret that the worker knows: {}", named(&secret))),
+        warning: (!conflicts.is_empty())
+            .then(|| format!("conflict markers are left in: {}", named(&conflicts))),
+    })
 }
 
 /// The new objects, one per line, files and directories with their path. In a file, because there
 /// may be millions.
 async fn objects(
     git: &Git<'_>,
-    vault: &Repository,
+    repository: &Repository,
     base: &str,
-    head: &str,
+    tips: &[&str],
 ) -> Result<File, Failure> {
-    let file = tempfile::tempfile().map_err(|error| unmade(&error))?;
+    let file = tempfile::tempfile().map_err(|error| failed_io(&error))?;
     let mut writer = BufWriter::new(file);
     let mut written = Ok(());
-    let call = vault
-        .call(["rev-list", "--objects", head])
-        .arg(format!("^{base}"));
-    run_stream(git, call, &mut |bytes| {
+    let call = repository.call(["rev-list", "--objects"]);
+    let call = tips.iter().fold(call, |call, tip| call.arg(*tip));
+    run_stream(git, call.arg(format!("^{base}")), &mut |bytes| {
         if written.is_ok() {
             written = writer.write_all(bytes);
         }
     })
     .await?;
-    written.map_err(|error| unmade(&error))?;
-    let mut file = writer.into_inner().map_err(|error| unmade(error.error()))?;
-    file.rewind().map_err(|error| unmade(&error))?;
+    written.map_err(|error| failed_io(&error))?;
+    let mut file = writer
+        .into_inner()
+        .map_err(|error| failed_io(error.error()))?;
+    file.rewind().map_err(|error| failed_io(&error))?;
     Ok(file)
 }
 
 async fn too_large(
     git: &Git<'_>,
-    vault: &Repository,
+    repository: &Repository,
     list: &File,
 ) -> Result<BTreeSet<String>, Failure> {
     let mut large = BTreeSet::new();
     let mut records = Records::new(b'\n');
-    let call = vault
+    let call = repository
         .call([
             "cat-file",
             "--batch-check=%(objecttype) %(objectsize) %(rest)",
         ])
         .input_file(list)
-        .map_err(|error| unmade(&error))?;
+        .map_err(|error| failed_io(&error))?;
     run_stream(git, call, &mut |bytes| {
         records.push(bytes, |record| {
             if let Some((header, path)) = Header::read(record)
@@ -90,18 +112,18 @@ async fn too_large(
     Ok(large)
 }
 
-async fn holding_secrets(
-    git: &Git<'_>,
-    vault: &Repository,
+async fn read_contents<'a>(
+    git: &Git<'a>,
+    repository: &Repository,
     list: &File,
-) -> Result<BTreeSet<String>, Failure> {
+) -> Result<Batch<'a>, Failure> {
     let mut batch = Batch::new(git.redactor);
-    let call = vault
+    let call = repository
         .call(["cat-file", "--batch=%(objecttype) %(objectsize) %(rest)"])
         .input_file(list)
-        .map_err(|error| unmade(&error))?;
+        .map_err(|error| failed_io(&error))?;
     run_stream(git, call, &mut |bytes| batch.push(bytes)).await?;
-    Ok(batch.found)
+    Ok(batch)
 }
 
 fn named(found: &BTreeSet<String>) -> String {
@@ -146,7 +168,11 @@ struct Batch<'a> {
     /// Bytes of the object that are still to come, its line feed included.
     left: u64,
     scan: Stream,
+    markers: Markers,
+    /// The names of objects with secrets.
     found: BTreeSet<String>,
+    /// The names of files with conflict markers.
+    conflicts: BTreeSet<String>,
 }
 
 impl<'a> Batch<'a> {
@@ -157,7 +183,9 @@ impl<'a> Batch<'a> {
             name: String::new(),
             left: 0,
             scan: redactor.stream(),
+            markers: Markers::default(),
             found: BTreeSet::new(),
+            conflicts: BTreeSet::new(),
         }
     }
 
@@ -186,17 +214,53 @@ impl<'a> Batch<'a> {
             self.name = name;
             self.left = header.size + 1;
             self.scan = self.redactor.stream();
+            self.markers = Markers::default();
         }
     }
 
     fn look_at(&mut self, bytes: &[u8]) {
         self.left -= bytes.len() as u64;
         self.scan.push(bytes, &mut |_| {});
+        self.markers.push(bytes);
         if self.left == 0 {
             self.scan.finish(&mut |_| {});
         }
         if self.scan.masked() && self.found.len() <= NAMED {
             self.found.insert(self.name.clone());
         }
+        if self.left == 0 && self.markers.are_complete() && self.conflicts.len() <= NAMED {
+            self.conflicts.insert(self.name.clone());
+        }
+    }
+}
+
+/// Finds the markers that a merge leaves in a file with conflicts.
+#[derive(Debug, Default)]
+struct Markers {
+    /// The beginning of the current line, as far as it matters.
+    line: Vec<u8>,
+    /// How many of `ALL` were found, in this order.
+    found: usize,
+}
+
+impl Markers {
+    const ALL: [&[u8]; 3] = [b"<<<<<<< ", b"=======", b">>>>>>> "];
+
+    fn push(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.line.clear();
+            } else if self.line.len() < 8 {
+                self.line.push(*byte);
+                let next = Self::ALL.get(self.found);
+                if next.is_some_and(|marker| self.line == *marker) {
+                    self.found += 1;
+                }
+            }
+        }
+    }
+
+    fn are_complete(&self) -> bool {
+        self.found == Self::ALL.len()
     }
 }

@@ -1,0 +1,237 @@
+//! The kinds of trouble that git reports, from its own words.
+//!
+//! One table decides whether the same command can succeed later.
+
+/// What a failed command means for the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The same command fails again until a person changes something.
+    Permanent(&'static str),
+    /// The disk of this machine is full; another machine may have room.
+    DiskFull,
+    /// Another branch's name is a prefix of this branch's name, or the other way round.
+    BranchConflict,
+    /// Everything else: the connection, a server's error, a time-out.
+    Transient,
+}
+
+/// What is wrong, and the words by which git or a forge says so, in lower case. The first line that
+/// matches decides, so narrower words stand first.
+const TABLE: &[(Trouble, &[&str])] = &[
+    (
+        Trouble::BranchConflict,
+        &[
+            "directory file conflict",
+            "cannot lock ref 'refs/heads/",
+            "refname conflict",
+        ],
+    ),
+    (
+        Trouble::Permanent("the remote's quota is used up"),
+        &[
+            "quota exceeded",
+            "over its quota",
+            "exceeded its storage",
+            "repository size limit",
+            "over the size quota",
+            "exceeded its size limit",
+            "disk quota exceeded",
+        ],
+    ),
+    (Trouble::DiskFull, &["no space left on device"]),
+    (
+        Trouble::Permanent("the token lacks the `workflow` scope"),
+        &["without `workflow` scope", "without `workflows` permission"],
+    ),
+    (
+        Trouble::Permanent("the branch is protected"),
+        &[
+            "protected branch",
+            "gh006",
+            "gh013",
+            "you are not allowed to push code to protected branches",
+        ],
+    ),
+    (
+        Trouble::Permanent("a hook of the remote declined"),
+        &["hook declined", "deny updating a hidden ref"],
+    ),
+    (
+        Trouble::Permanent("the remote refused the credentials"),
+        &[
+            "authentication failed",
+            "could not read username",
+            "could not read password",
+            "invalid credentials",
+            "permission denied (",
+            "http basic: access denied",
+            "the requested url returned error: 401",
+            "the requested url returned error: 403",
+            "host key verification failed",
+        ],
+    ),
+    (
+        Trouble::Permanent("the remote does not allow this"),
+        &[
+            "permission to ",
+            "write access to repository not granted",
+            "you are not allowed to",
+            "not permitted",
+        ],
+    ),
+    (
+        Trouble::Permanent("there is no such repository"),
+        &[
+            "does not appear to be a git repository",
+            "repository not found",
+            "the project you were looking for could not be found",
+            "the requested url returned error: 404",
+            "the requested url returned error: 410",
+            "unable to find remote helper",
+            "transport '",
+        ],
+    ),
+    (
+        Trouble::Permanent("there is no such branch, tag or commit"),
+        &[
+            "couldn't find remote ref",
+            "not our ref",
+            "unadvertised object",
+            "no such remote ref",
+            "is ambiguous",
+        ],
+    ),
+    (
+        Trouble::Permanent("the repository belongs to another user"),
+        &["dubious ownership"],
+    ),
+    (
+        Trouble::Permanent("the certificate is not trusted"),
+        &[
+            "server certificate verification failed",
+            "ssl certificate problem",
+            "ssl_cacert_badfile",
+            "error setting certificate",
+        ],
+    ),
+];
+
+impl Trouble {
+    /// The kind that a failed command's words describe.
+    pub fn of(words: &str) -> Self {
+        let words = words.to_lowercase();
+        // A race of two pushes names the reference too.
+        let race = ["but expected", "reference already exists", "incorrect old"];
+        let found = TABLE.iter().find(|(trouble, phrases)| {
+            let is_race = race
+                .iter()
+                .any(|words_of_race| words.contains(words_of_race));
+            phrases.iter().any(|phrase| words.contains(phrase))
+                && !(is_race && *trouble == Self::BranchConflict)
+        });
+        found.map_or(Self::Transient, |(trouble, _)| *trouble)
+    }
+
+    /// Whether the same task may succeed on another machine or later.
+    pub fn is_retryable(self) -> bool {
+        !matches!(self, Self::Permanent(_))
+    }
+
+    /// Whether the same command may succeed on this machine in a moment.
+    pub fn is_transient(self) -> bool {
+        self == Self::Transient
+    }
+
+    /// A phrase for people.
+    pub fn phrase(self) -> Option<&'static str> {
+        match self {
+            Self::Permanent(phrase) => Some(phrase),
+            Self::DiskFull => Some("the disk is full"),
+            Self::BranchConflict => Some("another branch's name is in the way"),
+            Self::Transient => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permanent_trouble_is_recognized_by_the_words_of_git_and_of_forges() {
+        for (words, phrase) in [
+            (
+                "remote: HTTP Basic: Access denied\nfatal: Authentication failed for 'https://x/'",
+                "the remote refused the credentials",
+            ),
+            (
+                "fatal: could not read Username for 'https://x': terminal prompts disabled",
+                "the remote refused the credentials",
+            ),
+            (
+                "git@host: Permission denied (publickey).\nfatal: Could not read from remote repository.",
+                "the remote refused the credentials",
+            ),
+            (
+                "remote: Repository not found.\nfatal: repository 'https://x/' not found",
+                "there is no such repository",
+            ),
+            (
+                "fatal: '/x' does not appear to be a git repository",
+                "there is no such repository",
+            ),
+            (
+                "fatal: couldn't find remote ref nobody",
+                "there is no such branch, tag or commit",
+            ),
+            (
+                "remote: error: GH006: Protected branch update failed for refs/heads/main.\n! [remote rejected] main -> main (protected branch hook declined)",
+                "the branch is protected",
+            ),
+            (
+                "! [remote rejected] x -> x (pre-receive hook declined)",
+                "a hook of the remote declined",
+            ),
+            (
+                "! [remote rejected] x (refusing to allow a Personal Access Token to create or update workflow `.github/workflows/ci.yml` without `workflow` scope)",
+                "the token lacks the `workflow` scope",
+            ),
+            (
+                "remote: Your push has been rejected: Quota exceeded for this project",
+                "the remote's quota is used up",
+            ),
+            (
+                "fatal: detected dubious ownership in repository at '/srv/x'",
+                "the repository belongs to another user",
+            ),
+        ] {
+            assert_eq!(Trouble::of(words), Trouble::Permanent(phrase), "{words}");
+            assert!(!Trouble::of(words).is_retryable());
+        }
+    }
+
+    #[test]
+    fn trouble_that_passes_is_transient() {
+        for words in [
+            "fatal: unable to access 'https://x/': The requested URL returned error: 503",
+            "fatal: unable to access 'https://x/': Empty reply from server",
+            "fatal: unable to access 'https://x/': Could not resolve host: x",
+            "error: RPC failed; curl 28 Operation too slow",
+            "ssh: connect to host x port 22: Connection refused",
+            "! [remote rejected] x -> x (cannot lock ref 'refs/heads/x': is at 1 but expected 2)",
+            "",
+        ] {
+            assert!(Trouble::of(words).is_transient(), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_and_a_branch_in_the_way_have_kinds_of_their_own() {
+        let full = "error: unable to write file README: No space left on device";
+        assert_eq!(Trouble::of(full), Trouble::DiskFull);
+        let conflict = "! [remote rejected] a/b -> a/b (cannot lock ref 'refs/heads/a/b': 'refs/heads/a' exists; cannot create 'refs/heads/a/b')";
+        assert_eq!(Trouble::of(conflict), Trouble::BranchConflict);
+        let conflict = "! [remote rejected] a -> a (directory file conflict)";
+        assert_eq!(Trouble::of(conflict), Trouble::BranchConflict);
+    }
+}

@@ -1,0 +1,201 @@
+//! The repository in the workspace, used with the agent's environment and a copy of its index.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use super::files;
+use super::records::Records;
+use crate::environment::Variables;
+use crate::git::{Call, Git, GitError};
+
+/// Larger index files are not copied.
+const MAX_INDEX_SIZE: u64 = 1024 * 1024 * 1024;
+
+/// A repository whose working tree is the workspace.
+#[derive(Debug, Clone, Copy)]
+pub enum Staging<'a> {
+    /// The agent's own.
+    Agent,
+    /// One of the worker, because the agent's is damaged. It has the objects of the base, and its index
+    /// is in the file `index`.
+    Replacement { git_dir: &'a Path, index: &'a Path },
+}
+
+/// The names in a repository.
+#[derive(Debug, Default)]
+pub struct References {
+    /// The last commit, if there is one.
+    pub head: Option<String>,
+    /// Full names with their objects.
+    pub all: Vec<(String, String)>,
+}
+
+/// The entries of an index that need special care.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The paths of submodules.
+    pub gitlinks: BTreeSet<Vec<u8>>,
+    /// The paths that git takes for unchanged without looking: assume-unchanged and skip-worktree.
+    pub flagged: BTreeSet<Vec<u8>>,
+}
+
+pub fn around(error: &io::Error) -> GitError {
+    GitError::around("add", "could not be prepared", error)
+}
+
+/// The repository on the agent's side, with a copy of its index.
+pub struct AgentSide<'a> {
+    pub git: &'a Git<'a>,
+    pub workspace: &'a Path,
+    variables: Variables,
+}
+
+impl<'a> AgentSide<'a> {
+    pub async fn open(
+        git: &'a Git<'a>,
+        workspace: &'a Path,
+        staging: Staging<'_>,
+        dir: &Path,
+    ) -> Result<Self, GitError> {
+        let mut repository = Self {
+            git,
+            workspace,
+            variables: Vec::new(),
+        };
+        // Without its own `.git` the workspace is no repository; one around it is not meant.
+        if let Some(parent) = workspace.parent() {
+            repository.set("GIT_CEILING_DIRECTORIES", parent);
+        }
+        if let Staging::Replacement { git_dir, .. } = staging {
+            repository.set("GIT_DIR", git_dir);
+            repository.set("GIT_WORK_TREE", workspace);
+        }
+        let paths = ["rev-parse", "--git-path", "objects", "--git-path", "index"];
+        let paths = repository.run(paths).await?;
+        let (objects, own_index) = paths.split_once('\n').unwrap_or((&paths, "index"));
+        let objects = workspace.join(objects);
+        let own_index = match staging {
+            Staging::Agent => workspace.join(own_index),
+            Staging::Replacement { index, .. } => index.to_owned(),
+        };
+        let index = dir.join("index");
+        let copy = (own_index, index.clone());
+        let copied = tokio::task::spawn_blocking(move || {
+            files::copy_regular(&copy.0, &copy.1, MAX_INDEX_SIZE)
+        });
+        copied
+            .await
+            .map_err(|error| around(&io::Error::other(error)))?
+            .map_err(|error| GitError::around("add", "could not read the index", &error))?;
+        let new_objects = dir.join("objects");
+        fs::create_dir(&new_objects).map_err(|error| around(&error))?;
+        repository.set("GIT_INDEX_FILE", &index);
+        repository.set("GIT_OBJECT_DIRECTORY", &new_objects);
+        let alternates = quoted_for_a_list(&objects);
+        repository.set("GIT_ALTERNATE_OBJECT_DIRECTORIES", alternates);
+        Ok(repository)
+    }
+
+    fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+        self.variables.push((name.into(), value.as_ref().into()));
+    }
+
+    pub fn call(&self, args: impl IntoIterator<Item = &'static str>) -> Call<'_> {
+        Call::new(self.workspace, args).variables(&self.variables)
+    }
+
+    pub async fn run(
+        &self,
+        args: impl IntoIterator<Item = &'static str>,
+    ) -> Result<String, GitError> {
+        self.git.run(self.call(args)).await
+    }
+
+    pub async fn records(&self, call: Call<'_>) -> Result<Vec<Vec<u8>>, GitError> {
+        let (mut records, mut found) = (Records::new(0), Vec::new());
+        let mut hear = |bytes: &[u8]| records.push(bytes, |record| found.push(record.to_vec()));
+        self.git.stream(call, &mut hear).await?;
+        Ok(found)
+    }
+
+    /// Every reference with its object.
+    pub async fn references(&self) -> Result<References, GitError> {
+        let (mut records, mut found) = (Records::new(b'\n'), References::default());
+        let mut hear = |bytes: &[u8]| {
+            records.push(bytes, |record| {
+                let text = String::from_utf8_lossy(record);
+                match text.split_once(' ') {
+                    Some((commit, "HEAD")) => found.head = Some(commit.to_owned()),
+                    Some((commit, name)) => found.all.push((name.to_owned(), commit.to_owned())),
+                    None => {}
+                }
+            });
+        };
+        match self
+            .git
+            .stream(self.call(["show-ref", "--head"]), &mut hear)
+            .await
+        {
+            // 1: there is none.
+            Err(error) if error.code != Some(1) => Err(error),
+            _ => Ok(found),
+        }
+    }
+
+    /// The commit that a merge in progress brings in.
+    pub async fn merge_head(&self) -> Result<Option<String>, GitError> {
+        if fs::symlink_metadata(self.workspace.join(".git/MERGE_HEAD")).is_err() {
+            return Ok(None);
+        }
+        let args = ["rev-parse", "--verify", "--quiet", "MERGE_HEAD^{commit}"];
+        match self.run(args).await {
+            Ok(commit) => Ok(Some(commit)),
+            Err(error) if error.code == Some(1) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is special in the index.
+    pub async fn listing(&self) -> Result<Listing, GitError> {
+        let (mut records, mut found) = (Records::new(0), Listing::default());
+        let mut hear = |bytes: &[u8]| records.push(bytes, |record| found.add(record));
+        let call = self.call(["ls-files", "--stage", "-v", "-z"]);
+        self.git.stream(call, &mut hear).await?;
+        Ok(found)
+    }
+}
+
+impl Listing {
+    /// Reads `<tag> <mode> <object> <stage>`, a tab, the path.
+    fn add(&mut self, record: &[u8]) {
+        let Some(at) = record.iter().position(|byte| *byte == b'\t') else {
+            return;
+        };
+        let (head, path) = (&record[..at], &record[at + 1..]);
+        let mut words = head.split(|byte| *byte == b' ');
+        let tag = words.next().and_then(<[u8]>::first).copied();
+        if words.next() == Some(b"160000") {
+            self.gitlinks.insert(path.to_vec());
+        }
+        if tag.is_some_and(|tag| tag.is_ascii_lowercase() || tag == b'S') {
+            self.flagged.insert(path.to_vec());
+        }
+    }
+}
+
+/// A path as an element of `GIT_ALTERNATE_OBJECT_DIRECTORIES`, which is separated by colons.
+fn quoted_for_a_list(path: &Path) -> OsString {
+    let mut quoted = vec![b'"'];
+    for byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b'"' | b'\\') {
+            quoted.push(b'\\');
+        }
+        quoted.push(*byte);
+    }
+    quoted.push(b'"');
+    OsString::from_vec(quoted)
+}

@@ -1,0 +1,99 @@
+//! The agent's commits that are not part of the work: on branches and in stashes.
+
+use super::errors::run;
+use super::left_behind::LeftBehind;
+use super::repository::Repository;
+use crate::git::Git;
+use crate::task::Failure;
+
+/// How many branches are pushed next to the result branch.
+const MAX_BRANCHES: usize = 8;
+
+/// A branch of the agent.
+#[derive(Debug, Clone)]
+pub struct Branch {
+    /// Without `refs/heads/`.
+    pub name: String,
+    pub commit: String,
+}
+
+/// The agent's commits outside the work.
+#[derive(Debug, Default)]
+pub struct Elsewhere {
+    /// Branches that are pushed next to the result branch.
+    pub kept: Vec<Branch>,
+    /// Branches that do not stand on the base, or are too many.
+    left_out: Vec<String>,
+    has_stash: bool,
+}
+
+impl Elsewhere {
+    /// Names what is not pushed.
+    pub fn name(&self, left: &mut LeftBehind) {
+        if !self.left_out.is_empty() {
+            left.add_sentence(format!(
+                "left out, because they do not stand on the base or are too many: the agent's branches {}",
+                self.left_out.join(", ")
+            ));
+        }
+        if self.has_stash {
+            left.add_sentence("left out: what the agent has stashed (git stash)".to_owned());
+        }
+    }
+}
+
+/// Finds them among all references of the agent's repository.
+pub async fn elsewhere(
+    git: &Git<'_>,
+    repository: &Repository,
+    base: &str,
+    head: &str,
+    references: &[(String, String)],
+) -> Result<Elsewhere, Failure> {
+    let mut elsewhere = Elsewhere {
+        has_stash: references.iter().any(|(name, _)| name == "refs/stash"),
+        ..Elsewhere::default()
+    };
+    let is_hash =
+        |text: &str| text.len() == base.len() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let of_remotes = references
+        .iter()
+        .filter(|(name, commit)| name.starts_with("refs/remotes/") && is_hash(commit));
+    let of_remotes: Vec<&str> = of_remotes.map(|(_, commit)| commit.as_str()).collect();
+    for (name, commit) in references {
+        let Some(name) = name.strip_prefix("refs/heads/") else {
+            continue;
+        };
+        if !is_hash(commit) || commit == base || commit == head {
+            continue;
+        }
+        let known = elsewhere.kept.iter().map(|branch| branch.commit.as_str());
+        let known: Vec<&str> = known.chain(of_remotes.iter().copied()).collect();
+        let mut call = repository
+            .call(["rev-list", "--max-count=1", "--ignore-missing"])
+            .arg(commit)
+            .arg("--not")
+            .arg(base)
+            .arg(head);
+        for commit in known {
+            call = call.arg(commit);
+        }
+        let stands = repository.call(["merge-base", "--is-ancestor", base]);
+        match git.run(call).await {
+            Ok(new) if new.is_empty() => {}
+            Ok(_)
+                if elsewhere.kept.len() < MAX_BRANCHES
+                    && git.run(stands.arg(commit)).await.is_ok() =>
+            {
+                // The name goes into a message, and into the name of a branch.
+                run(git, repository.call(["cat-file", "-e"]).arg(commit)).await?;
+                elsewhere.kept.push(Branch {
+                    name: name.to_owned(),
+                    commit: commit.clone(),
+                });
+            }
+            _ => elsewhere.left_out.push(name.escape_debug().to_string()),
+        }
+    }
+    Ok(elsewhere)
+}

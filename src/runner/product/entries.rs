@@ -1,0 +1,60 @@
+//! Entries of git's raw diff format.
+
+/// One path that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub path: Vec<u8>,
+    old_mode: String,
+    new_mode: String,
+    pub old_object: String,
+    pub new_object: String,
+}
+
+impl Entry {
+    /// Whether the new side is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.new_mode.starts_with("100")
+    }
+
+    /// Whether both sides are a submodule.
+    pub fn is_submodule(&self) -> bool {
+        self.new_mode == "160000" && self.old_mode == "160000"
+    }
+
+    /// The commit that the new side names, if it is a submodule whose commit changed.
+    pub fn new_gitlink(&self) -> Option<&str> {
+        (self.new_mode == "160000" && self.new_object != self.old_object)
+            .then_some(self.new_object.as_str())
+    }
+
+    /// The line for `git update-index -z --index-info` that puts the old side back.
+    pub fn index_info_of_old(&self) -> Vec<u8> {
+        // Mode 0 removes the path.
+        let mode = if self.old_mode == "000000" {
+            "0"
+        } else {
+            &self.old_mode
+        };
+        let mut line = format!("{mode} {}\t", self.old_object).into_bytes();
+        line.extend_from_slice(&self.path);
+        line.push(0);
+        line
+    }
+}
+
+/// The entries of `--raw -z` output: a header, then the path.
+pub fn entries_of_raw_diff(records: &[Vec<u8>]) -> Vec<Entry> {
+    let entries = records.chunks_exact(2).filter_map(|pair| {
+        let header = String::from_utf8_lossy(&pair[0]);
+        let mut words = header.strip_prefix(':')?.split(' ');
+        let mut next = || words.next().map(str::to_owned);
+        Some(Entry {
+            old_mode: next()?,
+            new_mode: next()?,
+            old_object: next()?,
+            new_object: next()?,
+            path: pair[1].clone(),
+        })
+    });
+    entries.collect()
+}

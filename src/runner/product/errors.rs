@@ -1,0 +1,35 @@
+//! Failures of the commands that make and inspect the work product.
+
+use crate::git::{Call, Git, GitError};
+use crate::task::{Failure, Reason};
+
+pub async fn run(git: &Git<'_>, call: Call<'_>) -> Result<String, Failure> {
+    git.run(call).await.map_err(|error| failed(&error))
+}
+
+pub async fn run_stream(
+    git: &Git<'_>,
+    call: Call<'_>,
+    hear: &mut dyn FnMut(&[u8]),
+) -> Result<(), Failure> {
+    let done = git.stream(call, hear).await;
+    done.map(drop).map_err(|error| failed(&error))
+}
+
+pub fn failed(error: &GitError) -> Failure {
+    let summary = error.summary();
+    let message = format!("the work could not be committed: {summary}");
+    Failure {
+        causes: vec![error.words.clone()],
+        ..Failure::new(Reason::PushFailed, message)
+    }
+}
+
+/// A file of a repository to push from could not be written or read.
+pub fn failed_io(error: &std::io::Error) -> Failure {
+    let message = "a repository to push from could not be made";
+    Failure {
+        causes: vec![error.to_string()],
+        ..Failure::new(Reason::PushFailed, message)
+    }
+}

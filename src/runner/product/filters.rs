@@ -1,0 +1,78 @@
+//! The clean filters that the agent's git has configured, and whether its working tree is sparse.
+
+use std::collections::BTreeSet;
+
+use super::agent_side::AgentSide;
+use super::records::Records;
+use crate::git::{Git, GitError};
+
+/// Configured filters.
+#[derive(Debug)]
+pub struct Filters {
+    names: BTreeSet<String>,
+    /// Configuration for `git add`: a filter that fails must not let plain text through.
+    pub overrides: Vec<(String, String)>,
+    /// Whether the working tree holds a part of the files only.
+    pub is_sparse: bool,
+}
+
+impl Filters {
+    pub async fn configured(git: &Git<'_>, repository: &AgentSide<'_>) -> Result<Self, GitError> {
+        let expression = "^(filter\\..*\\.(clean|process)|core\\.sparsecheckout)$";
+        let call = repository.call(["config", "--null", "--get-regexp", expression]);
+        let (mut records, mut names) = (Records::new(0), BTreeSet::new());
+        let mut is_sparse = false;
+        let mut hear = |bytes: &[u8]| {
+            records.push(bytes, |record| {
+                // The key, a line feed, the value.
+                let text = String::from_utf8_lossy(record);
+                let (key, value) = text.split_once('\n').unwrap_or((&text, ""));
+                if key == "core.sparsecheckout" {
+                    is_sparse = matches!(value, "true" | "yes" | "on" | "1");
+                }
+                let name = key.strip_prefix("filter.");
+                if let Some((name, _)) = name.and_then(|name| name.rsplit_once('.'))
+                    && !value.is_empty()
+                {
+                    names.insert(name.to_owned());
+                }
+            });
+        };
+        match git.stream(call, &mut hear).await {
+            // 1: nothing matches.
+            Err(error) if error.code != Some(1) => return Err(error),
+            _ => {}
+        }
+        let overrides = names
+            .iter()
+            .map(|name| (format!("filter.{name}.required"), "true".to_owned()));
+        Ok(Self {
+            overrides: overrides.collect(),
+            names,
+            is_sparse,
+        })
+    }
+
+    /// Whether an attribute's value names a filter that is not configured.
+    pub fn is_missing(&self, attribute: &str) -> bool {
+        !matches!(attribute, "unspecified" | "unset" | "set" | "")
+            && !self.names.contains(attribute)
+    }
+
+    /// Turns off the filter that failed, as the words of `git add` name it; false if they name none. Its files
+    /// then count as files whose filter is not configured.
+    pub fn disable_failed(&mut self, words: &str) -> bool {
+        let name = words.lines().find_map(|line| {
+            let line = line.strip_prefix("fatal: ")?.strip_suffix("' failed")?;
+            Some(line.rsplit_once(": clean filter '")?.1.to_owned())
+        });
+        let Some(name) = name.filter(|name| self.names.remove(name)) else {
+            return false;
+        };
+        for (key, value) in [("required", "false"), ("clean", ""), ("process", "")] {
+            let key = format!("filter.{name}.{key}");
+            self.overrides.push((key, value.to_owned()));
+        }
+        true
+    }
+}

@@ -1,0 +1,207 @@
+//! Submodules whose commit changed: a commit that no remote has would break every later clone.
+
+use std::collections::BTreeMap;
+
+use super::entries::{Entry, entries_of_raw_diff};
+use super::errors::{failed_io, run, run_stream};
+use super::left_behind::LeftBehind;
+use super::records::Records;
+use super::repository::Repository;
+use crate::git::{Git, Trouble};
+use crate::runner::workspace::Clone;
+use crate::task::Failure;
+
+/// What a submodule's entry is compared in.
+pub struct Trees<'a> {
+    pub base: &'a str,
+    /// The agent's last commit, or the base.
+    pub tip: &'a str,
+    /// The tree that would be committed.
+    pub tree: String,
+}
+
+/// Puts back changed submodules whose commit was never published, and names them. Those that the agent
+/// committed itself stay, because its commits are kept as they are. Gives the tree.
+pub async fn check(
+    git: &Git<'_>,
+    repository: &Repository,
+    clone: &Clone,
+    trees: &Trees<'_>,
+    left: &mut LeftBehind,
+) -> Result<String, Failure> {
+    let changed = gitlinks(git, repository, trees.base, &trees.tree).await?;
+    if changed.is_empty() {
+        return Ok(trees.tree.clone());
+    }
+    let uncommitted = gitlinks(git, repository, trees.tip, &trees.tree).await?;
+    let urls = urls(git, repository, &trees.tree).await?;
+    let (mut index_info, mut put_back, mut committed) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in &changed {
+        let commit = entry.new_gitlink().unwrap_or_default();
+        let url = urls.get(&entry.path).map(|url| absolute(url, &clone.url));
+        let published = match url {
+            Some(url) => is_published(git, &trees.tree, &url, commit).await?,
+            None => false,
+        };
+        if published {
+            continue;
+        }
+        let name = String::from_utf8_lossy(&entry.path)
+            .escape_debug()
+            .to_string();
+        match uncommitted.iter().find(|other| other.path == entry.path) {
+            Some(entry) => {
+                index_info.extend_from_slice(&entry.index_info_of_old());
+                put_back.push(name);
+            }
+            None => committed.push(name),
+        }
+    }
+    if !committed.is_empty() {
+        left.add_sentence(format!(
+            "submodules point to commits that no remote has: {}",
+            committed.join(", ")
+        ));
+    }
+    if index_info.is_empty() {
+        return Ok(trees.tree.clone());
+    }
+    left.add_sentence(format!(
+        "left out, because no remote has the commits of these submodules: {}",
+        put_back.join(", ")
+    ));
+    run(git, repository.call(["read-tree"]).arg(&trees.tree)).await?;
+    let call = repository.call(["update-index", "-z", "--index-info"]);
+    let call = call.input(&index_info).map_err(|error| failed_io(&error))?;
+    run(git, call).await?;
+    run(git, repository.call(["write-tree"])).await
+}
+
+/// The submodules whose commit differs between two trees.
+async fn gitlinks(
+    git: &Git<'_>,
+    repository: &Repository,
+    from: &str,
+    to: &str,
+) -> Result<Vec<Entry>, Failure> {
+    let args = [
+        "diff-tree",
+        "-r",
+        "--raw",
+        "-z",
+        "--no-renames",
+        "--no-abbrev",
+    ];
+    let call = repository.call(args).arg(from).arg(to);
+    let (mut records, mut found, mut header) = (Records::new(0), Vec::new(), None);
+    run_stream(git, call, &mut |bytes| {
+        records.push(bytes, |record| match header.take() {
+            None => header = Some(record.to_vec()),
+            Some(header) => {
+                let entries = entries_of_raw_diff(&[header, record.to_vec()]);
+                found.extend(
+                    entries
+                        .into_iter()
+                        .filter(|entry| entry.new_gitlink().is_some()),
+                );
+            }
+        });
+    })
+    .await?;
+    Ok(found)
+}
+
+/// The URL of each submodule, by path, as `.gitmodules` of a tree says.
+async fn urls(
+    git: &Git<'_>,
+    repository: &Repository,
+    tree: &str,
+) -> Result<BTreeMap<Vec<u8>, String>, Failure> {
+    let call = repository.call(["config", "--null", "--blob"]);
+    let call = call.arg(format!("{tree}:.gitmodules"));
+    let call = call
+        .arg("--get-regexp")
+        .arg("^submodule\\..*\\.(path|url)$");
+    let (mut paths, mut urls) = (BTreeMap::new(), BTreeMap::new());
+    let mut records = Records::new(0);
+    let mut hear = |bytes: &[u8]| {
+        records.push(bytes, |record| {
+            let text = String::from_utf8_lossy(record);
+            if let Some((key, value)) = text.split_once('\n')
+                && let Some((name, kind)) = key.rsplit_once('.')
+            {
+                let values = if kind == "path" {
+                    &mut paths
+                } else {
+                    &mut urls
+                };
+                values.insert(name.to_owned(), value.to_owned());
+            }
+        });
+    };
+    // A tree without the file has no URLs.
+    let _ = git.stream(call, &mut hear).await;
+    let found = paths.into_iter().filter_map(|(name, path)| {
+        let url = urls.remove(&name)?;
+        Some((path.into_bytes(), url))
+    });
+    Ok(found.collect())
+}
+
+/// Whether a remote has a commit. A remote that cannot be asked now counts as having it.
+async fn is_published(git: &Git<'_>, like: &str, url: &str, commit: &str) -> Result<bool, Failure> {
+    let probe = Repository::create(git, like, &[]).await?;
+    let fetch = [
+        "fetch",
+        "--progress",
+        "--no-tags",
+        "--depth=1",
+        "--filter=tree:0",
+    ];
+    let fetch = probe
+        .call(fetch)
+        .args(git.served_locally(url, "upload-pack"));
+    let fetch = fetch.arg("--").arg(url).arg(commit);
+    let asked = git.run(fetch.transfer()).await;
+    Ok(match asked {
+        Ok(_) => true,
+        Err(error) => !matches!(error.trouble(), Trouble::Permanent(_)),
+    })
+}
+
+/// A submodule's URL; a relative one is relative to the project's own.
+fn absolute(url: &str, project: &str) -> String {
+    if !url.starts_with("./") && !url.starts_with("../") {
+        return url.to_owned();
+    }
+    let mut base = project.trim_end_matches('/').to_owned();
+    let mut rest = url;
+    loop {
+        if let Some(after) = rest.strip_prefix("../") {
+            let cut = base.rfind('/').or_else(|| base.rfind(':')).unwrap_or(0);
+            base.truncate(cut);
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("./") {
+            rest = after;
+        } else {
+            return format!("{base}/{rest}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_urls_are_relative_to_the_projects_url() {
+        for (url, project, expected) in [
+            ("../lib.git", "https://h/o/app.git", "https://h/o/lib.git"),
+            ("../../x/lib", "https://h/o/app/", "https://h/x/lib"),
+            ("./sub", "file:///a/b", "file:///a/b/sub"),
+            ("ssh://h/x", "https://h/o/app", "ssh://h/x"),
+        ] {
+            assert_eq!(absolute(url, project), expected);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What stays in the workspace although the rest is committed, and the sentences about it.
+
+/// How many names a sentence holds.
+const MAX_NAMES: usize = 10;
+
+/// Everything that is not in the commit.
+#[derive(Debug, Default)]
+pub struct LeftBehind {
+    /// Repositories that the agent made inside the project.
+    nested: Vec<String>,
+    /// git's words about files and directories that it could not read.
+    unreadable: Vec<String>,
+    /// Paths whose filter is not configured, or failed.
+    unfiltered: Vec<String>,
+    /// Submodules with changes that are not committed inside them.
+    submodules: Vec<String>,
+    /// Tracked files that changed and were not staged.
+    unstaged: Vec<String>,
+    /// Changed files that the agent told git to take for unchanged.
+    flagged: Vec<String>,
+    /// Anything else, as sentences.
+    further: Vec<String>,
+}
+
+impl LeftBehind {
+    /// Sorts the words of `git add`.
+    pub fn add_words(&mut self, words: &str) {
+        for line in words.lines() {
+            let Some(line) = line
+                .strip_prefix("error: ")
+                .or_else(|| line.strip_prefix("warning: "))
+            else {
+                continue;
+            };
+            let without_commit = line.strip_suffix("' does not have a commit checked out");
+            if let Some(path) = without_commit {
+                let path = path.trim_start_matches('\'').trim_end_matches('/');
+                self.nested.push(path.escape_debug().to_string());
+            } else if !line.starts_with("external filter")
+                && !line.starts_with("adding embedded git repository")
+                && !line.starts_with("in the working copy of")
+                && !line.starts_with("unable to index file")
+                && !line.contains("will be replaced by")
+            {
+                self.unreadable.push(line.to_owned());
+            }
+        }
+    }
+
+    pub fn add_nested(&mut self, path: &[u8]) {
+        self.nested.push(shown(path));
+    }
+
+    pub fn add_unfiltered(&mut self, path: &[u8], filter: &str) {
+        let path = shown(path);
+        self.unfiltered.push(format!("{path} (filter {filter})"));
+    }
+
+    pub fn add_submodule(&mut self, path: &[u8]) {
+        self.submodules.push(shown(path));
+    }
+
+    pub fn add_unstaged(&mut self, path: &[u8]) {
+        self.unstaged.push(shown(path));
+    }
+
+    pub fn add_flagged(&mut self, path: &[u8]) {
+        self.flagged.push(shown(path));
+    }
+
+    pub fn add_sentence(&mut self, sentence: String) {
+        self.further.push(sentence);
+    }
+
+    /// Why the commit is not the whole work, if it is not: changes of tracked files are missing, or
+    /// files whose filter could not be applied.
+    pub fn incomplete(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        if !self.unfiltered.is_empty() {
+            let names = listed(&self.unfiltered);
+            parts.push(format!(
+                "these changed files need a git filter that is not configured or fails, and would be published as plain text: {names}"
+            ));
+        }
+        if !self.unstaged.is_empty() {
+            let names = listed(&self.unstaged);
+            parts.push(format!("these changed files could not be added: {names}"));
+            parts.extend(self.unreadable.iter().take(MAX_NAMES).cloned());
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// Sentences about what is not in the commit although the commit is what git would make.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (names, sentence) in [
+            (
+                &self.nested,
+                "left out, because they are repositories of their own",
+            ),
+            (
+                &self.flagged,
+                "left out, because the agent told git to take them for unchanged",
+            ),
+            (
+                &self.submodules,
+                "left out, because submodules have changes that are not committed inside them",
+            ),
+        ] {
+            if !names.is_empty() {
+                notes.push(format!("{sentence}: {}", listed(names)));
+            }
+        }
+        if !self.unreadable.is_empty() && self.unstaged.is_empty() {
+            let words = listed(&self.unreadable);
+            notes.push(format!(
+                "left out, because git could not read them: {words}"
+            ));
+        }
+        notes.extend(self.further.iter().cloned());
+        notes
+    }
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).escape_debug().to_string()
+}
+
+fn listed(names: &[String]) -> String {
+    let mut text = names[..names.len().min(MAX_NAMES)].join(", ");
+    if names.len() > MAX_NAMES {
+        text.push_str(", and more");
+    }
+    text
+}

@@ -1,0 +1,57 @@
+//! Marks the task as done in a tree whose graph is not in the working tree: after `git sparse-checkout`, for
+//! example. Everywhere else the worker has changed the file itself.
+
+use std::fs;
+use std::path::Path;
+
+use super::errors::{failed_io, run};
+use super::repository::Repository;
+use super::stage::GRAPH;
+use crate::git::Git;
+use crate::scud::Project;
+use crate::task::{Failure, Status, Task};
+
+/// The tree with the mark, or the same tree.
+pub async fn mark(
+    git: &Git<'_>,
+    repository: &Repository,
+    workspace: &Path,
+    tree: &str,
+    task: &Task,
+) -> Result<String, Failure> {
+    if fs::symlink_metadata(workspace.join(GRAPH)).is_ok() {
+        return Ok(tree.to_owned());
+    }
+    let dir = tempfile::tempdir().map_err(|error| failed_io(&error))?;
+    let file = dir.path().join(GRAPH);
+    let mut graph = Vec::new();
+    let show = repository
+        .call(["cat-file", "blob"])
+        .arg(format!("{tree}:{GRAPH}"));
+    let shown = git
+        .stream(show, &mut |bytes| graph.extend_from_slice(bytes))
+        .await;
+    if shown.is_err() {
+        // The agent deleted the graph.
+        return Ok(tree.to_owned());
+    }
+    let written =
+        fs::create_dir_all(file.with_file_name("")).and_then(|()| fs::write(&file, graph));
+    written.map_err(|error| failed_io(&error))?;
+    let project = Project::at(dir.path().to_owned());
+    if let Err(error) = project.set_status(task, Status::Done).await {
+        tracing::warn!(%error, "the graph outside the working tree could not be marked");
+        return Ok(tree.to_owned());
+    }
+    let blob = run(
+        git,
+        repository
+            .call(["hash-object", "-w", "--no-filters"])
+            .arg(&file),
+    )
+    .await?;
+    run(git, repository.call(["read-tree"]).arg(tree)).await?;
+    let update = repository.call(["update-index", "--cacheinfo"]);
+    run(git, update.arg(format!("100644,{blob},{GRAPH}"))).await?;
+    run(git, repository.call(["write-tree"])).await
+}

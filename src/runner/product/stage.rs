@@ -1,0 +1,309 @@
+//! Asks the agent's own git what it would commit.
+//!
+//! Every command here is a supervised child with the agent's environment and without a credential,
+//! so filters, attributes, the index and ignore rules mean what they mean to the agent, and hostile
+//! configuration gets nothing that the agent did not have. New objects and the changed index go
+//! into a temporary directory: the agent's repository is only read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::agent_side::{AgentSide, References, Staging, around};
+use super::entries::{Entry, entries_of_raw_diff};
+use super::filters::Filters;
+use super::left_behind::LeftBehind;
+use crate::git::{Git, GitError};
+
+/// The task graph. The worker has changed one letter of it.
+pub const GRAPH: &str = ".scud/tasks/tasks.scg";
+
+/// What the agent's git would commit, as objects.
+#[derive(Debug)]
+pub struct Staged {
+    /// The commit that the agent's HEAD names.
+    pub head: Option<String>,
+    /// The commit that a merge in progress brings in.
+    pub merge_head: Option<String>,
+    pub tree: String,
+    pub left_behind: LeftBehind,
+    /// Every reference with its commit.
+    pub references: Vec<(String, String)>,
+    /// Whether the agent's index had submodules. No others are in the tree.
+    pub has_submodules: bool,
+    /// Holds the new objects, in `objects`.
+    pub dir: TempDir,
+}
+
+/// Stages everything in a copy of the index, and writes the tree.
+pub async fn stage(
+    git: &Git<'_>,
+    workspace: &Path,
+    staging: Staging<'_>,
+) -> Result<Staged, GitError> {
+    let dir = tempfile::Builder::new()
+        .prefix("descartes-stage-")
+        .tempdir();
+    let dir = dir.map_err(|error| around(&error))?;
+    let agent_side = AgentSide::open(git, workspace, staging, dir.path()).await?;
+    let index = Index {
+        agent_side: &agent_side,
+    };
+    let References { head, all } = agent_side.references().await?;
+    let merge_head = agent_side.merge_head().await?;
+    let mut filters = Filters::configured(git, &agent_side).await?;
+    let before = agent_side.listing().await?;
+    let mut left_behind = LeftBehind::default();
+    if before.flagged.contains(GRAPH.as_bytes()) {
+        index.make_graph_visible().await?;
+    }
+    let words = index.add(&mut filters).await?;
+    left_behind.add_words(&words);
+    if words.contains("adding embedded git repository") {
+        index
+            .leave_out_nested(&before.gitlinks, &mut left_behind)
+            .await?;
+    }
+    let changed = index.changed(head.as_deref()).await?;
+    index
+        .leave_out_unfiltered(&filters, &changed, &mut left_behind)
+        .await?;
+    if !words.is_empty() || !before.gitlinks.is_empty() {
+        index.name_what_stays(&mut left_behind).await?;
+    }
+    let tree = agent_side.run(["write-tree"]).await?;
+    index
+        .name_flagged(&before.flagged, &mut left_behind)
+        .await?;
+    Ok(Staged {
+        head,
+        merge_head,
+        tree,
+        left_behind,
+        references: all,
+        has_submodules: !before.gitlinks.is_empty(),
+        dir,
+    })
+}
+
+/// The agent's last commit.
+pub async fn head(git: &Git<'_>, workspace: &Path) -> Result<Option<String>, GitError> {
+    let dir = tempfile::Builder::new()
+        .prefix("descartes-stage-")
+        .tempdir();
+    let dir = dir.map_err(|error| around(&error))?;
+    let agent_side = AgentSide::open(git, workspace, Staging::Agent, dir.path()).await?;
+    Ok(agent_side.references().await?.head)
+}
+
+/// The copy of the agent's index, on its way to what would be committed.
+struct Index<'a> {
+    agent_side: &'a AgentSide<'a>,
+}
+
+impl Index<'_> {
+    /// The worker has written the task's state into the graph, so the graph must count as changed even if
+    /// the agent told git to take it for unchanged.
+    async fn make_graph_visible(&self) -> Result<(), GitError> {
+        if fs::symlink_metadata(self.agent_side.workspace.join(GRAPH)).is_err() {
+            return Ok(());
+        }
+        for flag in ["--no-assume-unchanged", "--no-skip-worktree"] {
+            // Fails if the graph is not in the index, which is no trouble.
+            match self
+                .agent_side
+                .run(["update-index", flag, "--", GRAPH])
+                .await
+            {
+                Err(error) if error.code.is_none() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// `git add --all`. Gives git's words.
+    async fn add(&self, filters: &mut Filters) -> Result<String, GitError> {
+        loop {
+            let mut call = self
+                .agent_side
+                .call(["add", "--all", "--ignore-errors", "--verbose"])
+                .configured(&filters.overrides);
+            if filters.is_sparse {
+                // Adds new files outside the sparse directories; absent ones do not count as deleted.
+                call = call.arg("--sparse");
+            }
+            let call = call.arg("--").arg(".");
+            match self.agent_side.git.stream(call, &mut |_| {}).await {
+                Ok(words) => return Ok(words),
+                // Some files could not be added.
+                Err(error) if error.code == Some(1) => return Ok(error.words),
+                Err(error) if filters.disable_failed(&error.words) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes repositories that only `git add --all` has put into the index out again: a commit
+    /// would hold their names and none of their content.
+    async fn leave_out_nested(
+        &self,
+        before: &BTreeSet<Vec<u8>>,
+        left: &mut LeftBehind,
+    ) -> Result<(), GitError> {
+        let mut list = Vec::new();
+        for path in self.agent_side.listing().await?.gitlinks {
+            if !before.contains(&path) {
+                left.add_nested(&path);
+                list.extend_from_slice(&path);
+                list.push(0);
+            }
+        }
+        if list.is_empty() {
+            return Ok(());
+        }
+        let call = self
+            .agent_side
+            .call(["update-index", "--force-remove", "-z", "--stdin"]);
+        let call = call.input(&list).map_err(|error| around(&error))?;
+        self.agent_side.git.run(call).await.map(drop)
+    }
+
+    /// The entries in which the index differs from the agent's last commit.
+    async fn changed(&self, head: Option<&str>) -> Result<Vec<Entry>, GitError> {
+        let empty_tree = ["hash-object", "-t", "tree", "--stdin"];
+        let head = match head {
+            Some(head) => head.to_owned(),
+            None => self.agent_side.run(empty_tree).await?,
+        };
+        let args = ["diff-index", "--cached", "--raw", "-z", "--no-renames"];
+        let args = [args.as_slice(), &["--no-abbrev"]].concat();
+        let records = self
+            .agent_side
+            .records(self.agent_side.call(args).arg(head))
+            .await?;
+        Ok(entries_of_raw_diff(&records))
+    }
+
+    /// Puts back the committed version of changed files whose filter is not configured: without
+    /// their filter they would be published as plain text.
+    async fn leave_out_unfiltered(
+        &self,
+        filters: &Filters,
+        changed: &[Entry],
+        left: &mut LeftBehind,
+    ) -> Result<(), GitError> {
+        let mut list = Vec::new();
+        for entry in changed.iter().filter(|entry| entry.is_file()) {
+            list.extend_from_slice(&entry.path);
+            list.push(0);
+        }
+        if list.is_empty() {
+            return Ok(());
+        }
+        let call = self
+            .agent_side
+            .call(["check-attr", "--cached", "-z", "--stdin", "filter"]);
+        let call = call.input(&list).map_err(|error| around(&error))?;
+        let records = self.agent_side.records(call).await?;
+        let mut unfiltered = BTreeMap::new();
+        for answer in records.chunks_exact(3) {
+            let name = String::from_utf8_lossy(&answer[2]);
+            if filters.is_missing(&name) {
+                unfiltered.insert(answer[0].clone(), name.into_owned());
+            }
+        }
+        let mut index_info = Vec::new();
+        let mut named = BTreeSet::new();
+        for entry in changed {
+            let Some(filter) = unfiltered.get(&entry.path) else {
+                continue;
+            };
+            if filter == "lfs" && self.is_lfs_pointer(&entry.new_object).await? {
+                continue;
+            }
+            index_info.extend_from_slice(&entry.index_info_of_old());
+            named.insert((entry.path.clone(), filter.clone()));
+        }
+        for (path, filter) in &named {
+            left.add_unfiltered(path, filter);
+        }
+        if index_info.is_empty() {
+            return Ok(());
+        }
+        let call = self.agent_side.call(["update-index", "-z", "--index-info"]);
+        let call = call.input(&index_info).map_err(|error| around(&error))?;
+        self.agent_side.git.run(call).await.map(drop)
+    }
+
+    async fn is_lfs_pointer(&self, object: &str) -> Result<bool, GitError> {
+        let size = self
+            .agent_side
+            .git
+            .run(self.agent_side.call(["cat-file", "-s"]).arg(object));
+        let is_small = size.await?.parse::<u64>().is_ok_and(|size| size < 1024);
+        if !is_small {
+            return Ok(false);
+        }
+        let call = self.agent_side.call(["cat-file", "blob"]).arg(object);
+        let text = self.agent_side.git.run(call).await?;
+        Ok(super::lfs::Pointer::parse(text.as_bytes()).is_some())
+    }
+
+    /// Names tracked files that differ from the index although everything was added.
+    async fn name_what_stays(&self, left: &mut LeftBehind) -> Result<(), GitError> {
+        let args = ["diff-files", "--raw", "-z", "--ignore-submodules=none"];
+        let records = self.agent_side.records(self.agent_side.call(args)).await?;
+        for entry in entries_of_raw_diff(&records) {
+            if entry.is_submodule() {
+                left.add_submodule(&entry.path);
+            } else {
+                left.add_unstaged(&entry.path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Names changed files that the agent told git to take for unchanged. Changes the index, so it
+    /// comes after the tree was written.
+    async fn name_flagged(
+        &self,
+        flagged: &BTreeSet<Vec<u8>>,
+        left: &mut LeftBehind,
+    ) -> Result<(), GitError> {
+        let mut list = Vec::new();
+        for path in flagged.iter().filter(|path| *path != GRAPH.as_bytes()) {
+            let there = self.agent_side.workspace.join(OsStr::from_bytes(path));
+            if fs::symlink_metadata(there).is_ok() {
+                list.extend_from_slice(path);
+                list.push(0);
+            }
+        }
+        if list.is_empty() {
+            return Ok(());
+        }
+        for flag in ["--no-assume-unchanged", "--no-skip-worktree"] {
+            let call = self
+                .agent_side
+                .call(["update-index", flag, "-z", "--stdin"]);
+            let call = call.input(&list).map_err(|error| around(&error))?;
+            self.agent_side.git.run(call).await?;
+        }
+        // Fails if a file needs an update, which is what is asked here.
+        let refresh = ["update-index", "-q", "--refresh"];
+        let _ = self.agent_side.run(refresh).await;
+        let call = self.agent_side.call(["diff-files", "--raw", "-z"]);
+        let records = self.agent_side.records(call).await?;
+        let paths = list.split(|byte| *byte == 0).collect::<BTreeSet<_>>();
+        for entry in entries_of_raw_diff(&records) {
+            if paths.contains(entry.path.as_slice()) {
+                left.add_flagged(&entry.path);
+            }
+        }
+        Ok(())
+    }
+}

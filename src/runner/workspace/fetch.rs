@@ -1,0 +1,119 @@
+//! Fetches the one commit to work on into a new repository.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::git::{Call, Git, GitError};
+
+/// The waits between attempts if the trouble may pass.
+const WAITS: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(12),
+];
+
+/// Makes a repository in `dir`, and fetches a branch, a tag or a commit into `FETCH_HEAD`; the default branch if
+/// there is no reference.
+pub async fn fetch_base(
+    git: &Git<'_>,
+    dir: &Path,
+    url: &str,
+    reference: Option<&str>,
+) -> Result<(), GitError> {
+    // 64 hexadecimal digits name a commit in a SHA-256 repository.
+    if reference.is_some_and(|name| is_hash(name, 64)) {
+        git.run(init(dir).arg("--object-format=sha256")).await?;
+        return fetch(git, dir, url, reference).await;
+    }
+    git.run(init(dir)).await?;
+    match fetch(git, dir, url, reference).await {
+        // Only the answer of the remote says that it is a SHA-256 repository.
+        Err(error) if error.words.contains("mismatched algorithms") => {
+            let failed =
+                |error: io::Error| GitError::around("init", "could not be repeated", &error);
+            fs::remove_dir_all(dir.join(".git")).map_err(failed)?;
+            git.run(init(dir).arg("--object-format=sha256")).await?;
+            fetch(git, dir, url, reference).await?;
+        }
+        fetched => fetched?,
+    }
+    match reference {
+        Some(name) => reject_ambiguous(git, dir, url, name).await,
+        None => Ok(()),
+    }
+}
+
+async fn fetch(
+    git: &Git<'_>,
+    dir: &Path,
+    url: &str,
+    reference: Option<&str>,
+) -> Result<(), GitError> {
+    let mut waits = WAITS.iter();
+    loop {
+        let args = ["fetch", "--progress", "--no-tags", "--depth=1"];
+        let call = Call::new(dir, args).args(git.served_locally(url, "upload-pack"));
+        let call = call.arg("--").arg(url).arg(reference.unwrap_or("HEAD"));
+        let Err(error) = git.run(call.transfer()).await else {
+            return Ok(());
+        };
+        let may_pass = error.trouble().is_transient()
+            && !error.stopped
+            && !error.words.contains("mismatched algorithms");
+        let Some(wait) = waits.next().filter(|wait| may_pass && git.has_time(**wait)) else {
+            return Err(error);
+        };
+        tracing::warn!("the clone failed, trying again: {}", error.summary());
+        tokio::select! {
+            () = sleep(*wait) => {}
+            _ = git.stop.requested() => return Err(error),
+        }
+    }
+}
+
+/// git prefers a tag to a branch of the same name; nobody can know which one was meant.
+async fn reject_ambiguous(
+    git: &Git<'_>,
+    dir: &Path,
+    url: &str,
+    name: &str,
+) -> Result<(), GitError> {
+    if name.starts_with("refs/") || !fetched_a_tag(dir) {
+        return Ok(());
+    }
+    let branch = format!("refs/heads/{name}");
+    let call = Call::new(dir, ["ls-remote"]).args(git.served_locally(url, "upload-pack"));
+    let call = call.arg("--").arg(url).arg(&branch).transfer();
+    if git
+        .run(call)
+        .await?
+        .lines()
+        .any(|line| line.ends_with(&branch))
+    {
+        let both = format!("{name} is ambiguous: write refs/heads/{name} or refs/tags/{name}");
+        return Err(GitError::around(
+            "fetch",
+            "was not used",
+            &io::Error::other(both),
+        ));
+    }
+    Ok(())
+}
+
+fn fetched_a_tag(dir: &Path) -> bool {
+    let text = fs::read_to_string(dir.join(".git/FETCH_HEAD")).unwrap_or_default();
+    text.contains("\ttag '")
+}
+
+fn is_hash(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn init(dir: &Path) -> Call<'_> {
+    let args = ["init", "--quiet", "--template=", "--initial-branch=main"];
+    Call::new(dir, args)
+}
