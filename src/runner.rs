@@ -51,7 +51,10 @@ pub async fn run(
     if let Some(workspace) = run.workspace.take()
         && !stop.is_signalled()
     {
-        workspace.delete().await;
+        // tokio panics if it cannot start a thread. The outcome must be reported anyway.
+        if let Err(bug) = caught(workspace.delete()).await {
+            tracing::warn!(bug, "the temporary directories may not be deleted");
+        }
     }
     let report = Report {
         duration: progress.elapsed(),
