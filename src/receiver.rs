@@ -191,7 +191,9 @@ impl Service {
         loop {
             tokio::time::sleep(LEASE_CHECK).await;
             let lapsed = self.ledger.borrow_mut().lapsed(Instant::now());
-            lapsed.into_iter().for_each(|notice| self.notify(notice));
+            for notice in lapsed {
+                self.notify(notice);
+            }
         }
     }
 

@@ -156,10 +156,7 @@ mod tests {
             let began = Instant::now();
             let mut retries = Retries::within(Duration::from_secs(15 * 60));
             let mut waits = Vec::new();
-            loop {
-                let Ok(delay) = retries.delay(None) else {
-                    break;
-                };
+            while let Ok(delay) = retries.delay(None) {
                 sleep(delay).await;
                 waits.push(delay);
             }

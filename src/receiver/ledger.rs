@@ -97,9 +97,9 @@ impl Ledger {
         if route == Route::Progress
             && (answer.cancels || matches!(answer.status.as_u16(), 409 | 410))
         {
-            let run = self.runs.get_mut(received.text("/run_id"));
-            run.into_iter()
-                .for_each(|run| run.lease.extend_for_cancellation());
+            if let Some(run) = self.runs.get_mut(received.text("/run_id")) {
+                run.lease.extend_for_cancellation();
+            }
         }
         Ok(received)
     }

@@ -77,6 +77,7 @@ fn worker_without_machine() -> Value {
 fn the_started_event_has_exactly_these_fields() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
+        .env("DESCARTES_CALLBACK_TIMEOUT", "10s")
         .env("DESCARTES_STOP_WINDOW", "5s")
         .agent("true")
         .run();
