@@ -45,6 +45,9 @@ pub struct Config {
     /// Mistakes that do not prevent the run.
     pub warnings: Vec<String>,
     pub command: Command,
+    /// Where a test wants the worker to panic.
+    #[cfg(debug_assertions)]
+    pub failure_point: Option<OsString>,
 }
 
 /// A subcommand, or the worker.
@@ -74,6 +77,10 @@ pub struct Run {
     pub runner: runner::Settings,
     /// The time between the platform's stop signal and its kill.
     pub stop_window: Duration,
+    /// Whether the end of standard input is a reason to stop.
+    pub stop_at_end_of_stdin: bool,
+    /// A lock file that is kept locked until the worker has ended.
+    pub task_lock: Option<PathBuf>,
 }
 
 /// Why there is no configuration.
@@ -144,13 +151,13 @@ impl Config {
         let command = match name {
             "" => Command::Run(Box::new(run(&mut reader))),
             "check" => Command::Check(Box::new(check_settings(&mut reader, &flags))),
-            // The demo creates the sample project and knows its task.
-            "demo" => Command::Demo(local_settings(&mut reader, PathBuf::new(), String::new())),
+            "demo" => {
+                // The sample project does not exist yet.
+                let project = local::Project::InPlace(PathBuf::new());
+                Command::Demo(local_settings(&mut reader, project, String::new()))
+            }
             "local" => {
-                let project = flags
-                    .get_one::<PathBuf>("project")
-                    .cloned()
-                    .unwrap_or_default();
+                let project = local_project(&mut reader, &flags);
                 let task = reader.required(&settings::TASK_ID, values::line);
                 Command::Local(local_settings(&mut reader, project, task))
             }
@@ -185,6 +192,11 @@ impl Config {
             redactor,
             warnings,
             command,
+            #[cfg(debug_assertions)]
+            failure_point: reader
+                .environment
+                .get("DESCARTES_FAILURE_POINT")
+                .map(OsStr::to_owned),
         };
         let as_json = matches!(&config.command, Command::Check(settings) if settings.format == check::Format::Json);
         reader.finish(config).map_err(|problems| {
@@ -277,6 +289,8 @@ fn run(reader: &mut Reader) -> Run {
         callback,
         runner,
         stop_window,
+        stop_at_end_of_stdin: reader.with_default(&settings::STOP_AT_END_OF_STDIN, values::boolean),
+        task_lock: reader.optional(&settings::TASK_LOCK, values::path),
     }
 }
 
@@ -486,14 +500,36 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     })
 }
 
-/// The settings of a worker for a project on this machine.
-fn local_settings(reader: &mut Reader, project: PathBuf, task: String) -> local::Settings {
+/// The project that `local` works on.
+fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Project {
+    let flag = flags.get_one::<PathBuf>("project").cloned();
+    let dir = flag.or_else(|| reader.optional(&settings::WORKSPACE, values::path));
+    if let Some(url) = reader.optional(&settings::REPO, values::repository) {
+        return local::Project::Cloned { url, into: dir };
+    }
+    let branch = reader.optional(&settings::BRANCH, values::branch);
+    let reference = reader.optional(&settings::REF, values::git_reference);
+    let useless = [
+        (&settings::BRANCH, branch.flatten().is_some()),
+        (&settings::REF, reference.is_some()),
+    ];
+    for (setting, is_set) in useless {
+        if is_set {
+            reader.reject(setting, "needs a repository (--repo or DESCARTES_REPO); without one, `local` changes the project's directory in place, and checks out and pushes nothing");
+        }
+    }
+    local::Project::InPlace(dir.unwrap_or_else(|| ".".into()))
+}
+
+/// A worker under the embedded orchestrator.
+fn local_settings(reader: &mut Reader, project: local::Project, task: String) -> local::Settings {
     let project_id = reader.optional(&settings::PROJECT_ID, values::line);
     local::Settings {
         project,
         task,
         project_id: project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned()),
         agent: local_agent(reader),
+        lock_dirs: lock_dirs(reader),
         variables: reader.flags_as_variables(),
     }
 }
@@ -529,6 +565,19 @@ fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveSetti
             lease,
         },
     }
+}
+
+/// Where lock files may be, best first. The same in every session of a user, so not `XDG_RUNTIME_DIR`.
+fn lock_dirs(reader: &Reader) -> Vec<PathBuf> {
+    let directory = |name| reader.environment.get(name).map(PathBuf::from);
+    let state = directory("XDG_STATE_HOME")
+        .or_else(|| Some(directory("HOME")?.join(".local/state")))
+        .filter(|path| path.is_absolute());
+    let user = rustix::process::geteuid().as_raw();
+    let temporary = directory("TMPDIR").unwrap_or_else(|| "/tmp".into());
+    let state = state.map(|state| state.join("descartes-worker"));
+    let temporary = temporary.join(format!("descartes-worker-{user}"));
+    state.into_iter().chain([temporary]).collect()
 }
 
 fn local_agent(reader: &mut Reader) -> local::Agent {

@@ -69,7 +69,7 @@ async fn send(exchange: &Exchange, progress: &Progress, with_output: bool) -> An
     let deadline = Instant::now() + exchange.settings.request_timeout;
     let answer = exchange.post(event.kind().route(), &event, deadline).await;
     if let (Some(window), false) = (&window, matches!(answer, Answer::Accepted { .. })) {
-        progress.untold(window);
+        progress.count_as_dropped(window);
     }
     answer
 }

@@ -1,6 +1,6 @@
-//! The life of a worker as a person reads it: events, log lines, a status line.
+//! A worker's events, log lines and status, as a person reads them.
 //!
-//! Only shows: `receiver` has checked the events before.
+//! Only shows them: `receiver` has checked the events before.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,9 +11,10 @@ use super::clock::clock;
 use super::screen::Screen;
 use crate::receiver::{Notice, Received};
 
-const REDRAW: Duration = Duration::from_millis(200);
+/// How often the status line is drawn.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What has been shown so far.
+/// The timeline of one worker.
 #[derive(Debug)]
 pub struct Timeline<'a> {
     screen: &'a Screen,
@@ -159,13 +160,13 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// A line of the worker's log.
+    /// Shows a line of the worker's log.
     pub fn log(&self, line: &str) {
         self.screen
             .line(&format!("  {} {line}", style("│").for_stderr().dim()));
     }
 
-    /// A line of the worker's standard output.
+    /// Shows a line of the worker's standard output.
     pub fn output(&self, line: &str) {
         match line.split_once(' ') {
             Some(("descartes-result", json)) => {
@@ -179,31 +180,31 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// The worker has ended.
+    /// Shows the end of the worker.
     pub fn end(&self, code: Option<i32>) {
-        self.screen.clear();
+        self.screen.clear_status();
         let code = code.map_or("no exit code, killed by a signal".to_owned(), |code| {
             format!("exit code {code}")
         });
         self.say("worker", &format!("ended with {code}"));
     }
 
-    /// Redraws the status line after a while.
+    /// Waits for the next time to draw the status line, and draws it.
     pub async fn tick(&self) {
-        tokio::time::sleep(REDRAW).await;
+        tokio::time::sleep(REDRAW_INTERVAL).await;
         self.draw();
     }
 
     fn draw(&self) {
         let (elapsed, status) = (clock(self.began.elapsed()), self.runs.status());
-        self.screen.status(&format!("{elapsed} · {status}"));
+        self.screen.set_status(&format!("{elapsed} · {status}"));
     }
 
-    fn row(&self, look: &Style, who: &str, what: &str) {
+    fn row(&self, look: &Style, source: &str, text: &str) {
         let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
-        let who = look.clone().for_stderr().apply_to(format!("{who:<16}"));
+        let source = look.clone().for_stderr().apply_to(format!("{source:<16}"));
         self.screen.line(&format!(
-            "{} {who} {what}",
+            "{} {source} {text}",
             style(elapsed).for_stderr().dim()
         ));
     }

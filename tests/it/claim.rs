@@ -226,7 +226,7 @@ fn a_stop_signal_during_an_unanswered_claim_ends_it_without_work() {
         assert_eq!(event["failure"]["reason"], "interrupted");
         assert_eq!(
             event["message"],
-            "the task was not claimed: told to stop before there was an answer"
+            "the task was not claimed: the worker was stopped before there was an answer"
         );
     }
 }
@@ -239,7 +239,7 @@ fn a_grant_that_comes_after_the_stop_signal_is_still_answered_with_an_outcome() 
     let worker = Worker::new(&receiver, &project).agent(TRACE).start();
     receiver.wait_for_one("started");
     worker.signal(Signal::TERM);
-    worker.wait_for_log("told to stop");
+    worker.wait_for_log("stopping; a second signal");
     hold.release();
     let event = worker.wait().failed(&receiver, "interrupted");
     assert_eq!(event["message"], "the worker was stopped by SIGTERM");
@@ -254,7 +254,7 @@ fn a_failed_claim_is_not_repeated_after_a_stop_signal() {
     let worker = Worker::new(&receiver, &project).agent(TRACE).start();
     receiver.wait_for_one("started");
     worker.signal(Signal::TERM);
-    worker.wait_for_log("told to stop");
+    worker.wait_for_log("stopping; a second signal");
     hold.release();
     let ended = worker.wait();
     ended.assert_code(3);

@@ -1,29 +1,32 @@
-//! For people at a terminal: the whole thing on one machine, with nothing to set up.
+//! For people at a terminal: `demo`, `local` and `receive` on one machine, with nothing to set up.
+
+mod ending;
+mod project;
 
 use rustix::process::Signal;
 
 use crate::support::model::{bash, says};
 use crate::support::{Ended, Model, Project, Worker, assert_in_order};
 
-/// What was shown, without the worker's log; and that log. They come by different ways, so only
-/// the order within each of them is certain.
+/// Standard error without the worker's log, and that log. The two arrive through different pipes, so
+/// only the order within each of them is certain.
 fn timeline_and_log(ended: &Ended) -> (String, String) {
     let lines = ended.stderr.split_inclusive('\n');
     let (log, timeline): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with("  │ "));
     (timeline.concat(), log.concat())
 }
 
-/// A program in an empty directory, without a home.
+/// The program in a directory, without a home directory.
 fn program(args: &[&str], dir: &Project) -> Worker {
     Worker::bare().args(args).dir(dir.dir())
 }
 
 #[test]
-fn the_demo_shows_a_whole_life() {
+fn demo_shows_a_worker_from_claim_to_result() {
     let dir = Project::empty();
     let ended = program(&["demo"], &dir)
         .with(|command| {
-            // A person without a git identity, and whose git would like to open an editor.
+            // A user without a git identity, whose git would open an editor.
             command.env("GIT_EDITOR", "false").env("GIT_PAGER", "false");
         })
         .run();
@@ -42,13 +45,13 @@ fn the_demo_shows_a_whole_life() {
         &timeline,
         &[
             "a sample project with a failing check, in /",
-            "no agent is set, so a script of a few lines plays one: sh .agent.sh\n",
+            "no agent is set, so a short script stands in for one: sh .agent.sh\n",
             "orchestrator     listens at http://127.0.0.1:",
             "orchestrator     starts a worker for task greeting:2\n",
             "POST /started    greeting:2: run ",
             "POST /completed  greeting:2: task 2 of phase greeting is done: The last guest is not greeted\n",
             "worker           ended with exit code 0\n",
-            "what the worker leaves in the project:\n",
+            "what the worker has changed in the project:\n",
             "-2 | The last guest is not greeted | P | 1 | H\n+2 | The last guest is not greeted | D | 1 | H\n",
             "-while [ $# -gt 1 ]; do\n+while [ $# -gt 0 ]; do\n",
         ],
@@ -63,12 +66,12 @@ fn the_demo_shows_a_whole_life() {
 }
 
 #[test]
-fn the_demo_takes_claude_code_where_there_is_a_key_for_it() {
+fn demo_uses_claude_code_if_it_is_installed_and_there_is_a_key() {
     let dir = Project::empty();
     dir.write(
         "bin/claude",
         "#!/bin/sh\necho \"claude $*\"; head -n 1; sed -i 's/-gt 1/-gt 0/' greet.sh
-         echo '{\"type\":\"result\",\"subtype\":\"success\",\"result\":\"Mended.\"}'\n",
+         echo '{\"type\":\"result\",\"subtype\":\"success\",\"result\":\"Fixed.\"}'\n",
     );
     make_executable(&dir.path("bin/claude"));
     let mut path = dir.path("bin").into_os_string();
@@ -96,10 +99,10 @@ fn the_demo_takes_claude_code_where_there_is_a_key_for_it() {
 }
 
 #[test]
-fn the_demo_takes_the_built_in_agent_where_there_is_a_key_and_nothing_else() {
+fn demo_uses_the_built_in_agent_if_there_is_a_key_but_no_claude_code() {
     let model = Model::start([
         bash("sed -i 's/-gt 1/-gt 0/' greet.sh && sh test.sh"),
-        says("Mended."),
+        says("Fixed."),
     ]);
     let ended = program(&["demo"], &Project::empty())
         .env("ANTHROPIC_API_KEY", "sk-ant-no-key")
@@ -110,7 +113,7 @@ fn the_demo_takes_the_built_in_agent_where_there_is_a_key_and_nothing_else() {
     assert_in_order(&timeline, &["there is a key, so the agent is builtin\n"]);
     let lines = [
         "tool: bash sed -i",
-        "agent: Mended.",
+        "agent: Fixed.",
         "check: sh test.sh: passed",
     ];
     assert_in_order(&log, &lines);
@@ -124,7 +127,7 @@ fn make_executable(path: &std::path::Path) {
 }
 
 #[test]
-fn the_demo_takes_another_agent_and_believes_its_checks_only() {
+fn demo_reports_failed_checks_although_the_configured_agent_claims_success() {
     let dir = Project::empty();
     for worker in [
         program(&["demo"], &dir).agent("echo all done, promised"),
@@ -150,7 +153,7 @@ fn the_demo_takes_another_agent_and_believes_its_checks_only() {
 }
 
 #[test]
-fn a_task_of_a_project_here_runs_under_an_orchestrator_of_its_own() {
+fn local_runs_a_task_of_the_project_that_a_flag_names() {
     let (project, elsewhere) = (Project::new(), Project::empty());
     let dir = project.dir().to_str().expect("a path in UTF-8");
     let ended = program(&["local", "--task", "8", "--project", dir], &elsewhere)
@@ -174,7 +177,7 @@ fn a_task_of_a_project_here_runs_under_an_orchestrator_of_its_own() {
 }
 
 #[test]
-fn the_project_is_the_current_directory_where_none_is_given() {
+fn local_works_in_the_current_directory_by_default() {
     let project = Project::new();
     let ended = program(
         &["local", "--task", "8", "--agent-command", "exit 5"],
@@ -189,7 +192,7 @@ fn the_project_is_the_current_directory_where_none_is_given() {
 }
 
 #[test]
-fn a_worker_that_rejects_its_settings_is_shown() {
+fn local_shows_which_settings_its_worker_rejects() {
     let project = Project::new();
     let ended = program(&["local", "--task", "8", "--repairs", "many"], &project).run();
     ended.assert_code(2);
@@ -205,7 +208,7 @@ fn a_worker_that_rejects_its_settings_is_shown() {
 }
 
 #[test]
-fn ctrl_c_is_passed_on_to_the_worker() {
+fn local_forwards_ctrl_c_to_the_worker() {
     let project = Project::new();
     let local = program(&["local", "--task", "8"], &project)
         .agent("echo ready; exec sleep 600")

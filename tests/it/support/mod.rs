@@ -6,6 +6,7 @@ pub mod nobody;
 pub mod origin;
 pub mod patience;
 pub mod process;
+pub mod processes;
 pub mod project;
 pub mod receiver;
 pub mod reply;
