@@ -164,6 +164,13 @@ pub const WORKSPACE: Setting = Setting::new(
     "The directory that the agent works in; a clone needs it empty or absent",
 )
 .when_unset("the current directory, or a new temporary one when cloning");
+pub const SUBMODULES: Setting = Setting::new(
+    "DESCARTES_SUBMODULES",
+    "submodules",
+    "BOOL",
+    "Whether the submodules are cloned too, with their own submodules",
+)
+.default("false");
 pub const KEEP_WORKSPACE: Setting = Setting::new(
     "DESCARTES_KEEP_WORKSPACE",
     "keep-workspace",
@@ -352,7 +359,7 @@ pub const LISTEN: Setting = Setting::new(
 pub const REQUIRED: [&Setting; 3] = [&TASK_ID, &PROJECT_ID, &CALLBACK_URL];
 
 /// What a worker can be told, in the order of the help.
-pub const WORKER: [&Setting; 42] = [
+pub const WORKER: [&Setting; 43] = [
     &TASK_ID,
     &PROJECT_ID,
     &CALLBACK_URL,
@@ -363,6 +370,7 @@ pub const WORKER: [&Setting; 42] = [
     &GIT_NAME,
     &GIT_EMAIL,
     &GIT_IDLE_TIMEOUT,
+    &SUBMODULES,
     &KEEP_WORKSPACE,
     &WORKSPACE,
     &TAG,
