@@ -1,8 +1,8 @@
 //! The built-in agent: a small loop on the Messages API, with a shell and an editor.
 //!
-//! A life of its own of this program (`descartes-worker agent`), started by the worker like any
-//! other agent: the prompt on standard input, what it does as `stream-json` on standard output. It
-//! knows nothing of tasks, callbacks or the worker. `system.md` is what the model is told first.
+//! Runs in a separate process (`descartes-worker agent`), which the worker starts like any other
+//! agent: the prompt is on standard input, `stream-json` goes to standard output. Knows nothing of
+//! tasks, callbacks or the worker. The system prompt is in `system.md`.
 
 mod conversation;
 mod messages;
@@ -12,11 +12,14 @@ mod tools;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use eyre::{WrapErr, eyre};
+use tokio::time::Instant;
 
 use crate::environment::Variables;
 use crate::model::{self, CostLimit, CostMeter, Limits, Price};
+use crate::shutdown::Stop;
 use crate::stream_json::{End, Message, Writer};
 use conversation::Conversation;
 use messages::Answer;
@@ -27,36 +30,44 @@ use tools::Tools;
 /// The name of the subcommand.
 pub const COMMAND: &str = "agent";
 
-/// The most of a prompt, in bytes: more than any model reads.
-const PROMPT: u64 = 16 * 1024 * 1024;
-/// How often in a row an answer that was not finished is continued, before that is a failure.
-const CONTINUATIONS: u32 = 8;
-/// What the model is told when its answer was cut off.
-const GO_ON: &str = "Your answer was cut off at its greatest length. Go on where it stopped; where you were writing a \
-                     file, write it in several smaller steps.";
+/// The longest prompt, in bytes: more than any model can read.
+const MAX_PROMPT_SIZE: u64 = 16 * 1024 * 1024;
+/// How many answers in a row may be unfinished.
+const MAX_CONTINUATIONS: u32 = 8;
+/// The prompt after an answer that was cut off.
+const CONTINUE_PROMPT: &str = "Your answer was cut off at its greatest length. Go on where it stopped; where you were \
+                               writing a file, write it in several smaller steps.";
+/// After a stop signal, the running command gets its usual grace period: longer than this process
+/// gets from the worker, which kills both when their time is over.
+const STOP_WINDOW: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Settings {
     pub service: ServiceSettings,
     pub model: String,
     pub limits: Limits,
-    /// Where the conversation is kept from one round to the next.
+    /// The file that keeps the conversation from one round to the next.
     pub session: Option<PathBuf>,
-    /// What the tools get.
+    /// The environment of the tools.
     pub environment: Variables,
-    /// Where the shell is found.
+    /// The search path for the shell.
     pub path: OsString,
 }
 
-/// How the work ended.
+/// How the agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
     Finished,
     Failed,
+    /// By a stop signal.
+    Stopped,
 }
 
-/// Whether a budget can be kept with a model.
-pub fn affordable(model: &str, budget: Option<f64>) -> Result<(), String> {
+/// Checks that a budget can be enforced with this model.
+///
+/// # Errors
+/// If there is a budget, but the model has no known price.
+pub fn check_budget(model: &str, budget: Option<f64>) -> Result<(), String> {
     if budget.is_some() && Price::of(model).is_none() {
         return Err(format!(
             "DESCARTES_MAX_BUDGET_USD is set, but the price of {model} is not known (list prices of {})",
@@ -68,47 +79,62 @@ pub fn affordable(model: &str, budget: Option<f64>) -> Result<(), String> {
 
 /// Works on the prompt on standard input, in the current directory.
 pub async fn run(settings: Settings) -> eyre::Result<Done> {
-    let mut prompt = String::new();
-    io::stdin()
-        .take(PROMPT)
-        .read_to_string(&mut prompt)
-        .wrap_err("the prompt on standard input cannot be read")?;
-    if prompt.trim().is_empty() {
-        return Err(eyre!("there is no prompt on standard input"));
-    }
-    affordable(&settings.model, settings.limits.usd).map_err(|error| eyre!(error))?;
+    let prompt = read_prompt()?;
+    // From here on a stop signal does not end this process before its tools have ended.
+    let stop = Stop::on_signals(STOP_WINDOW)?;
+    check_budget(&settings.model, settings.limits.usd).map_err(|error| eyre!(error))?;
     let dir = std::env::current_dir().wrap_err("there is no current directory")?;
     let mut conversation = match &settings.session {
         Some(file) => Conversation::load(file),
         None => Conversation::new(),
     };
-    conversation.ask(&prompt);
+    conversation.add_prompt(&prompt);
     let service = &settings.service;
-    let mut writer = Writer::begin(&conversation.id, &settings.model, &dir, service.patience)?;
+    let idle_timeout = service.idle_timeout;
+    let mut writer = Writer::start(&conversation.id, &settings.model, &dir, idle_timeout)?;
     let mut work = Work {
         service: Service::new(service, &settings.model)?,
-        tools: Tools::new(dir, &settings.path, settings.environment, service.patience)?,
+        tools: Tools::new(dir, &settings.path, settings.environment, idle_timeout)?,
         conversation,
         cost: CostMeter::new(&settings.model, settings.limits.usd),
         max_turns: settings.limits.turns,
         turns: 0,
     };
-    let end = work.until_the_end(&mut writer).await?;
-    work.tools.close().await;
+    let end = tokio::select! {
+        end = work.run_to_end(&mut writer) => Some(end?),
+        _ = stop.asked() => None,
+    };
+    let Some(end) = end else {
+        work.tools.close(stop.grace_over(Instant::now())).await;
+        return Ok(Done::Stopped);
+    };
+    work.tools.close_soon().await;
     let done = match end {
         End::Success { .. } => Done::Finished,
         _ => Done::Failed,
     };
     if let (Some(file), Done::Finished) = (&settings.session, done) {
-        // Only a further round would miss it.
+        // No failure: only another round would need the file.
         if let Err(error) = work.conversation.save(file) {
             let file = file.display();
-            tracing::warn!("the conversation cannot be kept in {file}: {error}");
+            tracing::warn!("the conversation cannot be saved in {file}: {error}");
         }
     }
     let (cost, usage) = (work.cost.cost(), work.cost.usage());
-    writer.end(&end, work.turns, cost, &settings.model, usage)?;
+    writer.write_result(&end, work.turns, cost, &settings.model, usage)?;
     Ok(done)
+}
+
+fn read_prompt() -> eyre::Result<String> {
+    let mut prompt = String::new();
+    io::stdin()
+        .take(MAX_PROMPT_SIZE)
+        .read_to_string(&mut prompt)
+        .wrap_err("the prompt on standard input cannot be read")?;
+    if prompt.trim().is_empty() {
+        return Err(eyre!("there is no prompt on standard input"));
+    }
+    Ok(prompt)
 }
 
 /// The work on one prompt.
@@ -123,12 +149,12 @@ struct Work {
 
 /// What to do after an answer.
 enum Next {
-    Ask,
+    SendRequest,
     End(End),
 }
 
 impl Work {
-    async fn until_the_end(&mut self, writer: &mut Writer) -> eyre::Result<End> {
+    async fn run_to_end(&mut self, writer: &mut Writer) -> eyre::Result<End> {
         let mut continuations = 0;
         loop {
             if let Some(end) = self.limit_reached() {
@@ -138,22 +164,13 @@ impl Work {
             let answer = match asked.await? {
                 Ok(answer) => answer,
                 Err(ServiceError::TooLong) if self.conversation.make_room() => {
-                    writer.lives()?;
+                    writer.write_keep_alive()?;
                     continue;
                 }
-                Err(ServiceError::BudgetUsedUp) => return Ok(End::MaxBudget),
-                Err(ServiceError::TooLong) => return Ok(no_room()),
-                Err(ServiceError::Failed(refusal)) => {
-                    return Ok(End::ServiceFailed {
-                        status: refusal.status,
-                        message: refusal.message,
-                        may_pass: refusal.may_pass,
-                    });
-                }
+                Err(error) => return Ok(end_of_failed_request(error)),
             };
             self.turns += 1;
-            self.cost.add(answer.usage);
-            writer.answer(
+            writer.write_answer(
                 self.turns,
                 &Message {
                     id: &answer.id,
@@ -163,36 +180,35 @@ impl Work {
                     usage: answer.usage,
                 },
             )?;
-            continuations = if answer.is_half() {
+            continuations = if answer.is_unfinished() {
                 continuations + 1
             } else {
                 0
             };
-            if continuations > CONTINUATIONS {
+            if continuations > MAX_CONTINUATIONS {
                 return Ok(End::Failed {
                     message: format!("{continuations} answers in a row were not finished"),
                 });
             }
-            match self.react(answer, writer).await? {
-                Next::Ask => {}
+            match self.handle(answer, writer).await? {
+                Next::SendRequest => {}
                 Next::End(end) => return Ok(end),
             }
         }
     }
 
     fn limit_reached(&self) -> Option<End> {
-        if self.max_turns.is_some_and(|most| self.turns >= most) {
+        if self.max_turns.is_some_and(|max| self.turns >= max) {
             return Some(End::MaxTurns);
         }
         (self.cost.limit_state() == CostLimit::Reached).then_some(End::MaxBudget)
     }
 
-    /// Does what an answer asks for.
-    async fn react(&mut self, answer: Answer, writer: &mut Writer) -> eyre::Result<Next> {
-        let stop = answer.stop_reason.clone().unwrap_or_default();
+    /// Runs the tool calls of an answer and adds both to the conversation.
+    async fn handle(&mut self, answer: Answer, writer: &mut Writer) -> eyre::Result<Next> {
+        let stop_reason = answer.stop_reason.clone().unwrap_or_default();
         let text = answer.text();
-        if stop == "refusal" {
-            // What was said of it so far is not to be sent back.
+        if stop_reason == "refusal" {
             return Ok(Next::End(End::Failed {
                 message: format!("the model refused to go on: {text}")
                     .trim_end_matches([':', ' '])
@@ -200,35 +216,49 @@ impl Work {
             }));
         }
         let calls = answer.tool_calls();
-        let is_cut = answer.is_cut();
-        self.conversation.answered(answer.content);
-        if stop == "model_context_window_exceeded" && !self.conversation.make_room() {
-            return Ok(Next::End(no_room()));
+        let is_cut_off = answer.is_cut_off();
+        self.conversation.add_answer(answer.content);
+        if stop_reason == "model_context_window_exceeded" && !self.conversation.make_room() {
+            return Ok(Next::End(end_without_room()));
         }
-        let mut results = Vec::new();
+        let mut reply = Vec::new();
         for call in &calls {
-            let result = self.tools.call(call, &mut || writer.alive()).await;
-            let result = result.block(&call.id);
-            writer.result(&result)?;
-            results.push(result);
+            let result = self.tools.call(call, &mut || writer.keep_alive()).await;
+            let block = result.block(&call.id);
+            writer.write_tool_result(&block)?;
+            reply.push(block);
         }
-        if is_cut {
-            results.push(messages::text(GO_ON));
+        if is_cut_off {
+            reply.push(messages::text(CONTINUE_PROMPT));
         }
-        if !results.is_empty() {
-            self.conversation.reply(results);
-            return Ok(Next::Ask);
+        if !reply.is_empty() {
+            self.conversation.add_user_message(reply);
+            return Ok(Next::SendRequest);
         }
-        if stop == "pause_turn" {
-            // The same conversation again, with what there is of the answer.
-            return Ok(Next::Ask);
+        if stop_reason == "pause_turn" {
+            // The API continues an answer at the end of the conversation.
+            return Ok(Next::SendRequest);
         }
         Ok(Next::End(End::Success { text }))
     }
 }
 
-fn no_room() -> End {
+fn end_of_failed_request(error: ServiceError) -> End {
+    match error {
+        ServiceError::BudgetUsedUp => End::MaxBudget,
+        ServiceError::TooLong => end_without_room(),
+        ServiceError::Failed(failure) => End::ServiceFailed {
+            status: failure.status,
+            message: failure.message,
+            may_pass: failure.may_pass,
+        },
+    }
+}
+
+fn end_without_room() -> End {
     End::Failed {
-        message: "the conversation has outgrown what the model can read, and nothing is left to leave out".to_owned(),
+        message:
+            "the conversation is longer than the model can read, and cannot be shortened further"
+                .to_owned(),
     }
 }

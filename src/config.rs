@@ -1,8 +1,9 @@
-//! Settings from flags and environment, checked all together: the only reader of the environment.
+//! Reads all settings from flags and environment, and reports all mistakes at once. No other module reads
+//! the environment.
 //!
-//! [`settings`] is the table of everything that can be set; flags, `--help`, the variables' names
-//! and the defaults all come from it. Here the values get their types. Nothing is started, opened
-//! or sent: a configuration with a mistake in it has had no effect.
+//! [`settings`] is the table of all settings; the flags, `--help`, the names of the variables and the
+//! defaults come from it. This file turns the values into types. It starts, opens and sends nothing, so an
+//! invalid configuration has no effect.
 
 pub mod environment;
 mod reader;
@@ -14,8 +15,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
+
 use crate::builtin;
 use crate::callback::{self, credentials::Bearer};
+use crate::check;
 use crate::environment::{Variables, value_of};
 use crate::local;
 use crate::merge_graph::Versions;
@@ -24,23 +28,26 @@ use crate::redact::Redactor;
 use crate::runner;
 use crate::runner::agent::Sandbox;
 use crate::runner::workspace::{Access, Repository, Source};
-use crate::scud::Actionable;
+use crate::scud::FinishedTasks;
 use crate::terminal::Log;
 pub use reader::Problem;
 use reader::Reader;
 
-/// What the program was asked to do.
+/// The project's name for a worker without an orchestrator.
+const LOCAL_PROJECT: &str = "local";
+
+/// What the program is to do.
 #[derive(Debug)]
 pub struct Config {
     pub log: Log,
-    /// Knows every secret that must never leave.
+    /// Masks every secret of the environment.
     pub redactor: Redactor,
-    /// What a person should know, though it stops nothing.
+    /// Mistakes that do not prevent the run.
     pub warnings: Vec<String>,
     pub command: Command,
 }
 
-/// One of the program's lives.
+/// A subcommand, or the worker.
 #[derive(Debug)]
 pub enum Command {
     Run(Box<Run>),
@@ -49,8 +56,8 @@ pub enum Command {
     Receive {
         listen: SocketAddr,
     },
-    Check(Box<Run>),
-    /// The built-in agent, as the worker's child.
+    Check(Box<check::Settings>),
+    /// The built-in agent, started by the worker.
     Agent(Box<builtin::Settings>),
     MergeGraph(Versions),
     Completions {
@@ -62,44 +69,84 @@ pub enum Command {
     },
 }
 
-/// One task's worker.
+/// The worker for one task.
 #[derive(Debug)]
 pub struct Run {
     pub callback: callback::Settings,
     pub runner: runner::Settings,
-    /// What the platform grants between its stop signal and the kill.
+    /// The time between the platform's stop signal and its kill.
     pub stop_window: Duration,
 }
 
 /// Why there is no configuration.
 #[derive(Debug)]
 pub enum Rejected {
-    /// clap's own words: a flag that there is not, or the help that was asked for.
-    Usage(clap::Error),
-    /// The settings that are wrong, all of them.
+    Usage(Usage),
+    /// All settings that are invalid.
     Settings(Vec<Problem>),
+    /// All settings that are invalid, for a `check` that must print JSON.
+    CheckAsJson(Vec<Problem>),
+}
+
+/// Arguments that the command line does not have, or a request for help.
+#[derive(Debug)]
+pub struct Usage {
+    pub error: clap::Error,
+    /// What to do next, if clap does not say it.
+    pub advice: Option<&'static str>,
+    /// git waits for the exit status of a merge driver.
+    pub is_merge: bool,
+}
+
+impl Usage {
+    fn new(error: clap::Error, args: &[OsString]) -> Self {
+        let is_flag_without_value = |flag: &OsStr| {
+            flag.as_encoded_bytes().starts_with(b"--") && !flag.as_encoded_bytes().contains(&b'=')
+        };
+        let hyphen_after_flag = args.windows(2).any(|pair| {
+            is_flag_without_value(&pair[0]) && pair[1].as_encoded_bytes().starts_with(b"-")
+        });
+        let advice = "a value that begins with a hyphen needs an equals sign: --flag=VALUE";
+        let is_about_value = matches!(
+            error.kind(),
+            ErrorKind::InvalidValue | ErrorKind::UnknownArgument
+        );
+        Self {
+            advice: (is_about_value && hyphen_after_flag).then_some(advice),
+            is_merge: args.iter().any(|arg| arg == "merge-graph"),
+            error,
+        }
+    }
 }
 
 impl Config {
-    /// Reads the process's own arguments and environment.
+    /// Reads the arguments and the environment of this process.
     pub fn from_process() -> Result<Self, Rejected> {
-        #[expect(clippy::disallowed_methods, reason = "this is the one reader")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "no other module reads the environment"
+        )]
         let environment = std::env::vars_os().collect();
         Self::read(std::env::args_os().collect(), environment)
     }
 
-    /// Reads the given arguments (the first is the program) and environment.
+    /// Reads arguments (the first is the program) and environment.
     fn read(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> Result<Self, Rejected> {
-        let matches = settings::cli().try_get_matches_from(without_own_path(args));
-        let matches = matches.map_err(Rejected::Usage)?;
+        let args = without_own_path(args);
+        let matches = settings::cli().try_get_matches_from(&args);
+        let matches = matches.map_err(|error| Rejected::Usage(Usage::new(error, &args)))?;
         let (name, flags) = matches.subcommand().unwrap_or(("", &matches));
         let flags = flags.clone();
         let mut reader = Reader::new(&flags, environment);
-        let log = log(&mut reader);
+        let log = match name {
+            // These have no use for settings, so a mistake in one must not stop them.
+            "merge-graph" | "completions" | "vocabulary" => default_log(),
+            _ => log(&mut reader),
+        };
         let command = match name {
             "" => Command::Run(Box::new(run(&mut reader))),
-            "check" => Command::Check(Box::new(run(&mut reader))),
-            // The sample project's place and task are known when it is made.
+            "check" => Command::Check(Box::new(check_settings(&mut reader, &flags))),
+            // The demo creates the sample project and knows its task.
             "demo" => Command::Demo(local_settings(&mut reader, PathBuf::new(), String::new())),
             "local" => {
                 let project = flags
@@ -110,7 +157,7 @@ impl Config {
                 Command::Local(local_settings(&mut reader, project, task))
             }
             "receive" => Command::Receive {
-                listen: reader.given(&settings::LISTEN, values::address),
+                listen: reader.with_default(&settings::LISTEN, values::address),
             },
             builtin::COMMAND => Command::Agent(Box::new(agent(&mut reader, &flags))),
             "merge-graph" => {
@@ -127,9 +174,9 @@ impl Config {
             _ => completions(&flags),
         };
         let redactor = Redactor::new(&reader.environment.secrets());
-        // The built-in agent's variables are what the worker gave it.
         let mut warnings = match command {
-            Command::Agent(_) => Vec::new(),
+            // The built-in agent has its variables from the worker; the others use none.
+            Command::Agent(_) | Command::MergeGraph(_) | Command::Completions { .. } => Vec::new(),
             _ => reader.environment.unknown_settings(),
         };
         warnings.append(&mut reader.warnings);
@@ -139,20 +186,28 @@ impl Config {
             warnings,
             command,
         };
-        reader.finish(config).map_err(Rejected::Settings)
+        let as_json = matches!(&config.command, Command::Check(settings) if settings.format == check::Format::Json);
+        reader.finish(config).map_err(|problems| {
+            if as_json {
+                Rejected::CheckAsJson(problems)
+            } else {
+                Rejected::Settings(problems)
+            }
+        })
     }
 }
 
-/// Spawners that replace an image's CMD but not its entrypoint send the program its own path.
+/// Removes the path of this program from its first argument: a platform that replaces the CMD of an image,
+/// but not its entrypoint, passes it twice.
 fn without_own_path(mut args: Vec<OsString>) -> Vec<OsString> {
     const NAMES: [&str; 2] = ["worker", "descartes-worker"];
-    let own = |arg: &OsString| {
+    let is_own_path = |arg: &OsString| {
         let path = PathBuf::from(arg);
         let name = path.file_name().and_then(|name| name.to_str());
         Some(arg) == args.first()
             || path.is_absolute() && name.is_some_and(|name| NAMES.contains(&name))
     };
-    if args.get(1).is_some_and(own) {
+    if args.get(1).is_some_and(is_own_path) {
         args.remove(1);
     }
     args
@@ -160,8 +215,44 @@ fn without_own_path(mut args: Vec<OsString>) -> Vec<OsString> {
 
 fn log(reader: &mut Reader) -> Log {
     Log {
-        filter: reader.given(&settings::RUST_LOG, values::log_filter),
-        format: reader.given(&settings::LOG_FORMAT, values::log_format),
+        filter: reader.with_default(&settings::RUST_LOG, values::log_filter),
+        format: reader.with_default(&settings::LOG_FORMAT, values::log_format),
+    }
+}
+
+/// The log of a command that reads no settings.
+fn default_log() -> Log {
+    let default = |setting: &settings::Setting| setting.default.expect("the table has a default");
+    Log {
+        filter: values::log_filter(default(&settings::RUST_LOG)).expect("a valid default"),
+        format: values::log_format(default(&settings::LOG_FORMAT)).expect("a valid default"),
+    }
+}
+
+/// With `--local`, the settings that only an orchestrator knows are not needed.
+fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::Settings {
+    let (runner, stop_window) = if flags.get_flag("local") {
+        let task_id = reader.required(&settings::TASK_ID, values::line);
+        let project_id = reader.optional(&settings::PROJECT_ID, values::line);
+        let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned());
+        let runner = runner(reader, task_id, project_id, random_run_id());
+        (
+            runner,
+            reader.with_default(&settings::STOP_WINDOW, values::duration),
+        )
+    } else {
+        let run = run(reader);
+        (run.runner, run.stop_window)
+    };
+    let format = if flags.get_flag("json") {
+        check::Format::Json
+    } else {
+        check::Format::Lines
+    };
+    check::Settings {
+        runner,
+        stop_window,
+        format,
     }
 }
 
@@ -173,11 +264,11 @@ fn run(reader: &mut Reader) -> Run {
         .unwrap_or_else(random_run_id);
     let mut callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
     let runner = runner(reader, task_id, project_id, run_id);
-    callback.identity.agent = runner::agent::chosen(&runner.agent).map(|kind| kind.word);
+    callback.identity.agent = runner::agent::selected_kind(&runner.agent).map(|kind| kind.word);
     Run {
         callback,
         runner,
-        stop_window: reader.given(&settings::STOP_WINDOW, values::duration),
+        stop_window: reader.with_default(&settings::STOP_WINDOW, values::duration),
     }
 }
 
@@ -189,17 +280,17 @@ fn callback(
 ) -> callback::Settings {
     callback::Settings {
         url: reader.required(&settings::CALLBACK_URL, values::callback_url),
-        request_timeout: reader.given(&settings::CALLBACK_TIMEOUT, values::duration),
-        claim_deadline: reader.given(&settings::CLAIM_DEADLINE, values::duration),
-        finish_deadline: reader.given(&settings::FINISH_DEADLINE, values::duration),
-        heartbeat: reader.given(&settings::HEARTBEAT, values::duration_or_off),
+        request_timeout: reader.with_default(&settings::CALLBACK_TIMEOUT, values::duration),
+        claim_deadline: reader.with_default(&settings::CLAIM_DEADLINE, values::duration),
+        finish_deadline: reader.with_default(&settings::FINISH_DEADLINE, values::duration),
+        heartbeat: reader.with_default(&settings::HEARTBEAT, values::duration_or_off),
         credentials: credentials(reader),
         authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
         identity: callback::Identity {
             task_id,
             project_id,
             run_id,
-            // Known when the agent's settings are.
+            // Set as soon as the settings of the agent are known.
             agent: None,
             hostname: rustix::system::uname()
                 .nodename()
@@ -214,12 +305,12 @@ fn callback(
 fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
     let token = reader.optional(&settings::CALLBACK_TOKEN, values::token);
     let audience = reader.optional(&settings::CALLBACK_OIDC_AUDIENCE, values::line);
-    let socket = reader.given(&settings::CALLBACK_OIDC_SOCKET, values::path);
+    let socket = reader.with_default(&settings::CALLBACK_OIDC_SOCKET, values::path);
     if token.is_some() && audience.is_some() {
-        reader.reject(&settings::CALLBACK_OIDC_AUDIENCE, "is set beside DESCARTES_CALLBACK_TOKEN; there is one bearer token, so unset one of the two");
+        reader.reject(&settings::CALLBACK_OIDC_AUDIENCE, "and DESCARTES_CALLBACK_TOKEN are both set, but a request has only one bearer token; unset one of them");
     }
     let identity = audience.map(|audience| Bearer::Identity { audience, socket });
-    let traceparent = reader.tolerated(&settings::TRACEPARENT, values::traceparent);
+    let traceparent = reader.or_warning(&settings::TRACEPARENT, values::traceparent);
     callback::credentials::Settings {
         signing: reader
             .optional(&settings::CALLBACK_SECRET, values::signing_keys)
@@ -229,7 +320,7 @@ fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
     }
 }
 
-/// Different for every run, on machines cloned from one image too.
+/// A random id, so that machines cloned from one image have different ones.
 fn random_run_id() -> String {
     let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
     format!("{random:016x}")
@@ -241,52 +332,52 @@ fn runner(
     project_id: String,
     run_id: String,
 ) -> runner::Settings {
-    let forced = reader.given(&settings::FORCE, values::boolean);
+    let forced = reader.with_default(&settings::FORCE, values::boolean);
     let agent_env = reader
         .optional(&settings::AGENT_ENV, values::names)
         .unwrap_or_default();
     let base = reader.environment.for_agent(&agent_env);
     let source = source(reader, &task_id, &project_id, &run_id);
-    let idle_timeout = reader.given(&settings::IDLE_TIMEOUT, values::duration_or_off);
+    let idle_timeout = reader.with_default(&settings::IDLE_TIMEOUT, values::duration_or_off);
     runner::Settings {
         source,
         run_id,
         task: task_id,
         project: project_id,
         tag: reader.optional(&settings::TAG, values::line),
-        actionable: if forced {
-            Actionable::Forced
+        finished_tasks: if forced {
+            FinishedTasks::Allow
         } else {
-            Actionable::Required
+            FinishedTasks::Reject
         },
         agent: agent_settings(reader, &base, idle_timeout),
         environment: base,
-        task_timeout: reader.given(&settings::TASK_TIMEOUT, values::duration),
+        task_timeout: reader.with_default(&settings::TASK_TIMEOUT, values::duration),
         idle_timeout,
         checks: reader.optional(&settings::CHECKS, values::checks),
-        repairs: reader.given(&settings::REPAIRS, values::count),
+        repairs: reader.with_default(&settings::REPAIRS, values::count),
     }
 }
 
-/// What is said about the agent; `base` is its environment.
+/// The settings of the agent; `base` is its environment.
 fn agent_settings(
     reader: &mut Reader,
     base: &Variables,
-    patience: Option<Duration>,
+    idle_timeout: Option<Duration>,
 ) -> runner::agent::Settings {
     runner::agent::Settings {
-        kind: reader.given(&settings::AGENT, values::agent),
+        kind: reader.with_default(&settings::AGENT, values::agent),
         command: reader.optional(&settings::AGENT_COMMAND, values::text),
         model: reader.optional(&settings::MODEL, values::line),
         limits: budget(reader),
         access: access(reader),
         path: value_of(base, "PATH").unwrap_or_default().to_owned(),
         sandbox: sandbox(base),
-        patience,
+        idle_timeout,
     }
 }
 
-/// How agents reach their model. The base URL is checked here and passed on as it was written.
+/// How agents reach their model. The base URL is validated here and passed on unchanged.
 fn access(reader: &mut Reader) -> model::Access {
     reader.optional(&settings::ANTHROPIC_BASE_URL, values::service_url);
     let base_url = reader.environment.get(settings::ANTHROPIC_BASE_URL.name());
@@ -298,7 +389,7 @@ fn access(reader: &mut Reader) -> model::Access {
     }
 }
 
-/// How much the agent may take.
+/// How much the agent may spend.
 fn budget(reader: &mut Reader) -> model::Limits {
     model::Limits {
         turns: reader.optional(&settings::MAX_TURNS, values::some),
@@ -306,7 +397,7 @@ fn budget(reader: &mut Reader) -> model::Limits {
     }
 }
 
-/// What Claude Code makes of who the worker is.
+/// Whether Claude Code accepts the user that the worker runs as.
 fn sandbox(environment: &Variables) -> Sandbox {
     if !rustix::process::geteuid().is_root() {
         Sandbox::User
@@ -317,7 +408,7 @@ fn sandbox(environment: &Variables) -> Sandbox {
     }
 }
 
-/// The built-in agent, told everything by the worker that starts it.
+/// The settings of the built-in agent, which the worker passes in its environment.
 fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
     let key = reader.optional(&settings::ANTHROPIC_API_KEY, values::token);
     let token = reader.optional(&settings::ANTHROPIC_AUTH_TOKEN, values::token);
@@ -329,7 +420,7 @@ fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
             key,
             token,
             authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
-            patience: reader.given(&settings::IDLE_TIMEOUT, values::duration_or_off),
+            idle_timeout: reader.with_default(&settings::IDLE_TIMEOUT, values::duration_or_off),
         },
         model: reader
             .optional(&settings::MODEL, values::line)
@@ -356,7 +447,7 @@ const PROXIES: [&str; 7] = [
     "NO_PROXY",
 ];
 
-/// Where the project comes from, and where the work goes.
+/// Where the project comes from, and where the work is pushed to.
 fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) -> Source {
     let workspace = reader.optional(&settings::WORKSPACE, values::path);
     let reference = reader.optional(&settings::REF, values::git_reference);
@@ -369,13 +460,13 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
         ))
     };
     let (name, email) = (
-        reader.given(&settings::GIT_NAME, values::line),
-        reader.given(&settings::GIT_EMAIL, values::line),
+        reader.with_default(&settings::GIT_NAME, values::line),
+        reader.with_default(&settings::GIT_EMAIL, values::line),
     );
     let token = reader.optional(&settings::GIT_TOKEN, values::token);
-    let stalled = reader.given(&settings::GIT_IDLE_TIMEOUT, values::duration);
-    let submodules = reader.given(&settings::SUBMODULES, values::boolean);
-    let keep_clone = reader.given(&settings::KEEP_WORKSPACE, values::boolean);
+    let stalled = reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration);
+    let submodules = reader.with_default(&settings::SUBMODULES, values::boolean);
+    let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
     let Some(url) = reader.optional(&settings::REPO, values::repository) else {
         return Source::Given(workspace.unwrap_or_else(|| ".".into()));
     };
@@ -405,13 +496,13 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     })
 }
 
-/// A worker on a project that is here.
+/// The settings of a worker for a project on this machine.
 fn local_settings(reader: &mut Reader, project: PathBuf, task: String) -> local::Settings {
     let project_id = reader.optional(&settings::PROJECT_ID, values::line);
     local::Settings {
         project,
         task,
-        project_id: project_id.unwrap_or_else(|| "local".into()),
+        project_id: project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned()),
         agent: local_agent(reader),
         variables: reader.flags_as_variables(),
     }
@@ -423,7 +514,7 @@ fn local_agent(reader: &mut Reader) -> local::Agent {
     }
     let base = reader.environment.for_agent(&[]);
     let settings = agent_settings(reader, &base, None);
-    runner::agent::chosen(&settings).map_or(local::Agent::Absent, local::Agent::Known)
+    runner::agent::selected_kind(&settings).map_or(local::Agent::Absent, local::Agent::Known)
 }
 
 fn completions(flags: &clap::ArgMatches) -> Command {

@@ -1,10 +1,10 @@
 //! Environment variables for a child process.
 //!
-//! Reads nothing: only `config` reads the environment of this process.
+//! Only `config` reads the environment of this process.
 
 use std::ffi::{OsStr, OsString};
 
-/// The whole environment of a child, or a part of it: names and values, in order.
+/// Names and values of environment variables, in order.
 pub type Variables = Vec<(OsString, OsString)>;
 
 /// One variable.

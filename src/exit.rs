@@ -66,6 +66,8 @@ pub enum Agent {
     Finished,
     /// It gave up, or a limit was reached.
     Failed,
+    /// A signal stopped it.
+    Stopped,
 }
 
 impl Agent {
@@ -73,6 +75,8 @@ impl Agent {
         match self {
             Self::Finished => 0,
             Self::Failed => 1,
+            // As shells report SIGTERM: 128 and the signal's number.
+            Self::Stopped => 143,
         }
     }
 }
@@ -90,6 +94,9 @@ pub enum MergeGraph {
     Clean,
     /// Conflicts are marked in the file.
     Conflicts,
+    /// An error; no file was changed. git reads any status up to 128 as "there are conflicts", and
+    /// would then keep our side without a mark.
+    Failed,
 }
 
 impl MergeGraph {
@@ -97,6 +104,7 @@ impl MergeGraph {
         match self {
             Self::Clean => 0,
             Self::Conflicts => 1,
+            Self::Failed => 129,
         }
     }
 }

@@ -150,6 +150,11 @@ impl<'a> Git<'a> {
         })
     }
 
+    /// The file that is run as git.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Remembers how ssh is set up, so that an agent cannot change it for calls in repositories
     /// made later. Runs before there is an agent.
     pub async fn remember_ssh(&mut self) {

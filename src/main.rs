@@ -5,12 +5,15 @@
 
 mod builtin;
 mod callback;
+mod check;
 mod config;
 mod durations;
 mod environment;
+mod excerpt;
 mod exit;
 mod git;
 mod http;
+mod line_splitter;
 mod local;
 mod merge_graph;
 mod model;
@@ -30,7 +33,7 @@ mod terminal;
 mod vocabulary;
 mod webhook;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -52,12 +55,16 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(rejected) => return rejection(&rejected),
     };
+    let on_error = match config.command {
+        Command::MergeGraph(_) => exit::MergeGraph::Failed.into(),
+        _ => exit::Worker::Misconfigured.into(),
+    };
     match live(config) {
         Ok(exit) => exit,
         Err(report) => {
             // One line: these are about the machine (a port that is taken), not about the code.
             terminal::complain(&format!("{report:#}"));
-            exit::Worker::Misconfigured.into()
+            on_error
         }
     }
 }
@@ -67,23 +74,30 @@ fn rejection(rejected: &Rejected) -> ExitCode {
     match rejected {
         Rejected::Usage(usage) => {
             // Help and version are no mistakes: clap knows where they go.
-            let _ = usage.print();
-            if usage.use_stderr() {
-                exit::Worker::Misconfigured.into()
-            } else {
-                ExitCode::SUCCESS
+            let _ = usage.error.print();
+            if let Some(advice) = usage.advice {
+                terminal::complain(advice);
+            }
+            match usage.error.use_stderr() {
+                false => ExitCode::SUCCESS,
+                true if usage.is_merge => exit::MergeGraph::Failed.into(),
+                true => exit::Worker::Misconfigured.into(),
             }
         }
         Rejected::Settings(problems) => {
             let count = match problems.len() {
-                1 => "one setting is wrong".to_owned(),
-                count => format!("{count} settings are wrong"),
+                1 => "1 setting is invalid".to_owned(),
+                count => format!("{count} settings are invalid"),
             };
-            terminal::complain(&format!("{count}; nothing was sent"));
+            terminal::complain(&count);
             for problem in problems {
                 terminal::complain(&format!("  {problem}"));
             }
             exit::Worker::Misconfigured.into()
+        }
+        Rejected::CheckAsJson(problems) => {
+            check::print_invalid_settings(problems.iter().map(ToString::to_string));
+            exit::Check::NotReady.into()
         }
     }
 }
@@ -105,7 +119,13 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                 let exit = Box::pin(work(*run, config.redactor, &screen)).await?;
                 Ok(exit.into())
             }
-            Command::Check(run) => Ok(check(&run.runner, &config.redactor).await.into()),
+            Command::Check(settings) => {
+                let exit = match check::run(&settings, &config.redactor).await? {
+                    true => exit::Check::Ready,
+                    false => exit::Check::NotReady,
+                };
+                Ok(exit.into())
+            }
             Command::Demo(settings) => Ok(local::demo(settings, &screen).await?.into()),
             Command::Local(settings) => Ok(local::run(settings, &screen).await?.into()),
             Command::Receive { listen } => local::receive(listen, &screen)
@@ -117,13 +137,14 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                 let exit = match builtin::run(*settings).await? {
                     builtin::Done::Finished => exit::Agent::Finished,
                     builtin::Done::Failed => exit::Agent::Failed,
+                    builtin::Done::Stopped => exit::Agent::Stopped,
                 };
                 Ok(exit.into())
             }
             Command::MergeGraph(versions) => {
                 let exit = match merge_graph::run(&versions).await? {
                     merge_graph::Merged::Clean => exit::MergeGraph::Clean,
-                    merge_graph::Merged::Conflicts => exit::MergeGraph::Conflicts,
+                    merge_graph::Merged::WithConflicts => exit::MergeGraph::Conflicts,
                 };
                 Ok(exit.into())
             }
@@ -218,28 +239,6 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Wo
             tracing::error!(why, "the outcome could not be delivered; it is on stdout");
             exit::Worker::Undelivered
         }
-    }
-}
-
-/// Says whether everything is here that a run would need.
-async fn check(settings: &runner::Settings, redactor: &Redactor) -> exit::Check {
-    let findings = runner::preflight::preflight(settings).await;
-    let mut lines = vec!["ok      settings: all of them make sense".to_owned()];
-    lines.extend(findings.iter().map(|finding| match &finding.result {
-        Ok(found) => format!("ok      {}: {found}", finding.what),
-        Err(failure) => format!("MISSING {}: {}", finding.what, failure.sentence()),
-    }));
-    // No worker, so no result line: standard output is this command's own.
-    let mut stdout = io::stdout().lock();
-    for line in lines {
-        // Nobody is left to tell where standard output is gone.
-        let _ = writeln!(stdout, "{}", redactor.text(&line));
-    }
-    let missing = findings.iter().any(|finding| finding.result.is_err());
-    if missing {
-        exit::Check::NotReady
-    } else {
-        exit::Check::Ready
     }
 }
 

@@ -1,57 +1,102 @@
-//! `merge-graph`: a merge driver for git, so that branches of two tasks of one graph merge even where
-//! the tasks' lines are neighbours.
+//! `merge-graph`: a merge driver for git, so that the branches of two tasks of one graph merge even if
+//! the lines of the tasks are neighbours.
 //!
-//! git runs it with three temporary files and takes what stands in the second one afterwards. All
-//! that a letter does not explain is left to `git merge-file`.
+//! git runs it with three temporary files and reads the result from the second one. Status letters that
+//! one side changed are unified first; everything else is merged by `git merge-file`. The files stay as
+//! they are until the whole result is known, so an error loses nothing.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use eyre::{WrapErr, eyre};
+use tempfile::{NamedTempFile, TempDir};
 use tokio::process::Command;
 
+use crate::panics::caught;
 use crate::scud;
 
 /// The versions to merge, as git names them: `%O`, `%A` and `%B`.
 #[derive(Debug)]
 pub struct Versions {
     pub base: PathBuf,
+    /// Also where the result is written to.
     pub ours: PathBuf,
     pub theirs: PathBuf,
 }
 
-/// What became of it.
+/// The kind of result that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merged {
     Clean,
     /// Conflicts are marked in the file.
-    Conflicts,
+    WithConflicts,
 }
 
-/// Merges into the file of ours.
+/// Merges the versions and writes the result to the file of ours. A panic becomes an error, because its
+/// exit code would look like conflicts to git.
 pub async fn run(versions: &Versions) -> eyre::Result<Merged> {
-    let Versions { base, ours, theirs } = versions;
-    let (mut in_base, mut in_ours, mut in_theirs) = (read(base)?, read(ours)?, read(theirs)?);
-    scud::settle(&mut in_base, &mut in_ours, &mut in_theirs);
-    for (path, content) in [(base, in_base), (ours, in_ours), (theirs, in_theirs)] {
-        fs::write(path, content)
+    match caught(merge(versions)).await {
+        Ok(merged) => merged,
+        Err(panic) => Err(eyre!("this program has a bug: it panicked with {panic:?}")),
+    }
+}
+
+async fn merge(versions: &Versions) -> eyre::Result<Merged> {
+    let mut base = read(&versions.base)?;
+    let mut ours = read(&versions.ours)?;
+    let mut theirs = read(&versions.theirs)?;
+    scud::unify_status_letters(&mut base, &mut ours, &mut theirs);
+    let dir = TempDir::new().wrap_err("no temporary directory could be made")?;
+    let write = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, content)
             .wrap_err_with(|| format!("{} cannot be written", path.display()))?;
-    }
-    let labels = ["-L", "ours", "-L", "base", "-L", "theirs"];
-    let merging = Command::new("git")
-        .args(["merge-file", "--quiet"])
-        .args(labels)
-        .args([ours, base, theirs])
-        .status();
-    let status = merging.await.wrap_err("git cannot be started")?;
-    match status.code() {
-        Some(0) => Ok(Merged::Clean),
-        // As many as there are conflicts, up to that.
-        Some(1..=127) => Ok(Merged::Conflicts),
-        _ => Err(eyre!("git merge-file ended with {status}")),
-    }
+        eyre::Ok(path)
+    };
+    let [ours_copy, base_copy, theirs_copy] = [
+        write("ours", &ours)?,
+        write("base", &base)?,
+        write("theirs", &theirs)?,
+    ];
+    let output = Command::new("git")
+        .args(["merge-file", "--quiet", "--stdout"])
+        .args(["-L", "ours", "-L", "base", "-L", "theirs"])
+        .args([ours_copy, base_copy, theirs_copy])
+        .kill_on_drop(true)
+        .output()
+        .await
+        .wrap_err("git cannot be started")?;
+    let merged = match output.status.code() {
+        Some(0) => Merged::Clean,
+        // The number of conflicts, at most 127.
+        Some(1..=127) => Merged::WithConflicts,
+        _ => {
+            let words = String::from_utf8_lossy(&output.stderr);
+            return Err(eyre!(
+                "git merge-file ended with {}: {}",
+                output.status,
+                words.trim()
+            ));
+        }
+    };
+    replace(&versions.ours, &output.stdout)
+        .wrap_err_with(|| format!("{} cannot be written", versions.ours.display()))?;
+    Ok(merged)
 }
 
 fn read(path: &Path) -> eyre::Result<Vec<u8>> {
     fs::read(path).wrap_err_with(|| format!("{} cannot be read", path.display()))
+}
+
+/// Replaces the content of a file in one step: a full disk leaves the old content.
+fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut new = NamedTempFile::new_in(dir)?;
+    new.write_all(content)?;
+    new.as_file()
+        .set_permissions(fs::metadata(&path)?.permissions())?;
+    new.persist(&path)?;
+    Ok(())
 }

@@ -1,7 +1,7 @@
-//! The model's service in the words that everything shares: how it is reached, what may be spent,
-//! what was spent and what that costs.
+//! The model's service: how agents reach it, what they may spend, what they have spent and what that
+//! costs.
 //!
-//! Sends nothing. The built-in agent sends requests, and so do the agents that people install.
+//! Sends no requests: agents do.
 
 mod access;
 mod cost;
@@ -11,11 +11,11 @@ mod statuses;
 mod usage;
 
 pub use access::{Access, anthropic};
-pub use cost::{CostLimit, CostMeter};
-pub use limits::{Limits, UsedUp};
+pub use cost::{CostLimit, CostMeter, UpperBound};
+pub use limits::{LimitReached, Limits};
 pub use prices::{Price, as_of, full_name};
 pub use statuses::may_pass;
-pub use usage::{Spent, Usage};
+pub use usage::{Spent, Usage, token_count};
 
-/// The model if the settings name none: the best one that is affordable for a fleet.
+/// The model if the settings name none.
 pub const DEFAULT_MODEL: &str = "claude-sonnet-5-5";

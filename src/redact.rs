@@ -1,9 +1,11 @@
-//! Keeps secrets out of everything that leaves: output, logs, reports.
+//! Masks secrets in everything that leaves the worker: output, logs, reports.
 //!
-//! Knows the exact values, the lines of those that have several, and what URL, JSON and base64
-//! encoding make of them. Does not guess: what merely looks like a secret passes, so that a clean
-//! log stays exact. The one exception is the user part of URLs, which [`Redactor::text`] masks.
+//! It knows the exact secrets, their parts (lines, values inside JSON), and the forms that URL, JSON and
+//! base64 encoding give them. It does not guess: a text that only looks like a secret stays. The one
+//! exception is the user part of URLs, which [`Redactor::text`] masks.
 
+pub mod names;
+mod parts;
 mod search;
 
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use search::Forms;
 use secrecy::{ExposeSecret, SecretString};
 
-/// What form data and the WHATWG's URLs encode.
+/// The characters that form data and URLs (WHATWG) encode.
 const URL: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -23,17 +25,10 @@ const URL: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'*');
 
-/// What stands where a secret stood.
+/// Replaces a secret.
 const MASK: &str = "***";
 
-/// What is shorter, in bytes, would be found everywhere.
-const SHORTEST: usize = 4;
-
-/// A line of a secret that has several is one itself from this length on, in bytes: those of a
-/// key's PEM are, the braces around a JSON one are not.
-const LINE: usize = 16;
-
-/// The secrets that must not leave; cheap to clone.
+/// Masks a set of secrets; cheap to clone.
 #[derive(Clone)]
 pub struct Redactor(Option<Arc<Forms>>);
 
@@ -47,7 +42,8 @@ impl std::fmt::Debug for Redactor {
 impl Redactor {
     pub fn new(secrets: &[SecretString]) -> Self {
         let secrets = secrets.iter().map(ExposeSecret::expose_secret);
-        let forms = secrets.flat_map(parts).flat_map(forms).collect();
+        let parts = secrets.flat_map(parts::parts);
+        let forms = parts.flat_map(|part| forms(&part)).collect();
         Self(Forms::new(forms).map(Arc::new))
     }
 
@@ -60,7 +56,7 @@ impl Redactor {
         without_url_users(&String::from_utf8_lossy(&clean))
     }
 
-    /// A stream of output, cut anywhere.
+    /// Masks a stream of output that arrives in chunks.
     pub fn stream(&self) -> Stream {
         Stream {
             forms: self.0.clone(),
@@ -72,26 +68,26 @@ impl Redactor {
     }
 }
 
-/// One stream on its way out. Holds back only what may be the beginning of a secret.
+/// Masks one stream. Holds back only bytes that may be the beginning of a secret.
 pub struct Stream {
     forms: Option<Arc<Forms>>,
-    /// The end of what came in: a proper prefix of some form.
+    /// The last bytes of the input: a proper prefix of some form.
     held: Vec<u8>,
-    /// How much of `held` belongs to a secret already.
+    /// The number of bytes in `held` that already belong to a secret.
     covered: usize,
-    /// The last thing that went out was a mask, for bytes that end where `held` begins.
+    /// The last output was a mask, for bytes that end where `held` begins.
     masking: bool,
-    /// There was a secret in it.
+    /// The stream contained a secret.
     masked: bool,
 }
 
 impl Stream {
-    /// Whether a secret has passed so far.
+    /// Whether the stream contained a secret so far.
     pub fn masked(&self) -> bool {
         self.masked
     }
 
-    /// Takes the next bytes and gives what is safe to `out`.
+    /// Reads the next bytes and passes the safe ones to `out`.
     pub fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8])) {
         let Some(forms) = self.forms.clone() else {
             return out(bytes);
@@ -105,7 +101,7 @@ impl Stream {
         }
     }
 
-    /// The stream is over: what was held back will not become a secret any more.
+    /// Ends the stream: the bytes that were held back are not the beginning of a secret.
     pub fn finish(&mut self, out: &mut dyn FnMut(&[u8])) {
         let Some(forms) = self.forms.clone() else {
             return;
@@ -115,12 +111,12 @@ impl Stream {
         self.masking = false;
     }
 
-    /// Gives out what stands before `hold` and keeps the rest; `bytes` begin with what was held.
+    /// Passes on the bytes before `hold` and holds back the rest; `bytes` begin with the held bytes.
     fn pass(&mut self, forms: &Forms, bytes: &[u8], hold: usize, out: &mut dyn FnMut(&[u8])) {
-        // Bytes before `at` are done with; bytes before `covered` belong to a secret.
+        // Bytes before `at` have been passed on; bytes before `covered` belong to a secret.
         let (mut at, mut covered) = (0, self.covered);
         for span in forms.spans(bytes) {
-            // What begins in the part that is kept is found again when that part is passed.
+            // A secret that begins in the held part is found again when that part is passed on.
             if span.start >= hold {
                 break;
             }
@@ -135,7 +131,7 @@ impl Stream {
         self.held = bytes[hold..].to_vec();
     }
 
-    /// Gives out `bytes`, the first `covered` of which belong to a secret.
+    /// Passes on `bytes`; the first `covered` of them belong to a secret.
     fn emit(&mut self, bytes: &[u8], covered: usize, out: &mut dyn FnMut(&[u8])) {
         if covered > 0 && !self.masking {
             out(MASK.as_bytes());
@@ -149,16 +145,7 @@ impl Stream {
     }
 }
 
-/// The secret, and what of it is printed alone: without the space around it, and line by line.
-fn parts(secret: &str) -> impl Iterator<Item = &str> {
-    let lines = secret.lines().map(str::trim);
-    // A PEM's first and last line are no secret, and look like anybody's.
-    let lines = lines.filter(|line| line.len() >= LINE && !line.starts_with("-----"));
-    let parts = [secret, secret.trim()].into_iter().chain(lines);
-    parts.filter(|part| part.len() >= SHORTEST)
-}
-
-/// The shapes in which a secret may turn up.
+/// The encodings in which a secret may appear.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
     let mut forms = vec![secret.as_bytes().to_vec()];
     forms.push(
@@ -171,25 +158,25 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
         let engine = GeneralPurpose::new(alphabet, GeneralPurposeConfig::new());
         forms.extend((0..3).map(|offset| base64_core(&engine, offset, secret)));
     }
-    // JSON and shells quote; a secret with quotes in it looks different there.
+    // JSON and shells escape quotes and line ends.
     let quoted = serde_json::Value::from(secret).to_string();
     forms.push(quoted.as_bytes()[1..quoted.len() - 1].to_vec());
     forms
 }
 
-/// The characters of a base64 text that depend on nothing but the secret, where the secret begins
-/// `offset` bytes into a group of three.
+/// The characters of a base64 text that depend on the secret only, if the secret begins `offset` bytes
+/// after the beginning of a group of three.
 fn base64_core(engine: &GeneralPurpose, offset: usize, secret: &str) -> Vec<u8> {
     let mut bytes = vec![0; offset];
     bytes.extend_from_slice(secret.as_bytes());
-    // Of the first group and the last, only whole characters count.
+    // The first and the last character may depend on neighbouring bytes too.
     let first = (offset * 8).div_ceil(6);
     let last = bytes.len() * 8 / 6;
     engine.encode(&bytes).as_bytes()[first..last].to_vec()
 }
 
-/// `https://user:password@host` becomes `https://***@host`. A user alone is masked for http and
-/// https, where it is a token; `ssh://git@host` is no secret.
+/// `https://user:password@host` becomes `https://***@host`. A user without password is masked for http
+/// and https only, because it is a token there; the user in `ssh://git@host` is not secret.
 fn without_url_users(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
@@ -253,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_passes_at_once() {
+    fn text_that_is_not_a_secret_is_passed_on_at_once() {
         let redactor = redactor(&["secret-value"]);
         let mut stream = redactor.stream();
         let mut clean = Vec::new();
@@ -266,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_inside_a_longer_one_leaves_no_rest() {
+    fn overlapping_secrets_are_masked_as_one() {
         let redactor = redactor(&["abcdef", "abcdefghijkl", "efghij"]);
         assert_eq!(through(&redactor, &[b"xabcdef", b"ghijklx"]), b"x***x");
         assert_eq!(through(&redactor, &[b"abcdefghijx"]), b"***x");
@@ -287,7 +274,24 @@ mod tests {
     }
 
     #[test]
-    fn the_space_around_a_secret_is_no_part_of_it() {
+    fn a_value_inside_a_json_secret_is_masked_when_it_is_printed_decoded() {
+        let key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nqhkiG9w0\n-----END PRIVATE KEY-----\n";
+        let secret = serde_json::json!({"type": "service_account", "private_key": key}).to_string();
+        let redactor = redactor(&[&secret]);
+        assert_eq!(redactor.text(&format!("<{key}>")), "<***>");
+        assert_eq!(
+            redactor.text("<MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nqhkiG9w0>"),
+            "<***>"
+        );
+        assert_eq!(
+            redactor.text("<MIIEvQIBADANBgkqhkiG9w0BAQEFAASCqhkiG9w0>"),
+            "<***>"
+        );
+        assert_eq!(redactor.text("service_account"), "service_account");
+    }
+
+    #[test]
+    fn a_secret_is_masked_without_the_white_space_around_it() {
         assert_eq!(redactor(&["hunter2!\n"]).text("<hunter2!>"), "<***>");
     }
 
@@ -313,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn users_are_taken_out_of_urls() {
+    fn the_user_part_of_a_url_is_masked() {
         let redactor = redactor(&[]);
         let shown = redactor
             .text("clone https://bot:pw@git.example/x failed, see https://git.example/@user:x");
@@ -325,7 +329,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_split_lets_a_secret_through(
+        fn a_secret_is_masked_wherever_the_stream_is_cut(
             secrets in prop::collection::vec("[ab]{6,9}", 1..4),
             text in "[abc]{0,60}",
             cuts in prop::collection::vec(0usize..60, 0..8),
@@ -340,14 +344,14 @@ mod tests {
             for secret in &secrets {
                 prop_assert!(!split.contains(secret), "{secret} in {split}");
             }
-            // However it is cut, the same comes out; and what is no part of a secret is kept.
+            // The output does not depend on the cuts, and all other bytes stay.
             let whole = String::from_utf8(through(&redactor, &[text.as_bytes()])).unwrap();
             prop_assert_eq!(&split, &whole);
             prop_assert_eq!(whole, masked_naively(&text, &secrets));
         }
     }
 
-    /// The definition: every byte that belongs to a secret is masked, each run of them once.
+    /// A slow implementation to compare with: masks every byte that belongs to a secret, each run once.
     fn masked_naively(text: &str, secrets: &[&str]) -> String {
         let mut covered = vec![false; text.len()];
         for start in 0..text.len() {

@@ -1,7 +1,7 @@
-//! `stream-json`: one JSON object per line, and at last a `result`. Claude Code prints it, and so
-//! does the built-in agent.
+//! `stream-json`, the output format of Claude Code and of the built-in agent: one JSON object per line,
+//! the last of which is a `result`.
 //!
-//! Reader and writer of the format stand next to each other here, and neither starts anything.
+//! A reader and a writer; neither of them starts a process.
 
 mod account;
 mod lines;

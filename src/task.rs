@@ -1,17 +1,17 @@
-//! The words everyone shares: what a task is, what can become of it, and why.
+//! The types that all modules share: a task, its outcome, and the reasons for a failure.
 //!
-//! No I/O, no wire format, no exit codes: `scud` fills a [`Task`], `runner` makes an [`Outcome`]
-//! of it, `callback` says so, `main` decides what that means for the process.
+//! No I/O, no wire format, no exit codes: `scud` reads a [`Task`], `runner` turns it into an
+//! [`Outcome`], `callback` reports that, and `main` derives the exit code from it.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::model::Spent;
 
-/// One task of a project's SCUD graph, with everything a prompt wants to say about it.
+/// One task of a project's SCUD graph, with everything that a prompt needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// The id inside its phase: `8`, `8.2` or 32 hex digits; never with the phase in front.
+    /// The id within the phase: `8`, `8.2` or 32 hex digits, without the name of the phase.
     pub id: String,
     /// The tag of the phase that holds the task.
     pub phase: String,
@@ -23,7 +23,7 @@ pub struct Task {
     pub description: Option<String>,
     pub details: Option<String>,
     pub test_strategy: Option<String>,
-    /// What this task stands on, in the order of the graph's edges.
+    /// The tasks that this one depends on, in the order of the graph's edges.
     pub dependencies: Vec<Dependency>,
     /// The agent definition that the graph assigns (`@agents`).
     pub agent: Option<String>,
@@ -41,15 +41,15 @@ impl Task {
 /// A task that another one depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependency {
-    /// As the edge spells it; `phase:id` where it leads into another phase.
+    /// As the edge names it: `phase:id` for a task of another phase.
     pub id: String,
-    /// None where the edge leads to a task that the graph does not hold.
+    /// `None` if the task is not in the graph.
     pub title: Option<String>,
-    /// None where the edge leads to a task that the graph does not hold.
+    /// `None` if the task is not in the graph.
     pub status: Option<Status>,
 }
 
-/// SCUD's task states; [`Status::letter`] is what the graph holds.
+/// SCUD's task states; the graph contains [`Status::letter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     Pending,
@@ -77,13 +77,13 @@ impl Status {
         (Self::Failed, b'!', "failed"),
     ];
 
-    /// The state that an ASCII letter of the graph stands for.
+    /// The state for an ASCII letter of the graph.
     pub fn from_letter(letter: u8) -> Option<Self> {
         let found = Self::ALL.iter().find(|(_, known, _)| *known == letter);
         found.map(|(status, ..)| *status)
     }
 
-    /// The one ASCII letter by which the graph writes this state.
+    /// The ASCII letter of this state in the graph.
     pub fn letter(self) -> u8 {
         self.row().1
     }
@@ -122,7 +122,7 @@ impl fmt::Display for Priority {
     }
 }
 
-/// What became of a task, and all that is known of how.
+/// How a run ended, and what is known about it.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub verdict: Verdict,
@@ -130,7 +130,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// A failure of which nothing else is known.
+    /// A failure without a report.
     pub fn failed(failure: Failure) -> Self {
         Self {
             verdict: Verdict::Failed(failure),
@@ -149,7 +149,7 @@ impl Outcome {
 
 #[derive(Debug, Clone)]
 pub enum Verdict {
-    /// The agent did its work and the project's checks hold.
+    /// The agent succeeded and the project's checks passed.
     Completed {
         message: String,
     },
@@ -162,14 +162,14 @@ pub struct Failure {
     pub reason: Reason,
     /// One sentence for people.
     pub message: String,
-    /// What stood behind it, outermost first.
+    /// The causes, outermost first.
     pub causes: Vec<String>,
-    /// Whether the same task may well succeed on another machine.
+    /// Whether the same task may succeed on another machine or later.
     pub retryable: bool,
 }
 
 impl Failure {
-    /// A failure without causes, retryable as its reason usually is.
+    /// A failure without causes. Its reason decides whether it is retryable.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let retryable = reason.retryable();
         Self {
@@ -180,7 +180,7 @@ impl Failure {
         }
     }
 
-    /// The message with what stood behind it.
+    /// The message and the causes.
     pub fn sentence(&self) -> String {
         let parts: Vec<&str> = std::iter::once(&self.message)
             .chain(&self.causes)
@@ -189,7 +189,7 @@ impl Failure {
         parts.join(": ")
     }
 
-    /// The failure that an error and its sources make.
+    /// The failure for an error, with the error's sources as causes.
     pub fn because(reason: Reason, error: &dyn std::error::Error) -> Self {
         let sources = std::iter::successors(error.source(), |cause| cause.source());
         Self {
@@ -209,14 +209,15 @@ pub enum Reason {
     AgentFailed,
     AgentKilled,
     OutOfMemory,
-    /// The agent's turns or its budget are used up.
+    /// The agent has used up its turns or its budget.
     LimitReached,
-    /// The model's service refused, or stayed out of reach; retryable by its answer's status.
+    /// The model's service rejected a request or could not be reached; its status decides whether the
+    /// failure is retryable.
     ApiError,
     TimedOut,
     Idle,
     ChecksFailed,
-    /// The work could not be pushed; the patch is in the report.
+    /// The work could not be pushed; the report contains a patch.
     PushFailed,
     Cancelled,
     Interrupted,
@@ -300,37 +301,37 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is known of a run beside its verdict; unknown is `None`, never a zero.
+/// What is known about a run, in addition to its verdict. An unknown number is `None`, never zero.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// The agent's own last words.
+    /// The agent's final message, or the last line of its output.
     pub summary: Option<String>,
     /// From the granted claim to the verdict.
     pub duration: Duration,
     pub agent: Option<AgentReport>,
-    /// What was made, where the worker made the workspace.
+    /// The agent's changes, if the worker cloned the workspace.
     pub work: Option<Work>,
     pub checks: Vec<CheckReport>,
     pub output: Output,
 }
 
-/// What was made, in commits.
+/// The agent's changes, as commits.
 #[derive(Debug, Clone)]
 pub struct Work {
     pub base_commit: String,
-    /// The base where nothing was changed.
+    /// Equal to the base if there are no changes.
     pub head_commit: String,
-    /// The branch that it was pushed to; `None` where it was not.
+    /// The branch that the work was pushed to, if it was pushed.
     pub branch: Option<String>,
     pub files_changed: u64,
     pub insertions: u64,
     pub deletions: u64,
-    /// None where nothing was changed.
+    /// `None` if there are no changes.
     pub patch: Option<Patch>,
 }
 
 impl Work {
-    /// Commits of which nothing else is known yet.
+    /// Commits without further details.
     pub fn new(base: &str, head: &str) -> Self {
         Self {
             base_commit: base.to_owned(),
@@ -352,7 +353,7 @@ impl Work {
 #[derive(Debug, Clone)]
 pub struct Patch {
     pub text: String,
-    /// It was cut, so it does not apply.
+    /// The end is missing, so that git cannot apply it.
     pub truncated: bool,
 }
 
@@ -361,31 +362,31 @@ pub struct AgentReport {
     /// The kind's word, in the settings and on the wire; `runner::agent` knows which there are.
     pub kind: &'static str,
     pub model: Option<String>,
-    /// By which the agent's own records can be found, and its work resumed.
+    /// The id by which the agent can find and resume its session.
     pub session_id: Option<String>,
-    /// None where it ended by a signal or never began.
+    /// `None` if a signal ended it, or if it was not started.
     pub exit_code: Option<i32>,
     pub spent: Spent,
 }
 
-/// One of the project's own checks, as it went.
+/// The result of one of the project's checks.
 #[derive(Debug, Clone)]
 pub struct CheckReport {
     pub command: String,
-    /// None where it ended by a signal, ran out of time or could not be started.
+    /// `None` if a signal ended it, if it timed out, or if it could not be started.
     pub exit_code: Option<i32>,
     pub duration: Duration,
     pub output_tail: String,
 }
 
-/// What was heard of an agent: the first and the last of its output, and how much there was.
+/// The beginning and the end of an agent's output, and its size.
 #[derive(Debug, Clone, Default)]
 pub struct Output {
-    /// The first bytes, where `tail` does not hold everything anyway.
+    /// The first bytes; empty if `tail` has everything.
     pub head: String,
     /// The last bytes.
     pub tail: String,
     pub total_bytes: u64,
-    /// What stood between `head` and `tail`.
+    /// The size of the part between `head` and `tail`.
     pub dropped_bytes: u64,
 }

@@ -9,10 +9,11 @@ use std::io::{self, Write};
 use clap::Command;
 use serde::Serialize;
 
-use crate::config::environment::{HARMLESS, SECRET_ENDINGS, SHORTEST_SECRET};
+use crate::config::environment::{HARMLESS, MIN_SECRET_LENGTH};
 use crate::config::settings::{LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER};
 use crate::exit::{Check, MergeGraph, Worker};
 use crate::progress::{self, Phase};
+use crate::redact::names::SECRET_ENDINGS;
 use crate::runner::agent::KINDS;
 use crate::shutdown;
 use crate::task::{Reason, Status};
@@ -112,7 +113,7 @@ impl Vocabulary {
             word: reason.word(),
             retryable: reason.retryable(),
         });
-        let settings = WORKER.into_iter().chain([&LISTEN]);
+        let settings = WORKER.iter().copied().chain([&LISTEN]);
         Self {
             settings: settings.map(SettingEntry::of).collect(),
             subcommands: subcommands(cli),
@@ -125,7 +126,7 @@ impl Vocabulary {
             model_variables: MODEL_ACCESS.into_iter().map(Setting::name).collect(),
             secret_endings: &SECRET_ENDINGS,
             limits: Limits {
-                shortest_secret_bytes: SHORTEST_SECRET,
+                shortest_secret_bytes: MIN_SECRET_LENGTH,
                 output_head_bytes: progress::HEAD,
                 output_tail_bytes: progress::TAIL,
                 heartbeat_output_bytes: progress::WINDOW,
@@ -218,8 +219,8 @@ fn exit_codes() -> Vec<ExitCodeEntry> {
         ),
         entry(
             "merge-graph",
-            misconfigured,
-            "a file or git cannot be used; nothing was merged",
+            MergeGraph::Failed.code(),
+            "an error; no file was changed. git fails the merge",
         ),
         entry("receive", 0, "stopped by a signal"),
         entry("receive", misconfigured, "the address cannot be used"),

@@ -1,6 +1,5 @@
-//! What was said so far: linear, and only ever added to, so that the service's cache holds.
-//!
-//! The one exception is [`Conversation::make_room`]. Sends nothing.
+//! The messages of a conversation so far. Messages are only appended, so that the service can use its
+//! prompt cache; the one exception is [`Conversation::make_room`].
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -12,16 +11,16 @@ use tempfile::NamedTempFile;
 
 use super::messages;
 
-/// What a tool's result becomes to make room.
+/// Replaces a tool's result that was removed to make room.
 const LEFT_OUT: &str = "[left out to make room]";
-/// What is shorter, in bytes, is not shortened any more.
-const SHORT: usize = 1_000;
-/// The most that is read of a conversation that was kept, in bytes.
-const KEPT: u64 = 64 * 1024 * 1024;
+/// Results of at most this size, in bytes, are not shortened further.
+const MIN_SHORTENED_SIZE: usize = 1_000;
+/// Larger saved conversations are rejected, in bytes. The service accepts about half of it.
+const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Conversation {
-    /// Its name, by which records can be found.
+    /// The session id, which is in the agent's output.
     pub id: String,
     messages: Vec<Message>,
 }
@@ -48,23 +47,23 @@ impl Conversation {
         }
     }
 
-    /// The conversation in a file; a new one where there is none. The file lies where the agent's
-    /// tools can reach it, so what is no conversation is not one any more, and no reason to fail.
+    /// Loads a saved conversation. A missing file starts a new conversation, and so does an unreadable
+    /// one: the agent's tools can write to the file, and the run can go on without it.
     pub fn load(file: &Path) -> Self {
         match read(file) {
-            Ok(kept) => kept.unwrap_or_else(Self::new),
+            Ok(saved) => saved.unwrap_or_else(Self::new),
             Err(error) => {
                 let file = file.display();
                 tracing::warn!(
-                    "the conversation in {file} cannot be read, so it begins anew: {error}"
+                    "the conversation in {file} cannot be read; starting a new one: {error}"
                 );
                 Self::new()
             }
         }
     }
 
-    /// Keeps it for the next round: in a new file that takes the old one's place, because a tool may
-    /// have put something there that must not be written to.
+    /// Saves the conversation for the next round. The file is replaced and not overwritten, because
+    /// a tool may have put a link or a pipe in its place.
     pub fn save(&self, file: &Path) -> io::Result<()> {
         let dir = file.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(dir)?;
@@ -73,22 +72,22 @@ impl Conversation {
         new.persist(file).map(drop).map_err(|error| error.error)
     }
 
-    /// Something for the model to do.
-    pub fn ask(&mut self, prompt: &str) {
-        self.reply(vec![messages::text(prompt)]);
+    /// Adds a prompt.
+    pub fn add_prompt(&mut self, prompt: &str) {
+        self.add_user_message(vec![messages::text(prompt)]);
     }
 
-    /// What the model gets to read next.
-    pub fn reply(&mut self, content: Vec<Value>) {
+    /// Adds a message of the user: prompts and results of tools.
+    pub fn add_user_message(&mut self, content: Vec<Value>) {
         self.messages.push(Message {
             role: Role::User,
             content,
         });
     }
 
-    /// What the model answered.
-    pub fn answered(&mut self, content: Vec<Value>) {
-        // The API takes no message without content.
+    /// Adds an answer of the model.
+    pub fn add_answer(&mut self, content: Vec<Value>) {
+        // The API rejects messages without content.
         if !content.is_empty() {
             self.messages.push(Message {
                 role: Role::Assistant,
@@ -97,16 +96,17 @@ impl Conversation {
         }
     }
 
-    /// The messages as they are sent. The last two of ours say that everything up to them is worth
-    /// caching: the earlier is where the cache was left, the later is where it goes on.
-    pub fn to_send(&self) -> Vec<Value> {
-        let ours =
+    /// The messages of a request. The last two messages of the user are cache breakpoints: at the
+    /// earlier one the service finds the cache of the previous request, at the later one it writes
+    /// the cache for the next.
+    pub fn to_request(&self) -> Vec<Value> {
+        let of_user =
             |(index, message): (usize, &Message)| (message.role == Role::User).then_some(index);
-        let ours = self.messages.iter().enumerate().filter_map(ours);
-        let marked: Vec<usize> = ours.rev().take(2).collect();
+        let of_user = self.messages.iter().enumerate().filter_map(of_user);
+        let breakpoints: Vec<usize> = of_user.rev().take(2).collect();
         let message = |(index, message): (usize, &Message)| {
             let mut content = message.content.clone();
-            if let (true, Some(last)) = (marked.contains(&index), content.last_mut()) {
+            if let (true, Some(last)) = (breakpoints.contains(&index), content.last_mut()) {
                 last["cache_control"] = json!({ "type": "ephemeral" });
             }
             json!({ "role": message.role, "content": content })
@@ -114,51 +114,54 @@ impl Conversation {
         self.messages.iter().enumerate().map(message).collect()
     }
 
-    /// Leaves out the older half of what tools have said, and where the model has read none of it
-    /// yet, half of each; false where nothing is left to leave out.
+    /// Makes the conversation shorter: removes the older half of the tools' results that the model
+    /// has read; if there are none, shortens each result that it has not read. Returns false if
+    /// there is nothing to shorten.
     pub fn make_room(&mut self) -> bool {
         let last = self.messages.len().saturating_sub(1);
         let (read, unread) = self.messages.split_at_mut(last);
-        if !leave_out(read) && !shorten(unread) {
+        if !remove_older_half(read) && !shorten(unread) {
             return false;
         }
-        // A thought is bound to everything before it, and refused where that has changed.
+        // The API rejects a thinking block if anything before it has changed.
         for message in &mut self.messages {
-            message.content.retain(|block| !messages::is_thought(block));
+            message
+                .content
+                .retain(|block| !messages::is_thinking(block));
         }
         self.messages.retain(|message| !message.content.is_empty());
         true
     }
 }
 
-/// The results of tools in some messages.
+/// All results of tools in these messages.
 fn results(messages: &mut [Message]) -> impl Iterator<Item = &mut Value> {
     let blocks = messages.iter_mut().flat_map(|message| &mut message.content);
     blocks.filter(|block| block["type"] == "tool_result")
 }
 
-/// Leaves out the older half; false where there is nothing.
-fn leave_out(messages: &mut [Message]) -> bool {
+/// Removes the older half of the results; false if there are none.
+fn remove_older_half(messages: &mut [Message]) -> bool {
     let mut results: Vec<&mut Value> = results(messages)
         .filter(|block| size(block) > LEFT_OUT.len())
         .collect();
     let total: usize = results.iter().map(|block| size(block)).sum();
-    let mut left_out = 0;
+    let mut removed = 0;
     for block in &mut results {
-        if left_out * 2 >= total {
+        if removed * 2 >= total {
             break;
         }
-        left_out += size(block);
+        removed += size(block);
         block["content"] = LEFT_OUT.into();
     }
-    left_out > 0
+    removed > 0
 }
 
-/// Leaves out the second half of each; false where all of them are short.
+/// Removes the second half of each long result; false if all of them are short.
 fn shorten(messages: &mut [Message]) -> bool {
     let mut shortened = false;
     for block in results(messages) {
-        if size(block) > SHORT
+        if size(block) > MIN_SHORTENED_SIZE
             && let Some(text) = block["content"].as_str()
         {
             let half: String = text.chars().take(text.chars().count() / 2).collect();
@@ -169,24 +172,24 @@ fn shorten(messages: &mut [Message]) -> bool {
     shortened
 }
 
-/// What a file holds; nothing where there is no file.
+/// Reads a saved conversation; `None` if there is no file.
 fn read(file: &Path) -> io::Result<Option<Conversation>> {
-    let found = match fs::symlink_metadata(file) {
-        Ok(found) => found,
+    let metadata = match fs::symlink_metadata(file) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    if !found.is_file() || found.len() > KEPT {
-        return Err(io::Error::other("it is not a file of a sensible size"));
+    if !metadata.is_file() || metadata.len() > MAX_FILE_SIZE {
+        return Err(io::Error::other("it is not a regular file, or too large"));
     }
-    let kept: Conversation = serde_json::from_slice(&fs::read(file)?)?;
+    let saved: Conversation = serde_json::from_slice(&fs::read(file)?)?;
     let is_block = |block: &Value| block["type"].is_string();
     let is_message =
         |message: &Message| !message.content.is_empty() && message.content.iter().all(is_block);
-    if !kept.messages.iter().all(is_message) {
-        return Err(io::Error::other("it holds what is no message"));
+    if !saved.messages.iter().all(is_message) {
+        return Err(io::Error::other("a message in it is not valid"));
     }
-    Ok(Some(kept))
+    Ok(Some(saved))
 }
 
 fn size(result: &Value) -> usize {
@@ -204,12 +207,12 @@ mod tests {
         json!({ "type": "tool_result", "tool_use_id": "t", "content": content })
     }
 
-    fn long() -> Conversation {
+    fn long_conversation() -> Conversation {
         let mut conversation = Conversation::new();
-        conversation.ask("do it");
+        conversation.add_prompt("do it");
         for content in ["1", "2", "3", "4"] {
-            conversation.answered(vec![messages::text("hm")]);
-            conversation.reply(vec![result(&content.repeat(1000))]);
+            conversation.add_answer(vec![messages::text("hm")]);
+            conversation.add_user_message(vec![result(&content.repeat(1000))]);
         }
         conversation
     }
@@ -226,78 +229,78 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_of_the_oldest_results_and_never_of_the_last() {
-        let mut conversation = long();
+    fn make_room_removes_the_oldest_results_and_never_the_last_one() {
+        let mut conversation = long_conversation();
         assert!(conversation.make_room());
-        let (gone, three, four) = ("[left out", "333333333", "444444444");
-        assert_eq!(contents(&conversation), [gone, gone, three, four]);
+        let (removed, three, four) = ("[left out", "333333333", "444444444");
+        assert_eq!(contents(&conversation), [removed, removed, three, four]);
         assert!(conversation.make_room());
-        assert_eq!(contents(&conversation), [gone, gone, gone, four]);
+        assert_eq!(contents(&conversation), [removed, removed, removed, four]);
         assert!(!conversation.make_room());
     }
 
     #[test]
-    fn the_last_two_of_ours_are_marked_for_the_cache_and_nothing_else_is() {
-        let sent = long().to_send();
+    fn only_the_last_two_user_messages_are_cache_breakpoints() {
+        let sent = long_conversation().to_request();
         let marked: Vec<usize> = (0..sent.len())
             .filter(|at| sent[*at].to_string().contains("cache_control"))
             .collect();
         assert_eq!(marked, [6, 8]);
-        let again = long();
-        again.to_send();
+        let again = long_conversation();
+        again.to_request();
         assert!(!format!("{again:?}").contains("cache_control"));
     }
 
     #[test]
-    fn what_has_not_been_read_yet_is_shortened_where_nothing_else_is_left() {
+    fn make_room_shortens_unread_results_if_there_are_no_others() {
         let mut conversation = Conversation::new();
-        conversation.ask("do it");
-        conversation.reply(vec![result(&"x".repeat(5000)), result("short")]);
+        conversation.add_prompt("do it");
+        conversation.add_user_message(vec![result(&"x".repeat(5000)), result("short")]);
         assert!(conversation.make_room());
-        let sent = conversation.to_send()[1].to_string();
+        let sent = conversation.to_request()[1].to_string();
         assert!(
             sent.contains("x\\n[left out to make room]") && sent.len() < 3000,
             "{sent}"
         );
         while conversation.make_room() {}
-        assert!(conversation.to_send()[1].to_string().contains("short"));
+        assert!(conversation.to_request()[1].to_string().contains("short"));
     }
 
     #[test]
-    fn thoughts_go_when_what_they_were_about_is_changed() {
-        let mut conversation = long();
-        let thought = json!({ "type": "thinking", "thinking": "", "signature": "s" });
-        conversation.answered(vec![thought.clone(), messages::text("hm")]);
-        conversation.answered(vec![thought]);
-        conversation.ask("more");
+    fn make_room_removes_thinking_blocks() {
+        let mut conversation = long_conversation();
+        let thinking = json!({ "type": "thinking", "thinking": "", "signature": "s" });
+        conversation.add_answer(vec![thinking.clone(), messages::text("hm")]);
+        conversation.add_answer(vec![thinking]);
+        conversation.add_prompt("more");
         assert!(conversation.make_room());
-        let sent = format!("{:?}", conversation.to_send());
+        let sent = format!("{:?}", conversation.to_request());
         assert!(!sent.contains("thinking"), "{sent}");
         assert!(
             conversation
-                .to_send()
+                .to_request()
                 .iter()
                 .all(|message| message["content"] != json!([]))
         );
     }
 
     #[test]
-    fn a_conversation_that_was_kept_goes_on() {
+    fn a_saved_conversation_can_be_continued() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("gone/conversation.json");
+        let file = dir.path().join("missing/conversation.json");
         let mut conversation = Conversation::load(&file);
-        conversation.ask("first");
-        conversation.answered(vec![messages::text("done")]);
-        conversation.answered(vec![]);
+        conversation.add_prompt("first");
+        conversation.add_answer(vec![messages::text("done")]);
+        conversation.add_answer(vec![]);
         conversation.save(&file).unwrap();
         let mut again = Conversation::load(&file);
-        again.ask("second");
+        again.add_prompt("second");
         assert_eq!(again.id, conversation.id);
-        assert_eq!(again.to_send().len(), 3);
+        assert_eq!(again.to_request().len(), 3);
     }
 
     #[test]
-    fn what_is_no_conversation_begins_another_one() {
+    fn an_invalid_file_starts_a_new_conversation() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("conversation.json");
         for text in [
@@ -306,10 +309,10 @@ mod tests {
             r#"{"id":"x","messages":[{"role":"user","content":[]}]}"#,
         ] {
             fs::write(&file, text).unwrap();
-            assert!(Conversation::load(&file).to_send().is_empty(), "{text}");
+            assert!(Conversation::load(&file).to_request().is_empty(), "{text}");
         }
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
-        assert!(Conversation::load(&file).to_send().is_empty());
+        assert!(Conversation::load(&file).to_request().is_empty());
     }
 }

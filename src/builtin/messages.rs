@@ -1,25 +1,28 @@
-//! The Messages API's words: how an answer comes, event by event, and what it holds.
+//! Answers of the Messages API: their content blocks, and the events in which they are streamed.
 //!
-//! Blocks stay the JSON that they came as, because that is what has to be sent back, kinds that
-//! are not known here included. Sends nothing.
+//! Content blocks stay JSON, because the next request must send them back unchanged, also those of
+//! unknown types. Sends no requests.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
-use crate::model::Usage;
+use crate::model::{Usage, token_count};
 
-/// A whole answer of the model.
+/// The largest answer, in bytes of its content: a few times what the most tokens make.
+const MAX_ANSWER_SIZE: usize = 2 * 1024 * 1024;
+
+/// A complete answer of the model.
 #[derive(Debug, Default)]
 pub struct Answer {
     pub id: String,
     pub model: String,
-    /// As it has to be sent back.
+    /// The blocks that may be sent back.
     pub content: Vec<Value>,
     pub stop_reason: Option<String>,
     pub usage: Usage,
 }
 
-/// A tool that the model wants used.
+/// A tool call that the model asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolCall {
     pub id: String,
@@ -28,14 +31,14 @@ pub struct ToolCall {
 }
 
 impl Answer {
-    /// Everything that it says in words.
+    /// All text blocks.
     pub fn text(&self) -> String {
         let texts = self.content.iter().filter(|block| block["type"] == "text");
         let texts: Vec<&str> = texts.filter_map(|block| block["text"].as_str()).collect();
         texts.join("\n")
     }
 
-    /// The tools it wants used, in order.
+    /// The tool calls, in order.
     pub fn tool_calls(&self) -> Vec<ToolCall> {
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let calls = self
@@ -51,13 +54,13 @@ impl Answer {
             .collect()
     }
 
-    /// Whether it goes on in another answer.
-    pub fn is_half(&self) -> bool {
-        self.is_cut() || self.stop_reason.as_deref() == Some("pause_turn")
+    /// Whether another answer has to continue it.
+    pub fn is_unfinished(&self) -> bool {
+        self.is_cut_off() || self.stop_reason.as_deref() == Some("pause_turn")
     }
 
-    /// Whether it ended before it was finished.
-    pub fn is_cut(&self) -> bool {
+    /// Whether it ended at a limit of its length.
+    pub fn is_cut_off(&self) -> bool {
         matches!(
             self.stop_reason.as_deref(),
             Some("max_tokens" | "model_context_window_exceeded")
@@ -65,34 +68,52 @@ impl Answer {
     }
 }
 
-/// A text block.
+/// A text block for a request.
 pub fn text(text: &str) -> Value {
     json!({ "type": "text", "text": text })
 }
 
-/// Why a stream of events is no answer.
+/// Why a stream of events is not an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StreamError {
-    /// The service says so itself, in the midst of it.
-    Said { kind: String, message: String },
-    /// An event that cannot be one.
+    /// The service sent an error event.
+    Reported { kind: String, message: String },
+    /// An event is not valid.
     Malformed(String),
+    /// The answer is larger than [`MAX_ANSWER_SIZE`].
+    TooLarge,
 }
 
-/// An answer on its way.
+/// What an event changed in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// The answer is longer than before.
+    Grown,
+    /// A ping, an event without content, or one of an unknown type.
+    Nothing,
+    /// This was the last event.
+    Complete,
+}
+
+/// An answer that is being received.
 #[derive(Debug, Default)]
-pub struct Incoming {
+pub struct PartialAnswer {
     answer: Answer,
     blocks: Vec<Block>,
-    over: bool,
+    /// Of all content so far, in bytes.
+    size: usize,
+    has_started: bool,
+    is_complete: bool,
+    /// The final number of output tokens was reported; the first report has only a beginning.
+    is_output_reported: bool,
 }
 
 #[derive(Debug, Default)]
 struct Block {
     json: Map<String, Value>,
-    /// A tool's input, which comes as pieces of JSON text.
+    /// The JSON text of a tool call's input, which arrives in pieces.
     input: String,
-    whole: bool,
+    is_complete: bool,
 }
 
 #[derive(Deserialize)]
@@ -113,15 +134,15 @@ enum Event {
         index: usize,
     },
     MessageDelta {
-        delta: Ending,
+        delta: MessageChange,
         #[serde(default, deserialize_with = "usage")]
         usage: Usage,
     },
     MessageStop,
     Error {
-        error: Complaint,
+        error: ErrorDetails,
     },
-    /// `ping`, and what may come to be.
+    /// `ping`, and types that are not known yet.
     #[serde(other)]
     Other,
 }
@@ -140,7 +161,7 @@ struct Start {
 /// `usage` that is not an object.
 fn usage<'de, D: Deserializer<'de>>(from: D) -> Result<Usage, D::Error> {
     let usage = Value::deserialize(from)?;
-    let tokens = |name: &str| usage.get(name).and_then(Value::as_u64);
+    let tokens = |name: &str| usage.get(name).and_then(token_count);
     Ok(Usage {
         input_tokens: tokens("input_tokens"),
         output_tokens: tokens("output_tokens"),
@@ -167,23 +188,23 @@ enum Delta {
 }
 
 #[derive(Deserialize)]
-struct Ending {
+struct MessageChange {
     stop_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Complaint {
+struct ErrorDetails {
     #[serde(rename = "type", default)]
     kind: String,
     #[serde(default)]
     message: String,
 }
 
-/// The message of an error's body; the body itself where it is none of the API's.
-pub fn complaint(body: &[u8]) -> (String, String) {
+/// The type and the message in the body of an error. A body in another format is the message.
+pub fn error_of_body(body: &[u8]) -> (String, String) {
     #[derive(Deserialize)]
     struct Body {
-        error: Complaint,
+        error: ErrorDetails,
     }
     if let Ok(Body { error }) = serde_json::from_slice(body) {
         return (error.kind, error.message);
@@ -193,25 +214,46 @@ pub fn complaint(body: &[u8]) -> (String, String) {
     (String::new(), words.join(" "))
 }
 
-impl Incoming {
-    /// Whether anything of the answer itself has come.
-    pub fn has_begun(&self) -> bool {
+impl PartialAnswer {
+    /// Whether a part of the content has arrived.
+    pub fn has_content(&self) -> bool {
         !self.blocks.is_empty()
     }
 
-    /// What it has taken so far, as far as it is told.
+    /// What the service has reported so far.
     pub fn usage(&self) -> Usage {
         self.answer.usage
     }
 
-    /// The data of the next event; true where that was the last one.
-    pub fn push(&mut self, data: &str) -> Result<bool, StreamError> {
+    /// Reads the data of the next event.
+    pub fn push(&mut self, data: &str) -> Result<Change, StreamError> {
+        let event = serde_json::from_str(data);
+        let event = event.map_err(|error| StreamError::Malformed(error.to_string()))?;
+        let grown_by = self.apply(event, data.len())?;
+        self.size += grown_by;
+        if self.size > MAX_ANSWER_SIZE {
+            return Err(StreamError::TooLarge);
+        }
+        Ok(match grown_by {
+            _ if self.is_complete => Change::Complete,
+            0 => Change::Nothing,
+            _ => Change::Grown,
+        })
+    }
+
+    /// Applies an event of so many bytes; returns by how many bytes the answer has grown.
+    fn apply(&mut self, event: Event, event_size: usize) -> Result<usize, StreamError> {
         let malformed = |what: &dyn std::fmt::Display| StreamError::Malformed(what.to_string());
-        match serde_json::from_str(data).map_err(|error| malformed(&error))? {
+        Ok(match event {
+            Event::MessageStart { .. } if self.has_started => {
+                return Err(malformed(&"it starts twice"));
+            }
             Event::MessageStart { message } => {
+                self.has_started = true;
                 self.answer.id = message.id;
                 self.answer.model = message.model;
                 self.answer.usage = message.usage;
+                event_size
             }
             Event::ContentBlockStart {
                 index,
@@ -224,23 +266,32 @@ impl Incoming {
                     json: content_block,
                     ..Block::default()
                 });
+                event_size
             }
-            Event::ContentBlockDelta { index, delta } => self.block(index)?.push(delta),
-            Event::ContentBlockStop { index } => self.block(index)?.stop(),
+            Event::ContentBlockDelta { index, delta } => self.block(index)?.push(delta, event_size),
+            Event::ContentBlockStop { index } => {
+                self.block(index)?.complete();
+                0
+            }
             Event::MessageDelta { delta, usage } => {
+                let is_new = self.answer.stop_reason.is_none() && delta.stop_reason.is_some();
                 self.answer.stop_reason = delta.stop_reason.or(self.answer.stop_reason.take());
                 self.answer.usage = self.answer.usage.updated_by(usage);
+                self.is_output_reported |= usage.output_tokens.is_some();
+                if is_new { event_size } else { 0 }
             }
-            Event::MessageStop => self.over = true,
+            Event::MessageStop => {
+                self.is_complete = true;
+                0
+            }
             Event::Error { error } => {
-                return Err(StreamError::Said {
+                return Err(StreamError::Reported {
                     kind: error.kind,
                     message: error.message,
                 });
             }
-            Event::Other => {}
-        }
-        Ok(self.over)
+            Event::Other => 0,
+        })
     }
 
     fn block(&mut self, index: usize) -> Result<&mut Block, StreamError> {
@@ -248,26 +299,28 @@ impl Incoming {
         block.ok_or_else(|| StreamError::Malformed(format!("there is no block {index}")))
     }
 
-    /// The answer, once it is over, with what of it may be sent back.
-    pub fn answer(mut self) -> Option<Answer> {
-        if !self.over {
+    /// The answer, if it is complete, without blocks that must not be sent back.
+    pub fn into_answer(mut self) -> Option<Answer> {
+        if !self.is_complete {
             return None;
         }
-        // A tool must not be used with half of its input; what is whole and cannot be read is
-        // answered with an error, so that the model hears of it.
-        let cut = self.answer.stop_reason.as_deref() != Some("tool_use");
-        let sendable = |block: Block| block.sendable(cut);
+        if !self.is_output_reported {
+            self.answer.usage.output_tokens = None;
+        }
+        // A tool must not run with an incomplete input. An input that is complete but cannot be
+        // parsed gets an error as its result, so that the model can correct it.
+        let is_cut_off = self.answer.stop_reason.as_deref() != Some("tool_use");
+        let sendable = |block: Block| block.into_sendable(is_cut_off);
         self.answer.content = self.blocks.into_iter().filter_map(sendable).collect();
-        // The API wants no thought at the end of a message.
-        while self.answer.content.last().is_some_and(is_thought) {
+        // The API rejects a message that ends with a thinking block.
+        while self.answer.content.last().is_some_and(is_thinking) {
             self.answer.content.pop();
         }
         Some(self.answer)
     }
 }
 
-/// Whether a block is one of the model's thoughts.
-pub fn is_thought(block: &Value) -> bool {
+pub fn is_thinking(block: &Value) -> bool {
     matches!(
         block["type"].as_str(),
         Some("thinking" | "redacted_thinking")
@@ -275,43 +328,51 @@ pub fn is_thought(block: &Value) -> bool {
 }
 
 impl Block {
-    fn push(&mut self, delta: Delta) {
+    /// Adds a delta from an event of so many bytes; returns by how many bytes the block has grown.
+    fn push(&mut self, delta: Delta, event_size: usize) -> usize {
         match delta {
             Delta::Text { text } => self.append("text", &text),
             Delta::Thinking { thinking } => self.append("thinking", &thinking),
             Delta::Signature { signature } => self.append("signature", &signature),
-            Delta::InputJson { partial_json } => self.input.push_str(&partial_json),
+            Delta::InputJson { partial_json } => {
+                self.input.push_str(&partial_json);
+                partial_json.len()
+            }
             Delta::Citations { citation } => {
                 let list = self.json.entry("citations").or_insert(Value::Null);
                 match list {
                     Value::Array(list) => list.push(citation),
                     other => *other = Value::Array(vec![citation]),
                 }
+                event_size
             }
-            Delta::Other => {}
+            Delta::Other => 0,
         }
     }
 
-    fn append(&mut self, key: &str, more: &str) {
+    fn append(&mut self, key: &str, more: &str) -> usize {
         match self.json.get_mut(key) {
             Some(Value::String(text)) => text.push_str(more),
             _ => drop(self.json.insert(key.to_owned(), more.into())),
         }
+        more.len()
     }
 
-    fn stop(&mut self) {
-        self.whole = true;
+    /// The last event of the block.
+    fn complete(&mut self) {
+        self.is_complete = true;
         if !self.input.is_empty() {
-            match serde_json::from_str(&self.input) {
+            match serde_json::from_str(&std::mem::take(&mut self.input)) {
                 Ok(input) => drop(self.json.insert("input".to_owned(), input)),
-                Err(_) => self.whole = false,
+                Err(_) => self.is_complete = false,
             }
         }
     }
 
-    /// The block as it may be sent back; `cut` where the last one may lack its end.
-    fn sendable(mut self, cut: bool) -> Option<Value> {
-        // Whatever else it was, the API wants an object, and the tool says what is missing in it.
+    /// The block for the next request; `None` if the API would reject it. `is_cut_off` says that the
+    /// answer ended at a limit, so that its last block may be incomplete.
+    fn into_sendable(mut self, is_cut_off: bool) -> Option<Value> {
+        // The API accepts only objects; the tool's error will say which argument is missing.
         if self.json.get("type").is_some_and(|kind| kind == "tool_use")
             && !self.json.get("input").is_some_and(Value::is_object)
         {
@@ -321,12 +382,12 @@ impl Block {
         let text = |key: &str| self.json.get(key).and_then(Value::as_str);
         let is_blank = |key: &str| text(key).unwrap_or_default().trim().is_empty();
         let sendable = match text("type") {
-            // Half a text is still one, but one of white space is refused.
+            // An incomplete text is useful; the API rejects white space alone.
             Some("text") => !is_blank("text"),
-            // Half a thought has no signature.
-            Some("thinking") => self.whole && !is_blank("signature"),
-            Some("tool_use") => self.whole || !cut,
-            _ => self.whole,
+            // An incomplete thinking block has no signature.
+            Some("thinking") => self.is_complete && !is_blank("signature"),
+            Some("tool_use") => self.is_complete || !is_cut_off,
+            _ => self.is_complete,
         };
         sendable.then_some(Value::Object(self.json))
     }

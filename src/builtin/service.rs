@@ -1,6 +1,6 @@
-//! The model's service: one question at a time, streamed, and asked again where that may help.
+//! Requests to the Messages API: streamed, one at a time, and repeated if that may help.
 //!
-//! Knows the Messages API's requests and errors; what an answer means is for others.
+//! What an answer means is decided elsewhere.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,55 +11,59 @@ use futures_util::StreamExt;
 use http_body_util::{BodyExt, Limited};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sse_stream::SseStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::conversation::Conversation;
-use super::messages::{Answer, Incoming, StreamError, complaint};
+use super::messages::{Answer, Change, PartialAnswer, StreamError, error_of_body};
 use crate::http::retries::{Retries, retry_after};
 use crate::http::{answer_body, below, causes, tls};
-use crate::model::{CostLimit, CostMeter, Usage, may_pass};
+use crate::model::{CostLimit, CostMeter, UpperBound, Usage, may_pass};
 use crate::stream_json::Writer;
 
-/// The version of the API that this speaks: not the newest, but the one that everything between
-/// here and there knows, and that Claude Code speaks.
-const VERSION: &str = "2023-06-01";
-/// The most of one answer, in tokens: all current models can, and a large file fits.
+/// The version of the API: the one that Claude Code uses, because every gateway supports it.
+const API_VERSION: &str = "2023-06-01";
+/// The longest answer, in tokens: all current models support it, and a large file fits.
 const MAX_TOKENS: u32 = 32_000;
-/// The most of one answer, in bytes of the stream: some hundred times what the tokens make.
-const STREAM: usize = 64 * 1024 * 1024;
-/// How long the service may be silent while an answer is on its way: it pings every few seconds.
-const SILENCE: Duration = Duration::from_secs(2 * 60);
-/// How long the words of a refusal may take.
-const WORDS: Duration = Duration::from_secs(10);
-/// How often an answer may break off; each time is paid for.
-const BROKEN: u32 = 5;
-/// How often there is a sign of life while nothing else is done.
-const LIVES: Duration = Duration::from_millis(250);
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(30);
-/// How long the service may stay out of reach where nobody says: longer than any task.
-const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// What the API answers where it wants another try, or none, whatever the status says.
+/// The longest stream of an answer, in bytes. Events are much larger than the content in them.
+const MAX_STREAM_SIZE: usize = 16 * 1024 * 1024;
+/// The largest request, in bytes: more than a model with a million tokens can read. Keeps the memory
+/// of this process bounded if the service accepts everything.
+const MAX_REQUEST_SIZE: usize = 8 * 1024 * 1024;
+/// Tokens of a request that are not in its body: the service describes its own tools to the model.
+const HIDDEN_INPUT_TOKENS: u64 = 5_000;
+/// How long the service may send nothing while it streams an answer: it pings every few seconds.
+const READ_TIMEOUT: Duration = Duration::from_secs(2 * 60);
+/// How long the body of an error may take.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often an answer may break off; each incomplete answer costs money.
+const MAX_BROKEN_ANSWERS: u32 = 5;
+/// How often the wait before a retry writes a keep-alive line.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a connection may take to be established.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to retry without an idle timeout: longer than any task.
+const UNLIMITED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// With this header the API says whether to retry, independent of the status.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-/// What the model is told first.
-const SYSTEM: &str = include_str!("system.md");
+/// The system prompt.
+const SYSTEM_PROMPT: &str = include_str!("system.md");
 
 /// How the service is reached.
 #[derive(Debug)]
 pub struct Settings {
-    /// The base; `/v1/messages` is appended to its path.
+    /// The base URL; `/v1/messages` is appended to its path.
     pub url: Url,
     pub key: Option<SecretString>,
-    /// A bearer token instead of the key, or beside it.
+    /// A bearer token, instead of the API key or next to it.
     pub token: Option<SecretString>,
-    /// Private authorities to trust beside the public ones, as PEM.
+    /// A PEM file with private certificate authorities to trust next to the public ones.
     pub authorities: Option<PathBuf>,
-    /// How long one question may go unanswered, all attempts together; `None` for ever.
-    pub patience: Option<Duration>,
+    /// How long one request may make no progress, with all its retries; `None` is unlimited.
+    pub idle_timeout: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -67,9 +71,9 @@ pub struct Service {
     client: Client,
     url: Url,
     model: String,
-    patience: Duration,
-    /// How long it may say nothing at all.
-    silence: Duration,
+    idle_timeout: Duration,
+    /// How long the service may send nothing at all.
+    read_timeout: Duration,
 }
 
 /// Why there is no answer.
@@ -77,45 +81,46 @@ pub struct Service {
 pub enum ServiceError {
     /// The conversation is longer than the model can read.
     TooLong,
-    /// What broke off has cost what there was.
+    /// Incomplete answers have used up the budget.
     BudgetUsedUp,
-    /// It will not answer this; or it did not, for as long as anybody wanted to wait.
-    Failed(Refusal),
+    /// The service rejected the request, or did not answer it before the timeout.
+    Failed(RequestFailure),
 }
 
-/// What the service said, or what was said about it.
+/// Why a request failed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// None where there was no answer.
+pub struct RequestFailure {
+    /// `None` if there was no answer.
     pub status: Option<u16>,
     pub message: String,
-    /// Whether it may be another thing next time.
+    /// Whether a later request may succeed.
     pub may_pass: bool,
 }
 
-/// What one attempt came to.
+/// The result of one attempt.
 enum Attempt {
     Answered(Answer),
-    /// Not another time either.
-    Refused(ServiceError),
-    Later {
-        refusal: Refusal,
-        after: Option<Duration>,
-        begun: Begun,
+    /// A retry would not help.
+    Rejected(ServiceError),
+    Retry {
+        failure: RequestFailure,
+        retry_after: Option<Duration>,
+        partial: Partial,
     },
 }
 
-/// Whether an answer had begun, and what that took.
+/// How much of an answer a failed attempt received.
 #[derive(Debug, Clone, Copy)]
-enum Begun {
-    Yes(Usage),
-    No,
+enum Partial {
+    /// A part of the answer, with its usage so far.
+    Content(Usage),
+    None,
 }
 
 impl Service {
     pub fn new(settings: &Settings, model: &str) -> eyre::Result<Self> {
         let mut headers = HeaderMap::new();
-        headers.insert("anthropic-version", HeaderValue::from_static(VERSION));
+        headers.insert("anthropic-version", HeaderValue::from_static(API_VERSION));
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
         let secret = |text: &str| {
@@ -132,26 +137,26 @@ impl Service {
             let bearer = format!("Bearer {}", token.expose_secret());
             headers.insert("authorization", secret(&bearer)?);
         }
-        let patience = settings.patience.unwrap_or(FOR_EVER);
+        let idle_timeout = settings.idle_timeout.unwrap_or(UNLIMITED);
         let client = Client::builder()
             .tls_backend_preconfigured(tls::config(&settings.url, settings.authorities.as_deref())?)
             .default_headers(headers)
-            // They would take the key elsewhere.
+            // A redirect would send the key to another server.
             .redirect(Policy::none())
-            .connect_timeout(CONNECT.min(patience / 3))
+            .connect_timeout(CONNECT_TIMEOUT.min(idle_timeout / 3))
             .build()
             .wrap_err("the HTTP client cannot be set up")?;
         Ok(Self {
             client,
             url: below(&settings.url, "v1/messages"),
             model: model.to_owned(),
-            patience,
-            silence: SILENCE.min(patience / 3),
+            idle_timeout,
+            read_timeout: READ_TIMEOUT.min(idle_timeout / 3),
         })
     }
 
-    /// Asks until there is an answer, or it is clear that there will be none. An error of the outer
-    /// kind means that nobody listens any more.
+    /// Sends the conversation until there is an answer, or no hope for one, and adds up the cost. The
+    /// outer error means that standard output is closed.
     pub async fn ask(
         &self,
         conversation: &Conversation,
@@ -159,42 +164,57 @@ impl Service {
         cost: &mut CostMeter,
     ) -> io::Result<Result<Answer, ServiceError>> {
         let body = self.body(conversation).to_string();
-        let mut retries = Retries::within(self.patience);
-        let (mut attempts, mut broken) = (0, 0);
+        if body.len() > MAX_REQUEST_SIZE {
+            return Ok(Err(ServiceError::TooLong));
+        }
+        let upper_bound = upper_bound(&body);
+        let request = self.client.post(self.url.clone());
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
+        let mut retries = Retries::within(self.idle_timeout);
+        let (mut attempts, mut broken_answers) = (0, 0);
         loop {
             attempts += 1;
-            let (refusal, after, begun) = match self.attempt(body.clone(), writer).await {
-                Attempt::Answered(answer) => return Ok(Ok(answer)),
-                Attempt::Refused(error) => return Ok(Err(error)),
-                Attempt::Later {
-                    refusal,
-                    after,
-                    begun,
-                } => (refusal, after, begun),
+            let (failure, retry_after, partial) = match self.attempt(&request, writer).await {
+                Attempt::Answered(answer) => {
+                    cost.add(answer.usage, upper_bound);
+                    return Ok(Ok(answer));
+                }
+                Attempt::Rejected(error) => return Ok(Err(error)),
+                Attempt::Retry {
+                    failure,
+                    retry_after,
+                    partial,
+                } => (failure, retry_after, partial),
             };
-            if let Begun::Yes(usage) = begun {
-                // It was there, so it is waited for from now on; but each half costs a whole one.
-                broken += 1;
-                retries.extend(self.patience);
-                if cost.add(usage) == CostLimit::Reached {
+            if let Partial::Content(usage) = partial {
+                // The service was reachable, so the time limit starts again. The number of broken
+                // answers is limited instead, because each may cost as much as a complete one.
+                broken_answers += 1;
+                retries.extend(self.idle_timeout);
+                if cost.add(usage, upper_bound) == CostLimit::Reached {
                     return Ok(Err(ServiceError::BudgetUsedUp));
                 }
             }
-            // Where it asks for more time than there is, somebody else had better wait.
-            if let Some(after) = after.filter(|after| *after >= self.patience) {
+            // The orchestrator can run the task again later; waiting here would only cost time.
+            if let Some(after) = retry_after.filter(|after| *after >= self.idle_timeout) {
                 let message = format!(
                     "{} (it asks to wait {} s)",
-                    refusal.message,
+                    failure.message,
                     after.as_secs()
                 );
-                return Ok(Err(ServiceError::Failed(Refusal { message, ..refusal })));
+                return Ok(Err(ServiceError::Failed(RequestFailure {
+                    message,
+                    ..failure
+                })));
             }
-            let delay = match retries.delay(after) {
-                Ok(delay) if broken < BROKEN => delay,
-                _ => return Ok(Err(ServiceError::Failed(refusal))),
+            let delay = match retries.delay(retry_after) {
+                Ok(delay) if broken_answers < MAX_BROKEN_ANSWERS => delay,
+                _ => return Ok(Err(ServiceError::Failed(failure))),
             };
-            writer.retry(attempts, delay, refusal.status, &refusal.message)?;
-            wait(delay, writer).await;
+            writer.write_retry(attempts, delay, failure.status, &failure.message)?;
+            sleep_with_keep_alive(delay, writer).await;
         }
     }
 
@@ -203,102 +223,123 @@ impl Service {
             "model": self.model,
             "max_tokens": MAX_TOKENS,
             "stream": true,
-            // What never changes comes first, and is cached up to here.
+            // Never change, so the service can cache everything up to the system prompt.
             "tools": [
                 { "type": "bash_20250124", "name": "bash" },
                 { "type": "text_editor_20250728", "name": "str_replace_based_edit_tool" },
             ],
-            "system": [{ "type": "text", "text": SYSTEM, "cache_control": { "type": "ephemeral" } }],
-            "messages": conversation.to_send(),
+            "system": [{ "type": "text", "text": SYSTEM_PROMPT, "cache_control": { "type": "ephemeral" } }],
+            "messages": conversation.to_request(),
         })
     }
 
-    async fn attempt(&self, body: String, writer: &mut Writer) -> Attempt {
-        let request = self.client.post(self.url.clone());
-        let request = request
-            .header("content-type", "application/json")
-            .body(body);
-        match timeout(self.silence, request.send()).await {
+    async fn attempt(&self, request: &RequestBuilder, writer: &mut Writer) -> Attempt {
+        let request = request.try_clone().expect("the body is in memory");
+        match timeout(self.read_timeout, request.send()).await {
             Ok(Ok(response)) if response.status().is_success() => {
                 self.receive(response, writer).await
             }
-            Ok(Ok(response)) => refusal(response, self.silence).await,
-            Ok(Err(error)) => unanswered(&error.without_url(), Begun::No),
-            Err(_) => later("it does not answer".to_owned(), Begun::No),
+            Ok(Ok(response)) => error_response(response, self.read_timeout).await,
+            Ok(Err(error)) => connection_error(&error.without_url(), Partial::None),
+            Err(_) => retry("it does not answer".to_owned(), Partial::None),
         }
     }
 
-    /// Reads an answer as it comes.
+    /// Reads a streamed answer.
     async fn receive(&self, response: Response, writer: &mut Writer) -> Attempt {
-        let body = Limited::new(reqwest::Body::from(response), STREAM).map_err(io::Error::other);
+        let body = reqwest::Body::from(response);
+        let body = Limited::new(body, MAX_STREAM_SIZE).map_err(io::Error::other);
         let mut events = SseStream::new(body);
-        let mut incoming = Incoming::default();
-        let mut last = Instant::now();
+        let mut answer = PartialAnswer::default();
+        let mut last_growth = Instant::now();
         loop {
-            let event = timeout(self.silence, events.next()).await;
-            let begun = if incoming.has_begun() {
-                Begun::Yes(incoming.usage())
+            let event = timeout(self.read_timeout, events.next()).await;
+            let partial = if answer.has_content() {
+                Partial::Content(answer.usage())
             } else {
-                Begun::No
+                Partial::None
             };
             let event = match event {
                 Ok(Some(Ok(event))) => event,
-                Ok(Some(Err(error))) => return unanswered(&error, begun),
-                Ok(None) => return later("its answer broke off".to_owned(), begun),
-                Err(_) => return later("it fell silent".to_owned(), begun),
+                Ok(Some(Err(error))) => return connection_error(&error, partial),
+                Ok(None) => return retry("its answer broke off".to_owned(), partial),
+                Err(_) => return retry("it sends nothing more".to_owned(), partial),
             };
-            writer.alive();
-            if event.event.as_deref() != Some("ping") {
-                last = Instant::now();
-            } else if last.elapsed() > self.patience {
-                return later("it does nothing but ping".to_owned(), begun);
-            }
-            let data: String = event.data.unwrap_or_default();
-            if data.is_empty() {
-                continue;
-            }
-            match incoming.push(&data) {
-                Ok(false) => {}
-                Ok(true) => break,
-                Err(StreamError::Said { kind, message }) => return said(&kind, message, begun),
-                Err(StreamError::Malformed(what)) => {
-                    return later(format!("its answer cannot be read: {what}"), begun);
+            // Within this request's own time limit, the worker's idle timeout must not fire.
+            writer.keep_alive();
+            let data = event.data.unwrap_or_default();
+            let change = match data.as_str() {
+                "" => Ok(Change::Nothing),
+                data => answer.push(data),
+            };
+            match change {
+                Ok(Change::Grown) => last_growth = Instant::now(),
+                // Pings and unknown events could go on forever.
+                Ok(Change::Nothing) if last_growth.elapsed() > self.idle_timeout => {
+                    let message = "it sends events, but its answer makes no progress";
+                    return retry(message.to_owned(), partial);
                 }
+                Ok(Change::Nothing) => {}
+                Ok(Change::Complete) => break,
+                Err(StreamError::Reported { kind, message }) => {
+                    return error_event(&kind, message, partial);
+                }
+                Err(StreamError::Malformed(what)) => {
+                    return retry(format!("its answer cannot be read: {what}"), partial);
+                }
+                Err(StreamError::TooLarge) => return too_large(),
             }
         }
-        match incoming.answer() {
+        match answer.into_answer() {
             Some(answer) => Attempt::Answered(answer),
-            None => later("its answer broke off".to_owned(), Begun::No),
+            None => retry("its answer broke off".to_owned(), Partial::None),
         }
     }
 }
 
-/// Waits, and lives.
-async fn wait(delay: Duration, writer: &mut Writer) {
+/// The most tokens that one answer to this request can cost. A token has at least one byte.
+fn upper_bound(body: &str) -> UpperBound {
+    UpperBound {
+        input_tokens: HIDDEN_INPUT_TOKENS + body.len() as u64,
+        output_tokens: u64::from(MAX_TOKENS),
+    }
+}
+
+/// Sleeps and writes keep-alive lines, so that the worker's idle timeout does not fire.
+async fn sleep_with_keep_alive(delay: Duration, writer: &mut Writer) {
     let until = Instant::now() + delay;
     while Instant::now() < until {
-        writer.alive();
-        sleep(LIVES.min(until - Instant::now())).await;
+        writer.keep_alive();
+        sleep(KEEP_ALIVE_INTERVAL.min(until - Instant::now())).await;
     }
 }
 
-/// There was no answer, and there may be one another time.
-fn later(message: String, begun: Begun) -> Attempt {
-    Attempt::Later {
-        refusal: Refusal {
+/// There was no complete answer; a retry may get one.
+fn retry(message: String, partial: Partial) -> Attempt {
+    Attempt::Retry {
+        failure: RequestFailure {
             status: None,
             message,
             may_pass: true,
         },
-        after: None,
-        begun,
+        retry_after: None,
+        partial,
     }
 }
 
-/// What an error in the midst of an answer means: it has no status, but stands for one.
-fn said(kind: &str, message: String, begun: Begun) -> Attempt {
+/// The answer is larger than any model's. A retry would cost as much again, so there is none.
+fn too_large() -> Attempt {
+    Attempt::Rejected(ServiceError::Failed(RequestFailure {
+        status: None,
+        message: "its answer is larger than any model's answer can be".to_owned(),
+        may_pass: true,
+    }))
+}
+
+/// Handles an error event in a stream. It has no status, but a type that stands for one.
+fn error_event(kind: &str, message: String, partial: Partial) -> Attempt {
     if is_too_long(kind, &message) {
-        return Attempt::Refused(ServiceError::TooLong);
+        return Attempt::Rejected(ServiceError::TooLong);
     }
     let status = match kind {
         "rate_limit_error" => 429,
@@ -306,57 +347,60 @@ fn said(kind: &str, message: String, begun: Begun) -> Attempt {
         "timeout_error" => 504,
         "overloaded_error" => 529,
         _ => {
-            return Attempt::Refused(ServiceError::Failed(Refusal {
+            return Attempt::Rejected(ServiceError::Failed(RequestFailure {
                 status: Some(400),
                 message: format!("{kind}: {message}"),
                 may_pass: false,
             }));
         }
     };
-    Attempt::Later {
-        refusal: Refusal {
+    Attempt::Retry {
+        failure: RequestFailure {
             status: Some(status),
             message,
             may_pass: true,
         },
-        after: None,
-        begun,
+        retry_after: None,
+        partial,
     }
 }
 
-/// What an answer that is no success means.
-async fn refusal(response: Response, silence: Duration) -> Attempt {
+/// Handles a response with another status than success.
+async fn error_response(response: Response, read_timeout: Duration) -> Attempt {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
-    // Its status says enough where its words don't come.
-    let body = timeout(WORDS.min(silence), answer_body(response)).await;
+    // If the body does not arrive, the status is enough.
+    let body = timeout(ERROR_BODY_TIMEOUT.min(read_timeout), answer_body(response)).await;
     let body = body.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
-    let (kind, mut message) = complaint(&body);
+    let (kind, mut message) = error_of_body(&body);
     if message.is_empty() {
-        message = format!("status {status} without a word");
+        message = format!("status {status} without a message");
     }
     if status == 413 || status == 400 && is_too_long(&kind, &message) {
-        return Attempt::Refused(ServiceError::TooLong);
+        return Attempt::Rejected(ServiceError::TooLong);
     }
-    let asked = headers
+    let should_retry = headers
         .get(SHOULD_RETRY)
         .and_then(|value| value.to_str().ok());
     let may_pass = may_pass(status);
-    let refusal = Refusal {
+    let failure = RequestFailure {
         status: Some(status),
         message,
         may_pass,
     };
-    if asked.map_or(may_pass, |asked| {
-        asked == "true" || asked != "false" && may_pass
-    }) {
-        Attempt::Later {
-            refusal,
-            after: retry_after(&headers, jiff::Timestamp::now()),
-            begun: Begun::No,
+    let should_retry = match should_retry {
+        Some("true") => true,
+        Some("false") => false,
+        _ => may_pass,
+    };
+    if should_retry {
+        Attempt::Retry {
+            failure,
+            retry_after: retry_after(&headers, jiff::Timestamp::now()),
+            partial: Partial::None,
         }
     } else {
-        Attempt::Refused(ServiceError::Failed(refusal))
+        Attempt::Rejected(ServiceError::Failed(failure))
     }
 }
 
@@ -366,16 +410,16 @@ fn is_too_long(kind: &str, message: &str) -> bool {
     kind == "invalid_request_error" && words.iter().any(|words| message.contains(words))
 }
 
-/// There was no answer, for this reason.
-fn unanswered(error: &(dyn std::error::Error + 'static), begun: Begun) -> Attempt {
+/// Handles an error of the connection.
+fn connection_error(error: &(dyn std::error::Error + 'static), partial: Partial) -> Attempt {
     let message = causes(error);
     if tls::is_untrusted(error) {
-        // Nobody will vouch for it next time either.
-        return Attempt::Refused(ServiceError::Failed(Refusal {
+        // The certificate will not be trusted next time either.
+        return Attempt::Rejected(ServiceError::Failed(RequestFailure {
             status: None,
             message,
             may_pass: false,
         }));
     }
-    later(message, begun)
+    retry(message, partial)
 }

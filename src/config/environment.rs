@@ -1,6 +1,7 @@
-//! The environment as it was found, and what of it goes where.
+//! The environment of this process, and which of its variables are passed on.
 //!
-//! The agent's environment is built from empty: what is not named here, the agent does not get.
+//! The agent's environment is built from empty: it contains only variables that are named here or in the
+//! settings.
 
 use std::ffi::{OsStr, OsString};
 
@@ -9,8 +10,9 @@ use secrecy::SecretString;
 use super::settings::{CALLBACK_SECRET, LISTEN, MODEL_ACCESS, Setting, WORKER};
 use crate::callback::Machine;
 use crate::environment::Variables;
+use crate::redact::names::is_secret;
 
-/// What every program may want to know of the machine, and none of it a secret.
+/// Variables that describe the machine; none of them is secret.
 pub const HARMLESS: [&str; 20] = [
     "PATH",
     "HOME",
@@ -34,26 +36,15 @@ pub const HARMLESS: [&str; 20] = [
     "IS_SANDBOX",
 ];
 
-/// Where programs are looked for when nobody says: what a login shell would say.
+/// The search path if PATH is not set: that of a login shell.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// The image's word on what it was built from: no setting. Told at run time, so that the program is the same, bit for
-/// bit, for every commit that changes none of its sources.
+/// Set by the image: the commit that it was built from. It is read at run time and not compiled in, so that commits
+/// with the same sources build the same binary.
 const REVISION: &str = "DESCARTES_REVISION";
 
-/// Variables with such endings hold secrets, whoever set them.
-pub const SECRET_ENDINGS: [&str; 7] = [
-    "TOKEN",
-    "KEY",
-    "SECRET",
-    "PASSWORD",
-    "PASSWD",
-    "PASSPHRASE",
-    "CREDENTIALS",
-];
-
-/// Shorter values would mask half of every log.
-pub const SHORTEST_SECRET: usize = 6;
+/// The shortest value that is masked, in bytes: shorter values would mask half of every log.
+pub const MIN_SECRET_LENGTH: usize = 6;
 
 /// All variables of the process.
 #[derive(Debug)]
@@ -64,7 +55,7 @@ impl Environment {
         Self(variables)
     }
 
-    /// A variable's value; an empty one is an unset one.
+    /// The value of a variable; an empty value counts as unset.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found
@@ -80,7 +71,7 @@ impl Environment {
         Some((name.into(), self.get(name)?.to_owned()))
     }
 
-    /// What the agent and the checks get; what the agent needs to reach its model is not in it.
+    /// The variables for the agent and the checks, without the agent's access to its model.
     pub fn for_agent(&self, further: &[String]) -> Variables {
         let mut base: Variables = HARMLESS.iter().filter_map(|name| self.pair(name)).collect();
         if self.get("PATH").is_none() {
@@ -90,8 +81,7 @@ impl Environment {
         base
     }
 
-    /// What the built-in agent's tools get: all that it was given itself, without what is for the
-    /// model's service.
+    /// The variables for the tools of the built-in agent: its own, without its access to the model.
     pub fn for_tools(&self) -> Variables {
         let variables = self.0.iter().filter(|(name, _)| {
             MODEL_ACCESS
@@ -101,7 +91,7 @@ impl Environment {
         variables.cloned().collect()
     }
 
-    /// Everything that must never leave: what the names say are secrets.
+    /// The values of all variables whose names say that they are secret.
     pub fn secrets(&self) -> Vec<SecretString> {
         let secret = |(name, _): &&(OsString, OsString)| is_secret(&name.to_string_lossy());
         let values = self
@@ -109,28 +99,28 @@ impl Environment {
             .iter()
             .filter(secret)
             .filter_map(|(_, value)| value.to_str());
-        // One variable may hold several secrets, for rotation.
+        // This variable may contain several secrets, for rotation.
         let words = self
             .get(CALLBACK_SECRET.variable)
             .and_then(OsStr::to_str)
             .unwrap_or_default();
-        // And what counts in each stands behind a prefix that everybody knows.
+        // The prefix of each is not secret.
         let bare = words
             .split_whitespace()
             .filter_map(|word| word.strip_prefix("whsec_"));
         let values = values.chain(words.split_whitespace()).chain(bare);
         values
-            .filter(|value| value.len() >= SHORTEST_SECRET)
+            .filter(|value| value.len() >= MIN_SECRET_LENGTH)
             .map(SecretString::from)
             .collect()
     }
 
-    /// What this worker was built from.
+    /// The commit that this worker was built from.
     pub fn revision(&self) -> Option<String> {
         self.text(REVISION)
     }
 
-    /// The platform's facts about this machine, where there is a platform that tells.
+    /// What Fly says about this machine, if it is one of Fly's.
     pub fn machine(&self) -> Option<Machine> {
         let machine = Machine {
             id: self.text("FLY_MACHINE_ID"),
@@ -144,12 +134,13 @@ impl Environment {
         (machine.id.is_some() || machine.app.is_some()).then_some(machine)
     }
 
-    /// Warnings about variables that look like settings and are none: a slip of the pen, or an
-    /// orchestrator that is ahead of this worker.
+    /// Warnings about variables that look like settings but are not: a typing error, or a setting of a newer
+    /// version.
     pub fn unknown_settings(&self) -> Vec<String> {
         let known = || {
             WORKER
-                .into_iter()
+                .iter()
+                .copied()
                 .chain([&LISTEN])
                 .map(|setting: &Setting| setting.variable)
         };
@@ -162,19 +153,13 @@ impl Environment {
         unknown
             .map(|name| {
                 let closest = known().min_by_key(|known| strsim::levenshtein(name, known));
-                // One slip in three letters, and no more than three: `FOO` is no slip of `TAG`.
-                let slips = ((name.len() - "DESCARTES_".len()) / 3).min(3);
+                // One error in three letters, and at most three: `FOO` does not suggest `TAG`.
+                let max_errors = ((name.len() - "DESCARTES_".len()) / 3).min(3);
                 let hint = closest
-                    .filter(|known| strsim::levenshtein(name, known) <= slips)
+                    .filter(|known| strsim::levenshtein(name, known) <= max_errors)
                     .map(|known| format!("; did you mean {known}?"));
-                format!("{name} is no setting{}", hint.unwrap_or_default())
+                format!("{name} is not a known setting{}", hint.unwrap_or_default())
             })
             .collect()
     }
-}
-
-/// Whether a name says that its value is a secret.
-fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
 }

@@ -1,7 +1,7 @@
-//! Finds each setting's value and collects what is wrong with any of them.
+//! Finds the value of each setting and collects all mistakes.
 //!
-//! The flag wins, then the bare name, then the prefixed one; an empty value is an unset one.
-//! What the values mean is `values`' business.
+//! The flag wins, then the bare name of the variable, then the prefixed name; an empty value counts as
+//! unset. `values` parses the values.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -13,20 +13,20 @@ use super::environment::Environment;
 use super::settings::{Setting, WORKER};
 use crate::redact::Redactor;
 
-/// One setting that is wrong: its name, its value, what would be right.
+/// A mistake in one setting: its name, its value, and what would be right.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
     name: String,
-    what: String,
+    message: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.what)
+        write!(f, "{}: {}", self.name, self.message)
     }
 }
 
-/// Reads settings; remembers every problem, so that all can be told at once.
+/// Reads settings and collects all problems, so that they are reported at once.
 pub struct Reader<'a> {
     flags: &'a ArgMatches,
     pub environment: Environment,
@@ -34,9 +34,9 @@ pub struct Reader<'a> {
     problems: Vec<Problem>,
 }
 
-/// A value as it was found.
+/// The value of a setting, and its source.
 struct Found {
-    /// The flag or the variable that it came from.
+    /// The flag or the variable with this value.
     name: String,
     value: OsString,
 }
@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The result, if nothing was wrong.
+    /// The result, if there are no problems.
     pub fn finish<T>(self, result: T) -> Result<T, Vec<Problem>> {
         if self.problems.is_empty() {
             Ok(result)
@@ -60,7 +60,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A setting that need not be there.
+    /// A setting without a default.
     pub fn optional<T>(
         &mut self,
         setting: &Setting,
@@ -69,50 +69,54 @@ impl<'a> Reader<'a> {
         let Found { name, value } = self.find(setting)?;
         let parsed = match value.to_str() {
             None => Err("is not UTF-8".to_owned()),
-            Some(text) => parse(text).map_err(|wrong| {
-                // Nothing of a secret is shown, not even a wrong one.
+            Some(text) => parse(text).map_err(|error| {
+                // No part of a secret is shown, not even of an invalid one.
                 let shown = if setting.flag.is_some() {
                     format!("{text:?} ")
                 } else {
                     String::new()
                 };
-                Redactor::new(&self.environment.secrets()).text(&format!("{shown}{wrong}"))
+                Redactor::new(&self.environment.secrets()).text(&format!("{shown}{error}"))
             }),
         };
         parsed
-            .map_err(|what| self.problems.push(Problem { name, what }))
+            .map_err(|message| self.problems.push(Problem { name, message }))
             .ok()
     }
 
-    /// A setting with a default. Where it is wrong, the default stands in so that reading can go
-    /// on; the problem is noted and nothing will run.
-    pub fn given<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Result<T, String>) -> T {
+    /// A setting with a default. If the value is invalid, the problem is recorded and the default is
+    /// returned, so that the other settings are read too.
+    pub fn with_default<T>(
+        &mut self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
         let default = || {
-            let default = setting.default.expect("the table gives a default");
+            let default = setting.default.expect("the table has a default");
             parse(default).expect("the table's defaults are valid")
         };
         self.optional(setting, &parse).unwrap_or_else(default)
     }
 
-    /// A setting that must be there. Where it is not, or is wrong, `T`'s placeholder stands in so
-    /// that reading can go on; the problem is noted and nothing will run.
+    /// A required setting. If it is missing or invalid, the problem is recorded and a placeholder is
+    /// returned, so that the other settings are read too.
     pub fn required<T: Placeholder>(
         &mut self,
         setting: &Setting,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> T {
         if !self.is_set(setting) {
-            let what = format!("is missing; {}", decapitalized(setting.help));
+            let message = format!("is missing; {}", decapitalized(setting.help));
             self.problems.push(Problem {
                 name: setting.name().to_owned(),
-                what,
+                message,
             });
         }
         self.optional(setting, parse).unwrap_or_else(T::placeholder)
     }
 
-    /// A setting that other programs define: where it is wrong, that is no reason not to run.
-    pub fn tolerated<T>(
+    /// A setting that other programs define: an invalid value only produces a warning.
+    pub fn or_warning<T>(
         &mut self,
         setting: &Setting,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -127,11 +131,11 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// Notes a problem that a setting has with another one.
-    pub fn reject(&mut self, setting: &Setting, what: &str) {
+    /// Records a conflict between a setting and another one.
+    pub fn reject(&mut self, setting: &Setting, message: &str) {
         self.problems.push(Problem {
             name: setting.name().to_owned(),
-            what: what.to_owned(),
+            message: message.to_owned(),
         });
     }
 
@@ -139,10 +143,10 @@ impl<'a> Reader<'a> {
         self.find(setting).is_some()
     }
 
-    /// The worker's settings that were given as flags, as the variables that say the same.
+    /// The variables that are equivalent to the flags of the command line.
     pub fn flags_as_variables(&self) -> Vec<(&'static str, OsString)> {
         WORKER
-            .into_iter()
+            .iter()
             .filter_map(|setting| Some((setting.name(), self.flag(setting)?.to_owned())))
             .collect()
     }
@@ -174,7 +178,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Something of the type, while the problems of other settings are still being found.
+/// A value that is never used: it stands for an invalid one while the other settings are read.
 pub trait Placeholder {
     fn placeholder() -> Self;
 }

@@ -1,6 +1,6 @@
-//! The table of everything that can be set; the command line is made of it.
+//! The table of all settings; the command line is made from it.
 //!
-//! Reads nothing: [`super::reader`] does, [`super::values`] knows what the words mean.
+//! [`super::reader`] reads the values, [`super::values`] parses them.
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
@@ -11,12 +11,12 @@ use crate::builtin::COMMAND as BUILTIN;
 pub struct Setting {
     /// The variable's full name.
     pub variable: &'static str,
-    /// Another name of the variable that wins over the full one.
+    /// A shorter name of the variable, which wins over the full one.
     pub bare: Option<&'static str>,
-    /// The flag without its dashes. Secrets have none, because every process may read the
-    /// arguments of every other.
+    /// The flag without its dashes. Secrets have no flag, because every process can read the arguments of
+    /// every other.
     pub flag: Option<&'static str>,
-    /// What stands for the value in the help.
+    /// The placeholder for the value in the help.
     pub value: &'static str,
     /// The default value, as a user would write it.
     pub default: Option<&'static str>,
@@ -64,7 +64,7 @@ impl Setting {
         }
     }
 
-    /// Only ever a variable: a secret, or a variable that other programs define.
+    /// A setting without a flag: a secret, or a variable that other programs define.
     const fn unflagged(variable: &'static str, help: &'static str) -> Self {
         Self {
             variable,
@@ -77,12 +77,23 @@ impl Setting {
         }
     }
 
-    /// The name that messages and the help use: the one people set.
+    /// The name of the variable in messages and in the help.
     pub fn name(&self) -> &'static str {
         self.bare.unwrap_or(self.variable)
     }
 }
 
+/// Defines the settings of a worker, and `WORKER`, the list of them in the order of the help.
+macro_rules! settings {
+    ($($(#[$attribute:meta])* pub const $name:ident: Setting = $setting:expr;)*) => {
+        $($(#[$attribute])* pub const $name: Setting = $setting;)*
+
+        /// All settings of a worker, in the order of the help.
+        pub const WORKER: &[&Setting] = &[$(&$name),*];
+    };
+}
+
+settings! {
 pub const TASK_ID: Setting = Setting::new(
     "DESCARTES_TASK_ID",
     "task",
@@ -146,10 +157,6 @@ pub const GIT_EMAIL: Setting = Setting::new(
     "The author's e-mail address in commits",
 )
 .default("descartes-worker@localhost");
-pub const GIT_TOKEN: Setting = Setting::unflagged(
-    "DESCARTES_GIT_TOKEN",
-    "The access token for https remotes, used to clone and to push",
-);
 pub const GIT_IDLE_TIMEOUT: Setting = Setting::new(
     "DESCARTES_GIT_IDLE_TIMEOUT",
     "git-idle-timeout",
@@ -224,7 +231,7 @@ pub const TASK_TIMEOUT: Setting = Setting::new(
     "DESCARTES_TASK_TIMEOUT",
     "task-timeout",
     "DURATION",
-    "How long the clone, the agent and the checks may take together",
+    "How long the agent and the checks may take together; cloning has its own limit of one hour",
 )
 .default("1h");
 pub const IDLE_TIMEOUT: Setting = Setting::new(
@@ -270,13 +277,6 @@ pub const FINISH_DEADLINE: Setting = Setting::new(
     "How long the worker tries to deliver the outcome",
 )
 .default("15m");
-pub const HEARTBEAT: Setting = Setting::new(
-    "DESCARTES_HEARTBEAT",
-    "heartbeat",
-    "DURATION",
-    "How often the worker reports progress to the orchestrator; 0 for never",
-)
-.default("15s");
 pub const CALLBACK_SECRET: Setting = Setting::unflagged(
     "DESCARTES_CALLBACK_SECRET",
     "The secret that signs every callback as Standard Webhooks specifies: whsec_ and base64; separate several by spaces",
@@ -284,6 +284,10 @@ pub const CALLBACK_SECRET: Setting = Setting::unflagged(
 pub const CALLBACK_TOKEN: Setting = Setting::unflagged(
     "DESCARTES_CALLBACK_TOKEN",
     "The bearer token sent with every callback",
+);
+pub const GIT_TOKEN: Setting = Setting::unflagged(
+    "DESCARTES_GIT_TOKEN",
+    "The access token for https remotes, used to clone and to push",
 );
 pub const CALLBACK_OIDC_AUDIENCE: Setting = Setting::new(
     "DESCARTES_CALLBACK_OIDC_AUDIENCE",
@@ -298,6 +302,13 @@ pub const CALLBACK_OIDC_SOCKET: Setting = Setting::new(
     "The platform's socket that issues identity tokens",
 )
 .default("/.fly/api");
+pub const HEARTBEAT: Setting = Setting::new(
+    "DESCARTES_HEARTBEAT",
+    "heartbeat",
+    "DURATION",
+    "How often the worker reports progress to the orchestrator; 0 for never",
+)
+.default("15s");
 pub const TRACEPARENT: Setting = Setting::unflagged(
     "TRACEPARENT",
     "The trace that this run belongs to (W3C Trace Context), sent with every callback",
@@ -338,7 +349,9 @@ pub const IS_SANDBOX: Setting = Setting::unflagged(
     "IS_SANDBOX",
     "Set to 1 to let Claude Code run as root, on a machine that holds nothing worth protecting",
 );
-/// What an agent needs to reach its model; given to it, never to the checks.
+}
+
+/// The settings with which an agent reaches its model; the checks do not get them.
 pub const MODEL_ACCESS: [&Setting; 4] = [
     &ANTHROPIC_API_KEY,
     &ANTHROPIC_AUTH_TOKEN,
@@ -358,55 +371,8 @@ pub const LISTEN: Setting = Setting::new(
 /// The settings without which no worker starts.
 pub const REQUIRED: [&Setting; 3] = [&TASK_ID, &PROJECT_ID, &CALLBACK_URL];
 
-/// What a worker can be told, in the order of the help.
-pub const WORKER: [&Setting; 43] = [
-    &TASK_ID,
-    &PROJECT_ID,
-    &CALLBACK_URL,
-    &RUN_ID,
-    &REPO,
-    &REF,
-    &BRANCH,
-    &GIT_NAME,
-    &GIT_EMAIL,
-    &GIT_IDLE_TIMEOUT,
-    &SUBMODULES,
-    &KEEP_WORKSPACE,
-    &WORKSPACE,
-    &TAG,
-    &FORCE,
-    &AGENT,
-    &AGENT_COMMAND,
-    &AGENT_ENV,
-    &MODEL,
-    &MAX_TURNS,
-    &MAX_BUDGET_USD,
-    &TASK_TIMEOUT,
-    &IDLE_TIMEOUT,
-    &STOP_WINDOW,
-    &CHECKS,
-    &REPAIRS,
-    &CALLBACK_TIMEOUT,
-    &CLAIM_DEADLINE,
-    &FINISH_DEADLINE,
-    &CALLBACK_OIDC_AUDIENCE,
-    &CALLBACK_OIDC_SOCKET,
-    &HEARTBEAT,
-    &RUST_LOG,
-    &LOG_FORMAT,
-    &CALLBACK_SECRET,
-    &CALLBACK_TOKEN,
-    &GIT_TOKEN,
-    &TRACEPARENT,
-    &ANTHROPIC_API_KEY,
-    &ANTHROPIC_AUTH_TOKEN,
-    &ANTHROPIC_BASE_URL,
-    &CLAUDE_CODE_OAUTH_TOKEN,
-    &IS_SANDBOX,
-];
-
-/// What the embedded orchestrator decides for its worker, so that nobody else can.
-const UNDER_THE_EMBEDDED: [&str; 8] = [
+/// The flags that `local` and `demo` do not have, because the embedded orchestrator sets them.
+const SET_BY_EMBEDDED_ORCHESTRATOR: [&str; 8] = [
     "branch",
     "callback-url",
     "git-email",
@@ -417,8 +383,7 @@ const UNDER_THE_EMBEDDED: [&str; 8] = [
     "workspace",
 ];
 
-/// The command line. The flags of subcommands are made only where one is given: a worker is in a
-/// hurry to claim its task.
+/// The command line. The flags of a subcommand are made only if it is used, so that a worker starts fast.
 pub fn cli() -> Command {
     let name = env!("CARGO_PKG_NAME");
     with_worker(Command::new(name))
@@ -429,7 +394,7 @@ pub fn cli() -> Command {
         .subcommand(
             Command::new("demo")
                 .about("Runs a worker on a sample project; needs no set-up")
-                .defer(|demo| demo.args(under_the_embedded().filter(|arg| arg.get_id() != "task"))),
+                .defer(|demo| demo.args(flags_of_embedded().filter(|arg| arg.get_id() != "task"))),
         )
         .subcommand(
             Command::new("local")
@@ -441,7 +406,7 @@ pub fn cli() -> Command {
                         .help("The project's directory")
                         .default_value(".")
                         .value_parser(value_parser!(std::path::PathBuf));
-                    local.arg(project).args(under_the_embedded()).after_help(unflagged())
+                    local.arg(project).args(flags_of_embedded()).after_help(unflagged())
                 }),
         )
         .subcommand(
@@ -451,8 +416,14 @@ pub fn cli() -> Command {
         )
         .subcommand(
             Command::new("check")
-                .about("Checks whether everything that a run needs is there; sends nothing")
-                .defer(with_worker),
+                .about("Checks whether everything that a run needs is there; asks the repository, but not the orchestrator")
+                .defer(|check| {
+                    let switch = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+                    with_worker(check.args([
+                        switch("local", "For a run with `local`: PROJECT_ID and CALLBACK_URL are not needed"),
+                        switch("json", "Print the findings as JSON"),
+                    ]))
+                }),
         )
         .subcommand(
             Command::new("merge-graph")
@@ -469,7 +440,7 @@ pub fn cli() -> Command {
                     ])
                 }),
         )
-        // For the worker itself, which starts it as its own child.
+        // The worker starts this command itself.
         .subcommand(
             Command::new(BUILTIN)
                 .hide(true)
@@ -498,26 +469,28 @@ pub fn cli() -> Command {
 /// A command that takes all of the worker's settings.
 fn with_worker(command: Command) -> Command {
     command
-        .args(WORKER.into_iter().filter_map(flag))
+        .args(WORKER.iter().copied().filter_map(flag))
         .after_help(unflagged())
 }
 
-/// The flags of a worker whose orchestrator is this program.
-fn under_the_embedded() -> impl Iterator<Item = Arg> {
-    let flags = WORKER.into_iter().filter_map(flag);
-    flags.filter(|arg| !UNDER_THE_EMBEDDED.contains(&arg.get_id().as_str()))
+/// The flags of a worker under the embedded orchestrator.
+fn flags_of_embedded() -> impl Iterator<Item = Arg> {
+    let flags = WORKER.iter().copied().filter_map(flag);
+    flags.filter(|arg| !SET_BY_EMBEDDED_ORCHESTRATOR.contains(&arg.get_id().as_str()))
 }
 
-/// The settings that are no flags, for the end of the help.
+/// The settings without a flag, for the end of the help.
 fn unflagged() -> String {
-    let unflagged = WORKER.into_iter().filter(|setting| setting.flag.is_none());
+    let unflagged = WORKER
+        .iter()
+        .copied()
+        .filter(|setting| setting.flag.is_none());
     let lines =
         unflagged.map(|setting| format!("\n  {}\n          {}", setting.name(), setting.help));
     format!("From the environment only:{}", lines.collect::<String>())
 }
 
-/// The flag of a setting. clap only collects words; what is wrong with them is said together with
-/// what is wrong in the environment.
+/// The flag of a setting. clap does not validate the value; `reader` reports all invalid values together.
 fn flag(setting: &Setting) -> Option<Arg> {
     let flag = setting.flag?;
     let default = setting
@@ -529,7 +502,6 @@ fn flag(setting: &Setting) -> Option<Arg> {
         .long(flag)
         .value_name(setting.value)
         .action(ArgAction::Set)
-        .allow_hyphen_values(true)
         .value_parser(value_parser!(std::ffi::OsString))
         .help(format!("{} [{}{default}]", setting.help, setting.name()));
     Some(match setting.value {

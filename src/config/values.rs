@@ -1,7 +1,7 @@
-//! What the words of the settings mean, and what is said of those that mean nothing.
+//! Parses the values of settings.
 //!
-//! Every function takes a value that is not empty. An error completes the sentence that begins
-//! with the value: `"soon" is not a duration; …`.
+//! Every function gets a value that is not empty. An error completes the sentence that begins with the
+//! value: `"soon" is not a duration; …`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use secrecy::SecretString;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::callback::credentials::is_token;
 use crate::runner::agent::{KINDS, Kind};
@@ -20,25 +20,25 @@ use crate::webhook::SigningKey;
 
 type Parsed<T> = Result<T, String>;
 
-/// Longer than any task, short enough for every clock's arithmetic.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Longer than any task, short enough that adding it to a point in time cannot overflow.
+const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Any text.
 pub fn text(text: &str) -> Parsed<String> {
     if text.contains('\0') {
-        return Err("holds a NUL character".to_owned());
+        return Err("contains a NUL character".to_owned());
     }
     Ok(text.to_owned())
 }
 
-/// A name: one line, without control characters, not too long for a log or a file name.
+/// A name: one line without control characters, short enough for a log or a file name.
 pub fn line(text: &str) -> Parsed<String> {
     let text = text.trim();
     if text.is_empty() {
         return Err("is blank".to_owned());
     }
     if text.chars().any(char::is_control) {
-        return Err("holds control characters; it must be one line".to_owned());
+        return Err("contains control characters; it must be one line".to_owned());
     }
     if text.len() > 200 {
         return Err(format!(
@@ -66,11 +66,11 @@ pub fn count(text: &str) -> Parsed<u32> {
     count.ok_or_else(|| "is not a number from 0 to 100".to_owned())
 }
 
-/// A duration of some length: `250ms`, `90s`, `15m`, `1h30m`.
+/// A duration longer than zero: `250ms`, `90s`, `15m`, `1h30m`.
 pub fn duration(text: &str) -> Parsed<Duration> {
     match duration_or_off(text)? {
         Some(duration) => Ok(duration),
-        None => Err("is no time at all; write a duration like 90s, 15m or 1h30m".to_owned()),
+        None => Err("must be longer than zero; write it like 90s, 15m or 1h30m".to_owned()),
     }
 }
 
@@ -80,7 +80,7 @@ pub fn duration_or_off(text: &str) -> Parsed<Option<Duration>> {
     if text == "0" {
         return Ok(None);
     }
-    // jiff reads more than that, ISO 8601 and clock faces for two; one way to write it is enough.
+    // jiff accepts more formats (ISO 8601, 01:30:00); one format is enough here.
     if !text
         .chars()
         .all(|c| c.is_ascii_digit() || matches!(c, 'h' | 'm' | 's'))
@@ -89,13 +89,13 @@ pub fn duration_or_off(text: &str) -> Parsed<Option<Duration>> {
     }
     let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
     let duration = Duration::try_from(duration).map_err(|_| wrong())?;
-    if duration > LONGEST {
+    if duration > MAX_DURATION {
         return Err("is too long; at most 720h are allowed".to_owned());
     }
     Ok((!duration.is_zero()).then_some(duration))
 }
 
-/// The base of the callbacks.
+/// The base URL of the callbacks.
 pub fn callback_url(text: &str) -> Parsed<Url> {
     let example = "write it like https://orchestrator.example/api/agents/callback";
     let url: Url = text
@@ -105,10 +105,10 @@ pub fn callback_url(text: &str) -> Parsed<Url> {
         return Err(format!("is not an http or https URL; {example}"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds credentials, which end up in logs; take them out".to_owned());
+        return Err("contains credentials, which would appear in logs; remove them".to_owned());
     }
     if url.fragment().is_some() {
-        return Err("has a fragment, which is never sent; take it out".to_owned());
+        return Err("has a fragment, which is never sent; remove it".to_owned());
     }
     Ok(url)
 }
@@ -122,22 +122,26 @@ pub fn signing_keys(text: &str) -> Parsed<Vec<SigningKey>> {
 pub fn token(text: &str) -> Parsed<SecretString> {
     let text = text.trim();
     if text.is_empty() || !is_token(text) {
-        return Err("holds characters that no token has; it must be visible ASCII".to_owned());
+        return Err(
+            "contains characters that a token cannot have; it must be visible ASCII".to_owned(),
+        );
     }
     Ok(text.into())
 }
 
-/// The trace's position, as W3C Trace Context writes it.
+/// A `traceparent` header as W3C Trace Context specifies it.
 pub fn traceparent(text: &str) -> Parsed<HeaderValue> {
     let lengths: Vec<usize> = text.split('-').map(str::len).collect();
     let lowercase_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f' | '-');
     match HeaderValue::from_str(text) {
         Ok(value) if lengths == [2, 32, 16, 2] && text.chars().all(lowercase_hex) => Ok(value),
-        _ => Err("is no traceparent of W3C Trace Context, so it is ignored".to_owned()),
+        _ => Err(
+            "is not a traceparent as W3C Trace Context specifies it, so it is ignored".to_owned(),
+        ),
     }
 }
 
-/// A repository as git takes it: a URL, `host:path` for ssh, or an absolute path.
+/// A repository as git accepts it: a URL, `host:path` for ssh, or an absolute path.
 pub fn repository(text: &str) -> Parsed<String> {
     let text = line(text)?;
     let example = "write it like https://git.example/project.git or git@git.example:project.git";
@@ -153,7 +157,7 @@ pub fn repository(text: &str) -> Parsed<String> {
         };
     };
     if !matches!(scheme, "http" | "https" | "ssh" | "git" | "file") {
-        return Err(format!("is of a kind that is not cloned from; {example}"));
+        return Err(format!("has a scheme that cannot be cloned; {example}"));
     }
     let url: Url = text
         .parse()
@@ -161,14 +165,14 @@ pub fn repository(text: &str) -> Parsed<String> {
     let http = matches!(scheme, "http" | "https");
     if url.password().is_some() || http && !url.username().is_empty() {
         return Err(
-            "holds credentials, which everybody on the machine could read; use DESCARTES_GIT_TOKEN"
+            "contains credentials, which every process on the machine could read; use DESCARTES_GIT_TOKEN"
                 .to_owned(),
         );
     }
     Ok(text)
 }
 
-/// Something that git can fetch by name: a branch, a tag, a commit.
+/// A branch, a tag or a commit.
 pub fn git_reference(text: &str) -> Parsed<String> {
     let text = line(text)?;
     if is_reference(&text) {
@@ -204,10 +208,11 @@ fn is_reference(name: &str) -> bool {
         && name != "@"
 }
 
-/// Longer parts are cut: a reference is a file on many servers, and gets suffixes here.
-const BRANCH_PART: usize = 100;
+/// The longest part of a branch name, in bytes: a reference is a file on many servers, and the worker may add
+/// a suffix to it.
+const MAX_BRANCH_PART: usize = 100;
 
-/// A name as one part of a branch: what git does not allow in one becomes a dash.
+/// A name as one part of a branch name: a character that git does not allow becomes a dash.
 pub fn branch_part(name: &str) -> String {
     let allowed = |c: char| match c {
         '-' | '_' | '.' => c,
@@ -217,7 +222,7 @@ pub fn branch_part(name: &str) -> String {
     let part: String = name.chars().map(allowed).collect();
     let part = part.replace("..", "--");
     let part = part.trim_start_matches(['.', '-']);
-    let mut end = BRANCH_PART.min(part.len());
+    let mut end = MAX_BRANCH_PART.min(part.len());
     while !part.is_char_boundary(end) {
         end -= 1;
     }
@@ -238,7 +243,7 @@ pub fn address(text: &str) -> Parsed<SocketAddr> {
         .map_err(|_| "is not an address; write it like 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
-/// A kind of agent; nothing for `auto`.
+/// A kind of agent; `None` for `auto`.
 pub fn agent(text: &str) -> Parsed<Option<&'static Kind>> {
     if text == "auto" {
         return Ok(None);
@@ -247,7 +252,7 @@ pub fn agent(text: &str) -> Parsed<Option<&'static Kind>> {
     kind.map(Some).ok_or_else(|| {
         let words: Vec<&str> = KINDS.iter().map(|kind| kind.word).collect();
         format!(
-            "is not a kind of agent; there are auto, {}",
+            "is not a kind of agent; the kinds are auto, {}",
             words.join(", ")
         )
     })
@@ -260,7 +265,7 @@ pub fn dollars(text: &str) -> Parsed<f64> {
     amount.ok_or_else(|| "is not an amount of US dollars; write it like 2.50".to_owned())
 }
 
-/// Where the model's service is.
+/// The URL of the model's service.
 pub fn service_url(text: &str) -> Parsed<Url> {
     let example = "write it like https://api.anthropic.com";
     let url: Url = text
@@ -273,7 +278,7 @@ pub fn service_url(text: &str) -> Parsed<Url> {
     }
 }
 
-/// A number of things of which there must be some.
+/// A number that must not be zero.
 pub fn some(text: &str) -> Parsed<u32> {
     let count = text
         .parse()
@@ -290,11 +295,11 @@ pub fn names(text: &str) -> Parsed<Vec<String>> {
     names
         .map(|name| {
             if name.contains(['=', '\0']) {
-                return Err(format!("holds {name:?}, which is not a variable's name"));
+                return Err(format!("contains {name:?}, which is not a name of a variable"));
             }
             if name.starts_with("DESCARTES_") {
                 return Err(format!(
-                    "names {name}, which is the worker's own and never the agent's"
+                    "names {name}, but variables that begin with DESCARTES_ are never passed to the agent"
                 ));
             }
             Ok(name.to_owned())
@@ -302,7 +307,7 @@ pub fn names(text: &str) -> Parsed<Vec<String>> {
         .collect()
 }
 
-/// Commands, one per line; `none` for no commands at all.
+/// Commands, one per line; `none` for no commands.
 pub fn checks(text: &str) -> Parsed<Vec<String>> {
     if text.trim() == "none" {
         return Ok(Vec::new());
@@ -310,16 +315,46 @@ pub fn checks(text: &str) -> Parsed<Vec<String>> {
     let commands = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let commands: Vec<String> = commands.map(str::to_owned).collect();
     if commands.is_empty() {
-        return Err("names no command; write none for no checks".to_owned());
+        return Err("contains no command; write none to run no checks".to_owned());
     }
     Ok(commands)
 }
 
+/// A log filter. A bare word must be a level: `tracing` would read `inof` as the name of a target, and
+/// then log nothing else. A filter without a bare level still logs errors.
 pub fn log_filter(text: &str) -> Parsed<Targets> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let bare = |part: &&str| !part.is_empty() && !part.contains(['=', '[', ']', '{', '}']);
+    let mut has_level = false;
+    for word in text.split(',').map(str::trim).filter(bare) {
+        if word.parse::<LevelFilter>().is_err() {
+            let closest = LEVELS
+                .into_iter()
+                .map(|level| {
+                    (
+                        strsim::osa_distance(&word.to_ascii_lowercase(), level),
+                        level,
+                    )
+                })
+                .filter(|(distance, level)| *distance <= 2 && *distance < level.len())
+                .min();
+            let suggestion = closest.map(|(_, level)| format!("; did you mean {level}?"));
+            return Err(format!(
+                "has the word {word:?}, which is not a level (off, error, warn, info, debug, trace){}; for a \
+                 target write {word}=debug",
+                suggestion.unwrap_or_default()
+            ));
+        }
+        has_level = true;
+    }
     let filter: Targets = text.parse().map_err(|error| {
         format!("is not a log filter ({error}); write it like info or debug,hyper=warn")
     })?;
-    Ok(filter)
+    Ok(if has_level {
+        filter
+    } else {
+        filter.with_default(LevelFilter::ERROR)
+    })
 }
 
 pub fn log_format(text: &str) -> Parsed<LogFormat> {
@@ -327,6 +362,6 @@ pub fn log_format(text: &str) -> Parsed<LogFormat> {
         "auto" => Ok(LogFormat::Auto),
         "pretty" => Ok(LogFormat::Pretty),
         "json" => Ok(LogFormat::Json),
-        _ => Err("is not a log format; there are auto, pretty and json".to_owned()),
+        _ => Err("is not a log format; the formats are auto, pretty and json".to_owned()),
     }
 }

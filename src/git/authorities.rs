@@ -1,6 +1,6 @@
 //! The certificate authorities for git's https.
 //!
-//! A git that was built with GnuTLS ignores `SSL_CERT_FILE`, and a minimal image has no authorities at
+//! A git that was built with `GnuTLS` ignores `SSL_CERT_FILE`, and a minimal image has no authorities at
 //! all. Then git gets one file with everything that the worker itself trusts.
 
 use std::fs;

@@ -75,8 +75,13 @@ fn trusting(roots: RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Adds the authorities of a PEM file.
-fn trust(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
+/// The number of authorities in a PEM file.
+pub fn count_authorities(path: &Path) -> Result<usize, TlsError> {
+    trust(&mut RootCertStore::empty(), path)
+}
+
+/// Adds the authorities of a PEM file; returns their number.
+fn trust(roots: &mut RootCertStore, path: &Path) -> Result<usize, TlsError> {
     let failed = |source| TlsError::Authorities {
         path: path.to_owned(),
         source,
@@ -90,5 +95,5 @@ fn trust(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
             path: path.to_owned(),
         });
     }
-    Ok(())
+    Ok(added)
 }

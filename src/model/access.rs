@@ -1,7 +1,7 @@
 //! How the model's service is reached, and with which credential.
 //!
-//! Typed until a process is about to start: [`Access::variables`] is the only place that turns
-//! credentials into environment variables for an agent.
+//! [`Access::variables`] is the only place that turns these credentials into environment variables
+//! for an agent.
 
 use std::ffi::OsString;
 
@@ -28,7 +28,7 @@ impl Access {
         self.api_key.is_some() || self.auth_token.is_some()
     }
 
-    /// The variables by which agents know these values.
+    /// The environment variables from which agents read these values.
     pub fn variables(&self) -> Variables {
         let secrets = [
             ("ANTHROPIC_API_KEY", &self.api_key),

@@ -1,4 +1,4 @@
-//! What one agent process has cost so far, against its limit.
+//! What one agent process has cost so far, compared with its limit.
 
 use super::prices::Price;
 use super::usage::Usage;
@@ -6,7 +6,9 @@ use super::usage::Usage;
 /// Adds up usage and compares its cost with a limit.
 #[derive(Debug)]
 pub struct CostMeter {
-    usage: Usage,
+    reported: Usage,
+    /// Upper bounds in the place of numbers that the service did not report.
+    estimated: Usage,
     /// `None` if the model has no known price.
     price: Option<Price>,
     /// US dollars.
@@ -20,29 +22,51 @@ pub enum CostLimit {
     Reached,
 }
 
+/// The most tokens that one answer can have cost.
+#[derive(Debug, Clone, Copy)]
+pub struct UpperBound {
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+}
+
 impl CostMeter {
     /// Nothing is spent yet; `limit` is in US dollars.
     pub fn new(model: &str, limit: Option<f64>) -> Self {
         Self {
-            usage: Usage::default(),
+            reported: Usage::default(),
+            estimated: Usage::default(),
             price: Price::of(model),
             limit,
         }
     }
 
-    /// Adds the usage of one answer, a broken one included.
-    pub fn add(&mut self, usage: Usage) -> CostLimit {
-        self.usage = self.usage.and(usage);
+    /// Adds the usage of one answer, also of an incomplete one. With a limit, numbers that are
+    /// missing or cannot be true count as their upper bound: otherwise a service that reports
+    /// nothing would cost nothing.
+    pub fn add(&mut self, usage: Usage, upper_bound: UpperBound) -> CostLimit {
+        self.reported = self.reported.and(usage);
+        let estimate = upper_bound.of_unreported(usage);
+        if self.limit.is_some() && estimate != Usage::default() {
+            if self.estimated == Usage::default() {
+                tracing::warn!(
+                    "the model's service reports no usable numbers of tokens; because there is a \
+                     budget, such answers count as the most that they can have cost"
+                );
+            }
+            self.estimated = self.estimated.and(estimate);
+        }
         self.limit_state()
     }
 
+    /// What the service reported.
     pub fn usage(&self) -> Usage {
-        self.usage
+        self.reported
     }
 
-    /// US dollars, if the model has a known price.
+    /// US dollars, if the model has a known price; includes the upper bounds.
     pub fn cost(&self) -> Option<f64> {
-        self.price.map(|price| price.cost(self.usage))
+        self.price
+            .map(|price| price.cost(self.reported) + price.cost(self.estimated))
     }
 
     pub fn limit_state(&self) -> CostLimit {
@@ -52,5 +76,85 @@ impl CostMeter {
         } else {
             CostLimit::Within
         }
+    }
+}
+
+impl UpperBound {
+    /// The bounds of the numbers that `usage` lacks. Each answer has input and output tokens, so
+    /// that a zero is not true.
+    fn of_unreported(self, usage: Usage) -> Usage {
+        let cached = [
+            usage.cache_read_input_tokens,
+            usage.cache_creation_input_tokens,
+        ];
+        let is_cached = cached.into_iter().flatten().any(|tokens| tokens > 0);
+        let has_input = match usage.input_tokens {
+            Some(0) => is_cached,
+            tokens => tokens.is_some(),
+        };
+        let has_output = usage.output_tokens.is_some_and(|tokens| tokens > 0);
+        Usage {
+            // Writing to the cache is the most expensive input.
+            cache_creation_input_tokens: (!has_input).then_some(self.input_tokens),
+            output_tokens: (!has_output).then_some(self.output_tokens),
+            ..Usage::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UPPER_BOUND: UpperBound = UpperBound {
+        input_tokens: 1_000,
+        output_tokens: 2_000,
+    };
+
+    /// The tokens that are charged beyond the reported ones: input, output.
+    fn charged(usage: Usage) -> (Option<u64>, Option<u64>) {
+        let estimate = UPPER_BOUND.of_unreported(usage);
+        assert_eq!(
+            (estimate.input_tokens, estimate.cache_read_input_tokens),
+            (None, None)
+        );
+        (estimate.cache_creation_input_tokens, estimate.output_tokens)
+    }
+
+    fn usage(input: Option<u64>, output: Option<u64>, cache_read: Option<u64>) -> Usage {
+        Usage {
+            input_tokens: input,
+            output_tokens: output,
+            cache_read_input_tokens: cache_read,
+            cache_creation_input_tokens: None,
+        }
+    }
+
+    #[test]
+    fn missing_and_impossible_numbers_are_charged_at_their_upper_bound() {
+        let (input, output) = (Some(1_000), Some(2_000));
+        assert_eq!(charged(usage(None, None, None)), (input, output));
+        assert_eq!(charged(usage(Some(0), Some(0), None)), (input, output));
+        assert_eq!(charged(usage(None, Some(5), Some(7))), (input, None));
+        assert_eq!(charged(usage(Some(3), None, None)), (None, output));
+        assert_eq!(charged(usage(Some(0), Some(5), Some(7))), (None, None));
+        assert_eq!(charged(usage(Some(3), Some(5), None)), (None, None));
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_estimated() {
+        let mut meter = CostMeter::new("claude-sonnet-5-5", None);
+        assert_eq!(meter.add(Usage::default(), UPPER_BOUND), CostLimit::Within);
+        assert_eq!(meter.cost(), Some(0.0));
+    }
+
+    #[test]
+    fn an_estimate_can_reach_the_limit() {
+        // 1,000 tokens at 2.5 dollars for a million, and 2,000 tokens at 10 dollars.
+        let mut meter = CostMeter::new("claude-sonnet-5-5", Some(0.02));
+        assert_eq!(meter.add(Usage::default(), UPPER_BOUND), CostLimit::Reached);
+        let cost = meter.cost().unwrap();
+        assert!((cost - 0.0225).abs() < 1e-9, "{cost}");
+        assert_eq!(meter.usage(), Usage::default());
     }
 }

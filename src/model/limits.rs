@@ -1,8 +1,8 @@
-//! How much an agent may spend, all its rounds together.
+//! How much an agent may spend in all its rounds together.
 
 use super::usage::Spent;
 
-/// Limits for agents that know such limits; `None` is unlimited.
+/// Limits for agents that support them; `None` is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Limits {
     /// Answers of the model.
@@ -11,25 +11,31 @@ pub struct Limits {
     pub usd: Option<f64>,
 }
 
-/// The limit that leaves nothing to spend.
+/// Why an agent must not start another round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UsedUp {
+pub enum LimitReached {
     Turns,
     Budget,
+    /// There is a budget, but the earlier rounds did not report what they cost.
+    CostUnknown,
 }
 
 impl Limits {
-    /// What is left after this much was spent.
+    /// The limits of the next round, after this much was spent.
     ///
     /// # Errors
-    /// If nothing is left of one of the limits.
-    pub fn after(self, spent: &Spent) -> Result<Self, UsedUp> {
-        let taken = u32::try_from(spent.turns.unwrap_or(0)).unwrap_or(u32::MAX);
-        let turns = self.turns.map(|most| most.saturating_sub(taken));
-        let usd = self.usd.map(|most| most - spent.cost_usd.unwrap_or(0.0));
+    /// If one of the limits is used up.
+    pub fn remaining(self, spent: &Spent) -> Result<Self, LimitReached> {
+        let used_turns = u32::try_from(spent.turns.unwrap_or(0)).unwrap_or(u32::MAX);
+        let turns = self.turns.map(|max| max.saturating_sub(used_turns));
+        let is_first_round = spent.turns.is_none();
+        let usd = match (self.usd, spent.cost_usd) {
+            (Some(_), None) if !is_first_round => return Err(LimitReached::CostUnknown),
+            (max, cost) => max.map(|max| max - cost.unwrap_or(0.0)),
+        };
         match (turns, usd) {
-            (Some(0), _) => Err(UsedUp::Turns),
-            (_, Some(usd)) if usd <= 0.0 => Err(UsedUp::Budget),
+            (Some(0), _) => Err(LimitReached::Turns),
+            (_, Some(usd)) if usd <= 0.0 => Err(LimitReached::Budget),
             (turns, usd) => Ok(Self { turns, usd }),
         }
     }

@@ -1,6 +1,6 @@
-//! What a conversation costs, by the list prices in `prices.toml`.
+//! List prices of models, from `prices.toml`.
 //!
-//! Prices change; the table names its date, and a model that is not in it has no price here.
+//! Prices change: the table has a date, and models that it does not list have no known price.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ static PRICES: LazyLock<Table> = LazyLock::new(|| toml::from_str(TABLE).expect("
 
 #[derive(Deserialize)]
 struct Table {
-    /// A day, as ISO 8601 has it.
+    /// The date of the prices, in ISO 8601.
     as_of: String,
     aliases: BTreeMap<String, String>,
     models: BTreeMap<String, Price>,
@@ -40,7 +40,7 @@ impl Price {
     /// US dollars.
     #[expect(
         clippy::cast_precision_loss,
-        reason = "no conversation has 2^53 tokens, and money is not reckoned with here"
+        reason = "no conversation has 2^53 tokens"
     )]
     pub fn cost(self, usage: Usage) -> f64 {
         let parts = [
@@ -54,17 +54,17 @@ impl Price {
     }
 }
 
-/// A model's full name, where it is called by its family's.
+/// The full name of a model that is named by its family: `opus`. Other names stay as they are.
 pub fn full_name(model: String) -> String {
     PRICES.aliases.get(&model).cloned().unwrap_or(model)
 }
 
-/// The day of the prices.
+/// The date of the prices.
 pub fn as_of() -> &'static str {
     &PRICES.as_of
 }
 
-/// `claude-haiku-4-5-20251001` is `claude-haiku-4-5` of a day.
+/// `claude-haiku-4-5` for `claude-haiku-4-5-20251001`.
 fn without_date(model: &str) -> Option<&str> {
     let (name, date) = model.rsplit_once('-')?;
     (date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_behind_the_name_changes_no_price() {
+    fn a_model_name_with_a_date_has_the_price_of_the_name_without_it() {
         let price = Price::of("claude-haiku-4-5");
         assert!(price.is_some());
         assert_eq!(Price::of("claude-haiku-4-5-20251001"), price);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_s_name_stands_for_a_model_that_has_a_price() {
+    fn every_family_name_stands_for_a_model_that_has_a_price() {
         for full in PRICES.aliases.values() {
             assert!(PRICES.models.contains_key(full), "{full}");
         }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_of_each_costs_the_sum_of_the_prices() {
+    fn a_million_tokens_of_each_kind_cost_the_sum_of_the_prices() {
         let usage = Usage {
             input_tokens: Some(1_000_000),
             output_tokens: Some(1_000_000),

@@ -1,7 +1,7 @@
-//! Which answers of the model's service are worth another request.
+//! Which HTTP statuses of the model's service are temporary.
 
-/// Whether the service may answer a later request differently from one that it answered with this
-/// HTTP status. Orchestrators mean other things by some of these statuses.
+/// Whether a later request may succeed although the service answered with this HTTP status. Does not
+/// apply to orchestrators, which mean other things by some of these statuses.
 pub fn may_pass(status: u16) -> bool {
     matches!(status, 408 | 409 | 425 | 429 | 500..=599)
 }

@@ -1,30 +1,46 @@
-//! What an agent's work took: answers, tool calls, tokens, US dollars.
+//! What an agent's work cost: answers, tool calls, tokens, US dollars.
 //!
-//! A number that is not reported is not known: `None`, never zero.
+//! A number that was not reported is `None`, never zero.
 
-/// What an agent's work took so far, all its rounds together.
+use serde_json::Value;
+
+/// What an agent has spent so far, in all its rounds together.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Spent {
     /// Answers of the model.
     pub turns: Option<u64>,
     pub tool_calls: Option<u64>,
-    /// US dollars, as the agent reckons them.
+    /// US dollars, as the agent calculates them.
     pub cost_usd: Option<f64>,
     pub usage: Option<Usage>,
 }
 
-/// Tokens, in the model service's own words.
+/// Numbers of tokens, with the names that the Messages API has for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// What was neither read from the cache nor written to it.
+    /// Neither read from the cache nor written to it.
     pub input_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
     pub cache_read_input_tokens: Option<u64>,
     pub cache_creation_input_tokens: Option<u64>,
 }
 
+/// A number of tokens as a service or an agent wrote it. Fractions are rounded up; negative numbers
+/// and other types count as absent.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the number is not negative, and the cast saturates"
+)]
+pub fn token_count(value: &Value) -> Option<u64> {
+    let fraction = || value.as_f64().filter(|count| *count >= 0.0);
+    value
+        .as_u64()
+        .or_else(|| fraction().map(|count| count.ceil() as u64))
+}
+
 impl Spent {
-    /// Both together; a number that only one of them knows is that one's.
+    /// The sum. A number that only one of them knows is taken from it.
     pub fn and(self, other: Self) -> Self {
         let cost_usd = match (self.cost_usd, other.cost_usd) {
             (Some(one), Some(other)) => Some(one + other),
@@ -44,7 +60,7 @@ impl Spent {
 }
 
 impl Usage {
-    /// Both together.
+    /// The sum.
     pub fn and(self, other: Self) -> Self {
         Self {
             input_tokens: sum(self.input_tokens, other.input_tokens),
@@ -60,7 +76,7 @@ impl Usage {
         }
     }
 
-    /// A later report of the same answer: its numbers replace the earlier ones, because each report
+    /// A later report on the same answer: its numbers replace the earlier ones, because each report
     /// counts from the beginning of the answer.
     pub fn updated_by(self, later: Self) -> Self {
         Self {
@@ -75,13 +91,13 @@ impl Usage {
         }
     }
 
-    /// All that went in, and what came out: `12k/3k`.
+    /// All input tokens and the output tokens, for people: `12k/3k`.
     pub fn in_short(self) -> String {
-        let read = sum(
+        let cached = sum(
             self.cache_read_input_tokens,
             self.cache_creation_input_tokens,
         );
-        let input = sum(self.input_tokens, read).unwrap_or(0);
+        let input = sum(self.input_tokens, cached).unwrap_or(0);
         format!(
             "{}/{}",
             short(input),
@@ -97,11 +113,34 @@ fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     }
 }
 
-/// A number of tokens as people say it.
+/// A number of tokens with its unit.
 fn short(tokens: u64) -> String {
     match tokens {
         0..1_000 => tokens.to_string(),
         1_000..1_000_000 => format!("{}k", tokens / 1_000),
         _ => format!("{}.{}M", tokens / 1_000_000, tokens / 100_000 % 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn token_counts_are_read_generously_but_never_as_less_than_they_say() {
+        for (value, expected) in [
+            (json!(7), Some(7)),
+            (json!(7.0), Some(7)),
+            (json!(7.2), Some(8)),
+            (json!(1e300), Some(u64::MAX)),
+            (json!(-1), None),
+            (json!(-0.5), None),
+            (json!("7"), None),
+            (json!(null), None),
+        ] {
+            assert_eq!(token_count(&value), expected, "{value}");
+        }
     }
 }

@@ -1,35 +1,33 @@
-//! Finds many byte strings in a stream, at the speed of the stream.
+//! Finds many byte strings ("forms") in one pass.
 //!
-//! Wu and Manber's search: most of the time a look at three bytes allows to skip as many as the
-//! shortest form is long. An automaton would look at each byte, and needs many times the memory of
-//! the forms. Knows nothing of what the forms mean.
+//! This is the algorithm of Wu and Manber: usually three bytes show that as many bytes as the shortest form
+//! has can be skipped. An automaton would read each byte, and needs many times the memory of the forms.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// How many bytes are looked at to decide how far to skip; also the shortest form there can be,
-/// because shorter ones would be found everywhere.
+/// The number of bytes that decide how far to skip. Shorter forms are not searched.
 const BLOCK: usize = 3;
-/// A block is hashed to so many bits.
+/// The number of bits of a block's hash.
 const BITS: u32 = 16;
 
-/// What to look for.
+/// The byte strings to find.
 pub(super) struct Forms {
-    /// In order, each once.
+    /// Sorted, without duplicates.
     forms: Vec<Vec<u8>>,
     longest: usize,
-    /// How much of each form the search goes by: the length of the shortest.
+    /// The length of the shortest form: the search compares this many bytes of each form first.
     width: usize,
-    /// By the hash of a block: how far the end of a window that ends with it may move at least.
+    /// By the hash of a block: how far a window that ends with this block can move without missing a form.
     shifts: Vec<u8>,
-    /// By the hash of the block that ends their window: the forms.
+    /// By the hash of the last block of their window: the indexes of the forms.
     ending: HashMap<usize, Vec<usize>>,
-    /// One bit for each pair of bytes: whether some form begins with it.
+    /// One bit for each pair of bytes: whether a form begins with it.
     openings: Vec<u64>,
 }
 
 impl Forms {
-    /// `None` where there is nothing to look for.
+    /// `None` if there is nothing to find.
     pub(super) fn new(mut forms: Vec<Vec<u8>>) -> Option<Self> {
         forms.retain(|form| form.len() >= BLOCK);
         forms.sort_unstable();
@@ -48,7 +46,7 @@ impl Forms {
         for (index, form) in forms.iter().enumerate() {
             let (word, bit) = opening(form[0], form[1]);
             search.openings[word] |= bit;
-            // From the window's end to its beginning, the shift grows by one.
+            // The shift grows by one for each byte between a block and the end of the window.
             for (shift, block) in (0..).zip(form[..width].windows(BLOCK).rev()) {
                 let known = &mut search.shifts[hash(block)];
                 *known = shift.min(*known);
@@ -63,7 +61,7 @@ impl Forms {
         self.forms.len()
     }
 
-    /// Where forms are: by their beginning, joined where they overlap or touch.
+    /// The ranges of the forms in `bytes`, sorted; ranges that overlap or touch are joined.
     pub(super) fn spans(&self, bytes: &[u8]) -> Vec<Range<usize>> {
         let mut spans: Vec<Range<usize>> = Vec::new();
         let mut end = self.width;
@@ -89,7 +87,7 @@ impl Forms {
         spans
     }
 
-    /// Where the longest end of `bytes` begins that is the beginning of some form.
+    /// The beginning of the longest suffix of `bytes` that is a prefix of a form.
     pub(super) fn unfinished(&self, bytes: &[u8]) -> usize {
         let first = bytes.len().saturating_sub(self.longest - 1);
         (first..bytes.len())
@@ -104,7 +102,7 @@ impl Forms {
                 return false;
             }
         }
-        // The forms that begin with `end` and are longer stand right behind where it would stand.
+        // In the sorted list, the longer forms with this prefix directly follow the position of `end`.
         let next = self.forms.partition_point(|form| form.as_slice() <= end);
         let next = self.forms.get(next);
         next.is_some_and(|form| form.starts_with(end))
@@ -117,7 +115,7 @@ fn hash(block: &[u8]) -> usize {
     (mixed >> (u32::BITS - BITS)) as usize
 }
 
-/// The word and the bit of a pair of bytes.
+/// The word and the bit for a pair of bytes.
 fn opening(first: u8, second: u8) -> (usize, u64) {
     let pair = usize::from(first) << 8 | usize::from(second);
     (pair / 64, 1 << (pair % 64))

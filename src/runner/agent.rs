@@ -1,7 +1,7 @@
-//! The agents: each one builds a command, reads what it prints, and judges how it ended.
+//! The kinds of agents: each builds a command, reads its output, and decides whether it succeeded.
 //!
-//! An agent knows no signals and spawns nothing by itself; `process` does both. A further kind is
-//! one file beside these and one line in [`KINDS`].
+//! Agents start no processes and send no signals; `process` does both. To add a kind, add a file in
+//! this directory and an entry in [`KINDS`].
 
 mod builtin;
 mod claude_code;
@@ -11,49 +11,53 @@ mod streaming;
 
 use crate::scud::AgentDefinition;
 use crate::task::{Failure, Reason};
-use kind::Made;
+use kind::NewAgent;
 pub use kind::{Agent, Kind, Place, Sandbox, Settings};
 
-/// The kinds there are, in the order in which `auto` looks for one that suits.
+/// The word of the kind that runs any command line.
+pub const COMMAND: &str = command::KIND.word;
+
+/// All kinds, in the order in which `auto` tries them.
 pub static KINDS: [&Kind; 3] = [&command::KIND, &claude_code::KIND, &builtin::KIND];
 
-/// The kind that will work, as far as the settings say: the one they ask for, or the first that
-/// suits and lacks nothing.
-pub fn chosen(settings: &Settings) -> Option<&'static Kind> {
+/// The kind that the settings select, or the first candidate that has everything it needs.
+pub fn selected_kind(settings: &Settings) -> Option<&'static Kind> {
     settings.kind.or_else(|| {
-        let mut suiting = suiting(settings);
-        suiting.find(|kind| (kind.make)(settings, None).is_ok())
+        let mut candidates = candidates(settings);
+        candidates.find(|kind| (kind.create)(settings, None).is_ok())
     })
 }
 
-fn suiting(settings: &Settings) -> impl Iterator<Item = &'static Kind> {
-    KINDS.into_iter().filter(|kind| (kind.suits)(settings))
+fn candidates(settings: &Settings) -> impl Iterator<Item = &'static Kind> {
+    KINDS
+        .into_iter()
+        .filter(|kind| (kind.is_candidate)(settings))
 }
 
-/// The agent that the settings and the agent definition ask for: a given kind, or the first that
-/// suits and lacks nothing.
-pub fn choose(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
+/// Creates an agent of the kind that the settings select, or of the first candidate that has
+/// everything it needs.
+pub fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent {
     if let Some(kind) = settings.kind {
-        return (kind.make)(settings, definition);
+        return (kind.create)(settings, definition);
     }
-    let mut lacking = None;
-    for kind in suiting(settings) {
-        match (kind.make)(settings, definition) {
+    let mut first_failure = None;
+    for kind in candidates(settings) {
+        match (kind.create)(settings, definition) {
             Ok(agent) => {
-                if let Some(failure) = &lacking {
+                if let Some(failure) = &first_failure {
                     let Failure { message, .. } = failure;
                     tracing::warn!("the agent is {}, because {message}", kind.word);
                 }
                 return Ok(agent);
             }
-            Err(failure) => lacking = lacking.or(Some(failure)),
+            Err(failure) => first_failure = first_failure.or(Some(failure)),
         }
     }
-    Err(lacking.unwrap_or_else(|| {
+    Err(first_failure.unwrap_or_else(|| {
         Failure::new(
             Reason::AgentNotFound,
             "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one, \
-             or ANTHROPIC_API_KEY for one that the worker knows",
+             or ANTHROPIC_API_KEY to use Claude Code or the built-in agent",
         )
     }))
 }

@@ -1,15 +1,17 @@
-//! The project's own checks: commands that must pass before the work counts.
+//! The project's own checks: commands that must pass before the work counts as done.
 //!
-//! Decides nothing about repairs; `runner` does.
+//! `runner` decides about repair rounds.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failures::stopped;
+use super::failures::{stopped, unusable_settings};
 use super::output;
 use crate::durations::in_words;
+use crate::environment::value_of;
 use crate::process::{self, AfterRead, Ending, Limits, Program};
+use crate::programs::{Lookup, look_up};
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::ring_buffer::RingBuffer;
@@ -17,45 +19,66 @@ use crate::scud::Project;
 use crate::shutdown::Stop;
 use crate::task::{CheckReport, Failure, Reason};
 
-/// The last output of a check that is reported, and shown to the agent: the end is where tools
-/// say what is wrong.
-const TAIL: usize = 4 * 1024;
+/// How much of a check's output is reported and shown to the agent, in bytes: its end, because tools
+/// print what is wrong at the end.
+const OUTPUT_TAIL: usize = 4 * 1024;
+/// The limit for each command that the settings give, and SCUD's default for the project's own.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+/// The exit codes of a shell that found no program, or could not execute it (POSIX).
+const NOT_FOUND: i32 = 127;
+const NOT_EXECUTABLE: i32 = 126;
 
-/// What must pass.
+/// The commands that must pass.
 #[derive(Debug, Clone)]
 pub struct Checks {
     pub commands: Vec<String>,
-    /// Whether those after a failed one are left out.
+    /// Whether the commands after a failed one are skipped.
     pub stop_on_failure: bool,
-    /// For each one.
-    pub timeout: Duration,
+    /// The limit for each command; `None` if only the task's time limits it.
+    pub timeout: Option<Duration>,
 }
 
 impl Checks {
-    /// The given commands, else the project's.
-    pub fn of(project: &Project, given: Option<&[String]>) -> Result<Self, Failure> {
-        let own = project
+    /// The commands of the settings. Without those, the project's, from a file that is not read
+    /// otherwise: a mistake in it must not stop a run that does not need it.
+    pub fn of(project: &Project, commands: Option<&[String]>) -> Result<Self, Failure> {
+        if let Some(commands) = commands {
+            return Ok(Self {
+                commands: commands.to_vec(),
+                stop_on_failure: true,
+                timeout: Some(DEFAULT_TIMEOUT),
+            });
+        }
+        let checks = project
             .checks()
-            .map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+            .map_err(|error| unusable_settings(&error))?;
         Ok(Self {
-            commands: given.map_or(own.commands, <[String]>::to_vec),
-            stop_on_failure: own.stop_on_failure,
-            // 0 s is SCUD's way to write nothing useful; the task's own time still bounds it.
-            timeout: if own.timeout.is_zero() {
-                Duration::MAX
-            } else {
-                own.timeout
-            },
+            commands: checks.commands,
+            stop_on_failure: checks.stop_on_failure,
+            timeout: Some(checks.timeout).filter(|timeout| !timeout.is_zero()),
         })
+    }
+
+    /// The limit for the next command, if the task has `time_left`.
+    pub fn limit(&self, time_left: Duration) -> Duration {
+        self.timeout
+            .map_or(time_left, |timeout| timeout.min(time_left))
     }
 }
 
-/// One check as it went.
+/// One check that has run.
 #[derive(Debug)]
 pub struct Checked {
     pub report: CheckReport,
-    how: String,
-    passed: bool,
+    result: Result<(), CheckError>,
+}
+
+#[derive(Debug, Clone)]
+enum CheckError {
+    /// How it ended, as the end of a sentence.
+    Failed(String),
+    /// Why the shell could not start it, as the end of a sentence.
+    CannotStart(String),
 }
 
 /// A check that failed.
@@ -68,12 +91,33 @@ pub struct Failed {
 }
 
 impl Checked {
-    pub fn failed(&self) -> Option<Failed> {
-        (!self.passed).then(|| Failed {
-            command: self.report.command.clone(),
-            how: self.how.clone(),
-            output_tail: self.report.output_tail.clone(),
-        })
+    /// The failed check. A check that cannot start is a failure of the run: the command is wrong or
+    /// its program is not installed, and no repair of the work changes that.
+    pub fn failed(&self) -> Result<Option<Failed>, Failure> {
+        let CheckReport {
+            command,
+            output_tail,
+            ..
+        } = &self.report;
+        match &self.result {
+            Ok(()) => Ok(None),
+            Err(CheckError::Failed(how)) => Ok(Some(Failed {
+                command: command.clone(),
+                how: how.clone(),
+                output_tail: output_tail.clone(),
+            })),
+            Err(CheckError::CannotStart(why)) => Err(Failure {
+                causes: vec![output_tail.clone()],
+                retryable: false,
+                ..Failure::new(
+                    Reason::WorkspaceFailed,
+                    format!(
+                        "the check `{command}` cannot start: {why}; correct the command in DESCARTES_CHECKS or \
+                         .scud/config.toml, or install the program"
+                    ),
+                )
+            }),
+        }
     }
 }
 
@@ -87,7 +131,7 @@ impl Failed {
     }
 }
 
-/// Runs one check; an error only where the run itself must end.
+/// Runs one check; an error only if the run itself must end.
 pub async fn run(
     command: &str,
     program: Program,
@@ -98,37 +142,67 @@ pub async fn run(
 ) -> Result<Checked, Failure> {
     tracing::info!("check: {command}");
     let began = Instant::now();
-    let mut tail = RingBuffer::new(TAIL);
-    let mut lines = output::Lines::new("check");
+    let path = value_of(&program.env, "PATH")
+        .unwrap_or_default()
+        .to_owned();
+    let dir = program.dir.clone();
+    let mut tail = RingBuffer::new(OUTPUT_TAIL);
+    let mut lines = output::LogLines::new("check");
     let mut stream = redactor.stream();
-    let mut keep = |clean: &[u8]| {
+    let mut store = |clean: &[u8]| {
         tail.push(clean);
         lines.push(clean);
     };
     let ending = process::supervise(program, limits, stop, progress, &mut |_, bytes| {
-        stream.push(bytes, &mut keep);
+        stream.push(bytes, &mut store);
         AfterRead::ReadMore
     })
     .await;
-    stream.finish(&mut keep);
+    stream.finish(&mut store);
     lines.finish();
-    let (exit_code, how) = match ending {
+    let (exit_code, result) = match ending {
         Ok(Ending::Stopped(why)) => return Err(stopped(&why)),
-        Ok(ending @ Ending::Exited(code)) => (Some(code), ending.to_string()),
-        Ok(ending) => (None, ending.to_string()),
+        Ok(Ending::Exited(0)) => (Some(0), Ok(())),
+        Ok(ending @ Ending::Exited(code)) => {
+            let error = match cannot_start(code, &look_up(command, &path, Some(&dir))) {
+                Some(why) => CheckError::CannotStart(why),
+                None => CheckError::Failed(ending.to_string()),
+            };
+            (Some(code), Err(error))
+        }
+        Ok(ending) => (None, Err(CheckError::Failed(ending.to_string()))),
         Err(error) => return Err(Failure::because(Reason::WorkspaceFailed, &error)),
     };
-    let passed = exit_code == Some(0);
-    tracing::info!(passed, elapsed = %in_words(began.elapsed()), "check: {command}: {}", if passed { "passed" } else { &how });
+    let how = match &result {
+        Ok(()) => "passed",
+        Err(CheckError::Failed(how)) => how,
+        Err(CheckError::CannotStart(_)) => "cannot start",
+    };
+    tracing::info!(passed = result.is_ok(), elapsed = %in_words(began.elapsed()), "check: {command}: {how}");
     let report = CheckReport {
         command: command.to_owned(),
         exit_code,
         duration: began.elapsed(),
         output_tail: tail.text(),
     };
-    Ok(Checked {
-        report,
-        how,
-        passed,
-    })
+    Ok(Checked { report, result })
+}
+
+/// Why the shell could not start a check; `None` if it did start. A program that exists has started:
+/// `npm test` exits with 127 if a program that it starts itself is missing, and the agent may install
+/// that one.
+fn cannot_start(code: i32, lookup: &Lookup) -> Option<String> {
+    match (code, lookup) {
+        (NOT_FOUND | NOT_EXECUTABLE, Lookup::Found) => None,
+        (NOT_FOUND | NOT_EXECUTABLE, Lookup::Missing(word)) => Some(format!(
+            "there is no executable program `{word}` (exit code {code})"
+        )),
+        (NOT_FOUND, Lookup::Unknown) => Some(format!(
+            "the shell did not find its program (exit code {code})"
+        )),
+        (NOT_EXECUTABLE, Lookup::Unknown) => Some(format!(
+            "the shell could not execute its program (exit code {code})"
+        )),
+        _ => None,
+    }
 }

@@ -1,13 +1,23 @@
-//! The failures that an end of the agent or of the run stands for.
+//! The failures that the ends of agents and runs stand for.
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::durations::in_words;
-use crate::process::{Ending, StartError};
+use crate::process::{self, Ending, StartError};
+use crate::scud::SettingsError;
 use crate::shutdown::Why;
 use crate::task::{Failure, Reason};
 
-/// The exit code of an agent that ended by itself; for any other end, what it means for every kind.
+/// Shells and many programs add this to the number of the signal that killed them (POSIX: more
+/// than 128).
+const SIGNAL_OFFSET: i32 = 128;
+
+/// The exit code of an agent that ended by itself; any other end is a failure for every kind.
+///
+/// # Errors
+/// The failure.
 pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
     let failure = match ending {
         Ok(Ending::Exited(code)) => return Ok(code),
@@ -20,7 +30,10 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
             Reason::Idle,
             format!("the agent gave no sign of life for {}", in_words(limit)),
         ),
-        Ok(Ending::Lingered) => Failure::new(Reason::AgentFailed, "the agent did not end"),
+        Ok(Ending::Lingered) => Failure::new(
+            Reason::AgentFailed,
+            "the agent did not end after its result",
+        ),
         Ok(Ending::Stopped(why)) => stopped(&why),
         Err(error @ (StartError::NotFound { .. } | StartError::NotExecutable { .. })) => {
             Failure::because(Reason::AgentNotFound, &error)
@@ -28,7 +41,7 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
         Err(error @ StartError::Directory { .. }) => {
             Failure::because(Reason::WorkspaceFailed, &error)
         }
-        // The machine lacks something (processes, memory); another one may not.
+        // This machine is short of processes or memory; another one may not be.
         Err(error @ StartError::Other { .. }) => Failure {
             retryable: true,
             ..Failure::because(Reason::AgentFailed, &error)
@@ -37,14 +50,19 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
     Err(failure)
 }
 
+/// The signal that an exit code stands for.
+pub fn killing_signal(code: i32) -> Option<Signal> {
+    process::signal(code.checked_sub(SIGNAL_OFFSET)?)
+}
+
 pub fn out_of_memory() -> Failure {
     Failure::new(
         Reason::OutOfMemory,
-        "the machine ran out of memory, and the kernel killed a process of the agent's",
+        "the machine ran out of memory, and the kernel killed a process of the agent",
     )
 }
 
-/// The failure of a run that was told to end.
+/// The failure of a run that was cancelled or stopped by a signal.
 pub fn stopped(why: &Why) -> Failure {
     match why {
         Why::Signal(name) => Failure::new(
@@ -58,6 +76,14 @@ pub fn stopped(why: &Why) -> Failure {
             Reason::Cancelled,
             format!("the orchestrator cancelled the task: {reason}"),
         ),
+    }
+}
+
+/// The project's configuration cannot be used. Another attempt helps only if the file could not be read.
+pub fn unusable_settings(error: &SettingsError) -> Failure {
+    Failure {
+        retryable: !error.is_permanent(),
+        ..Failure::because(Reason::WorkspaceFailed, error)
     }
 }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::Run;
 use super::failures::stopped;
 use super::product::{self, GRAPH, Message, Product};
 use super::push::Push;
+use super::run::Run;
 use super::workspace::Source;
 use crate::panics::caught;
 use crate::progress::Phase;

@@ -1,225 +1,233 @@
-//! What becomes of what a child prints: redacted first, then kept, told and shown.
+//! The output of child processes: secrets masked, then kept for reports, sent in heartbeats, and logged.
 //!
-//! However much there is: what is kept has a cap in `progress`, what is shown has a rate.
+//! Memory and log stay bounded, however much a process prints: `progress` keeps the first and the last
+//! bytes, and [`LogLines`] has a rate limit.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::excerpt;
+use crate::line_splitter::{Line, LineEnd, LineSplitter};
 use crate::model::Spent;
 use crate::progress::Progress;
 use crate::redact::{Redactor, Stream};
 
-/// The longest line that is shown, in bytes; logs are for people.
-const LINE: usize = 500;
-/// The most lines that are shown per [`RATE`].
-const LINES: u32 = 100;
-const RATE: Duration = Duration::from_secs(1);
-/// The most of what an agent does that is told, in characters.
-const DEED: usize = 200;
+/// The longest line in the log, in bytes.
+const MAX_LOG_LINE: usize = 500;
+/// How many lines are logged per [`RATE_INTERVAL`].
+const MAX_LINES_PER_INTERVAL: u32 = 100;
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest description of a tool call, in characters.
+const MAX_TOOL_CALL: usize = 200;
 
-/// A child's output, live: into the progress, and as readable lines into the log.
-pub struct Live<'a> {
+/// The output of an agent, in all its rounds.
+pub struct AgentOutput<'a> {
     redactor: Redactor,
-    redacted: Stream,
-    sink: Sink<'a>,
-    /// What was told of last.
-    turns: u64,
+    redaction: Stream,
+    sinks: Sinks<'a>,
+    logged_turns: u64,
 }
 
-struct Sink<'a> {
+/// Where masked output goes.
+struct Sinks<'a> {
     progress: &'a Progress,
-    lines: Lines,
+    log: LogLines,
 }
 
-impl<'a> Live<'a> {
-    /// `who` is what the lines begin with.
-    pub fn new(who: &'static str, redactor: &Redactor, progress: &'a Progress) -> Self {
+impl<'a> AgentOutput<'a> {
+    pub fn new(redactor: &Redactor, progress: &'a Progress) -> Self {
         Self {
             redactor: redactor.clone(),
-            redacted: redactor.stream(),
-            sink: Sink {
+            redaction: redactor.stream(),
+            sinks: Sinks {
                 progress,
-                lines: Lines::new(who),
+                log: LogLines::new("agent"),
             },
-            turns: 0,
+            logged_turns: 0,
         }
     }
 
-    /// Words of the agent's, whole; they do not mix with the bytes that are heard.
-    pub fn words(&mut self, text: &str) {
-        let clean = self.redactor.text(text);
-        self.told("agent", &clean, &clean);
+    /// A part of what the agent printed.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let Self {
+            redaction, sinks, ..
+        } = self;
+        redaction.push(bytes, &mut |masked| sinks.push(masked));
     }
 
-    /// Something that the agent does; of any length.
-    pub fn deed(&mut self, text: &str) {
-        // Masked before it is cut, or half of a secret would be none.
-        let clean = self.redactor.text(text);
-        let mut line = String::new();
-        for word in clean.split_whitespace() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-            if let Some((end, _)) = line.char_indices().nth(DEED) {
-                line.truncate(end);
-                line.push('…');
-                break;
-            }
-        }
-        self.told("tool", &line, &format!("tool: {line}"));
+    /// A complete text of the agent.
+    pub fn text(&mut self, text: &str) {
+        let masked = self.redactor.text(text);
+        self.push_text("agent", &masked, &masked);
     }
 
-    /// What the agent has taken so far; every turn is worth a line.
+    /// A description of a tool call, of any length.
+    pub fn tool_call(&mut self, description: &str) {
+        // Secrets are masked first: a part of a secret would not be recognised.
+        let masked = self.redactor.text(description);
+        // On one line; more words than characters cannot fit.
+        let words: Vec<&str> = masked.split_whitespace().take(MAX_TOOL_CALL + 1).collect();
+        let line = excerpt::first_chars(&words.join(" "), MAX_TOOL_CALL);
+        self.push_text("tool", &line, &format!("tool: {line}"));
+    }
+
+    /// What the agent has spent so far; each turn is logged once.
     pub fn spent(&mut self, spent: &Spent) {
-        self.sink.progress.spent(*spent);
+        self.sinks.progress.spent(*spent);
         let turns = spent.turns.unwrap_or(0);
-        if let (true, Some(usage)) = (turns > self.turns, spent.usage) {
-            self.sink.lines.say("tokens", &usage.in_short());
+        if let (true, Some(usage)) = (turns > self.logged_turns, spent.usage) {
+            self.sinks.log.text("tokens", &usage.in_short());
         }
-        self.turns = turns;
+        self.logged_turns = turns;
     }
 
-    fn told(&mut self, who: &str, shown: &str, kept: &str) {
-        let Sink { progress, lines } = &mut self.sink;
-        progress.heard(kept.as_bytes());
+    fn push_text(&mut self, prefix: &str, logged: &str, reported: &str) {
+        let Sinks { progress, log } = &mut self.sinks;
+        progress.heard(reported.as_bytes());
         progress.heard(b"\n");
-        if let Some(line) = lines.say(who, shown) {
+        if let Some(line) = log.text(prefix, logged) {
             progress.activity(&line);
         }
     }
 
-    /// The next bytes, cut anywhere.
-    pub fn hear(&mut self, bytes: &[u8]) {
-        let Self { redacted, sink, .. } = self;
-        redacted.push(bytes, &mut |clean| sink.take(clean));
+    /// The agent's process has ended. Bytes that may be the beginning of a secret stay held back: the
+    /// next round may print the rest of it.
+    pub fn end_round(&mut self) {
+        self.sinks.log.finish();
+        if let Some(line) = self.last_line() {
+            self.sinks.progress.activity(&line);
+        }
     }
 
-    /// There will be no more.
-    pub fn finish(&mut self) {
-        let Self { redacted, sink, .. } = self;
-        redacted.finish(&mut |clean| sink.take(clean));
-        sink.lines.finish();
-        // The last words count, whether they were too many to be shown or ended without a newline.
-        let tail = sink.progress.output().tail;
+    /// There is no further round; returns the last line of the output.
+    pub fn finish(&mut self) -> Option<String> {
+        let Self {
+            redaction, sinks, ..
+        } = self;
+        redaction.finish(&mut |masked| sinks.push(masked));
+        self.sinks.log.finish();
+        self.last_line()
+    }
+
+    /// The last line that is not empty; also one that the log left out, or without a newline.
+    fn last_line(&self) -> Option<String> {
+        let tail = self.sinks.progress.output().tail;
         let mut lines = tail
             .rsplit(['\n', '\r'])
             .map(|line| readable(line.as_bytes()));
-        if let Some(line) = lines.find(|line| !line.is_empty()) {
-            sink.progress.activity(&line);
-        }
+        lines.find(|line| !line.is_empty())
     }
 }
 
-impl Sink<'_> {
-    fn take(&mut self, clean: &[u8]) {
-        self.progress.heard(clean);
-        if let Some(line) = self.lines.push(clean) {
+impl Sinks<'_> {
+    fn push(&mut self, masked: &[u8]) {
+        self.progress.heard(masked);
+        if let Some(line) = self.log.push(masked) {
             self.progress.activity(&line);
         }
     }
 }
 
-/// Readable lines in the log, no more than a person could have read.
+/// Logs output line by line, without control characters, up to a rate that people can follow.
 #[derive(Debug)]
-pub struct Lines {
-    who: &'static str,
-    partial: Vec<u8>,
-    since: Instant,
-    shown: u32,
-    /// Bytes that were not shown since the rate was exceeded.
-    skipped: u64,
+pub struct LogLines {
+    prefix: &'static str,
+    lines: LineSplitter,
+    interval_start: Instant,
+    logged_in_interval: u32,
+    /// Since the rate limit was reached.
+    skipped_bytes: u64,
 }
 
-impl Lines {
-    pub fn new(who: &'static str) -> Self {
+impl LogLines {
+    /// Each line begins with `prefix`.
+    pub fn new(prefix: &'static str) -> Self {
         Self {
-            who,
-            partial: Vec::new(),
-            since: Instant::now(),
-            shown: 0,
-            skipped: 0,
+            prefix,
+            // One byte more, so that `readable` sees that the line is too long.
+            lines: LineSplitter::new(LineEnd::NewlineOrReturn, MAX_LOG_LINE + 1),
+            interval_start: Instant::now(),
+            logged_in_interval: 0,
+            skipped_bytes: 0,
         }
     }
 
-    /// Shows the whole lines in `bytes`; gives the last one.
-    pub fn push(&mut self, bytes: &[u8]) -> Option<String> {
-        if self.since.elapsed() >= RATE {
-            self.next_second();
-        }
+    /// Logs the lines that end in `bytes`; returns the last one.
+    pub fn push(&mut self, mut bytes: &[u8]) -> Option<String> {
+        self.update_interval();
         let mut last = None;
-        let mut rest = bytes;
-        while self.shown < LINES {
-            let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
-                let room = (LINE + 1).saturating_sub(self.partial.len());
-                self.partial
-                    .extend_from_slice(&rest[..rest.len().min(room)]);
+        while self.logged_in_interval < MAX_LINES_PER_INTERVAL {
+            let Some(line) = self.lines.next_line(&mut bytes) else {
                 return last;
             };
-            let room = (LINE + 1).saturating_sub(self.partial.len());
-            self.partial.extend_from_slice(&rest[..end.min(room)]);
-            last = self.show().or(last);
-            rest = &rest[end + 1..];
+            last = self.log(&line).or(last);
         }
-        self.skipped += rest.len() as u64;
+        self.skipped_bytes += bytes.len() as u64;
         last
     }
 
-    /// Shows a text of somebody's own, line by line; gives its last line.
-    pub fn say(&mut self, who: &str, text: &str) -> Option<String> {
-        if self.since.elapsed() >= RATE {
-            self.next_second();
-        }
+    /// Logs a complete text with another prefix; returns its last line.
+    pub fn text(&mut self, prefix: &str, text: &str) -> Option<String> {
+        self.update_interval();
         let mut last = None;
         let lines = text.lines().map(|line| readable(line.as_bytes()));
         for line in lines.filter(|line| !line.is_empty()) {
-            if self.shown < LINES {
-                tracing::info!("{who}: {line}");
-                self.shown += 1;
+            if self.logged_in_interval < MAX_LINES_PER_INTERVAL {
+                tracing::info!("{prefix}: {line}");
+                self.logged_in_interval += 1;
             } else {
-                self.skipped += line.len() as u64;
+                self.skipped_bytes += line.len() as u64;
             }
             last = Some(line);
         }
         last
     }
 
-    /// There will be no more.
+    /// Logs what is left: a line without a newline, and how much was skipped.
     pub fn finish(&mut self) {
-        self.show();
-        self.next_second();
-    }
-
-    fn next_second(&mut self) {
-        if self.skipped > 0 {
-            tracing::info!("{}: [{} bytes not shown]", self.who, self.skipped);
+        if let Some(line) = self.lines.take_unfinished() {
+            self.log(&line);
         }
-        (self.since, self.shown, self.skipped) = (Instant::now(), 0, 0);
+        self.start_interval();
     }
 
-    fn show(&mut self) -> Option<String> {
-        let bytes = std::mem::take(&mut self.partial);
-        let line = readable(&bytes);
+    fn update_interval(&mut self) {
+        if self.interval_start.elapsed() >= RATE_INTERVAL {
+            self.start_interval();
+        }
+    }
+
+    fn start_interval(&mut self) {
+        if self.skipped_bytes > 0 {
+            tracing::info!("{}: [{} bytes not shown]", self.prefix, self.skipped_bytes);
+        }
+        self.interval_start = Instant::now();
+        self.logged_in_interval = 0;
+        self.skipped_bytes = 0;
+    }
+
+    fn log(&mut self, line: &Line) -> Option<String> {
+        let line = readable(&line.bytes);
         if line.is_empty() {
             return None;
         }
-        tracing::info!("{}: {line}", self.who);
-        self.shown += 1;
+        tracing::info!("{}: {line}", self.prefix);
+        self.logged_in_interval += 1;
         Some(line)
     }
 }
 
-/// A line without escape sequences and control characters, and not too long.
+/// A line without escape sequences and control characters, of at most [`MAX_LOG_LINE`] bytes.
 fn readable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LINE)]);
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_LOG_LINE)]);
     let text = console::strip_ansi_codes(&text);
     let mut line: String = text
         .chars()
         .filter(|c| !c.is_control() || *c == '\t')
         .collect();
     line.truncate(line.trim_end().len());
-    if bytes.len() > LINE {
+    if bytes.len() > MAX_LOG_LINE {
         line.push('…');
     }
     line

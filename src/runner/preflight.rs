@@ -1,44 +1,82 @@
-//! Is everything here that a run would need? Looks, and changes nothing.
+//! Is everything there that a run would need? Looks and asks, within time limits, and changes nothing.
 //!
-//! The orchestrator is not asked: there is no request that would not mean something to it.
+//! The orchestrator is not asked: every request of the protocol would have an effect there.
 
-use super::{Checks, Failure, Project, Settings, Source, Workspace, agent, definition, find};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
 
-/// One thing that was looked at.
+use rustix::fs::{Access, access};
+use tokio::time::Instant;
+
+use super::agent::{self, Agent};
+use super::checks::Checks;
+use super::project_task::{definition, find};
+use super::settings::Settings;
+use super::workspace::{Repository, Source, existing_directory};
+use crate::environment::value_of;
+use crate::git::{Call, Git, GitError};
+use crate::http::tls;
+use crate::programs::{Lookup, look_up};
+use crate::progress::Progress;
+use crate::redact::Redactor;
+use crate::scud::Project;
+use crate::shutdown::Stop;
+use crate::task::{Failure, Reason};
+
+/// How long the remote repository has for its answer.
+const REPOSITORY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The result of looking at one thing.
 #[derive(Debug)]
 pub struct Finding {
-    pub what: &'static str,
+    /// The thing, as a noun.
+    pub subject: &'static str,
     /// What is there, or what is wrong.
     pub result: Result<String, Failure>,
 }
 
-/// Looks at everything that `run` would use, in its order; what stands on something that is
-/// missing is left out.
-pub async fn preflight(settings: &Settings) -> Vec<Finding> {
+/// Looks at everything that `run` would use, in the order of its use. Things that need a missing thing
+/// are left out.
+pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
-    let workspace = match &settings.source {
-        Source::Given(dir) => Workspace::given(dir),
+    let variable = |name| value_of(&settings.environment, name);
+    findings.note(
+        "temporary directory",
+        temporary_directory(variable("TMPDIR")),
+        String::clone,
+    );
+    if let Some(path) = variable("SSL_CERT_FILE") {
+        findings.note(
+            "certificate authorities",
+            certificate_authorities(Path::new(path)),
+            String::clone,
+        );
+    }
+    match &settings.source {
+        Source::Given(dir) => project(&mut findings, settings, dir).await,
         Source::Repository(repository) => {
-            // Nothing below it can be looked at before there is a clone.
-            findings.note("workspace", Ok(()), |()| {
-                format!("a clone of {}", repository.url)
-            });
-            let agent = agent::choose(&settings.agent, None);
-            findings.note("agent", agent, |agent| agent.report().kind.to_owned());
-            return findings.0;
+            remote(&mut findings, settings, repository, redactor, stop).await;
         }
+    }
+    findings.0
+}
+
+/// The project in a directory of this machine.
+async fn project(findings: &mut Findings, settings: &Settings, dir: &Path) {
+    let workspace = existing_directory(dir).and_then(|dir| writable(&dir).map(|()| dir));
+    let Some(dir) = findings.note("workspace", workspace, |dir| dir.display().to_string()) else {
+        return;
     };
-    let Some(workspace) = findings.note("workspace", workspace, |workspace| {
-        workspace.dir.display().to_string()
-    }) else {
-        return findings.0;
-    };
-    let project = Project::at(workspace.dir.clone());
+    let project = Project::at(dir.clone());
     let task = find(settings, &project).await;
     let task = findings.note("task", task, |task| {
         format!("{} of phase {}: {}", task.id, task.phase, task.title)
     });
     let checks = Checks::of(&project, settings.checks.as_deref());
+    let checks = checks.and_then(|checks| startable(checks, &settings.agent.path));
     findings.note("checks", checks, |checks| {
         match checks.commands.as_slice() {
             [] => "none".to_owned(),
@@ -55,27 +93,219 @@ pub async fn preflight(settings: &Settings) -> Vec<Finding> {
         },
     );
     if let Some(definition) = definition {
-        let agent = agent::choose(&settings.agent, definition.as_ref());
-        findings.note("agent", agent, |agent| agent.report().kind.to_owned());
+        let agent = agent::create(&settings.agent, definition.as_ref());
+        note_agent(findings, settings, agent, Some(&dir));
     }
-    findings.0
+}
+
+/// The project in a remote repository. Its task, checks and agent definition can be read only after the
+/// clone.
+async fn remote(
+    findings: &mut Findings,
+    settings: &Settings,
+    repository: &Repository,
+    redactor: &Redactor,
+    stop: &Stop,
+) {
+    let progress = Progress::new();
+    let git = Git::find(
+        &settings.environment,
+        &repository.access,
+        &repository.url,
+        redactor,
+        stop,
+        &progress,
+    );
+    let git = git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error));
+    let git = findings.note("git", git, |git| git.program().display().to_string());
+    if let Some(mut git) = git {
+        git.until = Some(Instant::now() + REPOSITORY_TIMEOUT);
+        let answer = ask(&git, repository).await;
+        findings.note("repository", answer, String::clone);
+    }
+    let into = repository.into.as_deref();
+    findings.note("workspace", clone_target(into), |()| match into {
+        Some(dir) => format!("a clone in {}", dir.display()),
+        None => "a clone in a new temporary directory".to_owned(),
+    });
+    if let Some(commands) = &settings.checks {
+        let checks = Checks {
+            commands: commands.clone(),
+            stop_on_failure: true,
+            timeout: None,
+        };
+        findings.note(
+            "checks",
+            startable(checks, &settings.agent.path),
+            |checks| match checks.commands.as_slice() {
+                [] => "none".to_owned(),
+                commands => commands.join(", "),
+            },
+        );
+    }
+    let agent = agent::create(&settings.agent, None);
+    note_agent(findings, settings, agent, None);
+}
+
+fn note_agent(
+    findings: &mut Findings,
+    settings: &Settings,
+    agent: Result<Box<dyn Agent>, Failure>,
+    dir: Option<&Path>,
+) {
+    let agent = agent.and_then(|agent| {
+        let kind = agent.report().kind;
+        let command = settings.agent.command.as_deref();
+        match command.map(|command| look_up(command, &settings.agent.path, dir)) {
+            Some(Lookup::Missing(word)) if kind == agent::COMMAND => Err(Failure::new(
+                Reason::AgentNotFound,
+                format!(
+                    "there is no executable program `{word}`, which DESCARTES_AGENT_COMMAND starts: correct the \
+                     command, or install the program"
+                ),
+            )),
+            _ => Ok(kind.to_owned()),
+        }
+    });
+    findings.note("agent", agent, String::clone);
+}
+
+fn temporary_directory(variable: Option<&OsStr>) -> Result<String, Failure> {
+    let dir = Path::new(variable.unwrap_or(OsStr::new("/tmp")));
+    match tempfile::Builder::new().prefix("descartes-").tempdir() {
+        Ok(made) => Ok(made.path().parent().unwrap_or(dir).display().to_string()),
+        Err(error) => Err(Failure {
+            causes: vec![error.to_string()],
+            ..Failure::new(
+                Reason::WorkspaceFailed,
+                format!(
+                    "no directory can be made in {}; set TMPDIR to an existing directory that the worker can write",
+                    dir.display()
+                ),
+            )
+        }),
+    }
+}
+
+fn certificate_authorities(path: &Path) -> Result<String, Failure> {
+    match tls::count_authorities(path) {
+        Ok(count) => Ok(format!("{count} in {}", path.display())),
+        Err(error) => {
+            let failure = Failure::because(Reason::WorkspaceFailed, &error);
+            Err(Failure {
+                message: format!("SSL_CERT_FILE: {}", failure.message),
+                ..failure
+            })
+        }
+    }
+}
+
+fn writable(dir: &Path) -> Result<(), Failure> {
+    access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| Failure {
+        causes: vec![io::Error::from(error).to_string()],
+        ..Failure::new(
+            Reason::WorkspaceFailed,
+            format!("the workspace {} cannot be written", dir.display()),
+        )
+    })
+}
+
+/// The clone needs an empty directory, or one that does not exist yet.
+fn clone_target(dir: Option<&Path>) -> Result<(), Failure> {
+    let Some(dir) = dir else { return Ok(()) };
+    let not_empty = match fs::read_dir(dir) {
+        Ok(mut entries) => entries
+            .next()
+            .is_some()
+            .then(|| "it is not empty".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(error.to_string()),
+    };
+    not_empty.map_or(Ok(()), |why| {
+        Err(Failure::new(
+            Reason::WorkspaceFailed,
+            format!("nothing can be cloned into {}: {why}", dir.display()),
+        ))
+    })
+}
+
+/// Whether the programs of the checks exist. A program in the project may still be made by the agent.
+fn startable(checks: Checks, path: &OsStr) -> Result<Checks, Failure> {
+    for command in &checks.commands {
+        if let Lookup::Missing(word) = look_up(command, path, None) {
+            return Err(Failure::new(
+                Reason::WorkspaceFailed,
+                format!(
+                    "the check `{command}` cannot start: there is no executable program `{word}`; correct the \
+                     command, or install the program"
+                ),
+            ));
+        }
+    }
+    Ok(checks)
+}
+
+/// Asks the remote repository for the branch, the tag or `HEAD`.
+async fn ask(git: &Git<'_>, repository: &Repository) -> Result<String, Failure> {
+    let url = &repository.url;
+    let wanted = repository.reference.as_deref().unwrap_or("HEAD");
+    let call = Call::new(Path::new("/"), ["ls-remote", "--"])
+        .arg(url)
+        .arg(wanted)
+        .transfer();
+    let failed = |message: String, error: &GitError| Failure {
+        causes: vec![error.words.clone()],
+        ..Failure::new(Reason::WorkspaceFailed, message)
+    };
+    let answer = git
+        .run(call)
+        .await
+        .map_err(|error| failed(format!("{url} cannot be cloned: {error}"), &error))?;
+    let names = answer
+        .lines()
+        .filter_map(|line| Some(line.split_once('\t')?.1));
+    if names.into_iter().any(|name| is_spelling(wanted, name)) {
+        return Ok(format!("{url} ({wanted})"));
+    }
+    if matches!(wanted.len(), 40 | 64) && wanted.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Ok(format!(
+            "{url} (only the clone can tell whether commit {wanted} exists)"
+        ));
+    }
+    let message = match &repository.reference {
+        Some(reference) => format!(
+            "{url} has no branch or tag `{reference}`; correct DESCARTES_REF, or push the branch"
+        ),
+        None => {
+            format!("{url} has no default branch: it is empty, or its HEAD names a missing branch")
+        }
+    };
+    Err(Failure::new(Reason::WorkspaceFailed, message))
+}
+
+/// Whether `git fetch` finds the remote's reference `name` for `wanted`.
+fn is_spelling(wanted: &str, name: &str) -> bool {
+    let prefixes = ["", "refs/", "refs/tags/", "refs/heads/", "refs/remotes/"];
+    prefixes
+        .iter()
+        .any(|prefix| name.strip_prefix(prefix) == Some(wanted))
 }
 
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Notes what was found, and passes it on.
+    /// Notes a result; returns the thing if it is there.
     fn note<T>(
         &mut self,
-        what: &'static str,
+        subject: &'static str,
         found: Result<T, Failure>,
-        say: impl FnOnce(&T) -> String,
+        describe: impl FnOnce(&T) -> String,
     ) -> Option<T> {
-        let (result, passed_on) = match found {
-            Ok(found) => (Ok(say(&found)), Some(found)),
+        let (result, thing) = match found {
+            Ok(thing) => (Ok(describe(&thing)), Some(thing)),
             Err(failure) => (Err(failure), None),
         };
-        self.0.push(Finding { what, result });
-        passed_on
+        self.0.push(Finding { subject, result });
+        thing
     }
 }

@@ -1,7 +1,7 @@
-//! What the agent is told: the task, and how to work here.
+//! The prompts of the agent: the task, and how to work.
 //!
-//! An agent definition's template replaces the task's part, never the part about working here,
-//! because that one is true whatever the project's template says.
+//! The template of an agent definition replaces the part about the task. It never replaces the part
+//! about how to work, which describes what the worker does.
 
 use std::fmt::Write;
 
@@ -10,17 +10,17 @@ use super::workspace::Workspace;
 use crate::scud::AgentDefinition;
 use crate::task::Task;
 
-/// The prompt that begins the work.
+/// The prompt of the first round.
 pub fn first(
     task: &Task,
     definition: Option<&AgentDefinition>,
     workspace: &Workspace,
     checks: &Checks,
 ) -> String {
-    let own = definition.and_then(|definition| definition.render(task));
-    let mut prompt = own.unwrap_or_else(|| describe(task));
+    let template = definition.and_then(|definition| definition.render(task));
+    let mut prompt = template.unwrap_or_else(|| describe(task));
     if prompt.trim_start().starts_with('/') {
-        // Harnesses take such a beginning for a command of their own.
+        // Harnesses take a prompt that begins with a slash for a command.
         prompt = format!("Task {}:\n\n{prompt}", task.id);
     }
     prompt.truncate(prompt.trim_end().len());
@@ -29,7 +29,7 @@ pub fn first(
     prompt
 }
 
-/// The prompt after a failed check.
+/// The prompt of a round after a failed check.
 pub fn repair(task: &Task, failed: &Failed) -> String {
     let Failed {
         command,
@@ -40,7 +40,7 @@ pub fn repair(task: &Task, failed: &Failed) -> String {
     format!(
         "Your work on task {id} ({title}) is not done: the check `{command}` {how}.\n\n\
          The end of its output:\n\n{fence}\n{output_tail}\n{fence}\n\n\
-         Find the cause and mend it, so that the check passes. Don't weaken the check.\n",
+         Find the cause and fix it, so that the check passes. Don't weaken the check.\n",
         id = task.id,
         title = task.title,
         output_tail = output_tail.trim_end(),
@@ -81,17 +81,15 @@ fn how_to_work(workspace: &Workspace, checks: &Checks) -> String {
     let mut text = format!(
         "## How to work\n\n\
          - You are in {}, the project's directory. Change nothing outside it.\n\
-         - Nobody will answer questions: decide, and say in your last message what you decided and why.\n",
+         - No one will answer questions: decide, and say in your last message what you decided and why.\n",
         workspace.dir.display()
     );
     if checks.commands.is_empty() {
         text.push_str(
-            "- The project defines no checks, so see for yourself that your work is right.\n",
+            "- The project defines no checks, so verify yourself that your work is right.\n",
         );
     } else {
-        text.push_str(
-            "- When you are done, these commands will be run, and all of them must pass:\n",
-        );
+        text.push_str("- When you are done, these commands will run, and all of them must pass:\n");
     }
     for command in &checks.commands {
         let _ = writeln!(text, "  - `{command}`");
@@ -103,14 +101,13 @@ fn how_to_work(workspace: &Workspace, checks: &Checks) -> String {
              - Leave .scud alone: the worker marks the task.\n"
         }
         None => {
-            "- Don't commit or push, and leave .scud alone: what you leave in the directory is what counts, \
-             and the worker reports it.\n"
+            "- Don't commit or push, and leave .scud alone: the files that you leave in the directory are the result.\n"
         }
     });
     text
 }
 
-/// A fence that the text itself cannot close.
+/// A code fence that is longer than any run of backticks in the text.
 fn fence(text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     "`".repeat(longest.max(2) + 1)

@@ -100,13 +100,8 @@ pub struct PromptFile {
 impl Workspace {
     /// Takes a given directory.
     pub fn given(dir: &Path) -> Result<Self, Failure> {
-        let failed =
-            |what: &str, error: io::Error| failed(format!("{what} {}", dir.display()), &error);
-        let absolute =
-            fs::canonicalize(dir).map_err(|error| failed("there is no workspace at", error))?;
-        fs::read_dir(&absolute).map_err(|error| failed("the workspace cannot be read:", error))?;
         Ok(Self {
-            dir: absolute,
+            dir: existing_directory(dir)?,
             own: own_directory()?,
             temporary: None,
             clone: None,
@@ -321,6 +316,15 @@ fn fresh_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Fa
         return Err(Failure::new(Reason::WorkspaceFailed, message));
     }
     Ok((dir, None))
+}
+
+/// The absolute path of a given directory that exists and can be read.
+pub fn existing_directory(dir: &Path) -> Result<PathBuf, Failure> {
+    let failed = |what: &str, error: io::Error| failed(format!("{what} {}", dir.display()), &error);
+    let absolute =
+        fs::canonicalize(dir).map_err(|error| failed("there is no workspace at", error))?;
+    fs::read_dir(&absolute).map_err(|error| failed("the workspace cannot be read:", error))?;
+    Ok(absolute)
 }
 
 fn own_directory() -> Result<TempDir, Failure> {

@@ -1,86 +1,89 @@
-//! Dependencies with the title and the status of the tasks they lead to.
+//! Resolves the dependencies of a task: the title and the status of the tasks that it depends on.
 //!
-//! One reading of the nodes for all edges of one task, never one per edge. Inherited dependencies
-//! (of the task's parent) are not added: a task shows the edges that it has.
+//! It reads the nodes once for all edges of a task, not once per edge. Dependencies of the parent task
+//! are not added: a task shows its own edges.
 
 use std::collections::BTreeMap;
 
-use super::graph::{Row, Survey, local};
 use super::lexer::{Node, unescape};
+use super::row::Row;
+use super::search::{Search, id_in_phase};
 use crate::task::Dependency;
 
-/// The nodes that an edge may lead to, by precedence. SCUD itself searches all phases at once and takes
-/// any node with that id, so that `2` may be another phase's `2`; here the own phase goes first.
+/// The nodes that an edge may mean, by precedence. SCUD searches all phases at once and uses any node
+/// with that id, so that `2` may be the `2` of another phase; here the task's own phase comes first.
 #[derive(Debug, Clone, Copy, Default)]
 struct Target<'a> {
-    here: Option<Node<'a>>,
-    /// Spelled `phase:id`.
-    named: Option<Node<'a>>,
-    elsewhere: Elsewhere<'a>,
+    same_phase: Option<Node<'a>>,
+    /// The edge is written `phase:id`.
+    with_phase: Option<Node<'a>>,
+    other_phase: OtherPhase<'a>,
 }
 
-/// A plain id in other phases: ids that are unique everywhere (UUIDs) may be used across phases.
+/// A plain id in other phases: an id that is unique in the graph (a UUID) may be used across phases.
 #[derive(Debug, Clone, Copy, Default)]
-enum Elsewhere<'a> {
+enum OtherPhase<'a> {
     #[default]
-    Nowhere,
-    In(usize, Node<'a>),
+    None,
+    One(usize, Node<'a>),
     Several,
 }
 
 impl<'a> Target<'a> {
-    fn meet_elsewhere(&mut self, phase: usize, node: Node<'a>) {
-        self.elsewhere = match self.elsewhere {
-            Elsewhere::In(known, _) if known != phase => Elsewhere::Several,
-            Elsewhere::Several => Elsewhere::Several,
-            _ => Elsewhere::In(phase, node),
+    fn add_from_other_phase(&mut self, phase: usize, node: Node<'a>) {
+        self.other_phase = match self.other_phase {
+            OtherPhase::One(known, _) if known != phase => OtherPhase::Several,
+            OtherPhase::Several => OtherPhase::Several,
+            _ => OtherPhase::One(phase, node),
         };
     }
 
     fn node(&self) -> Option<Node<'a>> {
-        self.here.or(self.named).or(match self.elsewhere {
-            Elsewhere::In(_, node) => Some(node),
-            Elsewhere::Nowhere | Elsewhere::Several => None,
-        })
+        self.same_phase
+            .or(self.with_phase)
+            .or(match self.other_phase {
+                OtherPhase::One(_, node) => Some(node),
+                OtherPhase::None | OtherPhase::Several => None,
+            })
     }
 }
 
-/// The dependencies that `edges` of a task in `phase` lead to, in their order.
-pub(super) fn resolve<'a>(survey: &Survey<'a>, phase: usize, edges: &[&'a str]) -> Vec<Dependency> {
+/// The dependencies that the `edges` of a task in `phase` lead to, in their order.
+pub(super) fn resolve<'a>(search: &Search<'a>, phase: usize, edges: &[&'a str]) -> Vec<Dependency> {
     if edges.is_empty() {
         return Vec::new();
     }
     let mut targets: BTreeMap<&str, Target<'a>> = BTreeMap::new();
     targets.extend(edges.iter().map(|edge| (*edge, Target::default())));
-    let across = edges.iter().any(|edge| edge.contains(':'));
-    let mut name = String::new();
-    for (of, node) in survey.nodes() {
-        let tag = survey.phases[of].tag;
-        let spelled = node.id();
-        let id = local(tag, spelled);
-        if let Some(target) = targets.get_mut(spelled) {
-            if of == phase {
-                target.here = Some(node);
+    let some_have_a_phase = edges.iter().any(|edge| edge.contains(':'));
+    let mut with_phase = String::new();
+    for (node_phase, node) in search.nodes() {
+        let tag = search.phases[node_phase].tag;
+        let written_id = node.id();
+        let id = id_in_phase(tag, written_id);
+        if let Some(target) = targets.get_mut(written_id) {
+            if node_phase == phase {
+                target.same_phase = Some(node);
             } else {
-                target.meet_elsewhere(of, node);
+                target.add_from_other_phase(node_phase, node);
             }
         }
-        // A migrated node (`phase:8`) that an edge of its own phase calls `8`.
-        if of == phase
-            && id.len() < spelled.len()
+        // A migrated node (`phase:8`) that an edge in the same phase calls `8`.
+        if node_phase == phase
+            && id.len() < written_id.len()
             && let Some(target) = targets.get_mut(id)
         {
-            target.here.get_or_insert(node);
+            target.same_phase.get_or_insert(node);
         }
-        if across {
-            name.clear();
-            name.extend([tag, ":", id]);
-            if let Some(target) = targets.get_mut(name.as_str()) {
-                target.named = Some(node);
+        if some_have_a_phase {
+            with_phase.clear();
+            with_phase.extend([tag, ":", id]);
+            if let Some(target) = targets.get_mut(with_phase.as_str()) {
+                target.with_phase = Some(node);
             }
         }
     }
-    let resolved = |edge: &&str| {
+    let resolve_edge = |edge: &&str| {
         let row = targets[*edge].node().and_then(|node| Row::of(node).ok());
         Dependency {
             id: (*edge).to_owned(),
@@ -88,5 +91,5 @@ pub(super) fn resolve<'a>(survey: &Survey<'a>, phase: usize, edges: &[&'a str]) 
             status: row.map(|row| row.status),
         }
     };
-    edges.iter().map(resolved).collect()
+    edges.iter().map(resolve_edge).collect()
 }

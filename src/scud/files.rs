@@ -1,6 +1,6 @@
-//! Files below the project's root: opened without leaving it, locked for a bounded time, read up to a cap.
+//! Opens, locks and reads files below the project's root, within limits of time and size.
 //!
-//! No symbolic link is followed, no FIFO waited for. It knows nothing of what the files hold, and
+//! It follows no symbolic link and waits for no FIFO. It does not know the contents of the files, and
 //! does not write.
 
 use std::fs::File;
@@ -15,8 +15,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
-/// SCUD holds its lock while it rewrites the graph: milliseconds, a few hundred for a huge one. Whoever
-/// holds it longer means no good, and the platform's stop window is not ours to spend.
+/// How long to wait for a lock. SCUD holds its lock while it rewrites the graph: milliseconds, a few
+/// hundred for a huge one. A program that holds it longer must not use up the stop window.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
@@ -26,14 +26,24 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 pub enum FileError {
     #[error("{} does not exist", path.display())]
     Missing { path: PathBuf },
-    #[error("cannot open or read {}", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
-    #[error("{} is not a regular file, or reached through a symbolic link, which is not followed", path.display())]
-    Foreign { path: PathBuf },
-    #[error("{} is larger than {} KiB", path.display(), limit >> 10)]
+    #[error("{} could not be opened or read", path.display())]
+    NotReadable { path: PathBuf, source: io::Error },
+    #[error("{} is not a regular file, or its path contains a symbolic link, which is not followed", path.display())]
+    NotRegular { path: PathBuf },
+    #[error("{} is larger than the limit of {} KiB", path.display(), limit >> 10)]
     TooLarge { path: PathBuf, limit: u64 },
-    #[error("{} stayed locked, or kept being replaced, for {} s", path.display(), waited.as_secs())]
+    #[error("{} was locked by another program, or replaced again and again, for {} s", path.display(), waited.as_secs())]
     Locked { path: PathBuf, waited: Duration },
+}
+
+impl FileError {
+    /// Whether the file itself is at fault, so that another attempt would fail in the same way.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::NotRegular { .. } | Self::TooLarge { .. } => true,
+            Self::NotReadable { .. } | Self::Locked { .. } => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,27 +55,27 @@ pub(super) enum Access {
 /// Opens the regular file that `components` lead to below `root`; only `root` itself may be a link.
 pub(super) fn open(root: &Path, components: &[&str], access: Access) -> Result<File, FileError> {
     let path = || root.join(components.iter().collect::<PathBuf>());
-    let refused = |errno| match errno {
+    let error = |errno| match errno {
         Errno::NOENT => FileError::Missing { path: path() },
-        // What O_NOFOLLOW says of a link, O_DIRECTORY of a link or a file, and open of a socket.
+        // The errors of O_NOFOLLOW for a link, of O_DIRECTORY for a link or a file, and of open for a socket.
         Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::ISDIR => {
-            FileError::Foreign { path: path() }
+            FileError::NotRegular { path: path() }
         }
-        errno => FileError::Unreadable {
+        errno => FileError::NotReadable {
             path: path(),
             source: errno.into(),
         },
     };
-    let file = descend(root, components, access).map_err(refused)?;
-    match FileType::from_raw_mode(fstat(&file).map_err(refused)?.st_mode) {
+    let file = descend(root, components, access).map_err(error)?;
+    match FileType::from_raw_mode(fstat(&file).map_err(error)?.st_mode) {
         FileType::RegularFile => Ok(file.into()),
-        _ => Err(FileError::Foreign { path: path() }),
+        _ => Err(FileError::NotRegular { path: path() }),
     }
 }
 
 fn descend(root: &Path, components: &[&str], access: Access) -> Result<OwnedFd, Errno> {
     let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // NONBLOCK: a FIFO in the file's place opens at once, and is refused by its type.
+    // NONBLOCK: a FIFO in place of the file opens at once, and is rejected by its type.
     let file = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = file
         | match access {
@@ -85,8 +95,8 @@ fn descend(root: &Path, components: &[&str], access: Access) -> Result<OwnedFd, 
     Ok(at)
 }
 
-/// Opens a file and takes the lock that SCUD takes: shared to read, exclusive to write. The lock goes
-/// with the file; whoever drops the future gives up waiting.
+/// Opens a file and takes the lock that SCUD takes: shared to read, exclusive to write. Closing the
+/// file releases the lock; dropping the future ends the wait.
 pub(super) async fn open_locked(
     root: &Path,
     components: &[&str],
@@ -102,12 +112,12 @@ pub(super) async fn open_locked(
     loop {
         let file = open(root, components, access)?;
         match flock(&file, operation) {
-            // Between open and lock another file may have been renamed into this one's place;
-            // then the lock is on a file that nobody will read again.
+            // Between open and lock another file may have been renamed to this path; then the lock
+            // is on a file that is no longer in the project.
             Ok(()) if same(&file, &open(root, components, access)?) => return Ok(file),
             Ok(()) | Err(Errno::WOULDBLOCK | Errno::INTR) => {}
             Err(errno) => {
-                return Err(FileError::Unreadable {
+                return Err(FileError::NotReadable {
                     path: path(),
                     source: errno.into(),
                 });
@@ -132,20 +142,20 @@ fn same(one: &File, other: &File) -> bool {
     }
 }
 
-/// The whole file, unless it is larger than `limit`, whatever its size was a moment ago.
+/// Reads the whole file; an error if it is larger than `limit` bytes, even if it grows meanwhile.
 pub(super) fn read(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    let unreadable = |source| FileError::Unreadable {
+    let not_readable = |source| FileError::NotReadable {
         path: path.to_owned(),
         source,
     };
-    let size = file.metadata().map_err(unreadable)?.len();
+    let size = file.metadata().map_err(not_readable)?.len();
     let mut bytes = Vec::new();
     if size <= limit {
-        // One allocation instead of a dozen doublings; one byte more lets the end be seen.
+        // One allocation instead of a dozen; with one byte more, the read finds the end of the file.
         bytes.reserve_exact(usize::try_from(size + 1).unwrap_or(0));
         file.take(limit + 1)
             .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
+            .map_err(not_readable)?;
     }
     if size > limit || bytes.len() as u64 > limit {
         let path = path.to_owned();

@@ -1,35 +1,39 @@
-//! Which task is meant: by phase and id, by the given tag, by an id that is unique, by the active tag.
+//! Finds the task that a reference means: by phase and id, by the given tag, by an id that occurs in
+//! one phase only, or by the active tag.
 //!
-//! Every refusal says what would have worked. It does not judge dependencies: whether a task may run before them
-//! is the caller's decision.
+//! Every error says what would have worked. Dependencies are not checked: whether a task may run
+//! before them is the caller's decision.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use super::graph::{Candidate, Reference, Spelling, Survey, local};
-use super::lexer::Flaw;
-use super::{FileError, GRAPH, Malformed, Project, TextError, files, graph_text};
+use super::files::{self, FileError};
+use super::graph::read_task;
+use super::graph_file::{GRAPH, Malformed, ReadError, read_graph};
+use super::lexer::SyntaxError;
+use super::project::Project;
+use super::search::{Candidate, Reference, Search, Spelling, id_in_phase};
 use crate::task::{Status, Task};
 
 const ACTIVE_TAG: &[&str] = &[".scud", "active-tag"];
-/// A tag is a word.
-const ACTIVE_TAG_LIMIT: u64 = 4 << 10;
+/// The file holds one word.
+const MAX_ACTIVE_TAG_SIZE: u64 = 4 << 10;
 
-/// A task as it is asked for.
+/// The task to find.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct TaskQuery<'a> {
     /// `8` or `phase:8`.
     pub reference: &'a str,
-    /// The phase to look in, where the reference names none.
+    /// The phase to look in, if the reference names none.
     pub tag: Option<&'a str>,
-    pub actionable: Actionable,
+    pub finished_tasks: FinishedTasks,
 }
 
 /// Whether a task that is done, cancelled or expanded may be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Actionable {
-    Required,
-    Forced,
+pub enum FinishedTasks {
+    Reject,
+    Allow,
 }
 
 /// Why there is no task to run.
@@ -39,27 +43,31 @@ pub enum FindError {
     File(FileError),
     #[error(transparent)]
     Malformed(Malformed),
-    #[error("no phase `{tag}` in {}, which holds {phases}", path.display())]
+    #[error("there is no phase `{tag}` in {}, which has {phases}", path.display())]
     PhaseNotFound {
         tag: String,
         path: PathBuf,
-        phases: Names,
+        phases: PhaseNames,
     },
-    #[error("no task `{reference}` in {}, {}", path.display(), hint(closest, phases))]
+    #[error("there is no task `{reference}` in {}{}", path.display(), suggestion(similar, phases))]
     NotFound {
         reference: String,
         path: PathBuf,
-        /// What the reference may be a slip of, the closest first; with the phase where an id repeats.
-        closest: Vec<String>,
-        phases: Names,
+        /// Ids that the reference may be a typing error of, the most similar first; with the phase if
+        /// an id occurs in several.
+        similar: Vec<String>,
+        phases: PhaseNames,
     },
-    #[error("the task `{reference}` of {} is in several phases: {phases}", path.display())]
+    #[error(
+        "task `{reference}` of {} is in several phases ({}): use `{}:{reference}`, or --tag",
+        path.display(), phases.list(), phases.first()
+    )]
     Ambiguous {
         reference: String,
         path: PathBuf,
-        phases: Names,
+        phases: PhaseNames,
     },
-    #[error("the task `{id}` of the phase `{phase}` is {status}")]
+    #[error("task `{id}` of phase `{phase}` {}", finished(*status))]
     NotActionable {
         id: String,
         phase: String,
@@ -67,40 +75,60 @@ pub enum FindError {
     },
 }
 
-impl From<TextError> for FindError {
-    fn from(error: TextError) -> Self {
+impl From<ReadError> for FindError {
+    fn from(error: ReadError) -> Self {
         match error {
-            TextError::File(error) => Self::File(error),
-            TextError::Malformed(error) => Self::Malformed(error),
+            ReadError::File(error) => Self::File(error),
+            ReadError::Malformed(error) => Self::Malformed(error),
         }
     }
 }
 
-fn hint(closest: &[String], phases: &Names) -> String {
-    if closest.is_empty() {
-        return format!("which holds {phases}");
+impl FindError {
+    /// Whether the graph or the reference is at fault, so that another attempt would fail in the same way.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::File(error) => error.is_permanent(),
+            _ => true,
+        }
     }
-    let quoted: Vec<_> = closest.iter().map(|id| format!("`{id}`")).collect();
-    format!("the closest: {}", quoted.join(", "))
 }
 
-/// The names of phases, as many as a message can bear.
+fn suggestion(similar: &[String], phases: &PhaseNames) -> String {
+    if similar.is_empty() {
+        return format!(", which has {phases}");
+    }
+    let quoted: Vec<_> = similar.iter().map(|id| format!("`{id}`")).collect();
+    format!("; did you mean {}?", quoted.join(", "))
+}
+
+/// What a finished task is, and what to do about it.
+fn finished(status: Status) -> String {
+    match status {
+        Status::Expanded => {
+            "has been split into subtasks; run those, or set DESCARTES_FORCE=true".to_owned()
+        }
+        status => format!("is {status}; set DESCARTES_FORCE=true to run it anyway"),
+    }
+}
+
+/// The tags of phases, as many as a message can show.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
-    pub shown: Vec<String>,
-    pub omitted: usize,
+pub struct PhaseNames {
+    shown: Vec<String>,
+    omitted: usize,
 }
 
-impl Names {
-    fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+impl PhaseNames {
+    fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         /// A project has a handful of phases; a broken file may have millions.
-        const SHOWN: usize = 12;
+        const MAX_SHOWN: usize = 12;
         let mut this = Self {
             shown: Vec::new(),
             omitted: 0,
         };
         for name in names {
-            if this.shown.len() < SHOWN {
+            if this.shown.len() < MAX_SHOWN {
                 this.shown.push(name.to_owned());
             } else {
                 this.omitted += 1;
@@ -108,38 +136,48 @@ impl Names {
         }
         this
     }
+
+    fn list(&self) -> String {
+        let shown = format!("`{}`", self.shown.join("`, `"));
+        match self.omitted {
+            0 => shown,
+            more => format!("{shown} and {more} more"),
+        }
+    }
+
+    fn first(&self) -> &str {
+        self.shown.first().map_or("", String::as_str)
+    }
 }
 
-impl fmt::Display for Names {
+impl fmt::Display for PhaseNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.shown.is_empty() {
-            return f.write_str("no phases");
+        match self.shown.len() {
+            0 => return f.write_str("no phases"),
+            1 => f.write_str("the phase ")?,
+            _ => f.write_str("the phases ")?,
         }
-        write!(f, "`{}`", self.shown.join("`, `"))?;
-        match self.omitted {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
+        f.write_str(&self.list())
     }
 }
 
 impl Project {
-    /// The task that is wanted, with everything the graph says about it.
-    pub async fn find(&self, wanted: &Wanted<'_>) -> Result<Task, FindError> {
+    /// Finds the task, with everything the graph says about it.
+    pub async fn find(&self, query: &TaskQuery<'_>) -> Result<Task, FindError> {
         let path = self.path(GRAPH);
         let file = files::open_locked(&self.root, GRAPH, files::Access::Read).await;
         let file = file.map_err(FindError::File)?;
-        let text = graph_text(&file, &path)?;
+        let text = read_graph(&file, &path)?;
         drop(file);
-        let malformed = |flaw: Flaw| FindError::Malformed(Malformed::new(&path, flaw));
+        let malformed = |error: SyntaxError| FindError::Malformed(Malformed::new(&path, error));
 
-        let reference = Reference::Spelled(wanted.reference);
-        let survey = Survey::of(&text, reference).map_err(malformed)?;
-        let phase = self.choose(&survey, wanted)?;
-        let candidate = survey.sole(phase).map_err(malformed)?;
-        let task = survey.task(candidate).map_err(malformed)?;
-        match (task.status, wanted.actionable) {
-            (Status::Done | Status::Cancelled | Status::Expanded, Actionable::Required) => {
+        let reference = Reference::AsWritten(query.reference);
+        let search = Search::run(&text, reference).map_err(malformed)?;
+        let phase = self.choose_phase(&search, query)?;
+        let candidate = search.only_candidate(phase).map_err(malformed)?;
+        let task = read_task(&search, candidate).map_err(malformed)?;
+        match (task.status, query.finished_tasks) {
+            (Status::Done | Status::Cancelled | Status::Expanded, FinishedTasks::Reject) => {
                 Err(FindError::NotActionable {
                     id: task.id,
                     phase: task.phase,
@@ -151,39 +189,46 @@ impl Project {
     }
 
     /// The index of the phase whose candidate is meant.
-    fn choose(&self, survey: &Survey<'_>, wanted: &Wanted<'_>) -> Result<usize, FindError> {
-        let tag_of = |candidate: &Candidate<'_>| survey.phases[candidate.phase].tag;
-        let mut meant = survey.candidates.clone();
-        if meant.iter().any(|one| one.spelling == Spelling::WithPhase) {
-            meant.retain(|one| one.spelling == Spelling::WithPhase);
-        } else if let Some(tag) = wanted.tag {
-            if survey.phases.iter().all(|phase| phase.tag != tag) {
+    fn choose_phase(&self, search: &Search<'_>, query: &TaskQuery<'_>) -> Result<usize, FindError> {
+        let tag_of = |candidate: &Candidate<'_>| search.phases[candidate.phase].tag;
+        let all_phases = || PhaseNames::new(search.phases.iter().map(|phase| phase.tag));
+        let mut candidates = search.candidates.clone();
+        let names_its_phase = |one: &Candidate<'_>| one.spelling == Spelling::WithPhase;
+        if candidates.iter().any(names_its_phase) {
+            candidates.retain(names_its_phase);
+        } else if let Some(tag) = query.tag {
+            if search.phases.iter().all(|phase| phase.tag != tag) {
                 return Err(FindError::PhaseNotFound {
                     tag: tag.to_owned(),
                     path: self.path(GRAPH),
-                    phases: Names::of(survey.phases.iter().map(|phase| phase.tag)),
+                    phases: all_phases(),
                 });
             }
-            meant.retain(|one| tag_of(one) == tag);
+            candidates.retain(|one| tag_of(one) == tag);
         }
-        let Some(first) = meant.first() else {
-            return Err(self.not_found(survey, wanted));
+        let Some(first) = candidates.first() else {
+            return Err(FindError::NotFound {
+                reference: query.reference.to_owned(),
+                path: self.path(GRAPH),
+                similar: similar_ids(search, query),
+                phases: all_phases(),
+            });
         };
-        // Equal tags are one phase to a person, and for `Survey::sole` to refuse.
-        if meant.iter().all(|one| tag_of(one) == tag_of(first)) {
+        // Two phases with equal tags look like one to a person; `only_candidate` rejects them.
+        if candidates.iter().all(|one| tag_of(one) == tag_of(first)) {
             return Ok(first.phase);
         }
         if let Some(active) = self.active_tag().map_err(FindError::File)?
-            && let Some(chosen) = meant.iter().find(|one| tag_of(one) == active)
+            && let Some(chosen) = candidates.iter().find(|one| tag_of(one) == active)
         {
             return Ok(chosen.phase);
         }
-        let mut tags: Vec<_> = meant.iter().map(tag_of).collect();
+        let mut tags: Vec<_> = candidates.iter().map(tag_of).collect();
         tags.dedup();
         Err(FindError::Ambiguous {
-            reference: wanted.reference.to_owned(),
+            reference: query.reference.to_owned(),
             path: self.path(GRAPH),
-            phases: Names::of(tags.into_iter()),
+            phases: PhaseNames::new(tags.into_iter()),
         })
     }
 
@@ -191,96 +236,91 @@ impl Project {
     fn active_tag(&self) -> Result<Option<String>, FileError> {
         let path = self.path(ACTIVE_TAG);
         let bytes = match files::open(&self.root, ACTIVE_TAG, files::Access::Read) {
-            Ok(file) => files::read(&file, &path, ACTIVE_TAG_LIMIT)?,
+            Ok(file) => files::read(&file, &path, MAX_ACTIVE_TAG_SIZE)?,
             Err(FileError::Missing { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        // Whatever is not UTF-8 is no phase's name either.
+        // A tag that is not UTF-8 matches no phase.
         let tag = String::from_utf8_lossy(&bytes).trim().to_owned();
         Ok((!tag.is_empty()).then_some(tag))
     }
-
-    fn not_found(&self, survey: &Survey<'_>, wanted: &Wanted<'_>) -> FindError {
-        FindError::NotFound {
-            reference: wanted.reference.to_owned(),
-            path: self.path(GRAPH),
-            closest: closest(survey, wanted),
-            phases: Names::of(survey.phases.iter().map(|phase| phase.tag)),
-        }
-    }
 }
 
-/// A node that the reference may be a slip of; sorts the closest first.
+/// An id that the reference may be a typing error of. Sorts the most similar first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Near<'a> {
+struct SimilarId<'a> {
     distance: usize,
-    /// Among equally close ones the file's order is the reader's.
+    /// Equally similar ids are shown in the order of the file.
     line: usize,
     id: &'a str,
     tag: &'a str,
 }
 
-/// The ids that the reference may be a slip of.
-fn closest(survey: &Survey<'_>, wanted: &Wanted<'_>) -> Vec<String> {
+/// The ids that the reference may be a typing error of.
+fn similar_ids(search: &Search<'_>, query: &TaskQuery<'_>) -> Vec<String> {
     /// As many as a person reads at a glance.
-    const SHOWN: usize = 4;
-    /// Enough to see which of the shown ids repeat; a broken graph has millions that are equally close.
-    const KEPT: usize = 256;
-    let mut near: Vec<Near<'_>> = Vec::new();
-    for (phase, node) in survey.nodes() {
-        let tag = survey.phases[phase].tag;
-        let id = local(tag, node.id());
-        let distance = if id == wanted.reference {
-            // It is there, only not in the phase that was asked for.
+    const MAX_SHOWN: usize = 4;
+    /// Enough to see which of the shown ids occur in several phases; a broken graph may have millions
+    /// of equally similar ids.
+    const MAX_COLLECTED: usize = 256;
+    let mut similar: Vec<SimilarId<'_>> = Vec::new();
+    for (phase, node) in search.nodes() {
+        let tag = search.phases[phase].tag;
+        let id = id_in_phase(tag, node.id());
+        let distance = if id == query.reference {
+            // It exists, but not in the requested phase.
             Some(0)
-        } else if wanted.tag.is_some_and(|wanted| wanted != tag) {
+        } else if query.tag.is_some_and(|requested| requested != tag) {
             None
         } else {
-            distance(wanted.reference, tag, id)
+            distance(query.reference, tag, id)
         };
         let line = node.line;
-        near.extend(distance.map(|distance| Near {
+        similar.extend(distance.map(|distance| SimilarId {
             distance,
             line,
             id,
             tag,
         }));
-        if near.len() >= 2 * KEPT {
-            near.sort_unstable();
-            near.truncate(KEPT);
+        if similar.len() >= 2 * MAX_COLLECTED {
+            similar.sort_unstable();
+            similar.truncate(MAX_COLLECTED);
         }
     }
-    near.sort_unstable();
-    let spell = |one: &Near<'_>| {
-        let elsewhere = |other: &Near<'_>| other.id == one.id && other.tag != one.tag;
-        if one.distance == 0 || wanted.reference.contains(':') || near.iter().any(elsewhere) {
+    similar.sort_unstable();
+    let write = |one: &SimilarId<'_>| {
+        let in_other_phase = |other: &SimilarId<'_>| other.id == one.id && other.tag != one.tag;
+        let with_phase = one.distance == 0
+            || query.reference.contains(':')
+            || similar.iter().any(in_other_phase);
+        if with_phase {
             format!("{}:{}", one.tag, one.id)
         } else {
             one.id.to_owned()
         }
     };
-    near.iter().take(SHOWN).map(spell).collect()
+    similar.iter().take(MAX_SHOWN).map(write).collect()
 }
 
-/// How many slips lead from `reference` to a node, if few enough to be slips.
+/// The number of typing errors between `reference` and a node's id; `None` if there are too many.
 fn distance(reference: &str, tag: &str, id: &str) -> Option<usize> {
-    /// Longer than any id that SCUD accepts, short enough to compare with all.
-    const LONGEST: usize = 128;
-    let named;
+    /// Longer than any id that SCUD accepts, short enough to compare with all ids.
+    const MAX_LENGTH: usize = 128;
+    let with_phase;
     let id = if reference.contains(':') {
-        named = format!("{tag}:{id}");
-        &named
+        with_phase = format!("{tag}:{id}");
+        &with_phase
     } else {
         id
     };
-    if id.is_empty() || reference.len() > LONGEST || id.len() > LONGEST {
+    if id.is_empty() || reference.len() > MAX_LENGTH || id.len() > MAX_LENGTH {
         return None;
     }
     // `scud list` shows the first 8 digits of a UUID.
     if reference.len() >= 8 && id.starts_with(reference) {
         return Some(1);
     }
-    // One slip in three, and something must be right: `7` is no slip of `9`.
+    // One error in three characters, and at least one character must be right: `7` does not suggest `9`.
     let allowed = (reference.len() / 3).max(1);
     if reference.len().abs_diff(id.len()) > allowed {
         return None;

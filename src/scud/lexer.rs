@@ -1,17 +1,17 @@
-//! The `.scg` format line by line: what each line is, borrowed from the text.
+//! The `.scg` format line by line: the kind of each line, borrowed from the text.
 //!
-//! Tolerant where SCUD is: unknown sections, comments, blank lines, the old `# Epic:`. It keeps
-//! nothing between lines but the section it is in, and looks inside a field only to find its end;
-//! what the lines mean together is `graph`'s business.
+//! It accepts what SCUD accepts: unknown sections, comments, blank lines, the old `# Epic:`. Between
+//! lines it remembers only the current section, and it looks inside a field only to find its end.
+//! What the lines mean together is decided in `search` and `graph`.
 
-/// What is wrong with a line; the caller knows the path.
+/// An invalid line; the caller adds the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Flaw {
+pub(super) struct SyntaxError {
     pub line: usize,
-    pub what: String,
+    pub message: String,
 }
 
-/// One line that says something.
+/// One line that carries information.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Item<'a> {
     Phase {
@@ -19,16 +19,16 @@ pub(super) enum Item<'a> {
         line: usize,
         body: Position,
     },
-    /// `@meta` renames the phase; SCUD believes it more than the header.
+    /// `@meta` renames the phase; SCUD prefers this name to the one in the header.
     Name(&'a str),
     /// `@meta` declares a pipeline: the edges of this phase are its flow, not dependencies.
     Pipeline,
     Node(Node<'a>),
-    /// A line of `@edges`; [`edge`] takes it apart.
+    /// A line of `@edges`, to be split by [`edge`].
     Edge(&'a str),
-    /// A line of `@agents`; [`pair`] takes it apart.
+    /// A line of `@agents`, to be split by [`pair`].
     Agent(&'a str),
-    /// The head of a text; the [`Item::Text`] lines that follow are its content.
+    /// The heading of a text; the [`Item::Text`] lines that follow are its content.
     Block {
         id: &'a str,
         field: &'a str,
@@ -40,7 +40,7 @@ pub(super) enum Item<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Node<'a> {
     pub text: &'a str,
-    /// The byte of the file at which `text` begins.
+    /// The offset of `text` in the file, in bytes.
     pub at: usize,
     pub line: usize,
 }
@@ -68,18 +68,18 @@ enum Expected {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
-    /// Before the first section, or in one that is none of our business.
+    /// Before the first section, or in a section that is not read.
     Skipped,
     Meta,
     Nodes,
     Edges,
     Agents,
     Details,
-    /// In `@details`, below the head of a text.
+    /// In `@details`, below the heading of a text.
     Block,
 }
 
-/// The items of a graph; ends after the first flaw.
+/// The items of a graph; ends after the first syntax error.
 #[derive(Debug, Clone)]
 pub(super) struct Items<'a> {
     text: &'a str,
@@ -101,7 +101,7 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// The items of one phase's body (and of what follows it: the next [`Item::Phase`] is its end).
+    /// The items of one phase's body and everything after it: the next [`Item::Phase`] ends the body.
     pub fn of_body(text: &'a str, body: Position) -> Self {
         Self {
             next: body,
@@ -110,9 +110,9 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// The nodes of one phase, from its first to its last, past everything that follows them.
+    /// The nodes of one phase, from its first to its last; skips what follows them.
     pub fn of_nodes(text: &'a str, first: Node<'a>, last: Node<'a>) -> Self {
-        // From the line's begin: without its indent a `---` would be another thing.
+        // From the beginning of the line: without its indentation a `---` would be a separator.
         let begin = text[..first.at].rfind('\n').map_or(0, |end| end + 1);
         Self {
             next: Position {
@@ -126,7 +126,7 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// The next line with where it begins; CRLF counts as one end of line, as in SCUD.
+    /// The next line and its position; CRLF counts as one end of line, as in SCUD.
     fn line(&mut self) -> Option<(&'a str, Position)> {
         let begin = self.next;
         let rest = &self.text[begin.at..];
@@ -144,8 +144,8 @@ impl<'a> Items<'a> {
         Some((line.strip_suffix('\r').unwrap_or(line), begin))
     }
 
-    fn header(&mut self, line: &str, number: usize) -> Result<(), Flaw> {
-        // SCUD skips blank space between phases; a second separator there harms nobody.
+    fn header(&mut self, line: &str, number: usize) -> Result<(), SyntaxError> {
+        // SCUD skips white space between phases; a second separator there is harmless.
         if line.trim().is_empty() || line == "---" {
             return Ok(());
         }
@@ -153,21 +153,27 @@ impl<'a> Items<'a> {
             self.expected = Expected::Tag;
             return Ok(());
         }
-        let what = if line.starts_with('\u{feff}') {
-            "a byte order mark, which scud does not read".to_owned()
+        let message = if line.starts_with('\u{feff}') {
+            "the file begins with a byte order mark, which scud does not accept".to_owned()
         } else {
             format!("expected `# SCUD Graph v1`, found {}", excerpt(line))
         };
-        Err(Flaw { line: number, what })
+        Err(SyntaxError {
+            line: number,
+            message,
+        })
     }
 
-    fn tag(&mut self, line: &'a str, number: usize) -> Result<Item<'a>, Flaw> {
+    fn tag(&mut self, line: &'a str, number: usize) -> Result<Item<'a>, SyntaxError> {
         let tag = line
             .strip_prefix("# Phase:")
             .or_else(|| line.strip_prefix("# Epic:"));
         let Some(tag) = tag else {
-            let what = format!("expected `# Phase: <tag>`, found {}", excerpt(line));
-            return Err(Flaw { line: number, what });
+            let message = format!("expected `# Phase: <tag>`, found {}", excerpt(line));
+            return Err(SyntaxError {
+                line: number,
+                message,
+            });
         };
         self.expected = Expected::Body;
         self.section = Section::Skipped;
@@ -179,13 +185,13 @@ impl<'a> Items<'a> {
         })
     }
 
-    fn body(&mut self, line: &'a str, begin: Position) -> Result<Option<Item<'a>>, Flaw> {
+    fn body(&mut self, line: &'a str, begin: Position) -> Result<Option<Item<'a>>, SyntaxError> {
         if line == "---" {
             self.expected = Expected::Header;
             return Ok(None);
         }
-        // Before anything else: what is indented below a head is text, whatever it looks like. SCUD itself
-        // looks for `@` first and loses the rest of such a text; here a task's text can never become a task.
+        // Before anything else: an indented line below a heading is text, whatever it looks like. SCUD itself
+        // looks for `@` first and loses the rest of such a text; here the text of a task can never become a task.
         if self.section == Section::Block
             && let Some(text) = line.strip_prefix("  ")
         {
@@ -193,7 +199,7 @@ impl<'a> Items<'a> {
         }
         let trimmed = trim(line);
         match trimmed.as_bytes().first() {
-            // A paragraph's end; SCUD drops it, we only pass it on.
+            // The end of a paragraph; SCUD drops it.
             None if self.section == Section::Block => return Ok(Some(Item::Text(""))),
             None | Some(b'#') => return Ok(None),
             Some(b'}') if trimmed.len() == 1 => return Ok(None),
@@ -217,8 +223,8 @@ impl<'a> Items<'a> {
             }
             Section::Edges => Ok(Some(Item::Edge(trimmed))),
             Section::Agents => Ok(Some(Item::Agent(trimmed))),
-            // A stray line between the lines of a text is skipped and the text goes on; SCUD would
-            // lose what came before it.
+            // A stray line between the lines of a text is skipped and the text continues; SCUD would
+            // lose the text before it.
             Section::Details | Section::Block => Ok(pair(trimmed).map(|(id, field)| {
                 self.section = Section::Block;
                 Item::Block { id, field }
@@ -226,15 +232,15 @@ impl<'a> Items<'a> {
         }
     }
 
-    fn meta(&self, trimmed: &'a str, line: usize) -> Result<Option<Item<'a>>, Flaw> {
+    fn meta(&self, trimmed: &'a str, line: usize) -> Result<Option<Item<'a>>, SyntaxError> {
         let Some((key, value)) = trimmed.split_once(char::is_whitespace) else {
             return Ok(None);
         };
         match (key, value.trim()) {
-            // SCUD never writes that, and reading it as SCUD does would rename tasks already read.
-            ("name", _) if self.nodes_seen => Err(Flaw {
+            // SCUD never writes this, and reading it as SCUD does would rename tasks that were already read.
+            ("name", _) if self.nodes_seen => Err(SyntaxError {
                 line,
-                what: "the phase's name comes after its nodes".to_owned(),
+                message: "the name of a phase must come before its nodes".to_owned(),
             }),
             ("name", name) => Ok(Some(Item::Name(name))),
             ("mode", "pipeline") => Ok(Some(Item::Pipeline)),
@@ -244,7 +250,7 @@ impl<'a> Items<'a> {
 }
 
 impl<'a> Iterator for Items<'a> {
-    type Item = Result<Item<'a>, Flaw>;
+    type Item = Result<Item<'a>, SyntaxError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while let Some((line, begin)) = self.line() {
@@ -264,8 +270,8 @@ impl<'a> Iterator for Items<'a> {
         if self.expected == Expected::Tag {
             self.expected = Expected::Header;
             let line = self.next.line;
-            let what = "expected `# Phase: <tag>`, found the end".to_owned();
-            return Some(Err(Flaw { line, what }));
+            let message = "expected `# Phase: <tag>`, found the end of the file".to_owned();
+            return Some(Err(SyntaxError { line, message }));
         }
         None
     }
@@ -278,13 +284,13 @@ fn section(header: &str) -> Section {
         "@edges" => Section::Edges,
         "@agents" => Section::Agents,
         "@details" => Section::Details,
-        // SCUD takes the lines of a section it does not know for the section before; a newer SCUD's
-        // rows below `@nodes` would become tasks.
+        // SCUD reads the lines of an unknown section as part of the section before it; that way the rows
+        // of a newer SCUD below `@nodes` would become tasks.
         _ => Section::Skipped,
     }
 }
 
-/// `trim`, without decoding characters where there is nothing to trim; most lines are such.
+/// `str::trim`, but faster for ASCII text without white space around it, as most lines are.
 fn trim(text: &str) -> &str {
     match text.as_bytes() {
         [b'!'..=b'~'] | [b'!'..=b'~', .., b'!'..=b'~'] => text,
@@ -292,7 +298,7 @@ fn trim(text: &str) -> &str {
     }
 }
 
-/// The dependent and the dependency of a line of `@edges`; none where it relates tasks otherwise.
+/// The dependent and the dependency in a line of `@edges`; `None` for any other relation.
 pub(super) fn edge(line: &str) -> Option<(&str, &str)> {
     let (dependent, dependency) = line.split_once("->")?;
     Some((dependent.trim(), dependency.trim()))
@@ -304,29 +310,29 @@ pub(super) fn pair(line: &str) -> Option<(&str, &str)> {
     Some((fields.next()?.text, fields.next()?.text))
 }
 
-/// What was found, short enough for a message and without control characters.
+/// A quotation for a message: short, and without control characters.
 pub(super) fn excerpt(text: &str) -> String {
     /// A line of a graph can be megabytes.
-    const LIMIT: usize = 40;
+    const MAX_CHARS: usize = 40;
     let mut shown: String = text
         .chars()
-        .take(LIMIT)
+        .take(MAX_CHARS)
         .flat_map(char::escape_debug)
         .collect();
-    if text.chars().nth(LIMIT).is_some() {
+    if text.chars().nth(MAX_CHARS).is_some() {
         shown.push('…');
     }
     format!("`{shown}`")
 }
 
-/// A field of a `|` line, trimmed and still escaped, with its first byte's place in the line.
+/// A field of a `|` line, trimmed and still escaped, with its offset in the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Field<'a> {
     pub text: &'a str,
     pub at: usize,
 }
 
-/// The fields of a line: `|` ends one unless a backslash precedes it.
+/// The fields of a line: `|` ends a field unless a backslash precedes it.
 #[derive(Debug, Clone)]
 pub(super) struct Fields<'a> {
     rest: Option<&'a str>,
@@ -366,7 +372,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// A field as the user wrote it: `\|`, `\\` and `\n` resolved, any other backslash kept.
+/// The text of a field: `\|`, `\\` and `\n` are replaced, any other backslash stays.
 pub(super) fn unescape(field: &str) -> String {
     let mut text = String::with_capacity(field.len());
     let mut rest = field;

@@ -1,57 +1,63 @@
-//! Three versions of one graph, before git merges them: a letter that one side alone has changed
-//! becomes the same in all three, so that changes of neighbouring lines are no conflict.
+//! Prepares three versions of one graph for git's merge: if only one side changed a status letter, the
+//! letter becomes the same in all three, so that changes in neighbouring lines do not conflict.
 //!
-//! Letters only: everything else, and a letter that both sides have changed, is for git. No I/O.
+//! It changes status letters only: all other changes, and a letter that both sides changed in different
+//! ways, are left to git. No I/O.
 
 use std::collections::HashMap;
 
-use super::graph::Row;
 use super::lexer::{Item, Items};
+use super::row::Row;
 
-/// Where a task's letter is, in bytes, and which one; `None` where the id is there twice, and
-/// nobody can say which of the two is meant.
-type Letters = HashMap<(String, String), Option<(usize, u8)>>;
+/// By phase and id: the offset of the status letter in bytes, and the letter. `None` if the id is
+/// defined twice, because then it is unknown which of the two is meant.
+type StatusLetters = HashMap<(String, String), Option<(usize, u8)>>;
 
-/// Settles what can be settled. Where one of the versions is no graph, nothing can.
-pub fn settle(base: &mut [u8], ours: &mut [u8], theirs: &mut [u8]) {
-    let (Some(in_base), Some(in_ours), Some(in_theirs)) =
-        (letters(base), letters(ours), letters(theirs))
-    else {
+/// Unifies the letters that only one side changed. Changes nothing if one of the versions is not a graph.
+pub fn unify_status_letters(base: &mut [u8], ours: &mut [u8], theirs: &mut [u8]) {
+    let (Some(base_letters), Some(our_letters), Some(their_letters)) = (
+        status_letters(base),
+        status_letters(ours),
+        status_letters(theirs),
+    ) else {
         return;
     };
-    for (task, in_base) in in_base {
-        let there = |letters: &Letters| letters.get(&task).copied().flatten();
-        let (Some((base_at, was)), Some((ours_at, our)), Some((theirs_at, their))) =
-            (in_base, there(&in_ours), there(&in_theirs))
+    for (task, base_letter) in base_letters {
+        let find = |letters: &StatusLetters| letters.get(&task).copied().flatten();
+        let (
+            Some((base_at, base_letter)),
+            Some((ours_at, our_letter)),
+            Some((theirs_at, their_letter)),
+        ) = (base_letter, find(&our_letters), find(&their_letters))
         else {
             continue;
         };
-        let settled = match (our == was, their == was) {
-            (_, true) => our,
-            (true, false) => their,
-            (false, false) if our == their => our,
+        let unified = match (our_letter == base_letter, their_letter == base_letter) {
+            (_, true) => our_letter,
+            (true, false) => their_letter,
+            (false, false) if our_letter == their_letter => our_letter,
             (false, false) => continue,
         };
-        base[base_at] = settled;
-        ours[ours_at] = settled;
-        theirs[theirs_at] = settled;
+        base[base_at] = unified;
+        ours[ours_at] = unified;
+        theirs[theirs_at] = unified;
     }
 }
 
-/// The letters of all tasks; `None` where the text is no graph.
-fn letters(graph: &[u8]) -> Option<Letters> {
+/// The status letters of all tasks; `None` if the text is not a graph.
+fn status_letters(graph: &[u8]) -> Option<StatusLetters> {
     let text = std::str::from_utf8(graph).ok()?;
-    let (mut letters, mut phase) = (Letters::new(), String::new());
+    let (mut letters, mut phase) = (StatusLetters::new(), String::new());
     for item in Items::of(text) {
         match item.ok()? {
             Item::Phase { tag, .. } | Item::Name(tag) => tag.clone_into(&mut phase),
             Item::Node(node) => {
                 let Ok(row) = Row::of(node) else { continue };
-                let found = Some((row.status_at, row.status.letter()));
+                let letter = Some((row.status_at, row.status.letter()));
                 letters
                     .entry((phase.clone(), node.id().to_owned()))
                     .and_modify(|known| *known = None)
-                    .or_insert(found);
+                    .or_insert(letter);
             }
             _ => {}
         }
@@ -69,57 +75,57 @@ mod tests {
         format!("# SCUD Graph v1\n# Phase: p\n\n@nodes\n{rows} | 1 | M\n").into_bytes()
     }
 
-    fn settled(versions: [&[&str]; 3]) -> [String; 3] {
+    fn unified(versions: [&[&str]; 3]) -> [String; 3] {
         let [mut base, mut ours, mut theirs] = versions.map(graph);
-        settle(&mut base, &mut ours, &mut theirs);
+        unify_status_letters(&mut base, &mut ours, &mut theirs);
         [base, ours, theirs].map(|version| String::from_utf8(version).unwrap())
     }
 
-    fn as_given(versions: [&[&str]; 3]) -> [String; 3] {
+    fn unchanged(versions: [&[&str]; 3]) -> [String; 3] {
         versions.map(|rows| String::from_utf8(graph(rows)).unwrap())
     }
 
     #[test]
-    fn a_letter_that_one_side_changed_is_that_side_s_everywhere() {
-        let all = settled([
+    fn a_letter_that_one_side_changed_becomes_the_same_in_all_versions() {
+        let all = unified([
             &["1 | a | P", "2 | b | P", "3 | c | P", "4 | d | P"],
             &["1 | a | D", "2 | b | P", "3 | c | D", "4 | d | P"],
             &["1 | a | P", "2 | b | D", "3 | c | D", "4 | d | P"],
         ]);
         let one: &[&str] = &["1 | a | D", "2 | b | D", "3 | c | D", "4 | d | P"];
-        assert_eq!(all, as_given([one, one, one]));
+        assert_eq!(all, unchanged([one, one, one]));
     }
 
     #[test]
-    fn a_letter_that_both_changed_differently_is_left_and_so_is_everything_else() {
+    fn a_letter_that_both_sides_changed_differently_stays_and_so_does_all_other_text() {
         let versions: [&[&str]; 3] = [
             &["1 | a | P", "2 | b | P"],
             &["1 | a | D", "2 | new title | P"],
             &["1 | a | F", "2 | b | P", "3 | new | P"],
         ];
-        assert_eq!(settled(versions), as_given(versions));
+        assert_eq!(unified(versions), unchanged(versions));
     }
 
     #[test]
-    fn a_letter_is_settled_whatever_else_of_its_line_has_changed() {
-        let all = settled([&["1 | a | P"], &["1 | longer title | P"], &["1 | a | D"]]);
+    fn a_letter_is_unified_although_the_title_in_its_line_changed() {
+        let all = unified([&["1 | a | P"], &["1 | longer title | P"], &["1 | a | D"]]);
         assert_eq!(
             all,
-            as_given([&["1 | a | D"], &["1 | longer title | D"], &["1 | a | D"]])
+            unchanged([&["1 | a | D"], &["1 | longer title | D"], &["1 | a | D"]])
         );
     }
 
     #[test]
-    fn ids_that_are_there_twice_and_graphs_that_are_none_are_left() {
+    fn duplicate_ids_and_text_that_is_not_a_graph_stay_unchanged() {
         let versions: [&[&str]; 3] = [
             &["1 | a | P", "1 | b | P"],
             &["1 | a | D", "1 | b | P"],
             &["1 | a | P", "1 | b | D"],
         ];
-        assert_eq!(settled(versions), as_given(versions));
+        assert_eq!(unified(versions), unchanged(versions));
         let (mut base, mut ours) = (graph(&["1 | a | P"]), graph(&["1 | a | D"]));
         let mut theirs = b"\xff".to_vec();
-        settle(&mut base, &mut ours, &mut theirs);
+        unify_status_letters(&mut base, &mut ours, &mut theirs);
         assert_eq!(base, graph(&["1 | a | P"]));
     }
 }

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::FindError;
-use super::graph::local;
 use super::samples::{LETTERS, Sample, block_on, graphs, status};
+use super::search::id_in_phase;
 use crate::task::{Priority, Status, Task};
 
 fn try_scud(sample: &Sample, arguments: &[&str]) -> Output {
@@ -39,7 +39,7 @@ fn status_in_scud(sample: &Sample, tag: &str, id: &str) -> String {
     let tasks = listed(sample, tag);
     let task = tasks
         .iter()
-        .find(|task| local(tag, task["id"].as_str().unwrap()) == id);
+        .find(|task| id_in_phase(tag, task["id"].as_str().unwrap()) == id);
     task.unwrap()["status"].as_str().unwrap().to_owned()
 }
 
@@ -154,7 +154,7 @@ fn scud_reads_every_status_that_we_write() {
     let task = sample.find("alpha:1").unwrap();
     for letter in LETTERS {
         let status = status(*letter);
-        block_on(sample.project.mark(&task, status)).unwrap();
+        block_on(sample.project.set_status(&task, status)).unwrap();
         assert_eq!(status_in_scud(&sample, "alpha", "1"), status.to_string());
         let shown = scud(&sample, &["show", "1", "--tag", "alpha"]);
         let line = shown
@@ -195,7 +195,7 @@ fn the_active_tag_is_the_one_that_scud_chose() {
 }
 
 #[test]
-fn our_marks_survive_scud_at_work_in_another_phase() {
+fn the_statuses_that_we_set_survive_scud_at_work_in_another_phase() {
     let sample = written_by_scud();
     thread::scope(|scope| {
         let scud_at_work = scope.spawn(|| {
@@ -207,8 +207,8 @@ fn our_marks_survive_scud_at_work_in_another_phase() {
         let tasks = (0..9).map(|id| format!("with space:s{id}"));
         for reference in tasks.cycle().take(36) {
             let task = sample.find(&reference).unwrap();
-            block_on(sample.project.mark(&task, Status::Review)).unwrap();
-            block_on(sample.project.mark(&task, Status::Done)).unwrap();
+            block_on(sample.project.set_status(&task, Status::Review)).unwrap();
+            block_on(sample.project.set_status(&task, Status::Done)).unwrap();
         }
         scud_at_work.join().unwrap();
     });
@@ -330,12 +330,12 @@ proptest! {
         let sample = Sample::with(text);
         let (phase, id, ..) = which.get(&graph.tasks);
         let marked = sample.find(&format!("{phase}:{id}")).unwrap();
-        block_on(sample.project.mark(&marked, status(letter))).unwrap();
+        block_on(sample.project.set_status(&marked, status(letter))).unwrap();
         let mut tags: Vec<_> = graph.tasks.iter().map(|(tag, ..)| tag).collect();
         tags.dedup();
         for tag in tags {
             for scuds in listed(&sample, tag) {
-                let scuds_id = local(tag, scuds["id"].as_str().unwrap());
+                let scuds_id = id_in_phase(tag, scuds["id"].as_str().unwrap());
                 let ours = sample.find(&format!("{tag}:{scuds_id}")).unwrap();
                 assert_agreed(&ours, &scuds);
                 assert_texts_agreed(&ours, &scuds);

@@ -1,6 +1,6 @@
-//! What the tests of this module share: projects on disk, and graphs from a generator.
+//! Shared by the tests of this module: projects on disk, and generated graphs.
 //!
-//! No assertions; each test says itself what must hold.
+//! It asserts nothing; each test has its own assertions.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -8,10 +8,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Actionable, FindError, Project, Wanted};
+use super::{FindError, FinishedTasks, Project, TaskQuery};
 use crate::task::{Status, Task};
 
-/// A project in a directory that goes when the test ends.
+/// A project in a temporary directory.
 pub struct Sample {
     directory: tempfile::TempDir,
     pub project: Project,
@@ -51,28 +51,28 @@ impl Sample {
     }
 
     pub fn find_in(&self, reference: &str, tag: Option<&str>) -> Result<Task, FindError> {
-        self.wanted(reference, tag, Actionable::Forced)
+        self.query(reference, tag, FinishedTasks::Allow)
     }
 
-    pub fn wanted(
+    pub fn query(
         &self,
         reference: &str,
         tag: Option<&str>,
-        actionable: Actionable,
+        finished_tasks: FinishedTasks,
     ) -> Result<Task, FindError> {
-        block_on(self.project.find(&Wanted {
+        block_on(self.project.find(&TaskQuery {
             reference,
             tag,
-            actionable,
+            finished_tasks,
         }))
     }
 
-    /// The message for a reference that is refused, with the root cut off.
-    pub fn refusal(&self, reference: &str) -> String {
-        self.plain(&self.find(reference).unwrap_err())
+    /// The error message for a reference, without the root directory.
+    pub fn find_error(&self, reference: &str) -> String {
+        self.without_root(&self.find(reference).unwrap_err())
     }
 
-    pub fn plain(&self, error: &impl ToString) -> String {
+    pub fn without_root(&self, error: &impl ToString) -> String {
         let root = format!("{}/", self.root().display());
         error.to_string().replace(&root, "")
     }
@@ -87,7 +87,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         .block_on(future)
 }
 
-/// As SCUD writes titles.
+/// Escapes a title as SCUD does.
 pub fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('|', "\\|")
@@ -96,7 +96,7 @@ pub fn escape(text: &str) -> String {
 
 pub const LETTERS: &[u8] = b"PIDRBFCX!";
 
-/// A graph that SCUD would read, in any look that it might have.
+/// A graph that SCUD accepts, with random layout.
 #[derive(Debug, Clone)]
 pub struct Generated {
     pub text: String,
@@ -104,7 +104,7 @@ pub struct Generated {
     pub tasks: Vec<(String, String, String, u8)>,
 }
 
-/// One generated task: the looks of its line, its title, its status letter, its text.
+/// One generated task: the layout of its line, its title, its status letter, its details.
 type Row = (u8, String, u8, Vec<String>);
 
 fn row() -> impl Strategy<Value = Row> {

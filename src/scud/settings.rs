@@ -1,45 +1,47 @@
-//! The project's own settings: the checks of `.scud/config.toml`, the agents of `.scud/agents/`.
+//! The project's own settings: the checks in `.scud/config.toml`, the agents in `.scud/agents/`.
 //!
-//! The wire structs are private and hold what SCUD requires, no more: other keys are other programs' business.
-//! It runs nothing, guesses no checks where none are set, and knows none of SCUD's built-in agents.
+//! The structs that mirror the files are private; they require what SCUD requires and ignore all other
+//! keys. This file runs nothing, invents no checks, and knows none of SCUD's built-in agents.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
-use super::lexer::{Flaw, excerpt};
-use super::{FileError, Malformed, Project, files};
+use super::files::{self, FileError};
+use super::graph_file::Malformed;
+use super::lexer::{SyntaxError, excerpt};
+use super::project::Project;
 use crate::task::{Priority, Task};
 
 const CONFIG: &[&str] = &[".scud", "config.toml"];
-/// Settings are written by hand; a prompt template may be long.
-const LIMIT: u64 = 1 << 20;
+/// The largest file that is read, in bytes. Settings are written by hand; a prompt template may be long.
+const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// The commands that must pass before work counts as done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checks {
     pub commands: Vec<String>,
-    /// Whether the first failure makes the rest pointless.
+    /// Whether the commands after a failed one are skipped.
     pub stop_on_failure: bool,
-    /// For each command.
+    /// The limit for each command.
     pub timeout: Duration,
 }
 
 impl Default for Checks {
-    /// SCUD's defaults: nothing to run.
+    /// SCUD's defaults: no commands.
     fn default() -> Self {
         Self {
             commands: Vec::new(),
-            stop_on_failure: stop_on_failure(),
-            timeout: Duration::from_secs(timeout_secs()),
+            stop_on_failure: true,
+            timeout: Duration::from_secs(300),
         }
     }
 }
 
-/// An agent that tasks are assigned to.
+/// The definition of an agent that tasks are assigned to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentDefinition {
     pub name: String,
@@ -47,20 +49,20 @@ pub struct AgentDefinition {
     /// The program that runs the agent, as SCUD calls it (`claude`, `opencode`, …); SCUD's default is `rho`.
     pub harness: Option<String>,
     pub model: Option<String>,
-    /// The prompt with placeholders, whether it stood in the definition or in a file that it names.
+    /// The prompt with placeholders, from the definition or from the file that it names.
     pub template: Option<String>,
 }
 
-/// Why the project's settings cannot be had.
+/// Why the project's settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error(transparent)]
     File(FileError),
     #[error(transparent)]
     Malformed(Malformed),
-    #[error("{} is no name of an agent", excerpt(name))]
+    #[error("{} is not a valid name for an agent definition", excerpt(name))]
     AgentName { name: String },
-    #[error("{} names the template {}, which is not below its directory", path.display(), excerpt(template))]
+    #[error("{}: the template file {} is not below .scud/agents", path.display(), excerpt(template))]
     TemplatePath { path: PathBuf, template: String },
 }
 
@@ -74,21 +76,53 @@ struct Swarm {
     backpressure: Option<Backpressure>,
 }
 
+/// Half of the real files set the other keys and no `commands`.
 #[derive(Deserialize)]
 struct Backpressure {
-    commands: Vec<String>,
-    #[serde(default = "stop_on_failure")]
-    stop_on_failure: bool,
-    #[serde(default = "timeout_secs")]
-    timeout_secs: u64,
+    #[serde(default, deserialize_with = "commands")]
+    commands: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "stop_on_failure")]
+    stop_on_failure: Option<bool>,
+    #[serde(default, deserialize_with = "timeout_secs")]
+    timeout_secs: Option<u64>,
 }
 
-fn stop_on_failure() -> bool {
-    true
+/// A value of the right type, or anything else.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Typed<T> {
+    Right(T),
+    Wrong(IgnoredAny),
 }
 
-fn timeout_secs() -> u64 {
-    300
+/// Reads a value; a value of another type is an error with this message.
+fn typed<'de, T, D>(from: D, message: &str) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    match Typed::deserialize(from)? {
+        Typed::Right(value) => Ok(Some(value)),
+        Typed::Wrong(_) => Err(D::Error::custom(message)),
+    }
+}
+
+fn commands<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    typed(
+        from,
+        "`commands` must be a list of strings, for example commands = [\"cargo test\"]",
+    )
+}
+
+fn stop_on_failure<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> {
+    typed(from, "`stop_on_failure` must be true or false")
+}
+
+fn timeout_secs<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    typed(
+        from,
+        "`timeout_secs` must be a whole number of seconds, for example timeout_secs = 300",
+    )
 }
 
 #[derive(Deserialize)]
@@ -118,22 +152,28 @@ struct Prompt {
 }
 
 impl Project {
-    /// The project's own checks; none where it sets none.
+    /// The project's own checks; no commands if the project sets none.
     pub fn checks(&self) -> Result<Checks, SettingsError> {
         let config: Option<Config> = self.settings(CONFIG)?;
-        let set = config.and_then(|config| config.swarm?.backpressure);
-        Ok(set.map_or_else(Checks::default, |set| Checks {
-            commands: set.commands,
-            stop_on_failure: set.stop_on_failure,
-            timeout: Duration::from_secs(set.timeout_secs),
-        }))
+        let default = Checks::default();
+        let Some(set) = config.and_then(|config| config.swarm?.backpressure) else {
+            return Ok(default);
+        };
+        Ok(Checks {
+            commands: set.commands.unwrap_or_default(),
+            stop_on_failure: set.stop_on_failure.unwrap_or(default.stop_on_failure),
+            timeout: set
+                .timeout_secs
+                .map_or(default.timeout, Duration::from_secs),
+        })
     }
 
     /// The agent that the graph calls `name`, if the project defines it.
     pub fn agent(&self, name: &str) -> Result<Option<AgentDefinition>, SettingsError> {
-        // The graph is anybody's writing: its words become part of a path only if they stay one name.
-        let odd = |c: char| c == '/' || c == '\\' || c.is_control();
-        if name.is_empty() || name.len() > 128 || name.starts_with('.') || name.contains(odd) {
+        // The graph is untrusted: this name becomes part of a path, so it must be a plain file name.
+        let forbidden = |c: char| c == '/' || c == '\\' || c.is_control();
+        if name.is_empty() || name.len() > 128 || name.starts_with('.') || name.contains(forbidden)
+        {
             return Err(SettingsError::AgentName {
                 name: name.to_owned(),
             });
@@ -147,7 +187,7 @@ impl Project {
             template,
             template_file,
         } = definition.prompt;
-        // Without this order a definition that has both would mean something else to SCUD.
+        // If a definition has both, SCUD uses the template.
         let template = match (template, template_file) {
             (Some(template), _) => Some(template),
             (None, Some(file)) => Some(self.template(&self.path(&components), &file)?),
@@ -190,18 +230,21 @@ impl Project {
                 .take(begin)
                 .filter(|byte| *byte == b'\n')
                 .count();
-            let what = error.message().to_owned();
-            SettingsError::Malformed(Malformed::new(&self.path(at), Flaw { line, what }))
+            let message = error.message().to_owned();
+            SettingsError::Malformed(Malformed::new(
+                &self.path(at),
+                SyntaxError { line, message },
+            ))
         })
     }
 
     fn text(&self, at: &[&str]) -> Result<String, SettingsError> {
         let path = self.path(at);
         let bytes = files::open(&self.root, at, files::Access::Read)
-            .and_then(|file| files::read(&file, &path, LIMIT))
+            .and_then(|file| files::read(&file, &path, MAX_FILE_SIZE))
             .map_err(SettingsError::File)?;
         String::from_utf8(bytes).map_err(|error| {
-            SettingsError::File(FileError::Unreadable {
+            SettingsError::File(FileError::NotReadable {
                 path,
                 source: io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()),
             })
@@ -209,9 +252,19 @@ impl Project {
     }
 }
 
+impl SettingsError {
+    /// Whether the files themselves are at fault, so that another attempt would fail in the same way.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::File(error) => error.is_permanent(),
+            Self::Malformed(_) | Self::AgentName { .. } | Self::TemplatePath { .. } => true,
+        }
+    }
+}
+
 impl AgentDefinition {
-    /// The agent's own prompt for a task, if it has one. One pass: what a task says is never expanded again,
-    /// and braces that mean nothing to SCUD stay as they are.
+    /// The agent's own prompt for a task, if it has one. The text of the task is not expanded again, and
+    /// braces that are not a placeholder of SCUD stay as they are.
     pub fn render(&self, task: &Task) -> Option<String> {
         let template = self.template.as_deref()?;
         let mut prompt = String::with_capacity(template.len());
@@ -219,8 +272,8 @@ impl AgentDefinition {
         while let Some(brace) = rest.find('{') {
             prompt.push_str(&rest[..brace]);
             rest = &rest[brace..];
-            let known = PLACEHOLDERS.iter().find(|(name, _)| rest.starts_with(name));
-            if let Some((name, value)) = known {
+            let placeholder = PLACEHOLDERS.iter().find(|(name, _)| rest.starts_with(name));
+            if let Some((name, value)) = placeholder {
                 prompt.push_str(&value(task));
                 rest = &rest[name.len()..];
             } else {
@@ -235,7 +288,7 @@ impl AgentDefinition {
 
 type Value = fn(&Task) -> String;
 
-/// What SCUD's templates know; what the task does not say is empty there, too.
+/// The placeholders of SCUD's templates. A missing field becomes an empty text, as in SCUD.
 const PLACEHOLDERS: &[(&str, Value)] = &[
     ("{task.id}", |task| task.id.clone()),
     ("{task.title}", |task| task.title.clone()),
@@ -265,7 +318,7 @@ fn or_empty(text: Option<&String>) -> String {
     text.cloned().unwrap_or_default()
 }
 
-/// SCUD's templates know the priorities with a capital.
+/// SCUD's templates write the priorities with a capital letter.
 fn capitalized(priority: Priority) -> &'static str {
     match priority {
         Priority::Critical => "Critical",

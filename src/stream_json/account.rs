@@ -1,108 +1,122 @@
-//! What an agent has taken: counted from its messages, until its own account is there.
+//! What an agent has spent: counted from its messages, until it reports totals itself.
 //!
-//! Constant memory however much is told.
+//! Needs constant memory, however many messages there are.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::model::{Spent, Usage};
 
-/// How many messages can be under way at once: the agent's and those of the agents below it.
-const RECENT: usize = 64;
+/// How many messages are remembered: the agent and its subagents can write one each at a time.
+const MAX_OPEN_MESSAGES: usize = 64;
 
-/// What the numbers of an agent's own account are of.
+/// What the totals that an agent reports include.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Totals {
-    /// The whole session, earlier rounds included.
+    /// The whole session, with all earlier rounds.
     Session,
-    /// The round alone.
+    /// Only the current round.
     Round,
 }
 
 #[derive(Debug)]
 pub struct Account {
     totals: Totals,
-    /// In the rounds that are over.
-    before: Spent,
-    /// The last messages: one comes in several lines, and each repeats the usage. Those of agents
-    /// below the agent come in between, which makes more than one of them.
-    recent: VecDeque<(String, Usage)>,
-    /// Of messages that are not among the last any more.
-    settled: Option<Usage>,
-    /// Nothing was heard in this round before this is there.
+    earlier_rounds: Spent,
+    /// The last messages: a message comes in several lines, each of which repeats its usage, with
+    /// lines of subagents between them.
+    open_messages: VecDeque<(MessageKey, Usage)>,
+    /// The usage of messages that are not remembered any more.
+    closed_messages: Option<Usage>,
+    /// `None` until there is a message in this round.
     turns: Option<u64>,
     tool_calls: Option<u64>,
-    /// The agent's own account of cost and tokens.
-    told_cost: Option<f64>,
-    told_usage: Option<Usage>,
+    reported_cost: Option<f64>,
+    reported_usage: Option<Usage>,
+}
+
+/// The hash of a message's id. An id can be megabytes long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MessageKey(u64);
+
+impl MessageKey {
+    fn of(id: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        Self(hasher.finish())
+    }
 }
 
 impl Account {
     pub fn new(totals: Totals) -> Self {
         Self {
             totals,
-            before: Spent::default(),
-            recent: VecDeque::new(),
-            settled: None,
+            earlier_rounds: Spent::default(),
+            open_messages: VecDeque::new(),
+            closed_messages: None,
             turns: None,
             tool_calls: None,
-            told_cost: None,
-            told_usage: None,
+            reported_cost: None,
+            reported_usage: None,
         }
     }
 
     pub fn next_round(&mut self) {
-        let before = self.spent();
+        let earlier_rounds = self.spent();
         *self = Self {
-            before,
+            earlier_rounds,
             ..Self::new(self.totals)
         };
     }
 
-    pub fn tool_call(&mut self) {
+    pub fn add_tool_call(&mut self) {
         *self.tool_calls.get_or_insert(0) += 1;
     }
 
-    /// A message of the model. Those of agents below the agent cost tokens, and are no turns of
-    /// its own.
-    pub fn message(&mut self, id: String, usage: Usage, is_turn: bool) {
-        if let Some((_, known)) = self.recent.iter_mut().find(|(known, _)| *known == id) {
+    /// Adds a message of the model. Messages of subagents cost tokens, but are not turns.
+    pub fn add_message(&mut self, id: &str, usage: Usage, is_turn: bool) {
+        let key = MessageKey::of(id);
+        let mut open_messages = self.open_messages.iter_mut();
+        if let Some((_, known)) = open_messages.find(|(known, _)| *known == key) {
             *known = usage;
             return;
         }
         *self.turns.get_or_insert(0) += u64::from(is_turn);
         self.tool_calls.get_or_insert(0);
-        self.recent.push_back((id, usage));
-        if self.recent.len() > RECENT {
-            let old = self.recent.pop_front().map(|(_, usage)| usage);
-            self.settled = self.settled.into_iter().chain(old).reduce(Usage::and);
+        self.open_messages.push_back((key, usage));
+        if self.open_messages.len() > MAX_OPEN_MESSAGES {
+            let oldest = self.open_messages.pop_front().map(|(_, usage)| usage);
+            let closed = self.closed_messages.into_iter().chain(oldest);
+            self.closed_messages = closed.reduce(Usage::and);
         }
     }
 
-    /// The agent's own account.
-    pub fn result(&mut self, cost_usd: Option<f64>, usage: Option<Usage>) {
+    /// The totals that the agent reports.
+    pub fn set_totals(&mut self, cost_usd: Option<f64>, usage: Option<Usage>) {
         self.turns.get_or_insert(0);
         self.tool_calls.get_or_insert(0);
-        self.told_cost = cost_usd;
-        self.told_usage = usage;
+        self.reported_cost = cost_usd;
+        self.reported_usage = usage;
     }
 
-    /// In all rounds so far.
+    /// All rounds so far.
     pub fn spent(&self) -> Spent {
-        // Output is told late, so what the messages say of it is less than it will be.
-        let recent = self.recent.iter().map(|(_, usage)| *usage);
-        let counted = self.settled.into_iter().chain(recent).reduce(Usage::and);
+        // Lower than the totals: messages report their output tokens before they are complete.
+        let open = self.open_messages.iter().map(|(_, usage)| *usage);
+        let counted = self.closed_messages.into_iter().chain(open);
+        let counted = counted.reduce(Usage::and);
         let round = Spent {
             turns: self.turns,
             tool_calls: self.tool_calls,
-            cost_usd: self.told_cost,
-            usage: self.told_usage.or(counted),
+            cost_usd: self.reported_cost,
+            usage: self.reported_usage.or(counted),
         };
-        let sum = self.before.and(round);
+        let sum = self.earlier_rounds.and(round);
         match self.totals {
             Totals::Round => sum,
             Totals::Session => Spent {
-                cost_usd: self.told_cost.or(self.before.cost_usd),
-                usage: self.told_usage.or(sum.usage),
+                cost_usd: self.reported_cost.or(self.earlier_rounds.cost_usd),
+                usage: self.reported_usage.or(sum.usage),
                 ..sum
             },
         }

@@ -1,8 +1,7 @@
-//! The lines of `stream-json`: the only place that knows their names.
+//! The lines of `stream-json`: the only place that knows the names of their fields.
 //!
-//! A line is read in part: what is not asked for is passed over without being kept, because a line
-//! may be large and most of it is nobody's business here. A field of another type than it should
-//! have is not there, and its neighbours are.
+//! Lines can be large, so only the needed fields are copied. A field with an unexpected type counts
+//! as absent; the fields next to it are read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,39 +10,52 @@ use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::model::{Usage, may_pass};
+use crate::excerpt;
+use crate::model::{Usage, may_pass, token_count};
 use crate::task::{Failure, Reason};
 
-/// The most blocks of one message that are read.
-const BLOCKS: usize = 1_000;
-/// The most of a list or a table that is read, in bytes; real ones have a few hundred.
-const LIST: usize = 64 * 1024;
-/// The model of messages that Claude Code makes up itself.
+/// How many content blocks of one message are read.
+const MAX_BLOCKS: usize = 1_000;
+/// The largest list or table that is read, in bytes; real ones have a few hundred.
+const MAX_LIST_SIZE: usize = 64 * 1024;
+/// The longest name of a model, in bytes.
+const MAX_MODEL_NAME: usize = 200;
+/// The longest final message, in bytes.
+const MAX_FINAL_MESSAGE: usize = 64 * 1024;
+/// The model of messages that Claude Code writes itself.
 const SYNTHETIC: &str = "<synthetic>";
-/// What the account of a failed request calls one that got no answer, and may get one next time.
+/// `api_error` if a request got no answer, and a later one may get one.
 pub const CONNECTION_FAILED: &str = "connection_failed";
-/// And one that will not get an answer next time either.
-pub const CONNECTION_REFUSED: &str = "connection_rejected";
+/// `api_error` if a request got no answer, and a later one will not get one either.
+pub const CONNECTION_REJECTED: &str = "connection_rejected";
 
-/// A field as it stands there.
+/// The JSON text of a field.
 type Raw<'a> = Option<&'a RawValue>;
 
-/// The value of a field, where it is one of that type.
+/// The value of a field, if it has the type.
 fn value<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
 }
 
-/// A field that is no longer than it should be.
-fn short(raw: Raw<'_>) -> Raw<'_> {
-    raw.filter(|raw| raw.get().len() <= LIST)
+/// A list or a table, unless it is too large.
+fn small(raw: Raw<'_>) -> Raw<'_> {
+    raw.filter(|raw| raw.get().len() <= MAX_LIST_SIZE)
 }
 
-/// Reads a line as an object with some fields.
+/// Reads some fields of an object; without fields if it is not one.
 fn fields<'a, T: Deserialize<'a> + Default>(json: &'a [u8]) -> T {
-    serde_json::from_slice(json).unwrap_or_default()
+    object(json).unwrap_or_default()
 }
 
-/// What a line is.
+/// Reads an object. serde would also read a list as the fields of a struct, in their order.
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+/// The type of a line, and its session.
 #[derive(Debug)]
 pub struct Kind {
     /// Its `type`.
@@ -53,7 +65,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// `None` where the line is no JSON object.
+    /// `None` if the line is not a JSON object.
     pub fn of(json: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Fields<'a> {
@@ -64,7 +76,7 @@ impl Kind {
             #[serde(borrow, default)]
             session_id: Raw<'a>,
         }
-        let fields: Fields<'_> = serde_json::from_slice(json).ok()?;
+        let fields: Fields<'_> = object(json)?;
         Some(Self {
             word: value(fields.kind).unwrap_or_default(),
             subtype: value(fields.subtype).unwrap_or_default(),
@@ -73,17 +85,18 @@ impl Kind {
     }
 }
 
-/// The model in `system/init`.
+/// The name of the model in a `system/init` line.
 pub fn model(json: &[u8]) -> Option<String> {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {
         #[serde(borrow, default)]
         model: Raw<'a>,
     }
-    value(fields::<Fields<'_>>(json).model)
+    let model = value(fields::<Fields<'_>>(json).model);
+    model.filter(|model: &String| model.len() <= MAX_MODEL_NAME)
 }
 
-/// `system/api_retry`: the model's service is asked again.
+/// A `system/api_retry` line: a request to the model's service failed and will be repeated.
 #[derive(Debug)]
 pub struct Retry {
     attempt: u64,
@@ -114,13 +127,13 @@ impl Retry {
         }
     }
 
-    /// For people.
-    pub fn words(&self) -> String {
-        let what = self.error.as_deref().unwrap_or("no answer");
+    /// A sentence for people.
+    pub fn message(&self) -> String {
+        let error = self.error.as_deref().unwrap_or("no answer");
         let status = self.status.map(|status| format!(" ({status})"));
         format!(
             "[the model's service: {}{}; attempt {} failed, the next one in {} ms]",
-            what,
+            error,
             status.unwrap_or_default(),
             self.attempt,
             self.delay_ms
@@ -128,12 +141,20 @@ impl Retry {
     }
 }
 
-/// `assistant`: a message of the model, or a part of one.
+/// An `assistant` line: a message of the model, or a part of one.
 #[derive(Debug, Default)]
 pub struct Assistant {
     pub blocks: Vec<Block>,
-    /// The message's id, what it took, and whether it is the agent's own and not that of one below.
-    pub usage: Option<(String, Usage, bool)>,
+    pub usage: Option<MessageUsage>,
+}
+
+/// The usage of a message.
+#[derive(Debug)]
+pub struct MessageUsage {
+    pub message_id: String,
+    pub usage: Usage,
+    /// It is a message of the agent, and not of a subagent.
+    pub is_turn: bool,
 }
 
 impl Assistant {
@@ -163,14 +184,18 @@ impl Assistant {
         let message: Message<'_> = fields(message.get().as_bytes());
         let content = message.content.map_or("[]", RawValue::get);
         let blocks: Blocks<'_> = serde_json::from_str(content).unwrap_or(Blocks(Vec::new()));
-        let made_up = value::<String>(message.model).as_deref() == Some(SYNTHETIC);
+        let is_synthetic = value::<String>(message.model).as_deref() == Some(SYNTHETIC);
         let is_turn = value::<String>(line.parent_tool_use_id).is_none();
         let usage = match (value(message.id), tokens(message.usage)) {
-            (Some(id), Some(usage)) if !made_up => Some((id, usage, is_turn)),
+            (Some(message_id), Some(usage)) if !is_synthetic => Some(MessageUsage {
+                message_id,
+                usage,
+                is_turn,
+            }),
             _ => None,
         };
         Self {
-            blocks: blocks.0.into_iter().filter_map(told).collect(),
+            blocks: blocks.0.into_iter().filter_map(visible).collect(),
             usage,
         }
     }
@@ -180,11 +205,11 @@ impl Assistant {
 #[derive(Debug)]
 pub enum Block {
     Text(String),
-    /// A tool call in a few words.
+    /// A tool call, as [`describe_call`] describes it.
     ToolCall(String),
 }
 
-/// The first blocks of a message; the others are passed over.
+/// The first [`MAX_BLOCKS`] content blocks of a message.
 struct Blocks<'a>(Vec<&'a RawValue>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Blocks<'a> {
@@ -200,7 +225,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Blocks<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 let mut blocks = Vec::new();
                 while let Some(block) = list.next_element()? {
-                    if blocks.len() < BLOCKS {
+                    if blocks.len() < MAX_BLOCKS {
                         blocks.push(block);
                     }
                 }
@@ -211,8 +236,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Blocks<'a> {
     }
 }
 
-/// What a block has to tell.
-fn told(block: &RawValue) -> Option<Block> {
+/// The part of a block that people are shown.
+fn visible(block: &RawValue) -> Option<Block> {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {
         #[serde(borrow, default, rename = "type")]
@@ -229,14 +254,18 @@ fn told(block: &RawValue) -> Option<Block> {
         "text" => value(block.text).map(Block::Text),
         "tool_use" => {
             let name: String = value(block.name).unwrap_or_default();
-            Some(Block::ToolCall(deed(&name.to_lowercase(), block.input)))
+            Some(Block::ToolCall(describe_call(
+                &name.to_lowercase(),
+                block.input,
+            )))
         }
         _ => None,
     }
 }
 
-/// A tool call in a few words: `bash cargo test`. Uncut: whoever shows it masks it first.
-fn deed(name: &str, input: Raw<'_>) -> String {
+/// A tool call in a few words: `bash cargo test`. Not shortened: secrets must be masked first, and a
+/// part of a secret would not be recognised.
+fn describe_call(name: &str, input: Raw<'_>) -> String {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {
         #[serde(borrow, default)]
@@ -261,11 +290,11 @@ fn deed(name: &str, input: Raw<'_>) -> String {
     };
     let input: Fields<'_> = fields(raw.get().as_bytes());
     let (command, path) = (value::<String>(input.command), value::<String>(input.path));
-    // An editor's command is one word, and says little alone.
+    // The command of an editor is one word and needs the path.
     if let (Some(command), Some(path)) = (&command, &path) {
         return format!("{name} {command} {path}");
     }
-    // What says best what it does, the most telling first.
+    // The most specific one first.
     let others = [
         input.file_path,
         input.notebook_path,
@@ -276,13 +305,13 @@ fn deed(name: &str, input: Raw<'_>) -> String {
     ];
     let other = || others.into_iter().find_map(value::<String>);
     match command.or(path).or_else(other) {
-        Some(what) => format!("{name} {what}"),
+        Some(argument) => format!("{name} {argument}"),
         None if raw.get() == "{}" => name.to_owned(),
         None => format!("{name} {}", raw.get()),
     }
 }
 
-/// `result`: the agent's own word on its end.
+/// A `result` line: what the agent says about its end.
 #[derive(Debug)]
 pub struct Outcome {
     subtype: Option<String>,
@@ -293,7 +322,7 @@ pub struct Outcome {
     errors: Vec<String>,
     queued_turns: u64,
     pub cost_usd: Option<f64>,
-    /// All models together, agents below the agent included.
+    /// The sum of all models, with those of subagents.
     pub usage: Option<Usage>,
 }
 
@@ -326,42 +355,43 @@ impl Outcome {
             is_error: value(fields.is_error).unwrap_or(false),
             api_error_status: value(fields.api_error_status),
             api_error: value(fields.api_error),
-            result: value(fields.result).filter(|words: &String| !words.trim().is_empty()),
-            errors: value(short(fields.errors)).unwrap_or_default(),
+            result: value(fields.result)
+                .filter(|message: &String| !message.trim().is_empty())
+                .map(|message| excerpt::first_bytes(&message, MAX_FINAL_MESSAGE)),
+            errors: value(small(fields.errors)).unwrap_or_default(),
             queued_turns: value(fields.queued_turn_count).unwrap_or(0),
             cost_usd: value(fields.total_cost_usd).filter(|cost: &f64| *cost >= 0.0),
-            usage: all_models(short(fields.model_usage)),
+            usage: sum_of_models(small(fields.model_usage)),
         }
     }
 
-    /// Whether there are further turns to come.
+    /// Whether further turns follow, each with a `result` line.
     pub fn is_provisional(&self) -> bool {
         self.queued_turns > 0
     }
 
-    /// The agent's last words.
-    pub fn words(&self) -> Option<String> {
+    pub fn final_message(&self) -> Option<String> {
         self.result.clone()
     }
 
-    /// Why the agent failed, where this says that it did; `retrying` where it had been asking the
-    /// model's service in vain.
-    pub fn failure(&self, retrying: bool) -> Option<Failure> {
+    /// Why the agent failed, if it did. `is_retrying` says that its last request to the model's service
+    /// failed.
+    pub fn failure(&self, is_retrying: bool) -> Option<Failure> {
         let subtype = self.subtype.as_deref().unwrap_or("no subtype");
         if subtype == "success" && !self.is_error {
             return None;
         }
-        let words = match &self.result {
-            Some(words) => words.clone(),
+        let message = match &self.result {
+            Some(message) => message.clone(),
             None if self.errors.is_empty() => subtype.to_owned(),
             None => self.errors.join("; "),
         };
-        let no_answer = match self.api_error.as_deref() {
+        let unanswered = match self.api_error.as_deref() {
             Some(CONNECTION_FAILED) => Some(true),
-            Some(CONNECTION_REFUSED) => Some(false),
-            _ => retrying.then_some(true),
+            Some(CONNECTION_REJECTED) => Some(false),
+            _ => is_retrying.then_some(true),
         };
-        Some(match (subtype, self.api_error_status, no_answer) {
+        Some(match (subtype, self.api_error_status, unanswered) {
             ("error_max_turns", ..) => Failure::new(
                 Reason::LimitReached,
                 "the agent's turns are used up, and it was not done",
@@ -374,24 +404,24 @@ impl Outcome {
                 retryable: may_pass(status),
                 ..Failure::new(
                     Reason::ApiError,
-                    format!("the model's service answered with status {status}: {words}"),
+                    format!("the model's service answered with status {status}: {message}"),
                 )
             },
             (_, None, Some(retryable)) => Failure {
                 retryable,
                 ..Failure::new(
                     Reason::ApiError,
-                    format!("the model's service gave no answer: {words}"),
+                    format!("the model's service gave no answer: {message}"),
                 )
             },
             (_, None, None) => {
-                Failure::new(Reason::AgentFailed, format!("the agent failed: {words}"))
+                Failure::new(Reason::AgentFailed, format!("the agent failed: {message}"))
             }
         })
     }
 }
 
-/// Tokens, in the model service's own words.
+/// Numbers of tokens, with the names of the Messages API.
 fn tokens(usage: Raw<'_>) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Fields<'a> {
@@ -404,7 +434,7 @@ fn tokens(usage: Raw<'_>) -> Option<Usage> {
         #[serde(borrow, default)]
         cache_creation_input_tokens: Raw<'a>,
     }
-    let fields: Fields<'_> = serde_json::from_str(usage?.get()).ok()?;
+    let fields: Fields<'_> = object(usage?.get().as_bytes())?;
     Some(usage_of([
         fields.input_tokens,
         fields.output_tokens,
@@ -413,18 +443,21 @@ fn tokens(usage: Raw<'_>) -> Option<Usage> {
     ]))
 }
 
-/// Input, output, what was read from the cache, what was written to it.
-fn usage_of([input, output, read, written]: [Raw<'_>; 4]) -> Usage {
+/// From the numbers of input and output tokens, of those read from the cache and of those written to
+/// it.
+fn usage_of(numbers: [Raw<'_>; 4]) -> Usage {
+    let [input, output, cache_read, cache_creation] =
+        numbers.map(|number| token_count(&value(number)?));
     Usage {
-        input_tokens: value(input),
-        output_tokens: value(output),
-        cache_read_input_tokens: value(read),
-        cache_creation_input_tokens: value(written),
+        input_tokens: input,
+        output_tokens: output,
+        cache_read_input_tokens: cache_read,
+        cache_creation_input_tokens: cache_creation,
     }
 }
 
-/// `modelUsage`: tokens by model, in Claude Code's words.
-fn all_models(usage: Raw<'_>) -> Option<Usage> {
+/// `modelUsage`: numbers of tokens for each model, with Claude Code's names.
+fn sum_of_models(usage: Raw<'_>) -> Option<Usage> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Fields<'a> {
@@ -439,7 +472,7 @@ fn all_models(usage: Raw<'_>) -> Option<Usage> {
     }
     let models: BTreeMap<String, &RawValue> = serde_json::from_str(usage?.get()).ok()?;
     let usages = models.values().filter_map(|model| {
-        let fields: Fields<'_> = serde_json::from_str(model.get()).ok()?;
+        let fields: Fields<'_> = object(model.get().as_bytes())?;
         Some(usage_of([
             fields.input_tokens,
             fields.output_tokens,

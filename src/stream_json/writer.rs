@@ -1,6 +1,6 @@
-//! Writes `stream-json` on standard output, as Claude Code prints it.
+//! Writes `stream-json` to standard output, in Claude Code's format.
 //!
-//! Redacts nothing: the process that reads the lines does.
+//! Does not redact: the worker, which reads the lines, does.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -9,14 +9,19 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::lines;
+use crate::excerpt;
 use crate::model::Usage;
 
-/// How often a sign of life is worth a line; more often where the reader has little patience.
-const ALIVE: Duration = Duration::from_secs(5);
-/// The most of one block that is told, in bytes of JSON: the reader passes over long lines.
-const BLOCK: usize = 256 * 1024;
-/// The most of the last words, in characters.
-const WORDS: usize = 64 * 1024;
+/// The shortest time between two keep-alive lines; less with a short idle timeout.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// The largest content block that is written, in bytes of JSON: the reader skips long lines.
+const MAX_BLOCK_SIZE: usize = 256 * 1024;
+/// The longest command, path or name in the place of a larger block, in bytes.
+const MAX_FIELD_SIZE: usize = 100;
+/// The longest final message, in characters.
+const MAX_FINAL_MESSAGE: usize = 64 * 1024;
+/// Replaces content that is too large.
+const TOO_LONG: &str = "[too long to show]";
 
 /// How the work ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,7 +31,7 @@ pub enum End {
     },
     MaxTurns,
     MaxBudget,
-    /// The model's service refused, or stayed out of reach.
+    /// The model's service rejected a request, or could not be reached.
     ServiceFailed {
         /// `None` if there was no answer.
         status: Option<u16>,
@@ -51,48 +56,51 @@ pub struct Message<'a> {
 
 #[derive(Debug)]
 pub struct Writer {
-    session: String,
-    began: Instant,
-    last: Instant,
-    alive: Duration,
+    session_id: String,
+    started: Instant,
+    last_line: Instant,
+    keep_alive_interval: Duration,
 }
 
 impl Writer {
-    pub fn begin(
-        session: &str,
+    /// Writes the first line. `idle_timeout` is how long standard output may be silent.
+    pub fn start(
+        session_id: &str,
         model: &str,
         dir: &Path,
-        patience: Option<Duration>,
+        idle_timeout: Option<Duration>,
     ) -> io::Result<Self> {
+        let quarter = idle_timeout.map(|idle_timeout| idle_timeout / 4);
         let mut writer = Self {
-            session: session.to_owned(),
-            began: Instant::now(),
-            last: Instant::now(),
-            alive: patience.map_or(ALIVE, |patience| ALIVE.min(patience / 4)),
+            session_id: session_id.to_owned(),
+            started: Instant::now(),
+            last_line: Instant::now(),
+            keep_alive_interval: quarter.map_or(KEEP_ALIVE_INTERVAL, |quarter| {
+                KEEP_ALIVE_INTERVAL.min(quarter)
+            }),
         };
         let version = env!("CARGO_PKG_VERSION");
-        writer.tell(json!({
+        writer.write_line(json!({
             "type": "system", "subtype": "init", "cwd": dir.display().to_string(), "model": model,
             "descartes_worker_version": version,
         }))?;
         Ok(writer)
     }
 
-    /// Something goes on: more of an answer, more of a tool's output.
-    pub fn alive(&mut self) {
-        if self.last.elapsed() >= self.alive {
-            // Whoever started this is gone where it fails, and the next line will say so.
-            let _ = self.lives();
+    /// Writes a keep-alive line, unless there was a line a short time ago.
+    pub fn keep_alive(&mut self) {
+        if self.last_line.elapsed() >= self.keep_alive_interval {
+            // If standard output is closed, writing the next line fails, too.
+            let _ = self.write_keep_alive();
         }
     }
 
-    /// A sign of life, whenever the last one was.
-    pub fn lives(&mut self) -> io::Result<()> {
-        self.tell(json!({ "type": "system", "subtype": "alive" }))
+    pub fn write_keep_alive(&mut self) -> io::Result<()> {
+        self.write_line(json!({ "type": "system", "subtype": "alive" }))
     }
 
-    /// The service is asked again after a while.
-    pub fn retry(
+    /// A request failed and will be sent again after `delay`.
+    pub fn write_retry(
         &mut self,
         attempt: u32,
         delay: Duration,
@@ -100,7 +108,7 @@ impl Writer {
         error: &str,
     ) -> io::Result<()> {
         let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        self.tell(json!({
+        self.write_line(json!({
             "type": "system", "subtype": "api_retry", "attempt": attempt, "retry_delay_ms": delay,
             "error_status": status, "error": error,
         }))
@@ -108,10 +116,10 @@ impl Writer {
 
     /// The answer of a turn. The turn's number is added to its id, because a service may use one
     /// id for several answers.
-    pub fn answer(&mut self, turn: u32, answer: &Message<'_>) -> io::Result<()> {
-        let content: Vec<Value> = answer.content.iter().map(briefly).collect();
+    pub fn write_answer(&mut self, turn: u32, answer: &Message<'_>) -> io::Result<()> {
+        let content: Vec<Value> = answer.content.iter().map(shortened).collect();
         let usage = answer.usage;
-        self.tell(json!({
+        self.write_line(json!({
             "type": "assistant",
             "parent_tool_use_id": null,
             "message": {
@@ -126,16 +134,16 @@ impl Writer {
         }))
     }
 
-    /// What a tool said.
-    pub fn result(&mut self, result: &Value) -> io::Result<()> {
-        self.tell(json!({
+    /// The result of a tool call.
+    pub fn write_tool_result(&mut self, result: &Value) -> io::Result<()> {
+        self.write_line(json!({
             "type": "user",
             "message": { "role": "user", "content": [result] },
         }))
     }
 
-    /// `cost` and `usage` are this round's.
-    pub fn end(
+    /// The last line. `cost` and `usage` are of this round.
+    pub fn write_result(
         &mut self,
         end: &End,
         turns: u32,
@@ -143,7 +151,7 @@ impl Writer {
         model: &str,
         usage: Usage,
     ) -> io::Result<()> {
-        let (subtype, words) = match end {
+        let (subtype, message) = match end {
             End::Success { text } => ("success", text.as_str()),
             End::MaxTurns => ("error_max_turns", "there are no turns left"),
             End::MaxBudget => ("error_max_budget_usd", "the budget is used up"),
@@ -156,15 +164,15 @@ impl Writer {
                 ..
             } => (Some(*status), None),
             End::ServiceFailed { may_pass: true, .. } => (None, Some(lines::CONNECTION_FAILED)),
-            End::ServiceFailed { .. } => (None, Some(lines::CONNECTION_REFUSED)),
+            End::ServiceFailed { .. } => (None, Some(lines::CONNECTION_REJECTED)),
             _ => (None, None),
         };
-        let words: String = words.chars().take(WORDS).collect();
-        let took = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.tell(json!({
+        let message = excerpt::first_chars(message, MAX_FINAL_MESSAGE);
+        let duration = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.write_line(json!({
             "type": "result", "subtype": subtype, "is_error": !matches!(end, End::Success { .. }),
-            "api_error_status": status, "api_error": api_error, "result": words, "num_turns": turns,
-            "total_cost_usd": cost, "duration_ms": took,
+            "api_error_status": status, "api_error": api_error, "result": message, "num_turns": turns,
+            "total_cost_usd": cost, "duration_ms": duration,
             "modelUsage": { model: {
                 "inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens,
                 "cacheReadInputTokens": usage.cache_read_input_tokens,
@@ -173,9 +181,9 @@ impl Writer {
         }))
     }
 
-    fn tell(&mut self, mut line: Value) -> io::Result<()> {
-        line["session_id"] = self.session.as_str().into();
-        self.last = Instant::now();
+    fn write_line(&mut self, mut line: Value) -> io::Result<()> {
+        line["session_id"] = self.session_id.as_str().into();
+        self.last_line = Instant::now();
         let mut stdout = io::stdout().lock();
         serde_json::to_writer(&mut stdout, &line)?;
         stdout.write_all(b"\n")?;
@@ -183,14 +191,20 @@ impl Writer {
     }
 }
 
-/// A block, or what it is where it is too long to be told.
-fn briefly(block: &Value) -> Value {
-    if block.to_string().len() <= BLOCK {
+/// A content block; if it is too large, its type, and of a tool call what people read about it.
+fn shortened(block: &Value) -> Value {
+    if block.to_string().len() <= MAX_BLOCK_SIZE {
         return block.clone();
     }
+    let field = |value: &Value| {
+        value
+            .as_str()
+            .filter(|text| text.len() < MAX_FIELD_SIZE)
+            .map(str::to_owned)
+    };
+    let input = &block["input"];
     json!({
-        "type": block["type"], "id": block["id"], "name": block["name"], "text": "[too long to be told]",
-        "input": { "command": block["input"]["command"].as_str().filter(|word| word.len() < 100),
-                   "path": block["input"]["path"], "description": "[too long to be told]" },
+        "type": field(&block["type"]), "id": field(&block["id"]), "name": field(&block["name"]), "text": TOO_LONG,
+        "input": { "command": field(&input["command"]), "path": field(&input["path"]), "description": TOO_LONG },
     })
 }

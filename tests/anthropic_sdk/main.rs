@@ -1,7 +1,7 @@
-//! The built-in agent's requests and the tests' own Messages API, both held against Anthropic's
-//! official SDK for Python: `sdk.py` beside this file.
+//! Compares the built-in agent's requests and the fake Messages API with Anthropic's official SDK for
+//! Python; `sdk.py` in this directory calls it.
 //!
-//! Installs nothing: install.sh beside this file does, and what is missing fails.
+//! Needs what `install.sh` in this directory installs.
 
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the support is all tests'")]
@@ -17,18 +17,18 @@ use support::model::{Answer, Block, Turn, bash, calls, refuses, says};
 use support::{Model, Project, Receiver, Reply, Worker, path};
 
 const EDITOR: &str = "str_replace_based_edit_tool";
-/// What an answer breaks off after, in bytes of the stream: in the midst of an event.
+/// Where a stream breaks off, in bytes: within an event.
 const HALF: usize = 700;
 
-/// Everything that the agent may meet: all kinds of blocks, results, ends and errors.
+/// All kinds of blocks, tool results, stop reasons and errors.
 fn script() -> Vec<Turn> {
     let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
-    let thought = Block::Thinking("I should look, grüße.".to_owned());
+    let thinking = Block::Thinking("I should look, grüße.".to_owned());
     let looks = Answer {
-        blocks: vec![thought, Block::Text("Let me look.".to_owned())],
+        blocks: vec![thinking, Block::Text("Let me look.".to_owned())],
         stop: "tool_use",
     };
-    let half = Block::HalfCall {
+    let half = Block::IncompleteCall {
         name: "bash".to_owned(),
         json: r#"{"command": "echo ha"#.to_owned(),
     };
@@ -41,7 +41,7 @@ fn script() -> Vec<Turn> {
             .with_header("content-type", "text/event-stream")
             .into(),
         Turn::BreaksOff(looks.clone(), HALF, closes),
-        // Calls at once, of which one works, one cannot, and one there is no tool for.
+        // Three calls: a successful one, one that fails, and one of an unknown tool.
         looks
             .and_calls(
                 "bash",
@@ -64,9 +64,9 @@ fn script() -> Vec<Turn> {
         .into(),
         says("Searching").stopped("pause_turn").into(),
         says("I think it is done.").into(),
-        // The check says no.
+        // The check fails.
         Answer {
-            // Those from before went when the prompt had become too long.
+            // Earlier thinking was removed when the prompt was too long.
             blocks: vec![Block::Thinking("It is not.".to_owned())],
             stop: "tool_use",
         }
@@ -79,8 +79,8 @@ fn script() -> Vec<Turn> {
     ]
 }
 
-/// What the real worker asks in the course of the script.
-fn asked() -> Vec<Value> {
+/// The requests of the real worker during the script.
+fn requests_of_the_agent() -> Vec<Value> {
     let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start(script()));
     project.checks(&["test -e roof"]);
     Worker::new(&receiver, &project)
@@ -94,7 +94,7 @@ fn asked() -> Vec<Value> {
     asked
 }
 
-/// What the SDK says to these requests.
+/// What `sdk.py` prints about these requests.
 #[track_caller]
 fn sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/anthropic_sdk");
@@ -128,21 +128,21 @@ fn sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
 }
 
 #[test]
-fn every_request_is_one_that_the_sdk_s_types_allow() {
-    let asked = asked();
+fn every_request_matches_the_types_of_the_sdk() {
+    let asked = requests_of_the_agent();
     assert_eq!(sdk("requests", &asked, &[]), json!(asked.len()));
-    // And they would not allow just anything.
+    // Changed requests do not match.
     let refused = sdk("refuses", &asked, &[]);
     assert!(refused.as_u64() > Some(50), "{refused}");
 }
 
 #[test]
-fn the_sdk_asks_the_same_and_reads_in_the_answers_what_the_agent_read() {
-    let asked = asked();
+fn the_sdk_sends_the_same_requests_and_reads_the_same_answers() {
+    let asked = requests_of_the_agent();
     let model = Model::start(script());
     let answers = sdk("asks", &asked, &[&model.url()]);
     let answers = answers.as_array().expect("answers");
-    assert_eq!(model.asked(), asked, "what is sent is sent as it is");
+    assert_eq!(model.asked(), asked, "the SDK does not change the requests");
     let failed = |at: usize| {
         let answer = &answers[at];
         (
@@ -189,7 +189,7 @@ fn the_sdk_asks_the_same_and_reads_in_the_answers_what_the_agent_read() {
             "end_turn",
         ])
     );
-    // What the agent sends back of an answer is what the SDK makes of it.
+    // The agent sends back the same blocks that the SDK reads from the answer.
     let mut compared = 0;
     for (at, pair) in asked.windows(2).enumerate() {
         let sent = |body: &Value| body["messages"].as_array().expect("messages").clone();
@@ -199,7 +199,7 @@ fn the_sdk_asks_the_same_and_reads_in_the_answers_what_the_agent_read() {
         }
         let mut read = answers[at]["message"]["content"].clone();
         if answers[at]["message"]["stop_reason"] == "max_tokens" {
-            // But for half a call, of whose input the SDK keeps what is whole.
+            // Except for an incomplete call, of which the SDK keeps the readable part.
             let half = read.as_array_mut().expect("blocks").pop();
             assert_eq!(half.expect("a call")["input"], json!({}));
         }
@@ -210,7 +210,7 @@ fn the_sdk_asks_the_same_and_reads_in_the_answers_what_the_agent_read() {
 }
 
 #[test]
-fn the_sdk_refuses_what_is_no_answer() {
+fn the_sdk_rejects_invalid_answers() {
     let body = json!({
         "model": "claude-sonnet-5-5", "max_tokens": 1, "stream": true,
         "messages": [{ "role": "user", "content": [{ "type": "text", "text": "Hello" }] }],
@@ -255,7 +255,10 @@ fn the_sdk_refuses_what_is_no_answer() {
     let answers = sdk("asks", &vec![body; cases.len() + 1], &[&model.url()]);
     let answers = answers.as_array().expect("answers");
     for (case, answer) in cases.iter().zip(answers) {
-        assert!(answer["error"].is_string(), "{case:?} was taken: {answer}");
+        assert!(
+            answer["error"].is_string(),
+            "{case:?} was accepted: {answer}"
+        );
     }
     let last = &answers[cases.len()];
     assert!(last["message"].is_object(), "{last}");

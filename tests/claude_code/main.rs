@@ -1,8 +1,8 @@
-//! The real Claude Code, at work for the real worker: on a Messages API that says what its script
-//! says, because the real one costs money and says something else every time.
+//! The real worker with the real Claude Code and a fake Messages API, because the real API costs money
+//! and its answers differ each time.
 //!
-//! Needs `claude` on PATH and says so. What a user of Claude Code would not meet is left to
-//! `tests/it/claude_code.rs`, which plays recordings.
+//! Needs `claude` on the PATH. Output that Claude Code does not print on demand is tested in
+//! `tests/it/claude_code.rs` with recordings.
 
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the support is all tests'")]
@@ -20,7 +20,7 @@ use support::{Model, Project, Receiver, Reply, Worker, nobody, wait_until};
 
 const KEY: &str = "sk-ant-test-0123456789";
 
-/// A worker whose agent is Claude Code.
+/// A worker that uses Claude Code.
 fn worker(receiver: &Receiver, project: &Project, model: &Model) -> Worker {
     Worker::new(receiver, project)
         .env("HOME", project.path("home"))
@@ -47,18 +47,18 @@ fn run_with(
 fn bash(command: &str) -> Answer {
     calls(
         "Bash",
-        json!({ "command": command, "description": "as told" }),
+        json!({ "command": command, "description": "a command" }),
     )
 }
 
-/// Whether a process is there and no zombie.
-fn lives(pid: &str) -> bool {
+/// Whether a process exists and is not a zombie.
+fn is_alive(pid: &str) -> bool {
     let status = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
     status.is_ok_and(|status| !status.contains(") Z "))
 }
 
 #[test]
-fn it_is_there() {
+fn claude_is_installed() {
     let said = Command::new("claude").arg("--version").output();
     let said = said.expect("claude on PATH; .ci/run says how it is installed");
     assert!(
@@ -68,7 +68,7 @@ fn it_is_there() {
 }
 
 #[test]
-fn it_works_on_a_task_with_its_tools_and_every_number_of_it_is_reported() {
+fn it_uses_its_tools_and_turns_tokens_and_cost_are_reported() {
     let project = Project::new();
     project
         .write("house.txt", "no roof\n")
@@ -111,7 +111,7 @@ fn it_works_on_a_task_with_its_tools_and_every_number_of_it_is_reported() {
             run.ended.stderr
         );
     }
-    // Its state is the run's own, and nothing of it is in the project.
+    // Its configuration is in a private directory of the run and not in the project.
     assert!(!run.project.path("home").exists());
     let left: Vec<_> = fs::read_dir(run.project.dir())
         .unwrap()
@@ -148,7 +148,7 @@ fn a_failed_check_resumes_the_session() {
 }
 
 #[test]
-fn what_the_service_refuses_is_said_with_its_status() {
+fn permanent_errors_of_the_service_are_reported_with_their_status() {
     let credit = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.";
     let no_retry = |reply: Reply| reply.with_header("x-should-retry", "false");
     for (replies, status, words, retryable) in [
@@ -201,7 +201,7 @@ fn what_the_service_refuses_is_said_with_its_status() {
 }
 
 #[test]
-fn a_service_that_is_overloaded_is_asked_again_and_that_is_seen() {
+fn its_retries_are_logged() {
     let run = run([
         Turn::from(refuses(529, "overloaded_error", "Overloaded")),
         says("Done.").into(),
@@ -215,7 +215,7 @@ fn a_service_that_is_overloaded_is_asked_again_and_that_is_seen() {
 }
 
 #[test]
-fn a_service_out_of_reach_is_worth_another_machine() {
+fn an_unreachable_service_is_a_retryable_failure() {
     let (receiver, project, model) = (
         Receiver::start(),
         Project::new(),
@@ -236,7 +236,7 @@ fn a_service_out_of_reach_is_worth_another_machine() {
 }
 
 #[test]
-fn turns_and_money_are_limited() {
+fn max_turns_and_max_budget_end_the_run() {
     let turns = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "1");
     let run = run_with(Project::new(), [bash("true"), says("Never.")], turns);
     let event = run.failed("limit_reached");
@@ -257,9 +257,9 @@ fn turns_and_money_are_limited() {
 }
 
 #[test]
-fn one_that_hangs_after_its_result_is_ended_and_the_result_counts() {
+fn if_it_hangs_after_its_result_it_is_ended_and_the_result_counts() {
     let project = Project::new();
-    // Its own way to hang: a hook at the session's end.
+    // A hook at the end of the session makes it hang.
     project.write(
         ".claude/settings.json",
         json!({ "hooks": { "SessionEnd": [{ "hooks": [{ "type": "command", "command": "echo $$ > hook; exec sleep 1000", "timeout": 1000 }] }] } })
@@ -279,9 +279,9 @@ fn one_that_hangs_after_its_result_is_ended_and_the_result_counts() {
     assert_eq!(
         event["result"]["agent"]["exit_code"],
         Value::Null,
-        "it was ended"
+        "the worker ended it"
     );
-    assert!(!lives(&run.project.read("hook")));
+    assert!(!is_alive(&run.project.read("hook")));
     assert!(
         run.ended.took < Duration::from_secs(30),
         "{:?}",
@@ -290,7 +290,7 @@ fn one_that_hangs_after_its_result_is_ended_and_the_result_counts() {
 }
 
 #[test]
-fn a_stop_signal_ends_it_and_the_tool_that_it_runs() {
+fn a_stop_signal_ends_it_and_its_running_tool() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let model = Model::start([bash(
         "echo $$ > pid; trap '' TERM; while true; do sleep 0.1; done",
@@ -301,13 +301,13 @@ fn a_stop_signal_ends_it_and_the_tool_that_it_runs() {
     let ended = running.wait();
     let event = ended.failed(&receiver, "interrupted");
     assert_eq!(event["result"]["agent"]["turns"], 1);
-    assert!(!lives(&project.read("pid")));
+    assert!(!is_alive(&project.read("pid")));
 }
 
 #[test]
-fn one_that_is_killed_is_worth_another_try() {
+fn if_it_is_killed_the_failure_is_retryable() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // The tool is in a group of its own, below Claude Code.
+    // The tool's process group is separate; Claude Code is its parent.
     let kill = "echo $$ > pid; kill -KILL $(ps -o ppid= -p $$); sleep 1000";
     let model = Model::start([bash(kill)]);
     let event = worker(&receiver, &project, &model)
@@ -318,11 +318,11 @@ fn one_that_is_killed_is_worth_another_try() {
         "the agent was killed by SIGKILL"
     );
     assert_eq!(event["failure"]["retryable"], true);
-    assert!(!lives(&project.read("pid")));
+    assert!(!is_alive(&project.read("pid")));
 }
 
 #[test]
-fn a_command_that_takes_too_long_is_an_error_and_no_background_task() {
+fn a_command_that_takes_too_long_does_not_become_a_background_task() {
     let slow = calls(
         "Bash",
         json!({ "command": "echo begun; sleep 1000", "timeout": 1000 }),
@@ -338,7 +338,7 @@ fn a_command_that_takes_too_long_is_an_error_and_no_background_task() {
 }
 
 #[test]
-fn a_prompt_that_begins_with_a_slash_is_no_command() {
+fn a_prompt_that_begins_with_a_slash_is_not_taken_for_a_command() {
     let graph = format!("{}\n@agents\n8 | builder\n", support::project::GRAPH);
     let project = Project::with_graph(&graph);
     project.write(
@@ -358,7 +358,7 @@ fn a_prompt_that_begins_with_a_slash_is_no_command() {
 }
 
 #[test]
-fn it_works_for_a_user_and_not_for_root_who_has_not_said_that_this_is_a_sandbox() {
+fn as_root_it_needs_is_sandbox_and_as_another_user_it_does_not() {
     let root = rustix::process::geteuid().is_root();
     let (receiver, project, model) = (
         Receiver::start(),

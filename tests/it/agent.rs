@@ -1,16 +1,17 @@
-//! For whoever brings an agent: what it gets, what its end means, what becomes of its words.
+//! Agents that are shell commands: their environment, their end, their output.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Project, Receiver, Worker, path, setting, with_enough_time, written};
+use crate::support::origin::program;
+use crate::support::{Origin, Project, Receiver, Worker, path, setting, with_enough_time, written};
 
-/// All variables as they were given, without what shells add for themselves.
+/// Writes the environment to a file, without the variables that shells add.
 const ENV: &str = "env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | LC_ALL=C sort > ";
 
-/// A worker on a machine that is full of variables.
-fn amid_variables(receiver: &Receiver, project: &Project) -> Worker {
+/// A worker with many environment variables.
+fn with_many_variables(receiver: &Receiver, project: &Project) -> Worker {
     let mut worker = Worker::new(receiver, project);
     for (name, value) in [
         ("ANTHROPIC_API_KEY", "sk-ant-1"),
@@ -40,9 +41,9 @@ fn amid_variables(receiver: &Receiver, project: &Project) -> Worker {
 }
 
 #[test]
-fn the_agents_environment_is_built_from_empty() {
+fn the_agent_gets_only_allowed_variables() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    amid_variables(&receiver, &project)
+    with_many_variables(&receiver, &project)
         .env("DESCARTES_MODEL", "opus")
         .agent(format!("{ENV} env"))
         .run()
@@ -89,7 +90,7 @@ fn the_agents_environment_is_built_from_empty() {
 #[test]
 fn the_checks_get_no_access_to_the_model() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    amid_variables(&receiver, &project)
+    with_many_variables(&receiver, &project)
         .env("DESCARTES_CHECKS", format!("{ENV} env"))
         .agent("true")
         .run()
@@ -104,9 +105,9 @@ fn the_checks_get_no_access_to_the_model() {
 }
 
 #[test]
-fn further_variables_are_given_by_name() {
+fn agent_env_passes_further_variables_by_name() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    amid_variables(&receiver, &project)
+    with_many_variables(&receiver, &project)
         .env("DESCARTES_AGENT_ENV", "GITHUB_TOKEN, NPM_CONFIG NOT_SET")
         .env("DESCARTES_CHECKS", format!("{ENV} checks"))
         .agent(format!("{ENV} agent"))
@@ -129,7 +130,7 @@ fn further_variables_are_given_by_name() {
 }
 
 #[test]
-fn an_agent_without_a_path_still_finds_its_programs() {
+fn without_a_path_the_agent_gets_the_default_one() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
         .without("PATH")
@@ -142,7 +143,7 @@ fn an_agent_without_a_path_still_finds_its_programs() {
 #[test]
 fn the_agent_works_in_the_workspace() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // However the workspace is named.
+    // A relative path.
     let parent = project.dir().parent().expect("a parent");
     let name = project.dir().file_name().expect("a name");
     let event = Worker::new(&receiver, &project)
@@ -158,7 +159,7 @@ fn the_agent_works_in_the_workspace() {
 }
 
 #[test]
-fn an_agents_end_has_a_reason() {
+fn the_failure_reason_says_how_the_agent_ended() {
     let failed = "the agent's command failed with exit code";
     let ended = "the agent's command ended with exit code";
     for (script, reason, exit_code, message) in [
@@ -214,13 +215,13 @@ fn an_agents_end_has_a_reason() {
 }
 
 #[test]
-fn no_agent_at_all_is_answered_with_how_to_set_one() {
+fn without_an_agent_the_failure_says_how_to_set_one() {
     let how =
         "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one";
     for (kind, more) in [
         (
             "auto",
-            ", or ANTHROPIC_API_KEY for one that the worker knows",
+            ", or ANTHROPIC_API_KEY to use Claude Code or the built-in agent",
         ),
         ("command", ""),
     ] {
@@ -235,7 +236,7 @@ fn no_agent_at_all_is_answered_with_how_to_set_one() {
 }
 
 #[test]
-fn an_agent_that_takes_longer_than_the_task_may_has_timed_out() {
+fn an_agent_that_takes_longer_than_the_task_timeout_has_timed_out() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let event = Worker::new(&receiver, &project)
@@ -258,7 +259,7 @@ fn an_agent_that_takes_longer_than_the_task_may_has_timed_out() {
 }
 
 #[test]
-fn an_agent_without_a_sign_of_life_is_idle() {
+fn an_agent_that_prints_nothing_for_the_idle_timeout_is_idle() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let event = Worker::new(&receiver, &project)
@@ -278,7 +279,7 @@ fn an_agent_without_a_sign_of_life_is_idle() {
 }
 
 #[test]
-fn the_two_ends_of_long_output_are_kept_and_the_rest_is_counted() {
+fn the_beginning_and_the_end_of_long_output_are_reported_and_the_rest_is_counted() {
     for (total, head, dropped) in [
         (0_usize, 0, 0),
         (8192, 0, 0),
@@ -288,7 +289,7 @@ fn the_two_ends_of_long_output_are_kept_and_the_rest_is_counted() {
         (1_000_000, 4096, 987_712),
     ] {
         let (receiver, project) = (Receiver::start(), Project::new());
-        // One letter per kilobyte, so that it shows which part was kept.
+        // A different letter in each kilobyte, so that the reported parts can be recognised.
         let bytes: Vec<u8> = (b'a'..=b'z')
             .flat_map(|letter| [letter; 1024])
             .cycle()
@@ -309,7 +310,7 @@ fn the_two_ends_of_long_output_are_kept_and_the_rest_is_counted() {
 }
 
 #[test]
-fn both_streams_are_heard_in_their_order() {
+fn standard_output_and_standard_error_are_reported_in_their_order() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
         .agent("echo 1; echo 2 >&2; echo 3; printf 4 >&2")
@@ -319,7 +320,7 @@ fn both_streams_are_heard_in_their_order() {
 }
 
 #[test]
-fn the_summary_is_the_last_thing_that_the_agent_said() {
+fn the_summary_is_the_last_line_of_the_agents_output() {
     for (script, summary) in [
         ("echo first; echo last", json!("last")),
         ("echo first; printf last", json!("last")),
@@ -341,7 +342,7 @@ fn the_summary_is_the_last_thing_that_the_agent_said() {
 }
 
 #[test]
-fn output_that_is_not_utf_8_is_kept_as_far_as_it_is() {
+fn invalid_utf_8_in_the_output_is_replaced() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
         .agent(r"printf 'a\377b\000c zw\303\266lf\n'")
@@ -353,7 +354,7 @@ fn output_that_is_not_utf_8_is_kept_as_far_as_it_is() {
 }
 
 #[test]
-fn the_agents_lines_are_shown_readably() {
+fn the_log_shows_the_agents_lines_without_control_characters() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent(r"printf '\033[31mred\033[0m\007 alert\r\n\n  50%%\r 100%%\n'")
@@ -369,9 +370,9 @@ fn the_agents_lines_are_shown_readably() {
 }
 
 #[test]
-fn secrets_are_masked_wherever_the_agents_words_go() {
+fn secrets_are_masked_in_output_log_and_reports() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let ended = amid_variables(&receiver, &project)
+    let ended = with_many_variables(&receiver, &project)
         .env("DESCARTES_AGENT_ENV", "GITHUB_TOKEN SERVICE_PASSWORD")
         .env("SERVICE_PASSWORD", "correct horse/battery")
         .env(
@@ -419,7 +420,7 @@ fn secrets_are_masked_wherever_the_agents_words_go() {
 }
 
 #[test]
-fn what_stands_in_the_place_of_an_old_prompt_holds_nothing_up() {
+fn anything_in_the_place_of_the_prompt_file_is_replaced_in_the_next_round() {
     for place in [
         "mkfifo \"$DESCARTES_PROMPT_FILE\"",
         "mkdir \"$DESCARTES_PROMPT_FILE\"",
@@ -441,4 +442,62 @@ fn what_stands_in_the_place_of_an_old_prompt_holds_nothing_up() {
         assert!(project.read("second").contains("is not done"), "{place}");
         assert_eq!(project.read("untouched"), "as it was\n");
     }
+}
+
+#[test]
+fn a_secret_that_is_split_between_two_rounds_is_masked() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.checks(&["test -e fixed"]);
+    let agent = "if [ -e one ]; then touch fixed; echo '0123456789 done'
+                 else touch one; printf 'key: sk-ant-'; fi";
+    let ended = Worker::new(&receiver, &project)
+        .env("ANTHROPIC_API_KEY", "sk-ant-0123456789")
+        .agent(agent)
+        .run();
+    let event = ended.completed(&receiver);
+    assert_eq!(event["result"]["output"]["tail"], "key: *** done\n");
+    assert_eq!(event["result"]["summary"], "key: *** done");
+    assert!(!ended.stderr.contains("sk-ant-"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("0123456789"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_beginning_of_a_secret_at_the_end_of_the_output_is_reported() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let event = Worker::new(&receiver, &project)
+        .env("ANTHROPIC_API_KEY", "sk-ant-0123456789")
+        .agent("printf 'keys begin with sk-ant-'")
+        .run()
+        .completed(&receiver);
+    let output = "keys begin with sk-ant-";
+    assert_eq!(event["result"]["output"]["tail"], output);
+    assert_eq!(event["result"]["summary"], output);
+}
+
+#[test]
+fn the_time_that_cloning_takes_does_not_count_against_the_task_timeout() {
+    with_enough_time(Duration::from_secs(3), |limit| {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let bin = tempfile::tempdir().expect("a directory");
+        let path = path().into_string().expect("a PATH in UTF-8");
+        let git = format!(
+            "case \" $* \" in *\" fetch \"*) sleep {};; esac
+             PATH='{path}' exec git \"$@\"",
+            limit.as_secs_f64()
+        );
+        program(&bin.path().join("git"), &git);
+        let ended = origin
+            .worker(&receiver)
+            .env("PATH", format!("{}:{path}", bin.path().display()))
+            .env("DESCARTES_TASK_TIMEOUT", setting(limit))
+            .agent("true")
+            .run();
+        assert!(ended.took >= limit);
+        let failure = ended.result_line()["failure"].clone();
+        if failure["reason"] == "timed_out" {
+            return Err(format!("the agent did not end: {failure}"));
+        }
+        ended.completed(&receiver);
+        Ok(())
+    });
 }

@@ -1,8 +1,8 @@
-//! For operators without an agent of their own: the built-in one does real work, whatever the
-//! model's service and the model make of it.
+//! The built-in agent, with a fake model.
 
 mod limits;
 mod service;
+mod stopping;
 mod tools;
 
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::support::{Model, Origin, Project, Receiver, Worker};
 
 pub const KEY: &str = "sk-ant-test-0123456789";
 
-/// A worker whose agent is the built-in one.
+/// A worker that uses the built-in agent.
 pub fn worker(receiver: &Receiver, project: &Project, model: &Model) -> Worker {
     Worker::new(receiver, project)
         .env("ANTHROPIC_API_KEY", KEY)
@@ -33,7 +33,7 @@ pub fn run_with(
     })
 }
 
-/// What the tools answered in the last request.
+/// The tool results in the last request.
 #[track_caller]
 pub fn results(run: &Run) -> Vec<Value> {
     let asked = run.model.asked();
@@ -44,7 +44,7 @@ pub fn results(run: &Run) -> Vec<Value> {
 }
 
 #[test]
-fn a_task_is_worked_on_with_both_tools_and_reported_with_all_its_numbers() {
+fn the_agent_uses_both_tools_and_reports_turns_tokens_and_cost() {
     let script = [
         says("Let me look.").and_calls("bash", json!({ "command": "cat house.txt; pwd" })),
         calls(
@@ -97,11 +97,11 @@ fn a_task_is_worked_on_with_both_tools_and_reported_with_all_its_numbers() {
 }
 
 #[test]
-fn every_request_is_as_the_api_wants_it_and_only_ever_adds_to_the_one_before() {
-    let thought = Block::Thinking("I should look.".to_owned());
+fn every_request_is_valid_and_extends_the_previous_one() {
+    let thinking = Block::Thinking("I should look.".to_owned());
     let script = [
         bash("echo one")
-            .with(thought)
+            .with(thinking)
             .with(Block::Text("Look:".to_owned())),
         bash("echo two").and_calls("bash", json!({ "command": "echo three" })),
         says("Done."),
@@ -143,17 +143,17 @@ fn every_request_is_as_the_api_wants_it_and_only_ever_adds_to_the_one_before() {
             .expect("a prompt")
             .starts_with("# Task 8: Build the | house")
     );
-    // Everything up to the last two of ours is marked for the cache.
-    let marked = |body: &Value| {
-        let marked = messages(body).into_iter().enumerate();
-        let marked = marked.filter(|(_, message)| message.to_string().contains("cache_control"));
+    // The last two messages of the user are cache breakpoints.
+    let breakpoints = |body: &Value| {
+        let messages = messages(body).into_iter().enumerate();
+        let marked = messages.filter(|(_, message)| message.to_string().contains("cache_control"));
         marked.map(|(at, _)| at).collect::<Vec<_>>()
     };
     assert_eq!(
-        asked.iter().map(marked).collect::<Vec<_>>(),
+        asked.iter().map(breakpoints).collect::<Vec<_>>(),
         [vec![0], vec![0, 2], vec![2, 4]]
     );
-    // But for the marks, each request begins with the one before.
+    // Apart from the breakpoints, each request begins with the previous one.
     let plain = |body: &Value| {
         let mut messages = messages(body);
         for message in &mut messages {
@@ -171,7 +171,7 @@ fn every_request_is_as_the_api_wants_it_and_only_ever_adds_to_the_one_before() {
         assert_eq!(later[..earlier.len()], earlier);
         assert_eq!(later.len(), earlier.len() + 2);
     }
-    // What the model said goes back as it came, thoughts with their signatures included.
+    // Answers are sent back unchanged, thinking with its signature.
     assert_eq!(
         plain(&asked[1])[1],
         json!({ "role": "assistant", "content": [
@@ -190,7 +190,7 @@ fn every_request_is_as_the_api_wants_it_and_only_ever_adds_to_the_one_before() {
 }
 
 #[test]
-fn a_failed_check_goes_on_in_the_same_conversation() {
+fn after_a_failed_check_the_conversation_continues() {
     let project = Project::new();
     project.checks(&["test -e roof"]);
     let script = [
@@ -205,7 +205,7 @@ fn a_failed_check_goes_on_in_the_same_conversation() {
         (&agent["turns"], &agent["tool_calls"]),
         (&json!(3), &json!(1))
     );
-    // Both rounds together.
+    // The sum of both rounds.
     assert_eq!(agent["usage"]["output_tokens"], 150);
     assert!(
         (agent["cost_usd"].as_f64().expect("a cost") - 0.00255).abs() < 1e-9,
@@ -225,7 +225,7 @@ fn a_failed_check_goes_on_in_the_same_conversation() {
 }
 
 #[test]
-fn a_real_bug_in_a_real_repository_is_mended_checked_and_pushed() {
+fn a_bug_in_a_repository_is_fixed_checked_and_pushed() {
     let origin = Origin::with(&[
         (
             "greet.sh",
@@ -288,7 +288,7 @@ fn a_real_bug_in_a_real_repository_is_mended_checked_and_pushed() {
 }
 
 #[test]
-fn a_key_is_enough_for_a_worker_to_have_an_agent_and_a_command_goes_first() {
+fn auto_selects_the_built_in_agent_if_there_is_a_key_and_no_command() {
     let (receiver, project, model) = (
         Receiver::start(),
         Project::new(),
@@ -316,7 +316,7 @@ fn a_key_is_enough_for_a_worker_to_have_an_agent_and_a_command_goes_first() {
 }
 
 #[test]
-fn without_a_key_it_says_which_one_it_needs() {
+fn without_a_key_the_failure_names_the_variables() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
         .env("DESCARTES_AGENT", "builtin")
@@ -329,7 +329,7 @@ fn without_a_key_it_says_which_one_it_needs() {
 }
 
 #[test]
-fn a_bearer_token_a_proxy_and_another_model_are_taken() {
+fn bearer_token_base_url_and_model_can_be_set() {
     let (receiver, project, model) = (
         Receiver::start(),
         Project::new(),
@@ -355,7 +355,7 @@ fn a_bearer_token_a_proxy_and_another_model_are_taken() {
 }
 
 #[test]
-fn a_proxy_is_used_where_it_is_named() {
+fn requests_go_through_the_proxy_that_the_environment_names() {
     let (receiver, project, model) = (
         Receiver::start(),
         Project::new(),
@@ -372,7 +372,7 @@ fn a_proxy_is_used_where_it_is_named() {
 }
 
 #[test]
-fn the_agent_definition_s_model_is_taken_where_it_is_one_of_the_service_s() {
+fn the_model_of_an_agent_definition_counts_only_for_a_claude_harness() {
     for (harness, model) in [
         ("claude", "claude-opus-5"),
         ("opencode", "claude-sonnet-5-5"),
@@ -389,13 +389,13 @@ fn the_agent_definition_s_model_is_taken_where_it_is_one_of_the_service_s() {
         let warned = run
             .ended
             .stderr
-            .contains("the agent definition's model is another harness's");
+            .contains("the agent definition's model is for another harness");
         assert_eq!(warned, harness == "opencode");
     }
 }
 
 #[test]
-fn neither_the_tools_nor_the_log_get_the_key() {
+fn the_tools_do_not_get_the_key_and_the_log_masks_it() {
     let script = [
         bash("env | sort; echo \"mine: $MY_TOKEN\"; echo \"theirs: ${ANTHROPIC_API_KEY-nothing}\""),
         says(&format!("I was told {KEY} and my-token-0123.")),
@@ -424,7 +424,7 @@ fn neither_the_tools_nor_the_log_get_the_key() {
 }
 
 #[test]
-fn a_secret_is_masked_before_a_command_is_cut_short() {
+fn a_secret_in_a_long_command_is_masked_before_the_command_is_shortened() {
     let padding = "x".repeat(200 - "bash echo ".len() - 10);
     let script = [
         bash(&format!("echo {padding}{KEY}; echo pass  word")),
@@ -447,7 +447,7 @@ fn a_secret_is_masked_before_a_command_is_cut_short() {
 }
 
 #[test]
-fn a_model_may_be_called_by_its_family_s_name() {
+fn a_model_can_be_named_by_its_family() {
     let run = run_with(Project::new(), [says("Done.")], |worker| {
         worker
             .env("DESCARTES_MODEL", "opus")
@@ -458,7 +458,7 @@ fn a_model_may_be_called_by_its_family_s_name() {
 }
 
 #[test]
-fn a_heartbeat_tells_what_it_has_taken_so_far() {
+fn heartbeats_report_turns_tool_calls_and_usage_so_far() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let model = Model::start([bash("until [ -e go ]; do sleep 0.02; done"), says("Done.")]);
     let running = worker(&receiver, &project, &model)

@@ -1,13 +1,29 @@
-//! For operators before their first run: is everything here that it would need?
+//! For operators before their first run: `check` says whether everything is there that a run would need.
 
-use crate::support::{Ended, Project, Receiver, Worker};
+use std::fs;
+use std::time::{Duration, Instant};
 
-/// Asserts the lines of a `check`, and that the orchestrator heard nothing of it.
+use serde_json::Value;
+
+use crate::support::origin::program;
+use crate::support::{Ended, Origin, Project, Receiver, Worker, path};
+
+/// Asserts the lines of a `check`, except the one about the temporary directory.
 #[track_caller]
-fn assert_says(ended: &Ended, code: i32, lines: &[&str]) {
+fn assert_lines(ended: &Ended, code: i32, expected: &[&str]) {
     ended.assert_code(code);
     assert_eq!(ended.stderr, "");
-    assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), lines);
+    let mut lines: Vec<&str> = ended.stdout.lines().collect();
+    lines.retain(|line| !line.starts_with("ok      temporary directory: "));
+    assert_eq!(lines, expected);
+}
+
+#[track_caller]
+fn assert_line(ended: &Ended, line: &str) {
+    assert!(
+        ended.stdout.lines().any(|known| known == line),
+        "{line} in {ended:#?}"
+    );
 }
 
 fn check(receiver: &Receiver, project: &Project) -> Worker {
@@ -15,16 +31,16 @@ fn check(receiver: &Receiver, project: &Project) -> Worker {
 }
 
 #[test]
-fn a_machine_that_lacks_nothing_is_told_so_and_left_alone() {
+fn check_reports_what_is_there_and_changes_nothing() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.checks(&["touch checked", "true"]);
     let before = project.graph();
     let ended = check(&receiver, &project).agent("touch worked").run();
-    assert_says(
+    assert_lines(
         &ended,
         0,
         &[
-            "ok      settings: all of them make sense",
+            "ok      settings: valid",
             &format!("ok      workspace: {}", project.dir().display()),
             "ok      task: 8 of phase webapp: Build the | house",
             "ok      checks: touch checked, true",
@@ -38,39 +54,45 @@ fn a_machine_that_lacks_nothing_is_told_so_and_left_alone() {
 }
 
 #[test]
-fn everything_that_is_missing_has_its_line() {
+fn check_reports_everything_that_is_missing_in_one_run() {
     let (receiver, project) = (Receiver::start(), Project::empty());
-    project.write(".scud/config.toml", "[swarm.backpressure]\n");
+    project.write(
+        ".scud/config.toml",
+        "[swarm.backpressure]\ncommands = true\n",
+    );
     let ended = check(&receiver, &project).run();
     let dir = project.dir().display();
-    assert_says(
+    assert_lines(
         &ended,
         2,
         &[
-            "ok      settings: all of them make sense",
+            "ok      settings: valid",
             &format!("ok      workspace: {dir}"),
             &format!("MISSING task: {dir}/.scud/tasks/tasks.scg does not exist"),
-            &format!("MISSING checks: {dir}/.scud/config.toml, line 1: missing field `commands`"),
+            &format!(
+                "MISSING checks: {dir}/.scud/config.toml, line 2: `commands` must be a list of strings, for example \
+                 commands = [\"cargo test\"]"
+            ),
             "ok      agent definition: none",
-            "MISSING agent: there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one, or ANTHROPIC_API_KEY for one that the worker knows",
+            "MISSING agent: there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one, or ANTHROPIC_API_KEY to use Claude Code or the built-in agent",
         ],
     );
     assert!(receiver.said().is_empty());
 }
 
 #[test]
-fn a_missing_workspace_ends_the_list() {
+fn check_stops_at_a_missing_workspace() {
     let (receiver, project) = (Receiver::start(), Project::empty());
     let gone = project.path("gone");
     let ended = check(&receiver, &project)
         .env("DESCARTES_WORKSPACE", &gone)
         .agent("true")
         .run();
-    assert_says(
+    assert_lines(
         &ended,
         2,
         &[
-            "ok      settings: all of them make sense",
+            "ok      settings: valid",
             &format!(
                 "MISSING workspace: there is no workspace at {}: No such file or directory (os error 2)",
                 gone.display()
@@ -80,20 +102,21 @@ fn a_missing_workspace_ends_the_list() {
 }
 
 #[test]
-fn a_task_that_is_done_is_missing_as_a_task() {
+fn check_reports_a_done_task_as_not_runnable() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = check(&receiver, &project)
         .env("TASK_ID", "7")
         .agent("true")
         .run();
     ended.assert_code(2);
-    let line = "MISSING task: the task `7` of the phase `webapp` is done; \
-                DESCARTES_FORCE=true runs it all the same";
-    assert!(ended.stdout.lines().any(|said| said == line), "{ended:#?}");
+    assert_line(
+        &ended,
+        "MISSING task: task `7` of phase `webapp` is done; set DESCARTES_FORCE=true to run it anyway",
+    );
 }
 
 #[test]
-fn a_broken_agent_definition_is_missing() {
+fn check_reports_a_broken_agent_definition() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write(
         ".scud/tasks/tasks.scg",
@@ -114,13 +137,292 @@ fn a_broken_agent_definition_is_missing() {
 }
 
 #[test]
-fn bad_settings_are_said_as_a_run_would_say_them() {
+fn check_reports_invalid_settings_as_a_run_does() {
     let ended = Worker::bare().arg("check").run();
     ended.assert_code(2);
     assert!(
         ended
             .stderr
-            .starts_with("3 settings are wrong; nothing was sent\n  TASK_ID: is missing"),
+            .starts_with("3 settings are invalid\n  TASK_ID: is missing"),
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn check_reports_programs_that_do_not_exist() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.checks(&["true", "no-such-check --all"]);
+    let ended = check(&receiver, &project)
+        .agent("A=1 no-such-agent --print")
+        .run();
+    ended.assert_code(2);
+    assert_line(
+        &ended,
+        "MISSING checks: the check `no-such-check --all` cannot start: there is no executable program \
+         `no-such-check`; correct the command, or install the program",
+    );
+    assert_line(
+        &ended,
+        "MISSING agent: there is no executable program `no-such-agent`, which DESCARTES_AGENT_COMMAND starts: \
+         correct the command, or install the program",
+    );
+    // The agent may create a program in the project before the check runs.
+    project.checks(&["./test.sh"]);
+    project.write("agent.sh", "");
+    for (agent, code) in [
+        ("sh ./agent.sh", 0),
+        ("cd . && nonsense", 0),
+        ("./agent.sh", 2),
+    ] {
+        check(&receiver, &project)
+            .agent(agent)
+            .run()
+            .assert_code(code);
+    }
+}
+
+#[test]
+fn check_reports_a_temporary_directory_that_cannot_be_used() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let gone = project.path("gone");
+    let ended = check(&receiver, &project)
+        .env("TMPDIR", &gone)
+        .agent("true")
+        .run();
+    ended.assert_code(2);
+    let line = format!(
+        "MISSING temporary directory: no directory can be made in {}; set TMPDIR to an existing directory that the \
+         worker can write: ",
+        gone.display()
+    );
+    assert!(ended.stdout.contains(&line), "{ended:#?}");
+    assert_line(
+        &ended,
+        &format!("ok      workspace: {}", project.dir().display()),
+    );
+}
+
+#[test]
+fn check_reports_certificate_authorities_that_cannot_be_read() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    for (name, content, reason) in [
+        ("gone.pem", None, "cannot be read: "),
+        (
+            "empty.pem",
+            Some(""),
+            "there is no certificate authority in ",
+        ),
+    ] {
+        let file = project.path(name);
+        if let Some(content) = content {
+            project.write(name, content);
+        }
+        let ended = check(&receiver, &project)
+            .env("SSL_CERT_FILE", &file)
+            .agent("true")
+            .run();
+        ended.assert_code(2);
+        let line = ended
+            .stdout
+            .lines()
+            .find(|line| line.starts_with("MISSING certificate authorities: SSL_CERT_FILE: "));
+        let line = line.unwrap_or_else(|| panic!("{ended:#?}"));
+        assert!(
+            line.contains(reason) && line.contains(&file.display().to_string()),
+            "{line}"
+        );
+    }
+}
+
+/// A `check` of a project in a repository.
+fn check_of(origin: &Origin, receiver: &Receiver) -> Worker {
+    origin.worker(receiver).agent("true").arg("check")
+}
+
+#[test]
+fn check_asks_the_repository_for_the_branch_the_tag_or_head() {
+    let (origin, receiver) = (Origin::new(), Receiver::start());
+    origin.git(&["tag", "v1", "main"]);
+    origin.git(&["branch", "team/main", "main"]);
+    let url = origin.url();
+    for (reference, line) in [
+        ("", format!("ok      repository: {url} (HEAD)")),
+        ("main", format!("ok      repository: {url} (main)")),
+        ("v1", format!("ok      repository: {url} (v1)")),
+        (
+            "refs/heads/main",
+            format!("ok      repository: {url} (refs/heads/main)"),
+        ),
+        (
+            &"a".repeat(40),
+            format!(
+                "ok      repository: {url} (only the clone can tell whether commit {} exists)",
+                "a".repeat(40)
+            ),
+        ),
+    ] {
+        let ended = check_of(&origin, &receiver)
+            .env("DESCARTES_REF", reference)
+            .run();
+        ended.assert_code(0);
+        assert_line(&ended, &line);
+    }
+    assert!(!origin.workspace().exists());
+    // `git fetch origin team` finds nothing, although a branch begins so.
+    for missing in ["team", "mai", "gone"] {
+        let ended = check_of(&origin, &receiver)
+            .env("DESCARTES_REF", missing)
+            .run();
+        ended.assert_code(2);
+        assert_line(
+            &ended,
+            &format!(
+                "MISSING repository: {url} has no branch or tag `{missing}`; correct DESCARTES_REF, or push the branch"
+            ),
+        );
+    }
+}
+
+#[test]
+fn check_reports_a_repository_that_does_not_exist() {
+    let (origin, receiver) = (Origin::new(), Receiver::start());
+    let url = format!("{}-gone", origin.url());
+    let ended = check_of(&origin, &receiver)
+        .env("DESCARTES_REPO", &url)
+        .run();
+    ended.assert_code(2);
+    let line = format!(
+        "MISSING repository: {url} cannot be cloned: git ls-remote failed with exit code 128: "
+    );
+    assert!(ended.stdout.contains(&line), "{ended:#?}");
+}
+
+#[test]
+fn check_reports_a_repository_that_does_not_answer_in_time() {
+    let (origin, receiver) = (Origin::new(), Receiver::start());
+    program(&origin.path("bin/git"), "exec sleep 600");
+    let path = format!("{}:{}", origin.path("bin").display(), path().display());
+    let began = Instant::now();
+    let ended = check_of(&origin, &receiver)
+        .env("PATH", path)
+        .env("DESCARTES_GIT_IDLE_TIMEOUT", "1s")
+        .run();
+    assert!(began.elapsed() < Duration::from_secs(300), "{ended:#?}");
+    ended.assert_code(2);
+    assert!(
+        ended
+            .stdout
+            .contains("cannot be cloned: git ls-remote made no progress for 1s"),
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn check_reports_that_git_is_missing_and_that_the_clone_has_no_place() {
+    let (origin, receiver) = (Origin::new(), Receiver::start());
+    fs::create_dir(origin.workspace()).expect("a directory");
+    fs::write(origin.workspace().join("file"), "").expect("a file");
+    let ended = check_of(&origin, &receiver)
+        .env("PATH", origin.path("bin"))
+        .env("DESCARTES_AGENT_COMMAND", "/bin/sh agent.sh")
+        .run();
+    assert_lines(
+        &ended,
+        2,
+        &[
+            "ok      settings: valid",
+            "MISSING git: there is no git on the PATH",
+            &format!(
+                "MISSING workspace: nothing can be cloned into {}: it is not empty",
+                origin.workspace().display()
+            ),
+            "ok      agent: command",
+        ],
+    );
+}
+
+#[test]
+fn check_local_needs_no_orchestrator() {
+    let project = Project::new();
+    let ended = Worker::bare()
+        .dir(project.dir())
+        .args(["check", "--local", "--task", "8", "--agent-command", "true"])
+        .run();
+    assert_lines(
+        &ended,
+        0,
+        &[
+            "ok      settings: valid",
+            &format!("ok      workspace: {}", project.dir().display()),
+            "ok      task: 8 of phase webapp: Build the | house",
+            "ok      checks: none",
+            "ok      agent definition: none",
+            "ok      agent: command",
+        ],
+    );
+    let ended = Worker::bare().args(["check", "--local"]).run();
+    ended.assert_code(2);
+    assert!(
+        ended
+            .stderr
+            .starts_with("1 setting is invalid\n  TASK_ID: is missing"),
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn check_prints_json_on_request() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let report = |worker: Worker, code| -> Value {
+        let ended = worker.arg("--json").run();
+        ended.assert_code(code);
+        assert_eq!(ended.stderr, "");
+        serde_json::from_str(&ended.stdout).expect("JSON")
+    };
+    let ready = report(check(&receiver, &project).agent("true"), 0);
+    assert_eq!(ready["ready"], true);
+    let findings = ready["findings"].as_array().expect("findings");
+    assert!(findings.iter().all(|finding| finding["ok"] == true));
+    let task = findings.iter().find(|finding| finding["subject"] == "task");
+    assert_eq!(
+        task.expect("the task")["message"],
+        "8 of phase webapp: Build the | house"
+    );
+
+    let missing = report(
+        check(&receiver, &project).env("TASK_ID", "7").agent("true"),
+        2,
+    );
+    assert_eq!(missing["ready"], false);
+    let findings = missing["findings"].as_array().expect("findings");
+    let task = findings.iter().find(|finding| finding["subject"] == "task");
+    assert_eq!(task.expect("the task")["ok"], false);
+
+    let invalid = report(Worker::bare().arg("check"), 2);
+    assert_eq!(invalid["ready"], false);
+    let findings = invalid["findings"].as_array().expect("findings");
+    assert_eq!(findings.len(), 3);
+    assert!(
+        findings[0]["message"]
+            .as_str()
+            .is_some_and(|message| message.starts_with("TASK_ID: is missing")),
+        "{invalid:#}"
+    );
+}
+
+#[test]
+fn check_masks_secrets_in_what_it_prints() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = check(&receiver, &project)
+        .env("MY_TOKEN", "verborgen-1")
+        .agent("verborgen-1 --print")
+        .run();
+    ended.assert_code(2);
+    assert!(!ended.stdout.contains("verborgen"), "{ended:#?}");
+    assert!(
+        ended
+            .stdout
+            .contains("MISSING agent: there is no executable program `***`"),
         "{ended:#?}"
     );
 }

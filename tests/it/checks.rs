@@ -1,4 +1,4 @@
-//! For owners of a project: nothing counts as done that their own checks do not pass.
+//! For owners of a project: work counts as done only if the project's own checks pass.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Project, Receiver, Worker, setting, with_enough_time, written};
 
-/// The checks of a report: command, exit code, output.
+/// The checks of a report: command, exit code, end of the output.
 fn checks(event: &Value) -> Vec<(&str, Value, &str)> {
     let checks = event["result"]["checks"].as_array().expect("checks");
     checks
@@ -24,7 +24,7 @@ fn checks(event: &Value) -> Vec<(&str, Value, &str)> {
 }
 
 #[test]
-fn the_projects_checks_run_in_their_order_in_its_directory() {
+fn the_checks_of_the_project_run_in_order_in_its_directory() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.checks(&["echo one; cat", "cat made", "pwd -P >&2"]);
     let event = Worker::new(&receiver, &project)
@@ -43,7 +43,7 @@ fn the_projects_checks_run_in_their_order_in_its_directory() {
 }
 
 #[test]
-fn the_settings_checks_replace_the_projects() {
+fn checks_in_the_settings_replace_those_of_the_project() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.checks(&["touch own; false"]);
     let event = Worker::new(&receiver, &project)
@@ -62,7 +62,7 @@ fn the_settings_checks_replace_the_projects() {
 }
 
 #[test]
-fn none_means_no_checks_at_all() {
+fn the_setting_none_runs_no_checks() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.checks(&["false"]);
     let event = Worker::new(&receiver, &project)
@@ -86,7 +86,7 @@ fn checks_do_not_run_after_an_agent_that_failed() {
 }
 
 #[test]
-fn the_first_failed_check_ends_the_round_unless_the_project_wants_all() {
+fn the_checks_after_a_failed_one_run_only_if_stop_on_failure_is_false() {
     let all = [
         ("true", json!(0), ""),
         ("echo no; exit 3", json!(3), "no\n"),
@@ -121,7 +121,7 @@ fn the_first_failed_check_ends_the_round_unless_the_project_wants_all() {
 }
 
 #[test]
-fn a_failed_check_goes_back_to_the_agent_as_often_as_is_set() {
+fn the_agent_has_as_many_repair_rounds_as_the_setting_says() {
     for (repairs, rounds) in [("", 2), ("0", 1), ("1", 2), ("3", 4)] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let event = Worker::new(&receiver, &project)
@@ -137,7 +137,7 @@ fn a_failed_check_goes_back_to_the_agent_as_often_as_is_set() {
 }
 
 #[test]
-fn what_the_agent_repairs_is_completed() {
+fn a_task_is_completed_if_the_agent_repairs_the_failed_check() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
         .env("DESCARTES_CHECKS", "echo once >> checked\ncat house")
@@ -157,7 +157,7 @@ fn what_the_agent_repairs_is_completed() {
 }
 
 #[test]
-fn an_agent_that_fails_at_the_repair_has_failed() {
+fn a_run_fails_if_the_agent_fails_in_a_repair_round() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
         .env("DESCARTES_CHECKS", "false")
@@ -167,7 +167,7 @@ fn an_agent_that_fails_at_the_repair_has_failed() {
 }
 
 #[test]
-fn a_check_has_the_time_that_the_project_gives_it() {
+fn a_check_is_ended_after_the_time_limit_of_the_project() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         project.write(
@@ -199,7 +199,7 @@ fn a_check_has_the_time_that_the_project_gives_it() {
 }
 
 #[test]
-fn checks_share_the_tasks_time_with_the_agent() {
+fn the_time_limit_of_the_task_also_ends_checks() {
     for seconds in [0, 6000] {
         with_enough_time(Duration::from_secs(2), |limit| {
             let (receiver, project) = (Receiver::start(), Project::new());
@@ -226,7 +226,7 @@ fn checks_share_the_tasks_time_with_the_agent() {
 }
 
 #[test]
-fn a_silent_check_is_not_idle() {
+fn the_idle_timeout_does_not_apply_to_checks() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let silence = limit.as_secs_f64() + 0.5;
@@ -244,7 +244,7 @@ fn a_silent_check_is_not_idle() {
 }
 
 #[test]
-fn a_check_that_is_killed_has_failed() {
+fn a_check_that_is_killed_by_a_signal_fails() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
         .env("DESCARTES_REPAIRS", "0")
@@ -260,7 +260,7 @@ fn a_check_that_is_killed_has_failed() {
 }
 
 #[test]
-fn the_end_of_a_checks_output_is_kept() {
+fn the_report_has_the_last_4_kib_of_a_check_s_output() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("text", "a".repeat(100_000) + &"b".repeat(4096));
     let event = Worker::new(&receiver, &project)
@@ -269,12 +269,12 @@ fn the_end_of_a_checks_output_is_kept() {
         .run()
         .completed(&receiver);
     assert_eq!(checks(&event), [("cat text", json!(0), &*"b".repeat(4096))]);
-    // It is the agent's output that the report counts.
+    // The output of the agent is counted separately.
     assert_eq!(event["result"]["output"]["total_bytes"], 0);
 }
 
 #[test]
-fn a_stop_signal_ends_a_check_too() {
+fn a_stop_signal_ends_a_check() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project)
         .env("DESCARTES_CHECKS", "echo checking; exec sleep 600")
@@ -288,7 +288,7 @@ fn a_stop_signal_ends_a_check_too() {
 }
 
 #[test]
-fn a_malformed_config_is_refused_with_path_and_line_before_the_agent_starts() {
+fn a_malformed_config_fails_the_run_before_the_agent_starts() {
     for (config, line) in [
         ("[swarm.backpressure]\ncommands = [\n", 2),
         ("[swarm.backpressure]\ncommands = \"true\"\n", 2),
@@ -305,6 +305,84 @@ fn a_malformed_config_is_refused_with_path_and_line_before_the_agent_starts() {
             message.starts_with(&format!("{}, line {line}: ", path.display())),
             "{message}"
         );
+        assert_eq!(event["failure"]["retryable"], false, "{event:#}");
         assert!(!project.path("worked").exists());
+        // The file is not read if it is not needed.
+        let receiver = Receiver::start();
+        Worker::new(&receiver, &project)
+            .env("DESCARTES_CHECKS", "true")
+            .agent("true")
+            .run()
+            .completed(&receiver);
     }
+}
+
+#[test]
+fn backpressure_without_commands_runs_no_checks() {
+    for config in [
+        "[swarm.backpressure]\n",
+        "[swarm.backpressure]\nstop_on_failure = true\ntimeout_secs = 300\n",
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        project.write(".scud/config.toml", config);
+        let event = Worker::new(&receiver, &project)
+            .agent("true")
+            .run()
+            .completed(&receiver);
+        assert_eq!(checks(&event), []);
+    }
+}
+
+#[test]
+fn a_check_that_cannot_start_fails_the_run_without_a_repair_round() {
+    for (check, code, why) in [
+        (
+            "no-such-check --all",
+            127,
+            "there is no executable program `no-such-check` (exit code 127)",
+        ),
+        (
+            "./check.sh",
+            126,
+            "there is no executable program `./check.sh` (exit code 126)",
+        ),
+        (
+            "cd . && no-such-check",
+            127,
+            "the shell did not find its program (exit code 127)",
+        ),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        project.write("check.sh", "true");
+        let event = Worker::new(&receiver, &project)
+            .env("DESCARTES_CHECKS", format!("{check}\ntrue"))
+            .agent("echo round >> rounds")
+            .run()
+            .failed(&receiver, "workspace_failed");
+        assert_eq!(
+            event["message"],
+            format!(
+                "the check `{check}` cannot start: {why}; correct the command in DESCARTES_CHECKS or \
+                 .scud/config.toml, or install the program"
+            )
+        );
+        assert_eq!(event["failure"]["retryable"], false);
+        assert_eq!(project.read("rounds"), "round\n");
+        let reported = checks(&event);
+        assert_eq!(
+            reported.iter().map(|(_, code, _)| code).collect::<Vec<_>>(),
+            [&json!(code)]
+        );
+    }
+}
+
+#[test]
+fn a_check_that_starts_and_then_misses_a_program_goes_back_to_the_agent() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.write("check.sh", "exec ./tool");
+    Worker::new(&receiver, &project)
+        .env("DESCARTES_CHECKS", "sh check.sh")
+        .agent("if [ -f again ]; then printf '#!/bin/sh\n' > tool; chmod +x tool; fi; touch again")
+        .run()
+        .completed(&receiver);
 }

@@ -1,8 +1,7 @@
-//! For operators whose image has Claude Code: how it is started, and what is made of whatever it
-//! prints, be it odd or cut off.
+//! Claude Code: how it is started, and how its output is read.
 //!
-//! The program here is a script that plays recordings of the real one (version 2.1.331), with what
-//! the real one cannot be made to do at will; `tests/claude_code` has the real one.
+//! `claude` is a script here. It prints recordings of the real one (version 2.1.331), and output that
+//! the real one does not print on demand; `tests/claude_code` uses the real one.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -17,7 +16,7 @@ const REFUSAL: &str = include_str!("recordings/refusal.jsonl");
 const SUBAGENT: &str = include_str!("recordings/subagent_nobg.jsonl");
 const TOO_LARGE: &str = include_str!("recordings/err_413.jsonl");
 
-/// A result without anything around it.
+/// A `result` line with additional fields.
 fn result(more: &Value) -> String {
     let mut line = json!({ "type": "result", "subtype": "success", "is_error": false, "result": "Done.",
         "session_id": "the-session", "total_cost_usd": 0.5, "num_turns": 1 });
@@ -41,7 +40,7 @@ struct Run {
     ended: Ended,
 }
 
-/// Runs a worker with a `claude` that is this shell script; `$dir` is where its files are.
+/// Runs a worker with a `claude` that is this shell script; `$dir` is the project's directory.
 fn run_script(project: Project, script: &str, set: impl FnOnce(Worker) -> Worker) -> Run {
     let receiver = Receiver::start();
     let bin = project.path("bin");
@@ -62,7 +61,7 @@ fn run_script(project: Project, script: &str, set: impl FnOnce(Worker) -> Worker
     }
 }
 
-/// Runs a worker with a `claude` that prints this and ends with a code.
+/// Runs a worker with a `claude` that prints this and ends with this exit code.
 fn run(stream: impl AsRef<[u8]>, code: i32) -> Run {
     let project = Project::new();
     project.write("stream", stream);
@@ -86,7 +85,7 @@ impl Run {
 }
 
 #[test]
-fn it_is_started_for_unattended_work_with_its_state_apart() {
+fn it_is_started_for_unattended_work_with_a_private_configuration_directory() {
     let script = r#"cd "$dir" && printf '%s\n' "$@" > args; env > env; cat > prompt; cat stream"#;
     let project = Project::new();
     project.write("stream", result(&json!({})));
@@ -137,7 +136,7 @@ fn it_is_started_for_unattended_work_with_its_state_apart() {
 }
 
 #[test]
-fn a_repair_resumes_its_session_with_what_is_left_of_its_limits() {
+fn another_round_resumes_the_session_with_the_remaining_limits() {
     let project = Project::new();
     let first = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
     project.write(
@@ -183,7 +182,7 @@ fn a_repair_resumes_its_session_with_what_is_left_of_its_limits() {
 }
 
 #[test]
-fn what_has_no_turns_or_money_left_is_not_started_again() {
+fn there_is_no_further_round_if_turns_or_budget_are_used_up() {
     for (limit, value, message) in [
         (
             "DESCARTES_MAX_TURNS",
@@ -229,7 +228,7 @@ fn the_result_is_the_verdict_and_not_the_exit_code() {
 }
 
 #[test]
-fn one_that_fails_because_it_is_ended_did_not_fail_by_itself() {
+fn an_error_result_after_sigterm_does_not_hide_why_the_worker_ended_it() {
     let error = json!({ "subtype": "error_during_execution", "is_error": true, "errors": ["aborted"], "result": null });
     let script = r#"cat > /dev/null; cd "$dir"; trap 'cat stream; exit 1' TERM; touch there; while :; do sleep 0.02; done"#;
     for (limit, reason) in [
@@ -243,8 +242,8 @@ fn one_that_fails_because_it_is_ended_did_not_fail_by_itself() {
 }
 
 #[test]
-fn the_last_word_counts_wherever_it_stands() {
-    // Something behind it in the same breath, and then silence.
+fn a_result_counts_before_other_lines_without_a_newline_and_before_further_turns() {
+    // Another line follows, and the process does not end.
     let project = Project::new();
     project.write("stream", result(&json!({})) + "{\"type\":\"system\"}\n");
     let run_ = run_script(
@@ -259,7 +258,7 @@ fn the_last_word_counts_wherever_it_stands() {
         run(stream.trim_end(), 0).completed()["result"]["summary"],
         "Really."
     );
-    // Further turns were to come.
+    // Further turns were announced.
     let queued = result(&json!({ "queued_turn_count": 1 }));
     assert_eq!(run(&queued, 0).completed()["result"]["summary"], "Done.");
     let event = run(&queued, 3).failed("agent_failed");
@@ -270,7 +269,7 @@ fn the_last_word_counts_wherever_it_stands() {
 }
 
 #[test]
-fn where_it_cannot_work_and_another_can_auto_takes_the_other() {
+fn auto_selects_the_built_in_agent_as_root() {
     let project = Project::new();
     project.write("stream", result(&json!({})));
     let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", |worker| {
@@ -285,7 +284,7 @@ fn where_it_cannot_work_and_another_can_auto_takes_the_other() {
         let log = &run.ended.stderr;
         assert!(
             log.contains(
-                "the agent is builtin, because Claude Code does not work unattended for root"
+                "the agent is builtin, because Claude Code does not work unattended as root"
             ),
             "{log}"
         );
@@ -295,7 +294,7 @@ fn where_it_cannot_work_and_another_can_auto_takes_the_other() {
 }
 
 #[test]
-fn without_a_result_the_end_is_the_verdict() {
+fn without_a_result_the_failure_says_how_the_process_ended() {
     for (stream, code) in [
         ("", 0),
         ("", 1),
@@ -316,11 +315,12 @@ fn without_a_result_the_end_is_the_verdict() {
 }
 
 #[test]
-fn what_is_no_json_is_shown_and_what_has_another_shape_is_passed_over() {
+fn lines_that_are_not_json_objects_are_shown_and_unexpected_fields_are_ignored() {
     let odd = [
         "Warning: something is \u{1b}[31mold\u{1b}[0m",
         "null",
         "[1, 2]",
+        "[\"result\", \"success\", \"another-session\"]",
         "{\"type\": 7, \"session_id\": {}}",
         "{\"type\":\"assistant\",\"message\":\"no object\"}",
         "{\"type\":\"assistant\",\"message\":{\"id\":1,\"content\":[7],\"usage\":[]}}",
@@ -336,10 +336,13 @@ fn what_is_no_json_is_shown_and_what_has_another_shape_is_passed_over() {
     );
     let output = event["result"]["output"]["tail"].as_str().expect("a tail");
     assert!(output.starts_with("Warning: something is"), "{output}");
+    let list = "[1, 2]\n[\"result\", \"success\", \"another-session\"]\n";
+    assert!(output.contains(list), "{output}");
+    assert_eq!(agent["session_id"], "the-session");
 }
 
 #[test]
-fn lines_of_megabytes_are_read_and_longer_ones_are_passed_over() {
+fn lines_of_three_megabytes_are_read_and_longer_ones_are_skipped() {
     let large = |bytes: usize| "x".repeat(bytes);
     let text = assistant(
         "m1",
@@ -373,7 +376,7 @@ fn a_message_in_several_lines_is_counted_once() {
             &usage,
         ),
         assistant("m2", &call("TodoWrite", json!({ "todos": [] })), &usage),
-        // It ends before it could say more.
+        // It ends without a result.
     ];
     let event = run(stream.concat(), 1).failed("agent_failed");
     let agent = &event["result"]["agent"];
@@ -389,7 +392,7 @@ fn a_message_in_several_lines_is_counted_once() {
 }
 
 #[test]
-fn messages_that_come_without_end_are_counted_and_not_kept() {
+fn a_thousand_messages_are_counted() {
     let mut stream = String::new();
     for at in 0..1_000 {
         let text = json!({ "type": "text", "text": "." });
@@ -408,7 +411,7 @@ fn messages_that_come_without_end_are_counted_and_not_kept() {
 }
 
 #[test]
-fn a_session_with_a_name_that_is_none_is_not_resumed() {
+fn a_session_id_that_looks_like_an_option_is_not_used() {
     let project = Project::new();
     project.checks(&["false"]);
     project.write(
@@ -435,7 +438,7 @@ fn the_last_of_several_results_counts() {
 }
 
 #[test]
-fn agents_below_the_agent_cost_tokens_and_are_no_turns() {
+fn messages_of_subagents_cost_tokens_and_are_not_turns() {
     let event = run(SUBAGENT, 0).completed();
     let agent = &event["result"]["agent"];
     assert_eq!(agent["turns"], 2);
@@ -443,7 +446,7 @@ fn agents_below_the_agent_cost_tokens_and_are_no_turns() {
 }
 
 #[test]
-fn what_the_real_one_said_when_it_failed_is_understood() {
+fn recorded_failures_are_understood() {
     for (stream, reason, message, retryable) in [
         (
             REFUSAL,
@@ -474,7 +477,7 @@ fn what_the_real_one_said_when_it_failed_is_understood() {
 }
 
 #[test]
-fn secrets_in_its_stream_are_masked_however_json_writes_them() {
+fn secrets_in_texts_tool_calls_and_results_are_masked() {
     let words = "the key is sk-ant-the-key, isn't it?";
     let text = assistant("m1", &json!({ "type": "text", "text": words }), &json!({}));
     let call = json!({ "type": "tool_use", "name": "Bash", "input": { "command": "echo sk-ant-the-key" } });
@@ -490,7 +493,7 @@ fn secrets_in_its_stream_are_masked_however_json_writes_them() {
 }
 
 #[test]
-fn it_is_taken_where_it_is_on_the_path_and_has_a_key() {
+fn auto_selects_it_if_it_is_on_the_path_and_has_a_key() {
     let claim = |set: fn(Worker) -> Worker| {
         let project = Project::new();
         project.write("stream", result(&json!({})));
@@ -510,7 +513,7 @@ fn it_is_taken_where_it_is_on_the_path_and_has_a_key() {
             .env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-token")),
         "claude-code"
     );
-    // A login of its own, or another cloud's: whoever names it knows.
+    // It may have its own login or use another cloud: naming it is enough.
     assert_eq!(
         claim(|worker| worker
             .without("ANTHROPIC_API_KEY")
@@ -520,7 +523,7 @@ fn it_is_taken_where_it_is_on_the_path_and_has_a_key() {
 }
 
 #[test]
-fn a_worker_without_it_says_so() {
+fn without_the_program_the_failure_says_so() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let empty = tempfile::tempdir().expect("a directory");
     let event = Worker::new(&receiver, &project)
@@ -530,6 +533,60 @@ fn a_worker_without_it_says_so() {
         .failed(&receiver, "agent_not_found");
     assert_eq!(
         event["failure"]["message"],
-        "there is no `claude` on the PATH, which is Claude Code's program"
+        "Claude Code's program `claude` is not on the PATH"
     );
+}
+
+#[test]
+fn without_a_reported_cost_a_budget_allows_no_further_round() {
+    for cost in [json!(null), json!(-1), json!("cheap")] {
+        let project = Project::new();
+        let text = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
+        project
+            .write("stream", text + &result(&json!({ "total_cost_usd": cost })))
+            .checks(&["false"]);
+        let script = "cat > /dev/null; echo >> $dir/started; cat $dir/stream";
+        let run = run_script(project, script, |worker| {
+            worker.env("DESCARTES_MAX_BUDGET_USD", "1")
+        });
+        assert_eq!(
+            run.failed("limit_reached")["failure"]["message"],
+            "the agent did not report what its last round cost, so its budget cannot be enforced in another one"
+        );
+        assert_eq!(run.project.read("started").lines().count(), 1);
+    }
+}
+
+#[test]
+fn an_exit_code_of_a_signal_without_a_result_counts_as_killed() {
+    let event = run("", 143).failed("agent_killed");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent ended with exit code 143, without a result: SIGTERM killed it"
+    );
+    assert_eq!(event["failure"]["retryable"], true);
+}
+
+#[test]
+fn message_ids_of_megabytes_do_not_use_up_the_memory() {
+    let project = Project::new();
+    project.write("stream", result(&json!({})));
+    // The parent process is the worker.
+    let script = r#"cat > /dev/null
+        id=$(head -c 3900000 /dev/zero | tr '\0' a)
+        for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+            printf '{"type":"assistant","message":{"id":"%s%d","content":[],"usage":{"output_tokens":1}}}\n' "$id" $n
+        done
+        grep VmHWM /proc/$PPID/status > $dir/peak
+        cat $dir/stream"#;
+    let run = run_script(project, script, |worker| worker);
+    let event = run.completed();
+    assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 30);
+    let peak = run.project.read("peak");
+    let kib: u64 = peak
+        .split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse().ok())
+        .expect("a number");
+    assert!(kib < 80 * 1024, "{peak}");
 }

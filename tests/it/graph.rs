@@ -1,4 +1,4 @@
-//! For owners of a project: the graph changes by one letter or not at all, whatever happens to it.
+//! For owners of a project: a run changes one letter of the graph, or nothing.
 
 use std::fmt::Write;
 use std::os::unix::fs::symlink;
@@ -10,20 +10,21 @@ use crate::support::{Project, Receiver, Worker};
 
 /// The message of a run that must fail before the agent starts.
 #[track_caller]
-fn refused(project: &Project) -> String {
+fn failure_message(project: &Project) -> String {
     let receiver = Receiver::start();
     let event = Worker::new(&receiver, project)
         .agent("touch worked")
         .run()
         .failed(&receiver, "workspace_failed");
     assert_eq!(event["result"]["agent"], Value::Null);
+    assert_eq!(event["failure"]["retryable"], false, "{event:#}");
     assert!(!project.path("worked").exists());
     event["message"].as_str().expect("a message").to_owned()
 }
 
 /// The message of a run that must succeed.
 #[track_caller]
-fn run(project: &Project, task: &str) -> String {
+fn success_message(project: &Project, task: &str) -> String {
     let receiver = Receiver::start();
     let event = Worker::new(&receiver, project)
         .env("TASK_ID", task)
@@ -35,14 +36,14 @@ fn run(project: &Project, task: &str) -> String {
 
 #[test]
 fn success_changes_one_letter_of_the_graph() {
-    // Everything that a rewrite would lose: comments, odd spacing, unknown sections, no last newline.
+    // Things that a rewrite of the file would lose: comments, odd spacing, unknown sections, no last newline.
     let before = GRAPH.replace("8 | Build", "  8   |Build").replace(
         "@edges",
         "@tomorrow\nwhat | ever\n\n\n@edges\n# a comment\n",
     );
     let before = before.trim_end();
     let project = Project::with_graph(before);
-    run(&project, "8");
+    success_message(&project, "8");
     assert_eq!(
         project.graph(),
         before.replace("house | P |", "house | D |")
@@ -73,7 +74,7 @@ fn failure_changes_nothing_in_the_graph() {
 }
 
 #[test]
-fn what_somebody_else_changed_in_the_graph_meanwhile_is_kept() {
+fn changes_that_others_make_to_the_graph_during_the_run_stay() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
         .agent("sed -i.old -e '/^7 |/d' -e 's/^9 |.*/9 | Paint it red | I | 2 | L/' .scud/tasks/tasks.scg")
@@ -89,17 +90,17 @@ fn what_somebody_else_changed_in_the_graph_meanwhile_is_kept() {
 }
 
 #[test]
-fn a_project_without_a_graph_is_no_workspace() {
+fn a_project_without_a_graph_fails_with_workspace_failed() {
     let project = Project::empty();
     let graph = project.path(".scud/tasks/tasks.scg");
     assert_eq!(
-        refused(&project),
+        failure_message(&project),
         format!("{} does not exist", graph.display())
     );
 }
 
 #[test]
-fn a_workspace_that_is_not_there_is_said_with_its_path() {
+fn the_error_for_a_missing_workspace_names_its_path() {
     let project = Project::empty();
     let gone = project.path("gone");
     let receiver = Receiver::start();
@@ -119,8 +120,8 @@ fn a_workspace_that_is_not_there_is_said_with_its_path() {
 }
 
 #[test]
-fn a_malformed_graph_is_refused_with_path_and_line() {
-    for (graph, line, what) in [
+fn the_error_for_a_malformed_graph_names_its_path_and_line() {
+    for (graph, line, message) in [
         (
             "tasks:\n  - 8\n".to_owned(),
             1,
@@ -134,34 +135,34 @@ fn a_malformed_graph_is_refused_with_path_and_line() {
         (
             GRAPH.replace("9 | Paint", "8 | Paint"),
             13,
-            "the task `8` again, after line 12",
+            "task `8` is defined twice (lines 12 and 13)",
         ),
     ] {
         let project = Project::with_graph(&graph);
         let path = project.path(".scud/tasks/tasks.scg");
         assert_eq!(
-            refused(&project),
-            format!("{}, line {line}: {what}", path.display())
+            failure_message(&project),
+            format!("{}, line {line}: {message}", path.display())
         );
         assert_eq!(project.graph(), graph);
     }
 }
 
 #[test]
-fn a_graph_behind_a_symbolic_link_is_refused() {
+fn a_graph_behind_a_symbolic_link_is_rejected() {
     let (project, elsewhere) = (Project::empty(), Project::new());
     symlink(elsewhere.path(".scud"), project.path(".scud")).expect("a link");
-    let message = refused(&project);
+    let message = failure_message(&project);
     assert!(
         message.ends_with(
-            "is not a regular file, or reached through a symbolic link, which is not followed"
+            "is not a regular file, or its path contains a symbolic link, which is not followed"
         ),
         "{message}"
     );
 }
 
 #[test]
-fn work_is_not_lost_because_the_agent_took_the_graph_away() {
+fn the_work_is_completed_even_if_the_agent_removed_the_graph() {
     let done_but =
         "task 8 of phase webapp is done: Build the | house (but the graph could not be marked: ";
     for (agent, why) in [
@@ -192,7 +193,7 @@ fn work_is_not_lost_because_the_agent_took_the_graph_away() {
 }
 
 #[test]
-fn a_graph_of_20_000_tasks_is_no_trouble() {
+fn a_task_in_a_graph_of_20_000_tasks_is_completed() {
     let mut graph = String::from("# SCUD Graph v1\n# Phase: big\n\n@nodes\n");
     for id in 1..=20_000 {
         let _ = writeln!(graph, "{id} | Task number {id} | P | 3 | M");
@@ -203,7 +204,7 @@ fn a_graph_of_20_000_tasks_is_no_trouble() {
     }
     let project = Project::with_graph(&graph);
     assert_eq!(
-        run(&project, "19999"),
+        success_message(&project, "19999"),
         "task 19999 of phase big is done: Task number 19999"
     );
     let line = "19999 | Task number 19999 |";

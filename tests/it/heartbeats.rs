@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use crate::support::receiver::Said;
 use crate::support::worker::Ended;
-use crate::support::{Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, each};
+use crate::support::{
+    Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, each, setting,
+    with_enough_time,
+};
 
 /// Works until the file `go` is there.
 const WAITS: &str = "until [ -e go ]; do sleep 0.02; done";
@@ -254,18 +257,24 @@ fn a_flood_can_be_put_together_again_but_for_what_is_counted_as_dropped() {
 
 #[test]
 fn a_heartbeat_that_is_too_large_is_followed_by_one_without_output() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.script("progress", [Reply::status(413)]);
-    let running = worker(&receiver, &project)
-        .agent(format!("echo before; {WAITS}; echo after"))
-        .start();
-    wait_for_heartbeats(&receiver, 4);
-    project.write("go", "");
-    running.wait().assert_code(0);
-    let outputs = outputs(&receiver);
-    assert_eq!(outputs[0]["text"], "before\n");
-    assert_eq!(outputs[1], Value::Null);
-    assert_eq!(outputs[2]["dropped_bytes"], 7);
-    assert_eq!(outputs[2]["offset"], 7);
-    assert_eq!(outputs[3]["dropped_bytes"], 0);
+    with_enough_time(Duration::from_millis(50), |interval| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        receiver.script("progress", [Reply::status(413)]);
+        let running = worker(&receiver, &project)
+            .env("DESCARTES_HEARTBEAT", setting(interval))
+            .agent(format!("echo before; {WAITS}; echo after"))
+            .start();
+        wait_for_heartbeats(&receiver, 4);
+        project.write("go", "");
+        running.wait().assert_code(0);
+        let outputs = outputs(&receiver);
+        if outputs[0]["text"] != "before\n" {
+            return Err("the agent said nothing before the first heartbeat".to_owned());
+        }
+        assert_eq!(outputs[1], Value::Null);
+        assert_eq!(outputs[2]["dropped_bytes"], 7);
+        assert_eq!(outputs[2]["offset"], 7);
+        assert_eq!(outputs[3]["dropped_bytes"], 0);
+        Ok(())
+    });
 }

@@ -212,7 +212,7 @@ fn a_worker_that_rejects_its_settings_is_shown() {
     assert_in_order(
         &ended.stderr,
         &[
-            "one setting is wrong; nothing was sent\n",
+            "1 setting is invalid\n",
             "DESCARTES_REPAIRS: \"many\" is not a number from 0 to 100\n",
             "worker           ended with exit code 2\n",
         ],

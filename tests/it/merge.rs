@@ -1,9 +1,9 @@
-//! For whoever merges what several workers made: with the merge driver, tasks whose lines are
-//! neighbours in the graph merge like any others.
+//! For people who merge the branches of several workers: with the merge driver, the branches merge even if
+//! the lines of their tasks are neighbours in the graph.
 
 use std::fs;
 
-use crate::support::origin::git;
+use crate::support::origin::{git, program};
 use crate::support::project::GRAPH;
 use crate::support::{Origin, Project, Receiver, Worker, quoted};
 
@@ -26,7 +26,7 @@ fn clone_with_driver(origin: &Origin) -> std::path::PathBuf {
 }
 
 #[test]
-fn branches_of_neighbouring_tasks_merge() {
+fn the_branches_of_neighbouring_tasks_merge_without_conflict() {
     let origin = Origin::new();
     let receiver = Receiver::start();
     for task in ["8", "9"] {
@@ -51,7 +51,7 @@ fn branches_of_neighbouring_tasks_merge() {
     assert!(merged.join("work-8").exists() && merged.join("work-9").exists());
 }
 
-/// Merges three versions; the exit code and what came of it.
+/// Merges three versions; returns the exit code and our version afterwards.
 fn merge(base: &str, ours: &str, theirs: &str) -> (Option<i32>, String) {
     let project = Project::empty();
     project
@@ -67,7 +67,7 @@ fn merge(base: &str, ours: &str, theirs: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn what_letters_do_not_explain_is_merged_as_git_does_it() {
+fn other_changes_than_status_letters_are_merged_by_git() {
     let done = |graph: &str, title: &str| {
         graph.replace(&format!("{title} | P |"), &format!("{title} | D |"))
     };
@@ -89,18 +89,124 @@ fn what_letters_do_not_explain_is_merged_as_git_does_it() {
 }
 
 #[test]
-fn what_is_no_graph_is_merged_all_the_same() {
+fn non_graph_files_fall_back_to_plain_git_merge() {
     assert_eq!(
         merge("a\n\nb\n", "A\n\nb\n", "a\n\nB\n"),
         (Some(0), "A\n\nB\n".to_owned())
     );
     assert_eq!(merge("a\n", "b\n", "c\n").0, Some(1));
+}
+
+/// Three versions, of which only the letter of a neighbour would be changed by the merge.
+fn three_versions() -> Project {
+    let project = Project::empty();
+    project
+        .write("base", GRAPH)
+        .write("ours", GRAPH.replace("house | P |", "house | D |"))
+        .write("theirs", GRAPH.replace("Paint it | P |", "Paint it | D |"));
+    project
+}
+
+#[test]
+fn an_error_has_a_status_that_git_does_not_take_for_conflicts_and_changes_no_file() {
+    let project = three_versions();
+    let before = ["base", "ours", "theirs"].map(|name| project.read(name));
+    let merge = |args: &[&str]| {
+        let worker = Worker::bare().dir(project.dir()).arg("merge-graph");
+        worker.args(args)
+    };
+    let bin = tempfile::tempdir().expect("a directory");
+    program(&bin.path().join("git"), "echo broken >&2; exit 255");
+    let no_git = Project::empty();
+    for (worker, message) in [
+        (
+            merge(&["base", "ours", "gone"]),
+            "gone cannot be read: No such file or directory (os error 2)\n",
+        ),
+        (
+            merge(&["base", "ours", "theirs"]).env("PATH", no_git.dir()),
+            "git cannot be started: ",
+        ),
+        (
+            merge(&["base", "ours", "theirs"]).env("PATH", bin.path()),
+            "git merge-file ended with exit status: 255: broken\n",
+        ),
+        (
+            merge(&["base", "ours", "theirs"]).env("TMPDIR", project.path("gone")),
+            "no temporary directory could be made: ",
+        ),
+        (merge(&["base", "ours"]), "error: "),
+        (merge(&["base", "ours", "theirs", "more"]), "error: "),
+        (merge(&["--nonsense"]), "error: "),
+    ] {
+        let ended = worker.run();
+        ended.assert_code(129);
+        assert!(ended.stderr.starts_with(message), "{message}: {ended:#?}");
+        let after = ["base", "ours", "theirs"].map(|name| project.read(name));
+        assert_eq!(after, before);
+    }
+}
+
+#[test]
+fn invalid_settings_do_not_stop_a_merge() {
+    let project = three_versions();
     let ended = Worker::bare()
-        .args(["merge-graph", "/nowhere", "/nothing", "/never"])
+        .dir(project.dir())
+        .env("RUST_LOG", "foo=verbose")
+        .env("DESCARTES_LOG_FORMAT", "xml")
+        .env("DESCARTES_HEARTBEAT", "often")
+        .env("DESCARTES_NONSENSE", "1")
+        .args(["merge-graph", "base", "ours", "theirs"])
         .run();
-    ended.assert_code(2);
-    assert_eq!(
-        ended.stderr,
-        "/nowhere cannot be read: No such file or directory (os error 2)\n"
+    ended.assert_code(0);
+    assert_eq!(ended.stderr, "");
+    let merged = GRAPH
+        .replace("house | P |", "house | D |")
+        .replace("Paint it | P |", "Paint it | D |");
+    assert_eq!(project.read("ours"), merged);
+    // The versions of the others are git's own files, too.
+    assert_eq!(project.read("base"), GRAPH);
+}
+
+#[test]
+fn a_merge_whose_driver_fails_is_not_left_as_a_conflict_without_marks() {
+    let project = three_versions();
+    let dir = project.dir();
+    let write = |version: &str| {
+        fs::create_dir_all(dir.join("repo")).expect("a directory");
+        fs::write(dir.join("repo/tasks.scg"), project.read(version)).expect("written");
+    };
+    let repo = dir.join("repo");
+    write("base");
+    git(&repo, &["init", "-q", "-b", "main"]);
+    let driver = format!(
+        "{} merge-graph %O %A /nowhere",
+        env!("CARGO_BIN_EXE_descartes-worker")
     );
+    git(&repo, &["config", "merge.scud.driver", &driver]);
+    fs::write(repo.join(".git/info/attributes"), "*.scg merge=scud\n").expect("written");
+    git(&repo, &["add", "--all"]);
+    git(&repo, &["commit", "-q", "-m", "base"]);
+    git(&repo, &["checkout", "-q", "-b", "theirs"]);
+    write("theirs");
+    git(&repo, &["commit", "-q", "-a", "-m", "theirs"]);
+    git(&repo, &["checkout", "-q", "main"]);
+    write("ours");
+    git(&repo, &["commit", "-q", "-a", "-m", "ours"]);
+    let merge = std::process::Command::new("git")
+        .args([
+            "-c",
+            "user.name=A",
+            "-c",
+            "user.email=a@b",
+            "merge",
+            "theirs",
+        ])
+        .current_dir(&repo)
+        .output()
+        .expect("git starts");
+    let stderr = String::from_utf8_lossy(&merge.stderr);
+    assert!(!merge.status.success(), "{stderr}");
+    let words = String::from_utf8_lossy(&merge.stdout);
+    assert!(!words.contains("CONFLICT"), "{words}{stderr}");
 }

@@ -1,10 +1,10 @@
-//! For agents and who writes for them: everything there is to know about the task, twice the same.
+//! The prompt: on standard input and in a file, with everything about the task.
 
 use std::fs;
 
 use crate::support::{Project, Receiver, Worker};
 
-/// Keeps what it is told, both ways.
+/// Copies both forms of the prompt to files.
 const KEEP: &str = "cat > told; cp \"$DESCARTES_PROMPT_FILE\" file";
 
 const GRAPH: &str = "\
@@ -39,7 +39,7 @@ const GRAPH: &str = "\
   Wait for rain.
 ";
 
-/// What an agent that succeeds was told.
+/// The prompt of an agent that succeeds.
 #[track_caller]
 fn prompt(project: &Project, change: impl FnOnce(Worker) -> Worker) -> String {
     let receiver = Receiver::start();
@@ -54,19 +54,18 @@ fn how_to_work(project: &Project, checks: &str) -> String {
     format!(
         "## How to work\n\n\
          - You are in {}, the project's directory. Change nothing outside it.\n\
-         - Nobody will answer questions: decide, and say in your last message what you decided and why.\n\
+         - No one will answer questions: decide, and say in your last message what you decided and why.\n\
          {checks}\
-         - Don't commit or push, and leave .scud alone: what you leave in the directory is what counts, \
-         and the worker reports it.\n",
+         - Don't commit or push, and leave .scud alone: the files that you leave in the directory are the result.\n",
         project.dir().display()
     )
 }
 
 #[test]
-fn the_prompt_says_everything_about_the_task_and_how_to_work() {
+fn the_prompt_has_every_field_of_the_task_and_says_how_to_work() {
     let project = Project::with_graph(GRAPH);
     project.checks(&["true", "test -f told"]);
-    let checks = "- When you are done, these commands will be run, and all of them must pass:\n  \
+    let checks = "- When you are done, these commands will run, and all of them must pass:\n  \
                   - `true`\n  - `test -f told`\n";
     let task = "\
 # Task 8: Build the house
@@ -103,10 +102,10 @@ Wait for rain.
 }
 
 #[test]
-fn the_prompt_leaves_out_what_the_graph_does_not_say() {
+fn the_prompt_has_no_headings_for_missing_fields() {
     let project = Project::with_graph(GRAPH);
     let no_checks =
-        "- The project defines no checks, so see for yourself that your work is right.\n";
+        "- The project defines no checks, so verify yourself that your work is right.\n";
     assert_eq!(
         prompt(&project, |worker| worker.env("TASK_ID", "9")),
         format!(
@@ -118,7 +117,7 @@ fn the_prompt_leaves_out_what_the_graph_does_not_say() {
 }
 
 #[test]
-fn the_prompt_is_no_change_to_the_project_and_is_gone_afterwards() {
+fn the_prompt_file_is_outside_of_the_project_and_deleted_at_the_end() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
         .agent("printf %s \"$DESCARTES_PROMPT_FILE\"; ls -A > files")
@@ -132,7 +131,7 @@ fn the_prompt_is_no_change_to_the_project_and_is_gone_afterwards() {
 }
 
 #[test]
-fn an_agent_that_does_not_read_its_prompt_hinders_nothing() {
+fn an_agent_that_does_not_read_its_prompt_can_succeed() {
     let long = "x".repeat(300_000);
     let graph = GRAPH.replace("Use `brick`.", &long);
     let (receiver, project) = (Receiver::start(), Project::with_graph(&graph));
@@ -164,11 +163,11 @@ After {task.dependencies}; {task.unknown} and {} stay.
 "#;
 
 #[test]
-fn an_agent_definitions_template_replaces_the_tasks_part() {
+fn the_template_of_an_agent_definition_replaces_the_part_about_the_task() {
     let project = Project::with_graph(&GRAPH.replace("Use `brick`.", "Use {task.id} bricks."));
     project.write(".scud/agents/bricklayer.toml", BRICKLAYER);
     let no_checks =
-        "- The project defines no checks, so see for yourself that your work is right.\n";
+        "- The project defines no checks, so verify yourself that your work is right.\n";
     let task = "\
 You lay bricks. webapp:8 is Build the house (5, Critical).
 Four walls and a roof.
@@ -186,7 +185,7 @@ After 7, 9, 99; {task.unknown} and {} stay.
 }
 
 #[test]
-fn an_agent_definitions_template_may_be_a_file() {
+fn the_template_of_an_agent_definition_can_be_a_file() {
     let project = Project::with_graph(GRAPH);
     let definition = BRICKLAYER.split("[prompt]").next().expect("a part");
     project.write(
@@ -199,7 +198,7 @@ fn an_agent_definitions_template_may_be_a_file() {
 }
 
 #[test]
-fn the_model_is_the_settings_else_the_definitions_else_nobodys() {
+fn the_model_comes_from_the_settings_or_from_the_definition() {
     let model = |project: &Project, setting: &str| {
         let receiver = Receiver::start();
         let event = Worker::new(&receiver, project)
@@ -219,7 +218,7 @@ fn the_model_is_the_settings_else_the_definitions_else_nobodys() {
 }
 
 #[test]
-fn an_assigned_agent_that_nobody_defined_is_warned_of() {
+fn an_assigned_agent_without_a_definition_is_only_a_warning() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
     let ended = Worker::new(&receiver, &project).agent("true").run();
     ended.completed(&receiver);
@@ -232,7 +231,7 @@ fn an_assigned_agent_that_nobody_defined_is_warned_of() {
 }
 
 #[test]
-fn a_malformed_agent_definition_is_refused_with_path_and_line() {
+fn a_malformed_agent_definition_fails_the_run_with_path_and_line() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
     project.write(".scud/agents/bricklayer.toml", "[agent]\nname = \n");
     let event = Worker::new(&receiver, &project)
@@ -248,7 +247,7 @@ fn a_malformed_agent_definition_is_refused_with_path_and_line() {
 }
 
 #[test]
-fn the_repair_prompt_holds_the_failed_check_and_its_output() {
+fn the_prompt_after_a_failed_check_has_the_check_and_its_output() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
     project.checks(&["true", "cat told; echo; echo '````'; test -f repaired"]);
     Worker::new(&receiver, &project)
@@ -265,6 +264,6 @@ fn the_repair_prompt_holds_the_failed_check_and_its_output() {
          `````\n\
          wall ``missing\n\n````\n\
          `````\n\n\
-         Find the cause and mend it, so that the check passes. Don't weaken the check.\n"
+         Find the cause and fix it, so that the check passes. Don't weaken the check.\n"
     );
 }

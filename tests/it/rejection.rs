@@ -1,30 +1,30 @@
-//! For operators: everything that is wrong is said at once, and nothing happens while anything is.
+//! For operators: all invalid settings are reported at once, and nothing is done if there are any.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::support::{Ended, Project, Receiver, Worker};
 
-/// What the worker says of bad settings, one line each; all else about a rejection is asserted.
+/// Asserts that the worker rejected its settings; returns the lines with the problems.
 #[track_caller]
-fn complaints(ended: &Ended) -> Vec<&str> {
+fn problems(ended: &Ended) -> Vec<&str> {
     ended.assert_code(2);
     assert_eq!(ended.stdout, "");
     let mut lines = ended.stderr.lines();
     let head = lines.next().expect("a line that counts the problems");
-    let complaints: Vec<&str> = lines
+    let problems: Vec<&str> = lines
         .map(|line| line.strip_prefix("  ").expect("an indented line"))
         .collect();
-    let count = match complaints.len() {
-        1 => "one setting is wrong".to_owned(),
-        count => format!("{count} settings are wrong"),
+    let count = match problems.len() {
+        1 => "1 setting is invalid".to_owned(),
+        count => format!("{count} settings are invalid"),
     };
-    assert_eq!(head, format!("{count}; nothing was sent"));
-    complaints
+    assert_eq!(head, count);
+    problems
 }
 
-/// A worker whose settings are all right.
-fn right() -> Worker {
+/// A worker with valid settings.
+fn valid() -> Worker {
     Worker::bare()
         .env("TASK_ID", "8")
         .env("PROJECT_ID", "p")
@@ -32,7 +32,7 @@ fn right() -> Worker {
 }
 
 #[test]
-fn any_other_argument_is_a_mistake() {
+fn an_unknown_argument_is_rejected() {
     let (receiver, project) = (Receiver::start(), Project::new());
     for stray in ["9", "/app/other", "worker", "--taks", "--taks=8"] {
         let ended = Worker::new(&receiver, &project).arg(stray).run();
@@ -52,9 +52,9 @@ fn any_other_argument_is_a_mistake() {
 }
 
 #[test]
-fn everything_that_is_missing_is_said_at_once() {
+fn all_missing_settings_are_reported_at_once() {
     assert_eq!(
-        complaints(&Worker::bare().run()),
+        problems(&Worker::bare().run()),
         [
             "TASK_ID: is missing; the task in the project's SCUD graph: 8, 8.2 or phase:8",
             "PROJECT_ID: is missing; the orchestrator's name for the project",
@@ -65,7 +65,7 @@ fn everything_that_is_missing_is_said_at_once() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once_and_nothing_is_sent() {
+fn all_invalid_settings_are_reported_at_once_and_nothing_is_sent() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let long = "x".repeat(201);
     let complaint =
@@ -97,32 +97,32 @@ fn everything_that_is_wrong_is_said_at_once_and_nothing_is_sent() {
         .agent("touch worked")
         .run();
     assert_eq!(
-        complaints(&ended),
+        problems(&ended),
         [
             "RUST_LOG: \"a=b=c\" is not a log filter (invalid filter directive: too many '=' in filter \
              directive, expected 0 or 1); write it like info or debug,hyper=warn",
-            "DESCARTES_LOG_FORMAT: \"xml\" is not a log format; there are auto, pretty and json",
+            "DESCARTES_LOG_FORMAT: \"xml\" is not a log format; the formats are auto, pretty and json",
             "TASK_ID: \" \" is blank",
-            "PROJECT_ID: \"a\\nb\" holds control characters; it must be one line",
+            "PROJECT_ID: \"a\\nb\" contains control characters; it must be one line",
             &complaint,
-            "DESCARTES_CALLBACK_TIMEOUT: \"0\" is no time at all; write a duration like 90s, 15m or 1h30m",
+            "DESCARTES_CALLBACK_TIMEOUT: \"0\" must be longer than zero; write it like 90s, 15m or 1h30m",
             "DESCARTES_CLAIM_DEADLINE: \"soon\" is not a duration; write it like 250ms, 90s, 15m or 1h30m",
             "DESCARTES_FINISH_DEADLINE: \"721h\" is too long; at most 720h are allowed",
             "DESCARTES_HEARTBEAT: \"5\" is not a duration; write it like 250ms, 90s, 15m or 1h30m",
             "DESCARTES_FORCE: \"maybe\" is neither true nor false",
-            "DESCARTES_AGENT_ENV: \"A=B\" holds \"A=B\", which is not a variable's name",
+            "DESCARTES_AGENT_ENV: \"A=B\" contains \"A=B\", which is not a name of a variable",
             "DESCARTES_IDLE_TIMEOUT: \"-1s\" is not a duration; write it like 250ms, 90s, 15m or 1h30m",
             "DESCARTES_TAG: \"\\t\" is blank",
-            "DESCARTES_AGENT: \"claude\" is not a kind of agent; there are auto, command, claude-code, builtin",
-            "DESCARTES_MODEL: \"a\\u{1b}b\" holds control characters; it must be one line",
+            "DESCARTES_AGENT: \"claude\" is not a kind of agent; the kinds are auto, command, claude-code, builtin",
+            "DESCARTES_MODEL: \"a\\u{1b}b\" contains control characters; it must be one line",
             "DESCARTES_MAX_TURNS: \"0\" is not a number from 1 to 10000",
             "DESCARTES_MAX_BUDGET_USD: \"much\" is not an amount of US dollars; write it like 2.50",
             "ANTHROPIC_BASE_URL: is not a URL (relative URL without a base); write it like https://api.anthropic.com",
-            "ANTHROPIC_API_KEY: holds characters that no token has; it must be visible ASCII",
+            "ANTHROPIC_API_KEY: contains characters that a token cannot have; it must be visible ASCII",
             "DESCARTES_TASK_TIMEOUT: \"1d\" is not a duration; write it like 250ms, 90s, 15m or 1h30m",
-            "DESCARTES_CHECKS: \"\\n\" names no command; write none for no checks",
+            "DESCARTES_CHECKS: \"\\n\" contains no command; write none to run no checks",
             "DESCARTES_REPAIRS: \"101\" is not a number from 0 to 100",
-            "DESCARTES_STOP_WINDOW: \"0s\" is no time at all; write a duration like 90s, 15m or 1h30m",
+            "DESCARTES_STOP_WINDOW: \"0s\" must be longer than zero; write it like 90s, 15m or 1h30m",
         ]
     );
     assert!(receiver.said().is_empty());
@@ -130,40 +130,41 @@ fn everything_that_is_wrong_is_said_at_once_and_nothing_is_sent() {
 }
 
 #[test]
-fn a_bad_value_is_named_by_where_it_was_given() {
+fn an_invalid_value_is_reported_with_its_flag_or_variable() {
     for (change, said) in [
         (("--task", " "), "--task: \" \" is blank"),
-        (
-            ("--heartbeat", "-5s"),
-            "--heartbeat: \"-5s\" is not a duration; write it like 250ms, 90s, 15m or 1h30m",
-        ),
         (
             ("--repairs", "many"),
             "--repairs: \"many\" is not a number from 0 to 100",
         ),
     ] {
-        let ended = right().arg(change.0).arg(change.1).run();
-        assert_eq!(complaints(&ended), [said]);
+        let ended = valid().arg(change.0).arg(change.1).run();
+        assert_eq!(problems(&ended), [said]);
     }
-    let ended = right().arg("--force=perhaps").run();
+    let ended = valid().arg("--heartbeat=-5s").run();
     assert_eq!(
-        complaints(&ended),
+        problems(&ended),
+        ["--heartbeat: \"-5s\" is not a duration; write it like 250ms, 90s, 15m or 1h30m"]
+    );
+    let ended = valid().arg("--force=perhaps").run();
+    assert_eq!(
+        problems(&ended),
         ["--force: \"perhaps\" is neither true nor false"]
     );
-    let ended = right()
+    let ended = valid()
         .without("TASK_ID")
         .env("DESCARTES_TASK_ID", " ")
         .run();
-    assert_eq!(complaints(&ended), ["DESCARTES_TASK_ID: \" \" is blank"]);
+    assert_eq!(problems(&ended), ["DESCARTES_TASK_ID: \" \" is blank"]);
     let ended = Worker::bare().args(["receive", "--listen", "8080"]).run();
     assert_eq!(
-        complaints(&ended),
+        problems(&ended),
         ["--listen: \"8080\" is not an address; write it like 127.0.0.1:8080 or [::1]:8080"]
     );
 }
 
 #[test]
-fn a_callback_url_that_cannot_be_is_explained() {
+fn the_error_for_an_invalid_callback_url_says_why_it_is_invalid() {
     let example = "write it like https://orchestrator.example/api/agents/callback";
     for (url, what) in [
         (
@@ -181,60 +182,129 @@ fn a_callback_url_that_cannot_be_is_explained() {
         ),
         (
             "http://host/#part",
-            "has a fragment, which is never sent; take it out",
+            "has a fragment, which is never sent; remove it",
         ),
     ] {
-        let ended = right().env("CALLBACK_URL", url).run();
-        assert_eq!(
-            complaints(&ended),
-            [format!("CALLBACK_URL: {url:?} {what}")]
-        );
+        let ended = valid().env("CALLBACK_URL", url).run();
+        assert_eq!(problems(&ended), [format!("CALLBACK_URL: {url:?} {what}")]);
     }
 }
 
 #[test]
-fn a_secret_is_not_shown_with_what_is_wrong_about_a_setting() {
-    let ended = right()
+fn secrets_are_masked_in_the_errors_about_settings() {
+    let ended = valid()
         .env("CALLBACK_URL", "https://bot:hunter2@host.example/")
         .env("GIT_TOKEN", "ghp_geheim")
         .env("DESCARTES_FORCE", "ghp_geheim")
         .env("DESCARTES_CALLBACK_TOKEN", "tok-verborgen")
         .env("RUST_LOG", "x=tok-verborgen")
         .run();
-    let complaints = complaints(&ended);
-    assert_eq!(complaints.len(), 3);
-    assert!(complaints[0].starts_with("RUST_LOG: \"x=***\" is not a log filter"));
+    let problems = problems(&ended);
+    assert_eq!(problems.len(), 3);
+    assert!(problems[0].starts_with("RUST_LOG: \"x=***\" is not a log filter"));
     assert_eq!(
-        complaints[1..],
+        problems[1..],
         [
-            "CALLBACK_URL: \"https://***@host.example/\" holds credentials, which end up in logs; take them out",
+            "CALLBACK_URL: \"https://***@host.example/\" contains credentials, which would appear in logs; remove them",
             "DESCARTES_FORCE: \"***\" is neither true nor false",
         ]
     );
 }
 
 #[test]
-fn the_worker_has_variables_that_never_reach_the_agent() {
-    let ended = right()
+fn a_variable_of_the_worker_cannot_be_passed_to_the_agent() {
+    let ended = valid()
         .env("DESCARTES_AGENT_ENV", "FOO, DESCARTES_CALLBACK_SECRET")
         .run();
     assert_eq!(
-        complaints(&ended),
+        problems(&ended),
         [
             "DESCARTES_AGENT_ENV: \"FOO, DESCARTES_CALLBACK_SECRET\" names DESCARTES_CALLBACK_SECRET, \
-             which is the worker's own and never the agent's"
+             but variables that begin with DESCARTES_ are never passed to the agent"
         ]
     );
 }
 
 #[test]
-fn a_value_that_is_not_utf_8_is_a_mistake() {
-    let ended = right()
+fn a_value_that_is_not_utf_8_is_rejected() {
+    let ended = valid()
         .env("TASK_ID", OsStr::from_bytes(b"8\xFF"))
         .env("DESCARTES_HEARTBEAT", OsStr::from_bytes(b"\xFF"))
         .run();
     assert_eq!(
-        complaints(&ended),
+        problems(&ended),
         ["TASK_ID: is not UTF-8", "DESCARTES_HEARTBEAT: is not UTF-8"]
     );
+}
+
+#[test]
+fn a_flag_without_its_value_does_not_swallow_the_next_flag() {
+    let advice = "a value that begins with a hyphen needs an equals sign: --flag=VALUE\n";
+    for args in [
+        &["--agent-command", "--force"][..],
+        &["check", "--agent-command", "--force"],
+        &["local", "--task", "--force"],
+        &["local", "--project", "--force"],
+        &["demo", "--agent-command", "--log", "info"],
+        &["receive", "--listen", "--log", "info"],
+        &["--heartbeat", "-5s"],
+    ] {
+        let ended = valid().args(args).run();
+        ended.assert_code(2);
+        assert_eq!(ended.stdout, "");
+        assert!(
+            ended.stderr.starts_with("error: ") && ended.stderr.ends_with(advice),
+            "{args:?}: {ended:#?}"
+        );
+    }
+    let ended = valid().arg("--agent-command").run();
+    ended.assert_code(2);
+    assert!(
+        ended
+            .stderr
+            .starts_with("error: a value is required for '--agent-command <COMMAND>'"),
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn a_bare_word_in_the_log_filter_must_be_a_level() {
+    for (filter, suggestion) in [
+        ("inof", "; did you mean info?"),
+        ("hyper=warn,DEBIG", "; did you mean debug?"),
+        ("descartes_worker", ""),
+    ] {
+        let word = filter.rsplit(',').next().expect("a word");
+        let ended = valid().env("RUST_LOG", filter).run();
+        assert_eq!(
+            problems(&ended),
+            [format!(
+                "RUST_LOG: {filter:?} has the word {word:?}, which is not a level (off, error, warn, info, debug, \
+                 trace){suggestion}; for a target write {word}=debug"
+            )]
+        );
+    }
+    for filter in [
+        "INFO",
+        "3",
+        "warn,hyper=off",
+        "hyper=debug",
+        "a=info,,b=trace",
+    ] {
+        let ended = valid().env("RUST_LOG", filter).env("TASK_ID", " ").run();
+        assert_eq!(problems(&ended), ["TASK_ID: \" \" is blank"], "{filter}");
+    }
+}
+
+#[test]
+fn a_log_filter_for_one_target_still_logs_errors() {
+    let project = Project::empty();
+    let receiver = Receiver::start();
+    let ended = Worker::new(&receiver, &project)
+        .env("RUST_LOG", "hyper=debug")
+        .agent("true")
+        .run();
+    ended.failed(&receiver, "workspace_failed");
+    assert!(ended.stderr.contains("\"ERROR\""), "{ended:#?}");
+    assert!(!ended.stderr.contains("\"INFO\""), "{ended:#?}");
 }

@@ -1,4 +1,4 @@
-//! For operators: every setting works in every spelling.
+//! For operators: every setting can be given as a flag, as a variable, and with each of its names.
 
 use std::os::unix::process::CommandExt;
 
@@ -34,7 +34,7 @@ fn the_flag_wins_then_the_bare_name_then_the_prefixed_one() {
             .env("DESCARTES_TASK_ID", "prefixed")),
         "prefixed"
     );
-    // Empty is unset, whoever says it.
+    // An empty value counts as unset, for the flag too.
     let empty = |worker: Worker| {
         worker
             .env("TASK_ID", "")
@@ -45,7 +45,7 @@ fn the_flag_wins_then_the_bare_name_then_the_prefixed_one() {
 }
 
 #[test]
-fn the_contracts_names_work_bare_and_prefixed() {
+fn the_names_of_the_protocol_work_bare_and_prefixed() {
     let project = Project::new();
     for prefix in ["", "DESCARTES_"] {
         let receiver = Receiver::start();
@@ -78,7 +78,7 @@ fn the_bare_key_wins_over_the_prefixed_one() {
 }
 
 #[test]
-fn every_setting_is_a_flag_too() {
+fn every_setting_that_is_not_secret_can_be_given_as_a_flag() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let mut worker = Worker::bare();
     for (flag, value) in [
@@ -114,7 +114,7 @@ fn every_setting_is_a_flag_too() {
 }
 
 #[test]
-fn the_programs_own_path_as_first_argument_is_ignored() {
+fn the_path_of_this_program_as_first_argument_is_ignored() {
     let project = Project::new();
     for own in [
         "/app/worker",
@@ -131,7 +131,7 @@ fn the_programs_own_path_as_first_argument_is_ignored() {
             .run()
             .completed(&receiver);
     }
-    // Also where the spawner names the program as it likes.
+    // Also if the platform starts the program under another name.
     let receiver = Receiver::start();
     Worker::new(&receiver, &project)
         .env("DESCARTES_FORCE", "on")
@@ -144,7 +144,7 @@ fn the_programs_own_path_as_first_argument_is_ignored() {
 }
 
 #[test]
-fn an_unknown_setting_is_warned_of_and_stops_nothing() {
+fn an_unknown_setting_only_produces_a_warning() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .env("DESCARTES_HARTBEAT", "5s")
@@ -154,16 +154,16 @@ fn an_unknown_setting_is_warned_of_and_stops_nothing() {
         .run();
     ended.completed(&receiver);
     for warning in [
-        "\"WARN\",\"message\":\"DESCARTES_HARTBEAT is no setting; did you mean DESCARTES_HEARTBEAT?\"",
-        "\"WARN\",\"message\":\"DESCARTES_TAKS_ID is no setting; did you mean DESCARTES_TASK_ID?\"",
-        "\"WARN\",\"message\":\"DESCARTES_FOO is no setting\"",
+        "\"WARN\",\"message\":\"DESCARTES_HARTBEAT is not a known setting; did you mean DESCARTES_HEARTBEAT?\"",
+        "\"WARN\",\"message\":\"DESCARTES_TAKS_ID is not a known setting; did you mean DESCARTES_TASK_ID?\"",
+        "\"WARN\",\"message\":\"DESCARTES_FOO is not a known setting\"",
     ] {
         assert!(ended.stderr.contains(warning), "{warning} in {ended:#?}");
     }
 }
 
 #[test]
-fn help_and_version_are_no_mistakes() {
+fn help_and_version_exit_with_0() {
     for flag in ["--help", "-h"] {
         let ended = Worker::bare().arg(flag).run();
         ended.assert_code(0);
@@ -175,7 +175,7 @@ fn help_and_version_are_no_mistakes() {
             "From the environment only:",
             "ANTHROPIC_API_KEY",
         ] {
-            // However wide the terminal is taken to be.
+            // Compared without line breaks, which depend on the width of the terminal.
             let words: Vec<&str> = ended.stdout.split_whitespace().collect();
             assert!(words.join(" ").contains(part), "{part} in {}", ended.stdout);
         }

@@ -1,5 +1,5 @@
-//! For receivers that must know who speaks: signatures, tokens, the platform's identity, the trace;
-//! and for everybody: none of it is ever seen elsewhere.
+//! How requests to a receiver prove who sent them: signatures, bearer tokens, the platform's identity
+//! token. These secrets appear nowhere else. And the trace context.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -27,13 +27,13 @@ fn headers(said: &Said) -> HeaderMap {
     pairs.collect()
 }
 
-fn verifies(said: &Said, secret: &str) -> bool {
+fn has_valid_signature(said: &Said, secret: &str) -> bool {
     let webhook = Webhook::new(secret).unwrap();
     webhook.verify(&said.bytes, &headers(said)).is_ok()
 }
 
 #[test]
-fn every_request_is_signed_as_standard_webhooks_has_it() {
+fn every_request_is_signed_as_standard_webhooks_specifies() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("failed", [Reply::status(404)]);
     let ended = Worker::new(&receiver, &project)
@@ -48,17 +48,17 @@ fn every_request_is_signed_as_standard_webhooks_has_it() {
         assert!(routes.contains(&route), "{routes:?}");
     }
     for said in &said {
-        assert!(verifies(said, SECRET), "{said:#?}");
-        assert!(!verifies(said, OLD_SECRET));
+        assert!(has_valid_signature(said, SECRET), "{said:#?}");
+        assert!(!has_valid_signature(said, OLD_SECRET));
         assert_eq!(said.event["event_id"], *said.headers["webhook-id"]);
         let mut tampered = said.clone();
         tampered.bytes[20] ^= 1;
-        assert!(!verifies(&tampered, SECRET));
+        assert!(!has_valid_signature(&tampered, SECRET));
     }
 }
 
 #[test]
-fn several_secrets_give_several_signatures_for_rotation() {
+fn each_of_several_secrets_gives_a_signature() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent("true")
@@ -69,13 +69,13 @@ fn several_secrets_give_several_signatures_for_rotation() {
         .run();
     ended.assert_code(0);
     for said in receiver.said() {
-        assert!(verifies(&said, SECRET) && verifies(&said, OLD_SECRET));
+        assert!(has_valid_signature(&said, SECRET) && has_valid_signature(&said, OLD_SECRET));
         assert_eq!(said.headers["webhook-signature"].split(' ').count(), 2);
     }
 }
 
 #[test]
-fn a_retry_is_signed_anew_under_the_same_id() {
+fn a_retry_has_a_new_timestamp_and_signature_and_the_same_id() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let busy = Reply::status(503).with_header("retry-after", "2");
     receiver.script("completed", [busy]);
@@ -85,7 +85,7 @@ fn a_retry_is_signed_anew_under_the_same_id() {
         .run();
     ended.assert_code(0);
     let told = receiver.said_to("completed");
-    assert!(told.iter().all(|said| verifies(said, SECRET)));
+    assert!(told.iter().all(|said| has_valid_signature(said, SECRET)));
     let header = |name: &str| (told[0].headers[name].clone(), told[1].headers[name].clone());
     let (first, second) = header("webhook-id");
     assert_eq!(first, second);
@@ -97,7 +97,7 @@ fn a_retry_is_signed_anew_under_the_same_id() {
 }
 
 #[test]
-fn without_credentials_there_are_none() {
+fn without_secrets_requests_have_no_credentials() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project).agent("true").run();
     for said in receiver.said() {
@@ -113,9 +113,9 @@ fn without_credentials_there_are_none() {
 }
 
 #[test]
-fn the_token_is_on_every_request_and_nowhere_else() {
+fn the_bearer_token_is_in_every_request_and_nowhere_else() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // A receiver that says the token back, in its answers and in its cancellation.
+    // The receiver repeats the token in its answers.
     let echo = r#"{"why": "not with token-of-the-callback or MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
     receiver.script("started", [Reply::json(503, echo)]);
     receiver.script("completed", [Reply::json(500, echo)]);
@@ -142,7 +142,7 @@ fn the_token_is_on_every_request_and_nowhere_else() {
 }
 
 #[test]
-fn two_bearer_tokens_are_a_mistake() {
+fn a_token_and_an_oidc_audience_together_are_rejected() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent("true")
@@ -161,7 +161,7 @@ fn two_bearer_tokens_are_a_mistake() {
 }
 
 #[test]
-fn the_trace_is_passed_on_and_nonsense_is_not() {
+fn a_valid_traceparent_is_sent_and_an_invalid_one_is_a_warning() {
     let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = || Worker::new(&receiver, &project).agent("true");
@@ -184,8 +184,8 @@ fn the_trace_is_passed_on_and_nonsense_is_not() {
     });
 }
 
-/// Stands in for the platform's socket: gives these answers, then repeats the last one; closed when
-/// it is dropped.
+/// A fake of the platform's socket: gives these answers in order, and repeats the last one. Closes the
+/// socket when it is dropped.
 struct Platform {
     socket: PathBuf,
     asked: Arc<Mutex<Vec<String>>>,
@@ -253,7 +253,7 @@ fn read_until_brace(stream: &mut UnixStream) -> Option<String> {
     String::from_utf8(request).ok()
 }
 
-fn identified(receiver: &Receiver, project: &Project, socket: &Path) -> Worker {
+fn worker_with_identity(receiver: &Receiver, project: &Project, socket: &Path) -> Worker {
     Worker::new(receiver, project)
         .agent("true")
         .env("DESCARTES_CALLBACK_OIDC_AUDIENCE", "https://orchestrator")
@@ -261,10 +261,10 @@ fn identified(receiver: &Receiver, project: &Project, socket: &Path) -> Worker {
 }
 
 #[test]
-fn the_platforms_identity_token_is_asked_for_once_and_sent_with_every_request() {
+fn the_identity_token_is_requested_once_and_sent_in_every_request() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let platform = Platform::listen(project.dir(), vec!["200 eyJ.abc.def\n", "200 eyJ.later"]);
-    let ended = identified(&receiver, &project, &platform.socket)
+    let ended = worker_with_identity(&receiver, &project, &platform.socket)
         .env("RUST_LOG", "trace")
         .run();
     ended.assert_code(0);
@@ -284,7 +284,7 @@ fn the_platforms_identity_token_is_asked_for_once_and_sent_with_every_request() 
 }
 
 #[test]
-fn a_platform_that_gives_no_token_is_asked_again_and_named() {
+fn after_an_invalid_identity_token_the_socket_is_named_and_asked_again() {
     let cases = [
         ("500 busy", "answered 500"),
         ("200 no token", "is no token"),
@@ -293,7 +293,7 @@ fn a_platform_that_gives_no_token_is_asked_again_and_named() {
     each(&cases, |(answer, words)| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let platform = Platform::listen(project.dir(), vec![answer, "200 eyJ.abc.def"]);
-        let ended = identified(&receiver, &project, &platform.socket).run();
+        let ended = worker_with_identity(&receiver, &project, &platform.socket).run();
         ended.assert_code(0);
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
         assert!(ended.stderr.contains("api.sock"), "{}", ended.stderr);
@@ -302,9 +302,9 @@ fn a_platform_that_gives_no_token_is_asked_again_and_named() {
 }
 
 #[test]
-fn without_the_platform_nothing_is_sent_and_the_socket_is_named() {
+fn without_the_platforms_socket_nothing_is_sent_and_the_failure_names_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let ended = identified(&receiver, &project, Path::new("/nowhere/api"))
+    let ended = worker_with_identity(&receiver, &project, Path::new("/nowhere/api"))
         .env("DESCARTES_CLAIM_DEADLINE", "300ms")
         .run();
     ended.assert_code(3);
@@ -314,11 +314,11 @@ fn without_the_platform_nothing_is_sent_and_the_socket_is_named() {
 }
 
 #[test]
-fn a_platform_that_says_nothing_costs_one_request_and_no_more() {
+fn a_socket_that_does_not_answer_does_not_outlast_the_claim_deadline() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let socket = project.path("silent.sock");
     let _silent = UnixListener::bind(&socket).unwrap();
-    let ended = identified(&receiver, &project, &socket)
+    let ended = worker_with_identity(&receiver, &project, &socket)
         .env("DESCARTES_CALLBACK_TIMEOUT", "200ms")
         .env("DESCARTES_CLAIM_DEADLINE", "600ms")
         .run();

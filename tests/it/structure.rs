@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["main"],
     &["vocabulary"],
     &["config"],
-    &["local"],
+    &["check", "local"],
     &["terminal"],
     &["runner", "callback", "receiver", "exit", "merge_graph"],
     &["builtin"],
@@ -27,6 +27,8 @@ const FLOORS: &[&[&str]] = &[
     &[
         "durations",
         "environment",
+        "excerpt",
+        "line_splitter",
         "panics",
         "programs",
         "redact",

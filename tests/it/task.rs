@@ -1,4 +1,4 @@
-//! For owners of a project: the right task is found, or it is said which ones there are.
+//! For owners of a project: the right task is found, or the error names similar tasks.
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ const TWO_PHASES: &str = "\
 8.1 | Sew the tent | P | 2 | H
 ";
 
-/// Runs an agent that succeeds; gives what became of the task.
+/// Runs an agent that succeeds; returns the terminal event.
 #[track_caller]
 fn run(project: &Project, task: &str, change: impl FnOnce(Worker) -> Worker) -> Value {
     let receiver = Receiver::start();
@@ -40,7 +40,7 @@ fn run(project: &Project, task: &str, change: impl FnOnce(Worker) -> Worker) -> 
 
 /// The message of a run that must succeed.
 #[track_caller]
-fn done(project: &Project, task: &str, change: impl FnOnce(Worker) -> Worker) -> String {
+fn success_message(project: &Project, task: &str, change: impl FnOnce(Worker) -> Worker) -> String {
     let event = run(project, task, change);
     assert_eq!(event["event"], "task.completed", "{event:#}");
     event["message"].as_str().expect("a message").to_owned()
@@ -48,7 +48,7 @@ fn done(project: &Project, task: &str, change: impl FnOnce(Worker) -> Worker) ->
 
 /// The message of a run that must fail before the agent starts, and leave the graph as it is.
 #[track_caller]
-fn refused(project: &Project, task: &str, reason: &str) -> String {
+fn failure_message(project: &Project, task: &str, reason: &str) -> String {
     let event = run(project, task, |worker| worker);
     assert_eq!(event["failure"]["reason"], reason, "{event:#}");
     assert_eq!(event["result"]["agent"], Value::Null);
@@ -56,7 +56,7 @@ fn refused(project: &Project, task: &str, reason: &str) -> String {
     event["message"].as_str().expect("a message").to_owned()
 }
 
-fn same(worker: Worker) -> Worker {
+fn unchanged(worker: Worker) -> Worker {
     worker
 }
 
@@ -64,11 +64,11 @@ fn same(worker: Worker) -> Worker {
 fn a_task_is_found_by_its_phase_and_id() {
     let project = Project::with_graph(TWO_PHASES);
     assert_eq!(
-        done(&project, "mobile:8", same),
+        success_message(&project, "mobile:8", unchanged),
         "task 8 of phase mobile is done: Pitch the tent"
     );
     assert_eq!(
-        done(&project, "webapp:8", same),
+        success_message(&project, "webapp:8", unchanged),
         "task 8 of phase webapp is done: Build the house"
     );
 }
@@ -78,18 +78,17 @@ fn a_task_is_found_in_the_phase_that_is_set() {
     let project = Project::with_graph(TWO_PHASES);
     let tag = |worker: Worker| worker.env("DESCARTES_TAG", "mobile");
     assert_eq!(
-        done(&project, "8", tag),
+        success_message(&project, "8", tag),
         "task 8 of phase mobile is done: Pitch the tent"
     );
 }
 
 #[test]
-fn a_task_is_found_where_its_id_is_unique() {
+fn a_unique_id_is_found_in_another_phase_than_the_active_one() {
     let project = Project::with_graph(TWO_PHASES);
-    // The active phase is another one, and is not asked.
     project.write(".scud/active-tag", "webapp\n");
     assert_eq!(
-        done(&project, "8.1", same),
+        success_message(&project, "8.1", unchanged),
         "task 8.1 of phase mobile is done: Sew the tent"
     );
 }
@@ -99,7 +98,7 @@ fn a_task_is_found_in_the_active_phase() {
     let project = Project::with_graph(TWO_PHASES);
     project.write(".scud/active-tag", "mobile\n");
     assert_eq!(
-        done(&project, "8", same),
+        success_message(&project, "8", unchanged),
         "task 8 of phase mobile is done: Pitch the tent"
     );
 }
@@ -110,18 +109,18 @@ fn the_phase_that_is_set_wins_over_the_active_one() {
     project.write(".scud/active-tag", "mobile");
     let tag = |worker: Worker| worker.env("DESCARTES_TAG", "webapp");
     assert_eq!(
-        done(&project, "8", tag),
+        success_message(&project, "8", tag),
         "task 8 of phase webapp is done: Build the house"
     );
 }
 
 #[test]
-fn an_ambiguous_id_is_refused_with_the_names_of_its_phases() {
+fn the_error_for_an_ambiguous_id_names_its_phases() {
     let project = Project::with_graph(TWO_PHASES);
     assert_eq!(
-        refused(&project, "8", "task_not_found"),
+        failure_message(&project, "8", "task_not_found"),
         format!(
-            "the task `8` of {} is in several phases: `webapp`, `mobile`",
+            "task `8` of {} is in several phases (`webapp`, `mobile`): use `webapp:8`, or --tag",
             project.path(".scud/tasks/tasks.scg").display()
         )
     );
@@ -129,24 +128,27 @@ fn an_ambiguous_id_is_refused_with_the_names_of_its_phases() {
 }
 
 #[test]
-fn a_task_that_is_not_there_is_answered_with_the_closest_ones() {
+fn the_error_for_an_unknown_task_suggests_similar_ids() {
     let project = Project::with_graph(TWO_PHASES);
     let graph = project.path(".scud/tasks/tasks.scg");
     assert_eq!(
-        refused(&project, "8.2", "task_not_found"),
-        format!("no task `8.2` in {}, the closest: `8.1`", graph.display())
-    );
-    assert_eq!(
-        refused(&project, "webap:12", "task_not_found"),
+        failure_message(&project, "8.2", "task_not_found"),
         format!(
-            "no task `webap:12` in {}, the closest: `webapp:12`",
+            "there is no task `8.2` in {}; did you mean `8.1`?",
             graph.display()
         )
     );
     assert_eq!(
-        refused(&project, "test-123", "task_not_found"),
+        failure_message(&project, "webap:12", "task_not_found"),
         format!(
-            "no task `test-123` in {}, which holds `webapp`, `mobile`",
+            "there is no task `webap:12` in {}; did you mean `webapp:12`?",
+            graph.display()
+        )
+    );
+    assert_eq!(
+        failure_message(&project, "test-123", "task_not_found"),
+        format!(
+            "there is no task `test-123` in {}, which has the phases `webapp`, `mobile`",
             graph.display()
         )
     );
@@ -154,7 +156,7 @@ fn a_task_that_is_not_there_is_answered_with_the_closest_ones() {
 }
 
 #[test]
-fn a_phase_that_is_not_there_is_answered_with_those_that_are() {
+fn the_error_for_an_unknown_phase_names_all_phases() {
     let project = Project::with_graph(TWO_PHASES);
     let event = run(&project, "8", |worker| {
         worker.env("DESCARTES_TAG", "desktop")
@@ -163,25 +165,33 @@ fn a_phase_that_is_not_there_is_answered_with_those_that_are() {
     assert_eq!(
         event["message"],
         format!(
-            "no phase `desktop` in {}, which holds `webapp`, `mobile`",
+            "there is no phase `desktop` in {}, which has the phases `webapp`, `mobile`",
             project.path(".scud/tasks/tasks.scg").display()
         )
     );
 }
 
 #[test]
-fn a_task_that_needs_no_work_is_refused_unless_it_is_forced() {
-    for (letter, status) in [('D', "done"), ('C', "cancelled"), ('X', "expanded")] {
+fn a_finished_task_is_rejected_unless_the_run_is_forced() {
+    for (letter, advice) in [
+        ('D', "is done; set DESCARTES_FORCE=true to run it anyway"),
+        (
+            'C',
+            "is cancelled; set DESCARTES_FORCE=true to run it anyway",
+        ),
+        (
+            'X',
+            "has been split into subtasks; run those, or set DESCARTES_FORCE=true",
+        ),
+    ] {
         let graph = GRAPH.replace("house | P |", &format!("house | {letter} |"));
         let project = Project::with_graph(&graph);
         assert_eq!(
-            refused(&project, "8", "task_not_actionable"),
-            format!(
-                "the task `8` of the phase `webapp` is {status}; DESCARTES_FORCE=true runs it all the same"
-            )
+            failure_message(&project, "8", "task_not_actionable"),
+            format!("task `8` of phase `webapp` {advice}")
         );
         assert_eq!(project.graph(), graph);
-        done(&project, "8", |worker| {
+        success_message(&project, "8", |worker| {
             worker.env("DESCARTES_FORCE", "true")
         });
         assert_eq!(project.graph(), GRAPH.replace("house | P |", "house | D |"));
@@ -190,17 +200,17 @@ fn a_task_that_needs_no_work_is_refused_unless_it_is_forced() {
 }
 
 #[test]
-fn a_task_in_any_other_state_is_run() {
+fn a_task_with_any_other_status_is_run() {
     for letter in ['P', 'I', 'R', 'B', 'F', '!'] {
         let project =
             Project::with_graph(&GRAPH.replace("house | P |", &format!("house | {letter} |")));
-        done(&project, "8", same);
+        success_message(&project, "8", unchanged);
         assert_eq!(project.graph(), GRAPH.replace("house | P |", "house | D |"));
     }
 }
 
 #[test]
-fn a_dependency_that_is_not_done_is_warned_of_by_name() {
+fn a_dependency_that_is_not_done_produces_a_warning_with_its_id() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .env("TASK_ID", "9")

@@ -1,13 +1,13 @@
-//! Streams as they come, and as they should not.
+//! Valid and invalid streams of events.
 
 use super::*;
 
-fn pushed(events: &[Value]) -> Result<Incoming, StreamError> {
-    let mut incoming = Incoming::default();
+fn received(events: &[Value]) -> Result<PartialAnswer, StreamError> {
+    let mut answer = PartialAnswer::default();
     for event in events {
-        incoming.push(&event.to_string())?;
+        answer.push(&event.to_string())?;
     }
-    Ok(incoming)
+    Ok(answer)
 }
 
 fn start() -> Value {
@@ -35,7 +35,7 @@ fn end(reason: &str) -> [Value; 2] {
 }
 
 #[test]
-fn blocks_are_put_together_and_kept_as_they_came() {
+fn blocks_are_assembled_from_their_deltas_and_otherwise_unchanged() {
     let odd = json!({ "type": "some_new_block", "data": [1, 2] });
     let mut events = vec![
         start(),
@@ -74,7 +74,7 @@ fn blocks_are_put_together_and_kept_as_they_came() {
         json!({ "type": "something_new" }),
     ];
     events.extend(end("tool_use"));
-    let answer = pushed(&events).unwrap().answer().unwrap();
+    let answer = received(&events).unwrap().into_answer().unwrap();
     let call =
         json!({ "type": "tool_use", "id": "t", "name": "bash", "input": { "command": "ls" } });
     assert_eq!(
@@ -95,11 +95,11 @@ fn blocks_are_put_together_and_kept_as_they_came() {
         cache_creation_input_tokens: None,
     };
     assert_eq!(answer.usage, usage);
-    assert!(!answer.is_cut());
+    assert!(!answer.is_cut_off());
 }
 
 #[test]
-fn half_of_a_call_or_of_a_thought_is_left_out_and_half_of_a_text_is_not() {
+fn incomplete_tool_calls_and_thinking_are_left_out_and_incomplete_text_is_kept() {
     let mut events = vec![
         start(),
         block(0, &json!({ "type": "text", "text": "" })),
@@ -119,47 +119,101 @@ fn half_of_a_call_or_of_a_thought_is_left_out_and_half_of_a_text_is_not() {
         block(3, &json!({ "type": "text", "text": "" })),
     ];
     events.extend(end("max_tokens"));
-    let answer = pushed(&events).unwrap().answer().unwrap();
+    let answer = received(&events).unwrap().into_answer().unwrap();
     assert_eq!(answer.content, [text("half")]);
-    assert!(answer.is_cut());
+    assert!(answer.is_cut_off());
 }
 
 #[test]
-fn a_stream_that_has_no_end_is_no_answer() {
+fn a_stream_without_a_last_event_is_not_an_answer() {
     let events = [start(), block(0, &text("a")), stop(0)];
-    assert!(pushed(&events).unwrap().answer().is_none());
+    assert!(received(&events).unwrap().into_answer().is_none());
 }
 
 #[test]
-fn what_cannot_be_an_event_is_said() {
-    let malformed = |events: &[Value]| match pushed(events) {
+fn an_invalid_event_is_an_error_that_says_what_is_wrong() {
+    let malformed = |events: &[Value]| match received(events) {
         Err(StreamError::Malformed(what)) => what,
-        other => panic!("{:?}", other.map(|incoming| incoming.answer)),
+        other => panic!("{:?}", other.map(|partial| partial.answer)),
     };
     assert_eq!(malformed(&[start(), stop(0)]), "there is no block 0");
     assert_eq!(
         malformed(&[start(), block(1, &text("a"))]),
         "block 1 is out of order"
     );
-    let error = Incoming::default().push("{").unwrap_err();
+    let error = PartialAnswer::default().push("{").unwrap_err();
     assert!(matches!(error, StreamError::Malformed(_)));
-    let said =
+    let reported =
         json!({ "type": "error", "error": { "type": "overloaded_error", "message": "later" } });
-    let expected = StreamError::Said {
+    let expected = StreamError::Reported {
         kind: "overloaded_error".to_owned(),
         message: "later".to_owned(),
     };
-    assert_eq!(pushed(&[start(), said]).map(drop), Err(expected));
+    assert_eq!(received(&[start(), reported]).map(drop), Err(expected));
 }
 
 #[test]
-fn an_error_s_body_is_read_whoever_wrote_it() {
+fn the_message_of_an_error_is_read_from_json_and_from_other_bodies() {
     let body = br#"{"type":"error","error":{"type":"not_found_error","message":"no such model"}}"#;
     let expected = ("not_found_error".to_owned(), "no such model".to_owned());
-    assert_eq!(complaint(body), expected);
+    assert_eq!(error_of_body(body), expected);
     let page = b"<html>\n  Bad   Gateway </html>";
     assert_eq!(
-        complaint(page),
+        error_of_body(page),
         (String::new(), "<html> Bad Gateway </html>".to_owned())
     );
+}
+
+#[test]
+fn only_events_that_add_content_change_the_answer() {
+    let mut answer = PartialAnswer::default();
+    let mut push = |event: &Value| answer.push(&event.to_string()).unwrap();
+    assert_eq!(push(&start()), Change::Grown);
+    assert_eq!(push(&block(0, &text(""))), Change::Grown);
+    let text_delta = |text: &str| delta(0, &json!({ "type": "text_delta", "text": text }));
+    assert_eq!(push(&text_delta("a")), Change::Grown);
+    let [message_delta, message_stop] = end("end_turn");
+    for event in [
+        json!({ "type": "ping" }),
+        json!({ "type": "something_new", "text": "a" }),
+        text_delta(""),
+        delta(0, &json!({ "type": "something_new_delta", "text": "a" })),
+        stop(0),
+    ] {
+        assert_eq!(push(&event), Change::Nothing, "{event}");
+    }
+    assert_eq!(push(&message_delta), Change::Grown);
+    assert_eq!(push(&message_delta), Change::Nothing);
+    assert_eq!(push(&message_stop), Change::Complete);
+}
+
+#[test]
+fn an_answer_that_starts_twice_or_is_too_large_is_an_error() {
+    let twice = received(&[start(), start()]).map(drop);
+    let expected = StreamError::Malformed("it starts twice".to_owned());
+    assert_eq!(twice, Err(expected));
+    let large = "x".repeat(MAX_ANSWER_SIZE / 2);
+    let text_delta = delta(0, &json!({ "type": "text_delta", "text": large }));
+    let events = [start(), block(0, &text("")), text_delta.clone(), text_delta];
+    assert_eq!(received(&events).map(drop), Err(StreamError::TooLarge));
+}
+
+#[test]
+fn usage_is_read_number_by_number_and_a_final_number_of_output_tokens_is_required() {
+    let usage = |at_start: Value, at_end: Value| {
+        let events = [
+            json!({ "type": "message_start", "message": { "usage": at_start } }),
+            json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" }, "usage": at_end }),
+            json!({ "type": "message_stop" }),
+        ];
+        let usage = received(&events).unwrap().into_answer().unwrap().usage;
+        (usage.input_tokens, usage.output_tokens)
+    };
+    let full = json!({ "input_tokens": 3, "output_tokens": 1 });
+    let output = json!({ "output_tokens": 9 });
+    assert_eq!(usage(full.clone(), output.clone()), (Some(3), Some(9)));
+    assert_eq!(usage(full, json!({})), (Some(3), None));
+    assert_eq!(usage(json!(null), output.clone()), (None, Some(9)));
+    let odd = json!({ "input_tokens": -3, "output_tokens": "many" });
+    assert_eq!(usage(odd, output), (None, Some(9)));
 }

@@ -1,8 +1,8 @@
-//! `str_replace_based_edit_tool`: looks at files and directories, and changes text files.
+//! The `str_replace_based_edit_tool`: shows files and directories, and changes text files.
 //!
-//! Confined to the workspace, so that a slip of the model's changes nothing else: what leads out,
-//! by `..` or by a symbolic link, is refused. It is no wall against the agent, whose shell goes
-//! wherever its user may. A file is changed as a whole or not at all.
+//! Paths that lead out of the workspace, by `..` or by a symbolic link, are rejected, so that a
+//! mistake of the model changes nothing else. This is no security boundary: the shell can reach
+//! everything. A file is written completely or not at all.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,20 +11,20 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
-use super::text;
+use super::arguments::text;
 
-/// The largest file that is looked at or changed, in bytes; larger ones are for the shell.
-const FILE: u64 = 8 * 1024 * 1024;
-/// How many entries a directory's view has.
-const ENTRIES: usize = 500;
-/// How deep a directory is looked into (the API says two levels).
-const DEPTH: usize = 2;
-/// How many places of a text that should be there once are looked for.
-const PLACES: usize = 10;
-/// The lines that are shown around a change.
-const AROUND: usize = 4;
-/// What fills directories and tells nothing.
-const NOISE: [&str; 1] = ["node_modules"];
+/// The largest file that is shown or changed, in bytes; larger ones are for the shell.
+const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
+/// How many entries the view of a directory has.
+const MAX_ENTRIES: usize = 500;
+/// How many levels the view of a directory has; the API's documentation says two.
+const MAX_DEPTH: usize = 2;
+/// How many occurrences of a text that must be unique are reported.
+const MAX_OCCURRENCES: usize = 10;
+/// How many lines before and after a change are shown.
+const CONTEXT_LINES: usize = 4;
+/// Directories whose entries are not listed.
+const UNLISTED_DIRS: [&str; 1] = ["node_modules"];
 
 #[derive(Debug)]
 pub struct Editor {
@@ -33,7 +33,7 @@ pub struct Editor {
 }
 
 impl Editor {
-    pub fn below(root: &Path) -> io::Result<Self> {
+    pub fn new(root: &Path) -> io::Result<Self> {
         let root = fs::canonicalize(root)?;
         Ok(Self { root })
     }
@@ -41,27 +41,27 @@ impl Editor {
     /// One call of the tool.
     pub fn call(&self, input: &Value) -> Result<String, String> {
         let command = text(input, "command")?;
-        let given = text(input, "path")?;
-        let path = self.resolve(given)?;
+        let given_path = text(input, "path")?;
+        let path = self.resolve(given_path)?;
         match command {
-            "view" if path.is_dir() => view_directory(&path, given),
-            "view" => view(&read(&path, given)?, &input["view_range"]),
-            "create" => create(&path, given, text(input, "file_text")?),
+            "view" if path.is_dir() => view_directory(&path, given_path),
+            "view" => view(&read(&path, given_path)?, &input["view_range"]),
+            "create" => create(&path, given_path, text(input, "file_text")?),
             "str_replace" => {
                 let new = match &input["new_str"] {
                     Value::Null => "",
                     _ => text(input, "new_str")?,
                 };
-                replace(&path, given, text(input, "old_str")?, new)
+                replace(&path, given_path, text(input, "old_str")?, new)
             }
             "insert" => {
-                // The name of the type before this one, which models remember.
+                // The argument's name in earlier versions of the tool, which models still use.
                 let name = match &input["insert_text"] {
                     Value::Null => "new_str",
                     _ => "insert_text",
                 };
                 let added = text(input, name).map_err(|_| missing_text())?;
-                insert(&path, given, &input["insert_line"], added)
+                insert(&path, given_path, &input["insert_line"], added)
             }
             _ => Err(format!(
                 "there is no command {command:?}; there are view, create, str_replace and insert"
@@ -69,40 +69,45 @@ impl Editor {
         }
     }
 
-    /// The place that a path means, which must be in the workspace.
-    fn resolve(&self, given: &str) -> Result<PathBuf, String> {
+    /// The path without symbolic links; an error if it is outside of the workspace.
+    fn resolve(&self, given_path: &str) -> Result<PathBuf, String> {
         let outside = || {
             format!(
-                "{given} is not in the project's directory {}; this tool changes nothing outside it",
+                "{given_path} is not in the project's directory {}; this tool changes nothing outside it",
                 self.root.display()
             )
         };
-        let path = self.root.join(given);
-        // What is there already has links; what is not there yet cannot have any.
-        let (mut there, mut rest) = (path.as_path(), Vec::new());
+        let path = self.root.join(given_path);
+        // Only the part that exists can contain symbolic links.
+        let (mut existing, mut missing) = (path.as_path(), Vec::new());
         let real = loop {
-            match fs::canonicalize(there) {
+            match fs::canonicalize(existing) {
                 Ok(real) => break real,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // A link that leads nowhere would be written through.
-                    if there.is_symlink() {
-                        return Err(format!("{given} is a symbolic link that leads nowhere"));
+                    // Writing to a dangling link would create its target.
+                    if existing.is_symlink() {
+                        return Err(format!(
+                            "{given_path} is a symbolic link to a file that does not exist"
+                        ));
                     }
-                    match (there.parent(), there.components().next_back()) {
+                    match (existing.parent(), existing.components().next_back()) {
                         (Some(parent), Some(Component::Normal(name))) => {
-                            rest.push(name.to_owned());
-                            there = parent;
+                            missing.push(name.to_owned());
+                            existing = parent;
                         }
                         _ => return Err(outside()),
                     }
                 }
-                Err(error) => return Err(format!("{given} cannot be reached: {error}")),
+                Err(error) => return Err(format!("{given_path} cannot be reached: {error}")),
             }
         };
         if !real.starts_with(&self.root) {
             return Err(outside());
         }
-        Ok(rest.iter().rev().fold(real, |path, name| path.join(name)))
+        Ok(missing
+            .iter()
+            .rev()
+            .fold(real, |path, name| path.join(name)))
     }
 }
 
@@ -111,49 +116,49 @@ fn missing_text() -> String {
 }
 
 /// The text of a file.
-fn read(path: &Path, given: &str) -> Result<String, String> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => format!("there is no file {given}"),
-        _ => format!("{given} cannot be read: {error}"),
+fn read(path: &Path, given_path: &str) -> Result<String, String> {
+    let read_error = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no file {given_path}"),
+        _ => format!("{given_path} cannot be read: {error}"),
     };
-    let found = fs::metadata(path).map_err(failed)?;
-    if found.is_dir() {
-        return Err(format!("{given} is a directory"));
+    let metadata = fs::metadata(path).map_err(read_error)?;
+    if metadata.is_dir() {
+        return Err(format!("{given_path} is a directory"));
     }
-    if !found.is_file() {
-        return Err(format!("{given} is not a regular file"));
+    if !metadata.is_file() {
+        return Err(format!("{given_path} is not a regular file"));
     }
-    if found.len() > FILE {
-        let size = found.len();
+    if metadata.len() > MAX_FILE_SIZE {
+        let size = metadata.len();
         return Err(format!(
-            "{given} is {size} bytes long, which is too much for this tool; use bash"
+            "{given_path} is {size} bytes long, which is too large for this tool; use bash"
         ));
     }
-    let bytes = fs::read(path).map_err(failed)?;
-    String::from_utf8(bytes).map_err(|_| format!("{given} is not a text in UTF-8; use bash"))
+    let bytes = fs::read(path).map_err(read_error)?;
+    String::from_utf8(bytes).map_err(|_| format!("{given_path} is not text in UTF-8; use bash"))
 }
 
-/// Writes a file so that, whatever happens, it has either its old or its new content.
-fn write(path: &Path, given: &str, content: &str) -> Result<(), String> {
+/// Writes a file so that it has either its old or its new content, also after an error.
+fn write(path: &Path, given_path: &str, content: &str) -> Result<(), String> {
     let written = match fs::metadata(path) {
-        Ok(found) if found.permissions().readonly() => {
-            return Err(format!("{given} is read-only"));
+        Ok(metadata) if metadata.permissions().readonly() => {
+            return Err(format!("{given_path} is read-only"));
         }
-        Ok(found) => {
+        Ok(metadata) => {
             let parent = path.parent().unwrap_or(Path::new("/"));
             tempfile::NamedTempFile::new_in(parent).and_then(|mut file| {
                 file.write_all(content.as_bytes())?;
-                file.as_file().set_permissions(found.permissions())?;
+                file.as_file().set_permissions(metadata.permissions())?;
                 file.persist(path).map(drop).map_err(|error| error.error)
             })
         }
-        // Half of a new file is worse than none.
+        // An incomplete new file is removed.
         Err(_) => fs::write(path, content).inspect_err(|_| drop(fs::remove_file(path))),
     };
-    written.map_err(|error| format!("{given} cannot be written: {error}"))
+    written.map_err(|error| format!("{given_path} cannot be written: {error}"))
 }
 
-/// Lines with their numbers, as `cat -n` has them.
+/// Lines with their numbers, in the format of `cat -n`.
 fn numbered(lines: &[&str], first: usize) -> String {
     let mut text = String::new();
     for (at, line) in lines.iter().enumerate() {
@@ -193,22 +198,22 @@ fn view(content: &str, range: &Value) -> Result<String, String> {
     Ok(numbered(&lines[first - 1..last], first))
 }
 
-fn view_directory(path: &Path, given: &str) -> Result<String, String> {
-    let mut text = format!("{given}/\n");
-    let mut room = ENTRIES;
-    list(path, 1, &mut text, &mut room)
-        .map_err(|error| format!("{given} cannot be read: {error}"))?;
-    if room == 0 {
+fn view_directory(path: &Path, given_path: &str) -> Result<String, String> {
+    let mut text = format!("{given_path}/\n");
+    let mut entries_left = MAX_ENTRIES;
+    list(path, 1, &mut text, &mut entries_left)
+        .map_err(|error| format!("{given_path} cannot be read: {error}"))?;
+    if entries_left == 0 {
         let _ = writeln!(
             text,
-            "[... there is more; look into a directory of it, or use bash]"
+            "[... more entries are left out; view a subdirectory, or use bash]"
         );
     }
     Ok(text)
 }
 
-/// Adds the entries of a directory, hidden ones left out.
-fn list(path: &Path, depth: usize, text: &mut String, room: &mut usize) -> io::Result<()> {
+/// Adds the entries of a directory to `text`, without hidden ones.
+fn list(path: &Path, depth: usize, text: &mut String, entries_left: &mut usize) -> io::Result<()> {
     let mut entries: Vec<_> = fs::read_dir(path)?.collect::<Result<_, _>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
@@ -216,76 +221,76 @@ fn list(path: &Path, depth: usize, text: &mut String, room: &mut usize) -> io::R
         if name.starts_with('.') {
             continue;
         }
-        if *room == 0 {
+        if *entries_left == 0 {
             return Ok(());
         }
-        *room -= 1;
-        // A link to a directory is not gone into: it may lead anywhere.
+        *entries_left -= 1;
+        // Links to directories are not followed: they may lead out of the workspace.
         let is_dir = entry.file_type()?.is_dir();
         let slash = if is_dir { "/" } else { "" };
         let _ = writeln!(text, "{}{name}{slash}", "  ".repeat(depth));
-        if is_dir && depth < DEPTH && !NOISE.contains(&name.as_str()) {
-            // One that may not be read has its name, and nothing below it.
-            let _ = list(&entry.path(), depth + 1, text, room);
+        if is_dir && depth < MAX_DEPTH && !UNLISTED_DIRS.contains(&name.as_str()) {
+            // A directory that cannot be read is listed without entries.
+            let _ = list(&entry.path(), depth + 1, text, entries_left);
         }
     }
     Ok(())
 }
 
-fn create(path: &Path, given: &str, content: &str) -> Result<String, String> {
+fn create(path: &Path, given_path: &str, content: &str) -> Result<String, String> {
     let existed = match fs::metadata(path) {
-        Ok(found) if found.is_file() => true,
-        Ok(_) => return Err(format!("{given} is there, and is not a regular file")),
+        Ok(metadata) if metadata.is_file() => true,
+        Ok(_) => return Err(format!("{given_path} exists and is not a regular file")),
         Err(_) => false,
     };
     if let (false, Some(parent)) = (existed, path.parent()) {
         fs::create_dir_all(parent)
-            .map_err(|error| format!("the directory of {given} cannot be made: {error}"))?;
+            .map_err(|error| format!("the directory of {given_path} cannot be created: {error}"))?;
     }
-    write(path, given, content)?;
+    write(path, given_path, content)?;
     let how = if existed { "overwritten" } else { "created" };
     Ok(format!(
-        "{given} is {how}: {} lines",
+        "{given_path} is {how}: {} lines",
         content.lines().count()
     ))
 }
 
-fn replace(path: &Path, given: &str, old: &str, new: &str) -> Result<String, String> {
+fn replace(path: &Path, given_path: &str, old: &str, new: &str) -> Result<String, String> {
     if old.is_empty() {
         return Err("`old_str` is empty; use insert or create".to_owned());
     }
-    let content = read(path, given)?;
+    let content = read(path, given_path)?;
     let (mut old, mut new) = (old.to_owned(), new.to_owned());
-    // The model sees lines, not how they end.
+    // The view does not show how lines end, so the model cannot know.
     if !content.contains(&old) && content.contains("\r\n") {
         old = old.replace("\r\n", "\n").replace('\n', "\r\n");
         new = new.replace("\r\n", "\n").replace('\n', "\r\n");
     }
-    let places = content.match_indices(&old).map(|(at, _)| at);
-    let places: Vec<usize> = places.take(PLACES).collect();
+    let positions = content.match_indices(&old).map(|(at, _)| at);
+    let positions: Vec<usize> = positions.take(MAX_OCCURRENCES).collect();
     let line = |at: usize| content[..at].matches('\n').count() + 1;
-    match places.as_slice() {
+    match positions.as_slice() {
         [] => Err(format!(
-            "`old_str` is not in {given}; it must match exactly, white space included"
+            "`old_str` is not in {given_path}; it must match exactly, white space included"
         )),
         [at] => {
             let changed = format!("{}{new}{}", &content[..*at], &content[at + old.len()..]);
-            write(path, given, &changed)?;
+            write(path, given_path, &changed)?;
             let first = line(*at);
             Ok(format!(
-                "{given} is changed:\n{}",
-                around(&changed, first, first + new.matches('\n').count())
+                "{given_path} is changed:\n{}",
+                with_context(&changed, first, first + new.matches('\n').count())
             ))
         }
         several => {
             let lines: Vec<String> = several.iter().map(|at| line(*at).to_string()).collect();
-            let least = if several.len() == PLACES {
+            let least = if several.len() == MAX_OCCURRENCES {
                 "at least "
             } else {
                 ""
             };
             Err(format!(
-                "`old_str` is {least}{} times in {given} (lines {}); it must be there once, so take more of what stands around it",
+                "`old_str` occurs {least}{} times in {given_path} (lines {}); it must occur once, so include more of the text around it",
                 several.len(),
                 lines.join(", ")
             ))
@@ -293,13 +298,13 @@ fn replace(path: &Path, given: &str, old: &str, new: &str) -> Result<String, Str
     }
 }
 
-fn insert(path: &Path, given: &str, after: &Value, added: &str) -> Result<String, String> {
-    let content = read(path, given)?;
+fn insert(path: &Path, given_path: &str, after: &Value, added: &str) -> Result<String, String> {
+    let content = read(path, given_path)?;
     let lines = content.lines().count();
     let after = after.as_u64().and_then(|line| usize::try_from(line).ok());
     let Some(after) = after.filter(|after| *after <= lines) else {
         return Err(format!(
-            "`insert_line` must be a line number from 0 to {lines}, after which the text is inserted"
+            "`insert_line` must be a line number from 0 to {lines}, the line after which the text is inserted"
         ));
     };
     let end = if content.contains("\r\n") {
@@ -313,7 +318,7 @@ fn insert(path: &Path, given: &str, after: &Value, added: &str) -> Result<String
         .map(str::len)
         .sum::<usize>();
     let (before, rest) = content.split_at(at);
-    // The last line may lack its end, and what is inserted may, too.
+    // Both the last line of the file and the inserted text may lack a newline.
     let before_end = if before.is_empty() || before.ends_with('\n') {
         ""
     } else {
@@ -330,19 +335,19 @@ fn insert(path: &Path, given: &str, after: &Value, added: &str) -> Result<String
         end
     };
     let changed = format!("{before}{before_end}{added}{added_end}{rest}");
-    write(path, given, &changed)?;
+    write(path, given_path, &changed)?;
     let last = after + 1 + added.matches('\n').count();
     Ok(format!(
-        "{given} is changed:\n{}",
-        around(&changed, after + 1, last)
+        "{given_path} is changed:\n{}",
+        with_context(&changed, after + 1, last)
     ))
 }
 
-/// The lines from `first` to `last` with some around them.
-fn around(content: &str, first: usize, last: usize) -> String {
+/// The lines from `first` to `last` with [`CONTEXT_LINES`] before and after them.
+fn with_context(content: &str, first: usize, last: usize) -> String {
     let lines: Vec<&str> = content.lines().collect();
-    let begin = first.saturating_sub(AROUND + 1).min(lines.len());
-    let end = (last + AROUND).min(lines.len()).max(begin);
+    let begin = first.saturating_sub(CONTEXT_LINES + 1).min(lines.len());
+    let end = (last + CONTEXT_LINES).min(lines.len()).max(begin);
     numbered(&lines[begin..end], begin + 1)
 }
 

@@ -1,74 +1,95 @@
-//! `bash`: one shell for the whole conversation, so that directory, variables and functions stay.
+//! The `bash` tool: one shell process for the whole conversation, so that its directory, variables
+//! and functions persist.
 //!
-//! The shell leads a process group of its own and is killed with it where a command takes too long;
-//! what escapes from the group is swept up by the worker when the agent ends.
+//! The shell leads a process group. A command that takes too long ends with the whole group, and so
+//! does everything that still runs when the agent ends. Processes that left the group are killed by
+//! the worker.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{RESULT, text};
+use super::arguments::text;
+use super::result::MAX_RESULT_SIZE;
 use crate::environment::Variables;
+use crate::excerpt;
+use crate::line_splitter::{LineEnd, LineSplitter};
 use crate::programs::on_path;
 use crate::ring_buffer::RingBuffer;
 
-/// The most one command may take: a large build fits, a forgotten server does not.
-const LIMIT: Duration = Duration::from_secs(10 * 60);
-/// The share of the patience with a silent agent that a silent command gets: it is ended before
-/// anybody takes its silence for the agent's.
-const SHARE: f64 = 0.75;
-/// How long a shell may take to be gone once it is killed.
-const BURIAL: Duration = Duration::from_secs(2);
-/// What is kept of the beginning and of the end of what a command prints, in bytes each; the rest
-/// of a result is for what is said about it.
-const KEPT: usize = RESULT / 2 - 1_000;
-/// One read.
-const CHUNK: usize = 16 * 1024;
+/// The longest that one command may take: a large build fits.
+const MAX_TIME_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// The share of the idle timeout that a silent command gets, so that the worker does not take the
+/// command's silence for the agent's.
+const IDLE_TIMEOUT_SHARE: f64 = 0.75;
+/// The time between SIGTERM and SIGKILL for processes that nobody waits for; shorter with a short
+/// time limit.
+const SHORT_GRACE: Duration = Duration::from_secs(1);
+/// The share of the time limit that the short grace period may take.
+const SHORT_GRACE_SHARE: u32 = 8;
+/// How long to wait for the shell's exit status after SIGKILL.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often to check whether the process group is empty.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How much of the beginning and of the end of a command's output is kept, in bytes each. The rest
+/// of [`MAX_RESULT_SIZE`] is for notes.
+const MAX_END_SIZE: usize = MAX_RESULT_SIZE / 2 - 1_000;
+/// How much one read takes, in bytes.
+const READ_SIZE: usize = 16 * 1024;
+/// The longest line that is read from the shell's standard error, in bytes.
+const MAX_STATUS_LINE: usize = 16 * 1024;
+/// How many reads collect the output that is in the pipe when a command ends. A background process
+/// may keep printing forever.
+const MAX_FINAL_READS: usize = 64;
 
 #[derive(Debug)]
 pub struct Shell {
     program: OsString,
     dir: PathBuf,
     environment: Variables,
-    limit: Duration,
-    running: Option<Running>,
+    time_limit: Duration,
+    process: Option<ShellProcess>,
 }
 
-/// A shell that waits for commands.
+/// A running shell. It reads commands from its standard input.
 #[derive(Debug)]
-struct Running {
+struct ShellProcess {
     child: Child,
-    group: Option<Pid>,
+    group: Pid,
     stdin: ChildStdin,
+    /// Standard output of the shell; both output streams of its commands.
     output: pipe::Receiver,
-    /// Where it says how a command ended. Not among the output, where a command could say so too.
+    /// Standard error of the shell: the exit statuses of commands, and the shell's own messages.
+    /// Separate from the output, in which a command could forge a status.
     status: pipe::Receiver,
-    /// What such a line begins with; the shell's own complaints come the same way.
-    mark: String,
+    status_lines: LineSplitter,
+    /// The first word of a line with an exit status.
+    status_marker: String,
 }
 
 /// How a command ended.
-enum End {
-    Code(i32),
-    /// The shell itself is gone, and this was its status.
-    Gone(String),
-    TooLate,
+enum CommandEnd {
+    ExitCode(i32),
+    /// The shell itself ended, with this exit status.
+    ShellExited(String),
+    TimedOut,
 }
 
-/// The first and the last of what a command printed.
-struct Heard {
+/// The beginning and the end of a command's output.
+struct CommandOutput {
     head: Vec<u8>,
     tail: RingBuffer,
-    lost: u64,
+    left_out: u64,
 }
 
 impl Shell {
@@ -76,32 +97,38 @@ impl Shell {
         dir: PathBuf,
         path: &OsStr,
         environment: Variables,
-        patience: Option<Duration>,
+        idle_timeout: Option<Duration>,
     ) -> Self {
         let bash = on_path(path, "bash");
+        let time_limit = idle_timeout.map_or(MAX_TIME_LIMIT, |idle_timeout| {
+            MAX_TIME_LIMIT.min(idle_timeout.mul_f64(IDLE_TIMEOUT_SHARE))
+        });
         Self {
             program: bash.map_or_else(|| "/bin/sh".into(), Into::into),
             dir,
             environment,
-            limit: patience.map_or(LIMIT, |patience| LIMIT.min(patience.mul_f64(SHARE))),
-            running: None,
+            time_limit,
+            process: None,
         }
     }
 
-    /// One call of the tool: a command, a restart, or both.
-    pub async fn call(&mut self, input: &Value, alive: &mut dyn FnMut()) -> Result<String, String> {
-        let restart = input["restart"].as_bool().unwrap_or(false);
-        if restart {
-            self.close().await;
+    /// Runs one tool call: a command, a restart, or both.
+    pub async fn call(
+        &mut self,
+        input: &Value,
+        on_output: &mut dyn FnMut(),
+    ) -> Result<String, String> {
+        if input["restart"].as_bool().unwrap_or(false) {
+            self.close_soon().await;
             if input["command"].is_null() {
-                return Ok("the shell is a new one".to_owned());
+                return Ok("the shell was restarted".to_owned());
             }
         }
         let command = text(input, "command")?;
         if command.contains('\0') {
-            return Err("the command holds a NUL character".to_owned());
+            return Err("the command contains a NUL character".to_owned());
         }
-        self.run(command, alive)
+        self.run(command, on_output)
             .await
             .map_err(|error| format!("the shell cannot be used: {error}"))?
     }
@@ -109,40 +136,39 @@ impl Shell {
     async fn run(
         &mut self,
         command: &str,
-        alive: &mut dyn FnMut(),
+        on_output: &mut dyn FnMut(),
     ) -> io::Result<Result<String, String>> {
-        let mut running = match self.running.take() {
-            Some(running) => running,
+        let process = match self.process.take() {
+            Some(process) => process,
             None => self.start()?,
         };
-        let mut heard = Heard::nothing();
-        let deadline = Instant::now() + self.limit;
-        let end = running.run(command, deadline, &mut heard, alive).await;
-        running.drain(&mut heard);
-        let output = heard.text();
+        // Stays in `self` while the command runs: if this future is dropped, `close` still ends it.
+        let process = self.process.insert(process);
+        let mut output = CommandOutput::new();
+        let deadline = Instant::now() + self.time_limit;
+        let end = process.run(command, deadline, &mut output, on_output).await;
+        process.read_pending_output(&mut output);
+        let output = output.text();
         Ok(match end {
-            End::Code(code) => {
-                self.running = Some(running);
-                Ok(told(&output, code))
+            CommandEnd::ExitCode(code) => Ok(with_exit_code(&output, code)),
+            CommandEnd::ShellExited(status) => {
+                self.close_soon().await;
+                let note = format!("[the shell ended ({status}); the next command gets a new one]");
+                Err(with_note(&output, &note))
             }
-            End::Gone(how) => {
-                running.bury().await;
-                let how = format!("[the shell ended ({how}); the next command gets a new one]");
-                Err(after(&output, &how))
-            }
-            End::TooLate => {
-                running.bury().await;
-                let how = format!(
-                    "[killed: it was not done within {} s, and the next command gets a new shell; \
-                     what takes longer can run in the background, with its output in a file]",
-                    self.limit.as_secs()
+            CommandEnd::TimedOut => {
+                self.close_soon().await;
+                let note = format!(
+                    "[killed: it did not end within {} s, and the next command gets a new shell; \
+                     run longer commands in the background, with their output in a file]",
+                    self.time_limit.as_secs()
                 );
-                Err(after(&output, &how))
+                Err(with_note(&output, &note))
             }
         })
     }
 
-    fn start(&self) -> io::Result<Running> {
+    fn start(&self) -> io::Result<ShellProcess> {
         let (output, stdout) = io::pipe()?;
         let (status, stderr) = io::pipe()?;
         let mut command = Command::new(&self.program);
@@ -153,7 +179,7 @@ impl Shell {
             .current_dir(&self.dir)
             .env_clear()
             .envs(self.environment.iter().cloned())
-            // Nobody is there to be asked, and nobody looks at colours.
+            // No one can answer a prompt, and no one sees colours.
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("TERM", "dumb")
             .stdin(Stdio::piped())
@@ -162,187 +188,215 @@ impl Shell {
             .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn()?;
-        // The command still holds the writing ends.
+        // `command` holds the writing ends of the pipes; reads would never see their end.
         drop(command);
-        let group = child
-            .id()
-            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let stdin = child
-            .stdin
-            .take()
-            .ok_or_else(|| io::Error::other("no stdin"))?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok());
+        let group = pid.and_then(Pid::from_raw);
+        let group = group.ok_or_else(|| io::Error::other("it has no process id"))?;
+        let stdin = child.stdin.take();
+        let stdin = stdin.ok_or_else(|| io::Error::other("it has no standard input"))?;
         let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Running {
+        Ok(ShellProcess {
             child,
             group,
             stdin,
             output: pipe::Receiver::from_owned_fd(output.into())?,
             status: pipe::Receiver::from_owned_fd(status.into())?,
-            mark: format!("status-{random:016x}"),
+            status_lines: LineSplitter::new(LineEnd::Newline, MAX_STATUS_LINE),
+            status_marker: format!("status-{random:016x}"),
         })
     }
 
-    /// Ends the shell and its group.
-    pub async fn close(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            running.bury().await;
+    /// Ends the process group: SIGTERM, and SIGKILL once `grace` is over.
+    pub async fn close(&mut self, grace: impl Future<Output = ()>) {
+        if let Some(process) = &mut self.process {
+            process.end(grace).await;
         }
+        self.process = None;
+    }
+
+    /// Ends the process group with the short grace period.
+    pub async fn close_soon(&mut self) {
+        let grace = SHORT_GRACE.min(self.time_limit / SHORT_GRACE_SHARE);
+        self.close(sleep(grace)).await;
     }
 }
 
-impl Running {
+impl ShellProcess {
     async fn run(
         &mut self,
         command: &str,
         deadline: Instant,
-        heard: &mut Heard,
-        alive: &mut dyn FnMut(),
-    ) -> End {
-        let line = self.line(command).into_bytes();
-        let mut left = line.as_slice();
-        let (mut output, mut status) = (vec![0; CHUNK], vec![0; CHUNK]);
-        let mut told = Vec::new();
-        let mut open = true;
+        command_output: &mut CommandOutput,
+        on_output: &mut dyn FnMut(),
+    ) -> CommandEnd {
+        let script = self.script(command).into_bytes();
+        let mut unwritten = script.as_slice();
+        let (mut output, mut status) = (vec![0; READ_SIZE], vec![0; READ_SIZE]);
+        let mut is_output_open = true;
         loop {
             tokio::select! {
-                // While it is read from, too: a shell that prints what it reads would wait for that.
-                count = self.stdin.write(left), if !left.is_empty() => match count {
-                    Ok(count) => left = &left[count..],
-                    Err(error) => return self.gone(&error).await,
+                // Concurrent with the reads: a shell that echoes its input blocks until it is read.
+                written = self.stdin.write(unwritten), if !unwritten.is_empty() => match written {
+                    Ok(count) => unwritten = &unwritten[count..],
+                    Err(error) => return self.shell_exited(&error).await,
                 },
-                count = self.output.read(&mut output), if open => match count {
-                    Ok(0) | Err(_) => open = false,
+                read = self.output.read(&mut output), if is_output_open => match read {
+                    Ok(0) | Err(_) => is_output_open = false,
                     Ok(count) => {
-                        alive();
-                        heard.push(&output[..count]);
+                        on_output();
+                        command_output.push(&output[..count]);
                     }
                 },
-                count = self.status.read(&mut status) => match count {
-                    Ok(0) | Err(_) => return self.gone(&"it closed its streams").await,
+                read = self.status.read(&mut status) => match read {
+                    Ok(0) | Err(_) => return self.shell_exited(&"it closed its streams").await,
                     Ok(count) => {
-                        told.extend_from_slice(&status[..count]);
-                        if let Some(code) = self.code(&mut told, heard) {
-                            return End::Code(code);
+                        if let Some(code) = self.exit_code(&status[..count], command_output) {
+                            return CommandEnd::ExitCode(code);
                         }
                     }
                 },
                 status = self.child.wait() => {
-                    return End::Gone(status.map_or_else(|error| error.to_string(), |status| status.to_string()));
+                    let status = status.map(|status| status.to_string());
+                    return CommandEnd::ShellExited(status.unwrap_or_else(|error| error.to_string()));
                 }
-                () = sleep_until(deadline) => return End::TooLate,
+                () = sleep_until(deadline) => return CommandEnd::TimedOut,
             }
         }
     }
 
-    /// The exit code, once it is told. Other lines there are the shell's own complaints, of a job
-    /// that was killed for instance.
-    fn code(&self, told: &mut Vec<u8>, heard: &mut Heard) -> Option<i32> {
-        while let Some(end) = told.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = told.drain(..=end).collect();
-            let text = String::from_utf8_lossy(&line);
-            let code = text.trim_end().strip_prefix(&self.mark);
+    /// The exit code in the shell's standard error, once it is there. Other lines there are messages
+    /// of the shell, for example about a killed job: they belong to the output.
+    fn exit_code(&mut self, mut bytes: &[u8], output: &mut CommandOutput) -> Option<i32> {
+        while let Some(line) = self.status_lines.next_line(&mut bytes) {
+            let text = String::from_utf8_lossy(&line.bytes);
+            let code = text.trim_end().strip_prefix(&self.status_marker);
             if let Some(code) = code.and_then(|code| code.trim().parse().ok()) {
                 return Some(code);
             }
-            heard.push(&line);
-        }
-        // What is longer than any line of the shell's is something else's.
-        if told.len() > CHUNK {
-            heard.push(told);
-            told.clear();
+            output.push(&line.bytes);
+            output.push(b"\n");
         }
         None
     }
 
-    /// What the shell is told: the command reads nothing, and both its streams are one. Handed over
-    /// whole, and not by a file, because the command may have removed or filled any place for one.
-    fn line(&self, command: &str) -> String {
+    /// What the shell reads: the command without standard input and with both output streams in
+    /// one, then the report of its exit status. Passed on standard input and not in a file, because
+    /// commands may have deleted or filled every directory for temporary files.
+    fn script(&self, command: &str) -> String {
         let command = command.replace('\'', r"'\''");
-        let mark = &self.mark;
+        let marker = &self.status_marker;
         format!(
-            "command eval '{command}' </dev/null 2>&1; command printf '%s %d\\n' {mark} \"$?\" >&2\n"
+            "command eval '{command}' </dev/null 2>&1; command printf '%s %d\\n' {marker} \"$?\" >&2\n"
         )
     }
 
-    async fn gone(&mut self, why: &dyn std::fmt::Display) -> End {
-        match timeout(BURIAL, self.child.wait()).await {
-            Ok(Ok(status)) => End::Gone(status.to_string()),
-            _ => End::Gone(why.to_string()),
+    /// The shell has closed a stream: reports its exit status, or `reason` if it has none.
+    async fn shell_exited(&mut self, reason: &dyn Display) -> CommandEnd {
+        match timeout(EXIT_TIMEOUT, self.child.wait()).await {
+            Ok(Ok(status)) => CommandEnd::ShellExited(status.to_string()),
+            _ => CommandEnd::ShellExited(reason.to_string()),
         }
     }
 
-    /// Takes what has been printed and not been read yet.
-    fn drain(&mut self, heard: &mut Heard) {
-        let mut buffer = vec![0; CHUNK];
-        // A background process may print for ever.
-        for _ in 0..64 {
+    /// Reads what is in the output pipe already.
+    fn read_pending_output(&mut self, output: &mut CommandOutput) {
+        let mut buffer = vec![0; READ_SIZE];
+        for _ in 0..MAX_FINAL_READS {
             match self.output.try_read(&mut buffer) {
-                Ok(count) if count > 0 => heard.push(&buffer[..count]),
+                Ok(count) if count > 0 => output.push(&buffer[..count]),
                 _ => return,
             }
         }
     }
 
-    async fn bury(&mut self) {
-        if let Some(group) = self.group {
-            // Where it is gone already there is nothing to do.
-            let _ = kill_process_group(group, Signal::KILL);
+    /// Ends the process group: SIGTERM, and SIGKILL once `grace` is over.
+    async fn end(&mut self, grace: impl Future<Output = ()>) {
+        if kill_process_group(self.group, Signal::TERM).is_ok() {
+            // A stopped process handles SIGTERM only after SIGCONT.
+            let _ = kill_process_group(self.group, Signal::CONT);
+            tokio::select! {
+                () = self.group_is_empty() => {}
+                () = grace => {
+                    // An error means that the last process has just ended.
+                    let _ = kill_process_group(self.group, Signal::KILL);
+                }
+            }
         }
-        let _ = timeout(BURIAL, self.child.wait()).await;
+        let _ = timeout(EXIT_TIMEOUT, self.child.wait()).await;
+    }
+
+    /// Waits until the process group has no members. Reads and drops their output, because a process
+    /// that writes to a full pipe cannot end.
+    async fn group_is_empty(&mut self) {
+        let mut buffer = vec![0; READ_SIZE];
+        let mut is_output_open = true;
+        loop {
+            // A zombie is a member of the group, so the shell must be reaped.
+            let _ = self.child.try_wait();
+            if test_kill_process_group(self.group).is_err() {
+                return;
+            }
+            tokio::select! {
+                read = self.output.read(&mut buffer), if is_output_open => {
+                    is_output_open = matches!(read, Ok(1..));
+                }
+                () = sleep(POLL_INTERVAL) => {}
+            }
+        }
     }
 }
 
-impl Drop for Running {
+impl Drop for ShellProcess {
     fn drop(&mut self) {
-        if let (Some(group), Some(_)) = (self.group, self.child.id()) {
-            let _ = kill_process_group(group, Signal::KILL);
+        // Once the shell is reaped, its process id may belong to another process.
+        if self.child.id().is_some() {
+            let _ = kill_process_group(self.group, Signal::KILL);
         }
     }
 }
 
-impl Heard {
-    fn nothing() -> Self {
+impl CommandOutput {
+    fn new() -> Self {
         Self {
             head: Vec::new(),
-            tail: RingBuffer::new(KEPT),
-            lost: 0,
+            tail: RingBuffer::new(MAX_END_SIZE),
+            left_out: 0,
         }
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        let room = (KEPT - self.head.len()).min(bytes.len());
+        let room = (MAX_END_SIZE - self.head.len()).min(bytes.len());
         self.head.extend_from_slice(&bytes[..room]);
-        self.lost += self.tail.push(&bytes[room..]);
+        self.left_out += self.tail.push(&bytes[room..]);
     }
 
-    /// The two ends, with a word on what was lost between them.
     fn text(&self) -> String {
         let tail = self.tail.bytes();
-        let bytes = if self.lost == 0 {
-            [self.head.as_slice(), &tail].concat()
-        } else {
-            let gap = format!("\n[... {} bytes left out ...]\n", self.lost);
-            [self.head.as_slice(), gap.as_bytes(), &tail].concat()
+        let note = match self.left_out {
+            0 => String::new(),
+            bytes => excerpt::left_out(bytes),
         };
+        let bytes = [self.head.as_slice(), note.as_bytes(), &tail].concat();
         String::from_utf8_lossy(&bytes).trim_end().to_owned()
     }
 }
 
-/// What the model gets to read of a command that ended.
-fn told(output: &str, code: i32) -> String {
+/// What the model reads about a command that ended.
+fn with_exit_code(output: &str, code: i32) -> String {
     match (output, code) {
         ("", 0) => "[no output]".to_owned(),
         (output, 0) => output.to_owned(),
         ("", code) => format!("[no output; exit code {code}]"),
-        (output, code) => after(output, &format!("[exit code {code}]")),
+        (output, code) => with_note(output, &format!("[exit code {code}]")),
     }
 }
 
-/// A word of ours behind what was printed.
-fn after(output: &str, word: &str) -> String {
+/// The output of a command with a note of the tool on a line below it.
+fn with_note(output: &str, note: &str) -> String {
     if output.is_empty() {
-        word.to_owned()
+        note.to_owned()
     } else {
-        format!("{output}\n{word}")
+        format!("{output}\n{note}")
     }
 }

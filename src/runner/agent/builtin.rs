@@ -1,12 +1,12 @@
-//! The agent that the worker brings along: this same program, started as `descartes-worker agent`.
+//! The built-in agent: this program, started again as `descartes-worker agent`.
 //!
-//! A process of its own, so that it is supervised like any other. It speaks Claude Code's
-//! `stream-json`; what it does is in `crate::builtin`.
+//! It runs in a separate process, so that it is supervised like any other agent, and prints
+//! `stream-json`. Its implementation is in `crate::builtin`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{Kind, Made, Place, Settings, model};
+use super::kind::{Kind, NewAgent, Place, Settings, model};
 use super::streaming::{CommandLine, Streaming, limit_flags};
 use crate::model::{self as model_service, DEFAULT_MODEL, Limits};
 use crate::process::Program;
@@ -17,24 +17,24 @@ use crate::{builtin, programs};
 
 pub static KIND: Kind = Kind {
     word: "builtin",
-    suits: |settings| settings.access.has_key(),
-    make,
+    is_candidate: |settings| settings.access.has_key(),
+    create,
 };
 
-/// The share of the worker's patience with a silent agent that is the agent's own with a silent
-/// service: a little less than all, so that it is the agent who says what was the matter.
-const SHARE: f64 = 0.9;
-/// What agent definitions call programs whose models are the service's.
+/// The share of the idle timeout that the agent gives the model's service. It is below 1, so that
+/// the agent reports what is wrong before the worker ends it for being idle.
+const IDLE_TIMEOUT_SHARE: f64 = 0.9;
+/// The harnesses in agent definitions that use the same names for models.
 const HARNESSES: [&str; 3] = ["builtin", "claude", "claude-code"];
 
 struct Builtin {
     program: PathBuf,
     model: String,
-    patience: Option<Duration>,
+    idle_timeout: Option<Duration>,
 }
 
-fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
-    // A base URL of one's own may stand for a proxy that has the key.
+fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent {
+    // The server at a custom base URL may add the key.
     if !settings.access.has_key() && settings.access.base_url.is_none() {
         return Err(Failure::new(
             Reason::AgentNotFound,
@@ -47,12 +47,12 @@ fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
     })?;
     let model = model(settings, definition, &HARNESSES);
     let model = model_service::full_name(model.unwrap_or_else(|| DEFAULT_MODEL.to_owned()));
-    builtin::affordable(&model, settings.limits.usd)
+    builtin::check_budget(&model, settings.limits.usd)
         .map_err(|error| Failure::new(Reason::AgentNotFound, error))?;
     let builtin = Builtin {
         program,
         model,
-        patience: settings.patience,
+        idle_timeout: settings.idle_timeout,
     };
     Ok(Box::new(Streaming::new(builtin, settings.limits)))
 }
@@ -71,22 +71,23 @@ impl CommandLine for Builtin {
     }
 
     fn program(&self, place: Place<'_>, left: Limits, session: Option<&str>) -> Program {
-        let file = place.own.join("conversation.json");
+        let file = place.state_dir.join("conversation.json");
         if session.is_some() && !file.exists() {
-            tracing::warn!("the built-in agent's conversation is gone, so it begins another one");
+            tracing::warn!(
+                "the file with the built-in agent's conversation is missing; it starts a new conversation"
+            );
         }
-        let patience = self.patience.map(|patience| patience.mul_f64(SHARE));
-        let patience = patience.map_or_else(
+        let idle_timeout = self.idle_timeout.map_or_else(
             || "0".to_owned(),
-            |patience| format!("{}ms", patience.as_millis()),
+            |timeout| format!("{}ms", timeout.mul_f64(IDLE_TIMEOUT_SHARE).as_millis()),
         );
         let mut args = vec![builtin::COMMAND.into(), "--session".into(), file.into()];
         args.extend(["--model".into(), self.model.clone().into()]);
         args.extend(limit_flags(left));
-        args.extend(["--idle-timeout".into(), patience.into()]);
-        // Its words are shown among the worker's own.
+        args.extend(["--idle-timeout".into(), idle_timeout.into()]);
+        // The worker shows its log lines among its own.
         args.extend(["--log-format".into(), "pretty".into()]);
         let variables = place.access.variables();
-        place.starts(&self.program, args, variables)
+        place.stream_json_program(&self.program, args, variables)
     }
 }

@@ -1,10 +1,10 @@
-//! Claude Code: `claude --print` with its `stream-json` on standard output.
+//! Claude Code: `claude --print`, which prints `stream-json`.
 //!
-//! Knows its command line and its conditions; what it prints is read by [`Streaming`].
+//! Knows its command line and what it needs; [`Streaming`] reads its output.
 
 use std::path::PathBuf;
 
-use super::kind::{Kind, Made, Place, Sandbox, Settings, model};
+use super::kind::{Kind, NewAgent, Place, Sandbox, Settings, model};
 use super::streaming::{CommandLine, Streaming, limit_flags};
 use crate::environment::variable;
 use crate::model::{Access, Limits};
@@ -15,12 +15,12 @@ use crate::task::{Failure, Reason};
 
 pub static KIND: Kind = Kind {
     word: "claude-code",
-    suits: |settings| settings.find(PROGRAM).is_some() && has_key(&settings.access),
-    make,
+    is_candidate: |settings| settings.find(PROGRAM).is_some() && has_key(&settings.access),
+    create,
 };
 
 const PROGRAM: &str = "claude";
-/// What agent definitions call it.
+/// Its names in agent definitions.
 const HARNESSES: [&str; 2] = ["claude", "claude-code"];
 
 fn has_key(access: &Access) -> bool {
@@ -32,15 +32,15 @@ struct ClaudeCode {
     model: Option<String>,
 }
 
-fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
-    let lacks = |what: &str| Err(Failure::new(Reason::AgentNotFound, what));
+fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent {
+    let unusable = |why: &str| Err(Failure::new(Reason::AgentNotFound, why));
     let Some(program) = settings.find(PROGRAM) else {
-        return lacks("there is no `claude` on the PATH, which is Claude Code's program");
+        return unusable("Claude Code's program `claude` is not on the PATH");
     };
     if settings.sandbox == Sandbox::Root {
-        return lacks(
-            "Claude Code does not work unattended for root: run the worker as another user, or set IS_SANDBOX=1 \
-             where nothing on the machine is worth protecting, or DESCARTES_AGENT=builtin",
+        return unusable(
+            "Claude Code does not work unattended as root: run the worker as another user, or set IS_SANDBOX=1 \
+             if nothing on the machine needs protection, or set DESCARTES_AGENT=builtin",
         );
     }
     let claude_code = ClaudeCode {
@@ -65,21 +65,21 @@ impl CommandLine for ClaudeCode {
 
     fn program(&self, place: Place<'_>, left: Limits, session: Option<&str>) -> Program {
         let mut args = vec!["--print", "--verbose", "--output-format", "stream-json"];
-        // Nobody is there to be asked.
+        // No one can answer questions about permissions.
         args.extend(["--permission-mode", "bypassPermissions"]);
         args.extend(self.model.iter().flat_map(|model| ["--model", model]));
         args.extend(session.iter().flat_map(|session| ["--resume", session]));
         let mut args: Vec<_> = args.into_iter().map(Into::into).collect();
         args.extend(limit_flags(left));
-        let own = [
-            variable("CLAUDE_CONFIG_DIR", place.own.join("claude")),
+        let settings = [
+            variable("CLAUDE_CONFIG_DIR", place.state_dir.join("claude")),
             variable("DISABLE_AUTOUPDATER", "1"),
             variable("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
-            // Else a command that takes too long becomes a background task instead of an error, and
-            // the result is not the last one while there are such tasks.
+            // Otherwise a command that takes too long becomes a background task, and Claude Code
+            // prints a result before its last one.
             variable("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1"),
         ];
-        let variables = place.access.variables().into_iter().chain(own);
-        place.starts(&self.program, args, variables)
+        let variables = place.access.variables().into_iter().chain(settings);
+        place.stream_json_program(&self.program, args, variables)
     }
 }

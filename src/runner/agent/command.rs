@@ -1,27 +1,27 @@
-//! Any command line as an agent: the prompt on its stdin, its exit code for a verdict.
+//! Any command line as an agent: it reads the prompt from standard input, and its exit code says
+//! whether it succeeded.
 //!
-//! What it prints is shown and kept, but not understood.
+//! Its output is shown and reported, but not interpreted.
 
-use super::kind::{Agent, Kind, Made, Place, Settings};
+use super::kind::{Agent, Kind, NewAgent, Place, Settings};
 use crate::environment::variable;
 use crate::model::Spent;
 use crate::process::{self, AfterRead, Ending, Program, StartError};
-use crate::runner::failures::exit_code;
-use crate::runner::output::Live;
+use crate::runner::failures::{exit_code, killing_signal};
+use crate::runner::output::AgentOutput;
 use crate::scud::AgentDefinition;
 use crate::task::{AgentReport, Failure, Reason};
 
 pub static KIND: Kind = Kind {
     word: "command",
-    suits: |settings| settings.command.is_some(),
-    make,
+    is_candidate: |settings| settings.command.is_some(),
+    create,
 };
 
-/// What shells say when there is no such program, and when it is not executable (POSIX).
+/// A shell's exit code if a program does not exist (POSIX).
 const NOT_FOUND: i32 = 127;
+/// A shell's exit code if a program is not executable (POSIX).
 const NOT_EXECUTABLE: i32 = 126;
-/// What shells add to a signal's number when it killed what they ran (POSIX: more than 128).
-const KILLED: i32 = 128;
 
 struct Shell {
     command: String,
@@ -29,14 +29,14 @@ struct Shell {
     exit_code: Option<i32>,
 }
 
-fn make(settings: &Settings, definition: Option<&AgentDefinition>) -> Made {
+fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent {
     let Some(command) = settings.command.clone() else {
         return Err(Failure::new(
             Reason::AgentNotFound,
             "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one",
         ));
     };
-    // Whatever the command starts, it knows the definition's words better than anybody here.
+    // The command may use any harness, so the definition's model is passed on unchecked.
     let defined = definition.and_then(|definition| definition.model.clone());
     Ok(Box::new(Shell {
         command,
@@ -66,8 +66,8 @@ impl Agent for Shell {
         Ok(Program::shell(&self.command, dir, environment))
     }
 
-    fn hear(&mut self, bytes: &[u8], live: &mut Live<'_>) -> AfterRead {
-        live.hear(bytes);
+    fn read_output(&mut self, bytes: &[u8], output: &mut AgentOutput<'_>) -> AfterRead {
+        output.push(bytes);
         AfterRead::ReadMore
     }
 
@@ -80,7 +80,7 @@ impl Agent for Shell {
         Err(failure(code))
     }
 
-    fn last_words(&self) -> Option<String> {
+    fn final_message(&self) -> Option<String> {
         None
     }
 }
@@ -97,7 +97,7 @@ fn failure(code: i32) -> Failure {
             Reason::AgentNotFound,
             format!("{ended}: a program is not executable"),
         ),
-        _ => match process::signal(code - KILLED) {
+        _ => match killing_signal(code) {
             Some(signal) => Failure::new(
                 Reason::AgentKilled,
                 format!("{ended}: {} killed it", process::name(signal)),

@@ -1,4 +1,4 @@
-//! What every kind of agent is: how it is chosen and made, what it is asked, where it works.
+//! What all kinds of agents have in common: how one is selected and created, and its interface.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,22 +8,22 @@ use crate::environment::Variables;
 use crate::model::{Access, Limits};
 use crate::process::{AfterRead, Ending, Program, StartError};
 use crate::programs::on_path;
-use crate::runner::output::Live;
+use crate::runner::output::AgentOutput;
 use crate::scud::AgentDefinition;
 use crate::task::{AgentReport, Failure};
 
 /// A kind of agent.
 pub struct Kind {
-    /// Its word, in the settings and on the wire.
+    /// Its name in the settings and on the wire.
     pub word: &'static str,
-    /// Whether `auto` takes it.
-    pub(super) suits: fn(&Settings) -> bool,
-    /// Makes one, or says what it lacks.
-    pub(super) make: fn(&Settings, Option<&AgentDefinition>) -> Made,
+    /// Whether `auto` considers this kind.
+    pub(super) is_candidate: fn(&Settings) -> bool,
+    /// Creates an agent.
+    pub(super) create: fn(&Settings, Option<&AgentDefinition>) -> NewAgent,
 }
 
-/// An agent, or what it lacks.
-pub(super) type Made = Result<Box<dyn Agent>, Failure>;
+/// A new agent, or what it needs and does not have.
+pub(super) type NewAgent = Result<Box<dyn Agent>, Failure>;
 
 impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -34,71 +34,73 @@ impl std::fmt::Debug for Kind {
 /// What the settings say about the agent.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `None` for whichever suits.
+    /// `None` selects the kind automatically.
     pub kind: Option<&'static Kind>,
     pub command: Option<String>,
     pub model: Option<String>,
     pub limits: Limits,
-    /// What it needs to reach its model; the checks don't get it.
+    /// How the agent reaches its model; the checks don't get this.
     pub access: Access,
-    /// Where it finds its programs.
+    /// The search path for programs.
     pub path: OsString,
-    /// Whether this machine is there to be broken (`IS_SANDBOX`), by the word of who set it up.
+    /// Whether `IS_SANDBOX` declares that nothing on this machine needs protection.
     pub sandbox: Sandbox,
-    /// How long its model's service may stay out of reach; `None` for ever.
-    pub patience: Option<Duration>,
+    /// How long the agent may print nothing; `None` is unlimited.
+    pub idle_timeout: Option<Duration>,
 }
 
-/// Who the worker is, for programs that mind.
+/// The worker's user, for programs that refuse to run as root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sandbox {
-    /// A user without power over the machine.
+    /// A user other than root.
     User,
-    /// Root, on a machine that is declared a sandbox.
+    /// Root, on a machine that `IS_SANDBOX` declares a sandbox.
     DeclaredRoot,
     Root,
 }
 
-/// Something that can be set to work on a prompt, once or, after repairs, several times.
+/// An agent works on a prompt in a round; each failed check starts another round.
 pub trait Agent {
-    /// What is known of it so far.
+    /// What is known about the agent so far.
     fn report(&self) -> AgentReport;
 
-    /// What to start for the next round. The prompt is added by the caller: on stdin, and as a
-    /// file. An error where there is nothing left to start it with.
+    /// The program of the next round. The caller adds the prompt: on standard input, and as a file.
+    ///
+    /// # Errors
+    /// If a limit is used up.
     fn program(&mut self, place: Place<'_>) -> Result<Program, Failure>;
 
-    /// Reads what it printed on standard output, cut anywhere, and tells of it.
-    fn hear(&mut self, bytes: &[u8], live: &mut Live<'_>) -> AfterRead;
+    /// Reads a part of the program's standard output and passes it on to `output`.
+    fn read_output(&mut self, bytes: &[u8], output: &mut AgentOutput<'_>) -> AfterRead;
 
-    /// What the end of the round means.
+    /// Decides from the program's end whether the round succeeded.
     fn judge(&mut self, ending: Result<Ending, StartError>) -> Result<(), Failure>;
 
-    /// Its own last words, where it has some beside what it printed.
-    fn last_words(&self) -> Option<String>;
+    /// The agent's final message, if it marks one as such.
+    fn final_message(&self) -> Option<String>;
 }
 
-/// Where an agent works.
+/// Where an agent works, and with which environment.
 #[derive(Debug)]
 pub struct Place<'a> {
     /// The workspace.
     pub dir: &'a Path,
-    /// A directory of the run's own, for what the agent has to keep from one round to the next.
-    pub own: PathBuf,
+    /// A private directory of the run, for files that the agent keeps from one round to the next.
+    pub state_dir: PathBuf,
     pub environment: Variables,
-    /// How the agent reaches its model; turned into variables when its process is about to start.
+    /// How the agent reaches its model.
     pub access: &'a Access,
 }
 
 impl Settings {
-    /// Where a program with this name is on the agent's `PATH`.
+    /// The path of a program in the search path.
     pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
         on_path(&self.path, program)
     }
 }
 
-/// The model that the settings name, else the agent definition's where that one is for the
-/// agent's kind: what another harness calls a model means nothing here.
+/// The model that the settings name, else the agent definition's. The definition's counts only if
+/// it is for one of `harnesses`: other harnesses have other names for models.
 pub(super) fn model(
     settings: &Settings,
     definition: Option<&AgentDefinition>,
@@ -107,18 +109,18 @@ pub(super) fn model(
     let defined = || {
         let definition = definition?;
         let model = definition.model.clone()?;
-        let ours = definition
+        let is_for_us = definition
             .harness
             .as_deref()
             .is_none_or(|harness| harnesses.contains(&harness));
-        if !ours {
+        if !is_for_us {
             tracing::warn!(
                 model,
                 harness = definition.harness,
-                "the agent definition's model is another harness's, so it is not taken"
+                "the agent definition's model is for another harness, so it is ignored"
             );
         }
-        ours.then_some(model)
+        is_for_us.then_some(model)
     };
     settings.model.clone().or_else(defined)
 }

@@ -1,32 +1,32 @@
-//! Agents that print `stream-json`: all but their command line, which is what they differ in.
+//! Agents that print `stream-json`: everything that they have in common.
 //!
-//! Keeps the account of rounds and limits; what the lines mean is [`Reader`]'s business.
+//! Counts rounds and enforces limits; [`Reader`] reads the output.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use super::kind::{Agent, Place};
-use crate::model::{Limits, UsedUp};
-use crate::process::{AfterRead, Ending, Program, StartError, Stderr};
-use crate::runner::failures::{exit_code, out_of_memory};
-use crate::runner::output::Live;
+use crate::model::{LimitReached, Limits};
+use crate::process::{self, AfterRead, Ending, Program, StartError, Stderr};
+use crate::runner::failures::{exit_code, killing_signal, out_of_memory};
+use crate::runner::output::AgentOutput;
 use crate::stream_json::{Conclusion, Event, Progress, Reader, Totals};
 use crate::task::{AgentReport, Failure, Reason};
 
-/// What one such agent differs in from the others.
+/// The differences between such agents.
 pub trait CommandLine {
-    /// The kind's word.
+    /// The name of the kind.
     fn kind(&self) -> &'static str;
 
-    /// The model that was asked for.
+    /// The requested model.
     fn model(&self) -> Option<String>;
 
-    /// What the numbers are of that it tells at a round's end.
+    /// What the numbers in a `result` line include.
     fn totals(&self) -> Totals;
 
-    /// What to start for a round: with what is left of the limits, and the session to go on with,
-    /// if there is one already.
-    fn program(&self, place: Place<'_>, left: Limits, session: Option<&str>) -> Program;
+    /// The program of a round. `limits` are the remaining ones; `session` is the session of the
+    /// earlier rounds.
+    fn program(&self, place: Place<'_>, limits: Limits, session: Option<&str>) -> Program;
 }
 
 pub struct Streaming<C> {
@@ -52,7 +52,7 @@ impl<C: CommandLine> Agent for Streaming<C> {
         let model = self.reader.model.clone();
         AgentReport {
             kind: self.command_line.kind(),
-            // Its own word is the full name of what was asked for.
+            // The agent reports the full name of the requested model.
             model: model.or_else(|| self.command_line.model()),
             session_id: self.reader.session_id.clone(),
             exit_code: self.exit_code,
@@ -61,19 +61,20 @@ impl<C: CommandLine> Agent for Streaming<C> {
     }
 
     fn program(&mut self, place: Place<'_>) -> Result<Program, Failure> {
-        let left = self.limits.after(&self.reader.spent()).map_err(used_up)?;
+        let limits = self.limits.remaining(&self.reader.spent());
+        let limits = limits.map_err(limit_failure)?;
         self.reader.next_round();
         self.exit_code = None;
         let session = self.reader.session_id.as_deref();
-        Ok(self.command_line.program(place, left, session))
+        Ok(self.command_line.program(place, limits, session))
     }
 
-    fn hear(&mut self, bytes: &[u8], live: &mut Live<'_>) -> AfterRead {
+    fn read_output(&mut self, bytes: &[u8], output: &mut AgentOutput<'_>) -> AfterRead {
         let progress = self.reader.read(bytes, &mut |event| match event {
-            Event::Raw(bytes) => live.hear(bytes),
-            Event::Text(text) => live.words(text),
-            Event::ToolCall(text) => live.deed(text),
-            Event::Spent(spent) => live.spent(&spent),
+            Event::Raw(bytes) => output.push(bytes),
+            Event::Text(text) => output.text(text),
+            Event::ToolCall(text) => output.tool_call(text),
+            Event::Spent(spent) => output.spent(&spent),
         });
         match progress {
             Progress::MoreExpected => AfterRead::ReadMore,
@@ -88,14 +89,14 @@ impl<C: CommandLine> Agent for Streaming<C> {
         judge(self.reader.conclusion(), ending)
     }
 
-    fn last_words(&self) -> Option<String> {
-        self.reader.last_words()
+    fn final_message(&self) -> Option<String> {
+        self.reader.final_message()
     }
 }
 
 impl Place<'_> {
-    /// A program that works here and prints `stream-json`, with these variables beside the others.
-    pub fn starts(
+    /// A program that works here and prints `stream-json`, with additional variables.
+    pub fn stream_json_program(
         self,
         program: &Path,
         args: Vec<OsString>,
@@ -109,13 +110,13 @@ impl Place<'_> {
             dir: self.dir.to_owned(),
             env,
             stdin: None,
-            // So that it cannot break the lines.
+            // Mixed with standard output, it could break its lines.
             stderr: Stderr::Apart,
         }
     }
 }
 
-/// The flags for these limits: Claude Code's, which the built-in agent takes too.
+/// The flags for these limits. Claude Code and the built-in agent have the same.
 pub fn limit_flags(limits: Limits) -> Vec<OsString> {
     let turns = limits.turns.map(|turns| turns.to_string());
     let usd = limits.usd.map(|usd| usd.to_string());
@@ -126,16 +127,18 @@ pub fn limit_flags(limits: Limits) -> Vec<OsString> {
         .collect()
 }
 
-fn used_up(limit: UsedUp) -> Failure {
-    let what = match limit {
-        UsedUp::Turns => "turns are",
-        UsedUp::Budget => "budget is",
+fn limit_failure(limit: LimitReached) -> Failure {
+    let message = match limit {
+        LimitReached::Turns => "the agent's turns are used up, and it was not done",
+        LimitReached::Budget => "the agent's budget is used up, and it was not done",
+        LimitReached::CostUnknown => {
+            "the agent did not report what its last round cost, so its budget cannot be enforced in another one"
+        }
     };
-    let message = format!("the agent's {what} used up, and it was not done");
     Failure::new(Reason::LimitReached, message)
 }
 
-/// What the end of a round means: the agent's `result` says it, else the exit code does.
+/// Decides whether a round succeeded: by the agent's `result`, or by the exit code if there is none.
 fn judge(
     conclusion: Option<&Conclusion>,
     ending: Result<Ending, StartError>,
@@ -144,7 +147,7 @@ fn judge(
         return Err(unfinished(exit_code(ending)?));
     };
     match (&conclusion.failure, ending) {
-        (failure, ending) if conclusion.provisional => {
+        (failure, ending) if conclusion.is_provisional => {
             let code = exit_code(ending)?;
             failure.clone().map_or(Ok(()), Err)?;
             if code == 0 {
@@ -154,11 +157,11 @@ fn judge(
             }
         }
         (None, _) => Ok(()),
-        // The agent failed because the worker ended it, and not the other way round.
+        // The worker ended the agent, and that is why the agent reports a failure.
         (Some(_), Ok(ending @ (Ending::Stopped(_) | Ending::TimedOut(_) | Ending::Idle(_)))) => {
             exit_code(Ok(ending)).map(drop)
         }
-        // "Something went wrong" is less than the kernel knows.
+        // The kernel's reason is more specific.
         (Some(failure), Ok(Ending::OutOfMemory)) if failure.reason == Reason::AgentFailed => {
             Err(out_of_memory())
         }
@@ -166,7 +169,17 @@ fn judge(
     }
 }
 
+/// The failure of an agent that ended without a result.
 fn unfinished(code: i32) -> Failure {
     let message = format!("the agent ended with exit code {code}, without a result");
-    Failure::new(Reason::AgentFailed, message)
+    match killing_signal(code) {
+        Some(signal) => {
+            let signal = process::name(signal);
+            Failure::new(
+                Reason::AgentKilled,
+                format!("{message}: {signal} killed it"),
+            )
+        }
+        None => Failure::new(Reason::AgentFailed, message),
+    }
 }

@@ -39,7 +39,7 @@ pub async fn mark(
         fs::create_dir_all(file.with_file_name("")).and_then(|()| fs::write(&file, graph));
     written.map_err(|error| failed_io(&error))?;
     let project = Project::at(dir.path().to_owned());
-    if let Err(error) = project.mark(task, Status::Done).await {
+    if let Err(error) = project.set_status(task, Status::Done).await {
         tracing::warn!(%error, "the graph outside the working tree could not be marked");
         return Ok(tree.to_owned());
     }

@@ -121,8 +121,8 @@ async fn large_paths(
         "--no-abbrev",
     ];
     let (mut records, mut found) = (Records::new(0), Vec::new());
-    let mut hear = |bytes: &[u8]| records.push(bytes, |record| found.push(record.to_vec()));
-    run_stream(git, repository.call(args).arg(base).arg(head), &mut hear).await?;
+    let mut take = |bytes: &[u8]| records.push(bytes, |record| found.push(record.to_vec()));
+    run_stream(git, repository.call(args).arg(base).arg(head), &mut take).await?;
     let entries = entries_of_raw_diff(&found);
     let mut question = String::new();
     for entry in &entries {
@@ -140,7 +140,7 @@ async fn large_paths(
         .input(question.as_bytes())
         .map_err(|error| failed_io(&error))?;
     let (mut records, mut sizes) = (Records::new(b'\n'), Vec::new());
-    let mut hear = |bytes: &[u8]| {
+    let mut take = |bytes: &[u8]| {
         records.push(bytes, |record| {
             let size = std::str::from_utf8(record)
                 .ok()
@@ -148,7 +148,7 @@ async fn large_paths(
             sizes.push(size.unwrap_or(0_u64));
         });
     };
-    run_stream(git, call, &mut hear).await?;
+    run_stream(git, call, &mut take).await?;
     let large = entries.iter().zip(sizes.chunks(2));
     let large = large.filter(|(_, sizes)| sizes.iter().any(|size| *size > MAX_COMPARED));
     Ok(large

@@ -1,4 +1,4 @@
-//! One byte changes, the right one, whatever the file looks like and whoever else writes.
+//! Setting a status changes exactly one byte, for every layout of the file and with concurrent writers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::scud::samples::{LETTERS, Sample, block_on, graphs, status};
 
-fn mark(sample: &Sample, task: &Task, status: Status) -> Result<(), EditError> {
-    block_on(sample.project.mark(task, status))
+fn set_status(sample: &Sample, task: &Task, status: Status) -> Result<(), EditError> {
+    block_on(sample.project.set_status(task, status))
 }
 
 /// Mixed line ends, odd blanks, escaped pipes, fields and sections of a newer SCUD, no end of line.
@@ -20,17 +20,17 @@ const ODD: &str = concat!(
 );
 
 #[test]
-fn only_the_letter_changes() {
+fn setting_a_status_changes_only_its_letter() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     assert_eq!(task.title, "a | P \\");
-    mark(&sample, &task, Status::Failed).unwrap();
+    set_status(&sample, &task, Status::Failed).unwrap();
     let expected = ODD.replace("|P|1|M| x=1", "|!|1|M| x=1");
     assert_eq!(String::from_utf8(sample.graph()).unwrap(), expected);
 }
 
 #[test]
-fn a_status_that_is_there_already_is_not_written() {
+fn a_status_that_the_task_already_has_is_not_written() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     let changed = || {
@@ -38,34 +38,34 @@ fn a_status_that_is_there_already_is_not_written() {
         std::fs::metadata(path).unwrap().modified().unwrap()
     };
     let before = changed();
-    mark(&sample, &task, Status::Pending).unwrap();
+    set_status(&sample, &task, Status::Pending).unwrap();
     assert_eq!(changed(), before);
 }
 
 #[test]
-fn a_task_is_found_again_where_it_has_moved_to() {
+fn a_task_that_moved_to_another_line_is_found_again() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     let moved = ODD.replace("@nodes\n", "@nodes\n1 | first | D | 1 | M\n");
     sample.write(".scud/tasks/tasks.scg", &moved);
-    mark(&sample, &task, Status::Done).unwrap();
+    set_status(&sample, &task, Status::Done).unwrap();
     let expected = moved.replace("|P|1|M| x=1", "|D|1|M| x=1");
     assert_eq!(String::from_utf8(sample.graph()).unwrap(), expected);
 }
 
 #[test]
-fn a_task_that_is_gone_is_said_to_be() {
+fn the_error_for_a_removed_task_names_it() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     sample.write(".scud/tasks/tasks.scg", "");
-    let error = mark(&sample, &task, Status::Done).unwrap_err();
-    let expected = "the task `8` of the phase `a` is no longer in .scud/tasks/tasks.scg";
-    assert_eq!(sample.plain(&error), expected);
-    assert!(matches!(error, EditError::Gone { .. }));
+    let error = set_status(&sample, &task, Status::Done).unwrap_err();
+    let expected = "task `8` of phase `a` is no longer in .scud/tasks/tasks.scg";
+    assert_eq!(sample.without_root(&error), expected);
+    assert!(matches!(error, EditError::TaskNotFound { .. }));
 }
 
 #[test]
-fn a_graph_that_the_agent_broke_is_left_as_it_is() {
+fn a_graph_that_the_agent_broke_stays_unchanged() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     for broken in [
@@ -74,27 +74,30 @@ fn a_graph_that_the_agent_broke_is_left_as_it_is() {
         ODD.replace("9 | t", "8 | t"),
     ] {
         sample.write(".scud/tasks/tasks.scg", &broken);
-        let error = mark(&sample, &task, Status::Done).unwrap_err();
+        let error = set_status(&sample, &task, Status::Done).unwrap_err();
         assert!(matches!(error, EditError::Malformed(_)), "{error}");
         assert_eq!(sample.graph(), broken.as_bytes());
     }
 }
 
 #[test]
-fn a_file_outside_that_a_link_leads_to_is_not_written() {
+fn a_file_behind_a_symbolic_link_is_not_written() {
     let sample = Sample::with(ODD);
     let task = sample.find("8").unwrap();
     let outside = Sample::with(ODD);
     let path = sample.root().join(".scud/tasks/tasks.scg");
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(outside.root().join(".scud/tasks/tasks.scg"), &path).unwrap();
-    let error = mark(&sample, &task, Status::Done).unwrap_err();
-    assert!(matches!(error, EditError::File(FileError::Foreign { .. })));
+    let error = set_status(&sample, &task, Status::Done).unwrap_err();
+    assert!(matches!(
+        error,
+        EditError::File(FileError::NotRegular { .. })
+    ));
     assert_eq!(outside.graph(), ODD.as_bytes());
 }
 
 #[test]
-fn many_workers_on_one_graph_all_land() {
+fn the_statuses_of_many_concurrent_workers_are_all_written() {
     const WORKERS: usize = 24;
     let nodes = (0..WORKERS)
         .map(|id| format!("{id} | t | P | 1 | M\n"))
@@ -115,8 +118,8 @@ fn many_workers_on_one_graph_all_land() {
                 let sample = &sample;
                 scope.spawn(move || {
                     let task = sample.find(&id.to_string()).unwrap();
-                    mark(sample, &task, Status::InProgress).unwrap();
-                    mark(sample, &task, Status::Done).unwrap();
+                    set_status(sample, &task, Status::InProgress).unwrap();
+                    set_status(sample, &task, Status::Done).unwrap();
                 })
             })
             .collect();
@@ -134,7 +137,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn a_mark_changes_exactly_the_status_byte(
+    fn setting_a_status_changes_exactly_the_status_byte_of_that_task(
         graph in graphs(),
         which in any::<prop::sample::Index>(),
         letter in prop::sample::select(LETTERS),
@@ -142,7 +145,7 @@ proptest! {
         let sample = Sample::with(&graph.text);
         let (phase, id, _, was) = which.get(&graph.tasks);
         let task = sample.find(&format!("{phase}:{id}")).unwrap();
-        mark(&sample, &task, status(letter)).unwrap();
+        set_status(&sample, &task, status(letter)).unwrap();
 
         let (before, after) = (graph.text.as_bytes(), sample.graph());
         prop_assert_eq!(before.len(), after.len());

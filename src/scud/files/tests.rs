@@ -1,4 +1,4 @@
-//! What is opened, what is refused, and that nothing waits for ever.
+//! Which files are opened and which are rejected, and that no wait lasts forever.
 
 use std::os::unix::fs::symlink;
 use std::sync::mpsc;
@@ -8,23 +8,23 @@ use super::*;
 use crate::scud::samples::{Sample, block_on};
 
 const GRAPH: &str = ".scud/tasks/tasks.scg";
-const FOREIGN: &str =
-    "is not a regular file, or reached through a symbolic link, which is not followed";
+const NOT_REGULAR: &str =
+    "is not a regular file, or its path contains a symbolic link, which is not followed";
 const TASK: &str = "# SCUD Graph v1\n# Phase: a\n@nodes\n8 | t | P | 1 | M\n";
 
-fn foreign() -> String {
-    format!("{GRAPH} {FOREIGN}")
+fn not_regular() -> String {
+    format!("{GRAPH} {NOT_REGULAR}")
 }
 
 #[test]
-fn a_symbolic_link_is_followed_nowhere_below_the_root() {
+fn no_symbolic_link_below_the_root_is_followed() {
     for link in [".scud", ".scud/tasks", GRAPH] {
         let elsewhere = Sample::with(TASK);
         let sample = Sample::with(TASK);
         let path = sample.root().join(link);
         std::fs::rename(&path, sample.root().join("aside")).unwrap();
         symlink(elsewhere.root().join(link), &path).unwrap();
-        assert_eq!(sample.refusal("8"), foreign());
+        assert_eq!(sample.find_error("8"), not_regular());
     }
 }
 
@@ -38,29 +38,29 @@ fn the_root_itself_may_be_a_link() {
 }
 
 #[test]
-fn a_fifo_or_a_directory_in_the_place_of_the_graph_is_refused_at_once() {
+fn a_fifo_or_a_directory_in_place_of_the_graph_is_rejected_at_once() {
     let sample = Sample::without_graph();
     let made = std::process::Command::new("mkfifo")
         .arg(sample.root().join(GRAPH))
         .status();
     assert!(made.unwrap().success(), "mkfifo is part of coreutils");
-    assert_eq!(sample.refusal("8"), foreign());
+    assert_eq!(sample.find_error("8"), not_regular());
 
     let sample = Sample::without_graph();
     std::fs::create_dir(sample.root().join(GRAPH)).unwrap();
-    assert_eq!(sample.refusal("8"), foreign());
+    assert_eq!(sample.find_error("8"), not_regular());
 }
 
 #[test]
-fn a_file_in_the_place_of_a_directory_is_refused() {
+fn a_file_in_place_of_a_directory_is_rejected() {
     let sample = Sample::without_graph();
     std::fs::remove_dir(sample.root().join(".scud/tasks")).unwrap();
     sample.write(".scud/tasks", "");
-    assert_eq!(sample.refusal("8"), foreign());
+    assert_eq!(sample.find_error("8"), not_regular());
 }
 
 #[test]
-fn a_graph_above_the_cap_is_refused_without_reading_it() {
+fn a_graph_above_the_size_limit_is_rejected_without_reading_it() {
     let sample = Sample::with(TASK);
     let file = File::options()
         .write(true)
@@ -68,13 +68,13 @@ fn a_graph_above_the_cap_is_refused_without_reading_it() {
         .unwrap();
     file.set_len((64 << 20) + 1).unwrap();
     assert_eq!(
-        sample.refusal("8"),
-        format!("{GRAPH} is larger than 65536 KiB")
+        sample.find_error("8"),
+        format!("{GRAPH} is larger than the limit of 65536 KiB")
     );
 }
 
 #[test]
-fn what_is_read_ends_at_the_limit() {
+fn a_file_may_have_the_size_of_the_limit_but_not_more() {
     let sample = Sample::with("12345");
     let file = open(
         sample.root(),
@@ -88,7 +88,7 @@ fn what_is_read_ends_at_the_limit() {
 }
 
 #[test]
-fn a_lock_that_is_never_released_is_given_up() {
+fn the_wait_for_a_lock_that_is_never_released_ends() {
     let sample = Sample::with(TASK);
     let held = File::open(sample.root().join(GRAPH)).unwrap();
     flock(&held, FlockOperation::LockExclusive).unwrap();
@@ -96,12 +96,13 @@ fn a_lock_that_is_never_released_is_given_up() {
     let components = &[".scud", "tasks", "tasks.scg"];
     let error = block_on(open_locked(sample.root(), components, Access::Read)).unwrap_err();
     assert!(began.elapsed() < LOCK_WAIT * 3);
-    let expected = format!("{GRAPH} stayed locked, or kept being replaced, for 3 s");
-    assert_eq!(sample.plain(&error), expected);
+    let expected =
+        format!("{GRAPH} was locked by another program, or replaced again and again, for 3 s");
+    assert_eq!(sample.without_root(&error), expected);
 }
 
 #[test]
-fn a_file_that_is_replaced_while_we_wait_for_its_lock_is_opened_anew() {
+fn a_file_that_is_replaced_during_the_wait_for_its_lock_is_opened_again() {
     let sample = Sample::with(TASK);
     let path = sample.root().join(GRAPH);
     let held = File::open(&path).unwrap();

@@ -1,11 +1,11 @@
-//! Whole tasks out of whole graphs, and what a broken one is refused for.
+//! Reading whole tasks from whole graphs, and the errors for broken graphs.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::scud::samples::{Sample, graphs, status};
-use crate::scud::{Actionable, FindError};
-use crate::task::Dependency;
+use crate::scud::{FindError, FinishedTasks};
+use crate::task::{Dependency, Priority, Status};
 
 const TWO_PHASES: &str = r"# SCUD Graph v1
 # Phase: auth
@@ -55,7 +55,7 @@ const TWO_PHASES: &str = r"# SCUD Graph v1
 ";
 
 #[test]
-fn a_task_has_everything_the_graph_says_about_it() {
+fn find_returns_everything_the_graph_says_about_a_task() {
     let task = Sample::with(TWO_PHASES).find("8").unwrap();
     let dependency = |id: &str, title: Option<&str>, status| Dependency {
         id: id.to_owned(),
@@ -85,13 +85,13 @@ fn a_task_has_everything_the_graph_says_about_it() {
 }
 
 #[test]
-fn odd_complexities_and_priorities_fall_back_as_in_scud() {
+fn invalid_complexities_and_priorities_have_the_same_fallbacks_as_in_scud() {
     let task = Sample::with(TWO_PHASES).find("8.1").unwrap();
     assert_eq!((task.complexity, task.priority), (0, Priority::Medium));
 }
 
 #[test]
-fn crlf_changes_nothing() {
+fn a_graph_with_crlf_line_ends_is_read_like_one_with_lf() {
     let unix = Sample::with(TWO_PHASES);
     let dos = Sample::with(TWO_PHASES.replace('\n', "\r\n"));
     for id in ["8", "9", "api:1"] {
@@ -100,27 +100,27 @@ fn crlf_changes_nothing() {
 }
 
 #[test]
-fn the_meta_name_is_the_phase() {
+fn the_name_in_meta_replaces_the_tag_of_the_phase() {
     let sample =
         Sample::with("# SCUD Graph v1\n# Phase: a\n@meta {\n name b c\n}\n@nodes\n1|t|P|1|M");
     assert_eq!(sample.find("b c:1").unwrap().phase, "b c");
 }
 
 #[test]
-fn the_edges_of_a_pipeline_are_no_dependencies() {
+fn the_edges_of_a_pipeline_are_not_dependencies() {
     let graph = "# SCUD Graph v1\n# Phase: a\n@meta\nmode pipeline\n@nodes\n1|t|P|1|M\n2|t|P|1|M\n@edges\n1 -> 2 | ok\n";
     assert_eq!(Sample::with(graph).find("1").unwrap().dependencies, []);
 }
 
 #[test]
-fn a_stray_line_between_the_lines_of_a_text_loses_nothing() {
+fn a_stray_line_inside_a_text_is_skipped_and_the_text_continues() {
     let graph = "# SCUD Graph v1\n# Phase: a\n@nodes\n1|t|P|1|M\n@details\n1|details|\n  one\nstray\n  two\n";
     let task = Sample::with(graph).find("1").unwrap();
     assert_eq!(task.details.as_deref(), Some("one\ntwo"));
 }
 
 #[test]
-fn migrated_ids_are_found_without_their_phase() {
+fn a_migrated_id_is_found_with_and_without_its_phase() {
     let graph = "# SCUD Graph v1\n# Phase: a\n@nodes\na:1|one|P|1|M\na:2|two|D|1|M\n@edges\na:1 -> a:2\na:1 -> 2\n@agents\na:1 | x\n";
     for reference in ["1", "a:1"] {
         let task = Sample::with(graph).find(reference).unwrap();
@@ -134,7 +134,7 @@ fn migrated_ids_are_found_without_their_phase() {
 }
 
 #[test]
-fn a_dependency_is_looked_for_at_home_first() {
+fn a_dependency_is_searched_in_its_own_phase_first() {
     let home = "# SCUD Graph v1\n# Phase: a\n@nodes\n1|t|P|1|M\n2|home|P|1|M\n@edges\n1 -> 2\n1 -> 3\n1 -> 4\n";
     let away = |tag: &str| {
         format!("\n---\n# SCUD Graph v1\n# Phase: {tag}\n@nodes\n2|away|D|1|M\n3|away|D|1|M\n")
@@ -146,83 +146,83 @@ fn a_dependency_is_looked_for_at_home_first() {
         .iter()
         .map(|one| one.title.as_deref())
         .collect();
-    // `3` is in two other phases: nobody can say which.
+    // `3` is in two other phases, so it is ambiguous.
     assert_eq!(titles, [Some("home"), None, Some("only here")]);
 }
 
-fn refusal(nodes: &str) -> String {
+fn error_for_task_8(nodes: &str) -> String {
     let graph = format!("# SCUD Graph v1\n# Phase: a\n@nodes\n{nodes}\n");
-    Sample::with(graph).refusal("8")
+    Sample::with(graph).find_error("8")
 }
 
 #[test]
-fn a_broken_node_is_refused_with_its_line() {
-    for (nodes, what) in [
-        ("8 | t | P | 1", "line 4: the task `8` has 4 of 5 fields"),
+fn a_broken_node_is_an_error_with_its_line() {
+    for (nodes, message) in [
+        ("8 | t | P | 1", "line 4: task `8` has 4 of 5 fields"),
         (
             "1|x|P|1|M\n8|t|Z|1|M",
-            "line 5: the task `8` has the unknown status `Z`",
+            "line 5: task `8` has the unknown status `Z`",
         ),
         (
             "8|t|Deferred|1|M",
-            "line 4: the task `8` has the unknown status `Deferred`",
+            "line 4: task `8` has the unknown status `Deferred`",
         ),
-        ("8|t||1|M", "line 4: the task `8` has the unknown status ``"),
-        (
-            "8|t|ß|1|M",
-            "line 4: the task `8` has the unknown status `ß`",
-        ),
+        ("8|t||1|M", "line 4: task `8` has the unknown status ``"),
+        ("8|t|ß|1|M", "line 4: task `8` has the unknown status `ß`"),
         (
             "8|t|P|1|M\n8|u|P|1|M",
-            "line 5: the task `8` again, after line 4",
+            "line 5: task `8` is defined twice (lines 4 and 5)",
         ),
         (
             "8|t|P|1|M\na:8|u|P|1|M",
-            "line 5: the task `a:8` again, after line 4",
+            "line 5: task `a:8` is defined twice (lines 4 and 5)",
         ),
     ] {
-        assert_eq!(refusal(nodes), format!(".scud/tasks/tasks.scg, {what}"));
+        assert_eq!(
+            error_for_task_8(nodes),
+            format!(".scud/tasks/tasks.scg, {message}")
+        );
     }
 }
 
 #[test]
-fn a_broken_neighbour_does_not_matter() {
+fn broken_nodes_next_to_the_task_do_not_matter() {
     let graph = "# SCUD Graph v1\n# Phase: a\n@nodes\n1|t\n2|t|Z|1|M\n3|t|P|1|M\n3|t|P|1|M\n8|t|P|1|M\n@edges\n8->1\n8->2\n";
     let task = Sample::with(graph).find("8").unwrap();
     assert_eq!(task.unmet_dependencies().count(), 2);
 }
 
 #[test]
-fn an_indented_separator_among_the_nodes_is_a_broken_neighbour() {
+fn an_indented_separator_between_nodes_is_read_as_a_broken_node() {
     let graph = "# SCUD Graph v1\n# Phase: a\n@nodes\n ---\n1|t|P|1|M\n2|u|D|1|M\n@edges\n1->2\n";
     let task = Sample::with(graph).find("1").unwrap();
     assert_eq!(task.dependencies[0].status, Some(Status::Done));
 }
 
 #[test]
-fn a_phase_that_is_there_twice_is_refused() {
+fn a_phase_that_is_defined_twice_is_an_error() {
     let phase = "# SCUD Graph v1\n# Phase: a\n@nodes\n8|t|P|1|M\n";
     let sample = Sample::with(format!("{phase}\n---\n\n{phase}"));
-    let expected = ".scud/tasks/tasks.scg, line 9: the phase `a` again, after line 2";
-    assert_eq!(sample.refusal("8"), expected);
+    let expected = ".scud/tasks/tasks.scg, line 9: phase `a` is defined twice (lines 2 and 9)";
+    assert_eq!(sample.find_error("8"), expected);
 }
 
 #[test]
-fn a_broken_header_of_any_phase_blocks_the_file_as_it_blocks_scud() {
+fn a_broken_header_of_any_phase_is_an_error_for_every_task_as_in_scud() {
     let sample = Sample::with(format!("{TWO_PHASES}\n---\n\n# Phase: x\n"));
-    let refusal = sample.refusal("8");
+    let error = sample.find_error("8");
     assert!(
-        refusal.ends_with("expected `# SCUD Graph v1`, found `# Phase: x`"),
-        "{refusal}"
+        error.ends_with("expected `# SCUD Graph v1`, found `# Phase: x`"),
+        "{error}"
     );
 }
 
 #[test]
-fn bytes_that_are_not_utf8_are_refused_with_their_line() {
+fn text_that_is_not_utf_8_is_an_error_with_its_line() {
     let sample = Sample::with(b"# SCUD Graph v1\n# Phase: a\n\xff\n");
     assert_eq!(
-        sample.refusal("8"),
-        ".scud/tasks/tasks.scg, line 3: not UTF-8"
+        sample.find_error("8"),
+        ".scud/tasks/tasks.scg, line 3: the text is not UTF-8"
     );
 }
 
@@ -248,11 +248,11 @@ fn hostile_sizes_take_linear_time() {
     assert_eq!(Sample::with(graph).find("8").unwrap().title.len(), 2 << 20);
 }
 
-fn survive(graph: &[u8]) {
+fn find_does_not_panic(graph: &[u8]) {
     let sample = Sample::with(graph);
     for reference in ["1", "phase0:1", "", "a"] {
         for tag in [None, Some("phase1")] {
-            let _ = sample.wanted(reference, tag, Actionable::Required);
+            let _ = sample.query(reference, tag, FinishedTasks::Reject);
         }
     }
 }
@@ -261,21 +261,21 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn no_bytes_panic(graph in proptest::collection::vec(any::<u8>(), 0..600)) {
-        survive(&graph);
+    fn random_bytes_cause_no_panic(graph in proptest::collection::vec(any::<u8>(), 0..600)) {
+        find_does_not_panic(&graph);
     }
 
     #[test]
-    fn no_damage_to_a_graph_panics(
+    fn a_damaged_graph_causes_no_panic(
         graph in graphs(),
-        wounds in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
     ) {
         let mut bytes = graph.text.into_bytes();
-        for (at, byte) in wounds {
+        for (at, byte) in changes {
             let at = at.index(bytes.len());
             if byte % 3 == 0 { bytes.truncate(at.max(1)); } else { bytes[at] = byte; }
         }
-        survive(&bytes);
+        find_does_not_panic(&bytes);
     }
 
     #[test]
@@ -287,7 +287,7 @@ proptest! {
             prop_assert_eq!(task.title, unescape(title.trim()));
             prop_assert_eq!(task.status, status(*letter));
         }
-        let refused = matches!(sample.find("phase0:decoy"), Err(FindError::NotFound { .. }));
-        prop_assert!(refused);
+        let not_found = matches!(sample.find("phase0:decoy"), Err(FindError::NotFound { .. }));
+        prop_assert!(not_found);
     }
 }

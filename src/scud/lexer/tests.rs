@@ -1,4 +1,4 @@
-//! What a line is, and where its fields lie.
+//! The kinds of lines, and the positions of fields.
 
 use proptest::prelude::*;
 
@@ -9,9 +9,11 @@ fn items(text: &str) -> Vec<Item<'_>> {
     Items::of(text).map(Result::unwrap).collect()
 }
 
-fn flaw(text: &str) -> (usize, String) {
-    let flaw = Items::of(text).find_map(Result::err).expect("a flaw");
-    (flaw.line, flaw.what)
+fn error(text: &str) -> (usize, String) {
+    let error = Items::of(text)
+        .find_map(Result::err)
+        .expect("a syntax error");
+    (error.line, error.message)
 }
 
 fn texts(text: &str) -> Vec<&str> {
@@ -50,45 +52,54 @@ fn the_old_epic_header_and_any_version_name_a_phase() {
 }
 
 #[test]
-fn a_broken_header_is_named_with_its_line() {
+fn a_broken_header_is_an_error_with_its_line() {
     let good = "# SCUD Graph v1\n# Phase: a\n@nodes\n1 | t | P | 1 | M\n";
     let expected = "expected `# SCUD Graph v1`, found `oops`".to_owned();
-    assert_eq!(flaw("\noops\n"), (2, expected.clone()));
-    assert_eq!(flaw(&format!("{good}\n---\n\noops\n")), (8, expected));
+    assert_eq!(error("\noops\n"), (2, expected.clone()));
+    assert_eq!(error(&format!("{good}\n---\n\noops\n")), (8, expected));
     assert_eq!(
-        flaw("# SCUD Graph v1\n\n# Phase: a"),
+        error("# SCUD Graph v1\n\n# Phase: a"),
         (2, "expected `# Phase: <tag>`, found ``".to_owned())
     );
     assert_eq!(
-        flaw("# SCUD Graph v1"),
-        (2, "expected `# Phase: <tag>`, found the end".to_owned())
+        error("# SCUD Graph v1"),
+        (
+            2,
+            "expected `# Phase: <tag>`, found the end of the file".to_owned()
+        )
     );
     assert_eq!(
-        flaw(&format!("\u{feff}{good}")),
-        (1, "a byte order mark, which scud does not read".to_owned())
+        error(&format!("\u{feff}{good}")),
+        (
+            1,
+            "the file begins with a byte order mark, which scud does not accept".to_owned()
+        )
     );
     assert_eq!(
-        flaw(&format!("{good}@meta\nname b\n")),
-        (6, "the phase's name comes after its nodes".to_owned())
+        error(&format!("{good}@meta\nname b\n")),
+        (
+            6,
+            "the name of a phase must come before its nodes".to_owned()
+        )
     );
 }
 
 #[test]
-fn a_flaw_ends_the_items() {
+fn the_items_end_after_a_syntax_error() {
     let mut items = Items::of("oops\nagain\n");
     assert!(items.next().unwrap().is_err());
     assert_eq!(items.next(), None);
 }
 
 #[test]
-fn a_megabyte_on_one_line_is_cut_for_the_message() {
-    let (_, what) = flaw(&"\u{1b}".repeat(1 << 20));
-    assert!(what.len() < 400 && what.ends_with("…`"), "{what}");
-    assert!(!what.contains('\u{1b}'));
+fn an_error_message_quotes_only_the_beginning_of_a_long_line() {
+    let (_, message) = error(&"\u{1b}".repeat(1 << 20));
+    assert!(message.len() < 400 && message.ends_with("…`"), "{message}");
+    assert!(!message.contains('\u{1b}'));
 }
 
 #[test]
-fn what_is_indented_below_a_head_is_text_whatever_it_looks_like() {
+fn an_indented_line_below_a_heading_is_text_even_if_it_looks_like_something_else() {
     let text = "# SCUD Graph v1\n# Phase: a\n@details\n1 | details |\n  ---\n  @nodes\n  # Phase: x\n  2 | b | P | 1 | M\n\n    deep\n  }\n---\n\n# SCUD Graph v1\n# Phase: b\n";
     assert_eq!(
         texts(text),
@@ -112,13 +123,13 @@ fn sections_of_a_newer_scud_are_skipped() {
 }
 
 #[test]
-fn comments_blank_lines_and_braces_are_nothing_between_nodes() {
+fn comments_blank_lines_and_braces_between_nodes_are_skipped() {
     let text = "# SCUD Graph v1\n# Phase: a\nstray\n@meta\n@nodes \n # c | c | P | 1 | M\n\n}\n\t7 | t | P | 1 | M\n";
     assert_eq!(node_ids(text), ["7"]);
 }
 
 #[test]
-fn only_an_arrow_makes_a_dependency() {
+fn only_an_arrow_is_read_as_a_dependency() {
     let text = "# SCUD Graph v1\n# Phase: a\n@edges\n1 -> 2\n1 ~~ 3\n1 >> 4\n1 != 5\n1->x:6\n";
     let edges: Vec<_> = items(text)
         .into_iter()
@@ -131,7 +142,7 @@ fn only_an_arrow_makes_a_dependency() {
 }
 
 #[test]
-fn fields_end_at_bare_pipes_only() {
+fn a_field_ends_only_at_a_pipe_without_backslash() {
     let fields = |line| Fields::of(line).map(|f| (f.text, f.at)).collect::<Vec<_>>();
     assert_eq!(fields(r"a | b\|c |d"), [("a", 0), (r"b\|c", 4), ("d", 10)]);
     assert_eq!(fields(r"a\\| b\"), [(r"a\\", 0), (r"b\", 5)]);
@@ -142,12 +153,12 @@ fn fields_end_at_bare_pipes_only() {
 
 proptest! {
     #[test]
-    fn every_title_survives_escaping(title in any::<String>()) {
+    fn an_escaped_title_is_unescaped_to_itself(title in any::<String>()) {
         prop_assert_eq!(unescape(&escape(&title)), title);
     }
 
     #[test]
-    fn an_escaped_title_is_one_field_at_its_place(title in any::<String>()) {
+    fn an_escaped_title_is_one_field(title in any::<String>()) {
         let line = format!("8 | {} | P", escape(&title));
         let fields: Vec<_> = Fields::of(&line).collect();
         prop_assert_eq!(fields.len(), 3);

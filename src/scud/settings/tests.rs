@@ -1,4 +1,4 @@
-//! Settings as SCUD's users write them, and prompts that say only what the template says.
+//! Settings as SCUD's users write them, and prompts that contain what the template says.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn checks(config: &str) -> Result<Checks, String> {
     sample
         .project
         .checks()
-        .map_err(|error| sample.plain(&error))
+        .map_err(|error| sample.without_root(&error))
 }
 
 #[test]
@@ -29,7 +29,16 @@ fn a_project_without_checks_has_none() {
 }
 
 #[test]
-fn checks_have_scuds_defaults() {
+fn backpressure_without_commands_has_no_checks() {
+    let found =
+        checks("[swarm.backpressure]\nstop_on_failure = false\ntimeout_secs = 7\n").unwrap();
+    assert_eq!(found.commands, [""; 0]);
+    assert!(!found.stop_on_failure);
+    assert_eq!(found.timeout, Duration::from_secs(7));
+}
+
+#[test]
+fn checks_have_the_defaults_of_scud() {
     let found = checks("[swarm.backpressure]\ncommands = [\"a b\", \"c\"]\n").unwrap();
     assert_eq!(found.commands, ["a b", "c"]);
     assert!(found.stop_on_failure);
@@ -37,7 +46,7 @@ fn checks_have_scuds_defaults() {
 }
 
 #[test]
-fn checks_say_otherwise_where_they_do() {
+fn checks_have_the_values_that_the_file_sets() {
     let set = "[swarm.backpressure]\ncommands = []\nstop_on_failure = false\ntimeout_secs = 7\nmore = 1\n";
     let found = checks(set).unwrap();
     assert!(!found.stop_on_failure);
@@ -45,19 +54,26 @@ fn checks_say_otherwise_where_they_do() {
 }
 
 #[test]
-fn malformed_settings_are_named_with_line_and_cause() {
-    let refusal = |config: &str| checks(config).unwrap_err();
-    let negative = refusal("[swarm.backpressure]\ncommands = []\n\ntimeout_secs = -1\n");
+fn the_error_for_malformed_settings_names_the_line_and_the_cause() {
+    let error = |config: &str| checks(config).unwrap_err();
+    let negative = error("[swarm.backpressure]\ncommands = []\n\ntimeout_secs = -1\n");
     assert!(
-        negative.starts_with(".scud/config.toml, line 4: invalid value"),
+        negative.starts_with(
+            ".scud/config.toml, line 4: `timeout_secs` must be a whole number of seconds"
+        ),
         "{negative}"
     );
-    let missing = refusal("\n[swarm.backpressure]\ntimeout_secs = 1\n");
+    for commands in ["true", "\"cargo test\"", "[1]", "{ a = 1 }"] {
+        assert_eq!(
+            error(&format!("\n[swarm.backpressure]\ncommands = {commands}\n")),
+            ".scud/config.toml, line 3: `commands` must be a list of strings, for example commands = [\"cargo test\"]"
+        );
+    }
     assert_eq!(
-        missing,
-        ".scud/config.toml, line 2: missing field `commands`"
+        error("[swarm.backpressure]\nstop_on_failure = \"no\"\n"),
+        ".scud/config.toml, line 2: `stop_on_failure` must be true or false"
     );
-    let broken = refusal("a = 1\nb = [");
+    let broken = error("a = 1\nb = [");
     assert!(
         broken.starts_with(".scud/config.toml, line 2: "),
         "{broken}"
@@ -72,17 +88,17 @@ fn agent(name: &str, files: &[(&str, &str)]) -> Result<Option<AgentDefinition>, 
     sample
         .project
         .agent(name)
-        .map_err(|error| sample.plain(&error))
+        .map_err(|error| sample.without_root(&error))
 }
 
 #[test]
-fn an_agent_that_nobody_defined_is_none() {
+fn an_agent_without_a_definition_is_none() {
     assert_eq!(agent("builder", &[]), Ok(None));
     assert_eq!(agent("builder", &[("other.toml", "")]), Ok(None));
 }
 
 #[test]
-fn an_agent_is_what_its_file_says() {
+fn an_agent_definition_has_the_values_of_its_file() {
     let definition = "[agent]\nname = \"r\"\ndescription = \"d\"\n[model]\nharness = \"claude\"\nmodel = \"opus\"\n[prompt]\ntemplate = \"do {task.id}\"\ntemplate_file = \"unused\"\n";
     let expected = AgentDefinition {
         name: "r".to_owned(),
@@ -107,7 +123,7 @@ fn with_template_file(path: &str) -> Result<Option<AgentDefinition>, String> {
 }
 
 #[test]
-fn a_template_may_stand_in_a_file_of_its_own() {
+fn a_template_may_be_in_a_separate_file() {
     for path in ["prompts/r.md", "./prompts//r.md"] {
         let found = with_template_file(path).unwrap().unwrap();
         assert_eq!(found.template.as_deref(), Some("from {tag}"));
@@ -118,21 +134,20 @@ fn a_template_may_stand_in_a_file_of_its_own() {
 #[test]
 fn a_template_file_is_never_outside_the_agents_directory() {
     for path in ["../config.toml", "/etc/passwd", "prompts/../../x", ".", ""] {
-        let expected = format!(
-            ".scud/agents/r.toml names the template `{path}`, which is not below its directory"
-        );
+        let expected =
+            format!(".scud/agents/r.toml: the template file `{path}` is not below .scud/agents");
         assert_eq!(with_template_file(path), Err(expected));
     }
 }
 
 #[test]
-fn a_template_file_that_is_not_there_is_named() {
+fn the_error_for_a_missing_template_file_names_its_path() {
     let expected = ".scud/agents/none.md does not exist".to_owned();
     assert_eq!(with_template_file("none.md"), Err(expected));
 }
 
 #[test]
-fn a_definition_without_a_section_that_scud_requires_is_refused() {
+fn a_definition_without_a_section_that_scud_requires_is_an_error() {
     let refusal = agent("r", &[("r.toml", "[agent]\nname = \"r\"\n")]).unwrap_err();
     assert_eq!(
         refusal,
@@ -141,7 +156,7 @@ fn a_definition_without_a_section_that_scud_requires_is_refused() {
 }
 
 #[test]
-fn a_name_that_leads_elsewhere_is_no_agent() {
+fn a_name_that_is_not_a_plain_file_name_is_an_error() {
     let long = "x".repeat(200);
     for name in [
         "../x",
@@ -155,12 +170,15 @@ fn a_name_that_leads_elsewhere_is_no_agent() {
         "a\nb",
         &long,
     ] {
-        let refusal = agent(name, &[]).unwrap_err();
-        assert!(refusal.ends_with(" is no name of an agent"), "{refusal}");
+        let error = agent(name, &[]).unwrap_err();
+        assert!(
+            error.ends_with(" is not a valid name for an agent definition"),
+            "{error}"
+        );
     }
     assert_eq!(
         agent("../x", &[]).unwrap_err(),
-        "`../x` is no name of an agent"
+        "`../x` is not a valid name for an agent definition"
     );
 }
 
@@ -197,18 +215,18 @@ fn render(template: &str) -> String {
 }
 
 #[test]
-fn every_placeholder_of_scud_is_known() {
+fn every_placeholder_of_scud_is_replaced() {
     let template = "{task.id}|{task.description}|{task.details}|{task.test_strategy}|{task.complexity}|{task.priority}|{task.dependencies}|{tag}";
     assert_eq!(render(template), "8|what|how||5|High|7, api:1|auth");
 }
 
 #[test]
-fn what_a_task_says_is_not_expanded_again() {
+fn placeholders_in_the_text_of_a_task_stay_as_they_are() {
     assert_eq!(render("{task.title}"), "{tag} and {task.details}");
 }
 
 #[test]
-fn other_braces_stay_as_they_are() {
+fn braces_that_are_not_placeholders_stay_as_they_are() {
     let template = "{ {} {task.unknown} {{tag}} {tag {task.id fn main() { } {ä";
     assert_eq!(render(template), template.replace("{tag}", "auth"));
 }
@@ -222,7 +240,7 @@ fn an_agent_without_a_template_renders_nothing() {
 
 proptest! {
     #[test]
-    fn no_template_panics_and_text_without_braces_is_kept(template in any::<String>()) {
+    fn a_template_causes_no_panic_and_without_braces_it_stays_as_it_is(template in any::<String>()) {
         let rendered = render(&template);
         if !template.contains('{') {
             prop_assert_eq!(rendered, template);
@@ -230,7 +248,7 @@ proptest! {
     }
 
     #[test]
-    fn no_settings_panic(config in any::<String>(), name in any::<String>()) {
+    fn random_settings_cause_no_panic(config in any::<String>(), name in any::<String>()) {
         let _ = checks(&config);
         let _ = agent(&name, &[]);
     }

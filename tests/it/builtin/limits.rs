@@ -1,20 +1,20 @@
-//! The model does not end when it should, and ends when it should not.
+//! Answers that end too early or never, conversations that grow too long, and limits.
 
 use serde_json::json;
 
 use super::{results, run, run_with};
 use crate::support::model::{Answer, Block, Turn, bash, refuses, says};
-use crate::support::{Project, Worker};
+use crate::support::{Project, Worker, each};
 
 #[test]
-fn an_answer_that_is_cut_off_goes_on() {
-    let half = Block::HalfCall {
+fn an_answer_that_is_cut_off_is_continued() {
+    let half = Block::IncompleteCall {
         name: "bash".to_owned(),
         json: r#"{"command": "echo ha"#.to_owned(),
     };
     let script = [
         says("I beg").stopped("max_tokens"),
-        // What is whole of it is done.
+        // The complete call is run.
         bash("echo whole").with(half).stopped("max_tokens"),
         says("Done."),
     ];
@@ -44,12 +44,12 @@ fn an_answer_that_is_cut_off_goes_on() {
             .expect("a text")
             .starts_with(go_on)
     );
-    // Half a call is not sent back.
+    // The incomplete call is not sent back.
     assert!(!asked[2].to_string().contains("echo ha\""));
 }
 
 #[test]
-fn answers_that_are_cut_off_for_ever_are_a_failure() {
+fn nine_cut_off_answers_in_a_row_are_a_failure() {
     let run = run(vec![says("and").stopped("max_tokens"); 9]);
     let event = run.failed("agent_failed");
     assert_eq!(
@@ -59,14 +59,14 @@ fn answers_that_are_cut_off_for_ever_are_a_failure() {
 }
 
 #[test]
-fn a_turn_that_is_paused_for_ever_is_a_failure() {
+fn nine_paused_turns_in_a_row_are_a_failure() {
     let run = run(vec![says("wait").stopped("pause_turn"); 9]);
     run.failed("agent_failed");
 }
 
 #[test]
-fn a_call_that_cannot_be_read_beside_others_is_answered_like_them() {
-    let half = Block::HalfCall {
+fn an_unreadable_call_next_to_others_gets_an_error_as_its_result() {
+    let half = Block::IncompleteCall {
         name: "bash".to_owned(),
         json: r#"{"command": ec"#.to_owned(),
     };
@@ -81,22 +81,22 @@ fn a_call_that_cannot_be_read_beside_others_is_answered_like_them() {
 }
 
 #[test]
-fn what_the_api_would_not_take_back_is_left_out() {
-    let thought = |text: &str| Block::Thinking(text.to_owned());
-    let half = Block::HalfCall {
+fn blocks_that_the_api_would_reject_are_not_sent_back() {
+    let thinking = |text: &str| Block::Thinking(text.to_owned());
+    let half = Block::IncompleteCall {
         name: "bash".to_owned(),
         json: r#"{"command": "ec"#.to_owned(),
     };
     let script = [
         says("\n\n").and_calls("bash", json!({ "command": "echo one" })),
         says(" ").stopped("max_tokens"),
-        // A thought at the end, because the call behind it was cut.
+        // Thinking at the end, because the call after it was incomplete.
         Answer {
-            blocks: vec![thought("hm"), half],
+            blocks: vec![thinking("hm"), half],
             stop: "max_tokens",
         },
         Answer {
-            blocks: vec![thought("so"), Block::Text("Done.".to_owned())],
+            blocks: vec![thinking("so"), Block::Text("Done.".to_owned())],
             stop: "end_turn",
         },
     ];
@@ -106,7 +106,7 @@ fn what_the_api_would_not_take_back_is_left_out() {
 }
 
 #[test]
-fn thoughts_about_what_is_left_out_go_with_it() {
+fn thinking_is_removed_together_with_the_results_before_it() {
     let thinks = |letter: &str| {
         let command = format!("yes {letter} | head -c 5000");
         let mut answer = bash(&command);
@@ -129,18 +129,21 @@ fn thoughts_about_what_is_left_out_go_with_it() {
     ]);
     run.completed();
     let asked = run.model.asked();
-    let thoughts = |at: usize| {
+    let thinking_blocks = |at: usize| {
         asked[at]["messages"]
             .to_string()
             .matches("\"thinking\":")
             .count()
     };
-    assert_eq!((thoughts(2), thoughts(3), thoughts(4)), (2, 0, 1));
+    assert_eq!(
+        (thinking_blocks(2), thinking_blocks(3), thinking_blocks(4)),
+        (2, 0, 1)
+    );
 }
 
 #[test]
-fn a_call_that_cannot_be_read_is_asked_for_again() {
-    let half = Block::HalfCall {
+fn an_unreadable_call_alone_gets_an_error_as_its_result() {
+    let half = Block::IncompleteCall {
         name: "bash".to_owned(),
         json: r#"{"command": ec"#.to_owned(),
     };
@@ -154,7 +157,7 @@ fn a_call_that_cannot_be_read_is_asked_for_again() {
 }
 
 #[test]
-fn a_paused_turn_is_sent_back_as_it_is() {
+fn a_paused_turn_is_sent_back_unchanged() {
     let run = run([says("Searching").stopped("pause_turn"), says("Done.")]);
     run.completed();
     let asked = run.model.asked();
@@ -164,7 +167,7 @@ fn a_paused_turn_is_sent_back_as_it_is() {
 }
 
 #[test]
-fn a_refusal_is_a_failure_that_says_so() {
+fn a_refusal_of_the_model_is_a_failure_with_its_text() {
     for (answer, message) in [
         (
             says("I must not.").stopped("refusal"),
@@ -185,7 +188,7 @@ fn a_refusal_is_a_failure_that_says_so() {
 }
 
 #[test]
-fn room_is_made_of_old_results_where_the_conversation_is_too_long() {
+fn old_results_are_removed_if_the_conversation_is_too_long() {
     let too_long = refuses(
         400,
         "invalid_request_error",
@@ -223,14 +226,14 @@ fn room_is_made_of_old_results_where_the_conversation_is_too_long() {
             })
             .collect()
     };
-    // The last one has not been read yet, so it stays.
+    // The model has not read the last one yet, so it stays.
     assert_eq!(results(3), ["a\na\na", "b\nb\nb", "c\nc\nc"]);
     assert_eq!(results(4), ["[left", "b\nb\nb", "c\nc\nc"]);
     assert_eq!(results(6), ["[left", "[left", "[left", "d\nd\nd"]);
 }
 
 #[test]
-fn where_no_room_can_be_made_it_is_said() {
+fn a_conversation_that_cannot_be_shortened_is_a_failure() {
     for turn in [
         Turn::from(refuses(
             413,
@@ -248,14 +251,14 @@ fn where_no_room_can_be_made_it_is_said() {
         let event = run([turn]).failed("agent_failed");
         let message = event["failure"]["message"].as_str().expect("a message");
         assert!(
-            message.contains("the conversation has outgrown what the model can read"),
+            message.contains("the conversation is longer than the model can read"),
             "{message}"
         );
     }
 }
 
 #[test]
-fn turns_are_limited_repairs_included() {
+fn max_turns_limits_all_rounds_together() {
     let limited = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "2");
     let run = run_with(
         Project::new(),
@@ -271,7 +274,7 @@ fn turns_are_limited_repairs_included() {
     assert_eq!(event["result"]["agent"]["turns"], 2);
     assert!(
         run.project.path("second").exists(),
-        "what was asked for is done"
+        "the last answer's calls are run"
     );
 
     let project = Project::new();
@@ -287,7 +290,7 @@ fn turns_are_limited_repairs_included() {
 }
 
 #[test]
-fn money_is_limited_by_the_list_prices() {
+fn max_budget_ends_the_run_by_list_prices() {
     // An answer of the test's model costs 0.00085 dollars.
     let run = run_with(Project::new(), [bash("true"), bash("true")], |worker| {
         worker.env("DESCARTES_MAX_BUDGET_USD", "0.001")
@@ -304,7 +307,7 @@ fn money_is_limited_by_the_list_prices() {
 }
 
 #[test]
-fn money_that_is_spent_stays_spent_whatever_becomes_of_the_conversation() {
+fn costs_of_earlier_rounds_count_even_if_the_conversation_file_is_deleted() {
     let project = Project::new();
     // An answer costs 0.00085 dollars, so that there is money for one and a half.
     project.checks(&["rm -f \"${TMPDIR:-/tmp}\"/descartes-*/conversation.json; false"]);
@@ -326,12 +329,12 @@ fn money_that_is_spent_stays_spent_whatever_becomes_of_the_conversation() {
     assert!(
         run.ended
             .stderr
-            .contains("conversation is gone, so it begins another one")
+            .contains("conversation is missing; it starts a new conversation")
     );
 }
 
 #[test]
-fn a_budget_for_a_model_without_a_price_is_refused_before_anything_is_spent() {
+fn a_budget_for_a_model_without_a_known_price_is_rejected_before_the_first_request() {
     let run = run_with(Project::new(), Vec::<Turn>::new(), |worker| {
         worker
             .env("DESCARTES_MAX_BUDGET_USD", "1")
@@ -347,11 +350,91 @@ fn a_budget_for_a_model_without_a_price_is_refused_before_anything_is_spent() {
 }
 
 #[test]
-fn a_model_without_a_price_works_and_has_no_cost() {
+fn a_model_without_a_known_price_works_and_has_no_cost() {
     let run = run_with(Project::new(), [says("Done.")], |worker| {
         worker.env("DESCARTES_MODEL", "gpt-9")
     });
     let agent = run.completed()["result"]["agent"].clone();
     assert_eq!(agent["cost_usd"], json!(null));
     assert_eq!(agent["usage"]["output_tokens"], 50);
+}
+
+#[test]
+fn answers_without_usable_usage_use_up_a_budget() {
+    let cases = [
+        ("absent", json!(null), json!(null)),
+        (
+            "negative",
+            json!({ "input_tokens": -5, "output_tokens": -5 }),
+            json!({ "output_tokens": -5 }),
+        ),
+        (
+            "not numbers",
+            json!({ "input_tokens": "many", "output_tokens": [] }),
+            json!({ "output_tokens": {} }),
+        ),
+        (
+            "zero",
+            json!({ "input_tokens": 0, "output_tokens": 0 }),
+            json!({ "output_tokens": 0 }),
+        ),
+        (
+            "fractions",
+            json!({ "input_tokens": 100.5, "output_tokens": 1.0 }),
+            json!({ "output_tokens": 50_000.0 }),
+        ),
+        (
+            "only at the start",
+            json!({ "input_tokens": 100, "output_tokens": 1 }),
+            json!({}),
+        ),
+    ];
+    each(&cases, |(name, at_start, at_end)| {
+        let reply = bash("true").with_usage(&at_start, &at_end);
+        let run = run_with(Project::new(), vec![reply; 3], |worker| {
+            worker.env("DESCARTES_MAX_BUDGET_USD", "0.05")
+        });
+        let event = run.failed("limit_reached");
+        assert_eq!(run.model.asked().len(), 1, "{name}");
+        let agent = &event["result"]["agent"];
+        let cost = agent["cost_usd"].as_f64().expect("a cost");
+        assert!(cost >= 0.05, "{name}: {cost}");
+        let is_estimated = run.ended.stderr.contains("no usable numbers of tokens");
+        assert_eq!(is_estimated, name != "fractions", "{name}");
+    });
+}
+
+#[test]
+fn without_a_budget_answers_without_usage_cost_nothing() {
+    let reply = says("Done.").with_usage(&json!(null), &json!(null));
+    let agent = run([reply]).completed()["result"]["agent"].clone();
+    assert_eq!(agent["cost_usd"], 0.0);
+    assert_eq!(agent["usage"]["output_tokens"], json!(null));
+}
+
+#[test]
+fn an_answer_larger_than_any_model_s_is_a_failure() {
+    let large = says(&"x".repeat(3 * 1024 * 1024)).unsplit(1);
+    let event = run([Turn::from(large), says("Done.").into()]).failed("api_error");
+    assert_eq!(
+        event["failure"]["message"],
+        "the model's service gave no answer: its answer is larger than any model's answer can be"
+    );
+}
+
+#[test]
+fn a_service_that_accepts_endless_conversations_does_not_use_up_the_memory() {
+    let answer = |number| {
+        let large = says(&"x".repeat(1_500_000));
+        let answer = large.and_calls("bash", json!({ "command": "true" }));
+        Turn::from(answer.unsplit(number))
+    };
+    let run = run((0..12).map(answer));
+    let event = run.failed("agent_failed");
+    let message = event["failure"]["message"].as_str().expect("a message");
+    assert!(
+        message.contains("the conversation is longer than the model can read"),
+        "{message}"
+    );
+    assert_eq!(run.model.asked().len(), 6);
 }

@@ -1,4 +1,4 @@
-//! The model's service has bad days, and refuses.
+//! Errors and interruptions of the model's service.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[test]
-fn what_passes_is_waited_for() {
+fn temporary_errors_are_retried() {
     let whole = says("Done, whatever happened.");
     let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
     let breaks_off = |bytes| Turn::BreaksOff(whole.clone(), bytes, Box::new(Turn::Closes));
@@ -56,13 +56,13 @@ fn what_passes_is_waited_for() {
             line.contains(words) && line.contains("attempt 1 failed"),
             "{words}: {line}"
         );
-        // What broke off is as if it had never been.
+        // The broken answer is not a turn.
         assert_eq!(event["result"]["agent"]["turns"], 1);
     });
 }
 
 #[test]
-fn an_answer_without_an_end_is_no_answer() {
+fn an_answer_without_its_last_event_is_requested_again() {
     let open = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
     for body in [
         open,
@@ -77,14 +77,14 @@ fn an_answer_without_an_end_is_no_answer() {
 }
 
 #[test]
-fn what_does_not_pass_is_said_at_once() {
+fn permanent_errors_end_the_run_at_once() {
     let credit = "Your credit balance is too low to access the Anthropic API.";
     let cases = [
         (401, "authentication_error", "invalid x-api-key"),
         (400, "invalid_request_error", credit),
         (403, "permission_error", "not yours"),
         (404, "not_found_error", "model: claude-nope"),
-        (302, "", "status 302 without a word"),
+        (302, "", "status 302 without a message"),
     ];
     each(&cases, |(status, kind, message)| {
         let reply = if kind.is_empty() {
@@ -108,7 +108,7 @@ fn what_does_not_pass_is_said_at_once() {
 }
 
 #[test]
-fn a_service_that_asks_for_more_time_than_there_is_is_not_waited_for() {
+fn a_retry_after_longer_than_the_idle_timeout_ends_the_run_at_once() {
     let reply =
         refuses(429, "rate_limit_error", "the quota is used up").with_header("retry-after", "3600");
     let run = run_with(Project::new(), [reply], |worker| {
@@ -124,12 +124,12 @@ fn a_service_that_asks_for_more_time_than_there_is_is_not_waited_for() {
 }
 
 #[test]
-fn a_service_that_stays_away_is_given_up_within_the_idle_limit() {
+fn an_unreachable_service_ends_the_run_within_the_idle_timeout() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project)
             .env("ANTHROPIC_API_KEY", KEY)
-            // A port that nobody listens on.
+            // A port without a listener.
             .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
             .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
             .run();
@@ -173,7 +173,7 @@ fn completed_within_the_idle_limit<T: Into<Turn>>(
 }
 
 #[test]
-fn a_service_that_falls_silent_is_asked_again() {
+fn a_service_that_stops_sending_is_asked_again() {
     let hold = Hold::default();
     let silent = Reply::json(200, "{}").held(&hold);
     let answer = says("Never heard.");
@@ -187,10 +187,10 @@ fn a_service_that_falls_silent_is_asked_again() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_late_is_asked_for_again_and_for_ever_is_too_long() {
+fn answers_that_break_off_are_requested_again_at_most_five_times() {
     let hold = Hold::default();
     let late = |hold: &Hold| {
-        // Half of an answer, then silence for longer than it is waited for.
+        // A part of an answer, then nothing until the timeout.
         let silent = Reply::json(200, "{}").held(hold);
         Turn::BreaksOff(says("Half."), 600, Box::new(silent.into()))
     };
@@ -212,7 +212,7 @@ fn an_answer_that_breaks_off_late_is_asked_for_again_and_for_ever_is_too_long() 
 }
 
 #[test]
-fn an_overload_that_is_told_in_the_stream_is_waited_out_like_any_other() {
+fn an_overload_error_in_the_stream_is_retried_like_one_with_a_status() {
     let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
     let mut script = vec![Turn::from(Reply::json(200, overloaded)); 6];
     script.push(says("Done.").into());
@@ -220,8 +220,8 @@ fn an_overload_that_is_told_in_the_stream_is_waited_out_like_any_other() {
 }
 
 #[test]
-fn answers_that_break_off_cost_what_they_have_taken() {
-    // The beginning of an answer is told to have taken 100, 20 and 1,000 tokens, and one: 0.00036 dollars.
+fn answers_that_break_off_count_against_the_budget() {
+    // The first event reports 100, 20 and 1,000 input tokens, and one output token: 0.00036 dollars.
     let closes = Turn::BreaksOff(says("Half."), 600, Box::new(Turn::Closes));
     let script = vec![closes; 2];
     let run = run_with(Project::new(), script, |worker| {
@@ -235,7 +235,7 @@ fn answers_that_break_off_cost_what_they_have_taken() {
 }
 
 #[test]
-fn what_a_refusal_says_is_masked_before_it_is_cut_short() {
+fn an_error_message_is_masked_before_it_is_shortened() {
     let words = format!("{}{KEY} and more", "x".repeat(950));
     let run = run([Reply::json(400, &words)]);
     let event = run.failed("api_error");
@@ -247,7 +247,7 @@ fn what_a_refusal_says_is_masked_before_it_is_cut_short() {
 }
 
 #[test]
-fn waiting_as_long_as_it_was_asked_to_is_no_silence() {
+fn waiting_before_a_retry_does_not_trigger_the_idle_timeout() {
     completed_within_the_idle_limit(Duration::from_secs(7), || {
         let later = refuses(429, "rate_limit_error", "later").with_header("retry-after", "2");
         vec![
@@ -260,7 +260,7 @@ fn waiting_as_long_as_it_was_asked_to_is_no_silence() {
 }
 
 #[test]
-fn it_ends_when_it_is_told_to_whatever_it_is_waiting_for() {
+fn a_cancellation_ends_the_agent_while_it_waits_for_the_service_or_a_tool() {
     let hold = Hold::default();
     let cases: [(Turn, usize); 3] = [
         (Reply::json(200, "{}").held(&hold).into(), 1),
@@ -293,4 +293,41 @@ fn it_ends_when_it_is_told_to_whatever_it_is_waiting_for() {
         assert_within(Duration::from_secs(30), ended.took);
     });
     hold.release();
+}
+
+#[test]
+fn events_without_content_do_not_defeat_the_idle_timeout() {
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
+    let events = [
+        "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+        "event: novelty\ndata: {\"type\":\"novelty\",\"text\":\"more\"}\n\n",
+        "event: novelty\ndata:\n\n",
+        "data: {\"type\":\"message_delta\",\"delta\":{},\"usage\":{\"output_tokens\":1}}\n\n",
+    ];
+    each(&events, |event| {
+        let headers = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+        let turn = Turn::Repeats {
+            first: format!("{headers}{start}"),
+            then: event.to_owned(),
+        };
+        with_enough_time(Duration::from_secs(2), |limit| {
+            let run = run_with(Project::new(), vec![turn.clone(); 8], |worker| {
+                worker
+                    .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+                    .env("DESCARTES_TASK_TIMEOUT", setting(30 * limit))
+            });
+            let failure = run.ended.result_line()["failure"].clone();
+            if failure["reason"] == "idle" {
+                return Err("the agent did not report the service".to_owned());
+            }
+            assert_eq!(failure["reason"], "api_error", "{failure}");
+            let message = failure["message"].as_str().expect("a message");
+            assert!(
+                message.contains("its answer makes no progress"),
+                "{message}"
+            );
+            assert_eq!(failure["retryable"], true);
+            Ok(())
+        });
+    });
 }

@@ -1,4 +1,4 @@
-//! What the tools do, as the model sees it.
+//! The results of tools, as the model reads them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{results as last_results, run, run_with};
 use crate::support::model::{Answer, Run, Turn, bash, calls, says};
 use crate::support::{Project, assert_nothing_alive, setting, with_enough_time};
 
-/// The results of a conversation's tool calls, one call a turn.
+/// Runs these tool calls, one in each turn; returns their results.
 fn results_of(script: impl IntoIterator<Item = Answer>) -> (Run, Vec<String>) {
     let script = script.into_iter().chain([says("Done.")]);
     let run = run(script);
@@ -33,7 +33,7 @@ fn results(run: &Run) -> Vec<String> {
 }
 
 #[test]
-fn the_shell_keeps_its_state_from_call_to_call_until_it_is_restarted() {
+fn the_shell_keeps_its_state_until_it_is_restarted() {
     let (run, results) = results_of([
         bash("mkdir -p a/b && cd a/b && export X='a b' && f() { echo \"f: $1\"; }"),
         bash("pwd; echo \"$X\"; f \"it's\""),
@@ -48,14 +48,14 @@ fn the_shell_keeps_its_state_from_call_to_call_until_it_is_restarted() {
             "[no output]".to_owned(),
             format!("{dir}/a/b\na b\nf: it's"),
             "read: 1".to_owned(),
-            "the shell is a new one".to_owned(),
+            "the shell was restarted".to_owned(),
             format!("{dir}\n<>"),
         ]
     );
 }
 
 #[test]
-fn a_command_s_end_is_told_whatever_it_is() {
+fn the_result_says_how_a_command_ended() {
     let (_, results) = results_of([
         bash("echo out; echo err >&2; exit_code() { return 3; }; exit_code"),
         bash("false"),
@@ -88,7 +88,7 @@ fn a_command_s_end_is_told_whatever_it_is() {
 }
 
 #[test]
-fn long_output_is_cut_in_the_middle() {
+fn the_middle_of_long_output_is_left_out() {
     let (_, results) = results_of([
         bash("echo first; yes | head -c 50000000; echo last"),
         calls(
@@ -113,7 +113,7 @@ fn long_output_is_cut_in_the_middle() {
 }
 
 #[test]
-fn a_command_that_takes_too_long_is_killed_and_the_next_one_works() {
+fn a_command_that_takes_too_long_is_killed_and_the_next_one_gets_a_new_shell() {
     with_enough_time(Duration::from_secs(3), |limit| {
         let script = [
             bash("echo begun; sleep 10000 & echo $! > pid; wait"),
@@ -135,7 +135,7 @@ fn a_command_that_takes_too_long_is_killed_and_the_next_one_works() {
             return Err(format!("the commands did not begin: {results:?}"));
         }
         let killed = format!(
-            "begun\n[killed: it was not done within {} s",
+            "begun\n[killed: it did not end within {} s",
             limit.mul_f64(0.75).as_secs()
         );
         assert!(results[0].starts_with(&killed), "{}", results[0]);
@@ -145,7 +145,7 @@ fn a_command_that_takes_too_long_is_killed_and_the_next_one_works() {
 }
 
 #[test]
-fn what_runs_in_the_background_holds_nothing_up_and_does_not_survive() {
+fn background_processes_do_not_block_the_shell_and_do_not_survive_the_agent() {
     let (run, results) = results_of([
         bash(
             "sh -c 'echo $$ > pid; while true; do echo noise; sleep 0.01; done' & until [ -s pid ]; do sleep 0.01; done; echo started",
@@ -159,7 +159,7 @@ fn what_runs_in_the_background_holds_nothing_up_and_does_not_survive() {
 }
 
 #[test]
-fn calls_that_make_no_sense_are_answered_with_what_would() {
+fn an_invalid_call_gets_an_error_that_says_how_to_correct_it() {
     let is_error = |script: Answer| {
         let run = run([script, says("Done.")]);
         run.completed();
@@ -177,7 +177,7 @@ fn calls_that_make_no_sense_are_answered_with_what_would() {
     );
     assert_eq!(
         is_error(calls("bash", json!({ "command": "a\0b" }))),
-        "the command holds a NUL character"
+        "the command contains a NUL character"
     );
     assert_eq!(
         is_error(calls("python", json!({ "code": "1" }))),
@@ -195,7 +195,7 @@ fn calls_that_make_no_sense_are_answered_with_what_would() {
 }
 
 #[test]
-fn the_shell_works_wherever_its_files_have_gone() {
+fn the_shell_works_after_its_temporary_files_are_deleted() {
     let own = tempfile::tempdir().expect("a directory");
     let script = [
         bash("rm -rf \"$(dirname \"$DESCARTES_PROMPT_FILE\")\" \"$TMPDIR\"/*; echo gone"),
@@ -205,13 +205,13 @@ fn the_shell_works_wherever_its_files_have_gone() {
     let run = run_with(Project::new(), script, |worker| {
         worker.env("TMPDIR", own.path())
     });
-    // That the conversation cannot be kept is no failure: nobody needs it any more.
+    // The conversation cannot be saved; without another round that does not matter.
     assert_eq!(run.completed()["result"]["summary"], "Done.");
     assert_eq!(results(&run), ["gone", "0"]);
 }
 
 #[test]
-fn what_stands_in_the_conversation_s_place_costs_no_success() {
+fn a_pipe_in_the_place_of_the_conversation_file_is_no_failure() {
     let own = tempfile::tempdir().expect("a directory");
     let script = [
         bash("cd \"$(dirname \"$DESCARTES_PROMPT_FILE\")\" && mkfifo conversation.json && ls"),
@@ -224,7 +224,7 @@ fn what_stands_in_the_conversation_s_place_costs_no_success() {
 }
 
 #[test]
-fn the_input_of_a_call_that_is_no_object_is_answered() {
+fn a_call_whose_input_is_not_an_object_gets_an_error_and_is_sent_back_with_one() {
     let script = [
         calls("bash", json!("ls")),
         calls("bash", json!(null)),
@@ -242,7 +242,7 @@ fn the_input_of_a_call_that_is_no_object_is_answered() {
 }
 
 #[test]
-fn a_long_command_that_is_echoed_is_no_deadlock() {
+fn a_long_command_that_the_shell_echoes_does_not_deadlock() {
     let long = format!("set -v\n: {}\necho end", "x".repeat(400_000));
     let (_, results) = results_of([bash("set -v"), bash(&long)]);
     assert!(
@@ -253,7 +253,7 @@ fn a_long_command_that_is_echoed_is_no_deadlock() {
 }
 
 #[test]
-fn two_silent_commands_in_one_answer_are_no_silence_of_the_agent_s() {
+fn two_silent_commands_in_one_answer_do_not_trigger_the_idle_timeout() {
     with_enough_time(Duration::from_secs(3), |limit| {
         // Each is shorter than the limit, both together are longer.
         let sleep = format!("sleep {}", limit.as_secs_f64() * 0.53);
@@ -273,7 +273,7 @@ fn two_silent_commands_in_one_answer_are_no_silence_of_the_agent_s() {
 }
 
 #[test]
-fn several_calls_in_one_answer_are_done_in_order() {
+fn several_calls_in_one_answer_run_in_order() {
     let edit = |command: &str, more: Value| {
         let mut input = json!({ "command": command, "path": "f" });
         input

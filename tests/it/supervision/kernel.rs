@@ -158,7 +158,7 @@ fn an_agent_that_needs_more_memory_than_there_is_dies_alone() {
         assert_failed(
             &receiver,
             "out_of_memory",
-            "the machine ran out of memory, and the kernel killed a process of the agent's",
+            "the machine ran out of memory, and the kernel killed a process of the agent",
         );
     }
 }

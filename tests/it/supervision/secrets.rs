@@ -93,3 +93,20 @@ fn a_secret_that_the_agent_prints_goes_nowhere() {
     assert!(!everything.contains("sk-ant-api03-abcdef"));
     assert!(!everything.contains(line));
 }
+
+#[test]
+fn a_value_inside_a_json_secret_is_masked_when_the_agent_prints_it_decoded() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSjAgE=\n-----END PRIVATE KEY-----\n";
+    let secret = serde_json::json!({ "type": "service_account", "private_key": key });
+    project.write("key", key);
+    Worker::new(&receiver, &project)
+        .env("GOOGLE_CREDENTIALS", secret.to_string())
+        .agent(
+            "cat key; echo; sed -n 2p key; grep -v -e ----- key | tr -d '\\n'; echo; echo service_account",
+        )
+        .run()
+        .assert_code(0);
+    let output = completed(&receiver);
+    assert_eq!(output, "***\n***\n***\nservice_account\n");
+}

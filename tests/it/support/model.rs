@@ -1,11 +1,13 @@
-//! A behavioural Messages API: it says what its script says, remembers everything that it was
-//! asked, and refuses to have been asked what the real one would refuse.
+//! A fake Messages API: it follows a script, records all requests, and reports requests that the real
+//! API would reject.
 //!
-//! Answers are streamed as the real ones are, in pieces that are cut anywhere.
+//! Answers are streamed in small pieces, as the real API does.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -24,8 +26,8 @@ pub enum Block {
         name: String,
         input: Value,
     },
-    /// A call whose input stops in the midst of it.
-    HalfCall {
+    /// A call whose input is incomplete.
+    IncompleteCall {
         name: String,
         json: String,
     },
@@ -38,7 +40,7 @@ pub struct Answer {
     pub stop: &'static str,
 }
 
-/// Words, and nothing more to do.
+/// An answer with a text, after which the model is done.
 pub fn says(text: &str) -> Answer {
     Answer {
         blocks: vec![Block::Text(text.to_owned())],
@@ -46,7 +48,7 @@ pub fn says(text: &str) -> Answer {
     }
 }
 
-/// A tool to be used.
+/// An answer with a tool call.
 pub fn calls(name: &str, input: Value) -> Answer {
     Answer {
         blocks: vec![],
@@ -55,7 +57,7 @@ pub fn calls(name: &str, input: Value) -> Answer {
     .and_calls(name, input)
 }
 
-/// A command for the shell.
+/// An answer with a call of the `bash` tool.
 pub fn bash(command: &str) -> Answer {
     calls("bash", json!({ "command": command }))
 }
@@ -77,7 +79,7 @@ impl Answer {
         self
     }
 
-    /// The events of the stream, for the answer of that number.
+    /// The events of the stream. `number` makes the ids unique.
     fn events(&self, number: usize, model: &Value) -> Vec<Value> {
         let usage = json!({
             "input_tokens": 100, "output_tokens": 1,
@@ -111,13 +113,48 @@ impl Answer {
     }
 
     fn stream(&self, number: usize, model: &Value) -> String {
-        let events = self.events(number, model);
-        let event = |event: &Value| {
-            let kind = event["type"].as_str().expect("a type");
-            format!("event: {kind}\ndata: {event}\n\n")
-        };
-        events.iter().map(event).collect()
+        stream_of(&self.events(number, model))
     }
+
+    /// A reply with this answer, in which the service reports other usage at the start and at the end.
+    pub fn with_usage(&self, at_start: &Value, at_end: &Value) -> Reply {
+        let mut events = self.events(1, &json!("claude-sonnet-5-5"));
+        for event in &mut events {
+            match event["type"].as_str() {
+                Some("message_start") => event["message"]["usage"] = at_start.clone(),
+                Some("message_delta") => event["usage"] = at_end.clone(),
+                _ => {}
+            }
+        }
+        Reply::json(200, &stream_of(&events))
+    }
+
+    /// A reply with this answer, each text in one event.
+    pub fn unsplit(&self, number: usize) -> Reply {
+        let mut events = self.events(number, &json!("claude-sonnet-5-5"));
+        events.retain(|event| event["type"] != "content_block_delta");
+        let mut texts = self.blocks.iter().map(|block| match block {
+            Block::Text(text) => json!({ "text": text }),
+            Block::Call { input, .. } => json!({ "input": input }),
+            other => panic!("{other:?}"),
+        });
+        for event in &mut events {
+            if event["type"] == "content_block_start" {
+                let fields = texts.next().expect("a block");
+                let block = event["content_block"].as_object_mut().expect("an object");
+                block.extend(fields.as_object().expect("an object").clone());
+            }
+        }
+        Reply::json(200, &stream_of(&events))
+    }
+}
+
+fn stream_of(events: &[Value]) -> String {
+    let event = |event: &Value| {
+        let kind = event["type"].as_str().expect("a type");
+        format!("event: {kind}\ndata: {event}\n\n")
+    };
+    events.iter().map(event).collect()
 }
 
 impl Block {
@@ -153,20 +190,25 @@ impl Block {
                 )
             }
             Self::Call { name, input: value } => (call(name), input(&value.to_string())),
-            Self::HalfCall { name, json } => (call(name), input(json)),
+            Self::IncompleteCall { name, json } => (call(name), input(json)),
         }
     }
 }
 
-/// What happens when the model is asked.
+/// How the API answers one request.
 #[derive(Debug, Clone)]
 pub enum Turn {
     Says(Answer),
-    /// Something else than an answer.
+    /// An HTTP response that is not an answer of the model.
     Replies(Reply),
-    /// The beginning of an answer, so many bytes of it, and then that.
+    /// The first bytes of an answer, so many of them, and then another turn.
     BreaksOff(Answer, usize, Box<Turn>),
-    /// The end of a stream that is none: the connection is closed.
+    /// A first text, then another one again and again, until the client closes the connection.
+    Repeats {
+        first: String,
+        then: String,
+    },
+    /// The connection is closed.
     Closes,
 }
 
@@ -182,7 +224,7 @@ impl From<Reply> for Turn {
     }
 }
 
-/// An error as the API words it.
+/// An error response in the API's format.
 pub fn refuses(status: u16, kind: &str, message: &str) -> Reply {
     let body = json!({ "type": "error", "error": { "type": kind, "message": message } });
     Reply::json(status, &body.to_string())
@@ -192,9 +234,9 @@ pub fn refuses(status: u16, kind: &str, message: &str) -> Reply {
 struct State {
     asked: Vec<Said>,
     script: VecDeque<Turn>,
-    /// What was said before each thought, by its signature: it is bound to that.
+    /// The messages before each thinking block, by its signature: the block is valid only after them.
     thoughts: HashMap<String, Vec<Value>>,
-    /// What the real API would have refused.
+    /// What the real API would have rejected.
     violations: Vec<String>,
 }
 
@@ -205,9 +247,9 @@ struct Shared {
 }
 
 impl State {
-    /// Remembers what new thoughts were about, and refuses old ones about something else.
-    fn think(&mut self, body: &Value) {
-        let messages = without_marks(&body["messages"]);
+    /// Records the messages before new thinking blocks, and checks those of known ones.
+    fn check_thinking(&mut self, body: &Value) {
+        let messages = without_breakpoints(&body["messages"]);
         for (at, message) in messages.iter().enumerate() {
             for block in message["content"].as_array().into_iter().flatten() {
                 let Some(signature) = block["signature"].as_str() else {
@@ -217,7 +259,7 @@ impl State {
                 match self.thoughts.get(signature) {
                     Some(known) if known == before => {}
                     Some(_) => self.violations.push(format!(
-                        "a thought is bound to another conversation: {body}"
+                        "the messages before a thinking block have changed: {body}"
                     )),
                     None => drop(self.thoughts.insert(signature.to_owned(), before.to_vec())),
                 }
@@ -226,8 +268,8 @@ impl State {
     }
 }
 
-/// Messages without what says where the cache may begin.
-fn without_marks(messages: &Value) -> Vec<Value> {
+/// Messages without their cache breakpoints.
+fn without_breakpoints(messages: &Value) -> Vec<Value> {
     let mut messages = messages.as_array().cloned().unwrap_or_default();
     for message in &mut messages {
         for block in message["content"].as_array_mut().into_iter().flatten() {
@@ -239,7 +281,7 @@ fn without_marks(messages: &Value) -> Vec<Value> {
     messages
 }
 
-/// A listening API; closed when its last handle is dropped.
+/// A running server; closed when its last handle is dropped.
 #[derive(Clone)]
 pub struct Model {
     server: Arc<Server>,
@@ -260,7 +302,7 @@ impl Model {
         format!("http://{}", self.server.address())
     }
 
-    /// The bodies of all requests so far. Fails where the real API would have refused one.
+    /// The bodies of all requests so far. Fails if the real API would have rejected one.
     #[track_caller]
     pub fn asked(&self) -> Vec<Value> {
         let state = self.state();
@@ -277,14 +319,18 @@ impl Model {
         self.state().asked.clone()
     }
 
-    /// Waits until so many requests have come.
+    /// Waits until there were so many requests.
     #[track_caller]
     pub fn wait_for(&self, count: usize) {
         let deadline = Deadline::start();
         let mut state = self.state();
         while state.asked.len() < count {
             let left = deadline.left();
-            assert!(!left.is_zero(), "{} requests came", state.asked.len());
+            assert!(
+                !left.is_zero(),
+                "there were only {} requests",
+                state.asked.len()
+            );
             state = self.shared.changed.wait_timeout(state, left).unwrap().0;
         }
     }
@@ -307,14 +353,14 @@ impl Shared {
                 let mut state = self.state();
                 let violations = violations(&said);
                 state.violations.extend(violations);
-                state.think(&said.event);
+                state.check_thinking(&said.event);
                 state.asked.push(said);
                 self.changed.notify_all();
                 let turn = state.script.pop_front();
                 if turn.is_none() {
                     state
                         .violations
-                        .push("it asked more than the script has".to_owned());
+                        .push("there were more requests than turns in the script".to_owned());
                 }
                 (turn, state.asked.len())
             };
@@ -327,7 +373,7 @@ impl Shared {
     }
 }
 
-/// A run of a worker whose agent asks a model, and what came of it.
+/// A finished run of a worker whose agent uses the fake API.
 pub struct Run {
     pub receiver: Receiver,
     pub project: Project,
@@ -362,7 +408,7 @@ impl Run {
     }
 }
 
-/// Answers as a turn says; nothing where the connection is over with it.
+/// Answers one request; `None` if that closes the connection.
 fn give_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value) -> Option<()> {
     let mut stream = &*connection.stream;
     match turn {
@@ -380,6 +426,18 @@ fn give_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
             stream.write_all(&body.as_bytes()[..*bytes]).ok()?;
             give_turn(connection, then, number, model)
         }
+        Turn::Repeats { first, then } => {
+            use std::io::Write;
+            stream.write_all(first.as_bytes()).ok()?;
+            while stream.write_all(then.as_bytes()).is_ok() {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a service that sends an event now and then"
+                )]
+                thread::sleep(Duration::from_millis(20));
+            }
+            None
+        }
         Turn::Closes => {
             let _ = stream.shutdown(Shutdown::Both);
             None
@@ -387,7 +445,7 @@ fn give_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
     }
 }
 
-/// What the real API would refuse about a request.
+/// Why the real API would reject a request.
 fn violations(said: &Said) -> Vec<String> {
     let mut found = Vec::new();
     let mut must = |holds: bool, what: &str| {
@@ -396,7 +454,7 @@ fn violations(said: &Said) -> Vec<String> {
         }
     };
     let header = |name: &str| said.headers.contains_key(name);
-    // A proxy is told the host, too.
+    // A proxy gets the complete URL.
     must(said.target.contains("/v1/messages"), "the path");
     must(
         header("x-api-key") || header("authorization"),
@@ -414,8 +472,8 @@ fn violations(said: &Said) -> Vec<String> {
         body["max_tokens"].as_u64().is_some_and(|tokens| tokens > 0),
         "max_tokens",
     );
-    let marks = body.to_string().matches("\"cache_control\"").count();
-    must(marks <= 4, "at most four cache breakpoints");
+    let breakpoints = body.to_string().matches("\"cache_control\"").count();
+    must(breakpoints <= 4, "at most four cache breakpoints");
     let messages = body["messages"].as_array().cloned().unwrap_or_default();
     must(
         messages
@@ -457,14 +515,14 @@ fn violations(said: &Said) -> Vec<String> {
         must(no_empty_text, "no text is blank");
         let ends_in_thought = message["role"] == "assistant"
             && blocks.last().is_some_and(|last| last["type"] == "thinking");
-        must(!ends_in_thought, "no message ends in a thought");
+        must(!ends_in_thought, "no message ends with thinking");
         let signed = blocks.iter().all(|block| {
             block["type"] != "thinking"
                 || block["signature"]
                     .as_str()
                     .is_some_and(|signature| !signature.is_empty())
         });
-        must(signed, "every thought is signed");
+        must(signed, "every thinking block is signed");
         open = ids("tool_use", "id");
         if message["role"] == "user" {
             must(open.is_empty(), "only the model uses tools");

@@ -38,6 +38,7 @@ impl Deadline {
 /// Whether the machine has more work than it can do.
 pub fn is_under_load() -> bool {
     let processors = available_parallelism().map_or(1, std::num::NonZero::get);
+    let processors = u32::try_from(processors).unwrap_or(u32::MAX);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = load
         .split(' ')
@@ -45,7 +46,7 @@ pub fn is_under_load() -> bool {
         .and_then(|load| load.parse().ok())
         .unwrap_or_default();
     // In a container the average may be that of other processors than the container may use.
-    load > 2.0 * processors as f64 || (0..3).any(|_| start_of_a_shell() > SLOW_START)
+    load > 2.0 * f64::from(processors) || (0..3).any(|_| start_of_a_shell() > SLOW_START)
 }
 
 fn start_of_a_shell() -> Duration {

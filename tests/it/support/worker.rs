@@ -16,6 +16,8 @@ use super::{Project, Receiver};
 
 /// For the tests that stop a worker and are about something else than the time that this takes.
 pub const LONG_STOP_WINDOW: &str = "1h";
+/// For the tests whose receiver answers: it may be slow on a busy machine.
+pub const LONG_CALLBACK_TIMEOUT: &str = "10m";
 
 /// A worker about to start. Its environment is empty but for `PATH`.
 pub struct Worker {
@@ -71,6 +73,7 @@ impl Worker {
             .env("DESCARTES_WORKSPACE", project.dir())
             .env("DESCARTES_HEARTBEAT", "0")
             .env("DESCARTES_STOP_WINDOW", LONG_STOP_WINDOW)
+            .env("DESCARTES_CALLBACK_TIMEOUT", LONG_CALLBACK_TIMEOUT)
     }
 
     /// An agent that is a shell script.

@@ -1,4 +1,4 @@
-//! What the model asks of the editor, right and wrong.
+//! Valid and invalid calls of the editor.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -6,16 +6,16 @@ use serde_json::json;
 
 use super::*;
 
-struct Place {
+struct Workspace {
     dir: tempfile::TempDir,
     editor: Editor,
 }
 
-impl Place {
+impl Workspace {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("project")).unwrap();
-        let editor = Editor::below(&dir.path().join("project")).unwrap();
+        let editor = Editor::new(&dir.path().join("project")).unwrap();
         Self { dir, editor }
     }
 
@@ -62,12 +62,12 @@ impl Place {
 }
 
 #[test]
-fn a_file_is_seen_with_its_line_numbers_whole_or_in_part() {
-    let place = Place::new();
-    place.write("f", b"one\ntwo\nthree\n");
-    let view = |range: Value| place.call("view", "f", &json!({ "view_range": range }));
+fn view_shows_a_file_or_a_range_of_it_with_line_numbers() {
+    let workspace = Workspace::new();
+    workspace.write("f", b"one\ntwo\nthree\n");
+    let view = |range: Value| workspace.call("view", "f", &json!({ "view_range": range }));
     assert_eq!(
-        place.view("f").unwrap(),
+        workspace.view("f").unwrap(),
         "     1\tone\n     2\ttwo\n     3\tthree\n"
     );
     assert_eq!(view(json!([2, 3])).unwrap(), "     2\ttwo\n     3\tthree\n");
@@ -84,13 +84,13 @@ fn a_file_is_seen_with_its_line_numbers_whole_or_in_part() {
         );
     }
     assert!(view(json!(["a"])).unwrap_err().contains("two line numbers"));
-    place.write("empty", b"");
-    assert_eq!(place.view("empty").unwrap(), "[the file is empty]");
+    workspace.write("empty", b"");
+    assert_eq!(workspace.view("empty").unwrap(), "[the file is empty]");
 }
 
 #[test]
-fn a_directory_is_seen_two_levels_deep_without_what_is_hidden() {
-    let place = Place::new();
+fn view_shows_two_levels_of_a_directory_without_hidden_entries() {
+    let workspace = Workspace::new();
     for name in [
         "src/deep/deeper/f",
         "src/main.rs",
@@ -98,28 +98,28 @@ fn a_directory_is_seen_two_levels_deep_without_what_is_hidden() {
         ".git/config",
         "a",
     ] {
-        place.write(name, b"");
+        workspace.write(name, b"");
     }
     assert_eq!(
-        place.view(".").unwrap(),
+        workspace.view(".").unwrap(),
         "./\n  a\n  node_modules/\n  src/\n    deep/\n    main.rs\n"
     );
     for at in 0..600 {
-        place.write(&format!("many/{at}"), b"");
+        workspace.write(&format!("many/{at}"), b"");
     }
-    let view = place.view("many").unwrap();
+    let view = workspace.view("many").unwrap();
     assert_eq!(view.lines().count(), 502);
-    assert!(view.ends_with("[... there is more; look into a directory of it, or use bash]\n"));
+    assert!(view.ends_with("[... more entries are left out; view a subdirectory, or use bash]\n"));
 }
 
 #[test]
-fn what_cannot_be_seen_is_said() {
-    let place = Place::new();
-    place.write("binary", b"\xff\xfe\x00");
-    place.write("large", &vec![b'a'; 9 * 1024 * 1024]);
+fn view_says_why_it_cannot_show_a_file() {
+    let workspace = Workspace::new();
+    workspace.write("binary", b"\xff\xfe\x00");
+    workspace.write("large", &vec![b'a'; 9 * 1024 * 1024]);
     rustix::fs::mknodat(
         rustix::fs::CWD,
-        place.path("fifo"),
+        workspace.path("fifo"),
         rustix::fs::FileType::Fifo,
         rustix::fs::Mode::RWXU,
         0,
@@ -127,38 +127,38 @@ fn what_cannot_be_seen_is_said() {
     .unwrap();
     for (name, error) in [
         ("nothing", "there is no file nothing"),
-        ("binary", "binary is not a text in UTF-8; use bash"),
+        ("binary", "binary is not text in UTF-8; use bash"),
         (
             "large",
-            "large is 9437184 bytes long, which is too much for this tool; use bash",
+            "large is 9437184 bytes long, which is too large for this tool; use bash",
         ),
         ("fifo", "fifo is not a regular file"),
     ] {
-        assert_eq!(place.view(name).unwrap_err(), error);
+        assert_eq!(workspace.view(name).unwrap_err(), error);
     }
 }
 
 #[test]
-fn a_file_is_created_with_its_directories_and_overwritten() {
-    let place = Place::new();
-    let create = |text: &str| place.call("create", "a/b/c", &json!({ "file_text": text }));
+fn create_makes_missing_directories_and_overwrites_an_existing_file() {
+    let workspace = Workspace::new();
+    let create = |text: &str| workspace.call("create", "a/b/c", &json!({ "file_text": text }));
     assert_eq!(create("one\n").unwrap(), "a/b/c is created: 1 lines");
-    fs::set_permissions(place.path("a/b/c"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(workspace.path("a/b/c"), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(
         create("two\nlines\n").unwrap(),
         "a/b/c is overwritten: 2 lines"
     );
-    assert_eq!(place.read("a/b/c"), "two\nlines\n");
-    let mode = fs::metadata(place.path("a/b/c"))
+    assert_eq!(workspace.read("a/b/c"), "two\nlines\n");
+    let mode = fs::metadata(workspace.path("a/b/c"))
         .unwrap()
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o755);
-    let error = place
+    let error = workspace
         .call("create", "a/b", &json!({ "file_text": "" }))
         .unwrap_err();
-    assert_eq!(error, "a/b is there, and is not a regular file");
-    let error = place
+    assert_eq!(error, "a/b exists and is not a regular file");
+    let error = workspace
         .call("create", "a/b/c/d", &json!({ "file_text": "" }))
         .unwrap_err();
     assert!(
@@ -168,68 +168,73 @@ fn a_file_is_created_with_its_directories_and_overwritten() {
 }
 
 #[test]
-fn a_text_is_replaced_where_it_is_there_once() {
-    let place = Place::new();
-    place.write("f", b"a\nb\nc\nb\n");
+fn str_replace_changes_a_text_that_occurs_once() {
+    let workspace = Workspace::new();
+    workspace.write("f", b"a\nb\nc\nb\n");
     assert_eq!(
-        place.replace("f", "c", "see\nsea").unwrap(),
+        workspace.replace("f", "c", "see\nsea").unwrap(),
         "f is changed:\n     1\ta\n     2\tb\n     3\tsee\n     4\tsea\n     5\tb\n"
     );
     assert_eq!(
-        place.replace("f", "b", "d").unwrap_err(),
-        "`old_str` is 2 times in f (lines 2, 5); it must be there once, so take more of what stands around it"
+        workspace.replace("f", "b", "d").unwrap_err(),
+        "`old_str` occurs 2 times in f (lines 2, 5); it must occur once, so include more of the text around it"
     );
     assert_eq!(
-        place.replace("f", "nothing", "d").unwrap_err(),
+        workspace.replace("f", "nothing", "d").unwrap_err(),
         "`old_str` is not in f; it must match exactly, white space included"
     );
     assert_eq!(
-        place.replace("f", "", "d").unwrap_err(),
+        workspace.replace("f", "", "d").unwrap_err(),
         "`old_str` is empty; use insert or create"
     );
-    assert_eq!(place.read("f"), "a\nb\nsee\nsea\nb\n");
-    place
+    assert_eq!(workspace.read("f"), "a\nb\nsee\nsea\nb\n");
+    workspace
         .call("str_replace", "f", &json!({ "old_str": "see\n" }))
         .unwrap();
-    assert_eq!(place.read("f"), "a\nb\nsea\nb\n");
+    assert_eq!(workspace.read("f"), "a\nb\nsea\nb\n");
 }
 
 #[test]
-fn a_text_that_is_everywhere_is_not_counted_to_the_end() {
-    let place = Place::new();
-    place.write("f", "a\n".repeat(1_000_000).as_bytes());
-    let error = place.replace("f", "a", "b").unwrap_err();
+fn str_replace_counts_at_most_ten_occurrences() {
+    let workspace = Workspace::new();
+    workspace.write("f", "a\n".repeat(1_000_000).as_bytes());
+    let error = workspace.replace("f", "a", "b").unwrap_err();
     assert!(
-        error.starts_with("`old_str` is at least 10 times in f (lines 1, 2, 3, "),
+        error.starts_with("`old_str` occurs at least 10 times in f (lines 1, 2, 3, "),
         "{error}"
     );
 }
 
 #[test]
-fn what_is_read_only_stays_as_it_is() {
-    let place = Place::new();
-    place.write("f", b"a\n");
-    fs::set_permissions(place.path("f"), fs::Permissions::from_mode(0o444)).unwrap();
-    assert_eq!(place.replace("f", "a", "b").unwrap_err(), "f is read-only");
-    assert_eq!(place.read("f"), "a\n");
+fn str_replace_does_not_change_a_read_only_file() {
+    let workspace = Workspace::new();
+    workspace.write("f", b"a\n");
+    fs::set_permissions(workspace.path("f"), fs::Permissions::from_mode(0o444)).unwrap();
+    assert_eq!(
+        workspace.replace("f", "a", "b").unwrap_err(),
+        "f is read-only"
+    );
+    assert_eq!(workspace.read("f"), "a\n");
 }
 
 #[test]
-fn lines_that_end_in_carriage_returns_stay_so() {
-    let place = Place::new();
-    place.write("f", b"a\r\nb\r\nc\r\n");
-    place.replace("f", "a\nb\n", "x\ny\n").unwrap();
-    assert_eq!(place.read("f"), "x\r\ny\r\nc\r\n");
-    place.insert("f", 1, "new\nlines\n").unwrap();
-    assert_eq!(place.read("f"), "x\r\nnew\r\nlines\r\ny\r\nc\r\n");
+fn edits_keep_the_carriage_returns_at_line_ends() {
+    let workspace = Workspace::new();
+    workspace.write("f", b"a\r\nb\r\nc\r\n");
+    workspace.replace("f", "a\nb\n", "x\ny\n").unwrap();
+    assert_eq!(workspace.read("f"), "x\r\ny\r\nc\r\n");
+    workspace.insert("f", 1, "new\nlines\n").unwrap();
+    assert_eq!(workspace.read("f"), "x\r\nnew\r\nlines\r\ny\r\nc\r\n");
 }
 
 #[test]
-fn a_text_is_inserted_after_a_line() {
-    let place = Place::new();
+fn insert_adds_a_text_after_a_line() {
+    let workspace = Workspace::new();
     let inserted = |content: &str, line: i64, text: &str| {
-        place.write("f", content.as_bytes());
-        place.insert("f", line, text).map(|_| place.read("f"))
+        workspace.write("f", content.as_bytes());
+        workspace
+            .insert("f", line, text)
+            .map(|_| workspace.read("f"))
     };
     assert_eq!(inserted("a\nb\n", 0, "x\n").unwrap(), "x\na\nb\n");
     assert_eq!(inserted("a\nb\n", 1, "x").unwrap(), "a\nx\nb\n");
@@ -239,29 +244,29 @@ fn a_text_is_inserted_after_a_line() {
     for wrong in [3, -1] {
         assert_eq!(
             inserted("a\nb\n", wrong, "x").unwrap_err(),
-            "`insert_line` must be a line number from 0 to 2, after which the text is inserted"
+            "`insert_line` must be a line number from 0 to 2, the line after which the text is inserted"
         );
     }
-    place.write("f", b"a\n");
-    place
+    workspace.write("f", b"a\n");
+    workspace
         .call("insert", "f", &json!({ "insert_line": 1, "new_str": "b" }))
         .unwrap();
-    assert_eq!(place.read("f"), "a\nb\n");
-    let error = place
+    assert_eq!(workspace.read("f"), "a\nb\n");
+    let error = workspace
         .call("insert", "f", &json!({ "insert_line": 1 }))
         .unwrap_err();
     assert_eq!(error, "`insert_text` is missing; it must be a text");
 }
 
 #[test]
-fn nothing_outside_the_project_is_seen_or_changed() {
-    let place = Place::new();
-    let outside = place.dir.path().join("outside");
+fn paths_outside_of_the_project_are_rejected() {
+    let workspace = Workspace::new();
+    let outside = workspace.dir.path().join("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("secret"), "secret").unwrap();
-    symlink(&outside, place.path("out")).unwrap();
-    symlink(outside.join("secret"), place.path("file")).unwrap();
-    symlink(outside.join("new"), place.path("dangling")).unwrap();
+    symlink(&outside, workspace.path("out")).unwrap();
+    symlink(outside.join("secret"), workspace.path("file")).unwrap();
+    symlink(outside.join("new"), workspace.path("dangling")).unwrap();
     let secret = outside.join("secret");
     let absolute = secret.to_str().unwrap();
     for path in [
@@ -281,35 +286,43 @@ fn nothing_outside_the_project_is_seen_or_changed() {
             ),
             ("insert", json!({ "insert_line": 0, "insert_text": "x" })),
         ] {
-            let error = place.call(command, path, &more).unwrap_err();
+            let error = workspace.call(command, path, &more).unwrap_err();
             assert!(
                 error.contains("is not in the project's directory"),
                 "{path}: {error}"
             );
         }
     }
-    let error = place
+    let error = workspace
         .call("create", "dangling", &json!({ "file_text": "x" }))
         .unwrap_err();
-    assert_eq!(error, "dangling is a symbolic link that leads nowhere");
+    assert_eq!(
+        error,
+        "dangling is a symbolic link to a file that does not exist"
+    );
     assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
-    // What stays inside is followed, and an absolute path is one, too.
-    place.write("real", b"here\n");
-    symlink("real", place.path("link")).unwrap();
-    assert!(place.view("link").unwrap().contains("here"));
-    let real = place.path("real");
-    assert!(place.view(real.to_str().unwrap()).unwrap().contains("here"));
-    place.replace("link", "here", "there").unwrap();
-    assert!(place.path("link").is_symlink());
-    assert_eq!(place.read("real"), "there\n");
+    // Links within the project are followed, and absolute paths are accepted.
+    workspace.write("real", b"here\n");
+    symlink("real", workspace.path("link")).unwrap();
+    assert!(workspace.view("link").unwrap().contains("here"));
+    let real = workspace.path("real");
+    assert!(
+        workspace
+            .view(real.to_str().unwrap())
+            .unwrap()
+            .contains("here")
+    );
+    workspace.replace("link", "here", "there").unwrap();
+    assert!(workspace.path("link").is_symlink());
+    assert_eq!(workspace.read("real"), "there\n");
 }
 
 #[test]
-fn a_call_that_lacks_something_is_told_what() {
-    let place = Place::new();
-    place.write("f", b"a\n");
-    let error = |input: Value| place.editor.call(&input).unwrap_err();
+fn a_call_without_a_required_argument_gets_an_error_that_names_it() {
+    let workspace = Workspace::new();
+    workspace.write("f", b"a\n");
+    let error = |input: Value| workspace.editor.call(&input).unwrap_err();
     assert_eq!(error(json!({})), "`command` is missing; it must be a text");
     assert_eq!(
         error(json!({ "command": "view" })),

@@ -1,0 +1,10 @@
+//! The arguments of a tool call.
+
+use serde_json::Value;
+
+/// An argument that must be a text.
+pub fn text<'a>(input: &'a Value, name: &str) -> Result<&'a str, String> {
+    input[name]
+        .as_str()
+        .ok_or_else(|| format!("`{name}` is missing; it must be a text"))
+}

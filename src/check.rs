@@ -1,0 +1,108 @@
+//! `check`: prints whether everything is there that a run would need.
+//!
+//! Standard output belongs to this command, because there is no worker and so no result line.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::redact::Redactor;
+use crate::runner;
+use crate::runner::preflight::{Finding, preflight};
+use crate::shutdown::Stop;
+
+/// What to check, and how to print it.
+#[derive(Debug)]
+pub struct Settings {
+    pub runner: runner::Settings,
+    pub stop_window: Duration,
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One line for each thing.
+    Lines,
+    Json,
+}
+
+/// One thing that was looked at, as it is printed.
+#[derive(Debug, Serialize)]
+struct Line {
+    subject: &'static str,
+    ok: bool,
+    /// What is there, or what is wrong.
+    message: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    ready: bool,
+    findings: Vec<Line>,
+}
+
+/// Looks at everything and prints it; returns whether a run could start.
+pub async fn run(settings: &Settings, redactor: &Redactor) -> io::Result<bool> {
+    let stop = Stop::on_signals(settings.stop_window)?;
+    let findings = preflight(&settings.runner, redactor, &stop).await;
+    let mut lines = vec![Line {
+        subject: "settings",
+        ok: true,
+        message: "valid".to_owned(),
+    }];
+    lines.extend(findings.into_iter().map(Line::of));
+    Ok(print(lines, settings.format, redactor))
+}
+
+/// Prints that the settings are invalid, as JSON: `check --json` must not leave standard output empty.
+pub fn print_invalid_settings(problems: impl Iterator<Item = String>) {
+    let lines = problems.map(|message| Line {
+        subject: "settings",
+        ok: false,
+        message,
+    });
+    // The problems are redacted already.
+    print(lines.collect(), Format::Json, &Redactor::new(&[]));
+}
+
+impl Line {
+    fn of(finding: Finding) -> Self {
+        let (ok, message) = match finding.result {
+            Ok(message) => (true, message),
+            Err(failure) => (false, failure.sentence()),
+        };
+        Self {
+            subject: finding.subject,
+            ok,
+            message,
+        }
+    }
+}
+
+fn print(mut lines: Vec<Line>, format: Format, redactor: &Redactor) -> bool {
+    for line in &mut lines {
+        line.message = redactor.text(&line.message);
+    }
+    let ready = lines.iter().all(|line| line.ok);
+    let text = match format {
+        Format::Lines => lines
+            .iter()
+            .map(|line| {
+                let state = if line.ok { "ok     " } else { "MISSING" };
+                format!("{state} {}: {}\n", line.subject, line.message)
+            })
+            .collect(),
+        Format::Json => {
+            let report = Report {
+                ready,
+                findings: lines,
+            };
+            let json = serde_json::to_string_pretty(&report).expect("texts and booleans are JSON");
+            json + "\n"
+        }
+    };
+    // If standard output is closed, the exit code still tells the result.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    ready
+}

@@ -1,0 +1,191 @@
+//! The rounds of an agent: the agent works, then the checks run; a failed check starts another round.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::agent::{Agent, Place};
+use super::checks::{self, Checks};
+use super::failures::timed_out;
+use super::output::AgentOutput;
+use super::prompt;
+use super::run::Run;
+use super::workspace::Workspace;
+use crate::excerpt;
+use crate::process::{self, AfterRead, Ending, Limits, Program, Stream};
+use crate::progress::Phase;
+use crate::scud::AgentDefinition;
+use crate::task::{Failure, Task};
+
+/// The longest message of an agent about its failure, in characters; its output has the rest.
+const MAX_MESSAGE: usize = 1_000;
+
+/// What an agent is to do.
+pub struct Assignment {
+    pub task: Task,
+    pub definition: Option<AgentDefinition>,
+    pub checks: Checks,
+}
+
+/// Runs the agent until all checks pass, or a failure is final. The time limit starts now.
+pub async fn work(
+    run: &mut Run<'_>,
+    agent: &mut dyn Agent,
+    assignment: &Assignment,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + run.settings.task_timeout;
+    // One for all rounds: a secret that is split between two of them must be masked, too.
+    let output = AgentOutput::new(run.redactor, run.progress);
+    let mut rounds = Rounds {
+        run,
+        agent,
+        deadline,
+        output,
+    };
+    let result = rounds.repeat(assignment).await;
+    let last_line = rounds.output.finish();
+    let final_message = rounds.agent.final_message();
+    rounds.run.report.summary = final_message.or(last_line);
+    result
+}
+
+struct Rounds<'r, 'a> {
+    run: &'r mut Run<'a>,
+    agent: &'r mut dyn Agent,
+    /// Of the agent and the checks.
+    deadline: Instant,
+    output: AgentOutput<'a>,
+}
+
+impl Rounds<'_, '_> {
+    async fn repeat(&mut self, assignment: &Assignment) -> Result<(), Failure> {
+        let Assignment {
+            task,
+            definition,
+            checks,
+        } = assignment;
+        let mut prompt = prompt::first(task, definition.as_ref(), self.workspace(), checks);
+        let mut repairs = 0;
+        let mut last_failed: Option<checks::Failed> = None;
+        loop {
+            let result = self.run_agent(&prompt).await;
+            result.map_err(|mut failure| {
+                // The failed check is why there was another round.
+                let check = last_failed.as_ref().map(checks::Failed::failure);
+                failure.causes.extend(check.map(|check| check.sentence()));
+                failure
+            })?;
+            let Some(failed) = self.run_checks(checks).await? else {
+                return Ok(());
+            };
+            if repairs == self.run.settings.repairs {
+                return Err(failed.failure());
+            }
+            repairs += 1;
+            tracing::warn!(
+                check = failed.command,
+                repairs,
+                "a check failed; the agent gets another round"
+            );
+            prompt = prompt::repair(task, &failed);
+            last_failed = Some(failed);
+        }
+    }
+
+    fn workspace(&self) -> &Workspace {
+        let workspace = self.run.workspace.as_ref();
+        workspace.expect("the workspace is prepared before the first round")
+    }
+
+    async fn run_agent(&mut self, prompt: &str) -> Result<(), Failure> {
+        self.run.check_stop()?;
+        self.run.progress.enter(Phase::Agent);
+        let program = self.agent_program(prompt);
+        self.run.report.agent = Some(self.agent.report());
+        let program = program?;
+        tracing::info!(agent = self.agent.report().kind, "the agent starts");
+        let limits = Limits {
+            wall: self.time_left(),
+            idle: self.run.settings.idle_timeout,
+        };
+        let Self {
+            run, agent, output, ..
+        } = self;
+        let mut on_output = |stream, bytes: &[u8]| match stream {
+            Stream::Stdout => agent.read_output(bytes, output),
+            Stream::Stderr => {
+                output.push(bytes);
+                AfterRead::ReadMore
+            }
+        };
+        let (stop, progress) = (run.stop, run.progress);
+        let ending = process::supervise(program, limits, stop, progress, &mut on_output).await;
+        output.end_round();
+        // The message names the task's time limit, not what was left of it for this round.
+        let ending = ending.map(|ending| match ending {
+            Ending::TimedOut(_) => Ending::TimedOut(run.settings.task_timeout),
+            other => other,
+        });
+        let result = agent.judge(ending).map_err(|failure| {
+            // Secrets are masked first: a part of a secret would not be recognised.
+            let message = run.redactor.text(&failure.message);
+            let message = excerpt::first_chars(&message, MAX_MESSAGE);
+            Failure { message, ..failure }
+        });
+        run.report.agent = Some(agent.report());
+        result
+    }
+
+    /// The program of the next round, with the prompt.
+    fn agent_program(&mut self, prompt: &str) -> Result<Program, Failure> {
+        let workspace = self.run.workspace.as_ref();
+        let workspace = workspace.expect("the workspace is prepared before the first round");
+        let place = Place {
+            dir: &workspace.dir,
+            state_dir: workspace.own_dir(),
+            environment: self.run.environment(),
+            access: &self.run.settings.agent.access,
+        };
+        let mut program = self.agent.program(place)?;
+        let file = workspace.write_prompt(prompt)?;
+        let variable = ("DESCARTES_PROMPT_FILE".into(), file.path.into());
+        program.env.push(variable);
+        program.stdin = Some(file.reader);
+        Ok(program)
+    }
+
+    /// Runs the checks; returns the first one that failed.
+    async fn run_checks(&mut self, checks: &Checks) -> Result<Option<checks::Failed>, Failure> {
+        self.run.progress.enter(Phase::Checks);
+        self.run.report.checks.clear();
+        let mut first_failed = None;
+        for command in &checks.commands {
+            self.run.check_stop()?;
+            self.run.progress.activity(command);
+            let dir = self.workspace().dir.clone();
+            let program = Program::shell(command, dir, self.run.environment());
+            let limits = Limits {
+                wall: checks.limit(self.time_left()),
+                idle: None,
+            };
+            let (redactor, stop) = (self.run.redactor, self.run.stop);
+            let checked = checks::run(command, program, limits, redactor, stop, self.run.progress);
+            let checked = checked.await?;
+            self.run.report.checks.push(checked.report.clone());
+            if let Some(failed) = checked.failed()? {
+                if self.time_left().is_zero() {
+                    return Err(timed_out(self.run.settings.task_timeout));
+                }
+                first_failed.get_or_insert(failed);
+                if checks.stop_on_failure {
+                    break;
+                }
+            }
+        }
+        Ok(first_failed)
+    }
+
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}

@@ -1,0 +1,33 @@
+//! The settings of a run.
+
+use std::time::Duration;
+
+use super::agent;
+use super::workspace::Source;
+use crate::environment::Variables;
+use crate::scud::FinishedTasks;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the project comes from.
+    pub source: Source,
+    /// The name of this attempt.
+    pub run_id: String,
+    /// The orchestrator's name for the task: `8`, `8.2` or `phase:8`.
+    pub task: String,
+    /// The orchestrator's name for the project.
+    pub project: String,
+    pub tag: Option<String>,
+    pub finished_tasks: FinishedTasks,
+    pub agent: agent::Settings,
+    /// The environment of the agent and the checks, without the variables that the run adds.
+    pub environment: Variables,
+    /// How long the agent and the checks may take together; cloning does not count.
+    pub task_timeout: Duration,
+    /// How long the agent may print nothing; `None` is unlimited.
+    pub idle_timeout: Option<Duration>,
+    /// These checks instead of the project's.
+    pub checks: Option<Vec<String>>,
+    /// How often a failed check starts another round of the agent.
+    pub repairs: u32,
+}

@@ -1,0 +1,22 @@
+//! Where a project is; the files beside this one add what can be done with it.
+
+use std::path::PathBuf;
+
+/// A project that keeps its tasks with SCUD.
+#[derive(Debug, Clone)]
+pub struct Project {
+    pub(super) root: PathBuf,
+}
+
+impl Project {
+    /// The project whose `.scud` directory lies directly below `root`. Reads nothing.
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(super) fn path(&self, components: &[&str]) -> PathBuf {
+        let mut path = self.root.clone();
+        path.extend(components);
+        path
+    }
+}

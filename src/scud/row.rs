@@ -1,0 +1,58 @@
+//! One line of `@nodes` with its fields.
+
+use super::lexer::{Fields, Node, SyntaxError, excerpt};
+use crate::task::{Priority, Status};
+
+/// The fields of a node line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row<'a> {
+    /// Still escaped.
+    pub title: &'a str,
+    pub status: Status,
+    /// The offset of the status letter in the file, in bytes.
+    pub status_at: usize,
+    pub complexity: u32,
+    pub priority: Priority,
+}
+
+impl<'a> Row<'a> {
+    /// Requires the five fields that SCUD requires, and one status letter that SCUD knows. SCUD reads
+    /// any other status as pending, and a word by its first letter (`Deferred` as done): too unsafe to
+    /// run a task on. Complexity and priority have the same fallbacks as in SCUD; further fields are
+    /// ignored.
+    pub fn of(node: Node<'a>) -> Result<Self, SyntaxError> {
+        let error = |message| SyntaxError {
+            line: node.line,
+            message,
+        };
+        let mut fields = Fields::of(node.text);
+        let mut next = || fields.next();
+        let (Some(id), Some(title), Some(status), Some(complexity), Some(priority)) =
+            (next(), next(), next(), next(), next())
+        else {
+            let count = Fields::of(node.text).count();
+            let id = excerpt(node.id());
+            return Err(error(format!("task {id} has {count} of 5 fields")));
+        };
+        let letter = match status.text.as_bytes() {
+            [letter] => Status::from_letter(*letter),
+            _ => None,
+        };
+        let Some(letter) = letter else {
+            let (id, status) = (excerpt(id.text), excerpt(status.text));
+            return Err(error(format!("task {id} has the unknown status {status}")));
+        };
+        Ok(Self {
+            title: title.text,
+            status: letter,
+            status_at: node.at + status.at,
+            complexity: complexity.text.parse().unwrap_or(0),
+            priority: match priority.text.as_bytes().first() {
+                Some(b'C') => Priority::Critical,
+                Some(b'H') => Priority::High,
+                Some(b'L') => Priority::Low,
+                _ => Priority::Medium,
+            },
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! Searches the graph for a reference: its phases, and the nodes that the reference may mean.
+//!
+//! It reads the text again instead of keeping pieces of it, so memory grows with the number of phases
+//! only. Which of several candidates is meant is decided in `find`. No I/O.
+//!
+//! A file that SCUD would reject is rejected as a whole, whichever phase is broken: the agent could
+//! not use `scud` on it either, and nobody could say which phase an id without a phase belongs to. A
+//! broken node is an error only when that node is requested, as in SCUD.
+
+use super::lexer::{Item, Items, Node, Position, SyntaxError, excerpt};
+
+/// A task that is requested.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reference<'r> {
+    /// As a person or an orchestrator writes it: `8` or `phase:8`.
+    AsWritten(&'r str),
+    /// As an earlier search found it.
+    Exact { phase: &'r str, id: &'r str },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Phase<'a> {
+    pub tag: &'a str,
+    pub line: usize,
+    /// Where the lines after the header begin.
+    pub body: Position,
+    /// The first and the last node: all others are between them.
+    nodes: Option<(Node<'a>, Node<'a>)>,
+}
+
+/// A node that the reference may mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate<'a> {
+    /// The index of its phase.
+    pub phase: usize,
+    pub node: Node<'a>,
+    pub spelling: Spelling,
+}
+
+/// How a reference names a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    WithPhase,
+    IdAlone,
+}
+
+/// The phases of the graph, and the candidates for one reference.
+#[derive(Debug)]
+pub(super) struct Search<'a> {
+    pub text: &'a str,
+    pub phases: Vec<Phase<'a>>,
+    /// At most two of each phase: the second one only proves that the id is defined twice.
+    pub candidates: Vec<Candidate<'a>>,
+}
+
+impl<'a> Search<'a> {
+    /// Searches `text` for `reference`.
+    pub fn run(text: &'a str, reference: Reference<'_>) -> Result<Self, SyntaxError> {
+        let mut phases: Vec<Phase<'a>> = Vec::new();
+        let mut candidates: Vec<Candidate<'a>> = Vec::new();
+        let mut candidates_in_phase = 0;
+        for item in Items::of(text) {
+            match item? {
+                Item::Phase { tag, line, body } => {
+                    let nodes = None;
+                    phases.push(Phase {
+                        tag,
+                        line,
+                        body,
+                        nodes,
+                    });
+                    candidates_in_phase = 0;
+                }
+                Item::Name(name) => {
+                    if let Some(phase) = phases.last_mut() {
+                        phase.tag = name;
+                    }
+                }
+                Item::Node(node) => {
+                    let Some(phase) = phases.last_mut() else {
+                        continue;
+                    };
+                    phase.nodes = Some((phase.nodes.map_or(node, |(first, _)| first), node));
+                    if candidates_in_phase < 2
+                        && let Some(spelling) = reference.spelling_of(phase.tag, node.id())
+                    {
+                        candidates_in_phase += 1;
+                        candidates.push(Candidate {
+                            phase: phases.len() - 1,
+                            node,
+                            spelling,
+                        });
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(Self {
+            text,
+            phases,
+            candidates,
+        })
+    }
+
+    /// The only candidate in `phase`. If an id or a phase is defined twice, SCUD uses the last
+    /// definition and loses the other one; changing a letter in either would be a guess.
+    pub fn only_candidate(&self, phase: usize) -> Result<Candidate<'a>, SyntaxError> {
+        let tag = self.phases[phase].tag;
+        let mut same_tag = self.phases.iter().filter(|other| other.tag == tag);
+        if let (Some(first), Some(second)) = (same_tag.next(), same_tag.next()) {
+            return Err(defined_twice("phase", tag, first.line, second.line));
+        }
+        let mut nodes = self.candidates.iter().filter(|one| one.phase == phase);
+        let first = nodes.next().expect("a phase is chosen for its candidate");
+        if let Some(second) = nodes.next() {
+            let (one, two) = (first.node.line, second.node.line);
+            return Err(defined_twice("task", second.node.id(), one, two));
+        }
+        Ok(*first)
+    }
+
+    /// Every node with the index of its phase.
+    pub fn nodes(&self) -> impl Iterator<Item = (usize, Node<'a>)> {
+        let phases = self.phases.iter().enumerate();
+        phases.flat_map(|(index, phase)| {
+            let nodes = phase.nodes.into_iter();
+            // The search has read the whole text without a syntax error.
+            let items =
+                nodes.flat_map(|(first, last)| Items::of_nodes(self.text, first, last).flatten());
+            items.filter_map(move |item| match item {
+                Item::Node(node) => Some((index, node)),
+                _ => None,
+            })
+        })
+    }
+}
+
+fn defined_twice(kind: &str, name: &str, first_line: usize, second_line: usize) -> SyntaxError {
+    SyntaxError {
+        line: second_line,
+        message: format!(
+            "{kind} {} is defined twice (lines {first_line} and {second_line})",
+            excerpt(name)
+        ),
+    }
+}
+
+impl Reference<'_> {
+    /// How this reference names the node `id` of the phase `tag`; `None` if it names another one. The
+    /// nodes of a migrated graph have their phase in the id (`phase:8`); SCUD treats such a node like
+    /// a plain `8`.
+    fn spelling_of(self, tag: &str, id: &str) -> Option<Spelling> {
+        let id = id_in_phase(tag, id);
+        let (name, spelling) = match self {
+            Self::AsWritten(reference) if reference == id => (reference, Spelling::IdAlone),
+            Self::AsWritten(reference) => (strip_phase(tag, reference)?, Spelling::WithPhase),
+            Self::Exact { phase, id } if phase == tag => (id, Spelling::WithPhase),
+            Self::Exact { .. } => return None,
+        };
+        (name == id && !id.is_empty()).then_some(spelling)
+    }
+}
+
+/// The id without the tag of its phase.
+pub(super) fn id_in_phase<'a>(tag: &str, id: &'a str) -> &'a str {
+    strip_phase(tag, id).unwrap_or(id)
+}
+
+fn strip_phase<'a>(tag: &str, id: &'a str) -> Option<&'a str> {
+    id.strip_prefix(tag)?.strip_prefix(':')
+}

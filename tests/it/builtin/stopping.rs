@@ -1,0 +1,76 @@
+//! Stop signals and cancellations while a tool runs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::{run, run_with, worker};
+use crate::support::model::{bash, says};
+use crate::support::{
+    Model, Project, Receiver, Reply, each, setting, wait_until, with_enough_time,
+};
+
+/// Writes `cleaned` some time after SIGTERM.
+const CLEANS_UP: &str = "sh -c 'trap \"sleep 0.3; echo done > cleaned; exit\" TERM; touch running; \
+                         while :; do sleep 0.02; done'";
+
+#[test]
+fn a_running_command_gets_sigterm_and_time_to_clean_up() {
+    each(&["interrupted", "cancelled"], |reason| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let model = Model::start([bash(CLEANS_UP)]);
+        let running = worker(&receiver, &project, &model)
+            .env("DESCARTES_HEARTBEAT", "50ms")
+            .env("DESCARTES_STOP_WINDOW", "60s")
+            .start();
+        wait_until("the command", || project.path("running").exists());
+        if reason == "interrupted" {
+            running.signal(Signal::TERM);
+        } else {
+            receiver.always("progress", Reply::json(200, r#"{"cancel": true}"#));
+        }
+        running.wait().failed(&receiver, reason);
+        assert_eq!(project.read("cleaned"), "done\n");
+    });
+}
+
+#[test]
+fn a_command_that_takes_too_long_gets_sigterm_first() {
+    with_enough_time(Duration::from_secs(8), |limit| {
+        let script = [bash(CLEANS_UP), says("Done.")];
+        let run = run_with(Project::new(), script, |worker| {
+            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+        });
+        if run.ended.code != Some(0) || !run.project.path("cleaned").exists() {
+            return Err(format!("the command did not clean up: {:#?}", run.ended));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_command_that_ignores_sigterm_is_killed_after_the_grace_period() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let command = "sh -c 'trap \"\" TERM; echo $$ > pid; while :; do sleep 0.05; done'";
+    let model = Model::start([bash(command)]);
+    let running = worker(&receiver, &project, &model)
+        .env("DESCARTES_STOP_WINDOW", "5s")
+        .start();
+    let has_pid = || std::fs::read(project.path("pid")).is_ok_and(|pid| pid.ends_with(b"\n"));
+    wait_until("the command", has_pid);
+    running.signal(Signal::TERM);
+    running.wait().failed(&receiver, "interrupted");
+    let pid = project.read("pid");
+    let process = format!("/proc/{}", pid.trim());
+    assert!(!Path::new(&process).exists(), "{process} is alive");
+}
+
+#[test]
+fn an_agent_that_is_stopped_by_another_process_counts_as_killed() {
+    let event = run([bash("kill -TERM $PPID; sleep 1000")]).failed("agent_killed");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent ended with exit code 143, without a result: SIGTERM killed it"
+    );
+}
