@@ -102,7 +102,7 @@ pub async fn run(settings: Settings) -> eyre::Result<Done> {
     };
     let end = tokio::select! {
         end = work.run_to_end(&mut writer) => Some(end?),
-        _ = stop.asked() => None,
+        _ = stop.requested() => None,
     };
     let Some(end) = end else {
         work.tools.close(stop.grace_over(Instant::now())).await;

@@ -2,6 +2,7 @@
 //!
 //! Standard output belongs to this command, because there is no worker and so no result line.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -86,13 +87,20 @@ fn print(mut lines: Vec<Line>, format: Format, redactor: &Redactor) -> bool {
     }
     let ready = lines.iter().all(|line| line.ok);
     let text = match format {
-        Format::Lines => lines
-            .iter()
-            .map(|line| {
-                let state = if line.ok { "ok     " } else { "MISSING" };
-                format!("{state} {}: {}\n", line.subject, line.message)
-            })
-            .collect(),
+        Format::Lines => {
+            let mut text = String::new();
+            for Line {
+                subject,
+                ok,
+                message,
+            } in &lines
+            {
+                let state = if *ok { "ok     " } else { "MISSING" };
+                // Writing to a string does not fail.
+                let _ = writeln!(text, "{state} {subject}: {message}");
+            }
+            text
+        }
         Format::Json => {
             let report = Report {
                 ready,

@@ -11,7 +11,6 @@ pub mod settings;
 mod values;
 
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use crate::environment::{Variables, value_of};
 use crate::local;
 use crate::merge_graph::Versions;
 use crate::model::{self, DEFAULT_MODEL};
+use crate::receiver::{self, ScriptedAnswers};
 use crate::redact::Redactor;
 use crate::runner;
 use crate::runner::agent::Sandbox;
@@ -45,6 +45,9 @@ pub struct Config {
     /// Mistakes that do not prevent the run.
     pub warnings: Vec<String>,
     pub command: Command,
+    /// Where a test wants the worker to panic.
+    #[cfg(debug_assertions)]
+    pub failure_point: Option<OsString>,
 }
 
 /// A subcommand, or the worker.
@@ -53,9 +56,7 @@ pub enum Command {
     Run(Box<Run>),
     Demo(local::Settings),
     Local(local::Settings),
-    Receive {
-        listen: SocketAddr,
-    },
+    Receive(local::ReceiveSettings),
     Check(Box<check::Settings>),
     /// The built-in agent, started by the worker.
     Agent(Box<builtin::Settings>),
@@ -76,6 +77,10 @@ pub struct Run {
     pub runner: runner::Settings,
     /// The time between the platform's stop signal and its kill.
     pub stop_window: Duration,
+    /// Whether the end of standard input is a reason to stop.
+    pub stop_at_end_of_stdin: bool,
+    /// A lock file that is kept locked until the worker has ended.
+    pub task_lock: Option<PathBuf>,
 }
 
 /// Why there is no configuration.
@@ -146,19 +151,17 @@ impl Config {
         let command = match name {
             "" => Command::Run(Box::new(run(&mut reader))),
             "check" => Command::Check(Box::new(check_settings(&mut reader, &flags))),
-            // The demo creates the sample project and knows its task.
-            "demo" => Command::Demo(local_settings(&mut reader, PathBuf::new(), String::new())),
+            "demo" => {
+                // The sample project does not exist yet.
+                let project = local::Project::InPlace(PathBuf::new());
+                Command::Demo(local_settings(&mut reader, project, String::new()))
+            }
             "local" => {
-                let project = flags
-                    .get_one::<PathBuf>("project")
-                    .cloned()
-                    .unwrap_or_default();
+                let project = local_project(&mut reader, &flags);
                 let task = reader.required(&settings::TASK_ID, values::line);
                 Command::Local(local_settings(&mut reader, project, task))
             }
-            "receive" => Command::Receive {
-                listen: reader.with_default(&settings::LISTEN, values::address),
-            },
+            "receive" => Command::Receive(receive(&mut reader, &flags)),
             builtin::COMMAND => Command::Agent(Box::new(agent(&mut reader, &flags))),
             "merge-graph" => {
                 let file = |name| flags.get_one::<PathBuf>(name).cloned().unwrap_or_default();
@@ -173,7 +176,11 @@ impl Config {
             },
             _ => completions(&flags),
         };
-        let redactor = Redactor::new(&reader.environment.secrets());
+        let mut secrets = reader.environment.secrets();
+        if let Command::Receive(settings) = &command {
+            secrets.extend(settings.secret.iter().cloned());
+        }
+        let redactor = Redactor::new(&secrets);
         let mut warnings = match command {
             // The built-in agent has its variables from the worker; the others use none.
             Command::Agent(_) | Command::MergeGraph(_) | Command::Completions { .. } => Vec::new(),
@@ -185,6 +192,11 @@ impl Config {
             redactor,
             warnings,
             command,
+            #[cfg(debug_assertions)]
+            failure_point: reader
+                .environment
+                .get("DESCARTES_FAILURE_POINT")
+                .map(OsStr::to_owned),
         };
         let as_json = matches!(&config.command, Command::Check(settings) if settings.format == check::Format::Json);
         reader.finish(config).map_err(|problems| {
@@ -265,10 +277,20 @@ fn run(reader: &mut Reader) -> Run {
     let mut callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
     let runner = runner(reader, task_id, project_id, run_id);
     callback.identity.agent = runner::agent::selected_kind(&runner.agent).map(|kind| kind.word);
+    let stop_window = reader.with_default(&settings::STOP_WINDOW, values::duration);
+    callback.limits = callback::Limits {
+        task_timeout: runner.task_timeout,
+        idle_timeout: runner.idle_timeout,
+        stop_window,
+        max_turns: runner.agent.limits.turns,
+        max_budget_usd: runner.agent.limits.usd,
+    };
     Run {
         callback,
         runner,
-        stop_window: reader.with_default(&settings::STOP_WINDOW, values::duration),
+        stop_window,
+        stop_at_end_of_stdin: reader.with_default(&settings::STOP_AT_END_OF_STDIN, values::boolean),
+        task_lock: reader.optional(&settings::TASK_LOCK, values::path),
     }
 }
 
@@ -285,6 +307,7 @@ fn callback(
         finish_deadline: reader.with_default(&settings::FINISH_DEADLINE, values::duration),
         heartbeat: reader.with_default(&settings::HEARTBEAT, values::duration_or_off),
         credentials: credentials(reader),
+        traceparent: reader.or_warning(&settings::TRACEPARENT, values::traceparent),
         authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
         identity: callback::Identity {
             task_id,
@@ -299,6 +322,8 @@ fn callback(
             revision: reader.environment.revision(),
             machine: reader.environment.machine(),
         },
+        // Known when the runner's settings are.
+        limits: callback::Limits::default(),
     }
 }
 
@@ -310,13 +335,11 @@ fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
         reader.reject(&settings::CALLBACK_OIDC_AUDIENCE, "and DESCARTES_CALLBACK_TOKEN are both set, but a request has only one bearer token; unset one of them");
     }
     let identity = audience.map(|audience| Bearer::Identity { audience, socket });
-    let traceparent = reader.or_warning(&settings::TRACEPARENT, values::traceparent);
     callback::credentials::Settings {
         signing: reader
             .optional(&settings::CALLBACK_SECRET, values::signing_keys)
             .unwrap_or_default(),
         bearer: token.map(Bearer::Token).or(identity),
-        traceparent,
     }
 }
 
@@ -496,16 +519,84 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     })
 }
 
-/// The settings of a worker for a project on this machine.
-fn local_settings(reader: &mut Reader, project: PathBuf, task: String) -> local::Settings {
+/// The project that `local` works on.
+fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Project {
+    let flag = flags.get_one::<PathBuf>("project").cloned();
+    let dir = flag.or_else(|| reader.optional(&settings::WORKSPACE, values::path));
+    if let Some(url) = reader.optional(&settings::REPO, values::repository) {
+        return local::Project::Cloned { url, into: dir };
+    }
+    let branch = reader.optional(&settings::BRANCH, values::branch);
+    let reference = reader.optional(&settings::REF, values::git_reference);
+    let useless = [
+        (&settings::BRANCH, branch.flatten().is_some()),
+        (&settings::REF, reference.is_some()),
+    ];
+    for (setting, is_set) in useless {
+        if is_set {
+            reader.reject(setting, "needs a repository (--repo or DESCARTES_REPO); without one, `local` changes the project's directory in place, and checks out and pushes nothing");
+        }
+    }
+    local::Project::InPlace(dir.unwrap_or_else(|| ".".into()))
+}
+
+/// A worker under the embedded orchestrator.
+fn local_settings(reader: &mut Reader, project: local::Project, task: String) -> local::Settings {
     let project_id = reader.optional(&settings::PROJECT_ID, values::line);
     local::Settings {
         project,
         task,
         project_id: project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned()),
         agent: local_agent(reader),
+        lock_dirs: lock_dirs(reader),
         variables: reader.flags_as_variables(),
     }
+}
+
+/// The embedded orchestrator alone.
+fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveSettings {
+    let flag = |name| flags.get_one::<String>(name).map(String::as_str);
+    let repeated = |name| flags.get_many::<String>(name).unwrap_or_default();
+    let mut answers = ScriptedAnswers::default();
+    for text in repeated("answer") {
+        if let Err(why) = answers.add(text) {
+            reader.reject_flag("answer", &format!("{text:?} {why}"));
+        }
+    }
+    let lease = flag("lease").and_then(|text| {
+        let lease = values::duration(text);
+        let reject = |why: String| reader.reject_flag("lease", &format!("{text:?} {why}"));
+        lease.map_err(reject).ok()
+    });
+    // The value of a secret is not shown.
+    let flag_keys = flag("secret").and_then(|text| {
+        let keys = values::signing_keys(text);
+        keys.map_err(|why| reader.reject_flag("secret", &why)).ok()
+    });
+    let variable_keys = reader.optional(&settings::CALLBACK_SECRET, values::signing_keys);
+    local::ReceiveSettings {
+        listen: reader.with_default(&settings::LISTEN, values::address),
+        secret: flag("secret").map(Into::into),
+        receiver: receiver::Settings {
+            signing_keys: flag_keys.or(variable_keys).unwrap_or_default(),
+            cancelled: repeated("cancel").cloned().collect(),
+            answers,
+            lease,
+        },
+    }
+}
+
+/// Where lock files may be, best first. The same in every session of a user, so not `XDG_RUNTIME_DIR`.
+fn lock_dirs(reader: &Reader) -> Vec<PathBuf> {
+    let directory = |name| reader.environment.get(name).map(PathBuf::from);
+    let state = directory("XDG_STATE_HOME")
+        .or_else(|| Some(directory("HOME")?.join(".local/state")))
+        .filter(|path| path.is_absolute());
+    let user = rustix::process::geteuid().as_raw();
+    let temporary = directory("TMPDIR").unwrap_or_else(|| "/tmp".into());
+    let state = state.map(|state| state.join("descartes-worker"));
+    let temporary = temporary.join(format!("descartes-worker-{user}"));
+    state.into_iter().chain([temporary]).collect()
 }
 
 fn local_agent(reader: &mut Reader) -> local::Agent {

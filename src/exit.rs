@@ -1,13 +1,13 @@
-//! What the process's end says: the exit codes of each command. docs/reference.md has the same tables.
+//! The exit codes of each command. docs/reference.md has the same tables.
 
 use std::process::ExitCode;
 
-/// How a worker ends.
+/// The result of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Worker {
-    /// Completed, and the orchestrator knows.
+    /// The task is completed, and the orchestrator has acknowledged that.
     Completed,
-    /// Failed, and the orchestrator knows.
+    /// The task failed, and the orchestrator has acknowledged that.
     Failed,
     /// The configuration was rejected; nothing was sent.
     Misconfigured,
@@ -35,10 +35,10 @@ impl From<Worker> for ExitCode {
     }
 }
 
-/// How `check` ends.
+/// The result of `check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// Everything that a run would need is there.
+    /// Everything that a run needs is present.
     Ready,
     /// Something is missing or wrong.
     NotReady,
@@ -59,12 +59,12 @@ impl From<Check> for ExitCode {
     }
 }
 
-/// How the built-in agent ends.
+/// The result of the built-in agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Agent {
     /// The model says that it is done.
     Finished,
-    /// It gave up, or a limit was reached.
+    /// The agent gave up, or a limit was reached.
     Failed,
     /// A signal stopped it.
     Stopped,
@@ -87,7 +87,7 @@ impl From<Agent> for ExitCode {
     }
 }
 
-/// How `merge-graph` ends: the statuses that git expects of a merge driver.
+/// The result of `merge-graph`: the exit statuses that git expects from a merge driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MergeGraph {
     /// The versions are merged.

@@ -346,7 +346,7 @@ impl<'a> Git<'a> {
         });
         let limits = Limits { wall, idle };
         // What was silent before is no silence of this command's.
-        self.progress.alive();
+        self.progress.mark_alive();
         let ending = process::supervise(program, limits, self.stop, self.progress, &mut take).await;
         let words = || {
             let text = said.map_or_else(|| tail.text(), |file| last_words(file, self.side.words()));

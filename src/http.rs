@@ -1,40 +1,32 @@
-//! What every HTTP request of this program stands on: TLS, URLs of routes, answers with a cap,
-//! errors in words, when to try again.
+//! What all HTTP requests of this program need: TLS, URLs of routes, answers up to a maximum size,
+//! errors for people, and when to try again.
 //!
-//! Sends nothing by itself, and knows neither the orchestrator nor the model's service.
+//! Sends nothing, and knows neither the orchestrator nor the model's service.
 
+pub mod errors;
 pub mod retries;
 pub mod tls;
 
 use reqwest::{Response, Url};
 
-/// The most of an answer's body that is read: cancellations and complaints are small.
-const ANSWER: usize = 64 * 1024;
+/// The maximum size of an answer's body, in bytes; the rest is not read. Cancellations and error
+/// messages are small.
+const MAX_ANSWER_SIZE: usize = 64 * 1024;
 
-/// The error with its sources on one line, and what may be done about it.
-pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    let mut causes: Vec<String> = chain.map(ToString::to_string).collect();
-    // Some errors say what their source says.
-    causes.dedup_by(|next, previous| previous.contains(next.as_str()));
-    causes.extend(tls::advice(error));
-    causes.join(": ")
-}
-
-/// The whole body, or as much of it as anybody wants.
+/// The body, up to the maximum size.
 pub async fn answer_body(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
-        let room = ANSWER - body.len();
+        let room = MAX_ANSWER_SIZE - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == ANSWER {
+        if body.len() == MAX_ANSWER_SIZE {
             break;
         }
     }
     Ok(body)
 }
 
-/// The URL of a route: appended to the path, and the query stays.
+/// The URL of a route: the route is appended to the path, and the query is kept.
 pub fn below(base: &Url, route: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{route}", base.path().trim_end_matches('/')));

@@ -1,9 +1,11 @@
 //! A worker under the embedded orchestrator: `demo`, `local` and `receive`.
 //!
-//! The worker is this same program in a process of its own, started as any orchestrator would
-//! start it; nothing of it runs in here.
+//! The worker is this same program in a separate process, started like any orchestrator starts it;
+//! none of its code runs in this process.
 
+mod receive;
 mod sample;
+mod task_lock;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,50 +21,65 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::receiver::{Received, Receiver};
+use crate::receiver::{Notice, Receiver};
 use crate::runner::agent::Kind;
 use crate::terminal::{Screen, Timeline};
+pub use receive::{ReceiveSettings, receive};
+pub use task_lock::TaskLock;
 
-/// Any port of the loopback interface.
+/// A free port of the loopback interface.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// Often enough for somebody who watches.
+/// How often the worker reports; a person is watching.
 const HEARTBEAT: &str = "1s";
+/// How long to wait for the worker's last lines after it has ended. Only a process that survived
+/// SIGKILL can still hold its output open.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A worker under an embedded orchestrator.
 #[derive(Debug)]
 pub struct Settings {
-    /// The project; the demo makes its own.
-    pub project: PathBuf,
+    /// The project; the demo makes its own one.
+    pub project: Project,
     pub task: String,
     pub project_id: String,
-    /// The settings given as flags, as variables for the worker.
+    /// The settings that were given as flags, as variables for the worker.
     pub variables: Vec<(&'static str, OsString)>,
-    /// What would work on the task.
     pub agent: Agent,
+    /// The directories that lock files may be in, best first.
+    pub lock_dirs: Vec<PathBuf>,
 }
 
-/// What would work on a task on this machine.
+/// The project that the worker works on.
+#[derive(Debug)]
+pub enum Project {
+    /// A directory, which the worker changes in place.
+    InPlace(PathBuf),
+    /// A repository, which the worker clones and pushes to.
+    Cloned { url: String, into: Option<PathBuf> },
+}
+
+/// The agent that the worker will use.
 #[derive(Debug, Clone, Copy)]
 pub enum Agent {
-    /// The settings name it.
+    /// The one that the settings name.
     Chosen,
-    /// There is a key, and this is the first kind that can work with it here.
+    /// There is a key, and this is the first kind that can use it.
     Known(&'static Kind),
-    /// There is none.
+    /// None.
     Absent,
 }
 
-/// The whole life of a worker on a sample project; gives the worker's exit code.
+/// Runs a worker on a sample project from start to end; gives the worker's exit code.
 pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let sample = sample::Sample::make()
         .await
-        .wrap_err("the sample project could not be made")?;
+        .wrap_err("cannot make the sample project")?;
     screen.line(&format!(
         "a sample project with a failing check, in {}",
         sample.dir().display()
     ));
     let mut settings = Settings {
-        project: sample.dir().to_owned(),
+        project: Project::InPlace(sample.dir().to_owned()),
         ..settings
     };
     settings.task = sample::TASK.to_owned();
@@ -76,7 +93,7 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
             Some(("DESCARTES_AGENT", kind.word)),
         ),
         Agent::Absent => (
-            "no agent is set, so a script of a few lines plays one: sh .agent.sh".to_owned(),
+            "no agent is set, so a short script stands in for one: sh .agent.sh".to_owned(),
             Some(("DESCARTES_AGENT_COMMAND", "sh .agent.sh")),
         ),
     };
@@ -88,72 +105,55 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let diff = sample
         .diff()
         .await
-        .wrap_err("what changed could not be shown")?;
-    screen.line("\nwhat the worker leaves in the project:\n");
+        .wrap_err("cannot show what has changed")?;
+    screen.line("\nwhat the worker has changed in the project:\n");
     screen.line(&diff);
     Ok(code)
 }
 
-/// One task of a project on this machine; gives the worker's exit code.
+/// Runs one task of a project on this machine; gives the worker's exit code.
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
+    let lock = match &settings.project {
+        Project::InPlace(dir) => Some(TaskLock::take(&settings.lock_dirs, dir, &settings.task)?),
+        // A clone has a directory of its own.
+        Project::Cloned { .. } => None,
+    };
     let orchestrator = Receiver::bind(LOOPBACK)
         .await
         .wrap_err("cannot listen on the loopback interface")?;
     let (heard, mut events) = mpsc::unbounded_channel();
     let url = orchestrator.url();
-    let worker = spawn(&settings, &url)?;
+    let worker = spawn(&settings, &url, lock.as_ref())?;
     let mut timeline = Timeline::begin(screen);
     timeline.say("orchestrator", &format!("listens at {url}"));
     timeline.say(
         "orchestrator",
         &format!("starts a worker for task {}", settings.task),
     );
+    if let Project::Cloned { url, .. } = &settings.project {
+        timeline.say("orchestrator", &format!("the worker clones {url}"));
+    }
     let status = tokio::select! {
-        status = accompany(worker, &mut timeline, &mut events) => status?,
+        status = show(worker, &mut timeline, &mut events) => status?,
         () = orchestrator.serve(heard) => return Err(eyre!("the orchestrator ended before the worker")),
     };
     timeline.end(status.code());
-    // A worker that died of a signal has no exit code; shells say 128 and the signal's number.
+    // For a process that was killed by a signal, shells use 128 plus the signal's number.
     let code = status.code().unwrap_or_else(|| {
         128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0)
     });
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
-/// The embedded orchestrator alone, until it is interrupted.
-pub async fn receive(listen: SocketAddr, screen: &Screen) -> eyre::Result<()> {
-    let orchestrator = Receiver::bind(listen)
-        .await
-        .wrap_err_with(|| format!("cannot listen on {listen}"))?;
-    let (heard, mut events) = mpsc::unbounded_channel();
-    let mut timeline = Timeline::begin(screen);
-    timeline.say(
-        "orchestrator",
-        &format!("listens at {}", orchestrator.url()),
-    );
-    let show = async {
-        while let Some(event) = events.recv().await {
-            timeline.event(&event);
-        }
+/// Starts the worker like an orchestrator does: this program, with all settings in its environment.
+///
+/// Its standard input is a pipe whose other end this process holds. If this process is killed, the
+/// kernel closes the pipe, and the worker stops.
+fn spawn(settings: &Settings, url: &str, lock: Option<&TaskLock>) -> eyre::Result<Child> {
+    let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
+    let absolute = |dir: &PathBuf| {
+        std::path::absolute(dir).wrap_err("the project's directory has no absolute path")
     };
-    let (mut terminated, mut interrupted) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    tokio::select! {
-        () = orchestrator.serve(heard) => {}
-        () = show => {}
-        _ = terminated.recv() => {}
-        _ = interrupted.recv() => {}
-    }
-    Ok(())
-}
-
-/// Starts the worker as an orchestrator does: this program, told everything by its environment.
-fn spawn(settings: &Settings, url: &str) -> eyre::Result<Child> {
-    let program = std::env::current_exe().wrap_err("this program cannot find itself")?;
-    let project =
-        std::path::absolute(&settings.project).wrap_err("the project has no absolute path")?;
     let mut command = Command::new(&program);
     command
         .env("DESCARTES_HEARTBEAT", HEARTBEAT)
@@ -161,48 +161,67 @@ fn spawn(settings: &Settings, url: &str) -> eyre::Result<Child> {
         .env("TASK_ID", &settings.task)
         .env("PROJECT_ID", &settings.project_id)
         .env("CALLBACK_URL", url)
-        .env("DESCARTES_WORKSPACE", project)
-        // The project is here.
-        .env_remove("DESCARTES_REPO")
         .env("DESCARTES_LOG_FORMAT", "pretty")
-        .stdin(Stdio::null())
+        .env("DESCARTES_STOP_AT_END_OF_STDIN", "true")
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // A terminal's Ctrl-C goes to this process alone, which passes it on once.
-        .process_group(0)
-        .kill_on_drop(true);
+        // A terminal sends Ctrl-C to this process only, which forwards it once.
+        .process_group(0);
+    match &settings.project {
+        Project::InPlace(dir) => {
+            command.env("DESCARTES_WORKSPACE", absolute(dir)?);
+            command.env_remove("DESCARTES_REPO");
+        }
+        Project::Cloned { url, into } => {
+            command.env("DESCARTES_REPO", url);
+            if let Some(dir) = into {
+                command.env("DESCARTES_WORKSPACE", absolute(dir)?);
+            }
+        }
+    }
+    if let Some(lock) = lock {
+        command.env("DESCARTES_TASK_LOCK", lock.path());
+    }
     command
         .spawn()
-        .wrap_err_with(|| format!("{} could not be started", program.display()))
+        .wrap_err_with(|| format!("cannot start {}", program.display()))
 }
 
-/// Shows everything about a worker until it has ended.
-async fn accompany(
+/// Shows a worker's output and events, and forwards stop signals to it, until it has ended.
+async fn show(
     mut worker: Child,
     timeline: &mut Timeline<'_>,
-    events: &mut mpsc::UnboundedReceiver<Received>,
+    events: &mut mpsc::UnboundedReceiver<Notice>,
 ) -> eyre::Result<ExitStatus> {
+    // Taken out of the child, because tokio closes it when waiting for the child begins.
+    let stdin = worker.stdin.take();
     let mut stdout = lines(worker.stdout.take());
     let mut stderr = lines(worker.stderr.take());
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
+    // The terminal was closed.
+    let mut hung_up = signal(SignalKind::hangup())?;
     let pid = worker
         .id()
         .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    let pass_on = |signal| pid.map(|pid| kill_process(pid, signal));
+    let forward = |signal| pid.map(|pid| kill_process(pid, signal));
     let status = loop {
         tokio::select! {
             biased;
-            Some(event) = events.recv() => timeline.event(&event),
+            Some(event) = events.recv() => timeline.notice(&event),
             Some(line) = stderr.recv() => timeline.log(&line),
             Some(line) = stdout.recv() => timeline.output(&line),
-            Some(()) = interrupted.recv() => drop(pass_on(Signal::INT)),
-            Some(()) = terminated.recv() => drop(pass_on(Signal::TERM)),
+            Some(()) = interrupted.recv() => drop(forward(Signal::INT)),
+            Some(()) = terminated.recv() => drop(forward(Signal::TERM)),
+            Some(()) = hung_up.recv() => drop(forward(Signal::HUP)),
             status = worker.wait() => break status?,
             () = timeline.tick() => {}
         }
     };
-    // Its last lines may still be on their way, its last event is not: it waited for the answer.
+    drop(stdin);
+    // The worker's last lines may still be in the pipes. Its last event has arrived, because the worker
+    // waited for the answer.
     let rest = async {
         while let Some(line) = stderr.recv().await {
             timeline.log(&line);
@@ -211,9 +230,9 @@ async fn accompany(
             timeline.output(&line);
         }
     };
-    let _ = timeout(Duration::from_secs(1), rest).await;
+    let _ = timeout(LAST_LINES_TIMEOUT, rest).await;
     while let Ok(event) = events.try_recv() {
-        timeline.event(&event);
+        timeline.notice(&event);
     }
     Ok(status)
 }

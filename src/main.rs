@@ -37,6 +37,8 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use eyre::WrapErr;
+
 use callback::{Callback, Claim, Delivery};
 use config::{Command, Config, Rejected, Run};
 use panics::caught;
@@ -46,8 +48,10 @@ use shutdown::Stop;
 use task::{Failure, Outcome, Reason, Verdict};
 use terminal::{Outlet, Screen};
 
-/// How long the outcome waits for a reader of standard output before it is delivered all the same;
-/// a fair part of the smallest stop window in use.
+/// How long the delivery waits for the result line to be written, so that standard output has it
+/// first. A reader that reads needs a few microseconds.
+const STDOUT_HEAD_START: Duration = Duration::from_millis(50);
+/// How long the process waits for the same before it exits, after the delivery.
 const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
@@ -62,21 +66,21 @@ fn main() -> ExitCode {
     match live(config) {
         Ok(exit) => exit,
         Err(report) => {
-            // One line: these are about the machine (a port that is taken), not about the code.
-            terminal::complain(&format!("{report:#}"));
+            // In one line: these errors concern the machine (a port that is in use), not the code.
+            terminal::print_error(&format!("{report:#}"));
             on_error
         }
     }
 }
 
-/// Says what is wrong with the configuration, all of it.
+/// Prints everything that is wrong with the configuration.
 fn rejection(rejected: &Rejected) -> ExitCode {
     match rejected {
         Rejected::Usage(usage) => {
-            // Help and version are no mistakes: clap knows where they go.
+            // clap knows whether this is an error, or the help or the version for standard output.
             let _ = usage.error.print();
             if let Some(advice) = usage.advice {
-                terminal::complain(advice);
+                terminal::print_error(advice);
             }
             match usage.error.use_stderr() {
                 false => ExitCode::SUCCESS,
@@ -89,9 +93,9 @@ fn rejection(rejected: &Rejected) -> ExitCode {
                 1 => "1 setting is invalid".to_owned(),
                 count => format!("{count} settings are invalid"),
             };
-            terminal::complain(&count);
+            terminal::print_error(&count);
             for problem in problems {
-                terminal::complain(&format!("  {problem}"));
+                terminal::print_error(&format!("  {problem}"));
             }
             exit::Worker::Misconfigured.into()
         }
@@ -103,6 +107,10 @@ fn rejection(rejected: &Rejected) -> ExitCode {
 }
 
 fn live(config: Config) -> eyre::Result<ExitCode> {
+    #[cfg(debug_assertions)]
+    if let Some(name) = config.failure_point {
+        panics::arm_failure_point(name);
+    }
     color_eyre::config::HookBuilder::default()
         .display_env_section(false)
         .install()?;
@@ -120,19 +128,20 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                 Ok(exit.into())
             }
             Command::Check(settings) => {
-                let exit = match check::run(&settings, &config.redactor).await? {
-                    true => exit::Check::Ready,
-                    false => exit::Check::NotReady,
+                let exit = if check::run(&settings, &config.redactor).await? {
+                    exit::Check::Ready
+                } else {
+                    exit::Check::NotReady
                 };
                 Ok(exit.into())
             }
             Command::Demo(settings) => Ok(local::demo(settings, &screen).await?.into()),
             Command::Local(settings) => Ok(local::run(settings, &screen).await?.into()),
-            Command::Receive { listen } => local::receive(listen, &screen)
+            Command::Receive(settings) => local::receive(settings, &screen)
                 .await
                 .map(|()| ExitCode::SUCCESS),
             Command::Agent(settings) => {
-                // Its tools must not read the key out of it.
+                // The tools that it starts must not read the key from its memory.
                 runner::harden();
                 let exit = match builtin::run(*settings).await? {
                     builtin::Done::Finished => exit::Agent::Finished,
@@ -159,7 +168,7 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
         }
     });
     screen.close();
-    // A name that is still being looked up must not keep the process.
+    // A DNS lookup that is still running must not delay the exit.
     runtime.shutdown_background();
     exit
 }
@@ -167,6 +176,15 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
 /// The lifecycle: claim, run, report.
 async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Result<exit::Worker> {
     let stop = Stop::on_signals(settings.stop_window)?;
+    if settings.stop_at_end_of_stdin {
+        stop.at_end_of_stdin()
+            .wrap_err("DESCARTES_STOP_AT_END_OF_STDIN needs a pipe as standard input")?;
+    }
+    // Held until the worker has ended.
+    let _lock = match &settings.task_lock {
+        Some(path) => Some(local::TaskLock::share(path)?),
+        None => None,
+    };
     runner::harden();
     let callback = match Callback::new(settings.callback, redactor.clone()) {
         Ok(callback) => callback,
@@ -180,47 +198,46 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
     }
     let progress = Progress::new();
     let outcome = {
-        let _status = screen.follow(&progress);
+        let _status = screen.show_progress(&progress);
         let executed = execute(&settings.runner, &redactor, &callback, &stop, &progress);
         Box::pin(executed).await
     };
     Ok(report(&callback, &outcome, &stop).await)
 }
 
-/// Claims the task; where it is not granted, that is the end.
+/// Claims the task; gives the exit code if the claim is not granted.
 async fn claim(callback: &Callback, stop: &Stop) -> Option<exit::Worker> {
     let (reason, why) = match callback.claim(stop).await {
         Claim::Granted => return None,
         Claim::Refused { why } => {
-            tracing::info!(
-                why,
-                "the orchestrator refused the claim, so there is nothing to do"
-            );
+            tracing::info!(why, "the orchestrator refused the claim; nothing was done");
             return Some(exit::Worker::Refused);
         }
         Claim::Rejected { why } | Claim::Unanswered { why } => (Reason::Unclaimed, why),
         Claim::Stopped => (
             Reason::Interrupted,
-            "told to stop before there was an answer".to_owned(),
+            "the worker was stopped before there was an answer".to_owned(),
         ),
     };
     tracing::error!(why, "the task was not claimed, so nothing was done");
     let failure = Failure::new(reason, format!("the task was not claimed: {why}"));
-    last_resort(&callback.conclude(&Outcome::failed(failure)));
+    let stdout = print_result(&callback.conclude(&Outcome::failed(failure)));
+    warn_unless_read(stdout.drained(STDOUT_PATIENCE).await);
     Some(exit::Worker::Undelivered)
 }
 
-/// Prints and delivers what became of the task.
+/// Prints and delivers the outcome.
 async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Worker {
     let event = callback.conclude(outcome);
-    let stdout = last_resort(&event);
+    let stdout = print_result(&event);
+    stdout.drained(STDOUT_HEAD_START).await;
     let delivery = caught(callback.finish(&event, stop)).await;
-    // Whoever was only slow to read has had the time of a delivery; the end would cut it off.
-    stdout.drain(STDOUT_PATIENCE);
+    // The exit would cut off what is not written yet.
+    warn_unless_read(stdout.drained(STDOUT_PATIENCE).await);
     let undelivered = match delivery {
         Ok(Delivery::Delivered) => None,
         Ok(Delivery::Rejected { why } | Delivery::OutOfTime { why }) => Some(why),
-        Err(panic) => Some(format!("the worker has a bug: it panicked with {panic:?}")),
+        Err(bug) => Some(bug),
     };
     match (undelivered, &outcome.verdict) {
         (None, Verdict::Completed { message }) => {
@@ -236,13 +253,16 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Wo
             exit::Worker::Failed
         }
         (Some(why), _) => {
-            tracing::error!(why, "the outcome could not be delivered; it is on stdout");
+            tracing::error!(
+                why,
+                "the outcome could not be delivered; it is on standard output"
+            );
             exit::Worker::Undelivered
         }
     }
 }
 
-/// Runs the task while heartbeats tell of it and may bring a cancellation.
+/// Runs the task and sends heartbeats, whose answers may cancel it.
 async fn execute(
     settings: &runner::Settings,
     redactor: &Redactor,
@@ -253,10 +273,7 @@ async fn execute(
     let heartbeats = async {
         match caught(callback.heartbeats(progress)).await {
             Ok(reason) => stop.cancel(reason),
-            Err(panic) => tracing::error!(
-                panic,
-                "heartbeats have a bug; the task goes on without them"
-            ),
+            Err(bug) => tracing::error!(bug, "the task goes on without heartbeats"),
         }
         std::future::pending().await
     };
@@ -266,15 +283,20 @@ async fn execute(
     }
 }
 
-/// Prints the terminal event, so that the platform's log holds it even if no callback gets through.
-fn last_resort(event: &callback::Event) -> Outlet {
+/// Prints the terminal event, so that the platform's log has it even if no callback is delivered.
+fn print_result(event: &callback::Event) -> Outlet {
     let mut line = b"descartes-result ".to_vec();
     line.extend(event.body());
     line.push(b'\n');
     let stdout = Outlet::new(io::stdout());
     stdout.write(&line);
-    if !stdout.drain(STDOUT_PATIENCE) {
-        tracing::warn!("nobody reads standard output, where the outcome would be");
-    }
     stdout
+}
+
+fn warn_unless_read(written: bool) {
+    if !written {
+        tracing::warn!(
+            "the result line could not be written: standard output is closed or not read"
+        );
+    }
 }

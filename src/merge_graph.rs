@@ -38,7 +38,7 @@ pub enum Merged {
 pub async fn run(versions: &Versions) -> eyre::Result<Merged> {
     match caught(merge(versions)).await {
         Ok(merged) => merged,
-        Err(panic) => Err(eyre!("this program has a bug: it panicked with {panic:?}")),
+        Err(bug) => Err(eyre!(bug)),
     }
 }
 

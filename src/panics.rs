@@ -1,25 +1,21 @@
-//! A panic as a value: whatever has a bug, the orchestrator is still owed a terminal event.
+//! A panic as a value: even if the worker has a bug, it sends a terminal event.
 //!
-//! Hides nothing: the panic hook has printed the panic and its place by the time it gets here.
+//! Hides nothing: the panic hook has already printed the message and the place.
 
 use std::any::Any;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::panic::AssertUnwindSafe;
 
-/// Polls a future; where it panics, its message is the error.
+use futures_util::FutureExt;
+
+/// Runs a future; if it panics, the error says so in one sentence.
 ///
-/// What the future borrowed must make sense after a panic anywhere in it; plain data does.
+/// Values that the future borrowed must be valid after a panic anywhere in it; plain data is.
 pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut future = pin!(future);
-    poll_fn(
-        |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(message(panic.as_ref()))),
-        },
-    )
-    .await
+    let caught = AssertUnwindSafe(future).catch_unwind().await;
+    caught.map_err(|panic| {
+        let message = message(panic.as_ref());
+        format!("the worker has a bug: it panicked with {message:?}")
+    })
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
@@ -28,12 +24,43 @@ fn message(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "no message".to_owned())
 }
 
+/// A place where a test can make the worker panic, once. Only debug builds have failure points.
+///
+/// # Panics
+/// If the failure point with this name is armed.
+#[cfg(debug_assertions)]
+pub fn failure_point(name: &str) {
+    let armed = failure_points::armed().take_if(|armed| armed == name);
+    assert!(armed.is_none(), "the failure point `{name}` is armed");
+}
+
+#[cfg(not(debug_assertions))]
+pub fn failure_point(_name: &str) {}
+
+/// Arms the failure point with this name.
+#[cfg(debug_assertions)]
+pub fn arm_failure_point(name: std::ffi::OsString) {
+    *failure_points::armed() = Some(name);
+}
+
+#[cfg(debug_assertions)]
+mod failure_points {
+    use std::ffi::OsString;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    static ARMED: Mutex<Option<OsString>> = Mutex::new(None);
+
+    pub(super) fn armed() -> MutexGuard<'static, Option<OsString>> {
+        ARMED.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_on_the_way_is_a_value_with_its_message() {
+    fn a_panic_becomes_an_error_with_its_message() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
@@ -41,7 +68,12 @@ mod tests {
             tokio::task::yield_now().await;
             assert_eq!(1, 2, "arithmetic is broken");
         }));
-        assert!(panicked.unwrap_err().contains("arithmetic is broken"));
+        let error = panicked.unwrap_err();
+        assert!(
+            error.starts_with("the worker has a bug: it panicked with "),
+            "{error}"
+        );
+        assert!(error.contains("arithmetic is broken"), "{error}");
         assert_eq!(runtime.block_on(caught(async { 7 })), Ok(7));
     }
 }

@@ -1,7 +1,8 @@
-//! One supervised child process: started in its own process group, read, limited, ended, with everything below it.
+//! One supervised child process: starts it in its own process group, reads its output, enforces its
+//! limits, and ends it together with every process below it.
 //!
-//! Knows no agents: what the output means and what an ending is called is for others to say.
-//! When [`supervise`] returns, nothing that the child started is left alive.
+//! Knows no agents: the callers interpret the output and the ending.
+//! When [`supervise`] returns, nothing that the child started is alive.
 
 mod descendants;
 mod ending;
@@ -19,33 +20,37 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::progress::Progress;
 use crate::shutdown::Stop;
 use descendants::Descendants;
 pub use ending::Ending;
 use group::Group;
+use memory::OutOfMemory;
 pub use output_reader::{AfterRead, Stream};
 use output_reader::{OutputReader, Outputs};
 pub use program::{Limits, Program, StartError, Stderr};
 pub use signals::{name, signal};
 
-/// What is left in the group when its leader has ended by itself gets this long after SIGTERM;
-/// it had its time, and nobody waits for a forgotten development server.
+/// How long an ended child gets between SIGTERM and SIGKILL if no stop signal shortens it: enough for
+/// a build tool to clean up.
+pub const KILL_GRACE: Duration = Duration::from_secs(10);
+/// The same for what is left in the group after the leader has ended by itself: usually a forgotten
+/// development server.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
-/// What has said its last word gets this long to go by itself: enough to write down a session, and
-/// nobody waits for a background shell that it still has.
-const LAST_WORD_GRACE: Duration = Duration::from_secs(3);
-/// How long to go on killing what would not die; shorter in a hurry.
-const SWEEP: Duration = Duration::from_secs(2);
-/// The kernel's default pipe capacity is 64 KiB; a larger one costs nothing until it is used and
-/// spares both sides most of the context switches.
-const PIPE: usize = 1024 * 1024;
+/// A child that has reported its result gets this long to exit by itself: enough to save a session,
+/// and short enough if only a forgotten background shell keeps it alive.
+const EXIT_GRACE: Duration = Duration::from_secs(3);
+/// How long to keep killing processes that do not die; a stop window shortens it.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The kernel's default pipe capacity is 64 KiB. A larger one costs nothing until it is used, and
+/// saves most of the context switches.
+const PIPE_CAPACITY: usize = 1024 * 1024;
 
-/// Starts a program and stays with it until nothing of it is left.
+/// Runs a program until it and everything below it has ended.
 ///
-/// `on_output` gets the bytes of its output as they come. Any output is a sign of life for `progress`.
+/// `on_output` gets the bytes of its output as they come. Any output counts as activity in `progress`.
 pub async fn supervise(
     program: Program,
     limits: Limits,
@@ -53,20 +58,20 @@ pub async fn supervise(
     progress: &Progress,
     on_output: &mut dyn FnMut(Stream, &[u8]) -> AfterRead,
 ) -> Result<Ending, StartError> {
-    let kills_before = memory::oom_kills();
+    let memory_before = memory::OomKills::count();
     let began = Instant::now();
     let (mut group, outputs) = start(program)?;
     let mut reader = OutputReader::new(outputs, progress, on_output);
-    let last_word = reader.last_word();
+    let finished = reader.finished();
 
     let end = reader
         .until(async {
             tokio::select! {
                 biased;
                 status = group.leader_ended() => End::Itself(status),
-                why = stop.asked() => End::Early(Ending::Stopped(why)),
+                why = stop.requested() => End::Early(Ending::Stopped(why)),
                 () = sleep_until(began + limits.wall) => End::Early(Ending::TimedOut(limits.wall)),
-                () = lingering(&last_word) => End::Early(Ending::Lingered),
+                () = lingering(&finished) => End::Early(Ending::Lingered),
                 idle = silence(limits.idle, progress) => End::Early(Ending::Idle(idle)),
             }
         })
@@ -75,45 +80,63 @@ pub async fn supervise(
     let grace = async {
         match end {
             End::Itself(_) | End::Early(Ending::Lingered) => sleep(LEFTOVER_GRACE).await,
-            End::Early(_) => stop.grace_over(grace_began).await,
+            End::Early(_) => stop.grace_over(grace_began + KILL_GRACE).await,
         }
     };
-    reader.until(group.end(grace, stop.sweep_over(SWEEP))).await;
+    let give_up = stop.kill_timeout(KILL_TIMEOUT);
+    reader.until(group.end(grace, give_up)).await;
     reader.finish().await;
 
-    let killed_for_memory = memory::oom_kills() > kills_before;
     Ok(match end {
         End::Early(ending) => ending,
-        End::Itself(status) => verdict(status.unwrap_or_else(group::lost), killed_for_memory),
+        End::Itself(status) => {
+            let status = status.unwrap_or_else(group::unknown_status);
+            ending(status, memory_before.compared_with_now())
+        }
     })
 }
 
-/// Whether nothing is left of what the worker started; an agent that forks faster than it dies
-/// can outlast [`supervise`].
-pub fn alone() -> bool {
-    descendants::none()
+/// Kills and reaps what is left of earlier children: after a panic, or if they forked faster than they
+/// died.
+pub async fn kill_leftovers() {
+    let mut descendants = Descendants::adopt();
+    let _ = timeout(KILL_TIMEOUT, descendants.kill_all()).await;
 }
 
-/// Who ended it.
+/// Whether no process is left below the worker. An agent that forks faster than it dies can outlast
+/// [`supervise`].
+pub fn none_left() -> bool {
+    descendants::none_left()
+}
+
+/// Who ended the child.
 enum End {
     Itself(Option<ExitStatus>),
+    /// The worker, for this reason.
     Early(Ending),
 }
 
-fn verdict(status: ExitStatus, killed_for_memory: bool) -> Ending {
-    if killed_for_memory && !status.success() {
-        return Ending::OutOfMemory;
+fn ending(status: ExitStatus, memory: OutOfMemory) -> Ending {
+    match memory {
+        OutOfMemory::Certainly if !status.success() => return Ending::OutOfMemory,
+        OutOfMemory::Possibly if status.signal() == Some(Signal::KILL.as_raw()) => {
+            return Ending::PossiblyOutOfMemory;
+        }
+        OutOfMemory::Possibly => tracing::warn!(
+            "the kernel killed a process because memory ran out; it is unknown whether that was a process of this run"
+        ),
+        OutOfMemory::Certainly | OutOfMemory::No => {}
     }
     match (status.code(), status.signal().and_then(signal)) {
         (Some(code), _) => Ending::Exited(code),
         (None, Some(signal)) => Ending::Killed(signal),
-        // A real-time signal: no name, the same meaning.
+        // A real-time signal, which has no name.
         (None, None) => Ending::Killed(Signal::KILL),
     }
 }
 
 fn start(program: Program) -> Result<(Group, Outputs), StartError> {
-    // Its entry `.` is there for whoever may enter it, so this is no wrong word about the program.
+    // stat `dir/.` needs search permission, so a later ENOENT or EACCES concerns the program.
     if let Err(source) = std::fs::metadata(program.dir.join(".")) {
         return Err(StartError::Directory {
             dir: program.dir.display().to_string(),
@@ -133,9 +156,9 @@ fn start(program: Program) -> Result<(Group, Outputs), StartError> {
 
 fn spawn(program: Program) -> io::Result<(Group, Outputs)> {
     let (stdout, input) = io::pipe()?;
-    // Only a matter of speed: a kernel that refuses (a limit per user) leaves 64 KiB.
+    // Improves only the speed. The kernel may refuse (a limit per user); 64 KiB work too.
     #[cfg(target_os = "linux")]
-    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE);
+    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_CAPACITY);
     let (stderr, errors) = match program.stderr {
         Stderr::WithStdout => (None, Stdio::from(input.try_clone()?)),
         Stderr::Apart => {
@@ -155,30 +178,55 @@ fn spawn(program: Program) -> io::Result<(Group, Outputs)> {
         .stderr(errors)
         .process_group(0);
     let descendants = Descendants::adopt();
-    // Not the runtime's `Command`: its way of waiting and this module's would be in each other's.
-    let child = memory::preferred(|| command.spawn())?;
-    // The command still holds the writing ends, which would keep the pipe open for ever.
+    // Not tokio's `Command`: tokio reaps children too, which would race with this module.
+    let child = memory::with_raised_score(|| command.spawn())?;
+    // The command still holds the writing ends, which would keep the pipe open forever.
     drop(command);
     let group = Group::of(&child, descendants)?;
     Ok((group, Outputs { stdout, stderr }))
 }
 
-/// Waits until a child that has said its last word has had its time to go.
-async fn lingering(last_word: &Notify) {
-    last_word.notified().await;
-    sleep(LAST_WORD_GRACE).await;
+/// Waits until a child that has reported its result has had its time to exit.
+async fn lingering(finished: &Notify) {
+    finished.notified().await;
+    sleep(EXIT_GRACE).await;
 }
 
-/// Waits until nothing was heard for `limit`, and says how long that was.
+/// Waits until there was no activity for `limit`; gives the limit.
 async fn silence(limit: Option<Duration>, progress: &Progress) -> Duration {
     let Some(limit) = limit else {
         return pending().await;
     };
     loop {
-        let over = progress.last_life() + limit;
+        let over = progress.last_alive() + limit;
         if over <= Instant::now() {
             return limit;
         }
         sleep_until(over).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_that_only_the_machine_counts_is_never_blamed_on_a_child_that_exited_by_itself() {
+        let killed = ExitStatus::from_raw(Signal::KILL.as_raw());
+        let failed = ExitStatus::from_raw(1 << 8);
+        let succeeded = ExitStatus::from_raw(0);
+        let cases = [
+            (OutOfMemory::Possibly, failed, Ending::Exited(1)),
+            (OutOfMemory::Possibly, succeeded, Ending::Exited(0)),
+            (OutOfMemory::Possibly, killed, Ending::PossiblyOutOfMemory),
+            (OutOfMemory::Certainly, failed, Ending::OutOfMemory),
+            (OutOfMemory::Certainly, succeeded, Ending::Exited(0)),
+            (OutOfMemory::No, killed, Ending::Killed(Signal::KILL)),
+        ];
+        for (memory, status, expected) in cases {
+            assert_eq!(ending(status, memory), expected, "{memory:?} {status:?}");
+        }
+        let words = Ending::PossiblyOutOfMemory.to_string();
+        assert!(words.contains("possibly"), "{words}");
     }
 }

@@ -1,7 +1,8 @@
-//! What a run has done so far: `runner` writes it, heartbeats and the status line read it.
+//! What a run has done so far: `runner` writes it; heartbeats and the status line read it.
 //!
-//! Constant memory however much an agent prints: the first bytes, the last bytes and what no
-//! heartbeat has told yet are kept, everything else is counted. What comes in here is redacted.
+//! Memory use is constant, however much an agent prints: the first bytes, the last bytes and the bytes
+//! that no heartbeat has sent yet are kept; the others are only counted. All output is redacted before
+//! it gets here.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,20 +14,21 @@ use crate::model::Spent;
 use crate::ring_buffer::RingBuffer;
 use crate::task::Output;
 
-/// The first output kept for the final report; start-up messages are seldom longer.
-pub const HEAD: usize = 4 * 1024;
-/// The last output kept for the final report (the protocol says 8 KiB).
-pub const TAIL: usize = 8 * 1024;
-/// The most that one heartbeat carries (the protocol says 16 KiB).
-pub const WINDOW: usize = 16 * 1024;
+/// How many bytes from the start of the output are kept for the final report; start-up messages are
+/// seldom longer.
+pub const HEAD_SIZE: usize = 4 * 1024;
+/// How many bytes from the end of the output are kept for the final report (the protocol says 8 KiB).
+pub const TAIL_SIZE: usize = 8 * 1024;
+/// How many bytes of output one heartbeat carries at most (the protocol says 16 KiB).
+pub const WINDOW_SIZE: usize = 16 * 1024;
 
-/// Where a run stands.
+/// The phase that a run is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Preparing,
     Agent,
     Checks,
-    /// What was made is on its way out.
+    /// The work is committed and pushed.
     HandOver,
 }
 
@@ -59,29 +61,30 @@ pub struct Progress(Arc<Mutex<State>>);
 struct State {
     phase: Phase,
     began: Instant,
-    last_life: Instant,
+    last_alive: Instant,
     activity: Option<String>,
     spent: Spent,
     head: Vec<u8>,
     tail: RingBuffer,
-    untold: RingBuffer,
-    /// Bytes that left `untold` without having been told.
-    untold_lost: u64,
+    /// The output that no heartbeat has sent yet.
+    unsent: RingBuffer,
+    /// How many bytes were dropped from `unsent`.
+    unsent_dropped: u64,
     total: u64,
 }
 
-/// One look at a run's progress.
+/// A run's progress at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub phase: Phase,
     pub elapsed: Duration,
-    /// How long there has been no sign of life.
+    /// How long the agent has shown no activity.
     pub idle: Duration,
     /// The last thing the agent did or said, one line.
     pub activity: Option<String>,
-    /// What the agent has taken so far, as far as it tells.
+    /// The agent's usage so far, as far as it reports it.
     pub spent: Spent,
-    /// All that was heard so far.
+    /// The size of the whole output so far.
     pub output_bytes: u64,
 }
 
@@ -96,7 +99,7 @@ impl Snapshot {
     }
 }
 
-/// The output that no heartbeat has told yet.
+/// The output that one heartbeat sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     /// Where `text` begins, in bytes of the whole redacted output.
@@ -104,7 +107,7 @@ pub struct Window {
     pub text: String,
     /// How many bytes `text` stands for.
     pub bytes: u64,
-    /// What was cut between the previous window and this one.
+    /// How many bytes were dropped between the previous window and this one.
     pub dropped_bytes: u64,
 }
 
@@ -114,62 +117,62 @@ impl Progress {
         Self(Arc::new(Mutex::new(State {
             phase: Phase::Preparing,
             began: now,
-            last_life: now,
+            last_alive: now,
             activity: None,
             spent: Spent::default(),
-            head: Vec::with_capacity(HEAD),
-            tail: RingBuffer::new(TAIL),
-            untold: RingBuffer::new(WINDOW),
-            untold_lost: 0,
+            head: Vec::with_capacity(HEAD_SIZE),
+            tail: RingBuffer::new(TAIL_SIZE),
+            unsent: RingBuffer::new(WINDOW_SIZE),
+            unsent_dropped: 0,
             total: 0,
         })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere must not take the last report with it.
+        // The final report must be possible after a panic elsewhere.
         self.0
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// A new phase begins; that is a sign of life.
+    /// Begins a new phase, which counts as activity.
     pub fn enter(&self, phase: Phase) {
         let mut state = self.state();
         state.phase = phase;
         state.activity = None;
-        state.last_life = Instant::now();
+        state.last_alive = Instant::now();
     }
 
-    /// A sign of life that is no output of its own.
-    pub fn alive(&self) {
-        self.state().last_life = Instant::now();
+    /// Restarts the idle timeout.
+    pub fn mark_alive(&self) {
+        self.state().last_alive = Instant::now();
     }
 
-    /// What the agent is about, one line.
-    pub fn activity(&self, line: &str) {
+    /// Sets what the agent is doing, in one line.
+    pub fn set_activity(&self, line: &str) {
         self.state().activity = Some(line.to_owned());
     }
 
-    /// What the agent has taken so far.
-    pub fn spent(&self, spent: Spent) {
+    /// Sets the agent's usage so far.
+    pub fn set_spent(&self, spent: Spent) {
         self.state().spent = spent;
     }
 
-    /// The agent printed this (redacted already).
-    pub fn heard(&self, bytes: &[u8]) {
+    /// Adds output of the agent, which must be redacted.
+    pub fn add_output(&self, bytes: &[u8]) {
         let mut state = self.state();
-        let room = HEAD - state.head.len();
+        let room = HEAD_SIZE - state.head.len();
         state
             .head
             .extend_from_slice(&bytes[..room.min(bytes.len())]);
         state.tail.push(bytes);
-        let lost = state.untold.push(bytes);
-        state.untold_lost += lost;
+        let dropped = state.unsent.push(bytes);
+        state.unsent_dropped += dropped;
         state.total += bytes.len() as u64;
     }
 
-    pub fn last_life(&self) -> Instant {
-        self.state().last_life
+    pub fn last_alive(&self) -> Instant {
+        self.state().last_alive
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -181,41 +184,41 @@ impl Progress {
         Snapshot {
             phase: state.phase,
             elapsed: state.began.elapsed(),
-            idle: state.last_life.elapsed(),
+            idle: state.last_alive.elapsed(),
             activity: state.activity.clone(),
             spent: state.spent,
             output_bytes: state.total,
         }
     }
 
-    /// Takes what no heartbeat has told yet; what it gives is never given again.
+    /// Takes the output that no heartbeat has sent yet.
     pub fn take_window(&self) -> Window {
         let mut state = self.state();
-        let mut bytes = state.untold.take();
-        // A character whose end has not come yet waits for the next window.
+        let mut bytes = state.unsent.take();
+        // An incomplete UTF-8 character at the end waits for the next window.
         let whole = bytes.len() - incomplete_suffix(&bytes);
         let rest = bytes.split_off(whole);
         let window = Window {
             offset: state.total - (bytes.len() + rest.len()) as u64,
             text: String::from_utf8_lossy(&bytes).into_owned(),
             bytes: bytes.len() as u64,
-            dropped_bytes: std::mem::take(&mut state.untold_lost),
+            dropped_bytes: std::mem::take(&mut state.unsent_dropped),
         };
-        state.untold.push(&rest);
+        state.unsent.push(&rest);
         window
     }
 
-    /// A window was taken, but nobody got it: its bytes count as dropped before the next one.
-    pub fn untold(&self, window: &Window) {
-        self.state().untold_lost += window.dropped_bytes + window.bytes;
+    /// Counts a window that could not be sent as dropped before the next one.
+    pub fn count_as_dropped(&self, window: &Window) {
+        self.state().unsent_dropped += window.dropped_bytes + window.bytes;
     }
 
-    /// The first and the last of everything heard.
+    /// The start and the end of the whole output.
     pub fn output(&self) -> Output {
         let state = self.state();
         let tail = state.tail.bytes();
         let total = state.total;
-        // The head is what the tail does not hold already.
+        // Without the bytes that are in the tail too.
         let before_tail = usize::try_from(total - tail.len() as u64).unwrap_or(usize::MAX);
         let head = &state.head[..state.head.len().min(before_tail)];
         Output {
@@ -227,7 +230,7 @@ impl Progress {
     }
 }
 
-/// How many bytes at the end are the beginning of a UTF-8 character that is not whole.
+/// How many bytes at the end belong to an incomplete UTF-8 character.
 fn incomplete_suffix(bytes: &[u8]) -> usize {
     for (back, byte) in bytes.iter().rev().take(3).enumerate() {
         let needed = match byte {
@@ -237,8 +240,8 @@ fn incomplete_suffix(bytes: &[u8]) -> usize {
             0xF0..=0xF4 => 4,
             _ => 1,
         };
-        let there = back + 1;
-        return if needed > there { there } else { 0 };
+        let present = back + 1;
+        return if needed > present { present } else { 0 };
     }
     0
 }
@@ -248,76 +251,79 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_output_is_all_tail() {
+    fn short_output_is_only_in_the_tail() {
         let progress = Progress::new();
-        progress.heard(b"hello");
+        progress.add_output(b"hello");
         let output = progress.output();
         assert_eq!((output.head.as_str(), output.tail.as_str()), ("", "hello"));
         assert_eq!((output.total_bytes, output.dropped_bytes), (5, 0));
     }
 
     #[test]
-    fn long_output_keeps_its_two_ends_and_counts_the_middle() {
+    fn long_output_is_kept_at_both_ends_and_counted_in_the_middle() {
         let progress = Progress::new();
         let all: Vec<u8> = (0..100_000u32).map(|n| b'a' + (n % 26) as u8).collect();
         for chunk in all.chunks(777) {
-            progress.heard(chunk);
+            progress.add_output(chunk);
         }
         let output = progress.output();
-        assert_eq!(output.head.as_bytes(), &all[..HEAD]);
-        assert_eq!(output.tail.as_bytes(), &all[all.len() - TAIL..]);
+        assert_eq!(output.head.as_bytes(), &all[..HEAD_SIZE]);
+        assert_eq!(output.tail.as_bytes(), &all[all.len() - TAIL_SIZE..]);
         assert_eq!(output.total_bytes, 100_000);
-        assert_eq!(output.dropped_bytes, (100_000 - HEAD - TAIL) as u64);
+        assert_eq!(
+            output.dropped_bytes,
+            (100_000 - HEAD_SIZE - TAIL_SIZE) as u64
+        );
     }
 
     #[test]
     fn head_and_tail_never_overlap_while_the_output_grows() {
         let progress = Progress::new();
-        for total in 1..=(HEAD + TAIL + 100) as u64 {
-            progress.heard(b"x");
+        for total in 1..=(HEAD_SIZE + TAIL_SIZE + 100) as u64 {
+            progress.add_output(b"x");
             let output = progress.output();
             let kept = (output.head.len() + output.tail.len()) as u64;
             assert_eq!(kept + output.dropped_bytes, total);
             assert_eq!(
                 output.dropped_bytes,
-                total.saturating_sub((HEAD + TAIL) as u64)
+                total.saturating_sub((HEAD_SIZE + TAIL_SIZE) as u64)
             );
         }
     }
 
     #[test]
-    fn windows_follow_each_other_without_gap_or_overlap() {
+    fn consecutive_windows_have_no_gap_and_no_overlap() {
         let progress = Progress::new();
-        let mut told = String::new();
+        let mut sent = String::new();
         for (index, chunk) in "zwölf Boxkämpfer → jagen 😀 Viktor"
             .as_bytes()
             .chunks(1)
             .enumerate()
         {
-            progress.heard(chunk);
+            progress.add_output(chunk);
             if index % 3 == 0 {
                 let window = progress.take_window();
-                assert_eq!(window.offset, told.len() as u64);
-                told += &window.text;
+                assert_eq!(window.offset, sent.len() as u64);
+                sent += &window.text;
             }
         }
-        told += &progress.take_window().text;
-        assert_eq!(told, "zwölf Boxkämpfer → jagen 😀 Viktor");
+        sent += &progress.take_window().text;
+        assert_eq!(sent, "zwölf Boxkämpfer → jagen 😀 Viktor");
     }
 
     #[test]
-    fn a_window_counts_what_was_cut_before_it() {
+    fn a_window_counts_the_bytes_that_were_dropped_before_it() {
         let progress = Progress::new();
-        progress.heard(&vec![b'a'; WINDOW]);
-        progress.heard(&[b'b'; 100]);
+        progress.add_output(&vec![b'a'; WINDOW_SIZE]);
+        progress.add_output(&[b'b'; 100]);
         let window = progress.take_window();
         assert_eq!((window.offset, window.dropped_bytes), (100, 100));
-        assert_eq!(window.text.len(), WINDOW);
+        assert_eq!(window.text.len(), WINDOW_SIZE);
         assert_eq!(progress.take_window().dropped_bytes, 0);
     }
 
     #[test]
-    fn a_character_that_is_not_whole_yet_waits() {
+    fn an_incomplete_character_is_recognized_by_its_length() {
         assert_eq!(incomplete_suffix(b"ab"), 0);
         assert_eq!(incomplete_suffix("ä".as_bytes()), 0);
         assert_eq!(incomplete_suffix(&"ä".as_bytes()[..1]), 1);

@@ -41,10 +41,11 @@ pub async fn run(
     let verdict = match caught(work(&mut run)).await {
         Ok(Ok(message)) => Verdict::Completed { message },
         Ok(Err(failure)) => Verdict::Failed(failure),
-        Err(panic) => Verdict::Failed(Failure::new(
-            Reason::Internal,
-            format!("the worker has a bug: it panicked with {panic:?}"),
-        )),
+        Err(bug) => {
+            // The panic interrupted the supervision of whatever was running.
+            process::kill_leftovers().await;
+            Verdict::Failed(Failure::new(Reason::Internal, bug))
+        }
     };
     let verdict = Box::pin(run.hand_over(verdict)).await;
     if let Some(workspace) = run.workspace.take()

@@ -1,55 +1,56 @@
-//! Why a run must end before its time, as futures: a stop signal, a second one, a cancellation.
+//! Why a run must end early, as futures: a stop signal, a second one, the end of `local`, a cancellation.
 //!
-//! Ends nothing itself: `runner` watches [`Stop`] and ends the agent, `callback` is handed the end
-//! of the stop window as its deadline. SIGTERM, SIGINT and SIGHUP are one thing, because platforms
-//! differ in what they send and none of them means anything else to a worker.
+//! Ends nothing itself: `process` watches [`Stop`] and ends the agent; `callback` takes the end of the
+//! stop window as its deadline. SIGTERM, SIGINT and SIGHUP mean the same, because platforms differ in
+//! which one they send.
 
 use std::future::pending;
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How long an agent gets between SIGTERM and SIGKILL when nobody is in a hurry (it ran out of
-/// time, the orchestrator cancelled): enough for a build tool to clean up after itself.
-pub const PATIENT_GRACE: Duration = Duration::from_secs(10);
+/// The share of the stop window that the agent gets between SIGTERM and SIGKILL: 2 s of the default
+/// window of 5 s.
+pub const KILL_GRACE_SHARE: f64 = 0.4;
 
-/// The share of the stop window that the agent gets: with the default of 5 s it has 2 s, and the
-/// last callback has 3 s less the margin.
-pub const GRACE_SHARE: f64 = 0.4;
+/// The share of the stop window after which the worker stops killing processes that do not die. The
+/// rest is for the last callback.
+const KILL_TIMEOUT_SHARE: f64 = 0.6;
 
-/// The part of the stop window by which killing what would not die is given up: whatever a
-/// machine's last process does, the last callback has the rest.
-const SWEEP_SHARE: f64 = 0.6;
-
-/// The share of the stop window after which the work so far must have been handed over.
+/// The share of the stop window after which the work must have been handed over.
 pub const HAND_OVER_SHARE: f64 = 0.7;
 
-/// What is kept back of the stop window, for the exit itself to be over before the platform kills.
-pub const WINDOW_MARGIN: Duration = Duration::from_millis(250);
+/// The part of the stop window that is left for the exit itself, before the platform kills the worker.
+pub const EXIT_MARGIN: Duration = Duration::from_millis(250);
 
 /// Why a run must end early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
     /// A stop signal, by name.
     Signal(&'static str),
-    /// The orchestrator's word, with its reason where it gave one.
+    /// The process that started the worker, and holds the other end of its standard input, has ended.
+    ParentEnded,
+    /// The orchestrator cancelled the task, perhaps with a reason.
     Cancelled(Option<String>),
 }
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    /// The first reason stays; a signal after a cancellation only brings the window.
+    /// The first reason. A signal after a cancellation only starts the stop window.
     why: Option<Why>,
-    /// When the first stop signal came.
-    signalled: Option<Instant>,
-    /// A second stop signal came: no more grace.
-    forced: bool,
+    /// When the stop window began.
+    window_began: Option<Instant>,
+    /// A second stop signal came: the grace period is over.
+    is_forced: bool,
 }
 
-/// The one place that knows whether the run is to end; cheap to clone.
+/// Whether and why the run must end; cheap to clone, all clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Stop {
     state: watch::Sender<State>,
@@ -57,10 +58,10 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Listens for stop signals from now on; `window` is what the platform grants after one.
+    /// Listens for stop signals from now on. `window` is the time that the platform grants after one.
     ///
     /// # Errors
-    /// Where the runtime cannot register signal handlers.
+    /// If the signal handlers cannot be registered.
     pub fn on_signals(window: Duration) -> io::Result<Self> {
         let stop = Self {
             state: watch::Sender::new(State::default()),
@@ -76,11 +77,29 @@ impl Stop {
         Ok(stop)
     }
 
-    /// A stop that nobody asks for, for what is done after the run has ended: what it ends gets no
-    /// grace, and somebody else bounds its time.
-    pub fn nobody() -> Self {
+    /// Stops also at the end of standard input, which must be a pipe: the kernel closes its other end
+    /// when the process that holds it ends, however that happens.
+    ///
+    /// # Errors
+    /// If standard input is not a pipe.
+    pub fn at_end_of_stdin(&self) -> io::Result<()> {
+        let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+        let mut stdin = pipe::Receiver::from_owned_fd(stdin)?;
+        let stop = self.clone();
+        tokio::spawn(async move {
+            let mut ignored = [0; 64];
+            while let Ok(1..) = stdin.read(&mut ignored).await {}
+            tracing::warn!("stopping: the process that started this worker has ended");
+            stop.begin_window(Why::ParentEnded);
+        });
+        Ok(())
+    }
+
+    /// A stop that is never requested, for what happens after the run. Children that reach their limits
+    /// are killed without a grace period; the caller limits the whole.
+    pub fn without_grace() -> Self {
         let state = State {
-            forced: true,
+            is_forced: true,
             ..State::default()
         };
         Self {
@@ -91,85 +110,100 @@ impl Stop {
 
     async fn listen(self, mut signal: Signal, name: &'static str) {
         while signal.recv().await.is_some() {
-            self.state.send_modify(|state| {
-                state.forced = state.signalled.is_some();
-                state.signalled.get_or_insert_with(Instant::now);
-                state.why.get_or_insert(Why::Signal(name));
-            });
-            tracing::warn!(signal = name, "told to stop");
+            self.note_signal(name);
         }
     }
 
-    /// The orchestrator wants the run to end.
+    fn note_signal(&self, name: &'static str) {
+        if self.is_signalled() {
+            tracing::warn!(signal = name, "stopping at once: the agent is killed");
+            self.state.send_modify(|state| state.is_forced = true);
+        } else {
+            tracing::warn!(
+                signal = name,
+                "stopping; a second signal kills the agent at once"
+            );
+            self.begin_window(Why::Signal(name));
+        }
+    }
+
+    fn begin_window(&self, why: Why) {
+        self.state.send_modify(|state| {
+            state.window_began.get_or_insert_with(Instant::now);
+            state.why.get_or_insert(why);
+        });
+    }
+
+    /// Ends the run because the orchestrator cancelled the task.
     pub fn cancel(&self, reason: Option<String>) {
         self.state.send_modify(|state| {
             state.why.get_or_insert(Why::Cancelled(reason));
         });
     }
 
-    /// Why the run is to end, if it is.
+    /// Why the run must end, if it must.
     pub fn why(&self) -> Option<Why> {
         self.state.borrow().why.clone()
     }
 
-    /// Whether a stop signal has come.
+    /// Whether the stop window has begun.
     pub fn is_signalled(&self) -> bool {
-        self.state.borrow().signalled.is_some()
+        self.state.borrow().window_began.is_some()
     }
 
-    /// Waits until the run is to end.
-    pub async fn asked(&self) -> Why {
+    /// Waits until the run must end.
+    pub async fn requested(&self) -> Why {
         self.until(|state| state.why.clone()).await
     }
 
-    /// Waits for the first stop signal, however the run stands.
+    /// Waits until the stop window begins, even if the run has been cancelled before.
     pub async fn signalled(&self) {
-        self.until(|state| state.signalled).await;
+        self.until(|state| state.window_began).await;
     }
 
-    /// Waits for the end of the agent's grace, counted from `began`; a stop signal that comes
-    /// meanwhile shortens it, a second one ends it.
-    pub async fn grace_over(&self, began: Instant) {
+    /// Waits for the end of the grace period between SIGTERM and SIGKILL: at `latest`, earlier in a stop
+    /// window, at once after a second stop signal.
+    pub async fn grace_over(&self, latest: Instant) {
         tokio::select! {
-            () = sleep_until(began + PATIENT_GRACE) => {}
-            () = self.share_over(GRACE_SHARE) => {}
-            () = self.until(|state| state.forced.then_some(())) => {}
+            () = sleep_until(latest) => {}
+            () = self.share_over(KILL_GRACE_SHARE) => {}
+            () = self.until(|state| state.is_forced.then_some(())) => {}
         }
     }
 
-    /// Waits for the time to give up on what would not die: `patience`, less in a stop window.
-    pub async fn sweep_over(&self, patience: Duration) {
+    /// Waits until it is time to give up on processes that do not die: `patience`, less in a stop window.
+    pub async fn kill_timeout(&self, patience: Duration) {
         tokio::select! {
             () = sleep(patience) => {}
-            () = self.share_over(SWEEP_SHARE) => {}
+            () = self.share_over(KILL_TIMEOUT_SHARE) => {}
         }
     }
 
-    /// Waits until what is left of the stop window is needed for the last callback; for ever where
-    /// no signal comes.
-    pub async fn hand_over_over(&self) {
+    /// Waits until the rest of the stop window is needed for the last callback; forever without a stop
+    /// signal.
+    pub async fn hand_over_deadline(&self) {
         self.share_over(HAND_OVER_SHARE).await;
     }
 
     async fn share_over(&self, share: f64) {
-        let signalled = self.until(|state| state.signalled).await;
-        sleep_until(signalled + self.window.mul_f64(share)).await;
+        let began = self.until(|state| state.window_began).await;
+        sleep_until(began + self.window.mul_f64(share)).await;
     }
 
-    /// Waits for the end of the stop window; for ever where no signal comes.
+    /// Waits for the end of the stop window; forever without a stop signal.
     pub async fn window_over(&self) {
-        let signalled = self.until(|state| state.signalled).await;
-        sleep_until(signalled + self.window.saturating_sub(WINDOW_MARGIN)).await;
+        let began = self.until(|state| state.window_began).await;
+        sleep_until(began + self.window.saturating_sub(EXIT_MARGIN)).await;
     }
 
-    async fn until<T>(&self, mut want: impl FnMut(&State) -> Option<T>) -> T {
+    async fn until<T>(&self, mut find: impl FnMut(&State) -> Option<T>) -> T {
         let mut states = self.state.subscribe();
         loop {
-            if let Some(found) = want(&states.borrow_and_update()) {
+            if let Some(found) = find(&states.borrow_and_update()) {
                 return found;
             }
             if states.changed().await.is_err() {
-                // Cannot be: `self` holds a sender.
+                // Impossible: `self` holds a sender.
                 pending::<()>().await;
             }
         }
@@ -181,8 +215,10 @@ mod tests {
     use super::*;
 
     const WINDOW: Duration = Duration::from_secs(5);
+    /// The grace period without a stop signal.
+    const PATIENT_GRACE: Duration = Duration::from_secs(10);
 
-    /// When each part of a stop window ends, in milliseconds after the beginning, on a clock that does not wait.
+    /// When each part of a stop window ends, in milliseconds after the start, on a paused clock.
     fn ends(events: impl AsyncFnOnce(&Stop)) -> [u128; 4] {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
@@ -190,32 +226,29 @@ mod tests {
             let stop = Stop::on_signals(WINDOW).unwrap();
             let began = Instant::now();
             let grace = async {
-                stop.grace_over(began).await;
+                stop.grace_over(began + PATIENT_GRACE).await;
                 began.elapsed().as_millis()
             };
-            let sweep = async {
-                stop.sweep_over(Duration::from_secs(60)).await;
+            let kill_timeout = async {
+                stop.kill_timeout(Duration::from_secs(60)).await;
                 began.elapsed().as_millis()
             };
             let hand_over = async {
-                stop.hand_over_over().await;
+                stop.hand_over_deadline().await;
                 began.elapsed().as_millis()
             };
             let window = async {
                 stop.window_over().await;
                 began.elapsed().as_millis()
             };
-            let ends = async { tokio::join!(grace, sweep, hand_over, window) };
-            let ((grace, sweep, hand_over, window), ()) = tokio::join!(ends, events(&stop));
-            [grace, sweep, hand_over, window]
+            let ends = async { tokio::join!(grace, kill_timeout, hand_over, window) };
+            let ((grace, kill_timeout, hand_over, window), ()) = tokio::join!(ends, events(&stop));
+            [grace, kill_timeout, hand_over, window]
         })
     }
 
     fn signal(stop: &Stop) {
-        stop.state.send_modify(|state| {
-            state.forced = state.signalled.is_some();
-            state.signalled.get_or_insert_with(Instant::now);
-        });
+        stop.note_signal("SIGTERM");
     }
 
     #[test]

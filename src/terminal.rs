@@ -1,6 +1,6 @@
 //! What a person sees: log lines, the status line, the timeline of a run.
 //!
-//! Standard error is written here and nowhere else. Nothing here waits for a reader.
+//! No other module writes to standard error. Nothing here blocks if standard error is not read.
 
 mod clock;
 mod outlet;
@@ -8,5 +8,5 @@ mod screen;
 mod timeline;
 
 pub use outlet::Outlet;
-pub use screen::{Log, LogFormat, Screen, complain};
+pub use screen::{Log, LogFormat, Screen, print_error};
 pub use timeline::Timeline;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::config::environment::{HARMLESS, MIN_SECRET_LENGTH};
 use crate::config::settings::{LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER};
 use crate::exit::{Check, MergeGraph, Worker};
+use crate::process;
 use crate::progress::{self, Phase};
 use crate::redact::names::SECRET_ENDINGS;
 use crate::runner::agent::KINDS;
@@ -127,13 +128,13 @@ impl Vocabulary {
             secret_endings: &SECRET_ENDINGS,
             limits: Limits {
                 shortest_secret_bytes: MIN_SECRET_LENGTH,
-                output_head_bytes: progress::HEAD,
-                output_tail_bytes: progress::TAIL,
-                heartbeat_output_bytes: progress::WINDOW,
-                kill_grace_ms: shutdown::PATIENT_GRACE.as_millis(),
-                agent_share_of_stop_window: shutdown::GRACE_SHARE,
+                output_head_bytes: progress::HEAD_SIZE,
+                output_tail_bytes: progress::TAIL_SIZE,
+                heartbeat_output_bytes: progress::WINDOW_SIZE,
+                kill_grace_ms: process::KILL_GRACE.as_millis(),
+                agent_share_of_stop_window: shutdown::KILL_GRACE_SHARE,
                 hand_over_share_of_stop_window: shutdown::HAND_OVER_SHARE,
-                stop_window_margin_ms: shutdown::WINDOW_MARGIN.as_millis(),
+                stop_window_margin_ms: shutdown::EXIT_MARGIN.as_millis(),
             },
         }
     }

@@ -1,17 +1,21 @@
-//! Signatures of HTTP messages as Standard Webhooks 1.0.0 specifies them: made and verified.
+//! Signatures of HTTP messages as Standard Webhooks 1.0.0 specifies them.
 //!
-//! The worker signs what it sends; the receiver verifies what it gets.
+//! The worker signs its requests; the receiver verifies them.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
-/// What Standard Webhooks writes before a symmetric secret.
-const PREFIX: &str = "whsec_";
+/// The prefix of a symmetric secret.
+const SECRET_PREFIX: &str = "whsec_";
+/// The prefix of a symmetric signature. Other versions are signatures of another kind.
+const SIGNATURE_PREFIX: &str = "v1,";
 /// The allowed length of a secret, in bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// How to make a secret, for error messages.
+const EXAMPLE: &str = "make one with: printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\"";
 
-/// A secret of Standard Webhooks; its bytes cannot be printed.
+/// A secret of Standard Webhooks. Its bytes cannot be printed.
 #[derive(Clone)]
 pub struct SigningKey(hmac::Key);
 
@@ -22,52 +26,103 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// `whsec_` and base64; the error says what would be right, and nothing of the secret.
+    /// Reads `whsec_` and base64. The error says what is expected and shows nothing of the secret.
     pub fn parse(text: &str) -> Result<Self, String> {
         let encoded = text
-            .strip_prefix(PREFIX)
-            .ok_or("does not begin with whsec_")?;
+            .strip_prefix(SECRET_PREFIX)
+            .ok_or_else(|| format!("must begin with whsec_; {EXAMPLE}"))?;
         let bytes = STANDARD
             .decode(encoded)
-            .map_err(|_| "is not base64 after whsec_")?;
+            .map_err(|_| format!("must be base64 after whsec_; {EXAMPLE}"))?;
         if !SECRET_BYTES.contains(&bytes.len()) {
-            return Err(format!("is {} bytes long; 24 to 64 are right", bytes.len()));
+            let length = bytes.len();
+            return Err(format!(
+                "has {length} bytes after whsec_, but must have 24 to 64; {EXAMPLE}"
+            ));
         }
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
     }
 
-    /// The value of the `webhook-signature` header for one message; `timestamp` is Unix time in seconds.
+    /// The value of the header `webhook-signature`; `timestamp` is Unix time in seconds.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
-        context.update(format!("{id}.{timestamp}.").as_bytes());
-        context.update(body);
-        format!("v1,{}", STANDARD.encode(context.sign()))
+        let signature = hmac::sign(&self.0, &signed_content(id, timestamp, body));
+        format!("{SIGNATURE_PREFIX}{}", STANDARD.encode(signature))
     }
+
+    /// Whether one of the signatures in a header `webhook-signature` (separated by spaces) was made
+    /// with this key. Compares in constant time. The caller checks the age of the timestamp.
+    pub fn verify(&self, id: &str, timestamp: i64, body: &[u8], signatures: &str) -> bool {
+        let content = signed_content(id, timestamp, body);
+        let signatures = signatures.split(' ');
+        let mut signatures = signatures.filter_map(|text| text.strip_prefix(SIGNATURE_PREFIX));
+        signatures.any(|encoded| {
+            let signature = STANDARD.decode(encoded);
+            signature.is_ok_and(|signature| hmac::verify(&self.0, &content, &signature).is_ok())
+        })
+    }
+}
+
+fn signed_content(id: &str, timestamp: i64, body: &[u8]) -> Vec<u8> {
+    let mut content = format!("{id}.{timestamp}.").into_bytes();
+    content.extend_from_slice(body);
+    content
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The example of the specification.
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+    const TIME: i64 = 1_614_265_330;
+    const BODY: &[u8] = br#"{"test": 2432232314}"#;
+    const SIGNATURE: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+
     #[test]
-    fn a_signature_is_the_one_that_standard_webhooks_gives_as_its_example() {
-        let key = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signature = key.sign(
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            1_614_265_330,
-            br#"{"test": 2432232314}"#,
-        );
-        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    fn the_example_of_the_specification_gets_the_signature_that_it_shows() {
+        let key = SigningKey::parse(SECRET).unwrap();
+        assert_eq!(key.sign(ID, TIME, BODY), SIGNATURE);
     }
 
     #[test]
-    fn a_secret_that_is_none_says_what_would_be_right() {
+    fn one_right_signature_among_several_is_enough() {
+        let key = SigningKey::parse(SECRET).unwrap();
+        let wrong = "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        for signatures in [
+            SIGNATURE.to_owned(),
+            format!("{wrong} {SIGNATURE}"),
+            format!("v1a,{wrong} v1,??? {SIGNATURE} {wrong}"),
+        ] {
+            assert!(key.verify(ID, TIME, BODY, &signatures), "{signatures}");
+        }
+    }
+
+    #[test]
+    fn a_signature_of_anything_else_is_refused() {
+        let key = SigningKey::parse(SECRET).unwrap();
+        assert!(!key.verify("msg_other", TIME, BODY, SIGNATURE));
+        assert!(!key.verify(ID, TIME + 1, BODY, SIGNATURE));
+        assert!(!key.verify(ID, TIME, b"{}", SIGNATURE));
+        let unprefixed = &SIGNATURE["v1,".len()..];
+        for signatures in ["", "v1,", "v1", unprefixed, &SIGNATURE.replace("v1", "v2")] {
+            assert!(!key.verify(ID, TIME, BODY, signatures), "{signatures}");
+        }
+        let other = SigningKey::parse("whsec_YW5vdGhlciBzZWNyZXQgb2YgYSBnb29kIGxlbmd0aA==");
+        assert!(!other.unwrap().verify(ID, TIME, BODY, SIGNATURE));
+    }
+
+    #[test]
+    fn a_malformed_secret_is_explained() {
         let error = |text: &str| SigningKey::parse(text).unwrap_err();
-        assert_eq!(error("hunter2"), "does not begin with whsec_");
-        assert_eq!(error("whsec_???"), "is not base64 after whsec_");
         assert_eq!(
-            error("whsec_c2hvcnQ="),
-            "is 5 bytes long; 24 to 64 are right"
+            error("hunter2"),
+            "must begin with whsec_; make one with: printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\""
+        );
+        assert!(error("whsec_???").starts_with("must be base64 after whsec_; "));
+        assert!(
+            error("whsec_c2hvcnQ=")
+                .starts_with("has 5 bytes after whsec_, but must have 24 to 64; ")
         );
     }
 }

@@ -11,6 +11,10 @@
 mod durations;
 #[path = "../../src/environment.rs"]
 mod environment;
+#[path = "../../src/excerpt.rs"]
+mod excerpt;
+#[path = "../../src/line_splitter.rs"]
+mod line_splitter;
 #[path = "../../src/model.rs"]
 mod model;
 #[path = "../../src/redact.rs"]

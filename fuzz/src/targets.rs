@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::answer::Answer;
 use crate::git_words::without_progress;
-use crate::messages::{Incoming, complaint};
+use crate::messages::{PartialAnswer, error_of_body};
 use crate::records::Records;
 use crate::redact::Redactor;
 use crate::scud::{FinishedTasks, Project, TaskQuery, unify_status_letters};
@@ -158,17 +158,16 @@ fn stream_json(data: &[u8]) {
 
 /// Each line is the data of one event of the Messages API; the whole input is the body of an error.
 fn messages(data: &[u8]) {
-    let _ = complaint(data);
-    let mut incoming = Incoming::default();
+    let _ = error_of_body(data);
+    let mut answer = PartialAnswer::default();
     for line in String::from_utf8_lossy(data).lines() {
-        match incoming.push(line) {
-            Ok(false) => {}
-            Ok(true) | Err(_) => break,
+        if answer.push(line).is_err() {
+            break;
         }
     }
-    let _ = (incoming.has_begun(), incoming.usage());
-    if let Some(answer) = incoming.answer() {
-        let _ = (answer.text(), answer.tool_calls(), answer.is_half());
+    let _ = (answer.has_content(), answer.usage());
+    if let Some(answer) = answer.into_answer() {
+        let _ = (answer.text(), answer.tool_calls(), answer.is_unfinished());
         assert!(serde_json::to_string(&answer.content).is_ok());
     }
 }

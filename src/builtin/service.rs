@@ -19,8 +19,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::conversation::Conversation;
 use super::messages::{Answer, Change, PartialAnswer, StreamError, error_of_body};
-use crate::http::retries::{Retries, retry_after};
-use crate::http::{answer_body, below, causes, tls};
+use crate::http::errors::{is_untrusted, request_error};
+use crate::http::retries::{NoRetry, Retries, retry_after};
+use crate::http::{answer_body, below, tls};
 use crate::model::{CostLimit, CostMeter, UpperBound, Usage, may_pass};
 use crate::stream_json::Writer;
 
@@ -197,20 +198,21 @@ impl Service {
                     return Ok(Err(ServiceError::BudgetUsedUp));
                 }
             }
-            // The orchestrator can run the task again later; waiting here would only cost time.
-            if let Some(after) = retry_after.filter(|after| *after >= self.idle_timeout) {
-                let message = format!(
-                    "{} (it asks to wait {} s)",
-                    failure.message,
-                    after.as_secs()
-                );
-                return Ok(Err(ServiceError::Failed(RequestFailure {
-                    message,
-                    ..failure
-                })));
-            }
+            let can_retry = broken_answers < MAX_BROKEN_ANSWERS;
             let delay = match retries.delay(retry_after) {
-                Ok(delay) if broken_answers < MAX_BROKEN_ANSWERS => delay,
+                Ok(delay) if can_retry => delay,
+                // The orchestrator can run the task again later; waiting here would only cost time.
+                Err(NoRetry::RetryAfterTooLong { asked, .. }) if can_retry => {
+                    let message = format!(
+                        "{} (it asks to wait {} s)",
+                        failure.message,
+                        asked.as_secs()
+                    );
+                    return Ok(Err(ServiceError::Failed(RequestFailure {
+                        message,
+                        ..failure
+                    })));
+                }
                 _ => return Ok(Err(ServiceError::Failed(failure))),
             };
             writer.write_retry(attempts, delay, failure.status, &failure.message)?;
@@ -240,7 +242,7 @@ impl Service {
                 self.receive(response, writer).await
             }
             Ok(Ok(response)) => error_response(response, self.read_timeout).await,
-            Ok(Err(error)) => connection_error(&error.without_url(), Partial::None),
+            Ok(Err(error)) => connection_error(&self.url, &error, Partial::None),
             Err(_) => retry("it does not answer".to_owned(), Partial::None),
         }
     }
@@ -261,7 +263,7 @@ impl Service {
             };
             let event = match event {
                 Ok(Some(Ok(event))) => event,
-                Ok(Some(Err(error))) => return connection_error(&error, partial),
+                Ok(Some(Err(error))) => return connection_error(&self.url, &error, partial),
                 Ok(None) => return retry("its answer broke off".to_owned(), partial),
                 Err(_) => return retry("it sends nothing more".to_owned(), partial),
             };
@@ -411,9 +413,13 @@ fn is_too_long(kind: &str, message: &str) -> bool {
 }
 
 /// Handles an error of the connection.
-fn connection_error(error: &(dyn std::error::Error + 'static), partial: Partial) -> Attempt {
-    let message = causes(error);
-    if tls::is_untrusted(error) {
+fn connection_error(
+    url: &Url,
+    error: &(dyn std::error::Error + 'static),
+    partial: Partial,
+) -> Attempt {
+    let message = request_error(url, error);
+    if is_untrusted(error) {
         // The certificate will not be trusted next time either.
         return Attempt::Rejected(ServiceError::Failed(RequestFailure {
             status: None,

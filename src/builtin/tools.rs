@@ -55,7 +55,7 @@ impl Tools {
         self.shell.close(grace).await;
     }
 
-    /// Like [`Self::close`], with the short grace period of processes that nobody waits for.
+    /// Like [`Self::close`], with the short grace period of processes whose results are not needed.
     pub async fn close_soon(&mut self) {
         self.shell.close_soon().await;
     }

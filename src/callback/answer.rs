@@ -1,6 +1,6 @@
-//! What an orchestrator's answer means, whatever was asked: the columns of the protocol's table.
+//! What the orchestrator's answer means, for any request: the rows of the table in docs/protocol.md.
 //!
-//! What to do about it is for the caller, who knows what was asked.
+//! The caller decides what to do, because it knows what was asked.
 
 use std::time::Duration;
 
@@ -14,17 +14,20 @@ use crate::http::retries::retry_after;
 pub enum Answer {
     /// 2xx, with the body.
     Accepted { body: Vec<u8> },
-    /// 409 or 410: the orchestrator has made up its mind already.
+    /// 409 or 410: the orchestrator has already decided.
     Known { why: String },
-    /// 404: there is no such route, at least not now.
-    NotFound { why: String },
-    /// 405 or 501: there is no such route.
+    /// 404: the route is missing, possibly only for now. `after` is the `Retry-After`.
+    NotFound {
+        why: String,
+        after: Option<Duration>,
+    },
+    /// 405 or 501: the orchestrator has no such route.
     NoRoute { why: String },
     /// 413.
     TooLarge { why: String },
-    /// Anything that will not be better next time.
+    /// A repetition would be answered in the same way.
     Rejected { why: String },
-    /// Anything that may be better next time, and when the orchestrator thinks that is.
+    /// A repetition may succeed. `after` is the `Retry-After`.
     Later {
         why: String,
         after: Option<Duration>,
@@ -32,30 +35,28 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// What a complete answer means.
+    /// Classifies a complete answer.
     pub fn new(status: StatusCode, headers: &HeaderMap, body: Vec<u8>) -> Self {
         if status.is_success() {
             return Self::Accepted { body };
         }
         let why = explain(status, headers, &body);
+        let after = retry_after(headers, Timestamp::now());
         match status.as_u16() {
             409 | 410 => Self::Known { why },
-            404 => Self::NotFound { why },
+            404 => Self::NotFound { why, after },
             405 | 501 => Self::NoRoute { why },
             413 => Self::TooLarge { why },
-            408 | 425 | 429 | 500..=599 => Self::Later {
-                why,
-                after: retry_after(headers, Timestamp::now()),
-            },
+            408 | 425 | 429 | 500..=599 => Self::Later { why, after },
             _ => Self::Rejected { why },
         }
     }
 }
 
-/// The status in words, and what the orchestrator said about it.
+/// The status, and the beginning of the answer's body on one line.
 fn explain(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
     if let (true, Some(location)) = (status.is_redirection(), headers.get("location")) {
-        let location = location.to_str().unwrap_or("somewhere");
+        let location = location.to_str().unwrap_or("another URL");
         return format!("answered {status} to {location}; redirects are not followed");
     }
     let text: String = String::from_utf8_lossy(body)

@@ -1,7 +1,7 @@
-//! Who is speaking: signatures, bearer tokens, the platform's identity token, the trace.
+//! How requests prove who sends them: signatures, bearer tokens, the platform's identity token.
 //!
-//! Everything here is made anew for every attempt, because signatures carry its time and identity
-//! tokens age. Decides nothing about answers.
+//! The headers are made again for every attempt, because a signature contains the time and identity
+//! tokens expire. Decides nothing about answers.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -13,28 +13,27 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
+use crate::http::errors::plain_cause;
 use crate::http::{answer_body, tls};
 use crate::webhook::SigningKey;
 
-/// Identity tokens live about ten minutes; a younger one is as good as a fresh one.
-const FRESH: Duration = Duration::from_secs(60);
-/// The platform's socket is on this machine: it answers at once or not at all.
+/// How long an identity token is reused. The platform's tokens are valid for about ten minutes.
+const TOKEN_REUSE: Duration = Duration::from_secs(60);
+/// The platform's socket is on this machine, so a slow answer means that it will never come.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How requests prove who sends them.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Every request gets a signature by each of these; several for rotation.
+    /// Every request is signed with each of these keys. There are several during a rotation.
     pub signing: Vec<SigningKey>,
     pub bearer: Option<Bearer>,
-    /// The trace that this run belongs to, as W3C Trace Context writes it.
-    pub traceparent: Option<HeaderValue>,
 }
 
 #[derive(Debug, Clone)]
 pub enum Bearer {
     Token(SecretString),
-    /// A token of the platform's, for this audience, from its local socket.
+    /// The platform's identity token for this audience, from its local socket.
     Identity {
         audience: String,
         socket: PathBuf,
@@ -44,21 +43,19 @@ pub enum Bearer {
 /// Why a request cannot be sent yet.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    #[error("the platform gives no identity token at {}", socket.display())]
-    Socket {
-        socket: PathBuf,
-        source: reqwest::Error,
-    },
-    #[error("the platform answered {status} at {} instead of an identity token", socket.display())]
-    Refused { socket: PathBuf, status: u16 },
-    #[error("the platform's identity token at {} is no token", socket.display())]
-    Nonsense { socket: PathBuf },
+    #[error("cannot get an identity token from the platform's socket {}: {cause}", socket.display())]
+    Socket { socket: PathBuf, cause: String },
+    #[error("the platform's socket {} answered {status} instead of an identity token", socket.display())]
+    Status { socket: PathBuf, status: u16 },
+    #[error("the answer of the platform's socket {} is not an identity token", socket.display())]
+    NotAToken { socket: PathBuf },
 }
 
-/// Makes the headers of every attempt.
+/// Makes the headers for each attempt.
 #[derive(Debug)]
 pub struct Credentials {
     settings: Settings,
+    /// The last identity token and when it was received.
     identity: RefCell<Option<(Instant, HeaderValue)>>,
 }
 
@@ -70,7 +67,7 @@ impl Credentials {
         }
     }
 
-    /// The headers for one attempt to send a body, now.
+    /// The headers for one attempt to send this body.
     pub async fn headers(&self, id: &str, body: &[u8]) -> Result<HeaderMap, IdentityError> {
         let mut headers = HeaderMap::new();
         if !self.settings.signing.is_empty() {
@@ -90,9 +87,6 @@ impl Credentials {
         if let Some(bearer) = &self.settings.bearer {
             headers.insert(AUTHORIZATION, self.authorization(bearer).await?);
         }
-        if let Some(traceparent) = &self.settings.traceparent {
-            headers.insert(HeaderName::from_static("traceparent"), traceparent.clone());
-        }
         Ok(headers)
     }
 
@@ -101,8 +95,8 @@ impl Credentials {
             Bearer::Token(token) => return Ok(secret_value(token.expose_secret())),
             Bearer::Identity { audience, socket } => (audience, socket),
         };
-        let known = self.identity.borrow().clone();
-        if let Some((_, token)) = known.filter(|(since, _)| since.elapsed() < FRESH) {
+        let last = self.identity.borrow().clone();
+        if let Some((_, token)) = last.filter(|(since, _)| since.elapsed() < TOKEN_REUSE) {
             return Ok(token);
         }
         let token = identity_token(audience, socket).await?;
@@ -113,9 +107,9 @@ impl Credentials {
 
 /// Asks the platform for a token (Fly: `POST /v1/tokens/oidc` on its socket, answered in plain text).
 async fn identity_token(audience: &str, socket: &Path) -> Result<HeaderValue, IdentityError> {
-    let failed = |source| IdentityError::Socket {
+    let failed = |error: reqwest::Error| IdentityError::Socket {
         socket: socket.to_owned(),
-        source,
+        cause: plain_cause(&error),
     };
     let client = Client::builder()
         .unix_socket(socket)
@@ -132,7 +126,7 @@ async fn identity_token(audience: &str, socket: &Path) -> Result<HeaderValue, Id
         .map_err(failed)?;
     let status = response.status();
     if !status.is_success() {
-        return Err(IdentityError::Refused {
+        return Err(IdentityError::Status {
             socket: socket.to_owned(),
             status: status.as_u16(),
         });
@@ -141,19 +135,19 @@ async fn identity_token(audience: &str, socket: &Path) -> Result<HeaderValue, Id
     let token = String::from_utf8(token).unwrap_or_default();
     let token = token.trim();
     if token.is_empty() || !is_token(token) {
-        return Err(IdentityError::Nonsense {
+        return Err(IdentityError::NotAToken {
             socket: socket.to_owned(),
         });
     }
     Ok(secret_value(token))
 }
 
-/// Whether a text may stand behind `Bearer`: visible ASCII.
+/// Whether a text can be a bearer token: visible ASCII.
 pub fn is_token(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A header of visible ASCII.
+/// A header's value from visible ASCII.
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("ids and signatures are visible ASCII")
 }

@@ -1,7 +1,8 @@
-//! Heartbeats: alive, and what was produced since the last one; the answer may ask to stop.
+//! Heartbeats: say that the run is alive and what it has produced since the last heartbeat. The
+//! answer may cancel the task.
 //!
-//! Never queued and never retried: the next one comes anyway. Ends nothing itself; it says that the
-//! orchestrator wants the end.
+//! A heartbeat is never queued and never repeated, because the next one follows anyway. This module
+//! ends nothing: it returns when the orchestrator cancels.
 
 use std::future::pending;
 use std::mem::replace;
@@ -9,89 +10,108 @@ use std::mem::replace;
 use tokio::time::{Instant, sleep};
 
 use super::answer::Answer;
-use super::{Callback, Kind, wire};
+use super::exchange::Exchange;
+use super::wire::{self, Kind};
 use crate::progress::Progress;
 
-/// What an answer means for the heartbeats to come.
+/// After this many answers of 404 in a row, on a route that never answered 2xx, the orchestrator
+/// has no such route. Fewer may come from a proxy while the orchestrator restarts.
+const MISSING_ROUTE_ANSWERS: u32 = 5;
+
+/// What follows from the answer to a heartbeat.
 enum Next {
-    GoOn,
-    /// The receiver wants smaller ones.
+    Continue,
+    /// The orchestrator wants smaller heartbeats.
     WithoutOutput,
-    /// There is nobody who listens.
+    /// The orchestrator has no route for heartbeats.
     Off,
-    /// No more of anything, for this reason if one was given.
+    /// The orchestrator cancels the task, possibly with a reason.
     Cancelled(Option<String>),
 }
 
-/// What was complained about already: a log is not a place for heartbeats.
+/// What is known about the orchestrator's route for heartbeats.
 #[derive(Default)]
-struct Complaints {
-    rejected: bool,
-    missed: bool,
+struct Route {
+    /// Whether it ever answered 2xx.
+    exists: bool,
+    not_found_in_a_row: u32,
+    /// Each kind of trouble is logged once: heartbeats would flood the log.
+    rejection_is_logged: bool,
+    trouble_is_logged: bool,
 }
 
-impl Callback {
-    /// Tells the orchestrator how the run goes until it is dropped, or until the orchestrator
-    /// cancels the task: then this returns, with the reason if one was given.
-    pub async fn heartbeats(&self, progress: &Progress) -> Option<String> {
-        let Some(interval) = self.settings.heartbeat else {
-            return pending().await;
+/// Sends heartbeats until the future is dropped, or until the orchestrator cancels the task: then
+/// this returns the reason, if there is one.
+pub async fn heartbeats(exchange: &Exchange, progress: &Progress) -> Option<String> {
+    let Some(interval) = exchange.settings.heartbeat else {
+        return pending().await;
+    };
+    let mut route = Route::default();
+    let mut with_output = true;
+    loop {
+        // Counted from the last answer, so that a slow orchestrator gets fewer heartbeats.
+        sleep(interval).await;
+        let answer = send(exchange, progress, with_output).await;
+        with_output = match route.next(answer) {
+            Next::Continue => true,
+            Next::WithoutOutput => false,
+            Next::Off => return pending().await,
+            Next::Cancelled(reason) => return reason,
         };
-        let mut with_output = true;
-        let mut complaints = Complaints::default();
-        loop {
-            // Counted from the last answer, so that a slow receiver gets fewer of them.
-            sleep(interval).await;
-            let answer = self.beat(progress, with_output).await;
-            with_output = match complaints.next(answer) {
-                Next::GoOn => true,
-                Next::WithoutOutput => false,
-                Next::Off => return pending().await,
-                Next::Cancelled(reason) => return reason,
-            };
-        }
-    }
-
-    async fn beat(&self, progress: &Progress, with_output: bool) -> Answer {
-        let window = with_output.then(|| progress.take_window());
-        let snapshot = progress.snapshot();
-        let mut event = self.event(Kind::Progress, &snapshot.message());
-        let window = window.as_ref();
-        event.progress = Some(wire::Progress::new(&snapshot, window, &self.redactor));
-        let deadline = Instant::now() + self.settings.request_timeout;
-        let answer = self.transport.post("progress", &event, deadline).await;
-        if let (Some(window), false) = (window, matches!(answer, Answer::Accepted { .. })) {
-            progress.untold(window);
-        }
-        answer
     }
 }
 
-impl Complaints {
+async fn send(exchange: &Exchange, progress: &Progress, with_output: bool) -> Answer {
+    let window = with_output.then(|| progress.take_window());
+    let snapshot = progress.snapshot();
+    let mut event = exchange.event(Kind::Progress, &snapshot.message());
+    event.add_progress(&snapshot, window.as_ref(), &exchange.redactor);
+    let deadline = Instant::now() + exchange.settings.request_timeout;
+    let answer = exchange.post(event.kind().route(), &event, deadline).await;
+    if let (Some(window), false) = (&window, matches!(answer, Answer::Accepted { .. })) {
+        progress.count_as_dropped(window);
+    }
+    answer
+}
+
+impl Route {
     fn next(&mut self, answer: Answer) -> Next {
-        let (complained, why, next) = match answer {
+        let not_found_before = replace(&mut self.not_found_in_a_row, 0);
+        let (is_logged, why, next) = match answer {
             Answer::Accepted { body } => {
-                return wire::cancellation(&body)
-                    .map_or(Next::GoOn, |cancel| Next::Cancelled(cancel.reason));
+                self.exists = true;
+                return match wire::cancellation(&body) {
+                    Some(cancellation) => Next::Cancelled(cancellation.reason),
+                    None => Next::Continue,
+                };
             }
             Answer::Known { why } => return Next::Cancelled(Some(why)),
-            Answer::NotFound { why } | Answer::NoRoute { why } => {
-                tracing::info!(
-                    why,
-                    "the orchestrator knows no heartbeats, so there will be none"
-                );
-                return Next::Off;
+            Answer::NoRoute { why } => return off(&why),
+            Answer::NotFound { why, .. } => {
+                self.not_found_in_a_row = not_found_before + 1;
+                if !self.exists && self.not_found_in_a_row >= MISSING_ROUTE_ANSWERS {
+                    return off(&why);
+                }
+                (&mut self.trouble_is_logged, why, Next::Continue)
             }
-            Answer::Rejected { why } => (&mut self.rejected, why, Next::GoOn),
-            Answer::Later { why, .. } => (&mut self.missed, why, Next::GoOn),
-            Answer::TooLarge { why } => (&mut self.missed, why, Next::WithoutOutput),
+            Answer::Rejected { why } => (&mut self.rejection_is_logged, why, Next::Continue),
+            Answer::Later { why, .. } => (&mut self.trouble_is_logged, why, Next::Continue),
+            Answer::TooLarge { why } => (&mut self.trouble_is_logged, why, Next::WithoutOutput),
         };
-        if !replace(complained, true) {
+        if !replace(is_logged, true) {
             tracing::warn!(
                 why,
-                "a heartbeat was not taken; further ones like it will not be mentioned"
+                "a heartbeat was not accepted; further ones will not be logged"
             );
         }
         next
     }
+}
+
+fn off(why: &str) -> Next {
+    tracing::info!(
+        why,
+        "the orchestrator has no route /progress: no further heartbeats"
+    );
+    Next::Off
 }

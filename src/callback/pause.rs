@@ -1,30 +1,33 @@
-//! The wait between two attempts, which a stop signal cuts short.
+//! The wait between two attempts. A stop signal cuts it short.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::http::retries::{OutOfTime, Retries};
+use crate::http::retries::{NoRetry, Retries};
 use crate::shutdown::Stop;
 
-/// Waits before the next attempt; `after` is what the orchestrator asked for. A stop signal ends
-/// the wait, because it leaves little time.
-///
-/// # Errors
-/// If the deadline leaves no time for another attempt.
-pub async fn pause(
+/// How long to wait before the next attempt; `after` is the answer's `Retry-After`. Once a stop
+/// signal has arrived the wait is short and `after` does not count: the process will be killed soon.
+pub fn next_delay(
     retries: &mut Retries,
     after: Option<Duration>,
     stop: &Stop,
-) -> Result<(), OutOfTime> {
+) -> Result<Duration, NoRetry> {
     if stop.is_signalled() {
-        sleep(retries.hurried_delay()?).await;
-        return Ok(());
+        retries.hurried_delay()
+    } else {
+        retries.delay(after)
     }
-    let delay = retries.delay(after)?;
+}
+
+/// Waits until the delay is over or the first stop signal arrives.
+pub async fn pause(delay: Duration, stop: &Stop) {
+    if stop.is_signalled() {
+        return sleep(delay).await;
+    }
     tokio::select! {
         () = sleep(delay) => {}
         () = stop.signalled() => {}
     }
-    Ok(())
 }

@@ -1,7 +1,7 @@
-//! One request to the orchestrator, and its answer.
+//! One HTTP request to the orchestrator, and its answer.
 //!
-//! Never retries, never follows redirects (they would take credentials elsewhere), never uses a
-//! proxy, and reads no authorities from disk unless it is told to.
+//! Never retries, never follows redirects (they would send credentials to another server), never
+//! uses a proxy, and reads certificate authorities from disk only if a setting names a file.
 
 use std::time::Duration;
 
@@ -10,17 +10,20 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use tokio::time::{Instant, timeout_at};
 
+use super::answer::Answer;
 use super::credentials::{Credentials, IdentityError};
-use super::{Answer, Event, Settings};
+use super::settings::Settings;
+use super::traceparent;
+use crate::http::errors::{no_answer_within, request_error};
 use crate::http::tls::{self, TlsError};
-use crate::http::{answer_body, below, causes};
+use crate::http::{answer_body, below};
 
-/// How long a connection may be idle and still be trusted with an event: longer than the usual
-/// heartbeat interval, shorter than anything between here and there forgets a connection.
+/// How long an idle connection is reused: longer than the usual heartbeat interval, shorter than
+/// the time after which load balancers and NAT usually forget a connection.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Why no request can be made at all.
+/// Why the HTTP client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error(transparent)]
@@ -43,6 +46,9 @@ impl Transport {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        if let Some(traceparent) = &settings.traceparent {
+            headers.insert(traceparent::HEADER, traceparent.clone());
+        }
         let client = Client::builder()
             .tls_backend_preconfigured(tls::config(&settings.url, settings.authorities.as_deref())?)
             .default_headers(headers)
@@ -59,39 +65,30 @@ impl Transport {
         })
     }
 
-    /// Posts an event to a route below the base; takes no longer than one request may, nor beyond
-    /// the deadline.
-    pub async fn post(&self, route: &str, event: &Event, deadline: Instant) -> Answer {
-        let deadline = deadline.min(Instant::now() + self.request_timeout);
-        match timeout_at(deadline, self.exchange(route, event)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Answer::Later {
-                why: causes(&error),
-                after: None,
-            },
-            Err(_) => Answer::Later {
-                why: "there was no answer in time".to_owned(),
-                after: None,
-            },
-        }
+    /// Posts a body to a route below the base URL. Ends at the deadline, or earlier if the timeout
+    /// of one request is over.
+    pub async fn post(&self, route: &str, id: &str, body: Vec<u8>, deadline: Instant) -> Answer {
+        let url = below(&self.base, route);
+        let began = Instant::now();
+        let deadline = deadline.min(began + self.request_timeout);
+        let why = match timeout_at(deadline, self.exchange(&url, id, body)).await {
+            Ok(Ok(answer)) => return answer,
+            Ok(Err(ExchangeError::Identity(error))) => error.to_string(),
+            Ok(Err(ExchangeError::Http(error))) => request_error(&url, &error),
+            Err(_) => no_answer_within(&url, deadline - began),
+        };
+        Answer::Later { why, after: None }
     }
 
-    async fn exchange(&self, route: &str, event: &Event) -> Result<Answer, ExchangeError> {
-        let body = event.body();
-        let credentials = self.credentials.headers(event.id(), &body).await?;
-        let request = self
-            .client
-            .post(below(&self.base, route))
-            .headers(credentials);
-        let response = request
-            .header(IDEMPOTENCY_KEY, event.id())
-            .body(body)
-            .send()
-            .await?;
+    async fn exchange(&self, url: &Url, id: &str, body: Vec<u8>) -> Result<Answer, ExchangeError> {
+        let credentials = self.credentials.headers(id, &body).await?;
+        let request = self.client.post(url.clone()).headers(credentials);
+        let request = request.header(IDEMPOTENCY_KEY, id).body(body);
+        let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = answer_body(response).await;
-        // A refusal is one whatever becomes of its words; a grant whose words break off may come
-        // from a proxy that lost its orchestrator.
+        // A refusal counts even if its body breaks off. A grant whose body breaks off does not: it
+        // may come from a proxy that lost the orchestrator.
         let body = if status.is_success() {
             body?
         } else {
@@ -101,18 +98,21 @@ impl Transport {
     }
 }
 
-/// Why there was no answer.
-#[derive(Debug, thiserror::Error)]
+/// Why there is no answer.
+#[derive(Debug)]
 enum ExchangeError {
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    // Without its URL, which may hold a token in its query.
-    #[error("the request failed")]
-    Http(#[source] reqwest::Error),
+    Identity(IdentityError),
+    Http(reqwest::Error),
+}
+
+impl From<IdentityError> for ExchangeError {
+    fn from(error: IdentityError) -> Self {
+        Self::Identity(error)
+    }
 }
 
 impl From<reqwest::Error> for ExchangeError {
     fn from(error: reqwest::Error) -> Self {
-        Self::Http(error.without_url())
+        Self::Http(error)
     }
 }

@@ -7,7 +7,9 @@ use std::ffi::{OsStr, OsString};
 
 use secrecy::SecretString;
 
-use super::settings::{CALLBACK_SECRET, LISTEN, MODEL_ACCESS, Setting, WORKER};
+use super::settings::{
+    CALLBACK_SECRET, LISTEN, MODEL_ACCESS, STOP_AT_END_OF_STDIN, Setting, TASK_LOCK, WORKER,
+};
 use crate::callback::Machine;
 use crate::environment::Variables;
 use crate::redact::names::is_secret;
@@ -141,7 +143,7 @@ impl Environment {
             WORKER
                 .iter()
                 .copied()
-                .chain([&LISTEN])
+                .chain([&LISTEN, &STOP_AT_END_OF_STDIN, &TASK_LOCK])
                 .map(|setting: &Setting| setting.variable)
         };
         let names = self.0.iter().filter_map(|(name, _)| name.to_str());

@@ -139,6 +139,14 @@ impl<'a> Reader<'a> {
         });
     }
 
+    /// Notes a problem with a flag that is not in the table of settings.
+    pub fn reject_flag(&mut self, flag: &str, what: &str) {
+        self.problems.push(Problem {
+            name: format!("--{flag}"),
+            message: what.to_owned(),
+        });
+    }
+
     pub fn is_set(&self, setting: &Setting) -> bool {
         self.find(setting).is_some()
     }

@@ -359,6 +359,18 @@ pub const MODEL_ACCESS: [&Setting; 4] = [
     &CLAUDE_CODE_OAUTH_TOKEN,
 ];
 
+/// Set by `local` for its worker only.
+pub const STOP_AT_END_OF_STDIN: Setting = Setting::unflagged(
+    "DESCARTES_STOP_AT_END_OF_STDIN",
+    "Whether to stop when standard input, a pipe, ends",
+)
+.default("false");
+/// Set by `local` for its worker only.
+pub const TASK_LOCK: Setting = Setting::unflagged(
+    "DESCARTES_TASK_LOCK",
+    "A file to keep locked until the worker has ended",
+);
+
 /// `receive` only.
 pub const LISTEN: Setting = Setting::new(
     "DESCARTES_LISTEN",
@@ -371,8 +383,10 @@ pub const LISTEN: Setting = Setting::new(
 /// The settings without which no worker starts.
 pub const REQUIRED: [&Setting; 3] = [&TASK_ID, &PROJECT_ID, &CALLBACK_URL];
 
-/// The flags that `local` and `demo` do not have, because the embedded orchestrator sets them.
-const SET_BY_EMBEDDED_ORCHESTRATOR: [&str; 8] = [
+/// The flags that `local` does not have: it sets them itself, or calls them differently.
+const NOT_FOR_LOCAL: [&str; 2] = ["callback-url", "workspace"];
+/// The flags that `demo` does not have: it makes its own project.
+const NOT_FOR_DEMO: [&str; 9] = [
     "branch",
     "callback-url",
     "git-email",
@@ -380,6 +394,7 @@ const SET_BY_EMBEDDED_ORCHESTRATOR: [&str; 8] = [
     "git-name",
     "ref",
     "repo",
+    "task",
     "workspace",
 ];
 
@@ -394,7 +409,7 @@ pub fn cli() -> Command {
         .subcommand(
             Command::new("demo")
                 .about("Runs a worker on a sample project; needs no set-up")
-                .defer(|demo| demo.args(flags_of_embedded().filter(|arg| arg.get_id() != "task"))),
+                .defer(|demo| demo.args(flags_except(&NOT_FOR_DEMO))),
         )
         .subcommand(
             Command::new("local")
@@ -403,16 +418,18 @@ pub fn cli() -> Command {
                     let project = Arg::new("project")
                         .long("project")
                         .value_name("DIR")
-                        .help("The project's directory")
-                        .default_value(".")
+                        .help("The project's directory; with --repo, the directory to clone to [DESCARTES_WORKSPACE; default: the current directory, with --repo a new temporary one]")
                         .value_parser(value_parser!(std::path::PathBuf));
-                    local.arg(project).args(flags_of_embedded()).after_help(unflagged())
+                    local.arg(project).args(flags_except(&NOT_FOR_LOCAL)).after_help(unflagged())
                 }),
         )
         .subcommand(
             Command::new("receive")
-                .about("Runs the embedded orchestrator alone: prints what workers report, and checks it against the protocol")
-                .defer(|receive| receive.args([&LISTEN, &RUST_LOG, &LOG_FORMAT].into_iter().filter_map(flag))),
+                .about("Runs the embedded orchestrator alone: prints what workers report, and checks fields, order and signatures")
+                .defer(|receive| {
+                    let settings = [&LISTEN, &RUST_LOG, &LOG_FORMAT];
+                    receive.args(settings.into_iter().filter_map(flag)).args(receive_only())
+                }),
         )
         .subcommand(
             Command::new("check")
@@ -466,6 +483,37 @@ pub fn cli() -> Command {
         }))
 }
 
+/// The flags of `receive` that no variable sets, but for the secret's.
+fn receive_only() -> [Arg; 4] {
+    let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
+    [
+        arg(
+            "secret",
+            "SECRET",
+            "Accepts only requests with a signature by this secret (whsec_ and base64; several separated by spaces). \
+             Other users of this machine can read flags: the variable is safer [DESCARTES_CALLBACK_SECRET]",
+        ),
+        arg(
+            "lease",
+            "DURATION",
+            "How long a task stays with a worker that sends nothing; default: four of its heartbeat intervals, at least 60s",
+        ),
+        arg(
+            "cancel",
+            "ID",
+            "Cancels this task, or this run, at each of its heartbeats; can be repeated",
+        )
+        .action(ArgAction::Append),
+        arg(
+            "answer",
+            "ROUTE=STATUS",
+            "Answers started, progress, completed or failed with this status; several, separated by commas, are used in \
+             order and the last one stays; ok is the normal answer: started=503,503,ok. Can be repeated",
+        )
+        .action(ArgAction::Append),
+    ]
+}
+
 /// A command that takes all of the worker's settings.
 fn with_worker(command: Command) -> Command {
     command
@@ -473,10 +521,10 @@ fn with_worker(command: Command) -> Command {
         .after_help(unflagged())
 }
 
-/// The flags of a worker under the embedded orchestrator.
-fn flags_of_embedded() -> impl Iterator<Item = Arg> {
+/// The worker's flags except some.
+fn flags_except(excluded: &[&str]) -> impl Iterator<Item = Arg> {
     let flags = WORKER.iter().copied().filter_map(flag);
-    flags.filter(|arg| !SET_BY_EMBEDDED_ORCHESTRATOR.contains(&arg.get_id().as_str()))
+    flags.filter(|arg| !excluded.contains(&arg.get_id().as_str()))
 }
 
 /// The settings without a flag, for the end of the help.

@@ -13,7 +13,7 @@ use reqwest::header::HeaderValue;
 use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use crate::callback::credentials::is_token;
+use crate::callback::{self, credentials::is_token};
 use crate::runner::agent::{KINDS, Kind};
 use crate::terminal::LogFormat;
 use crate::webhook::SigningKey;
@@ -131,14 +131,8 @@ pub fn token(text: &str) -> Parsed<SecretString> {
 
 /// A `traceparent` header as W3C Trace Context specifies it.
 pub fn traceparent(text: &str) -> Parsed<HeaderValue> {
-    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
-    let lowercase_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f' | '-');
-    match HeaderValue::from_str(text) {
-        Ok(value) if lengths == [2, 32, 16, 2] && text.chars().all(lowercase_hex) => Ok(value),
-        _ => Err(
-            "is not a traceparent as W3C Trace Context specifies it, so it is ignored".to_owned(),
-        ),
-    }
+    let wrong = "is not a traceparent as W3C Trace Context specifies it, so it is ignored";
+    callback::traceparent::parse(text).ok_or_else(|| wrong.to_owned())
 }
 
 /// A repository as git accepts it: a URL, `host:path` for ssh, or an absolute path.

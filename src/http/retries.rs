@@ -1,8 +1,9 @@
-//! When to try again: exponential with full jitter, the other side's word, a deadline.
+//! When to try again: exponential backoff with full jitter, `Retry-After`, and a deadline.
 //!
-//! Full jitter (any time up to the bound, not the bound and a bit) because a control plane that
-//! comes back is met by all its workers at once.
+//! Full jitter (any time up to the bound, not the bound and a bit) because all workers meet an
+//! orchestrator that comes back at the same moment.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,13 +11,14 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use tokio::time::Instant;
 
-/// The longest `Retry-After` that is believed; deadlines bound it anyway.
-const LONGEST_AFTER: Duration = Duration::from_secs(60 * 60);
-const FIRST: Duration = Duration::from_millis(250);
-const CAP: Duration = Duration::from_secs(15);
-/// The bound inside a stop window of seconds, whatever the other side asked for.
-const HURRIED: Duration = Duration::from_millis(500);
-/// What is kept of the time for one last attempt, however long the other side wanted to wait.
+/// Larger values of `Retry-After` are cut to this, so that the arithmetic cannot overflow. No
+/// deadline is as long as this.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+const FIRST_BOUND: Duration = Duration::from_millis(250);
+const MAX_BOUND: Duration = Duration::from_secs(15);
+/// The bound within a stop window of seconds, whatever `Retry-After` says.
+const HURRIED_BOUND: Duration = Duration::from_millis(500);
+/// The time before the deadline that is reserved for the last attempt.
 const LAST_ATTEMPT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -27,9 +29,38 @@ pub struct Retries {
     bound: Duration,
 }
 
-/// The deadline leaves no time for another attempt.
+/// Why there is no further attempt.
 #[derive(Debug, PartialEq, Eq)]
-pub struct OutOfTime;
+pub enum NoRetry {
+    /// The deadline is too close.
+    OutOfTime,
+    /// The server asked for a longer wait than there is time. Asking earlier would ignore its word.
+    RetryAfterTooLong { asked: Duration, left: Duration },
+}
+
+impl NoRetry {
+    /// The reason why the last attempt failed, and why it was the last one.
+    pub fn added_to(&self, why: &str) -> String {
+        match self {
+            Self::OutOfTime => why.to_owned(),
+            Self::RetryAfterTooLong { .. } => format!("{why} ({self})"),
+        }
+    }
+}
+
+impl fmt::Display for NoRetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfTime => f.write_str("there is no time for another attempt"),
+            Self::RetryAfterTooLong { asked, left } => write!(
+                f,
+                "it asks to wait {} s, but the last attempt would have to begin within {:.1} s",
+                asked.as_secs(),
+                left.as_secs_f64()
+            ),
+        }
+    }
+}
 
 impl Retries {
     pub fn within(time: Duration) -> Self {
@@ -37,11 +68,11 @@ impl Retries {
         Self {
             deadline,
             last_attempt: deadline - LAST_ATTEMPT.min(time / 4),
-            bound: FIRST,
+            bound: FIRST_BOUND,
         }
     }
 
-    /// Begins the time anew; the waits go on growing.
+    /// Moves the deadline; the waits continue to grow.
     pub fn extend(&mut self, time: Duration) {
         let bound = self.bound;
         *self = Self::within(time);
@@ -52,26 +83,34 @@ impl Retries {
         self.deadline
     }
 
-    /// How long to wait before the next attempt: at least as long as the other side asked for, but
-    /// never so long that there would be no last one.
-    pub fn delay(&mut self, after: Option<Duration>) -> Result<Duration, OutOfTime> {
-        let left = self.left()?;
-        let jittered = self.bound.mul_f64(random_share());
-        self.bound = (self.bound * 2).min(CAP);
-        // On top of what was asked for: everybody was asked for the same.
-        Ok((after.unwrap_or_default() + jittered).min(left))
+    /// The time until the deadline.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// A short wait, for a process that is about to be stopped.
-    pub fn hurried_delay(&self) -> Result<Duration, OutOfTime> {
-        let left = self.left()?;
-        Ok(HURRIED.mul_f64(random_share()).min(left))
+    /// How long to wait before the next attempt: never shorter than the server's `Retry-After`.
+    pub fn delay(&mut self, after: Option<Duration>) -> Result<Duration, NoRetry> {
+        let left = self.left_for_waiting()?;
+        let asked = after.unwrap_or_default();
+        if asked > left {
+            return Err(NoRetry::RetryAfterTooLong { asked, left });
+        }
+        let jitter = self.bound.mul_f64(random_share());
+        self.bound = (self.bound * 2).min(MAX_BOUND);
+        // Jitter comes on top of `Retry-After`: all workers were given the same value.
+        Ok((asked + jitter).min(left))
     }
 
-    fn left(&self) -> Result<Duration, OutOfTime> {
+    /// A short wait, for a process that is about to be killed.
+    pub fn hurried_delay(&self) -> Result<Duration, NoRetry> {
+        let left = self.left_for_waiting()?;
+        Ok(HURRIED_BOUND.mul_f64(random_share()).min(left))
+    }
+
+    fn left_for_waiting(&self) -> Result<Duration, NoRetry> {
         let left = self.last_attempt.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(OutOfTime);
+            return Err(NoRetry::OutOfTime);
         }
         Ok(left)
     }
@@ -80,19 +119,21 @@ impl Retries {
 /// `Retry-After` as seconds or as a date.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let after = if let Ok(seconds) = value.parse() {
-        Duration::from_secs(seconds)
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let after = if is_number {
+        // Only a number that is too large fails to parse.
+        value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let date = DateTimeParser::new().parse_timestamp(value).ok()?;
         // A date in the past means now.
         Duration::try_from(date.duration_since(now)).unwrap_or_default()
     };
-    Some(after.min(LONGEST_AFTER))
+    Some(after.min(MAX_RETRY_AFTER))
 }
 
-/// Evenly between 0 and 1.
+/// A random number between 0 and 1.
 fn random_share() -> f64 {
-    // Without randomness the worker still retries, only less politely.
+    // Without randomness the wait is the whole bound.
     let random = getrandom::u32().unwrap_or(u32::MAX);
     f64::from(random) / f64::from(u32::MAX)
 }
@@ -122,11 +163,14 @@ mod tests {
                 sleep(delay).await;
                 waits.push(delay);
             }
-            assert!(waits[0] <= FIRST + Duration::from_millis(2), "{waits:?}");
+            assert!(
+                waits[0] <= FIRST_BOUND + Duration::from_millis(2),
+                "{waits:?}"
+            );
             assert!(
                 waits
                     .iter()
-                    .all(|wait| *wait <= CAP + Duration::from_millis(2)),
+                    .all(|wait| *wait <= MAX_BOUND + Duration::from_millis(2)),
                 "{waits:?}"
             );
             assert!(
@@ -142,14 +186,28 @@ mod tests {
     }
 
     #[test]
-    fn a_long_retry_after_still_leaves_a_last_attempt() {
+    fn a_wait_is_never_shorter_than_retry_after_and_ends_the_retries_if_it_does_not_fit() {
         paused(async {
-            let began = Instant::now();
-            let mut retries = Retries::within(Duration::from_secs(60));
-            let after = Some(Duration::from_secs(3600));
-            sleep(retries.delay(after).unwrap()).await;
-            assert_eq!(began.elapsed().as_secs(), 58);
-            assert_eq!(retries.delay(after), Err(OutOfTime));
+            let seconds = Duration::from_secs;
+            let mut retries = Retries::within(seconds(60));
+            for asked in [0, 1, 30, 57, 58] {
+                let delay = retries.delay(Some(seconds(asked))).unwrap();
+                assert!((seconds(asked)..=seconds(58)).contains(&delay), "{delay:?}");
+            }
+            for asked in [59, 60, 3600] {
+                let (asked, left) = (seconds(asked), seconds(58));
+                assert_eq!(
+                    retries.delay(Some(asked)),
+                    Err(NoRetry::RetryAfterTooLong { asked, left })
+                );
+            }
+            let no_retry = retries.delay(Some(seconds(3600))).unwrap_err();
+            assert_eq!(
+                no_retry.added_to("answered 503"),
+                "answered 503 (it asks to wait 3600 s, but the last attempt would have to begin within 58.0 s)"
+            );
+            sleep(seconds(58)).await;
+            assert_eq!(retries.delay(None), Err(NoRetry::OutOfTime));
         });
     }
 
@@ -167,7 +225,10 @@ mod tests {
         );
         assert_eq!(after("Mon, 23 Nov 2026 07:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(after("soon"), None);
-        assert_eq!(after("99999999999999999999"), None);
-        assert_eq!(after("999999999"), Some(LONGEST_AFTER));
+        assert_eq!(after("-1"), None);
+        assert_eq!(after(""), None);
+        assert_eq!(after("86400"), Some(Duration::from_secs(86400)));
+        assert_eq!(after("999999999"), Some(MAX_RETRY_AFTER));
+        assert_eq!(after("99999999999999999999"), Some(MAX_RETRY_AFTER));
     }
 }

@@ -1,8 +1,8 @@
-//! Whom to trust: the public authorities that are built in, and the private ones of a PEM file.
+//! Which certificate authorities are trusted: the public ones that are built in, and private ones
+//! from a PEM file.
 //!
-//! Reads nothing from disk unless it is told to.
+//! Reads nothing from disk unless a setting names a file.
 
-use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,23 +11,20 @@ use std::sync::Arc;
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
-/// What rustls says in one word, and what to do about it.
-const UNTRUSTED: &str =
-    "it is signed by an authority that is not trusted; SSL_CERT_FILE can name further ones";
-
-/// Why there is nobody to trust.
+/// Why the private authorities cannot be used. The variable is named because it alone sets the path.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("the certificate authorities in {} cannot be read", path.display())]
-    Authorities { path: PathBuf, source: pem::Error },
-    #[error("there is no certificate authority in {}", path.display())]
+    #[error("SSL_CERT_FILE: the certificate authorities in {} cannot be read: {cause}", path.display())]
+    Unreadable { path: PathBuf, cause: io::Error },
+    #[error("SSL_CERT_FILE: {} is not a PEM file: {cause}", path.display())]
+    NotPem { path: PathBuf, cause: pem::Error },
+    #[error("SSL_CERT_FILE: there is no certificate authority in {}", path.display())]
     NoAuthority { path: PathBuf },
 }
 
-/// TLS for a URL, with private authorities beside the public ones; with none at all where the
-/// URL needs none.
+/// The TLS configuration for a URL. It trusts no authority if the URL is not https.
 pub fn config(url: &Url, authorities: Option<&Path>) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore::empty();
     if url.scheme() == "https" {
@@ -39,30 +36,63 @@ pub fn config(url: &Url, authorities: Option<&Path>) -> Result<ClientConfig, Tls
     Ok(trusting(roots))
 }
 
-/// For connections that need no TLS; a client wants to know all the same.
+/// For connections without TLS: the HTTP client wants a configuration anyway.
 pub fn none() -> ClientConfig {
     trusting(RootCertStore::empty())
 }
 
-/// What to do where the other side's certificate comes from an authority that nobody named.
-pub fn advice(error: &(dyn Error + 'static)) -> Option<String> {
-    let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-    (tls_error(error) == Some(&unknown)).then(|| UNTRUSTED.to_owned())
+/// A TLS error in one plain sentence, with what to do about it.
+pub fn plain_cause(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidMessage(_) => {
+            "the server does not speak TLS: is it http://?".to_owned()
+        }
+        rustls::Error::InvalidCertificate(error) => certificate_cause(error),
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure)
+        | rustls::Error::PeerIncompatible(_) => {
+            "the server and the worker have no TLS version or cipher in common".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
-/// Whether the other side is not who it should be, as far as anybody can tell.
-pub fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
-    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
-}
-
-/// What TLS said, somewhere below an error.
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    // An I/O error's source is not what it holds, but that one's source.
-    let below = match error.downcast_ref::<io::Error>() {
-        Some(io) => io.get_ref().map(|held| held as &(dyn Error + 'static)),
-        None => error.source(),
-    };
-    error.downcast_ref().or_else(|| tls_error(below?))
+fn certificate_cause(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => "the server's certificate is self-signed, or signed by \
+            an authority that is not trusted; SSL_CERT_FILE can name a file with that authority"
+            .to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server's certificate has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet: is this machine's clock right?".to_owned()
+        }
+        CertificateError::NotValidForName => {
+            "the server's certificate is for another host name".to_owned()
+        }
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => {
+            // rustls writes each name as `DnsName("a.example")`.
+            let names = presented
+                .iter()
+                .map(|name| name.split('"').nth(1).unwrap_or(name));
+            let names: Vec<&str> = names.collect();
+            format!(
+                "the server's certificate is not for {}, but for {}",
+                expected.to_str(),
+                names.join(", ")
+            )
+        }
+        // webpki's own error, which rustls has no variant for.
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "self-signed certificate: the server uses a certificate authority's certificate as its \
+             own; give it one that is signed by that authority"
+                .to_owned()
+        }
+        other => format!("the server's certificate is refused: {other}"),
+    }
 }
 
 fn trusting(roots: RootCertStore) -> ClientConfig {
@@ -82,14 +112,17 @@ pub fn count_authorities(path: &Path) -> Result<usize, TlsError> {
 
 /// Adds the authorities of a PEM file; returns their number.
 fn trust(roots: &mut RootCertStore, path: &Path) -> Result<usize, TlsError> {
-    let failed = |source| TlsError::Authorities {
+    let pem = fs::read(path).map_err(|cause| TlsError::Unreadable {
         path: path.to_owned(),
-        source,
-    };
-    let pem = fs::read(path).map_err(|error| failed(pem::Error::Io(error)))?;
+        cause,
+    })?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    // A bundle may hold some that webpki does not like; the others count.
-    let (added, _) = roots.add_parsable_certificates(certificates.map_err(failed)?);
+    let certificates = certificates.map_err(|cause| TlsError::NotPem {
+        path: path.to_owned(),
+        cause,
+    })?;
+    // A bundle may contain some that webpki does not support; the others are used.
+    let (added, _) = roots.add_parsable_certificates(certificates);
     if added == 0 {
         return Err(TlsError::NoAuthority {
             path: path.to_owned(),

@@ -1,6 +1,7 @@
-//! The demo's sample project: a small shell program with a bug, a check that shows it, a graph.
+//! The demo's sample project: a small shell program with a bug, a check that fails because of it, and a
+//! task graph.
 //!
-//! Needs git and sh and nothing else. Its files stand beside this one.
+//! Needs only git and sh. The files of the project are in the directory `sample`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -22,7 +23,7 @@ const FILES: [(&str, &str); 6] = [
     (".scud/config.toml", include_str!("sample/config.toml")),
 ];
 
-/// The project, which is gone when this is dropped.
+/// The project; it is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Sample(TempDir);
 
@@ -56,12 +57,12 @@ impl Sample {
         self.0.path()
     }
 
-    /// What has changed since the project was made.
+    /// The changes since the project was made.
     pub async fn diff(&self) -> eyre::Result<String> {
         self.git(["diff", "--no-ext-diff", "--no-color"]).await
     }
 
-    /// Runs git with nothing of the user's own configuration.
+    /// Runs git without the user's configuration.
     async fn git(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> eyre::Result<String> {
         let output = Command::new("git")
             .current_dir(self.dir())
@@ -75,7 +76,7 @@ impl Sample {
             ])
             .output()
             .await
-            .wrap_err("git could not be started; the demo needs it")?;
+            .wrap_err("cannot start git, which the demo needs")?;
         if !output.status.success() {
             bail!(
                 "git failed: {}",

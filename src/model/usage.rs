@@ -40,7 +40,7 @@ pub fn token_count(value: &Value) -> Option<u64> {
 }
 
 impl Spent {
-    /// The sum. A number that only one of them knows is taken from it.
+    /// The sum. If only one of them has a number, the sum has that number.
     pub fn and(self, other: Self) -> Self {
         let cost_usd = match (self.cost_usd, other.cost_usd) {
             (Some(one), Some(other)) => Some(one + other),

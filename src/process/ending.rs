@@ -9,21 +9,24 @@ use super::signals;
 use crate::durations::in_words;
 use crate::shutdown::Why;
 
-/// How it ended.
+/// How a child process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     Exited(i32),
     /// By a signal that the worker did not send.
     Killed(Signal),
-    /// The kernel killed it, or something of its, for memory.
+    /// The kernel killed it, or a process below it, because memory ran out.
     OutOfMemory,
-    /// The worker ended it: it went on longer than this.
+    /// It was killed by SIGKILL, which the worker did not send, and the kernel killed a process on the
+    /// machine because memory ran out, perhaps another one.
+    PossiblyOutOfMemory,
+    /// The worker ended it: it took longer than this.
     TimedOut(Duration),
-    /// The worker ended it: nothing was heard for this long.
+    /// The worker ended it: it printed nothing for this long.
     Idle(Duration),
-    /// The worker ended it: it had said its last word and would not go.
+    /// The worker ended it: it had reported its result and did not exit.
     Lingered,
-    /// The worker ended it, being told to.
+    /// The worker ended it, because the run had to stop.
     Stopped(Why),
 }
 
@@ -35,6 +38,9 @@ impl fmt::Display for Ending {
             Self::Exited(code) => write!(f, "failed with exit code {code}"),
             Self::Killed(signal) => write!(f, "was killed by {}", signals::name(*signal)),
             Self::OutOfMemory => f.write_str("ran out of memory"),
+            Self::PossiblyOutOfMemory => {
+                f.write_str("was killed by SIGKILL, possibly because the machine ran out of memory")
+            }
             Self::TimedOut(limit) => write!(f, "was not done within {}", in_words(*limit)),
             Self::Idle(limit) => write!(f, "printed nothing for {}", in_words(*limit)),
             Self::Lingered => f.write_str("did not end"),

@@ -1,38 +1,35 @@
-//! The child and everything in its process group, and how they are ended.
+//! A child's process group: waiting for the child, ending it and everything in its group.
 //!
-//! Knows no limits and no reasons: it is told when grace is over, and when to give up.
+//! Knows no limits and no reasons: the caller says when the grace period is over and when to give up.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::descendants::{self, Descendants, Reaped};
+use super::descendants::{self, Descendants, POLL_WHILE_KILLING, State};
 
-/// How often to look for the leader's end where no signal tells of it, which is rare.
-const UNTOLD: Duration = Duration::from_secs(1);
-/// How often to look whether what was told to end has ended: deaths of grandchildren are not told.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often to look whether the leader has ended if no SIGCHLD arrives, which is rare.
+const POLL_WITHOUT_SIGCHLD: Duration = Duration::from_secs(1);
 
-/// The leader, its group, and what escaped from it.
+/// The leader, its process group, and the processes that left the group.
 pub(super) struct Group {
-    /// The leader's pid. Once the leader is reaped this is the group's id alone, which nobody else
-    /// can get as long as the group has a member.
+    /// The pid of the leader, which is also the id of the group.
     id: Pid,
     leader: Leader,
     descendants: Descendants,
-    /// Nothing is left, or what is left cannot be ended.
-    over: bool,
 }
 
 #[derive(Clone, Copy)]
 enum Leader {
-    Alive,
-    Dead(ExitStatus),
-    /// Somebody else reaped it.
-    Lost,
+    Running,
+    /// Dead, but not reaped. Until it is reaped, the kernel gives its pid to no other process or
+    /// group, so a signal to the group cannot hit anything else.
+    Unreaped(ExitStatus),
+    /// Reaped: no signal may be sent to the group any more.
+    Reaped,
 }
 
 impl Group {
@@ -40,116 +37,107 @@ impl Group {
         let id = i32::try_from(leader.id()).ok().and_then(Pid::from_raw);
         Ok(Self {
             id: id.ok_or_else(|| io::Error::other("the child has no pid"))?,
-            leader: Leader::Alive,
+            leader: Leader::Running,
             descendants,
-            over: false,
         })
     }
 
-    /// Waits for the leader, and reaps what else has become the worker's to reap meanwhile.
+    /// Waits until the leader has ended, and reaps orphans meanwhile.
     ///
-    /// `None` where its status is nowhere to be had.
+    /// `None` if something else in this process has reaped the leader.
     pub(super) async fn leader_ended(&mut self) -> Option<ExitStatus> {
         loop {
-            self.reap();
+            self.reap_all_but_the_leader();
             match self.leader {
-                Leader::Alive => self.descendants.death(UNTOLD).await,
-                Leader::Dead(status) => return Some(status),
-                Leader::Lost => return None,
+                Leader::Running => {
+                    let wait = self.descendants.wait_for_a_death(POLL_WITHOUT_SIGCHLD);
+                    wait.await;
+                }
+                Leader::Unreaped(status) => return Some(status),
+                Leader::Reaped => return None,
             }
         }
     }
 
-    /// SIGTERM, grace, SIGKILL to the group, then whatever escaped the group, until nothing is
-    /// left or it is time to `give_up`: what forks faster than it dies, or sleeps
-    /// uninterruptibly, must not keep the worker from reporting. The machine's end is its end.
+    /// SIGTERM, the grace period, SIGKILL to the group; then SIGKILL to every other descendant, until
+    /// none is left or it is time to give up: processes that fork faster than they die, or that sleep
+    /// uninterruptibly, must not keep the worker from reporting.
     pub(super) async fn end(
         &mut self,
         grace: impl Future<Output = ()>,
         give_up: impl Future<Output = ()>,
     ) {
-        if self.signal(Signal::TERM) {
-            // What is stopped would not hear the other signal.
+        if self.has_members() {
+            self.signal(Signal::TERM);
+            // A stopped process would not receive SIGTERM.
             self.signal(Signal::CONT);
             tokio::select! {
-                () = self.emptied() => {}
-                () = grace => {
-                    self.signal(Signal::KILL);
-                }
+                () = self.wait_until_empty() => {}
+                () = grace => self.signal(Signal::KILL),
             }
         }
+        self.leader = Leader::Reaped;
         tokio::select! {
-            // In its order: even if there is no time left, everything is killed once.
+            // In this order: even if no time is left, everything is killed once.
             biased;
-            () = self.swept() => {}
+            () = self.descendants.kill_all() => {}
             () = give_up => {
-                // What has become the worker's child since the last time.
-                descendants::kill();
-                tracing::warn!(pids = ?descendants::ours(), "these would not die");
-            }
-        }
-        self.over = true;
-    }
-
-    /// Sends a signal to the group; false where nothing is left of it.
-    fn signal(&self, signal: Signal) -> bool {
-        kill_process_group(self.id, signal).is_ok()
-    }
-
-    /// Waits until the group has no member.
-    async fn emptied(&mut self) {
-        loop {
-            self.reap();
-            if test_kill_process_group(self.id).is_err() {
-                return;
-            }
-            self.descendants.death(LOOK_AGAIN).await;
-        }
-    }
-
-    /// Kills and reaps until nothing is left below the worker.
-    async fn swept(&mut self) {
-        while self.reap() && descendants::kill() {
-            self.descendants.death(LOOK_AGAIN).await;
-        }
-    }
-
-    /// Reaps everything that is dead; false where nothing is left alive below the worker.
-    fn reap(&mut self) -> bool {
-        loop {
-            match descendants::reap() {
-                Reaped::Dead(pid, status) if pid == self.id && self.is_alive() => {
-                    self.leader = Leader::Dead(status);
-                }
-                Reaped::Dead(..) => {}
-                Reaped::AllAlive => return true,
-                Reaped::NoneLeft => {
-                    if self.is_alive() {
-                        self.leader = Leader::Lost;
-                    }
-                    return false;
-                }
+                // Kills what has become the worker's child since the last round.
+                descendants::kill_children();
+                let pids = descendants::without_bystanders();
+                tracing::warn!(?pids, "processes of the agent or a check survived SIGKILL; the run goes on without waiting for them");
             }
         }
     }
 
-    fn is_alive(&self) -> bool {
-        matches!(self.leader, Leader::Alive)
+    /// Sends a signal to the group, unless its id may already belong to another group.
+    fn signal(&self, signal: Signal) {
+        if !matches!(self.leader, Leader::Reaped) {
+            // Fails only if nothing is left in the group.
+            let _ = kill_process_group(self.id, signal);
+        }
+    }
+
+    fn has_members(&mut self) -> bool {
+        self.reap_all_but_the_leader();
+        match self.leader {
+            Leader::Running => true,
+            Leader::Unreaped(_) => descendants::has_living_member(self.id),
+            Leader::Reaped => false,
+        }
+    }
+
+    async fn wait_until_empty(&mut self) {
+        while self.has_members() {
+            self.descendants.wait_for_a_death(POLL_WHILE_KILLING).await;
+        }
+    }
+
+    fn reap_all_but_the_leader(&mut self) {
+        if matches!(self.leader, Leader::Running) {
+            self.leader = match descendants::peek(self.id) {
+                State::Running => Leader::Running,
+                State::Dead(status) => Leader::Unreaped(status),
+                State::NotAChild => Leader::Reaped,
+            };
+        }
+        descendants::reap_all_except(self.id);
     }
 }
 
 impl Drop for Group {
-    /// The worker panicked, or nobody waits any more: what was started must not survive that.
+    /// After a panic, or if the caller stops waiting: everything that was started is killed.
+    /// [`super::kill_leftovers`] reaps it.
     fn drop(&mut self) {
-        if !self.over {
-            self.signal(Signal::KILL);
-            descendants::kill();
-        }
+        self.signal(Signal::KILL);
+        descendants::kill_children();
     }
 }
 
-/// The exit status to go on with where the real one is lost.
-pub(super) fn lost() -> ExitStatus {
-    tracing::error!("the exit status was lost: somebody else waited for the child");
+/// The exit status to go on with if the real one is unknown.
+pub(super) fn unknown_status() -> ExitStatus {
+    tracing::error!(
+        "the exit status of a child is unknown: another part of the worker waited for it"
+    );
     ExitStatus::from_raw(Signal::KILL.as_raw())
 }

@@ -1,68 +1,189 @@
-//! Who the kernel kills when memory runs out, and whether it did.
+//! Which process the kernel kills when memory runs out, and whether it did.
 //!
-//! Limits nothing: the machine's size is the orchestrator's business.
+//! Sets no memory limit: the orchestrator chooses the machine's size.
 
-use std::fs::File;
+use std::fs::{File, read_to_string};
 use std::io::Write;
 use std::sync::OnceLock;
 
-/// Added to the agent's badness, out of 1000: it and its children die before the worker, which
-/// has to tell. Not 1000, so that the kernel still tells small processes from large ones.
-const PREFERRED: i32 = 500;
+/// The agent's `oom_score_adj`, out of 1000: the agent and its children die before the worker, which has
+/// to report. Below 1000, so that the kernel still prefers large processes to small ones.
+const AGENT_SCORE: i32 = 500;
 
 /// The worker's own score.
-const OWN: &str = "/proc/self/oom_score_adj";
+const OWN_SCORE: &str = "/proc/self/oom_score_adj";
 
-/// What opens once, because a process that is not dumpable may not open it any more.
-static OWN_FILE: OnceLock<Option<File>> = OnceLock::new();
+/// Opened once and early: a process that is not dumpable cannot open it any more.
+static OWN_SCORE_FILE: OnceLock<Option<File>> = OnceLock::new();
 
-/// To be called before the worker hardens itself.
+/// Must be called before the worker makes itself undumpable.
 pub fn open() -> Option<&'static File> {
-    let file = OWN_FILE.get_or_init(|| File::options().write(true).open(OWN).ok());
+    let file = OWN_SCORE_FILE.get_or_init(|| File::options().write(true).open(OWN_SCORE).ok());
     file.as_ref()
 }
 
-/// Starts something as the kernel's first choice. It inherits that from the worker, which is the
-/// first choice itself for as long: told afterwards, its first children might have been missed.
-pub(super) fn preferred<T>(start: impl FnOnce() -> T) -> T {
-    let own = std::fs::read_to_string(OWN).ok();
+/// Starts a process with the agent's score. The process inherits it from the worker, which has that
+/// score itself meanwhile: if it were set afterwards, the first grandchildren could be missed.
+pub(super) fn with_raised_score<T>(start: impl FnOnce() -> T) -> T {
+    let own = read_to_string(OWN_SCORE).ok();
     let own = own.and_then(|text| text.trim().parse::<i32>().ok());
-    // Raising is always allowed, and so is going back; a /proc that is read-only or absent leaves
-    // things as they are.
-    let (Some(mut file), Some(own)) = (open(), own.filter(|own| *own < PREFERRED)) else {
+    // Raising the score and restoring it is always allowed. With a read-only or absent /proc the
+    // scores stay as they are.
+    let (Some(mut file), Some(own)) = (open(), own.filter(|own| *own < AGENT_SCORE)) else {
         return start();
     };
-    let raised = file.write_all(PREFERRED.to_string().as_bytes());
+    let raised = file.write_all(AGENT_SCORE.to_string().as_bytes());
     let started = start();
     let lowered = file.write_all(own.to_string().as_bytes());
     if let Err(error) = raised.and(lowered) {
-        tracing::debug!(%error, "the kernel's choice cannot be influenced");
+        tracing::debug!(%error, "the out-of-memory score cannot be set");
     }
     started
 }
 
-/// How many processes the kernel has killed for memory so far: in the worker's control group where
-/// there is one, else on the machine. Zero where nobody counts.
-pub(super) fn oom_kills() -> u64 {
-    own_group().or_else(machine).unwrap_or(0)
+/// Whether the kernel killed a process of this run because memory ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OutOfMemory {
+    No,
+    /// It killed a process, but counts only for the whole machine.
+    Possibly,
+    /// It killed a process in the worker's control group.
+    Certainly,
 }
 
-/// `memory.events` of the worker's cgroup (v2); the root group has none.
-fn own_group() -> Option<u64> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    counter(&format!("/sys/fs/cgroup{own}/memory.events"))
-        .or_else(|| counter("/sys/fs/cgroup/memory.events"))
+/// How many processes the kernel has killed so far because memory ran out; `None` if it does not count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OomKills {
+    /// In the worker's control group.
+    group: Option<u64>,
+    /// On the machine.
+    machine: Option<u64>,
 }
 
-fn machine() -> Option<u64> {
-    counter("/proc/vmstat")
+impl OomKills {
+    pub(super) fn count() -> Self {
+        let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let files = group_files(&groups);
+        Self {
+            group: files
+                .iter()
+                .find_map(|file| counter(&read_to_string(file).ok()?)),
+            machine: read_to_string("/proc/vmstat")
+                .ok()
+                .and_then(|text| counter(&text)),
+        }
+    }
+
+    pub(super) fn compared_with_now(self) -> OutOfMemory {
+        self.compared_with(Self::count())
+    }
+
+    fn compared_with(self, later: Self) -> OutOfMemory {
+        let rose = |before, after| matches!((before, after), (Some(before), Some(after)) if after > before);
+        if rose(self.group, later.group) {
+            OutOfMemory::Certainly
+        } else if later.group.is_none() && rose(self.machine, later.machine) {
+            OutOfMemory::Possibly
+        } else {
+            OutOfMemory::No
+        }
+    }
 }
 
-fn counter(path: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let line = text
+/// The files that may have the counter of the worker's control group, by the text of
+/// `/proc/self/cgroup`. In a container, the path in that text may be the one outside.
+fn group_files(groups: &str) -> Vec<String> {
+    // Lines like `4:cpu,memory:/jobs/1`.
+    let group_of = |controller: &str| {
+        let mut lines = groups.lines().map(|line| line.splitn(3, ':'));
+        lines.find_map(|mut fields| {
+            let has_it = fields.nth(1)?.split(',').any(|name| name == controller);
+            fields.next().filter(|_| has_it)
+        })
+    };
+    let mut files = Vec::new();
+    // Version 1, if the memory controller is there; the root group counts the whole machine.
+    if let Some(group) = group_of("memory").filter(|group| *group != "/") {
+        files.push(format!("/sys/fs/cgroup/memory{group}/memory.oom_control"));
+    }
+    // Version 2; the root group of the machine does not have the file.
+    if let Some(group) = group_of("") {
+        files.push(format!("/sys/fs/cgroup{group}/memory.events"));
+        files.push("/sys/fs/cgroup/memory.events".to_owned());
+    }
+    files
+}
+
+fn counter(text: &str) -> Option<u64> {
+    let count = text
         .lines()
         .find_map(|line| line.strip_prefix("oom_kill "))?;
-    line.trim().parse().ok()
+    count.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kills(group: Option<u64>, machine: Option<u64>) -> OomKills {
+        OomKills { group, machine }
+    }
+
+    #[test]
+    fn a_kill_in_the_workers_control_group_is_certain() {
+        let before = kills(Some(0), Some(7));
+        assert_eq!(
+            before.compared_with(kills(Some(1), Some(8))),
+            OutOfMemory::Certainly
+        );
+    }
+
+    #[test]
+    fn a_kill_that_only_the_machine_counts_is_only_possible() {
+        let before = kills(None, Some(7));
+        assert_eq!(
+            before.compared_with(kills(None, Some(8))),
+            OutOfMemory::Possibly
+        );
+    }
+
+    #[test]
+    fn a_kill_elsewhere_on_the_machine_is_ignored_if_the_control_group_counts_none() {
+        let before = kills(Some(1), Some(7));
+        assert_eq!(
+            before.compared_with(kills(Some(1), Some(8))),
+            OutOfMemory::No
+        );
+        assert_eq!(
+            kills(None, None).compared_with(kills(None, None)),
+            OutOfMemory::No
+        );
+    }
+
+    #[test]
+    fn the_counter_is_looked_up_in_both_versions_of_control_groups() {
+        let first = "9:name=systemd:/\n4:cpu,memory:/jobs/1\n0::/\n";
+        assert_eq!(
+            group_files(first),
+            [
+                "/sys/fs/cgroup/memory/jobs/1/memory.oom_control",
+                "/sys/fs/cgroup//memory.events",
+                "/sys/fs/cgroup/memory.events"
+            ]
+        );
+        assert_eq!(
+            group_files("0::/user.slice\n"),
+            [
+                "/sys/fs/cgroup/user.slice/memory.events",
+                "/sys/fs/cgroup/memory.events"
+            ]
+        );
+        assert_eq!(group_files("4:memory:/\n"), [""; 0]);
+        assert_eq!(
+            counter("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+            Some(3)
+        );
+        assert_eq!(counter("oom 2\noom_group_kill 0\noom_kill 1\n"), Some(1));
+        assert_eq!(counter("under_oom 0\n"), None);
+    }
 }

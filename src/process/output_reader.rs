@@ -1,6 +1,6 @@
-//! The reading ends of a child's output.
+//! Reads a child's output while the supervisor waits for something else.
 //!
-//! Understands nothing of it; any byte is a sign of life.
+//! Does not interpret the output; any byte counts as activity.
 
 use std::future::pending;
 use std::io;
@@ -15,13 +15,13 @@ use tokio::time::timeout;
 
 use crate::progress::Progress;
 
-/// One read: large enough for throughput, small enough for the memory budget.
+/// The size of one read: large enough for throughput, small enough for the memory budget.
 const CHUNK: usize = 128 * 1024;
-/// One read of standard error where it has a pipe of its own: few words.
+/// The size of one read of standard error if it has its own pipe, which carries little.
 const SMALL_CHUNK: usize = 8 * 1024;
-/// How long to go on reading when nothing alive is known to hold the pipe any more. Only what
-/// could not be ended, or was given the pipe by other ways than birth, can make it last.
-const DRAIN: Duration = Duration::from_millis(250);
+/// How long to read on after every known descendant is dead. Only a process that survived SIGKILL, or
+/// that received the pipe over a socket, can still hold it open.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// One of a child's output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum Stream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterRead {
     ReadMore,
-    /// The child has said everything. If it does not end by itself soon, it is ended.
+    /// The child has reported its result. If it does not exit soon, it is ended.
     Finished,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Outputs {
 pub(super) struct OutputReader<'a> {
     stdout: Pipe,
     stderr: Pipe,
-    last_word: Arc<Notify>,
+    finished: Arc<Notify>,
     progress: &'a Progress,
     on_output: &'a mut dyn FnMut(Stream, &[u8]) -> AfterRead,
 }
@@ -62,23 +62,23 @@ impl<'a> OutputReader<'a> {
         Self {
             stdout: Pipe::new(Some(outputs.stdout), CHUNK),
             stderr: Pipe::new(outputs.stderr, SMALL_CHUNK),
-            last_word: Arc::default(),
+            finished: Arc::default(),
             progress,
             on_output,
         }
     }
 
-    /// Is notified when the child has said its last word.
-    pub(super) fn last_word(&self) -> Arc<Notify> {
-        self.last_word.clone()
+    /// Is notified when the child has reported its result.
+    pub(super) fn finished(&self) -> Arc<Notify> {
+        self.finished.clone()
     }
 
-    /// Waits for `event` while the output keeps flowing.
+    /// Reads the output until `event` happens.
     pub(super) async fn until<T>(&mut self, event: impl Future<Output = T>) -> T {
         let mut event = pin!(event);
         loop {
-            // A flood starves neither the event, which is asked first, nor the timers: the runtime
-            // makes a task that reads and reads give way.
+            // A flood of output delays neither the event, which is polled first, nor the timers: tokio
+            // makes a task that reads without pause yield.
             tokio::select! {
                 biased;
                 happened = &mut event => return happened,
@@ -87,20 +87,22 @@ impl<'a> OutputReader<'a> {
         }
     }
 
-    /// Hears the rest.
+    /// Reads the rest.
     pub(super) async fn finish(&mut self) {
         let rest = async {
             while self.is_open() {
                 self.read().await;
             }
         };
-        if timeout(DRAIN, rest).await.is_err() {
-            tracing::warn!("something still holds the output open; what it prints is not heard");
+        if timeout(DRAIN_TIMEOUT, rest).await.is_err() {
+            tracing::warn!(
+                "a process still holds the output open; what it prints from now on is not read"
+            );
         }
     }
 
     fn is_open(&self) -> bool {
-        self.stdout.end.is_some() || self.stderr.end.is_some()
+        self.stdout.receiver.is_some() || self.stderr.receiver.is_some()
     }
 
     async fn read(&mut self) {
@@ -111,46 +113,47 @@ impl<'a> OutputReader<'a> {
         if bytes.is_empty() {
             return;
         }
-        self.progress.alive();
+        self.progress.mark_alive();
         if (self.on_output)(stream, bytes) == AfterRead::Finished {
-            self.last_word.notify_one();
+            self.finished.notify_one();
         }
     }
 }
 
-/// One pipe and what was read from it last.
+/// One pipe and the bytes that were read from it last.
 struct Pipe {
-    /// `None` once it has ended.
-    end: Option<pipe::Receiver>,
+    /// `None` after the end of the stream.
+    receiver: Option<pipe::Receiver>,
     buffer: Vec<u8>,
 }
 
 impl Pipe {
-    fn new(end: Option<io::PipeReader>, chunk: usize) -> Self {
-        let end = end.and_then(|end| {
-            let end = pipe::Receiver::from_owned_fd(end.into());
-            end.inspect_err(unheard).ok()
+    fn new(pipe: Option<io::PipeReader>, chunk: usize) -> Self {
+        let receiver = pipe.and_then(|pipe| {
+            let receiver = pipe::Receiver::from_owned_fd(pipe.into());
+            receiver.inspect_err(warn_unreadable).ok()
         });
-        let buffer = vec![0; if end.is_some() { chunk } else { 0 }];
-        Self { end, buffer }
+        let buffer = vec![0; if receiver.is_some() { chunk } else { 0 }];
+        Self { receiver, buffer }
     }
 
-    /// The next bytes, none at the end; waits for ever where the end was there before.
+    /// The next bytes, none at the end of the stream; after that, waits forever.
     async fn read(&mut self) -> &[u8] {
-        let Some(pipe) = &mut self.end else {
+        let Some(receiver) = &mut self.receiver else {
             return pending().await;
         };
-        let count = pipe.read(&mut self.buffer).await.unwrap_or_else(|error| {
-            unheard(&error);
+        let read = receiver.read(&mut self.buffer).await;
+        let count = read.unwrap_or_else(|error| {
+            warn_unreadable(&error);
             0
         });
         if count == 0 {
-            self.end = None;
+            self.receiver = None;
         }
         &self.buffer[..count]
     }
 }
 
-fn unheard(error: &io::Error) {
-    tracing::warn!(%error, "the output could not be read to its end");
+fn warn_unreadable(error: &io::Error) {
+    tracing::warn!(%error, "the rest of the output cannot be read");
 }

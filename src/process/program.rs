@@ -1,4 +1,4 @@
-//! What to start and with which limits, and why it could not be started.
+//! A program to start, its limits, and the errors of starting it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::environment::Variables;
 
-/// What to start.
+/// A program to start.
 #[derive(Debug)]
 pub struct Program {
     pub program: OsString,
@@ -17,8 +17,8 @@ pub struct Program {
     pub dir: PathBuf,
     /// The whole environment: nothing is inherited.
     pub env: Variables,
-    /// What it reads from standard input; nothing where this is `None`. A file and not a pipe,
-    /// so that nobody has to write while it does not read.
+    /// Standard input; empty if this is `None`. A file and not a pipe, because writing to a pipe
+    /// blocks while the program does not read.
     pub stdin: Option<File>,
     pub stderr: Stderr,
 }
@@ -28,7 +28,7 @@ pub struct Program {
 pub enum Stderr {
     /// Into the same pipe as standard output, which keeps their order exactly.
     WithStdout,
-    /// Into a pipe of its own, so that it cannot break the lines of a protocol.
+    /// Into a separate pipe, so that it cannot break the lines of a protocol.
     Apart,
     File(File),
 }
@@ -48,24 +48,24 @@ impl Program {
     }
 }
 
-/// How long it may go on.
+/// How long a program may run.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Wall clock.
     pub wall: Duration,
-    /// Without any output; `None` where silence is no sign.
+    /// Without any output; `None` for no limit.
     pub idle: Option<Duration>,
 }
 
-/// Why it could not be started.
+/// Why a program could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("{program} is not there")]
+    #[error("the program {program} does not exist")]
     NotFound { program: String },
-    #[error("{program} is not executable")]
+    #[error("the program {program} is not executable")]
     NotExecutable { program: String },
-    #[error("the directory {dir} cannot be worked in")]
+    #[error("cannot use the working directory {dir}")]
     Directory { dir: String, source: io::Error },
-    #[error("{program} could not be started")]
+    #[error("cannot start {program}")]
     Other { program: String, source: io::Error },
 }

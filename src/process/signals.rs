@@ -1,13 +1,13 @@
-//! Signals by the names that people know.
+//! Names of signals.
 
 use rustix::process::Signal;
 
-/// A signal by its number, where it is one that has a name.
+/// A signal by its number, if the signal has a name.
 pub fn signal(number: i32) -> Option<Signal> {
     Signal::from_named_raw(number)
 }
 
-/// A signal as people know it: `SIGKILL`.
+/// The name of a signal: `SIGKILL`.
 pub fn name(signal: Signal) -> String {
     let known = NAMES.iter().find(|(known, _)| *known == signal);
     known.map_or_else(
@@ -16,7 +16,7 @@ pub fn name(signal: Signal) -> String {
     )
 }
 
-/// The signals that programs die of.
+/// The signals that end programs.
 const NAMES: [(Signal, &str); 17] = [
     (Signal::HUP, "SIGHUP"),
     (Signal::INT, "SIGINT"),

@@ -1,247 +1,234 @@
-//! What workers have said so far, and whether they may say what they say next.
+//! What workers have reported, and which run has which task.
 //!
-//! Verifies order and envelope as docs/protocol.md has them. Reads loosely what it does not verify:
-//! a newer worker may say more.
+//! Checks the order of events and the fields that all of them have, as docs/protocol.md says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::Value;
+use tokio::time::Instant;
 
-/// One event that was heard.
-#[derive(Debug, Clone)]
-pub struct Received {
-    /// The event as it came.
-    pub event: Value,
-    /// What is wrong with it; nothing, usually.
-    pub problems: Vec<String>,
-    /// It came before: a retry.
-    pub repeated: bool,
+use super::envelope;
+use super::leases::Lease;
+use super::notice::{Answer, Notice, Received};
+use super::route::Route;
+
+/// A task is identified by project and task id together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TaskKey {
+    project_id: String,
+    task_id: String,
 }
 
-impl Received {
-    /// A text field, by its JSON pointer; empty where there is none.
-    pub fn text(&self, pointer: &str) -> &str {
-        self.event
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    }
-
-    pub fn number(&self, pointer: &str) -> Option<u64> {
-        self.event.pointer(pointer).and_then(Value::as_u64)
-    }
-}
-
-/// What is known of one run.
-#[derive(Debug, Default)]
+/// What is known about one run.
+#[derive(Debug)]
 struct Run {
-    task: (String, String),
+    task: TaskKey,
+    lease: Lease,
     last_sequence: Option<u64>,
-    seen: Vec<String>,
-    /// The id of the terminal event, once there was one.
-    ended: Option<String>,
+    /// The ids of its events.
+    event_ids: HashSet<String>,
+    end: Option<End>,
 }
 
-#[derive(Debug, Default)]
+/// Why a run does not have its task any more.
+#[derive(Debug)]
+enum End {
+    /// The id of its terminal event.
+    Event(String),
+    /// Its lease was over, and the task was granted to this run.
+    Replaced(String),
+}
+
+#[derive(Debug)]
 pub struct Ledger {
     runs: HashMap<String, Run>,
+    fixed_lease: Option<Duration>,
+    /// Ids of tasks and runs.
+    cancelled: Vec<String>,
 }
 
-type Reply = (StatusCode, String);
-
 impl Ledger {
-    /// Takes one request; gives the answer, and what there is to show for it.
-    pub fn hear(&mut self, route: &str, body: &[u8]) -> (Reply, Option<Received>) {
-        let event: Value = match serde_json::from_slice(body) {
-            Ok(event) => event,
-            Err(error) => return (bad(format!("the body is not JSON: {error}")), None),
-        };
-        if !matches!(route, "started" | "progress" | "completed" | "failed") {
-            return (
-                (
-                    StatusCode::NOT_FOUND,
-                    format!("there is no route {route:?}"),
-                ),
-                None,
-            );
+    pub fn new(fixed_lease: Option<Duration>, cancelled: Vec<String>) -> Self {
+        Self {
+            runs: HashMap::new(),
+            fixed_lease,
+            cancelled,
         }
-        let mut heard = Received {
-            problems: envelope(route, &event),
-            event,
-            repeated: false,
-        };
-        if heard.text("/run_id").is_empty() || heard.text("/event_id").is_empty() {
-            let reply = bad(heard.problems.join("; "));
-            return (reply, Some(heard));
-        }
-        let reply = self.place(route, &mut heard);
-        (reply, Some(heard))
     }
 
-    /// Puts an event into its run's story.
-    fn place(&mut self, route: &str, heard: &mut Received) -> Reply {
-        let task = (
-            heard.text("/project_id").to_owned(),
-            heard.text("/task_id").to_owned(),
+    /// Takes one request. `scripted` replaces the status that the orchestrator would answer.
+    ///
+    /// # Errors
+    /// The answer to a request that is not an event of a run.
+    pub fn receive(
+        &mut self,
+        route: Route,
+        body: &[u8],
+        scripted: Option<StatusCode>,
+        now: Instant,
+    ) -> Result<Received, Answer> {
+        let event: Value = serde_json::from_slice(body)
+            .map_err(|error| bad_request(format!("the body is not JSON: {error}")))?;
+        let mut received = Received {
+            route,
+            problems: envelope::problems(route, &event),
+            event,
+            is_repeated: false,
+            answer: Answer::new(StatusCode::OK, "ok"),
+        };
+        if received.text("/run_id").is_empty() || received.text("/event_id").is_empty() {
+            return Err(bad_request(received.problems.join("; ")));
+        }
+        let scripted = scripted.map(|status| Answer::new(status, "scripted by --answer"));
+        // An event that a scripted answer makes the worker repeat, or a claim that one refuses, does
+        // not count.
+        let counts = scripted.as_ref().is_none_or(|answer| {
+            answer.status.is_success() || route != Route::Started && answer.settles()
+        });
+        if counts {
+            received.answer = self.add(&mut received, now);
+        }
+        if let Some(scripted) = scripted {
+            received.answer = scripted;
+        }
+        let answer = &received.answer;
+        if route == Route::Progress
+            && (answer.cancels || matches!(answer.status.as_u16(), 409 | 410))
+        {
+            let run = self.runs.get_mut(received.text("/run_id"));
+            run.into_iter()
+                .for_each(|run| run.lease.extend_for_cancellation());
+        }
+        Ok(received)
+    }
+
+    /// Adds an event to its run, and decides the answer.
+    fn add(&mut self, received: &mut Received, now: Instant) -> Answer {
+        let (run_id, event_id) = (
+            received.text("/run_id").to_owned(),
+            received.text("/event_id").to_owned(),
         );
-        let run_id = heard.text("/run_id").to_owned();
-        let event_id = heard.text("/event_id").to_owned();
-        let working = |run: &Run| run.task == task && run.ended.is_none();
-        let other = self
-            .runs
-            .iter()
-            .find(|(id, run)| **id != run_id && working(run));
-        if let (Some((other, _)), "started") = (other, route) {
-            return (
+        let task = TaskKey {
+            project_id: received.text("/project_id").to_owned(),
+            task_id: received.text("/task_id").to_owned(),
+        };
+        let is_claim = received.route == Route::Started;
+        if let (true, Some(other)) = (is_claim, self.working_run(&task, &run_id, now)) {
+            return Answer::new(
                 StatusCode::CONFLICT,
                 format!("run {other} is working on this task"),
             );
         }
-        let first = !self.runs.contains_key(&run_id);
-        let run = self.runs.entry(run_id).or_insert_with(|| Run {
-            task,
-            ..Run::default()
+        if is_claim {
+            self.replace_runs_without_lease(&task, &run_id);
+        }
+        let is_first = !self.runs.contains_key(&run_id);
+        let lease = Lease::new(&received.event, self.fixed_lease, now);
+        let run = self
+            .runs
+            .entry(run_id.clone())
+            .or_insert_with(|| Run::new(task, lease));
+        run.lease.renew(now);
+        if run.event_ids.contains(&event_id) {
+            received.is_repeated = true;
+        } else if let Some(answer) = run.add(event_id, is_first, received) {
+            return answer;
+        }
+        let ids = [received.text("/task_id"), &run_id];
+        let is_cancelled = ids
+            .iter()
+            .any(|id| self.cancelled.iter().any(|other| other == id));
+        if received.route == Route::Progress && is_cancelled {
+            return Answer::cancellation("cancelled by --cancel");
+        }
+        Answer::new(StatusCode::OK, "ok")
+    }
+
+    /// Another run that has the task and whose lease is not over.
+    fn working_run(&self, task: &TaskKey, run_id: &str, now: Instant) -> Option<&str> {
+        let mut others = self.runs.iter().filter(|(id, _)| *id != run_id);
+        let (id, _) = others
+            .find(|(_, run)| run.task == *task && run.end.is_none() && !run.lease.is_over(now))?;
+        Some(id)
+    }
+
+    /// The task is about to be granted to a run: earlier runs, whose leases are over, lose it.
+    fn replace_runs_without_lease(&mut self, task: &TaskKey, run_id: &str) {
+        for (id, run) in &mut self.runs {
+            if id != run_id && run.task == *task && run.end.is_none() {
+                run.end = Some(End::Replaced(run_id.to_owned()));
+            }
+        }
+    }
+
+    /// The runs whose lease ended since the last call.
+    pub fn lapsed(&mut self, now: Instant) -> Vec<Notice> {
+        let runs = self.runs.iter_mut().filter(|(_, run)| run.end.is_none());
+        let lapsed = runs.filter_map(|(run_id, run)| {
+            Some(Notice::LeaseOver {
+                silence: run.lease.report_end(now)?,
+                task_id: run.task.task_id.clone(),
+                run_id: run_id.clone(),
+            })
         });
-        if run.seen.contains(&event_id) {
-            heard.repeated = true;
-            return (StatusCode::OK, "heard before".to_owned());
-        }
-        if first != (route == "started") {
-            heard
-                .problems
-                .push("a run begins with one started event".to_owned());
-        }
-        if let Some(ended) = &run.ended {
-            heard
-                .problems
-                .push(format!("the run ended already, with event {ended}"));
-            return (StatusCode::CONFLICT, "the run ended already".to_owned());
-        }
-        let sequence = heard.number("/sequence");
-        if sequence.is_none() || sequence <= run.last_sequence && run.last_sequence.is_some() {
-            heard.problems.push(format!(
-                "sequence {sequence:?} follows {:?}",
-                run.last_sequence
-            ));
-        }
-        run.last_sequence = sequence.or(run.last_sequence);
-        if matches!(route, "completed" | "failed") {
-            run.ended = Some(event_id.clone());
-        }
-        run.seen.push(event_id);
-        (StatusCode::OK, "ok".to_owned())
+        lapsed.collect()
     }
 }
 
-fn bad(what: String) -> Reply {
-    (StatusCode::BAD_REQUEST, what)
+impl Run {
+    fn new(task: TaskKey, lease: Lease) -> Self {
+        Self {
+            task,
+            lease,
+            last_sequence: None,
+            event_ids: HashSet::new(),
+            end: None,
+        }
+    }
+
+    /// Adds a new event; returns an answer if the run does not have its task any more.
+    fn add(&mut self, event_id: String, is_first: bool, received: &mut Received) -> Option<Answer> {
+        if is_first != (received.route == Route::Started) {
+            let problem = "a run begins with one started event";
+            received.problems.push(problem.to_owned());
+        }
+        match &self.end {
+            None => {}
+            Some(End::Event(end)) => {
+                let problem = format!("the run ended already, with event {end}");
+                received.problems.push(problem);
+                let answer = Answer::new(StatusCode::CONFLICT, "the run ended already");
+                return Some(answer);
+            }
+            Some(End::Replaced(other)) => {
+                let why = format!("the lease is over, and run {other} has the task now");
+                return Some(Answer::new(StatusCode::CONFLICT, why));
+            }
+        }
+        let (sequence, last) = (received.number("/sequence"), self.last_sequence);
+        if sequence.is_none() || sequence <= last && last.is_some() {
+            let number = |number: Option<u64>| number.map_or("none".to_owned(), |n| n.to_string());
+            let problem = format!(
+                "sequence is {}, after {}: it must rise",
+                number(sequence),
+                number(last)
+            );
+            received.problems.push(problem);
+        }
+        self.last_sequence = sequence.or(last);
+        if received.route.is_terminal() {
+            self.end = Some(End::Event(event_id.clone()));
+        }
+        self.event_ids.insert(event_id);
+        None
+    }
 }
 
-/// What is wrong with the fields that every event has.
-fn envelope(route: &str, event: &Value) -> Vec<String> {
-    let mut problems = Vec::new();
-    for field in [
-        "task_id",
-        "project_id",
-        "message",
-        "event_id",
-        "run_id",
-        "timestamp",
-    ] {
-        if event
-            .get(field)
-            .and_then(Value::as_str)
-            .is_none_or(str::is_empty)
-        {
-            problems.push(format!("{field} is missing"));
-        }
-    }
-    let status = if route == "progress" {
-        "running"
-    } else {
-        route
-    };
-    for (field, right) in [("status", status), ("event", &format!("task.{route}"))] {
-        if event.get(field).and_then(Value::as_str) != Some(right) {
-            problems.push(format!(
-                "{field} is {}, not {right:?}",
-                event.get(field).unwrap_or(&Value::Null)
-            ));
-        }
-    }
-    if event.get("version") != Some(&Value::from(1)) {
-        problems.push(format!(
-            "version is {}, not 1",
-            event.get("version").unwrap_or(&Value::Null)
-        ));
-    }
-    problems
+fn bad_request(message: String) -> Answer {
+    Answer::new(StatusCode::BAD_REQUEST, message)
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn say(ledger: &mut Ledger, run: &str, sequence: u64, route: &str) -> (u16, Vec<String>) {
-        let event = json!({
-            "task_id": "8", "project_id": "p", "message": "m", "version": 1, "run_id": run,
-            "status": if route == "progress" { "running" } else { route },
-            "event": format!("task.{route}"), "event_id": format!("{run}.{sequence}"),
-            "sequence": sequence, "timestamp": "2026-11-23T08:00:00.000Z",
-        });
-        let ((status, _), heard) = ledger.hear(route, event.to_string().as_bytes());
-        (
-            status.as_u16(),
-            heard.map(|heard| heard.problems).unwrap_or_default(),
-        )
-    }
-
-    #[test]
-    fn a_run_from_claim_to_report_is_in_order() {
-        let mut ledger = Ledger::default();
-        for (sequence, route) in ["started", "progress", "completed"].into_iter().enumerate() {
-            assert_eq!(say(&mut ledger, "a", sequence as u64, route), (200, vec![]));
-        }
-        assert_eq!(
-            say(&mut ledger, "a", 2, "completed"),
-            (200, vec![]),
-            "a retry is no problem"
-        );
-        let (status, problems) = say(&mut ledger, "a", 3, "failed");
-        assert_eq!(status, 409);
-        assert_eq!(problems, ["the run ended already, with event a.2"]);
-    }
-
-    #[test]
-    fn a_task_that_is_being_worked_on_is_refused_to_others() {
-        let mut ledger = Ledger::default();
-        assert_eq!(say(&mut ledger, "a", 0, "started").0, 200);
-        assert_eq!(say(&mut ledger, "b", 0, "started").0, 409);
-        assert_eq!(say(&mut ledger, "a", 1, "failed").0, 200);
-        assert_eq!(say(&mut ledger, "b", 0, "started").0, 200);
-    }
-
-    #[test]
-    fn what_is_wrong_with_an_event_is_named() {
-        let mut ledger = Ledger::default();
-        assert_eq!(
-            say(&mut ledger, "a", 4, "progress").1,
-            ["a run begins with one started event"]
-        );
-        assert_eq!(
-            say(&mut ledger, "a", 2, "progress").1,
-            ["sequence Some(2) follows Some(4)"]
-        );
-        let ((status, words), heard) = ledger.hear("completed", b"{}");
-        assert_eq!((status.as_u16(), heard.is_some()), (400, true));
-        assert!(
-            words.starts_with("task_id is missing; project_id is missing"),
-            "{words}"
-        );
-        assert_eq!(ledger.hear("started", b"nonsense").0.0.as_u16(), 400);
-        assert_eq!(ledger.hear("sideways", b"{}").0.0.as_u16(), 404);
-    }
-}
+mod tests;

@@ -60,7 +60,7 @@ fn collect_lines(text: &str, parts: &mut BTreeSet<String>) {
     // The first and the last line of a PEM file are the same in every file.
     let is_boundary = |line: &&str| line.starts_with("-----");
     let is_pem = lines.iter().any(is_boundary);
-    for block in lines.split(|line| is_boundary(&line)) {
+    for block in lines.split(is_boundary) {
         let long = block.iter().filter(|line| line.len() >= MIN_PART);
         parts.extend(long.map(|line| (*line).to_owned()));
         if !is_pem || block.len() < 2 {

@@ -193,7 +193,6 @@ pub async fn run(
 /// that one.
 fn cannot_start(code: i32, lookup: &Lookup) -> Option<String> {
     match (code, lookup) {
-        (NOT_FOUND | NOT_EXECUTABLE, Lookup::Found) => None,
         (NOT_FOUND | NOT_EXECUTABLE, Lookup::Missing(word)) => Some(format!(
             "there is no executable program `{word}` (exit code {code})"
         )),

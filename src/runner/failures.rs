@@ -25,6 +25,9 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
             Failure::new(Reason::AgentKilled, format!("the agent {ending}"))
         }
         Ok(Ending::OutOfMemory) => out_of_memory(),
+        Ok(ending @ Ending::PossiblyOutOfMemory) => {
+            Failure::new(Reason::OutOfMemory, format!("the agent {ending}"))
+        }
         Ok(Ending::TimedOut(limit)) => timed_out(limit),
         Ok(Ending::Idle(limit)) => Failure::new(
             Reason::Idle,
@@ -68,6 +71,10 @@ pub fn stopped(why: &Why) -> Failure {
         Why::Signal(name) => Failure::new(
             Reason::Interrupted,
             format!("the worker was stopped by {name}"),
+        ),
+        Why::ParentEnded => Failure::new(
+            Reason::Interrupted,
+            "the worker was stopped, because the process that started it has ended",
         ),
         Why::Cancelled(None) => {
             Failure::new(Reason::Cancelled, "the orchestrator cancelled the task")

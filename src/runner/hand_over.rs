@@ -41,13 +41,13 @@ impl Run<'_> {
         }
         self.progress.enter(Phase::HandOver);
         // Being told to stop does not end this, because it is what a stop leaves time for.
-        let (nobody, stop) = (Stop::nobody(), self.stop.clone());
+        let (nobody, stop) = (Stop::without_grace(), self.stop.clone());
         let branch = repository.branch.clone();
         match verdict {
             Verdict::Completed { message } => {
                 let delivered = tokio::select! {
                     delivered = self.deliver(Goods::Done, branch, &nobody) => delivered,
-                    () = stop.hand_over_over() => Err(self.too_late()),
+                    () = stop.hand_over_deadline() => Err(self.too_late()),
                 };
                 match delivered {
                     Ok(note) => Verdict::Completed {
@@ -60,7 +60,7 @@ impl Run<'_> {
                 let deliver = self.deliver(Goods::SoFar, branch, &nobody);
                 let delivered = tokio::select! {
                     delivered = timeout(UNFINISHED, deliver) => delivered.ok(),
-                    () = stop.hand_over_over() => None,
+                    () = stop.hand_over_deadline() => None,
                 };
                 match delivered {
                     Some(Ok(note)) => tracing::info!("the work so far: {note}"),
@@ -93,12 +93,7 @@ impl Run<'_> {
         stop: &Stop,
     ) -> Result<String, Failure> {
         let delivered = Box::pin(caught(self.commit_and_push(goods, branch, stop))).await;
-        delivered.unwrap_or_else(|panic| {
-            Err(Failure::new(
-                Reason::Internal,
-                format!("the worker has a bug: it panicked with {panic:?}"),
-            ))
-        })
+        delivered.unwrap_or_else(|bug| Err(Failure::new(Reason::Internal, bug)))
     }
 
     /// Commits, and pushes to the branch if there is one; says where the work is.

@@ -74,7 +74,7 @@ impl<'a> AgentOutput<'a> {
 
     /// What the agent has spent so far; each turn is logged once.
     pub fn spent(&mut self, spent: &Spent) {
-        self.sinks.progress.spent(*spent);
+        self.sinks.progress.set_spent(*spent);
         let turns = spent.turns.unwrap_or(0);
         if let (true, Some(usage)) = (turns > self.logged_turns, spent.usage) {
             self.sinks.log.text("tokens", &usage.in_short());
@@ -84,10 +84,10 @@ impl<'a> AgentOutput<'a> {
 
     fn push_text(&mut self, prefix: &str, logged: &str, reported: &str) {
         let Sinks { progress, log } = &mut self.sinks;
-        progress.heard(reported.as_bytes());
-        progress.heard(b"\n");
+        progress.add_output(reported.as_bytes());
+        progress.add_output(b"\n");
         if let Some(line) = log.text(prefix, logged) {
-            progress.activity(&line);
+            progress.set_activity(&line);
         }
     }
 
@@ -96,7 +96,7 @@ impl<'a> AgentOutput<'a> {
     pub fn end_round(&mut self) {
         self.sinks.log.finish();
         if let Some(line) = self.last_line() {
-            self.sinks.progress.activity(&line);
+            self.sinks.progress.set_activity(&line);
         }
     }
 
@@ -122,9 +122,9 @@ impl<'a> AgentOutput<'a> {
 
 impl Sinks<'_> {
     fn push(&mut self, masked: &[u8]) {
-        self.progress.heard(masked);
+        self.progress.add_output(masked);
         if let Some(line) = self.log.push(masked) {
-            self.progress.activity(&line);
+            self.progress.set_activity(&line);
         }
     }
 }

@@ -190,13 +190,7 @@ fn temporary_directory(variable: Option<&OsStr>) -> Result<String, Failure> {
 fn certificate_authorities(path: &Path) -> Result<String, Failure> {
     match tls::count_authorities(path) {
         Ok(count) => Ok(format!("{count} in {}", path.display())),
-        Err(error) => {
-            let failure = Failure::because(Reason::WorkspaceFailed, &error);
-            Err(Failure {
-                message: format!("SSL_CERT_FILE: {}", failure.message),
-                ..failure
-            })
-        }
+        Err(error) => Err(Failure::because(Reason::WorkspaceFailed, &error)),
     }
 }
 

@@ -124,6 +124,8 @@ pub async fn collect(
     agents_environment: &Variables,
     message: &Message,
 ) -> Result<Product, Failure> {
+    // After a panic, killed processes may not be reaped yet.
+    process::kill_leftovers().await;
     nothing_is_alive()?;
     clone.still_there()?;
     let agents_git = git.with_agents_environment(agents_environment);
@@ -153,10 +155,10 @@ pub async fn collect(
 }
 
 fn nothing_is_alive() -> Result<(), Failure> {
-    if process::alone() {
+    if process::none_left() {
         return Ok(());
     }
-    let message = "processes of the agent would not die, so nothing is collected or pushed";
+    let message = "processes of the agent survived SIGKILL, so nothing is collected or pushed";
     Err(Failure::new(Reason::PushFailed, message))
 }
 

@@ -84,7 +84,7 @@ impl Push<'_> {
             );
             tokio::select! {
                 () = sleep(*wait) => {}
-                _ = self.git.stop.asked() => return Err(failed(&branch, &error)),
+                _ = self.git.stop.requested() => return Err(failed(&branch, &error)),
             }
         }
     }

@@ -12,6 +12,7 @@ use super::prompt;
 use super::run::Run;
 use super::workspace::Workspace;
 use crate::excerpt;
+use crate::panics::failure_point;
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stream};
 use crate::progress::Phase;
 use crate::scud::AgentDefinition;
@@ -111,11 +112,14 @@ impl Rounds<'_, '_> {
         let Self {
             run, agent, output, ..
         } = self;
-        let mut on_output = |stream, bytes: &[u8]| match stream {
-            Stream::Stdout => agent.read_output(bytes, output),
-            Stream::Stderr => {
-                output.push(bytes);
-                AfterRead::ReadMore
+        let mut on_output = |stream, bytes: &[u8]| {
+            failure_point("agent output");
+            match stream {
+                Stream::Stdout => agent.read_output(bytes, output),
+                Stream::Stderr => {
+                    output.push(bytes);
+                    AfterRead::ReadMore
+                }
             }
         };
         let (stop, progress) = (run.stop, run.progress);
@@ -161,7 +165,7 @@ impl Rounds<'_, '_> {
         let mut first_failed = None;
         for command in &checks.commands {
             self.run.check_stop()?;
-            self.run.progress.activity(command);
+            self.run.progress.set_activity(command);
             let dir = self.workspace().dir.clone();
             let program = Program::shell(command, dir, self.run.environment());
             let limits = Limits {

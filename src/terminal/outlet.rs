@@ -1,20 +1,24 @@
-//! A standard stream that somebody may have stopped reading.
+//! A standard stream whose reader may have stopped reading.
 //!
-//! A full pipe or a held terminal blocks whoever writes to it, for ever if need be. So a thread of
-//! its own writes, and everybody else only leaves lines for it: a run must go on, be bounded and be
-//! reported whether or not anybody reads along.
+//! A write to a full pipe or a paused terminal blocks, perhaps forever. So a separate thread writes, and
+//! all other code only queues lines for it: a run must go on and be reported even if the stream is not
+//! read.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What may be waiting for a reader, in bytes: many screens full, little beside the memory budget.
-const CAP: usize = 256 * 1024;
-/// More than this is waiting only where the reader has stopped reading.
-const STUCK: usize = 4 * 1024;
-/// When to try again where the stream itself refuses to block (somebody who shares it made it so).
-const TRY_AGAIN: Duration = Duration::from_millis(10);
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// How many bytes may wait for a reader: many screens full, and little of the memory budget.
+const MAX_WAITING: usize = 256 * 1024;
+/// If more bytes than this wait, the reader has stopped reading.
+const STUCK_SIZE: usize = 4 * 1024;
+/// How often to try again if the stream is in non-blocking mode, which another process that shares it
+/// may have set.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// One stream; cheap to clone. Each call of [`Outlet::write`] arrives whole or not at all.
 #[derive(Debug, Clone)]
@@ -24,23 +28,34 @@ pub struct Outlet(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Is notified when the thread has written something.
+    written: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// The thread has taken what was waiting and is not done with it.
+    /// The thread is writing what it has taken from `waiting`.
     busy: bool,
-    /// How many lines found no room behind what is waiting. `waiting` only ever gets shorter by being
-    /// taken as a whole, together with this count: so every gap is one gap, its note stands exactly
-    /// in its place, and lines that find room again come after that note.
+    /// How many lines were dropped because `waiting` was full. The thread takes all of `waiting` together
+    /// with this count. So each gap has one note, and the note is exactly where lines are missing.
     dropped: usize,
-    /// The reader is gone for good.
+    /// Nothing can be written any more, because the reader is gone.
     closed: bool,
 }
 
+impl State {
+    /// Whether everything is written (false if it never will be); `None` while the thread is writing.
+    fn is_drained(&self) -> Option<bool> {
+        if self.closed {
+            return Some(false);
+        }
+        (!self.busy && self.waiting.is_empty()).then_some(true)
+    }
+}
+
 impl Outlet {
-    /// Takes over a stream.
+    /// Starts a thread that writes to the stream.
     pub fn new(stream: impl Write + Send + 'static) -> Self {
         let outlet = Self::without_thread();
         outlet.start(stream);
@@ -51,6 +66,7 @@ impl Outlet {
         Self(Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
+            written: Notify::new(),
         }))
     }
 
@@ -60,18 +76,18 @@ impl Outlet {
         let name = "outlet".to_owned();
         let thread = thread::Builder::new().name(name);
         if thread.spawn(move || writing.pump(stream)).is_err() {
-            // A limit on threads. Silence is better than a run that may hang.
+            // The number of threads is limited. Writing nothing is better than a run that may hang.
             self.state().closed = true;
         }
     }
 
-    /// Leaves bytes to be written; they are dropped where too much is waiting already.
+    /// Queues bytes to be written; drops them if too many are waiting.
     pub fn write(&self, bytes: &[u8]) {
         let mut state = self.state();
         if state.closed {
             return;
         }
-        if state.waiting.len() < CAP {
+        if state.waiting.len() < MAX_WAITING {
             state.waiting.extend_from_slice(bytes);
         } else {
             state.dropped += bytes.split(|byte| *byte == b'\n').count() - 1;
@@ -79,16 +95,28 @@ impl Outlet {
         self.0.changed.notify_all();
     }
 
-    /// Waits until everything is written, at most for `patience`; false where it is not.
+    /// Waits until everything is written, at most for `patience`; false if something is not written.
+    pub async fn drained(&self, patience: Duration) -> bool {
+        let drained = async {
+            loop {
+                let written = self.0.written.notified();
+                let drained = self.state().is_drained();
+                match drained {
+                    Some(drained) => return drained,
+                    None => written.await,
+                }
+            }
+        };
+        timeout(patience, drained).await.unwrap_or(false)
+    }
+
+    /// Like [`Self::drained`], but blocks the thread.
     pub fn drain(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let mut state = self.state();
         loop {
-            if state.closed {
-                return false;
-            }
-            if !state.busy && state.waiting.is_empty() {
-                return true;
+            if let Some(drained) = state.is_drained() {
+                return drained;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -99,16 +127,16 @@ impl Outlet {
         }
     }
 
-    /// Whether nobody seems to be reading.
+    /// Whether the reader seems to have stopped reading.
     pub fn is_stuck(&self) -> bool {
-        self.state().waiting.len() > STUCK
+        self.state().waiting.len() > STUCK_SIZE
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the thread does, as long as there is a reader.
+    /// The loop of the thread: writes what is queued until the reader is gone.
     fn pump(&self, mut stream: impl Write) {
         while let Some(bytes) = self.take() {
             let mut left = bytes.as_slice();
@@ -123,7 +151,7 @@ impl Outlet {
                     Ok(Some(count)) => left = &left[count..],
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        drop(self.0.changed.wait_timeout(self.state(), TRY_AGAIN));
+                        drop(self.0.changed.wait_timeout(self.state(), RETRY_INTERVAL));
                     }
                     Err(_) => break false,
                 }
@@ -132,10 +160,11 @@ impl Outlet {
             state.busy = false;
             state.closed = !written;
             self.0.changed.notify_all();
+            self.0.written.notify_waiters();
         }
     }
 
-    /// Waits for something to write; nothing where nobody reads any more.
+    /// Waits for something to write; `None` if the reader is gone.
     fn take(&self) -> Option<Vec<u8>> {
         let mut state = self.state();
         loop {
@@ -157,7 +186,7 @@ impl Outlet {
     }
 }
 
-/// What a person reads in the place of lines that are missing.
+/// The note in the place of dropped lines.
 fn note(dropped: usize) -> String {
     let lines = if dropped == 1 {
         "1 line was"
@@ -182,7 +211,7 @@ mod tests {
     /// No state takes longer than this to come about on a busy machine.
     const PATIENCE: Duration = Duration::from_secs(60);
     /// So many of [`lines`] wait for a reader; the next one is dropped.
-    const ROOM: usize = CAP / LINE;
+    const ROOM: usize = MAX_WAITING / LINE;
     const LINE: usize = 1024;
 
     /// Numbered lines of equal length.

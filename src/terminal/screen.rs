@@ -1,7 +1,7 @@
-//! What a person sees: log lines, and a live status line on a terminal.
+//! Standard error: log lines, and a live status line on a terminal.
 //!
-//! Standard error is written here and nowhere else, so that the two never mix. Everything is
-//! redacted on its way out. Standard output is not touched. Nobody waits here for a reader.
+//! No other module writes to standard error, so that lines never mix. Everything is redacted before it
+//! is written. Nothing here blocks if standard error is not read.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -23,12 +23,14 @@ use crate::model::Usage;
 use crate::progress::Progress;
 use crate::redact::Redactor;
 
-/// How often the status line is drawn; faster than a person reads, slower than a machine notices.
-const REDRAW: Duration = Duration::from_millis(120);
-/// How often indicatif may draw, in hertz: every time it is asked to.
-const DRAW_RATE: u8 = 20;
-/// How long to wait at the end for a reader of the last lines.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// How often the status line is drawn.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(120);
+/// How often indicatif may draw, in hertz: faster than [`REDRAW_INTERVAL`], so that it never skips.
+const MAX_DRAW_RATE: u8 = 20;
+/// The status line shows how long the agent has been silent, from this time on.
+const SHOWN_SILENCE: Duration = Duration::from_secs(2);
+/// How long to wait before the exit until the last lines are written.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which events are logged, and how.
 #[derive(Debug)]
@@ -39,13 +41,13 @@ pub struct Log {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Pretty on a terminal, else JSON.
+    /// Pretty on a terminal, otherwise JSON.
     Auto,
     Pretty,
     Json,
 }
 
-/// Standard error, shared by log and status line; cheap to clone.
+/// Standard error, shared by the log and the status line; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Screen {
     redactor: Redactor,
@@ -54,13 +56,13 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Takes over standard error and starts logging to it.
+    /// Starts logging to standard error.
     pub fn open(log: &Log, redactor: Redactor) -> Self {
         let terminal = io::stderr().is_terminal();
         let outlet = Outlet::new(io::stderr());
         let target = if terminal {
-            let terminal = Terminal::behind(outlet.clone());
-            ProgressDrawTarget::term_like_with_hz(Box::new(terminal), DRAW_RATE)
+            let terminal = Terminal::new(outlet.clone());
+            ProgressDrawTarget::term_like_with_hz(Box::new(terminal), MAX_DRAW_RATE)
         } else {
             ProgressDrawTarget::hidden()
         };
@@ -105,39 +107,39 @@ impl Screen {
         self.write(format!("{line}\n").as_bytes());
     }
 
-    /// Sets the status line; nothing happens where there is no terminal.
-    pub fn status(&self, status: &str) {
+    /// Sets the status line; does nothing without a terminal.
+    pub fn set_status(&self, status: &str) {
         self.bar.set_message(self.redactor.text(status));
         self.bar.tick();
     }
 
-    /// Takes the status line away.
-    pub fn clear(&self) {
+    /// Removes the status line.
+    pub fn clear_status(&self) {
         self.bar.finish_and_clear();
     }
 
     /// Shows a run's progress as the status line, until the guard is dropped.
-    pub fn follow(&self, progress: &Progress) -> Following {
+    pub fn show_progress(&self, progress: &Progress) -> StatusLine {
         let (screen, progress) = (self.clone(), progress.clone());
         let drawing = (!self.bar.is_hidden()).then(|| {
             tokio::spawn(async move {
                 loop {
-                    screen.status(&summary(&progress));
-                    tokio::time::sleep(REDRAW).await;
+                    screen.set_status(&summary(&progress));
+                    tokio::time::sleep(REDRAW_INTERVAL).await;
                 }
             })
         });
-        Following {
+        StatusLine {
             drawing,
             screen: self.clone(),
         }
     }
 
-    /// Gives the last lines their chance to be read.
+    /// Waits a moment until the last lines are written.
     pub fn close(&self) {
-        self.clear();
-        // Nobody is left to tell where nobody reads.
-        self.outlet.drain(LAST_LINES);
+        self.clear_status();
+        // Ignore a failed write: there is no other place to report it to.
+        self.outlet.drain(LAST_LINES_TIMEOUT);
     }
 
     fn write(&self, bytes: &[u8]) {
@@ -145,25 +147,26 @@ impl Screen {
     }
 }
 
-/// The terminal as the status line needs it: what draws one state is written in one piece, and
-/// not at all where nobody seems to be reading.
+/// The terminal for indicatif. Each state of the status line is written in one piece, and skipped if
+/// the terminal is not read.
 #[derive(Debug)]
 struct Terminal {
     outlet: Outlet,
+    /// The part of the next state that indicatif has drawn so far.
     drawn: Mutex<String>,
 }
 
 impl Terminal {
-    fn behind(outlet: Outlet) -> Self {
+    fn new(outlet: Outlet) -> Self {
         Self {
             outlet,
             drawn: Mutex::default(),
         }
     }
 
-    fn draw(&self, what: std::fmt::Arguments<'_>) -> io::Result<()> {
+    fn draw(&self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
         let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        drawn.write_fmt(what).map_err(io::Error::other)
+        drawn.write_fmt(text).map_err(io::Error::other)
     }
 
     fn cursor(&self, cells: usize, direction: char) -> io::Result<()> {
@@ -221,7 +224,7 @@ impl TermLike for Terminal {
     }
 }
 
-/// Seconds since the worker began: what a person wants to know who watches one.
+/// Timestamps in seconds since the start of the worker.
 struct SinceStart(Instant);
 
 impl FormatTime for SinceStart {
@@ -230,24 +233,24 @@ impl FormatTime for SinceStart {
     }
 }
 
-/// While this lives, the status line shows a run's progress.
+/// Removes the status line when it is dropped.
 #[derive(Debug)]
-pub struct Following {
+pub struct StatusLine {
     drawing: Option<JoinHandle<()>>,
     screen: Screen,
 }
 
-impl Drop for Following {
+impl Drop for StatusLine {
     fn drop(&mut self) {
         if let Some(drawing) = &self.drawing {
             drawing.abort();
         }
-        self.screen.clear();
+        self.screen.clear_status();
     }
 }
 
-/// Prints a line where there is no screen yet.
-pub fn complain(line: &str) {
+/// Prints an error when there is no screen yet.
+pub fn print_error(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
@@ -265,14 +268,14 @@ fn summary(progress: &Progress) -> String {
     parts.extend(counted.map(|(count, of)| format!("{count} {of}")));
     let usage = now.spent.usage.map(Usage::in_short);
     parts.extend(usage.map(|tokens| format!("{tokens} tokens")));
-    if now.idle > Duration::from_secs(2) {
+    if now.idle > SHOWN_SILENCE {
         parts.push(format!("silent for {}", clock(now.idle)));
     }
     parts.extend(now.activity);
     parts.join(" · ")
 }
 
-/// One log event on its way to standard error: whole, so that lines never mix.
+/// Collects one log event, so that it is written in one piece.
 #[derive(Debug)]
 pub struct LogLine<'a> {
     screen: &'a Screen,

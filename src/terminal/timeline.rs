@@ -1,24 +1,72 @@
-//! The life of a worker as a person reads it: events, log lines, a status line.
+//! A worker's events, log lines and status, as a person reads them.
 //!
-//! Only shows; what is right and wrong about an event was found out before.
+//! Only shows them: `receiver` has checked the events before.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use console::{Style, style};
 
 use super::clock::clock;
 use super::screen::Screen;
-use crate::receiver::Received;
+use crate::receiver::{Notice, Received};
 
-const REDRAW: Duration = Duration::from_millis(200);
+/// How often the status line is drawn.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What has been shown so far.
+/// The timeline of one worker.
 #[derive(Debug)]
 pub struct Timeline<'a> {
     screen: &'a Screen,
     began: Instant,
-    /// What the last heartbeat said.
+    runs: Runs,
+}
+
+/// The runs that have a task, for the status line.
+#[derive(Debug)]
+struct Runs {
+    /// Shown while no run has a task.
+    idle: &'static str,
+    /// By run id: what its last heartbeat said. Finished and dead runs are removed.
+    live: BTreeMap<String, String>,
+    /// The run that reported last.
     last: String,
+}
+
+impl Runs {
+    fn update(&mut self, received: &Received) {
+        let (run_id, task_id) = (received.text("/run_id"), received.text("/task_id"));
+        match received.route.word() {
+            "started" if received.answer.status.is_success() => {
+                self.live
+                    .insert(run_id.to_owned(), format!("{task_id}: started"));
+            }
+            // The worker of a cancelled or finished run sends no further heartbeats.
+            "progress" if !received.answer.status.is_client_error() => {
+                let sequence = received.number("/sequence").unwrap_or_default();
+                let message = received.text("/message");
+                let status = format!("{task_id}: {message} · heartbeat {sequence}");
+                self.live.insert(run_id.to_owned(), status);
+            }
+            "completed" | "failed" if received.answer.settles() => {
+                self.live.remove(run_id);
+            }
+            _ => {}
+        }
+        self.last = run_id.to_owned();
+    }
+
+    fn status(&self) -> String {
+        let last = self
+            .live
+            .get(&self.last)
+            .or_else(|| self.live.values().next());
+        match (last, self.live.len()) {
+            (None, _) => self.idle.to_owned(),
+            (Some(last), 1) => last.clone(),
+            (Some(last), count) => format!("{count} runs · {last}"),
+        }
+    }
 }
 
 impl<'a> Timeline<'a> {
@@ -26,8 +74,18 @@ impl<'a> Timeline<'a> {
         Self {
             screen,
             began: Instant::now(),
-            last: "starting".to_owned(),
+            runs: Runs {
+                idle: "starting",
+                live: BTreeMap::new(),
+                last: String::new(),
+            },
         }
+    }
+
+    /// From now on the status line says that no worker is known, while there is none.
+    pub fn wait_for_workers(&mut self) {
+        self.runs.idle = "waiting for workers";
+        self.draw();
     }
 
     /// Something that happened, and who says so.
@@ -35,44 +93,80 @@ impl<'a> Timeline<'a> {
         self.row(&Style::new().bold(), who, what);
     }
 
-    /// A callback that arrived.
-    pub fn event(&mut self, heard: &Received) {
-        let route = heard.text("/event").trim_start_matches("task.");
+    /// What the orchestrator reports.
+    pub fn notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Received(received) => self.received(received),
+            Notice::Refused { path, why } => {
+                self.row(
+                    &Style::new().red().bold(),
+                    "refused",
+                    &format!("{path}: {why}"),
+                );
+            }
+            Notice::LeaseOver {
+                task_id,
+                run_id,
+                silence,
+            } => {
+                self.runs.live.remove(run_id);
+                let what = format!(
+                    "{task_id}: run {run_id} has been silent for {}, its lease is over",
+                    clock(*silence)
+                );
+                self.row(&Style::new().yellow().bold(), "lease", &what);
+            }
+        }
+        self.draw();
+    }
+
+    /// An event that arrived, and the answer if it is not the usual one.
+    fn received(&mut self, received: &Received) {
+        self.runs.update(received);
+        let route = received.route.word();
+        let (task_id, message) = (received.text("/task_id"), received.text("/message"));
+        let answer = &received.answer;
         let look = match route {
+            _ if !answer.status.is_success() => Style::new().yellow().bold(),
             "completed" => Style::new().green().bold(),
             "failed" => Style::new().red().bold(),
             _ => Style::new().cyan().bold(),
         };
-        let mut what = format!("{}: {}", heard.text("/task_id"), heard.text("/message"));
+        let mut what = format!("{task_id}: {message}");
         match route {
             "started" => {
-                let (run, host) = (heard.text("/run_id"), heard.text("/worker/hostname"));
-                what = format!("{}: run {run} on {host}", heard.text("/task_id"));
+                let (run, host) = (received.text("/run_id"), received.text("/worker/hostname"));
+                what = format!("{task_id}: run {run} on {host}");
             }
-            "progress" => {
-                let sequence = heard.number("/sequence").unwrap_or_default();
-                self.last = format!("{} · heartbeat {sequence}", heard.text("/message"));
-                self.draw();
-            }
-            "failed" => what = format!("{what} [{}]", heard.text("/failure/reason")),
+            "failed" => what = format!("{what} [{}]", received.text("/failure/reason")),
             _ => {}
         }
-        if heard.repeated {
+        if received.is_repeated {
             what.push_str(" (again)");
         }
+        if answer.cancels {
+            what = format!("{what} → cancelled: {}", answer.message);
+        } else if !answer.status.is_success() {
+            let code = answer.status.as_u16();
+            let word = match (route, code) {
+                ("started", 409 | 410) => "refused",
+                _ => "answered",
+            };
+            what = format!("{what} → {word} ({code}): {}", answer.message);
+        }
         self.row(&look, &format!("POST /{route}"), &what);
-        for problem in &heard.problems {
+        for problem in &received.problems {
             self.row(&Style::new().red().bold(), "protocol", problem);
         }
     }
 
-    /// A line of the worker's log.
+    /// Shows a line of the worker's log.
     pub fn log(&self, line: &str) {
         self.screen
             .line(&format!("  {} {line}", style("│").for_stderr().dim()));
     }
 
-    /// A line of the worker's standard output.
+    /// Shows a line of the worker's standard output.
     pub fn output(&self, line: &str) {
         match line.split_once(' ') {
             Some(("descartes-result", json)) => {
@@ -86,31 +180,31 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// The worker has ended.
+    /// Shows the end of the worker.
     pub fn end(&self, code: Option<i32>) {
-        self.screen.clear();
+        self.screen.clear_status();
         let code = code.map_or("no exit code, killed by a signal".to_owned(), |code| {
             format!("exit code {code}")
         });
         self.say("worker", &format!("ended with {code}"));
     }
 
-    /// Redraws the status line after a while.
+    /// Waits for the next time to draw the status line, and draws it.
     pub async fn tick(&self) {
-        tokio::time::sleep(REDRAW).await;
+        tokio::time::sleep(REDRAW_INTERVAL).await;
         self.draw();
     }
 
     fn draw(&self) {
-        self.screen
-            .status(&format!("{} · {}", clock(self.began.elapsed()), self.last));
+        let (elapsed, status) = (clock(self.began.elapsed()), self.runs.status());
+        self.screen.set_status(&format!("{elapsed} · {status}"));
     }
 
-    fn row(&self, look: &Style, who: &str, what: &str) {
+    fn row(&self, look: &Style, source: &str, text: &str) {
         let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
-        let who = look.clone().for_stderr().apply_to(format!("{who:<16}"));
+        let source = look.clone().for_stderr().apply_to(format!("{source:<16}"));
         self.screen.line(&format!(
-            "{} {who} {what}",
+            "{} {source} {text}",
             style(elapsed).for_stderr().dim()
         ));
     }

@@ -31,7 +31,7 @@ fn said_of(agent: &str, project: &Project) -> Vec<Said> {
 }
 
 #[test]
-fn a_flood_of_anything_makes_small_bodies() {
+fn a_flood_of_any_bytes_makes_bodies_within_the_limit() {
     // One byte of these is six in JSON, three of UTF-8, or a part of a character.
     let floods = [
         r"\001",
@@ -59,7 +59,7 @@ fn a_flood_of_anything_makes_small_bodies() {
 }
 
 #[test]
-fn many_checks_with_long_names_and_long_words_fit_too() {
+fn many_checks_with_long_commands_and_output_fit_into_a_body() {
     let project = Project::new();
     let noise = "head -c 5000 /dev/zero | tr '\\0' '\\001'";
     let mut checks = vec![format!("{noise}; : {}", "\u{1}".repeat(1000)); 60];
@@ -84,7 +84,7 @@ fn many_checks_with_long_names_and_long_words_fit_too() {
 }
 
 #[test]
-fn numbers_that_are_not_known_are_null() {
+fn unknown_numbers_are_null() {
     let said = said_of("kill -9 $$", &Project::new());
     let event = &said.last().unwrap().event;
     let agent = &event["result"]["agent"];
@@ -102,7 +102,7 @@ fn numbers_that_are_not_known_are_null() {
 }
 
 #[test]
-fn a_command_of_any_length_is_no_problem_for_the_message() {
+fn a_long_command_is_cut_in_the_message() {
     let project = Project::new();
     let long = format!(": {}; false", "long ".repeat(10_000));
     project.checks(&[long.as_str()]);

@@ -1,8 +1,7 @@
-//! For everybody who relies on "exactly one": hundreds of workers on bad days, and what must hold
-//! however bad they are.
+//! For anyone who relies on "exactly one": hundreds of workers under random faults, and what must hold
+//! under all of them.
 //!
-//! The days are made by chance from a seed, which is printed: `CHAOS_SEED=… CHAOS_RUNS=1` repeats
-//! one of them.
+//! Each run (a "day") is made from a seed, which is printed: `CHAOS_SEED=… CHAOS_RUNS=1` repeats it.
 
 mod day;
 
@@ -22,9 +21,9 @@ use crate::support::worker::{Ended, Running};
 use crate::support::{Project, Receiver, Reply, Worker, processes_in, wait_until};
 use day::{Day, Work};
 
-/// How many, where nobody says; a minute's work for two cores.
+/// The default number of runs; they take two cores a minute.
 const RUNS: u64 = 500;
-/// At the same time; they mostly wait.
+/// How many runs there are at the same time; they mostly wait.
 const PARALLEL: usize = 12;
 
 #[expect(
@@ -43,7 +42,7 @@ fn number(name: &str) -> Option<u64> {
 fn every_granted_claim_ends_in_exactly_one_terminal_event_however_bad_the_day() {
     let seed = number("CHAOS_SEED").unwrap_or_else(|| getrandom::u64().unwrap() >> 16);
     let runs = number("CHAOS_RUNS").unwrap_or(RUNS);
-    // Past the test harness, which would keep it for itself.
+    // Written to the file descriptor, because the test harness captures `eprintln!`.
     let _ = writeln!(
         std::io::stderr(),
         "chaos: CHAOS_SEED={seed} CHAOS_RUNS={runs}"
@@ -75,7 +74,7 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_however_bad_the_day() 
     );
 }
 
-/// One worker's bad day; gives how it went.
+/// Runs one worker under random faults; gives its outcome in words.
 fn live(seed: u64) -> String {
     let day = Day::made_of(seed);
     let (receiver, project) = (Receiver::listen(&address_for(seed)), Project::new());
@@ -116,13 +115,13 @@ fn live(seed: u64) -> String {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "random moments are the point, not states"
+    reason = "the faults come at random moments"
 )]
 fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// An address of its own, so that nobody takes the port of a receiver that is down.
+/// A separate address for each run, so that no other receiver takes the port of one that is down.
 fn address_for(seed: u64) -> String {
     if cfg!(target_os = "linux") {
         let [low, middle, high, ..] = seed.to_le_bytes();
@@ -132,7 +131,7 @@ fn address_for(seed: u64) -> String {
     }
 }
 
-/// Waits for a worker while things happen to it, but not for ever.
+/// Waits for a worker while faults happen; kills it if it hangs.
 fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Ended {
     let pid = running.pid();
     let (over, watch) = mpsc::channel::<()>();
@@ -181,7 +180,7 @@ impl Run {
             .collect()
     }
 
-    /// The answers that a route really gave (as far as the connection held).
+    /// The answers that a route gave, including those that broke off.
     fn given(&self, route: &str) -> Vec<&Reply> {
         let count = self.to(route).len();
         self.day.answers_of(route).take(count).collect()
@@ -200,26 +199,29 @@ impl Run {
         let Some(code) = self.ended.code else {
             ensure(
                 self.day.is_signalled(),
-                "it died of a signal that nobody sent",
+                "a signal killed it that the test did not send",
             )?;
             ensure(
                 self.said.is_empty(),
-                "it died of a signal after it had said something",
+                "a signal killed it after it had sent something",
             )?;
             return Ok("signal before anything".to_owned());
         };
         match code {
             0 => self.check_delivered(line.as_ref(), "completed")?,
             1 => self.check_delivered(line.as_ref(), "failed")?,
-            3 => ensure(line.is_some(), "undelivered, and not on stdout")?,
+            3 => ensure(line.is_some(), "undelivered, and not on standard output")?,
             4 => {
-                ensure(line.is_none(), "refused, and yet a result")?;
+                ensure(line.is_none(), "refused, but there is a result line")?;
                 ensure(
                     self.terminal().is_empty(),
-                    "refused, and yet a terminal event",
+                    "refused, but there is a terminal event",
                 )?;
-                ensure(!self.worked(), "refused, and yet it worked")?;
-                ensure(self.gave("started", &[409, 410]), "refused by nobody")?;
+                ensure(!self.worked(), "refused, but the agent ran")?;
+                ensure(
+                    self.gave("started", &[409, 410]),
+                    "exit code 4 without a refusal",
+                )?;
             }
             other => return Err(format!("exit code {other}")),
         }
@@ -241,25 +243,25 @@ impl Run {
             .any(|status| statuses.contains(&status))
     }
 
-    /// One claim, however often it is said; no work before it is granted.
+    /// There is one claim, however often it is sent, and no work before it is granted.
     fn check_claim(&self) -> Checked<()> {
         let claims = self.to("started");
         let same = claims.iter().all(|claim| claim.bytes == claims[0].bytes);
         ensure(same, "two different claims")?;
         let first = self.said.first().is_none_or(|said| said.route == "started");
-        ensure(first, "something was said before the claim")?;
+        ensure(first, "something was sent before the claim")?;
         let granted = self.gave("started", &[200]);
         ensure(granted || !self.worked(), "work without a granted claim")?;
         ensure(
             granted || self.terminal().is_empty(),
             "an end without a granted claim",
         )?;
-        // What may have been granted must be accounted for.
+        // A claim that may have been granted needs an outcome.
         let accounted = matches!(self.ended.code, Some(0 | 1 | 3));
         ensure(!granted || accounted, "a granted claim without an end")
     }
 
-    /// The event on stdout, of which there is at most one.
+    /// The event on the result line; there is at most one line.
     fn result_line(&self) -> Checked<Option<Value>> {
         let mut lines = self.ended.stdout.lines();
         let line = lines.next();
@@ -273,7 +275,7 @@ impl Run {
         .transpose()
     }
 
-    /// One terminal event, the one on stdout, however often and wherever it is said.
+    /// There is one terminal event, the one on the result line, however often and on whichever route it is sent.
     fn check_terminal(&self, line: Option<&Value>) -> Checked<()> {
         let told = self.terminal();
         let Some(first) = told.first() else {
@@ -281,7 +283,7 @@ impl Run {
         };
         ensure(
             line == Some(&first.event),
-            "told something else than on stdout",
+            "the terminal event differs from the result line",
         )?;
         let too_large = self.gave("completed", &[413]) || self.gave("failed", &[413]);
         for said in &told {
@@ -290,17 +292,20 @@ impl Run {
             ensure(same, "two different terminal events")?;
         }
         let status = first.event["status"].as_str().unwrap_or_default();
-        ensure(status == first.route, "told at the wrong route")?;
+        ensure(
+            status == first.route,
+            "the terminal event arrived on the wrong route",
+        )?;
         let fallback = status == "failed" && self.gave("failed", &[404, 405, 501]);
         let elsewhere = told.iter().any(|said| said.route != status);
         ensure(
             !elsewhere || fallback,
-            "told at the other route without need",
+            "the terminal event arrived on the other route without need",
         )?;
         self.check_verdict(&first.event)
     }
 
-    /// The verdict is what really happened.
+    /// The verdict agrees with what happened.
     fn check_verdict(&self, event: &Value) -> Checked<()> {
         let holds = match (reason_of(event), self.day.work) {
             ("completed", work) => work == Work::Succeeds && self.worked(),
@@ -316,19 +321,22 @@ impl Run {
     fn check_delivered(&self, line: Option<&Value>, status: &str) -> Checked<()> {
         ensure(
             !self.terminal().is_empty(),
-            "delivered, and nobody heard it",
+            "reported as delivered, but no terminal event arrived",
         )?;
         let said = line.and_then(|event| event["status"].as_str());
         ensure(said == Some(status), "the exit code says something else")?;
         let accepted = |route| self.gave(route, &[200, 409, 410]);
         let somewhere = accepted(status) || accepted("completed");
-        ensure(somewhere, "delivered, and nobody accepted it")
+        ensure(
+            somewhere,
+            "reported as delivered, but no answer accepted it",
+        )
     }
 
     fn check_agent_is_dead(&self) -> Checked<()> {
         // In a stop window of milliseconds the worker does not wait until what it has killed is dead: the kernel may
         // not have had the time for it yet.
-        if self.ended.stderr.contains("would not die") {
+        if self.ended.stderr.contains("survived SIGKILL") {
             ensure(
                 self.day.is_signalled(),
                 "it gave up killing although it had time",

@@ -137,7 +137,7 @@ fn no_work_is_done_before_the_claim_is_granted() {
 }
 
 #[test]
-fn a_claim_without_a_whole_answer_is_made_again_word_for_word() {
+fn an_incomplete_answer_to_a_claim_makes_the_worker_repeat_it_unchanged() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let failures = [
         Reply::Reset,
@@ -165,7 +165,7 @@ fn a_claim_without_a_whole_answer_is_made_again_word_for_word() {
 }
 
 #[test]
-fn the_orchestrators_word_on_when_to_claim_again_is_kept() {
+fn a_claim_is_repeated_no_sooner_than_retry_after_says() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script(
         "started",
@@ -181,7 +181,7 @@ fn the_orchestrators_word_on_when_to_claim_again_is_kept() {
 }
 
 #[test]
-fn a_claim_that_nobody_answers_ends_at_its_deadline_with_exit_3() {
+fn an_unanswered_claim_ends_at_its_deadline_with_exit_3() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always("started", Reply::json(503, "still starting"));
@@ -226,7 +226,7 @@ fn a_stop_signal_during_an_unanswered_claim_ends_it_without_work() {
         assert_eq!(event["failure"]["reason"], "interrupted");
         assert_eq!(
             event["message"],
-            "the task was not claimed: told to stop before there was an answer"
+            "the task was not claimed: the worker was stopped before there was an answer"
         );
     }
 }
@@ -239,7 +239,7 @@ fn a_grant_that_comes_after_the_stop_signal_is_still_answered_with_an_outcome() 
     let worker = Worker::new(&receiver, &project).agent(TRACE).start();
     receiver.wait_for_one("started");
     worker.signal(Signal::TERM);
-    worker.wait_for_log("told to stop");
+    worker.wait_for_log("stopping; a second signal");
     hold.release();
     let event = worker.wait().failed(&receiver, "interrupted");
     assert_eq!(event["message"], "the worker was stopped by SIGTERM");
@@ -247,14 +247,14 @@ fn a_grant_that_comes_after_the_stop_signal_is_still_answered_with_an_outcome() 
 }
 
 #[test]
-fn a_claim_that_failed_before_the_stop_signal_was_heard_is_not_made_again() {
+fn a_failed_claim_is_not_repeated_after_a_stop_signal() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
     receiver.always("started", Reply::status(503).held(&hold));
     let worker = Worker::new(&receiver, &project).agent(TRACE).start();
     receiver.wait_for_one("started");
     worker.signal(Signal::TERM);
-    worker.wait_for_log("told to stop");
+    worker.wait_for_log("stopping; a second signal");
     hold.release();
     let ended = worker.wait();
     ended.assert_code(3);
@@ -263,7 +263,7 @@ fn a_claim_that_failed_before_the_stop_signal_was_heard_is_not_made_again() {
 }
 
 #[test]
-fn the_image_says_which_revision_the_worker_is_and_a_checkout_does_not() {
+fn the_revision_is_the_one_that_the_image_names_or_null() {
     for (revision, told) in [("9ee0496", json!("9ee0496")), ("", Value::Null)] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project)
@@ -277,7 +277,7 @@ fn the_image_says_which_revision_the_worker_is_and_a_checkout_does_not() {
 }
 
 #[test]
-fn a_refusal_is_one_though_its_words_break_off() {
+fn a_409_whose_body_breaks_off_still_refuses_the_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.always("started", Reply::BreakInBodyOf(409));
     let ended = Worker::new(&receiver, &project).agent("touch worked").run();

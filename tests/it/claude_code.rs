@@ -143,7 +143,7 @@ fn another_round_resumes_the_session_with_the_remaining_limits() {
         "stream1",
         first + &result(&json!({ "total_cost_usd": 0.5 })),
     );
-    // Costs are those of the whole session.
+    // The cost is that of the whole session.
     let second = assistant("m2", &json!({ "type": "text", "text": "so" }), &json!({}));
     project.write(
         "stream2",
@@ -545,7 +545,7 @@ fn without_a_reported_cost_a_budget_allows_no_further_round() {
         project
             .write("stream", text + &result(&json!({ "total_cost_usd": cost })))
             .checks(&["false"]);
-        let script = "cat > /dev/null; echo >> $dir/started; cat $dir/stream";
+        let script = "cat > /dev/null; echo >> \"$dir/started\"; cat \"$dir/stream\"";
         let run = run_script(project, script, |worker| {
             worker.env("DESCARTES_MAX_BUDGET_USD", "1")
         });
@@ -577,8 +577,8 @@ fn message_ids_of_megabytes_do_not_use_up_the_memory() {
         for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
             printf '{"type":"assistant","message":{"id":"%s%d","content":[],"usage":{"output_tokens":1}}}\n' "$id" $n
         done
-        grep VmHWM /proc/$PPID/status > $dir/peak
-        cat $dir/stream"#;
+        grep VmHWM /proc/$PPID/status > "$dir/peak"
+        cat "$dir/stream""#;
     let run = run_script(project, script, |worker| worker);
     let event = run.completed();
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 30);

@@ -27,11 +27,17 @@ fn assert_refused(event: &Value, what: &str) {
     );
 }
 
+fn started_event() -> Value {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project).agent("true").run();
+    ended.assert_code(0);
+    receiver.only("started")
+}
+
 #[test]
-fn the_schema_wants_every_field_that_a_worker_sends() {
-    let event = ended_event();
-    assert_eq!(schema::violations(&event), [""; 0]);
-    let fields = [
+fn the_schema_requires_every_field_that_a_worker_sends() {
+    assert_requires_every_field(&started_event(), &["", "/worker", "/limits"]);
+    let places = [
         "",
         "/worker",
         "/result",
@@ -40,7 +46,14 @@ fn the_schema_wants_every_field_that_a_worker_sends() {
         "/result/output",
         "/failure",
     ];
-    for place in fields {
+    assert_requires_every_field(&ended_event(), &places);
+}
+
+/// An event is refused if a field is missing or nonsense; `places` are the objects with the fields.
+#[track_caller]
+fn assert_requires_every_field(event: &Value, places: &[&str]) {
+    assert_eq!(schema::violations(event), [""; 0]);
+    for &place in places {
         let object = event.pointer(place).and_then(Value::as_object);
         for field in object.expect(place).keys() {
             let mut without = event.clone();
@@ -76,6 +89,11 @@ fn the_schema_knows_what_belongs_to_which_event() {
     let object = started.as_object_mut().expect("an object");
     object.remove("result");
     object.remove("failure");
+    assert_refused(&started, "a claim without limits");
+    let claim = started_event();
+    for field in ["heartbeat_interval_ms", "limits"] {
+        started[field] = claim[field].clone();
+    }
     assert_eq!(schema::violations(&started), [""; 0]);
     started["event"] = json!("task.progress");
     started["status"] = json!("running");
@@ -83,7 +101,7 @@ fn the_schema_knows_what_belongs_to_which_event() {
 }
 
 #[test]
-fn the_protocol_s_examples_are_what_the_schema_says() {
+fn the_examples_in_the_protocol_match_the_schema() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");
     let protocol = fs::read_to_string(path).expect("docs/protocol.md");
     let blocks = protocol.split("```json\n").skip(1);
@@ -98,7 +116,7 @@ fn the_protocol_s_examples_are_what_the_schema_says() {
 }
 
 #[test]
-fn the_result_line_of_a_worker_without_a_claim_is_an_event_too() {
+fn the_result_line_of_a_worker_without_a_claim_matches_the_schema() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.always("started", Reply::status(403));
     let ended = Worker::new(&receiver, &project).agent("true").run();
@@ -110,14 +128,14 @@ fn the_result_line_of_a_worker_without_a_claim_is_an_event_too() {
 
 #[test]
 #[should_panic(expected = "the worker broke the protocol")]
-fn a_receiver_that_hears_nonsense_fails_the_test_that_drops_it() {
+fn an_event_that_breaks_the_schema_fails_the_test_that_drops_the_receiver() {
     let receiver = Receiver::start();
     say(&receiver, r#"{"event":"task.started"}"#);
 }
 
 #[test]
 #[should_panic(expected = "a request that cannot be read")]
-fn a_receiver_that_cannot_read_a_request_fails_the_test_that_asks_it() {
+fn an_unreadable_request_fails_the_test_that_asks_the_receiver() {
     let receiver = Receiver::start();
     say(&receiver, "no JSON");
     receiver.said();

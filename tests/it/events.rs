@@ -74,9 +74,12 @@ fn worker_without_machine() -> Value {
 }
 
 #[test]
-fn the_started_event_is_the_flat_four_and_the_envelope() {
+fn the_started_event_has_exactly_these_fields() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    Worker::new(&receiver, &project).agent("true").run();
+    Worker::new(&receiver, &project)
+        .env("DESCARTES_STOP_WINDOW", "5s")
+        .agent("true")
+        .run();
     assert_eq!(
         settled(&receiver, "started"),
         json!({
@@ -91,12 +94,53 @@ fn the_started_event_is_the_flat_four_and_the_envelope() {
             "sequence": 0,
             "timestamp": null,
             "worker": worker_without_machine(),
+            "heartbeat_interval_ms": null,
+            "limits": {
+                "callback_timeout_ms": 10_000,
+                "claim_deadline_ms": 60_000,
+                "finish_deadline_ms": 900_000,
+                "task_timeout_ms": 3_600_000,
+                "idle_timeout_ms": 900_000,
+                "stop_window_ms": 5_000,
+                "max_turns": null,
+                "max_budget_usd": null,
+            },
         })
     );
 }
 
 #[test]
-fn the_completed_event_says_what_was_done() {
+fn the_claim_says_the_heartbeat_interval_and_the_limits_and_no_other_event_does() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project)
+        .env("DESCARTES_HEARTBEAT", "1500ms")
+        .env("DESCARTES_CALLBACK_TIMEOUT", "11s")
+        .env("DESCARTES_CLAIM_DEADLINE", "61s")
+        .env("DESCARTES_FINISH_DEADLINE", "16m")
+        .env("DESCARTES_TASK_TIMEOUT", "2h")
+        .env("DESCARTES_IDLE_TIMEOUT", "0")
+        .env("DESCARTES_STOP_WINDOW", "6s")
+        .env("DESCARTES_MAX_TURNS", "7")
+        .env("DESCARTES_MAX_BUDGET_USD", "2.50")
+        .agent("true")
+        .run();
+    ended.assert_code(0);
+    let claim = receiver.only("started");
+    assert_eq!(claim["heartbeat_interval_ms"], 1500);
+    let limits = json!({
+        "callback_timeout_ms": 11_000, "claim_deadline_ms": 61_000, "finish_deadline_ms": 960_000,
+        "task_timeout_ms": 7_200_000, "idle_timeout_ms": null, "stop_window_ms": 6_000,
+        "max_turns": 7, "max_budget_usd": 2.5,
+    });
+    assert_eq!(claim["limits"], limits);
+    let completed = receiver.only("completed");
+    for field in ["heartbeat_interval_ms", "limits"] {
+        assert!(completed.get(field).is_none(), "{completed:#}");
+    }
+}
+
+#[test]
+fn the_completed_event_has_exactly_these_fields() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.checks(&["echo fine"]);
     Worker::new(&receiver, &project)
@@ -141,7 +185,7 @@ fn the_completed_event_says_what_was_done() {
 }
 
 #[test]
-fn the_failed_event_says_why_and_what_is_known() {
+fn the_failed_event_has_exactly_these_fields() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
         .agent("echo this is hopeless; exit 3")
@@ -187,7 +231,7 @@ fn the_failed_event_says_why_and_what_is_known() {
 }
 
 #[test]
-fn the_events_of_a_run_share_its_id_and_runs_do_not() {
+fn events_of_one_run_have_the_same_run_id_and_other_runs_have_others() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let mut runs = HashSet::new();
     for _ in 0..3 {
@@ -221,7 +265,7 @@ fn the_orchestrator_may_choose_the_runs_id() {
 }
 
 #[test]
-fn the_machine_is_named_where_the_platform_says_which_it_is() {
+fn the_machine_is_in_the_events_if_the_platform_names_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
         .env("FLY_MACHINE_ID", "148e306f")
@@ -241,7 +285,7 @@ fn the_machine_is_named_where_the_platform_says_which_it_is() {
 }
 
 #[test]
-fn what_the_platform_does_not_say_about_the_machine_is_null() {
+fn unknown_facts_about_the_machine_are_null() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)
         .env("FLY_APP_NAME", "workers")
@@ -256,7 +300,7 @@ fn what_the_platform_does_not_say_about_the_machine_is_null() {
 }
 
 #[test]
-fn every_request_says_that_it_is_json_and_who_speaks() {
+fn every_request_names_its_content_type_and_its_user_agent() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
         .agent("exit 1")
@@ -299,7 +343,7 @@ fn the_result_line_is_printed_before_the_event_is_sent() {
 }
 
 #[test]
-fn an_outcome_that_nobody_takes_means_exit_3_after_the_result_line() {
+fn a_rejected_outcome_means_exit_3_after_the_result_line() {
     for (status, route, agent) in [(401, "completed", "true"), (422, "failed", "false")] {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always(route, Reply::json(status, "who are you?"));

@@ -1,15 +1,15 @@
-//! For newcomers: the README's example does what the README says.
+//! For new users: the example of the README does what the README says.
 
 use std::fs;
 use std::path::Path;
 
 use crate::support::{Project, Receiver, Worker};
 
-const WAY_IN: &str = "TASK_ID=test-123 PROJECT_ID=proj-456 \
+const FIRST_COMMAND: &str = "TASK_ID=test-123 PROJECT_ID=proj-456 \
     CALLBACK_URL=http://localhost:8080/api/agents/callback \
     cargo run -p descartes-worker -- --task test-123";
 
-/// The example, where it may be changed.
+/// A copy of the example.
 fn hello() -> Project {
     let project = Project::empty();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello");
@@ -26,7 +26,7 @@ fn hello() -> Project {
 }
 
 #[test]
-fn the_example_is_done_by_its_agent_and_passes_its_check() {
+fn the_agent_of_the_example_completes_its_task() {
     let (receiver, project) = (Receiver::start(), hello());
     let ended = Worker::new(&receiver, &project)
         .env("TASK_ID", "test-123")
@@ -46,7 +46,7 @@ fn the_example_is_done_by_its_agent_and_passes_its_check() {
 }
 
 #[test]
-fn the_example_s_check_fails_before_the_work_is_done() {
+fn the_check_of_the_example_fails_before_the_work_is_done() {
     let (receiver, project) = (Receiver::start(), hello());
     let worker = Worker::new(&receiver, &project).env("TASK_ID", "test-123");
     worker.agent("true").run().assert_code(1);
@@ -57,8 +57,11 @@ fn the_example_s_check_fails_before_the_work_is_done() {
 }
 
 #[test]
-fn the_readme_has_the_way_in() {
+fn the_readme_has_the_first_command() {
     let readme =
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
-    assert!(readme.lines().any(|line| line == WAY_IN), "{WAY_IN}");
+    assert!(
+        readme.lines().any(|line| line == FIRST_COMMAND),
+        "{FIRST_COMMAND}"
+    );
 }

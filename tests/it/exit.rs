@@ -1,8 +1,8 @@
-//! For platforms: the exit code says what became of the task, and standard output says no more than the result.
+//! For platforms: the exit code tells the outcome, and standard output has the result line only.
 
 use crate::support::{Ended, Project, Receiver, Reply, Worker};
 
-/// Runs an agent under an orchestrator that answers a route so.
+/// Runs an agent with an orchestrator that gives this reply on one route.
 fn run(agent: &str, route: &str, reply: Reply) -> Ended {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.always(route, reply);
@@ -10,21 +10,21 @@ fn run(agent: &str, route: &str, reply: Reply) -> Ended {
 }
 
 #[test]
-fn exit_0_is_completed_and_reported() {
+fn exit_0_means_completed_and_reported() {
     let ended = run("true", "completed", Reply::status(204));
     ended.assert_code(0);
     assert_eq!(ended.result_line()["status"], "completed");
 }
 
 #[test]
-fn exit_1_is_failed_and_reported() {
+fn exit_1_means_failed_and_reported() {
     let ended = run("false", "failed", Reply::status(204));
     ended.assert_code(1);
     assert_eq!(ended.result_line()["status"], "failed");
 }
 
 #[test]
-fn exit_2_is_a_rejected_configuration() {
+fn exit_2_means_a_rejected_configuration() {
     let receiver = Receiver::start();
     let ended = Worker::new(&receiver, &Project::new())
         .env("DESCARTES_REPAIRS", "many")
@@ -36,21 +36,21 @@ fn exit_2_is_a_rejected_configuration() {
 }
 
 #[test]
-fn exit_3_is_an_outcome_that_could_not_be_delivered() {
+fn exit_3_means_that_the_outcome_could_not_be_delivered() {
     let ended = run("true", "completed", Reply::status(403));
     ended.assert_code(3);
     assert_eq!(ended.result_line()["status"], "completed");
 }
 
 #[test]
-fn exit_4_is_a_refusal_by_the_orchestrator() {
+fn exit_4_means_that_the_orchestrator_refused_the_claim() {
     let ended = run("true", "started", Reply::status(409));
     ended.assert_code(4);
     assert_eq!(ended.stdout, "");
 }
 
 #[test]
-fn an_orchestrator_that_knows_the_outcome_already_has_been_told() {
+fn a_409_or_410_to_the_outcome_counts_as_delivered() {
     for status in [409, 410] {
         run("true", "completed", Reply::status(status)).assert_code(0);
         run("false", "failed", Reply::status(status)).assert_code(1);

@@ -72,7 +72,7 @@ fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
 }
 
 #[test]
-fn an_interval_of_zero_is_no_heartbeats() {
+fn an_interval_of_zero_turns_heartbeats_off() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let quiet = worker(&receiver, &project).env("DESCARTES_HEARTBEAT", "0");
     quiet.agent("sleep 0.3").run().assert_code(0);
@@ -80,8 +80,8 @@ fn an_interval_of_zero_is_no_heartbeats() {
 }
 
 #[test]
-fn a_receiver_without_heartbeats_is_left_in_peace() {
-    each(&[404, 405, 501], |status| {
+fn an_orchestrator_that_answers_405_or_501_to_a_heartbeat_gets_no_further_one() {
+    each(&[405, 501], |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always("progress", Reply::status(status));
         // Ten more would come in the time that the agent takes after the first one.
@@ -91,6 +91,41 @@ fn a_receiver_without_heartbeats_is_left_in_peace() {
         project.write("go", "");
         running.wait().assert_code(0);
         assert_eq!(receiver.said_to("progress").len(), 1);
+    });
+}
+
+#[test]
+fn five_404s_in_a_row_to_the_first_heartbeats_end_the_heartbeats() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    receiver.always("progress", Reply::status(404));
+    let running = worker(&receiver, &project)
+        .agent(format!("{WAITS}; sleep 0.5"))
+        .start();
+    running.wait_for_log("the orchestrator has no route /progress");
+    project.write("go", "");
+    running.wait().assert_code(0);
+    assert_eq!(receiver.said_to("progress").len(), 5);
+}
+
+#[test]
+fn heartbeats_survive_404s_and_the_task_can_still_be_cancelled() {
+    let reply = Reply::status;
+    let cases = [
+        // The route has answered before, so a proxy's 404 says nothing about it.
+        [vec![reply(200)], vec![reply(404); 8]].concat(),
+        // Not five in a row.
+        [vec![reply(404); 4], vec![reply(503)], vec![reply(404); 4]].concat(),
+    ];
+    each(&cases, |replies| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let count = replies.len();
+        receiver.script("progress", replies);
+        let cancel = json!({"cancel": true, "reason": "not needed"});
+        receiver.always("progress", Reply::json(200, &cancel.to_string()));
+        let ended = worker(&receiver, &project).agent(WAITS).run();
+        ended.assert_code(1);
+        assert_eq!(receiver.said_to("progress").len(), count + 1);
+        assert_eq!(receiver.only("failed")["failure"]["reason"], "cancelled");
     });
 }
 
@@ -106,7 +141,7 @@ fn a_slow_receiver_gets_fewer_heartbeats_and_never_two_at_once() {
 }
 
 #[test]
-fn a_heartbeat_in_flight_does_not_keep_the_outcome() {
+fn the_outcome_does_not_wait_for_a_heartbeat_under_way() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hanging = Reply::status(200).after(Duration::MAX);
     receiver.always("progress", hanging);
@@ -120,7 +155,7 @@ fn a_heartbeat_in_flight_does_not_keep_the_outcome() {
 }
 
 #[test]
-fn heartbeats_that_are_not_taken_change_nothing_and_are_mentioned_once() {
+fn refused_heartbeats_change_nothing_and_are_logged_once() {
     let replies = [
         Reply::status(401),
         Reply::status(400),
@@ -138,7 +173,7 @@ fn heartbeats_that_are_not_taken_change_nothing_and_are_mentioned_once() {
         let ended = run_for(&receiver, worker(&receiver, &project), &project, 3);
         ended.assert_code(0);
         assert_eq!(receiver.story(), ["started", "completed"]);
-        let mentioned = ended.stderr.matches("a heartbeat was not taken").count();
+        let mentioned = ended.stderr.matches("a heartbeat was not accepted").count();
         assert_eq!(mentioned, 1, "{}", ended.stderr);
     });
 }
@@ -179,7 +214,7 @@ fn the_orchestrator_cancels_with_a_reason_or_without() {
 }
 
 #[test]
-fn an_answer_that_is_no_cancellation_means_go_on() {
+fn any_other_answer_to_a_heartbeat_does_not_cancel() {
     let long = format!(
         "{{\"cancel\": true, \"reason\": {:?}}}",
         "x".repeat(100_000)
@@ -226,7 +261,7 @@ const FLOOD: &str = r"n=1000000
 while [ ! -e go ]; do i=0; while [ $i -lt 500 ]; do echo $n; n=$((n+1)); i=$((i+1)); done; done";
 
 #[test]
-fn a_flood_can_be_put_together_again_but_for_what_is_counted_as_dropped() {
+fn output_can_be_reassembled_from_heartbeats_except_for_the_dropped_bytes() {
     let (receiver, project) = (Receiver::start(), Project::new());
     // Some heartbeats get lost on the way; what they told counts as dropped.
     let lost = [200, 503, 200, 200, 401, 503, 200].map(Reply::status);
@@ -256,7 +291,7 @@ fn a_flood_can_be_put_together_again_but_for_what_is_counted_as_dropped() {
 }
 
 #[test]
-fn a_heartbeat_that_is_too_large_is_followed_by_one_without_output() {
+fn a_heartbeat_answered_with_413_is_followed_by_one_without_output() {
     with_enough_time(Duration::from_millis(50), |interval| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.script("progress", [Reply::status(413)]);

@@ -27,6 +27,7 @@ mod merge;
 mod prompt;
 mod push;
 mod reach;
+mod receive;
 mod rejection;
 mod retries;
 mod settings;

@@ -13,7 +13,7 @@ fn plain_http_needs_no_authorities() {
 }
 
 #[test]
-fn https_with_authorities_that_are_not_there_says_so_before_anything_is_sent() {
+fn a_missing_file_of_authorities_is_named_before_anything_is_sent() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent("true")
@@ -21,13 +21,15 @@ fn https_with_authorities_that_are_not_there_says_so_before_anything_is_sent() {
         .env("SSL_CERT_FILE", "/nowhere/ca.pem")
         .run();
     ended.assert_code(2);
-    assert!(ended.stderr.contains("/nowhere/ca.pem"), "{}", ended.stderr);
+    let words = "SSL_CERT_FILE: the certificate authorities in /nowhere/ca.pem cannot be read: \
+                 No such file or directory";
+    assert!(ended.stderr.contains(words), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
     assert!(receiver.said().is_empty());
 }
 
 #[test]
-fn authorities_that_are_none_say_so_before_anything_is_sent() {
+fn a_file_without_authorities_is_named_before_anything_is_sent() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("ca.pem", "no certificate\n");
     let ended = Worker::new(&receiver, &project)
@@ -36,12 +38,13 @@ fn authorities_that_are_none_say_so_before_anything_is_sent() {
         .env("SSL_CERT_FILE", project.path("ca.pem"))
         .run();
     ended.assert_code(2);
-    assert!(ended.stderr.contains("no certificate authority"));
+    let words = "SSL_CERT_FILE: there is no certificate authority in ";
+    assert!(ended.stderr.contains(words), "{}", ended.stderr);
     assert!(ended.stderr.contains("ca.pem"), "{}", ended.stderr);
 }
 
 #[test]
-fn an_ipv6_literal_is_an_address_like_any_other() {
+fn an_ipv6_address_works_as_the_host() {
     if let Err(no_ipv6) = std::net::TcpListener::bind("[::1]:0") {
         assert_unreachable_without_ipv6(&no_ipv6);
         return;
@@ -82,7 +85,7 @@ fn a_host_name_is_looked_up() {
 }
 
 #[test]
-fn one_connection_is_enough() {
+fn all_events_of_a_run_use_one_connection() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project).agent("exit 1").run();
     ended.assert_code(1);
@@ -91,7 +94,7 @@ fn one_connection_is_enough() {
 }
 
 #[test]
-fn a_proxy_of_other_programs_is_not_asked() {
+fn the_proxy_variables_of_other_programs_are_ignored() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let proxy = Receiver::start();
     let address = format!("http://{}", proxy.address());
@@ -105,7 +108,7 @@ fn a_proxy_of_other_programs_is_not_asked() {
 }
 
 #[test]
-fn a_name_that_nobody_knows_is_an_orchestrator_that_does_not_answer() {
+fn a_claim_whose_host_name_cannot_be_resolved_says_so() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent("true")
@@ -114,4 +117,7 @@ fn a_name_that_nobody_knows_is_an_orchestrator_that_does_not_answer() {
         .run();
     ended.assert_code(3);
     assert_eq!(ended.result_line()["failure"]["reason"], "unclaimed");
+    let message = ended.result_line()["failure"]["message"].to_string();
+    let words = "http://orchestrator.invalid/cb/started: the host name cannot be resolved (";
+    assert!(message.contains(words), "{message}");
 }

@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 /// Everything that may be better next time, whatever was asked.
-fn passing() -> Vec<Reply> {
+fn temporary_failures() -> Vec<Reply> {
     let statuses = [408, 425, 429, 500, 502, 503, 504, 599];
     let mut replies: Vec<Reply> = statuses.map(Reply::status).into();
     replies.extend([Reply::Reset, Reply::BreakInHead, Reply::BreakInBody]);
@@ -19,7 +19,7 @@ fn passing() -> Vec<Reply> {
 
 /// Later attempts are the first one again.
 #[track_caller]
-fn assert_the_same(attempts: &[Said]) {
+fn assert_same_event(attempts: &[Said]) {
     for said in attempts {
         assert_eq!(said.bytes, attempts[0].bytes);
         let key = &said.headers["idempotency-key"];
@@ -34,8 +34,8 @@ fn waits(attempts: &[Said]) -> Vec<Duration> {
 }
 
 #[test]
-fn a_claim_is_tried_again_after_everything_that_may_pass() {
-    let mut replies = passing();
+fn a_claim_is_repeated_after_every_temporary_failure() {
+    let mut replies = temporary_failures();
     // A route may come up later than the port.
     replies.extend([404, 405, 501].map(Reply::status));
     each(&replies, |reply| {
@@ -44,45 +44,44 @@ fn a_claim_is_tried_again_after_everything_that_may_pass() {
         let ended = Worker::new(&receiver, &project).agent("true").run();
         ended.assert_code(0);
         assert_eq!(receiver.story(), ["started", "started", "completed"]);
-        assert_the_same(&receiver.said_to("started"));
+        assert_same_event(&receiver.said_to("started"));
     });
 }
 
 #[test]
-fn a_success_is_told_again_after_everything_that_may_pass() {
-    each(&passing(), |reply| {
+fn a_success_is_repeated_after_every_temporary_failure() {
+    each(&temporary_failures(), |reply| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.script("completed", [reply.clone(), reply]);
         let ended = Worker::new(&receiver, &project).agent("true").run();
         ended.assert_code(0);
         let told = receiver.said_to("completed");
         assert_eq!(told.len(), 3);
-        assert_the_same(&told);
+        assert_same_event(&told);
         assert_eq!(receiver.said_to("failed").len(), 0);
         assert_eq!(ended.result_line(), told[2].event);
     });
 }
 
 #[test]
-fn a_failure_is_told_again_after_everything_that_may_pass() {
-    each(&passing(), |reply| {
+fn a_failure_is_repeated_after_every_temporary_failure() {
+    each(&temporary_failures(), |reply| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.script("failed", [reply]);
         let ended = Worker::new(&receiver, &project).agent("exit 7").run();
         ended.assert_code(1);
         let told = receiver.said_to("failed");
         assert_eq!(told.len(), 2);
-        assert_the_same(&told);
+        assert_same_event(&told);
         assert_eq!(receiver.said_to("completed").len(), 0);
     });
 }
 
 #[test]
-fn a_claim_that_is_not_answered_in_time_leaves_the_task_alone() {
+fn an_unanswered_claim_is_repeated_until_its_deadline_and_no_work_is_done() {
     let replies = [
         Reply::status(503),
         Reply::status(404),
-        Reply::status(503).with_header("retry-after", "3600"),
         Reply::status(200).after(Duration::MAX),
         Reply::BreakInBody,
     ];
@@ -108,7 +107,7 @@ fn unanswered(limit: Duration, reply: &Reply) -> Result<(), String> {
     assert_eq!(line["failure"]["retryable"], true);
     assert!(!project.path("touched").exists());
     let claims = receiver.said_to("started");
-    assert_the_same(&claims);
+    assert_same_event(&claims);
     assert_eq!(receiver.story().len(), claims.len());
     if claims.len() < 2 {
         return Err(format!("{} attempts instead of several", claims.len()));
@@ -117,7 +116,28 @@ fn unanswered(limit: Duration, reply: &Reply) -> Result<(), String> {
 }
 
 #[test]
-fn a_claim_that_reaches_nobody_says_so() {
+fn a_claim_ends_after_one_attempt_if_retry_after_is_longer_than_its_deadline() {
+    // The second one would fit if the last attempt needed no time.
+    each(&["3600", "10", "99999999999999999999"], |after| {
+        for status in [429, 503, 404] {
+            let (receiver, project) = (Receiver::start(), Project::new());
+            let busy = Reply::status(status).with_header("retry-after", after);
+            receiver.always("started", busy);
+            let ended = Worker::new(&receiver, &project)
+                .env("DESCARTES_CLAIM_DEADLINE", "10s")
+                .agent("touch touched")
+                .run();
+            ended.assert_code(3);
+            assert_eq!(receiver.story(), ["started"], "it asked too early");
+            let message = ended.result_line()["failure"]["message"].to_string();
+            assert!(message.contains("it asks to wait "), "{message}");
+            assert!(!project.path("touched").exists());
+        }
+    });
+}
+
+#[test]
+fn a_refused_connection_is_named_with_its_url() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = closed.local_addr().unwrap();
     drop(closed);
@@ -129,11 +149,12 @@ fn a_claim_that_reaches_nobody_says_so() {
         .run();
     ended.assert_code(3);
     let message = ended.result_line()["failure"]["message"].to_string();
-    assert!(message.contains("Connection refused"), "{message}");
+    let expected = format!("http://{address}/started: connection refused\"");
+    assert!(message.ends_with(&expected), "{message}");
 }
 
 #[test]
-fn a_receiver_that_hangs_costs_one_request_and_no_more() {
+fn a_request_without_an_answer_is_repeated_after_its_timeout() {
     with_enough_time(Duration::from_millis(400), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let hanging = || Reply::status(200).after(Duration::MAX);
@@ -147,7 +168,7 @@ fn a_receiver_that_hangs_costs_one_request_and_no_more() {
         ended.assert_code(0);
         for route in ["started", "completed"] {
             let attempts = receiver.said_to(route);
-            assert_the_same(&attempts);
+            assert_same_event(&attempts);
             if attempts.len() > 2 {
                 return Err(format!(
                     "a receiver that answers at once on /{route} was not heard"
@@ -167,7 +188,7 @@ fn a_receiver_that_hangs_costs_one_request_and_no_more() {
 }
 
 #[test]
-fn the_orchestrator_says_when_to_come_back() {
+fn retry_after_is_waited_for_as_seconds_and_as_a_date() {
     let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
     // The date has no fractions.
     let at = jiff::Timestamp::from_second(later.as_second()).unwrap();
@@ -194,7 +215,7 @@ fn the_orchestrator_says_when_to_come_back() {
 }
 
 #[test]
-fn workers_do_not_come_back_all_at_once() {
+fn several_workers_wait_for_different_times() {
     let project = Project::new();
     let receiver = Receiver::start();
     let firsts: Vec<Duration> = std::thread::scope(|scope| {
@@ -219,11 +240,10 @@ fn workers_do_not_come_back_all_at_once() {
 }
 
 #[test]
-fn an_outcome_that_nobody_takes_in_time_is_on_stdout_and_stays_what_it_was() {
+fn an_outcome_without_an_accepting_answer_before_the_deadline_is_on_stdout_unchanged() {
     with_enough_time(Duration::from_secs(1), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let busy = Reply::status(503).with_header("retry-after", "3600");
-        receiver.always("completed", busy);
+        receiver.always("completed", Reply::status(503));
         let ended = Worker::new(&receiver, &project)
             .env("DESCARTES_FINISH_DEADLINE", setting(limit))
             .agent("true")
@@ -231,13 +251,11 @@ fn an_outcome_that_nobody_takes_in_time_is_on_stdout_and_stays_what_it_was() {
         ended.assert_code(3);
         assert_eq!(ended.result_line()["status"], "completed");
         assert_eq!(receiver.said_to("failed").len(), 0);
-        // However long the orchestrator wanted to wait, there was a last attempt.
         let told = receiver.said_to("completed");
         if told.len() < 2 {
-            return Err("there was no last attempt".to_owned());
+            return Err("there was one attempt only".to_owned());
         }
-        assert_eq!(told.len(), 2);
-        assert_the_same(&told);
+        assert_same_event(&told);
         assert_eq!(ended.result_line(), told[0].event);
         assert!(ended.stderr.contains("503"), "{}", ended.stderr);
         Ok(())
@@ -245,9 +263,30 @@ fn an_outcome_that_nobody_takes_in_time_is_on_stdout_and_stays_what_it_was() {
 }
 
 #[test]
-fn a_signal_while_an_outcome_is_delivered_hurries_it_and_changes_nothing() {
+fn an_outcome_is_sent_once_if_retry_after_is_longer_than_the_finish_deadline() {
+    each(
+        &[("completed", "true"), ("failed", "false")],
+        |(route, agent)| {
+            let (receiver, project) = (Receiver::start(), Project::new());
+            let busy = Reply::status(503).with_header("retry-after", "3600");
+            receiver.always(route, busy);
+            let ended = Worker::new(&receiver, &project)
+                .env("DESCARTES_FINISH_DEADLINE", "20s")
+                .agent(agent)
+                .run();
+            ended.assert_code(3);
+            assert_eq!(receiver.story(), ["started", route]);
+            assert_eq!(ended.result_line(), receiver.only(route));
+            let words = "answered 503 Service Unavailable (it asks to wait 3600 s, but";
+            assert!(ended.stderr.contains(words), "{}", ended.stderr);
+        },
+    );
+}
+
+#[test]
+fn a_stop_signal_during_the_delivery_shortens_the_waits_and_changes_nothing_else() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let busy = || Reply::status(503).with_header("retry-after", "3600");
+    let busy = || Reply::status(503).with_header("retry-after", "600");
     receiver.script("completed", [busy(), busy(), busy()]);
     let running = Worker::new(&receiver, &project).agent("true").start();
     receiver.wait_for_one("completed");
@@ -258,12 +297,12 @@ fn a_signal_while_an_outcome_is_delivered_hurries_it_and_changes_nothing() {
     assert_within(Duration::from_secs(5), signalled.elapsed());
     let told = receiver.said_to("completed");
     assert_eq!(told.len(), 4);
-    assert_the_same(&told);
+    assert_same_event(&told);
     assert_eq!(receiver.said_to("failed").len(), 0);
 }
 
 #[test]
-fn a_signal_ends_the_wait_for_a_claim() {
+fn a_stop_signal_ends_the_wait_for_a_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let busy = Reply::status(503).with_header("retry-after", "50");
     receiver.always("started", busy);

@@ -35,7 +35,7 @@ fn has_valid_signature(said: &Said, secret: &str) -> bool {
 #[test]
 fn every_request_is_signed_as_standard_webhooks_specifies() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.script("failed", [Reply::status(404)]);
+    receiver.script("failed", [Reply::status(405)]);
     let ended = Worker::new(&receiver, &project)
         .agent("echo grüße; sleep 0.2; exit 1")
         .env("DESCARTES_CALLBACK_SECRET", SECRET)
@@ -286,9 +286,9 @@ fn the_identity_token_is_requested_once_and_sent_in_every_request() {
 #[test]
 fn after_an_invalid_identity_token_the_socket_is_named_and_asked_again() {
     let cases = [
-        ("500 busy", "answered 500"),
-        ("200 no token", "is no token"),
-        ("200 ", "is no token"),
+        ("500 busy", "answered 500 instead of an identity token"),
+        ("200 no token", "is not an identity token"),
+        ("200 ", "is not an identity token"),
     ];
     each(&cases, |(answer, words)| {
         let (receiver, project) = (Receiver::start(), Project::new());

@@ -1,5 +1,5 @@
-//! For who pays for the machine: whatever an agent does, its run is bounded, heard, ended to the
-//! last process, and reported exactly once.
+//! For anyone who pays for the machine: whatever an agent does, its run is limited in time, its output is
+//! read, every process is ended, and the outcome is reported exactly once.
 
 mod ending;
 mod hearing;
@@ -9,13 +9,14 @@ mod kernel;
 mod limits;
 mod people;
 mod secrets;
+mod survivors;
 mod verdicts;
 
 use serde_json::Value;
 
 use crate::support::{Project, Receiver, Worker};
 
-/// Waits until a heartbeat has brought what the agent says here; needs [`talkative`].
+/// Waits until heartbeats have sent these words of the agent; needs [`talkative`].
 #[track_caller]
 fn until_said(receiver: &Receiver, words: &str) {
     receiver.wait_for(words, |said| {
@@ -26,7 +27,7 @@ fn until_said(receiver: &Receiver, words: &str) {
     });
 }
 
-/// With heartbeats that bring the output at once.
+/// A worker whose heartbeats send the output at once.
 fn talkative(receiver: &Receiver, project: &Project) -> Worker {
     Worker::new(receiver, project).env("DESCARTES_HEARTBEAT", "20ms")
 }
@@ -59,7 +60,7 @@ fn tail(event: &Value) -> String {
         .to_owned()
 }
 
-/// The worker started by a shell that has run these commands first.
+/// The worker, started by a shell that runs these commands first.
 fn after(script: &str, worker: Worker) -> Worker {
     let script = format!("{script}\nexec \"$0\"");
     worker.through("/bin/sh", |program| {

@@ -119,17 +119,19 @@ fn not_trusted(receiver: &Receiver, ended: &Ended, words: &str) -> Result<(), St
     assert_eq!(failure["reason"], "unclaimed");
     let message = failure["message"].as_str().unwrap();
     assert!(receiver.said().is_empty());
-    // No connection is a thing that may pass: a certificate is renewed, a clock is set.
-    let attempts = ended.stderr.matches("trying again").count();
-    if attempts < 2 || message.contains("no answer in time") {
-        return Err(format!("{attempts} attempts were refused: {message}"));
+    // It is tried again: the certificate may be renewed, the clock may be set.
+    let retries = ended.stderr.matches("trying again").count();
+    if retries < 1 || message.contains("no answer within") {
+        return Err(format!("{retries} retries: {message}"));
     }
-    assert!(message.contains(words), "{message}");
+    let expected = format!("/cb/started: {words}");
+    assert!(message.contains(&expected), "{message}");
+    assert!(message.contains(": https://localhost:"), "{message}");
     Ok(())
 }
 
 #[test]
-fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
+fn a_private_authority_is_trusted_if_ssl_cert_file_names_it() {
     let ours = authority("Ours");
     let certificate = certificate("localhost", 2999, &ours);
     let (receiver, ended) = met(&certificate, &ours, Duration::from_secs(600));
@@ -145,7 +147,7 @@ fn an_unknown_authority_is_named_as_the_reason() {
     assert_not_trusted(
         &certificate,
         &authority("Ours"),
-        "signed by an authority that is not trusted",
+        "the server's certificate is self-signed, or signed by an authority that is not trusted; SSL_CERT_FILE can name",
     );
 }
 
@@ -153,7 +155,7 @@ fn an_unknown_authority_is_named_as_the_reason() {
 fn an_expired_certificate_is_named_as_the_reason() {
     let ours = authority("Ours");
     let certificate = certificate("localhost", 2021, &ours);
-    assert_not_trusted(&certificate, &ours, "certificate expired");
+    assert_not_trusted(&certificate, &ours, "the server's certificate has expired");
 }
 
 #[test]
@@ -163,6 +165,70 @@ fn a_certificate_for_another_name_is_named_as_the_reason() {
     assert_not_trusted(
         &certificate,
         &ours,
-        "certificate not valid for name \"localhost\"",
+        "the server's certificate is not for localhost, but for elsewhere.example",
+    );
+}
+
+#[test]
+fn a_self_signed_certificate_is_named_as_the_reason() {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    // As `openssl req -x509` makes them.
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let certificate = (certificate.der().clone(), key);
+    assert_not_trusted(
+        &certificate,
+        &authority("Ours"),
+        "self-signed certificate: ",
+    );
+}
+
+/// A server that reads something and answers with these bytes, whatever it read.
+fn answering(bytes: &'static [u8]) -> Server {
+    Server::listen("127.0.0.1:0", move |connection| {
+        let mut client = connection.stream.as_ref();
+        let _ = client.read(&mut [0; 16 * 1024]);
+        let _ = client.write_all(bytes);
+        // Until the worker closes the connection: closing it here could reset it.
+        let _ = io::copy(&mut client, &mut io::sink());
+    })
+}
+
+/// The message of a claim that cannot be made at this URL.
+fn claim_at(url: String) -> String {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project)
+        .agent("true")
+        .env("CALLBACK_URL", url)
+        .env("DESCARTES_CLAIM_DEADLINE", "4s")
+        .run();
+    ended.assert_code(3);
+    let message = &ended.result_line()["failure"]["message"];
+    message.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_server_that_does_not_speak_tls_is_named_as_the_reason() {
+    let server = answering(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    let url = format!("https://localhost:{}", server.address().port());
+    assert_eq!(
+        claim_at(format!("{url}?key=hidden")),
+        format!(
+            "the task was not claimed: {url}/started: the server does not speak TLS: is it http://?"
+        )
+    );
+}
+
+#[test]
+fn a_server_that_speaks_nothing_but_tls_is_named_as_the_reason() {
+    // A TLS alert: unexpected message.
+    let server = answering(&[0x15, 3, 3, 0, 2, 2, 10]);
+    let url = format!("http://{}", server.address());
+    assert_eq!(
+        claim_at(url.clone()),
+        format!(
+            "the task was not claimed: {url}/started: the server does not speak plain HTTP: is it https://?"
+        )
     );
 }

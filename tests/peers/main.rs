@@ -13,8 +13,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use peer::{PEERS, Peer};
+use rustix::process::Signal;
 use support::receiver::Said;
-use support::{Project, Receiver, Worker, each};
+use support::{Project, Receiver, Worker, each, wait_until};
 
 /// The secret of this suite's receivers, and another one.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -33,10 +34,10 @@ fn worker(peer: &Peer, project: &Project) -> Worker {
 }
 
 #[test]
-fn a_run_is_granted_heard_and_remembered() {
+fn a_run_is_granted_and_shown_and_its_finished_task_is_refused() {
     each(&PEERS, |kind| {
         for (agent, code, words) in [
-            ("echo grüße; sleep 0.2", 0, "8 completed: task 8"),
+            ("echo grüße; sleep 0.2", 0, "proj-456/8 completed: task 8"),
             ("exit 7", 1, "8 failed: the agent's command failed"),
         ] {
             let (peer, project) = (Peer::start(kind, SECRET), Project::new());
@@ -64,6 +65,57 @@ fn a_second_run_is_refused_while_the_first_one_works() {
         first.wait().assert_code(0);
         peer.wait_for("8 completed");
         assert!(!project.path("second").exists());
+    });
+}
+
+#[test]
+fn a_task_is_known_by_its_project_and_its_id_together() {
+    each(&PEERS, |kind| {
+        let (peer, project) = (Peer::start(kind, SECRET), Project::new());
+        let first = worker(&peer, &project).agent(WAITS).start();
+        peer.wait_for("proj-456/8 running: agent");
+        let other = Project::new();
+        let second = worker(&peer, &other)
+            .env("PROJECT_ID", "another-project")
+            .agent("true")
+            .run();
+        second.assert_code(0);
+        peer.wait_for("another-project/8 completed");
+        project.write("go", "");
+        first.wait().assert_code(0);
+    });
+}
+
+#[test]
+fn a_retryable_failure_may_be_claimed_again_and_a_finished_task_may_not() {
+    each(&PEERS, |kind| {
+        let (peer, project) = (Peer::start(kind, SECRET), Project::new());
+        let killed = worker(&peer, &project).agent("kill -9 $$").run();
+        killed.assert_code(1);
+        assert_eq!(killed.result_line()["failure"]["retryable"], true);
+        worker(&peer, &project).agent("true").run().assert_code(0);
+        let refused = worker(&peer, &project).agent("touch again").run();
+        refused.assert_code(4);
+        assert!(refused.stderr.contains("answered 410"), "{refused:#?}");
+        assert!(!project.path("again").exists());
+    });
+}
+
+#[test]
+fn a_dead_workers_task_may_be_claimed_again_after_its_lease() {
+    each(&PEERS, |kind| {
+        let peer = Peer::start_with_lease(kind, SECRET, "5");
+        let project = Project::new();
+        let dead = worker(&peer, &project).agent("sleep 600").start();
+        peer.wait_for("8 running: agent");
+        dead.signal(Signal::KILL);
+        let refused = worker(&peer, &project).agent("true").run();
+        refused.assert_code(4);
+        assert!(refused.stderr.contains("answered 409"), "{refused:#?}");
+        wait_until("the end of the lease", || {
+            worker(&peer, &project).agent("true").run().code == Some(0)
+        });
+        peer.wait_for("8 completed");
     });
 }
 
@@ -107,7 +159,7 @@ fn a_worker_with_another_secret_is_refused() {
 }
 
 #[test]
-fn an_event_that_was_tampered_with_is_refused_and_one_that_comes_twice_counts_once() {
+fn a_changed_event_is_refused_and_a_repeated_event_counts_once() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent("true")
@@ -117,7 +169,7 @@ fn an_event_that_was_tampered_with_is_refused_and_one_that_comes_twice_counts_on
     let claim = receiver.said_to("started").remove(0);
     let end = receiver.said_to("completed").remove(0);
     each(&PEERS, |kind| {
-        let peer = Peer::start(kind, SECRET);
+        let mut peer = Peer::start(kind, SECRET);
         let mut tampered = claim.clone();
         let at = tampered
             .bytes
@@ -130,6 +182,9 @@ fn an_event_that_was_tampered_with_is_refused_and_one_that_comes_twice_counts_on
         for said in [&claim, &claim, &end, &end, &claim] {
             assert_eq!(replay(&peer, said), 200);
         }
+        // Printed after everything that the requests made it print.
+        peer.type_line("cancel nothing");
+        peer.wait_for("cancelling nothing");
         assert_eq!(
             peer.log().matches("8 completed").count(),
             1,

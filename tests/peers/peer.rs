@@ -57,8 +57,14 @@ pub struct Peer {
 
 impl Peer {
     pub fn start(kind: Kind, secret: &str) -> Self {
+        Self::start_with_lease(kind, secret, "60")
+    }
+
+    /// A receiver whose shortest lease is this many seconds.
+    pub fn start_with_lease(kind: Kind, secret: &str, seconds: &str) -> Self {
         let mut command = kind.command();
         command.arg("0").env("DESCARTES_CALLBACK_SECRET", secret);
+        command.env("LEASE_SECONDS", seconds);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| {
             panic!("{kind:?}: {error}; install it, then run examples/receivers/install.sh")

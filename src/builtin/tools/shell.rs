@@ -32,8 +32,8 @@ const MAX_TIME_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// The share of the idle timeout that a silent command gets, so that the worker does not take the
 /// command's silence for the agent's.
 const IDLE_TIMEOUT_SHARE: f64 = 0.75;
-/// The time between SIGTERM and SIGKILL for processes that nobody waits for; shorter with a short
-/// time limit.
+/// The time between SIGTERM and SIGKILL for processes whose results are not needed; shorter with a
+/// short time limit.
 const SHORT_GRACE: Duration = Duration::from_secs(1);
 /// The share of the time limit that the short grace period may take.
 const SHORT_GRACE_SHARE: u32 = 8;

@@ -1,12 +1,14 @@
-//! What no orchestrator can be made to see from outside: the worst bodies there are.
+//! The largest possible bodies, which the black-box tests cannot produce.
 
-use super::bulk::BODY;
+use std::time::Duration;
+
+use super::result::MAX_CHECKS;
 use super::*;
-use crate::callback::Machine as Facts;
+use crate::callback::settings::Machine as Facts;
 use crate::model::Spent;
-use crate::task::{AgentReport, CheckReport, Failure as Fact, Reason, Report};
+use crate::task::{self, AgentReport, CheckReport, Failure as Fact, Reason, Report};
 
-/// One byte that is six in JSON, and no white space.
+/// A text whose every byte takes six bytes in JSON, and that is not white space.
 fn worst(length: usize) -> String {
     "\u{1}".repeat(length)
 }
@@ -40,7 +42,7 @@ fn checks(count: usize, command: usize, exit_code: i32) -> Vec<CheckReport> {
     vec![check; count]
 }
 
-fn told(report: Report) -> Event {
+fn failed_event(report: Report) -> Event {
     let failure = Fact {
         causes: vec![worst(1_000_000)],
         ..Fact::new(Reason::ChecksFailed, worst(1_000_000))
@@ -50,13 +52,13 @@ fn told(report: Report) -> Event {
         report,
     };
     let mut event = Event::new(Kind::Failed, &identity(), 1, &worst(1_000_000));
-    event.tell(&outcome, &Redactor::new(&[]));
+    event.add_outcome(&outcome, &Redactor::new(&[]));
     event
 }
 
 #[test]
 fn the_worst_event_there_can_be_is_within_the_limit() {
-    let event = told(Report {
+    let event = failed_event(Report {
         summary: Some(worst(1_000_000)),
         agent: Some(AgentReport {
             kind: "command",
@@ -75,19 +77,19 @@ fn the_worst_event_there_can_be_is_within_the_limit() {
         ..Report::default()
     });
     let size = event.body().len();
-    assert!(size <= BODY, "{size}");
-    assert_eq!(event.result.unwrap().checks.len(), CHECKS);
+    assert!(size <= MAX_BODY_SIZE, "{size}");
+    assert_eq!(event.result.unwrap().checks.len(), MAX_CHECKS);
 }
 
 #[test]
 fn the_failed_check_keeps_its_words_when_the_passed_ones_are_too_many() {
     let mut checks = checks(20, 10, 0);
     checks.last_mut().unwrap().exit_code = Some(1);
-    let event = told(Report {
+    let event = failed_event(Report {
         checks,
         ..Report::default()
     });
-    assert!(event.body().len() <= BODY);
+    assert!(event.body().len() <= MAX_BODY_SIZE);
     let checks = event.result.unwrap().checks;
     assert!(
         checks[..19]

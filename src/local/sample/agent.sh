@@ -1,5 +1,5 @@
-# Plays a coding agent where none is set: no model, but a real process that reads the prompt,
-# runs the check, edits a file and runs the check again.
+# Stands in for a coding agent if none is set. It has no model, but it reads the prompt, runs the check,
+# edits a file and runs the check again.
 set -eu
 echo "reading the prompt: $(grep -c . "$DESCARTES_PROMPT_FILE") lines, task $TASK_ID"
 sleep 0.4

@@ -70,7 +70,7 @@ async fn fetch(
         tracing::warn!("the clone failed, trying again: {}", error.summary());
         tokio::select! {
             () = sleep(*wait) => {}
-            _ = git.stop.asked() => return Err(error),
+            _ = git.stop.requested() => return Err(error),
         }
     }
 }

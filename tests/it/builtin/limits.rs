@@ -291,7 +291,7 @@ fn max_turns_limits_all_rounds_together() {
 
 #[test]
 fn max_budget_ends_the_run_by_list_prices() {
-    // An answer of the test's model costs 0.00085 dollars.
+    // An answer of the fake API costs 0.00085 dollars.
     let run = run_with(Project::new(), [bash("true"), bash("true")], |worker| {
         worker.env("DESCARTES_MAX_BUDGET_USD", "0.001")
     });
@@ -309,7 +309,7 @@ fn max_budget_ends_the_run_by_list_prices() {
 #[test]
 fn costs_of_earlier_rounds_count_even_if_the_conversation_file_is_deleted() {
     let project = Project::new();
-    // An answer costs 0.00085 dollars, so that there is money for one and a half.
+    // An answer costs 0.00085 dollars, so the budget is enough for one and a half.
     project.checks(&["rm -f \"${TMPDIR:-/tmp}\"/descartes-*/conversation.json; false"]);
     let own = tempfile::tempdir().expect("a directory");
     let run = run_with(project, vec![says("Done."); 2], |worker| {

@@ -37,9 +37,9 @@ fn temporary_errors_are_retried() {
                 .into(),
             "not now (400)",
         ),
-        (Reply::Reset.into(), "error sending request"),
-        (breaks_off(10), "error"),
-        (breaks_off(700), "error"),
+        (Reply::Reset.into(), "the server reset the connection"),
+        (breaks_off(10), "the server closed the connection"),
+        (breaks_off(700), "the server closed the connection"),
         (Reply::json(200, overloaded).into(), "Overloaded (529)"),
     ];
     each(&cases, |(case, words)| {
@@ -143,7 +143,7 @@ fn an_unreachable_service_ends_the_run_within_the_idle_timeout() {
             message.starts_with("the model's service gave no answer: "),
             "{message}"
         );
-        if !message.contains("Connection refused") {
+        if !message.contains("http://127.0.0.1:1/v1/messages: connection refused") {
             return Err(format!("a refused connection is not the reason: {message}"));
         }
         assert_eq!(event["failure"]["retryable"], true);
@@ -151,9 +151,9 @@ fn an_unreachable_service_ends_the_run_within_the_idle_timeout() {
     });
 }
 
-/// A script that is run with longer and longer limits for the agent's silence, because the service is waited for only a part
-/// of that, until it comes to its end.
-fn completed_within_the_idle_limit<T: Into<Turn>>(
+/// Runs the script with longer and longer idle timeouts until the task completes: the agent waits for the service only for a
+/// part of this time.
+fn complete_with_enough_time<T: Into<Turn>>(
     shortest: Duration,
     script: impl Fn() -> Vec<T>,
 ) -> Run {
@@ -164,10 +164,7 @@ fn completed_within_the_idle_limit<T: Into<Turn>>(
         if run.ended.code == Some(0) {
             Ok(run)
         } else {
-            Err(format!(
-                "the script did not come to its end: {:#?}",
-                run.ended
-            ))
+            Err(format!("the script did not complete: {:#?}", run.ended))
         }
     })
 }
@@ -178,7 +175,7 @@ fn a_service_that_stops_sending_is_asked_again() {
     let silent = Reply::json(200, "{}").held(&hold);
     let answer = says("Never heard.");
     let half = Turn::BreaksOff(answer, 400, Box::new(silent.clone().into()));
-    let run = completed_within_the_idle_limit(Duration::from_secs(3), || {
+    let run = complete_with_enough_time(Duration::from_secs(3), || {
         vec![silent.clone().into(), half.clone(), says("Done.").into()]
     });
     let event = run.completed();
@@ -194,7 +191,7 @@ fn answers_that_break_off_are_requested_again_at_most_five_times() {
         let silent = Reply::json(200, "{}").held(hold);
         Turn::BreaksOff(says("Half."), 600, Box::new(silent.into()))
     };
-    let run = completed_within_the_idle_limit(Duration::from_secs(2), || {
+    let run = complete_with_enough_time(Duration::from_secs(2), || {
         vec![late(&hold), late(&hold), says("Whole.").into()]
     });
     assert_eq!(run.completed()["result"]["summary"], "Whole.");
@@ -248,7 +245,7 @@ fn an_error_message_is_masked_before_it_is_shortened() {
 
 #[test]
 fn waiting_before_a_retry_does_not_trigger_the_idle_timeout() {
-    completed_within_the_idle_limit(Duration::from_secs(7), || {
+    complete_with_enough_time(Duration::from_secs(7), || {
         let later = refuses(429, "rate_limit_error", "later").with_header("retry-after", "2");
         vec![
             Turn::from(later.clone()),
@@ -278,7 +275,7 @@ fn a_cancellation_ends_the_agent_while_it_waits_for_the_service_or_a_tool() {
             Project::new(),
             Model::start([case.clone()]),
         );
-        let cancel = Reply::json(200, r#"{"cancel": true, "reason": "too dear"}"#);
+        let cancel = Reply::json(200, r#"{"cancel": true, "reason": "too expensive"}"#);
         let running = worker(&receiver, &project, &model)
             .env("DESCARTES_HEARTBEAT", "100ms")
             .start();
@@ -289,7 +286,11 @@ fn a_cancellation_ends_the_agent_while_it_waits_for_the_service_or_a_tool() {
         receiver.always("progress", cancel);
         let ended = running.wait();
         let event: Value = ended.failed(&receiver, "cancelled");
-        assert!(event["failure"]["message"].to_string().contains("too dear"));
+        assert!(
+            event["failure"]["message"]
+                .to_string()
+                .contains("too expensive")
+        );
         assert_within(Duration::from_secs(30), ended.took);
     });
     hold.release();

@@ -1,4 +1,4 @@
-//! One bad day, all of it decided beforehand by its seed: what the agent does, what the receiver
+//! A run with random faults. Its seed decides everything beforehand: what the agent does, what the receiver
 //! answers, what else happens and when.
 
 use std::iter;
@@ -13,7 +13,7 @@ use crate::support::Reply;
 pub enum Work {
     Succeeds,
     Fails,
-    /// Until it is stopped or its time is up.
+    /// Works until it is stopped or its time is up.
     GoesOn,
 }
 
@@ -27,7 +27,7 @@ impl Work {
     }
 }
 
-/// What happens beside the answers.
+/// A fault that is not an answer.
 #[derive(Debug, Clone, Copy)]
 pub enum Event {
     Signal(Signal),
@@ -38,9 +38,9 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Day {
     pub work: Work,
-    /// By route: these one after the other, then that one for ever.
+    /// For each route: these answers one after the other, then that one forever.
     pub answers: Vec<(&'static str, Vec<Reply>, Reply)>,
-    /// In their order.
+    /// Sorted by time.
     pub events: Vec<(Duration, Event)>,
     pub settings: Vec<(&'static str, String)>,
 }
@@ -81,7 +81,7 @@ impl Day {
         events.any(|(_, event)| matches!(event, Event::Signal(_)))
     }
 
-    /// A route's answers in their order, without end.
+    /// The answers of a route in their order, without end.
     pub fn answers_of(&self, route: &str) -> impl Iterator<Item = &Reply> {
         let (_, script, then) = self
             .answers
@@ -102,7 +102,7 @@ pub fn cancels(reply: &Reply) -> bool {
     }
 }
 
-/// The status of a whole answer.
+/// The status of an answer that does not break off.
 pub fn status(reply: &Reply) -> Option<u16> {
     match reply {
         Reply::Answer { status, .. } => Some(*status),
@@ -111,7 +111,7 @@ pub fn status(reply: &Reply) -> Option<u16> {
     }
 }
 
-/// Those who end by themselves must have the time to.
+/// An agent that ends by itself must have enough time for it.
 fn timeout(work: Work) -> &'static str {
     match work {
         Work::GoesOn => "300ms",
@@ -119,7 +119,7 @@ fn timeout(work: Work) -> &'static str {
     }
 }
 
-/// The claim is granted to most, refused or rejected for some; whatever it is stays so.
+/// Most claims are granted, some are refused or rejected. Repeated claims get the same answer.
 fn claims(chance: &mut Chance) -> (&'static str, Vec<Reply>, Reply) {
     let then = match chance.below(20) {
         0 => Reply::status(chance.one_of(&[409, 410])),
@@ -151,7 +151,7 @@ fn heartbeats(chance: &mut Chance) -> (&'static str, Vec<Reply>, Reply) {
     ("progress", replies.collect(), go_on.clone())
 }
 
-/// Some bad answers before the good one.
+/// Some faulty answers before the final one.
 fn noise(chance: &mut Chance, then: &Reply, own: &[u16]) -> Vec<Reply> {
     let count = chance.one_of(&[0, 0, 0, 1, 1, 2, 3]);
     (0..count).map(|_| noisy(chance, then, own)).collect()
@@ -170,7 +170,7 @@ fn noisy(chance: &mut Chance, then: &Reply, own: &[u16]) -> Reply {
         6 => Reply::BreakInHead,
         7 => Reply::BreakInBody,
         8 => then.clone().then_close(),
-        // Sometimes too slow for one request.
+        // Sometimes slower than the request timeout.
         _ => then.clone().after(Duration::from_millis(chance.below(450))),
     }
 }
@@ -192,7 +192,7 @@ fn events(chance: &mut Chance) -> Vec<(Duration, Event)> {
     events
 }
 
-/// Chance from a seed (`SplitMix64`).
+/// Random numbers from a seed (`SplitMix64`).
 struct Chance(u64);
 
 impl Chance {

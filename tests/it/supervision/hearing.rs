@@ -1,4 +1,4 @@
-//! Any amount of output, any bytes: constant memory, exact counts, both ends kept.
+//! Output of any size and any bytes: constant memory, exact counts, start and end are kept.
 
 use serde_json::Value;
 
@@ -6,15 +6,15 @@ use super::{completed, tail};
 use crate::support::{Project, Receiver, Worker};
 
 const GIB: u64 = 1 << 30;
-/// The budget for the whole worker as it is shipped, in KiB. A debug build is larger by itself.
+/// The memory budget of the release build, in KiB. A debug build is larger.
 const MEMORY: u64 = 16 * 1024;
-/// What may come on top of what the worker has used when the agent says its first word.
+/// How much the memory of the worker may grow while the agent prints, in KiB.
 const GROWTH: u64 = 2 * 1024;
-/// The agent's parent is the worker; this is its highest memory use so far.
-const USED: &str = "grep VmHWM /proc/$PPID/status";
+/// Prints the highest memory use so far of the worker, which is the agent's parent.
+const PRINT_MEMORY: &str = "grep VmHWM /proc/$PPID/status";
 
-/// The memory that the worker had used by a line of the agent's, in KiB.
-fn used(line: &str) -> u64 {
+/// The memory in a line that [`PRINT_MEMORY`] printed, in KiB.
+fn memory_in(line: &str) -> u64 {
     let number = line
         .strip_prefix("VmHWM:")
         .and_then(|rest| rest.strip_suffix("kB"));
@@ -25,9 +25,10 @@ fn used(line: &str) -> u64 {
         .unwrap()
 }
 
-/// The worker has heard so much, has kept both ends, and has counted what it dropped between them.
+/// Asserts that the worker has counted so many bytes, has kept the start and the end, and has counted
+/// what it dropped between them.
 #[track_caller]
-fn assert_heard(event: &Value, bytes: u64) {
+fn assert_counted(event: &Value, bytes: u64) {
     let output = &event["result"]["output"];
     let (head, tail) = (output["head"].as_str().unwrap(), tail(event));
     let (first, last) = (head.lines().next().unwrap(), tail.lines().last().unwrap());
@@ -37,7 +38,7 @@ fn assert_heard(event: &Value, bytes: u64) {
         output["dropped_bytes"],
         total - (head.len() + tail.len()) as u64
     );
-    let (before, after) = (used(first), used(last));
+    let (before, after) = (memory_in(first), memory_in(last));
     assert!(
         after - before < GROWTH,
         "{before} kB before, {after} kB after"
@@ -46,18 +47,20 @@ fn assert_heard(event: &Value, bytes: u64) {
 }
 
 #[test]
-fn a_gibibyte_in_one_line_passes_in_constant_memory() {
+fn a_line_of_one_gibibyte_takes_constant_memory() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let agent = format!("{USED}; head -c {GIB} /dev/zero; echo; {USED}");
+    let agent = format!("{PRINT_MEMORY}; head -c {GIB} /dev/zero; echo; {PRINT_MEMORY}");
     let worker = Worker::new(&receiver, &project).agent(agent);
     worker.run().assert_code(0);
-    assert_heard(&receiver.only("completed"), GIB + 1);
+    assert_counted(&receiver.only("completed"), GIB + 1);
 }
 
 #[test]
-fn many_lines_pass_by_many_secrets_in_constant_memory() {
+fn redacting_many_lines_with_many_secrets_takes_constant_memory() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let agent = format!("{USED}; yes some line | head -c 200000000; echo; echo last; {USED}");
+    let agent = format!(
+        "{PRINT_MEMORY}; yes some line | head -c 200000000; echo; echo last; {PRINT_MEMORY}"
+    );
     let worker = Worker::new(&receiver, &project).agent(agent);
     let worker = (0..50).fold(worker, |worker, n| {
         worker.env(
@@ -67,7 +70,7 @@ fn many_lines_pass_by_many_secrets_in_constant_memory() {
     });
     worker.run().assert_code(0);
     let event = receiver.only("completed");
-    assert_heard(&event, 200_000_000 + "\nlast\n".len() as u64);
+    assert_counted(&event, 200_000_000 + "\nlast\n".len() as u64);
     let tail = tail(&event);
     assert!(
         tail.contains("some line\nsome line\n\nlast\nVmHWM"),
@@ -76,7 +79,7 @@ fn many_lines_pass_by_many_secrets_in_constant_memory() {
 }
 
 #[test]
-fn both_streams_stay_in_order() {
+fn standard_output_and_standard_error_keep_their_common_order() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = "n=0; while [ $n -lt 400 ]; do echo o$n; echo e$n >&2; n=$((n + 1)); done";
     Worker::new(&receiver, &project)
@@ -90,7 +93,7 @@ fn both_streams_stay_in_order() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_counted_and_shown_as_such() {
+fn invalid_utf_8_is_counted_and_shown_as_replacement_characters() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = r"printf 'a\000b\377\376c\n\033[31mred\033[0m \342\202'";
     let ended = Worker::new(&receiver, &project).agent(agent).run();

@@ -1,9 +1,9 @@
-//! Surroundings that nobody wished for: each works, or fails with its own words, and is reported.
+//! Unusual surroundings: each of them works, or fails with a clear message, and is reported.
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::secrets::unprivileged;
 use super::{after, assert_failed, completed, failure, talkative, until_said};
@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 #[test]
-fn few_file_descriptors_are_enough() {
+fn a_limit_of_64_file_descriptors_is_enough() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).agent("ulimit -n; echo done");
     after("ulimit -n 64", worker).run().assert_code(0);
@@ -22,7 +22,7 @@ fn few_file_descriptors_are_enough() {
 }
 
 #[test]
-fn standard_streams_that_are_closed_do_not_matter() {
+fn closed_standard_streams_do_not_fail_the_run() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).agent("echo done");
     after("exec <&- >&- 2>&-", worker).run().assert_code(0);
@@ -30,7 +30,7 @@ fn standard_streams_that_are_closed_do_not_matter() {
 }
 
 #[test]
-fn readers_that_are_gone_do_not_matter() {
+fn standard_streams_without_a_reader_do_not_fail_the_run() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let (_, stdout) = io::pipe().unwrap();
     let (_, stderr) = io::pipe().unwrap();
@@ -54,7 +54,31 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
 }
 
 #[test]
-fn readers_that_do_not_read_hold_nobody_up() {
+fn the_delivery_does_not_wait_for_a_reader_of_standard_output() {
+    /// How long the worker waits for that reader before it exits.
+    const PATIENCE: Duration = Duration::from_millis(500);
+    // On a busy machine everything may take longer than that.
+    let waits = (0..20).map(|_| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let (_reader, stdout) = full_pipe();
+        let worker = Worker::new(&receiver, &project).agent("echo done");
+        let running = worker
+            .with(|command| {
+                command.stdout(stdout);
+            })
+            .start();
+        running.wait_for_log("agent: done");
+        let agent_ended = Instant::now();
+        running.wait().assert_code(0);
+        let delivered = receiver.said_to("completed")[0].at;
+        delivered.saturating_duration_since(agent_ended)
+    });
+    let delayed = waits.take_while(|wait| *wait >= PATIENCE).count();
+    assert!(delayed < 20, "every delivery waited");
+}
+
+#[test]
+fn standard_streams_that_are_not_read_do_not_delay_the_run() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let (_stdout_reader, stdout) = full_pipe();
     let (_stderr_reader, stderr) = full_pipe();
@@ -72,7 +96,7 @@ fn readers_that_do_not_read_hold_nobody_up() {
 }
 
 #[test]
-fn readers_that_do_not_read_keep_no_stop_signal_from_being_reported() {
+fn a_stop_signal_is_reported_although_standard_streams_are_not_read() {
     with_enough_time(Duration::from_secs(2), stopped_before_full_pipes);
 }
 
@@ -88,7 +112,7 @@ fn stopped_before_full_pipes(window: Duration) -> Result<(), String> {
         })
         .start();
     until_said(&receiver, "ready");
-    let signalled = std::time::Instant::now();
+    let signalled = Instant::now();
     worker.signal(rustix::process::Signal::TERM);
     let ended = worker.wait();
     if ended.code == Some(3) && is_under_load() {
@@ -106,7 +130,7 @@ fn stopped_before_full_pipes(window: Duration) -> Result<(), String> {
 }
 
 #[test]
-fn no_place_for_temporary_files_is_said_so() {
+fn a_missing_directory_for_temporary_files_is_named() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("TMPDIR", "/no/such/place");
     worker.agent("echo done").run().assert_code(1);
@@ -121,7 +145,7 @@ fn no_place_for_temporary_files_is_said_so() {
 }
 
 #[test]
-fn a_home_that_cannot_be_written_is_the_agents_business() {
+fn an_unwritable_home_directory_does_not_fail_the_run() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("HOME", "/proc/no/home");
     worker.agent("echo $HOME").run().assert_code(0);
@@ -129,7 +153,7 @@ fn a_home_that_cannot_be_written_is_the_agents_business() {
 }
 
 #[test]
-fn a_workspace_that_cannot_be_read_is_said_so() {
+fn an_unreadable_workspace_is_named() {
     let (receiver, project) = (Receiver::start(), nobody::project());
     let bin = nobody::shared_dir();
     let worker = Worker::new(&receiver, &project).agent("echo done");
@@ -147,7 +171,7 @@ fn a_workspace_that_cannot_be_read_is_said_so() {
 }
 
 #[test]
-fn a_workspace_that_the_agent_deletes_is_said_so() {
+fn a_workspace_that_the_agent_deleted_is_named() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("DESCARTES_CHECKS", "true");
     worker.agent("rm -rf \"$PWD\"").run().assert_code(1);
@@ -155,12 +179,12 @@ fn a_workspace_that_the_agent_deletes_is_said_so() {
     assert_failed(
         &receiver,
         "workspace_failed",
-        &format!("the directory {dir} cannot be worked in"),
+        &format!("cannot use the working directory {dir}"),
     );
 }
 
 #[test]
-fn a_limit_on_processes_that_leaves_no_agent_is_said_so() {
+fn a_limit_on_processes_that_keeps_the_agent_from_starting_is_named() {
     let (receiver, project) = (Receiver::start(), nobody::project());
     let bin = nobody::shared_dir();
     // The kernel lets root start any number, whatever capabilities root has.
@@ -172,7 +196,7 @@ fn a_limit_on_processes_that_leaves_no_agent_is_said_so() {
         return;
     }
     ended.assert_code(1);
-    assert_failed(&receiver, "agent_failed", "/bin/sh could not be started");
+    assert_failed(&receiver, "agent_failed", "cannot start /bin/sh");
     let failure = &failure(&receiver)["failure"];
     let detail = failure["detail"].as_str().unwrap();
     assert!(

@@ -19,7 +19,7 @@ fn first_process(worker: Worker) -> Worker {
 }
 
 #[test]
-fn as_pid_1_it_reaps_what_others_leave() {
+fn as_pid_1_the_worker_reaps_orphans() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project)
         .env("DESCARTES_TASK_TIMEOUT", "30s")
@@ -34,7 +34,7 @@ fn as_pid_1_it_reaps_what_others_leave() {
 }
 
 #[test]
-fn as_pid_1_it_hears_stop_signals() {
+fn as_pid_1_the_worker_reacts_to_stop_signals() {
     for signal in ["TERM", "INT"] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let agent = format!("trap '' TERM; kill -{signal} 1; while :; do sleep 1000; done");
@@ -59,7 +59,7 @@ fn with_tmpfs(dir: &Path, script: &str, worker: Worker) -> Worker {
 }
 
 #[test]
-fn no_room_for_the_prompt_is_said_so() {
+fn a_full_disk_is_named_if_the_prompt_cannot_be_written() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let dir = tempfile::tempdir().unwrap();
     let fill = "head -c 100000 /dev/zero > \"$TMPDIR/fill\" 2>/dev/null";
@@ -79,7 +79,7 @@ fn no_room_for_the_prompt_is_said_so() {
 }
 
 #[test]
-fn no_room_for_the_clone_is_said_in_git_s_words() {
+fn a_full_disk_is_reported_in_the_words_of_git_if_it_cannot_clone() {
     let receiver = Receiver::start();
     let big = "a house is built of many bricks\n".repeat(20_000);
     let origin = Origin::with(&[("bricks", &big)]);
@@ -98,7 +98,7 @@ fn no_room_for_the_clone_is_said_in_git_s_words() {
 }
 
 #[test]
-fn a_workspace_that_the_agent_fills_up_is_still_reported() {
+fn a_task_is_reported_although_its_agent_filled_the_disk() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let dir = tempfile::tempdir().unwrap();
     let copy = format!(
@@ -143,7 +143,7 @@ impl Drop for LittleMemory {
 }
 
 #[test]
-fn an_agent_that_needs_more_memory_than_there_is_dies_alone() {
+fn an_agent_that_runs_out_of_memory_is_killed_and_the_worker_reports_it() {
     // The agent's shell is told of it in the one case, and says something of its own in the other.
     let hog = "head -c 300000000 /dev/zero | tail -n 1 > /dev/null";
     for agent in [hog.to_owned(), format!("exec sh -c '{hog}; exit 1'")] {

@@ -1,4 +1,4 @@
-//! Nothing hangs: each way an agent has to last for ever comes to its own end.
+//! No agent hangs forever: each way to hang has a limit.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_grandchild_that_keeps_the_output_open_holds_nobody_up() {
+fn a_grandchild_that_keeps_the_output_open_does_not_delay_the_end() {
     for grandchild in [
         "sleep 10000 &",
         "setsid sleep 10000 &",
@@ -28,7 +28,7 @@ fn a_grandchild_that_keeps_the_output_open_holds_nobody_up() {
 }
 
 #[test]
-fn an_agent_that_closes_its_output_is_waited_for() {
+fn an_agent_that_closes_its_output_may_go_on() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = "echo last words; exec >&- 2>&-; sleep 0.2; exit 7";
     Worker::new(&receiver, &project)
@@ -60,7 +60,7 @@ fn an_agent_that_closes_its_output_and_hangs_is_idle() {
 }
 
 #[test]
-fn an_agent_that_never_reads_a_huge_prompt_holds_nobody_up() {
+fn an_agent_that_does_not_read_a_huge_prompt_does_not_block_the_worker() {
     let line = format!("  {}\n", "wall ".repeat(200));
     let graph = project::GRAPH.replace(
         "  Four walls",
@@ -77,12 +77,12 @@ fn an_agent_that_never_reads_a_huge_prompt_holds_nobody_up() {
 }
 
 #[test]
-fn an_agent_that_hangs_after_its_last_word_is_idle() {
+fn an_agent_that_hangs_after_its_last_output_is_idle() {
     idle_after("echo all done; sleep 100000", "all done\n");
 }
 
 #[test]
-fn an_agent_that_stops_itself_is_woken_to_clean_up() {
+fn an_agent_that_stopped_itself_is_continued_to_clean_up() {
     // It cleans up after it has begun; the time for that is not the limit but the grace, which is seconds.
     let agent = "trap 'echo cleaned up; exit' TERM; kill -STOP $$; sleep 100000";
     idle_after(agent, "cleaned up\n");
@@ -125,7 +125,7 @@ fn an_agent_that_prints_a_byte_now_and_then_is_not_idle() {
 }
 
 #[test]
-fn a_flood_starves_no_limit() {
+fn a_flood_of_output_does_not_delay_the_time_limit() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("DESCARTES_TASK_TIMEOUT", "1s");
     let ended = worker.agent("yes this never ends").run();
@@ -136,7 +136,7 @@ fn a_flood_starves_no_limit() {
 }
 
 #[test]
-fn a_flood_starves_neither_heartbeats_nor_signals() {
+fn a_flood_of_output_delays_neither_heartbeats_nor_signals() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = super::talkative(&receiver, &project)
         .agent("yes this never ends")
@@ -150,7 +150,7 @@ fn a_flood_starves_neither_heartbeats_nor_signals() {
 }
 
 #[test]
-fn a_stream_of_dying_orphans_starves_no_limit() {
+fn a_stream_of_dying_orphans_does_not_delay_the_time_limit() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("DESCARTES_TASK_TIMEOUT", "1s");
     let ended = worker.agent("while :; do ( true & ) ; done").run();

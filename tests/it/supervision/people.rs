@@ -1,4 +1,4 @@
-//! What a person sees: a live status line on a terminal, plain lines anywhere else.
+//! What a person sees: a live status line on a terminal, otherwise plain lines.
 
 use super::completed;
 use crate::support::{Project, Receiver, Worker, quoted};

@@ -1,4 +1,4 @@
-//! What is secret stays with the worker.
+//! Secrets do not leave the worker.
 
 use tempfile::TempDir;
 
@@ -66,7 +66,7 @@ fn the_agent_cannot_read_the_workers_environment_or_memory() {
 }
 
 #[test]
-fn a_secret_that_the_agent_prints_goes_nowhere() {
+fn a_secret_that_the_agent_prints_is_masked_everywhere() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7";
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{line}\n-----END PRIVATE KEY-----\n");

@@ -1,10 +1,10 @@
-//! How the agent ended, for real.
+//! The failure reason says how the agent ended.
 
 use super::{assert_failed, completed};
 use crate::support::{Project, Receiver, Worker};
 
 #[test]
-fn each_way_to_end_has_its_own_words() {
+fn each_way_to_end_has_its_own_reason_and_message() {
     let cases = [
         (
             "exit 7",
@@ -54,7 +54,7 @@ fn each_way_to_end_has_its_own_words() {
 }
 
 #[test]
-fn the_kernel_kills_the_agent_first_when_memory_runs_out() {
+fn the_kernel_kills_the_agent_before_the_worker_when_memory_runs_out() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
     let own = own.trim();
@@ -71,7 +71,7 @@ fn the_kernel_kills_the_agent_first_when_memory_runs_out() {
 }
 
 #[test]
-fn a_broken_pipe_is_as_deadly_for_the_agents_programs_as_in_any_shell() {
+fn a_broken_pipe_kills_the_programs_of_the_agent_as_in_any_shell() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = "(yes; echo \"yes ended with $?\" >&2) | head -n 1; trap";
     Worker::new(&receiver, &project)

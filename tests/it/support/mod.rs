@@ -6,6 +6,7 @@ pub mod nobody;
 pub mod origin;
 pub mod patience;
 pub mod process;
+pub mod processes;
 pub mod project;
 pub mod receiver;
 pub mod reply;
@@ -50,5 +51,17 @@ pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
             reason = "files and journals tell nobody when they change"
         )]
         std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Asserts that the parts are in the text, one after the other.
+#[track_caller]
+pub fn assert_in_order(text: &str, parts: &[&str]) {
+    let mut rest = text;
+    for part in parts {
+        let at = rest.find(part);
+        let at =
+            at.unwrap_or_else(|| panic!("{part:?} is not there, or not after the others:\n{text}"));
+        rest = &rest[at + part.len()..];
     }
 }

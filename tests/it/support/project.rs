@@ -1,11 +1,11 @@
-//! A project with a task graph in a directory of its own.
+//! A project with a task graph in a temporary directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// The graph that most tests work on; task 8 is the one to do.
+/// The graph that most tests use; task 8 is the one to run.
 pub const GRAPH: &str = "\
 # SCUD Graph v1
 # Phase: webapp
@@ -34,7 +34,7 @@ pub const GRAPH: &str = "\
   Wait for rain.
 ";
 
-/// A project; gone when it is dropped.
+/// A project; deleted when it is dropped.
 pub struct Project {
     dir: PathBuf,
     _owner: TempDir,
@@ -57,7 +57,7 @@ impl Project {
     }
 
     pub fn in_dir(owner: TempDir) -> Self {
-        // As the worker calls it: some systems keep their temporary directory behind a link.
+        // The path that the worker uses: on some systems the temporary directory is a symbolic link.
         let dir = fs::canonicalize(owner.path()).expect("a directory");
         Self { dir, _owner: owner }
     }

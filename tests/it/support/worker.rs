@@ -1,4 +1,4 @@
-//! The worker as an orchestrator starts it: the real binary, told everything by its environment.
+//! The worker as an orchestrator starts it: the real binary, with all settings in its environment.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -14,12 +14,12 @@ use serde_json::Value;
 use super::patience::Deadline;
 use super::{Project, Receiver};
 
-/// For the tests that stop a worker and are about something else than the time that this takes.
+/// For tests that stop a worker and do not test how long that takes.
 pub const LONG_STOP_WINDOW: &str = "1h";
 /// For the tests whose receiver answers: it may be slow on a busy machine.
 pub const LONG_CALLBACK_TIMEOUT: &str = "10m";
 
-/// A worker about to start. Its environment is empty but for `PATH`.
+/// A worker before its start. Its environment is empty except for `PATH`.
 pub struct Worker {
     command: Command,
 }
@@ -35,7 +35,7 @@ pub struct Running {
 /// A worker that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// None where it died of a signal.
+    /// None if it was killed by a signal.
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub stdout: String,
@@ -43,7 +43,7 @@ pub struct Ended {
     pub took: Duration,
 }
 
-/// Where the worker finds its programs, and the agent then, too: where the tests find theirs.
+/// The `PATH` of the tests, for the worker and its agent.
 pub fn path() -> OsString {
     #[expect(
         clippy::disallowed_methods,
@@ -64,7 +64,7 @@ impl Worker {
         Self { command }
     }
 
-    /// Task 8 of a project, reported to a receiver; an agent is still to be chosen.
+    /// Task 8 of a project, reported to a receiver. The caller must choose an agent.
     pub fn new(receiver: &Receiver, project: &Project) -> Self {
         Self::bare()
             .env("TASK_ID", "8")
@@ -101,7 +101,7 @@ impl Worker {
         self
     }
 
-    /// Starts in a directory.
+    /// The directory that it starts in.
     pub fn dir(mut self, dir: impl AsRef<std::path::Path>) -> Self {
         self.command.current_dir(dir);
         self
@@ -112,7 +112,7 @@ impl Worker {
         self.through(program, |_| Vec::new())
     }
 
-    /// Started by another program, which is given arguments that name the worker's.
+    /// Started by another program, whose arguments name the worker.
     pub fn through(
         mut self,
         program: impl AsRef<OsStr>,
@@ -151,7 +151,7 @@ impl Worker {
     pub fn start(mut self) -> Running {
         let began = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
-        // The command still holds what a test gave it as a stream.
+        // The command still holds the streams that a test gave it.
         drop(self.command);
         let stdout = Pipe::collect(child.stdout.take());
         let stderr = Pipe::collect(child.stderr.take());
@@ -177,7 +177,7 @@ impl Running {
         kill_process(self.pid(), signal).expect("the worker is there");
     }
 
-    /// Waits until a line of standard error holds `what`; gives the line.
+    /// Waits until a line of standard error contains `what`; gives the line.
     #[track_caller]
     pub fn wait_for_log(&self, what: &str) -> String {
         self.stderr.wait_for(what)
@@ -189,7 +189,23 @@ impl Running {
         self.stdout.wait_for_text(what);
     }
 
-    /// Waits for the end; whoever takes longer than any test allows has failed it.
+    /// Waits until a line of standard output contains `what`; returns the line.
+    #[track_caller]
+    pub fn wait_for_output_line(&self, what: &str) -> String {
+        self.stdout.wait_for(what)
+    }
+
+    /// Waits until what was drawn on standard output since its last whole line contains `what`;
+    /// returns everything.
+    #[track_caller]
+    pub fn wait_for_screen(&self, what: &str) -> String {
+        self.stdout.wait_for_match(what, |text| {
+            let drawn = text.rsplit('\n').next().unwrap_or_default();
+            drawn.contains(what).then(|| text.to_owned())
+        })
+    }
+
+    /// Waits for the end; fails if it takes longer than any test allows.
     #[track_caller]
     pub fn wait(mut self) -> Ended {
         assert!(
@@ -199,7 +215,10 @@ impl Running {
         );
         let status = self.child.wait().expect("the worker can be waited for");
         let took = self.began.elapsed();
-        assert!(self.stderr.is_over_in_time(), "somebody holds its output");
+        assert!(
+            self.stderr.is_over_in_time(),
+            "a process holds its output open"
+        );
         Ended {
             code: status.code(),
             signal: status.signal(),
@@ -256,7 +275,7 @@ impl Ended {
     }
 }
 
-/// What comes out of the worker, while it comes.
+/// Collects an output stream of the worker.
 struct Pipe(Arc<(Mutex<Collected>, Condvar)>);
 
 #[derive(Default)]
@@ -266,7 +285,7 @@ struct Collected {
 }
 
 impl Pipe {
-    /// Nothing comes of a stream that a test has taken for itself.
+    /// Collects nothing from a stream that the test has taken itself.
     fn collect(pipe: Option<impl Read + Send + 'static>) -> Self {
         let mut pipe: Box<dyn Read + Send> = match pipe {
             Some(pipe) => Box::new(pipe),
@@ -323,7 +342,7 @@ impl Pipe {
         }
     }
 
-    /// Waits for the end of it; false where that does not come.
+    /// Waits for the end of the stream; false if it does not come.
     fn is_over_in_time(&self) -> bool {
         let deadline = Deadline::start();
         let mut collected = self.0.0.lock().unwrap();

@@ -1,0 +1,59 @@
+//! The claim: asks the orchestrator for the task, and repeats the question until it is answered.
+
+use super::answer::Answer;
+use super::exchange::Exchange;
+use super::pause::{next_delay, pause};
+use super::wire::Kind;
+use crate::http::retries::Retries;
+use crate::shutdown::Stop;
+
+/// The result of the claim.
+#[derive(Debug)]
+pub enum Claim {
+    /// This worker has the task.
+    Granted,
+    /// Another run has the task, or no run may have it. This is not an error.
+    Refused { why: String },
+    /// The orchestrator does not accept this worker's requests.
+    Rejected { why: String },
+    /// The orchestrator gave no usable answer before the deadline.
+    Unanswered { why: String },
+    /// The worker was told to stop before the claim was granted.
+    Stopped,
+}
+
+/// Claims the task. The caller starts no work unless this returns [`Claim::Granted`].
+///
+/// A stop signal ends the retries, but not the request under way: its answer decides whether the
+/// orchestrator expects a terminal event.
+pub async fn claim(exchange: &Exchange, stop: &Stop) -> Claim {
+    let mut event = exchange.event(Kind::Started, "claiming the task");
+    event.add_limits(&exchange.settings);
+    let mut retries = Retries::within(exchange.settings.claim_deadline);
+    loop {
+        if stop.why().is_some() {
+            return Claim::Stopped;
+        }
+        let request = exchange.post(event.kind().route(), &event, retries.deadline());
+        let answer = tokio::select! {
+            answer = request => answer,
+            () = stop.window_over() => return Claim::Stopped,
+        };
+        let (why, after) = match answer {
+            Answer::Accepted { .. } => return Claim::Granted,
+            Answer::Known { why } => return Claim::Refused { why },
+            Answer::Rejected { why } | Answer::TooLarge { why } => return Claim::Rejected { why },
+            Answer::NoRoute { why } => (why, None),
+            Answer::NotFound { why, after } | Answer::Later { why, after } => (why, after),
+        };
+        let delay = match next_delay(&mut retries, after, stop) {
+            Ok(delay) => delay,
+            Err(no_retry) => {
+                let why = no_retry.added_to(&why);
+                return Claim::Unanswered { why };
+            }
+        };
+        tracing::warn!(why, "the claim was not answered, trying again");
+        pause(delay, stop).await;
+    }
+}

@@ -1,0 +1,189 @@
+//! The delivery of the terminal event: repeated until the orchestrator accepts it, rejects it, or
+//! the time is up.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::answer::Answer;
+use super::exchange::Exchange;
+use super::pause::{next_delay, pause};
+use super::wire::{Event, Kind};
+use crate::http::retries::{NoRetry, Retries};
+use crate::shutdown::Stop;
+
+/// The least time that a terminal event gets, even if the stop window is over already: the platform
+/// may kill late, and there is nothing else left to do.
+const LEAST_TIME: Duration = Duration::from_millis(500);
+/// How long a route that answers 404 is retried: the orchestrator granted the claim, so the 404 is
+/// most likely from a proxy while the orchestrator restarts.
+const MISSING_ROUTE_PATIENCE: Duration = Duration::from_secs(60);
+/// After a stop signal, `/failed` is given up for `/completed` after this many answers of 404.
+const MISSING_ROUTE_ATTEMPTS_WHEN_STOPPED: u32 = 2;
+
+/// The result of the delivery.
+#[derive(Debug)]
+pub enum Delivery {
+    Delivered,
+    /// The orchestrator rejects the event, and would reject it again.
+    Rejected {
+        why: String,
+    },
+    /// The orchestrator did not accept the event in time.
+    OutOfTime {
+        why: String,
+    },
+}
+
+/// Delivers a terminal event. After a stop signal it has only what is left of the stop window.
+pub async fn deliver(exchange: &Exchange, event: &Event, stop: &Stop) -> Delivery {
+    let mut attempts = Attempts::new(exchange, event, stop);
+    let least = Instant::now() + LEAST_TIME;
+    let time_is_up = async {
+        stop.window_over().await;
+        sleep_until(least).await;
+    };
+    let delivery = tokio::select! {
+        biased;
+        delivery = attempts.run() => Some(delivery),
+        () = time_is_up => None,
+    };
+    delivery.unwrap_or(Delivery::OutOfTime {
+        why: attempts.last_answer,
+    })
+}
+
+/// The attempts to deliver one terminal event.
+struct Attempts<'a> {
+    exchange: &'a Exchange,
+    stop: &'a Stop,
+    event: Event,
+    route: &'static str,
+    retries: Retries,
+    /// Set while the route answers nothing but 404.
+    missing_route: Option<MissingRoute>,
+    last_answer: String,
+}
+
+/// A route that answers 404.
+struct MissingRoute {
+    /// Counted from the first 404: other trouble may have taken minutes before it.
+    retries: Retries,
+    answers: u32,
+}
+
+impl<'a> Attempts<'a> {
+    fn new(exchange: &'a Exchange, event: &Event, stop: &'a Stop) -> Self {
+        Self {
+            exchange,
+            stop,
+            event: event.clone(),
+            route: event.kind().route(),
+            retries: Retries::within(exchange.settings.finish_deadline),
+            missing_route: None,
+            last_answer: String::from("the stop window was over before there was an answer"),
+        }
+    }
+
+    async fn run(&mut self) -> Delivery {
+        loop {
+            let deadline = self.retries.deadline();
+            let answer = self.exchange.post(self.route, &self.event, deadline).await;
+            if !matches!(answer, Answer::NotFound { .. }) {
+                self.missing_route = None;
+            }
+            let delivery = match answer {
+                Answer::Accepted { .. } | Answer::Known { .. } => Some(Delivery::Delivered),
+                Answer::NoRoute { why } if self.can_divert() => self.divert(&why),
+                Answer::NoRoute { why } | Answer::Rejected { why } => {
+                    Some(Delivery::Rejected { why })
+                }
+                Answer::TooLarge { why } => self.shrink(why),
+                Answer::NotFound { why, after } => self.not_found(why, after).await,
+                Answer::Later { why, after } => self.later(why, after).await,
+            };
+            if let Some(delivery) = delivery {
+                return delivery;
+            }
+        }
+    }
+
+    /// Whether the event can go to `/completed` instead. An orchestrator that knows only the
+    /// original two routes reads the event's status.
+    fn can_divert(&self) -> bool {
+        self.route != Kind::Completed.route()
+    }
+
+    fn divert(&mut self, why: &str) -> Option<Delivery> {
+        tracing::info!(
+            why,
+            "the orchestrator has no route /{}: sending the event to /{}",
+            self.route,
+            Kind::Completed.route()
+        );
+        self.route = Kind::Completed.route();
+        self.missing_route = None;
+        None
+    }
+
+    fn shrink(&mut self, why: String) -> Option<Delivery> {
+        let Some(smaller) = self.event.without_bulk() else {
+            return Some(Delivery::Rejected { why });
+        };
+        tracing::warn!(
+            why,
+            "the event is too large for the orchestrator: sending it without the patch and the output"
+        );
+        self.event = smaller;
+        None
+    }
+
+    async fn not_found(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
+        let (can_divert, is_stopped) = (self.can_divert(), self.stop.is_signalled());
+        let mut left = self.retries.left();
+        if can_divert {
+            // The other half is for the other route.
+            left /= 2;
+        }
+        let missing = self.missing_route.get_or_insert_with(|| MissingRoute {
+            retries: Retries::within(MISSING_ROUTE_PATIENCE.min(left)),
+            answers: 0,
+        });
+        missing.answers += 1;
+        let persists = is_stopped && missing.answers >= MISSING_ROUTE_ATTEMPTS_WHEN_STOPPED;
+        if can_divert && persists {
+            return self.divert(&why);
+        }
+        match next_delay(&mut missing.retries, after, self.stop) {
+            Ok(delay) => {
+                tracing::warn!(
+                    why,
+                    "the route /{} is not there, trying again for a while",
+                    self.route
+                );
+                self.last_answer = why;
+                pause(delay, self.stop).await;
+                None
+            }
+            Err(_) if can_divert => self.divert(&why),
+            Err(NoRetry::OutOfTime) => Some(Delivery::Rejected { why }),
+            Err(no_retry) => Some(Delivery::OutOfTime {
+                why: no_retry.added_to(&why),
+            }),
+        }
+    }
+
+    async fn later(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
+        match next_delay(&mut self.retries, after, self.stop) {
+            Ok(delay) => {
+                tracing::warn!(why, "the outcome was not delivered, trying again");
+                self.last_answer = why;
+                pause(delay, self.stop).await;
+                None
+            }
+            Err(no_retry) => Some(Delivery::OutOfTime {
+                why: no_retry.added_to(&why),
+            }),
+        }
+    }
+}

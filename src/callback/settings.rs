@@ -1,0 +1,65 @@
+//! What the callbacks are configured with: where they go, how long they may take, and what they
+//! say about this run.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+
+use super::credentials;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The base URL; `/started` and the other routes are appended to its path.
+    pub url: Url,
+    /// The longest that one request may take.
+    pub request_timeout: Duration,
+    pub claim_deadline: Duration,
+    pub finish_deadline: Duration,
+    /// The time between two heartbeats; `None` turns heartbeats off.
+    pub heartbeat: Option<Duration>,
+    pub credentials: credentials::Settings,
+    /// The trace that this run belongs to: a validated W3C `traceparent`.
+    pub traceparent: Option<HeaderValue>,
+    /// A PEM file with private certificate authorities, trusted in addition to the public ones.
+    pub authorities: Option<PathBuf>,
+    pub identity: Identity,
+    pub limits: Limits,
+}
+
+/// Which worker and which task the events are about.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub task_id: String,
+    pub project_id: String,
+    pub run_id: String,
+    /// The kind of agent, if the settings alone decide it.
+    pub agent: Option<&'static str>,
+    pub hostname: String,
+    /// The git revision that this worker was built from, if its image names one.
+    pub revision: Option<String>,
+    pub machine: Option<Machine>,
+}
+
+/// What the platform says about the machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    pub id: Option<String>,
+    pub app: Option<String>,
+    pub region: Option<String>,
+    pub image: Option<String>,
+    pub memory_mb: Option<u64>,
+}
+
+/// The limits of the run that an orchestrator is told with the claim. The callbacks do not apply
+/// them.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    pub task_timeout: Duration,
+    /// `None` if the agent may be silent forever.
+    pub idle_timeout: Option<Duration>,
+    pub stop_window: Duration,
+    pub max_turns: Option<u32>,
+    pub max_budget_usd: Option<f64>,
+}

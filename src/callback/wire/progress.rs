@@ -1,0 +1,49 @@
+//! `progress` of a heartbeat.
+
+use serde::Serialize;
+
+use super::text::{line, milliseconds};
+use super::usage::Usage;
+use crate::progress::{Snapshot, Window};
+use crate::redact::Redactor;
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Progress {
+    phase: &'static str,
+    elapsed_ms: u64,
+    idle_ms: u64,
+    turns: Option<u64>,
+    tool_calls: Option<u64>,
+    usage: Option<Usage>,
+    activity: Option<String>,
+    output: Option<NewOutput>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct NewOutput {
+    offset: u64,
+    text: String,
+    dropped_bytes: u64,
+}
+
+impl Progress {
+    pub fn new(snapshot: &Snapshot, window: Option<&Window>, redactor: &Redactor) -> Self {
+        Self {
+            phase: snapshot.phase.word(),
+            elapsed_ms: milliseconds(snapshot.elapsed),
+            idle_ms: milliseconds(snapshot.idle),
+            turns: snapshot.spent.turns,
+            tool_calls: snapshot.spent.tool_calls,
+            usage: snapshot.spent.usage.map(Usage::new),
+            activity: snapshot
+                .activity
+                .as_deref()
+                .map(|activity| line(&redactor.text(activity))),
+            output: window.map(|window| NewOutput {
+                offset: window.offset,
+                text: window.text.clone(),
+                dropped_bytes: window.dropped_bytes,
+            }),
+        }
+    }
+}

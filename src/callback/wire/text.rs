@@ -1,0 +1,24 @@
+//! Texts and times as the protocol limits them.
+
+use std::time::Duration;
+
+/// The maximum length of a one-line message, in characters.
+const MAX_LINE: usize = 500;
+
+pub fn milliseconds(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// The text on one line, cut to the maximum length.
+pub fn line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    cut(&words.join(" "), MAX_LINE)
+}
+
+/// The beginning of a text, with a mark if the rest was cut off.
+pub fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}

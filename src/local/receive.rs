@@ -1,0 +1,58 @@
+//! The embedded orchestrator alone, until a signal ends it.
+
+use std::net::SocketAddr;
+
+use eyre::WrapErr;
+use secrecy::SecretString;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::receiver::{self, Receiver};
+use crate::terminal::{Screen, Timeline};
+
+#[derive(Debug)]
+pub struct ReceiveSettings {
+    pub listen: SocketAddr,
+    /// The secret that was given as a flag. It must not be printed.
+    pub secret: Option<SecretString>,
+    pub receiver: receiver::Settings,
+}
+
+/// Shows what workers report until SIGINT or SIGTERM.
+pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result<()> {
+    let orchestrator = Receiver::bind(settings.listen)
+        .await
+        .wrap_err_with(|| format!("cannot listen on {}", settings.listen))?;
+    let signatures = if settings.receiver.signing_keys.is_empty() {
+        "does not verify signatures: set --secret or DESCARTES_CALLBACK_SECRET"
+    } else {
+        "accepts only signed requests"
+    };
+    let orchestrator = orchestrator.with(settings.receiver);
+    let (sender, mut notices) = mpsc::unbounded_channel();
+    let mut timeline = Timeline::begin(screen);
+    let url = orchestrator.url();
+    timeline.say("orchestrator", &format!("listens at {url}"));
+    timeline.say("orchestrator", signatures);
+    timeline.wait_for_workers();
+    let show = async {
+        loop {
+            tokio::select! {
+                biased;
+                Some(notice) = notices.recv() => timeline.notice(&notice),
+                () = timeline.tick() => {}
+            }
+        }
+    };
+    let (mut terminated, mut interrupted) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::select! {
+        () = orchestrator.serve(sender) => {}
+        () = show => {}
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    Ok(())
+}

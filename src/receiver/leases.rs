@@ -1,0 +1,142 @@
+//! Leases: how long a task stays with a run that sends nothing.
+//!
+//! docs/protocol.md recommends this rule to every receiver.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// The fewest heartbeats that may be missing before a lease is over.
+const MISSING_HEARTBEATS: u32 = 4;
+/// The shortest lease: a restart of the orchestrator or of a proxy must not cost a lease.
+const MIN_LEASE: Duration = Duration::from_secs(60);
+/// The interval of a worker that does not name it, from before `heartbeat_interval_ms`.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
+/// What a run without heartbeats may need in addition to its time limit and its finish deadline: to
+/// clone and to push.
+const CLONE_AND_PUSH: Duration = Duration::from_secs(30 * 60);
+
+/// How long a cancelled run may take to end its agent (10 s) and to push what it has done (2 min).
+/// It sends no heartbeats meanwhile, and then delivers its terminal event.
+const CANCELLED_RUN: Duration = Duration::from_secs(130);
+/// The finish deadline of a worker that does not name it.
+const DEFAULT_FINISH_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// The lease of one run. Every event of the run renews it.
+#[derive(Debug)]
+pub struct Lease {
+    length: Duration,
+    /// The length after a cancellation.
+    length_if_cancelled: Duration,
+    renewed: Instant,
+    /// Whether its end was reported.
+    is_reported: bool,
+}
+
+impl Lease {
+    /// The lease that a claim gets.
+    pub fn new(claim: &Value, fixed: Option<Duration>, now: Instant) -> Self {
+        let length = fixed.unwrap_or_else(|| length(claim));
+        let finish_deadline = milliseconds(claim, "/limits/finish_deadline_ms");
+        let silence = CANCELLED_RUN + finish_deadline.unwrap_or(DEFAULT_FINISH_DEADLINE);
+        Self {
+            length,
+            length_if_cancelled: fixed.unwrap_or(length.max(silence)),
+            renewed: now,
+            is_reported: false,
+        }
+    }
+
+    pub fn renew(&mut self, now: Instant) {
+        self.renewed = now;
+        self.is_reported = false;
+    }
+
+    /// The run was cancelled, so it will send no further heartbeats.
+    pub fn extend_for_cancellation(&mut self) {
+        self.length = self.length_if_cancelled;
+    }
+
+    pub fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.renewed) >= self.length
+    }
+
+    /// How long the run has been silent, once after the end of the lease.
+    pub fn report_end(&mut self, now: Instant) -> Option<Duration> {
+        if self.is_reported || !self.is_over(now) {
+            return None;
+        }
+        self.is_reported = true;
+        Some(now.saturating_duration_since(self.renewed))
+    }
+}
+
+/// The length of the lease that follows from a claim's `heartbeat_interval_ms` and `limits`.
+fn length(claim: &Value) -> Duration {
+    let interval = match claim.get("heartbeat_interval_ms") {
+        Some(Value::Null) => {
+            let limits = ["/limits/task_timeout_ms", "/limits/finish_deadline_ms"];
+            let limits: Duration = limits
+                .into_iter()
+                .filter_map(|pointer| milliseconds(claim, pointer))
+                .sum();
+            return limits.saturating_add(CLONE_AND_PUSH);
+        }
+        _ => milliseconds(claim, "/heartbeat_interval_ms").unwrap_or(DEFAULT_INTERVAL),
+    };
+    interval.saturating_mul(MISSING_HEARTBEATS).max(MIN_LEASE)
+}
+
+fn milliseconds(claim: &Value, pointer: &str) -> Option<Duration> {
+    let value = claim.pointer(pointer).and_then(Value::as_u64);
+    value.map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_lease_is_four_heartbeat_intervals_but_at_least_a_minute() {
+        let seconds = |claim: Value| length(&claim).as_secs();
+        assert_eq!(seconds(json!({ "heartbeat_interval_ms": 1000 })), 60);
+        assert_eq!(seconds(json!({ "heartbeat_interval_ms": 15_000 })), 60);
+        assert_eq!(seconds(json!({ "heartbeat_interval_ms": 60_000 })), 240);
+        assert_eq!(seconds(json!({})), 60, "a worker that does not say");
+    }
+
+    #[test]
+    fn without_heartbeats_the_limits_of_the_run_are_the_lease() {
+        let limits = json!({ "task_timeout_ms": 3_600_000, "finish_deadline_ms": 900_000 });
+        let claim = json!({ "heartbeat_interval_ms": null, "limits": limits });
+        assert_eq!(length(&claim).as_secs(), 3600 + 900 + 30 * 60);
+    }
+
+    #[test]
+    fn a_cancelled_run_has_time_to_hand_over_and_to_deliver_its_terminal_event() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let claim = json!({ "limits": { "finish_deadline_ms": 20_000 } });
+        let mut lease = Lease::new(&claim, None, start);
+        lease.extend_for_cancellation();
+        assert!(!lease.is_over(at(149)));
+        assert!(lease.is_over(at(150)));
+    }
+
+    #[test]
+    fn the_end_of_a_lease_is_reported_once_until_it_is_renewed() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut lease = Lease::new(&json!({}), Some(Duration::from_secs(10)), start);
+        assert_eq!(lease.report_end(at(9)), None);
+        assert_eq!(lease.report_end(at(10)), Some(Duration::from_secs(10)));
+        assert_eq!(lease.report_end(at(11)), None);
+        assert!(lease.is_over(at(11)));
+        lease.renew(at(12));
+        assert!(!lease.is_over(at(21)));
+        assert_eq!(lease.report_end(at(22)), Some(Duration::from_secs(10)));
+    }
+}

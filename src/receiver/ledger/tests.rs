@@ -1,0 +1,182 @@
+//! The order of events, and which run has a task, with a clock that the tests set.
+
+use serde_json::json;
+
+use super::*;
+
+/// A ledger and its clock.
+struct Fixture {
+    ledger: Ledger,
+    now: Instant,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self {
+            ledger: Ledger::new(None, vec!["cancelled".to_owned()]),
+            now: Instant::now(),
+        }
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+
+    /// Sends an event of task 8; returns the status and the problems.
+    fn send(&mut self, run: &str, sequence: u64, route: Route) -> (u16, Vec<String>) {
+        let received = self.send_with(run, sequence, route, "8", None);
+        (received.answer.status.as_u16(), received.problems)
+    }
+
+    fn send_with(
+        &mut self,
+        run: &str,
+        sequence: u64,
+        route: Route,
+        task: &str,
+        scripted: Option<u16>,
+    ) -> Received {
+        let event = json!({
+            "task_id": task, "project_id": "p", "message": "m", "version": 1, "run_id": run,
+            "status": route.status(),
+            "event": format!("task.{route}"), "event_id": format!("{run}.{sequence}"),
+            "sequence": sequence, "timestamp": "2026-11-23T08:00:00.000Z",
+            "heartbeat_interval_ms": 30_000,
+        });
+        let scripted = scripted.map(|status| StatusCode::from_u16(status).unwrap());
+        let body = event.to_string();
+        let received = self
+            .ledger
+            .receive(route, body.as_bytes(), scripted, self.now);
+        received.expect("an event of a run")
+    }
+}
+
+use Route::{Completed, Failed, Progress, Started};
+
+#[test]
+fn a_run_in_order_has_no_problems_and_a_retry_is_not_one() {
+    let mut fixture = Fixture::new();
+    for (sequence, route) in [Started, Progress, Completed].into_iter().enumerate() {
+        let sequence = sequence as u64;
+        assert_eq!(fixture.send("a", sequence, route), (200, vec![]));
+    }
+    let again = fixture.send_with("a", 2, Completed, "8", None);
+    assert_eq!(again.answer.status, 200);
+    assert!(again.is_repeated && again.problems.is_empty());
+    let (status, problems) = fixture.send("a", 3, Failed);
+    assert_eq!(status, 409);
+    assert_eq!(problems, ["the run ended already, with event a.2"]);
+}
+
+#[test]
+fn a_task_is_refused_to_another_run_until_the_first_one_ends() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.send("a", 0, Started).0, 200);
+    assert_eq!(fixture.send("b", 0, Started).0, 409);
+    assert_eq!(fixture.send("a", 1, Failed).0, 200);
+    assert_eq!(fixture.send("b", 0, Started).0, 200);
+}
+
+#[test]
+fn a_run_whose_lease_is_over_loses_its_task_to_the_next_claim() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.send("a", 0, Started).0, 200);
+    fixture.wait(119);
+    assert_eq!(
+        fixture.send("b", 0, Started).0,
+        409,
+        "four intervals of 30 s"
+    );
+    assert_eq!(fixture.send("a", 1, Progress).0, 200);
+    fixture.wait(119);
+    assert_eq!(
+        fixture.send("b", 0, Started).0,
+        409,
+        "a heartbeat renews the lease"
+    );
+    fixture.wait(1);
+    assert_eq!(fixture.send("b", 0, Started), (200, vec![]));
+    assert_eq!(fixture.send("a", 2, Progress), (409, vec![]));
+    assert_eq!(fixture.send("a", 3, Failed), (409, vec![]));
+    assert_eq!(fixture.send("b", 1, Completed), (200, vec![]));
+}
+
+#[test]
+fn a_run_whose_lease_is_over_keeps_its_task_if_no_other_run_claims_it() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.send("a", 0, Started).0, 200);
+    fixture.wait(120);
+    assert!(matches!(
+        &fixture.ledger.lapsed(fixture.now)[..],
+        [Notice::LeaseOver { run_id, .. }] if run_id == "a"
+    ));
+    assert!(fixture.ledger.lapsed(fixture.now).is_empty());
+    assert_eq!(fixture.send("a", 1, Progress).0, 200);
+    assert_eq!(fixture.send("b", 0, Started).0, 409);
+    assert_eq!(fixture.send("a", 2, Completed).0, 200);
+    fixture.wait(1000);
+    assert!(fixture.ledger.lapsed(fixture.now).is_empty());
+}
+
+#[test]
+fn a_scripted_answer_that_makes_the_worker_repeat_an_event_does_not_count_the_event() {
+    let mut fixture = Fixture::new();
+    let refused = fixture.send_with("a", 0, Started, "8", Some(409));
+    assert_eq!(refused.answer.status, 409);
+    assert_eq!(
+        fixture.send("b", 0, Started).0,
+        200,
+        "the task is still free"
+    );
+    let later = fixture.send_with("b", 1, Completed, "8", Some(503));
+    assert_eq!(later.answer.status, 503);
+    assert_eq!(fixture.send("c", 0, Started).0, 409, "run b has not ended");
+    let known = fixture.send_with("b", 1, Completed, "8", Some(410));
+    assert_eq!(
+        (known.answer.status.as_u16(), known.is_repeated),
+        (410, false)
+    );
+    assert_eq!(fixture.send("c", 0, Started).0, 200);
+}
+
+#[test]
+fn the_heartbeats_of_a_cancelled_task_or_run_are_answered_with_a_cancellation() {
+    let mut fixture = Fixture::new();
+    for (run, task) in [("a", "cancelled"), ("cancelled", "8")] {
+        assert!(
+            !fixture
+                .send_with(run, 0, Started, task, None)
+                .answer
+                .cancels
+        );
+        let answer = fixture.send_with(run, 1, Progress, task, None).answer;
+        assert_eq!(answer.body()["cancel"], true);
+        assert!(!fixture.send_with(run, 2, Failed, task, None).answer.cancels);
+    }
+}
+
+#[test]
+fn what_breaks_the_protocol_is_named() {
+    let mut fixture = Fixture::new();
+    assert_eq!(
+        fixture.send("a", 4, Progress).1,
+        ["a run begins with one started event"]
+    );
+    assert_eq!(
+        fixture.send("a", 2, Progress).1,
+        ["sequence is 2, after 4: it must rise"]
+    );
+    let now = fixture.now;
+    let mut refused = |body: &[u8]| {
+        fixture
+            .ledger
+            .receive(Completed, body, None, now)
+            .unwrap_err()
+    };
+    let answer = refused(b"{}");
+    assert_eq!(answer.status, 400);
+    let words = "task_id is missing; project_id is missing";
+    assert!(answer.message.starts_with(words), "{}", answer.message);
+    assert_eq!(refused(b"nonsense").status, 400);
+}

@@ -1,0 +1,91 @@
+//! What the embedded orchestrator reports to the person who watches it.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::route::Route;
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    Received(Received),
+    /// A request that is not an event of a run, or whose signature is wrong.
+    Refused {
+        path: String,
+        why: String,
+    },
+    /// A run sent nothing for as long as its lease: the worker is most likely dead.
+    LeaseOver {
+        task_id: String,
+        run_id: String,
+        silence: Duration,
+    },
+}
+
+/// One event, and the answer to it.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub route: Route,
+    /// The event as it arrived.
+    pub event: Value,
+    /// How the event breaks the protocol; usually empty.
+    pub problems: Vec<String>,
+    /// Whether the same event arrived before: this is a retry.
+    pub is_repeated: bool,
+    pub answer: Answer,
+}
+
+/// An answer to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub message: String,
+    /// Whether the answer cancels the task.
+    pub cancels: bool,
+}
+
+impl Answer {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            cancels: false,
+        }
+    }
+
+    pub fn cancellation(message: impl Into<String>) -> Self {
+        Self {
+            cancels: true,
+            ..Self::new(StatusCode::OK, message)
+        }
+    }
+
+    /// The JSON of the answer.
+    pub fn body(&self) -> Value {
+        if self.cancels {
+            json!({ "cancel": true, "reason": self.message })
+        } else {
+            json!({ "message": self.message })
+        }
+    }
+
+    /// Whether the worker has no more to say about the run after this answer to its terminal event.
+    pub fn settles(&self) -> bool {
+        self.status.is_success() || matches!(self.status.as_u16(), 409 | 410)
+    }
+}
+
+impl Received {
+    /// A string in the event, by its JSON pointer; empty if there is none.
+    pub fn text(&self, pointer: &str) -> &str {
+        let value = self.event.pointer(pointer);
+        value.and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// A number in the event, by its JSON pointer.
+    pub fn number(&self, pointer: &str) -> Option<u64> {
+        self.event.pointer(pointer).and_then(Value::as_u64)
+    }
+}

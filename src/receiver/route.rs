@@ -1,0 +1,48 @@
+//! The routes of the protocol.
+
+use std::fmt;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Route {
+    Started,
+    Progress,
+    Completed,
+    Failed,
+}
+
+impl Route {
+    const ALL: [Self; 4] = [Self::Started, Self::Progress, Self::Completed, Self::Failed];
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|route| route.word() == word)
+    }
+
+    /// The last part of the URL.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Progress => "progress",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The `status` of an event on this route.
+    pub fn status(self) -> &'static str {
+        match self {
+            Self::Progress => "running",
+            other => other.word(),
+        }
+    }
+
+    /// Whether an event on this route is the last one of its run.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}

@@ -1,0 +1,134 @@
+//! `local` and its worker end together, and one task runs once at a time.
+
+use rustix::process::Signal;
+
+use super::{assert_in_order, program};
+use crate::support::processes::working_in;
+use crate::support::{Project, Running, wait_until};
+
+/// `local --task 8`, when its agent runs.
+fn local(project: &Project, agent: &str) -> Running {
+    let running = program(&["local", "--task", "8"], project)
+        .agent(agent)
+        .start();
+    running.wait_for_log("agent: ready");
+    running
+}
+
+#[test]
+fn closing_the_terminal_stops_the_worker() {
+    let project = Project::new();
+    let local = local(&project, "echo ready; exec sleep 600");
+    local.signal(Signal::HUP);
+    let ended = local.wait();
+    ended.assert_code(1);
+    assert_in_order(
+        &ended.stderr,
+        &[
+            "POST /failed     8: the worker was stopped by SIGHUP [interrupted]\n",
+            "worker           ended with exit code 1\n",
+        ],
+    );
+    assert_eq!(working_in(project.dir()), []);
+}
+
+#[test]
+fn a_killed_local_takes_its_worker_and_the_agent_with_it() {
+    let project = Project::new();
+    let local = local(&project, "trap '' HUP; echo ready; sleep 600 & wait");
+    local.signal(Signal::KILL);
+    assert_eq!(local.wait().signal, Some(9));
+    wait_until("the worker and its agent to end", || {
+        working_in(project.dir()).is_empty()
+    });
+}
+
+#[test]
+fn a_killed_demo_takes_its_worker_and_the_agent_with_it() {
+    let (dir, temporary) = (Project::empty(), Project::empty());
+    let demo = program(&["demo"], &dir)
+        .env("TMPDIR", temporary.dir())
+        .agent("echo ready; exec sleep 600")
+        .start();
+    let line = demo.wait_for_log("a sample project with a failing check, in ");
+    let sample = line.split_once(", in ").expect("a directory").1.to_owned();
+    demo.wait_for_log("agent: ready");
+    demo.signal(Signal::KILL);
+    assert_eq!(demo.wait().signal, Some(9));
+    wait_until("the worker and its agent to end", || {
+        working_in(dir.dir()).is_empty() && working_in(sample.as_ref()).is_empty()
+    });
+}
+
+#[test]
+fn a_second_local_with_the_same_task_is_refused() {
+    let project = Project::new();
+    let first = local(&project, "echo ready; exec sleep 600");
+    // The same directory by another name, and the same task by another name.
+    let other_name = project
+        .path("../")
+        .join(project.dir().file_name().expect("a name"));
+    let other_name = other_name.to_str().expect("UTF-8");
+    for args in [
+        vec!["local", "--task", "8"],
+        vec!["local", "--task", "webapp:8", "--project", other_name],
+    ] {
+        let second = program(&args, &project).agent("touch worked").run();
+        second.assert_code(2);
+        let message = format!(
+            "task 8 is already running in {}, started by process {pid}; wait until it ends, or stop it with `kill {pid}`\n",
+            project.dir().display(),
+            pid = first.pid().as_raw_nonzero(),
+        );
+        assert_eq!(second.stderr, message);
+    }
+    assert!(!project.path("worked").exists());
+    // Another task and another project are no obstacle.
+    let other_task = ["local", "--task", "9"];
+    program(&other_task, &project)
+        .agent("true")
+        .run()
+        .assert_code(0);
+    let same_task = ["local", "--task", "8"];
+    program(&same_task, &Project::new())
+        .agent("true")
+        .run()
+        .assert_code(0);
+    first.signal(Signal::TERM);
+    first.wait().assert_code(1);
+    program(&same_task, &project)
+        .agent("true")
+        .run()
+        .assert_code(0);
+}
+
+#[test]
+fn the_task_stays_locked_until_the_worker_of_a_killed_local_has_ended() {
+    let project = Project::new();
+    let temporary = Project::empty();
+    let local = || {
+        program(&["local", "--task", "8"], &project)
+            .env("TMPDIR", temporary.dir())
+            .env("DESCARTES_STOP_WINDOW", "600s")
+            // No orchestrator is left to report to.
+            .env("DESCARTES_FINISH_DEADLINE", "100ms")
+    };
+    let first = local()
+        .agent("trap 'touch stopping; until [ -e end ]; do sleep 0.01; done; exit' TERM; echo ready; while :; do sleep 0.01; done")
+        .start();
+    first.wait_for_log("agent: ready");
+    first.signal(Signal::KILL);
+    first.wait();
+    wait_until("the agent to be stopped", || {
+        project.path("stopping").exists()
+    });
+    let second = local().agent("true").run();
+    second.assert_code(2);
+    assert!(
+        second.stderr.contains("task 8 is already running in "),
+        "{second:#?}"
+    );
+    project.write("end", "");
+    wait_until("the worker to end", || working_in(project.dir()).is_empty());
+    local().agent("true").run().assert_code(0);
+}

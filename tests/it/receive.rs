@@ -1,0 +1,401 @@
+//! For writers of orchestrators: `receive` shows what workers report, checks it, and plays the
+//! orchestrator that a developer asks for.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Ended, Project, Receiver, Running, Worker, assert_in_order};
+
+/// A program in an empty directory, without a home.
+fn program(args: &[&str], dir: &Project) -> Worker {
+    Worker::bare().args(args).dir(dir.dir())
+}
+
+/// `receive` on a free port, and its callback URL with `localhost` as the host.
+fn receive() -> (Running, String) {
+    receive_with(&[], |worker| worker)
+}
+
+/// `receive` with further flags and variables.
+fn receive_with(flags: &[&str], change: impl FnOnce(Worker) -> Worker) -> (Running, String) {
+    let dir = Project::empty();
+    let receive = program(&["receive", "--listen", "127.0.0.1:0"], &dir).args(flags);
+    let running = change(receive).start();
+    let line = running.wait_for_log("listens at http://127.0.0.1:");
+    let (_, url) = line.split_once("listens at ").expect("a URL");
+    (running, url.replace("127.0.0.1", "localhost"))
+}
+
+/// Task 8 of a project, reported to a callback URL.
+fn worker(url: &str, project: &Project) -> Worker {
+    program(&["--task", "8"], project)
+        .env("PROJECT_ID", "proj-456")
+        .env("CALLBACK_URL", url)
+        .env("DESCARTES_HEARTBEAT", "50ms")
+}
+
+fn end(running: Running) -> Ended {
+    running.signal(Signal::TERM);
+    let ended = running.wait();
+    ended.assert_code(0);
+    assert_eq!(ended.stdout, "");
+    ended
+}
+
+#[test]
+fn the_command_of_the_original_worker_works_against_receive() {
+    let (receiving, url) = receive();
+    let project = Project::with_graph(
+        "# SCUD Graph v1\n# Phase: webapp\n\n@nodes\ntest-123 | Say hello | P | 1 | M\n",
+    );
+    // TASK_ID=test-123 PROJECT_ID=proj-456 CALLBACK_URL=http://localhost:…/api/agents/callback \
+    //   descartes-worker --task test-123
+    let ended = program(&["--task", "test-123"], &project)
+        .env("TASK_ID", "test-123")
+        .env("PROJECT_ID", "proj-456")
+        .env("CALLBACK_URL", url)
+        .agent("echo hello")
+        .run();
+    ended.assert_code(0);
+    let event = ended.result_line();
+    assert_eq!(event["task_id"], "test-123");
+    assert_eq!(event["result"]["output"]["tail"], "hello\n");
+    let run = event["run_id"].as_str().expect("a run id");
+    let ended = end(receiving);
+    assert_in_order(
+        &ended.stderr,
+        &[
+            &format!("POST /started    test-123: run {run} on "),
+            "POST /completed  test-123: task test-123 of phase webapp is done: Say hello\n",
+        ],
+    );
+    assert!(!ended.stderr.contains("protocol  "), "{ended:#?}");
+}
+
+#[test]
+fn a_task_is_refused_to_a_second_worker_while_the_first_one_works_and_the_refusal_is_shown() {
+    let (receiving, url) = receive();
+    let project = Project::new();
+    let first = worker(&url, &project)
+        .agent("echo ready; exec sleep 600")
+        .start();
+    first.wait_for_log("agent: ready");
+    let second = worker(&url, &project)
+        .env("DESCARTES_RUN_ID", "second")
+        .agent("touch worked")
+        .run();
+    second.assert_code(4);
+    let words = "is working on this task";
+    assert!(second.stderr.contains(words), "{second:#?}");
+    assert!(!project.path("worked").exists());
+    receiving.wait_for_log("POST /progress   8: agent: ready");
+    first.signal(Signal::TERM);
+    first.wait().assert_code(1);
+    // The task is free again.
+    let third = worker(&url, &project).env("DESCARTES_RUN_ID", "third");
+    third.agent("true").run().assert_code(0);
+    let stderr = end(receiving).stderr;
+    assert!(!stderr.contains("protocol  "), "{stderr}");
+    let shown = |run: &str| {
+        let words = format!("POST /started    8: run {run} on ");
+        let line = stderr.lines().find(|line| line.contains(&words));
+        line.unwrap_or_else(|| panic!("no {words:?} in {stderr}"))
+    };
+    let refused = shown("second");
+    assert!(refused.contains(" → refused (409): run "), "{refused}");
+    assert!(refused.ends_with(words), "{refused}");
+    assert!(!shown("third").contains("refused"), "{stderr}");
+}
+
+#[test]
+fn a_dead_workers_task_is_free_when_its_lease_is_over() {
+    let (receiving, url) = receive_with(&["--lease", "1s"], |worker| worker);
+    let project = Project::new();
+    let dead = worker(&url, &project)
+        .env("DESCARTES_RUN_ID", "dead")
+        .agent("echo ready; exec sleep 600")
+        .start();
+    receiving.wait_for_log("POST /progress   8: agent: ready");
+    dead.signal(Signal::KILL);
+    receiving.wait_for_log("8: run dead has been silent for 0:01, its lease is over");
+    worker(&url, &project).agent("true").run().assert_code(0);
+    assert!(!end(receiving).stderr.contains("protocol  "));
+}
+
+#[test]
+fn heartbeats_keep_a_lease_for_longer_than_its_length() {
+    let (receiving, url) = receive_with(&["--lease", "1s"], |worker| worker);
+    let project = Project::new();
+    let first = worker(&url, &project)
+        .agent("echo ready; sleep 2; touch two-seconds; until [ -e go ]; do sleep 0.05; done")
+        .start();
+    crate::support::wait_until("two seconds", || project.path("two-seconds").exists());
+    worker(&url, &project).agent("true").run().assert_code(4);
+    project.write("go", "");
+    first.wait().assert_code(0);
+    let stderr = end(receiving).stderr;
+    assert!(!stderr.contains("its lease is over"), "{stderr}");
+}
+
+/// The secret of the receiver, and another one.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OTHER_SECRET: &str = "whsec_YW5vdGhlciBzZWNyZXQgb2YgYSBnb29kIGxlbmd0aA==";
+
+#[test]
+fn a_request_without_a_right_signature_is_refused_if_the_receiver_knows_a_secret() {
+    let by_variable = |worker: Worker| worker.env("DESCARTES_CALLBACK_SECRET", SECRET);
+    for (receiving, url) in [
+        receive_with(&["--secret", SECRET], |worker| worker),
+        receive_with(&[], by_variable),
+    ] {
+        let project = Project::new();
+        let signed_with = |secret: &str| {
+            let worker = worker(&url, &project).env("DESCARTES_CALLBACK_SECRET", secret);
+            worker.agent("touch worked").run()
+        };
+        let unsigned = signed_with("");
+        unsigned.assert_code(3);
+        let words = "the request is not signed (webhook-id is missing)";
+        assert!(unsigned.stderr.contains(words), "{unsigned:#?}");
+        let wrong = signed_with(OTHER_SECRET);
+        wrong.assert_code(3);
+        assert!(wrong.stderr.contains("no signature is right"), "{wrong:#?}");
+        assert!(!project.path("worked").exists());
+        // During a rotation the worker signs with both secrets.
+        signed_with(&format!("{OTHER_SECRET} {SECRET}")).assert_code(0);
+        let ended = end(receiving);
+        assert_in_order(
+            &ended.stderr,
+            &[
+                "accepts only signed requests\n",
+                "refused          /api/agents/callback/started: the request is not signed",
+                "refused          /api/agents/callback/started: no signature is right",
+                "POST /started    8: run ",
+                "POST /completed  8: ",
+            ],
+        );
+        assert!(!ended.stderr.contains("protocol  "), "{ended:#?}");
+        assert!(!ended.stderr.contains(SECRET), "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_task_that_receive_cancels_is_cancelled_at_its_first_heartbeat() {
+    for id in ["8", "run-7"] {
+        let (receiving, url) = receive_with(&["--cancel", id], |worker| worker);
+        let project = Project::new();
+        let ended = worker(&url, &project)
+            .env("DESCARTES_RUN_ID", "run-7")
+            .agent("exec sleep 600")
+            .run();
+        ended.assert_code(1);
+        let failure = &ended.result_line()["failure"];
+        assert_eq!(failure["reason"], "cancelled");
+        assert!(
+            failure["message"]
+                .to_string()
+                .contains("cancelled by --cancel")
+        );
+        assert_in_order(
+            &end(receiving).stderr,
+            &[
+                "POST /progress   8: ",
+                " → cancelled: cancelled by --cancel\n",
+                "[cancelled]\n",
+            ],
+        );
+    }
+}
+
+#[test]
+fn scripted_answers_are_given_in_order_and_the_last_one_stays() {
+    let flags = [
+        "--answer",
+        "started=503,ok",
+        "--answer",
+        "completed=500,401",
+        "--answer",
+        "progress=410",
+    ];
+    let (receiving, url) = receive_with(&flags, |worker| worker);
+    let project = Project::new();
+    let ended = worker(&url, &project).agent("true").run();
+    ended.assert_code(3);
+    // The run of this worker has not ended for the receiver.
+    worker(&url, &project).agent("true").run().assert_code(4);
+    assert_in_order(
+        &end(receiving).stderr,
+        &[
+            "POST /started    8: run ",
+            " → answered (503): scripted by --answer\n",
+            "POST /started    8: run ",
+            "POST /completed  8: ",
+            " → answered (500): scripted by --answer\n",
+            "POST /completed  8: ",
+            " → answered (401): scripted by --answer\n",
+            " → refused (409): run ",
+        ],
+    );
+    let (receiving, url) = receive_with(&["--answer", "progress=410"], |worker| worker);
+    let ended = worker(&url, &Project::new()).agent("exec sleep 600").run();
+    ended.assert_code(1);
+    assert_eq!(ended.result_line()["failure"]["reason"], "cancelled");
+    end(receiving);
+}
+
+#[test]
+fn wrong_flags_of_receive_are_all_named_and_a_secret_is_not_shown() {
+    let ended = Worker::bare()
+        .args(["receive", "--secret", "hunter2", "--lease", "soon"])
+        .args(["--answer", "started", "--answer", "begun=1"])
+        .run();
+    ended.assert_code(2);
+    assert_in_order(
+        &ended.stderr,
+        &[
+            "  --answer: \"started\" has no =; write it like started=409",
+            "  --answer: \"begun=1\" names an unknown route; there are started,",
+            "  --lease: \"soon\" is not a duration",
+            "  --secret: must begin with whsec_; make one with: ",
+        ],
+    );
+    assert!(!ended.stderr.contains("hunter2"), "{ended:#?}");
+}
+
+#[test]
+fn the_help_and_the_reference_name_the_flags_of_receive() {
+    let help = Worker::bare().args(["receive", "--help"]).run().stdout;
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let reference = include_str!("../../docs/reference.md");
+    for flag in ["--secret", "--lease", "--cancel", "--answer"] {
+        assert!(help.contains(flag), "{help}");
+        assert!(reference.contains(&format!("- `{flag} ")), "{flag}");
+    }
+    assert!(
+        help.contains("checks fields, order and signatures"),
+        "{help}"
+    );
+}
+
+#[test]
+fn finished_and_dead_runs_leave_the_status_line() {
+    let dir = Project::empty();
+    // script(1) runs `receive` on a terminal of its own and prints what appears there.
+    let receiving = program(&[], &dir)
+        .env("TERM", "xterm")
+        .env("SHELL", "/bin/sh")
+        .through("script", |program| {
+            let program = program.to_string_lossy();
+            let line = format!(
+                "stty cols 120 && exec '{program}' receive --listen 127.0.0.1:0 --lease 1s"
+            );
+            ["-qec", &line, "/dev/null"].map(Into::into).to_vec()
+        })
+        .start();
+    let line = receiving.wait_for_output_line("listens at http://127.0.0.1:");
+    let (_, url) = line.split_once("listens at ").expect("a URL");
+    let url = url.split_whitespace().next().expect("a URL");
+    let project = Project::new();
+    let dead = worker(url, &project)
+        .env("DESCARTES_RUN_ID", "dead")
+        .agent("echo dying; exec sleep 600")
+        .start();
+    receiving.wait_for_screen("8: agent: dying · heartbeat");
+    dead.signal(Signal::KILL);
+    receiving.wait_for_output_line("run dead has been silent for 0:01, its lease is over");
+    receiving.wait_for_screen("waiting for workers");
+    let finished = worker(url, &project).agent("true").run();
+    finished.assert_code(0);
+    receiving.wait_for_output_line("POST /completed");
+    let screen = receiving.wait_for_screen("waiting for workers");
+    let (_, after) = screen
+        .rsplit_once("POST /completed")
+        .expect("the end of the run");
+    assert!(!after.contains("heartbeat"), "{after:?}");
+    receiving.signal(Signal::TERM);
+}
+
+/// Posts to a callback URL; gives the status and the answer.
+fn post(url: &str, body: &str) -> (u16, Value) {
+    let (host, path) = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split_once('/'))
+        .expect("a URL");
+    let mut stream = TcpStream::connect(host).expect("a listening receiver");
+    let length = body.len();
+    write!(
+        stream,
+        "POST /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .expect("a sent request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+    (
+        status.expect("a status"),
+        serde_json::from_str(body).expect("JSON"),
+    )
+}
+
+#[test]
+fn receive_says_what_is_wrong_with_what_it_hears() {
+    let (receiving, url) = receive();
+    let event = |sequence: u64, change: Value| {
+        let mut event = json!({
+            "task_id": "8", "project_id": "p", "status": "started", "message": "m", "version": 1,
+            "event": "task.started", "event_id": format!("r.{sequence}"), "run_id": "r",
+            "sequence": sequence, "timestamp": "2026-11-23T08:00:00.000Z",
+            "worker": { "hostname": "h" },
+        });
+        let change = change.as_object().expect("fields").clone();
+        event.as_object_mut().expect("fields").extend(change);
+        event.to_string()
+    };
+    let say = |route: &str, body: &str| post(&format!("{url}/{route}"), body).0;
+    assert_eq!(
+        say(
+            "started",
+            &event(3, json!({ "status": "begun", "version": 2 }))
+        ),
+        200
+    );
+    let failed =
+        json!({ "status": "failed", "event": "task.failed", "failure": { "reason": "idle" } });
+    assert_eq!(say("failed", &event(2, failed.clone())), 200);
+    assert_eq!(say("failed", &event(2, failed.clone())), 200);
+    assert_eq!(say("failed", &event(5, failed)), 409);
+    assert_eq!(say("started", "nonsense"), 400);
+    assert_eq!(say("started", "{}"), 400);
+    assert_eq!(say("sideways", "{}"), 404);
+    assert_in_order(
+        &end(receiving).stderr,
+        &[
+            "POST /started    8: run r on h\n",
+            "protocol         status is \"begun\", not \"started\"\n",
+            "protocol         version is 2, not 1\n",
+            "POST /failed     8: m [idle]\n",
+            "protocol         sequence is 2, after 3: it must rise\n",
+            "POST /failed     8: m [idle] (again)\n",
+            "POST /failed     8: m [idle] → answered (409): the run ended already\n",
+            "protocol         the run ended already, with event r.2\n",
+            "refused          /api/agents/callback/started: the body is not JSON: ",
+            "refused          /api/agents/callback/started: task_id is missing; ",
+            "refused          /api/agents/callback/sideways: there is no route \"sideways\"\n",
+        ],
+    );
+}
+
+#[test]
+fn a_taken_port_is_said_with_its_address() {
+    let taken = Receiver::start().address().to_string();
+    let ended = Worker::bare().args(["receive", "--listen", &taken]).run();
+    ended.assert_code(2);
+    assert!(
+        ended.stderr.contains(&format!("cannot listen on {taken}")),
+        "{ended:#?}"
+    );
+}

@@ -1,0 +1,145 @@
+//! For anyone who pays for a machine: no process survives the worker, dead or alive, even if the worker
+//! has a bug.
+
+use rustix::process::Signal;
+
+use super::{completed, talkative, until_said};
+use crate::support::processes::{Process, children, working_in};
+use crate::support::{Project, Receiver, Worker, quoted, wait_until};
+
+/// Starts processes in every way in which one can leave its parent. Each of them ignores SIGTERM.
+const START_DEAF_PROCESSES: &str = "
+    sh deaf.sh a &
+    setsid sh deaf.sh b &
+    ( ( setsid sh deaf.sh c & ) & )
+    ( setsid sh -c 'sh deaf.sh d <&- >&- 2>&- & sh deaf.sh e' & )
+    until [ -e a ] && [ -e b ] && [ -e c ] && [ -e d ] && [ -e e ]; do sleep 0.01; done
+    echo ready";
+
+fn project_with_deaf_script() -> Project {
+    let project = Project::new();
+    project.write(
+        "deaf.sh",
+        "trap '' TERM HUP INT; echo > \"$1\"; while :; do sleep 1000; done\n",
+    );
+    project
+}
+
+#[track_caller]
+fn assert_none_exists(processes: &[Process]) {
+    let left: Vec<_> = processes
+        .iter()
+        .filter(|process| process.exists())
+        .collect();
+    assert!(left.is_empty(), "still there: {left:?}");
+}
+
+#[test]
+fn every_process_of_a_stopped_agent_is_dead_and_reaped_when_the_worker_has_ended() {
+    let (receiver, project) = (Receiver::start(), project_with_deaf_script());
+    let worker = talkative(&receiver, &project)
+        .agent(format!("{START_DEAF_PROCESSES}; exec sleep 1000"))
+        .start();
+    until_said(&receiver, "ready");
+    let processes = working_in(project.dir());
+    assert!(processes.len() >= 6, "{processes:?}");
+    worker.signal(Signal::TERM);
+    worker.wait().assert_code(1);
+    assert_none_exists(&processes);
+    assert_eq!(working_in(project.dir()), []);
+}
+
+#[test]
+fn orphans_that_die_while_the_agent_works_are_reaped() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = talkative(&receiver, &project)
+        .agent(
+            "for n in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done; echo ready; exec sleep 1000",
+        )
+        .start();
+    until_said(&receiver, "ready");
+    let pid = worker.pid().as_raw_nonzero().get();
+    wait_until("the worker to reap what is dead", || {
+        let children = children(pid);
+        children.len() == 1 && children[0].state != 'Z'
+    });
+    worker.signal(Signal::TERM);
+    worker.wait().assert_code(1);
+}
+
+#[test]
+fn the_pid_of_an_ended_agent_stays_reserved_while_its_process_group_gets_signals() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    // What the agent leaves behind looks at the agent's process when it gets SIGTERM.
+    let look =
+        "grep ^State: /proc/$agent/status > state.new || echo gone > state.new; mv state.new state";
+    let agent = format!(
+        "agent=$$; ( trap '{look}; exit' TERM; : > waits; while :; do sleep 0.01; done ) &
+         until [ -e waits ]; do sleep 0.01; done"
+    );
+    // It has one second for that; on a busy machine that may not be enough.
+    for _ in 0..20 {
+        let worker = Worker::new(&receiver, &project).agent(&agent);
+        worker.env("DESCARTES_FORCE", "true").run().assert_code(0);
+        if project.path("state").exists() {
+            assert_eq!(project.read("state"), "State:\tZ (zombie)\n");
+            return;
+        }
+        std::fs::remove_file(project.path("waits")).expect("the file");
+    }
+    panic!("SIGTERM never reached what the agent left behind");
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_panic_in_the_worker_leaves_no_process_and_is_reported() {
+    let (receiver, project) = (Receiver::start(), project_with_deaf_script());
+    let worker = Worker::new(&receiver, &project)
+        .env("DESCARTES_FAILURE_POINT", "agent output")
+        // The panic happens when the worker reads `ready`.
+        .agent(format!(
+            "( cat /proc/[0-9]*/stat > all ) 2>/dev/null; {START_DEAF_PROCESSES}; exec sleep 1000"
+        ));
+    let ended = worker.run();
+    let event = ended.failed(&receiver, "internal");
+    let message = event["failure"]["message"].as_str().expect("a message");
+    assert!(
+        message.starts_with("the worker has a bug: it panicked with"),
+        "{message}"
+    );
+    assert!(project.path("e").exists(), "the processes had started");
+    assert_eq!(working_in(project.dir()), []);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn the_work_so_far_is_pushed_after_a_panic_in_the_worker() {
+    let (receiver, origin) = (Receiver::start(), crate::support::Origin::new());
+    let worker = origin
+        .worker(&receiver)
+        .env("DESCARTES_FAILURE_POINT", "agent output")
+        .agent("echo half > house; echo ready; exec sleep 1000");
+    worker.run().failed(&receiver, "internal");
+    let branch = "descartes/proj-456/8-wip";
+    assert_eq!(origin.branches(), [branch, "main"]);
+    assert_eq!(origin.show(branch, "house"), "half");
+}
+
+#[test]
+fn what_ran_before_the_worker_survives_it() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let pid_file = quoted(project.path("service.pid"));
+    let script = format!("sleep 1000 >/dev/null 2>&1 & echo $! > {pid_file}");
+    let worker = Worker::new(&receiver, &project).agent("setsid sleep 1000 & true");
+    let ended = super::after(&script, worker).run();
+    let pid = project.read("service.pid").trim().parse().expect("a pid");
+    let service = Process::with_pid(pid).expect("the service");
+    let _ = rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).expect("a pid"),
+        Signal::KILL,
+    );
+    ended.assert_code(0);
+    completed(&receiver);
+    assert_ne!(service.state, 'Z', "the service was killed");
+    assert_eq!(working_in(project.dir()), []);
+}
