@@ -505,7 +505,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
         stalled,
     };
     let branch = branch.unwrap_or_else(default);
-    Source::Repository(Repository {
+    Source::Repository(Box::new(Repository {
         url,
         reference,
         access,
@@ -516,7 +516,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
         suffix: values::branch_part(run_id),
         name,
         email,
-    })
+    }))
 }
 
 /// The project that `local` works on.

@@ -24,7 +24,7 @@ use fetch::fetch_base;
 pub enum Source {
     /// It is there already.
     Given(PathBuf),
-    Repository(Repository),
+    Repository(Box<Repository>),
 }
 
 /// A remote repository.
