@@ -459,6 +459,17 @@ fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
     }
 }
 
+/// The variables by which git finds proxies. curl ignores `HTTP_PROXY` in capitals on purpose.
+const PROXIES: [&str; 7] = [
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+];
+
 /// Where the project comes from, and where the work is pushed to.
 fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) -> Source {
     let workspace = reader.optional(&settings::WORKSPACE, values::path);
@@ -477,27 +488,35 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     );
     let token = reader.optional(&settings::GIT_TOKEN, values::token);
     let stalled = reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration);
+    let submodules = reader.with_default(&settings::SUBMODULES, values::boolean);
     let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
     let Some(url) = reader.optional(&settings::REPO, values::repository) else {
         return Source::Given(workspace.unwrap_or_else(|| ".".into()));
     };
+    let proxies = PROXIES.iter().filter_map(|name| {
+        let value = reader.environment.get(name)?;
+        Some(((*name).into(), value.to_owned()))
+    });
     let access = Access {
         token,
+        proxies: proxies.collect(),
+        authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
         ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
         stalled,
     };
     let branch = branch.unwrap_or_else(default);
-    Source::Repository(Repository {
+    Source::Repository(Box::new(Repository {
         url,
         reference,
         access,
         into: workspace,
         keep_clone,
+        submodules,
         branch,
         suffix: values::branch_part(run_id),
         name,
         email,
-    })
+    }))
 }
 
 /// The project that `local` works on.

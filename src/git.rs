@@ -3,6 +3,7 @@
 //! Knows no tasks. Every call says itself whether the credential goes with it; a call that works
 //! in a repository which an agent could write must not ask for it.
 
+mod authorities;
 mod call;
 mod configuration;
 mod ssh;
@@ -39,16 +40,9 @@ const LOCAL: Duration = Duration::from_secs(10 * 60);
 
 /// What git gets of the worker's environment. No `HOME`: an agent can write there, and git would
 /// find attributes, ignored files and `.netrc` in it.
-const INHERITED: [&str; 14] = [
+const INHERITED: [&str; 7] = [
     "PATH",
     "TMPDIR",
-    "http_proxy",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-    "no_proxy",
-    "NO_PROXY",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "NIX_SSL_CERT_FILE",
@@ -64,6 +58,8 @@ pub struct Git<'a> {
     token: Option<(Url, SecretString)>,
     ssh: Option<Ssh>,
     stalled: Duration,
+    /// PEM of the certificate authorities to trust, if git does not find them itself.
+    authorities: Option<Vec<u8>>,
     side: Side,
     /// When the calls must be over; each has its own limit where this is `None`.
     pub until: Option<Instant>,
@@ -76,6 +72,10 @@ pub struct Git<'a> {
 #[derive(Debug, Clone)]
 pub struct Access {
     pub token: Option<SecretString>,
+    /// The proxies that the worker's environment names.
+    pub proxies: Variables,
+    /// A PEM file with further certificate authorities.
+    pub authorities: Option<PathBuf>,
     /// Where the user's ssh agent listens.
     pub ssh_agent: Option<OsString>,
     /// How long a transfer may show no progress before it is given up; git itself waits for ever.
@@ -121,6 +121,13 @@ impl<'a> Git<'a> {
         if let Some(ssh) = &ssh {
             own.push(("GIT_SSH_COMMAND".into(), ssh.command()));
         }
+        own.extend_from_slice(&access.proxies);
+        let has_own_authorities = value_of(&own, "GIT_SSL_CAINFO").is_some();
+        let authorities = if remote.starts_with("https://") && !has_own_authorities {
+            authorities::bundle(access.authorities.as_deref())?
+        } else {
+            None
+        };
         if let Some(socket) = &access.ssh_agent {
             own.push(("SSH_AUTH_SOCK".into(), socket.clone()));
         }
@@ -134,6 +141,7 @@ impl<'a> Git<'a> {
             token,
             ssh,
             stalled: access.stalled,
+            authorities,
             side: Side::Worker,
             until: None,
             redactor,
@@ -223,6 +231,7 @@ impl<'a> Git<'a> {
             token: self.token.clone(),
             ssh: self.ssh.clone(),
             stalled: self.stalled,
+            authorities: self.authorities.clone(),
             side: self.side,
             until: None,
             stop,
@@ -306,6 +315,13 @@ impl<'a> Git<'a> {
             &call.configuration,
         ));
         env.extend(call.variables);
+        let authorities = match self.authorities.as_ref().filter(|_| call.transfer) {
+            Some(pem) => Some(authorities::file(pem).map_err(unstarted)?),
+            None => None,
+        };
+        if let Some(file) = &authorities {
+            env.push(("GIT_SSL_CAINFO".into(), file.path().into()));
+        }
         let program = Program {
             program: self.program.clone().into(),
             args: call.args,

@@ -171,6 +171,13 @@ pub const WORKSPACE: Setting = Setting::new(
     "The directory that the agent works in; a clone needs it empty or absent",
 )
 .when_unset("the current directory, or a new temporary one when cloning");
+pub const SUBMODULES: Setting = Setting::new(
+    "DESCARTES_SUBMODULES",
+    "submodules",
+    "BOOL",
+    "Whether the submodules are cloned too, with their own submodules",
+)
+.default("false");
 pub const KEEP_WORKSPACE: Setting = Setting::new(
     "DESCARTES_KEEP_WORKSPACE",
     "keep-workspace",

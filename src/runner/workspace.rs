@@ -24,7 +24,7 @@ use fetch::fetch_base;
 pub enum Source {
     /// It is there already.
     Given(PathBuf),
-    Repository(Repository),
+    Repository(Box<Repository>),
 }
 
 /// A remote repository.
@@ -37,6 +37,8 @@ pub struct Repository {
     pub access: Access,
     /// The directory to clone to; a new temporary one if this is `None`.
     pub into: Option<PathBuf>,
+    /// Whether submodules are cloned too.
+    pub submodules: bool,
     /// Whether a temporary clone stays when the run has ended.
     pub keep_clone: bool,
     /// The branch that the work is pushed to; nothing is pushed where this is `None`.
@@ -119,7 +121,7 @@ impl Workspace {
         let clone = clone(repository, git, &dir)
             .await
             .map_err(|error| refused(repository, &error))?;
-        warn_of_what_is_missing(&dir);
+        warn_of_what_is_missing(&dir, repository.submodules);
         if repository.keep_clone
             && let Some(temporary) = temporary.take()
         {
@@ -238,6 +240,17 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
     ] {
         git.run(Call::new(dir, ["config", key, value])).await?;
     }
+    if repository.submodules {
+        let args = [
+            "submodule",
+            "update",
+            "--init",
+            "--recursive",
+            "--depth=1",
+            "--progress",
+        ];
+        git.run(Call::new(dir, args).transfer()).await?;
+    }
     let unknown = |error: io::Error| {
         GitError::around("checkout", "left a repository that cannot be read", &error)
     };
@@ -325,12 +338,12 @@ fn own_directory() -> Result<TempDir, Failure> {
 }
 
 /// Names what a shallow clone of one commit does not bring along.
-fn warn_of_what_is_missing(dir: &Path) {
+fn warn_of_what_is_missing(dir: &Path, has_submodules: bool) {
     let submodules = settings_in(&dir.join(".gitmodules"), |line| {
         let (key, path) = line.split_once('=')?;
         (key.trim() == "path").then(|| path.trim().to_owned())
     });
-    if !submodules.is_empty() {
+    if !submodules.is_empty() && !has_submodules {
         let submodules = submodules.join(", ");
         tracing::warn!("the project has submodules, which are not fetched: {submodules}");
     }

