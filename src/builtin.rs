@@ -37,8 +37,10 @@ const MAX_CONTINUATIONS: u32 = 8;
 /// The prompt after an answer that was cut off.
 const CONTINUE_PROMPT: &str = "Your answer was cut off at its greatest length. Go on where it stopped; where you were \
                                writing a file, write it in several smaller steps.";
-/// After a stop signal, the running command gets its usual grace period: longer than this process
-/// gets from the worker, which kills both when their time is over.
+/// How long a running command may take to end after a stop signal. If the worker has less time, it kills
+/// both this process and the command earlier.
+const GRACE_PERIOD: Duration = Duration::from_secs(10);
+/// So long that the share of it that is for a grace period is longer than [`GRACE_PERIOD`].
 const STOP_WINDOW: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -105,7 +107,8 @@ pub async fn run(settings: Settings) -> eyre::Result<Done> {
         _ = stop.requested() => None,
     };
     let Some(end) = end else {
-        work.tools.close(stop.grace_over(Instant::now())).await;
+        let grace_end = Instant::now() + GRACE_PERIOD;
+        work.tools.close(stop.grace_over(grace_end)).await;
         return Ok(Done::Stopped);
     };
     work.tools.close_soon().await;

@@ -336,8 +336,8 @@ fn lines_that_are_not_json_objects_are_shown_and_unexpected_fields_are_ignored()
     );
     let output = event["result"]["output"]["tail"].as_str().expect("a tail");
     assert!(output.starts_with("Warning: something is"), "{output}");
-    let list = "[1, 2]\n[\"result\", \"success\", \"another-session\"]\n";
-    assert!(output.contains(list), "{output}");
+    let arrays = "[1, 2]\n[\"result\", \"success\", \"another-session\"]\n";
+    assert!(output.contains(arrays), "{output}");
     assert_eq!(agent["session_id"], "the-session");
 }
 
