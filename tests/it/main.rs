@@ -28,6 +28,7 @@ mod push;
 mod reach;
 mod rejection;
 mod retries;
+mod servers;
 mod settings;
 mod speaker;
 mod structure;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use standardwebhooks::Webhook;
+use tempfile::TempDir;
 
 use crate::support::patience::PATIENCE;
 use crate::support::receiver::Said;
@@ -187,6 +188,7 @@ fn the_trace_is_passed_on_and_nonsense_is_not() {
 /// Stands in for the platform's socket: gives these answers, then repeats the last one; closed when
 /// it is dropped.
 struct Platform {
+    _dir: TempDir,
     socket: PathBuf,
     asked: Arc<Mutex<Vec<String>>>,
     closed: Arc<AtomicBool>,
@@ -194,8 +196,9 @@ struct Platform {
 }
 
 impl Platform {
-    fn listen(dir: &Path, mut answers: Vec<&'static str>) -> Self {
-        let socket = dir.join("api.sock");
+    fn listen(mut answers: Vec<&'static str>) -> Self {
+        let dir = short_dir();
+        let socket = dir.path().join("api.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (asked, closed) = (Arc::<Mutex<Vec<String>>>::default(), Arc::default());
         let (noted, over) = (Arc::clone(&asked), Arc::<AtomicBool>::clone(&closed));
@@ -222,6 +225,7 @@ impl Platform {
             }
         });
         Self {
+            _dir: dir,
             socket,
             asked,
             closed,
@@ -239,6 +243,15 @@ impl Drop for Platform {
             let _ = thread.join();
         }
     }
+}
+
+/// A directory for sockets, whose paths may have no more than 103 bytes on some systems.
+fn short_dir() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    if dir.path().as_os_str().len() < 80 {
+        return dir;
+    }
+    tempfile::tempdir_in("/tmp").unwrap()
 }
 
 /// A request whose body is a JSON object; nothing if the connection ends or says nothing.
@@ -263,7 +276,7 @@ fn identified(receiver: &Receiver, project: &Project, socket: &Path) -> Worker {
 #[test]
 fn the_platforms_identity_token_is_asked_for_once_and_sent_with_every_request() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let platform = Platform::listen(project.dir(), vec!["200 eyJ.abc.def\n", "200 eyJ.later"]);
+    let platform = Platform::listen(vec!["200 eyJ.abc.def\n", "200 eyJ.later"]);
     let ended = identified(&receiver, &project, &platform.socket)
         .env("RUST_LOG", "trace")
         .run();
@@ -292,7 +305,7 @@ fn a_platform_that_gives_no_token_is_asked_again_and_named() {
     ];
     each(&cases, |(answer, words)| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let platform = Platform::listen(project.dir(), vec![answer, "200 eyJ.abc.def"]);
+        let platform = Platform::listen(vec![answer, "200 eyJ.abc.def"]);
         let ended = identified(&receiver, &project, &platform.socket).run();
         ended.assert_code(0);
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
@@ -316,7 +329,8 @@ fn without_the_platform_nothing_is_sent_and_the_socket_is_named() {
 #[test]
 fn a_platform_that_says_nothing_costs_one_request_and_no_more() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let socket = project.path("silent.sock");
+    let dir = short_dir();
+    let socket = dir.path().join("silent.sock");
     let _silent = UnixListener::bind(&socket).unwrap();
     let ended = identified(&receiver, &project, &socket)
         .env("DESCARTES_CALLBACK_TIMEOUT", "200ms")

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::patience::Deadline;
+use super::terminal::Terminal;
 use super::{Project, Receiver};
 
 /// For the tests that stop a worker and are about something else than the time that this takes.
@@ -20,6 +21,7 @@ pub const LONG_STOP_WINDOW: &str = "1h";
 /// A worker about to start. Its environment is empty but for `PATH`.
 pub struct Worker {
     command: Command,
+    terminal: Option<Terminal>,
 }
 
 /// A worker that is running.
@@ -59,7 +61,10 @@ impl Worker {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        Self { command }
+        Self {
+            command,
+            terminal: None,
+        }
     }
 
     /// Task 8 of a project, reported to a receiver; an agent is still to be chosen.
@@ -134,12 +139,23 @@ impl Worker {
         self
     }
 
+    /// On a terminal with so many columns; what appears there is its standard output.
+    pub fn on_terminal(mut self, columns: u16) -> Self {
+        self.terminal = Some(Terminal::with_columns(columns));
+        self
+    }
+
     pub fn start(mut self) -> Running {
+        let terminal = self.terminal.take();
+        let terminal = terminal.map(|terminal| terminal.attach(&mut self.command));
         let began = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
         // The command still holds what a test gave it as a stream.
         drop(self.command);
-        let stdout = Pipe::collect(child.stdout.take());
+        let stdout = match terminal {
+            Some(terminal) => Pipe::collect(Some(terminal)),
+            None => Pipe::collect(child.stdout.take()),
+        };
         let stderr = Pipe::collect(child.stderr.take());
         Running {
             child,
