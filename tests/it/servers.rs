@@ -9,6 +9,13 @@ use std::time::Duration;
 use crate::support::server::Connection;
 use crate::support::{Hold, Server, wait_until};
 
+/// One that no other test uses, so that none takes the port of a server that has ended.
+const ADDRESS: &str = if cfg!(target_os = "linux") {
+    "127.115.101.114:0"
+} else {
+    "127.0.0.1:0"
+};
+
 /// A server with a connection in each of these states is dropped; then nothing of it is left.
 #[test]
 fn a_dropped_server_leaves_no_port_no_connection_and_no_thread() {
@@ -20,7 +27,7 @@ fn a_dropped_server_leaves_no_port_no_connection_and_no_thread() {
     for serve in states {
         let serving = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&serving);
-        let server = Server::listen("127.0.0.1:0", move |connection| {
+        let server = Server::listen(ADDRESS, move |connection| {
             counted.fetch_add(1, Ordering::SeqCst);
             serve(connection);
         });
@@ -39,7 +46,7 @@ fn a_dropped_server_leaves_no_port_no_connection_and_no_thread() {
 
 #[test]
 fn a_server_comes_up_again_at_its_address_and_breaks_what_was_open_before() {
-    let server = Server::listen("127.0.0.1:0", |connection| {
+    let server = Server::listen(ADDRESS, |connection| {
         drop((&*connection.stream).read(&mut [0]));
     });
     let mut before = TcpStream::connect(server.address()).expect("it listens");

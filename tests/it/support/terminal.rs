@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -21,8 +22,9 @@ impl Terminal {
         unlockpt(&person).expect("the terminal opens");
         let name = ptsname(&person, Vec::new()).expect("a name");
         let name = PathBuf::from(name.into_string().expect("UTF-8"));
-        let options = File::options().read(true).write(true).open(&name);
-        let program = options.expect("the program's side");
+        // Without NOCTTY it would become the tests' controlling terminal if they have none, and its end would end them.
+        let flags = OFlags::RDWR | OFlags::NOCTTY;
+        let program = open(&name, flags, Mode::empty()).expect("the program's side");
         let size = Winsize {
             ws_row: 24,
             ws_col: columns,
@@ -30,8 +32,10 @@ impl Terminal {
             ws_ypixel: 0,
         };
         tcsetwinsize(program.as_fd(), size).expect("a size");
-        let person = File::from(person);
-        Self { person, program }
+        Self {
+            person: File::from(person),
+            program: File::from(program),
+        }
     }
 
     /// Makes it all three standard streams of a command; gives what is to be read from it.
