@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
@@ -266,15 +265,16 @@ fn a_network_that_vanishes_fails_the_workspace() {
 #[test]
 fn a_full_disk_fails_the_workspace_with_what_git_says() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let real =
-        String::from_utf8(Command::new("which").arg("git").output().unwrap().stdout).unwrap();
+    let path = path();
+    let real = std::env::split_paths(&path).map(|dir| dir.join("git"));
+    let real = real.into_iter().find(|git| git.is_file());
     let full = "error: unable to write file README: No space left on device";
     let script = format!(
         "[ \"$1\" = checkout ] && {{ echo '{full}' >&2; exit 128; }}; exec {} \"$@\"",
-        quoted(real.trim())
+        quoted(real.expect("git is on PATH"))
     );
     program(&origin.path("bin/git"), &script);
-    let path = format!("{}:{}", origin.path("bin").display(), path().display());
+    let path = format!("{}:{}", origin.path("bin").display(), path.display());
     let ended = origin
         .worker(&receiver)
         .env("PATH", path)

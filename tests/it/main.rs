@@ -30,6 +30,7 @@ mod reach;
 mod receive;
 mod rejection;
 mod retries;
+mod servers;
 mod settings;
 mod speaker;
 mod structure;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use standardwebhooks::Webhook;
+use tempfile::TempDir;
 
 use crate::support::patience::PATIENCE;
 use crate::support::receiver::Said;
@@ -187,6 +188,7 @@ fn a_valid_traceparent_is_sent_and_an_invalid_one_is_a_warning() {
 /// A fake of the platform's socket: gives these answers in order, and repeats the last one. Closes the
 /// socket when it is dropped.
 struct Platform {
+    _dir: TempDir,
     socket: PathBuf,
     asked: Arc<Mutex<Vec<String>>>,
     closed: Arc<AtomicBool>,
@@ -194,8 +196,9 @@ struct Platform {
 }
 
 impl Platform {
-    fn listen(dir: &Path, mut answers: Vec<&'static str>) -> Self {
-        let socket = dir.join("api.sock");
+    fn listen(mut answers: Vec<&'static str>) -> Self {
+        let dir = short_dir();
+        let socket = dir.path().join("api.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (asked, closed) = (Arc::<Mutex<Vec<String>>>::default(), Arc::default());
         let (noted, over) = (Arc::clone(&asked), Arc::<AtomicBool>::clone(&closed));
@@ -222,6 +225,7 @@ impl Platform {
             }
         });
         Self {
+            _dir: dir,
             socket,
             asked,
             closed,
@@ -239,6 +243,15 @@ impl Drop for Platform {
             let _ = thread.join();
         }
     }
+}
+
+/// A directory for sockets, whose paths may have no more than 103 bytes on some systems.
+fn short_dir() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    if dir.path().as_os_str().len() < 80 {
+        return dir;
+    }
+    tempfile::tempdir_in("/tmp").unwrap()
 }
 
 /// A request whose body is a JSON object; nothing if the connection ends or says nothing.
@@ -263,7 +276,7 @@ fn worker_with_identity(receiver: &Receiver, project: &Project, socket: &Path) -
 #[test]
 fn the_identity_token_is_requested_once_and_sent_in_every_request() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let platform = Platform::listen(project.dir(), vec!["200 eyJ.abc.def\n", "200 eyJ.later"]);
+    let platform = Platform::listen(vec!["200 eyJ.abc.def\n", "200 eyJ.later"]);
     let ended = worker_with_identity(&receiver, &project, &platform.socket)
         .env("RUST_LOG", "trace")
         .run();
@@ -292,7 +305,7 @@ fn after_an_invalid_identity_token_the_socket_is_named_and_asked_again() {
     ];
     each(&cases, |(answer, words)| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let platform = Platform::listen(project.dir(), vec![answer, "200 eyJ.abc.def"]);
+        let platform = Platform::listen(vec![answer, "200 eyJ.abc.def"]);
         let ended = worker_with_identity(&receiver, &project, &platform.socket).run();
         ended.assert_code(0);
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
@@ -316,7 +329,8 @@ fn without_the_platforms_socket_nothing_is_sent_and_the_failure_names_it() {
 #[test]
 fn a_socket_that_does_not_answer_does_not_outlast_the_claim_deadline() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let socket = project.path("silent.sock");
+    let dir = short_dir();
+    let socket = dir.path().join("silent.sock");
     let _silent = UnixListener::bind(&socket).unwrap();
     let ended = worker_with_identity(&receiver, &project, &socket)
         .env("DESCARTES_CALLBACK_TIMEOUT", "200ms")

@@ -49,7 +49,10 @@ fn assert_counted(event: &Value, bytes: u64) {
 #[test]
 fn a_line_of_one_gibibyte_takes_constant_memory() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let agent = format!("{PRINT_MEMORY}; head -c {GIB} /dev/zero; echo; {PRINT_MEMORY}");
+    // BusyBox' head reads one byte at a time.
+    let blocks = GIB / 65536;
+    let flood = format!("dd if=/dev/zero bs=65536 count={blocks} 2>/dev/null");
+    let agent = format!("{PRINT_MEMORY}; {flood}; echo; {PRINT_MEMORY}");
     let worker = Worker::new(&receiver, &project).agent(agent);
     worker.run().assert_code(0);
     assert_counted(&receiver.only("completed"), GIB + 1);

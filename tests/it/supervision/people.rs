@@ -1,23 +1,15 @@
 //! What a person sees: a live status line on a terminal, otherwise plain lines.
 
 use super::completed;
-use crate::support::{Project, Receiver, Worker, quoted};
+use crate::support::{Project, Receiver, Worker};
 
 #[test]
 fn a_terminal_has_a_live_status_line_with_time_phase_silence_and_counters() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project)
         .env("TERM", "xterm")
-        // What script(1) starts its command with; the user's own may be none, as in Nix's sandbox.
-        .env("SHELL", "/bin/sh")
         .agent("echo building; until [ -e seen ]; do sleep 0.05; done; echo built");
-    // script(1) runs it on a terminal of its own and prints what appears there.
-    let running = worker
-        .through("script", |program| {
-            let line = format!("stty cols 120 && exec {}", quoted(program));
-            ["-qec", &line, "/dev/null"].map(Into::into).to_vec()
-        })
-        .start();
+    let running = worker.on_terminal(120).start();
     running.wait_for_output("· agent · 9 B out · building");
     running.wait_for_output("· silent for 0:");
     project.write("seen", "");

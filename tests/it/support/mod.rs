@@ -12,6 +12,7 @@ pub mod receiver;
 pub mod reply;
 pub mod schema;
 pub mod server;
+pub mod terminal;
 pub mod worker;
 
 pub use forge::{Forge, Mood};

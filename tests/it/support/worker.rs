@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::patience::Deadline;
+use super::terminal::Terminal;
 use super::{Project, Receiver};
 
 /// For tests that stop a worker and do not test how long that takes.
@@ -22,6 +23,7 @@ pub const LONG_CALLBACK_TIMEOUT: &str = "10m";
 /// A worker before its start. Its environment is empty except for `PATH`.
 pub struct Worker {
     command: Command,
+    terminal: Option<Terminal>,
 }
 
 /// A worker that is running.
@@ -61,7 +63,10 @@ impl Worker {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        Self { command }
+        Self {
+            command,
+            terminal: None,
+        }
     }
 
     /// Task 8 of a project, reported to a receiver. The caller must choose an agent.
@@ -148,12 +153,23 @@ impl Worker {
         self
     }
 
+    /// On a terminal with so many columns; what appears there is its standard output.
+    pub fn on_terminal(mut self, columns: u16) -> Self {
+        self.terminal = Some(Terminal::with_columns(columns));
+        self
+    }
+
     pub fn start(mut self) -> Running {
+        let terminal = self.terminal.take();
+        let terminal = terminal.map(|terminal| terminal.attach(&mut self.command));
         let began = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
         // The command still holds the streams that a test gave it.
         drop(self.command);
-        let stdout = Pipe::collect(child.stdout.take());
+        let stdout = match terminal {
+            Some(terminal) => Pipe::collect(Some(terminal)),
+            None => Pipe::collect(child.stdout.take()),
+        };
         let stderr = Pipe::collect(child.stderr.take());
         Running {
             child,
