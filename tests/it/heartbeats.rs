@@ -52,7 +52,9 @@ fn run_for(receiver: &Receiver, worker: Worker, project: &Project, count: usize)
 fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
     run_for(&receiver, worker(&receiver, &project), &project, 4).assert_code(0);
-    let said = receiver.said();
+    // The outcome has another connection if it came while a heartbeat was on its way.
+    let mut said = receiver.said();
+    said.retain(|said| said.route != "completed");
     assert!(said.iter().all(|said| said.connection == 1), "{said:#?}");
     let mut last = said_at(&receiver.only("started"));
     for (index, beat) in receiver.said_to("progress").iter().enumerate() {
