@@ -11,6 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use crate::support::receiver::assert_one_connection;
 use crate::support::worker::Ended;
 use crate::support::{Project, Receiver, Worker, setting, with_enough_time};
 
@@ -146,8 +147,7 @@ fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
     let (receiver, ended) = met(&certificate, &ours, Duration::from_secs(600));
     ended.assert_code(0);
     assert_eq!(receiver.story(), ["started", "completed"]);
-    let said = receiver.said();
-    assert_eq!(said[0].connection, said[1].connection);
+    assert_one_connection(&receiver.said());
 }
 
 #[test]
