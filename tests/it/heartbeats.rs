@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::receiver::Said;
+use crate::support::receiver::{Said, assert_one_connection};
 use crate::support::worker::Ended;
 use crate::support::{
     Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, each, setting,
@@ -52,8 +52,10 @@ fn run_for(receiver: &Receiver, worker: Worker, project: &Project, count: usize)
 fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
     run_for(&receiver, worker(&receiver, &project), &project, 4).assert_code(0);
-    let said = receiver.said();
-    assert!(said.iter().all(|said| said.connection == 1), "{said:#?}");
+    // The outcome has another connection if it came while a heartbeat was on its way.
+    let mut said = receiver.said();
+    said.retain(|said| said.route != "completed");
+    assert_one_connection(&said);
     let mut last = said_at(&receiver.only("started"));
     for (index, beat) in receiver.said_to("progress").iter().enumerate() {
         // By the worker's clock: the receiver may hear late. Timers and timestamps have a grain of a millisecond.

@@ -1,5 +1,6 @@
 //! For those who set up networks: what a worker reaches, by which way, and what it needs for that.
 
+use crate::support::receiver::assert_one_connection;
 use crate::support::{Project, Receiver, Worker};
 
 #[test]
@@ -89,8 +90,7 @@ fn all_events_of_a_run_use_one_connection() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project).agent("exit 1").run();
     ended.assert_code(1);
-    let connections = receiver.said().into_iter().map(|said| said.connection);
-    assert_eq!(connections.collect::<Vec<_>>(), [1, 1]);
+    assert_one_connection(&receiver.said());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use crate::support::receiver::assert_one_connection;
 use crate::support::worker::Ended;
 use crate::support::{Project, Receiver, Server, Worker, setting, with_enough_time};
 
@@ -137,8 +138,7 @@ fn a_private_authority_is_trusted_if_ssl_cert_file_names_it() {
     let (receiver, ended) = met(&certificate, &ours, Duration::from_secs(600));
     ended.assert_code(0);
     assert_eq!(receiver.story(), ["started", "completed"]);
-    let said = receiver.said();
-    assert_eq!(said[0].connection, said[1].connection);
+    assert_one_connection(&receiver.said());
 }
 
 #[test]

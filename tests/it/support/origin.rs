@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use super::project::GRAPH;
-use super::worker::{LONG_CALLBACK_TIMEOUT, LONG_STOP_WINDOW};
+use super::worker::{LONG_CALLBACK_TIMEOUT, LONG_CLAIM_DEADLINE, LONG_STOP_WINDOW};
 use super::{Receiver, Worker};
 
 /// A bare repository with a task graph, a `README` and one commit on `main`; gone when dropped.
@@ -121,6 +121,7 @@ impl Origin {
             .env("DESCARTES_HEARTBEAT", "0")
             .env("DESCARTES_STOP_WINDOW", LONG_STOP_WINDOW)
             .env("DESCARTES_CALLBACK_TIMEOUT", LONG_CALLBACK_TIMEOUT)
+            .env("DESCARTES_CLAIM_DEADLINE", LONG_CLAIM_DEADLINE)
             .env("DESCARTES_RUN_ID", "run-1")
             .env("DESCARTES_REPO", self.url())
             .env("DESCARTES_WORKSPACE", self.workspace())

@@ -19,6 +19,8 @@ use super::{Project, Receiver};
 pub const LONG_STOP_WINDOW: &str = "1h";
 /// For the tests whose receiver answers: it may be slow on a busy machine.
 pub const LONG_CALLBACK_TIMEOUT: &str = "10m";
+/// For the tests in which the claim is granted or refused in the end.
+pub const LONG_CLAIM_DEADLINE: &str = "10m";
 
 /// A worker before its start. Its environment is empty except for `PATH`.
 pub struct Worker {
@@ -79,6 +81,7 @@ impl Worker {
             .env("DESCARTES_HEARTBEAT", "0")
             .env("DESCARTES_STOP_WINDOW", LONG_STOP_WINDOW)
             .env("DESCARTES_CALLBACK_TIMEOUT", LONG_CALLBACK_TIMEOUT)
+            .env("DESCARTES_CLAIM_DEADLINE", LONG_CLAIM_DEADLINE)
     }
 
     /// An agent that is a shell script.
