@@ -96,10 +96,9 @@ impl Ledger {
         let answer = &received.answer;
         if route == Route::Progress
             && (answer.cancels || matches!(answer.status.as_u16(), 409 | 410))
+            && let Some(run) = self.runs.get_mut(received.text("/run_id"))
         {
-            if let Some(run) = self.runs.get_mut(received.text("/run_id")) {
-                run.lease.extend_for_cancellation();
-            }
+            run.lease.extend_for_cancellation();
         }
         Ok(received)
     }
