@@ -81,12 +81,12 @@ fn the_demo_shows_a_whole_life() {
 #[test]
 fn the_demo_takes_claude_code_where_there_is_a_key_for_it() {
     let dir = Project::empty();
-    dir.write(
-        "bin/claude",
-        "#!/bin/sh\necho \"claude $*\"; head -n 1; sed -i 's/-gt 1/-gt 0/' greet.sh
-         echo '{\"type\":\"result\",\"subtype\":\"success\",\"result\":\"Mended.\"}'\n",
+    std::fs::create_dir(dir.path("bin")).expect("a directory");
+    crate::support::origin::program(
+        &dir.path("bin/claude"),
+        "echo \"claude $*\"; head -n 1; sed -i 's/-gt 1/-gt 0/' greet.sh
+         echo '{\"type\":\"result\",\"subtype\":\"success\",\"result\":\"Mended.\"}'",
     );
-    make_executable(&dir.path("bin/claude"));
     let mut path = dir.path("bin").into_os_string();
     path.push(":");
     path.push(crate::support::path());
@@ -131,12 +131,6 @@ fn the_demo_takes_the_built_in_agent_where_there_is_a_key_and_nothing_else() {
     ];
     assert_in_order(&log, &lines);
     model.asked();
-}
-
-fn make_executable(path: &std::path::Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let permissions = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(path, permissions).expect("permissions");
 }
 
 #[test]
