@@ -3,10 +3,9 @@
 //! `claude` is a script here. It prints recordings of the real one (version 2.1.331), and output that
 //! the real one does not print on demand; `tests/claude_code` uses the real one.
 
-use std::os::unix::fs::PermissionsExt;
-
 use serde_json::{Value, json};
 
+use crate::support::origin::program;
 use crate::support::{Ended, Project, Receiver, Worker, path, quoted};
 
 const BACKGROUND: &str = include_str!("recordings/background_short.jsonl");
@@ -44,10 +43,9 @@ struct Run {
 fn run_script(project: Project, script: &str, set: impl FnOnce(Worker) -> Worker) -> Run {
     let receiver = Receiver::start();
     let bin = project.path("bin");
-    let text = format!("#!/bin/sh\ndir={}\n{script}\n", quoted(project.dir()));
-    project.write("bin/claude", text);
-    let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(bin.join("claude"), executable).expect("an executable program");
+    std::fs::create_dir_all(&bin).expect("a directory");
+    let text = format!("dir={}\n{script}", quoted(project.dir()));
+    program(&bin.join("claude"), &text);
     let path = format!("{}:{}", bin.display(), path().into_string().expect("UTF-8"));
     let worker = Worker::new(&receiver, &project)
         .env("PATH", path)

@@ -68,12 +68,12 @@ fn demo_shows_a_worker_from_claim_to_result() {
 #[test]
 fn demo_uses_claude_code_if_it_is_installed_and_there_is_a_key() {
     let dir = Project::empty();
-    dir.write(
-        "bin/claude",
-        "#!/bin/sh\necho \"claude $*\"; head -n 1; sed -i 's/-gt 1/-gt 0/' greet.sh
-         echo '{\"type\":\"result\",\"subtype\":\"success\",\"result\":\"Fixed.\"}'\n",
+    std::fs::create_dir(dir.path("bin")).expect("a directory");
+    crate::support::origin::program(
+        &dir.path("bin/claude"),
+        "echo \"claude $*\"; head -n 1; sed -i 's/-gt 1/-gt 0/' greet.sh
+         echo '{\"type\":\"result\",\"subtype\":\"success\",\"result\":\"Fixed.\"}'",
     );
-    make_executable(&dir.path("bin/claude"));
     let mut path = dir.path("bin").into_os_string();
     path.push(":");
     path.push(crate::support::path());
@@ -118,12 +118,6 @@ fn demo_uses_the_built_in_agent_if_there_is_a_key_but_no_claude_code() {
     ];
     assert_in_order(&log, &lines);
     model.asked();
-}
-
-fn make_executable(path: &std::path::Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let permissions = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(path, permissions).expect("permissions");
 }
 
 #[test]

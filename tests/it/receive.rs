@@ -391,7 +391,8 @@ fn receive_says_what_is_wrong_with_what_it_hears() {
 
 #[test]
 fn a_taken_port_is_said_with_its_address() {
-    let taken = Receiver::start().address().to_string();
+    let receiver = Receiver::start();
+    let taken = receiver.address().to_string();
     let ended = Worker::bare().args(["receive", "--listen", &taken]).run();
     ended.assert_code(2);
     assert!(

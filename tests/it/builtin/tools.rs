@@ -140,7 +140,7 @@ fn a_command_that_takes_too_long_is_killed_and_the_next_one_gets_a_new_shell() {
         }
         let killed = format!(
             "begun\n[killed: it did not end within {} s",
-            limit.mul_f64(0.75).as_secs()
+            limit.mul_f64(0.9 * 0.75).as_secs()
         );
         assert!(results[0].starts_with(&killed), "{}", results[0]);
         assert_eq!(results[1], "gone");

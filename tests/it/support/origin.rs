@@ -2,7 +2,6 @@
 //! that clone it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -132,8 +131,12 @@ impl Origin {
 
 /// A program of the test's.
 pub fn program(path: &Path, script: &str) {
-    fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("a written program");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("an executable program");
+    // Another process writes it: a child that another test starts at the same time inherits every file that is open here,
+    // and a program that anyone has open for writing cannot be started ("Text file busy").
+    let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\"";
+    let mut shell = Command::new("/bin/sh");
+    let shell = shell.args(["-c", write]).arg(path).arg(script);
+    assert!(shell.status().expect("a shell").success(), "a program");
 }
 
 /// Runs git as somebody; gives what it prints.
