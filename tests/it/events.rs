@@ -78,6 +78,7 @@ fn the_started_event_has_exactly_these_fields() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
         .env("DESCARTES_CALLBACK_TIMEOUT", "10s")
+        .env("DESCARTES_CLAIM_DEADLINE", "60s")
         .env("DESCARTES_STOP_WINDOW", "5s")
         .agent("true")
         .run();
