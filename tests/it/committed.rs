@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::origin::{git, program};
 use crate::support::worker::Ended;
-use crate::support::{Origin, Receiver, Worker, path};
+use crate::support::{Origin, Receiver, Worker, path, quoted};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
@@ -294,7 +294,10 @@ fn a_submodule_that_the_agent_added_is_pushed_if_its_commit_is_published() {
     let url = format!("file://{}", origin.path("lib").display());
     completed(
         &origin,
-        &format!("git -c protocol.file.allow=always submodule --quiet add {url} other"),
+        &format!(
+            "git -c protocol.file.allow=always submodule --quiet add {} other",
+            quoted(url)
+        ),
     );
     assert_eq!(changed(&origin), [".gitmodules", "other"]);
 }
