@@ -20,6 +20,12 @@ const STAYS: &str = "echo half > half; echo here; exec sleep 6000";
 /// The worker's stop window if nothing else is set.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(5);
 
+/// Whether the agent's file has its content; the shell creates the file before it writes.
+fn half_is_written(origin: &Origin) -> bool {
+    let content = std::fs::read_to_string(origin.workspace().join("half"));
+    content.is_ok_and(|content| content == "half\n")
+}
+
 #[test]
 fn a_branch_that_is_taken_stays_and_the_work_gets_its_own() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
@@ -270,9 +276,7 @@ fn what_was_done_when_the_task_was_cancelled_is_kept_beside() {
         .env("DESCARTES_HEARTBEAT", "50ms")
         .agent(STAYS)
         .start();
-    wait_until("the agent's file", || {
-        origin.workspace().join("half").exists()
-    });
+    wait_until("the agent's file", || half_is_written(&origin));
     receiver.always("progress", Reply::json(200, r#"{"cancel": true}"#));
     running.wait().assert_code(1);
     so_far(&origin, &receiver, "cancelled");
@@ -292,9 +296,7 @@ fn what_was_done_when_a_signal_came_is_kept_beside_within_the_default_window() {
                 .env("DESCARTES_STOP_WINDOW", setting(window))
                 .agent(agent)
                 .start();
-            wait_until("the agent's file", || {
-                origin.workspace().join("half").exists()
-            });
+            wait_until("the agent's file", || half_is_written(&origin));
             let told = Instant::now();
             running.signal(Signal::TERM);
             let ended = running.wait();

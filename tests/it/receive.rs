@@ -283,18 +283,13 @@ fn the_help_and_the_reference_name_the_flags_of_receive() {
 #[test]
 fn finished_and_dead_runs_leave_the_status_line() {
     let dir = Project::empty();
-    // script(1) runs `receive` on a terminal of its own and prints what appears there.
-    let receiving = program(&[], &dir)
-        .env("TERM", "xterm")
-        .env("SHELL", "/bin/sh")
-        .through("script", |program| {
-            let program = program.to_string_lossy();
-            let line = format!(
-                "stty cols 120 && exec '{program}' receive --listen 127.0.0.1:0 --lease 1s"
-            );
-            ["-qec", &line, "/dev/null"].map(Into::into).to_vec()
-        })
-        .start();
+    let receiving = program(
+        &["receive", "--listen", "127.0.0.1:0", "--lease", "1s"],
+        &dir,
+    )
+    .env("TERM", "xterm")
+    .on_terminal(120)
+    .start();
     let line = receiving.wait_for_output_line("listens at http://127.0.0.1:");
     let (_, url) = line.split_once("listens at ").expect("a URL");
     let url = url.split_whitespace().next().expect("a URL");
