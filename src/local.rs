@@ -115,7 +115,7 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let lock = match &settings.project {
         Project::InPlace(dir) => Some(TaskLock::take(&settings.lock_dirs, dir, &settings.task)?),
-        // A clone has a directory of its own.
+        // A clone has a private directory.
         Project::Cloned { .. } => None,
     };
     let orchestrator = Receiver::bind(LOOPBACK)

@@ -21,13 +21,13 @@ use crate::task::{Failure, Reason, Verdict};
 /// How long the work of a task that is not done may take to leave, where no signal hurries.
 const UNFINISHED: Duration = Duration::from_secs(2 * 60);
 
-/// What is handed over.
+/// How much of the work is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Goods {
+enum Completeness {
     /// All of it, or it counts for nothing.
-    Done,
+    Complete,
     /// As much as there is.
-    SoFar,
+    Partial,
 }
 
 impl Run<'_> {
@@ -41,12 +41,12 @@ impl Run<'_> {
         }
         self.progress.enter(Phase::HandOver);
         // Being told to stop does not end this, because it is what a stop leaves time for.
-        let (nobody, stop) = (Stop::without_grace(), self.stop.clone());
+        let (without_grace, stop) = (Stop::without_grace(), self.stop.clone());
         let branch = repository.branch.clone();
         match verdict {
             Verdict::Completed { message } => {
                 let delivered = tokio::select! {
-                    delivered = self.deliver(Goods::Done, branch, &nobody) => delivered,
+                    delivered = self.deliver(Completeness::Complete, branch, &without_grace) => delivered,
                     () = stop.hand_over_deadline() => Err(self.too_late()),
                 };
                 match delivered {
@@ -57,7 +57,7 @@ impl Run<'_> {
                 }
             }
             Verdict::Failed(failure) => {
-                let deliver = self.deliver(Goods::SoFar, branch, &nobody);
+                let deliver = self.deliver(Completeness::Partial, branch, &without_grace);
                 let delivered = tokio::select! {
                     delivered = timeout(UNFINISHED, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,
@@ -88,22 +88,22 @@ impl Run<'_> {
 
     async fn deliver(
         &mut self,
-        goods: Goods,
+        completeness: Completeness,
         branch: Option<String>,
         stop: &Stop,
     ) -> Result<String, Failure> {
-        let delivered = Box::pin(caught(self.commit_and_push(goods, branch, stop))).await;
+        let delivered = Box::pin(caught(self.commit_and_push(completeness, branch, stop))).await;
         delivered.unwrap_or_else(|bug| Err(Failure::new(Reason::Internal, bug)))
     }
 
     /// Commits, and pushes to the branch if there is one; says where the work is.
     async fn commit_and_push(
         &mut self,
-        goods: Goods,
+        completeness: Completeness,
         branch: Option<String>,
         stop: &Stop,
     ) -> Result<String, Failure> {
-        let message = self.message(goods);
+        let message = self.message(completeness);
         let workspace = self.workspace.as_ref();
         let clone = workspace.and_then(|workspace| workspace.clone.as_ref());
         let (Some(clone), Some(git)) = (clone, &self.git) else {
@@ -128,13 +128,13 @@ impl Run<'_> {
                 ..Failure::new(Reason::PushFailed, message)
             });
         }
-        let mut goods = goods;
+        let mut completeness = completeness;
         if incomplete.is_some() {
-            goods = Goods::SoFar;
+            completeness = Completeness::Partial;
         }
-        let branch = branch.map(|branch| match goods {
-            Goods::Done => branch,
-            Goods::SoFar => format!("{branch}-wip"),
+        let branch = branch.map(|branch| match completeness {
+            Completeness::Complete => branch,
+            Completeness::Partial => format!("{branch}-wip"),
         });
         let mut whereabouts = "nothing was changed".to_owned();
         let mut beside = String::new();
@@ -171,7 +171,7 @@ impl Run<'_> {
         }
     }
 
-    fn message(&self, goods: Goods) -> Message {
+    fn message(&self, completeness: Completeness) -> Message {
         let subject = match &self.task {
             Some(task) => format!(
                 "{}: {}",
@@ -188,7 +188,10 @@ impl Run<'_> {
         Message {
             subject: self.redactor.text(&subject),
             trailers,
-            done: self.task.clone().filter(|_| goods == Goods::Done),
+            done: self
+                .task
+                .clone()
+                .filter(|_| completeness == Completeness::Complete),
         }
     }
 }
