@@ -27,7 +27,7 @@ use crate::shutdown::Stop;
 use crate::task::{Failure, Outcome, Reason, Report, Verdict};
 use checks::Checks;
 use rounds::Assignment;
-use run::Run;
+use run::{Prepared, Run};
 pub use settings::Settings;
 
 /// Runs the task.
@@ -38,24 +38,11 @@ pub async fn run(
     progress: &Progress,
 ) -> Outcome {
     let mut run = Run::new(settings, redactor, stop, progress);
-    let verdict = match caught(work(&mut run)).await {
-        Ok(Ok(message)) => Verdict::Completed { message },
+    let verdict = match caught(run.prepare()).await {
+        Ok(Ok(prepared)) => Box::pin(run_prepared(&mut run, prepared)).await,
         Ok(Err(failure)) => Verdict::Failed(failure),
-        Err(bug) => {
-            // The panic interrupted the supervision of whatever was running.
-            process::kill_leftovers().await;
-            Verdict::Failed(Failure::new(Reason::Internal, bug))
-        }
+        Err(bug) => failed_by_bug(bug).await,
     };
-    let verdict = Box::pin(run.hand_over(verdict)).await;
-    if let Some(workspace) = run.workspace.take()
-        && !stop.is_signalled()
-    {
-        // tokio panics if it cannot start a thread. The outcome must be reported anyway.
-        if let Err(bug) = caught(workspace.delete()).await {
-            tracing::warn!(bug, "the temporary directories may not be deleted");
-        }
-    }
     let report = Report {
         duration: progress.elapsed(),
         output: progress.output(),
@@ -64,11 +51,32 @@ pub async fn run(
     Outcome { verdict, report }
 }
 
-/// All steps but the last; returns a sentence about what was done.
-async fn work(run: &mut Run<'_>) -> Result<String, Failure> {
-    run.check_stop()?;
-    let dir = run.prepare_workspace().await?;
-    let project = Project::at(dir);
+/// All steps after the first.
+async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
+    let verdict = match caught(work(run, &prepared)).await {
+        Ok(Ok(message)) => Verdict::Completed { message },
+        Ok(Err(failure)) => Verdict::Failed(failure),
+        Err(bug) => failed_by_bug(bug).await,
+    };
+    let verdict = Box::pin(run.hand_over(&prepared, verdict)).await;
+    if !run.stop.is_signalled() {
+        // tokio panics if it cannot start a thread. The outcome must be reported anyway.
+        if let Err(bug) = caught(prepared.workspace.delete()).await {
+            tracing::warn!(bug, "the temporary directories may not be deleted");
+        }
+    }
+    verdict
+}
+
+/// The verdict after a panic, which interrupted the supervision of whatever was running.
+async fn failed_by_bug(bug: String) -> Verdict {
+    process::kill_leftovers().await;
+    Verdict::Failed(Failure::new(Reason::Internal, bug))
+}
+
+/// The steps between the workspace and the hand-over; returns a sentence about what was done.
+async fn work(run: &mut Run<'_>, prepared: &Prepared<'_>) -> Result<String, Failure> {
+    let project = Project::at(prepared.workspace.dir.clone());
     let task = project_task::find(run.settings, &project).await?;
     run.task = Some(task.clone());
     project_task::log(&task);
@@ -80,8 +88,8 @@ async fn work(run: &mut Run<'_>) -> Result<String, Failure> {
         definition,
         checks,
     };
-    rounds::work(run, agent.as_mut(), &assignment).await?;
-    run.check_clone()?;
+    rounds::work(run, &prepared.workspace, agent.as_mut(), &assignment).await?;
+    prepared.check_clone()?;
     Ok(project_task::mark_done(&project, &assignment.task).await)
 }
 

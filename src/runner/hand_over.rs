@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::failures::stopped;
 use super::product::{self, GRAPH, Message, Product};
 use super::push::Push;
-use super::run::Run;
+use super::run::{Prepared, Run};
 use super::workspace::Source;
 use crate::panics::caught;
 use crate::progress::Phase;
@@ -32,13 +32,10 @@ enum Completeness {
 
 impl Run<'_> {
     /// Hands over what was made; the verdict that it leads to.
-    pub(super) async fn hand_over(&mut self, verdict: Verdict) -> Verdict {
+    pub(super) async fn hand_over(&mut self, prepared: &Prepared<'_>, verdict: Verdict) -> Verdict {
         let Source::Repository(repository) = &self.settings.source else {
             return verdict;
         };
-        if self.workspace.is_none() {
-            return verdict;
-        }
         self.progress.enter(Phase::HandOver);
         // Being told to stop does not end this, because it is what a stop leaves time for.
         let (without_grace, stop) = (Stop::without_grace(), self.stop.clone());
@@ -46,7 +43,7 @@ impl Run<'_> {
         match verdict {
             Verdict::Completed { message } => {
                 let delivered = tokio::select! {
-                    delivered = self.deliver(Completeness::Complete, branch, &without_grace) => delivered,
+                    delivered = self.deliver(prepared, Completeness::Complete, branch, &without_grace) => delivered,
                     () = stop.hand_over_deadline() => Err(self.too_late()),
                 };
                 match delivered {
@@ -57,7 +54,7 @@ impl Run<'_> {
                 }
             }
             Verdict::Failed(failure) => {
-                let deliver = self.deliver(Completeness::Partial, branch, &without_grace);
+                let deliver = self.deliver(prepared, Completeness::Partial, branch, &without_grace);
                 let delivered = tokio::select! {
                     delivered = timeout(UNFINISHED, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,
@@ -88,25 +85,31 @@ impl Run<'_> {
 
     async fn deliver(
         &mut self,
+        prepared: &Prepared<'_>,
         completeness: Completeness,
         branch: Option<String>,
         stop: &Stop,
     ) -> Result<String, Failure> {
-        let delivered = Box::pin(caught(self.commit_and_push(completeness, branch, stop))).await;
+        let delivered = Box::pin(caught(self.commit_and_push(
+            prepared,
+            completeness,
+            branch,
+            stop,
+        )))
+        .await;
         delivered.unwrap_or_else(|bug| Err(Failure::new(Reason::Internal, bug)))
     }
 
     /// Commits, and pushes to the branch if there is one; says where the work is.
     async fn commit_and_push(
         &mut self,
+        prepared: &Prepared<'_>,
         completeness: Completeness,
         branch: Option<String>,
         stop: &Stop,
     ) -> Result<String, Failure> {
         let message = self.message(completeness);
-        let workspace = self.workspace.as_ref();
-        let clone = workspace.and_then(|workspace| workspace.clone.as_ref());
-        let (Some(clone), Some(git)) = (clone, &self.git) else {
+        let (Some(clone), Some(git)) = (&prepared.workspace.clone, &prepared.git) else {
             return Ok("nothing was cloned".to_owned());
         };
         let git = git.under(stop);

@@ -31,6 +31,7 @@ pub struct Assignment {
 /// Runs the agent until all checks pass, or a failure is final. The time limit starts now.
 pub async fn work(
     run: &mut Run<'_>,
+    workspace: &Workspace,
     agent: &mut dyn Agent,
     assignment: &Assignment,
 ) -> Result<(), Failure> {
@@ -39,6 +40,7 @@ pub async fn work(
     let output = AgentOutput::new(run.redactor, run.progress);
     let mut rounds = Rounds {
         run,
+        workspace,
         agent,
         deadline,
         output,
@@ -52,6 +54,7 @@ pub async fn work(
 
 struct Rounds<'r, 'a> {
     run: &'r mut Run<'a>,
+    workspace: &'r Workspace,
     agent: &'r mut dyn Agent,
     /// Of the agent and the checks.
     deadline: Instant,
@@ -65,7 +68,7 @@ impl Rounds<'_, '_> {
             definition,
             checks,
         } = assignment;
-        let mut prompt = prompt::first(task, definition.as_ref(), self.workspace(), checks);
+        let mut prompt = prompt::first(task, definition.as_ref(), self.workspace, checks);
         let mut repairs = 0;
         let mut last_failed: Option<checks::Failed> = None;
         loop {
@@ -91,11 +94,6 @@ impl Rounds<'_, '_> {
             prompt = prompt::repair(task, &failed);
             last_failed = Some(failed);
         }
-    }
-
-    fn workspace(&self) -> &Workspace {
-        let workspace = self.run.workspace.as_ref();
-        workspace.expect("the workspace is prepared before the first round")
     }
 
     async fn run_agent(&mut self, prompt: &str) -> Result<(), Failure> {
@@ -142,8 +140,7 @@ impl Rounds<'_, '_> {
 
     /// The program of the next round, with the prompt.
     fn agent_program(&mut self, prompt: &str) -> Result<Program, Failure> {
-        let workspace = self.run.workspace.as_ref();
-        let workspace = workspace.expect("the workspace is prepared before the first round");
+        let workspace = self.workspace;
         let place = Place {
             dir: &workspace.dir,
             state_dir: workspace.own_dir(),
@@ -166,7 +163,7 @@ impl Rounds<'_, '_> {
         for command in &checks.commands {
             self.run.check_stop()?;
             self.run.progress.set_activity(command);
-            let dir = self.workspace().dir.clone();
+            let dir = self.workspace.dir.clone();
             let program = Program::shell(command, dir, self.run.environment());
             let limits = Limits {
                 wall: checks.limit(self.time_left()),

@@ -1,6 +1,5 @@
 //! The state of a run, and its first step: the workspace.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -26,9 +25,15 @@ pub struct Run<'a> {
     pub stop: &'a Stop,
     pub progress: &'a Progress,
     pub report: Report,
-    pub git: Option<Git<'a>>,
-    pub workspace: Option<Workspace>,
+    /// `None` until the graph was read.
     pub task: Option<Task>,
+}
+
+/// What the first step leaves to all others.
+pub struct Prepared<'a> {
+    pub workspace: Workspace,
+    /// For the clone's remote; `None` where the directory was given.
+    pub git: Option<Git<'a>>,
 }
 
 impl<'a> Run<'a> {
@@ -44,46 +49,40 @@ impl<'a> Run<'a> {
             stop,
             progress,
             report: Report::default(),
-            git: None,
-            workspace: None,
             task: None,
         }
     }
 
-    /// Opens the given directory, or clones the repository; returns the directory of the project.
-    pub async fn prepare_workspace(&mut self) -> Result<PathBuf, Failure> {
-        let workspace = match &self.settings.source {
-            Source::Given(dir) => Workspace::given(dir)?,
-            Source::Repository(repository) => {
-                let (environment, access) = (&self.settings.environment, &repository.access);
-                let git = Git::find(
-                    environment,
-                    access,
-                    &repository.url,
-                    self.redactor,
-                    self.stop,
-                    self.progress,
-                );
-                let mut git =
-                    git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
-                git.until = Some(Instant::now() + MAX_CLONE_TIME);
-                git.remember_ssh().await;
-                let cloned = Workspace::cloned(repository, &git).await;
-                self.check_stop()?;
-                self.git = Some(git);
-                cloned?
+    /// Opens the given directory, or clones the repository.
+    pub async fn prepare(&self) -> Result<Prepared<'a>, Failure> {
+        self.check_stop()?;
+        let repository = match &self.settings.source {
+            Source::Given(dir) => {
+                let workspace = Workspace::given(dir)?;
+                return Ok(Prepared {
+                    workspace,
+                    git: None,
+                });
             }
+            Source::Repository(repository) => repository,
         };
-        Ok(self.workspace.insert(workspace).dir.clone())
-    }
-
-    /// An error if the agent has replaced the clone's directory: the worker must not write there.
-    pub fn check_clone(&self) -> Result<(), Failure> {
-        let workspace = self.workspace.as_ref();
-        match workspace.and_then(|workspace| workspace.clone.as_ref()) {
-            Some(clone) => clone.still_there(),
-            None => Ok(()),
-        }
+        let git = Git::find(
+            &self.settings.environment,
+            &repository.access,
+            &repository.url,
+            self.redactor,
+            self.stop,
+            self.progress,
+        );
+        let mut git = git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+        git.until = Some(Instant::now() + MAX_CLONE_TIME);
+        git.remember_ssh().await;
+        let cloned = Workspace::cloned(repository, &git).await;
+        self.check_stop()?;
+        Ok(Prepared {
+            workspace: cloned?,
+            git: Some(git),
+        })
     }
 
     /// An error if the run was cancelled or stopped.
@@ -97,5 +96,15 @@ impl<'a> Run<'a> {
         environment.push(("TASK_ID".into(), self.settings.task.clone().into()));
         environment.push(("PROJECT_ID".into(), self.settings.project.clone().into()));
         environment
+    }
+}
+
+impl Prepared<'_> {
+    /// An error if the agent has replaced the clone's directory: the worker must not write there.
+    pub fn check_clone(&self) -> Result<(), Failure> {
+        match &self.workspace.clone {
+            Some(clone) => clone.still_there(),
+            None => Ok(()),
+        }
     }
 }
