@@ -20,6 +20,7 @@ use crate::builtin;
 use crate::callback::{self, credentials::Bearer};
 use crate::check;
 use crate::environment::{Variables, value_of};
+use crate::isolation::Isolation;
 use crate::local;
 use crate::merge_graph::Versions;
 use crate::model::{self, DEFAULT_MODEL};
@@ -276,6 +277,7 @@ fn run(reader: &mut Reader) -> Run {
         .unwrap_or_else(random_run_id);
     let mut callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
     let runner = runner(reader, task_id, project_id, run_id);
+    callback.identity.isolation = Some(runner.isolation.clone());
     callback.identity.agent = runner::agent::selected_kind(&runner.agent).map(|kind| kind.word);
     let stop_window = reader.with_default(&settings::STOP_WINDOW, values::duration);
     callback.limits = callback::Limits {
@@ -315,6 +317,7 @@ fn callback(
             run_id,
             // Set as soon as the settings of the agent are known.
             agent: None,
+            isolation: None,
             hostname: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
@@ -374,12 +377,19 @@ fn runner(
             FinishedTasks::Reject
         },
         agent: agent_settings(reader, &base, idle_timeout),
+        isolation: isolation(reader, &base),
         environment: base,
         task_timeout: reader.with_default(&settings::TASK_TIMEOUT, values::duration),
         idle_timeout,
         checks: reader.optional(&settings::CHECKS, values::checks),
         repairs: reader.with_default(&settings::REPAIRS, values::count),
     }
+}
+
+/// What separates the agent from the worker; `base` is the agent's environment.
+fn isolation(reader: &mut Reader, base: &Variables) -> Isolation {
+    let mode = reader.with_default(&settings::ISOLATION, values::isolation);
+    Isolation::new(mode, value_of(base, "PATH").unwrap_or_default())
 }
 
 /// The settings of the agent; `base` is its environment.

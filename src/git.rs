@@ -26,6 +26,7 @@ pub use self::trouble::Trouble;
 use self::words::{last_words, without_progress};
 use crate::durations::in_words;
 use crate::environment::{Variables, value_of};
+use crate::isolation::Launch;
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stderr};
 use crate::programs::on_path;
 use crate::progress::Progress;
@@ -61,6 +62,8 @@ pub struct Git<'a> {
     /// PEM of the certificate authorities to trust, if git does not find them itself.
     authorities: Option<Vec<u8>>,
     side: Side,
+    /// How calls on the agent's side are isolated.
+    launch: Option<Launch>,
     /// When the calls must be over; each has its own limit where this is `None`.
     pub until: Option<Instant>,
     pub redactor: &'a Redactor,
@@ -143,6 +146,7 @@ impl<'a> Git<'a> {
             stalled: access.stalled,
             authorities,
             side: Side::Worker,
+            launch: None,
             until: None,
             redactor,
             stop,
@@ -168,6 +172,7 @@ impl<'a> Git<'a> {
             env: self.environment.clone(),
             stdin: None,
             stderr: Stderr::WithStdout,
+            launch: None,
         };
         let limits = Limits {
             wall: self.stalled,
@@ -233,6 +238,7 @@ impl<'a> Git<'a> {
             stalled: self.stalled,
             authorities: self.authorities.clone(),
             side: self.side,
+            launch: self.launch.clone(),
             until: None,
             stop,
             redactor: self.redactor,
@@ -243,7 +249,11 @@ impl<'a> Git<'a> {
     /// The same program for calls in the agent's repository: with the agent's environment, its
     /// configuration and no credential. Silence ends each call, because the agent may have left
     /// something that git waits for.
-    pub fn with_agents_environment(&self, environment: &Variables) -> Git<'_> {
+    pub fn with_agents_environment(
+        &self,
+        environment: &Variables,
+        launch: Option<Launch>,
+    ) -> Git<'_> {
         let mut environment = environment.clone();
         for (name, value) in [
             ("GIT_NO_LAZY_FETCH", "1"),
@@ -258,6 +268,7 @@ impl<'a> Git<'a> {
             token: None,
             ssh: None,
             side: Side::Agent,
+            launch,
             ..self.under(self.stop)
         }
     }
@@ -332,6 +343,7 @@ impl<'a> Git<'a> {
                 Some(file) => Stderr::File(file.try_clone().map_err(unstarted)?),
                 None => Stderr::WithStdout,
             },
+            launch: self.launch.clone(),
         };
         let mut tail = RingBuffer::new(self.side.words());
         let mut take = |_, bytes: &[u8]| {

@@ -13,6 +13,7 @@ mod excerpt;
 mod exit;
 mod git;
 mod http;
+mod isolation;
 mod line_splitter;
 mod local;
 mod merge_graph;
@@ -55,6 +56,15 @@ const STDOUT_HEAD_START: Duration = Duration::from_millis(50);
 const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
+    // Before everything else: every program of the project starts through this.
+    match isolation::run_if_requested() {
+        Some(Ok(code)) => return code,
+        Some(Err(error)) => {
+            terminal::print_error(&error.to_string());
+            return exit::Worker::Misconfigured.into();
+        }
+        None => {}
+    }
     let config = match Config::from_process() {
         Ok(config) => config,
         Err(rejected) => return rejection(&rejected),

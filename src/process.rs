@@ -7,6 +7,7 @@
 mod descendants;
 mod ending;
 mod group;
+mod launcher;
 pub mod memory;
 mod output_reader;
 mod program;
@@ -22,11 +23,13 @@ use rustix::process::Signal;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::environment::value_of;
 use crate::progress::Progress;
 use crate::shutdown::Stop;
 use descendants::Descendants;
 pub use ending::Ending;
 use group::Group;
+use launcher::{Launcher, LeaderEnd};
 use memory::OutOfMemory;
 pub use output_reader::{AfterRead, Stream};
 use output_reader::{OutputReader, Outputs};
@@ -60,6 +63,7 @@ pub async fn supervise(
 ) -> Result<Ending, StartError> {
     let memory_before = memory::OomKills::count();
     let began = Instant::now();
+    let name = program.program.to_string_lossy().into_owned();
     let (mut group, outputs) = start(program)?;
     let mut reader = OutputReader::new(outputs, progress, on_output);
     let finished = reader.finished();
@@ -68,7 +72,10 @@ pub async fn supervise(
         .until(async {
             tokio::select! {
                 biased;
-                status = group.leader_ended() => End::Itself(status),
+                end = group.leader_ended() => match end {
+                    LeaderEnd::Status(status) => End::Itself(status),
+                    LeaderEnd::NotStarted(error) => End::NotStarted(error),
+                },
                 why = stop.requested() => End::Early(Ending::Stopped(why)),
                 () = sleep_until(began + limits.wall) => End::Early(Ending::TimedOut(limits.wall)),
                 () = lingering(&finished) => End::Early(Ending::Lingered),
@@ -78,8 +85,10 @@ pub async fn supervise(
         .await;
     let grace_began = Instant::now();
     let grace = async {
-        match end {
-            End::Itself(_) | End::Early(Ending::Lingered) => sleep(LEFTOVER_GRACE).await,
+        match &end {
+            End::Itself(_) | End::NotStarted(_) | End::Early(Ending::Lingered) => {
+                sleep(LEFTOVER_GRACE).await;
+            }
             End::Early(_) => stop.grace_over(grace_began + KILL_GRACE).await,
         }
     };
@@ -87,13 +96,14 @@ pub async fn supervise(
     reader.until(group.end(grace, give_up)).await;
     reader.finish().await;
 
-    Ok(match end {
-        End::Early(ending) => ending,
+    match end {
+        End::Early(ending) => Ok(ending),
+        End::NotStarted(error) => Err(StartError::of(name, error)),
         End::Itself(status) => {
             let status = status.unwrap_or_else(group::unknown_status);
-            ending(status, memory_before.compared_with_now())
+            Ok(ending(status, memory_before.compared_with_now()))
         }
-    })
+    }
 }
 
 /// Kills and reaps what is left of earlier children: after a panic, or if they forked faster than they
@@ -112,6 +122,8 @@ pub fn none_left() -> bool {
 /// Who ended the child.
 enum End {
     Itself(Option<ExitStatus>),
+    /// The launcher could not execute the program.
+    NotStarted(io::Error),
     /// The worker, for this reason.
     Early(Ending),
 }
@@ -144,17 +156,10 @@ fn start(program: Program) -> Result<(Group, Outputs), StartError> {
         });
     }
     let name = program.program.to_string_lossy().into_owned();
-    spawn(program).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => StartError::NotFound { program: name },
-        io::ErrorKind::PermissionDenied => StartError::NotExecutable { program: name },
-        _ => StartError::Other {
-            program: name,
-            source,
-        },
-    })
+    spawn(program).map_err(|source| StartError::of(name, source))
 }
 
-fn spawn(program: Program) -> io::Result<(Group, Outputs)> {
+fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     let (stdout, input) = io::pipe()?;
     // Improves only the speed. The kernel may refuse (a limit per user); 64 KiB work too.
     #[cfg(target_os = "linux")]
@@ -167,22 +172,48 @@ fn spawn(program: Program) -> io::Result<(Group, Outputs)> {
         }
         Stderr::File(file) => (None, file.into()),
     };
-    let mut command = Command::new(program.program);
+    let launched = match program.launch {
+        None => None,
+        Some(launch) => {
+            let has_pwd = value_of(&program.env, "PWD").is_some();
+            let (stdin, args) = (program.stdin.take(), std::mem::take(&mut program.args));
+            let target = std::mem::take(&mut program.program);
+            Some(launch.prepare(target, args, stdin, has_pwd)?)
+        }
+    };
+    let mut command = match &launched {
+        None => Command::new(program.program),
+        Some(launched) => Command::new(&launched.program),
+    };
     command
-        .args(program.args)
         .current_dir(program.dir)
         .env_clear()
         .envs(program.env)
-        .stdin(program.stdin.map_or_else(Stdio::null, Stdio::from))
         .stdout(input)
-        .stderr(errors)
-        .process_group(0);
+        .stderr(errors);
+    match &launched {
+        None => command
+            .args(program.args)
+            .stdin(program.stdin.map_or_else(Stdio::null, Stdio::from))
+            .process_group(0),
+        Some(launched) => command
+            .args(&launched.args)
+            .stdin(launched.stdin.try_clone()?),
+    };
+    // bubblewrap leads its group from the start. The launcher makes a session, which a leader cannot.
+    if launched.as_ref().is_some_and(|launched| launched.is_namespace) {
+        command.process_group(0);
+    }
     let descendants = Descendants::adopt();
+    if let Some(launched) = &launched {
+        launched.let_inherit()?;
+    }
     // Not tokio's `Command`: tokio reaps children too, which would race with this module.
     let child = memory::with_raised_score(|| command.spawn())?;
     // The command still holds the writing ends, which would keep the pipe open forever.
     drop(command);
-    let group = Group::of(&child, descendants)?;
+    let launcher = launched.map(Launcher::of).transpose()?;
+    let group = Group::of(&child, launcher, descendants)?;
     Ok((group, Outputs { stdout, stderr }))
 }
 

@@ -8,6 +8,7 @@ use reqwest::Url;
 use reqwest::header::HeaderValue;
 
 use super::credentials;
+use crate::isolation::Isolation;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -36,6 +37,8 @@ pub struct Identity {
     pub run_id: String,
     /// The kind of agent, if the settings alone decide it.
     pub agent: Option<&'static str>,
+    /// What separates the agent from the worker; set as soon as the runner's settings are known.
+    pub isolation: Option<Isolation>,
     pub hostname: String,
     /// The git revision that this worker was built from, if its image names one.
     pub revision: Option<String>,

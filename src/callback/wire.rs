@@ -98,6 +98,7 @@ struct Worker {
     revision: Option<String>,
     hostname: String,
     agent: Option<&'static str>,
+    isolation: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     machine: Option<Machine>,
 }
@@ -200,11 +201,13 @@ impl Event {
 
 impl Worker {
     fn new(identity: &Identity) -> Self {
+        let isolation = identity.isolation.as_ref();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             revision: identity.revision.clone(),
             hostname: identity.hostname.clone(),
             agent: identity.agent,
+            isolation: isolation.map(|isolation| isolation.kind().word()),
             machine: identity.machine.as_ref().map(|machine| Machine {
                 id: machine.id.as_deref().map(line),
                 app: machine.app.as_deref().map(line),

@@ -212,6 +212,13 @@ pub const AGENT_ENV: Setting = Setting::new(
     "NAMES",
     "Names of further variables to pass to the agent and the checks, separated by commas or spaces",
 );
+pub const ISOLATION: Setting = Setting::new(
+    "DESCARTES_ISOLATION",
+    "isolation",
+    "MODE",
+    "What separates the agent and the checks from the worker: auto for the best that this machine allows, strict for a PID namespace or no run, off for nothing",
+)
+.default("auto");
 pub const MODEL: Setting = Setting::new(
     "DESCARTES_MODEL",
     "model",

@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::callback::{self, credentials::is_token};
+use crate::isolation::Mode;
 use crate::runner::agent::{KINDS, Kind};
 use crate::terminal::LogFormat;
 use crate::webhook::SigningKey;
@@ -250,6 +251,15 @@ pub fn agent(text: &str) -> Parsed<Option<&'static Kind>> {
             words.join(", ")
         )
     })
+}
+
+pub fn isolation(text: &str) -> Parsed<Mode> {
+    match text {
+        "auto" => Ok(Mode::Auto),
+        "strict" => Ok(Mode::Strict),
+        "off" => Ok(Mode::Off),
+        _ => Err("is none of auto, strict, off".to_owned()),
+    }
 }
 
 /// US dollars.

@@ -7,9 +7,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::descendants::{self, Descendants, POLL_WHILE_KILLING, State};
+use super::launcher::{Launcher, LeaderEnd};
 
 /// How often to look whether the leader has ended if no SIGCHLD arrives, which is rare.
 const POLL_WITHOUT_SIGCHLD: Duration = Duration::from_secs(1);
@@ -19,6 +20,7 @@ pub(super) struct Group {
     /// The pid of the leader, which is also the id of the group.
     id: Pid,
     leader: Leader,
+    launcher: Option<Launcher>,
     descendants: Descendants,
 }
 
@@ -33,28 +35,41 @@ enum Leader {
 }
 
 impl Group {
-    pub(super) fn of(leader: &Child, descendants: Descendants) -> io::Result<Self> {
+    pub(super) fn of(
+        leader: &Child,
+        launcher: Option<Launcher>,
+        descendants: Descendants,
+    ) -> io::Result<Self> {
         let id = i32::try_from(leader.id()).ok().and_then(Pid::from_raw);
         Ok(Self {
             id: id.ok_or_else(|| io::Error::other("the child has no pid"))?,
             leader: Leader::Running,
+            launcher,
             descendants,
         })
     }
 
-    /// Waits until the leader has ended, and reaps orphans meanwhile.
-    ///
-    /// `None` if something else in this process has reaped the leader.
-    pub(super) async fn leader_ended(&mut self) -> Option<ExitStatus> {
+    /// Waits until the leader, or the program that it launched, has ended, and reaps orphans meanwhile.
+    pub(super) async fn leader_ended(&mut self) -> LeaderEnd {
         loop {
             self.reap_all_but_the_leader();
+            // After that: a launcher reports before it ends.
+            if let Some(end) = self.launcher.as_mut().and_then(Launcher::end) {
+                return end;
+            }
             match self.leader {
                 Leader::Running => {
-                    let wait = self.descendants.wait_for_a_death(POLL_WITHOUT_SIGCHLD);
-                    wait.await;
+                    let death = self.descendants.wait_for_a_death(POLL_WITHOUT_SIGCHLD);
+                    match &mut self.launcher {
+                        None => death.await,
+                        Some(launcher) => tokio::select! {
+                            () = death => {}
+                            () = launcher.message() => {}
+                        },
+                    }
                 }
-                Leader::Unreaped(status) => return Some(status),
-                Leader::Reaped => return None,
+                Leader::Unreaped(status) => return LeaderEnd::Status(Some(status)),
+                Leader::Reaped => return LeaderEnd::Status(None),
             }
         }
     }
@@ -68,9 +83,7 @@ impl Group {
         give_up: impl Future<Output = ()>,
     ) {
         if self.has_members() {
-            self.signal(Signal::TERM);
-            // A stopped process would not receive SIGTERM.
-            self.signal(Signal::CONT);
+            self.terminate();
             tokio::select! {
                 () = self.wait_until_empty() => {}
                 () = grace => self.signal(Signal::KILL),
@@ -90,11 +103,25 @@ impl Group {
         }
     }
 
+    /// Sends SIGTERM to the group, or to everything in the namespace.
+    fn terminate(&mut self) {
+        // In a namespace, SIGTERM to the group would end bubblewrap, and with it everything at once.
+        let launcher = self.launcher.as_mut();
+        if let Some(launcher) = launcher.filter(|launcher| launcher.is_namespace)
+            && launcher.terminate().is_ok()
+        {
+            return;
+        }
+        self.signal(Signal::TERM);
+        // A stopped process would not receive SIGTERM.
+        self.signal(Signal::CONT);
+    }
+
     /// Sends a signal to the group, unless its id may already belong to another group.
     fn signal(&self, signal: Signal) {
-        if !matches!(self.leader, Leader::Reaped) {
-            // Fails only if nothing is left in the group.
-            let _ = kill_process_group(self.id, signal);
+        // Fails only if nothing is left in the group, or if the launcher has not made it yet.
+        if !matches!(self.leader, Leader::Reaped) && kill_process_group(self.id, signal).is_err() {
+            let _ = kill_process(self.id, signal);
         }
     }
 

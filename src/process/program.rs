@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::environment::Variables;
+use crate::isolation::Launch;
 
 /// A program to start.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Program {
     /// blocks while the program does not read.
     pub stdin: Option<File>,
     pub stderr: Stderr,
+    /// How it is isolated from the worker; `None` for the worker's own programs.
+    pub launch: Option<Launch>,
 }
 
 /// Where standard error goes.
@@ -35,7 +38,12 @@ pub enum Stderr {
 
 impl Program {
     /// A command line for `sh -c`.
-    pub fn shell(command: &str, dir: PathBuf, env: Variables) -> Self {
+    pub fn shell(
+        command: &str,
+        dir: PathBuf,
+        env: Variables,
+        launch: Option<Launch>,
+    ) -> Self {
         let args = vec!["-c".into(), command.into()];
         Self {
             program: "/bin/sh".into(),
@@ -44,6 +52,7 @@ impl Program {
             env,
             stdin: None,
             stderr: Stderr::WithStdout,
+            launch,
         }
     }
 }
@@ -68,4 +77,15 @@ pub enum StartError {
     Directory { dir: String, source: io::Error },
     #[error("cannot start {program}")]
     Other { program: String, source: io::Error },
+}
+
+impl StartError {
+    /// Why a program of this name could not be executed.
+    pub(super) fn of(program: String, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::NotFound { program },
+            io::ErrorKind::PermissionDenied => Self::NotExecutable { program },
+            _ => Self::Other { program, source },
+        }
+    }
 }

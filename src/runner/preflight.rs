@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::agent::{self, Agent};
 use super::checks::Checks;
+use super::isolate;
 use super::project_task::{definition, find};
 use super::settings::Settings;
 use super::workspace::{Repository, Source, existing_directory};
@@ -55,6 +56,11 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
             String::clone,
         );
     }
+    let (isolation, progress) = (&settings.isolation, Progress::new());
+    let kind = isolate::test(isolation, &settings.environment, stop, &progress).await;
+    findings.note("isolation", kind, |kind| {
+        format!("{}: the agent {}", kind.word(), kind.description())
+    });
     match &settings.source {
         Source::Given(dir) => project(&mut findings, settings, dir).await,
         Source::Repository(repository) => {

@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use super::workspace::Clone;
 use crate::environment::Variables;
 use crate::git::Git;
+use crate::isolation::Launch;
 use crate::process;
 use crate::task::{Failure, Reason, Task, Work};
 use agent_side::Staging;
@@ -121,14 +122,14 @@ impl Source {
 pub async fn collect(
     git: &Git<'_>,
     clone: &Clone,
-    agents_environment: &Variables,
+    (agents_environment, launch): (&Variables, Option<Launch>),
     message: &Message,
 ) -> Result<Product, Failure> {
     // After a panic, killed processes may not be reaped yet.
     process::kill_leftovers().await;
     nothing_is_alive()?;
     clone.still_there()?;
-    let agents_git = git.with_agents_environment(agents_environment);
+    let agents_git = git.with_agents_environment(agents_environment, launch);
     let first = match stage::stage(&agents_git, &clone.dir, Staging::Agent).await {
         Ok(staged) => from_agents_repository(git, clone, message, staged).await,
         Err(error) => Err(failed(&error)),

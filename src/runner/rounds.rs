@@ -145,6 +145,7 @@ impl Rounds<'_, '_> {
             dir: &workspace.dir,
             state_dir: workspace.own_dir(),
             environment: self.run.environment(),
+            launch: self.run.settings.isolation.launch(),
             access: &self.run.settings.agent.access,
         };
         let mut program = self.agent.program(place)?;
@@ -164,7 +165,8 @@ impl Rounds<'_, '_> {
             self.run.check_stop()?;
             self.run.progress.set_activity(command);
             let dir = self.workspace.dir.clone();
-            let program = Program::shell(command, dir, self.run.environment());
+            let launch = self.run.settings.isolation.launch();
+            let program = Program::shell(command, dir, self.run.environment(), launch);
             let limits = Limits {
                 wall: checks.limit(self.time_left()),
                 idle: None,

@@ -5,10 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::failures::stopped;
+use super::isolate;
 use super::settings::Settings;
 use super::workspace::{Source, Workspace};
 use crate::environment::Variables;
 use crate::git::Git;
+use crate::isolation::{Kind, Mode};
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
@@ -56,6 +58,7 @@ impl<'a> Run<'a> {
     /// Opens the given directory, or clones the repository.
     pub async fn prepare(&self) -> Result<Prepared<'a>, Failure> {
         self.check_stop()?;
+        self.test_isolation().await?;
         let repository = match &self.settings.source {
             Source::Given(dir) => {
                 let workspace = Workspace::given(dir)?;
@@ -83,6 +86,23 @@ impl<'a> Run<'a> {
             workspace: cloned?,
             git: Some(git),
         })
+    }
+
+    /// Finds out what separates the agent from the worker, and logs it.
+    async fn test_isolation(&self) -> Result<(), Failure> {
+        let settings = self.settings;
+        let (isolation, environment) = (&settings.isolation, &settings.environment);
+        let kind = isolate::test(isolation, environment, self.stop, self.progress).await?;
+        let (word, description) = (kind.word(), kind.description());
+        if kind < Kind::Landlock && isolation.mode != Mode::Off {
+            tracing::warn!(
+                "isolation {word}: the agent {description}; install bubblewrap, or start the worker with `exec` \
+                 and without secrets in its parent"
+            );
+        } else {
+            tracing::info!("isolation {word}: the agent {description}");
+        }
+        Ok(())
     }
 
     /// An error if the run was cancelled or stopped.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::agent;
 use super::workspace::Source;
 use crate::environment::Variables;
+use crate::isolation::Isolation;
 use crate::scud::FinishedTasks;
 
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Settings {
     pub agent: agent::Settings,
     /// The environment of the agent and the checks, without the variables that the run adds.
     pub environment: Variables,
+    /// What separates the agent and the checks from the worker.
+    pub isolation: Isolation,
     /// How long the agent and the checks may take together; cloning does not count.
     pub task_timeout: Duration,
     /// How long the agent may print nothing; `None` is unlimited.

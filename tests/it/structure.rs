@@ -21,6 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["builtin"],
     &["git", "stream_json", "scud", "http"],
     &["process"],
+    &["isolation"],
     &["progress", "shutdown"],
     &["task"],
     &["model"],

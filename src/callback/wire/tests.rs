@@ -20,6 +20,7 @@ fn identity() -> Identity {
         project_id: "proj-456".into(),
         run_id: "run".into(),
         agent: Some("command"),
+        isolation: None,
         hostname: "host".into(),
         revision: None,
         machine: Some(Facts {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::environment::Variables;
+use crate::isolation::Launch;
 use crate::model::{Access, Limits};
 use crate::process::{AfterRead, Ending, Program, StartError};
 use crate::programs::on_path;
@@ -88,6 +89,8 @@ pub struct Place<'a> {
     /// A private directory of the run, for files that the agent keeps from one round to the next.
     pub state_dir: PathBuf,
     pub environment: Variables,
+    /// How the agent is isolated from the worker.
+    pub launch: Option<Launch>,
     /// How the agent reaches its model.
     pub access: &'a Access,
 }

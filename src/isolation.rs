@@ -1,0 +1,251 @@
+//! Keeps the agent, its checks and everything else that runs the project's code apart from the worker.
+//!
+//! The worker starts such a program through a hidden command of its own binary. That command restricts
+//! itself and then executes the program, so that no code runs between fork and exec. Knows no agents
+//! and no settings of a run.
+
+mod expected;
+mod init;
+mod launcher;
+mod report;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use crate::programs;
+pub use launcher::run_if_requested;
+pub use report::{Message, Report};
+
+/// The hidden command that restricts itself and executes a program.
+const COMMAND: &str = "launch";
+/// What a test without a program adds to the number of its isolation, as its exit code. No error of
+/// bubblewrap or of the launcher has such an exit code.
+const TEST_EXIT_CODE: i32 = 40;
+
+/// What separates a program from the worker, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Nothing but a process group.
+    Off,
+    /// A session without a controlling terminal.
+    Session,
+    /// A session, and Landlock, which refuses ptrace and the files in `/proc/<pid>` that need the same right.
+    LandlockTrace,
+    /// The same, and no signal reaches a process outside.
+    Landlock,
+    /// A PID namespace with a `/proc` for it: processes outside do not exist for the program, and all
+    /// processes inside die with the first one.
+    Namespace,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::Off,
+        Self::Session,
+        Self::LandlockTrace,
+        Self::Landlock,
+        Self::Namespace,
+    ];
+
+    /// The word on the wire, and between the worker and the launcher.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Session => "session",
+            Self::LandlockTrace => "landlock-trace",
+            Self::Landlock => "landlock",
+            Self::Namespace => "pid-namespace",
+        }
+    }
+
+    /// What it does, as the end of a sentence about the agent.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Off => "can read, signal and trace every process of its user",
+            Self::Session => {
+                "has no terminal, but can read, signal and trace every process of its user"
+            }
+            Self::LandlockTrace => {
+                "cannot trace or read the memory of the worker, but can see and signal it"
+            }
+            Self::Landlock => "can see the worker, but cannot trace, read or signal it",
+            Self::Namespace => "cannot see the worker, and no process of it survives",
+        }
+    }
+}
+
+/// Which isolation is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The strongest that this machine allows.
+    Auto,
+    /// A PID namespace, or no run.
+    Strict,
+    Off,
+}
+
+/// How programs are isolated in this run; cheap to clone, all clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Isolation {
+    pub mode: Mode,
+    /// The path of bubblewrap.
+    bubblewrap: Option<PathBuf>,
+    /// `None` until a test has shown what this machine allows.
+    tested: Arc<Mutex<Option<Kind>>>,
+}
+
+impl Isolation {
+    /// Looks for bubblewrap on the search path; starts nothing.
+    pub fn new(mode: Mode, path: &OsStr) -> Self {
+        let bubblewrap = match mode {
+            Mode::Off => None,
+            Mode::Auto | Mode::Strict => programs::on_path(path, "bwrap"),
+        };
+        Self {
+            mode,
+            bubblewrap,
+            tested: Arc::default(),
+        }
+    }
+
+    /// The isolation of this run; before [`Self::set_tested`], the one that the machine's settings
+    /// suggest.
+    pub fn kind(&self) -> Kind {
+        let tested = *self.tested.lock().unwrap_or_else(PoisonError::into_inner);
+        tested.unwrap_or_else(|| match self.mode {
+            Mode::Off => Kind::Off,
+            Mode::Auto | Mode::Strict => expected::kind(self.bubblewrap.is_some()),
+        })
+    }
+
+    /// Sets what a test has shown.
+    pub fn set_tested(&self, kind: Kind) {
+        *self.tested.lock().unwrap_or_else(PoisonError::into_inner) = Some(kind);
+    }
+
+    /// How to start a program; `None` if it is started without isolation.
+    pub fn launch(&self) -> Option<Launch> {
+        self.launch_as(self.kind())
+    }
+
+    /// How to start a program with an isolation of this kind, or the strongest below it that works; the
+    /// kind [`Kind::Namespace`] works or fails.
+    pub fn launch_as(&self, kind: Kind) -> Option<Launch> {
+        let bubblewrap = match kind {
+            Kind::Off => return None,
+            Kind::Namespace => Some(self.bubblewrap.clone()?),
+            Kind::Session | Kind::LandlockTrace | Kind::Landlock => None,
+        };
+        Some(Launch { bubblewrap })
+    }
+}
+
+/// The kind that a test without a program reported by its exit code.
+pub fn kind_of_test(exit_code: i32) -> Option<Kind> {
+    let number = usize::try_from(exit_code.checked_sub(TEST_EXIT_CODE)?).ok()?;
+    Kind::ALL.get(number).copied()
+}
+
+/// How the worker starts one program in isolation.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The path of bubblewrap, for a PID namespace.
+    bubblewrap: Option<PathBuf>,
+}
+
+/// A command line that starts a program in isolation, and what it needs.
+#[derive(Debug)]
+pub struct Prepared {
+    pub program: PathBuf,
+    pub args: Vec<OsString>,
+    /// The launcher's standard input: a socket, by which it gets the program's.
+    pub stdin: OwnedFd,
+    /// The launcher's messages.
+    pub report: Report,
+    /// Whether the program runs in a PID namespace.
+    pub is_namespace: bool,
+    /// The worker's own program, if the launcher cannot be started by its path.
+    inherited: Option<File>,
+}
+
+impl Launch {
+    /// Prepares the start of a program. `has_pwd` says whether the program's environment has a `PWD`,
+    /// because bubblewrap sets one.
+    pub fn prepare(
+        &self,
+        program: OsString,
+        args: Vec<OsString>,
+        stdin: Option<File>,
+        has_pwd: bool,
+    ) -> io::Result<Prepared> {
+        let (report, channel) = Report::pair()?;
+        report.send_stdin(stdin)?;
+        let (mut line, mut inherited) = (Vec::new(), None);
+        let (starter, kind) = if let Some(bubblewrap) = &self.bubblewrap {
+            line.extend(NAMESPACE_OPTIONS.map(Into::into));
+            line.push(match own_path() {
+                Some(path) => path.into(),
+                None => {
+                    let own = inherited.insert(File::open(programs::own()?)?);
+                    format!("/proc/self/fd/{}", own.as_raw_fd()).into()
+                }
+            });
+            (bubblewrap.clone(), Kind::Namespace)
+        } else {
+            (programs::own()?, Kind::Landlock)
+        };
+        line.extend([COMMAND, kind.word(), if has_pwd { "pwd" } else { "no-pwd" }].map(Into::into));
+        // Only a test has no program.
+        if !program.is_empty() {
+            line.push(program);
+            line.extend(args);
+        }
+        Ok(Prepared {
+            program: starter,
+            args: line,
+            stdin: channel.into(),
+            report,
+            is_namespace: self.bubblewrap.is_some(),
+            inherited,
+        })
+    }
+}
+
+impl Prepared {
+    /// Makes the descriptors that the launcher needs survive the start. Must be called directly before
+    /// it, and nothing else may be started before this is dropped.
+    pub fn let_inherit(&self) -> io::Result<()> {
+        let inherited = self.inherited.as_ref();
+        inherited.map_or(Ok(()), |file| Ok(fcntl_setfd(file, FdFlags::empty())?))
+    }
+}
+
+/// The path of the worker's program, if that file is still there: inside the namespace, /proc/self/exe
+/// is bubblewrap.
+fn own_path() -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?;
+    let (found, own) = (fs::metadata(&path).ok()?, fs::metadata(programs::own().ok()?).ok()?);
+    ((found.dev(), found.ino()) == (own.dev(), own.ino())).then_some(path)
+}
+
+/// bubblewrap's options for a PID namespace that sees the machine's files and devices as they are. The
+/// launcher is its first process.
+const NAMESPACE_OPTIONS: [&str; 9] = [
+    "--unshare-pid",
+    "--die-with-parent",
+    "--dev-bind",
+    "/",
+    "/",
+    "--proc",
+    "/proc",
+    "--as-pid-1",
+    "--",
+];

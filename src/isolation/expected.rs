@@ -1,0 +1,71 @@
+//! What a machine probably allows, from its settings alone: the claim says it before anything was tried.
+
+use std::fs::read_to_string;
+
+use super::Kind;
+
+/// The bit of the capability that allows namespaces without a user namespace.
+const CAP_SYS_ADMIN: u32 = 21;
+/// The first versions of Linux with Landlock, and with its limits for signals.
+const LANDLOCK: (u32, u32) = (5, 13);
+const LANDLOCK_SIGNALS: (u32, u32) = (6, 12);
+
+pub fn kind(has_bubblewrap: bool) -> Kind {
+    if has_bubblewrap && namespaces_are_allowed() {
+        return Kind::Namespace;
+    }
+    let modules = read_to_string("/sys/kernel/security/lsm");
+    let is_off = modules.is_ok_and(|names| !names.trim().split(',').any(|name| name == "landlock"));
+    match kernel_version() {
+        Some(version) if version >= LANDLOCK_SIGNALS && !is_off => Kind::Landlock,
+        Some(version) if version >= LANDLOCK && !is_off => Kind::LandlockTrace,
+        _ => Kind::Session,
+    }
+}
+
+fn namespaces_are_allowed() -> bool {
+    let Ok(status) = read_to_string("/proc/self/status") else {
+        return false;
+    };
+    if has_admin_capability(&status) {
+        return true;
+    }
+    // A filter of system calls, as container engines set it, refuses user namespaces.
+    let is_filtered = status.lines().any(|line| line == "Seccomp:\t2");
+    let number = |path| -> Option<u64> { read_to_string(path).ok()?.trim().parse().ok() };
+    !is_filtered
+        && number("/proc/sys/user/max_user_namespaces") != Some(0)
+        && number("/proc/sys/kernel/unprivileged_userns_clone") != Some(0)
+        && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").unwrap_or(0) == 0
+}
+
+fn has_admin_capability(status: &str) -> bool {
+    let mut lines = status.lines();
+    let effective = lines.find_map(|line| line.strip_prefix("CapEff:\t"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_some_and(|bits| bits & (1 << CAP_SYS_ADMIN) != 0)
+}
+
+fn kernel_version() -> Option<(u32, u32)> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    let uname = rustix::system::uname();
+    let release = uname.release().to_str().ok()?;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_capability_for_namespaces_is_found_in_the_status_of_a_process() {
+        assert!(has_admin_capability("Name:\tx\nCapEff:\t000001ffffffffff\n"));
+        // What Docker leaves to root.
+        assert!(!has_admin_capability("CapEff:\t00000000a80425fb\n"));
+        assert!(!has_admin_capability("CapEff:\t0000000000000000\n"));
+        assert!(!has_admin_capability(""));
+    }
+}

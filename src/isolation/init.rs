@@ -1,0 +1,55 @@
+//! The first process of a PID namespace: starts the program, reaps orphans, and reports how the program
+//! ended. All other processes of the namespace die with this one.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, exit};
+use std::thread;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
+
+use super::launcher::not_started;
+use super::report::{Channel, Message};
+
+/// Runs until the namespace has no other process.
+pub fn run(mut command: Command, mut channel: Channel) -> ExitCode {
+    // The program has the same user, and must not trace this process.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(
+        rustix::process::DumpableBehavior::NotDumpable,
+    );
+    let program = match command.process_group(0).spawn() {
+        Ok(child) => Pid::from_child(&child),
+        Err(error) => return not_started(channel, &error),
+    };
+    match channel.try_clone() {
+        Ok(requests) => drop(thread::spawn(|| obey(requests))),
+        Err(error) => return not_started(channel, &error),
+    }
+    let mut code = ExitCode::FAILURE;
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == program => {
+                let exit_code = status.exit_status().and_then(|code| u8::try_from(code).ok());
+                code = exit_code.map_or(ExitCode::FAILURE, ExitCode::from);
+                channel.send(Message::Ended(status.as_raw()));
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            // No process is left.
+            Err(_) => return code,
+        }
+    }
+}
+
+/// Sends SIGTERM to all processes of the namespace whenever the worker asks for it, and ends with the
+/// worker.
+fn obey(mut requests: Channel) {
+    while requests.wait_for_request() {
+        // As the first process, kill(-1) reaches every other process of the namespace. An error means
+        // that there is none.
+        let _ = kill_process_group(Pid::INIT, Signal::TERM);
+        // A stopped process would not receive SIGTERM.
+        let _ = kill_process_group(Pid::INIT, Signal::CONT);
+    }
+    exit(1);
+}

@@ -1,0 +1,109 @@
+//! The hidden command: restricts itself with safe system calls, then executes the program.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+
+use super::report::{Channel, Message};
+use super::{COMMAND, Kind, TEST_EXIT_CODE, init};
+
+/// The exit code if the program cannot be executed; the worker gets the reason by a message.
+const NOT_STARTED: u8 = 127;
+
+/// Why the hidden command did nothing: it was not started by a worker.
+#[derive(Debug, thiserror::Error)]
+#[error("`{COMMAND}` is used by the worker itself; run `descartes-worker --help`")]
+pub struct Unusable;
+
+/// Runs the hidden command if the arguments of this process name it; returns its exit code.
+pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != COMMAND {
+        return None;
+    }
+    let kind = args.next().unwrap_or_default();
+    let keeps_pwd = args.next().is_some_and(|word| word == "pwd");
+    let program = args.next();
+    let Ok(channel) = Channel::from_stdin() else {
+        return Some(Err(Unusable));
+    };
+    let Ok(stdin) = channel.receive_stdin() else {
+        return Some(Err(Unusable));
+    };
+    // A session without a controlling terminal. An error means that the process leads a session already.
+    let _ = rustix::process::setsid();
+    let is_namespace = kind == Kind::Namespace.word();
+    let restricted = if is_namespace {
+        Kind::Namespace
+    } else {
+        restrict()
+    };
+    let Some(program) = program else {
+        return Some(Ok(test_result(restricted)));
+    };
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+    if !keeps_pwd {
+        command.env_remove("PWD");
+    }
+    Some(Ok(if is_namespace {
+        init::run(command, channel)
+    } else {
+        let error = command.exec();
+        not_started(channel, &error)
+    }))
+}
+
+/// Reports that the program could not be executed.
+pub(super) fn not_started(mut channel: Channel, error: &io::Error) -> ExitCode {
+    channel.send(Message::NotStarted(error.raw_os_error().unwrap_or_default()));
+    ExitCode::from(NOT_STARTED)
+}
+
+fn test_result(kind: Kind) -> ExitCode {
+    let number = Kind::ALL.iter().position(|known| *known == kind);
+    let code = number.and_then(|number| i32::try_from(number).ok());
+    let code = code.and_then(|number| u8::try_from(TEST_EXIT_CODE + number).ok());
+    ExitCode::from(code.unwrap_or(NOT_STARTED))
+}
+
+/// Restricts this process by Landlock, as far as the kernel supports it.
+#[cfg(target_os = "linux")]
+fn restrict() -> Kind {
+    if restrict_signals().is_ok() {
+        Kind::Landlock
+    } else if restrict_tracing().is_ok() {
+        Kind::LandlockTrace
+    } else {
+        Kind::Session
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn restrict() -> Kind {
+    Kind::Session
+}
+
+/// No signal and no connection to an abstract socket leaves the domain. Every domain refuses ptrace
+/// outwards.
+#[cfg(target_os = "linux")]
+fn restrict_signals() -> Result<(), landlock::RulesetError> {
+    use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+    let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    rules.scope(Scope::Signal)?.create()?.restrict_self()?;
+    Ok(())
+}
+
+/// A domain needs some rule: it refuses to make block devices, which only root could.
+#[cfg(target_os = "linux")]
+fn restrict_tracing() -> Result<(), landlock::RulesetError> {
+    use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
+    let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    rules
+        .handle_access(AccessFs::MakeBlock)?
+        .create()?
+        .restrict_self()?;
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! What the launcher tells the worker, and the worker the launcher: a socket that no other process has.
+//! It is the launcher's standard input, because only standard streams can be taken over without `unsafe`.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+/// The size of a message of the launcher: its kind, and a number.
+const SIZE: usize = 5;
+/// The worker's messages: the program's standard input, and a request.
+const STDIN: &[u8] = b"I";
+const TERMINATE: &[u8] = b"T";
+
+/// What the launcher reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    /// The program could not be executed: the system's error number.
+    NotStarted(i32),
+    /// The program ended: its status as `waitpid` has it. Processes that it started may be alive.
+    Ended(i32),
+}
+
+impl Message {
+    fn encoded(self) -> [u8; SIZE] {
+        let (kind, number) = match self {
+            Self::NotStarted(error) => (b'E', error),
+            Self::Ended(status) => (b'S', status),
+        };
+        let [a, b, c, d] = number.to_le_bytes();
+        [kind, a, b, c, d]
+    }
+
+    fn decoded([kind, number @ ..]: [u8; SIZE]) -> Option<Self> {
+        let number = i32::from_le_bytes(number);
+        match kind {
+            b'E' => Some(Self::NotStarted(number)),
+            b'S' => Some(Self::Ended(number)),
+            _ => None,
+        }
+    }
+}
+
+/// The worker's end.
+#[derive(Debug)]
+pub struct Report(UnixStream);
+
+impl Report {
+    /// The worker's end and the launcher's.
+    pub(super) fn pair() -> io::Result<(Self, UnixStream)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        Ok((Self(ours), theirs))
+    }
+
+    /// Passes the program's standard input on; `None` is an empty one.
+    pub(super) fn send_stdin(&self, file: Option<File>) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut rights = SendAncillaryBuffer::new(&mut space);
+        let files: Vec<_> = file.iter().map(AsFd::as_fd).collect();
+        if !files.is_empty() {
+            rights.push(SendAncillaryMessage::ScmRights(&files));
+        }
+        let bytes = [IoSlice::new(STDIN)];
+        sendmsg(&self.0, &bytes, &mut rights, SendFlags::empty())?;
+        Ok(())
+    }
+
+    /// The next message, if there is one. Messages are written in one piece.
+    pub fn read(&mut self) -> Option<Message> {
+        let mut bytes = [0; SIZE];
+        match self.0.read(&mut bytes) {
+            Ok(SIZE) => Message::decoded(bytes),
+            _ => None,
+        }
+    }
+
+    /// Asks the first process of the namespace to send SIGTERM to all others.
+    pub fn terminate(&mut self) -> io::Result<()> {
+        self.0.write_all(TERMINATE)
+    }
+
+    /// The same socket, for waiting until there is something to read.
+    pub fn socket(&self) -> io::Result<UnixStream> {
+        self.0.try_clone()
+    }
+}
+
+/// The launcher's end.
+pub(super) struct Channel(UnixStream);
+
+impl Channel {
+    /// Standard input, which the program does not get.
+    pub fn from_stdin() -> io::Result<Self> {
+        let socket = io::stdin().as_fd().try_clone_to_owned()?;
+        Ok(Self(socket.into()))
+    }
+
+    /// The program's standard input.
+    pub fn receive_stdin(&self) -> io::Result<Option<OwnedFd>> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut rights = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let received = recvmsg(
+            &self.0,
+            &mut [IoSliceMut::new(&mut byte)],
+            &mut rights,
+            RecvFlags::CMSG_CLOEXEC,
+        )?;
+        if received.bytes != STDIN.len() || byte != STDIN {
+            return Err(io::Error::other("standard input is not a socket of the worker"));
+        }
+        let mut files = rights.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+            _ => None,
+        });
+        Ok(files.next())
+    }
+
+    /// Reports to the worker; if that fails, the worker is gone.
+    pub fn send(&mut self, message: Message) {
+        let _ = self.0.write_all(&message.encoded());
+    }
+
+    /// Waits for a request to send SIGTERM; false if the worker has ended.
+    pub fn wait_for_request(&mut self) -> bool {
+        matches!(self.0.read(&mut [0]), Ok(1))
+    }
+
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+}

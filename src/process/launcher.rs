@@ -1,0 +1,72 @@
+//! The launcher of an isolated program, as its process group sees it: messages and a request.
+
+use std::future::pending;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use crate::isolation::{Message, Prepared, Report};
+
+/// How the leader, or the program that it launched, ended.
+pub(super) enum LeaderEnd {
+    /// `None` if something else in this process has reaped the leader.
+    Status(Option<ExitStatus>),
+    /// The launcher could not execute the program.
+    NotStarted(io::Error),
+}
+
+pub(super) struct Launcher {
+    report: Report,
+    /// Becomes readable with a message.
+    readiness: Option<UnixStream>,
+    /// Whether the leader of the group is bubblewrap, which lives until the namespace is empty.
+    pub(super) is_namespace: bool,
+}
+
+impl Launcher {
+    pub(super) fn of(prepared: Prepared) -> io::Result<Self> {
+        let Prepared { report, .. } = prepared;
+        let readiness = UnixStream::from_std(report.socket()?)?;
+        Ok(Self {
+            is_namespace: prepared.is_namespace,
+            report,
+            readiness: Some(readiness),
+        })
+    }
+
+    /// How the program ended, if the launcher has reported that.
+    pub(super) fn end(&mut self) -> Option<LeaderEnd> {
+        Some(match self.report.read()? {
+            Message::NotStarted(error) => {
+                LeaderEnd::NotStarted(io::Error::from_raw_os_error(error))
+            }
+            Message::Ended(status) => LeaderEnd::Status(Some(ExitStatus::from_raw(status))),
+        })
+    }
+
+    /// Waits until there may be a message.
+    pub(super) async fn message(&mut self) {
+        let Some(socket) = &self.readiness else {
+            return pending().await;
+        };
+        let ready = socket.ready(Interest::READABLE).await;
+        // After the launcher has closed its end, there is nothing to wait for.
+        if !ready.is_ok_and(|ready| !ready.is_read_closed()) {
+            self.readiness = None;
+        }
+        // The next wait is for the next message.
+        if let Some(socket) = &self.readiness {
+            let _ = socket.try_io(Interest::READABLE, || -> io::Result<()> {
+                Err(io::ErrorKind::WouldBlock.into())
+            });
+        }
+    }
+
+    /// Asks for SIGTERM to everything in the namespace; an error if there is none any more.
+    pub(super) fn terminate(&mut self) -> io::Result<()> {
+        self.report.terminate()
+    }
+}
