@@ -4,6 +4,13 @@
 const ELLIPSIS: char = '…';
 /// Room for the note on how much of the middle is missing, in bytes.
 const NOTE_LEN: usize = 60;
+/// Stands for a control character without a picture.
+const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
+/// Characters that make a terminal show a text in another order than it has.
+const REORDERING: [char; 9] = [
+    '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}',
+    '\u{2069}',
+];
 
 /// The first `max_chars` characters, with an ellipsis if there are more.
 pub fn first_chars(text: &str, max_chars: usize) -> String {
@@ -42,6 +49,20 @@ pub fn both_ends(text: &str, max_bytes: usize) -> String {
     format!("{}{note}{}", &text[..head], &text[tail..])
 }
 
+/// A text whose control characters, except line feeds and tabs, can be seen and do nothing: a terminal must
+/// not obey a project's texts.
+pub fn visible(text: &str) -> String {
+    let picture = |c: char| match c {
+        '\n' | '\t' => c,
+        // Unicode has a picture for each of them.
+        '\0'..='\u{1f}' => char::from_u32(u32::from(c) + 0x2400).unwrap_or(REPLACEMENT),
+        '\u{7f}' => '\u{2421}',
+        c if c.is_control() || REORDERING.contains(&c) => REPLACEMENT,
+        c => c,
+    };
+    text.chars().map(picture).collect()
+}
+
 /// The last boundary of a character at or before `at`.
 fn boundary_before(text: &str, at: usize) -> usize {
     let boundary = (0..=at).rev().find(|at| text.is_char_boundary(*at));
@@ -62,6 +83,12 @@ mod tests {
         assert_eq!(first_chars("zwölf", 5), "zwölf");
         assert_eq!(first_bytes("zwölf", 6), "zwölf");
         assert_eq!(both_ends("zwölf", 6), "zwölf");
+    }
+
+    #[test]
+    fn control_characters_are_made_visible() {
+        let text = "a\x1b]0;t\x07b\u{9b}31mc\rd\0e\x7ff\u{202e}g\th\ni";
+        assert_eq!(visible(text), "a␛]0;t␇b\u{fffd}31mc␍d␀e␡f\u{fffd}g\th\ni");
     }
 
     #[test]

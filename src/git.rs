@@ -6,6 +6,7 @@
 mod authorities;
 mod call;
 mod configuration;
+mod fingerprint;
 mod ssh;
 mod trouble;
 mod words;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 pub use self::call::{Call, GitError};
 use self::configuration::Side;
+use self::fingerprint::Fingerprint;
 use self::ssh::Ssh;
 pub use self::trouble::Trouble;
 use self::words::{last_words, without_progress};
@@ -55,6 +57,8 @@ const INHERITED: [&str; 7] = [
 #[derive(Debug)]
 pub struct Git<'a> {
     program: PathBuf,
+    /// How the program's file looked before the agent ran.
+    fingerprint: Fingerprint,
     environment: Variables,
     token: Option<(Url, SecretString)>,
     ssh: Option<Ssh>,
@@ -104,6 +108,7 @@ impl<'a> Git<'a> {
         let program = on_path(&path, "git").ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "there is no git on the PATH")
         })?;
+        let fingerprint = Fingerprint::of(&program)?;
         let ssh = on_path(&path, "ssh")
             .and_then(|ssh| Ssh::to(remote, ssh, value_of(environment, "HOME").map(Into::into)));
         for (name, value) in [
@@ -140,6 +145,7 @@ impl<'a> Git<'a> {
         let token = url.zip(access.token.clone());
         Ok(Self {
             program,
+            fingerprint,
             environment: own,
             token,
             ssh,
@@ -232,6 +238,7 @@ impl<'a> Git<'a> {
     pub fn under<'b>(&'b self, stop: &'b Stop) -> Git<'b> {
         Git {
             program: self.program.clone(),
+            fingerprint: self.fingerprint,
             environment: self.environment.clone(),
             token: self.token.clone(),
             ssh: self.ssh.clone(),
@@ -273,6 +280,20 @@ impl<'a> Git<'a> {
         }
     }
 
+    /// An error if a process of the agent is alive, or if the program is not the one that was found: a
+    /// credential must not be used then.
+    fn may_have_credential(&self) -> Result<(), String> {
+        if !process::none_left() {
+            return Err(
+                "processes of the agent are still alive, so no credential is used".to_owned(),
+            );
+        }
+        match &self.token {
+            Some(_) => self.fingerprint.check(&self.program),
+            None => Ok(()),
+        }
+    }
+
     /// Runs a command; gives what it printed, which must not be long.
     pub async fn run(&self, call: Call<'_>) -> Result<String, GitError> {
         let mut printed = Vec::new();
@@ -309,6 +330,10 @@ impl<'a> Git<'a> {
         let unstarted =
             |error: io::Error| failed("could not be started".to_owned(), error.to_string());
 
+        if call.transfer {
+            self.may_have_credential()
+                .map_err(|why| failed("was not started".to_owned(), why))?;
+        }
         let silence_ends = call.transfer || self.side == Side::Agent;
         let idle = silence_ends.then_some(self.stalled);
         // A transfer's life is on standard error: its progress. Elsewhere that is for errors only.

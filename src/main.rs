@@ -145,8 +145,15 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                 };
                 Ok(exit.into())
             }
-            Command::Demo(settings) => Ok(local::demo(settings, &screen).await?.into()),
-            Command::Local(settings) => Ok(local::run(settings, &screen).await?.into()),
+            Command::Demo(settings) => {
+                // This process has the key in its environment, too.
+                runner::harden();
+                Ok(local::demo(settings, &screen).await?.into())
+            }
+            Command::Local(settings) => {
+                runner::harden();
+                Ok(local::run(settings, &screen).await?.into())
+            }
             Command::Receive(settings) => local::receive(settings, &screen)
                 .await
                 .map(|()| ExitCode::SUCCESS),

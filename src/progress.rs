@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::excerpt::visible;
 use crate::model::Spent;
 use crate::ring_buffer::RingBuffer;
 use crate::task::Output;
@@ -150,7 +151,7 @@ impl Progress {
 
     /// Sets what the agent is doing, in one line.
     pub fn set_activity(&self, line: &str) {
-        self.state().activity = Some(line.to_owned());
+        self.state().activity = Some(visible(line));
     }
 
     /// Sets the agent's usage so far.

@@ -8,7 +8,8 @@ pub mod names;
 mod parts;
 mod search;
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::alphabet;
@@ -30,21 +31,39 @@ const MASK: &str = "***";
 
 /// Masks a set of secrets; cheap to clone.
 #[derive(Clone)]
-pub struct Redactor(Option<Arc<Forms>>);
+pub struct Redactor(Arc<RwLock<Secrets>>);
+
+/// The secrets, and what to look for.
+struct Secrets {
+    secrets: Vec<SecretString>,
+    finders: Arc<Finders>,
+}
 
 impl std::fmt::Debug for Redactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let forms = self.0.as_ref().map_or(0, |forms| forms.len());
+        let forms = self.finders().plain.as_ref().map_or(0, Forms::len);
         write!(f, "Redactor({forms} forms)")
     }
 }
 
 impl Redactor {
     pub fn new(secrets: &[SecretString]) -> Self {
-        let secrets = secrets.iter().map(ExposeSecret::expose_secret);
-        let parts = secrets.flat_map(parts::parts);
-        let forms = parts.flat_map(|part| forms(&part)).collect();
-        Self(Forms::new(forms).map(Arc::new))
+        Self(Arc::new(RwLock::new(Secrets {
+            secrets: secrets.to_vec(),
+            finders: Arc::new(Finders::of(secrets)),
+        })))
+    }
+
+    /// Masks one more secret from now on, also in streams that have begun.
+    pub fn add(&self, secret: SecretString) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.secrets.push(secret);
+        known.finders = Arc::new(Finders::of(&known.secrets));
+    }
+
+    fn finders(&self) -> Arc<Finders> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.finders.clone()
     }
 
     /// A text without secrets, and without the user part of any URL in it.
@@ -59,7 +78,7 @@ impl Redactor {
     /// Masks a stream of output that arrives in chunks.
     pub fn stream(&self) -> Stream {
         Stream {
-            forms: self.0.clone(),
+            redactor: self.clone(),
             held: Vec::new(),
             covered: 0,
             masking: false,
@@ -70,7 +89,7 @@ impl Redactor {
 
 /// Masks one stream. Holds back only bytes that may be the beginning of a secret.
 pub struct Stream {
-    forms: Option<Arc<Forms>>,
+    redactor: Redactor,
     /// The last bytes of the input: a proper prefix of some form.
     held: Vec<u8>,
     /// The number of bytes in `held` that already belong to a secret.
@@ -89,33 +108,32 @@ impl Stream {
 
     /// Reads the next bytes and passes the safe ones to `out`.
     pub fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8])) {
-        let Some(forms) = self.forms.clone() else {
+        let finders = self.redactor.finders();
+        if finders.plain.is_none() {
             return out(bytes);
-        };
+        }
         if self.held.is_empty() {
-            self.pass(&forms, bytes, forms.unfinished(bytes), out);
+            self.pass(&finders, bytes, finders.unfinished(bytes), out);
         } else {
             let mut joined = std::mem::take(&mut self.held);
             joined.extend_from_slice(bytes);
-            self.pass(&forms, &joined, forms.unfinished(&joined), out);
+            self.pass(&finders, &joined, finders.unfinished(&joined), out);
         }
     }
 
     /// Ends the stream: the bytes that were held back are not the beginning of a secret.
     pub fn finish(&mut self, out: &mut dyn FnMut(&[u8])) {
-        let Some(forms) = self.forms.clone() else {
-            return;
-        };
+        let finders = self.redactor.finders();
         let held = std::mem::take(&mut self.held);
-        self.pass(&forms, &held, held.len(), out);
+        self.pass(&finders, &held, held.len(), out);
         self.masking = false;
     }
 
     /// Passes on the bytes before `hold` and holds back the rest; `bytes` begin with the held bytes.
-    fn pass(&mut self, forms: &Forms, bytes: &[u8], hold: usize, out: &mut dyn FnMut(&[u8])) {
+    fn pass(&mut self, finders: &Finders, bytes: &[u8], hold: usize, out: &mut dyn FnMut(&[u8])) {
         // Bytes before `at` have been passed on; bytes before `covered` belong to a secret.
         let (mut at, mut covered) = (0, self.covered);
-        for span in forms.spans(bytes) {
+        for span in finders.spans(bytes) {
             // A secret that begins in the held part is found again when that part is passed on.
             if span.start >= hold {
                 break;
@@ -145,23 +163,158 @@ impl Stream {
     }
 }
 
-/// The encodings in which a secret may appear.
-fn forms(secret: &str) -> Vec<Vec<u8>> {
-    let mut forms = vec![secret.as_bytes().to_vec()];
-    forms.push(
-        utf8_percent_encode(secret, NON_ALPHANUMERIC)
-            .to_string()
-            .into_bytes(),
-    );
-    forms.push(utf8_percent_encode(secret, URL).to_string().into_bytes());
-    for alphabet in [&alphabet::STANDARD, &alphabet::URL_SAFE] {
-        let engine = GeneralPurpose::new(alphabet, GeneralPurposeConfig::new());
-        forms.extend((0..3).map(|offset| base64_core(&engine, offset, secret)));
+/// Finds secrets as they are written, and in base64 texts that have been broken into lines.
+struct Finders {
+    /// `None` if there is no secret.
+    plain: Option<Forms>,
+    /// The base64 forms, for bytes without line ends.
+    base64: Option<Forms>,
+}
+
+/// How much of a base64 form at the end of a chunk is held back across a line end, in bytes. A shorter
+/// beginning would hold back half of all lines; the forms without their first bytes find the rest.
+const MIN_BROKEN_PREFIX: usize = 4;
+
+/// Longer secrets are not searched across line ends, which would need too much memory.
+const MAX_BROKEN_FORM: usize = 16 * 1024;
+/// A line end counts as one inside base64 after at least this many of its characters.
+const MIN_BROKEN_LINE: usize = 16;
+
+impl Finders {
+    fn of(secrets: &[SecretString]) -> Self {
+        let secrets = secrets.iter().map(ExposeSecret::expose_secret);
+        let (mut plain, mut base64) = (Vec::new(), Vec::new());
+        for part in secrets.flat_map(parts::parts) {
+            plain.extend(plain_forms(&part));
+            let forms = base64_forms(&part);
+            // What follows a line end after the first few bytes.
+            let searchable = 2 * MIN_BROKEN_PREFIX..=MAX_BROKEN_FORM;
+            for form in forms.iter().filter(|form| searchable.contains(&form.len())) {
+                base64.extend((0..MIN_BROKEN_PREFIX).map(|from| form[from..].to_vec()));
+            }
+            plain.extend(forms);
+        }
+        Self {
+            plain: Forms::new(plain),
+            base64: Forms::new(base64),
+        }
     }
-    // JSON and shells escape quotes and line ends.
-    let quoted = serde_json::Value::from(secret).to_string();
-    forms.push(quoted.as_bytes()[1..quoted.len() - 1].to_vec());
-    forms
+
+    /// The ranges of secrets, sorted by their beginning.
+    fn spans(&self, bytes: &[u8]) -> Vec<Range<usize>> {
+        let mut spans = self
+            .plain
+            .as_ref()
+            .map_or_else(Vec::new, |forms| forms.spans(bytes));
+        if let Some((forms, text)) = self.unbroken(bytes) {
+            let broken = forms.spans(&text.bytes).into_iter();
+            spans.extend(broken.map(|span| text.places[span.start]..text.places[span.end - 1] + 1));
+            spans.sort_by_key(|span| span.start);
+        }
+        spans
+    }
+
+    /// Where the bytes begin that may be the beginning of a secret.
+    fn unfinished(&self, bytes: &[u8]) -> usize {
+        let plain = self.plain.as_ref();
+        let plain = plain.map_or(bytes.len(), |forms| forms.unfinished(bytes));
+        let Some((forms, text)) = self.unbroken(bytes) else {
+            return plain;
+        };
+        let from = forms.unfinished(&text.bytes);
+        if text.bytes.len() - from < MIN_BROKEN_PREFIX {
+            return plain;
+        }
+        plain.min(text.places[from])
+    }
+
+    /// The bytes without line ends, if they have any.
+    fn unbroken(&self, bytes: &[u8]) -> Option<(&Forms, Unbroken)> {
+        let forms = self.base64.as_ref()?;
+        has_broken_base64(bytes).then(|| (forms, Unbroken::of(bytes)))
+    }
+}
+
+/// Whether a line ends like one of a base64 text. The beginning of the bytes may be inside a line.
+fn has_broken_base64(bytes: &[u8]) -> bool {
+    let is_base64 = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
+    let mut line_ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    line_ends.any(|(place, _)| {
+        let line = bytes[..place].strip_suffix(b"\r").unwrap_or(&bytes[..place]);
+        let end = line.iter().rev().take(MIN_BROKEN_LINE);
+        let length = end.take_while(is_base64).count();
+        length == line.len().min(MIN_BROKEN_LINE)
+    })
+}
+
+/// Bytes without line ends.
+struct Unbroken {
+    bytes: Vec<u8>,
+    /// Where each byte was.
+    places: Vec<usize>,
+}
+
+impl Unbroken {
+    fn of(bytes: &[u8]) -> Self {
+        let kept = bytes.iter().enumerate();
+        let kept = kept.filter(|(_, byte)| !matches!(byte, b'\n' | b'\r'));
+        let (places, bytes) = kept.map(|(place, byte)| (place, *byte)).unzip();
+        Self { bytes, places }
+    }
+}
+
+/// The encodings in which a secret may appear, without base64.
+fn plain_forms(secret: &str) -> Vec<Vec<u8>> {
+    let json = |text: &str| {
+        let quoted = serde_json::Value::from(text).to_string();
+        quoted[1..quoted.len() - 1].to_owned()
+    };
+    let all = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+    let url = utf8_percent_encode(secret, URL).to_string();
+    // JSON and shells escape quotes and line ends; JSON inside JSON does it twice.
+    let quoted = json(secret);
+    let twice = json(&quoted);
+    let slashes = quoted.replace('/', "\\/");
+    let slashes_twice = json(&slashes);
+    let texts = [
+        secret.to_owned(),
+        lower_case_escapes(&all),
+        lower_case_escapes(&url),
+        all,
+        url,
+        quoted,
+        twice,
+        slashes,
+        slashes_twice,
+    ];
+    texts.into_iter().map(String::into_bytes).collect()
+}
+
+/// A percent-encoded text with `%2f` instead of `%2F`.
+fn lower_case_escapes(text: &str) -> String {
+    let mut digits = 0;
+    let lower = text.chars().map(|c| {
+        if c == '%' {
+            digits = 2;
+            return c;
+        }
+        if digits == 0 {
+            return c;
+        }
+        digits -= 1;
+        c.to_ascii_lowercase()
+    });
+    lower.collect()
+}
+
+/// What the base64 of a text with the secret contains, at any offset and in both alphabets.
+fn base64_forms(secret: &str) -> Vec<Vec<u8>> {
+    let alphabets = [&alphabet::STANDARD, &alphabet::URL_SAFE];
+    let engines = alphabets.map(|alphabet| GeneralPurpose::new(alphabet, GeneralPurposeConfig::new()));
+    let forms = engines
+        .iter()
+        .flat_map(|engine| (0..3).map(|offset| base64_core(engine, offset, secret)));
+    forms.collect()
 }
 
 /// The characters of a base64 text that depend on the secret only, if the secret begins `offset` bytes
@@ -237,6 +390,65 @@ mod tests {
         assert!(shown.ends_with(r#"d {"k":"***"}"#), "{shown}");
         assert!(shown.contains(&user[..6]), "{shown}");
         assert!(!shown.contains(&encoded[8..]), "{shown}");
+    }
+
+    #[test]
+    fn a_secret_is_masked_in_base64_that_is_broken_into_lines_at_any_column_and_offset() {
+        let secret = "sk-ant-0123456789-abcdefghijklmnop";
+        let redactor = redactor(&[secret]);
+        let base64 = base64::engine::general_purpose::STANDARD;
+        for offset in 0..60 {
+            let encoded = base64.encode(format!("{}{secret} and more", "x".repeat(offset)));
+            for column in [20, 64, 76] {
+                let lines: Vec<String> = encoded
+                    .as_bytes()
+                    .chunks(column)
+                    .map(|line| String::from_utf8(line.to_vec()).unwrap())
+                    .collect();
+                for separator in ["\n", "\r\n"] {
+                    let text = lines.join(separator) + separator;
+                    for chunks in [1, 7, 4096] {
+                        let chunks: Vec<&[u8]> = text.as_bytes().chunks(chunks).collect();
+                        let clean = through(&redactor, &chunks);
+                        let clean = String::from_utf8(clean).unwrap().replace(['\n', '\r'], "");
+                        // A line end after fewer than four of its characters may leave those.
+                        let core = &encoded[(offset + 3) * 4 / 3 + 2..(offset + secret.len()) * 4 / 3];
+                        for piece in core.as_bytes().windows(8) {
+                            let piece = str::from_utf8(piece).unwrap();
+                            assert!(!clean.contains(piece), "{piece} of {text} in {clean}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_is_masked_with_lower_case_escapes_escaped_slashes_and_as_json_in_json() {
+        let redactor = redactor(&["pass/word\"+x"]);
+        let json = serde_json::json!({"k": "pass/word\"+x"}).to_string();
+        let twice = serde_json::json!({"body": json}).to_string();
+        for text in [
+            "pass%2fword%22%2bx",
+            r#"pass\/word\"+x"#,
+            json.as_str(),
+            twice.as_str(),
+        ] {
+            let shown = redactor.text(text);
+            assert!(shown.contains("***") && !shown.contains("word"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_added_later_is_masked_in_streams_that_have_begun() {
+        let redactor = redactor(&["first-secret"]);
+        let mut stream = redactor.stream();
+        let mut clean = Vec::new();
+        stream.push(b"later-secret ", &mut |bytes| clean.extend_from_slice(bytes));
+        redactor.add(SecretString::from("later-secret"));
+        stream.push(b"later-secret ", &mut |bytes| clean.extend_from_slice(bytes));
+        stream.finish(&mut |bytes| clean.extend_from_slice(bytes));
+        assert_eq!(clean, b"later-secret *** ");
     }
 
     #[test]

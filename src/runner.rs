@@ -60,6 +60,7 @@ async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
         Err(bug) => failed_by_bug(bug).await,
     };
     let verdict = Box::pin(run.hand_over(&prepared, verdict)).await;
+    let verdict = with_survivors_named(verdict);
     if !run.stop.is_signalled() {
         // tokio panics if it cannot start a thread. The outcome must be reported anyway.
         if let Err(bug) = caught(prepared.workspace.delete()).await {
@@ -67,6 +68,16 @@ async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
         }
     }
     verdict
+}
+
+/// Says in the verdict that processes of the agent could not be killed.
+fn with_survivors_named(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Completed { message } if !process::none_left() => Verdict::Completed {
+            message: format!("{message}; processes of the agent survived SIGKILL and are still running"),
+        },
+        verdict => verdict,
+    }
 }
 
 /// The verdict after a panic, which interrupted the supervision of whatever was running.

@@ -26,4 +26,4 @@ mod samples;
 pub use find::{FindError, FinishedTasks, TaskQuery};
 pub use merge::unify_status_letters;
 pub use project::Project;
-pub use settings::{AgentDefinition, SettingsError};
+pub use settings::{AgentDefinition, MAX_PROMPT_SIZE, SettingsError};

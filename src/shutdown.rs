@@ -1,14 +1,15 @@
 //! Why a run must end early, as futures: a stop signal, a second one, the end of `local`, a cancellation.
 //!
 //! Ends nothing itself: `process` watches [`Stop`] and ends the agent; `callback` takes the end of the
-//! stop window as its deadline. SIGTERM, SIGINT and SIGHUP mean the same, because platforms differ in
-//! which one they send.
+//! stop window as its deadline. SIGTERM, SIGINT, SIGHUP, SIGQUIT and SIGXCPU mean the same, because platforms
+//! differ in which one they send.
 
 use std::future::pending;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::process::Signal as RawSignal;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,6 +29,26 @@ pub const HAND_OVER_SHARE: f64 = 0.7;
 
 /// The part of the stop window that is left for the exit itself, before the platform kills the worker.
 pub const EXIT_MARGIN: Duration = Duration::from_millis(250);
+
+/// Signals whose default is to end the process, and that ask for nothing. A write beyond the limit for
+/// files (SIGXFSZ) is an error of that write.
+const HARMLESS: [RawSignal; 6] = [
+    RawSignal::USR1,
+    RawSignal::USR2,
+    RawSignal::ALARM,
+    RawSignal::VTALARM,
+    RawSignal::PROF,
+    RawSignal::XFSZ,
+];
+
+/// Keeps signals without a meaning for the worker from ending it without a report.
+fn ignore_harmless_signals() -> io::Result<()> {
+    for harmless in HARMLESS {
+        // The handler stays when this listener is dropped. Programs that the worker starts have none.
+        drop(signal(SignalKind::from_raw(harmless.as_raw()))?);
+    }
+    Ok(())
+}
 
 /// Why a run must end early.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,9 +92,12 @@ impl Stop {
             (SignalKind::terminate(), "SIGTERM"),
             (SignalKind::interrupt(), "SIGINT"),
             (SignalKind::hangup(), "SIGHUP"),
+            (SignalKind::quit(), "SIGQUIT"),
+            (SignalKind::from_raw(RawSignal::XCPU.as_raw()), "SIGXCPU"),
         ] {
             tokio::spawn(stop.clone().listen(signal(kind)?, name));
         }
+        ignore_harmless_signals()?;
         Ok(stop)
     }
 
@@ -144,6 +168,12 @@ impl Stop {
     /// Why the run must end, if it must.
     pub fn why(&self) -> Option<Why> {
         self.state.borrow().why.clone()
+    }
+
+    /// Waits until the orchestrator has cancelled the task.
+    pub async fn cancelled(&self) {
+        self.until(|state| matches!(state.why, Some(Why::Cancelled(_))).then_some(()))
+            .await;
     }
 
     /// Whether the stop window has begun.

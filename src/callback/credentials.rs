@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::http::errors::plain_cause;
 use crate::http::{answer_body, tls};
+use crate::redact::Redactor;
 use crate::webhook::SigningKey;
 
 /// How long an identity token is reused. The platform's tokens are valid for about ten minutes.
@@ -55,14 +56,17 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Credentials {
     settings: Settings,
+    /// Masks identity tokens.
+    redactor: Redactor,
     /// The last identity token and when it was received.
     identity: RefCell<Option<(Instant, HeaderValue)>>,
 }
 
 impl Credentials {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, redactor: Redactor) -> Self {
         Self {
             settings,
+            redactor,
             identity: RefCell::new(None),
         }
     }
@@ -99,14 +103,18 @@ impl Credentials {
         if let Some((_, token)) = last.filter(|(since, _)| since.elapsed() < TOKEN_REUSE) {
             return Ok(token);
         }
-        let token = identity_token(audience, socket).await?;
+        let token = identity_token(audience, socket, &self.redactor).await?;
         *self.identity.borrow_mut() = Some((Instant::now(), token.clone()));
         Ok(token)
     }
 }
 
 /// Asks the platform for a token (Fly: `POST /v1/tokens/oidc` on its socket, answered in plain text).
-async fn identity_token(audience: &str, socket: &Path) -> Result<HeaderValue, IdentityError> {
+async fn identity_token(
+    audience: &str,
+    socket: &Path,
+    redactor: &Redactor,
+) -> Result<HeaderValue, IdentityError> {
     let failed = |error: reqwest::Error| IdentityError::Socket {
         socket: socket.to_owned(),
         cause: plain_cause(&error),
@@ -139,6 +147,7 @@ async fn identity_token(audience: &str, socket: &Path) -> Result<HeaderValue, Id
             socket: socket.to_owned(),
         });
     }
+    redactor.add(SecretString::from(token));
     Ok(secret_value(token))
 }
 

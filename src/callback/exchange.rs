@@ -22,7 +22,7 @@ pub struct Exchange {
 impl Exchange {
     /// Opens no connection yet.
     pub fn new(settings: Settings, redactor: Redactor) -> Result<Self, SetupError> {
-        let transport = Transport::new(&settings)?;
+        let transport = Transport::new(&settings, &redactor)?;
         Ok(Self {
             settings,
             redactor,

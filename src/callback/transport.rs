@@ -17,6 +17,7 @@ use super::traceparent;
 use crate::http::errors::{no_answer_within, request_error};
 use crate::http::tls::{self, TlsError};
 use crate::http::{answer_body, below};
+use crate::redact::Redactor;
 
 /// How long an idle connection is reused: longer than the usual heartbeat interval, shorter than
 /// the time after which load balancers and NAT usually forget a connection.
@@ -41,7 +42,7 @@ pub struct Transport {
 }
 
 impl Transport {
-    pub fn new(settings: &Settings) -> Result<Self, SetupError> {
+    pub fn new(settings: &Settings, redactor: &Redactor) -> Result<Self, SetupError> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -59,7 +60,7 @@ impl Transport {
             .map_err(|error| SetupError::Client(error.into()))?;
         Ok(Self {
             client,
-            credentials: Credentials::new(settings.credentials.clone()),
+            credentials: Credentials::new(settings.credentials.clone(), redactor.clone()),
             base: settings.url.clone(),
             request_timeout: settings.request_timeout,
         })

@@ -5,10 +5,11 @@
 
 use std::ffi::{OsStr, OsString};
 
+use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
 use super::settings::{
-    CALLBACK_SECRET, LISTEN, MODEL_ACCESS, STOP_AT_END_OF_STDIN, Setting, TASK_LOCK, WORKER,
+    CALLBACK_SECRET, LISTEN, MODEL_ACCESS, REPO, STOP_AT_END_OF_STDIN, Setting, TASK_LOCK, WORKER,
 };
 use crate::callback::Machine;
 use crate::environment::Variables;
@@ -47,6 +48,19 @@ const REVISION: &str = "DESCARTES_REVISION";
 
 /// The shortest value that is masked, in bytes: shorter values would mask half of every log.
 pub const MIN_SECRET_LENGTH: usize = 6;
+
+/// The values of a URL's query whose names say that they are secret, as they are written and decoded.
+fn query_secrets(url: &str) -> Vec<(&str, String)> {
+    let (_, query) = url.split_once('?').unwrap_or_default();
+    let query = query.split('#').next().unwrap_or_default();
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let secret = pairs.filter(|(name, _)| is_secret(name));
+    let decoded = secret.map(|(_, value)| {
+        let decoded = percent_decode_str(value).decode_utf8_lossy();
+        (value, decoded.into_owned())
+    });
+    decoded.collect()
+}
 
 /// All variables of the process.
 #[derive(Debug)]
@@ -110,7 +124,10 @@ impl Environment {
         let bare = words
             .split_whitespace()
             .filter_map(|word| word.strip_prefix("whsec_"));
-        let values = values.chain(words.split_whitespace()).chain(bare);
+        let repository = self.text(REPO.variable).unwrap_or_default();
+        let query = query_secrets(&repository);
+        let query = query.iter().flat_map(|(written, value)| [*written, value.as_str()]);
+        let values = values.chain(words.split_whitespace()).chain(bare).chain(query);
         values
             .filter(|value| value.len() >= MIN_SECRET_LENGTH)
             .map(SecretString::from)

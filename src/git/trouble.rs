@@ -27,6 +27,10 @@ const TABLE: &[(Trouble, &[&str])] = &[
         ],
     ),
     (
+        Trouble::Permanent("git may have been changed by the agent"),
+        &["so it gets no credential"],
+    ),
+    (
         Trouble::Permanent("the remote's quota is used up"),
         &[
             "quota exceeded",

@@ -150,6 +150,11 @@ pub(super) fn kill_children() -> bool {
 
 /// Whether every descendant is dead and reaped, apart from bystanders.
 pub(super) fn none_left() -> bool {
+    if bystanders().is_empty() {
+        // The kernel's list may omit children that come and go; the answer to this does not.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        return waitid(WaitId::All, options).is_err();
+    }
     without_bystanders().is_empty()
 }
 

@@ -10,6 +10,7 @@ use super::failures::{stopped, unusable_settings};
 use super::output;
 use crate::durations::in_words;
 use crate::environment::value_of;
+use crate::excerpt::visible;
 use crate::process::{self, AfterRead, Ending, Limits, Program};
 use crate::programs::{Lookup, look_up};
 use crate::progress::Progress;
@@ -52,6 +53,17 @@ impl Checks {
         let checks = project
             .checks()
             .map_err(|error| unusable_settings(&error))?;
+        let has_nul = |command: &&String| command.contains('\0');
+        if let Some(command) = checks.commands.iter().find(has_nul) {
+            let message = format!(
+                "the check `{}` in .scud/config.toml contains a NUL character; remove it",
+                visible(command)
+            );
+            return Err(Failure {
+                retryable: false,
+                ..Failure::new(Reason::WorkspaceFailed, message)
+            });
+        }
         Ok(Self {
             commands: checks.commands,
             stop_on_failure: checks.stop_on_failure,

@@ -10,14 +10,17 @@ use tokio::time::timeout;
 
 use super::failures::stopped;
 use super::product::{self, GRAPH, Message, Product};
-use super::push::Push;
+use super::push::{Push, Pushed};
 use super::run::{Prepared, Run};
 use super::workspace::Source;
+use crate::durations::in_words;
 use crate::panics::caught;
 use crate::progress::Phase;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason, Verdict};
 
+/// How long the work of a task that is done may take to leave, with all attempts to push it.
+const COMPLETE: Duration = Duration::from_secs(10 * 60);
 /// How long the work of a task that is not done may take to leave, where no signal hurries.
 const UNFINISHED: Duration = Duration::from_secs(2 * 60);
 
@@ -42,10 +45,13 @@ impl Run<'_> {
         let branch = repository.branch.clone();
         match verdict {
             Verdict::Completed { message } => {
+                let deliver = self.deliver(prepared, Completeness::Complete, branch, &without_grace);
                 let delivered = tokio::select! {
-                    delivered = self.deliver(prepared, Completeness::Complete, branch, &without_grace) => delivered,
-                    () = stop.hand_over_deadline() => Err(self.too_late()),
+                    delivered = timeout(COMPLETE, deliver) => delivered.ok(),
+                    () = stop.hand_over_deadline() => None,
+                    () = stop.cancelled() => None,
                 };
+                let delivered = delivered.unwrap_or_else(|| Err(self.too_late()));
                 match delivered {
                     Ok(note) => Verdict::Completed {
                         message: format!("{message} ({note})"),
@@ -74,10 +80,13 @@ impl Run<'_> {
 
     /// The failure of a run that was done, and was stopped before all of it had left.
     fn too_late(&self) -> Failure {
-        let why = self
-            .stop
-            .why()
-            .unwrap_or(crate::shutdown::Why::Cancelled(None));
+        let Some(why) = self.stop.why() else {
+            let limit = in_words(COMPLETE);
+            return Failure::new(
+                Reason::PushFailed,
+                format!("the work was not pushed within {limit}"),
+            );
+        };
         let mut failure = stopped(&why);
         failure.message.push_str(" before the work was pushed");
         failure
@@ -151,11 +160,17 @@ impl Run<'_> {
                 repository: push_repository,
                 url: &clone.url,
                 suffix: &clone.suffix,
+                run_id: &self.settings.run_id,
             };
             if !work.is_empty() {
                 let pushed = push.push(&work.head_commit, &branch).await?;
-                whereabouts = format!("on branch {pushed}");
-                work.branch = Some(pushed);
+                let Pushed { branch, earlier } = pushed;
+                whereabouts = format!("on branch {branch}");
+                if let Some(commit) = earlier {
+                    whereabouts.push_str(", pushed by an earlier worker of this run");
+                    work.head_commit = commit;
+                }
+                work.branch = Some(branch);
             }
             beside = push_branches(&push, &branch, branches).await?;
         }
@@ -210,7 +225,7 @@ async fn push_branches(
     for branch in branches {
         let name = branch.name.strip_prefix(result).unwrap_or(&branch.name);
         let target = format!("{result}-{}", branch_word(name));
-        let pushed = push.push(&branch.commit, &target).await?;
+        let Pushed { branch: pushed, .. } = push.push(&branch.commit, &target).await?;
         let name = branch.name.escape_debug();
         let _ = write!(note, "; the agent's branch {name} is on branch {pushed}");
     }

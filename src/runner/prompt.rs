@@ -7,8 +7,8 @@ use std::fmt::Write;
 
 use super::checks::{Checks, Failed};
 use super::workspace::Workspace;
-use crate::scud::AgentDefinition;
-use crate::task::Task;
+use crate::scud::{AgentDefinition, MAX_PROMPT_SIZE};
+use crate::task::{Failure, Reason, Task};
 
 /// The prompt of the first round.
 pub fn first(
@@ -16,7 +16,7 @@ pub fn first(
     definition: Option<&AgentDefinition>,
     workspace: &Workspace,
     checks: &Checks,
-) -> String {
+) -> Result<String, Failure> {
     let template = definition.and_then(|definition| definition.render(task));
     let mut prompt = template.unwrap_or_else(|| describe(task));
     if prompt.trim_start().starts_with('/') {
@@ -26,7 +26,18 @@ pub fn first(
     prompt.truncate(prompt.trim_end().len());
     prompt.push_str("\n\n");
     prompt.push_str(&how_to_work(workspace, checks));
-    prompt
+    if prompt.len() > MAX_PROMPT_SIZE {
+        let message = format!(
+            "the prompt of task {} would be larger than {} MiB; shorten the task's texts, or the template of its agent",
+            task.id,
+            MAX_PROMPT_SIZE >> 20
+        );
+        return Err(Failure {
+            retryable: false,
+            ..Failure::new(Reason::WorkspaceFailed, message)
+        });
+    }
+    Ok(prompt)
 }
 
 /// The prompt of a round after a failed check.

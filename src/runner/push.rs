@@ -19,6 +19,9 @@ const WAITS: [Duration; 3] = [
     Duration::from_secs(12),
 ];
 
+/// The last number that is tried behind a branch's suffix.
+const MAX_NUMBER: u32 = 9;
+
 /// What a remote says if two pushes meet; the next attempt sees the result of the other push.
 const RACES: [&str; 4] = [
     "but expected",
@@ -45,11 +48,21 @@ pub struct Push<'a> {
     pub url: &'a str,
     /// Added to the name of a branch that cannot be used.
     pub suffix: &'a str,
+    /// The name of this attempt, as its commits have it in a trailer.
+    pub run_id: &'a str,
+}
+
+/// Where the work is.
+#[derive(Debug)]
+pub struct Pushed {
+    pub branch: String,
+    /// The commit of an earlier worker of the same run, if that one had pushed already.
+    pub earlier: Option<String>,
 }
 
 impl Push<'_> {
-    /// Pushes a commit; gives the branch that it is on.
-    pub async fn push(&self, head: &str, wanted: &str) -> Result<String, Failure> {
+    /// Pushes a commit. If an earlier worker of this run has pushed to the branch, nothing is pushed.
+    pub async fn push(&self, head: &str, wanted: &str) -> Result<Pushed, Failure> {
         let mut branch = wanted.to_owned();
         let mut further = fallbacks(wanted, self.suffix).into_iter();
         let mut waits = WAITS.iter();
@@ -57,9 +70,23 @@ impl Push<'_> {
             let error = match self.attempt(head, &branch).await {
                 Answer::Accepted => {
                     tracing::info!(branch, head, "pushed");
-                    return Ok(branch);
+                    return Ok(Pushed {
+                        branch,
+                        earlier: None,
+                    });
                 }
                 Answer::BranchUnusable(error) => {
+                    if let Some(commit) = self.pushed_earlier(&branch).await {
+                        tracing::warn!(
+                            branch,
+                            commit,
+                            "an earlier worker of this run has pushed already, so nothing is pushed"
+                        );
+                        return Ok(Pushed {
+                            branch,
+                            earlier: Some(commit),
+                        });
+                    }
                     let Some(next) = further.next() else {
                         return Err(failed(&branch, &error));
                     };
@@ -87,6 +114,23 @@ impl Push<'_> {
                 _ = self.git.stop.requested() => return Err(failed(&branch, &error)),
             }
         }
+    }
+
+    /// The last commit of a remote branch, if it is of this run.
+    async fn pushed_earlier(&self, branch: &str) -> Option<String> {
+        let reference = format!("refs/heads/{branch}");
+        let fetch = self
+            .repository
+            .call(["fetch", "--progress", "--no-tags", "--depth=1"]);
+        let fetch = fetch.args(self.git.served_locally(self.url, "upload-pack"));
+        let fetch = fetch.arg("--").arg(self.url).arg(reference).transfer();
+        self.git.run(fetch).await.ok()?;
+        let format = "--format=%H%n%(trailers:key=Run-Id,valueonly)";
+        let log = self.repository.call(["log", "-1", format, "FETCH_HEAD"]);
+        let answer = self.git.run(log).await.ok()?;
+        let (commit, run_ids) = answer.split_once('\n')?;
+        let is_ours = run_ids.lines().any(|id| id.trim() == self.run_id);
+        is_ours.then(|| commit.to_owned())
     }
 
     async fn attempt(&self, head: &str, branch: &str) -> Answer {
@@ -119,9 +163,11 @@ impl Push<'_> {
 
 /// Further names to try in order. If another branch is a prefix of the wanted name (`a` and `a/b`), only a name
 /// outside its first parts can exist.
-fn fallbacks(wanted: &str, suffix: &str) -> [String; 2] {
+fn fallbacks(wanted: &str, suffix: &str) -> Vec<String> {
     let flat = wanted.replace('/', "-");
-    [format!("{wanted}-{suffix}"), format!("{flat}-{suffix}")]
+    let first = [format!("{wanted}-{suffix}"), format!("{flat}-{suffix}")];
+    let numbered = (2..=MAX_NUMBER).map(|number| format!("{wanted}-{suffix}-{number}"));
+    first.into_iter().chain(numbered).collect()
 }
 
 fn failed(branch: &str, error: &GitError) -> Failure {

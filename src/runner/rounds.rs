@@ -21,6 +21,9 @@ use crate::task::{Failure, Task};
 /// The longest message of an agent about its failure, in characters; its output has the rest.
 const MAX_MESSAGE: usize = 1_000;
 
+/// The results of so many checks are kept for the report; each has 4 KiB of output.
+const MAX_REPORTED_CHECKS: usize = 100;
+
 /// What an agent is to do.
 pub struct Assignment {
     pub task: Task,
@@ -68,7 +71,7 @@ impl Rounds<'_, '_> {
             definition,
             checks,
         } = assignment;
-        let mut prompt = prompt::first(task, definition.as_ref(), self.workspace, checks);
+        let mut prompt = prompt::first(task, definition.as_ref(), self.workspace, checks)?;
         let mut repairs = 0;
         let mut last_failed: Option<checks::Failed> = None;
         loop {
@@ -174,7 +177,9 @@ impl Rounds<'_, '_> {
             let (redactor, stop) = (self.run.redactor, self.run.stop);
             let checked = checks::run(command, program, limits, redactor, stop, self.run.progress);
             let checked = checked.await?;
-            self.run.report.checks.push(checked.report.clone());
+            if self.run.report.checks.len() < MAX_REPORTED_CHECKS {
+                self.run.report.checks.push(checked.report.clone());
+            }
             if let Some(failed) = checked.failed()? {
                 if self.time_left().is_zero() {
                     return Err(timed_out(self.run.settings.task_timeout));

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::lexer::{Node, unescape};
-use super::row::Row;
+use super::lexer::Node;
+use super::row::{Row, shown_title};
 use super::search::{Search, id_in_phase};
 use crate::task::Dependency;
 
@@ -87,7 +87,7 @@ pub(super) fn resolve<'a>(search: &Search<'a>, phase: usize, edges: &[&'a str]) 
         let row = targets[*edge].node().and_then(|node| Row::of(node).ok());
         Dependency {
             id: (*edge).to_owned(),
-            title: row.map(|row| unescape(row.title)),
+            title: row.map(|row| shown_title(row.title)),
             status: row.map(|row| row.status),
         }
     };

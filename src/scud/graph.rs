@@ -1,8 +1,8 @@
 //! A whole task: its line of `@nodes`, and what the other sections say about it.
 
 use super::dependencies;
-use super::lexer::{Item, Items, Position, SyntaxError, edge, pair, unescape};
-use super::row::Row;
+use super::lexer::{Item, Items, Position, SyntaxError, edge, pair};
+use super::row::{Row, shown_title};
 use super::search::{Candidate, Search, id_in_phase};
 use crate::task::Task;
 
@@ -18,7 +18,7 @@ pub(super) fn read_task(
     Ok(Task {
         id: id_in_phase(tag, node.id()).to_owned(),
         phase: tag.to_owned(),
-        title: unescape(row.title),
+        title: shown_title(row.title),
         status: row.status,
         complexity: row.complexity,
         priority: row.priority,
@@ -29,6 +29,9 @@ pub(super) fn read_task(
         agent: sections.agent.map(str::to_owned),
     })
 }
+
+/// The most tasks that a task may depend on; further ones are ignored.
+const MAX_DEPENDENCIES: usize = 1_000;
 
 /// What the sections after `@nodes` say about one task.
 #[derive(Debug, Default)]
@@ -54,9 +57,8 @@ impl<'a> Sections<'a> {
                 // The prefix first: this cheap test rules out most lines.
                 Item::Edge(line) if line.starts_with(id) && !pipeline => {
                     let edge = edge(line).filter(|(dependent, _)| *dependent == id);
-                    sections
-                        .dependencies
-                        .extend(edge.map(|(_, dependency)| dependency));
+                    let dependency = edge.map(|(_, dependency)| dependency);
+                    sections.add_dependency(dependency);
                 }
                 Item::Agent(line) => match pair(line) {
                     Some((task, name)) if task == id && !name.is_empty() => {
@@ -79,6 +81,16 @@ impl<'a> Sections<'a> {
         }
         sections.close(open_block);
         sections
+    }
+
+    /// Each dependency counts once.
+    fn add_dependency(&mut self, dependency: Option<&'a str>) {
+        if let Some(dependency) = dependency
+            && self.dependencies.len() < MAX_DEPENDENCIES
+            && !self.dependencies.contains(&dependency)
+        {
+            self.dependencies.push(dependency);
+        }
     }
 
     fn close(&mut self, block: Option<(&str, String)>) {

@@ -1,7 +1,17 @@
 //! One line of `@nodes` with its fields.
 
-use super::lexer::{Fields, Node, SyntaxError, excerpt};
+use super::lexer::{Fields, Node, SyntaxError, excerpt, unescape};
+use crate::excerpt::{first_chars, visible};
 use crate::task::{Priority, Status};
+
+/// The most characters of a title that count; the rest is cut off.
+const MAX_TITLE: usize = 1_000;
+
+/// A title as it is shown everywhere: short, and without control characters.
+pub(super) fn shown_title(written: &str) -> String {
+    let start = first_chars(written, 2 * MAX_TITLE);
+    first_chars(&visible(&unescape(&start)), MAX_TITLE)
+}
 
 /// The fields of a node line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -262,6 +262,10 @@ impl SettingsError {
     }
 }
 
+/// The largest prompt, in bytes: no model reads more, and a template can repeat a large description
+/// thousands of times.
+pub const MAX_PROMPT_SIZE: usize = 8 * 1024 * 1024;
+
 impl AgentDefinition {
     /// The agent's own prompt for a task, if it has one. The text of the task is not expanded again, and
     /// braces that are not a placeholder of SCUD stay as they are.
@@ -270,6 +274,10 @@ impl AgentDefinition {
         let mut prompt = String::with_capacity(template.len());
         let mut rest = template;
         while let Some(brace) = rest.find('{') {
+            // The caller refuses it.
+            if prompt.len() > MAX_PROMPT_SIZE {
+                return Some(prompt);
+            }
             prompt.push_str(&rest[..brace]);
             rest = &rest[brace..];
             let placeholder = PLACEHOLDERS.iter().find(|(name, _)| rest.starts_with(name));

@@ -577,7 +577,7 @@ fn message_ids_of_megabytes_do_not_use_up_the_memory() {
         done
         grep VmHWM /proc/$PPID/status > "$dir/peak"
         cat "$dir/stream""#;
-    let run = run_script(project, script, |worker| worker);
+    let run = run_script(project, script, Worker::without_isolation);
     let event = run.completed();
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 30);
     let peak = run.project.read("peak");

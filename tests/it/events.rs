@@ -45,6 +45,7 @@ fn settled(receiver: &Receiver, route: &str) -> Value {
         take(&mut event, "/worker/hostname"),
         hostname.nodename().to_string_lossy()
     );
+    take(&mut event, "/worker/isolation");
     event
 }
 
@@ -70,6 +71,7 @@ fn worker_without_machine() -> Value {
         "revision": null,
         "hostname": null,
         "agent": "command",
+        "isolation": null,
     })
 }
 

@@ -22,6 +22,7 @@ mod exit;
 mod graph;
 mod heartbeats;
 mod hostile;
+mod isolation;
 mod local;
 mod merge;
 mod prompt;

@@ -364,3 +364,90 @@ fn a_branch_whose_name_another_branch_blocks_falls_back_at_once() {
         assert!(!ended.stderr.contains("trying again"), "{ended:#?}");
     }
 }
+
+#[test]
+fn a_worker_that_is_started_again_with_the_same_run_id_pushes_nothing_twice() {
+    let origin = Origin::new();
+    for attempt in 1..=3 {
+        let receiver = Receiver::start();
+        let worker = origin
+            .worker(&receiver)
+            .env("DESCARTES_WORKSPACE", origin.path(&format!("workspace-{attempt}")));
+        // Another commit each time.
+        let agent = format!("echo {attempt} > mine");
+        worker.agent(agent).run().assert_code(0);
+        let event = receiver.only("completed");
+        let work = &event["result"]["work"];
+        assert_eq!(work["branch"], BRANCH);
+        assert_eq!(work["head_commit"], origin.git(&["rev-parse", BRANCH]));
+        let message = event["message"].as_str().unwrap();
+        let is_again = message.contains("pushed by an earlier worker of this run");
+        assert_eq!(is_again, attempt > 1, "{message}");
+        assert_eq!(origin.show(BRANCH, "mine"), "1");
+        assert_eq!(origin.branches(), [BRANCH, "main"]);
+    }
+}
+
+#[test]
+fn a_branch_with_the_runs_suffix_that_is_taken_too_gets_a_number() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    origin.commit(&[("theirs", "theirs")]);
+    for branch in ["descartes/proj-456/8", "descartes/proj-456/8-run-1", "descartes-proj-456-8-run-1"] {
+        origin.git(&["branch", branch, "main"]);
+    }
+    origin.git(&["update-ref", "refs/heads/main", "main~1"]);
+    let worker = origin.worker(&receiver).agent("echo mine > mine");
+    worker.run().assert_code(0);
+    let branch = &receiver.only("completed")["result"]["work"]["branch"];
+    assert_eq!(*branch, "descartes/proj-456/8-run-1-2");
+}
+
+#[test]
+fn a_cancellation_ends_a_push_that_hangs() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let begun = origin.path("begun");
+    origin.hook("pre-receive", &format!(": > {}; exec sleep 1000", quoted(&begun)));
+    let worker = origin.worker(&receiver).env("DESCARTES_HEARTBEAT", "20ms");
+    let worker = worker.agent("echo mine > mine").start();
+    wait_until("the push to begin", || begun.exists());
+    receiver.always("progress", Reply::json(200, r#"{"cancel": true}"#));
+    worker.wait().assert_code(1);
+    let failure = &receiver.only("failed")["failure"];
+    assert_eq!(failure["reason"], "cancelled");
+    let message = "the orchestrator cancelled the task before the work was pushed";
+    assert_eq!(failure["message"], message);
+}
+
+#[test]
+fn a_git_that_the_agent_has_rewritten_gets_no_credential() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), Some(TOKEN));
+    let (git, stolen) = (origin.path("bin/git"), origin.path("stolen"));
+    let path = crate::support::path();
+    let real = std::env::split_paths(&path)
+        .map(|dir| dir.join("git"))
+        .find(|git| git.exists());
+    let real = quoted(real.expect("git"));
+    crate::support::origin::program(&git, &format!("exec {real} \"$@\""));
+    let mut dirs = vec![origin.path("bin")];
+    dirs.extend(std::env::split_paths(&path));
+    let rewrite = format!(
+        "echo mine > mine; cat > {git} <<'END'\n#!/bin/sh\nenv >> {stolen}\nexec {real} \"$@\"\nEND",
+        stolen = quoted(&stolen),
+        git = quoted(&git),
+    );
+    let worker = origin
+        .worker(&receiver)
+        .env("PATH", std::env::join_paths(dirs).unwrap())
+        .env("DESCARTES_REPO", forge.url())
+        .env("DESCARTES_GIT_TOKEN", TOKEN);
+    worker.agent(rewrite).run().assert_code(1);
+    let failure = &receiver.only("failed")["failure"];
+    assert_eq!(failure["reason"], "push_failed");
+    assert_eq!(failure["retryable"], false);
+    let detail = failure["detail"].as_str().unwrap();
+    let words = "was changed since the worker started, so it gets no credential";
+    assert!(detail.contains(words), "{detail}");
+    let stolen = std::fs::read_to_string(&stolen).unwrap_or_default();
+    assert!(!stolen.contains(TOKEN), "{stolen}");
+}

@@ -121,6 +121,7 @@ fn the_bearer_token_is_in_every_request_and_nowhere_else() {
     receiver.script("started", [Reply::json(503, echo)]);
     receiver.script("completed", [Reply::json(500, echo)]);
     let ended = Worker::new(&receiver, &project)
+        .without_isolation()
         .agent("env; cat /proc/$PPID/environ; echo end")
         .env("DESCARTES_CALLBACK_TOKEN", "token-of-the-callback")
         .env("DESCARTES_CALLBACK_SECRET", SECRET)

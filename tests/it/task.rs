@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::project::GRAPH;
-use crate::support::{Project, Receiver, Worker};
+use crate::support::{Ended, Project, Receiver, Worker};
 
 /// Two phases that share an id.
 const TWO_PHASES: &str = "\
@@ -231,4 +231,74 @@ fn a_dependency_that_is_not_done_produces_a_warning_with_its_id() {
         "the task depends on 8, which is not done"
     );
     assert_eq!(warning["status"], "pending");
+}
+
+#[test]
+fn a_graph_with_a_nul_is_refused_before_the_agent_starts() {
+    let (receiver, project) = (Receiver::start(), Project::with_graph(&GRAPH.replace("Four walls", "Four\0walls")));
+    let worker = Worker::new(&receiver, &project).agent(": > started");
+    let event = worker.run().failed(&receiver, "workspace_failed");
+    let text = event["failure"].to_string();
+    assert!(text.contains("line 22: the text contains a NUL character; remove it"), "{text}");
+    assert!(!project.path("started").exists());
+}
+
+#[test]
+fn control_characters_of_a_title_and_a_check_are_made_visible() {
+    let graph = GRAPH.replace("Build the", "Build\r\u{1b}]0;x\u{7}\u{9b}31m the");
+    let (receiver, project) = (Receiver::start(), Project::with_graph(&graph));
+    let ended = Worker::new(&receiver, &project)
+        .env("DESCARTES_HEARTBEAT", "20ms")
+        .env("DESCARTES_CHECKS", "sleep 1; : \u{1b}[31m\u{9b}2J")
+        .agent("cat \"$DESCARTES_PROMPT_FILE\"")
+        .run();
+    let event = completed_after_heartbeats(&ended, &receiver);
+    let command = event["result"]["checks"][0]["command"].as_str().unwrap();
+    assert_eq!(command, "sleep 1; : ␛[31m\u{fffd}2J");
+    let raw = ['\u{1b}', '\u{9b}', '\u{7}', '\r'];
+    for said in receiver.said() {
+        let texts = [&said.event["message"], &said.event["progress"]["activity"]];
+        for text in texts.into_iter().filter_map(|text| text.as_str()) {
+            assert!(!text.contains(raw), "{text:?}");
+        }
+    }
+    let tail = event["result"]["output"]["tail"].as_str().unwrap();
+    assert!(tail.contains("Build␍␛]0;x␇\u{fffd}31m the | house"), "{tail:?}");
+    assert!(!ended.stderr.contains(raw), "{}", ended.stderr);
+}
+
+#[test]
+fn thousands_of_edges_to_a_task_with_a_huge_title_count_once_and_the_title_is_cut() {
+    let edges = "8 -> 7\n".repeat(5_000);
+    let graph = GRAPH.replace("8 -> 7\n", &edges);
+    let graph = graph.replace("Lay the foundation", &"x".repeat(200_000));
+    let (receiver, project) = (Receiver::start(), Project::with_graph(&graph));
+    let worker = Worker::new(&receiver, &project).agent("wc -c < \"$DESCARTES_PROMPT_FILE\"");
+    let event = worker.run().completed(&receiver);
+    let size = event["result"]["output"]["tail"].as_str().unwrap().trim();
+    let size: u32 = size.parse().unwrap();
+    assert!(size < 10_000, "{size}");
+}
+
+#[test]
+fn a_template_that_repeats_a_large_description_is_refused_in_words() {
+    let graph = GRAPH.replace("  Four walls", &format!("  {}", "x".repeat(200_000)));
+    let graph = graph.replace("@details", "@agents\n8 | builder\n\n@details");
+    let (receiver, project) = (Receiver::start(), Project::with_graph(&graph));
+    let template = "{task.description}".repeat(5_000);
+    let definition = format!(
+        "[agent]\nname = \"builder\"\n[model]\n[prompt]\ntemplate = \"{template}\"\n"
+    );
+    project.write(".scud/agents/builder.toml", &definition);
+    let worker = Worker::new(&receiver, &project).agent(": > started");
+    let event = worker.run().failed(&receiver, "workspace_failed");
+    let message = event["failure"]["message"].as_str().unwrap();
+    assert!(message.starts_with("the prompt of task 8 would be larger than 8 MiB"), "{message}");
+    assert!(!project.path("started").exists());
+}
+
+/// The terminal event, which must say that the task is done.
+fn completed_after_heartbeats(ended: &Ended, receiver: &Receiver) -> Value {
+    ended.assert_code(0);
+    receiver.only("completed")
 }

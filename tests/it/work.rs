@@ -210,9 +210,10 @@ fn ignored_files_stay_and_a_change_in_the_same_instant_does_not() {
 }
 
 #[test]
-fn files_over_fifty_mebibytes_stop_the_push_and_are_named() {
+fn committed_files_over_fifty_mebibytes_stop_the_push_and_are_named() {
     let origin = Origin::new();
-    let agent = "truncate -s 50M fits; truncate -s 52428801 'too large'; echo fine > fine";
+    let agent = "truncate -s 50M fits; truncate -s 52428801 'too large'; echo fine > fine
+                 git add -A; git commit -qm large";
     let (failure, work) = stopped(&origin, agent, "unused-token");
     assert_eq!(
         failure["message"],
@@ -221,6 +222,27 @@ fn files_over_fifty_mebibytes_stop_the_push_and_are_named() {
     assert_eq!(failure["retryable"], false);
     assert_eq!(work["pushed"], false);
     assert!(work["patch"].as_str().is_some());
+}
+
+#[test]
+fn a_new_file_of_gigabytes_is_named_without_being_read_and_the_rest_is_pushed() {
+    let origin = Origin::with(&[("known", "small\n")]);
+    // Reading this would take hours, and writing its object would fill the disk.
+    let agent = "truncate -s 20T big; truncate -s 20T known; mkdir a; truncate -s 60M 'a/[b]'; echo fine > fine";
+    let (failure, work) = stopped(&origin, agent, "unused-token");
+    let message = failure["message"].as_str().unwrap();
+    assert!(
+        message.contains("the rest is on branch descartes/proj-456/8-wip"),
+        "{message}"
+    );
+    let detail = failure["detail"].as_str().unwrap();
+    for words in ["larger than 50 MiB: a/[b], big", "could not be added: known"] {
+        assert!(detail.contains(words), "{detail}");
+    }
+    assert_eq!(work["pushed"], true);
+    let wip = format!("{BRANCH}-wip");
+    assert_eq!(origin.show(&wip, "fine"), "fine");
+    assert_eq!(origin.show(&wip, "known"), "small");
 }
 
 #[test]

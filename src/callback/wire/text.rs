@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::excerpt::visible;
+
 /// The maximum length of a one-line message, in characters.
 const MAX_LINE: usize = 500;
 
@@ -12,13 +14,14 @@ pub fn milliseconds(duration: Duration) -> u64 {
 /// The text on one line, cut to the maximum length.
 pub fn line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
+    // A carriage return counts as white space.
     cut(&words.join(" "), MAX_LINE)
 }
 
 /// The beginning of a text, with a mark if the rest was cut off.
 pub fn cut(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
+        None => visible(text),
+        Some((end, _)) => format!("{}…", visible(&text[..end])),
     }
 }

@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use super::files;
+use super::inspect::LARGEST;
 use super::records::Records;
 use crate::environment::Variables;
 use crate::git::{Call, Git, GitError};
@@ -41,6 +42,10 @@ pub struct Listing {
     pub gitlinks: BTreeSet<Vec<u8>>,
     /// The paths that git takes for unchanged without looking: assume-unchanged and skip-worktree.
     pub flagged: BTreeSet<Vec<u8>>,
+    /// The files that are too large for a commit. Reading one takes minutes, and none is pushed.
+    pub large: BTreeSet<Vec<u8>>,
+    /// Those of them that are in the index.
+    pub tracked_large: BTreeSet<Vec<u8>>,
 }
 
 pub fn around(error: &io::Error) -> GitError {
@@ -162,20 +167,33 @@ impl<'a> AgentSide<'a> {
     /// What is special in the index.
     pub async fn listing(&self) -> Result<Listing, GitError> {
         let (mut records, mut found) = (Records::new(0), Listing::default());
-        let mut hear = |bytes: &[u8]| records.push(bytes, |record| found.add(record));
-        let call = self.call(["ls-files", "--stage", "-v", "-z"]);
+        let workspace = self.workspace;
+        let mut hear =
+            |bytes: &[u8]| records.push(bytes, |record| found.add(record, workspace));
+        let args = ["ls-files", "--cached", "--others", "--exclude-standard"];
+        let call = self.call(args).args(["--stage", "-v", "-z"].map(Into::into));
         self.git.stream(call, &mut hear).await?;
         Ok(found)
     }
 }
 
 impl Listing {
-    /// Reads `<tag> <mode> <object> <stage>`, a tab, the path.
-    fn add(&mut self, record: &[u8]) {
-        let Some(at) = record.iter().position(|byte| *byte == b'\t') else {
-            return;
+    /// Reads `<tag> <mode> <object> <stage>`, a tab, the path; or `? <path>`, which is not in the index.
+    fn add(&mut self, record: &[u8], workspace: &Path) {
+        let (head, path) = match record.strip_prefix(b"? ") {
+            Some(path) => (&b"?"[..], path),
+            None => match record.iter().position(|byte| *byte == b'\t') {
+                Some(at) => (&record[..at], &record[at + 1..]),
+                None => return,
+            },
         };
-        let (head, path) = (&record[..at], &record[at + 1..]);
+        let found = fs::symlink_metadata(workspace.join(OsStr::from_bytes(path)));
+        if found.is_ok_and(|found| found.is_file() && found.len() > LARGEST) {
+            self.large.insert(path.to_vec());
+            if head != b"?" {
+                self.tracked_large.insert(path.to_vec());
+            }
+        }
         let mut words = head.split(|byte| *byte == b' ');
         let tag = words.next().and_then(<[u8]>::first).copied();
         if words.next() == Some(b"160000") {

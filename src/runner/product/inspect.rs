@@ -15,7 +15,9 @@ use crate::redact::{Redactor, Stream};
 use crate::task::Failure;
 
 /// Larger files are not committed: forges refuse them, and they are build products.
-const LARGEST: u64 = 50 * 1024 * 1024;
+pub const LARGEST: u64 = 50 * 1024 * 1024;
+/// How much of a line about an object is read, in bytes: a tree can name a file of any length.
+const MAX_LINE: usize = 64 * 1024;
 /// How many names a message holds.
 const NAMED: usize = 10;
 
@@ -199,8 +201,9 @@ impl<'a> Batch<'a> {
                 continue;
             }
             let end = bytes.iter().position(|byte| *byte == b'\n');
-            self.line
-                .extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
+            let part = &bytes[..end.unwrap_or(bytes.len())];
+            let room = MAX_LINE - self.line.len();
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
             bytes = &bytes[end.map_or(bytes.len(), |end| end + 1)..];
             if end.is_some() {
                 self.begin();

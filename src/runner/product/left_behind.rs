@@ -16,6 +16,8 @@ pub struct LeftBehind {
     submodules: Vec<String>,
     /// Tracked files that changed and were not staged.
     unstaged: Vec<String>,
+    /// New files that are too large for a commit.
+    large: Vec<String>,
     /// Changed files that the agent told git to take for unchanged.
     flagged: Vec<String>,
     /// Anything else, as sentences.
@@ -64,6 +66,10 @@ impl LeftBehind {
         self.unstaged.push(shown(path));
     }
 
+    pub fn add_large<'p>(&mut self, paths: impl Iterator<Item = &'p Vec<u8>>) {
+        self.large.extend(paths.map(|path| shown(path)));
+    }
+
     pub fn add_flagged(&mut self, path: &[u8]) {
         self.flagged.push(shown(path));
     }
@@ -81,6 +87,10 @@ impl LeftBehind {
             parts.push(format!(
                 "these changed files need a git filter that is not configured or fails, and would be published as plain text: {names}"
             ));
+        }
+        if !self.large.is_empty() {
+            let names = listed(&self.large);
+            parts.push(format!("these new files are larger than 50 MiB: {names}"));
         }
         if !self.unstaged.is_empty() {
             let names = listed(&self.unstaged);

@@ -1,7 +1,10 @@
 //! Records between separators, from a stream that is cut anywhere.
 //!
-//! Knows nothing of what they hold. The one writer is git, whose records are paths and numbers, so
-//! there is no cap but the longest path.
+//! Knows nothing of what they hold. The one writer is git, whose records are paths and numbers; a tree
+//! can name a file of any length, so a longer record is cut off.
+
+/// The longest record, in bytes: the longest path of Linux has 4 KiB, and a prefix of numbers.
+const MAX_RECORD: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub struct Records {
@@ -18,11 +21,35 @@ impl Records {
     }
 
     pub fn push(&mut self, bytes: &[u8], mut record: impl FnMut(&[u8])) {
-        let mut parts = bytes.split(|byte| *byte == self.separator);
-        self.partial
-            .extend_from_slice(parts.next().unwrap_or_default());
+        let separator = self.separator;
+        let mut parts = bytes.split(|byte| *byte == separator);
+        self.extend(parts.next().unwrap_or_default());
         for part in parts {
-            record(&std::mem::replace(&mut self.partial, part.to_vec()));
+            record(&self.partial);
+            self.partial.clear();
+            self.extend(part);
         }
+    }
+
+    fn extend(&mut self, part: &[u8]) {
+        let room = MAX_RECORD - self.partial.len();
+        self.partial.extend_from_slice(&part[..part.len().min(room)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_longer_than_any_path_is_cut_off_and_the_next_one_is_whole() {
+        let (mut records, mut found) = (Records::new(0), Vec::new());
+        for _ in 0..100 {
+            records.push(&[b'x'; 10_000], |record| found.push(record.to_vec()));
+        }
+        records.push(b"\0next\0", |record| found.push(record.to_vec()));
+        assert!(records.partial.capacity() <= 2 * MAX_RECORD);
+        let lengths: Vec<usize> = found.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [MAX_RECORD, 4]);
     }
 }

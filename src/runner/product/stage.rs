@@ -61,7 +61,8 @@ pub async fn stage(
     if before.flagged.contains(GRAPH.as_bytes()) {
         index.make_graph_visible().await?;
     }
-    let words = index.add(&mut filters).await?;
+    let large = index.without_filter(before.large).await?;
+    let words = index.add(&mut filters, &large).await?;
     left_behind.add_words(&words);
     if words.contains("adding embedded git repository") {
         index
@@ -72,7 +73,8 @@ pub async fn stage(
     index
         .leave_out_unfiltered(&filters, &changed, &mut left_behind)
         .await?;
-    if !words.is_empty() || !before.gitlinks.is_empty() {
+    left_behind.add_large(large.iter().filter(|path| !before.tracked_large.contains(*path)));
+    if !words.is_empty() || !before.gitlinks.is_empty() || !large.is_empty() {
         index.name_what_stays(&mut left_behind).await?;
     }
     let tree = agent_side.run(["write-tree"]).await?;
@@ -126,8 +128,35 @@ impl Index<'_> {
         Ok(())
     }
 
-    /// `git add --all`. Gives git's words.
-    async fn add(&self, filters: &mut Filters) -> Result<String, GitError> {
+    /// The paths that no filter turns into something smaller.
+    async fn without_filter(
+        &self,
+        paths: BTreeSet<Vec<u8>>,
+    ) -> Result<BTreeSet<Vec<u8>>, GitError> {
+        if paths.is_empty() {
+            return Ok(paths);
+        }
+        let list: Vec<u8> = paths.iter().flat_map(|path| [path, &b"\0"[..]].concat()).collect();
+        let call = self.agent_side.call(["check-attr", "-z", "--stdin", "filter"]);
+        let call = call.input(&list).map_err(|error| around(&error))?;
+        let answers = self.agent_side.records(call).await?;
+        let answers = answers.chunks_exact(3);
+        let plain = answers.filter(|answer| matches!(answer[2].as_slice(), b"unspecified" | b"unset"));
+        Ok(plain.map(|answer| answer[0].clone()).collect())
+    }
+
+    /// `git add --all`, but for files that are too large. Gives git's words.
+    async fn add(
+        &self,
+        filters: &mut Filters,
+        large: &BTreeSet<Vec<u8>>,
+    ) -> Result<String, GitError> {
+        let mut paths = b".\0".to_vec();
+        for path in large {
+            paths.extend_from_slice(b":(top,exclude,literal)");
+            paths.extend_from_slice(path);
+            paths.push(0);
+        }
         loop {
             let mut call = self
                 .agent_side
@@ -137,7 +166,12 @@ impl Index<'_> {
                 // Adds new files outside the sparse directories; absent ones do not count as deleted.
                 call = call.arg("--sparse");
             }
-            let call = call.arg("--").arg(".");
+            let call = if large.is_empty() {
+                call.arg("--").arg(".")
+            } else {
+                let call = call.arg("--pathspec-from-file=-").arg("--pathspec-file-nul");
+                call.input(&paths).map_err(|error| around(&error))?
+            };
             match self.agent_side.git.stream(call, &mut |_| {}).await {
                 Ok(words) => return Ok(words),
                 // Some files could not be added.

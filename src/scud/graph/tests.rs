@@ -284,7 +284,7 @@ proptest! {
         for (phase, id, title, letter) in &graph.tasks {
             let task = sample.find(&format!("{phase}:{id}")).unwrap();
             prop_assert_eq!((&task.phase, &task.id), (phase, id));
-            prop_assert_eq!(task.title, unescape(title.trim()));
+            prop_assert_eq!(task.title, shown_title(title.trim()));
             prop_assert_eq!(task.status, status(*letter));
         }
         let not_found = matches!(sample.find("phase0:decoy"), Err(FindError::NotFound { .. }));

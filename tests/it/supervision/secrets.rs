@@ -48,6 +48,7 @@ fn the_agent_cannot_read_the_workers_environment_or_memory() {
     let (receiver, project) = (Receiver::start(), nobody::project());
     let bin = nobody::shared_dir();
     let worker = Worker::new(&receiver, &project)
+        .without_isolation()
         .env("DESCARTES_CALLBACK_TOKEN", "the-callback-token")
         .agent(
             "for file in environ mem maps fd/1; do
@@ -109,4 +110,44 @@ fn a_value_inside_a_json_secret_is_masked_when_the_agent_prints_it_decoded() {
         .assert_code(0);
     let output = completed(&receiver);
     assert_eq!(output, "***\n***\n***\nservice_account\n");
+}
+
+#[test]
+fn a_key_in_base64_of_several_lines_is_masked() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let key = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-and-more-of-a-key";
+    let worker = Worker::new(&receiver, &project)
+        .env("DEPLOY_KEY", key)
+        .env("DESCARTES_AGENT_ENV", "DEPLOY_KEY")
+        .agent("printf 'key: %s\\n' \"$DEPLOY_KEY\" | base64; echo end");
+    let ended = worker.run();
+    ended.assert_code(0);
+    let said = completed(&receiver);
+    let encoded = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        format!("key: {key}\n"),
+    );
+    for piece in encoded.as_bytes()[9..100].windows(8) {
+        let piece = std::str::from_utf8(piece).unwrap();
+        for text in [&said, &ended.stderr] {
+            assert!(!text.contains(piece), "{piece} in {text}");
+        }
+    }
+    assert!(said.contains("***") && said.ends_with("end\n"), "{said}");
+}
+
+#[test]
+fn a_token_in_the_query_of_the_repository_is_masked() {
+    let receiver = Receiver::start();
+    let worker = Worker::bare()
+        .env("TASK_ID", "8")
+        .env("PROJECT_ID", "proj-456")
+        .env("CALLBACK_URL", receiver.url())
+        .env("DESCARTES_REPO", "file:///nowhere/x.git?private_token=glpat-1234%2F5678")
+        .agent("true");
+    let ended = worker.run();
+    let event = ended.failed(&receiver, "workspace_failed");
+    for text in [event.to_string(), ended.stderr] {
+        assert!(!text.contains("glpat-1234"), "{text}");
+    }
 }

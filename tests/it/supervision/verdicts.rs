@@ -64,6 +64,7 @@ fn the_kernel_kills_the_agent_before_the_worker_when_memory_runs_out() {
          cat /proc/self/oom_score_adj"
     );
     Worker::new(&receiver, &project)
+        .without_isolation()
         .agent(agent)
         .run()
         .assert_code(0);

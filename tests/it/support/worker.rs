@@ -94,6 +94,11 @@ impl Worker {
         self
     }
 
+    /// Without isolation, so that the agent's parent process is the worker, and the agent sees it.
+    pub fn without_isolation(self) -> Self {
+        self.env("DESCARTES_ISOLATION", "off")
+    }
+
     pub fn without(mut self, name: &str) -> Self {
         self.command.env_remove(name);
         self

@@ -1,0 +1,52 @@
+//! Whether git is still the program that was found before the agent ran: only that one gets a credential.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+/// How a file looked. The time of its last change cannot be set back without root's rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+    /// Whether the worker's user, which is often the agent's too, could write it.
+    is_writable: bool,
+}
+
+impl Fingerprint {
+    pub fn of(program: &Path) -> io::Result<Self> {
+        let found = fs::metadata(program)?;
+        // Root can write everything.
+        let is_writable = !rustix::process::geteuid().is_root()
+            && access(program, Access::WRITE_OK).is_ok();
+        Ok(Self {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            changed: (found.ctime(), found.ctime_nsec()),
+            is_writable,
+        })
+    }
+
+    /// An error if the program was changed, or if the agent could have changed it.
+    pub fn check(self, program: &Path) -> Result<(), String> {
+        let shown = program.display();
+        if self.is_writable {
+            return Err(format!(
+                "{shown} can be written by the agent's user, so it gets no credential: install git for all users"
+            ));
+        }
+        match Self::of(program) {
+            Ok(now) if now == self => Ok(()),
+            Ok(_) => Err(format!(
+                "{shown} was changed since the worker started, so it gets no credential"
+            )),
+            Err(error) => Err(format!("{shown} cannot be looked at: {error}")),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! With bubblewrap, which must be installed and work: the agent is in a PID namespace.
+
+use rustix::process::Signal;
+
+use super::isolation;
+use crate::support::{Origin, Project, Receiver, Worker, assert_nothing_alive, nobody, wait_until};
+
+/// A worker that accepts nothing but a PID namespace.
+fn strict(receiver: &Receiver, project: &Project) -> Worker {
+    Worker::new(receiver, project).env("DESCARTES_ISOLATION", "strict")
+}
+
+#[test]
+fn the_agent_is_in_a_pid_namespace_as_root_and_as_an_ordinary_user() {
+    for is_ordinary in [false, true] {
+        let (receiver, project) = (Receiver::start(), nobody::project());
+        let bin = nobody::shared_dir();
+        let agent = "echo \"parent $PPID\"; ls /proc | grep -c '^[0-9]'";
+        let mut worker = strict(&receiver, &project).agent(agent);
+        if is_ordinary {
+            worker = worker.program(&nobody::copy_worker(&bin));
+            worker = worker.with(nobody::run_as_nobody);
+        }
+        let event = worker.run().completed(&receiver);
+        assert_eq!(isolation(&receiver.only("started")), "pid-namespace");
+        assert_eq!(isolation(&event), "pid-namespace");
+        let tail = event["result"]["output"]["tail"].as_str().unwrap();
+        let mut lines = tail.lines();
+        assert_eq!(lines.next(), Some("parent 1"));
+        // The first process, the shell, ls and grep.
+        let count: u32 = lines.next().unwrap().parse().unwrap();
+        assert!(count <= 4, "{tail}");
+    }
+}
+
+#[test]
+fn nothing_of_the_agent_survives_the_worker_even_if_that_is_killed() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let agent = "for n in 1 2 3; do setsid sh -c 'trap \"\" TERM HUP; : > ready.$0; while :; do sleep 1; done' $n & done
+                 exec sleep 1000";
+    let worker = strict(&receiver, &project).agent(agent).start();
+    wait_until("the agent's processes to start", || {
+        (1..=3).all(|n| project.path(format!("ready.{n}")).exists())
+    });
+    worker.signal(Signal::KILL);
+    assert_eq!(worker.wait().signal, Some(Signal::KILL.as_raw()));
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn sigterm_reaches_the_agent_and_its_last_words_are_read() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let agent = "trap 'echo cleaned up; exit' TERM; : > waits; while :; do sleep 0.01; done";
+    let worker = strict(&receiver, &project).agent(agent).start();
+    wait_until("the agent to start", || project.path("waits").exists());
+    worker.signal(Signal::TERM);
+    let event = worker.wait().failed(&receiver, "interrupted");
+    assert_eq!(event["result"]["output"]["tail"], "cleaned up\n");
+    assert_nothing_alive(&project);
+}
+
+#[test]
+fn what_the_agent_leaves_behind_gets_sigterm_before_the_namespace_ends() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let agent = "( trap 'echo the server stops; exit' TERM; : > waits; while :; do sleep 0.01; done ) &
+                 until [ -e waits ]; do sleep 0.01; done; echo done";
+    let event = strict(&receiver, &project).agent(agent).run();
+    let event = event.completed(&receiver);
+    assert_eq!(event["result"]["output"]["tail"], "done\nthe server stops\n");
+}
+
+#[test]
+fn exit_codes_and_signals_of_the_agent_are_reported_as_without_a_namespace() {
+    for (agent, reason, message) in [
+        ("exit 7", "agent_failed", "the agent's command failed with exit code 7"),
+        ("kill -SEGV $$", "agent_killed", "the agent was killed by SIGSEGV"),
+        ("kill -KILL $$", "agent_killed", "the agent was killed by SIGKILL"),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let event = strict(&receiver, &project).agent(agent).run();
+        let event = event.failed(&receiver, reason);
+        assert_eq!(event["failure"]["message"], message);
+    }
+}
+
+#[test]
+fn the_work_of_an_isolated_agent_is_committed_and_pushed() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let worker = origin.worker(&receiver).env("DESCARTES_ISOLATION", "strict");
+    worker.agent("echo mine > mine").run().completed(&receiver);
+    assert_eq!(origin.show("descartes/proj-456/8", "mine"), "mine");
+}
