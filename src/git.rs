@@ -282,7 +282,11 @@ impl<'a> Git<'a> {
 
     /// An error if a process of the agent is alive, or if the program is not the one that was found: a
     /// credential must not be used then.
-    fn may_have_credential(&self) -> Result<(), String> {
+    async fn may_have_credential(&self) -> Result<(), String> {
+        // An earlier command whose output was too long may not be reaped yet.
+        if !process::none_left() {
+            process::kill_leftovers().await;
+        }
         if !process::none_left() {
             return Err(
                 "processes of the agent are still alive, so no credential is used".to_owned(),
@@ -332,6 +336,7 @@ impl<'a> Git<'a> {
 
         if call.transfer {
             self.may_have_credential()
+                .await
                 .map_err(|why| failed("was not started".to_owned(), why))?;
         }
         let silence_ends = call.transfer || self.side == Side::Agent;

@@ -238,7 +238,13 @@ impl Finders {
 /// Whether a line ends like one of a base64 text. The beginning of the bytes may be inside a line.
 fn has_broken_base64(bytes: &[u8]) -> bool {
     let is_base64 = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
-    let mut line_ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    // A line feed may follow a carriage return at the end.
+    let is_line_end = |(place, byte): &(usize, &u8)| match **byte {
+        b'\n' => true,
+        b'\r' => place + 1 == bytes.len(),
+        _ => false,
+    };
+    let mut line_ends = bytes.iter().enumerate().filter(is_line_end);
     line_ends.any(|(place, _)| {
         let line = bytes[..place].strip_suffix(b"\r").unwrap_or(&bytes[..place]);
         let end = line.iter().rev().take(MIN_BROKEN_LINE);

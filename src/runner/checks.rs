@@ -152,7 +152,8 @@ pub async fn run(
     stop: &Stop,
     progress: &Progress,
 ) -> Result<Checked, Failure> {
-    tracing::info!("check: {command}");
+    let shown = visible(command);
+    tracing::info!("check: {shown}");
     let began = Instant::now();
     let path = value_of(&program.env, "PATH")
         .unwrap_or_default()
@@ -190,7 +191,7 @@ pub async fn run(
         Err(CheckError::Failed(how)) => how,
         Err(CheckError::CannotStart(_)) => "cannot start",
     };
-    tracing::info!(passed = result.is_ok(), elapsed = %in_words(began.elapsed()), "check: {command}: {how}");
+    tracing::info!(passed = result.is_ok(), elapsed = %in_words(began.elapsed()), "check: {shown}: {how}");
     let report = CheckReport {
         command: command.to_owned(),
         exit_code,

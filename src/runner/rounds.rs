@@ -11,7 +11,7 @@ use super::output::AgentOutput;
 use super::prompt;
 use super::run::Run;
 use super::workspace::Workspace;
-use crate::excerpt;
+use crate::excerpt::{self, visible};
 use crate::panics::failure_point;
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stream};
 use crate::progress::Phase;
@@ -90,7 +90,7 @@ impl Rounds<'_, '_> {
             }
             repairs += 1;
             tracing::warn!(
-                check = failed.command,
+                check = visible(&failed.command),
                 repairs,
                 "a check failed; the agent gets another round"
             );

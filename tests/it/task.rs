@@ -239,7 +239,7 @@ fn a_graph_with_a_nul_is_refused_before_the_agent_starts() {
     let worker = Worker::new(&receiver, &project).agent(": > started");
     let event = worker.run().failed(&receiver, "workspace_failed");
     let text = event["failure"].to_string();
-    assert!(text.contains("line 22: the text contains a NUL character; remove it"), "{text}");
+    assert!(text.contains("line 21: the text contains a NUL character; remove it"), "{text}");
     assert!(!project.path("started").exists());
 }
 

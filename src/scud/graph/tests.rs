@@ -237,7 +237,7 @@ fn hostile_sizes_take_linear_time() {
     let graph = format!("# SCUD Graph v1\n# Phase: a\n@nodes\n{nodes}@edges\n{edges}\n");
     assert_eq!(
         Sample::with(graph).find("8").unwrap().dependencies.len(),
-        100_000
+        1_000
     );
 
     let line = format!("8 | {} | P | 1 | M", r"\|\\".repeat(1 << 20));
@@ -245,7 +245,9 @@ fn hostile_sizes_take_linear_time() {
         "# SCUD Graph v1\n# Phase: a\n@nodes\n{line}\n{}",
         "---\n".repeat(1 << 20)
     );
-    assert_eq!(Sample::with(graph).find("8").unwrap().title.len(), 2 << 20);
+    let title = Sample::with(graph).find("8").unwrap().title;
+    // With the mark of what was cut off.
+    assert_eq!(title.chars().count(), 1_001);
 }
 
 fn find_does_not_panic(graph: &[u8]) {
