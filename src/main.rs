@@ -18,6 +18,7 @@ mod local;
 mod merge_graph;
 mod model;
 mod panics;
+mod probe;
 mod process;
 mod programs;
 mod progress;
@@ -132,6 +133,14 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                     exit::Check::Ready
                 } else {
                     exit::Check::NotReady
+                };
+                Ok(exit.into())
+            }
+            Command::Probe(settings) => {
+                let exit = match probe::run(*settings).await? {
+                    probe::Probed::AllKept => exit::Probe::AllKept,
+                    probe::Probed::SomeBroken => exit::Probe::SomeBroken,
+                    probe::Probed::Unreachable => exit::Probe::Unreachable,
                 };
                 Ok(exit.into())
             }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::config::environment::{HARMLESS, MIN_SECRET_LENGTH};
 use crate::config::settings::{LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER};
-use crate::exit::{Check, MergeGraph, Worker};
+use crate::exit::{Check, MergeGraph, Probe, Worker};
 use crate::process;
 use crate::progress::{self, Phase};
 use crate::redact::names::SECRET_ENDINGS;
@@ -222,6 +222,21 @@ fn exit_codes() -> Vec<ExitCodeEntry> {
             "merge-graph",
             MergeGraph::Failed.code(),
             "an error; no file was changed. git fails the merge",
+        ),
+        entry(
+            "probe",
+            Probe::AllKept.code(),
+            "the orchestrator keeps every rule that was tried",
+        ),
+        entry(
+            "probe",
+            Probe::SomeBroken.code(),
+            "at least one rule is broken; the output says which",
+        ),
+        entry(
+            "probe",
+            Probe::Unreachable.code(),
+            "the orchestrator did not answer the first claim",
         ),
         entry("receive", 0, "stopped by a signal"),
         entry("receive", misconfigured, "the address cannot be used"),

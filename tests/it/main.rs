@@ -24,6 +24,7 @@ mod heartbeats;
 mod hostile;
 mod local;
 mod merge;
+mod probe;
 mod prompt;
 mod push;
 mod reach;

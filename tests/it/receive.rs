@@ -126,6 +126,22 @@ fn a_dead_workers_task_is_free_when_its_lease_is_over() {
 }
 
 #[test]
+fn a_completed_task_is_granted_again_only_if_a_person_allows_it() {
+    for (flags, code) in [(&[][..], 4), (&["--again"][..], 0)] {
+        let (receiving, url) = receive_with(flags, |worker| worker);
+        worker(&url, &Project::new())
+            .agent("true")
+            .run()
+            .assert_code(0);
+        let second = worker(&url, &Project::new()).agent("true").run();
+        second.assert_code(code);
+        let words = "has ended this task for good";
+        assert_eq!(second.stderr.contains(words), code == 4, "{second:#?}");
+        end(receiving);
+    }
+}
+
+#[test]
 fn heartbeats_keep_a_lease_for_longer_than_its_length() {
     let (receiving, url) = receive_with(&["--lease", "5s"], |worker| worker);
     let project = Project::new();
@@ -270,9 +286,9 @@ fn the_help_and_the_reference_name_the_flags_of_receive() {
     let help = Worker::bare().args(["receive", "--help"]).run().stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let reference = include_str!("../../docs/reference.md");
-    for flag in ["--secret", "--lease", "--cancel", "--answer"] {
+    for flag in ["--secret", "--lease", "--cancel", "--answer", "--again"] {
         assert!(help.contains(flag), "{help}");
-        assert!(reference.contains(&format!("- `{flag} ")), "{flag}");
+        assert!(reference.contains(&format!("- `{flag}")), "{flag}");
     }
     assert!(
         help.contains("checks fields, order and signatures"),

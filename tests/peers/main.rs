@@ -54,6 +54,21 @@ fn a_run_is_granted_and_shown_and_its_finished_task_is_refused() {
 }
 
 #[test]
+fn every_rule_that_probe_can_try_alone_is_kept() {
+    each(&PEERS, |kind| {
+        let peer = Peer::start(kind, SECRET);
+        let ended = Worker::bare()
+            .args(["probe", &peer.url()])
+            .env("DESCARTES_CALLBACK_SECRET", SECRET)
+            .run();
+        ended.assert_code(0);
+        let summary = ended.stdout.lines().last().expect("a summary");
+        let words = "0 could be better, 0 broken, 3 not tried";
+        assert!(summary.ends_with(words), "{}", ended.stdout);
+    });
+}
+
+#[test]
 fn a_second_run_is_refused_while_the_first_one_works() {
     each(&PEERS, |kind| {
         let (peer, project) = (Peer::start(kind, SECRET), Project::new());

@@ -8,13 +8,16 @@ use super::*;
 struct Fixture {
     ledger: Ledger,
     now: Instant,
+    /// Of the terminal events that follow.
+    failure: serde_json::Value,
 }
 
 impl Fixture {
     fn new() -> Self {
         Self {
-            ledger: Ledger::new(None, vec!["cancelled".to_owned()]),
+            ledger: Ledger::new(None, vec!["cancelled".to_owned()], Repetition::Refuse),
             now: Instant::now(),
+            failure: json!(null),
         }
     }
 
@@ -41,7 +44,7 @@ impl Fixture {
             "status": route.status(),
             "event": format!("task.{route}"), "event_id": format!("{run}.{sequence}"),
             "sequence": sequence, "timestamp": "2026-11-23T08:00:00.000Z",
-            "heartbeat_interval_ms": 30_000,
+            "heartbeat_interval_ms": 30_000, "failure": self.failure,
         });
         let scripted = scripted.map(|status| StatusCode::from_u16(status).unwrap());
         let body = event.to_string();
@@ -137,7 +140,42 @@ fn a_scripted_answer_that_makes_the_worker_repeat_an_event_does_not_count_the_ev
         (known.answer.status.as_u16(), known.is_repeated),
         (410, false)
     );
-    assert_eq!(fixture.send("c", 0, Started).0, 200);
+    assert_eq!(
+        fixture.send("c", 0, Started).0,
+        410,
+        "run b has completed it"
+    );
+}
+
+#[test]
+fn a_task_that_is_completed_or_failed_for_good_is_not_granted_again() {
+    let mut fixture = Fixture::new();
+    for (task, route, retryable, again) in [
+        ("1", Completed, json!(null), 410),
+        ("2", Failed, json!(false), 410),
+        ("3", Failed, json!(true), 200),
+        ("4", Failed, json!(null), 200),
+    ] {
+        let (first, second) = (format!("{task}-first"), format!("{task}-second"));
+        fixture.send_with(&first, 0, Started, task, None);
+        fixture.failure = json!({ "retryable": retryable });
+        fixture.send_with(&first, 1, route, task, None);
+        let claim = fixture.send_with(&second, 0, Started, task, None);
+        assert_eq!(claim.answer.status, again, "{task}");
+    }
+    fixture.ledger.repetition = Repetition::Grant;
+    let claim = fixture.send_with("third", 0, Started, "1", None);
+    assert_eq!(claim.answer.status, 200);
+}
+
+#[test]
+fn a_run_without_a_claim_is_refused_while_another_run_has_the_task() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.send("a", 0, Started).0, 200);
+    for route in [Progress, Completed] {
+        assert_eq!(fixture.send("b", 1, route), (409, vec![]));
+    }
+    assert_eq!(fixture.send("a", 1, Progress).0, 200);
 }
 
 #[test]
