@@ -195,7 +195,7 @@ fn a_probe_without_a_url_or_with_wrong_flags_is_exit_code_2() {
     );
     assert!(ended.stderr.contains("--cancel-within"), "{ended:#?}");
     let five = ["--task=1", "--task=2", "--task=3", "--task=4", "--task=5"];
-    let ended = probe("http://127.0.0.1:1/").args(&five).run();
+    let ended = probe("http://127.0.0.1:1/").args(five).run();
     ended.assert_code(2);
     assert!(
         ended.stderr.contains("--task: there are at most four"),
