@@ -53,7 +53,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A run's progress; cheap to clone, all clones are the same one.
+/// A run's progress; cheap to clone, and all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Mutex<State>>);
 

@@ -100,7 +100,7 @@ impl<'a> Attempts<'a> {
                 }
                 Answer::TooLarge { why } => self.shrink(why),
                 Answer::NotFound { why, after } => self.not_found(why, after).await,
-                Answer::Later { why, after } => self.later(why, after).await,
+                Answer::Later { why, after } => self.retry_later(why, after).await,
             };
             if let Some(delivery) = delivery {
                 return delivery;
@@ -142,7 +142,7 @@ impl<'a> Attempts<'a> {
         let (can_divert, is_stopped) = (self.can_divert(), self.stop.is_signalled());
         let mut left = self.retries.left();
         if can_divert {
-            // The other half is for the other route.
+            // The other route gets the other half of the time.
             left /= 2;
         }
         let missing = self.missing_route.get_or_insert_with(|| MissingRoute {
@@ -173,7 +173,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    async fn later(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
+    async fn retry_later(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
         match next_delay(&mut self.retries, after, self.stop) {
             Ok(delay) => {
                 tracing::warn!(why, "the outcome was not delivered, trying again");

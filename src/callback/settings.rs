@@ -52,7 +52,7 @@ pub struct Machine {
     pub memory_mb: Option<u64>,
 }
 
-/// The limits of the run that an orchestrator is told with the claim. The callbacks do not apply
+/// The limits of the run, which the claim reports to the orchestrator. The callbacks do not apply
 /// them.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {

@@ -15,7 +15,7 @@ use crate::environment::Variables;
 use crate::redact::names::is_secret;
 
 /// Variables that describe the machine; none of them is secret.
-pub const HARMLESS: [&str; 20] = [
+pub const PASSED_ON_VARIABLES: [&str; 20] = [
     "PATH",
     "HOME",
     "USER",
@@ -75,7 +75,10 @@ impl Environment {
 
     /// The variables for the agent and the checks, without the agent's access to its model.
     pub fn for_agent(&self, further: &[String]) -> Variables {
-        let mut base: Variables = HARMLESS.iter().filter_map(|name| self.pair(name)).collect();
+        let mut base: Variables = PASSED_ON_VARIABLES
+            .iter()
+            .filter_map(|name| self.pair(name))
+            .collect();
         if self.get("PATH").is_none() {
             base.push(("PATH".into(), DEFAULT_PATH.into()));
         }
@@ -106,11 +109,11 @@ impl Environment {
             .get(CALLBACK_SECRET.variable)
             .and_then(OsStr::to_str)
             .unwrap_or_default();
-        // The prefix of each is not secret.
-        let bare = words
+        // Masks also the part after the prefix `whsec_`, which programs may print alone.
+        let without_prefix = words
             .split_whitespace()
             .filter_map(|word| word.strip_prefix("whsec_"));
-        let values = values.chain(words.split_whitespace()).chain(bare);
+        let values = values.chain(words.split_whitespace()).chain(without_prefix);
         values
             .filter(|value| value.len() >= MIN_SECRET_LENGTH)
             .map(SecretString::from)

@@ -181,8 +181,8 @@ impl<'a> Reader<'a> {
     fn flag(&self, setting: &Setting) -> Option<&OsStr> {
         let flag = setting.flag?;
         let value = self.flags.try_get_one::<OsString>(flag).ok()??;
-        let given = self.flags.value_source(flag) == Some(ValueSource::CommandLine);
-        (given && !value.is_empty()).then_some(value.as_os_str())
+        let is_typed = self.flags.value_source(flag) == Some(ValueSource::CommandLine);
+        (is_typed && !value.is_empty()).then_some(value.as_os_str())
     }
 }
 
