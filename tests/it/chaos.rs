@@ -1,7 +1,7 @@
-//! For anyone who relies on "exactly one": hundreds of workers under random faults, and what must hold
-//! under all of them.
+//! For people who rely on "exactly one terminal event": hundreds of workers under random faults, and the
+//! rules that every run must keep.
 //!
-//! Each run (a "day") is made from a seed, which is printed: `CHAOS_SEED=… CHAOS_RUNS=1` repeats it.
+//! A seed decides the faults of each run (its [`Day`]). The first seed is printed: `CHAOS_SEED=… CHAOS_RUNS=1` repeats it.
 
 mod day;
 
@@ -21,25 +21,25 @@ use crate::support::worker::{Ended, Running};
 use crate::support::{Project, Receiver, Reply, Worker, processes_in, wait_until};
 use day::{Day, Work};
 
-/// The default number of runs; they take two cores a minute.
+/// The default number of runs; two cores need a minute for them.
 const RUNS: u64 = 500;
 /// How many runs there are at the same time; they mostly wait.
 const PARALLEL: usize = 12;
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a test is told by its environment"
+    reason = "the environment configures this test"
 )]
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number")),
     )
 }
 
 #[test]
-fn every_granted_claim_ends_in_exactly_one_terminal_event_however_bad_the_day() {
+fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() {
     let seed = number("CHAOS_SEED").unwrap_or_else(|| getrandom::u64().unwrap() >> 16);
     let runs = number("CHAOS_RUNS").unwrap_or(RUNS);
     // Written to the file descriptor, because the test harness captures `eprintln!`.
@@ -60,7 +60,7 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_however_bad_the_day() 
                     if index >= runs {
                         return;
                     }
-                    let outcome = live(seed.wrapping_add(index));
+                    let outcome = run_day(seed.wrapping_add(index));
                     *outcomes.lock().unwrap().entry(outcome).or_default() += 1;
                 }
             });
@@ -74,8 +74,8 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_however_bad_the_day() 
     );
 }
 
-/// Runs one worker under random faults; gives its outcome in words.
-fn live(seed: u64) -> String {
+/// Runs one worker under random faults; returns its outcome in words.
+fn run_day(seed: u64) -> String {
     let day = Day::made_of(seed);
     let (receiver, project) = (Receiver::listen(&address_for(seed)), Project::new());
     for (route, script, then) in &day.answers {
@@ -135,7 +135,7 @@ fn address_for(seed: u64) -> String {
 fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Ended {
     let pid = running.pid();
     let (over, watch) = mpsc::channel::<()>();
-    let dog = thread::spawn(move || {
+    let watchdog = thread::spawn(move || {
         let deadline = Deadline::start();
         loop {
             let left = deadline.left();
@@ -150,7 +150,7 @@ fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Ended
     happens(&running);
     let ended = running.wait();
     drop(over);
-    let hung = dog.join().unwrap().is_some();
+    let hung = watchdog.join().unwrap().is_some();
     assert!(
         !hung,
         "CHAOS_SEED={seed} CHAOS_RUNS=1: the worker hung: {ended:#?}"
@@ -181,7 +181,7 @@ impl Run {
     }
 
     /// The answers that a route gave, including those that broke off.
-    fn given(&self, route: &str) -> Vec<&Reply> {
+    fn answers(&self, route: &str) -> Vec<&Reply> {
         let count = self.to(route).len();
         self.day.answers_of(route).take(count).collect()
     }
@@ -205,12 +205,12 @@ impl Run {
                 self.said.is_empty(),
                 "a signal killed it after it had sent something",
             )?;
-            return Ok("signal before anything".to_owned());
+            return Ok("killed before the first request".to_owned());
         };
         match code {
             0 => self.check_delivered(line.as_ref(), "completed")?,
             1 => self.check_delivered(line.as_ref(), "failed")?,
-            3 => ensure(line.is_some(), "undelivered, and not on standard output")?,
+            3 => ensure(line.is_some(), "exit code 3 without a result line")?,
             4 => {
                 ensure(line.is_none(), "refused, but there is a result line")?;
                 ensure(
@@ -219,7 +219,7 @@ impl Run {
                 )?;
                 ensure(!self.worked(), "refused, but the agent ran")?;
                 ensure(
-                    self.gave("started", &[409, 410]),
+                    self.answered_with("started", &[409, 410]),
                     "exit code 4 without a refusal",
                 )?;
             }
@@ -227,18 +227,22 @@ impl Run {
         }
         self.check_agent_is_dead()?;
         let reason = line.as_ref().map(reason_of).unwrap_or_default();
-        let unheard = code == 3 && self.terminal().is_empty();
-        let unheard = if unheard { " unheard" } else { "" };
-        Ok(format!("{code} {reason}{unheard}").trim_end().to_owned())
+        let is_undelivered = code == 3 && self.terminal().is_empty();
+        let note = if is_undelivered {
+            " (terminal event not received)"
+        } else {
+            ""
+        };
+        Ok(format!("{code} {reason}{note}").trim_end().to_owned())
     }
 
     fn worked(&self) -> bool {
         self.project.path("pid").exists()
     }
 
-    fn gave(&self, route: &str, statuses: &[u16]) -> bool {
-        let given = self.given(route).into_iter();
-        given
+    fn answered_with(&self, route: &str, statuses: &[u16]) -> bool {
+        let answers = self.answers(route).into_iter();
+        answers
             .filter_map(day::status)
             .any(|status| statuses.contains(&status))
     }
@@ -250,15 +254,15 @@ impl Run {
         ensure(same, "two different claims")?;
         let first = self.said.first().is_none_or(|said| said.route == "started");
         ensure(first, "something was sent before the claim")?;
-        let granted = self.gave("started", &[200]);
+        let granted = self.answered_with("started", &[200]);
         ensure(granted || !self.worked(), "work without a granted claim")?;
         ensure(
             granted || self.terminal().is_empty(),
-            "an end without a granted claim",
+            "a terminal event without a granted claim",
         )?;
         // A claim that may have been granted needs an outcome.
         let accounted = matches!(self.ended.code, Some(0 | 1 | 3));
-        ensure(!granted || accounted, "a granted claim without an end")
+        ensure(!granted || accounted, "a granted claim without an outcome")
     }
 
     /// The event on the result line; there is at most one line.
@@ -277,16 +281,17 @@ impl Run {
 
     /// There is one terminal event, the one on the result line, however often and on whichever route it is sent.
     fn check_terminal(&self, line: Option<&Value>) -> Checked<()> {
-        let told = self.terminal();
-        let Some(first) = told.first() else {
+        let attempts = self.terminal();
+        let Some(first) = attempts.first() else {
             return Ok(());
         };
         ensure(
             line == Some(&first.event),
             "the terminal event differs from the result line",
         )?;
-        let too_large = self.gave("completed", &[413]) || self.gave("failed", &[413]);
-        for said in &told {
+        let too_large =
+            self.answered_with("completed", &[413]) || self.answered_with("failed", &[413]);
+        for said in &attempts {
             let same = said.bytes == first.bytes
                 || too_large && without_bulk(&said.event) == without_bulk(&first.event);
             ensure(same, "two different terminal events")?;
@@ -296,8 +301,8 @@ impl Run {
             status == first.route,
             "the terminal event arrived on the wrong route",
         )?;
-        let fallback = status == "failed" && self.gave("failed", &[404, 405, 501]);
-        let elsewhere = told.iter().any(|said| said.route != status);
+        let fallback = status == "failed" && self.answered_with("failed", &[404, 405, 501]);
+        let elsewhere = attempts.iter().any(|said| said.route != status);
         ensure(
             !elsewhere || fallback,
             "the terminal event arrived on the other route without need",
@@ -305,12 +310,12 @@ impl Run {
         self.check_verdict(&first.event)
     }
 
-    /// The verdict agrees with what happened.
+    /// The verdict fits what the agent did and what happened during the run.
     fn check_verdict(&self, event: &Value) -> Checked<()> {
         let holds = match (reason_of(event), self.day.work) {
             ("completed", work) => work == Work::Succeeds && self.worked(),
             ("interrupted", _) => self.day.is_signalled(),
-            ("cancelled", _) => self.given("progress").into_iter().any(day::cancels),
+            ("cancelled", _) => self.answers("progress").into_iter().any(day::cancels),
             ("agent_failed", work) => work == Work::Fails,
             ("timed_out", work) => work == Work::GoesOn,
             _ => false,
@@ -325,7 +330,7 @@ impl Run {
         )?;
         let said = line.and_then(|event| event["status"].as_str());
         ensure(said == Some(status), "the exit code says something else")?;
-        let accepted = |route| self.gave(route, &[200, 409, 410]);
+        let accepted = |route| self.answered_with(route, &[200, 409, 410]);
         let somewhere = accepted(status) || accepted("completed");
         ensure(
             somewhere,
@@ -334,12 +339,12 @@ impl Run {
     }
 
     fn check_agent_is_dead(&self) -> Checked<()> {
-        // In a stop window of milliseconds the worker does not wait until what it has killed is dead: the kernel may
-        // not have had the time for it yet.
+        // In a stop window of milliseconds the worker does not wait until the killed processes are dead; the kernel may
+        // still be ending them.
         if self.ended.stderr.contains("survived SIGKILL") {
             ensure(
                 self.day.is_signalled(),
-                "it gave up killing although it had time",
+                "the worker gave up killing although it had time",
             )?;
             let what = format!("the death of what CHAOS_SEED={} left", self.seed);
             wait_until(&what, || processes_in(&self.project).is_empty());
@@ -353,7 +358,7 @@ impl Run {
     }
 }
 
-/// The reason of a failure, or that it is none.
+/// The reason of a failure, or a word for success.
 fn reason_of(event: &Value) -> &str {
     event["failure"]["reason"].as_str().unwrap_or("completed")
 }

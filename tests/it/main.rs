@@ -1,6 +1,6 @@
 //! Black box: the real binary against a real receiver, with real child processes.
 //!
-//! Each module is one promise to somebody; its `//!` says to whom.
+//! Each module tests the behaviour that one group of users relies on; its `//!` names the users.
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! How requests to a receiver prove who sent them: signatures, bearer tokens, the platform's identity
-//! token. These secrets appear nowhere else. And the trace context.
+//! token. Also: these secrets appear nowhere else, and the trace context is sent.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -85,16 +85,25 @@ fn a_retry_has_a_new_timestamp_and_signature_and_the_same_id() {
         .env("DESCARTES_CALLBACK_SECRET", SECRET)
         .run();
     ended.assert_code(0);
-    let told = receiver.said_to("completed");
-    assert!(told.iter().all(|said| has_valid_signature(said, SECRET)));
-    let header = |name: &str| (told[0].headers[name].clone(), told[1].headers[name].clone());
+    let attempts = receiver.said_to("completed");
+    assert!(
+        attempts
+            .iter()
+            .all(|said| has_valid_signature(said, SECRET))
+    );
+    let header = |name: &str| {
+        (
+            attempts[0].headers[name].clone(),
+            attempts[1].headers[name].clone(),
+        )
+    };
     let (first, second) = header("webhook-id");
     assert_eq!(first, second);
     let (first, second) = header("webhook-timestamp");
     assert!(second.parse::<i64>().unwrap() >= first.parse::<i64>().unwrap() + 2);
     let (first, second) = header("webhook-signature");
     assert_ne!(first, second);
-    assert_eq!(told[0].bytes, told[1].bytes);
+    assert_eq!(attempts[0].bytes, attempts[1].bytes);
 }
 
 #[test]
@@ -133,8 +142,8 @@ fn the_bearer_token_is_in_every_request_and_nowhere_else() {
             "Bearer token-of-the-callback"
         );
     }
-    let told = receiver.said_to("completed").remove(1);
-    let body = String::from_utf8(told.bytes).unwrap();
+    let attempts = receiver.said_to("completed").remove(1);
+    let body = String::from_utf8(attempts.bytes).unwrap();
     for secret in ["token-of-the-callback", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
         for text in [&ended.stdout, &ended.stderr, &body] {
             assert!(!text.contains(secret), "{secret} in {text}");
@@ -185,7 +194,7 @@ fn a_valid_traceparent_is_sent_and_an_invalid_one_is_a_warning() {
     });
 }
 
-/// A fake of the platform's socket: gives these answers in order, and repeats the last one. Closes the
+/// A fake of the platform's socket: answers with these texts in order, and repeats the last one. Closes the
 /// socket when it is dropped.
 struct Platform {
     _dir: TempDir,
@@ -297,7 +306,7 @@ fn the_identity_token_is_requested_once_and_sent_in_every_request() {
 }
 
 #[test]
-fn after_an_invalid_identity_token_the_socket_is_named_and_asked_again() {
+fn after_an_invalid_identity_token_the_log_names_the_socket_and_the_request_is_repeated() {
     let cases = [
         ("500 busy", "answered 500 instead of an identity token"),
         ("200 no token", "is not an identity token"),

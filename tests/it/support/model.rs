@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::patience::Deadline;
-use super::receiver::{Said, give, read_request};
+use super::receiver::{Said, read_request, send};
 use super::reply::Reply;
 use super::server::{Connection, Server};
 use super::{Ended, Project, Receiver, Worker};
@@ -201,7 +201,7 @@ pub enum Turn {
     Says(Answer),
     /// An HTTP response that is not an answer of the model.
     Replies(Reply),
-    /// The first bytes of an answer, so many of them, and then another turn.
+    /// This many bytes of an answer, and then another turn.
     BreaksOff(Answer, usize, Box<Turn>),
     /// A first text, then another one again and again, until the client closes the connection.
     Repeats {
@@ -319,7 +319,7 @@ impl Model {
         self.state().asked.clone()
     }
 
-    /// Waits until there were so many requests.
+    /// Waits until this many requests have arrived.
     #[track_caller]
     pub fn wait_for(&self, count: usize) {
         let deadline = Deadline::start();
@@ -415,9 +415,9 @@ fn give_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
         Turn::Says(answer) => {
             let body = answer.stream(number, model);
             let reply = Reply::json(200, &body).with_header("content-type", "text/event-stream");
-            give(connection, &reply)
+            send(connection, &reply)
         }
-        Turn::Replies(reply) => give(connection, reply),
+        Turn::Replies(reply) => send(connection, reply),
         Turn::BreaksOff(answer, bytes, then) => {
             use std::io::Write;
             let body = answer.stream(number, model);
@@ -432,7 +432,7 @@ fn give_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
             while stream.write_all(then.as_bytes()).is_ok() {
                 #[expect(
                     clippy::disallowed_methods,
-                    reason = "a service that sends an event now and then"
+                    reason = "the fake service sends an event at intervals"
                 )]
                 thread::sleep(Duration::from_millis(20));
             }
