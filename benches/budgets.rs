@@ -96,7 +96,7 @@ fn throughput() {
     let text = dir.path().join("text");
     write_text(&text);
     let dump = format!("for n in $(seq {TIMES}); do cat '{}'; done", text.display());
-    let beside = |through: &str| {
+    let shell_speed = |through: &str| {
         let began = Instant::now();
         let mut shell = Command::new("/bin/sh");
         let status = shell
@@ -111,7 +111,7 @@ fn throughput() {
     row(
         "1 GiB of lines (cat >/dev/null)",
         &speed(took),
-        &beside("cat >/dev/null"),
+        &shell_speed("cat >/dev/null"),
         budget,
     );
     row(
@@ -124,7 +124,7 @@ fn throughput() {
     row(
         "the same with 50 secrets (tee)",
         &speed(took),
-        &beside("tee /dev/null"),
+        &shell_speed("tee /dev/null"),
         "400 MB/s",
     );
     row(
@@ -196,8 +196,8 @@ fn run_that_prints(agent: &str, change: impl FnOnce(Worker) -> Worker) -> (u64, 
     (kib * 1024, ended.took)
 }
 
-fn row(what: &str, worker: &str, beside: &str, budget: &str) {
-    println!("{what:<48} {worker:>12} {beside:>12}  {budget}");
+fn row(what: &str, worker: &str, shell_speed: &str, budget: &str) {
+    println!("{what:<48} {worker:>12} {shell_speed:>12}  {budget}");
 }
 
 fn median(times: impl Iterator<Item = Duration>) -> Duration {

@@ -33,7 +33,7 @@ pub enum Format {
 struct Line {
     subject: &'static str,
     ok: bool,
-    /// What is there, or what is wrong.
+    /// The facts if all is well, otherwise the problem.
     message: String,
 }
 

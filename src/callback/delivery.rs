@@ -18,7 +18,7 @@ const LEAST_TIME: Duration = Duration::from_millis(500);
 /// How long a route that answers 404 is retried: the orchestrator granted the claim, so the 404 is
 /// most likely from a proxy while the orchestrator restarts.
 const MISSING_ROUTE_PATIENCE: Duration = Duration::from_secs(60);
-/// After a stop signal, `/failed` is given up for `/completed` after this many answers of 404.
+/// After a stop signal, the event is sent to `/completed` after this many answers of 404 from `/failed`.
 const MISSING_ROUTE_ATTEMPTS_WHEN_STOPPED: u32 = 2;
 
 /// The result of the delivery.

@@ -1,5 +1,5 @@
-//! What the callbacks are configured with: where they go, how long they may take, and what they
-//! say about this run.
+//! The settings of the callbacks: their URL, their time limits, and the facts about this run that they
+//! report.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -264,14 +264,14 @@ fn a_failed_claim_is_not_repeated_after_a_stop_signal() {
 
 #[test]
 fn the_revision_is_the_one_that_the_image_names_or_null() {
-    for (revision, told) in [("9ee0496", json!("9ee0496")), ("", Value::Null)] {
+    for (revision, expected) in [("9ee0496", json!("9ee0496")), ("", Value::Null)] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project)
             .env("DESCARTES_REVISION", revision)
             .agent("true")
             .run();
         ended.assert_code(0);
-        assert_eq!(receiver.only("started")["worker"]["revision"], told);
+        assert_eq!(receiver.only("started")["worker"]["revision"], expected);
         assert!(!ended.stderr.contains("no setting"), "{}", ended.stderr);
     }
 }

@@ -145,7 +145,7 @@ fn another_round_resumes_the_session_with_the_remaining_limits() {
     let second = assistant("m2", &json!({ "type": "text", "text": "so" }), &json!({}));
     project.write(
         "stream2",
-        second + &result(&json!({ "total_cost_usd": 0.75, "result": "Mended." })),
+        second + &result(&json!({ "total_cost_usd": 0.75, "result": "Repaired." })),
     );
     let check = format!("test -e {}/second", quoted(project.dir()));
     project.checks(&[&check]);
@@ -176,7 +176,7 @@ fn another_round_resumes_the_session_with_the_remaining_limits() {
         (&agent["cost_usd"], &agent["turns"]),
         (&json!(0.75), &json!(2))
     );
-    assert_eq!(event["result"]["summary"], "Mended.");
+    assert_eq!(event["result"]["summary"], "Repaired.");
 }
 
 #[test]

@@ -235,9 +235,9 @@ fn a_redirect_is_not_followed() {
                 worker = worker.agent("true");
             }
             let running = worker.start();
-            let heard = if route == "progress" { 2 } else { 1 };
+            let count = if route == "progress" { 2 } else { 1 };
             receiver.wait_for(route, |said| {
-                (said.iter().filter(|said| said.route == route).count() >= heard).then_some(())
+                (said.iter().filter(|said| said.route == route).count() >= count).then_some(())
             });
             project.write("go", "");
             let ended = running.wait();

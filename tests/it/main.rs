@@ -5,6 +5,7 @@
 mod support;
 
 mod agent;
+mod authentication;
 mod bodies;
 mod builtin;
 mod chaos;
@@ -24,15 +25,14 @@ mod heartbeats;
 mod hostile;
 mod local;
 mod merge;
+mod network;
 mod prompt;
 mod push;
-mod reach;
 mod receive;
 mod rejection;
 mod retries;
 mod servers;
 mod settings;
-mod speaker;
 mod structure;
 mod supervision;
 mod task;

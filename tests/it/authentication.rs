@@ -142,8 +142,8 @@ fn the_bearer_token_is_in_every_request_and_nowhere_else() {
             "Bearer token-of-the-callback"
         );
     }
-    let attempts = receiver.said_to("completed").remove(1);
-    let body = String::from_utf8(attempts.bytes).unwrap();
+    let second_attempt = receiver.said_to("completed").remove(1);
+    let body = String::from_utf8(second_attempt.bytes).unwrap();
     for secret in ["token-of-the-callback", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
         for text in [&ended.stdout, &ended.stderr, &body] {
             assert!(!text.contains(secret), "{secret} in {text}");
@@ -199,7 +199,7 @@ fn a_valid_traceparent_is_sent_and_an_invalid_one_is_a_warning() {
 struct Platform {
     _dir: TempDir,
     socket: PathBuf,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
     closed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -209,17 +209,17 @@ impl Platform {
         let dir = short_dir();
         let socket = dir.path().join("api.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let (asked, closed) = (Arc::<Mutex<Vec<String>>>::default(), Arc::default());
-        let (noted, over) = (Arc::clone(&asked), Arc::<AtomicBool>::clone(&closed));
+        let (requests, closed) = (Arc::<Mutex<Vec<String>>>::default(), Arc::default());
+        let (recorded, is_closed) = (Arc::clone(&requests), Arc::<AtomicBool>::clone(&closed));
         let thread = thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                if over.load(Ordering::Relaxed) {
+                if is_closed.load(Ordering::Relaxed) {
                     return;
                 }
                 let Some(request) = read_until_brace(&mut stream) else {
                     continue;
                 };
-                noted.lock().unwrap().push(request);
+                recorded.lock().unwrap().push(request);
                 let answer = if answers.len() > 1 {
                     answers.remove(0)
                 } else {
@@ -236,7 +236,7 @@ impl Platform {
         Self {
             _dir: dir,
             socket,
-            asked,
+            requests,
             closed,
             thread: Some(thread),
         }
@@ -263,7 +263,7 @@ fn short_dir() -> TempDir {
     tempfile::tempdir_in("/tmp").unwrap()
 }
 
-/// A request whose body is a JSON object; nothing if the connection ends or says nothing.
+/// Reads a request whose body is a JSON object; `None` if the connection ends or sends nothing.
 fn read_until_brace(stream: &mut UnixStream) -> Option<String> {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut request = Vec::new();
@@ -293,9 +293,9 @@ fn the_identity_token_is_requested_once_and_sent_in_every_request() {
     for said in receiver.said() {
         assert_eq!(said.headers["authorization"], "Bearer eyJ.abc.def");
     }
-    let asked = platform.asked.lock().unwrap();
-    assert_eq!(asked.len(), 1);
-    let (head, body) = asked[0].split_once("\r\n\r\n").unwrap();
+    let requests = platform.requests.lock().unwrap();
+    assert_eq!(requests.len(), 1);
+    let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
     assert!(
         head.starts_with("POST /v1/tokens/oidc HTTP/1.1\r\n"),
         "{head}"
