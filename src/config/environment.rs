@@ -41,7 +41,7 @@ pub const PASSED_ON_VARIABLES: [&str; 20] = [
 /// The search path if PATH is not set: that of a login shell.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Set by the image: the commit that it was built from. It is read at run time and not compiled in, so that commits
+/// The variable in which the image stores the commit that it was built from. It is read at run time and not compiled in, so that commits
 /// with the same sources build the same binary.
 const REVISION: &str = "DESCARTES_REVISION";
 
@@ -86,7 +86,7 @@ impl Environment {
         base
     }
 
-    /// The variables for the tools of the built-in agent: its own, without its access to the model.
+    /// The variables for the tools of the built-in agent: all variables of this process except those for access to the model.
     pub fn for_tools(&self) -> Variables {
         let variables = self.0.iter().filter(|(name, _)| {
             MODEL_ACCESS
@@ -125,7 +125,7 @@ impl Environment {
         self.text(REVISION)
     }
 
-    /// What Fly says about this machine, if it is one of Fly's.
+    /// The facts about this machine in Fly's variables, if it runs on Fly.
     pub fn machine(&self) -> Option<Machine> {
         let machine = Machine {
             id: self.text("FLY_MACHINE_ID"),

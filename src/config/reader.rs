@@ -1,7 +1,7 @@
 //! Finds the value of each setting and collects all mistakes.
 //!
-//! The flag wins, then the bare name of the variable, then the prefixed name; an empty value counts as
-//! unset. `values` parses the values.
+//! The flag wins, then the short name of the variable (`TASK_ID`), then the prefixed name
+//! (`DESCARTES_TASK_ID`); an empty value counts as unset. `values` parses the values.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

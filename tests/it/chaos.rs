@@ -173,7 +173,7 @@ fn ensure(holds: bool, what: &str) -> Checked<()> {
 }
 
 impl Run {
-    fn to(&self, route: &str) -> Vec<&Said> {
+    fn requests_to(&self, route: &str) -> Vec<&Said> {
         self.said
             .iter()
             .filter(|said| said.route == route)
@@ -182,12 +182,12 @@ impl Run {
 
     /// The answers that a route gave, including those that broke off.
     fn answers(&self, route: &str) -> Vec<&Reply> {
-        let count = self.to(route).len();
+        let count = self.requests_to(route).len();
         self.day.answers_of(route).take(count).collect()
     }
 
     /// The attempts at the terminal event.
-    fn terminal(&self) -> Vec<&Said> {
+    fn terminal_requests(&self) -> Vec<&Said> {
         let terminal = |said: &&Said| matches!(said.route.as_str(), "completed" | "failed");
         self.said.iter().filter(terminal).collect()
     }
@@ -214,10 +214,10 @@ impl Run {
             4 => {
                 ensure(line.is_none(), "refused, but there is a result line")?;
                 ensure(
-                    self.terminal().is_empty(),
+                    self.terminal_requests().is_empty(),
                     "refused, but there is a terminal event",
                 )?;
-                ensure(!self.worked(), "refused, but the agent ran")?;
+                ensure(!self.agent_ran(), "refused, but the agent ran")?;
                 ensure(
                     self.answered_with("started", &[409, 410]),
                     "exit code 4 without a refusal",
@@ -227,7 +227,7 @@ impl Run {
         }
         self.check_agent_is_dead()?;
         let reason = line.as_ref().map(reason_of).unwrap_or_default();
-        let is_undelivered = code == 3 && self.terminal().is_empty();
+        let is_undelivered = code == 3 && self.terminal_requests().is_empty();
         let note = if is_undelivered {
             " (terminal event not received)"
         } else {
@@ -236,7 +236,7 @@ impl Run {
         Ok(format!("{code} {reason}{note}").trim_end().to_owned())
     }
 
-    fn worked(&self) -> bool {
+    fn agent_ran(&self) -> bool {
         self.project.path("pid").exists()
     }
 
@@ -247,22 +247,25 @@ impl Run {
             .any(|status| statuses.contains(&status))
     }
 
-    /// There is one claim, however often it is sent, and no work before it is granted.
+    /// All claims are the same event, and there is no work before a claim is granted.
     fn check_claim(&self) -> Checked<()> {
-        let claims = self.to("started");
+        let claims = self.requests_to("started");
         let same = claims.iter().all(|claim| claim.bytes == claims[0].bytes);
         ensure(same, "two different claims")?;
         let first = self.said.first().is_none_or(|said| said.route == "started");
         ensure(first, "something was sent before the claim")?;
         let granted = self.answered_with("started", &[200]);
-        ensure(granted || !self.worked(), "work without a granted claim")?;
+        ensure(granted || !self.agent_ran(), "work without a granted claim")?;
         ensure(
-            granted || self.terminal().is_empty(),
+            granted || self.terminal_requests().is_empty(),
             "a terminal event without a granted claim",
         )?;
         // A claim that may have been granted needs an outcome.
-        let accounted = matches!(self.ended.code, Some(0 | 1 | 3));
-        ensure(!granted || accounted, "a granted claim without an outcome")
+        let has_outcome = matches!(self.ended.code, Some(0 | 1 | 3));
+        ensure(
+            !granted || has_outcome,
+            "a granted claim without an outcome",
+        )
     }
 
     /// The event on the result line; there is at most one line.
@@ -279,9 +282,9 @@ impl Run {
         .transpose()
     }
 
-    /// There is one terminal event, the one on the result line, however often and on whichever route it is sent.
+    /// All terminal requests send one event, which is also on the result line.
     fn check_terminal(&self, line: Option<&Value>) -> Checked<()> {
-        let attempts = self.terminal();
+        let attempts = self.terminal_requests();
         let Some(first) = attempts.first() else {
             return Ok(());
         };
@@ -305,7 +308,7 @@ impl Run {
         let elsewhere = attempts.iter().any(|said| said.route != status);
         ensure(
             !elsewhere || fallback,
-            "the terminal event arrived on the other route without need",
+            "the terminal event arrived on the other route although its own route works",
         )?;
         self.check_verdict(&first.event)
     }
@@ -313,7 +316,7 @@ impl Run {
     /// The verdict fits what the agent did and what happened during the run.
     fn check_verdict(&self, event: &Value) -> Checked<()> {
         let holds = match (reason_of(event), self.day.work) {
-            ("completed", work) => work == Work::Succeeds && self.worked(),
+            ("completed", work) => work == Work::Succeeds && self.agent_ran(),
             ("interrupted", _) => self.day.is_signalled(),
             ("cancelled", _) => self.answers("progress").into_iter().any(day::cancels),
             ("agent_failed", work) => work == Work::Fails,
@@ -325,15 +328,18 @@ impl Run {
 
     fn check_delivered(&self, line: Option<&Value>, status: &str) -> Checked<()> {
         ensure(
-            !self.terminal().is_empty(),
+            !self.terminal_requests().is_empty(),
             "reported as delivered, but no terminal event arrived",
         )?;
         let said = line.and_then(|event| event["status"].as_str());
-        ensure(said == Some(status), "the exit code says something else")?;
-        let accepted = |route| self.answered_with(route, &[200, 409, 410]);
-        let somewhere = accepted(status) || accepted("completed");
         ensure(
-            somewhere,
+            said == Some(status),
+            "the exit code does not fit the status on the result line",
+        )?;
+        let accepted = |route| self.answered_with(route, &[200, 409, 410]);
+        let is_accepted = accepted(status) || accepted("completed");
+        ensure(
+            is_accepted,
             "reported as delivered, but no answer accepted it",
         )
     }
@@ -346,7 +352,7 @@ impl Run {
                 self.day.is_signalled(),
                 "the worker gave up killing although it had time",
             )?;
-            let what = format!("the death of what CHAOS_SEED={} left", self.seed);
+            let what = format!("the processes of CHAOS_SEED={} to end", self.seed);
             wait_until(&what, || processes_in(&self.project).is_empty());
             return Ok(());
         }

@@ -208,7 +208,10 @@ fn the_model_comes_from_the_settings_or_from_the_definition() {
             .run()
             .completed(&receiver);
         let printed = event["result"]["output"]["tail"].as_str().expect("a text");
-        (printed.to_owned(), event["result"]["agent"]["model"].clone())
+        (
+            printed.to_owned(),
+            event["result"]["agent"]["model"].clone(),
+        )
     };
     let project = Project::with_graph(GRAPH);
     assert_eq!(model(&project, ""), ("unset".into(), ().into()));

@@ -235,7 +235,7 @@ struct State {
     asked: Vec<Said>,
     script: VecDeque<Turn>,
     /// The messages before each thinking block, by its signature: the block is valid only after them.
-    thoughts: HashMap<String, Vec<Value>>,
+    messages_before_thinking: HashMap<String, Vec<Value>>,
     /// What the real API would have rejected.
     violations: Vec<String>,
 }
@@ -256,12 +256,15 @@ impl State {
                     continue;
                 };
                 let before = &messages[..at];
-                match self.thoughts.get(signature) {
+                match self.messages_before_thinking.get(signature) {
                     Some(known) if known == before => {}
                     Some(_) => self.violations.push(format!(
                         "the messages before a thinking block have changed: {body}"
                     )),
-                    None => drop(self.thoughts.insert(signature.to_owned(), before.to_vec())),
+                    None => drop(
+                        self.messages_before_thinking
+                            .insert(signature.to_owned(), before.to_vec()),
+                    ),
                 }
             }
         }
@@ -366,7 +369,7 @@ impl Shared {
             };
             let turn =
                 turn.unwrap_or_else(|| refuses(400, "script_error", "the script is over").into());
-            if give_turn(connection, &turn, number, &model).is_none() {
+            if send_turn(connection, &turn, number, &model).is_none() {
                 return;
             }
         }
@@ -409,7 +412,7 @@ impl Run {
 }
 
 /// Answers one request; `None` if that closes the connection.
-fn give_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value) -> Option<()> {
+fn send_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value) -> Option<()> {
     let mut stream = &*connection.stream;
     match turn {
         Turn::Says(answer) => {
@@ -424,7 +427,7 @@ fn give_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000000\r\n\r\n";
             stream.write_all(head.as_bytes()).ok()?;
             stream.write_all(&body.as_bytes()[..*bytes]).ok()?;
-            give_turn(connection, then, number, model)
+            send_turn(connection, then, number, model)
         }
         Turn::Repeats { first, then } => {
             use std::io::Write;

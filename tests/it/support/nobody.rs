@@ -20,7 +20,8 @@ pub fn is_root() -> bool {
 }
 
 fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the owner can change the mode");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .expect("the owner can change the mode");
 }
 
 /// A temporary directory that every user can enter, whatever the umask. Root's own temporary
@@ -45,7 +46,8 @@ pub fn project() -> Project {
     project.write(".scud/tasks/tasks.scg", GRAPH);
     if is_root() && may_become_nobody() {
         for path in [".", ".scud", ".scud/tasks", ".scud/tasks/tasks.scg"] {
-            chown(project.path(path), Some(NOBODY), Some(NOBODY)).expect("root can change the owner");
+            chown(project.path(path), Some(NOBODY), Some(NOBODY))
+                .expect("root can change the owner");
         }
     }
     project
