@@ -149,7 +149,7 @@ impl Config {
         let flags = flags.clone();
         let mut reader = Reader::new(&flags, environment);
         let log = match name {
-            // These have no use for settings, so a mistake in one must not stop them.
+            // These commands read no settings, so an invalid setting must not stop them.
             "merge-graph" | "completions" | "vocabulary" => default_log(),
             _ => log(&mut reader),
         };
@@ -328,7 +328,7 @@ fn callback(
             revision: reader.environment.revision(),
             machine: reader.environment.machine(),
         },
-        // Known when the runner's settings are.
+        // Set as soon as the runner's settings are known.
         limits: callback::Limits::default(),
     }
 }
@@ -421,7 +421,7 @@ fn access(reader: &mut Reader) -> model::Access {
 /// How much the agent may spend.
 fn budget(reader: &mut Reader) -> model::Limits {
     model::Limits {
-        turns: reader.optional(&settings::MAX_TURNS, values::some),
+        turns: reader.optional(&settings::MAX_TURNS, values::positive_count),
         usd: reader.optional(&settings::MAX_BUDGET_USD, values::dollars),
     }
 }

@@ -45,7 +45,7 @@ const MAX_BODY_SIZE: usize = 256 * 1024;
 /// How often to look for leases that are over. A person watches, so this need not be exact.
 const LEASE_CHECK: Duration = Duration::from_millis(200);
 
-/// How the orchestrator behaves. By default it is friendly and checks no signatures.
+/// How the orchestrator behaves. By default it grants claims, accepts events and checks no signatures.
 #[derive(Debug, Default)]
 pub struct Settings {
     /// A request must be signed with one of these; empty if signatures do not count.
@@ -198,8 +198,8 @@ impl Service {
     async fn watch_leases(&self) {
         loop {
             tokio::time::sleep(LEASE_CHECK).await;
-            let lapsed = self.ledger.borrow_mut().lapsed(Instant::now());
-            for notice in lapsed {
+            let ended = self.ledger.borrow_mut().report_ended_leases(Instant::now());
+            for notice in ended {
                 self.notify(notice);
             }
         }

@@ -461,8 +461,8 @@ pub fn cli() -> Command {
                         Arg::new(name).required(true).value_parser(path).help(help)
                     };
                     merge.args([
-                        file("base", "The version that both began with (%O)"),
-                        file("ours", "Our version, and what the merge is written to (%A)"),
+                        file("base", "The common ancestor of both versions (%O)"),
+                        file("ours", "Our version; the result is written to this file (%A)"),
                         file("theirs", "Their version (%B)"),
                     ])
                 }),
@@ -476,7 +476,7 @@ pub fn cli() -> Command {
                     let session = Arg::new("session")
                         .long("session")
                         .value_name("FILE")
-                        .help("Where the conversation is kept from one round to the next")
+                        .help("The file that keeps the conversation from one round to the next")
                         .value_parser(value_parser!(std::path::PathBuf));
                     let settings = [&MODEL, &MAX_TURNS, &MAX_BUDGET_USD, &IDLE_TIMEOUT, &RUST_LOG, &LOG_FORMAT];
                     agent.arg(session).args(settings.into_iter().filter_map(flag))
@@ -493,7 +493,7 @@ pub fn cli() -> Command {
         }))
 }
 
-/// The flags of `receive` that no variable sets, but for the secret's.
+/// The flags that only `receive` has. A variable sets `--secret` too; the others are flags only.
 fn receive_only() -> [Arg; 5] {
     let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
     [

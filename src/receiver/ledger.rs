@@ -105,10 +105,10 @@ impl Ledger {
             return Err(bad_request(received.problems.join("; ")));
         }
         let scripted = scripted.map(|status| Answer::new(status, "scripted by --answer"));
-        // An event that a scripted answer makes the worker repeat, or a claim that one refuses, does
-        // not count.
+        // An event does not count if the scripted answer makes the worker repeat it. A claim does not
+        // count if the scripted answer refuses it.
         let counts = scripted.as_ref().is_none_or(|answer| {
-            answer.status.is_success() || route != Route::Started && answer.settles()
+            answer.status.is_success() || route != Route::Started && answer.ends_delivery()
         });
         if counts {
             received.answer = self.add(&mut received, now);
@@ -215,16 +215,16 @@ impl Ledger {
     }
 
     /// The runs whose lease ended since the last call.
-    pub fn lapsed(&mut self, now: Instant) -> Vec<Notice> {
+    pub fn report_ended_leases(&mut self, now: Instant) -> Vec<Notice> {
         let runs = self.runs.iter_mut().filter(|(_, run)| run.end.is_none());
-        let lapsed = runs.filter_map(|(run_id, run)| {
+        let ended = runs.filter_map(|(run_id, run)| {
             Some(Notice::LeaseOver {
                 silence: run.lease.report_end(now)?,
                 task_id: run.task.task_id.clone(),
                 run_id: run_id.clone(),
             })
         });
-        lapsed.collect()
+        ended.collect()
     }
 }
 

@@ -1,5 +1,5 @@
-//! For writers of orchestrators: `receive` shows what workers report, checks it, and plays the
-//! orchestrator that a developer asks for.
+//! For writers of orchestrators: `receive` shows what workers report, checks it, and answers as its
+//! flags say.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Ended, Project, Receiver, Running, Worker, assert_in_order};
 
-/// A program in an empty directory, without a home.
+/// The program in a directory, without a home directory.
 fn program(args: &[&str], dir: &Project) -> Worker {
     Worker::bare().args(args).dir(dir.dir())
 }
@@ -227,7 +227,7 @@ fn a_task_that_receive_cancels_is_cancelled_at_its_first_heartbeat() {
 }
 
 #[test]
-fn scripted_answers_are_given_in_order_and_the_last_one_stays() {
+fn scripted_answers_are_used_in_order_and_the_last_one_is_repeated() {
     let flags = [
         "--answer",
         "started=503,ok",
@@ -263,7 +263,7 @@ fn scripted_answers_are_given_in_order_and_the_last_one_stays() {
 }
 
 #[test]
-fn wrong_flags_of_receive_are_all_named_and_a_secret_is_not_shown() {
+fn all_invalid_flags_of_receive_are_reported_and_the_secret_is_not_shown() {
     let ended = Worker::bare()
         .args(["receive", "--secret", "hunter2", "--lease", "soon"])
         .args(["--answer", "started", "--answer", "begun=1"])
@@ -353,7 +353,7 @@ fn post(url: &str, body: &str) -> (u16, Value) {
 }
 
 #[test]
-fn receive_says_what_is_wrong_with_what_it_hears() {
+fn receive_names_what_breaks_the_protocol_in_a_request() {
     let (receiving, url) = receive();
     let event = |sequence: u64, change: Value| {
         let mut event = json!({
@@ -401,7 +401,7 @@ fn receive_says_what_is_wrong_with_what_it_hears() {
 }
 
 #[test]
-fn a_taken_port_is_said_with_its_address() {
+fn the_error_for_a_port_in_use_names_the_address() {
     let receiver = Receiver::start();
     let taken = receiver.address().to_string();
     let ended = Worker::bare().args(["receive", "--listen", &taken]).run();

@@ -58,7 +58,7 @@ impl Fixture {
 use Route::{Completed, Failed, Progress, Started};
 
 #[test]
-fn a_run_in_order_has_no_problems_and_a_retry_is_not_one() {
+fn events_in_order_and_retries_are_accepted_without_problems() {
     let mut fixture = Fixture::new();
     for (sequence, route) in [Started, Progress, Completed].into_iter().enumerate() {
         let sequence = sequence as u64;
@@ -111,15 +111,15 @@ fn a_run_whose_lease_is_over_keeps_its_task_if_no_other_run_claims_it() {
     assert_eq!(fixture.send("a", 0, Started).0, 200);
     fixture.wait(120);
     assert!(matches!(
-        &fixture.ledger.lapsed(fixture.now)[..],
+        &fixture.ledger.report_ended_leases(fixture.now)[..],
         [Notice::LeaseOver { run_id, .. }] if run_id == "a"
     ));
-    assert!(fixture.ledger.lapsed(fixture.now).is_empty());
+    assert!(fixture.ledger.report_ended_leases(fixture.now).is_empty());
     assert_eq!(fixture.send("a", 1, Progress).0, 200);
     assert_eq!(fixture.send("b", 0, Started).0, 409);
     assert_eq!(fixture.send("a", 2, Completed).0, 200);
     fixture.wait(1000);
-    assert!(fixture.ledger.lapsed(fixture.now).is_empty());
+    assert!(fixture.ledger.report_ended_leases(fixture.now).is_empty());
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn the_heartbeats_of_a_cancelled_task_or_run_are_answered_with_a_cancellation() 
 }
 
 #[test]
-fn what_breaks_the_protocol_is_named() {
+fn the_problems_name_what_breaks_the_protocol() {
     let mut fixture = Fixture::new();
     assert_eq!(
         fixture.send("a", 4, Progress).1,
