@@ -232,7 +232,10 @@ impl Prepared {
 /// is bubblewrap.
 fn own_path() -> Option<PathBuf> {
     let path = std::env::current_exe().ok()?;
-    let (found, own) = (fs::metadata(&path).ok()?, fs::metadata(programs::own().ok()?).ok()?);
+    let (found, own) = (
+        fs::metadata(&path).ok()?,
+        fs::metadata(programs::own().ok()?).ok()?,
+    );
     ((found.dev(), found.ino()) == (own.dev(), own.ino())).then_some(path)
 }
 

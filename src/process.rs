@@ -201,7 +201,10 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
             .stdin(launched.stdin.try_clone()?),
     };
     // bubblewrap leads its group from the start. The launcher makes a session, which a leader cannot.
-    if launched.as_ref().is_some_and(|launched| launched.is_namespace) {
+    if launched
+        .as_ref()
+        .is_some_and(|launched| launched.is_namespace)
+    {
         command.process_group(0);
     }
     let descendants = Descendants::adopt();

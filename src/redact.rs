@@ -246,7 +246,9 @@ fn has_broken_base64(bytes: &[u8]) -> bool {
     };
     let mut line_ends = bytes.iter().enumerate().filter(is_line_end);
     line_ends.any(|(place, _)| {
-        let line = bytes[..place].strip_suffix(b"\r").unwrap_or(&bytes[..place]);
+        let line = bytes[..place]
+            .strip_suffix(b"\r")
+            .unwrap_or(&bytes[..place]);
         let end = line.iter().rev().take(MIN_BROKEN_LINE);
         let length = end.take_while(is_base64).count();
         length == line.len().min(MIN_BROKEN_LINE)
@@ -316,7 +318,8 @@ fn lower_case_escapes(text: &str) -> String {
 /// What the base64 of a text with the secret contains, at any offset and in both alphabets.
 fn base64_forms(secret: &str) -> Vec<Vec<u8>> {
     let alphabets = [&alphabet::STANDARD, &alphabet::URL_SAFE];
-    let engines = alphabets.map(|alphabet| GeneralPurpose::new(alphabet, GeneralPurposeConfig::new()));
+    let engines =
+        alphabets.map(|alphabet| GeneralPurpose::new(alphabet, GeneralPurposeConfig::new()));
     let forms = engines
         .iter()
         .flat_map(|engine| (0..3).map(|offset| base64_core(engine, offset, secret)));
@@ -418,7 +421,8 @@ mod tests {
                         let clean = through(&redactor, &chunks);
                         let clean = String::from_utf8(clean).unwrap().replace(['\n', '\r'], "");
                         // A line end after fewer than four of its characters may leave those.
-                        let core = &encoded[(offset + 3) * 4 / 3 + 2..(offset + secret.len()) * 4 / 3];
+                        let core =
+                            &encoded[(offset + 3) * 4 / 3 + 2..(offset + secret.len()) * 4 / 3];
                         for piece in core.as_bytes().windows(8) {
                             let piece = str::from_utf8(piece).unwrap();
                             assert!(!clean.contains(piece), "{piece} of {text} in {clean}");
@@ -450,9 +454,13 @@ mod tests {
         let redactor = redactor(&["first-secret"]);
         let mut stream = redactor.stream();
         let mut clean = Vec::new();
-        stream.push(b"later-secret ", &mut |bytes| clean.extend_from_slice(bytes));
+        stream.push(b"later-secret ", &mut |bytes| {
+            clean.extend_from_slice(bytes)
+        });
         redactor.add(SecretString::from("later-secret"));
-        stream.push(b"later-secret ", &mut |bytes| clean.extend_from_slice(bytes));
+        stream.push(b"later-secret ", &mut |bytes| {
+            clean.extend_from_slice(bytes)
+        });
         stream.finish(&mut |bytes| clean.extend_from_slice(bytes));
         assert_eq!(clean, b"later-secret *** ");
     }

@@ -74,7 +74,9 @@ async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
 fn with_survivors_named(verdict: Verdict) -> Verdict {
     match verdict {
         Verdict::Completed { message } if !process::none_left() => Verdict::Completed {
-            message: format!("{message}; processes of the agent survived SIGKILL and are still running"),
+            message: format!(
+                "{message}; processes of the agent survived SIGKILL and are still running"
+            ),
         },
         verdict => verdict,
     }

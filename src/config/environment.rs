@@ -129,8 +129,13 @@ impl Environment {
             .filter_map(|word| word.strip_prefix("whsec_"));
         let repository = self.text(REPO.variable).unwrap_or_default();
         let query = query_secrets(&repository);
-        let query = query.iter().flat_map(|(written, value)| [*written, value.as_str()]);
-        let values = values.chain(words.split_whitespace()).chain(without_prefix).chain(query);
+        let query = query
+            .iter()
+            .flat_map(|(written, value)| [*written, value.as_str()]);
+        let values = values
+            .chain(words.split_whitespace())
+            .chain(without_prefix)
+            .chain(query);
         values
             .filter(|value| value.len() >= MIN_SECRET_LENGTH)
             .map(SecretString::from)

@@ -22,8 +22,8 @@ impl Fingerprint {
     pub fn of(program: &Path) -> io::Result<Self> {
         let found = fs::metadata(program)?;
         // Root can write everything.
-        let is_writable = !rustix::process::geteuid().is_root()
-            && access(program, Access::WRITE_OK).is_ok();
+        let is_writable =
+            !rustix::process::geteuid().is_root() && access(program, Access::WRITE_OK).is_ok();
         Ok(Self {
             device: found.dev(),
             inode: found.ino(),

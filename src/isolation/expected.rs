@@ -62,7 +62,9 @@ mod tests {
 
     #[test]
     fn the_capability_for_namespaces_is_found_in_the_status_of_a_process() {
-        assert!(has_admin_capability("Name:\tx\nCapEff:\t000001ffffffffff\n"));
+        assert!(has_admin_capability(
+            "Name:\tx\nCapEff:\t000001ffffffffff\n"
+        ));
         // What Docker leaves to root.
         assert!(!has_admin_capability("CapEff:\t00000000a80425fb\n"));
         assert!(!has_admin_capability("CapEff:\t0000000000000000\n"));

@@ -15,9 +15,7 @@ use super::report::{Channel, Message};
 pub fn run(mut command: Command, mut channel: Channel) -> ExitCode {
     // The program has the same user, and must not trace this process.
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::set_dumpable_behavior(
-        rustix::process::DumpableBehavior::NotDumpable,
-    );
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let program = match command.process_group(0).spawn() {
         Ok(child) => Pid::from_child(&child),
         Err(error) => return not_started(channel, &error),
@@ -30,7 +28,9 @@ pub fn run(mut command: Command, mut channel: Channel) -> ExitCode {
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == program => {
-                let exit_code = status.exit_status().and_then(|code| u8::try_from(code).ok());
+                let exit_code = status
+                    .exit_status()
+                    .and_then(|code| u8::try_from(code).ok());
                 code = exit_code.map_or(ExitCode::FAILURE, ExitCode::from);
                 channel.send(Message::Ended(status.as_raw()));
             }

@@ -58,7 +58,9 @@ pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
 
 /// Reports that the program could not be executed.
 pub(super) fn not_started(mut channel: Channel, error: &io::Error) -> ExitCode {
-    channel.send(Message::NotStarted(error.raw_os_error().unwrap_or_default()));
+    channel.send(Message::NotStarted(
+        error.raw_os_error().unwrap_or_default(),
+    ));
     ExitCode::from(NOT_STARTED)
 }
 

@@ -114,7 +114,9 @@ impl Channel {
             RecvFlags::CMSG_CLOEXEC,
         )?;
         if received.bytes != STDIN.len() || byte != STDIN {
-            return Err(io::Error::other("standard input is not a socket of the worker"));
+            return Err(io::Error::other(
+                "standard input is not a socket of the worker",
+            ));
         }
         let mut files = rights.drain().filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut files) => files.next(),

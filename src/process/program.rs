@@ -38,12 +38,7 @@ pub enum Stderr {
 
 impl Program {
     /// A command line for `sh -c`.
-    pub fn shell(
-        command: &str,
-        dir: PathBuf,
-        env: Variables,
-        launch: Option<Launch>,
-    ) -> Self {
+    pub fn shell(command: &str, dir: PathBuf, env: Variables, launch: Option<Launch>) -> Self {
         let args = vec!["-c".into(), command.into()];
         Self {
             program: "/bin/sh".into(),

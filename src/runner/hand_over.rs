@@ -45,7 +45,8 @@ impl Run<'_> {
         let branch = repository.branch.clone();
         match verdict {
             Verdict::Completed { message } => {
-                let deliver = self.deliver(prepared, Completeness::Complete, branch, &without_grace);
+                let deliver =
+                    self.deliver(prepared, Completeness::Complete, branch, &without_grace);
                 let delivered = tokio::select! {
                     delivered = timeout(COMPLETE, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,

@@ -43,7 +43,10 @@ pub(super) fn read_graph(file: &File, path: &Path) -> Result<String, ReadError> 
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
         let line = bytes[..at].split(|byte| *byte == b'\n').count();
         let message = "the text contains a NUL character; remove it".to_owned();
-        return Err(ReadError::Malformed(Malformed::new(path, SyntaxError { line, message })));
+        return Err(ReadError::Malformed(Malformed::new(
+            path,
+            SyntaxError { line, message },
+        )));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];

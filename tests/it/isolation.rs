@@ -32,7 +32,12 @@ fn the_terminal_event_and_check_name_the_same_isolation() {
     };
     let ended = worker("").run();
     let word = isolation(&ended.completed(&receiver));
-    assert!(ended.stderr.contains(&format!("isolation {word}: the agent ")), "{ended:#?}");
+    assert!(
+        ended
+            .stderr
+            .contains(&format!("isolation {word}: the agent ")),
+        "{ended:#?}"
+    );
     let checked = worker("check").run();
     checked.assert_code(0);
     let line = format!("ok      isolation: {word}: the agent ");
@@ -66,7 +71,10 @@ fn strict_isolation_without_bubblewrap_ends_the_run_before_the_agent_starts() {
     assert!(!project.path("started").exists());
     let checked = worker().arg("check").run();
     checked.assert_code(2);
-    assert!(checked.stdout.contains("MISSING isolation: "), "{checked:#?}");
+    assert!(
+        checked.stdout.contains("MISSING isolation: "),
+        "{checked:#?}"
+    );
 }
 
 #[test]
@@ -90,7 +98,14 @@ fn the_agent_cannot_signal_the_worker() {
     let last = said.last().map(|said| isolation(&said.event));
     if last.is_some_and(|word| SAFE.contains(&word.as_str())) {
         let event = ended.completed(&receiver);
-        assert_eq!(event["result"]["output"]["tail"].as_str().unwrap().lines().last(), Some("alive"));
+        assert_eq!(
+            event["result"]["output"]["tail"]
+                .as_str()
+                .unwrap()
+                .lines()
+                .last(),
+            Some("alive")
+        );
     }
 }
 

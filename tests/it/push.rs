@@ -370,9 +370,10 @@ fn a_worker_that_is_started_again_with_the_same_run_id_pushes_nothing_twice() {
     let origin = Origin::new();
     for attempt in 1..=3 {
         let receiver = Receiver::start();
-        let worker = origin
-            .worker(&receiver)
-            .env("DESCARTES_WORKSPACE", origin.path(&format!("workspace-{attempt}")));
+        let worker = origin.worker(&receiver).env(
+            "DESCARTES_WORKSPACE",
+            origin.path(&format!("workspace-{attempt}")),
+        );
         // Another commit each time.
         let agent = format!("echo {attempt} > mine");
         worker.agent(agent).run().assert_code(0);
@@ -392,7 +393,11 @@ fn a_worker_that_is_started_again_with_the_same_run_id_pushes_nothing_twice() {
 fn a_branch_with_the_runs_suffix_that_is_taken_too_gets_a_number() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     origin.commit(&[("theirs", "theirs")]);
-    for branch in ["descartes/proj-456/8", "descartes/proj-456/8-run-1", "descartes-proj-456-8-run-1"] {
+    for branch in [
+        "descartes/proj-456/8",
+        "descartes/proj-456/8-run-1",
+        "descartes-proj-456-8-run-1",
+    ] {
         origin.git(&["branch", branch, "main"]);
     }
     origin.git(&["update-ref", "refs/heads/main", "main~1"]);
@@ -406,7 +411,10 @@ fn a_branch_with_the_runs_suffix_that_is_taken_too_gets_a_number() {
 fn a_cancellation_ends_a_push_that_hangs() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let begun = origin.path("begun");
-    origin.hook("pre-receive", &format!(": > {}; exec sleep 1000", quoted(&begun)));
+    origin.hook(
+        "pre-receive",
+        &format!(": > {}; exec sleep 1000", quoted(&begun)),
+    );
     let worker = origin.worker(&receiver).env("DESCARTES_HEARTBEAT", "20ms");
     let worker = worker.agent("echo mine > mine").start();
     wait_until("the push to begin", || begun.exists());

@@ -235,11 +235,17 @@ fn a_dependency_that_is_not_done_produces_a_warning_with_its_id() {
 
 #[test]
 fn a_graph_with_a_nul_is_refused_before_the_agent_starts() {
-    let (receiver, project) = (Receiver::start(), Project::with_graph(&GRAPH.replace("Four walls", "Four\0walls")));
+    let (receiver, project) = (
+        Receiver::start(),
+        Project::with_graph(&GRAPH.replace("Four walls", "Four\0walls")),
+    );
     let worker = Worker::new(&receiver, &project).agent(": > started");
     let event = worker.run().failed(&receiver, "workspace_failed");
     let text = event["failure"].to_string();
-    assert!(text.contains("line 21: the text contains a NUL character; remove it"), "{text}");
+    assert!(
+        text.contains("line 21: the text contains a NUL character; remove it"),
+        "{text}"
+    );
     assert!(!project.path("started").exists());
 }
 
@@ -263,7 +269,10 @@ fn control_characters_of_a_title_and_a_check_are_made_visible() {
         }
     }
     let tail = event["result"]["output"]["tail"].as_str().unwrap();
-    assert!(tail.contains("Build␍␛]0;x␇\u{fffd}31m the | house"), "{tail:?}");
+    assert!(
+        tail.contains("Build␍␛]0;x␇\u{fffd}31m the | house"),
+        "{tail:?}"
+    );
     assert!(!ended.stderr.contains(raw), "{}", ended.stderr);
 }
 
@@ -286,14 +295,16 @@ fn a_template_that_repeats_a_large_description_is_refused_in_words() {
     let graph = graph.replace("@details", "@agents\n8 | builder\n\n@details");
     let (receiver, project) = (Receiver::start(), Project::with_graph(&graph));
     let template = "{task.description}".repeat(5_000);
-    let definition = format!(
-        "[agent]\nname = \"builder\"\n[model]\n[prompt]\ntemplate = \"{template}\"\n"
-    );
+    let definition =
+        format!("[agent]\nname = \"builder\"\n[model]\n[prompt]\ntemplate = \"{template}\"\n");
     project.write(".scud/agents/builder.toml", &definition);
     let worker = Worker::new(&receiver, &project).agent(": > started");
     let event = worker.run().failed(&receiver, "workspace_failed");
     let message = event["failure"]["message"].as_str().unwrap();
-    assert!(message.starts_with("the prompt of task 8 would be larger than 8 MiB"), "{message}");
+    assert!(
+        message.starts_with("the prompt of task 8 would be larger than 8 MiB"),
+        "{message}"
+    );
     assert!(!project.path("started").exists());
 }
 

@@ -235,7 +235,10 @@ fn a_new_file_of_gigabytes_is_named_without_being_read_and_the_rest_is_pushed() 
         "{message}"
     );
     let detail = failure["detail"].as_str().unwrap();
-    for words in ["larger than 50 MiB: a/[b], big", "could not be added: known"] {
+    for words in [
+        "larger than 50 MiB: a/[b], big",
+        "could not be added: known",
+    ] {
         assert!(detail.contains(words), "{detail}");
     }
     assert_eq!(work["pushed"], true);

@@ -63,7 +63,12 @@ impl Agent for Shell {
         let model = self.model.as_ref();
         environment.extend(model.map(|model| variable("DESCARTES_MODEL", model)));
         let dir = place.dir.to_owned();
-        Ok(Program::shell(&self.command, dir, environment, place.launch))
+        Ok(Program::shell(
+            &self.command,
+            dir,
+            environment,
+            place.launch,
+        ))
     }
 
     fn read_output(&mut self, bytes: &[u8], output: &mut AgentOutput<'_>) -> AfterRead {

@@ -168,10 +168,11 @@ impl<'a> AgentSide<'a> {
     pub async fn listing(&self) -> Result<Listing, GitError> {
         let (mut records, mut found) = (Records::new(0), Listing::default());
         let workspace = self.workspace;
-        let mut hear =
-            |bytes: &[u8]| records.push(bytes, |record| found.add(record, workspace));
+        let mut hear = |bytes: &[u8]| records.push(bytes, |record| found.add(record, workspace));
         let args = ["ls-files", "--cached", "--others", "--exclude-standard"];
-        let call = self.call(args).args(["--stage", "-v", "-z"].map(Into::into));
+        let call = self
+            .call(args)
+            .args(["--stage", "-v", "-z"].map(Into::into));
         self.git.stream(call, &mut hear).await?;
         Ok(found)
     }

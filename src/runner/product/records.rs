@@ -33,7 +33,8 @@ impl Records {
 
     fn extend(&mut self, part: &[u8]) {
         let room = MAX_RECORD - self.partial.len();
-        self.partial.extend_from_slice(&part[..part.len().min(room)]);
+        self.partial
+            .extend_from_slice(&part[..part.len().min(room)]);
     }
 }
 

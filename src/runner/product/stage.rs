@@ -73,7 +73,11 @@ pub async fn stage(
     index
         .leave_out_unfiltered(&filters, &changed, &mut left_behind)
         .await?;
-    left_behind.add_large(large.iter().filter(|path| !before.tracked_large.contains(*path)));
+    left_behind.add_large(
+        large
+            .iter()
+            .filter(|path| !before.tracked_large.contains(*path)),
+    );
     if !words.is_empty() || !before.gitlinks.is_empty() || !large.is_empty() {
         index.name_what_stays(&mut left_behind).await?;
     }
@@ -136,12 +140,18 @@ impl Index<'_> {
         if paths.is_empty() {
             return Ok(paths);
         }
-        let list: Vec<u8> = paths.iter().flat_map(|path| [path, &b"\0"[..]].concat()).collect();
-        let call = self.agent_side.call(["check-attr", "-z", "--stdin", "filter"]);
+        let list: Vec<u8> = paths
+            .iter()
+            .flat_map(|path| [path, &b"\0"[..]].concat())
+            .collect();
+        let call = self
+            .agent_side
+            .call(["check-attr", "-z", "--stdin", "filter"]);
         let call = call.input(&list).map_err(|error| around(&error))?;
         let answers = self.agent_side.records(call).await?;
         let answers = answers.chunks_exact(3);
-        let plain = answers.filter(|answer| matches!(answer[2].as_slice(), b"unspecified" | b"unset"));
+        let plain =
+            answers.filter(|answer| matches!(answer[2].as_slice(), b"unspecified" | b"unset"));
         Ok(plain.map(|answer| answer[0].clone()).collect())
     }
 
@@ -169,7 +179,9 @@ impl Index<'_> {
             let call = if large.is_empty() {
                 call.arg("--").arg(".")
             } else {
-                let call = call.arg("--pathspec-from-file=-").arg("--pathspec-file-nul");
+                let call = call
+                    .arg("--pathspec-from-file=-")
+                    .arg("--pathspec-file-nul");
                 call.input(&paths).map_err(|error| around(&error))?
             };
             match self.agent_side.git.stream(call, &mut |_| {}).await {

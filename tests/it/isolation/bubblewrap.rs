@@ -40,7 +40,7 @@ fn nothing_of_the_agent_survives_the_worker_even_if_that_is_killed() {
                  exec sleep 1000";
     let worker = strict(&receiver, &project).agent(agent).start();
     wait_until("the agent's processes to start", || {
-        (1..=3).all(|n| project.path(format!("ready.{n}")).exists())
+        (1..=3).all(|n| project.path(&format!("ready.{n}")).exists())
     });
     worker.signal(Signal::KILL);
     assert_eq!(worker.wait().signal, Some(Signal::KILL.as_raw()));
@@ -62,19 +62,35 @@ fn sigterm_reaches_the_agent_and_its_last_words_are_read() {
 #[test]
 fn what_the_agent_leaves_behind_gets_sigterm_before_the_namespace_ends() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let agent = "( trap 'echo the server stops; exit' TERM; : > waits; while :; do sleep 0.01; done ) &
+    let agent =
+        "( trap 'echo the server stops; exit' TERM; : > waits; while :; do sleep 0.01; done ) &
                  until [ -e waits ]; do sleep 0.01; done; echo done";
     let event = strict(&receiver, &project).agent(agent).run();
     let event = event.completed(&receiver);
-    assert_eq!(event["result"]["output"]["tail"], "done\nthe server stops\n");
+    assert_eq!(
+        event["result"]["output"]["tail"],
+        "done\nthe server stops\n"
+    );
 }
 
 #[test]
 fn exit_codes_and_signals_of_the_agent_are_reported_as_without_a_namespace() {
     for (agent, reason, message) in [
-        ("exit 7", "agent_failed", "the agent's command failed with exit code 7"),
-        ("kill -SEGV $$", "agent_killed", "the agent was killed by SIGSEGV"),
-        ("kill -KILL $$", "agent_killed", "the agent was killed by SIGKILL"),
+        (
+            "exit 7",
+            "agent_failed",
+            "the agent's command failed with exit code 7",
+        ),
+        (
+            "kill -SEGV $$",
+            "agent_killed",
+            "the agent was killed by SIGSEGV",
+        ),
+        (
+            "kill -KILL $$",
+            "agent_killed",
+            "the agent was killed by SIGKILL",
+        ),
     ] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let event = strict(&receiver, &project).agent(agent).run();
@@ -86,7 +102,9 @@ fn exit_codes_and_signals_of_the_agent_are_reported_as_without_a_namespace() {
 #[test]
 fn the_work_of_an_isolated_agent_is_committed_and_pushed() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let worker = origin.worker(&receiver).env("DESCARTES_ISOLATION", "strict");
+    let worker = origin
+        .worker(&receiver)
+        .env("DESCARTES_ISOLATION", "strict");
     worker.agent("echo mine > mine").run().completed(&receiver);
     assert_eq!(origin.show("descartes/proj-456/8", "mine"), "mine");
 }

@@ -53,7 +53,9 @@ fn a_line_of_one_gibibyte_takes_constant_memory() {
     let blocks = GIB / 65536;
     let flood = format!("dd if=/dev/zero bs=65536 count={blocks} 2>/dev/null");
     let agent = format!("{PRINT_MEMORY}; {flood}; echo; {PRINT_MEMORY}");
-    let worker = Worker::new(&receiver, &project).without_isolation().agent(agent);
+    let worker = Worker::new(&receiver, &project)
+        .without_isolation()
+        .agent(agent);
     worker.run().assert_code(0);
     assert_counted(&receiver.only("completed"), GIB + 1);
 }
@@ -64,7 +66,9 @@ fn redacting_many_lines_with_many_secrets_takes_constant_memory() {
     let agent = format!(
         "{PRINT_MEMORY}; yes some line | head -c 200000000; echo; echo last; {PRINT_MEMORY}"
     );
-    let worker = Worker::new(&receiver, &project).without_isolation().agent(agent);
+    let worker = Worker::new(&receiver, &project)
+        .without_isolation()
+        .agent(agent);
     let worker = (0..50).fold(worker, |worker, n| {
         worker.env(
             &format!("SERVICE_{n}_TOKEN"),
@@ -100,7 +104,10 @@ fn standard_output_and_standard_error_keep_their_common_order() {
 fn invalid_utf_8_is_counted_and_shown_as_replacement_characters() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = r"printf 'a\000b\377\376c\n\033[31mred\033[0m \342\202'";
-    let ended = Worker::new(&receiver, &project).without_isolation().agent(agent).run();
+    let ended = Worker::new(&receiver, &project)
+        .without_isolation()
+        .agent(agent)
+        .run();
     ended.assert_code(0);
     let event = receiver.only("completed");
     assert_eq!(event["result"]["output"]["total_bytes"], 22);

@@ -143,7 +143,10 @@ fn a_token_in_the_query_of_the_repository_is_masked() {
         .env("TASK_ID", "8")
         .env("PROJECT_ID", "proj-456")
         .env("CALLBACK_URL", receiver.url())
-        .env("DESCARTES_REPO", "file:///nowhere/x.git?private_token=glpat-1234%2F5678")
+        .env(
+            "DESCARTES_REPO",
+            "file:///nowhere/x.git?private_token=glpat-1234%2F5678",
+        )
         .agent("true");
     let ended = worker.run();
     let event = ended.failed(&receiver, "workspace_failed");
