@@ -38,6 +38,8 @@ let
   # The tools that coding agents use. No compiler: each project brings its own.
   everyday = [
     pkgs.bashInteractive
+    # The worker isolates the agent with it.
+    pkgs.bubblewrap
     pkgs.coreutils
     pkgs.curl
     pkgs.diffutils

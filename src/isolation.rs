@@ -6,6 +6,7 @@
 
 mod expected;
 mod init;
+mod kind;
 mod launcher;
 mod report;
 
@@ -20,67 +21,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::programs;
+use kind::COMMAND;
+pub use kind::{Kind, kind_of_test};
 pub use launcher::run_if_requested;
 pub use report::{Message, Report};
-
-/// The hidden command that restricts itself and executes a program.
-const COMMAND: &str = "launch";
-/// What a test without a program adds to the number of its isolation, as its exit code. No error of
-/// bubblewrap or of the launcher has such an exit code.
-const TEST_EXIT_CODE: i32 = 40;
-
-/// What separates a program from the worker, the weakest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Nothing but a process group.
-    Off,
-    /// A session without a controlling terminal.
-    Session,
-    /// A session, and Landlock, which refuses ptrace and the files in `/proc/<pid>` that need the same right.
-    LandlockTrace,
-    /// The same, and no signal reaches a process outside.
-    Landlock,
-    /// A PID namespace with a `/proc` for it: processes outside do not exist for the program, and all
-    /// processes inside die with the first one.
-    Namespace,
-}
-
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 5] = [
-        Self::Off,
-        Self::Session,
-        Self::LandlockTrace,
-        Self::Landlock,
-        Self::Namespace,
-    ];
-
-    /// The word on the wire, and between the worker and the launcher.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Session => "session",
-            Self::LandlockTrace => "landlock-trace",
-            Self::Landlock => "landlock",
-            Self::Namespace => "pid-namespace",
-        }
-    }
-
-    /// What it does, as the end of a sentence about the agent.
-    pub fn description(self) -> &'static str {
-        match self {
-            Self::Off => "can read, signal and trace every process of its user",
-            Self::Session => {
-                "has no terminal, but can read, signal and trace every process of its user"
-            }
-            Self::LandlockTrace => {
-                "cannot trace or read the memory of the worker, but can see and signal it"
-            }
-            Self::Landlock => "can see the worker, but cannot trace, read or signal it",
-            Self::Namespace => "cannot see the worker, and no process of it survives",
-        }
-    }
-}
 
 /// Which isolation is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,12 +92,6 @@ impl Isolation {
     }
 }
 
-/// The kind that a test without a program reported by its exit code.
-pub fn kind_of_test(exit_code: i32) -> Option<Kind> {
-    let number = usize::try_from(exit_code.checked_sub(TEST_EXIT_CODE)?).ok()?;
-    Kind::ALL.get(number).copied()
-}
-
 /// How the worker starts one program in isolation.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -183,7 +121,7 @@ impl Launch {
         &self,
         program: OsString,
         args: Vec<OsString>,
-        stdin: Option<File>,
+        stdin: Option<&File>,
         has_pwd: bool,
     ) -> io::Result<Prepared> {
         let (report, channel) = Report::pair()?;
@@ -191,13 +129,12 @@ impl Launch {
         let (mut line, mut inherited) = (Vec::new(), None);
         let (starter, kind) = if let Some(bubblewrap) = &self.bubblewrap {
             line.extend(NAMESPACE_OPTIONS.map(Into::into));
-            line.push(match own_path() {
-                Some(path) => path.into(),
-                None => {
-                    let own = inherited.insert(File::open(programs::own()?)?);
-                    format!("/proc/self/fd/{}", own.as_raw_fd()).into()
-                }
-            });
+            if let Some(path) = own_path() {
+                line.push(path.into());
+            } else {
+                let own = inherited.insert(File::open(programs::own()?)?);
+                line.push(format!("/proc/self/fd/{}", own.as_raw_fd()).into());
+            }
             (bubblewrap.clone(), Kind::Namespace)
         } else {
             (programs::own()?, Kind::Landlock)

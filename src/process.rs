@@ -172,18 +172,18 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
         }
         Stderr::File(file) => (None, file.into()),
     };
-    let launched = match program.launch {
+    let prepared = match program.launch {
         None => None,
         Some(launch) => {
             let has_pwd = value_of(&program.env, "PWD").is_some();
-            let (stdin, args) = (program.stdin.take(), std::mem::take(&mut program.args));
+            let args = std::mem::take(&mut program.args);
             let target = std::mem::take(&mut program.program);
-            Some(launch.prepare(target, args, stdin, has_pwd)?)
+            Some(launch.prepare(target, args, program.stdin.as_ref(), has_pwd)?)
         }
     };
-    let mut command = match &launched {
+    let mut command = match &prepared {
         None => Command::new(program.program),
-        Some(launched) => Command::new(&launched.program),
+        Some(prepared) => Command::new(&prepared.program),
     };
     command
         .current_dir(program.dir)
@@ -191,31 +191,31 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
         .envs(program.env)
         .stdout(input)
         .stderr(errors);
-    match &launched {
+    match &prepared {
         None => command
             .args(program.args)
             .stdin(program.stdin.map_or_else(Stdio::null, Stdio::from))
             .process_group(0),
-        Some(launched) => command
-            .args(&launched.args)
-            .stdin(launched.stdin.try_clone()?),
+        Some(prepared) => command
+            .args(&prepared.args)
+            .stdin(prepared.stdin.try_clone()?),
     };
     // bubblewrap leads its group from the start. The launcher makes a session, which a leader cannot.
-    if launched
+    if prepared
         .as_ref()
-        .is_some_and(|launched| launched.is_namespace)
+        .is_some_and(|prepared| prepared.is_namespace)
     {
         command.process_group(0);
     }
     let descendants = Descendants::adopt();
-    if let Some(launched) = &launched {
-        launched.let_inherit()?;
+    if let Some(prepared) = &prepared {
+        prepared.let_inherit()?;
     }
     // Not tokio's `Command`: tokio reaps children too, which would race with this module.
     let child = memory::with_raised_score(|| command.spawn())?;
     // The command still holds the writing ends, which would keep the pipe open forever.
     drop(command);
-    let launcher = launched.map(Launcher::of).transpose()?;
+    let launcher = prepared.map(Launcher::of).transpose()?;
     let group = Group::of(&child, launcher, descendants)?;
     Ok((group, Outputs { stdout, stderr }))
 }

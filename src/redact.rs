@@ -455,11 +455,11 @@ mod tests {
         let mut stream = redactor.stream();
         let mut clean = Vec::new();
         stream.push(b"later-secret ", &mut |bytes| {
-            clean.extend_from_slice(bytes)
+            clean.extend_from_slice(bytes);
         });
         redactor.add(SecretString::from("later-secret"));
         stream.push(b"later-secret ", &mut |bytes| {
-            clean.extend_from_slice(bytes)
+            clean.extend_from_slice(bytes);
         });
         stream.finish(&mut |bytes| clean.extend_from_slice(bytes));
         assert_eq!(clean, b"later-secret *** ");

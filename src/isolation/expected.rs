@@ -2,7 +2,7 @@
 
 use std::fs::read_to_string;
 
-use super::Kind;
+use super::kind::Kind;
 
 /// The bit of the capability that allows namespaces without a user namespace.
 const CAP_SYS_ADMIN: u32 = 21;

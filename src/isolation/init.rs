@@ -8,7 +8,6 @@ use std::thread;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
 
-use super::launcher::not_started;
 use super::report::{Channel, Message};
 
 /// Runs until the namespace has no other process.
@@ -18,11 +17,11 @@ pub fn run(mut command: Command, mut channel: Channel) -> ExitCode {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let program = match command.process_group(0).spawn() {
         Ok(child) => Pid::from_child(&child),
-        Err(error) => return not_started(channel, &error),
+        Err(error) => return channel.not_started(&error),
     };
     match channel.try_clone() {
         Ok(requests) => drop(thread::spawn(|| obey(requests))),
-        Err(error) => return not_started(channel, &error),
+        Err(error) => return channel.not_started(&error),
     }
     let mut code = ExitCode::FAILURE;
     loop {

@@ -1,14 +1,11 @@
 //! The hidden command: restricts itself with safe system calls, then executes the program.
 
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
-use super::report::{Channel, Message};
-use super::{COMMAND, Kind, TEST_EXIT_CODE, init};
-
-/// The exit code if the program cannot be executed; the worker gets the reason by a message.
-const NOT_STARTED: u8 = 127;
+use super::init;
+use super::kind::{COMMAND, Kind, TEST_EXIT_CODE};
+use super::report::{Channel, NOT_STARTED};
 
 /// Why the hidden command did nothing: it was not started by a worker.
 #[derive(Debug, thiserror::Error)]
@@ -52,16 +49,8 @@ pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
         init::run(command, channel)
     } else {
         let error = command.exec();
-        not_started(channel, &error)
+        channel.not_started(&error)
     }))
-}
-
-/// Reports that the program could not be executed.
-pub(super) fn not_started(mut channel: Channel, error: &io::Error) -> ExitCode {
-    channel.send(Message::NotStarted(
-        error.raw_os_error().unwrap_or_default(),
-    ));
-    ExitCode::from(NOT_STARTED)
 }
 
 fn test_result(kind: Kind) -> ExitCode {

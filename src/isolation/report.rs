@@ -6,6 +6,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -17,6 +18,9 @@ const SIZE: usize = 5;
 /// The worker's messages: the program's standard input, and a request.
 const STDIN: &[u8] = b"I";
 const TERMINATE: &[u8] = b"T";
+
+/// The launcher's exit code if the program cannot be executed; the worker gets the reason by a message.
+pub(super) const NOT_STARTED: u8 = 127;
 
 /// What the launcher reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +64,10 @@ impl Report {
     }
 
     /// Passes the program's standard input on; `None` is an empty one.
-    pub(super) fn send_stdin(&self, file: Option<File>) -> io::Result<()> {
+    pub(super) fn send_stdin(&self, file: Option<&File>) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut rights = SendAncillaryBuffer::new(&mut space);
-        let files: Vec<_> = file.iter().map(AsFd::as_fd).collect();
+        let files: Vec<_> = file.into_iter().map(AsFd::as_fd).collect();
         if !files.is_empty() {
             rights.push(SendAncillaryMessage::ScmRights(&files));
         }
@@ -128,6 +132,14 @@ impl Channel {
     /// Reports to the worker; if that fails, the worker is gone.
     pub fn send(&mut self, message: Message) {
         let _ = self.0.write_all(&message.encoded());
+    }
+
+    /// Reports that the program could not be executed; gives the exit code for that.
+    pub fn not_started(mut self, error: &io::Error) -> ExitCode {
+        self.send(Message::NotStarted(
+            error.raw_os_error().unwrap_or_default(),
+        ));
+        ExitCode::from(NOT_STARTED)
     }
 
     /// Waits for a request to send SIGTERM; false if the worker has ended.
