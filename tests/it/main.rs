@@ -38,4 +38,5 @@ mod supervision;
 mod task;
 mod tidy;
 mod tls;
+mod variables_file;
 mod work;
