@@ -16,12 +16,14 @@
     in
     {
       # The tools that you and the agent work with.
-      devShells.${system}.default = pkgs.mkShell { packages = [ pkgs.python3 ]; };
+      # Without a C compiler, which would more than double the image; with one: pkgs.mkShell.
+      devShells.${system}.default = pkgs.mkShellNoCC { packages = [ pkgs.python3 ]; };
 
       # nix run .#worker.push -- registry.fly.io/APP:TAG
       packages.${system}.worker = descartes-worker.lib.mkImage {
         inherit pkgs;
         name = "my-project-worker";
+        revision = self.rev or null;
         devShell = self.devShells.${system}.default;
       };
     };
