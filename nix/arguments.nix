@@ -42,7 +42,8 @@ let
   isPackage = value: isAttrs value && (value.type or "") == "derivation";
   # Whether a value can become text: a string, a number, a boolean, a path or a package.
   isText =
-    value: isString value || isInt value || isFloat value || isBool value || isPath value || isPackage value;
+    value:
+    isString value || isInt value || isFloat value || isBool value || isPath value || isPackage value;
 
   show =
     value:
@@ -109,9 +110,8 @@ let
       rule false argument value
         "a directory is an absolute path of letters, digits and the characters . _ + @ -, such as /home/worker"
     else
-      rule (
-        !ofTheImage value
-      ) argument value "the image or the container's platform owns that directory; choose one such as /home/worker or /data";
+      rule (!ofTheImage value) argument value
+        "the image or the container's platform owns that directory; choose one such as /home/worker or /data";
 
   # 65534 is `nobody`, 0 is root; the largest number that Linux allows is 2^32 - 2.
   isId = value: isInt value && value > 0 && value < 4294967295 && value != 65534;
@@ -120,7 +120,10 @@ let
   packages =
     argument: values:
     each argument values "it is a list of packages, such as [ pkgs.python3 ]" (
-      value: rule (isPackage value || isPath value) argument value "each element is a package, such as pkgs.python3"
+      value:
+      rule (
+        isPackage value || isPath value
+      ) argument value "each element is a package, such as pkgs.python3"
     );
 
   setByUser = {
@@ -134,23 +137,31 @@ let
     if !isVariable name then
       rule false "env" name variableRule
     else if setByUser ? ${name} then
-      rule false "env.${name}" value "set `user.${setByUser.${name}}` instead, so that the image fits the variable"
+      rule false "env.${name}" value
+        "set `user.${setByUser.${name}}` instead, so that the image fits the variable"
     else if lib.hasPrefix "LD_" name then
       rule false "env.${name}" value
         "the worker and its git would load these libraries too; set it in the `devShell`, whose variables only the agent and the checks get"
     else if name == "DESCARTES_AGENT_ENV_FILE" then
-      rule false "env.${name}" value "the image has such a file already; set variables in `env` or in the `devShell`"
+      rule false "env.${name}" value
+        "the image has such a file already; set variables in `env` or in the `devShell`"
     else
-      rule (isText value) "env.${name}" value "a variable's value is a string, a number, a boolean or a path";
+      rule (isText value) "env.${name}" value
+        "a variable's value is a string, a number, a boolean or a path";
 
   userRules = {
-    name = rule (
-      matches "[a-z_][a-z0-9_-]{0,31}" user.name
-      && !elem user.name [
-        "root"
-        "nobody"
-      ]
-    ) "user.name" user.name "a name has at most 32 lower-case letters, digits, `_` and `-`, begins with a letter or `_`, and is neither root nor nobody";
+    name =
+      rule
+        (
+          matches "[a-z_][a-z0-9_-]{0,31}" user.name
+          && !elem user.name [
+            "root"
+            "nobody"
+          ]
+        )
+        "user.name"
+        user.name
+        "a name has at most 32 lower-case letters, digits, `_` and `-`, begins with a letter or `_`, and is neither root nor nobody";
     uid = rule (isId user.uid) "user.uid" user.uid idRule;
     gid = rule (isId user.gid) "user.gid" user.gid idRule;
     home = directory "user.home" user.home;
@@ -185,9 +196,9 @@ filter isString (concatLists [
   (rule (isBool nix) "nix" nix "it is true or false")
   (packages "tools" tools)
   (packages "libraries" libraries)
-  (rule (
-    devShell == null || devShell ? overrideAttrs && devShell ? drvAttrs
-  ) "devShell" devShell "it is one shell made with mkShell, such as self.devShells.x86_64-linux.default")
+  (rule (devShell == null || devShell ? overrideAttrs && devShell ? drvAttrs) "devShell" devShell
+    "it is one shell made with mkShell, such as self.devShells.x86_64-linux.default"
+  )
   (rule (
     agent == null || isPackage agent
   ) "agent" agent "it is the package of a coding agent, such as pkgs.opencode")
@@ -195,7 +206,9 @@ filter isString (concatLists [
   (eachOf "labels" labels "it is a set of labels" (
     label: value:
     rule (matches "[!-~]+" label) "labels" label "a label's name has no spaces"
-    ++ rule (isText value) "labels.\"${label}\"" value "a label's value is a string, a number or a boolean"
+    ++
+      rule (isText value) "labels.\"${label}\"" value
+        "a label's value is a string, a number or a boolean"
   ))
   (eachOf "user" user "it is a set with name, uid, gid, home or shell" (
     attribute: value:

@@ -200,7 +200,9 @@ let
       mkdir -p etc/nix
       install -m 644 ${files.nixConf} etc/nix/nix.conf
       PATH=${lib.getBin pkgs.buildPackages.nix}/bin:${lib.getBin pkgs.buildPackages.sqlite}/bin:$PATH \
-        bash ${./database.sh} ${pkgs.closureInfo { rootPaths = storeRoots; }}/registration ${owner} ${toString storeRoots}
+        bash ${./database.sh} ${
+          pkgs.closureInfo { rootPaths = storeRoots; }
+        }/registration ${owner} ${toString storeRoots}
     '';
 
     config = {
@@ -234,13 +236,13 @@ let
     programs.foreignLibraries
   ];
 in
-assert lib.assertMsg (pkgs ? stdenv.hostPlatform)
-  "mkImage: `pkgs` is not a set of packages; pass nixpkgs.legacyPackages.x86_64-linux";
+assert lib.assertMsg (
+  pkgs ? stdenv.hostPlatform
+) "mkImage: `pkgs` is not a set of packages; pass nixpkgs.legacyPackages.x86_64-linux";
 assert lib.assertMsg pkgs.stdenv.hostPlatform.isLinux
   "mkImage: an image is made of Linux programs; pass the packages of x86_64-linux or aarch64-linux";
-assert lib.assertMsg (
-  mistakes == [ ]
-) "mkImage:\n${lib.concatMapStringsSep "\n" (mistake: "  - ${mistake}") mistakes}";
+assert lib.assertMsg (mistakes == [ ])
+  "mkImage:\n${lib.concatMapStringsSep "\n" (mistake: "  - ${mistake}") mistakes}";
 layered
 // {
   # For a look at the variables of the agent: `nix build .#worker.environment`.

@@ -140,17 +140,15 @@ in
   "A=B"
   ""
 ]
-++
-  map (name: bad { env.${name} = "x"; } "`env.${name}` is \"x\"; ")
-    [
-      "HOME"
-      "USER"
-      "LOGNAME"
-      "SHELL"
-      "LD_LIBRARY_PATH"
-      "LD_PRELOAD"
-      "DESCARTES_AGENT_ENV_FILE"
-    ]
+++ map (name: bad { env.${name} = "x"; } "`env.${name}` is \"x\"; ") [
+  "HOME"
+  "USER"
+  "LOGNAME"
+  "SHELL"
+  "LD_LIBRARY_PATH"
+  "LD_PRELOAD"
+  "DESCARTES_AGENT_ENV_FILE"
+]
 ++ [
   (bad { env.A = null; } "`env.A` is null; ")
   (bad { env.A = [ ]; } "`env.A` is a list; ")

@@ -18,21 +18,20 @@ in
       paths = map name entry.asked.paths;
     }) image.asked.contents;
     # The file with the variables of the agent: what it contains, or what makes it.
-    environment =
-      {
-        inherit (image.environment) by;
-      }
-      // (
-        if image.environment.by == "writeText" then
-          { variables = builtins.fromJSON image.environment.asked.text; }
-        else
-          {
-            inherit (image.environment.asked) command;
-            inherit (image.environment.asked.environment) path;
-            base = builtins.fromJSON image.environment.asked.environment.base;
-            explicit = builtins.fromJSON image.environment.asked.environment.explicit;
-          }
-      );
+    environment = {
+      inherit (image.environment) by;
+    }
+    // (
+      if image.environment.by == "writeText" then
+        { variables = builtins.fromJSON image.environment.asked.text; }
+      else
+        {
+          inherit (image.environment.asked) command;
+          inherit (image.environment.asked.environment) path;
+          base = builtins.fromJSON image.environment.asked.environment.base;
+          explicit = builtins.fromJSON image.environment.asked.environment.explicit;
+        }
+    );
     passthru = builtins.filter (name: image ? ${name}) [ "conf" ];
     # push and load come with every image.
     programs = map name [

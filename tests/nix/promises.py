@@ -298,9 +298,12 @@ def use(image, options, scratch):
 def uses_nix(sandbox):
     """Builds with the image's own Nix, as its user, without a network and without a daemon."""
     writable = ("/workspace", "/home/worker", "/nix")
-    sandbox.says(["nix-store", "--query", "--requisites", "/bin/nix"], "Nix knows the paths of the image", "-nix-", writable=writable)
+    query = "nix-store --query --requisites /nix/var/nix/gcroots/image/*"
+    sandbox.says(["sh", "-c", query], "Nix knows the paths of the image", "-nix-", writable=writable)
+    verify = "nix-store --verify 2>&1 | tee verified; ! grep disappeared verified"
+    sandbox.says(["sh", "-c", verify], "each path that Nix knows is there", writable=writable)
     derivation = 'derivation { name = "built"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo built here >$out" ]; }'
-    build = f"nix build --offline --impure --print-out-paths --expr '{derivation}' && cat result"
+    build = f"nix build --offline --impure --expr '{derivation}' && cat result"
     sandbox.says(["sh", "-c", build], "Nix builds a derivation offline", "built here", writable=writable)
 
 
