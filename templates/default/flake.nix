@@ -24,6 +24,7 @@
         inherit pkgs;
         name = "my-project-worker";
         revision = self.rev or null;
+        # A coding agent, in addition to the built-in one: agent = pkgs.opencode;
         devShell = self.devShells.${system}.default;
       };
     };
