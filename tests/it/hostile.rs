@@ -18,6 +18,9 @@ use crate::support::{Forge, Origin, Receiver, path, quoted};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
+/// For the tests in which git is not expected to wait: it may be slow on a busy machine.
+const LONG_GIT_IDLE_TIMEOUT: &str = "10m";
+
 /// A project behind a token, and a spy.
 struct Scene {
     origin: Origin,
@@ -65,6 +68,12 @@ impl Scene {
     /// terminal event.
     #[track_caller]
     fn play(&self, mischief: &str) -> Value {
+        self.play_within(LONG_GIT_IDLE_TIMEOUT, mischief)
+    }
+
+    /// The same with another limit on how long git may be silent.
+    #[track_caller]
+    fn play_within(&self, git_idle_timeout: &str, mischief: &str) -> Value {
         let path = format!("{}:{}", self.origin.path("bin").display(), path().display());
         let agent = format!(
             "SPY={}; RUN={}; AT={}; echo done > DONE\n{mischief}\nrm -f \"$AT/loot\"; true",
@@ -78,7 +87,7 @@ impl Scene {
             .env("DESCARTES_REPO", self.forge.url());
         let ended = worker
             .env("DESCARTES_GIT_TOKEN", &self.token)
-            .env("DESCARTES_GIT_IDLE_TIMEOUT", "5s")
+            .env("DESCARTES_GIT_IDLE_TIMEOUT", git_idle_timeout)
             .agent(&agent)
             .run();
         let story = self.receiver.story();
