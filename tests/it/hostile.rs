@@ -10,11 +10,12 @@ mod contents;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::origin::program;
-use crate::support::{Forge, Origin, Receiver, path, quoted};
+use crate::support::{Forge, Origin, Receiver, path, quoted, setting, with_enough_time};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
@@ -105,10 +106,30 @@ impl Scene {
     fn harmless(&self, mischief: &str) -> Value {
         let event = self.play(mischief);
         assert_eq!(event["status"], "completed", "{event}");
-        assert_eq!(self.loot(), "", "the spy ran");
-        assert_eq!(self.origin.show(BRANCH, "DONE"), "done");
+        self.assert_harmless();
         event["result"]["work"].clone()
     }
+
+    #[track_caller]
+    fn assert_harmless(&self) {
+        assert_eq!(self.loot(), "", "the spy ran");
+        assert_eq!(self.origin.show(BRANCH, "DONE"), "done");
+    }
+}
+
+/// Mischief that makes the agent's git wait for a pipe, until the limit on git's silence. On a busy machine
+/// another git may be silent for as long, and then the work does not arrive.
+#[track_caller]
+fn harmless_although_git_waits(mischief: &str) {
+    with_enough_time(Duration::from_secs(5), |limit| {
+        let scene = Scene::new();
+        let event = scene.play_within(&setting(limit), mischief);
+        if event["status"] != "completed" {
+            return Err(format!("the work did not arrive: {event:#}"));
+        }
+        scene.assert_harmless();
+        Ok(())
+    });
 }
 
 #[test]
@@ -219,7 +240,7 @@ fn aliases_do_not_run() {
 
 #[test]
 fn included_configuration_is_not_in_force() {
-    Scene::new().harmless(
+    harmless_although_git_waits(
         r#"set_evil() { git config --file "$AT/evil" "$@"; }
          set_evil core.fsmonitor "$RUN"; set_evil core.sshCommand "$RUN"; set_evil core.askPass "$SPY"
          set_evil credential.helper "!$RUN"; git config include.path "$AT/evil"; git config --global include.path "$AT/evil"

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use super::{BRANCH, Scene};
+use super::{BRANCH, Scene, harmless_although_git_waits};
 use crate::support::{Forge, quoted, setting, with_enough_time, written};
 
 #[test]
@@ -94,7 +94,7 @@ fn the_agents_index_and_head_are_nothing_to_wait_for() {
         "echo 'ref: refs/heads/../../../loot' > .git/HEAD",
         "git update-index --assume-unchanged README; git update-index --skip-worktree src/main",
     ] {
-        Scene::new().harmless(mischief);
+        harmless_although_git_waits(mischief);
     }
 }
 
