@@ -1,6 +1,7 @@
 # The packages of nixpkgs that this project uses by name. Before you add one, check that it exists in nixpkgs at the revision in
-# flake.lock: under pkgs/by-name/ or in pkgs/top-level/all-packages.nix. All of these were checked in the summer of 2026; bash,
-# busybox, gawk, gitMinimal, gnused, nix, openssh, openssl, patchelf, procps, python3, shellcheck and sqlite are in all-packages.nix.
+# flake.lock: under pkgs/by-name/ or in pkgs/top-level/all-packages.nix. Most were checked in the
+# summer of 2026; nix, sqlite, zlib and zstd were not. bash, busybox, gawk, gitMinimal, gnused, nix, openssh, openssl, patchelf, procps,
+# python3, shellcheck and sqlite are in all-packages.nix.
 [
   "actionlint"
   "bash"
