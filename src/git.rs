@@ -54,6 +54,8 @@ const INHERITED: [&str; 7] = [
 #[derive(Debug)]
 pub struct Git<'a> {
     program: PathBuf,
+    /// git-lfs, if it was on the `PATH`.
+    lfs_program: Option<PathBuf>,
     environment: Variables,
     token: Option<(Url, SecretString)>,
     ssh: Option<Ssh>,
@@ -66,6 +68,11 @@ pub struct Git<'a> {
     pub redactor: &'a Redactor,
     pub stop: &'a Stop,
     pub progress: &'a Progress,
+}
+
+/// git-lfs prints its progress without a terminal too: a transfer without progress is given up.
+pub fn lfs_progress() -> (OsString, OsString) {
+    ("GIT_LFS_FORCE_PROGRESS".into(), "1".into())
 }
 
 /// What a call to git needs to know about its remote.
@@ -137,6 +144,7 @@ impl<'a> Git<'a> {
         let token = url.zip(access.token.clone());
         Ok(Self {
             program,
+            lfs_program: on_path(&path, "git-lfs"),
             environment: own,
             token,
             ssh,
@@ -153,6 +161,25 @@ impl<'a> Git<'a> {
     /// The file that is run as git.
     pub fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// The file that is run as git-lfs, if there is one.
+    pub fn lfs_program(&self) -> Option<&Path> {
+        self.lfs_program.as_deref()
+    }
+
+    /// Variables for git-lfs with a credential. git and git-lfs start each other by the `PATH`, so links in `dir` stand
+    /// first on it: programs that an agent has put into another directory of it are not found.
+    pub fn lfs_variables(&self, lfs_program: &Path, dir: &Path) -> io::Result<Variables> {
+        std::fs::create_dir(dir)?;
+        std::os::unix::fs::symlink(&self.program, dir.join("git"))?;
+        std::os::unix::fs::symlink(lfs_program, dir.join("git-lfs"))?;
+        let mut path = dir.as_os_str().to_owned();
+        if let Some(further) = value_of(&self.environment, "PATH") {
+            path.push(":");
+            path.push(further);
+        }
+        Ok(vec![("PATH".into(), path), lfs_progress()])
     }
 
     /// Remembers how ssh is set up, so that an agent cannot change it for calls in repositories
@@ -227,6 +254,7 @@ impl<'a> Git<'a> {
     pub fn under<'b>(&'b self, stop: &'b Stop) -> Git<'b> {
         Git {
             program: self.program.clone(),
+            lfs_program: self.lfs_program.clone(),
             environment: self.environment.clone(),
             token: self.token.clone(),
             ssh: self.ssh.clone(),

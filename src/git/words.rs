@@ -16,7 +16,7 @@ pub fn last_words(mut file: File, limit: usize) -> String {
 }
 
 /// The beginnings of lines that only tell how far a transfer is.
-const PROGRESS: [&str; 13] = [
+const PROGRESS: [&str; 17] = [
     "Enumerating objects:",
     "Counting objects:",
     "Compressing objects:",
@@ -30,6 +30,10 @@ const PROGRESS: [&str; 13] = [
     "Checking connectivity:",
     "Total ",
     "Delta compression using",
+    "Downloading LFS objects:",
+    "Uploading LFS objects:",
+    "Checking out LFS objects:",
+    "Downloading <unknown file>",
 ];
 
 /// Whether a line only tells how far a transfer is.

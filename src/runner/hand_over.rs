@@ -121,6 +121,7 @@ impl Run<'_> {
             held_back,
             incomplete,
             branches,
+            upload,
             ..
         } = &product;
         let work = self.report.work.insert(work.clone());
@@ -151,6 +152,9 @@ impl Run<'_> {
                 url: &clone.url,
                 suffix: &clone.suffix,
             };
+            if let Some(upload) = upload {
+                push.upload(upload).await?;
+            }
             if !work.is_empty() {
                 let pushed = push.push(&work.head_commit, &branch).await?;
                 whereabouts = format!("on branch {pushed}");

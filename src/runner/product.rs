@@ -23,7 +23,7 @@ mod repository;
 mod stage;
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::workspace::Clone;
 use crate::environment::Variables;
@@ -34,6 +34,7 @@ use agent_side::Staging;
 pub use branches::Branch;
 use errors::{failed, failed_io, run};
 use left_behind::LeftBehind;
+pub use lfs::Upload;
 pub use repository::Repository;
 pub use stage::GRAPH;
 use stage::Staged;
@@ -63,6 +64,8 @@ pub struct Product {
     pub notes: Vec<String>,
     /// The one changed path, if exactly one path changed.
     pub only_path: Option<String>,
+    /// Git LFS objects that must be on the server before the commit is.
+    pub upload: Option<Upload>,
     /// The push repository reads objects from these.
     _stores: Vec<Store>,
 }
@@ -87,6 +90,8 @@ struct Source {
     /// Whether `tree` may hold submodules.
     has_submodules: bool,
     objects: Vec<PathBuf>,
+    /// Directories of Git LFS objects.
+    lfs_objects: Vec<PathBuf>,
     stores: Vec<Store>,
 }
 
@@ -110,6 +115,7 @@ impl Source {
             references: staged.references,
             has_submodules: staged.has_submodules,
             objects: vec![objects],
+            lfs_objects: Vec::new(),
             stores: vec![Store::Staged {
                 _staged: staged.dir,
             }],
@@ -171,6 +177,9 @@ async fn from_agents_repository(
 ) -> Result<Product, Failure> {
     let mut source = Source::staged(staged).await?;
     source.objects.push(agents_objects(clone).await?);
+    source
+        .lfs_objects
+        .push(lfs_objects(&clone.dir.join(".git")));
     build(git, clone, message, source).await
 }
 
@@ -183,6 +192,11 @@ async fn agents_objects(clone: &Clone) -> Result<PathBuf, Failure> {
             "the agent's repository holds links, alternates or other things that are not objects",
         )
     })
+}
+
+/// Where git-lfs keeps the objects of a repository.
+fn lfs_objects(git_dir: &Path) -> PathBuf {
+    git_dir.join("lfs/objects")
 }
 
 /// The agent's repository is damaged: the base is fetched again, and the files of the workspace are
@@ -220,6 +234,10 @@ async fn from_files(
     let staged = staged.map_err(|error| failed(&error))?;
     let mut source = Source::staged(staged).await?;
     source.objects.push(fetched.objects());
+    source.lfs_objects = vec![
+        lfs_objects(&clone.dir.join(".git")),
+        lfs_objects(replacement.dir()),
+    ];
     source.stores.push(Store::Fetched {
         _repository: fetched,
     });
@@ -256,6 +274,7 @@ async fn from_commits(
         incomplete: Some(failure.sentence()),
         has_submodules: true,
         objects: vec![objects],
+        lfs_objects: vec![lfs_objects(&clone.dir.join(".git"))],
         stores: Vec::new(),
     };
     build(git, clone, message, source).await
@@ -308,6 +327,22 @@ async fn build(
         .chain(branches.kept.iter().map(|branch| branch.commit.as_str()))
         .collect();
     let found = inspect::inspect(git, &repository, base, &tips).await?;
+    let mut held_back = found.held_back;
+    let mut upload = None;
+    if held_back.is_none() {
+        let from = lfs::Source {
+            repository: &repository,
+            url: &clone.url,
+            base,
+            tips: &tips,
+            stores: &source.lfs_objects,
+        };
+        match lfs::collect(git, &from, found.pointers).await? {
+            lfs::Objects::NotNeeded => {}
+            lfs::Objects::Ready(ready) => upload = Some(ready),
+            lfs::Objects::HeldBack(files) => held_back = Some(files),
+        }
+    }
     work.patch = patch::patch(git, &repository, base, &head).await?;
     let mut notes = source.left_behind.notes();
     notes.extend(found.warning);
@@ -315,10 +350,11 @@ async fn build(
         push_repository: repository,
         work,
         branches: branches.kept,
-        held_back: found.held_back,
+        held_back,
         incomplete: source.incomplete,
         notes,
         only_path: count.only,
+        upload,
         _stores: source.stores,
     })
 }

@@ -4,6 +4,7 @@
 //! of one commit; a clone in a temporary directory is deleted when the run has ended.
 
 mod fetch;
+mod lfs;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -39,6 +40,8 @@ pub struct Repository {
     pub into: Option<PathBuf>,
     /// Whether submodules are cloned too.
     pub submodules: bool,
+    /// Whether files that Git LFS keeps elsewhere are fetched.
+    pub lfs: bool,
     /// Whether a temporary clone stays when the run has ended.
     pub keep_clone: bool,
     /// The branch that the work is pushed to; nothing is pushed where this is `None`.
@@ -121,7 +124,7 @@ impl Workspace {
         let clone = clone(repository, git, &dir)
             .await
             .map_err(|error| refused(repository, &error))?;
-        warn_of_what_is_missing(&dir, repository.submodules);
+        warn_of_what_is_missing(&dir, repository);
         if repository.keep_clone
             && let Some(temporary) = temporary.take()
         {
@@ -240,6 +243,7 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
     ] {
         git.run(Call::new(dir, ["config", key, value])).await?;
     }
+    lfs::prepare(git, dir, repository.lfs).await?;
     if repository.submodules {
         let args = [
             "submodule",
@@ -338,12 +342,12 @@ fn own_directory() -> Result<TempDir, Failure> {
 }
 
 /// Names what a shallow clone of one commit does not bring along.
-fn warn_of_what_is_missing(dir: &Path, has_submodules: bool) {
+fn warn_of_what_is_missing(dir: &Path, repository: &Repository) {
     let submodules = settings_in(&dir.join(".gitmodules"), |line| {
         let (key, path) = line.split_once('=')?;
         (key.trim() == "path").then(|| path.trim().to_owned())
     });
-    if !submodules.is_empty() && !has_submodules {
+    if !submodules.is_empty() && !repository.submodules {
         let submodules = submodules.join(", ");
         tracing::warn!("the project has submodules, which are not fetched: {submodules}");
     }
@@ -354,7 +358,7 @@ fn warn_of_what_is_missing(dir: &Path, has_submodules: bool) {
             .any(|word| word == "filter=lfs")
             .then(|| pattern.to_owned())
     });
-    if !large.is_empty() {
+    if !large.is_empty() && !repository.lfs {
         let large = large.join(", ");
         tracing::warn!(
             "the project keeps files with Git LFS, of which only the pointers are here: {large}"

@@ -1,6 +1,7 @@
 //! For people who merge: what is pushed is what the agent's own git would have committed, neither
 //! more nor less, and what stays behind is named.
 
+mod lfs;
 #[cfg(feature = "peers")]
 mod peers;
 

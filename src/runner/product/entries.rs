@@ -16,6 +16,11 @@ impl Entry {
         self.new_mode.starts_with("100")
     }
 
+    /// Whether the old side is a regular file.
+    pub fn had_file(&self) -> bool {
+        self.old_mode.starts_with("100")
+    }
+
     /// Whether both sides are a submodule.
     pub fn is_submodule(&self) -> bool {
         self.new_mode == "160000" && self.old_mode == "160000"

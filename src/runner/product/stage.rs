@@ -11,12 +11,14 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use ring::digest::{Context, SHA256};
 use tempfile::TempDir;
 
 use super::agent_side::{AgentSide, References, Staging, around};
 use super::entries::{Entry, entries_of_raw_diff};
 use super::filters::Filters;
 use super::left_behind::LeftBehind;
+use super::lfs::{MAX_POINTER_SIZE, Pointer};
 use crate::git::{Git, GitError};
 
 /// The task graph. The worker has changed one letter of it.
@@ -223,10 +225,13 @@ impl Index<'_> {
             let Some(filter) = unfiltered.get(&entry.path) else {
                 continue;
             };
-            if filter == "lfs" && self.is_lfs_pointer(&entry.new_object).await? {
+            if filter == "lfs" && self.lfs_pointer(&entry.new_object).await?.is_some() {
                 continue;
             }
             index_info.extend_from_slice(&entry.index_info_of_old());
+            if filter == "lfs" && self.is_object_of_old_pointer(entry).await? {
+                continue;
+            }
             named.insert((entry.path.clone(), filter.clone()));
         }
         for (path, filter) in &named {
@@ -240,18 +245,38 @@ impl Index<'_> {
         self.agent_side.git.run(call).await.map(drop)
     }
 
-    async fn is_lfs_pointer(&self, object: &str) -> Result<bool, GitError> {
+    /// What a small file of the repository says if it is a Git LFS pointer.
+    async fn lfs_pointer(&self, object: &str) -> Result<Option<Pointer>, GitError> {
         let size = self
             .agent_side
             .git
             .run(self.agent_side.call(["cat-file", "-s"]).arg(object));
-        let is_small = size.await?.parse::<u64>().is_ok_and(|size| size < 1024);
-        if !is_small {
-            return Ok(false);
+        let size = size.await?.parse::<u64>();
+        if !size.is_ok_and(|size| size < MAX_POINTER_SIZE) {
+            return Ok(None);
         }
         let call = self.agent_side.call(["cat-file", "blob"]).arg(object);
         let text = self.agent_side.git.run(call).await?;
-        Ok(super::lfs::Pointer::parse(text.as_bytes()).is_some())
+        Ok(Pointer::parse(text.as_bytes()))
+    }
+
+    /// Whether the new content is what the committed pointer stands for: the file was fetched and not changed.
+    async fn is_object_of_old_pointer(&self, entry: &Entry) -> Result<bool, GitError> {
+        if !entry.had_file() {
+            return Ok(false);
+        }
+        let Some(pointer) = self.lfs_pointer(&entry.old_object).await? else {
+            return Ok(false);
+        };
+        let (mut digest, mut size) = (Context::new(&SHA256), 0_u64);
+        let mut hear = |bytes: &[u8]| {
+            digest.update(bytes);
+            size += bytes.len() as u64;
+        };
+        let call = self.agent_side.call(["cat-file", "blob"]);
+        let call = call.arg(&entry.new_object);
+        self.agent_side.git.stream(call, &mut hear).await?;
+        Ok(size == pointer.size && pointer.has_digest(digest))
     }
 
     /// Names tracked files that differ from the index although everything was added.

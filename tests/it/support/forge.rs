@@ -1,4 +1,4 @@
-//! Smart HTTP with basic authentication: `git http-backend` behind a small server, with a journal of
+//! Smart HTTP with basic authentication: `git http-backend` and Git LFS behind a small server, with a journal of
 //! who asked for what and with which credentials.
 //!
 //! Blocking sockets, one connection per request. It can be told to refuse, to send
@@ -13,6 +13,7 @@ use std::thread;
 
 use base64::Engine;
 
+use super::lfs;
 use super::server::{Connection, Server};
 
 /// What to do with requests.
@@ -135,7 +136,12 @@ impl Shared {
                 let location = format!("{base}{}", request.target);
                 format!("HTTP/1.1 301 Moved\r\nlocation: {location}\r\n\r\n").into_bytes()
             }
-            Mood::Serving | Mood::Stalling(_) if allowed => self.backend(&request),
+            Mood::Serving | Mood::Stalling(_) if allowed => {
+                let base = format!("http://{}", request.header("host").unwrap_or_default());
+                let (method, target) = (&request.method, &request.target);
+                lfs::answer(&self.root, &base, method, target, &request.body)
+                    .unwrap_or_else(|| self.backend(&request))
+            }
             _ => b"HTTP/1.1 401 Who\r\nwww-authenticate: Basic realm=\"forge\"\r\n\r\n".to_vec(),
         };
         match mood {
