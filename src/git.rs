@@ -7,6 +7,7 @@ mod authorities;
 mod call;
 mod configuration;
 mod ssh;
+mod transfer_progress;
 mod trouble;
 mod words;
 
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 pub use self::call::{Call, GitError};
 use self::configuration::Side;
 use self::ssh::Ssh;
+use self::transfer_progress::ProgressReader;
 pub use self::trouble::Trouble;
 use self::words::{last_words, without_progress};
 use crate::durations::in_words;
@@ -30,7 +32,6 @@ use crate::process::{self, AfterRead, Ending, Limits, Program, Stderr};
 use crate::programs::on_path;
 use crate::progress::Progress;
 use crate::redact::Redactor;
-use crate::ring_buffer::RingBuffer;
 use crate::shutdown::Stop;
 
 /// The most of an answer that a caller wants as one text.
@@ -329,7 +330,8 @@ impl<'a> Git<'a> {
         let silence_ends = call.transfer || self.side == Side::Agent;
         let idle = silence_ends.then_some(self.stalled);
         // A transfer's life is on standard error: its progress. Elsewhere that is for errors only.
-        let said = if call.transfer {
+        let reads_progress = call.transfer || call.shows_progress;
+        let said = if reads_progress {
             None
         } else {
             Some(tempfile::tempfile().map_err(unstarted)?)
@@ -361,10 +363,10 @@ impl<'a> Git<'a> {
                 None => Stderr::WithStdout,
             },
         };
-        let mut tail = RingBuffer::new(self.side.words());
+        let mut reader = ProgressReader::new(self.progress, self.side.words());
         let mut take = |_, bytes: &[u8]| {
-            if call.transfer {
-                tail.push(bytes);
+            if reads_progress {
+                reader.push(bytes);
             }
             hear(bytes);
             AfterRead::ReadMore
@@ -377,7 +379,10 @@ impl<'a> Git<'a> {
         self.progress.mark_alive();
         let ending = process::supervise(program, limits, self.stop, self.progress, &mut take).await;
         let words = || {
-            let text = said.map_or_else(|| tail.text(), |file| last_words(file, self.side.words()));
+            let text = match said {
+                Some(file) => last_words(file, self.side.words()),
+                None => reader.words(),
+            };
             self.redactor.text(&without_progress(&text))
         };
         match ending {

@@ -142,6 +142,11 @@ impl Trouble {
         found.map_or(Self::Transient, |(trouble, _)| *trouble)
     }
 
+    /// Every kind that has a phrase.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|(trouble, _)| *trouble)
+    }
+
     /// Whether the same task may succeed on another machine or later.
     pub fn is_retryable(self) -> bool {
         !matches!(self, Self::Permanent(_))

@@ -37,7 +37,7 @@ const PROGRESS: [&str; 17] = [
 ];
 
 /// Whether a line only tells how far a transfer is.
-fn is_progress(line: &str) -> bool {
+pub fn is_progress(line: &str) -> bool {
     let line = line.strip_prefix("remote: ").unwrap_or(line);
     PROGRESS.iter().any(|beginning| line.starts_with(beginning))
 }

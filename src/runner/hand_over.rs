@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::failures::stopped;
-use super::product::{self, GRAPH, Message, Product};
+use super::product::{self, Message, Product};
 use super::push::Push;
 use super::run::{Prepared, Run};
-use super::workspace::Source;
+use super::workspace::{GRAPH, Source};
 use crate::panics::caught;
 use crate::progress::Phase;
 use crate::shutdown::Stop;

@@ -21,6 +21,8 @@ mod patch;
 mod records;
 mod repository;
 mod stage;
+mod unfiltered;
+mod worktrees;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -36,7 +38,6 @@ use errors::{failed, failed_io, run};
 use left_behind::LeftBehind;
 pub use lfs::Upload;
 pub use repository::Repository;
-pub use stage::GRAPH;
 use stage::Staged;
 
 /// What the commit says of itself.
@@ -86,6 +87,8 @@ struct Source {
     tree: Option<String>,
     left_behind: LeftBehind,
     references: Vec<(String, String)>,
+    /// Whether the agent's commits must not be published.
+    has_plain_commits: bool,
     incomplete: Option<String>,
     /// Whether `tree` may hold submodules.
     has_submodules: bool,
@@ -113,6 +116,7 @@ impl Source {
             incomplete: staged.left_behind.incomplete(),
             left_behind: staged.left_behind,
             references: staged.references,
+            has_plain_commits: staged.has_plain_commits,
             has_submodules: staged.has_submodules,
             objects: vec![objects],
             lfs_objects: Vec::new(),
@@ -135,7 +139,7 @@ pub async fn collect(
     nothing_is_alive()?;
     clone.still_there()?;
     let agents_git = git.with_agents_environment(agents_environment);
-    let first = match stage::stage(&agents_git, &clone.dir, Staging::Agent).await {
+    let first = match stage::stage(&agents_git, &clone.dir, &clone.base, Staging::Agent).await {
         Ok(staged) => from_agents_repository(git, clone, message, staged).await,
         Err(error) => Err(failed(&error)),
     };
@@ -230,7 +234,7 @@ async fn from_files(
         git_dir: replacement.dir(),
         index: &index,
     };
-    let staged = stage::stage(agents_git, &clone.dir, staging).await;
+    let staged = stage::stage(agents_git, &clone.dir, &clone.base, staging).await;
     let staged = staged.map_err(|error| failed(&error))?;
     let mut source = Source::staged(staged).await?;
     source.objects.push(fetched.objects());
@@ -263,7 +267,7 @@ async fn from_commits(
     failure: &Failure,
 ) -> Result<Product, Failure> {
     let objects = agents_objects(clone).await?;
-    let head = stage::head(agents_git, &clone.dir).await;
+    let head = stage::head(agents_git, &clone.dir, &clone.base).await;
     let head = head.map_err(|error| failed(&error))?;
     let source = Source {
         head,
@@ -271,6 +275,7 @@ async fn from_commits(
         tree: None,
         left_behind: LeftBehind::default(),
         references: Vec::new(),
+        has_plain_commits: false,
         incomplete: Some(failure.sentence()),
         has_submodules: true,
         objects: vec![objects],
@@ -293,7 +298,9 @@ async fn build(
     repository
         .begin_with(base)
         .map_err(|error| failed_io(&error))?;
-    let tip = agents_tip(git, base, &repository, source.head.as_deref()).await;
+    let head = source.head.as_deref();
+    let head = head.filter(|_| !source.has_plain_commits);
+    let tip = agents_tip(git, base, &repository, head).await;
     let tip_tree = trees(git, &repository, base, &tip).await?;
     let mut tree = source.tree.unwrap_or_else(|| tip_tree.clone());
     if source.has_submodules {
@@ -306,7 +313,15 @@ async fn build(
         tree = gitlinks::check(git, &repository, clone, &trees, left_behind).await?;
     }
     if let Some(done) = &message.done {
-        tree = mark::mark(git, &repository, &clone.dir, &tree, done).await?;
+        tree = mark::mark(
+            git,
+            &repository,
+            &clone.dir,
+            tree,
+            done,
+            &mut source.left_behind,
+        )
+        .await?;
     }
     let merged = source
         .merge_head

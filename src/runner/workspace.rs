@@ -20,6 +20,9 @@ use crate::git::{Call, Git, GitError};
 use crate::task::{Failure, Reason};
 use fetch::fetch_base;
 
+/// The task graph, in the project's directory.
+pub const GRAPH: &str = ".scud/tasks/tasks.scg";
+
 /// Where the project comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -154,6 +157,16 @@ impl Workspace {
         }
     }
 
+    /// Whether the graph is not among the files of a clone, after `git sparse-checkout` for example. Then it is marked in the
+    /// commit.
+    pub fn lacks_graph(&self) -> bool {
+        let is_absent = |clone: &Clone| {
+            let found = fs::symlink_metadata(clone.dir.join(GRAPH));
+            found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        self.clone.as_ref().is_some_and(is_absent)
+    }
+
     /// The run's own directory, outside the project.
     pub fn own_dir(&self) -> PathBuf {
         self.own.path().to_owned()
@@ -233,8 +246,8 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
         ))
         .await?;
     let branch = repository.branch.as_deref().unwrap_or("work");
-    git.run(Call::new(dir, ["checkout", "--quiet", "-B", branch, &base]))
-        .await?;
+    let checkout = ["checkout", "--quiet", "--progress", "-B", branch, &base];
+    git.run(Call::new(dir, checkout).shows_progress()).await?;
     // For the agent: it may commit, and look where the project comes from.
     for (key, value) in [
         ("remote.origin.url", url),

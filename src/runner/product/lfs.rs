@@ -7,30 +7,22 @@
 mod endpoint;
 mod objects;
 mod pointer;
+mod source;
 mod upload;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
-use super::errors::{failed_io, run, run_stream};
-use super::records::Records;
-use super::repository::Repository;
+use super::errors::{failed_io, run, run_records};
 use crate::git::Git;
 use crate::task::Failure;
-pub use pointer::{MAX_POINTER_SIZE, Pointer};
+pub use pointer::{MAX_POINTER_SIZE, Pointer, PointerFile};
+pub use source::Source;
 pub use upload::Upload;
 
 /// How many names a message holds.
 const MAX_NAMES: usize = 10;
 /// How many objects that are not in the agent's repository the server is asked for.
 const MAX_QUESTIONS: usize = 100;
-
-/// A new pointer in the commits that would be pushed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PointerFile {
-    pub path: Vec<u8>,
-    pub pointer: Pointer,
-}
 
 /// What becomes of the objects.
 #[derive(Debug)]
@@ -40,16 +32,6 @@ pub enum Objects {
     Ready(Upload),
     /// Nothing may be pushed because of these files.
     HeldBack(String),
-}
-
-/// Where the pointers come from and where their objects may be.
-pub struct Source<'a> {
-    pub repository: &'a Repository,
-    pub url: &'a str,
-    pub base: &'a str,
-    pub tips: &'a [&'a str],
-    /// Directories of LFS objects that the agent could write.
-    pub stores: &'a [PathBuf],
 }
 
 /// Copies and verifies the objects of new pointers.
@@ -102,7 +84,10 @@ pub async fn collect(
     let why =
         "whose Git LFS objects are neither in the agent's repository nor on the project's server";
     Ok(match held_back(why, &names) {
-        Objects::NotNeeded => upload.with(copied.oids),
+        Objects::NotNeeded => match upload.with(copied.oids) {
+            Some(upload) => Objects::Ready(upload),
+            None => Objects::NotNeeded,
+        },
         held_back => held_back,
     })
 }
@@ -147,21 +132,12 @@ async fn paths_with_filter(
         run(git, repository.call(["read-tree"]).arg(*commit)).await?;
         let call = repository.call(["check-attr", "--cached", "-z", "--stdin", "filter"]);
         let call = call.input(&question).map_err(|error| failed_io(&error))?;
-        let answers = records(git, call).await?;
+        let answers = run_records(git, call).await?;
         for answer in answers.chunks_exact(3) {
             if answer[2] == b"lfs" {
                 found.insert(answer[0].clone());
             }
         }
     }
-    Ok(found)
-}
-
-async fn records(git: &Git<'_>, call: crate::git::Call<'_>) -> Result<Vec<Vec<u8>>, Failure> {
-    let (mut records, mut found) = (Records::new(0), Vec::new());
-    run_stream(git, call, &mut |bytes| {
-        records.push(bytes, |record| found.push(record.to_vec()));
-    })
-    .await?;
     Ok(found)
 }

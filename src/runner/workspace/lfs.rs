@@ -16,7 +16,8 @@ pub async fn prepare(git: &Git<'_>, dir: &Path, is_wanted: bool) -> Result<(), G
         return Ok(());
     }
     if !is_there {
-        let missing = "DESCARTES_LFS is true, and there is no git-lfs on the PATH of the worker: install it";
+        let missing =
+            "DESCARTES_LFS is true, and there is no git-lfs on the PATH of the worker: install it";
         let missing = io::Error::other(missing);
         return Err(GitError::around("lfs", "could not be started", &missing));
     }
@@ -25,7 +26,11 @@ pub async fn prepare(git: &Git<'_>, dir: &Path, is_wanted: bool) -> Result<(), G
         install = install.arg("--skip-smudge");
     }
     git.run(install).await?;
-    if is_wanted { pull(git, dir).await } else { Ok(()) }
+    if is_wanted {
+        pull(git, dir).await
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether any attributes of the project name the filter.

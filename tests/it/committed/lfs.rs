@@ -35,10 +35,7 @@ fn a_file_that_was_fetched_and_left_alone_stays_a_pointer() {
     let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
     let receiver = Receiver::start();
     let agent = "printf content > a.bin; echo more >> README";
-    worker(&origin, &receiver)
-        .agent(agent)
-        .run()
-        .assert_code(0);
+    worker(&origin, &receiver).agent(agent).run().assert_code(0);
     assert_eq!(changed(&origin), ["README"]);
 }
 
@@ -47,10 +44,7 @@ fn a_changed_file_is_named_and_not_pushed() {
     let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
     let receiver = Receiver::start();
     let agent = "printf changed > a.bin; echo more >> README";
-    worker(&origin, &receiver)
-        .agent(agent)
-        .run()
-        .assert_code(1);
+    worker(&origin, &receiver).agent(agent).run().assert_code(1);
     let event = receiver.only("failed");
     assert_eq!(event["failure"]["reason"], "push_failed");
     assert!(event.to_string().contains("a.bin (filter lfs)"), "{event}");

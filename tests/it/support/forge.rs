@@ -5,7 +5,7 @@
 //! elsewhere, to fall silent in the middle of a transfer.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -84,6 +84,10 @@ impl Forge {
         let server = Server::listen("127.0.0.1:0", move |connection| serving.serve(connection));
         let server = Arc::new(server);
         Self { server, shared }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
     }
 
     pub fn base(&self) -> String {

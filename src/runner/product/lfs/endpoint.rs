@@ -4,7 +4,7 @@
 
 use reqwest::Url;
 
-use super::Source;
+use super::source::Source;
 use crate::git::Git;
 use crate::runner::product::records::Records;
 
@@ -82,9 +82,21 @@ mod tests {
             ("https://h.example/o/app.git", "https://h.example/lfs", true),
             ("git@h.example:o/app.git", "https://h.example/lfs", true),
             ("file:///srv/app", "file:///srv/lfs", true),
-            ("https://h.example/o/app.git", "https://evil.example/", false),
-            ("https://h.example/o/app.git", "https://h.example.evil/", false),
-            ("https://h.example/o/app.git", "https://h.example@evil/", false),
+            (
+                "https://h.example/o/app.git",
+                "https://evil.example/",
+                false,
+            ),
+            (
+                "https://h.example/o/app.git",
+                "https://h.example.evil/",
+                false,
+            ),
+            (
+                "https://h.example/o/app.git",
+                "https://h.example@evil/",
+                false,
+            ),
             ("https://h.example/o/app.git", "file:///etc", false),
             ("https://h.example/o/app.git", "../lfs", false),
             ("file:///srv/app", "https://h.example/", false),

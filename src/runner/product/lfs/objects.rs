@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ring::digest::{Context, SHA256};
 
-use super::{Pointer, PointerFile};
+use super::pointer::{Pointer, PointerFile};
 use crate::git::Git;
 use crate::redact::Redactor;
 use crate::runner::product::errors::failed_io;

@@ -50,6 +50,13 @@ impl Pointer {
     }
 }
 
+/// A new pointer in the commits that would be pushed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PointerFile {
+    pub path: Vec<u8>,
+    pub pointer: Pointer,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Objects, Pointer, Source};
+use super::pointer::Pointer;
+use super::source::Source;
 use crate::environment::Variables;
 use crate::git::{Call, Git, GitError};
 use crate::runner::product::errors::{failed, failed_io};
@@ -49,13 +50,9 @@ impl Upload {
         self.repository.dir().join("lfs/objects")
     }
 
-    /// The upload of these objects.
-    pub fn with(mut self, oids: BTreeSet<String>) -> Objects {
-        if oids.is_empty() {
-            return Objects::NotNeeded;
-        }
-        self.oids = oids;
-        Objects::Ready(self)
+    /// The upload of these objects; `None` if there are none.
+    pub fn with(self, oids: BTreeSet<String>) -> Option<Self> {
+        (!oids.is_empty()).then_some(Self { oids, ..self })
     }
 
     /// Whether the server gives the object of a pointer. It is fetched, because git-lfs has no other question.

@@ -130,7 +130,8 @@ fn a_pointer_without_an_object_is_named_and_nothing_is_pushed() {
         let agent = format!("printf '{}' > new.bin", pointer(b"nowhere"));
         let message = project.held_back(&agent);
         assert!(
-            message.contains("neither in the agent's repository nor on the project's server: new.bin"),
+            message
+                .contains("neither in the agent's repository nor on the project's server: new.bin"),
             "{message}"
         );
     }
@@ -141,8 +142,11 @@ fn a_pointer_whose_object_is_damaged_is_named_and_nothing_is_pushed() {
     for project in Project::both() {
         let agent = "printf new > new.bin; git add new.bin; git commit -qm mine; rm new.bin
             find .git/lfs/objects -type f | while read file; do chmod u+w $file; printf nEw > $file; done";
-        let message = project.held_back(&agent);
-        assert!(message.contains("nor on the project's server: new.bin"), "{message}");
+        let message = project.held_back(agent);
+        assert!(
+            message.contains("nor on the project's server: new.bin"),
+            "{message}"
+        );
         assert!(!project.object(b"new").exists());
     }
 }
@@ -182,7 +186,8 @@ fn an_address_in_the_base_counts_on_the_projects_host_only() {
         "[lfs]\n\turl = http://localhost:{}/\n",
         foreign.url().rsplit(':').next().unwrap()
     );
-    for project in [false, true].map(|server| Project::new(&[(".lfsconfig", &other_host)], server)) {
+    for project in [false, true].map(|server| Project::new(&[(".lfsconfig", &other_host)], server))
+    {
         let message = project.held_back("printf new > new.bin");
         assert!(
             message.contains("would go to localhost") && message.contains("new.bin"),
@@ -201,7 +206,12 @@ fn an_object_with_a_secret_is_named_and_nothing_is_pushed() {
         message.contains("holding a secret that the worker knows: new.bin"),
         "{message}"
     );
-    assert!(fs::read_dir(project.origin.path("project.git/lfs/objects")).unwrap().count() == 1);
+    assert!(
+        fs::read_dir(project.origin.path("project.git/lfs/objects"))
+            .unwrap()
+            .count()
+            == 1
+    );
 }
 
 #[test]
