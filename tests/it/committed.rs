@@ -191,7 +191,7 @@ fn plain_text_that_is_not_in_the_last_commit_is_not_in_the_pushed_history() {
             "secrets/new",
         ),
         (
-            "git rm -q secrets/new; git commit -qm removed; echo more >> README",
+            "git rm -qf secrets/new; git commit -qm removed; echo more >> README",
             "README",
         ),
     ] {
