@@ -191,7 +191,7 @@ fn plain_text_that_is_not_in_the_last_commit_is_not_in_the_pushed_history() {
             "secrets/new",
         ),
         (
-            "git rm -qf secrets/new; git commit -qm removed; echo more >> README",
+            "git config filter.hidden.smudge cat; git rm -qf secrets/new; git commit -qm removed; echo more >> README",
             "README",
         ),
     ] {

@@ -2,7 +2,8 @@
 //!
 //! A file is plain text if the smudge filter leaves it as it is and the clean filter would change it; or if it is the same
 //! as the file in the working tree and the clean filter would change it. So a filter that only cleans up, and one whose
-//! output differs each time, raise no false alarm. If the filter cannot be run, every changed file counts.
+//! output differs each time, raise no false alarm. If the filter cannot be run, every changed file counts. Not found: text in an
+//! older commit if the smudge filter changes any text, so that plain text looks like the filter's output.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
