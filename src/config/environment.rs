@@ -112,12 +112,7 @@ impl Environment {
 
     /// The values of all variables whose names say that they are secret.
     pub fn secrets(&self) -> Vec<SecretString> {
-        let secret = |(name, _): &&(OsString, OsString)| is_secret(&name.to_string_lossy());
-        let values = self
-            .0
-            .iter()
-            .filter(secret)
-            .filter_map(|(_, value)| value.to_str());
+        let values = secret_values(&self.0);
         // This variable may contain several secrets, for rotation.
         let words = self
             .get(CALLBACK_SECRET.variable)
@@ -127,19 +122,13 @@ impl Environment {
         let without_prefix = words
             .split_whitespace()
             .filter_map(|word| word.strip_prefix("whsec_"));
+        let values = values.chain(words.split_whitespace()).chain(without_prefix);
+        let mut secrets = long_enough(values);
         let repository = self.text(REPO.variable).unwrap_or_default();
-        let query = query_secrets(&repository);
-        let query = query
-            .iter()
-            .flat_map(|(written, value)| [*written, value.as_str()]);
-        let values = values
-            .chain(words.split_whitespace())
-            .chain(without_prefix)
-            .chain(query);
-        values
-            .filter(|value| value.len() >= MIN_SECRET_LENGTH)
-            .map(SecretString::from)
-            .collect()
+        for (written, value) in query_secrets(&repository) {
+            secrets.extend(long_enough([written, value.as_str()].into_iter()));
+        }
+        secrets
     }
 
     /// The commit that this worker was built from.
@@ -189,4 +178,22 @@ impl Environment {
             })
             .collect()
     }
+}
+
+/// The values of those of `variables` whose names say that they are secret.
+pub fn secrets(variables: &Variables) -> Vec<SecretString> {
+    long_enough(secret_values(variables))
+}
+
+fn secret_values(variables: &Variables) -> impl Iterator<Item = &str> {
+    let secret = |(name, _): &&(OsString, OsString)| is_secret(&name.to_string_lossy());
+    let secret = variables.iter().filter(secret);
+    secret.filter_map(|(_, value)| value.to_str())
+}
+
+fn long_enough<'a>(values: impl Iterator<Item = &'a str>) -> Vec<SecretString> {
+    values
+        .filter(|value| value.len() >= MIN_SECRET_LENGTH)
+        .map(SecretString::from)
+        .collect()
 }

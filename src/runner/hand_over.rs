@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::failures::stopped;
-use super::product::{self, GRAPH, Message, Product};
+use super::product::{self, Message, Product};
 use super::push::{Push, Pushed};
 use super::run::{Prepared, Run};
-use super::workspace::Source;
+use super::workspace::{GRAPH, Source};
 use crate::durations::in_words;
 use crate::panics::caught;
 use crate::progress::Phase;
@@ -123,7 +123,8 @@ impl Run<'_> {
             return Ok("nothing was cloned".to_owned());
         };
         let git = git.under(stop);
-        let agents = (&self.environment(), self.settings.isolation.launch());
+        let environment = self.environment_of_own_programs();
+        let agents = (&environment, self.settings.isolation.launch());
         let product = product::collect(&git, clone, agents, &message).await?;
         let note = note(&product);
         let Product {
@@ -132,6 +133,7 @@ impl Run<'_> {
             held_back,
             incomplete,
             branches,
+            upload,
             ..
         } = &product;
         let work = self.report.work.insert(work.clone());
@@ -163,6 +165,9 @@ impl Run<'_> {
                 suffix: &clone.suffix,
                 run_id: &self.settings.run_id,
             };
+            if let Some(upload) = upload {
+                push.upload(upload).await?;
+            }
             if !work.is_empty() {
                 let pushed = push.push(&work.head_commit, &branch).await?;
                 let Pushed { branch, earlier } = pushed;

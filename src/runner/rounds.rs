@@ -149,6 +149,8 @@ impl Rounds<'_, '_> {
             state_dir: workspace.own_dir(),
             environment: self.run.environment(),
             launch: self.run.settings.isolation.launch(),
+            environment_without_file: self.run.environment_without_file(),
+            variables_file: self.run.settings.variables_file.as_ref(),
             access: &self.run.settings.agent.access,
         };
         let mut program = self.agent.program(place)?;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::environment::Variables;
+use crate::environment::{Variables, VariablesFile};
 use crate::isolation::Launch;
 use crate::model::{Access, Limits};
 use crate::process::{AfterRead, Ending, Program, StartError};
@@ -91,6 +91,9 @@ pub struct Place<'a> {
     pub environment: Variables,
     /// How the agent is isolated from the worker.
     pub launch: Option<Launch>,
+    /// The environment without the variables of `variables_file`, for an agent that is the worker's own program.
+    pub environment_without_file: Variables,
+    pub variables_file: Option<&'a VariablesFile>,
     /// How the agent reaches its model.
     pub access: &'a Access,
 }
