@@ -311,7 +311,10 @@ impl<'a> Git<'a> {
 
     /// An error if a process of the agent is alive, or if the program is not the one that was found: a
     /// credential must not be used then.
-    async fn may_have_credential(&self) -> Result<(), String> {
+    async fn may_start(&self, is_transfer: bool) -> Result<(), String> {
+        if !is_transfer {
+            return Ok(());
+        }
         // An earlier command whose output was too long may not be reaped yet.
         if !process::none_left() {
             process::kill_leftovers().await;
@@ -363,11 +366,8 @@ impl<'a> Git<'a> {
         let unstarted =
             |error: io::Error| failed("could not be started".to_owned(), error.to_string());
 
-        if call.transfer {
-            self.may_have_credential()
-                .await
-                .map_err(|why| failed("was not started".to_owned(), why))?;
-        }
+        let may_start = self.may_start(call.transfer).await;
+        may_start.map_err(|why| failed("was not started".to_owned(), why))?;
         let silence_ends = call.transfer || self.side == Side::Agent;
         let idle = silence_ends.then_some(self.stalled);
         // A transfer's life is on standard error: its progress. Elsewhere that is for errors only.

@@ -2,7 +2,7 @@
 //! ended. All other processes of the namespace die with this one.
 
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode, exit};
+use std::process::{Command, ExitCode};
 use std::thread;
 
 use rustix::io::Errno;
@@ -50,5 +50,5 @@ fn obey(mut requests: Channel) {
         // A stopped process would not receive SIGTERM.
         let _ = kill_process_group(Pid::INIT, Signal::CONT);
     }
-    exit(1);
+    let _ = kill_process_group(Pid::INIT, Signal::KILL);
 }
