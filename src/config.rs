@@ -29,6 +29,7 @@ use crate::runner;
 use crate::runner::agent::Sandbox;
 use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::FinishedTasks;
+use crate::task_list;
 use crate::terminal::Log;
 pub use reader::Problem;
 use reader::Reader;
@@ -57,6 +58,9 @@ pub enum Command {
     Demo(local::Settings),
     Local(local::Settings),
     Receive(local::ReceiveSettings),
+    Tasks(task_list::Settings),
+    /// `local` without a task: shows what is ready in a project.
+    ChooseTask(PathBuf),
     Check(Box<check::Settings>),
     /// The built-in agent, started by the worker.
     Agent(Box<builtin::Settings>),
@@ -158,9 +162,20 @@ impl Config {
             }
             "local" => {
                 let project = local_project(&mut reader, &flags);
-                let task = reader.required(&settings::TASK_ID, values::line);
-                Command::Local(local_settings(&mut reader, project, task))
+                match project {
+                    local::Project::InPlace(dir) if !reader.is_set(&settings::TASK_ID) => {
+                        let project = local::Project::InPlace(dir.clone());
+                        // Other mistakes are still reported.
+                        local_settings(&mut reader, project, String::new());
+                        Command::ChooseTask(dir)
+                    }
+                    project => {
+                        let task = reader.required(&settings::TASK_ID, values::line);
+                        Command::Local(local_settings(&mut reader, project, task))
+                    }
+                }
             }
+            "tasks" => Command::Tasks(tasks(&mut reader, &flags)),
             "receive" => Command::Receive(receive(&mut reader, &flags)),
             builtin::COMMAND => Command::Agent(Box::new(agent(&mut reader, &flags))),
             "merge-graph" => {
@@ -538,6 +553,26 @@ fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Projec
         }
     }
     local::Project::InPlace(dir.unwrap_or_else(|| ".".into()))
+}
+
+/// The tasks of a project.
+fn tasks(reader: &mut Reader, flags: &clap::ArgMatches) -> task_list::Settings {
+    let flag = flags.get_one::<PathBuf>("project").cloned();
+    let dir = flag.or_else(|| reader.optional(&settings::WORKSPACE, values::path));
+    task_list::Settings {
+        project: dir.unwrap_or_else(|| ".".into()),
+        tag: reader.optional(&settings::TAG, values::line),
+        shown: match (flags.get_flag("ready"), flags.get_flag("blocked")) {
+            (true, _) => task_list::Shown::Ready,
+            (_, true) => task_list::Shown::Blocked,
+            _ => task_list::Shown::All,
+        },
+        format: if flags.get_flag("json") {
+            task_list::Format::Json
+        } else {
+            task_list::Format::Lines
+        },
+    }
 }
 
 /// A worker under the embedded orchestrator.

@@ -29,6 +29,7 @@ mod scud;
 mod shutdown;
 mod stream_json;
 mod task;
+mod task_list;
 mod terminal;
 mod vocabulary;
 mod webhook;
@@ -137,6 +138,15 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
             }
             Command::Demo(settings) => Ok(local::demo(settings, &screen).await?.into()),
             Command::Local(settings) => Ok(local::run(settings, &screen).await?.into()),
+            Command::Tasks(settings) => {
+                task_list::run(&settings).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::ChooseTask(project) => {
+                screen.line("TASK_ID: is missing; choose a task with --task");
+                screen.line(&task_list::ready_tasks(project).await?);
+                Ok(exit::Worker::Misconfigured.into())
+            }
             Command::Receive(settings) => local::receive(settings, &screen)
                 .await
                 .map(|()| ExitCode::SUCCESS),

@@ -14,9 +14,11 @@ mod graph_file;
 mod lexer;
 mod merge;
 mod project;
+mod ready;
 mod row;
 mod search;
 mod settings;
+mod whole;
 
 #[cfg(all(test, feature = "peers"))]
 mod peers;
@@ -26,4 +28,6 @@ mod samples;
 pub use find::{FindError, FinishedTasks, TaskQuery};
 pub use merge::unify_status_letters;
 pub use project::Project;
+pub use ready::{Standing, TaskGraph};
 pub use settings::{AgentDefinition, SettingsError};
+pub use whole::GRAPH_PATH;

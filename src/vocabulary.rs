@@ -223,6 +223,12 @@ fn exit_codes() -> Vec<ExitCodeEntry> {
             MergeGraph::Failed.code(),
             "an error; no file was changed. git fails the merge",
         ),
+        entry("tasks", 0, "the tasks were listed"),
+        entry(
+            "tasks",
+            misconfigured,
+            "the project or its graph cannot be used",
+        ),
         entry("receive", 0, "stopped by a signal"),
         entry("receive", misconfigured, "the address cannot be used"),
         entry("completions", 0, "the script was printed"),

@@ -424,6 +424,24 @@ pub fn cli() -> Command {
                 }),
         )
         .subcommand(
+            Command::new("tasks")
+                .about("Lists the tasks of a project: what is ready, what waits, and what is blocked and why")
+                .defer(|tasks| {
+                    let switch = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+                    let project = Arg::new("project")
+                        .long("project")
+                        .value_name("DIR")
+                        .help("The project's directory [DESCARTES_WORKSPACE; default: the current directory]")
+                        .value_parser(value_parser!(std::path::PathBuf));
+                    let settings = [&TAG, &RUST_LOG, &LOG_FORMAT];
+                    tasks.arg(project).args(settings.into_iter().filter_map(flag)).args([
+                        switch("ready", "Only the tasks that are ready, the most important first").conflicts_with("blocked"),
+                        switch("blocked", "Only the tasks that are blocked, and why"),
+                        switch("json", "Print the tasks as JSON"),
+                    ])
+                }),
+        )
+        .subcommand(
             Command::new("receive")
                 .about("Runs the embedded orchestrator alone: prints what workers report, and checks fields, order and signatures")
                 .defer(|receive| {

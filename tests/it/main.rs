@@ -36,6 +36,7 @@ mod speaker;
 mod structure;
 mod supervision;
 mod task;
+mod tasks;
 mod tidy;
 mod tls;
 mod work;
