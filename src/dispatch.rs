@@ -1,8 +1,11 @@
 //! `dispatch`: works through a whole graph, from ready tasks to one branch of merged, verified work.
 
-pub mod claims;
-pub mod decide;
-pub mod door;
-pub mod journal;
-pub mod standing;
-pub mod state;
+mod claims;
+mod decide;
+mod door;
+pub mod integration;
+mod journal;
+pub mod preflight;
+mod standing;
+mod state;
+pub mod verification;

@@ -7,6 +7,12 @@ mod builtin;
 mod callback;
 mod check;
 mod config;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the command `dispatch` uses these modules"
+)]
+mod dispatch;
 mod durations;
 mod environment;
 mod excerpt;

@@ -82,6 +82,14 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The name of the command, for messages.
+    pub(super) fn name(&self) -> String {
+        let mut words = self.args.iter();
+        let name = words.find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
+        name.map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
         self

@@ -16,6 +16,7 @@ const FLOORS: &[&[&str]] = &[
     &["vocabulary"],
     &["config"],
     &["check", "local"],
+    &["dispatch"],
     &["terminal"],
     &[
         "runner",

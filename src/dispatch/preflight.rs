@@ -1,0 +1,1 @@
+//! What would go wrong later in a dispatch, found before anything starts.
