@@ -5,6 +5,7 @@
 //! defaults come from it. This file turns the values into types. It starts, opens and sends nothing, so an
 //! invalid configuration has no effect.
 
+mod dispatch;
 pub mod environment;
 mod reader;
 pub mod settings;
@@ -58,6 +59,7 @@ pub enum Command {
     Demo(local::Settings),
     Local(local::Settings),
     Receive(local::ReceiveSettings),
+    Dispatch(Box<crate::dispatch::Settings>),
     Tasks(task_list::Settings),
     /// `local` without a task: shows what is ready in a project.
     ChooseTask(PathBuf),
@@ -85,6 +87,8 @@ pub struct Run {
     pub stop_at_end_of_stdin: bool,
     /// A lock file that is kept locked until the worker has ended.
     pub task_lock: Option<PathBuf>,
+    /// Whether to begin a session.
+    pub new_session: bool,
 }
 
 /// Why there is no configuration.
@@ -175,6 +179,7 @@ impl Config {
                     }
                 }
             }
+            "dispatch" => Command::Dispatch(Box::new(dispatch::settings(&mut reader, &flags))),
             "tasks" => Command::Tasks(tasks(&mut reader, &flags)),
             "receive" => Command::Receive(receive(&mut reader, &flags)),
             builtin::COMMAND => Command::Agent(Box::new(agent(&mut reader, &flags))),
@@ -306,6 +311,7 @@ fn run(reader: &mut Reader) -> Run {
         stop_window,
         stop_at_end_of_stdin: reader.with_default(&settings::STOP_AT_END_OF_STDIN, values::boolean),
         task_lock: reader.optional(&settings::TASK_LOCK, values::path),
+        new_session: reader.with_default(&settings::NEW_SESSION, values::boolean),
     }
 }
 
@@ -474,6 +480,22 @@ fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
     }
 }
 
+/// How git reaches remotes.
+fn git_access(reader: &mut Reader) -> Access {
+    let proxies = PROXIES.iter().filter_map(|name| {
+        let value = reader.environment.get(name)?;
+        Some(((*name).into(), value.to_owned()))
+    });
+    let proxies = proxies.collect();
+    Access {
+        token: reader.optional(&settings::GIT_TOKEN, values::token),
+        proxies,
+        authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
+        ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
+        stalled: reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration),
+    }
+}
+
 /// The variables by which git finds proxies. curl ignores `HTTP_PROXY` in capitals on purpose.
 const PROXIES: [&str; 7] = [
     "http_proxy",
@@ -501,23 +523,11 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
         reader.with_default(&settings::GIT_NAME, values::line),
         reader.with_default(&settings::GIT_EMAIL, values::line),
     );
-    let token = reader.optional(&settings::GIT_TOKEN, values::token);
-    let stalled = reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration);
+    let access = git_access(reader);
     let submodules = reader.with_default(&settings::SUBMODULES, values::boolean);
     let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
     let Some(url) = reader.optional(&settings::REPO, values::repository) else {
         return Source::Given(workspace.unwrap_or_else(|| ".".into()));
-    };
-    let proxies = PROXIES.iter().filter_map(|name| {
-        let value = reader.environment.get(name)?;
-        Some(((*name).into(), value.to_owned()))
-    });
-    let access = Access {
-        token,
-        proxies: proxies.collect(),
-        authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
-        ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
-        stalled,
     };
     let branch = branch.unwrap_or_else(default);
     Source::Repository(Box::new(Repository {

@@ -144,6 +144,14 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
             }
             Command::Demo(settings) => Ok(local::demo(settings, &screen).await?.into()),
             Command::Local(settings) => Ok(local::run(settings, &screen).await?.into()),
+            Command::Dispatch(settings) => {
+                let exit = match Box::pin(dispatch::run(*settings, &screen)).await? {
+                    dispatch::Ended::AllDone => exit::Dispatch::AllDone,
+                    dispatch::Ended::Blocked => exit::Dispatch::Blocked,
+                    dispatch::Ended::Stopped => exit::Dispatch::Stopped,
+                };
+                Ok(exit.into())
+            }
             Command::Tasks(settings) => {
                 task_list::run(&settings).await?;
                 Ok(ExitCode::SUCCESS)
@@ -195,6 +203,9 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
     if settings.stop_at_end_of_stdin {
         stop.at_end_of_stdin()
             .wrap_err("DESCARTES_STOP_AT_END_OF_STDIN needs a pipe as standard input")?;
+    }
+    if settings.new_session {
+        rustix::process::setsid().wrap_err("cannot begin a session")?;
     }
     // Held until the worker has ended.
     let _lock = match &settings.task_lock {

@@ -27,8 +27,8 @@ use tokio::time::Instant;
 
 use crate::webhook::SigningKey;
 pub use answers::ScriptedAnswers;
-use ledger::Ledger;
 pub use leases::lease_of_claim;
+use ledger::Ledger;
 pub use notice::{Answer, Notice, Received};
 pub use route::Route;
 pub use server::{Arrived, serve};

@@ -8,7 +8,8 @@ use std::ffi::{OsStr, OsString};
 use secrecy::SecretString;
 
 use super::settings::{
-    CALLBACK_SECRET, LISTEN, MODEL_ACCESS, STOP_AT_END_OF_STDIN, Setting, TASK_LOCK, WORKER,
+    CALLBACK_SECRET, DISPATCH, LISTEN, MODEL_ACCESS, NEW_SESSION, STOP_AT_END_OF_STDIN, Setting,
+    TASK_LOCK, WORKER,
 };
 use crate::callback::Machine;
 use crate::environment::Variables;
@@ -143,7 +144,8 @@ impl Environment {
             WORKER
                 .iter()
                 .copied()
-                .chain([&LISTEN, &STOP_AT_END_OF_STDIN, &TASK_LOCK])
+                .chain(DISPATCH)
+                .chain([&LISTEN, &NEW_SESSION, &STOP_AT_END_OF_STDIN, &TASK_LOCK])
                 .map(|setting: &Setting| setting.variable)
         };
         let names = self.0.iter().filter_map(|(name, _)| name.to_str());

@@ -371,6 +371,48 @@ pub const TASK_LOCK: Setting = Setting::unflagged(
     "A file to keep locked until the worker has ended",
 );
 
+/// Set by `dispatch` for its workers only.
+pub const NEW_SESSION: Setting = Setting::unflagged(
+    "DESCARTES_NEW_SESSION",
+    "Whether the worker begins a session of its own, so that it outlives who has started it",
+)
+.default("false");
+
+pub const DISPATCH_STATE: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_STATE",
+    "The directory with the journal, the runs' logs and the integration repository of a dispatch",
+)
+.when_unset("one for each project and branch in $XDG_STATE_HOME/descartes");
+pub const DISPATCH_LISTEN: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_LISTEN",
+    "The address that a dispatch listens on for its workers",
+)
+.when_unset("a free port of the loopback interface; after a restart the same one");
+pub const DISPATCH_URL: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_URL",
+    "The callback URL that the workers of a dispatch are told, if there is a proxy in front of it",
+)
+.when_unset("the address that the dispatch listens on");
+pub const DISPATCH_START_DEADLINE: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_START_DEADLINE",
+    "How long a worker of a dispatch may take to claim its task",
+)
+.default("5m");
+pub const DISPATCH_RETRY_DELAY: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_RETRY_DELAY",
+    "How long a dispatch waits before the second attempt at a task; the pause doubles with every further one",
+)
+.default("10s");
+
+/// `dispatch` only.
+pub const DISPATCH: [&Setting; 5] = [
+    &DISPATCH_STATE,
+    &DISPATCH_LISTEN,
+    &DISPATCH_URL,
+    &DISPATCH_START_DEADLINE,
+    &DISPATCH_RETRY_DELAY,
+];
+
 /// `receive` only.
 pub const LISTEN: Setting = Setting::new(
     "DESCARTES_LISTEN",
@@ -385,6 +427,19 @@ pub const REQUIRED: [&Setting; 3] = [&TASK_ID, &PROJECT_ID, &CALLBACK_URL];
 
 /// The flags that `local` does not have: it sets them itself, or calls them differently.
 const NOT_FOR_LOCAL: [&str; 2] = ["callback-url", "workspace"];
+/// The flags that `dispatch` does not have: it sets them itself, or means something else by them.
+const NOT_FOR_DISPATCH: [&str; 10] = [
+    "branch",
+    "callback-oidc-audience",
+    "callback-oidc-socket",
+    "callback-url",
+    "force",
+    "max-budget-usd",
+    "ref",
+    "run-id",
+    "task",
+    "workspace",
+];
 /// The flags that `demo` does not have: it makes its own project.
 const NOT_FOR_DEMO: [&str; 9] = [
     "branch",
@@ -421,6 +476,19 @@ pub fn cli() -> Command {
                         .help("The project's directory; with --repo, the directory to clone to [DESCARTES_WORKSPACE; default: the current directory, with --repo a new temporary one]")
                         .value_parser(value_parser!(std::path::PathBuf));
                     local.arg(project).args(flags_except(&NOT_FOR_LOCAL)).after_help(unflagged())
+                }),
+        )
+        .subcommand(
+            Command::new("dispatch")
+                .about("Works through a project's whole graph: starts a worker for every ready task, merges what is done, until nothing is left")
+                .defer(|dispatch| {
+                    let variables = DISPATCH.map(|setting| {
+                        format!("\n  {}\n          {}", setting.name(), setting.help)
+                    });
+                    dispatch
+                        .args(dispatch_only())
+                        .args(flags_except(&NOT_FOR_DISPATCH))
+                        .after_help(unflagged() + &variables.concat())
                 }),
         )
         .subcommand(
@@ -499,6 +567,41 @@ pub fn cli() -> Command {
             let shell = Arg::new("shell").required(true);
             completions.arg(shell.value_parser(value_parser!(clap_complete::Shell)))
         }))
+}
+
+/// The arguments of `dispatch` that no variable sets.
+fn dispatch_only() -> Vec<Arg> {
+    let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
+    let switch = |name, help| {
+        Arg::new(name)
+            .long(name)
+            .action(ArgAction::SetTrue)
+            .help(help)
+    };
+    let path = value_parser!(std::path::PathBuf);
+    vec![
+        Arg::new("action")
+            .value_name("ACTION")
+            .value_parser(["status", "retry", "skip", "cancel"])
+            .help("A word with the dispatch that runs: status; retry, skip or cancel with a TASK; cancel alone for all"),
+        Arg::new("task-of-action").value_name("TASK").help("The task to retry, skip or cancel"),
+        arg("project", "DIR", "The project's directory [default: the current directory]")
+            .value_parser(path.clone()),
+        arg("base", "REF", "The branch, tag or commit to begin at [default: the project's HEAD]"),
+        arg("branch", "BRANCH", "The branch for the merged work [default: descartes/<phase>]"),
+        arg("into", "BRANCH", "Move this branch forward to the merged work at the end, if it can be"),
+        switch("all-phases", "Work on all phases; needs --branch").conflicts_with("tag"),
+        arg("only", "IDS", "Only these tasks, separated by commas; a split task stands for its subtasks"),
+        arg("jobs", "COUNT", "How many workers at a time [default: half as many as there are cores, at least 2]"),
+        arg("attempts", "COUNT", "How many attempts a task has [default: 3]"),
+        arg("max-budget-usd", "DOLLARS", "How much all agents together may spend before nothing new starts; DESCARTES_MAX_BUDGET_USD limits each one"),
+        arg("verify", "WHEN", "When the checks run on merged work: changed (if the merged tree differs from the one that a run has checked), always, end or never [default: changed]")
+            .value_parser(["changed", "always", "end", "never"]),
+        switch("plan", "Print what would run in which order, and what is blocked and why; start nothing"),
+        switch("fresh", "Put the journal of the last dispatch aside; what is on the branch stays done"),
+        switch("json", "Print every journal entry as a line of JSON"),
+        arg("report", "FILE", "Write a report as JSON at the end").value_parser(path),
+    ]
 }
 
 /// The flags of `receive` that no variable sets, but for the secret's.

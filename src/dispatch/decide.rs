@@ -14,14 +14,26 @@ pub enum Action {
         note: Option<String>,
     },
     /// Start a run that was about to be started when the last dispatcher ended, or adopt it.
-    StartAgain { run: String },
+    StartAgain {
+        run: String,
+    },
     /// Ask the engine to end a run.
-    Stop { run: String, why: String },
+    Stop {
+        run: String,
+        why: String,
+    },
     /// The engine says that the run has ended: look for its report in its output, else fence it.
-    Harvest { run: String },
-    Fence { run: String, why: String },
+    Harvest {
+        run: String,
+    },
+    Fence {
+        run: String,
+        why: String,
+    },
     /// Merge the work of a completed run.
-    Merge { run: String },
+    Merge {
+        run: String,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -46,7 +58,11 @@ pub fn decide(state: &State, graph: &TaskGraph, terms: &Terms, now: Millis) -> D
         let live = || look_after(state, terms, run, is_earlier, halted.is_some(), now);
         actions.extend(run.is_live().then(live).flatten());
     }
-    let mut reported: Vec<&Run> = state.runs.iter().filter(|run| is_to_merge(state, run)).collect();
+    let mut reported: Vec<&Run> = state
+        .runs
+        .iter()
+        .filter(|run| is_to_merge(state, run))
+        .collect();
     reported.sort_by_key(|run| run.report.as_ref().map(|report| report.at));
     actions.extend(reported.iter().map(|run| Action::Merge {
         run: run.id.clone(),
@@ -89,13 +105,17 @@ pub fn decide(state: &State, graph: &TaskGraph, terms: &Terms, now: Millis) -> D
 }
 
 fn startable_now(running: usize, actions: &[Action], terms: &Terms) -> bool {
-    let starting = actions.iter().filter(|action| matches!(action, Action::Start { .. }));
+    let starting = actions
+        .iter()
+        .filter(|action| matches!(action, Action::Start { .. }));
     running + starting.count() < terms.jobs
 }
 
 fn is_to_merge(state: &State, run: &Run) -> bool {
     let Some(task) = &run.task else { return false };
-    let is_current = state.current_run(task).is_some_and(|current| current.id == run.id);
+    let is_current = state
+        .current_run(task)
+        .is_some_and(|current| current.id == run.id);
     run.is_completed() && !run.is_merged() && is_current
 }
 
@@ -111,7 +131,9 @@ fn look_after(
     let id = || run.id.clone();
     let stop = |why: &str| {
         let why = why.to_owned();
-        run.stop_asked_at.is_none().then(|| Action::Stop { run: id(), why })
+        run.stop_asked_at
+            .is_none()
+            .then(|| Action::Stop { run: id(), why })
     };
     if matches!(run.seen, Seen::Ended(_) | Seen::Gone) && run.handle.is_some() {
         return Some(Action::Harvest { run: id() });
@@ -159,4 +181,3 @@ fn look_after(
         }
     }
 }
-

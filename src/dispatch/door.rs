@@ -45,7 +45,9 @@ impl Secret {
             // A crash may have left half of it: no run can have had it.
             _ => {
                 let mut bytes = vec![0; 32];
-                getrandom::fill(&mut bytes).wrap_err_with(in_path)?;
+                getrandom::fill(&mut bytes)
+                    .map_err(|error| io::Error::other(error.to_string()))
+                    .wrap_err_with(in_path)?;
                 let mut options = fs::File::options();
                 options.write(true).create(true).truncate(true).mode(0o600);
                 let mut file = options.open(&path).wrap_err_with(in_path)?;

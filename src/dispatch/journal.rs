@@ -32,9 +32,15 @@ pub struct Record {
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub enum Entry {
     /// The first line.
-    Created { dispatch: String, branch: String },
+    Created {
+        dispatch: String,
+        branch: String,
+    },
     /// A dispatcher has begun to work.
-    Begun { version: String, listen: String },
+    Begun {
+        version: String,
+        listen: String,
+    },
     /// A run is about to be started.
     Intent {
         run: String,
@@ -47,12 +53,24 @@ pub enum Entry {
         note: Option<String>,
     },
     /// The engine has started a run.
-    Handle { run: String, handle: Handle },
+    Handle {
+        run: String,
+        handle: Handle,
+    },
     /// The engine could not start a run.
-    NotStarted { run: String, why: String },
-    Granted { run: String, lease_ms: u64 },
+    NotStarted {
+        run: String,
+        why: String,
+    },
+    Granted {
+        run: String,
+        lease_ms: u64,
+    },
     /// A terminal event, as it arrived.
-    Reported { run: String, event: Value },
+    Reported {
+        run: String,
+        event: Value,
+    },
     /// A run has no say any more.
     Fenced {
         run: String,
@@ -62,11 +80,20 @@ pub enum Entry {
         exit_code: Option<i32>,
     },
     /// The work of a run is on the integration branch.
-    Merged { run: String, commit: String },
+    Merged {
+        run: String,
+        commit: String,
+    },
     /// The work of a run conflicts with what is on the integration branch.
-    Conflict { run: String, note: String },
+    Conflict {
+        run: String,
+        note: String,
+    },
     /// The checks fail on the merged work because of this run.
-    Red { run: String, note: String },
+    Red {
+        run: String,
+        note: String,
+    },
     /// A person has asked for something.
     Asked {
         what: Asked,
@@ -74,7 +101,9 @@ pub enum Entry {
         task: Option<String>,
     },
     /// The dispatcher has ended: done, blocked or stopped.
-    Ended { how: String },
+    Ended {
+        how: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +186,8 @@ pub fn read(dir: &Path) -> eyre::Result<Vec<Record>> {
             return Err(error).wrap_err_with(|| format!("cannot read {}", path.display()));
         }
     };
-    let (records, _) = parse(&bytes).wrap_err_with(|| format!("{} is malformed", path.display()))?;
+    let (records, _) =
+        parse(&bytes).wrap_err_with(|| format!("{} is malformed", path.display()))?;
     Ok(records)
 }
 

@@ -24,6 +24,23 @@ pub struct Terms {
     pub stopping: Stopping,
 }
 
+impl Terms {
+    pub fn new(settings: &super::settings::Settings, scope: HashSet<usize>) -> Self {
+        let millis = |duration: std::time::Duration| {
+            Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+        };
+        Self {
+            jobs: settings.jobs,
+            attempts: settings.attempts,
+            max_budget_usd: settings.max_budget_usd,
+            start_deadline_ms: millis(settings.start_deadline),
+            retry_delay_ms: millis(settings.retry_delay),
+            scope,
+            stopping: Stopping::No,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Stopping {
     #[default]
@@ -148,7 +165,11 @@ fn standing(
     if let Some(obstacle) = first_obstacle(graph, &node.needs, known) {
         return Standing::Blocked(obstacle);
     }
-    if node.needs.iter().any(|needed| known[*needed] != Standing::Done) {
+    if node
+        .needs
+        .iter()
+        .any(|needed| known[*needed] != Standing::Done)
+    {
         return Standing::Waiting;
     }
     if asked.is_some_and(|asked| asked.is_cancelled) {
@@ -175,7 +196,10 @@ fn first_obstacle(graph: &TaskGraph, needs: &[usize], known: &[Standing]) -> Opt
 /// An expanded task is done when its subtasks are, also those whose merge is newer than the graph.
 fn split(graph: &TaskGraph, task: usize, known: &[Standing]) -> Standing {
     let subtasks = &graph.tasks[task].subtasks;
-    if subtasks.iter().all(|subtask| known[*subtask] == Standing::Done) {
+    if subtasks
+        .iter()
+        .all(|subtask| known[*subtask] == Standing::Done)
+    {
         return Standing::Done;
     }
     match first_obstacle(graph, subtasks, known) {
@@ -199,7 +223,10 @@ fn next_attempt(state: &State, terms: &Terms, key: &str) -> Standing {
         (Merge::Conflict(_) | Merge::Red(_), ..) => after_rejected_work(&counted),
         (_, Some(report), _) => after_failure(report, &counted),
         (_, None, fence) => After::Retry {
-            why: fence.as_ref().map_or("", |fence| fence.why.as_str()).to_owned(),
+            why: fence
+                .as_ref()
+                .map_or("", |fence| fence.why.as_str())
+                .to_owned(),
         },
     };
     let position = state.runs.iter().position(|run| run.id == last.id);
@@ -225,7 +252,11 @@ fn next_attempt(state: &State, terms: &Terms, key: &str) -> Standing {
                 last.report.as_ref().map(|report| report.at),
                 last.fence.as_ref().map(|fence| fence.at),
             ];
-            let ended = ended.into_iter().flatten().max().unwrap_or(last.intended_at);
+            let ended = ended
+                .into_iter()
+                .flatten()
+                .max()
+                .unwrap_or(last.intended_at);
             let until = ended + delay(terms.retry_delay_ms, tried, &last.id);
             Standing::Cooling { until }
         }
@@ -247,7 +278,9 @@ const MAX_DELAY_MS: Millis = 5 * 60 * 1000;
 fn delay(first: Millis, tried: u32, run: &str) -> Millis {
     let doubled = first.saturating_mul(1 << tried.saturating_sub(1).min(20));
     let longest = doubled.min(MAX_DELAY_MS);
-    let spread: Millis = run.bytes().fold(7, |sum, byte| (sum * 31 + Millis::from(byte)) % 1000);
+    let spread: Millis = run
+        .bytes()
+        .fold(7, |sum, byte| (sum * 31 + Millis::from(byte)) % 1000);
     longest - longest * spread / 4000
 }
 
@@ -257,10 +290,16 @@ enum After {
     /// The next attempt, at once.
     Now,
     /// The next attempt, after a pause.
-    Retry { why: String },
-    Block { why: String },
+    Retry {
+        why: String,
+    },
+    Block {
+        why: String,
+    },
     /// The task is not at fault: the next dispatcher tries it again.
-    BlockUntilNextStart { why: String },
+    BlockUntilNextStart {
+        why: String,
+    },
 }
 
 /// Work that conflicts, or that makes the checks of others fail, is done again once.
@@ -290,7 +329,12 @@ fn after_failure(report: &Report, counted: &[&Run]) -> After {
     let message = report.text("/message");
     let why = format!("{word}: {message}");
     let blocked = || After::Block {
-        why: format!("{why}{}", counted.last().map_or_else(String::new, |run| whereabouts(run))),
+        why: format!(
+            "{why}{}",
+            counted
+                .last()
+                .map_or_else(String::new, |run| whereabouts(run))
+        ),
     };
     let reason = Reason::ALL.into_iter().find(|reason| reason.word() == word);
     match reason {
@@ -300,6 +344,7 @@ fn after_failure(report: &Report, counted: &[&Run]) -> After {
             | Reason::Interrupted
             | Reason::Internal
             | Reason::WorkspaceFailed
+            | Reason::Unclaimed
             | Reason::OutOfMemory,
         ) => After::Retry { why },
         Some(Reason::PushFailed | Reason::ApiError) if report.is_retryable() => {
@@ -323,7 +368,9 @@ fn after_failure(report: &Report, counted: &[&Run]) -> After {
 /// Where the work of a run that is not done lies.
 fn whereabouts(run: &Run) -> String {
     let branch = run.report.as_ref().and_then(Report::branch);
-    branch.map_or_else(String::new, |branch| format!("; its work so far is on {branch}"))
+    branch.map_or_else(String::new, |branch| {
+        format!("; its work so far is on {branch}")
+    })
 }
 
 /// What the next attempt is told about a run.
@@ -363,11 +410,16 @@ pub fn halt(state: &State, terms: &Terms) -> Option<String> {
     ended.retain(|run| run.task.is_some() && !run.is_live());
     for run in &ended {
         let report = run.report.as_ref();
-        if let Some(report) = report.filter(|report| report.reason() == Reason::AgentNotFound.word())
+        if let Some(report) =
+            report.filter(|report| report.reason() == Reason::AgentNotFound.word())
         {
             return Some(report.text("/message").to_owned());
         }
-        if let Some(fence) = run.fence.as_ref().filter(|fence| fence.exit_code == Some(2)) {
+        if let Some(fence) = run
+            .fence
+            .as_ref()
+            .filter(|fence| fence.exit_code == Some(2))
+        {
             return Some(format!("a worker rejects its settings: {}", fence.why));
         }
     }
@@ -382,7 +434,11 @@ fn systemic(ended: &mut [&Run]) -> Option<String> {
         Reason::ApiError,
         Reason::Internal,
     ];
-    ended.sort_by_key(|run| run.report.as_ref().map_or(run.intended_at, |report| report.at));
+    ended.sort_by_key(|run| {
+        run.report
+            .as_ref()
+            .map_or(run.intended_at, |report| report.at)
+    });
     let mut tasks: Vec<&str> = Vec::new();
     let mut reason = None;
     for run in ended.iter().rev() {
@@ -399,7 +455,9 @@ fn systemic(ended: &mut [&Run]) -> Option<String> {
         }
         if tasks.len() == 3 {
             let message = report.text("/message");
-            return Some(format!("three tasks in a row failed with {word}: {message}"));
+            return Some(format!(
+                "three tasks in a row failed with {word}: {message}"
+            ));
         }
     }
     None

@@ -59,6 +59,7 @@ pub struct Run {
     pub seen: Seen,
     pub heard_at: Option<Millis>,
     pub stop_asked_at: Option<Millis>,
+    pub stop_reason: Option<String>,
     pub is_cancelled: bool,
     /// The last heartbeat.
     pub progress: Option<Value>,
@@ -230,6 +231,7 @@ impl State {
                 seen: Seen::Unknown,
                 heard_at: None,
                 stop_asked_at: None,
+                stop_reason: None,
                 is_cancelled: false,
                 progress: None,
             }),

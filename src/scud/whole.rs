@@ -9,8 +9,6 @@ use super::ready::TaskGraph;
 
 /// The path of the graph in a project.
 pub const GRAPH_PATH: &str = ".scud/tasks/tasks.scg";
-/// The path of the file that names the active phase.
-pub const ACTIVE_TAG_PATH: &str = ".scud/active-tag";
 
 impl Project {
     /// All tasks of the project, with what each one needs.
