@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::agent::{self, Agent};
 use super::checks::Checks;
 use super::project_task::{definition, find};
-use super::settings::Settings;
+use super::settings::{Settings, Steps};
 use super::workspace::{Repository, Source, existing_directory};
 use crate::environment::value_of;
 use crate::git::{Call, Git, GitError};
@@ -71,10 +71,15 @@ async fn project(findings: &mut Findings, settings: &Settings, dir: &Path) {
         return;
     };
     let project = Project::at(dir.clone());
-    let task = find(settings, &project).await;
-    let task = findings.note("task", task, |task| {
-        format!("{} of phase {}: {}", task.id, task.phase, task.title)
-    });
+    let task = match settings.steps {
+        Steps::OnlyChecks => None,
+        Steps::All => {
+            let task = find(settings, &project).await;
+            findings.note("task", task, |task| {
+                format!("{} of phase {}: {}", task.id, task.phase, task.title)
+            })
+        }
+    };
     let checks = Checks::of(&project, settings.checks.as_deref());
     let checks = checks.and_then(|checks| startable(checks, &settings.agent.path));
     findings.note("checks", checks, |checks| {
@@ -83,6 +88,9 @@ async fn project(findings: &mut Findings, settings: &Settings, dir: &Path) {
             commands => commands.join(", "),
         }
     });
+    if settings.steps == Steps::OnlyChecks {
+        return;
+    }
     let definition = task.map_or(Ok(None), |task| definition(&project, &task));
     let definition = findings.note(
         "agent definition",
@@ -143,8 +151,10 @@ async fn remote(
             },
         );
     }
-    let agent = agent::create(&settings.agent, None);
-    note_agent(findings, settings, agent, None);
+    if settings.steps == Steps::All {
+        let agent = agent::create(&settings.agent, None);
+        note_agent(findings, settings, agent, None);
+    }
 }
 
 fn note_agent(

@@ -13,6 +13,9 @@ use crate::shutdown::Stop;
 /// The branch as this program last saw it in the user's repository or on the remote.
 pub const PUBLISHED: &str = "refs/descartes/published";
 
+/// The commit that the last dispatch began at.
+pub const BASE: &str = "refs/descartes/base";
+
 /// Where merges are made, and where they are published.
 #[derive(Debug)]
 pub struct Place {
@@ -70,7 +73,7 @@ impl Place {
                 String::from_utf8_lossy(&output).trim_end().to_owned()
             }
             Source::Remote(url) => {
-                let seen = "refs/descartes/base";
+                let seen = "refs/descartes/new-base";
                 self.fetch_from(git, url, &[format!("+{base}:{seen}")])
                     .await?;
                 seen.to_owned()
