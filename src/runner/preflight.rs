@@ -163,21 +163,33 @@ fn note_agent(
     agent: Result<Box<dyn Agent>, Failure>,
     dir: Option<&Path>,
 ) {
-    let agent = agent.and_then(|agent| {
-        let kind = agent.report().kind;
-        let command = settings.agent.command.as_deref();
-        match command.map(|command| look_up(command, &settings.agent.path, dir)) {
-            Some(Lookup::Missing(word)) if kind == agent::COMMAND => Err(Failure::new(
-                Reason::AgentNotFound,
-                format!(
-                    "there is no executable program `{word}`, which DESCARTES_AGENT_COMMAND starts: correct the \
-                     command, or install the program"
-                ),
-            )),
-            _ => Ok(kind.to_owned()),
-        }
-    });
+    let agent = usable(agent, &settings.agent, dir);
     findings.note("agent", agent, String::clone);
+}
+
+/// The kind of the agent that the settings choose, or what it needs and does not have.
+#[allow(dead_code, reason = "the command `dispatch` uses it")]
+pub fn usable_agent(settings: &agent::Settings) -> Result<String, Failure> {
+    usable(agent::create(settings, None), settings, None)
+}
+
+fn usable(
+    agent: Result<Box<dyn Agent>, Failure>,
+    settings: &agent::Settings,
+    dir: Option<&Path>,
+) -> Result<String, Failure> {
+    let kind = agent?.report().kind;
+    let command = settings.command.as_deref();
+    match command.map(|command| look_up(command, &settings.path, dir)) {
+        Some(Lookup::Missing(word)) if kind == agent::COMMAND => Err(Failure::new(
+            Reason::AgentNotFound,
+            format!(
+                "there is no executable program `{word}`, which DESCARTES_AGENT_COMMAND starts: correct the \
+                 command, or install the program"
+            ),
+        )),
+        _ => Ok(kind.to_owned()),
+    }
 }
 
 fn temporary_directory(variable: Option<&OsStr>) -> Result<String, Failure> {

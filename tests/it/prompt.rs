@@ -126,7 +126,7 @@ fn the_orchestrators_note_is_the_end_of_the_first_prompt_and_has_no_secret() {
             .env("ANTHROPIC_API_KEY", "sk-ant-0123456789abcdef")
     };
     let expected =
-        "\n## A note about this run\n\nAn earlier run failed:\n  wrong colour, key [redacted]\n";
+        "\n## A note about this run\n\nAn earlier run failed:\n  wrong colour, key ***\n";
     let without = prompt(&project, |worker| worker.env("DESCARTES_FORCE", "true"));
     let text = prompt(&project, |worker| {
         with_note(worker).env("DESCARTES_FORCE", "true")

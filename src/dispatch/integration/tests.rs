@@ -1,235 +1,11 @@
-//! With real git: a user's project, workers that are clones, and the integration branch.
+//! With real git: merges, conflicts, crashes, people who push, and the user's untouched files.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
-use jiff::Timestamp;
-use tempfile::TempDir;
-
+use super::samples::{BRANCH, GRAPH, SampleProject, block_on, git};
 use super::*;
-use crate::environment::variable;
-use crate::git::Access;
-use crate::redact::Redactor;
-
-const GRAPH: &str = "# SCUD Graph v1\n# Phase: shop\n\n@nodes\n# id | title | status | complexity | priority\n\
-1 | Prices | P | 1 | M\n2 | Stock | P | 1 | M\n3 | Till | P | 1 | M\n";
-const BRANCH: &str = "descartes/shop";
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
-
-fn git(dir: &Path, args: &[&str]) -> String {
-    let output = Command::new("git")
-        .current_dir(dir)
-        .args(args)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .envs([("GIT_AUTHOR_NAME", "a"), ("GIT_COMMITTER_NAME", "a")])
-        .envs([("GIT_AUTHOR_EMAIL", "a@b"), ("GIT_COMMITTER_EMAIL", "a@b")])
-        .output()
-        .unwrap();
-    let (out, error) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(output.status.success(), "git {args:?}: {error}{out}");
-    out.trim_end().to_owned()
-}
-
-/// This program as cargo has built it for the tests, because git runs it as the merge driver.
-fn program() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let program = tests.parent().unwrap().with_file_name("descartes-worker");
-    assert!(
-        program.exists(),
-        "{} does not exist; `cargo build` makes it",
-        program.display()
-    );
-    program
-}
-
-/// A user's project and the state of a dispatch, in a temporary directory.
-struct Bench {
-    dir: TempDir,
-    remote: bool,
-    workers: Workers,
-}
-
-impl Bench {
-    fn local() -> Self {
-        Self::new(false, Workers::OnThisMachine)
-    }
-
-    fn new(remote: bool, workers: Workers) -> Self {
-        let bench = Self {
-            dir: tempfile::tempdir().unwrap(),
-            remote,
-            workers,
-        };
-        let project = bench.project();
-        fs::create_dir(&project).unwrap();
-        git(&project, &["init", "--quiet", "--initial-branch=main"]);
-        bench.person_writes(&[
-            (".scud/tasks/tasks.scg", GRAPH),
-            ("prices.txt", "apple 1\nbread 2\ncheese 3\n"),
-            ("stock.txt", "apple\n"),
-        ]);
-        if remote {
-            let bare = bench.path("remote.git");
-            let args = [
-                "clone",
-                "--quiet",
-                "--bare",
-                "project",
-                bare.to_str().unwrap(),
-            ];
-            git(bench.dir.path(), &args);
-        }
-        bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn project(&self) -> PathBuf {
-        self.path("project")
-    }
-
-    /// The repository that the branch is published to.
-    fn published(&self) -> PathBuf {
-        self.path(if self.remote { "remote.git" } else { "project" })
-    }
-
-    /// A person commits in the project.
-    fn person_writes(&self, files: &[(&str, &str)]) -> String {
-        let project = self.project();
-        for (name, text) in files {
-            let path = project.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        git(&project, &["add", "--all"]);
-        git(&project, &["commit", "--quiet", "--message=by a person"]);
-        git(&project, &["rev-parse", "HEAD"])
-    }
-
-    /// A person commits on the integration branch, in a clone.
-    fn person_pushes(&self, name: &str, text: &str) -> String {
-        let clone = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let from = self.published();
-        let args = ["clone", "--quiet", from.to_str().unwrap(), "."];
-        git(clone.path(), &args);
-        git(clone.path(), &["checkout", "--quiet", BRANCH]);
-        fs::write(clone.path().join(name), text).unwrap();
-        git(clone.path(), &["add", "--all"]);
-        git(
-            clone.path(),
-            &["commit", "--quiet", "--message=a correction"],
-        );
-        git(clone.path(), &["push", "--quiet", "origin", BRANCH]);
-        git(clone.path(), &["rev-parse", "HEAD"])
-    }
-
-    fn settings(&self) -> Settings {
-        let path = option_env!("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
-        Settings {
-            source: if self.remote {
-                Source::Remote(format!("file://{}", self.path("remote.git").display()))
-            } else {
-                Source::Local(self.project())
-            },
-            base: None,
-            branch: BRANCH.to_owned(),
-            state_dir: self.path("state"),
-            dispatch_id: "day".to_owned(),
-            workers: self.workers,
-            name: "descartes-worker".to_owned(),
-            email: "worker@localhost".to_owned(),
-            program: program(),
-            environment: vec![variable("PATH", path)],
-            access: Access {
-                token: None,
-                proxies: Vec::new(),
-                authorities: None,
-                ssh_agent: None,
-                stalled: Duration::from_secs(60),
-            },
-            redactor: Redactor::new(&[]),
-        }
-    }
-
-    fn open(&self) -> Integration {
-        let opened = block_on(Integration::open(self.settings())).unwrap();
-        assert_eq!(opened.notes, Vec::<String>::new());
-        opened.integration
-    }
-
-    /// What a worker does: clones a commit, changes files, marks its task as done, commits and pushes.
-    fn run(
-        &self,
-        integration: &Integration,
-        base: &Commit,
-        task: &str,
-        files: &[(&str, &str)],
-    ) -> FinishedRun {
-        self.run_with_letter(integration, base, task, files, "D")
-    }
-
-    fn run_with_letter(
-        &self,
-        integration: &Integration,
-        base: &Commit,
-        task: &str,
-        files: &[(&str, &str)],
-        letter: &str,
-    ) -> FinishedRun {
-        let clone = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let dir = clone.path();
-        git(dir, &["init", "--quiet"]);
-        let url = integration.clone_url();
-        git(dir, &["fetch", "--quiet", "--depth=1", &url, &base.id]);
-        git(dir, &["checkout", "--quiet", "--detach", "FETCH_HEAD"]);
-        for (name, text) in files {
-            fs::write(dir.join(name), text).unwrap();
-        }
-        let graph = dir.join(".scud/tasks/tasks.scg");
-        let text = fs::read_to_string(&graph).unwrap();
-        let title = ["Prices", "Stock", "Till"][task.parse::<usize>().unwrap() - 1];
-        let row = format!("{task} | {title} | P");
-        fs::write(
-            &graph,
-            text.replace(&row, &format!("{task} | {title} | {letter}")),
-        )
-        .unwrap();
-        git(dir, &["add", "--all"]);
-        let run_id = format!("day-{task}-1");
-        let message = format!("{task}: {title}\n\nTask-Id: {task}\nRun-Id: {run_id}\n");
-        let args = ["commit", "--quiet", "--allow-empty", "--message", &message];
-        git(dir, &args);
-        let branch = Integration::run_branch(&run_id);
-        let target = format!("HEAD:refs/heads/{branch}");
-        git(dir, &["push", "--quiet", &url, &target]);
-        FinishedRun {
-            phase: "shop".to_owned(),
-            task: task.to_owned(),
-            task_id: task.to_owned(),
-            run_id,
-            title: title.to_owned(),
-            branch,
-            commit: git(dir, &["rev-parse", "HEAD"]),
-            time: Timestamp::from_second(1_800_000_000).unwrap(),
-        }
-    }
-}
 
 fn merge(integration: &Integration, onto: &Commit, run: &FinishedRun) -> Merged {
     block_on(integration.merge(onto, run)).unwrap()
@@ -284,12 +60,12 @@ fn untouched_files(project: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 #[test]
 fn the_same_merge_made_twice_gives_the_same_commit_with_its_trailers() {
-    let bench = Bench::local();
-    let integration = bench.open();
-    let run = bench.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
+    let sample = SampleProject::local();
+    let integration = sample.open();
+    let run = sample.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
     let first = merge_cleanly(&integration, integration.tip(), &run);
     // Another process, after a crash.
-    let again = bench.open();
+    let again = sample.open();
     assert_eq!(merge_cleanly(&again, again.tip(), &run), first);
     assert!(!first.needs_verification, "the run's checks saw this tree");
 
@@ -314,11 +90,11 @@ fn the_same_merge_made_twice_gives_the_same_commit_with_its_trailers() {
 
 #[test]
 fn the_letters_of_two_tasks_in_neighbouring_lines_merge_by_the_driver() {
-    let bench = Bench::local();
-    let mut integration = bench.open();
+    let sample = SampleProject::local();
+    let mut integration = sample.open();
     let base = integration.tip().clone();
-    let one = bench.run(&integration, &base, "1", &[("a.txt", "a\n")]);
-    let two = bench.run(&integration, &base, "2", &[("b.txt", "b\n")]);
+    let one = sample.run(&integration, &base, "1", &[("a.txt", "a\n")]);
+    let two = sample.run(&integration, &base, "2", &[("b.txt", "b\n")]);
     let candidate = merge_cleanly(&integration, &base, &one);
     accept(&mut integration, &candidate);
     let candidate = merge_cleanly(&integration, integration.tip(), &two);
@@ -341,8 +117,8 @@ fn the_letters_of_two_tasks_in_neighbouring_lines_merge_by_the_driver() {
 
 #[test]
 fn a_conflict_names_the_files_and_the_task_that_changed_them() {
-    let bench = Bench::local();
-    let mut integration = bench.open();
+    let sample = SampleProject::local();
+    let mut integration = sample.open();
     let base = integration.tip().clone();
     let cheap = [
         ("prices.txt", "apple 1\nbread 1\ncheese 3\n"),
@@ -352,9 +128,9 @@ fn a_conflict_names_the_files_and_the_task_that_changed_them() {
         ("prices.txt", "apple 1\nbread 9\ncheese 3\n"),
         ("a b", "2\n"),
     ];
-    let one = bench.run(&integration, &base, "1", &cheap);
-    let two = bench.run(&integration, &base, "2", &dear);
-    let three = bench.run(&integration, &base, "3", &[("stock.txt", "pear\n")]);
+    let one = sample.run(&integration, &base, "1", &cheap);
+    let two = sample.run(&integration, &base, "2", &dear);
+    let three = sample.run(&integration, &base, "3", &[("stock.txt", "pear\n")]);
     for run in [&three, &one] {
         let candidate = merge_cleanly(&integration, &integration.tip().clone(), run);
         accept(&mut integration, &candidate);
@@ -373,10 +149,10 @@ fn a_conflict_names_the_files_and_the_task_that_changed_them() {
 
 #[test]
 fn a_letter_that_the_agent_took_back_is_set_in_the_merged_graph() {
-    let bench = Bench::local();
-    let integration = bench.open();
+    let sample = SampleProject::local();
+    let integration = sample.open();
     let files = [("a.txt", "a\n")];
-    let run = bench.run_with_letter(&integration, integration.tip(), "2", &files, "P");
+    let run = sample.run_with_letter(&integration, integration.tip(), "2", &files, "P");
     let candidate = merge_cleanly(&integration, integration.tip(), &run);
     let graph = read(&integration, &candidate.commit, ".scud/tasks/tasks.scg");
     assert_eq!(graph, GRAPH.replace("Stock | P", "Stock | D"));
@@ -385,8 +161,8 @@ fn a_letter_that_the_agent_took_back_is_set_in_the_merged_graph() {
 
 #[test]
 fn the_users_files_index_head_configuration_and_branches_stay_byte_for_byte() {
-    let bench = Bench::local();
-    let project = bench.project();
+    let sample = SampleProject::local();
+    let project = sample.project();
     // Settings and hooks of the user that would change a work tree or stop a push.
     git(
         &project,
@@ -406,10 +182,10 @@ fn the_users_files_index_head_configuration_and_branches_stay_byte_for_byte() {
     git(&project, &["add", "new.txt"]);
     let before = untouched_files(&project);
 
-    let mut integration = bench.open();
+    let mut integration = sample.open();
     let base = integration.tip().clone();
     for (task, file) in [("1", "a.txt"), ("2", "b.txt")] {
-        let run = bench.run(&integration, &base, task, &[(file, "x\n")]);
+        let run = sample.run(&integration, &base, task, &[(file, "x\n")]);
         let candidate = merge_cleanly(&integration, &integration.tip().clone(), &run);
         accept(&mut integration, &candidate);
         block_on(integration.keep_run_branches(&run.run_id)).unwrap();
@@ -427,20 +203,20 @@ fn the_users_files_index_head_configuration_and_branches_stay_byte_for_byte() {
     assert_eq!(branches, "descartes/shop\nmain");
     assert_eq!(git(&project, &["rev-parse", BRANCH]), integration.tip().id);
     // The user's repository needs nothing of the state directory.
-    fs::remove_dir_all(bench.path("state")).unwrap();
+    fs::remove_dir_all(sample.path("state")).unwrap();
     git(&project, &["fsck", "--strict", "--no-dangling"]);
 }
 
 #[test]
 fn a_dispatcher_that_was_killed_at_any_point_of_a_merge_ends_at_the_same_commit() {
-    let bench = Bench::local();
-    let integration = bench.open();
-    let run = bench.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
+    let sample = SampleProject::local();
+    let integration = sample.open();
+    let run = sample.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
     let candidate = merge_cleanly(&integration, integration.tip(), &run);
     // Killed before the push.
     let mut integration = {
         drop(integration);
-        bench.open()
+        sample.open()
     };
     assert_eq!(
         merge_cleanly(&integration, integration.tip(), &run),
@@ -448,11 +224,11 @@ fn a_dispatcher_that_was_killed_at_any_point_of_a_merge_ends_at_the_same_commit(
     );
     // Killed after the push to the user's repository, before anything is noted.
     let refspec = format!("{}:refs/heads/{BRANCH}", candidate.commit.id);
-    let project = bench.project();
+    let project = sample.project();
     let args = ["push", "--quiet", project.to_str().unwrap(), &refspec];
     git(integration.dir(), &args);
     drop(integration);
-    integration = bench.open();
+    integration = sample.open();
     assert_eq!(integration.tip(), &candidate.commit);
     assert_eq!(
         merge(&integration, integration.tip(), &run),
@@ -469,15 +245,15 @@ fn a_merge_is_made_again_on_the_commit_that_a_person_pushed_meanwhile() {
         (true, Workers::OnThisMachine),
         (true, Workers::Elsewhere),
     ] {
-        let bench = Bench::new(remote, workers);
-        let mut integration = bench.open();
+        let sample = SampleProject::new(remote, workers);
+        let mut integration = sample.open();
         let base = integration.tip().clone();
-        let one = bench.run(&integration, &base, "1", &[("a.txt", "a\n")]);
-        let two = bench.run(&integration, &base, "2", &[("b.txt", "b\n")]);
+        let one = sample.run(&integration, &base, "1", &[("a.txt", "a\n")]);
+        let two = sample.run(&integration, &base, "2", &[("b.txt", "b\n")]);
         let candidate = merge_cleanly(&integration, &base, &one);
         accept(&mut integration, &candidate);
         let stale = merge_cleanly(&integration, &integration.tip().clone(), &two);
-        let persons = bench.person_pushes("stock.txt", "pear\n");
+        let persons = sample.person_pushes("stock.txt", "pear\n");
 
         let accepted = block_on(integration.accept(&stale.commit)).unwrap();
         assert_eq!(accepted, Accepted::TipChanged);
@@ -486,7 +262,7 @@ fn a_merge_is_made_again_on_the_commit_that_a_person_pushed_meanwhile() {
         assert_ne!(candidate, stale);
         accept(&mut integration, &candidate);
         assert_eq!(read(&integration, integration.tip(), "stock.txt"), "pear\n");
-        let published = git(&bench.published(), &["rev-parse", BRANCH]);
+        let published = git(&sample.published(), &["rev-parse", BRANCH]);
         assert_eq!(published, integration.tip().id);
         assert_eq!(block_on(integration.sync()).unwrap(), Synced::Unchanged);
     }
@@ -494,15 +270,15 @@ fn a_merge_is_made_again_on_the_commit_that_a_person_pushed_meanwhile() {
 
 #[test]
 fn work_goes_on_while_the_branch_is_checked_out_and_is_published_later() {
-    let bench = Bench::local();
-    let mut integration = bench.open();
+    let sample = SampleProject::local();
+    let mut integration = sample.open();
     let base = integration.tip().clone();
-    let one = bench.run(&integration, &base, "1", &[("a.txt", "a\n")]);
+    let one = sample.run(&integration, &base, "1", &[("a.txt", "a\n")]);
     let candidate = merge_cleanly(&integration, &base, &one);
     accept(&mut integration, &candidate);
-    let project = bench.project();
+    let project = sample.project();
     git(&project, &["checkout", "--quiet", BRANCH]);
-    let two = bench.run(&integration, &base, "2", &[("b.txt", "b\n")]);
+    let two = sample.run(&integration, &base, "2", &[("b.txt", "b\n")]);
     let candidate = merge_cleanly(&integration, &integration.tip().clone(), &two);
     let accepted = block_on(integration.accept(&candidate.commit)).unwrap();
     let Accepted::Moved { unpublished } = accepted else {
@@ -515,11 +291,11 @@ fn work_goes_on_while_the_branch_is_checked_out_and_is_published_later() {
     );
     assert_eq!(integration.tip(), &candidate.commit);
     // The person commits, and leaves the branch.
-    bench.person_writes(&[("stock.txt", "pear\n")]);
+    sample.person_writes(&[("stock.txt", "pear\n")]);
     git(&project, &["checkout", "--quiet", "main"]);
     drop(integration);
 
-    let mut integration = bench.open();
+    let mut integration = sample.open();
     assert_eq!(block_on(integration.publish()).unwrap(), None);
     let tip = integration.tip().clone();
     assert_eq!(read(&integration, &tip, "stock.txt"), "pear\n");
@@ -530,27 +306,27 @@ fn work_goes_on_while_the_branch_is_checked_out_and_is_published_later() {
 
 #[test]
 fn a_branch_that_a_person_moved_back_is_an_error_and_a_deleted_one_begins_again() {
-    let bench = Bench::local();
-    let mut integration = bench.open();
+    let sample = SampleProject::local();
+    let mut integration = sample.open();
     let base = integration.tip().clone();
     let mut run_and_merge = |task, file| {
-        let run = bench.run(&integration, &base, task, &[(file, "x\n")]);
+        let run = sample.run(&integration, &base, task, &[(file, "x\n")]);
         let candidate = merge_cleanly(&integration, &integration.tip().clone(), &run);
         accept(&mut integration, &candidate);
     };
     run_and_merge("1", "a.txt");
     run_and_merge("2", "b.txt");
     drop(integration);
-    let project = bench.project();
+    let project = sample.project();
     git(
         &project,
         &["branch", "--force", BRANCH, &format!("{BRANCH}^")],
     );
-    let error = block_on(Integration::open(bench.settings())).unwrap_err();
+    let error = block_on(Integration::open(sample.settings())).unwrap_err();
     assert!(error.to_string().contains("was moved back from"), "{error}");
 
     git(&project, &["branch", "--quiet", "-D", BRANCH]);
-    let opened = block_on(Integration::open(bench.settings())).unwrap();
+    let opened = block_on(Integration::open(sample.settings())).unwrap();
     assert!(
         opened.notes[0].contains("was deleted"),
         "{:?}",
@@ -561,12 +337,12 @@ fn a_branch_that_a_person_moved_back_is_an_error_and_a_deleted_one_begins_again(
 
 #[test]
 fn the_base_is_fast_forwarded_if_it_can_be_and_a_merged_branch_follows_its_base() {
-    let bench = Bench::local();
-    let project = bench.project();
+    let sample = SampleProject::local();
+    let project = sample.project();
     git(&project, &["branch", "stable"]);
-    let mut integration = bench.open();
+    let mut integration = sample.open();
     let base = integration.tip().clone();
-    let one = bench.run(&integration, &base, "1", &[("a.txt", "a\n")]);
+    let one = sample.run(&integration, &base, "1", &[("a.txt", "a\n")]);
     let candidate = merge_cleanly(&integration, &base, &one);
     accept(&mut integration, &candidate);
     let forward = |integration: &Integration| block_on(integration.fast_forward("stable")).unwrap();
@@ -577,21 +353,21 @@ fn the_base_is_fast_forwarded_if_it_can_be_and_a_merged_branch_follows_its_base(
     );
     assert_eq!(forward(&integration), FastForward::AlreadyThere);
     git(&project, &["checkout", "--quiet", "stable"]);
-    let newer = bench.person_writes(&[("stock.txt", "pear\n")]);
+    let newer = sample.person_writes(&[("stock.txt", "pear\n")]);
     // Its base is now `stable`, which holds everything of the branch.
-    let mut integration = bench.open();
+    let mut integration = sample.open();
     assert_eq!(integration.tip().id, newer);
-    let two = bench.run(&integration, integration.tip(), "2", &[("b.txt", "b\n")]);
+    let two = sample.run(&integration, integration.tip(), "2", &[("b.txt", "b\n")]);
     let candidate = merge_cleanly(&integration, &integration.tip().clone(), &two);
     accept(&mut integration, &candidate);
 
-    let diverged = bench.person_writes(&[("stock.txt", "plum\n")]);
+    let diverged = sample.person_writes(&[("stock.txt", "plum\n")]);
     let why_not = forward(&integration);
     assert!(
         matches!(&why_not, FastForward::NotPossible(why) if why.contains("stable has commits that")),
         "{why_not:?}"
     );
-    let opened = block_on(Integration::open(bench.settings())).unwrap();
+    let opened = block_on(Integration::open(sample.settings())).unwrap();
     assert!(opened.notes[0].contains(&diverged), "{:?}", opened.notes);
 }
 
@@ -602,10 +378,10 @@ fn branches_of_runs_are_found_kept_outside_the_list_of_branches_and_deleted() {
         (true, Workers::OnThisMachine),
         (true, Workers::Elsewhere),
     ] {
-        let bench = Bench::new(remote, workers);
-        let integration = bench.open();
-        let run = bench.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
-        let other = bench.run(&integration, integration.tip(), "2", &[("b.txt", "b\n")]);
+        let sample = SampleProject::new(remote, workers);
+        let integration = sample.open();
+        let run = sample.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
+        let other = sample.run(&integration, integration.tip(), "2", &[("b.txt", "b\n")]);
         let found = block_on(integration.find_run_branches(&run.run_id)).unwrap();
         let expected = RunBranch {
             name: "descartes-runs/day-1-1/work".to_owned(),
@@ -618,7 +394,7 @@ fn branches_of_runs_are_found_kept_outside_the_list_of_branches_and_deleted() {
         let candidate = merge_cleanly(&integration, integration.tip(), &run);
         let offered = block_on(integration.offer(&candidate)).unwrap();
         let url = integration.clone_url();
-        let clone = tempfile::tempdir_in(bench.dir.path()).unwrap();
+        let clone = tempfile::tempdir_in(sample.dir.path()).unwrap();
         git(clone.path(), &["init", "--quiet"]);
         git(
             clone.path(),
@@ -626,7 +402,7 @@ fn branches_of_runs_are_found_kept_outside_the_list_of_branches_and_deleted() {
         );
 
         let names = block_on(integration.keep_run_branches(&run.run_id)).unwrap();
-        let repository = bench.published();
+        let repository = sample.published();
         assert_eq!(names.len(), 1);
         assert_eq!(git(&repository, &["rev-parse", &names[0]]), run.commit);
         if !remote {
@@ -654,9 +430,9 @@ fn branches_of_runs_are_found_kept_outside_the_list_of_branches_and_deleted() {
 #[test]
 fn a_run_whose_work_is_gone_is_named() {
     for (remote, workers) in [(false, Workers::OnThisMachine), (true, Workers::Elsewhere)] {
-        let bench = Bench::new(remote, workers);
-        let integration = bench.open();
-        let mut run = bench.run(&integration, integration.tip(), "1", &[]);
+        let sample = SampleProject::new(remote, workers);
+        let integration = sample.open();
+        let mut run = sample.run(&integration, integration.tip(), "1", &[]);
         run.commit = "1234567890123456789012345678901234567890".to_owned();
         let error = block_on(integration.merge(integration.tip(), &run)).unwrap_err();
         let words = "the work of run day-1-1 is gone";
@@ -667,12 +443,12 @@ fn a_run_whose_work_is_gone_is_named() {
 
 #[test]
 fn merges_stand_on_each_other_and_move_the_branch_together() {
-    let bench = Bench::local();
-    let mut integration = bench.open();
+    let sample = SampleProject::local();
+    let mut integration = sample.open();
     let base = integration.tip().clone();
     let mut onto = base.clone();
     for (task, file) in [("1", "a.txt"), ("2", "b.txt"), ("3", "c.txt")] {
-        let run = bench.run(&integration, &base, task, &[(file, "x\n")]);
+        let run = sample.run(&integration, &base, task, &[(file, "x\n")]);
         onto = merge_cleanly(&integration, &onto, &run).commit;
     }
     assert_eq!(integration.tip(), &base);
@@ -684,12 +460,12 @@ fn merges_stand_on_each_other_and_move_the_branch_together() {
 
 #[test]
 fn a_base_that_does_not_exist_and_a_directory_without_git_are_named() {
-    let bench = Bench::local();
-    let mut settings = bench.settings();
+    let sample = SampleProject::local();
+    let mut settings = sample.settings();
     settings.base = Some("nowhere".to_owned());
     let error = block_on(Integration::open(settings)).unwrap_err();
     assert!(error.to_string().contains("no commit `nowhere`"), "{error}");
-    let mut settings = bench.settings();
+    let mut settings = sample.settings();
     let plain = tempfile::tempdir().unwrap();
     settings.source = Source::Local(plain.path().to_owned());
     let error = block_on(Integration::open(settings)).unwrap_err();
