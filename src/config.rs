@@ -296,7 +296,9 @@ fn run(reader: &mut Reader) -> Run {
         .unwrap_or_else(random_run_id);
     let mut callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
     let runner = runner(reader, task_id, project_id, run_id);
-    callback.identity.agent = runner::agent::selected_kind(&runner.agent).map(|kind| kind.word);
+    if runner.steps == runner::Steps::All {
+        callback.identity.agent = runner::agent::selected_kind(&runner.agent).map(|kind| kind.word);
+    }
     let stop_window = reader.with_default(&settings::STOP_WINDOW, values::duration);
     callback.limits = callback::Limits {
         task_timeout: runner.task_timeout,
@@ -400,6 +402,12 @@ fn runner(
         idle_timeout,
         checks: reader.optional(&settings::CHECKS, values::checks),
         repairs: reader.with_default(&settings::REPAIRS, values::count),
+        steps: if reader.with_default(&settings::ONLY_CHECKS, values::boolean) {
+            runner::Steps::OnlyChecks
+        } else {
+            runner::Steps::All
+        },
+        note: reader.optional(&settings::NOTE, values::text),
     }
 }
 

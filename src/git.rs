@@ -22,9 +22,7 @@ use secrecy::SecretString;
 use tempfile::NamedTempFile;
 use tokio::time::Instant;
 
-#[allow(unused_imports, reason = "the command `dispatch` uses it")]
-pub use self::among_children::Finished;
-pub use self::call::{Call, GitError};
+pub use self::call::{Call, Finished, GitError};
 use self::configuration::Side;
 use self::ssh::Ssh;
 pub use self::trouble::Trouble;

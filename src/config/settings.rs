@@ -256,6 +256,20 @@ pub const REPAIRS: Setting = Setting::new(
     "How often the agent may try to repair a failed check",
 )
 .default("1");
+pub const ONLY_CHECKS: Setting = Setting::new(
+    "DESCARTES_ONLY_CHECKS",
+    "only-checks",
+    "BOOLEAN",
+    "Run the project's checks and nothing else: no agent works, the task is not looked up, nothing is pushed",
+)
+.default("false");
+pub const NOTE: Setting = Setting::new(
+    "DESCARTES_NOTE",
+    "note",
+    "TEXT",
+    "Further text for the agent's first prompt, for example why an earlier run of the task failed; at most 16 KiB are used",
+)
+.when_unset("no further text");
 pub const CALLBACK_TIMEOUT: Setting = Setting::new(
     "DESCARTES_CALLBACK_TIMEOUT",
     "callback-timeout",

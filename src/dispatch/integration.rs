@@ -13,8 +13,11 @@ mod publish;
 mod repository;
 mod run_branches;
 #[cfg(test)]
+pub mod samples;
+#[cfg(test)]
 mod tests;
 mod types;
+mod user;
 
 pub use branch::{Integration, Opened};
 pub use error::IntegrationError;

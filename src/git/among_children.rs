@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use super::words::{last_words, without_progress};
-use super::{Call, Git, GitError, LOCAL, Prepared};
+use super::{Call, Finished, Git, GitError, LOCAL, Prepared};
 use crate::durations::in_words;
 use crate::process::Stderr;
 
@@ -22,26 +22,6 @@ const MAX_OUTPUT: u64 = 65 << 20;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a transfer may take that makes progress.
 const TRANSFER: Duration = Duration::from_secs(60 * 60);
-
-/// A command that has ended by itself.
-#[derive(Debug)]
-pub struct Finished {
-    pub code: i32,
-    /// Standard output.
-    pub output: Vec<u8>,
-    error: GitError,
-}
-
-impl Finished {
-    /// The output, if the exit code is 0.
-    pub fn success(self) -> Result<Vec<u8>, GitError> {
-        if self.code == 0 {
-            Ok(self.output)
-        } else {
-            Err(self.error)
-        }
-    }
-}
 
 /// Kills git and what it has started if the future that waits for it is dropped.
 struct KillOnDrop(Option<Pid>);

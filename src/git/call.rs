@@ -36,6 +36,26 @@ pub struct GitError {
     pub timed_out: bool,
 }
 
+/// A command that has ended by itself.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: i32,
+    /// Standard output.
+    pub output: Vec<u8>,
+    pub(super) error: GitError,
+}
+
+impl Finished {
+    /// The output, if the exit code is 0.
+    pub fn success(self) -> Result<Vec<u8>, GitError> {
+        if self.code == 0 {
+            Ok(self.output)
+        } else {
+            Err(self.error)
+        }
+    }
+}
+
 impl GitError {
     /// An operation of the worker around a git command failed.
     pub fn around(command: &str, how: &str, error: &io::Error) -> Self {

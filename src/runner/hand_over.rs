@@ -12,6 +12,7 @@ use super::failures::stopped;
 use super::product::{self, GRAPH, Message, Product};
 use super::push::Push;
 use super::run::{Prepared, Run};
+use super::settings::Steps;
 use super::workspace::Source;
 use crate::panics::caught;
 use crate::progress::Phase;
@@ -36,6 +37,9 @@ impl Run<'_> {
         let Source::Repository(repository) = &self.settings.source else {
             return verdict;
         };
+        if self.settings.steps == Steps::OnlyChecks {
+            return verdict;
+        }
         self.progress.enter(Phase::HandOver);
         // Being told to stop does not end this, because it is what a stop leaves time for.
         let (without_grace, stop) = (Stop::without_grace(), self.stop.clone());

@@ -47,7 +47,11 @@ const FLOORS: &[&[&str]] = &[
 
 /// Paths in `src/` that only unit tests compile.
 fn is_for_tests(path: &str) -> bool {
-    path.ends_with("/tests.rs") || matches!(path, "scud/peers.rs" | "scud/samples.rs")
+    path.ends_with("/tests.rs")
+        || matches!(
+            path,
+            "scud/peers.rs" | "scud/samples.rs" | "dispatch/integration/samples.rs"
+        )
 }
 
 /// One module: its name as a path from the crate's root (`["runner", "agent"]`), and its imports.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::IntegrationError;
-use super::place::{PUBLISHED, Place};
+use super::place::{BASE, PUBLISHED, Place};
 use super::types::{Commit, Settings};
 
 /// The integration branch.
@@ -38,8 +38,11 @@ impl Integration {
             .resolve(&git, &format!("refs/heads/{branch}"))
             .await?;
         let published = repository.resolve(&git, PUBLISHED).await?;
+        let old_base = repository.resolve(&git, BASE).await?;
         let theirs = place.read_branch(&git, branch).await?;
         let (tip, published) = match (ours, published, theirs) {
+            // Nothing was merged yet, so the branch begins at the base of today.
+            (Some(ours), None, None) if Some(&ours) == old_base.as_ref() => (base.clone(), None),
             (Some(ours), Some(published), Some(_)) => (ours, Some(published.id)),
             (Some(ours), None, _) => (ours, None),
             (None, _, Some(theirs)) => (theirs.clone(), Some(theirs.id)),
@@ -61,7 +64,18 @@ impl Integration {
         };
         integration.sync().await?;
         notes.extend(integration.follow_base().await?);
+        integration.name_commits().await?;
         Ok(Opened { integration, notes })
+    }
+
+    /// Gives the base and the tip a name: git accepts a push from a shallow clone only if a name leads to the
+    /// commit that the clone begins at.
+    async fn name_commits(&self) -> Result<(), IntegrationError> {
+        let git = self.place.git()?;
+        let repository = &self.place.repository;
+        let branch = format!("refs/heads/{}", self.place.settings.branch);
+        repository.set(&git, BASE, &self.base.id, None).await?;
+        repository.set(&git, &branch, &self.tip.id, None).await
     }
 
     /// Moves the tip to the base if the base holds everything of the branch; says if the base has commits that

@@ -13,6 +13,12 @@ use crate::shutdown::Stop;
 /// The branch as this program last saw it in the user's repository or on the remote.
 pub const PUBLISHED: &str = "refs/descartes/published";
 
+/// The commit that the last dispatch began at.
+pub const BASE: &str = "refs/descartes/base";
+
+/// The first version of git with `merge-tree --write-tree`.
+const FIRST_WITH_MERGE_TREE: (u32, u32) = (2, 38);
+
 /// Where merges are made, and where they are published.
 #[derive(Debug)]
 pub struct Place {
@@ -29,6 +35,7 @@ impl Place {
     pub async fn open(settings: Settings) -> Result<Self, IntegrationError> {
         let (stop, progress) = (Stop::without_grace(), Progress::new());
         let git = find_git(&settings, &stop, &progress)?;
+        require_new_git(&git).await?;
         let (project, format) = match &settings.source {
             Source::Local(dir) => {
                 let project = LocalProject::find(&git, dir).await?;
@@ -70,7 +77,7 @@ impl Place {
                 String::from_utf8_lossy(&output).trim_end().to_owned()
             }
             Source::Remote(url) => {
-                let seen = "refs/descartes/base";
+                let seen = "refs/descartes/new-base";
                 self.fetch_from(git, url, &[format!("+{base}:{seen}")])
                     .await?;
                 seen.to_owned()
@@ -231,6 +238,23 @@ fn find_git<'a>(
     .map_err(|error| IntegrationError::NoGit(error.to_string()))
 }
 
+/// An error if git is older than `merge-tree --write-tree`.
+async fn require_new_git(git: &Git<'_>) -> Result<(), IntegrationError> {
+    let call = Call::new(Path::new("/"), ["version"]);
+    let answer = git.run_among_children(call).await;
+    let answer = answer.map_err(IntegrationError::git("git does not tell its version"))?;
+    match version(&answer) {
+        Some(found) if found < FIRST_WITH_MERGE_TREE => Err(IntegrationError::OldGit(answer)),
+        _ => Ok(()),
+    }
+}
+
+/// The version in `git version 2.47.3`; `None` if it is written in another way.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split_whitespace().nth(2)?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
 /// The object format of a remote repository: SHA-256 if its names are that long.
 async fn format_of_remote(git: &Git<'_>, url: &str) -> Result<String, IntegrationError> {
     let call = Call::new(Path::new("/"), ["ls-remote"]);
@@ -241,4 +265,18 @@ async fn format_of_remote(git: &Git<'_>, url: &str) -> Result<String, Integratio
     let hash = answer.split('\t').next().unwrap_or_default();
     let is_long = hash.len() == 64;
     Ok(if is_long { "sha256" } else { "sha1" }.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_git_are_read_and_older_ones_are_smaller() {
+        assert_eq!(version("git version 2.47.3"), Some((2, 47)));
+        assert_eq!(version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
+        assert_eq!(version("git version 2.38.windows.1"), Some((2, 38)));
+        assert!(version("git version 2.5.0").unwrap() < FIRST_WITH_MERGE_TREE);
+        assert_eq!(version("git from a branch"), None);
+    }
 }

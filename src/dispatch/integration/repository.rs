@@ -265,6 +265,8 @@ pub struct LocalProject {
     pub common_dir: PathBuf,
     /// `sha1` or `sha256`.
     pub format: String,
+    /// The top directory of the work tree; `None` for a bare repository.
+    pub work_tree: Option<PathBuf>,
 }
 
 impl LocalProject {
@@ -289,9 +291,16 @@ impl LocalProject {
                     command: "rev-parse".to_owned(),
                     output: answer.clone(),
                 })?;
+        let promisor = Call::new(dir, ["config", "--get", "extensions.partialClone"]);
+        if git.run_among_children(promisor).await.is_ok() {
+            return Err(IntegrationError::PartialClone {
+                source_name: dir.display().to_string(),
+            });
+        }
         Ok(Self {
             common_dir: common_dir.into(),
             format: format.to_owned(),
+            work_tree: work_tree_of(git, dir).await,
         })
     }
 
@@ -303,6 +312,13 @@ impl LocalProject {
         line.push(b'\n');
         line
     }
+}
+
+/// The top directory of the work tree that a directory is in.
+async fn work_tree_of(git: &Git<'_>, dir: &Path) -> Option<PathBuf> {
+    let question = ["rev-parse", "--path-format=absolute", "--show-toplevel"];
+    let answer = git.run_among_children(Call::new(dir, question)).await;
+    answer.ok().filter(|top| !top.is_empty()).map(PathBuf::from)
 }
 
 /// A path as git reads it in a list: quoted like in C if it begins with a quote or `#`, or has a line break.

@@ -100,7 +100,7 @@ impl Integration {
             self.place.repository.run(&git, &what, call).await?;
         }
         if let Some(target) = self.kept_in() {
-            let kept = format!("{KEPT}/{run_id}/*");
+            let kept = format!("{}/*", self.kept_names(run_id));
             let names = self.place.list_remote(&git, &target, &kept).await?;
             self.place
                 .delete_at(&git, &target, names.into_iter().map(|(name, _)| name))
@@ -120,10 +120,7 @@ impl Integration {
         let mut names = Vec::new();
         for branch in branches {
             let last = branch.name.rsplit('/').next().unwrap_or("work");
-            let name = match self.place.settings.source {
-                Source::Local(_) => format!("{KEPT}/{run_id}/{last}"),
-                Source::Remote(_) => format!("refs/heads/{}", branch.name),
-            };
+            let name = format!("{}/{last}", self.kept_names(run_id));
             self.place
                 .push_to(&git, &target, &format!("+{}:{name}", branch.commit), None)
                 .await
@@ -156,6 +153,14 @@ impl Integration {
         match (&self.place.settings.source, self.place.settings.workers) {
             (Source::Remote(url), Workers::Elsewhere) => Some(url),
             _ => None,
+        }
+    }
+
+    /// The directory of a run's branches there.
+    fn kept_names(&self, run_id: &str) -> String {
+        match self.place.settings.source {
+            Source::Local(_) => format!("{KEPT}/{run_id}"),
+            Source::Remote(_) => format!("refs/heads/{RUNS}/{run_id}"),
         }
     }
 
