@@ -57,6 +57,7 @@ pub struct Config {
 pub enum Command {
     Run(Box<Run>),
     Demo(local::Settings),
+    DemoGraph(Box<crate::dispatch::Settings>, local::Agent),
     Local(local::Settings),
     Receive(local::ReceiveSettings),
     Dispatch(Box<crate::dispatch::Settings>),
@@ -159,6 +160,11 @@ impl Config {
         let command = match name {
             "" => Command::Run(Box::new(run(&mut reader))),
             "check" => Command::Check(Box::new(check_settings(&mut reader, &flags))),
+            "demo" if flags.get_flag("graph") => {
+                let agent = local_agent(&mut reader);
+                let settings = dispatch::demo_settings(&mut reader);
+                Command::DemoGraph(Box::new(settings), agent)
+            }
             "demo" => {
                 // The sample project does not exist yet.
                 let project = local::Project::InPlace(PathBuf::new());

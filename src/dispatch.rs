@@ -27,6 +27,7 @@ use eyre::{bail, eyre};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::environment::value_of;
 use crate::task_list;
 use crate::terminal::Screen;
 use control::Question;
@@ -34,6 +35,7 @@ use dispatcher::Inbox;
 pub use end::Ended;
 use journal::{Asked, Entry};
 use open::{Place, begin, open, read_scope};
+use preflight::{Questions, preflight};
 pub use settings::{Format, Fresh, Phases, Settings, What, WorkerSettings};
 
 /// How many questions of people may wait.
@@ -65,6 +67,18 @@ async fn work(
     for note in &opened.notes {
         screen.line(note);
     }
+    let questions = Questions {
+        path: value_of(&settings.environment, "PATH"),
+        checks: settings.checks.as_deref(),
+        missing_agent: settings.missing_agent.clone(),
+    };
+    let findings = preflight(&opened.integration, &questions).await?;
+    for warning in &findings.warnings {
+        screen.line(warning);
+    }
+    if !findings.obstacles.is_empty() {
+        bail!("{}", findings.obstacles.join("\n"));
+    }
     let (mut dispatcher, listener) = begin(settings, place, opened, screen).await?;
     dispatcher.show.say(&format!(
         "{} tasks, {} at a time, on the branch {} from {}",
@@ -94,9 +108,20 @@ async fn work(
         requests: heard_requests,
         questions: heard_questions,
     };
-    let finish = dispatcher.run(inbox).await?;
+    let finish = dispatcher.run(inbox).await;
     server.abort();
     socket.abort();
+    let finish = match finish {
+        Ok(finish) => finish,
+        Err(error) => {
+            screen.clear_status();
+            screen.line(&format!("{error:#}"));
+            screen.line(
+                "the dispatch has stopped; what runs goes on, and the same command takes it over",
+            );
+            return Ok(Ended::Stopped);
+        }
+    };
     end::end(&mut dispatcher, finish, &place.branch).await
 }
 

@@ -3,6 +3,7 @@
 //! The worker is this same program in a separate process, started like any orchestrator starts it;
 //! none of its code runs in this process.
 
+mod graph_demo;
 mod receive;
 mod sample;
 mod task_lock;
@@ -24,6 +25,7 @@ use tokio::time::timeout;
 use crate::receiver::{Notice, Receiver};
 use crate::runner::agent::Kind;
 use crate::terminal::{Screen, Timeline};
+pub use graph_demo::demo_graph;
 pub use receive::{ReceiveSettings, receive};
 pub use task_lock::TaskLock;
 

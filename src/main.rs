@@ -144,13 +144,13 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
             }
             Command::Demo(settings) => Ok(local::demo(settings, &screen).await?.into()),
             Command::Local(settings) => Ok(local::run(settings, &screen).await?.into()),
+            Command::DemoGraph(settings, agent) => {
+                let ended = Box::pin(local::demo_graph(*settings, agent, &screen)).await?;
+                Ok(dispatched(ended).into())
+            }
             Command::Dispatch(settings) => {
-                let exit = match Box::pin(dispatch::run(*settings, &screen)).await? {
-                    dispatch::Ended::AllDone => exit::Dispatch::AllDone,
-                    dispatch::Ended::Blocked => exit::Dispatch::Blocked,
-                    dispatch::Ended::Stopped => exit::Dispatch::Stopped,
-                };
-                Ok(exit.into())
+                let ended = Box::pin(dispatch::run(*settings, &screen)).await?;
+                Ok(dispatched(ended).into())
             }
             Command::Tasks(settings) => {
                 task_list::run(&settings).await?;
@@ -195,6 +195,14 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
     // A DNS lookup that is still running must not delay the exit.
     runtime.shutdown_background();
     exit
+}
+
+fn dispatched(ended: dispatch::Ended) -> exit::Dispatch {
+    match ended {
+        dispatch::Ended::AllDone => exit::Dispatch::AllDone,
+        dispatch::Ended::Blocked => exit::Dispatch::Blocked,
+        dispatch::Ended::Stopped => exit::Dispatch::Stopped,
+    }
 }
 
 /// The lifecycle: claim, run, report.

@@ -5,11 +5,20 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 
 use super::reader::Reader;
-use super::{git_access, settings, values};
+use super::{git_access, local_agent, settings, values};
 use crate::dispatch::integration::Source;
 use crate::dispatch::verification::Mode;
 use crate::dispatch::{Format, Fresh, Phases, Settings, What, WorkerSettings};
+use crate::local::Agent;
 use crate::redact::Redactor;
+
+/// The settings of `demo --graph`: what `dispatch` has without arguments.
+pub fn demo_settings(reader: &mut Reader) -> Settings {
+    let program = env!("CARGO_PKG_NAME");
+    let matches = settings::cli().get_matches_from([program, "dispatch"]);
+    let (_, flags) = matches.subcommand().expect("the subcommand that is named");
+    settings(reader, flags)
+}
 
 /// More workers than one machine can run.
 const MAX_JOBS: usize = 10_000;
@@ -93,6 +102,8 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches) -> Settings {
         start_deadline: reader.with_default(&settings::DISPATCH_START_DEADLINE, values::duration),
         retry_delay: reader.with_default(&settings::DISPATCH_RETRY_DELAY, values::duration),
         worker: worker(reader),
+        missing_agent: missing_agent(reader),
+        checks: reader.optional(&settings::CHECKS, values::checks),
         git_name: reader.with_default(&settings::GIT_NAME, values::line),
         git_email: reader.with_default(&settings::GIT_EMAIL, values::line),
         environment: reader.environment.for_agent(&[]),
@@ -138,6 +149,16 @@ fn state_root(reader: &Reader) -> PathBuf {
     let user = rustix::process::geteuid().as_raw();
     let temporary = || PathBuf::from(format!("/tmp/descartes-{user}"));
     state.map_or_else(temporary, |state| state.join("descartes"))
+}
+
+fn missing_agent(reader: &mut Reader) -> Option<String> {
+    match local_agent(reader) {
+        Agent::Absent => Some(
+            "there is no agent: name a command with --agent-command, or a kind with --agent and its key in ANTHROPIC_API_KEY"
+                .to_owned(),
+        ),
+        Agent::Chosen | Agent::Known(_) => None,
+    }
 }
 
 fn worker(reader: &mut Reader) -> WorkerSettings {

@@ -478,7 +478,11 @@ pub fn cli() -> Command {
         .subcommand(
             Command::new("demo")
                 .about("Runs a worker on a sample project; needs no set-up")
-                .defer(|demo| demo.args(flags_except(&NOT_FOR_DEMO))),
+                .defer(|demo| {
+                    let graph = Arg::new("graph").long("graph").action(ArgAction::SetTrue);
+                    let graph = graph.help("Works through the whole graph of another sample project, as dispatch does");
+                    demo.arg(graph).args(flags_except(&NOT_FOR_DEMO))
+                }),
         )
         .subcommand(
             Command::new("local")

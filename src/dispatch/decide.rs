@@ -181,3 +181,6 @@ fn look_after(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

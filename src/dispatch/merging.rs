@@ -240,11 +240,21 @@ async fn report_moved(
 ) -> eyre::Result<()> {
     let tip = read_tip(integration).await?;
     let moved = Outcome::Moved {
-        runs,
+        runs: runs.clone(),
         tip,
         unpublished,
     };
     ports.outcomes.send(moved).await?;
+    for run in runs {
+        // A branch that stays is only untidy.
+        if let Err(error) = integration.drop_run_branch(&run).await {
+            tracing::debug!(
+                run,
+                error = &error as &dyn std::error::Error,
+                "a merged branch stays"
+            );
+        }
+    }
     Ok(())
 }
 

@@ -40,6 +40,10 @@ pub struct Settings {
     pub start_deadline: Duration,
     pub retry_delay: Duration,
     pub worker: WorkerSettings,
+    /// What the agent needs and does not have.
+    pub missing_agent: Option<String>,
+    /// The checks that the settings name instead of the project's.
+    pub checks: Option<Vec<String>>,
     /// Who commits merges.
     pub git_name: String,
     pub git_email: String,

@@ -31,7 +31,7 @@ const REMOVED: [&str; 19] = [
     "DESCARTES_TASK_ID",
     "DESCARTES_TASK_LOCK",
     "DESCARTES_WORKSPACE",
-    "DESCARTES_CHECK_ONLY",
+    "DESCARTES_ONLY_CHECKS",
     "TASK_ID",
 ];
 
@@ -67,7 +67,7 @@ pub fn spec(common: &Common, worker: &WorkerSettings, run: &Run, secret: String)
         None => {
             set("TASK_ID", "checks".into());
             set("DESCARTES_BRANCH", "none".into());
-            set("DESCARTES_CHECK_ONLY", "true".into());
+            set("DESCARTES_ONLY_CHECKS", "true".into());
         }
     }
     if let Some(note) = &run.note {

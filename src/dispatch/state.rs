@@ -178,7 +178,7 @@ impl State {
     }
 
     /// The runs of a task, in the order of the attempts.
-    pub fn runs_of(&self, task: &str) -> impl DoubleEndedIterator<Item = &Run> {
+    pub fn runs_of(&self, task: &str) -> impl DoubleEndedIterator<Item = &Run> + use<'_> {
         let runs = self.tasks.get(task).map(|task| task.runs.as_slice());
         runs.unwrap_or_default().iter().map(|at| &self.runs[*at])
     }

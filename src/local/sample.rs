@@ -24,10 +24,8 @@ const FILES: [(&str, &str); 6] = [
 ];
 
 /// The phase of the shop's graph.
-#[allow(dead_code, reason = "`demo --graph` uses it")]
 pub const GRAPH_PHASE: &str = "shop";
 /// The agent of the shop, unless the settings name one.
-#[allow(dead_code, reason = "`demo --graph` uses it")]
 pub const GRAPH_AGENT: &str = "sh .agent.sh";
 
 /// The shop. Two of its tasks conflict, and one fails a check at first.
@@ -56,7 +54,6 @@ impl Sample {
     }
 
     /// The project of `demo --graph`.
-    #[allow(dead_code, reason = "`demo --graph` uses it")]
     pub async fn make_graph() -> eyre::Result<Self> {
         Self::with(&GRAPH_FILES, "An empty shop").await
     }
@@ -89,6 +86,12 @@ impl Sample {
     /// The changes since the project was made.
     pub async fn diff(&self) -> eyre::Result<String> {
         self.git(["diff", "--no-ext-diff", "--no-color"]).await
+    }
+
+    /// The history of a branch, as a picture of lines.
+    pub async fn history(&self, branch: &str) -> eyre::Result<String> {
+        self.git(["log", "--graph", "--no-color", "--pretty=%s", branch])
+            .await
     }
 
     /// Runs git without the user's configuration.

@@ -16,6 +16,7 @@ mod clone;
 mod committed;
 mod contract;
 mod delivery;
+mod dispatch;
 mod events;
 mod example;
 mod exit;
