@@ -82,7 +82,7 @@ async fn work(
     let (mut dispatcher, listener) = begin(settings, place, opened, screen).await?;
     dispatcher.show.say(&format!(
         "{} tasks, {} at a time, on the branch {} from {}",
-        dispatcher.terms.scope.len(),
+        dispatcher.count_tasks(),
         settings.jobs,
         place.branch,
         dispatcher

@@ -29,6 +29,7 @@ use super::state::{Run, Seen};
 use super::verification::Mode;
 use crate::receiver::{Answer, Route, lease_of_claim};
 use crate::scud::TaskGraph;
+use crate::task::Status;
 
 /// How often everything is looked at if nothing happens.
 const TICK: Duration = Duration::from_secs(5);
@@ -530,6 +531,13 @@ impl Dispatcher<'_> {
         });
         self.terms.scope = positions.collect();
         Ok(())
+    }
+
+    /// How many tasks there are, without those that are nothing but their subtasks.
+    pub fn count_tasks(&self) -> usize {
+        let tasks = self.terms.scope.iter().map(|task| &self.graph.tasks[*task]);
+        let whole = tasks.filter(|task| task.status != Status::Expanded);
+        whole.count()
     }
 
     fn scope_keys(&self) -> Vec<String> {

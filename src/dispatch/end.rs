@@ -10,6 +10,7 @@ use super::integration::{FastForward, Integration};
 use super::journal::Entry;
 use super::standing::{Standing, task_key};
 use super::state::{Report, Run};
+use crate::task::Status;
 use crate::terminal::clock;
 use serde_json::json;
 
@@ -103,11 +104,16 @@ fn first_line(text: &str) -> &str {
 }
 
 fn counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> String {
-    let counted = |standing: &&Standing| !matches!(standing, Standing::Outside | Standing::Split);
-    let all = standings.iter().filter(counted).count();
-    let done = standings
+    // An expanded task is nothing but its subtasks.
+    let tasks = dispatcher.graph.tasks.iter().zip(standings);
+    let counted = tasks.filter(|(task, standing)| {
+        **standing != Standing::Outside && task.status != Status::Expanded
+    });
+    let counted: Vec<&Standing> = counted.map(|(_, standing)| standing).collect();
+    let all = counted.len();
+    let done = counted
         .iter()
-        .filter(|standing| **standing == Standing::Done)
+        .filter(|standing| ***standing == Standing::Done)
         .count();
     let elapsed: Duration = dispatcher.show.began.elapsed();
     let mut text = format!(

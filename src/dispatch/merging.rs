@@ -133,6 +133,9 @@ async fn make_batch(
                 onto = candidate.commit.clone();
                 made.merges.push((id, candidate));
             }
+            // It conflicts with a merge that is not on the branch yet, where the next attempt would begin:
+            // it is merged again when that one is accepted or blamed.
+            Ok(Merged::Conflict(_)) if !made.merges.is_empty() => {}
             Ok(Merged::Conflict(conflict)) => {
                 let note = conflict_note(run, &conflict, &integration.clone_url());
                 made.conflicts.push(id.clone());

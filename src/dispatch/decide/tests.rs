@@ -270,7 +270,7 @@ impl World {
             || json!({ "run_id": run, "event_id": format!("{run}.{route}"), "status": status }),
         );
         note_event(&mut self.state, route, &event, self.now);
-        let reply = reply(&self.state, route, &event, 60);
+        let reply = reply(&self.state, route, &event, 200);
         if let Some(entry) = reply.entry {
             self.write(entry);
         }
@@ -349,10 +349,13 @@ proptest! {
             world.step();
         }
         world.faults = false;
-        for _ in 0..400 {
+        for _ in 0..600 {
             world.step();
-            // Long enough for every pause and lease.
-            world.now += 200;
+            world.now += 13;
+            let is_idle = world.state.runs.iter().all(|run| !run.is_live());
+            if let Some(wake_at) = world.decide().wake_at.filter(|_| is_idle) {
+                world.now = wake_at;
+            }
         }
         let decision = world.decide();
         // A second conflict blocks a task and what needs it; everything else is merged.
