@@ -46,7 +46,7 @@ impl Integration {
             }
         };
         let needs_verification = merged != work.tree;
-        let tree = self.mark_done(&git, merged, run).await?;
+        let tree = self.mark_done(&git, onto, merged, run).await?;
         let parents = [onto.id.as_str(), work.id.as_str()];
         let seconds = run.time.as_second();
         let message = self.message(run);
@@ -145,22 +145,35 @@ impl Integration {
     }
 
     /// The same tree with the task marked as done: the worker has done that already, unless the agent undid it.
+    /// A graph that the agent has deleted or broken is replaced by the graph of `onto`, because without a graph
+    /// no further task could run.
     async fn mark_done(
         &self,
         git: &Git<'_>,
-        tree: String,
+        onto: &Commit,
+        merged: String,
         run: &FinishedRun,
     ) -> Result<String, IntegrationError> {
-        let Some(mut graph) = self.place.repository.read_file(git, &tree, GRAPH).await? else {
-            return Ok(tree);
-        };
-        if !set_status_in_bytes(&mut graph.content, &run.phase, &run.task, Status::Done)? {
-            return Ok(tree);
+        let repository = &self.place.repository;
+        let set_done =
+            |graph: &mut [u8]| set_status_in_bytes(graph, &run.phase, &run.task, Status::Done);
+        if let Some(mut graph) = repository.read_file(git, &merged, GRAPH).await?
+            && let Ok(changed) = set_done(&mut graph.content)
+        {
+            return match changed {
+                false => Ok(merged),
+                true => repository.replace_file(git, &merged, GRAPH, &graph).await,
+            };
         }
-        self.place
-            .repository
-            .replace_file(git, &tree, GRAPH, &graph)
-            .await
+        let Some(mut graph) = repository.read_file(git, &onto.tree, GRAPH).await? else {
+            return Ok(merged);
+        };
+        tracing::warn!(
+            run = run.run_id,
+            "the run has deleted or broken the task graph; the graph of the branch stays"
+        );
+        set_done(&mut graph.content)?;
+        repository.replace_file(git, &merged, GRAPH, &graph).await
     }
 
     pub(super) async fn commit(

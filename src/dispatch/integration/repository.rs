@@ -197,7 +197,7 @@ impl Repository {
         }))
     }
 
-    /// The tree with other content in a file that it has.
+    /// The tree with another content of a file, which need not be in it yet.
     pub async fn replace_file(
         &self,
         git: &Git<'_>,
@@ -218,7 +218,7 @@ impl Repository {
         let read = self.call(["read-tree", tree]).variables(&index);
         self.run(git, &what, read).await?;
         let entry = format!("{},{id},{path}", blob.mode);
-        let update = self.call(["update-index", "--cacheinfo", &entry]);
+        let update = self.call(["update-index", "--add", "--cacheinfo", &entry]);
         self.run(git, &what, update.variables(&index)).await?;
         let write = self.call(["write-tree"]).variables(&index);
         self.run(git, &what, write).await
