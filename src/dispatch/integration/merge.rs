@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use super::branch::Integration;
 use super::error::IntegrationError;
-use super::repository::identity;
+use super::repository::{identity, with_input};
+use super::run_branches::candidate_name;
 use super::types::{Candidate, Commit, Conflict, FinishedRun, Merged, Other};
 use crate::git::Git;
 use crate::scud::set_status_in_bytes;
@@ -53,7 +54,7 @@ impl Integration {
         let commit = self
             .commit(&git, &tree, &parents, &message, seconds)
             .await?;
-        let name = self.candidate_name(&run.run_id);
+        let name = candidate_name(&run.run_id);
         self.place
             .repository
             .set(&git, &name, &commit, None)
@@ -160,9 +161,10 @@ impl Integration {
         if let Some(mut graph) = repository.read_file(git, &merged, GRAPH).await?
             && let Ok(changed) = set_done(&mut graph.content)
         {
-            return match changed {
-                false => Ok(merged),
-                true => repository.replace_file(git, &merged, GRAPH, &graph).await,
+            return if changed {
+                repository.replace_file(git, &merged, GRAPH, &graph).await
+            } else {
+                Ok(merged)
             };
         }
         let Some(mut graph) = repository.read_file(git, &onto.tree, GRAPH).await? else {
@@ -192,7 +194,7 @@ impl Integration {
         let call = call
             .args(parents.map(Into::into))
             .variables(&identity(&self.place.settings, seconds));
-        let call = self.place.repository.with_input(call, message.as_bytes())?;
+        let call = with_input(call, message.as_bytes())?;
         let what = "the merge cannot be committed";
         self.place.repository.run(git, what, call).await
     }

@@ -36,7 +36,7 @@ impl Integration {
         if let Some(url) = self.remote_of_workers() {
             let git = self.place.git()?;
             let commit = &candidate.commit.id;
-            let prefix = self.candidate_name("");
+            let prefix = candidate_name("");
             let names = self.place.repository.references(&git, &prefix).await?;
             let name = names.iter().find(|(_, known)| known == commit);
             let run_id = name.and_then(|(name, _)| name.strip_prefix(&prefix));
@@ -102,7 +102,7 @@ impl Integration {
         names.extend(
             self.place
                 .repository
-                .references(&git, &self.candidate_name(run_id))
+                .references(&git, &candidate_name(run_id))
                 .await?,
         );
         for (name, _) in names {
@@ -143,10 +143,6 @@ impl Integration {
         Ok(names)
     }
 
-    pub(super) fn candidate_name(&self, run_id: &str) -> String {
-        format!("refs/descartes/candidates/{run_id}")
-    }
-
     /// Fetches the branches of a run if the workers push them to the remote.
     pub(super) async fn fetch_run_branches(
         &self,
@@ -182,6 +178,11 @@ impl Integration {
             Workers::Elsewhere => None,
         }
     }
+}
+
+/// The reference of a run's merge.
+pub fn candidate_name(run_id: &str) -> String {
+    format!("refs/descartes/candidates/{run_id}")
 }
 
 /// The URL of a directory.
