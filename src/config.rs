@@ -24,6 +24,7 @@ use crate::environment::{Variables, value_of};
 use crate::local;
 use crate::merge_graph::Versions;
 use crate::model::{self, DEFAULT_MODEL};
+use crate::probe;
 use crate::receiver::{self, ScriptedAnswers};
 use crate::redact::Redactor;
 use crate::runner;
@@ -37,6 +38,9 @@ use reader::Reader;
 
 /// The project's name for a worker without an orchestrator.
 const LOCAL_PROJECT: &str = "local";
+
+/// The project's name for `probe`.
+const PROBE_PROJECT: &str = "probe";
 
 /// What the program is to do.
 #[derive(Debug)]
@@ -64,6 +68,7 @@ pub enum Command {
     Tasks(task_list::Settings),
     /// `local` without a task: shows what is ready in a project.
     ChooseTask(PathBuf),
+    Probe(Box<probe::Settings>),
     Check(Box<check::Settings>),
     /// The built-in agent, started by the worker.
     Agent(Box<builtin::Settings>),
@@ -153,7 +158,7 @@ impl Config {
         let flags = flags.clone();
         let mut reader = Reader::new(&flags, environment);
         let log = match name {
-            // These have no use for settings, so a mistake in one must not stop them.
+            // These commands read no settings, so an invalid setting must not stop them.
             "merge-graph" | "completions" | "vocabulary" => default_log(),
             _ => log(&mut reader),
         };
@@ -188,6 +193,7 @@ impl Config {
             "dispatch" => Command::Dispatch(Box::new(dispatch::settings(&mut reader, &flags))),
             "tasks" => Command::Tasks(tasks(&mut reader, &flags)),
             "receive" => Command::Receive(receive(&mut reader, &flags)),
+            "probe" => Command::Probe(Box::new(probe_settings(&mut reader, &flags))),
             builtin::COMMAND => Command::Agent(Box::new(agent(&mut reader, &flags))),
             "merge-graph" => {
                 let file = |name| flags.get_one::<PathBuf>(name).cloned().unwrap_or_default();
@@ -351,7 +357,7 @@ fn callback(
             revision: reader.environment.revision(),
             machine: reader.environment.machine(),
         },
-        // Known when the runner's settings are.
+        // Set as soon as the runner's settings are known.
         limits: callback::Limits::default(),
     }
 }
@@ -450,7 +456,7 @@ fn access(reader: &mut Reader) -> model::Access {
 /// How much the agent may spend.
 fn budget(reader: &mut Reader) -> model::Limits {
     model::Limits {
-        turns: reader.optional(&settings::MAX_TURNS, values::some),
+        turns: reader.optional(&settings::MAX_TURNS, values::positive_count),
         usd: reader.optional(&settings::MAX_BUDGET_USD, values::dollars),
     }
 }
@@ -641,6 +647,62 @@ fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveSetti
             cancelled: repeated("cancel").cloned().collect(),
             answers,
             lease,
+            repetition: if flags.get_flag("again") {
+                receiver::Repetition::Grant
+            } else {
+                receiver::Repetition::Refuse
+            },
+        },
+    }
+}
+
+/// The test of an orchestrator.
+fn probe_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> probe::Settings {
+    let project = reader.optional(&settings::PROJECT_ID, values::line);
+    let project = project.unwrap_or_else(|| PROBE_PROJECT.to_owned());
+    let given: Vec<String> = flags
+        .get_many("task")
+        .unwrap_or_default()
+        .cloned()
+        .collect();
+    if given.len() > 4 {
+        reader.reject_flag("task", "there are at most four");
+    }
+    let task = |number: usize| {
+        let given = given.get(number - 1).cloned();
+        given.unwrap_or_else(|| format!("probe-{number}"))
+    };
+    let tasks = probe::Tasks {
+        completed: task(1),
+        contested: task(2),
+        silent: task(3),
+        cancelled: task(4),
+    };
+    let other_project = flags.get_one::<String>("other-project-id").cloned();
+    let cancel_within = flags.get_one::<String>("cancel-within").and_then(|text| {
+        let patience = values::duration(text);
+        let reject = |why: String| reader.reject_flag("cancel-within", &format!("{text:?} {why}"));
+        patience.map_err(reject).ok()
+    });
+    probe::Settings {
+        callback: callback(
+            reader,
+            tasks.completed.clone(),
+            project.clone(),
+            random_run_id(),
+        ),
+        tasks,
+        other_project: other_project.unwrap_or_else(|| format!("{project}-other")),
+        cancel_within,
+        leases: if flags.get_flag("leases") {
+            probe::Leases::Wait
+        } else {
+            probe::Leases::LeaveOut
+        },
+        format: if flags.get_flag("json") {
+            probe::Format::Json
+        } else {
+            probe::Format::Lines
         },
     }
 }

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["main"],
     &["vocabulary"],
     &["config"],
-    &["check", "local"],
+    &["check", "local", "probe"],
     &["dispatch"],
     &["terminal"],
     &[

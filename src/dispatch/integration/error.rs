@@ -10,7 +10,7 @@ use crate::scud::EditError;
 pub enum IntegrationError {
     #[error("{0}; install git, at least 2.38")]
     NoGit(String),
-    #[error("git is {0}, and merges without a work tree need at least 2.38: install a newer git")]
+    #[error("this is {0}, and merges without a work tree need at least 2.38: install a newer git")]
     OldGit(String),
     #[error(
         "{source_name} is a partial clone, whose missing files a merge cannot read; use a complete clone, or --repo with the URL"

@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use super::branch::Integration;
 use super::error::IntegrationError;
-use super::repository::identity;
+use super::repository::{identity, with_input};
+use super::run_branches::candidate_name;
 use super::types::{Candidate, Commit, Conflict, FinishedRun, Merged, Other};
 use crate::git::Git;
 use crate::scud::set_status_in_bytes;
@@ -46,14 +47,14 @@ impl Integration {
             }
         };
         let needs_verification = merged != work.tree;
-        let tree = self.mark_done(&git, merged, run).await?;
+        let tree = self.mark_done(&git, onto, merged, run).await?;
         let parents = [onto.id.as_str(), work.id.as_str()];
         let seconds = run.time.as_second();
         let message = self.message(run);
         let commit = self
             .commit(&git, &tree, &parents, &message, seconds)
             .await?;
-        let name = self.candidate_name(&run.run_id);
+        let name = candidate_name(&run.run_id);
         self.place
             .repository
             .set(&git, &name, &commit, None)
@@ -145,22 +146,36 @@ impl Integration {
     }
 
     /// The same tree with the task marked as done: the worker has done that already, unless the agent undid it.
+    /// A graph that the agent has deleted or broken is replaced by the graph of `onto`, because without a graph
+    /// no further task could run.
     async fn mark_done(
         &self,
         git: &Git<'_>,
-        tree: String,
+        onto: &Commit,
+        merged: String,
         run: &FinishedRun,
     ) -> Result<String, IntegrationError> {
-        let Some(mut graph) = self.place.repository.read_file(git, &tree, GRAPH).await? else {
-            return Ok(tree);
-        };
-        if !set_status_in_bytes(&mut graph.content, &run.phase, &run.task, Status::Done)? {
-            return Ok(tree);
+        let repository = &self.place.repository;
+        let set_done =
+            |graph: &mut [u8]| set_status_in_bytes(graph, &run.phase, &run.task, Status::Done);
+        if let Some(mut graph) = repository.read_file(git, &merged, GRAPH).await?
+            && let Ok(changed) = set_done(&mut graph.content)
+        {
+            return if changed {
+                repository.replace_file(git, &merged, GRAPH, &graph).await
+            } else {
+                Ok(merged)
+            };
         }
-        self.place
-            .repository
-            .replace_file(git, &tree, GRAPH, &graph)
-            .await
+        let Some(mut graph) = repository.read_file(git, &onto.tree, GRAPH).await? else {
+            return Ok(merged);
+        };
+        tracing::warn!(
+            run = run.run_id,
+            "the run has deleted or broken the task graph; the graph of the branch stays"
+        );
+        set_done(&mut graph.content)?;
+        repository.replace_file(git, &merged, GRAPH, &graph).await
     }
 
     pub(super) async fn commit(
@@ -179,7 +194,7 @@ impl Integration {
         let call = call
             .args(parents.map(Into::into))
             .variables(&identity(&self.place.settings, seconds));
-        let call = self.place.repository.with_input(call, message.as_bytes())?;
+        let call = with_input(call, message.as_bytes())?;
         let what = "the merge cannot be committed";
         self.place.repository.run(git, what, call).await
     }

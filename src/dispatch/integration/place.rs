@@ -115,7 +115,8 @@ impl Place {
             return Ok(Some(known));
         }
         let seen = format!("+{name}:refs/descartes/seen/{branch}");
-        self.fetch_from(git, &target, &[seen.clone()]).await?;
+        self.fetch_from(git, &target, std::slice::from_ref(&seen))
+            .await?;
         self.repository
             .resolve(git, &format!("refs/descartes/seen/{branch}"))
             .await

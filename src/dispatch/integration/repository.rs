@@ -197,7 +197,7 @@ impl Repository {
         }))
     }
 
-    /// The tree with other content in a file that it has.
+    /// The tree with another content of a file, which need not be in it yet.
     pub async fn replace_file(
         &self,
         git: &Git<'_>,
@@ -207,7 +207,7 @@ impl Repository {
     ) -> Result<String, IntegrationError> {
         let what = format!("{path} cannot be changed in {tree}");
         let write = self.call(["hash-object", "-w", "--stdin", "--no-filters"]);
-        let write = self.with_input(write, &blob.content)?;
+        let write = with_input(write, &blob.content)?;
         let id = self.run(git, &what, write).await?;
         let dir = tempfile::tempdir().map_err(|source| IntegrationError::File {
             what: "made",
@@ -218,7 +218,7 @@ impl Repository {
         let read = self.call(["read-tree", tree]).variables(&index);
         self.run(git, &what, read).await?;
         let entry = format!("{},{id},{path}", blob.mode);
-        let update = self.call(["update-index", "--cacheinfo", &entry]);
+        let update = self.call(["update-index", "--add", "--cacheinfo", &entry]);
         self.run(git, &what, update.variables(&index)).await?;
         let write = self.call(["write-tree"]).variables(&index);
         self.run(git, &what, write).await
@@ -236,19 +236,15 @@ impl Repository {
         let dates = text.lines().filter_map(|line| line.parse().ok());
         Ok(dates.max().unwrap_or_default())
     }
+}
 
-    /// The call with a text on its standard input.
-    pub fn with_input<'a>(
-        &self,
-        call: Call<'a>,
-        text: &[u8],
-    ) -> Result<Call<'a>, IntegrationError> {
-        call.input(text).map_err(|source| IntegrationError::File {
-            what: "written",
-            path: "a temporary file".into(),
-            source,
-        })
-    }
+/// The call with a text on its standard input.
+pub fn with_input<'a>(call: Call<'a>, text: &[u8]) -> Result<Call<'a>, IntegrationError> {
+    call.input(text).map_err(|source| IntegrationError::File {
+        what: "written",
+        path: "a temporary file".into(),
+        source,
+    })
 }
 
 /// A file in a tree.

@@ -11,6 +11,8 @@ use crate::git::Git;
 
 /// All branches of runs; no integration branch is below it.
 const RUNS: &str = "descartes-runs";
+/// The last part of the name of the branch with a run's merge, by which a worker elsewhere can clone it.
+const CANDIDATE: &str = "candidate";
 /// Where the user's repository has the branches of runs whose work was not merged: not in the list of branches.
 const KEPT: &str = "refs/descartes/runs";
 
@@ -28,12 +30,18 @@ impl Integration {
         format!("{RUNS}/{run_id}/work")
     }
 
-    /// Makes sure that a worker can clone a candidate; returns the commit (`DESCARTES_REF`).
+    /// Makes sure that a worker can clone a candidate; returns the commit (`DESCARTES_REF`). The branch by which
+    /// it does that is deleted with the branches of the run.
     pub async fn offer(&self, candidate: &Candidate) -> Result<String, IntegrationError> {
         if let Some(url) = self.remote_of_workers() {
             let git = self.place.git()?;
             let commit = &candidate.commit.id;
-            let name = format!("refs/heads/{RUNS}/candidates/{commit}");
+            let prefix = candidate_name("");
+            let names = self.place.repository.references(&git, &prefix).await?;
+            let name = names.iter().find(|(_, known)| known == commit);
+            let run_id = name.and_then(|(name, _)| name.strip_prefix(&prefix));
+            let run_id = run_id.unwrap_or("candidates");
+            let name = format!("refs/heads/{RUNS}/{run_id}/{CANDIDATE}");
             self.place
                 .push_to(&git, url, &format!("{commit}:{name}"), None)
                 .await
@@ -63,8 +71,11 @@ impl Integration {
             let mut fields = line.split('\t');
             let mut next = || fields.next().map(str::to_owned);
             let (commit, name) = (next()?, next()?);
+            if name.ends_with(CANDIDATE) {
+                return None;
+            }
             Some(RunBranch {
-                is_partial: name.contains("-wip"),
+                is_partial: name.ends_with("-wip") || name.contains("/work-wip"),
                 commit,
                 name,
                 run_id: next()?,
@@ -91,7 +102,7 @@ impl Integration {
         names.extend(
             self.place
                 .repository
-                .references(&git, &self.candidate_name(run_id))
+                .references(&git, &candidate_name(run_id))
                 .await?,
         );
         for (name, _) in names {
@@ -132,10 +143,6 @@ impl Integration {
         Ok(names)
     }
 
-    pub(super) fn candidate_name(&self, run_id: &str) -> String {
-        format!("refs/descartes/candidates/{run_id}")
-    }
-
     /// Fetches the branches of a run if the workers push them to the remote.
     pub(super) async fn fetch_run_branches(
         &self,
@@ -171,6 +178,11 @@ impl Integration {
             Workers::Elsewhere => None,
         }
     }
+}
+
+/// The reference of a run's merge.
+pub fn candidate_name(run_id: &str) -> String {
+    format!("refs/descartes/candidates/{run_id}")
 }
 
 /// The URL of a directory.

@@ -160,6 +160,48 @@ fn a_letter_that_the_agent_took_back_is_set_in_the_merged_graph() {
 }
 
 #[test]
+fn a_graph_that_the_agent_has_deleted_or_broken_stays_as_it_was_on_the_branch() {
+    let sample = SampleProject::local();
+    let integration = sample.open();
+    let tip = integration.tip();
+    let graph = ".scud/tasks/tasks.scg";
+    let without_task = GRAPH.replace("2 | Stock | P | 1 | M\n", "");
+    for (number, text) in ["not a graph", without_task.as_str(), ""]
+        .into_iter()
+        .enumerate()
+    {
+        let mut run = sample.run(&integration, tip, "1", &[("a.txt", "a\n")]);
+        run.task = "2".to_owned();
+        // What the agent has done to the graph.
+        let clone = tempfile::tempdir_in(sample.dir.path()).unwrap();
+        let dir = clone.path();
+        git(dir, &["init", "--quiet"]);
+        let url = integration.clone_url();
+        git(dir, &["fetch", "--quiet", &url, &run.commit]);
+        git(dir, &["checkout", "--quiet", "--detach", "FETCH_HEAD"]);
+        if text.is_empty() {
+            fs::remove_file(dir.join(graph)).unwrap();
+        } else {
+            fs::write(dir.join(graph), text).unwrap();
+        }
+        git(dir, &["commit", "--quiet", "--all", "--message=broken"]);
+        let target = format!("HEAD:refs/heads/descartes-runs/broken-{number}/work");
+        git(dir, &["push", "--quiet", &url, &target]);
+        run.commit = git(dir, &["rev-parse", "HEAD"]);
+        run.run_id = format!("broken-{number}");
+
+        let candidate = merge_cleanly(&integration, tip, &run);
+        let expected = GRAPH.replace("Stock | P", "Stock | D");
+        assert_eq!(
+            read(&integration, &candidate.commit, graph),
+            expected,
+            "{text}"
+        );
+        assert_eq!(read(&integration, &candidate.commit, "a.txt"), "a\n");
+    }
+}
+
+#[test]
 fn the_users_files_index_head_configuration_and_branches_stay_byte_for_byte() {
     let sample = SampleProject::local();
     let project = sample.project();

@@ -81,6 +81,10 @@ pub struct Candidate {
 }
 
 /// The result of a merge.
+#[expect(
+    clippy::enum_variant_names,
+    reason = "a run is merged, conflicts, or was merged before"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Merged {
     Merged(Candidate),

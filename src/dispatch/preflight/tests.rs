@@ -1,3 +1,5 @@
+//! With real git: what a person is warned of before a dispatch begins.
+
 use std::fs;
 
 use super::super::integration::samples::{BRANCH, SampleProject, block_on, git};

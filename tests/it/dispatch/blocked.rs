@@ -60,7 +60,7 @@ fn attempts_end_and_retry_begins_them_anew() {
             .contains("has failed 2 times, the last time: agent_killed"),
         "{ended:#?}"
     );
-    let status = graph.command(&["status"]).run();
+    let status = graph.command(&["status", "--attempts", "2"]).run();
     status.assert_code(0);
     assert!(status.stdout.contains("blocked   1"), "{status:#?}");
     let retry = graph.command(&["retry", "1"]).run();
