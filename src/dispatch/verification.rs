@@ -45,7 +45,7 @@ struct Record {
 }
 
 impl Batch {
-    /// `needs_checks` of each merge, in order: `Candidate::needs_verification`, as the mode has it.
+    /// `needs_verification` says for each merge, in order, whether no checks have seen its tree.
     pub fn new(mode: Mode, needs_verification: &[bool]) -> Self {
         let merges = needs_verification.iter().map(|needs| Record {
             has_passed: match mode {
@@ -62,7 +62,7 @@ impl Batch {
 
     /// What to do next.
     pub fn next(&self) -> Step {
-        // The branch may move to this many merges.
+        // How many merges the branch may move forward.
         let good = self.merges.iter().rposition(|merge| merge.has_passed);
         let good = good.map_or(0, |at| at + 1);
         let last = self.merges.len().saturating_sub(1);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_fails_once_blames_nobody() {
+    fn a_check_that_fails_only_once_blames_no_merge() {
         for count in 1..=9 {
             let mut first = true;
             let ending = work(Mode::Changed, &vec![true; count], |_| {

@@ -14,7 +14,7 @@ const RUNS: &str = "descartes-runs";
 /// The last part of the name of the branch with a run's merge, by which a worker elsewhere can clone it.
 const CANDIDATE: &str = "candidate";
 /// Where the user's repository has the branches of runs whose work was not merged: not in the list of branches.
-const KEPT: &str = "refs/descartes/runs";
+const UNMERGED_RUNS: &str = "refs/descartes/runs";
 
 impl Integration {
     /// The URL that workers clone from and push to (`DESCARTES_REPO`).
@@ -43,7 +43,7 @@ impl Integration {
             let run_id = run_id.unwrap_or("candidates");
             let name = format!("refs/heads/{RUNS}/{run_id}/{CANDIDATE}");
             self.place
-                .push_to(&git, url, &format!("{commit}:{name}"), None)
+                .push_to(&git, url, &format!("+{commit}:{name}"), None)
                 .await
                 .map_err(IntegrationError::git(format!(
                     "a merge that must be checked cannot be pushed to {url}"
@@ -52,7 +52,7 @@ impl Integration {
         Ok(candidate.commit.id.clone())
     }
 
-    /// The branches that a run has pushed; for runs whose result was not reported.
+    /// The branches that a run has pushed, for example if its result was never reported.
     pub async fn find_run_branches(
         &self,
         run_id: &str,
@@ -110,9 +110,9 @@ impl Integration {
             let what = format!("{name} cannot be deleted");
             self.place.repository.run(&git, &what, call).await?;
         }
-        if let Some(target) = self.kept_in() {
-            let kept = format!("{}/*", self.kept_names(run_id));
-            let names = self.place.list_remote(&git, &target, &kept).await?;
+        if let Some(target) = self.target_of_unmerged_runs() {
+            let pattern = format!("{}/*", self.names_of_unmerged_run(run_id));
+            let names = self.place.list_remote(&git, &target, &pattern).await?;
             self.place
                 .delete_at(&git, &target, names.into_iter().map(|(name, _)| name))
                 .await?;
@@ -124,14 +124,14 @@ impl Integration {
     /// names there. In a repository on this machine these are references outside the list of branches.
     pub async fn keep_run_branches(&self, run_id: &str) -> Result<Vec<String>, IntegrationError> {
         let branches = self.find_run_branches(run_id).await?;
-        let Some(target) = self.kept_in() else {
+        let Some(target) = self.target_of_unmerged_runs() else {
             return Ok(branches.into_iter().map(|branch| branch.name).collect());
         };
         let git = self.place.git()?;
         let mut names = Vec::new();
         for branch in branches {
             let last = branch.name.rsplit('/').next().unwrap_or("work");
-            let name = format!("{}/{last}", self.kept_names(run_id));
+            let name = format!("{}/{last}", self.names_of_unmerged_run(run_id));
             self.place
                 .push_to(&git, &target, &format!("+{}:{name}", branch.commit), None)
                 .await
@@ -164,15 +164,15 @@ impl Integration {
     }
 
     /// The directory of a run's branches there.
-    fn kept_names(&self, run_id: &str) -> String {
+    fn names_of_unmerged_run(&self, run_id: &str) -> String {
         match self.place.settings.source {
-            Source::Local(_) => format!("{KEPT}/{run_id}"),
+            Source::Local(_) => format!("{UNMERGED_RUNS}/{run_id}"),
             Source::Remote(_) => format!("refs/heads/{RUNS}/{run_id}"),
         }
     }
 
     /// Where branches are copied to that a person should see; `None` if the workers push them there.
-    fn kept_in(&self) -> Option<String> {
+    fn target_of_unmerged_runs(&self) -> Option<String> {
         match self.place.settings.workers {
             Workers::OnThisMachine => Some(self.place.target()),
             Workers::Elsewhere => None,

@@ -414,7 +414,7 @@ fn the_base_is_fast_forwarded_if_it_can_be_and_a_merged_branch_follows_its_base(
 }
 
 #[test]
-fn branches_of_runs_are_found_kept_outside_the_list_of_branches_and_deleted() {
+fn branches_of_runs_are_found_copied_outside_the_list_of_branches_and_deleted() {
     for (remote, workers) in [
         (false, Workers::OnThisMachine),
         (true, Workers::OnThisMachine),
@@ -442,6 +442,10 @@ fn branches_of_runs_are_found_kept_outside_the_list_of_branches_and_deleted() {
             clone.path(),
             &["fetch", "--quiet", "--depth=1", &url, &offered],
         );
+        // The same run, merged again on another commit, as after a push of a person.
+        let onto = merge_cleanly(&integration, integration.tip(), &other).commit;
+        let candidate = merge_cleanly(&integration, &onto, &run);
+        block_on(integration.offer(&candidate)).unwrap();
 
         let names = block_on(integration.keep_run_branches(&run.run_id)).unwrap();
         let repository = sample.published();
@@ -470,7 +474,7 @@ fn branches_of_runs_are_found_kept_outside_the_list_of_branches_and_deleted() {
 }
 
 #[test]
-fn a_run_whose_work_is_gone_is_named() {
+fn a_run_whose_commit_does_not_exist_is_an_error_that_names_the_run() {
     for (remote, workers) in [(false, Workers::OnThisMachine), (true, Workers::Elsewhere)] {
         let sample = SampleProject::new(remote, workers);
         let integration = sample.open();
