@@ -496,37 +496,8 @@ pub fn cli() -> Command {
                     local.arg(project).args(flags_except(&NOT_FOR_LOCAL)).after_help(unflagged())
                 }),
         )
-        .subcommand(
-            Command::new("dispatch")
-                .about("Works through a project's whole graph: starts a worker for every ready task, merges what is done, until nothing is left")
-                .defer(|dispatch| {
-                    let variables = DISPATCH.map(|setting| {
-                        format!("\n  {}\n          {}", setting.name(), setting.help)
-                    });
-                    dispatch
-                        .args(dispatch_only())
-                        .args(flags_except(&NOT_FOR_DISPATCH))
-                        .after_help(unflagged() + &variables.concat())
-                }),
-        )
-        .subcommand(
-            Command::new("tasks")
-                .about("Lists the tasks of a project: what is ready, what waits, and what is blocked and why")
-                .defer(|tasks| {
-                    let switch = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
-                    let project = Arg::new("project")
-                        .long("project")
-                        .value_name("DIR")
-                        .help("The project's directory [DESCARTES_WORKSPACE; default: the current directory]")
-                        .value_parser(value_parser!(std::path::PathBuf));
-                    let settings = [&TAG, &RUST_LOG, &LOG_FORMAT];
-                    tasks.arg(project).args(settings.into_iter().filter_map(flag)).args([
-                        switch("ready", "Only the tasks that are ready, the most important first").conflicts_with("blocked"),
-                        switch("blocked", "Only the tasks that are blocked, and why"),
-                        switch("json", "Print the tasks as JSON"),
-                    ])
-                }),
-        )
+        .subcommand(dispatch())
+        .subcommand(tasks())
         .subcommand(
             Command::new("receive")
                 .about("Runs the embedded orchestrator alone: prints what workers report, and checks fields, order and signatures")
@@ -595,6 +566,55 @@ pub fn cli() -> Command {
             let shell = Arg::new("shell").required(true);
             completions.arg(shell.value_parser(value_parser!(clap_complete::Shell)))
         }))
+}
+
+fn dispatch() -> Command {
+    Command::new("dispatch")
+                .about("Works through a project's whole graph: starts a worker for every ready task, merges what is done, until nothing is left")
+                .defer(|dispatch| {
+                    let variables = DISPATCH.map(|setting| {
+                        format!("\n  {}\n          {}", setting.name(), setting.help)
+                    });
+                    dispatch
+                        .args(dispatch_only())
+                        .args(flags_except(&NOT_FOR_DISPATCH))
+                        .after_help(unflagged() + &variables.concat())
+                })
+}
+
+fn tasks() -> Command {
+    Command::new("tasks")
+        .about(
+            "Lists the tasks of a project: what is ready, what waits, and what is blocked and why",
+        )
+        .defer(|tasks| {
+            let switch = |name, help| {
+                Arg::new(name)
+                    .long(name)
+                    .action(ArgAction::SetTrue)
+                    .help(help)
+            };
+            let project = Arg::new("project")
+                .long("project")
+                .value_name("DIR")
+                .help(
+                    "The project's directory [DESCARTES_WORKSPACE; default: the current directory]",
+                )
+                .value_parser(value_parser!(std::path::PathBuf));
+            let settings = [&TAG, &RUST_LOG, &LOG_FORMAT];
+            tasks
+                .arg(project)
+                .args(settings.into_iter().filter_map(flag))
+                .args([
+                    switch(
+                        "ready",
+                        "Only the tasks that are ready, the most important first",
+                    )
+                    .conflicts_with("blocked"),
+                    switch("blocked", "Only the tasks that are blocked, and why"),
+                    switch("json", "Print the tasks as JSON"),
+                ])
+        })
 }
 
 /// The arguments of `dispatch` that no variable sets.

@@ -39,7 +39,7 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
     match route {
         Route::Started => {
             let is_first = run.grant.is_none();
-            if run.fence.is_some() || others().any(|other| other.is_completed()) {
+            if run.fence.is_some() || others().any(super::state::Run::is_completed) {
                 Reply::status(StatusCode::GONE, "another run has the task")
             } else if run.report.is_some() {
                 Reply::status(StatusCode::CONFLICT, "the run has ended already")

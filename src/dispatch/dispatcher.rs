@@ -253,10 +253,12 @@ impl Dispatcher<'_> {
             self.intend(to_start).await?;
         }
         let may_merge = self.next_merge.is_none_or(|next| next <= Instant::now());
-        if !to_merge.is_empty() && merging.is_none() && may_merge {
-            if let Some(integration) = self.integration.take() {
-                *merging = Some(self.spawn_merging(integration, to_merge, ports));
-            }
+        if !to_merge.is_empty()
+            && may_merge
+            && merging.is_none()
+            && let Some(integration) = self.integration.take()
+        {
+            *merging = Some(self.spawn_merging(integration, to_merge, ports));
         }
         Ok(acted)
     }
@@ -329,17 +331,13 @@ impl Dispatcher<'_> {
             _ => None,
         };
         let stop_reason = run.stop_reason.clone();
-        if let Some(event) = self
-            .engine
-            .output(id)
-            .and_then(|path| find_report(&path, id))
-        {
+        if let Some(event) = find_report(&self.engine.output(id), id) {
             let run = id.to_owned();
             self.book.note(Entry::Reported { run, event }).await?;
             self.after_report(id).await?;
             return Ok(());
         }
-        let why = stop_reason.unwrap_or_else(|| lost(exit_code, self.engine.log(id).as_deref()));
+        let why = stop_reason.unwrap_or_else(|| lost(exit_code, &self.engine.log(id)));
         self.fence(id, &why, exit_code).await
     }
 

@@ -42,7 +42,7 @@ impl Engine {
     /// Ends a run: a stop signal, and after the grace period a kill. Returns at once.
     pub fn stop(&mut self, handle: &Handle, grace: Duration) {
         match self {
-            Self::Local(engine) => engine.stop(handle, grace),
+            Self::Local(_) => Local::stop(handle, grace),
         }
     }
 
@@ -53,17 +53,17 @@ impl Engine {
         }
     }
 
-    /// What a run has written to standard output, if the engine keeps it.
-    pub fn output(&self, name: &str) -> Option<PathBuf> {
+    /// The file with what a run has written to standard output.
+    pub fn output(&self, name: &str) -> PathBuf {
         match self {
-            Self::Local(engine) => Some(engine.output(name)),
+            Self::Local(engine) => engine.output(name),
         }
     }
 
-    /// What a run has written to standard error, if the engine keeps it.
-    pub fn log(&self, name: &str) -> Option<PathBuf> {
+    /// The file with what a run has written to standard error.
+    pub fn log(&self, name: &str) -> PathBuf {
         match self {
-            Self::Local(engine) => Some(engine.log(name)),
+            Self::Local(engine) => engine.log(name),
         }
     }
 }

@@ -23,12 +23,12 @@ pub fn find_report(output: &Path, run: &str) -> Option<Value> {
 }
 
 /// Why a run is lost that left no report.
-pub fn lost(exit_code: Option<i32>, log: Option<&Path>) -> String {
+pub fn lost(exit_code: Option<i32>, log: &Path) -> String {
     let how = match exit_code {
         Some(code) => format!("the worker ended with exit code {code} and without a report"),
         None => "the worker was killed, or ended while no dispatcher watched".to_owned(),
     };
-    let log = log.and_then(tail).unwrap_or_default();
+    let log = tail(log).unwrap_or_default();
     let last: Vec<&str> = log
         .lines()
         .rev()

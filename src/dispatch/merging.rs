@@ -90,17 +90,17 @@ pub async fn merge_all(
     ports: &Ports,
 ) -> eyre::Result<()> {
     while !runs.is_empty() {
-        let made = make_batch(integration, &runs, ports).await?;
-        let in_already: Vec<String> = made.in_already;
+        let batch = make_batch(integration, &runs, ports).await?;
+        let in_already: Vec<String> = batch.in_already;
         if !in_already.is_empty() {
             runs.retain(|run| !in_already.contains(&run.run_id));
             report_moved(integration, in_already, None, ports).await?;
         }
-        runs.retain(|run| !made.conflicts.contains(&run.run_id));
-        if made.merges.is_empty() {
+        runs.retain(|run| !batch.conflicts.contains(&run.run_id));
+        if batch.merges.is_empty() {
             continue;
         }
-        verify(integration, &mut runs, made.merges, mode, ports).await?;
+        verify(integration, &mut runs, batch.merges, mode, ports).await?;
     }
     Ok(())
 }
@@ -228,9 +228,9 @@ async fn accept(
         // The candidates are made anew on the new tip.
         Accepted::TipChanged => Ok(()),
         Accepted::Moved { unpublished } => {
-            let merged: Vec<String> = merges.iter().map(|(run, _)| run.clone()).collect();
-            runs.retain(|run| !merged.contains(&run.run_id));
-            report_moved(integration, merged, unpublished, ports).await
+            let names: Vec<String> = merges.iter().map(|(run, _)| run.clone()).collect();
+            runs.retain(|run| !names.contains(&run.run_id));
+            report_moved(integration, names, unpublished, ports).await
         }
     }
 }

@@ -40,20 +40,15 @@ impl<'a> Show<'a> {
 
     pub fn started(&self, run: &Run, graph: &TaskGraph) {
         let look = Style::new().dim();
-        match &run.fence {
-            Some(fence) => self.row(&look, &name(run, graph), &fence.why),
-            None => {
-                let attempt = match run.attempt {
-                    0 | 1 => String::new(),
-                    attempt => format!(", attempt {attempt}"),
-                };
-                self.row(
-                    &look,
-                    &name(run, graph),
-                    &format!("started{attempt}: run {}", run.id),
-                );
-            }
+        if let Some(fence) = &run.fence {
+            return self.row(&look, &name(run, graph), &fence.why);
         }
+        let attempt = match run.attempt {
+            0 | 1 => String::new(),
+            attempt => format!(", attempt {attempt}"),
+        };
+        let what = format!("started{attempt}: run {}", run.id);
+        self.row(&look, &name(run, graph), &what);
     }
 
     /// An event of a worker.

@@ -3,6 +3,7 @@
 //! Pure: the failure table of docs/dispatch.md is here.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 
 use super::state::{Fence, Merge, Millis, Report, Run, State};
 use crate::scud::{Standing as InGraph, TaskGraph};
@@ -236,13 +237,12 @@ fn next_attempt(state: &State, terms: &Terms, key: &str) -> Standing {
             attempt,
             note: note_after(last),
         },
-        After::Block { why } => Standing::Blocked(why),
         // A person has started the dispatch again, presumably after setting it right.
         After::BlockUntilNextStart { .. } if is_earlier => Standing::Ready {
             attempt,
             note: None,
         },
-        After::BlockUntilNextStart { why } => Standing::Blocked(why),
+        After::Block { why } | After::BlockUntilNextStart { why } => Standing::Blocked(why),
         After::Retry { why } if tried >= terms.attempts => Standing::Blocked(format!(
             "has failed {tried} times, the last time: {why}{}",
             whereabouts(last)
@@ -384,7 +384,7 @@ fn note_after(run: &Run) -> Option<String> {
                 report.text("/message")
             );
             if let Some(branch) = report.branch() {
-                note.push_str(&format!("\nIts work so far is on the branch {branch}."));
+                let _ = write!(note, "\nIts work so far is on the branch {branch}.");
             }
             Some(note)
         }

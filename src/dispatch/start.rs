@@ -59,16 +59,13 @@ pub fn spec(common: &Common, worker: &WorkerSettings, run: &Run, secret: String)
     set("DESCARTES_REPO", common.clone_url.clone().into());
     set("DESCARTES_REF", run.base.clone().into());
     set("DESCARTES_LOG_FORMAT", "pretty".into());
-    match &run.task {
-        Some(task) => {
-            set("TASK_ID", task.into());
-            set("DESCARTES_BRANCH", Integration::run_branch(&run.id).into());
-        }
-        None => {
-            set("TASK_ID", "checks".into());
-            set("DESCARTES_BRANCH", "none".into());
-            set("DESCARTES_ONLY_CHECKS", "true".into());
-        }
+    if let Some(task) = &run.task {
+        set("TASK_ID", task.into());
+        set("DESCARTES_BRANCH", Integration::run_branch(&run.id).into());
+    } else {
+        set("TASK_ID", "checks".into());
+        set("DESCARTES_BRANCH", "none".into());
+        set("DESCARTES_ONLY_CHECKS", "true".into());
     }
     if let Some(note) = &run.note {
         set("DESCARTES_NOTE", note.into());

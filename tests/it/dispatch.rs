@@ -150,10 +150,8 @@ fn into_moves_a_branch_of_the_user_forward() {
 
 #[test]
 fn no_more_workers_run_at_a_time_than_jobs_allow() {
-    let rows: String = (1..=6)
-        .map(|id| format!("{id} | t | P | 1 | M\n"))
-        .collect();
-    let graph = Graph::new(&rows);
+    let rows = [1, 2, 3, 4, 5, 6].map(|id| format!("{id} | t | P | 1 | M\n"));
+    let graph = Graph::new(&rows.concat());
     let present = tempfile::tempdir().expect("a directory");
     let agent = r#"
         touch "$PRESENT/$$"

@@ -81,7 +81,7 @@ impl Local {
         }
     }
 
-    pub fn stop(&mut self, handle: &Handle, grace: Duration) {
+    pub fn stop(handle: &Handle, grace: Duration) {
         let handle = handle.clone();
         tokio::task::spawn_local(async move {
             let Some(process) = find(&handle) else { return };

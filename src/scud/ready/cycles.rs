@@ -50,23 +50,22 @@ impl Finder<'_> {
             let task = step.task;
             let needed = self.tasks[task].needs.get(step.next).copied();
             step.next += 1;
-            match needed {
-                Some(needed) => match self.order[needed] {
+            if let Some(needed) = needed {
+                match self.order[needed] {
                     None => way.push(self.enter(needed)),
                     Some(order) if self.is_open[needed] => {
                         self.lowest[task] = self.lowest[task].min(order);
                     }
                     Some(_) => {}
-                },
-                None => {
-                    way.pop();
-                    if let Some(before) = way.last() {
-                        let lowest = self.lowest[task].min(self.lowest[before.task]);
-                        self.lowest[before.task] = lowest;
-                    }
-                    self.leave(task);
                 }
+                continue;
             }
+            way.pop();
+            if let Some(before) = way.last() {
+                let lowest = self.lowest[task].min(self.lowest[before.task]);
+                self.lowest[before.task] = lowest;
+            }
+            self.leave(task);
         }
     }
 

@@ -202,9 +202,9 @@ fn connect_dependencies(
             }
         }
     }
-    for task in 0..tasks.len() {
-        if tasks[task].status == Status::Expanded {
-            tasks[task].needs = tasks[task].subtasks.clone();
+    for (task, node) in tasks.iter_mut().enumerate() {
+        if node.status == Status::Expanded {
+            node.needs = node.subtasks.clone();
             continue;
         }
         let (mut needs, mut missing) = (Vec::new(), Vec::new());
@@ -218,7 +218,7 @@ fn connect_dependencies(
         needs.sort_unstable();
         needs.dedup();
         missing.dedup();
-        tasks[task].needs = needs;
-        tasks[task].absent = missing;
+        node.needs = needs;
+        node.absent = missing;
     }
 }

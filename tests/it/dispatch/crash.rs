@@ -198,7 +198,7 @@ fn after_random_kills_every_task_is_merged_once_and_the_tree_is_that_of_a_serial
     let long = number(KILLS);
     let (kills, diamonds) = long.map_or((6, 2), |kills| (kills, 6));
     let seed = seed_of_this_run();
-    eprintln!("seed {seed}, {kills} kills");
+    print(&format!("dispatch: seed {seed}, {kills} kills"));
     let mut random = Random(seed);
     let nodes = chaos_graph(diamonds);
     let agent = "sleep 0.1; echo $TASK_ID > done-${TASK_ID##*:}";
@@ -229,7 +229,7 @@ fn after_random_kills_every_task_is_merged_once_and_the_tree_is_that_of_a_serial
     }
     let ended = running.wait();
     assert_eq!(ended.code, Some(0), "seed {seed}: {ended:#?}");
-    eprintln!("killed {done:?}");
+    print(&format!("dispatch: killed {done:?}"));
     assert_eq!(
         graph.git(&["rev-parse", "descartes/house^{tree}"]),
         expected,
@@ -254,6 +254,12 @@ fn after_random_kills_every_task_is_merged_once_and_the_tree_is_that_of_a_serial
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().expect("a number"))
+}
+
+/// The test harness captures `eprintln!`, so that the seed of a test that hangs would never be seen.
+fn print(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn seed_of_this_run() -> u64 {
