@@ -61,7 +61,7 @@ pub struct Config {
 pub enum Command {
     Run(Box<Run>),
     Demo(local::Settings),
-    DemoGraph(Box<crate::dispatch::Settings>, local::Agent),
+    DemoGraph(Box<crate::dispatch::Settings>),
     Local(local::Settings),
     Receive(local::ReceiveSettings),
     Dispatch(Box<crate::dispatch::Settings>),
@@ -166,9 +166,8 @@ impl Config {
             "" => Command::Run(Box::new(run(&mut reader))),
             "check" => Command::Check(Box::new(check_settings(&mut reader, &flags))),
             "demo" if flags.get_flag("graph") => {
-                let agent = local_agent(&mut reader);
-                let settings = dispatch::demo_settings(&mut reader);
-                Command::DemoGraph(Box::new(settings), agent)
+                let given = for_dispatch(&mut reader);
+                Command::DemoGraph(Box::new(dispatch::demo_settings(&mut reader, given)))
             }
             "demo" => {
                 // The sample project does not exist yet.
@@ -190,7 +189,11 @@ impl Config {
                     }
                 }
             }
-            "dispatch" => Command::Dispatch(Box::new(dispatch::settings(&mut reader, &flags))),
+            "dispatch" => {
+                let given = for_dispatch(&mut reader);
+                let settings = dispatch::settings(&mut reader, &flags, given);
+                Command::Dispatch(Box::new(settings))
+            }
             "tasks" => Command::Tasks(tasks(&mut reader, &flags)),
             "receive" => Command::Receive(receive(&mut reader, &flags)),
             "probe" => Command::Probe(Box::new(probe_settings(&mut reader, &flags))),
@@ -583,6 +586,13 @@ fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Projec
         }
     }
     local::Project::InPlace(dir.unwrap_or_else(|| ".".into()))
+}
+
+fn for_dispatch(reader: &mut Reader) -> dispatch::Given {
+    dispatch::Given {
+        agent: local_agent(reader),
+        access: git_access(reader),
+    }
 }
 
 /// The tasks of a project.

@@ -153,8 +153,8 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
             }
             Command::Demo(settings) => Ok(local::demo(settings, &screen).await?.into()),
             Command::Local(settings) => Ok(local::run(settings, &screen).await?.into()),
-            Command::DemoGraph(settings, agent) => {
-                let ended = Box::pin(local::demo_graph(*settings, agent, &screen)).await?;
+            Command::DemoGraph(settings) => {
+                let ended = Box::pin(local::demo_graph(*settings, &screen)).await?;
                 Ok(dispatched(ended).into())
             }
             Command::Dispatch(settings) => {

@@ -5,25 +5,32 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 
 use super::reader::Reader;
-use super::{git_access, local_agent, settings, values};
+use super::{settings, values};
 use crate::dispatch::integration::Source;
 use crate::dispatch::verification::Mode;
 use crate::dispatch::{Format, Fresh, Phases, Settings, What, WorkerSettings};
+use crate::git::Access;
 use crate::local::Agent;
 use crate::redact::Redactor;
 
 /// The settings of `demo --graph`: what `dispatch` has without arguments.
-pub fn demo_settings(reader: &mut Reader) -> Settings {
+pub fn demo_settings(reader: &mut Reader, given: Given) -> Settings {
     let program = env!("CARGO_PKG_NAME");
     let matches = settings::cli().get_matches_from([program, "dispatch"]);
     let (_, flags) = matches.subcommand().expect("the subcommand that is named");
-    settings(reader, flags)
+    settings(reader, flags, given)
 }
 
 /// More workers than one machine can run.
 const MAX_JOBS: usize = 10_000;
 
-pub fn settings(reader: &mut Reader, flags: &ArgMatches) -> Settings {
+/// What other commands need too.
+pub struct Given {
+    pub agent: Agent,
+    pub access: Access,
+}
+
+pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settings {
     let text = |name: &str| flags.get_one::<String>(name).cloned();
     let repo = reader.optional(&settings::REPO, values::repository);
     let project = flags.get_one::<PathBuf>("project").cloned();
@@ -102,12 +109,12 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches) -> Settings {
         start_deadline: reader.with_default(&settings::DISPATCH_START_DEADLINE, values::duration),
         retry_delay: reader.with_default(&settings::DISPATCH_RETRY_DELAY, values::duration),
         worker: worker(reader),
-        missing_agent: missing_agent(reader),
+        missing_agent: missing_agent(given.agent),
         checks: reader.optional(&settings::CHECKS, values::checks),
         git_name: reader.with_default(&settings::GIT_NAME, values::line),
         git_email: reader.with_default(&settings::GIT_EMAIL, values::line),
         environment: reader.environment.for_agent(&[]),
-        access: git_access(reader),
+        access: given.access,
         redactor: Redactor::new(&reader.environment.secrets()),
     }
 }
@@ -151,8 +158,8 @@ fn state_root(reader: &Reader) -> PathBuf {
     state.map_or_else(temporary, |state| state.join("descartes"))
 }
 
-fn missing_agent(reader: &mut Reader) -> Option<String> {
-    match local_agent(reader) {
+fn missing_agent(agent: Agent) -> Option<String> {
+    match agent {
         Agent::Absent => Some(
             "there is no agent: name a command with --agent-command, or a kind with --agent and its key in ANTHROPIC_API_KEY"
                 .to_owned(),

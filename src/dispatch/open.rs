@@ -19,8 +19,9 @@ use super::names::{dispatch_id, short_hash};
 use super::scope::scope;
 use super::settings::{Fresh, Phases, Settings};
 use super::show::Show;
-use super::standing::Terms;
+use super::standing::{Terms, task_key};
 use super::start::Common;
+use super::state::Run;
 use crate::scud::{Project, TaskGraph};
 use crate::task_list::choose_phases;
 use crate::terminal::Screen;
@@ -210,6 +211,16 @@ pub async fn begin<'a>(
         ..
     } = opened;
     let (tip, graph, scope) = read_scope(settings, place, &integration).await?;
+    for task in &scope {
+        let key = task_key(&graph, *task);
+        let is_merged = book.state.runs_of(&key).any(Run::is_merged);
+        if is_merged && !graph.tasks[*task].is_done {
+            bail!(
+                "the journal says that task {key} is merged, but the branch {} does not have it: it was moved back or deleted. `--fresh` begins anew with what the branch has",
+                place.branch
+            );
+        }
+    }
     let listener = listen(settings, &book).await?;
     let address = listener.local_addr()?;
     let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;

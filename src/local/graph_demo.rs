@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eyre::WrapErr;
 
-use super::{Agent, sample};
+use super::sample;
 use crate::dispatch::integration::Source;
 use crate::dispatch::{self, Ended, Phases, Settings};
 use crate::terminal::Screen;
@@ -15,11 +15,7 @@ const JOBS: usize = 3;
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Works through the graph of the sample project, and shows the history of the merged branch.
-pub async fn demo_graph(
-    mut settings: Settings,
-    agent: Agent,
-    screen: &Screen,
-) -> eyre::Result<Ended> {
+pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
     let sample = sample::Sample::make_graph()
         .await
         .wrap_err("cannot make the sample project")?;
@@ -31,14 +27,13 @@ pub async fn demo_graph(
         "a sample project with a graph of tasks, in {}",
         sample.dir().display()
     ));
-    if matches!(agent, Agent::Absent) {
+    if settings.missing_agent.take().is_some() {
         screen.line(&format!(
             "no agent is set, so a short script stands in for one: {}",
             sample::GRAPH_AGENT
         ));
         let command = ("DESCARTES_AGENT_COMMAND", sample::GRAPH_AGENT.into());
         settings.worker.variables.push(command);
-        settings.missing_agent = None;
     }
     settings.source = Source::Local(sample.dir().to_owned());
     settings.phases = Phases::Tag(sample::GRAPH_PHASE.to_owned());

@@ -1,3 +1,5 @@
+//! Which tasks are ready, and what blocks the others.
+
 use super::*;
 
 /// A graph of one phase.

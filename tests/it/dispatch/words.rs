@@ -57,6 +57,19 @@ fn json_prints_every_entry_of_the_journal() {
 }
 
 #[test]
+fn a_branch_that_was_deleted_is_not_taken_for_done() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    graph.dispatch("echo done > done").run().assert_code(0);
+    graph.git(&["branch", "-D", "descartes/house"]);
+    let ended = graph.dispatch("echo again > done").run();
+    ended.assert_code(2);
+    assert!(ended.stderr.contains("`--fresh` begins anew"), "{ended:#?}");
+    let fresh = graph.dispatch("echo again > done").arg("--fresh").run();
+    fresh.assert_code(0);
+    assert_eq!(graph.show("descartes/house", "done"), "again\n");
+}
+
+#[test]
 fn only_works_on_the_tasks_that_are_named() {
     let graph = Graph::new(
         "1 | First | P | 1 | M\n2 | Second | P | 1 | M\n3 | Third | P | 1 | M\n\n@edges\n3 -> 2\n",
