@@ -165,12 +165,13 @@ fn a_graph_that_the_agent_has_deleted_or_broken_stays_as_it_was_on_the_branch() 
     let integration = sample.open();
     let tip = integration.tip();
     let graph = ".scud/tasks/tasks.scg";
+    let first = sample.run(&integration, tip, "1", &[("a.txt", "a\n")]);
     let without_task = GRAPH.replace("2 | Stock | P | 1 | M\n", "");
     for (number, text) in ["not a graph", without_task.as_str(), ""]
         .into_iter()
         .enumerate()
     {
-        let mut run = sample.run(&integration, tip, "1", &[("a.txt", "a\n")]);
+        let mut run = first.clone();
         run.task = "2".to_owned();
         // What the agent has done to the graph.
         let clone = tempfile::tempdir_in(sample.dir.path()).unwrap();
