@@ -1,14 +1,14 @@
 //! `dispatch`: works through a whole graph, from ready tasks to one branch of merged, verified work.
 
-mod book;
+mod journaled_state;
 mod claims;
 mod control;
 mod decide;
 mod dispatcher;
-mod door;
+mod event_listener;
 mod end;
 mod engine;
-mod harvest;
+mod run_output;
 pub mod integration;
 mod journal;
 mod merging;
@@ -91,11 +91,11 @@ async fn work(
             .get(..10)
             .unwrap_or(&dispatcher.tip.commit)
     ));
-    let (requests, heard_requests) = mpsc::channel(door::MAX_WAITING);
+    let (requests, heard_requests) = mpsc::channel(event_listener::MAX_WAITING);
     let (questions, heard_questions) = mpsc::channel(MAX_QUESTIONS);
     let secret = dispatcher.secret.clone();
     let server = tokio::task::spawn_local(async move {
-        door::listen(&listener, secret, requests).await;
+        event_listener::listen(&listener, secret, requests).await;
     });
     let state_dir = place.state_dir.clone();
     let socket = tokio::task::spawn_local(async move {
@@ -150,18 +150,18 @@ async fn tell(settings: &Settings, place: &Place, question: Question) -> eyre::R
     match question {
         Question::Status => {
             let terms = standing::Terms::new(settings, scope);
-            let standings = standing::standings(&opened.book.state, &graph, &terms);
-            let text = show::status(&opened.book.state, &graph, &standings);
+            let standings = standing::standings(&opened.journaled.state, &graph, &terms);
+            let text = show::status(&opened.journaled.state, &graph, &standings);
             task_list::write(&format!("no dispatcher runs; the journal says:\n{text}"))?;
         }
         Question::Ask { asked, task } => {
-            let mut book = opened.book;
+            let mut journaled = opened.journaled;
             let Some(name) = task.filter(|_| asked != Asked::Cancel) else {
                 bail!("no dispatcher runs, so there is nothing to cancel");
             };
             let task = scope::find_task(&graph, &scope, &name).map_err(|why| eyre!(why))?;
             let task = Some(standing::task_key(&graph, task));
-            book.note(Entry::Asked { what: asked, task }).await?;
+            journaled.note(Entry::Asked { what: asked, task }).await?;
             task_list::write("noted; the next `descartes-worker dispatch` takes it up\n")?;
         }
     }

@@ -57,12 +57,24 @@ impl fmt::Display for Phase {
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Mutex<State>>);
 
+/// How far a clone or a push is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    /// What git does, in words.
+    pub phase: &'static str,
+    /// Of this phase.
+    pub percent: u8,
+    /// What was transferred in this phase, if git says it.
+    pub bytes: Option<u64>,
+}
+
 #[derive(Debug)]
 struct State {
     phase: Phase,
     began: Instant,
     last_alive: Instant,
     activity: Option<String>,
+    transfer: Option<Transfer>,
     spent: Spent,
     head: Vec<u8>,
     tail: RingBuffer,
@@ -82,6 +94,8 @@ pub struct Snapshot {
     pub idle: Duration,
     /// The last thing the agent did or said, one line.
     pub activity: Option<String>,
+    /// How far git is, while it transfers.
+    pub transfer: Option<Transfer>,
     /// The agent's usage so far, as far as it reports it.
     pub spent: Spent,
     /// The size of the whole output so far.
@@ -92,9 +106,10 @@ impl Snapshot {
     /// One line for people.
     pub fn message(&self) -> String {
         let phase = self.phase;
-        match &self.activity {
-            Some(activity) => format!("{phase}: {activity}"),
-            None => phase.to_string(),
+        match (&self.activity, &self.transfer) {
+            (_, Some(transfer)) => format!("{phase}: {}, {} %", transfer.phase, transfer.percent),
+            (Some(activity), None) => format!("{phase}: {activity}"),
+            (None, None) => phase.to_string(),
         }
     }
 }
@@ -119,6 +134,7 @@ impl Progress {
             began: now,
             last_alive: now,
             activity: None,
+            transfer: None,
             spent: Spent::default(),
             head: Vec::with_capacity(HEAD_SIZE),
             tail: RingBuffer::new(TAIL_SIZE),
@@ -151,6 +167,11 @@ impl Progress {
     /// Sets what the agent is doing, in one line.
     pub fn set_activity(&self, line: &str) {
         self.state().activity = Some(line.to_owned());
+    }
+
+    /// Sets how far git is; `None` when it does not transfer.
+    pub fn set_transfer(&self, transfer: Option<Transfer>) {
+        self.state().transfer = transfer;
     }
 
     /// Sets the agent's usage so far.
@@ -186,6 +207,7 @@ impl Progress {
             elapsed: state.began.elapsed(),
             idle: state.last_alive.elapsed(),
             activity: state.activity.clone(),
+            transfer: state.transfer,
             spent: state.spent,
             output_bytes: state.total,
         }

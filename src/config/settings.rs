@@ -178,6 +178,13 @@ pub const SUBMODULES: Setting = Setting::new(
     "Whether the submodules are cloned too, with their own submodules",
 )
 .default("false");
+pub const LFS: Setting = Setting::new(
+    "DESCARTES_LFS",
+    "lfs",
+    "BOOL",
+    "Whether the files that Git LFS keeps elsewhere are fetched; otherwise their pointers stay in the clone",
+)
+.default("false");
 pub const KEEP_WORKSPACE: Setting = Setting::new(
     "DESCARTES_KEEP_WORKSPACE",
     "keep-workspace",
@@ -211,6 +218,12 @@ pub const AGENT_ENV: Setting = Setting::new(
     "agent-env",
     "NAMES",
     "Names of further variables to pass to the agent and the checks, separated by commas or spaces",
+);
+pub const AGENT_ENV_FILE: Setting = Setting::new(
+    "DESCARTES_AGENT_ENV_FILE",
+    "agent-env-file",
+    "FILE",
+    "A JSON file with variables for the agent and the checks; the worker itself does not use them",
 );
 pub const MODEL: Setting = Setting::new(
     "DESCARTES_MODEL",
@@ -553,7 +566,10 @@ pub fn cli() -> Command {
                         .value_name("FILE")
                         .help("The file that keeps the conversation from one round to the next")
                         .value_parser(value_parser!(std::path::PathBuf));
-                    let settings = [&MODEL, &MAX_TURNS, &MAX_BUDGET_USD, &IDLE_TIMEOUT, &RUST_LOG, &LOG_FORMAT];
+                    let settings = [
+                        &AGENT_ENV, &AGENT_ENV_FILE, &MODEL, &MAX_TURNS, &MAX_BUDGET_USD, &IDLE_TIMEOUT, &RUST_LOG,
+                        &LOG_FORMAT,
+                    ];
                     agent.arg(session).args(settings.into_iter().filter_map(flag))
                 }),
         )

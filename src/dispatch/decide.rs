@@ -23,7 +23,7 @@ pub enum Action {
         why: String,
     },
     /// The engine says that the run has ended: look for its report in its output, else fence it.
-    Harvest {
+    ReadReport {
         run: String,
     },
     Fence {
@@ -136,7 +136,7 @@ fn look_after(
             .then(|| Action::Stop { run: id(), why })
     };
     if matches!(run.seen, Seen::Ended(_) | Seen::Gone) && run.handle.is_some() {
-        return Some(Action::Harvest { run: id() });
+        return Some(Action::ReadReport { run: id() });
     }
     let others = run.task.iter().flat_map(|task| state.runs_of(task));
     let is_superseded = { others }.any(|other| other.id != run.id && other.is_completed());

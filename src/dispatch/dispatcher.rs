@@ -10,13 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::book::{Book, now};
+use super::journaled_state::{JournaledState, now};
 use super::claims::{note_event, reply};
 use super::control::{Question, Waiting};
 use super::decide::{Action, Decision, decide};
-use super::door::{MAX_WAITING, Request, Secret};
+use super::event_listener::{MAX_WAITING, Request, Secret};
 use super::engine::Engine;
-use super::harvest::{find_report, lost};
+use super::run_output::{find_report, lost};
 use super::integration::{FinishedRun, Integration};
 use super::journal::{Asked, Entry};
 use super::merging::{CheckRequest, CheckResult, Outcome, Ports, Tip, merge_all};
@@ -43,7 +43,7 @@ const CHECK_ATTEMPTS: u32 = 3;
 pub struct Dispatcher<'a> {
     pub settings: &'a Settings,
     pub show: Show<'a>,
-    pub book: Book,
+    pub journaled: JournaledState,
     pub engine: Engine,
     pub secret: Secret,
     pub common: Common,
@@ -109,9 +109,9 @@ impl Dispatcher<'_> {
         let mut merging: Option<Merging> = None;
         loop {
             self.look();
-            let decision = decide(&self.book.state, &self.graph, &self.terms, now());
+            let decision = decide(&self.journaled.state, &self.graph, &self.terms, now());
             let acted = self.act(&decision, &mut merging, &ports).await?;
-            self.show.draw(&self.book.state, &self.graph, &decision);
+            self.show.draw(&self.journaled.state, &self.graph, &decision);
             if acted {
                 continue;
             }
@@ -188,7 +188,7 @@ impl Dispatcher<'_> {
 
     /// When to look at everything again, if nothing happens.
     fn next_look(&self, decision: &Decision) -> Instant {
-        let is_live = self.book.state.runs.iter().any(Run::is_live);
+        let is_live = self.journaled.state.runs.iter().any(Run::is_live);
         let mut pause = if is_live { LOOK } else { TICK };
         if let Some(wake_at) = decision.wake_at {
             let until = u64::try_from(wake_at - now()).unwrap_or_default();
@@ -200,7 +200,7 @@ impl Dispatcher<'_> {
 
     /// Asks the engine about all runs that live.
     fn look(&mut self) {
-        for run in self.book.state.runs.iter_mut().filter(|run| run.is_live()) {
+        for run in self.journaled.state.runs.iter_mut().filter(|run| run.is_live()) {
             if let Some(handle) = &run.handle {
                 run.seen = self.engine.look(&run.id, handle);
             }
@@ -223,7 +223,7 @@ impl Dispatcher<'_> {
                     attempt,
                     note,
                 } => {
-                    let run = run_id(&self.book.state.dispatch, task, *attempt);
+                    let run = run_id(&self.journaled.state.dispatch, task, *attempt);
                     to_start.push(Entry::Intent {
                         run,
                         task: Some(task.clone()),
@@ -237,9 +237,9 @@ impl Dispatcher<'_> {
                     self.start(vec![run.clone()]).await?;
                 }
                 Action::Stop { run, why } => self.stop(run, why),
-                Action::Harvest { run } => {
+                Action::ReadReport { run } => {
                     acted = true;
-                    self.harvest(run).await?;
+                    self.read_report(run).await?;
                 }
                 Action::Fence { run, why } => {
                     acted = true;
@@ -270,9 +270,9 @@ impl Dispatcher<'_> {
             if let Entry::Intent { run, .. } = &entry {
                 runs.push(run.clone());
             }
-            records.push(self.book.apply(entry));
+            records.push(self.journaled.apply(entry));
         }
-        self.book.write(records).await?;
+        self.journaled.write(records).await?;
         self.start(runs).await
     }
 
@@ -280,7 +280,7 @@ impl Dispatcher<'_> {
     async fn start(&mut self, runs: Vec<String>) -> eyre::Result<()> {
         let mut records = Vec::new();
         for id in runs {
-            let Some(run) = self.book.state.run(&id) else {
+            let Some(run) = self.journaled.state.run(&id) else {
                 continue;
             };
             let spec = spec(
@@ -299,17 +299,17 @@ impl Dispatcher<'_> {
                     why: format!("it could not be started: {error:#}"),
                 },
             };
-            records.push(self.book.apply(entry));
-            if let Some(run) = self.book.state.run(&id) {
+            records.push(self.journaled.apply(entry));
+            if let Some(run) = self.journaled.state.run(&id) {
                 self.show.started(run, &self.graph);
             }
         }
-        self.book.write(records).await
+        self.journaled.write(records).await
     }
 
     fn stop(&mut self, run: &str, why: &str) {
         let grace = self.settings.worker.stop_window + Duration::from_secs(5);
-        let Some(run) = self.book.state.run_mut(run) else {
+        let Some(run) = self.journaled.state.run_mut(run) else {
             return;
         };
         run.stop_asked_at = Some(now());
@@ -322,8 +322,8 @@ impl Dispatcher<'_> {
     }
 
     /// A run has ended without a report: its output may have it.
-    async fn harvest(&mut self, id: &str) -> eyre::Result<()> {
-        let Some(run) = self.book.state.run(id) else {
+    async fn read_report(&mut self, id: &str) -> eyre::Result<()> {
+        let Some(run) = self.journaled.state.run(id) else {
             return Ok(());
         };
         let exit_code = match run.seen {
@@ -333,7 +333,7 @@ impl Dispatcher<'_> {
         let stop_reason = run.stop_reason.clone();
         if let Some(event) = find_report(&self.engine.output(id), id) {
             let run = id.to_owned();
-            self.book.note(Entry::Reported { run, event }).await?;
+            self.journaled.note(Entry::Reported { run, event }).await?;
             self.after_report(id).await?;
             return Ok(());
         }
@@ -343,7 +343,7 @@ impl Dispatcher<'_> {
 
     async fn fence(&mut self, id: &str, why: &str, exit_code: Option<i32>) -> eyre::Result<()> {
         self.show.say(&format!("{id}: lost: {why}"));
-        self.book
+        self.journaled
             .note(Entry::Fenced {
                 run: id.to_owned(),
                 why: why.to_owned(),
@@ -377,19 +377,19 @@ impl Dispatcher<'_> {
             answer,
         } in requests
         {
-            note_event(&mut self.book.state, route, &event, now());
+            note_event(&mut self.journaled.state, route, &event, now());
             let lease = u64::try_from(lease_of_claim(&event).as_millis()).unwrap_or(u64::MAX);
-            let reply = reply(&self.book.state, route, &event, lease);
+            let reply = reply(&self.journaled.state, route, &event, lease);
             if let Some(entry) = reply.entry {
                 if let Entry::Reported { run, .. } = &entry {
                     ended.push(run.clone());
                 }
-                records.push(self.book.apply(entry));
+                records.push(self.journaled.apply(entry));
             }
             self.show.event(route, &event, &reply.answer, &self.graph);
             answers.push((answer, reply.answer));
         }
-        self.book.write(records).await?;
+        self.journaled.write(records).await?;
         for (answer, reply) in answers {
             let _ = answer.send(reply);
         }
@@ -404,7 +404,7 @@ impl Dispatcher<'_> {
         if !self.checks.contains_key(id) {
             return Ok(());
         }
-        let report = self.book.state.run(id).and_then(|run| run.report.clone());
+        let report = self.journaled.state.run(id).and_then(|run| run.report.clone());
         let Some(report) = report else { return Ok(()) };
         let result = if report.is_completed() {
             CheckResult::Passed
@@ -412,7 +412,7 @@ impl Dispatcher<'_> {
             CheckResult::Failed(format!(
                 "{}\n{}",
                 report.text("/message"),
-                super::harvest::failed_output(&report.event)
+                super::run_output::failed_output(&report.event)
             ))
         } else {
             let why = format!("{}: {}", report.reason(), report.text("/message"));
@@ -425,7 +425,7 @@ impl Dispatcher<'_> {
     }
 
     async fn start_check(&mut self, request: CheckRequest, attempt: u32) -> eyre::Result<()> {
-        let state = &self.book.state;
+        let state = &self.journaled.state;
         let earlier = state.runs.iter().filter(|run| run.task.is_none()).count();
         let number = u32::try_from(earlier).unwrap_or(u32::MAX).saturating_add(1);
         let run = format!("{}-checks-{number}", state.dispatch);
@@ -442,7 +442,7 @@ impl Dispatcher<'_> {
 
     /// What the merge needs to know about a completed run.
     fn finished_run(&self, id: &str) -> Option<FinishedRun> {
-        let run = self.book.state.run(id)?;
+        let run = self.journaled.state.run(id)?;
         let (report, task) = (run.report.as_ref()?, run.task.as_deref()?);
         let (phase, task_id) = task.split_once(':')?;
         let commit = report.text("/result/work/head_commit");
@@ -471,7 +471,7 @@ impl Dispatcher<'_> {
     ) -> Merging {
         // Without checks in the project there is nothing to verify.
         let has_checks = runs.iter().any(|run| {
-            let run = self.book.state.run(&run.run_id);
+            let run = self.journaled.state.run(&run.run_id);
             let report = run.and_then(|run| run.report.as_ref());
             let checks = report.and_then(|report| report.event.pointer("/result/checks"));
             checks
@@ -496,11 +496,11 @@ impl Dispatcher<'_> {
                 let mut records = Vec::new();
                 for run in &runs {
                     let (run, commit) = (run.clone(), tip.commit.clone());
-                    records.push(self.book.apply(Entry::Merged { run, commit }));
+                    records.push(self.journaled.apply(Entry::Merged { run, commit }));
                 }
-                self.book.write(records).await?;
+                self.journaled.write(records).await?;
                 for run in &runs {
-                    self.show.merged(run, &self.book.state, &self.graph);
+                    self.show.merged(run, &self.journaled.state, &self.graph);
                 }
                 self.set_tip(tip)?;
                 self.show.unpublished(unpublished);
@@ -508,12 +508,12 @@ impl Dispatcher<'_> {
             }
             Outcome::Conflict { run, note } => {
                 self.show.say(&format!("{run}: conflicts with merged work"));
-                self.book.note(Entry::Conflict { run, note }).await?;
+                self.journaled.note(Entry::Conflict { run, note }).await?;
             }
             Outcome::Red { run, note } => {
                 self.show
                     .say(&format!("{run}: the checks fail on its merged work"));
-                self.book.note(Entry::Red { run, note }).await?;
+                self.journaled.note(Entry::Red { run, note }).await?;
             }
         }
         Ok(())
@@ -569,7 +569,7 @@ impl Dispatcher<'_> {
     /// Ctrl-C: nothing new starts; what runs is cancelled; the dispatcher leaves. Says whether to leave.
     fn interrupt(&mut self) -> bool {
         let live = self
-            .book
+            .journaled
             .state
             .runs
             .iter()
@@ -585,7 +585,7 @@ impl Dispatcher<'_> {
             }
             Stopping::AfterRunning => {
                 self.terms.stopping = Stopping::Cancelling;
-                for run in &mut self.book.state.runs {
+                for run in &mut self.journaled.state.runs {
                     run.is_cancelled |= run.is_live();
                 }
                 self.show.say(&format!(
@@ -600,7 +600,7 @@ impl Dispatcher<'_> {
     async fn answer(&mut self, waiting: Waiting, decision: &Decision) -> eyre::Result<()> {
         let text = match waiting.question {
             Question::Status => {
-                super::show::status(&self.book.state, &self.graph, &decision.standings)
+                super::show::status(&self.journaled.state, &self.graph, &decision.standings)
             }
             Question::Ask { asked, task } => self.ask(asked, task).await?,
         };
@@ -620,11 +620,11 @@ impl Dispatcher<'_> {
             if key.is_none() {
                 self.terms.stopping = Stopping::Cancelling;
             }
-            for run in self.book.state.runs.iter_mut().filter(|run| run.is_live()) {
+            for run in self.journaled.state.runs.iter_mut().filter(|run| run.is_live()) {
                 run.is_cancelled |= key.is_none() || run.task == key;
             }
         }
-        self.book.note(Entry::Asked { what, task: key }).await?;
+        self.journaled.note(Entry::Asked { what, task: key }).await?;
         Ok("done\n".to_owned())
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::book::now;
+use super::journaled_state::now;
 use super::decide::decide;
 use super::dispatcher::{Dispatcher, Finish};
 use super::integration::{FastForward, Integration};
@@ -30,7 +30,7 @@ pub async fn end(
     branch: &str,
 ) -> eyre::Result<Ended> {
     let decision = decide(
-        &dispatcher.book.state,
+        &dispatcher.journaled.state,
         &dispatcher.graph,
         &dispatcher.terms,
         now(),
@@ -52,7 +52,7 @@ pub async fn end(
     let mut text = counts(dispatcher, &decision.standings, branch);
     if let Finish::Left = finish {
         let live = dispatcher
-            .book
+            .journaled
             .state
             .runs
             .iter()
@@ -95,7 +95,7 @@ pub async fn end(
         Ended::Stopped => "stopped",
     };
     let how = how.to_owned();
-    dispatcher.book.note(Entry::Ended { how }).await?;
+    dispatcher.journaled.note(Entry::Ended { how }).await?;
     Ok(ended)
 }
 
@@ -120,7 +120,7 @@ fn counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> 
         "\n{done} of {all} tasks are done and merged on the branch {branch}, after {}",
         clock(elapsed)
     );
-    let cost = dispatcher.book.state.cost_usd();
+    let cost = dispatcher.journaled.state.cost_usd();
     if cost > 0.0 {
         let _ = write!(text, ", for ${cost:.2}");
     }
@@ -143,7 +143,7 @@ async fn kept_work(
             .is_some_and(|report| report.branch().is_some())
     };
     let mut places = Vec::new();
-    for run in dispatcher.book.state.runs_of(key).filter(has_branch) {
+    for run in dispatcher.journaled.state.runs_of(key).filter(has_branch) {
         match integration.keep_run_branches(&run.id).await {
             Ok(names) => places.extend(names),
             Err(error) => tracing::warn!(
@@ -200,7 +200,7 @@ fn report(dispatcher: &Dispatcher<'_>, standings: &[Standing], ended: Ended) -> 
         return Ok(());
     };
     let graph = &dispatcher.graph;
-    let state = &dispatcher.book.state;
+    let state = &dispatcher.journaled.state;
     let tasks = standings
         .iter()
         .enumerate()

@@ -8,9 +8,9 @@ use std::time::Duration;
 use eyre::{WrapErr, bail, eyre};
 use tokio::net::TcpListener;
 
-use super::book::{Book, now};
+use super::journaled_state::{JournaledState, now};
 use super::dispatcher::Dispatcher;
-use super::door::Secret;
+use super::event_listener::Secret;
 use super::engine::Engine;
 use super::integration::{self, Integration, Source, Workers};
 use super::journal::{self, Entry};
@@ -124,7 +124,7 @@ fn branch_word(text: &str) -> String {
 
 /// The journal, the integration branch and the graph at its tip.
 pub struct Opened {
-    pub book: Book,
+    pub journaled: JournaledState,
     pub integration: Integration,
     pub notes: Vec<String>,
 }
@@ -139,16 +139,16 @@ pub async fn open(settings: &Settings, place: &Place, fresh: Fresh) -> eyre::Res
             format!("the journal of the last dispatch is in {path}; the branches of its runs stay where they are")
         }));
     }
-    let mut book = Book::open(&place.state_dir, settings.format)?;
-    if book.state.dispatch.is_empty() {
+    let mut journaled = JournaledState::open(&place.state_dir, settings.format)?;
+    if journaled.state.dispatch.is_empty() {
         let (dispatch, branch) = (dispatch_id(), place.branch.clone());
-        book.note(Entry::Created { dispatch, branch }).await?;
+        journaled.note(Entry::Created { dispatch, branch }).await?;
     }
-    if book.state.branch != place.branch {
+    if journaled.state.branch != place.branch {
         bail!(
             "the state directory {} belongs to the branch {}, not to {}: name another one with DESCARTES_DISPATCH_STATE",
             place.state_dir.display(),
-            book.state.branch,
+            journaled.state.branch,
             place.branch
         );
     }
@@ -158,7 +158,7 @@ pub async fn open(settings: &Settings, place: &Place, fresh: Fresh) -> eyre::Res
         base: settings.base.clone(),
         branch: place.branch.clone(),
         state_dir: place.state_dir.clone(),
-        dispatch_id: book.state.dispatch.clone(),
+        dispatch_id: journaled.state.dispatch.clone(),
         workers: Workers::OnThisMachine,
         name: settings.git_name.clone(),
         email: settings.git_email.clone(),
@@ -170,7 +170,7 @@ pub async fn open(settings: &Settings, place: &Place, fresh: Fresh) -> eyre::Res
     let opened = opened.await?;
     notes.extend(opened.notes);
     Ok(Opened {
-        book,
+        journaled,
         integration: opened.integration,
         notes,
     })
@@ -206,14 +206,14 @@ pub async fn begin<'a>(
     screen: &'a Screen,
 ) -> eyre::Result<(Dispatcher<'a>, TcpListener)> {
     let Opened {
-        mut book,
+        mut journaled,
         integration,
         ..
     } = opened;
     let (tip, graph, scope) = read_scope(settings, place, &integration).await?;
     for task in &scope {
         let key = task_key(&graph, *task);
-        let is_merged = book.state.runs_of(&key).any(Run::is_merged);
+        let is_merged = journaled.state.runs_of(&key).any(Run::is_merged);
         if is_merged && !graph.tasks[*task].is_done {
             bail!(
                 "the journal says that task {key} is merged, but the branch {} does not have it: it was moved back or deleted. `--fresh` begins anew with what the branch has",
@@ -221,13 +221,13 @@ pub async fn begin<'a>(
             );
         }
     }
-    let listener = listen(settings, &book).await?;
+    let listener = listen(settings, &journaled).await?;
     let address = listener.local_addr()?;
     let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
     let runs = place.state_dir.join("runs");
-    let mut engine = Engine::local(program, runs, book.state.dispatch.clone());
-    adopt(&mut book, &mut engine).await?;
-    book.note(Entry::Begun {
+    let mut engine = Engine::local(program, runs, journaled.state.dispatch.clone());
+    adopt(&mut journaled, &mut engine).await?;
+    journaled.note(Entry::Begun {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         listen: address.to_string(),
     })
@@ -256,18 +256,18 @@ pub async fn begin<'a>(
         mode: settings.verify,
         end_check: None,
         settings,
-        book,
+        journaled,
     };
     Ok((dispatcher, listener))
 }
 
 /// Listens where the last dispatcher did, so that the workers that it has started find this one.
-async fn listen(settings: &Settings, book: &Book) -> eyre::Result<TcpListener> {
+async fn listen(settings: &Settings, journaled: &JournaledState) -> eyre::Result<TcpListener> {
     if let Some(address) = settings.listen {
         let listener = TcpListener::bind(address).await;
         return listener.wrap_err_with(|| format!("cannot listen on {address}"));
     }
-    let last = book
+    let last = journaled
         .state
         .listen
         .as_ref()
@@ -287,12 +287,12 @@ async fn listen(settings: &Settings, book: &Book) -> eyre::Result<TcpListener> {
 }
 
 /// Finds the runs of the last dispatcher: those that it had no time to note, and those that have no say any more.
-async fn adopt(book: &mut Book, engine: &mut Engine) -> eyre::Result<()> {
+async fn adopt(journaled: &mut JournaledState, engine: &mut Engine) -> eyre::Result<()> {
     let mut records = Vec::new();
     for (name, handle) in engine.sweep() {
-        match book.state.run(&name) {
+        match journaled.state.run(&name) {
             Some(run) if run.is_live() && run.handle.is_none() => {
-                records.push(book.apply(Entry::Handle { run: name, handle }));
+                records.push(journaled.apply(Entry::Handle { run: name, handle }));
             }
             // It works for this dispatcher.
             Some(run) if run.is_live() => {}
@@ -301,7 +301,7 @@ async fn adopt(book: &mut Book, engine: &mut Engine) -> eyre::Result<()> {
             _ => engine.stop(&handle, STRAY_GRACE),
         }
     }
-    book.write(records).await
+    journaled.write(records).await
 }
 
 /// What `status` says without a running dispatcher, and where commands are written for the next one.

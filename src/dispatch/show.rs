@@ -6,7 +6,7 @@ use std::time::Instant;
 use console::{Style, style};
 use serde_json::Value;
 
-use super::book::now;
+use super::journaled_state::now;
 use super::decide::Decision;
 use super::standing::{Standing, task_key};
 use super::state::{Merge, Millis, Run, State};

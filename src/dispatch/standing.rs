@@ -212,8 +212,8 @@ fn split(graph: &TaskGraph, task: usize, known: &[Standing]) -> Standing {
 /// What follows from the ended runs of a task that could run.
 fn next_attempt(state: &State, terms: &Terms, key: &str) -> Standing {
     let all: Vec<&Run> = state.runs_of(key).collect();
-    let forgiven = state.tasks.get(key).map_or(0, |task| task.forgiven);
-    let counted: Vec<&Run> = all.iter().skip(forgiven).copied().collect();
+    let runs_before_retry = state.tasks.get(key).map_or(0, |task| task.runs_before_retry);
+    let counted: Vec<&Run> = all.iter().skip(runs_before_retry).copied().collect();
     let attempt = all.last().map_or(0, |run| run.attempt) + 1;
     let Some(last) = counted.last() else {
         let note = all.last().and_then(|run| note_after(run));

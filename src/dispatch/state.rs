@@ -37,7 +37,7 @@ pub struct TaskState {
     /// Whether a person has cancelled it.
     pub is_cancelled: bool,
     /// How many runs there were at the last `retry`: earlier ones do not count.
-    pub forgiven: usize,
+    pub runs_before_retry: usize,
 }
 
 /// One attempt at a task, or one check of a commit.
@@ -269,7 +269,7 @@ impl State {
             Asked::Retry => {
                 task.is_skipped = false;
                 task.is_cancelled = false;
-                task.forgiven = task.runs.len();
+                task.runs_before_retry = task.runs.len();
             }
             Asked::Skip => task.is_skipped = true,
             Asked::Cancel => task.is_cancelled = true,

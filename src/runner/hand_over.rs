@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::failures::stopped;
-use super::product::{self, GRAPH, Message, Product};
+use super::product::{self, Message, Product};
 use super::push::Push;
 use super::run::{Prepared, Run};
 use super::settings::Steps;
-use super::workspace::Source;
+use super::workspace::{GRAPH, Source};
 use crate::panics::caught;
 use crate::progress::Phase;
 use crate::shutdown::Stop;
@@ -117,7 +117,8 @@ impl Run<'_> {
             return Ok("nothing was cloned".to_owned());
         };
         let git = git.under(stop);
-        let product = product::collect(&git, clone, &self.environment(), &message).await?;
+        let environment = self.environment_of_own_programs();
+        let product = product::collect(&git, clone, &environment, &message).await?;
         let note = note(&product);
         let Product {
             push_repository,
@@ -125,6 +126,7 @@ impl Run<'_> {
             held_back,
             incomplete,
             branches,
+            upload,
             ..
         } = &product;
         let work = self.report.work.insert(work.clone());
@@ -155,6 +157,9 @@ impl Run<'_> {
                 url: &clone.url,
                 suffix: &clone.suffix,
             };
+            if let Some(upload) = upload {
+                push.upload(upload).await?;
+            }
             if !work.is_empty() {
                 let pushed = push.push(&work.head_commit, &branch).await?;
                 whereabouts = format!("on branch {pushed}");

@@ -166,6 +166,8 @@ impl Rounds<'_, '_> {
             dir: &workspace.dir,
             state_dir: workspace.own_dir(),
             environment: self.run.environment(),
+            environment_without_file: self.run.environment_without_file(),
+            variables_file: self.run.settings.variables_file.as_ref(),
             access: &self.run.settings.agent.access,
         };
         let mut program = self.agent.program(place)?;

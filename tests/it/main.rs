@@ -41,4 +41,5 @@ mod task;
 mod tasks;
 mod tidy;
 mod tls;
+mod variables_file;
 mod work;

@@ -183,7 +183,7 @@ impl World {
                 self.state.run_mut(&run).unwrap().stop_asked_at = Some(self.now);
                 self.workers.insert(run, Worker::Killed);
             }
-            Action::Harvest { run } => match self.printed.get(&run).cloned() {
+            Action::ReadReport { run } => match self.printed.get(&run).cloned() {
                 Some(event) => self.write(Entry::Reported { run, event }),
                 None => self.write(fence(&run)),
             },
@@ -583,7 +583,7 @@ fn a_silent_run_is_stopped_only_while_the_engine_says_that_it_runs() {
     assert!(stops(&actions(Seen::Running, 70_000)));
     assert_eq!(
         actions(Seen::Gone, 5),
-        [Action::Harvest {
+        [Action::ReadReport {
             run: "1#1".to_owned()
         }]
     );

@@ -15,14 +15,14 @@ pub fn now() -> Millis {
 }
 
 #[derive(Debug)]
-pub struct Book {
+pub struct JournaledState {
     /// `None` only while a write is on its way.
     journal: Option<Journal>,
     pub state: State,
     format: Format,
 }
 
-impl Book {
+impl JournaledState {
     pub fn open(dir: &Path, format: Format) -> eyre::Result<Self> {
         let (journal, records) = Journal::open(dir)?;
         Ok(Self {
