@@ -1,20 +1,20 @@
 //! `dispatch`: works through a whole graph, from ready tasks to one branch of merged, verified work.
 
-mod journaled_state;
 mod claims;
 mod control;
 mod decide;
 mod dispatcher;
-mod event_listener;
 mod end;
 mod engine;
-mod run_output;
+mod event_listener;
 pub mod integration;
 mod journal;
+mod journaled_state;
 mod merging;
 mod names;
 mod open;
 pub mod preflight;
+mod run_output;
 mod scope;
 mod settings;
 mod show;

@@ -10,17 +10,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::journaled_state::{JournaledState, now};
 use super::claims::{note_event, reply};
 use super::control::{Question, Waiting};
 use super::decide::{Action, Decision, decide};
-use super::event_listener::{MAX_WAITING, Request, Secret};
 use super::engine::Engine;
-use super::run_output::{find_report, lost};
+use super::event_listener::{MAX_WAITING, Request, Secret};
 use super::integration::{FinishedRun, Integration};
 use super::journal::{Asked, Entry};
+use super::journaled_state::{JournaledState, now};
 use super::merging::{CheckRequest, CheckResult, Outcome, Ports, Tip, merge_all};
 use super::names::run_id;
+use super::run_output::{find_report, lost};
 use super::settings::Settings;
 use super::show::Show;
 use super::standing::{Stopping, Terms};
@@ -111,7 +111,8 @@ impl Dispatcher<'_> {
             self.look();
             let decision = decide(&self.journaled.state, &self.graph, &self.terms, now());
             let acted = self.act(&decision, &mut merging, &ports).await?;
-            self.show.draw(&self.journaled.state, &self.graph, &decision);
+            self.show
+                .draw(&self.journaled.state, &self.graph, &decision);
             if acted {
                 continue;
             }
@@ -200,7 +201,13 @@ impl Dispatcher<'_> {
 
     /// Asks the engine about all runs that live.
     fn look(&mut self) {
-        for run in self.journaled.state.runs.iter_mut().filter(|run| run.is_live()) {
+        for run in self
+            .journaled
+            .state
+            .runs
+            .iter_mut()
+            .filter(|run| run.is_live())
+        {
             if let Some(handle) = &run.handle {
                 run.seen = self.engine.look(&run.id, handle);
             }
@@ -404,7 +411,11 @@ impl Dispatcher<'_> {
         if !self.checks.contains_key(id) {
             return Ok(());
         }
-        let report = self.journaled.state.run(id).and_then(|run| run.report.clone());
+        let report = self
+            .journaled
+            .state
+            .run(id)
+            .and_then(|run| run.report.clone());
         let Some(report) = report else { return Ok(()) };
         let result = if report.is_completed() {
             CheckResult::Passed
@@ -620,11 +631,19 @@ impl Dispatcher<'_> {
             if key.is_none() {
                 self.terms.stopping = Stopping::Cancelling;
             }
-            for run in self.journaled.state.runs.iter_mut().filter(|run| run.is_live()) {
+            for run in self
+                .journaled
+                .state
+                .runs
+                .iter_mut()
+                .filter(|run| run.is_live())
+            {
                 run.is_cancelled |= key.is_none() || run.task == key;
             }
         }
-        self.journaled.note(Entry::Asked { what, task: key }).await?;
+        self.journaled
+            .note(Entry::Asked { what, task: key })
+            .await?;
         Ok("done\n".to_owned())
     }
 }

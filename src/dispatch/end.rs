@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::journaled_state::now;
 use super::decide::decide;
 use super::dispatcher::{Dispatcher, Finish};
 use super::integration::{FastForward, Integration};
 use super::journal::Entry;
+use super::journaled_state::now;
 use super::standing::{Standing, task_key};
 use super::state::{Report, Run};
 use crate::task::Status;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use eyre::{WrapErr, bail, eyre};
 use tokio::net::TcpListener;
 
-use super::journaled_state::{JournaledState, now};
 use super::dispatcher::Dispatcher;
-use super::event_listener::Secret;
 use super::engine::Engine;
+use super::event_listener::Secret;
 use super::integration::{self, Integration, Source, Workers};
 use super::journal::{self, Entry};
+use super::journaled_state::{JournaledState, now};
 use super::merging::read_tip;
 use super::names::{dispatch_id, short_hash};
 use super::scope::scope;
@@ -227,11 +227,12 @@ pub async fn begin<'a>(
     let runs = place.state_dir.join("runs");
     let mut engine = Engine::local(program, runs, journaled.state.dispatch.clone());
     adopt(&mut journaled, &mut engine).await?;
-    journaled.note(Entry::Begun {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        listen: address.to_string(),
-    })
-    .await?;
+    journaled
+        .note(Entry::Begun {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listen: address.to_string(),
+        })
+        .await?;
     let url = settings.url.clone();
     let dispatcher = Dispatcher {
         common: Common {

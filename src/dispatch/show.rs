@@ -6,8 +6,8 @@ use std::time::Instant;
 use console::{Style, style};
 use serde_json::Value;
 
-use super::journaled_state::now;
 use super::decide::Decision;
+use super::journaled_state::now;
 use super::standing::{Standing, task_key};
 use super::state::{Merge, Millis, Run, State};
 use crate::receiver::{Answer, Route};

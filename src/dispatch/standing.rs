@@ -212,7 +212,10 @@ fn split(graph: &TaskGraph, task: usize, known: &[Standing]) -> Standing {
 /// What follows from the ended runs of a task that could run.
 fn next_attempt(state: &State, terms: &Terms, key: &str) -> Standing {
     let all: Vec<&Run> = state.runs_of(key).collect();
-    let runs_before_retry = state.tasks.get(key).map_or(0, |task| task.runs_before_retry);
+    let runs_before_retry = state
+        .tasks
+        .get(key)
+        .map_or(0, |task| task.runs_before_retry);
     let counted: Vec<&Run> = all.iter().skip(runs_before_retry).copied().collect();
     let attempt = all.last().map_or(0, |run| run.attempt) + 1;
     let Some(last) = counted.last() else {
