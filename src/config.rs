@@ -5,6 +5,7 @@
 //! defaults come from it. This file turns the values into types. It starts and sends nothing, and the only
 //! file that it reads is the one with the agent's variables, so an invalid configuration has no effect.
 
+mod dispatch;
 pub mod environment;
 mod reader;
 pub mod settings;
@@ -31,6 +32,7 @@ use crate::runner;
 use crate::runner::agent::Sandbox;
 use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::FinishedTasks;
+use crate::task_list;
 use crate::terminal::Log;
 pub use reader::Problem;
 use reader::Reader;
@@ -60,8 +62,13 @@ pub struct Config {
 pub enum Command {
     Run(Box<Run>),
     Demo(local::Settings),
+    DemoGraph(Box<crate::dispatch::Settings>),
     Local(local::Settings),
     Receive(local::ReceiveSettings),
+    Dispatch(Box<crate::dispatch::Settings>),
+    Tasks(task_list::Settings),
+    /// `local` without a task: shows what is ready in a project.
+    ChooseTask(PathBuf),
     Probe(Box<probe::Settings>),
     Check(Box<check::Settings>),
     /// The built-in agent, started by the worker.
@@ -87,6 +94,8 @@ pub struct Run {
     pub stop_at_end_of_stdin: bool,
     /// A lock file that is kept locked until the worker has ended.
     pub task_lock: Option<PathBuf>,
+    /// Whether to begin a session.
+    pub new_session: bool,
 }
 
 /// Why there is no configuration.
@@ -157,6 +166,10 @@ impl Config {
         let command = match name {
             "" => Command::Run(Box::new(run(&mut reader))),
             "check" => Command::Check(Box::new(check_settings(&mut reader, &flags))),
+            "demo" if flags.get_flag("graph") => {
+                let given = for_dispatch(&mut reader);
+                Command::DemoGraph(Box::new(dispatch::demo_settings(&mut reader, given)))
+            }
             "demo" => {
                 // The sample project does not exist yet.
                 let project = local::Project::InPlace(PathBuf::new());
@@ -164,9 +177,25 @@ impl Config {
             }
             "local" => {
                 let project = local_project(&mut reader, &flags);
-                let task = reader.required(&settings::TASK_ID, values::line);
-                Command::Local(local_settings(&mut reader, project, task))
+                match project {
+                    local::Project::InPlace(dir) if !reader.is_set(&settings::TASK_ID) => {
+                        let project = local::Project::InPlace(dir.clone());
+                        // Other mistakes are still reported.
+                        local_settings(&mut reader, project, String::new());
+                        Command::ChooseTask(dir)
+                    }
+                    project => {
+                        let task = reader.required(&settings::TASK_ID, values::line);
+                        Command::Local(local_settings(&mut reader, project, task))
+                    }
+                }
             }
+            "dispatch" => {
+                let given = for_dispatch(&mut reader);
+                let settings = dispatch::settings(&mut reader, &flags, given);
+                Command::Dispatch(Box::new(settings))
+            }
+            "tasks" => Command::Tasks(tasks(&mut reader, &flags)),
             "receive" => Command::Receive(receive(&mut reader, &flags)),
             "probe" => Command::Probe(Box::new(probe_settings(&mut reader, &flags))),
             builtin::COMMAND => Command::Agent(Box::new(agent(&mut reader, &flags))),
@@ -285,7 +314,9 @@ fn run(reader: &mut Reader) -> Run {
     let mut callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
     let runner = runner(reader, task_id, project_id, run_id);
     callback.identity.isolation = Some(runner.isolation.clone());
-    callback.identity.agent = runner::agent::selected_kind(&runner.agent).map(|kind| kind.word);
+    if runner.steps == runner::Steps::All {
+        callback.identity.agent = runner::agent::selected_kind(&runner.agent).map(|kind| kind.word);
+    }
     let stop_window = reader.with_default(&settings::STOP_WINDOW, values::duration);
     callback.limits = callback::Limits {
         task_timeout: runner.task_timeout,
@@ -300,6 +331,7 @@ fn run(reader: &mut Reader) -> Run {
         stop_window,
         stop_at_end_of_stdin: reader.with_default(&settings::STOP_AT_END_OF_STDIN, values::boolean),
         task_lock: reader.optional(&settings::TASK_LOCK, values::path),
+        new_session: reader.with_default(&settings::NEW_SESSION, values::boolean),
     }
 }
 
@@ -388,6 +420,12 @@ fn runner(
         idle_timeout,
         checks: reader.optional(&settings::CHECKS, values::checks),
         repairs: reader.with_default(&settings::REPAIRS, values::count),
+        steps: if reader.with_default(&settings::ONLY_CHECKS, values::boolean) {
+            runner::Steps::OnlyChecks
+        } else {
+            runner::Steps::All
+        },
+        note: reader.optional(&settings::NOTE, values::text),
     }
 }
 
@@ -494,6 +532,22 @@ fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
     }
 }
 
+/// How git reaches remotes.
+fn git_access(reader: &mut Reader) -> Access {
+    let proxies = PROXIES.iter().filter_map(|name| {
+        let value = reader.environment.get(name)?;
+        Some(((*name).into(), value.to_owned()))
+    });
+    let proxies = proxies.collect();
+    Access {
+        token: reader.optional(&settings::GIT_TOKEN, values::token),
+        proxies,
+        authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
+        ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
+        stalled: reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration),
+    }
+}
+
 /// The variables by which git finds proxies. curl ignores `HTTP_PROXY` in capitals on purpose.
 const PROXIES: [&str; 7] = [
     "http_proxy",
@@ -521,24 +575,12 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
         reader.with_default(&settings::GIT_NAME, values::line),
         reader.with_default(&settings::GIT_EMAIL, values::line),
     );
-    let token = reader.optional(&settings::GIT_TOKEN, values::token);
-    let stalled = reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration);
+    let access = git_access(reader);
     let submodules = reader.with_default(&settings::SUBMODULES, values::boolean);
     let lfs = reader.with_default(&settings::LFS, values::boolean);
     let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
     let Some(url) = reader.optional(&settings::REPO, values::repository) else {
         return Source::Given(workspace.unwrap_or_else(|| ".".into()));
-    };
-    let proxies = PROXIES.iter().filter_map(|name| {
-        let value = reader.environment.get(name)?;
-        Some(((*name).into(), value.to_owned()))
-    });
-    let access = Access {
-        token,
-        proxies: proxies.collect(),
-        authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
-        ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
-        stalled,
     };
     let branch = branch.unwrap_or_else(default);
     Source::Repository(Box::new(Repository {
@@ -575,6 +617,33 @@ fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Projec
         }
     }
     local::Project::InPlace(dir.unwrap_or_else(|| ".".into()))
+}
+
+fn for_dispatch(reader: &mut Reader) -> dispatch::Given {
+    dispatch::Given {
+        agent: local_agent(reader),
+        access: git_access(reader),
+    }
+}
+
+/// The tasks of a project.
+fn tasks(reader: &mut Reader, flags: &clap::ArgMatches) -> task_list::Settings {
+    let flag = flags.get_one::<PathBuf>("project").cloned();
+    let dir = flag.or_else(|| reader.optional(&settings::WORKSPACE, values::path));
+    task_list::Settings {
+        project: dir.unwrap_or_else(|| ".".into()),
+        tag: reader.optional(&settings::TAG, values::line),
+        shown: match (flags.get_flag("ready"), flags.get_flag("blocked")) {
+            (true, _) => task_list::Shown::Ready,
+            (_, true) => task_list::Shown::Blocked,
+            _ => task_list::Shown::All,
+        },
+        format: if flags.get_flag("json") {
+            task_list::Format::Json
+        } else {
+            task_list::Format::Lines
+        },
+    }
 }
 
 /// A worker under the embedded orchestrator.

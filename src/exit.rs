@@ -59,6 +59,33 @@ impl From<Check> for ExitCode {
     }
 }
 
+/// The result of `dispatch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dispatch {
+    /// Everything is done and merged.
+    AllDone,
+    /// Some tasks are blocked.
+    Blocked,
+    /// A person has stopped it; the same command goes on.
+    Stopped,
+}
+
+impl Dispatch {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::AllDone => 0,
+            Self::Blocked => 1,
+            Self::Stopped => 3,
+        }
+    }
+}
+
+impl From<Dispatch> for ExitCode {
+    fn from(exit: Dispatch) -> Self {
+        Self::from(exit.code())
+    }
+}
+
 /// The result of `probe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {

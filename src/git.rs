@@ -3,6 +3,8 @@
 //! Knows no tasks. Every call says itself whether the credential goes with it; a call that works
 //! in a repository which an agent could write must not ask for it.
 
+#[allow(dead_code, reason = "the command `dispatch` uses it")]
+mod among_children;
 mod authorities;
 mod call;
 mod configuration;
@@ -19,9 +21,10 @@ use std::time::Duration;
 
 use reqwest::Url;
 use secrecy::SecretString;
+use tempfile::NamedTempFile;
 use tokio::time::Instant;
 
-pub use self::call::{Call, GitError};
+pub use self::call::{Call, Finished, GitError};
 use self::configuration::Side;
 use self::fingerprint::Fingerprint;
 use self::ssh::Ssh;
@@ -348,13 +351,7 @@ impl<'a> Git<'a> {
         call: Call<'_>,
         hear: &mut dyn FnMut(&[u8]),
     ) -> Result<String, GitError> {
-        let command = call
-            .args
-            .iter()
-            .find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
-        let command = command
-            .map(|arg| arg.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let command = call.name();
         let failed = |how: String, words: String| GitError {
             command: command.clone(),
             how,
@@ -377,34 +374,14 @@ impl<'a> Git<'a> {
         } else {
             Some(tempfile::tempfile().map_err(unstarted)?)
         };
-        let mut env = self.environment.clone();
-        let token = self.token.as_ref().filter(|_| call.transfer);
-        env.extend(configuration::variables(
-            self.side,
-            token,
-            self.stalled,
-            &call.configuration,
-        ));
-        env.extend(call.variables);
-        let authorities = match self.authorities.as_ref().filter(|_| call.transfer) {
-            Some(pem) => Some(authorities::file(pem).map_err(unstarted)?),
-            None => None,
+        let stderr = match &said {
+            Some(file) => Stderr::File(file.try_clone().map_err(unstarted)?),
+            None => Stderr::WithStdout,
         };
-        if let Some(file) = &authorities {
-            env.push(("GIT_SSL_CAINFO".into(), file.path().into()));
-        }
-        let program = Program {
-            program: self.program.clone().into(),
-            args: call.args,
-            dir: call.dir.to_owned(),
-            env,
-            stdin: call.stdin,
-            stderr: match &said {
-                Some(file) => Stderr::File(file.try_clone().map_err(unstarted)?),
-                None => Stderr::WithStdout,
-            },
-            launch: self.launch.clone(),
-        };
+        let Prepared {
+            program,
+            authorities: _authorities,
+        } = self.prepare(call, stderr).map_err(unstarted)?;
         let mut reader = ProgressReader::new(self.progress, self.side.words());
         let mut take = |_, bytes: &[u8]| {
             if reads_progress {
@@ -449,4 +426,43 @@ impl<'a> Git<'a> {
             Err(error) => Err(failed("could not be started".to_owned(), error.to_string())),
         }
     }
+
+    /// The program of a call, with its whole environment.
+    fn prepare(&self, call: Call<'_>, stderr: Stderr) -> io::Result<Prepared> {
+        let mut env = self.environment.clone();
+        let token = self.token.as_ref().filter(|_| call.transfer);
+        env.extend(configuration::variables(
+            self.side,
+            token,
+            self.stalled,
+            &call.configuration,
+        ));
+        env.extend(call.variables);
+        let authorities = match self.authorities.as_ref().filter(|_| call.transfer) {
+            Some(pem) => Some(authorities::file(pem)?),
+            None => None,
+        };
+        if let Some(file) = &authorities {
+            env.push(("GIT_SSL_CAINFO".into(), file.path().into()));
+        }
+        Ok(Prepared {
+            program: Program {
+                program: self.program.clone().into(),
+                args: call.args,
+                dir: call.dir.to_owned(),
+                env,
+                stdin: call.stdin,
+                stderr,
+                launch: self.launch.clone(),
+            },
+            authorities,
+        })
+    }
+}
+
+/// A call that is ready to start.
+struct Prepared {
+    program: Program,
+    /// The file with the certificate authorities; deleted when this is dropped.
+    authorities: Option<NamedTempFile>,
 }

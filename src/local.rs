@@ -3,6 +3,7 @@
 //! The worker is this same program in a separate process, started like any orchestrator starts it;
 //! none of its code runs in this process.
 
+mod graph_demo;
 mod lines;
 mod receive;
 mod sample;
@@ -25,6 +26,7 @@ use crate::receiver::{Notice, Receiver};
 use crate::runner::agent::Kind;
 use crate::scud::{self, FinishedTasks, TaskQuery};
 use crate::terminal::{Screen, Timeline};
+pub use graph_demo::demo_graph;
 use lines::lines;
 pub use receive::{ReceiveSettings, receive};
 pub use task_lock::TaskLock;

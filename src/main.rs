@@ -7,6 +7,12 @@ mod builtin;
 mod callback;
 mod check;
 mod config;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the command `dispatch` uses these modules"
+)]
+mod dispatch;
 mod durations;
 mod environment;
 mod excerpt;
@@ -31,6 +37,7 @@ mod scud;
 mod shutdown;
 mod stream_json;
 mod task;
+mod task_list;
 mod terminal;
 mod vocabulary;
 mod webhook;
@@ -163,6 +170,25 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 runner::harden();
                 Ok(local::run(settings, &screen).await?.into())
             }
+            Command::DemoGraph(settings) => {
+                runner::harden();
+                let ended = Box::pin(local::demo_graph(*settings, &screen)).await?;
+                Ok(dispatched(ended).into())
+            }
+            Command::Dispatch(settings) => {
+                runner::harden();
+                let ended = Box::pin(dispatch::run(*settings, &screen)).await?;
+                Ok(dispatched(ended).into())
+            }
+            Command::Tasks(settings) => {
+                task_list::run(&settings).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::ChooseTask(project) => {
+                screen.line("TASK_ID: is missing; choose a task with --task");
+                screen.line(&task_list::ready_tasks(project).await?);
+                Ok(exit::Worker::Misconfigured.into())
+            }
             Command::Receive(settings) => local::receive(settings, &screen)
                 .await
                 .map(|()| ExitCode::SUCCESS),
@@ -199,12 +225,23 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
     exit
 }
 
+fn dispatched(ended: dispatch::Ended) -> exit::Dispatch {
+    match ended {
+        dispatch::Ended::AllDone => exit::Dispatch::AllDone,
+        dispatch::Ended::Blocked => exit::Dispatch::Blocked,
+        dispatch::Ended::Stopped => exit::Dispatch::Stopped,
+    }
+}
+
 /// The lifecycle: claim, run, report.
 async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Result<exit::Worker> {
     let stop = Stop::on_signals(settings.stop_window)?;
     if settings.stop_at_end_of_stdin {
         stop.at_end_of_stdin()
             .wrap_err("DESCARTES_STOP_AT_END_OF_STDIN needs a pipe as standard input")?;
+    }
+    if settings.new_session {
+        rustix::process::setsid().wrap_err("cannot begin a session")?;
     }
     // Held until the worker has ended.
     let _lock = match &settings.task_lock {

@@ -11,21 +11,15 @@ mod leases;
 mod ledger;
 mod notice;
 mod route;
-mod signature;
+mod server;
+pub mod signature;
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::CONTENT_TYPE;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -34,14 +28,13 @@ use tokio::time::Instant;
 
 use crate::webhook::SigningKey;
 pub use answers::ScriptedAnswers;
+pub use leases::lease_of_claim;
 use ledger::Ledger;
 pub use ledger::Repetition;
-use notice::Answer;
-pub use notice::{Notice, Received};
-use route::Route;
+pub use notice::{Answer, Notice, Received};
+pub use route::Route;
+pub use server::{Arrived, serve};
 
-/// The protocol's maximum size of a body, in bytes.
-const MAX_BODY_SIZE: usize = 256 * 1024;
 /// How often to look for leases that are over. A person watches, so this need not be exact.
 const LEASE_CHECK: Duration = Duration::from_millis(200);
 
@@ -99,37 +92,17 @@ impl Receiver {
             notices,
         });
         let watched = service.clone();
+        let answer = move |arrived: Arrived| {
+            let answer = service.receive(&arrived.path, &arrived.headers, &arrived.body);
+            std::future::ready(answer)
+        };
         let accept = async {
             tokio::select! {
-                () = accept(&self.listener, service) => {}
+                () = server::serve(&self.listener, answer) => {}
                 () = watched.watch_leases() => {}
             }
         };
         LocalSet::new().run_until(accept).await;
-    }
-}
-
-async fn accept(listener: &TcpListener, service: Rc<Service>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let service = service.clone();
-                let answer = service_fn(move |request| {
-                    let service = service.clone();
-                    async move { Ok::<_, Infallible>(service.answer(request).await) }
-                });
-                tokio::task::spawn_local(async move {
-                    // An error means that the worker broke the connection off.
-                    let _ = http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), answer)
-                        .await;
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
     }
 }
 
@@ -142,23 +115,6 @@ struct Service {
 }
 
 impl Service {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (parts, body) = request.into_parts();
-        let path = parts.uri.path();
-        let answer = match Limited::new(body, MAX_BODY_SIZE).collect().await {
-            _ if parts.method != Method::POST => {
-                Answer::new(StatusCode::METHOD_NOT_ALLOWED, "workers use POST")
-            }
-            Ok(body) => self.receive(path, &parts.headers, &body.to_bytes()),
-            Err(error) => Answer::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
-        };
-        let response = Response::builder()
-            .status(answer.status)
-            .header(CONTENT_TYPE, "application/json");
-        let body = Full::from(answer.body().to_string());
-        response.body(body).expect("a valid response")
-    }
-
     /// Answers one request and sends a notice about it.
     fn receive(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Answer {
         let last = path.rsplit('/').next().unwrap_or_default();

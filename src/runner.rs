@@ -29,7 +29,7 @@ use crate::task::{Failure, Outcome, Reason, Report, Verdict};
 use checks::Checks;
 use rounds::Assignment;
 use run::{Prepared, Run};
-pub use settings::Settings;
+pub use settings::{Settings, Steps};
 
 /// Runs the task.
 pub async fn run(
@@ -91,6 +91,10 @@ async fn failed_by_bug(bug: String) -> Verdict {
 /// The steps between the workspace and the hand-over; returns a sentence about what was done.
 async fn work(run: &mut Run<'_>, prepared: &Prepared<'_>) -> Result<String, Failure> {
     let project = Project::at(prepared.workspace.dir.clone());
+    if run.settings.steps == Steps::OnlyChecks {
+        let checks = Checks::of(&project, run.settings.checks.as_deref())?;
+        return rounds::only_check(run, &prepared.workspace, &checks).await;
+    }
     let task = project_task::find(run.settings, &project).await?;
     run.task = Some(task.clone());
     project_task::log(&task);

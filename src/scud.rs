@@ -14,16 +14,22 @@ mod graph_file;
 mod lexer;
 mod merge;
 mod project;
+mod ready;
 mod row;
 mod search;
 mod settings;
+mod whole;
 
 #[cfg(all(test, feature = "peers"))]
 mod peers;
 #[cfg(test)]
 mod samples;
 
+#[allow(unused_imports, reason = "the command `dispatch` uses them")]
+pub use edit::{EditError, set_status_in_bytes};
 pub use find::{FindError, FinishedTasks, TaskQuery};
 pub use merge::unify_status_letters;
 pub use project::Project;
+pub use ready::{Standing, TaskGraph};
 pub use settings::{AgentDefinition, MAX_PROMPT_SIZE, SettingsError};
+pub use whole::GRAPH_PATH;

@@ -7,6 +7,7 @@ mod outlet;
 mod screen;
 mod timeline;
 
+pub use clock::clock;
 pub use outlet::Outlet;
 pub use screen::{Log, LogFormat, Screen, print_error};
 pub use timeline::Timeline;

@@ -10,8 +10,8 @@ use clap::Command;
 use serde::Serialize;
 
 use crate::config::environment::{MIN_SECRET_LENGTH, PASSED_ON_VARIABLES};
-use crate::config::settings::{LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER};
-use crate::exit::{Check, MergeGraph, Probe, Worker};
+use crate::config::settings::{DISPATCH, LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER};
+use crate::exit::{Check, Dispatch, MergeGraph, Probe, Worker};
 use crate::git::Trouble;
 use crate::process;
 use crate::progress::{self, Phase};
@@ -123,7 +123,7 @@ impl Vocabulary {
             word: reason.word(),
             retryable: reason.retryable(),
         });
-        let settings = WORKER.iter().copied().chain([&LISTEN]);
+        let settings = WORKER.iter().copied().chain([&LISTEN]).chain(DISPATCH);
         Self {
             settings: settings.map(SettingEntry::of).collect(),
             subcommands: subcommands(cli),
@@ -232,6 +232,32 @@ fn exit_codes() -> Vec<ExitCodeEntry> {
             "merge-graph",
             MergeGraph::Failed.code(),
             "an error; no file was changed. git fails the merge",
+        ),
+        entry(
+            "dispatch",
+            Dispatch::AllDone.code(),
+            "all tasks are done and merged",
+        ),
+        entry(
+            "dispatch",
+            Dispatch::Blocked.code(),
+            "some tasks are blocked, or nothing new may start; the output says why",
+        ),
+        entry(
+            "dispatch",
+            misconfigured,
+            "a setting is invalid, or the project cannot be used",
+        ),
+        entry(
+            "dispatch",
+            Dispatch::Stopped.code(),
+            "stopped by a person; the same command goes on",
+        ),
+        entry("tasks", 0, "the tasks were listed"),
+        entry(
+            "tasks",
+            misconfigured,
+            "the project or its graph cannot be used",
         ),
         entry(
             "probe",

@@ -9,7 +9,8 @@ use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
 use super::settings::{
-    CALLBACK_SECRET, LISTEN, MODEL_ACCESS, REPO, STOP_AT_END_OF_STDIN, Setting, TASK_LOCK, WORKER,
+    CALLBACK_SECRET, DISPATCH, LISTEN, MODEL_ACCESS, NEW_SESSION, REPO, STOP_AT_END_OF_STDIN, Setting,
+    TASK_LOCK, WORKER,
 };
 use crate::callback::Machine;
 use crate::environment::Variables;
@@ -157,7 +158,8 @@ impl Environment {
             WORKER
                 .iter()
                 .copied()
-                .chain([&LISTEN, &STOP_AT_END_OF_STDIN, &TASK_LOCK])
+                .chain(DISPATCH)
+                .chain([&LISTEN, &NEW_SESSION, &STOP_AT_END_OF_STDIN, &TASK_LOCK])
                 .map(|setting: &Setting| setting.variable)
         };
         let names = self.0.iter().filter_map(|(name, _)| name.to_str());

@@ -276,6 +276,20 @@ pub const REPAIRS: Setting = Setting::new(
     "How often the agent may try to repair a failed check",
 )
 .default("1");
+pub const ONLY_CHECKS: Setting = Setting::new(
+    "DESCARTES_ONLY_CHECKS",
+    "only-checks",
+    "BOOLEAN",
+    "Run the project's checks and nothing else: no agent works, the task is not looked up, nothing is pushed",
+)
+.default("false");
+pub const NOTE: Setting = Setting::new(
+    "DESCARTES_NOTE",
+    "note",
+    "TEXT",
+    "Further text for the agent's first prompt, for example why an earlier run of the task failed; at most 16 KiB are used",
+)
+.when_unset("no further text");
 pub const CALLBACK_TIMEOUT: Setting = Setting::new(
     "DESCARTES_CALLBACK_TIMEOUT",
     "callback-timeout",
@@ -391,6 +405,48 @@ pub const TASK_LOCK: Setting = Setting::unflagged(
     "A file to keep locked until the worker has ended",
 );
 
+/// Set by `dispatch` for its workers only.
+pub const NEW_SESSION: Setting = Setting::unflagged(
+    "DESCARTES_NEW_SESSION",
+    "Whether the worker begins a session of its own, so that it outlives who has started it",
+)
+.default("false");
+
+pub const DISPATCH_STATE: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_STATE",
+    "The directory with the journal, the runs' logs and the integration repository of a dispatch",
+)
+.when_unset("one for each project and branch in $XDG_STATE_HOME/descartes");
+pub const DISPATCH_LISTEN: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_LISTEN",
+    "The address that a dispatch listens on for its workers",
+)
+.when_unset("a free port of the loopback interface; after a restart the same one");
+pub const DISPATCH_URL: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_URL",
+    "The callback URL that the workers of a dispatch are told, if there is a proxy in front of it",
+)
+.when_unset("the address that the dispatch listens on");
+pub const DISPATCH_START_DEADLINE: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_START_DEADLINE",
+    "How long a worker of a dispatch may take to claim its task",
+)
+.default("5m");
+pub const DISPATCH_RETRY_DELAY: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_RETRY_DELAY",
+    "How long a dispatch waits before the second attempt at a task; the pause doubles with every further one",
+)
+.default("10s");
+
+/// `dispatch` only.
+pub const DISPATCH: [&Setting; 5] = [
+    &DISPATCH_STATE,
+    &DISPATCH_LISTEN,
+    &DISPATCH_URL,
+    &DISPATCH_START_DEADLINE,
+    &DISPATCH_RETRY_DELAY,
+];
+
 /// `receive` only.
 pub const LISTEN: Setting = Setting::new(
     "DESCARTES_LISTEN",
@@ -405,6 +461,19 @@ pub const REQUIRED: [&Setting; 3] = [&TASK_ID, &PROJECT_ID, &CALLBACK_URL];
 
 /// The flags that `local` does not have: it sets them itself, or calls them differently.
 const NOT_FOR_LOCAL: [&str; 2] = ["callback-url", "workspace"];
+/// The flags that `dispatch` does not have: it sets them itself, or means something else by them.
+const NOT_FOR_DISPATCH: [&str; 10] = [
+    "branch",
+    "callback-oidc-audience",
+    "callback-oidc-socket",
+    "callback-url",
+    "force",
+    "max-budget-usd",
+    "ref",
+    "run-id",
+    "task",
+    "workspace",
+];
 /// The flags that `demo` does not have: it makes its own project.
 const NOT_FOR_DEMO: [&str; 9] = [
     "branch",
@@ -429,7 +498,11 @@ pub fn cli() -> Command {
         .subcommand(
             Command::new("demo")
                 .about("Runs a worker on a sample project; needs no set-up")
-                .defer(|demo| demo.args(flags_except(&NOT_FOR_DEMO))),
+                .defer(|demo| {
+                    let graph = Arg::new("graph").long("graph").action(ArgAction::SetTrue);
+                    let graph = graph.help("Works through the whole graph of another sample project, as dispatch does");
+                    demo.arg(graph).args(flags_except(&NOT_FOR_DEMO))
+                }),
         )
         .subcommand(
             Command::new("local")
@@ -443,6 +516,8 @@ pub fn cli() -> Command {
                     local.arg(project).args(flags_except(&NOT_FOR_LOCAL)).after_help(unflagged())
                 }),
         )
+        .subcommand(dispatch())
+        .subcommand(tasks())
         .subcommand(
             Command::new("receive")
                 .about("Runs the embedded orchestrator alone: prints what workers report, and checks fields, order and signatures")
@@ -514,6 +589,90 @@ pub fn cli() -> Command {
             let shell = Arg::new("shell").required(true);
             completions.arg(shell.value_parser(value_parser!(clap_complete::Shell)))
         }))
+}
+
+fn dispatch() -> Command {
+    Command::new("dispatch")
+                .about("Works through a project's whole graph: starts a worker for every ready task, merges what is done, until nothing is left")
+                .defer(|dispatch| {
+                    let variables = DISPATCH.map(|setting| {
+                        format!("\n  {}\n          {}", setting.name(), setting.help)
+                    });
+                    dispatch
+                        .args(dispatch_only())
+                        .args(flags_except(&NOT_FOR_DISPATCH))
+                        .after_help(unflagged() + &variables.concat())
+                })
+}
+
+fn tasks() -> Command {
+    Command::new("tasks")
+        .about(
+            "Lists the tasks of a project: what is ready, what waits, and what is blocked and why",
+        )
+        .defer(|tasks| {
+            let switch = |name, help| {
+                Arg::new(name)
+                    .long(name)
+                    .action(ArgAction::SetTrue)
+                    .help(help)
+            };
+            let project = Arg::new("project")
+                .long("project")
+                .value_name("DIR")
+                .help(
+                    "The project's directory [DESCARTES_WORKSPACE; default: the current directory]",
+                )
+                .value_parser(value_parser!(std::path::PathBuf));
+            let settings = [&TAG, &RUST_LOG, &LOG_FORMAT];
+            tasks
+                .arg(project)
+                .args(settings.into_iter().filter_map(flag))
+                .args([
+                    switch(
+                        "ready",
+                        "Only the tasks that are ready, the most important first",
+                    )
+                    .conflicts_with("blocked"),
+                    switch("blocked", "Only the tasks that are blocked, and why"),
+                    switch("json", "Print the tasks as JSON"),
+                ])
+        })
+}
+
+/// The arguments of `dispatch` that no variable sets.
+fn dispatch_only() -> Vec<Arg> {
+    let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
+    let switch = |name, help| {
+        Arg::new(name)
+            .long(name)
+            .action(ArgAction::SetTrue)
+            .help(help)
+    };
+    let path = value_parser!(std::path::PathBuf);
+    vec![
+        Arg::new("action")
+            .value_name("ACTION")
+            .value_parser(["status", "retry", "skip", "cancel"])
+            .help("A word with the dispatch that runs: status; retry, skip or cancel with a TASK; cancel alone for all"),
+        Arg::new("task-of-action").value_name("TASK").help("The task to retry, skip or cancel"),
+        arg("project", "DIR", "The project's directory [default: the current directory]")
+            .value_parser(path.clone()),
+        arg("base", "REF", "The branch, tag or commit to begin at [default: the project's HEAD]"),
+        arg("branch", "BRANCH", "The branch for the merged work [default: descartes/<phase>]"),
+        arg("into", "BRANCH", "Move this branch forward to the merged work at the end, if it can be"),
+        switch("all-phases", "Work on all phases; needs --branch").conflicts_with("tag"),
+        arg("only", "IDS", "Only these tasks, separated by commas; a split task stands for its subtasks"),
+        arg("jobs", "COUNT", "How many workers at a time [default: half as many as there are cores, at least 2]"),
+        arg("attempts", "COUNT", "How many attempts a task has [default: 3]"),
+        arg("max-budget-usd", "DOLLARS", "How much all agents together may spend before nothing new starts; DESCARTES_MAX_BUDGET_USD limits each one"),
+        arg("verify", "WHEN", "When the checks run on merged work: changed (if the merged tree differs from the one that a run has checked), always, end or never [default: changed]")
+            .value_parser(["changed", "always", "end", "never"]),
+        switch("plan", "Print what would run in which order, and what is blocked and why; start nothing"),
+        switch("fresh", "Put the journal of the last dispatch aside; what is on the branch stays done"),
+        switch("json", "Print every journal entry as a line of JSON"),
+        arg("report", "FILE", "Write a report as JSON at the end").value_parser(path),
+    ]
 }
 
 /// The flags that only `receive` has. A variable sets `--secret` too; the others are flags only.

@@ -37,6 +37,26 @@ pub struct GitError {
     pub timed_out: bool,
 }
 
+/// A command that has ended by itself.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: i32,
+    /// Standard output.
+    pub output: Vec<u8>,
+    pub(super) error: GitError,
+}
+
+impl Finished {
+    /// The output, if the exit code is 0.
+    pub fn success(self) -> Result<Vec<u8>, GitError> {
+        if self.code == 0 {
+            Ok(self.output)
+        } else {
+            Err(self.error)
+        }
+    }
+}
+
 impl GitError {
     /// An operation of the worker around a git command failed.
     pub fn around(command: &str, how: &str, error: &io::Error) -> Self {
@@ -82,6 +102,14 @@ impl<'a> Call<'a> {
             transfer: false,
             shows_progress: false,
         }
+    }
+
+    /// The name of the command, for messages.
+    pub(super) fn name(&self) -> String {
+        let mut words = self.args.iter();
+        let name = words.find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
+        name.map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
     }
 
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {

@@ -1,7 +1,7 @@
-//! The demo's sample project: a small shell program with a bug, a check that fails because of it, and a
-//! task graph.
+//! The demo's sample projects: a small shell program with a bug and a check that fails because of it, and a shop
+//! whose graph has eight tasks.
 //!
-//! Needs only git and sh. The files of the project are in the directory `sample`.
+//! Need only git and sh. The files of the projects are in the directory `sample`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,18 +23,48 @@ const FILES: [(&str, &str); 6] = [
     (".scud/config.toml", include_str!("sample/config.toml")),
 ];
 
+/// The phase of the shop's graph.
+pub const GRAPH_PHASE: &str = "shop";
+/// The agent of the shop, unless the settings name one.
+pub const GRAPH_AGENT: &str = "sh .agent.sh";
+
+/// The shop. Two of its tasks conflict, and one fails a check at first.
+const GRAPH_FILES: [(&str, &str); 5] = [
+    ("test.sh", include_str!("sample/graph/test.sh")),
+    (".agent.sh", include_str!("sample/graph/agent.sh")),
+    (
+        ".scud/tasks/tasks.scg",
+        include_str!("sample/graph/tasks.scg"),
+    ),
+    (".scud/active-tag", "shop\n"),
+    (
+        ".scud/config.toml",
+        include_str!("sample/graph/config.toml"),
+    ),
+];
+
 /// The project; it is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Sample(TempDir);
 
 impl Sample {
+    /// The project of `demo`.
     pub async fn make() -> eyre::Result<Self> {
+        Self::with(&FILES, "A greeting that is not right yet").await
+    }
+
+    /// The project of `demo --graph`.
+    pub async fn make_graph() -> eyre::Result<Self> {
+        Self::with(&GRAPH_FILES, "An empty shop").await
+    }
+
+    async fn with(files: &[(&str, &str)], message: &str) -> eyre::Result<Self> {
         let sample = Self(
             tempfile::Builder::new()
                 .prefix("descartes-demo-")
                 .tempdir()?,
         );
-        for (name, text) in FILES {
+        for (name, text) in files {
             let path = sample.dir().join(name);
             fs::create_dir_all(path.parent().unwrap_or(sample.dir()))?;
             fs::write(&path, text).wrap_err_with(|| path.display().to_string())?;
@@ -44,11 +74,7 @@ impl Sample {
             .await?;
         sample.git(["add", "--all"]).await?;
         sample
-            .git([
-                "commit",
-                "--quiet",
-                "--message=A greeting that is not right yet",
-            ])
+            .git(["commit", "--quiet", "--message", message])
             .await?;
         Ok(sample)
     }
@@ -60,6 +86,12 @@ impl Sample {
     /// The changes since the project was made.
     pub async fn diff(&self) -> eyre::Result<String> {
         self.git(["diff", "--no-ext-diff", "--no-color"]).await
+    }
+
+    /// The history of a branch, as a picture of lines.
+    pub async fn history(&self, branch: &str) -> eyre::Result<String> {
+        self.git(["log", "--graph", "--no-color", "--pretty=%s", branch])
+            .await
     }
 
     /// Runs git without the user's configuration.
@@ -86,3 +118,6 @@ impl Sample {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ pub struct Lease {
 impl Lease {
     /// The lease that a claim gets.
     pub fn new(claim: &Value, fixed: Option<Duration>, now: Instant) -> Self {
-        let length = fixed.unwrap_or_else(|| length(claim));
+        let length = fixed.unwrap_or_else(|| lease_of_claim(claim));
         let finish_deadline = milliseconds(claim, "/limits/finish_deadline_ms");
         let silence = CANCELLED_RUN + finish_deadline.unwrap_or(DEFAULT_FINISH_DEADLINE);
         Self {
@@ -73,7 +73,7 @@ impl Lease {
 }
 
 /// The length of the lease that follows from a claim's `heartbeat_interval_ms` and `limits`.
-fn length(claim: &Value) -> Duration {
+pub fn lease_of_claim(claim: &Value) -> Duration {
     let interval = match claim.get("heartbeat_interval_ms") {
         Some(Value::Null) => {
             let limits = ["/limits/task_timeout_ms", "/limits/finish_deadline_ms"];
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_lease_is_four_heartbeat_intervals_but_at_least_a_minute() {
-        let seconds = |claim: Value| length(&claim).as_secs();
+        let seconds = |claim: Value| lease_of_claim(&claim).as_secs();
         assert_eq!(seconds(json!({ "heartbeat_interval_ms": 1000 })), 60);
         assert_eq!(seconds(json!({ "heartbeat_interval_ms": 15_000 })), 60);
         assert_eq!(seconds(json!({ "heartbeat_interval_ms": 60_000 })), 240);
@@ -112,7 +112,7 @@ mod tests {
     fn without_heartbeats_the_limits_of_the_run_are_the_lease() {
         let limits = json!({ "task_timeout_ms": 3_600_000, "finish_deadline_ms": 900_000 });
         let claim = json!({ "heartbeat_interval_ms": null, "limits": limits });
-        assert_eq!(length(&claim).as_secs(), 3600 + 900 + 30 * 60);
+        assert_eq!(lease_of_claim(&claim).as_secs(), 3600 + 900 + 30 * 60);
     }
 
     #[test]

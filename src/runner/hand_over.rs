@@ -12,6 +12,7 @@ use super::failures::stopped;
 use super::product::{self, Message, Product};
 use super::push::{Push, Pushed};
 use super::run::{Prepared, Run};
+use super::settings::Steps;
 use super::workspace::{GRAPH, Source};
 use crate::durations::in_words;
 use crate::panics::caught;
@@ -39,6 +40,9 @@ impl Run<'_> {
         let Source::Repository(repository) = &self.settings.source else {
             return verdict;
         };
+        if self.settings.steps == Steps::OnlyChecks {
+            return verdict;
+        }
         self.progress.enter(Phase::HandOver);
         // Being told to stop does not end this, because it is what a stop leaves time for.
         let (without_grace, stop) = (Stop::without_grace(), self.stop.clone());

@@ -15,7 +15,7 @@ use super::agent::{self, Agent};
 use super::checks::Checks;
 use super::isolate;
 use super::project_task::{definition, find};
-use super::settings::Settings;
+use super::settings::{Settings, Steps};
 use super::workspace::{Repository, Source, existing_directory};
 use crate::environment::value_of;
 use crate::git::{Call, Git, GitError};
@@ -77,10 +77,15 @@ async fn project(findings: &mut Findings, settings: &Settings, dir: &Path) {
         return;
     };
     let project = Project::at(dir.clone());
-    let task = find(settings, &project).await;
-    let task = findings.note("task", task, |task| {
-        format!("{} of phase {}: {}", task.id, task.phase, task.title)
-    });
+    let task = match settings.steps {
+        Steps::OnlyChecks => None,
+        Steps::All => {
+            let task = find(settings, &project).await;
+            findings.note("task", task, |task| {
+                format!("{} of phase {}: {}", task.id, task.phase, task.title)
+            })
+        }
+    };
     let checks = Checks::of(&project, settings.checks.as_deref());
     let checks = checks.and_then(|checks| startable(checks, &settings.agent.path));
     findings.note("checks", checks, |checks| {
@@ -89,6 +94,9 @@ async fn project(findings: &mut Findings, settings: &Settings, dir: &Path) {
             commands => commands.join(", "),
         }
     });
+    if settings.steps == Steps::OnlyChecks {
+        return;
+    }
     let definition = task.map_or(Ok(None), |task| definition(&project, &task));
     let definition = findings.note(
         "agent definition",
@@ -149,8 +157,10 @@ async fn remote(
             },
         );
     }
-    let agent = agent::create(&settings.agent, None);
-    note_agent(findings, settings, agent, None);
+    if settings.steps == Steps::All {
+        let agent = agent::create(&settings.agent, None);
+        note_agent(findings, settings, agent, None);
+    }
 }
 
 fn note_agent(
@@ -159,21 +169,33 @@ fn note_agent(
     agent: Result<Box<dyn Agent>, Failure>,
     dir: Option<&Path>,
 ) {
-    let agent = agent.and_then(|agent| {
-        let kind = agent.report().kind;
-        let command = settings.agent.command.as_deref();
-        match command.map(|command| look_up(command, &settings.agent.path, dir)) {
-            Some(Lookup::Missing(word)) if kind == agent::COMMAND => Err(Failure::new(
-                Reason::AgentNotFound,
-                format!(
-                    "there is no executable program `{word}`, which DESCARTES_AGENT_COMMAND starts: correct the \
-                     command, or install the program"
-                ),
-            )),
-            _ => Ok(kind.to_owned()),
-        }
-    });
+    let agent = usable(agent, &settings.agent, dir);
     findings.note("agent", agent, String::clone);
+}
+
+/// The kind of the agent that the settings choose, or what it needs and does not have.
+#[allow(dead_code, reason = "the command `dispatch` uses it")]
+pub fn usable_agent(settings: &agent::Settings) -> Result<String, Failure> {
+    usable(agent::create(settings, None), settings, None)
+}
+
+fn usable(
+    agent: Result<Box<dyn Agent>, Failure>,
+    settings: &agent::Settings,
+    dir: Option<&Path>,
+) -> Result<String, Failure> {
+    let kind = agent?.report().kind;
+    let command = settings.command.as_deref();
+    match command.map(|command| look_up(command, &settings.path, dir)) {
+        Some(Lookup::Missing(word)) if kind == agent::COMMAND => Err(Failure::new(
+            Reason::AgentNotFound,
+            format!(
+                "there is no executable program `{word}`, which DESCARTES_AGENT_COMMAND starts: correct the \
+                 command, or install the program"
+            ),
+        )),
+        _ => Ok(kind.to_owned()),
+    }
 }
 
 fn temporary_directory(variable: Option<&OsStr>) -> Result<String, Failure> {

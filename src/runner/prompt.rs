@@ -7,8 +7,12 @@ use std::fmt::Write;
 
 use super::checks::{Checks, Failed};
 use super::workspace::Workspace;
+use crate::excerpt;
 use crate::scud::{AgentDefinition, MAX_PROMPT_SIZE};
 use crate::task::{Failure, Reason, Task};
+
+/// The most of the orchestrator's note that the prompt contains, in bytes: the ends of a few failed checks.
+const MAX_NOTE_SIZE: usize = 16 * 1024;
 
 /// The prompt of the first round.
 pub fn first(
@@ -38,6 +42,18 @@ pub fn first(
         });
     }
     Ok(prompt)
+}
+
+/// The orchestrator's note, as the end of the first prompt.
+pub fn note(note: &str) -> String {
+    let note = note.trim();
+    if note.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\n## A note about this run\n\n{}\n",
+        excerpt::both_ends(note, MAX_NOTE_SIZE)
+    )
 }
 
 /// The prompt of a round after a failed check.

@@ -55,6 +55,23 @@ pub async fn work(
     result
 }
 
+/// Runs the checks without an agent; returns a sentence about them.
+pub async fn only_check(
+    run: &mut Run<'_>,
+    workspace: &Workspace,
+    checks: &Checks,
+) -> Result<String, Failure> {
+    let deadline = Instant::now() + run.settings.task_timeout;
+    match run_checks(run, workspace, deadline, checks).await? {
+        Some(failed) => Err(failed.failure()),
+        None => Ok(match checks.commands.len() {
+            0 => "there are no checks".to_owned(),
+            1 => "the check passed".to_owned(),
+            count => format!("all {count} checks passed"),
+        }),
+    }
+}
+
 struct Rounds<'r, 'a> {
     run: &'r mut Run<'a>,
     workspace: &'r Workspace,
@@ -72,6 +89,9 @@ impl Rounds<'_, '_> {
             checks,
         } = assignment;
         let mut prompt = prompt::first(task, definition.as_ref(), self.workspace, checks)?;
+        if let Some(note) = &self.run.settings.note {
+            prompt.push_str(&prompt::note(&self.run.redactor.text(note)));
+        }
         let mut repairs = 0;
         let mut last_failed: Option<checks::Failed> = None;
         loop {
@@ -82,7 +102,8 @@ impl Rounds<'_, '_> {
                 failure.causes.extend(check.map(|check| check.sentence()));
                 failure
             })?;
-            let Some(failed) = self.run_checks(checks).await? else {
+            let Some(failed) = run_checks(self.run, self.workspace, self.deadline, checks).await?
+            else {
                 return Ok(());
             };
             if repairs == self.run.settings.repairs {
@@ -161,41 +182,50 @@ impl Rounds<'_, '_> {
         Ok(program)
     }
 
-    /// Runs the checks; returns the first one that failed.
-    async fn run_checks(&mut self, checks: &Checks) -> Result<Option<checks::Failed>, Failure> {
-        self.run.progress.enter(Phase::Checks);
-        self.run.report.checks.clear();
-        let mut first_failed = None;
-        for command in &checks.commands {
-            self.run.check_stop()?;
-            self.run.progress.set_activity(command);
-            let dir = self.workspace.dir.clone();
-            let launch = self.run.settings.isolation.launch();
-            let program = Program::shell(command, dir, self.run.environment(), launch);
-            let limits = Limits {
-                wall: checks.limit(self.time_left()),
-                idle: None,
-            };
-            let (redactor, stop) = (self.run.redactor, self.run.stop);
-            let checked = checks::run(command, program, limits, redactor, stop, self.run.progress);
-            let checked = checked.await?;
-            if self.run.report.checks.len() < MAX_REPORTED_CHECKS {
-                self.run.report.checks.push(checked.report.clone());
+    fn time_left(&self) -> Duration {
+        time_until(self.deadline)
+    }
+}
+
+/// Runs the checks; returns the first one that failed.
+async fn run_checks(
+    run: &mut Run<'_>,
+    workspace: &Workspace,
+    deadline: Instant,
+    checks: &Checks,
+) -> Result<Option<checks::Failed>, Failure> {
+    run.progress.enter(Phase::Checks);
+    run.report.checks.clear();
+    let mut first_failed = None;
+    for command in &checks.commands {
+        run.check_stop()?;
+        run.progress.set_activity(command);
+        let dir = workspace.dir.clone();
+        let launch = run.settings.isolation.launch();
+        let program = Program::shell(command, dir, run.environment(), launch);
+        let limits = Limits {
+            wall: checks.limit(time_until(deadline)),
+            idle: None,
+        };
+        let (redactor, stop) = (run.redactor, run.stop);
+        let checked = checks::run(command, program, limits, redactor, stop, run.progress);
+        let checked = checked.await?;
+        if run.report.checks.len() < MAX_REPORTED_CHECKS {
+            run.report.checks.push(checked.report.clone());
+        }
+        if let Some(failed) = checked.failed()? {
+            if time_until(deadline).is_zero() {
+                return Err(timed_out(run.settings.task_timeout));
             }
-            if let Some(failed) = checked.failed()? {
-                if self.time_left().is_zero() {
-                    return Err(timed_out(self.run.settings.task_timeout));
-                }
-                first_failed.get_or_insert(failed);
-                if checks.stop_on_failure {
-                    break;
-                }
+            first_failed.get_or_insert(failed);
+            if checks.stop_on_failure {
+                break;
             }
         }
-        Ok(first_failed)
     }
+    Ok(first_failed)
+}
 
-    fn time_left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
+fn time_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }

@@ -35,4 +35,16 @@ pub struct Settings {
     pub checks: Option<Vec<String>>,
     /// How often a failed check starts another round of the agent.
     pub repairs: u32,
+    pub steps: Steps,
+    /// Further text for the first prompt.
+    pub note: Option<String>,
+}
+
+/// What a run does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steps {
+    /// The agent works, the checks run, the work is pushed.
+    All,
+    /// The checks run. No agent works, and nothing is pushed.
+    OnlyChecks,
 }

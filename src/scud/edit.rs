@@ -5,7 +5,7 @@
 //! cache too.
 
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::files::{self, FileError};
 use super::graph_file::{GRAPH, Malformed, ReadError, read_graph};
@@ -52,31 +52,62 @@ impl Project {
         let path = self.path(GRAPH);
         let file = files::open_locked(&self.root, GRAPH, files::Access::Write).await;
         let file = file.map_err(EditError::File)?;
-        let malformed = |error: SyntaxError| EditError::Malformed(Malformed::new(&path, error));
 
         // Read again under the lock: since the task was found, every line may have moved.
         let text = read_graph(&file, &path)?;
-        let (phase, id) = (task.phase.as_str(), task.id.as_str());
-        let search = Search::run(&text, Reference::Exact { phase, id }).map_err(malformed)?;
-        let Some(candidate) = search.candidates.first() else {
-            return Err(EditError::TaskNotFound {
-                id: id.to_owned(),
-                phase: phase.to_owned(),
-                path,
-            });
-        };
-        let candidate = search.only_candidate(candidate.phase).map_err(malformed)?;
-        let row = Row::of(candidate.node).map_err(malformed)?;
-        if row.status == status {
+        let Some(at) = letter_to_change(&text, &path, &task.phase, &task.id, status)? else {
             return Ok(());
-        }
-        file.write_all_at(&[status.letter()], row.status_at as u64)
+        };
+        file.write_all_at(&[status.letter()], at as u64)
             .map_err(|source| EditError::NotWritable {
-                id: id.to_owned(),
+                id: task.id.clone(),
                 path,
                 source,
             })
     }
+}
+
+/// The same for the bytes of a graph that is in no file; says whether the letter has changed.
+pub fn set_status_in_bytes(
+    graph: &mut [u8],
+    phase: &str,
+    id: &str,
+    status: Status,
+) -> Result<bool, EditError> {
+    let path: PathBuf = GRAPH.iter().collect();
+    let not_utf8 = || SyntaxError {
+        line: 1,
+        message: "the text is not UTF-8".to_owned(),
+    };
+    let text = std::str::from_utf8(graph)
+        .map_err(|_| EditError::Malformed(Malformed::new(&path, not_utf8())))?;
+    let Some(at) = letter_to_change(text, &path, phase, id, status)? else {
+        return Ok(false);
+    };
+    graph[at] = status.letter();
+    Ok(true)
+}
+
+/// The offset of a task's status letter, unless the task has that status already.
+fn letter_to_change(
+    text: &str,
+    path: &Path,
+    phase: &str,
+    id: &str,
+    status: Status,
+) -> Result<Option<usize>, EditError> {
+    let malformed = |error: SyntaxError| EditError::Malformed(Malformed::new(path, error));
+    let search = Search::run(text, Reference::Exact { phase, id }).map_err(malformed)?;
+    let Some(candidate) = search.candidates.first() else {
+        return Err(EditError::TaskNotFound {
+            id: id.to_owned(),
+            phase: phase.to_owned(),
+            path: path.to_owned(),
+        });
+    };
+    let candidate = search.only_candidate(candidate.phase).map_err(malformed)?;
+    let row = Row::of(candidate.node).map_err(malformed)?;
+    Ok((row.status != status).then_some(row.status_at))
 }
 
 #[cfg(test)]

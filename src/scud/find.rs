@@ -233,7 +233,7 @@ impl Project {
     }
 
     /// The phase that the user chose with `scud tags`, if any.
-    fn active_tag(&self) -> Result<Option<String>, FileError> {
+    pub fn active_tag(&self) -> Result<Option<String>, FileError> {
         let path = self.path(ACTIVE_TAG);
         let bytes = match files::open(&self.root, ACTIVE_TAG, files::Access::Read) {
             Ok(file) => files::read(&file, &path, MAX_ACTIVE_TAG_SIZE)?,

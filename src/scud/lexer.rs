@@ -5,8 +5,9 @@
 //! What the lines mean together is decided in `search` and `graph`.
 
 /// An invalid line; the caller adds the path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SyntaxError {
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct SyntaxError {
     pub line: usize,
     pub message: String,
 }
@@ -26,6 +27,8 @@ pub(super) enum Item<'a> {
     Node(Node<'a>),
     /// A line of `@edges`, to be split by [`edge`].
     Edge(&'a str),
+    /// A line of `@parents`, to be split by [`parent`].
+    Parent(&'a str),
     /// A line of `@agents`, to be split by [`pair`].
     Agent(&'a str),
     /// The heading of a text; the [`Item::Text`] lines that follow are its content.
@@ -73,6 +76,7 @@ enum Section {
     Meta,
     Nodes,
     Edges,
+    Parents,
     Agents,
     Details,
     /// In `@details`, below the heading of a text.
@@ -222,6 +226,7 @@ impl<'a> Items<'a> {
                 })))
             }
             Section::Edges => Ok(Some(Item::Edge(trimmed))),
+            Section::Parents => Ok(Some(Item::Parent(trimmed))),
             Section::Agents => Ok(Some(Item::Agent(trimmed))),
             // A stray line between the lines of a text is skipped and the text continues; SCUD would
             // lose the text before it.
@@ -282,6 +287,7 @@ fn section(header: &str) -> Section {
         "@meta" | "@meta {" => Section::Meta,
         "@nodes" => Section::Nodes,
         "@edges" => Section::Edges,
+        "@parents" => Section::Parents,
         "@agents" => Section::Agents,
         "@details" => Section::Details,
         // SCUD reads the lines of an unknown section as part of the section before it; that way the rows
@@ -302,6 +308,14 @@ fn trim(text: &str) -> &str {
 pub(super) fn edge(line: &str) -> Option<(&str, &str)> {
     let (dependent, dependency) = line.split_once("->")?;
     Some((dependent.trim(), dependency.trim()))
+}
+
+/// The parent and its subtasks in a line of `@parents`.
+pub(super) fn parent(line: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
+    // The subtasks have no colon in a graph of SCUD's; in a migrated one, every id has its phase.
+    let (parent, subtasks) = line.split_once(": ").or_else(|| line.split_once(':'))?;
+    let subtasks = subtasks.split(',').map(str::trim);
+    Some((parent.trim(), subtasks.filter(|id| !id.is_empty())))
 }
 
 /// The first two fields of a line.

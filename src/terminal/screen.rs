@@ -113,6 +113,27 @@ impl Screen {
         self.bar.tick();
     }
 
+    /// Whether there is a terminal to draw on.
+    pub fn is_live(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
+    /// Shows several lines below all others, cut to the width of the terminal.
+    pub fn set_table(&self, lines: &[String]) {
+        let width = usize::from(console::Term::stderr().size().1).max(20);
+        let lines = lines.iter().map(|line| {
+            let line = self.redactor.text(line);
+            // A control character would move the cursor.
+            let line: String = line.chars().filter(|c| !c.is_control()).collect();
+            console::truncate_str(&line, width - 1, "…").into_owned()
+        });
+        let text = lines.collect::<Vec<_>>().join("\n");
+        self.bar
+            .set_style(ProgressStyle::with_template("{msg}").expect("a valid template"));
+        self.bar.set_message(text);
+        self.bar.tick();
+    }
+
     /// Removes the status line.
     pub fn clear_status(&self) {
         self.bar.finish_and_clear();

@@ -117,6 +117,49 @@ fn the_prompt_has_no_headings_for_missing_fields() {
 }
 
 #[test]
+fn the_orchestrators_note_is_the_end_of_the_first_prompt_and_has_no_secret() {
+    let project = Project::with_graph(GRAPH);
+    let note = "An earlier run failed:\n  wrong colour, key sk-ant-0123456789abcdef\n";
+    let with_note = |worker: Worker| {
+        worker
+            .env("DESCARTES_NOTE", note)
+            .env("ANTHROPIC_API_KEY", "sk-ant-0123456789abcdef")
+    };
+    let expected =
+        "\n## A note about this run\n\nAn earlier run failed:\n  wrong colour, key ***\n";
+    let without = prompt(&project, |worker| worker.env("DESCARTES_FORCE", "true"));
+    let text = prompt(&project, |worker| {
+        with_note(worker).env("DESCARTES_FORCE", "true")
+    });
+    assert_eq!(text, format!("{without}{expected}"));
+}
+
+#[test]
+fn a_note_that_is_too_long_keeps_its_beginning_and_its_end() {
+    let project = Project::with_graph(GRAPH);
+    let note = format!("first{}last", "x".repeat(40_000));
+    let text = prompt(&project, |worker| worker.env("DESCARTES_NOTE", &note));
+    let (_, rest) = text
+        .split_once("\n## A note about this run\n\nfirst")
+        .expect("the note");
+    assert!(rest.ends_with("last\n"), "{rest}");
+    assert!((16_000..17_000).contains(&rest.len()), "{}", rest.len());
+}
+
+#[test]
+fn a_repair_does_not_repeat_the_note() {
+    let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
+    project.checks(&["test -f second"]);
+    Worker::new(&receiver, &project)
+        .env("DESCARTES_NOTE", "Paint it green.")
+        .agent("if test -f first; then cat > second; else cat > first; fi")
+        .run()
+        .completed(&receiver);
+    assert!(project.read("first").ends_with("Paint it green.\n"));
+    assert!(!project.read("second").contains("green"));
+}
+
+#[test]
 fn the_prompt_file_is_outside_of_the_project_and_deleted_at_the_end() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let event = Worker::new(&receiver, &project)

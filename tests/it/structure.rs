@@ -16,8 +16,16 @@ const FLOORS: &[&[&str]] = &[
     &["vocabulary"],
     &["config"],
     &["check", "local", "probe"],
+    &["dispatch"],
     &["terminal"],
-    &["runner", "callback", "receiver", "exit", "merge_graph"],
+    &[
+        "runner",
+        "callback",
+        "receiver",
+        "exit",
+        "merge_graph",
+        "task_list",
+    ],
     &["builtin"],
     &["git", "stream_json", "scud", "http"],
     &["process"],
@@ -40,7 +48,11 @@ const FLOORS: &[&[&str]] = &[
 
 /// Paths in `src/` that only unit tests compile.
 fn is_for_tests(path: &str) -> bool {
-    path.ends_with("/tests.rs") || matches!(path, "scud/peers.rs" | "scud/samples.rs")
+    path.ends_with("/tests.rs")
+        || matches!(
+            path,
+            "scud/peers.rs" | "scud/samples.rs" | "dispatch/integration/samples.rs"
+        )
 }
 
 /// One module: its name as a path from the crate's root (`["runner", "agent"]`), and its imports.

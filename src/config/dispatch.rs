@@ -1,0 +1,181 @@
+//! The settings of `dispatch`.
+
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+
+use super::reader::Reader;
+use super::{settings, values};
+use crate::dispatch::integration::Source;
+use crate::dispatch::verification::Mode;
+use crate::dispatch::{Format, Fresh, Phases, Settings, What, WorkerSettings};
+use crate::git::Access;
+use crate::local::Agent;
+use crate::redact::Redactor;
+
+/// The settings of `demo --graph`: what `dispatch` has without arguments.
+pub fn demo_settings(reader: &mut Reader, given: Given) -> Settings {
+    let program = env!("CARGO_PKG_NAME");
+    let matches = settings::cli().get_matches_from([program, "dispatch"]);
+    let (_, flags) = matches.subcommand().expect("the subcommand that is named");
+    settings(reader, flags, given)
+}
+
+/// More workers than one machine can run.
+const MAX_JOBS: usize = 10_000;
+
+/// What other commands need too.
+pub struct Given {
+    pub agent: Agent,
+    pub access: Access,
+}
+
+pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settings {
+    let text = |name: &str| flags.get_one::<String>(name).cloned();
+    let repo = reader.optional(&settings::REPO, values::repository);
+    let project = flags.get_one::<PathBuf>("project").cloned();
+    if repo.is_some() && project.is_some() {
+        reader.reject_flag(
+            "project",
+            "and a repository are both named; leave one of them out",
+        );
+    }
+    let tag = reader.optional(&settings::TAG, values::line);
+    let phases = match (flags.get_flag("all-phases"), tag) {
+        (true, _) => Phases::All,
+        (false, Some(tag)) => Phases::Tag(tag),
+        (false, None) => Phases::Active,
+    };
+    let only = text("only").unwrap_or_default();
+    let only = only.split(',').map(str::trim).filter(|id| !id.is_empty());
+    let mut names = |name: &str| {
+        let parsed = values::git_reference(&text(name)?);
+        parsed.map_err(|why| reader.reject_flag(name, &why)).ok()
+    };
+    let (base, branch, into) = (names("base"), names("branch"), names("into"));
+    let mut number = |name: &str, max: usize| {
+        let text = text(name)?;
+        let parsed = text
+            .parse()
+            .ok()
+            .filter(|number| (1..=max).contains(number));
+        if parsed.is_none() {
+            reader.reject_flag(name, &format!("{text:?} is not a number from 1 to {max}"));
+        }
+        parsed
+    };
+    let jobs = number("jobs", MAX_JOBS);
+    let attempts = number("attempts", 100);
+    let dollars = |text: String| values::dollars(&text);
+    let max_budget_usd = text("max-budget-usd").map(dollars).transpose();
+    let max_budget_usd = max_budget_usd.unwrap_or_else(|why| {
+        reader.reject_flag("max-budget-usd", &why);
+        None
+    });
+    Settings {
+        what: what(reader, flags),
+        source: match repo {
+            Some(url) => Source::Remote(url),
+            None => Source::Local(project.unwrap_or_else(|| ".".into())),
+        },
+        base,
+        branch,
+        into,
+        phases,
+        only: only.map(str::to_owned).collect(),
+        jobs: jobs.unwrap_or_else(default_jobs),
+        attempts: attempts
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(3),
+        max_budget_usd,
+        verify: match text("verify").as_deref() {
+            Some("always") => Mode::Always,
+            Some("end") => Mode::End,
+            Some("never") => Mode::Never,
+            _ => Mode::Changed,
+        },
+        format: if flags.get_flag("json") {
+            Format::Json
+        } else {
+            Format::People
+        },
+        report: flags.get_one::<PathBuf>("report").cloned(),
+        listen: reader.optional(&settings::DISPATCH_LISTEN, values::address),
+        url: reader
+            .optional(&settings::DISPATCH_URL, values::callback_url)
+            .map(|url| url.to_string()),
+        state_dir: reader.optional(&settings::DISPATCH_STATE, values::path),
+        state_root: state_root(reader),
+        start_deadline: reader.with_default(&settings::DISPATCH_START_DEADLINE, values::duration),
+        retry_delay: reader.with_default(&settings::DISPATCH_RETRY_DELAY, values::duration),
+        worker: worker(reader),
+        missing_agent: missing_agent(given.agent),
+        checks: reader.optional(&settings::CHECKS, values::checks),
+        git_name: reader.with_default(&settings::GIT_NAME, values::line),
+        git_email: reader.with_default(&settings::GIT_EMAIL, values::line),
+        environment: reader.environment.for_agent(&[]),
+        access: given.access,
+        redactor: Redactor::new(&reader.environment.secrets()),
+    }
+}
+
+fn what(reader: &mut Reader, flags: &ArgMatches) -> What {
+    let action = flags.get_one::<String>("action").map(String::as_str);
+    let task = flags.get_one::<String>("task-of-action").cloned();
+    let mut task_of = |action: &str| {
+        if task.is_none() {
+            reader.reject_flag(action, "needs the id of a task");
+        }
+        task.clone().unwrap_or_default()
+    };
+    match action {
+        Some("status") => What::Status,
+        Some(action @ "retry") => What::Retry(task_of(action)),
+        Some(action @ "skip") => What::Skip(task_of(action)),
+        Some(_) => What::Cancel(task),
+        None if flags.get_flag("plan") => What::Plan,
+        None if flags.get_flag("fresh") => What::Run {
+            fresh: Fresh::BeginAnew,
+        },
+        None => What::Run { fresh: Fresh::GoOn },
+    }
+}
+
+/// Half of the cores, because agents and checks need some too.
+fn default_jobs() -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    (cores / 2).max(2)
+}
+
+/// The directory for the state of dispatches.
+fn state_root(reader: &Reader) -> PathBuf {
+    let directory = |name| reader.environment.get(name).map(PathBuf::from);
+    let state = directory("XDG_STATE_HOME")
+        .or_else(|| Some(directory("HOME")?.join(".local/state")))
+        .filter(|path| path.is_absolute());
+    let user = rustix::process::geteuid().as_raw();
+    let temporary = || PathBuf::from(format!("/tmp/descartes-{user}"));
+    state.map_or_else(temporary, |state| state.join("descartes"))
+}
+
+fn missing_agent(agent: Agent) -> Option<String> {
+    match agent {
+        Agent::Absent => Some(
+            "there is no agent: name a command with --agent-command, or a kind with --agent and its key in ANTHROPIC_API_KEY"
+                .to_owned(),
+        ),
+        Agent::Chosen | Agent::Known(_) => None,
+    }
+}
+
+fn worker(reader: &mut Reader) -> WorkerSettings {
+    let mut variables = reader.flags_as_variables();
+    // The task's name has the phase.
+    variables.retain(|(name, _)| *name != settings::TAG.name());
+    WorkerSettings {
+        variables,
+        project_id: reader.optional(&settings::PROJECT_ID, values::line),
+        has_heartbeat: reader.is_set(&settings::HEARTBEAT),
+        stop_window: reader.with_default(&settings::STOP_WINDOW, values::duration),
+    }
+}

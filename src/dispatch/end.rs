@@ -1,0 +1,248 @@
+//! The end of a dispatch: what is done and merged, what is blocked and where its work lies, what to do next.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::decide::decide;
+use super::dispatcher::{Dispatcher, Finish};
+use super::integration::{FastForward, Integration};
+use super::journal::Entry;
+use super::journaled_state::now;
+use super::standing::{Standing, task_key};
+use super::state::{Report, Run};
+use crate::task::Status;
+use crate::terminal::clock;
+use serde_json::json;
+
+/// How a dispatch has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    AllDone,
+    Blocked,
+    /// A person has stopped it; the same command goes on.
+    Stopped,
+}
+
+/// Publishes what is merged, and says how it ended.
+pub async fn end(
+    dispatcher: &mut Dispatcher<'_>,
+    finish: Finish,
+    branch: &str,
+) -> eyre::Result<Ended> {
+    let decision = decide(
+        &dispatcher.journaled.state,
+        &dispatcher.graph,
+        &dispatcher.terms,
+        now(),
+    );
+    let is_done = |standing: &Standing| {
+        matches!(
+            standing,
+            Standing::Done | Standing::Split | Standing::Outside
+        )
+    };
+    let all_done = decision.standings.iter().all(is_done);
+    let stopped_by_person = dispatcher.terms.stopping > super::standing::Stopping::No;
+    let ended = match finish {
+        _ if all_done && dispatcher.end_check_failed().is_none() => Ended::AllDone,
+        Finish::Left => Ended::Stopped,
+        Finish::Over { .. } if stopped_by_person => Ended::Stopped,
+        Finish::Over { .. } => Ended::Blocked,
+    };
+    let mut text = counts(dispatcher, &decision.standings, branch);
+    if let Finish::Left = finish {
+        let live = dispatcher
+            .journaled
+            .state
+            .runs
+            .iter()
+            .filter(|run| run.is_live());
+        let _ = writeln!(
+            text,
+            "{} runs go on without a dispatcher; the same command takes them over",
+            live.count()
+        );
+    }
+    if let Finish::Over { halted: Some(why) } = &finish {
+        let _ = writeln!(text, "nothing new was started: {why}");
+    }
+    if let Some(why) = dispatcher.end_check_failed() {
+        let _ = writeln!(text, "the checks fail on the branch: {why}");
+    }
+    let integration = dispatcher.integration.take();
+    for (task, standing) in decision.standings.iter().enumerate() {
+        let (Standing::Blocked(why), name) = (standing, dispatcher.graph.name(task)) else {
+            continue;
+        };
+        let title = &dispatcher.graph.tasks[task].title;
+        let _ = writeln!(text, "blocked   {name:<8} {title}: {}", first_line(why));
+        let key = task_key(&dispatcher.graph, task);
+        for place in kept_work(dispatcher, integration.as_ref(), &key).await {
+            let _ = writeln!(text, "          its work is on {place}");
+        }
+    }
+    if let Some(mut integration) = integration {
+        publish(dispatcher, &mut integration, ended, branch, &mut text).await;
+    }
+    dispatcher.show.screen.clear_status();
+    for line in text.lines() {
+        dispatcher.show.screen.line(line);
+    }
+    report(dispatcher, &decision.standings, ended)?;
+    let how = match ended {
+        Ended::AllDone => "done",
+        Ended::Blocked => "blocked",
+        Ended::Stopped => "stopped",
+    };
+    let how = how.to_owned();
+    dispatcher.journaled.note(Entry::Ended { how }).await?;
+    Ok(ended)
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> String {
+    // An expanded task is nothing but its subtasks.
+    let tasks = dispatcher.graph.tasks.iter().zip(standings);
+    let counted = tasks.filter(|(task, standing)| {
+        **standing != Standing::Outside && task.status != Status::Expanded
+    });
+    let counted: Vec<&Standing> = counted.map(|(_, standing)| standing).collect();
+    let all = counted.len();
+    let done = counted
+        .iter()
+        .filter(|standing| ***standing == Standing::Done)
+        .count();
+    let elapsed: Duration = dispatcher.show.began.elapsed();
+    let mut text = format!(
+        "\n{done} of {all} tasks are done and merged on the branch {branch}, after {}",
+        clock(elapsed)
+    );
+    let cost = dispatcher.journaled.state.cost_usd();
+    if cost > 0.0 {
+        let _ = write!(text, ", for ${cost:.2}");
+    }
+    text.push('\n');
+    text
+}
+
+/// The branches with the work of a task that is not merged, where a person can see them.
+async fn kept_work(
+    dispatcher: &Dispatcher<'_>,
+    integration: Option<&Integration>,
+    key: &str,
+) -> Vec<String> {
+    let Some(integration) = integration else {
+        return Vec::new();
+    };
+    let has_branch = |run: &&Run| {
+        run.report
+            .as_ref()
+            .is_some_and(|report| report.branch().is_some())
+    };
+    let mut places = Vec::new();
+    for run in dispatcher.journaled.state.runs_of(key).filter(has_branch) {
+        match integration.keep_run_branches(&run.id).await {
+            Ok(names) => places.extend(names),
+            Err(error) => tracing::warn!(
+                run = run.id,
+                error = &error as &dyn std::error::Error,
+                "the branches of a run could not be copied to the project"
+            ),
+        }
+    }
+    places
+}
+
+/// Publishes the branch, and moves the one that `--into` names.
+async fn publish(
+    dispatcher: &Dispatcher<'_>,
+    integration: &mut Integration,
+    ended: Ended,
+    branch: &str,
+    text: &mut String,
+) {
+    let is_empty = integration.tip().id == integration.base().id;
+    if is_empty {
+        return;
+    }
+    match integration.publish().await {
+        Ok(None) => {}
+        Ok(Some(why)) => {
+            let _ = writeln!(text, "{why}");
+            return;
+        }
+        Err(error) => {
+            let _ = writeln!(text, "the branch {branch} could not be published: {error}");
+            return;
+        }
+    }
+    let Some(into) = &dispatcher.settings.into else {
+        if ended == Ended::AllDone {
+            let _ = writeln!(text, "next: git merge {branch}");
+        }
+        return;
+    };
+    let _ = match integration.fast_forward(into).await {
+        Ok(FastForward::Done) => writeln!(text, "{into} was moved forward to {branch}"),
+        Ok(FastForward::AlreadyThere) => writeln!(text, "{into} holds all of it already"),
+        Ok(FastForward::NotPossible(why)) => writeln!(text, "{into} was not moved: {why}"),
+        Err(error) => writeln!(text, "{into} was not moved: {error}"),
+    };
+}
+
+/// Writes the report for programs, if one is asked for.
+fn report(dispatcher: &Dispatcher<'_>, standings: &[Standing], ended: Ended) -> eyre::Result<()> {
+    use eyre::WrapErr;
+    let Some(path) = &dispatcher.settings.report else {
+        return Ok(());
+    };
+    let graph = &dispatcher.graph;
+    let state = &dispatcher.journaled.state;
+    let tasks = standings
+        .iter()
+        .enumerate()
+        .filter(|(_, standing)| **standing != Standing::Outside);
+    let tasks = tasks.map(|(task, standing)| {
+        let key = task_key(graph, task);
+        let attempts = state.runs_of(&key).map(|run| {
+            let report = run.report.as_ref();
+            json!({
+                "run": run.id,
+                "base": run.base,
+                "status": report.map(|report| report.text("/status")),
+                "reason": report.map(Report::reason).filter(|reason| !reason.is_empty()),
+                "branch": report.and_then(Report::branch),
+                "cost_usd": report.map(Report::cost_usd),
+                "lost": run.fence.as_ref().map(|fence| &fence.why),
+                "merged": run.is_merged(),
+            })
+        });
+        json!({
+            "task": key,
+            "title": graph.tasks[task].title,
+            "standing": standing.word(),
+            "why": match standing {
+                Standing::Blocked(why) => Some(why),
+                _ => None,
+            },
+            "attempts": attempts.collect::<Vec<_>>(),
+        })
+    });
+    let whole = json!({
+        "dispatch": state.dispatch,
+        "branch": state.branch,
+        "tip": dispatcher.tip.commit,
+        "ended": match ended {
+            Ended::AllDone => "done",
+            Ended::Blocked => "blocked",
+            Ended::Stopped => "stopped",
+        },
+        "cost_usd": state.cost_usd(),
+        "tasks": tasks.collect::<Vec<_>>(),
+    });
+    std::fs::write(path, serde_json::to_string_pretty(&whole)? + "\n")
+        .wrap_err_with(|| format!("cannot write the report {}", path.display()))
+}

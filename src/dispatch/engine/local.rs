@@ -1,0 +1,138 @@
+//! Runs as processes of this machine, each in a session of its own, with its output in files.
+//!
+//! A worker outlives its dispatcher. The next dispatcher finds it by the run's id among the arguments, and
+//! by process id and start time.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use eyre::WrapErr;
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+
+use super::processes::Process;
+use super::spec::Spec;
+use crate::dispatch::journal::Handle;
+use crate::dispatch::state::Seen;
+
+/// How often to look whether a process that must end has ended.
+const POLL: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+pub struct Local {
+    program: PathBuf,
+    dir: PathBuf,
+    /// Every run's name begins with this.
+    dispatch: String,
+    /// The workers that this process has started.
+    children: HashMap<String, Child>,
+}
+
+impl Local {
+    pub fn new(program: PathBuf, dir: PathBuf, dispatch: String) -> Self {
+        Self {
+            program,
+            dir,
+            dispatch,
+            children: HashMap::new(),
+        }
+    }
+
+    pub fn start(&mut self, name: &str, spec: &Spec) -> eyre::Result<Handle> {
+        let dir = self.dir.join(name);
+        let in_dir = || format!("cannot use the directory of the run {}", dir.display());
+        fs::create_dir_all(&dir).wrap_err_with(in_dir)?;
+        let file = |path: PathBuf| File::options().create(true).append(true).open(path);
+        let mut command = Command::new(&self.program);
+        for name in &spec.removed {
+            command.env_remove(name);
+        }
+        command
+            .args(["--run-id", name])
+            .envs(spec.variables.iter().map(|(name, value)| (name, value)))
+            .env("DESCARTES_NEW_SESSION", "true")
+            .stdin(Stdio::null())
+            .stdout(file(self.output(name)).wrap_err_with(in_dir)?)
+            .stderr(file(self.log(name)).wrap_err_with(in_dir)?);
+        let child = command
+            .spawn()
+            .wrap_err_with(|| format!("cannot start {}", self.program.display()))?;
+        let pid = i32::try_from(child.id()).wrap_err("the process id is out of range")?;
+        // A process that has ended is still there until it is reaped.
+        let start_time = Process::find(pid).map_or(0, |process| process.start_time);
+        self.children.insert(name.to_owned(), child);
+        Ok(Handle::Local { pid, start_time })
+    }
+
+    pub fn look(&mut self, name: &str, handle: &Handle) -> Seen {
+        if let Some(child) = self.children.get_mut(name) {
+            return match child.try_wait() {
+                Ok(None) => Seen::Running,
+                Ok(Some(status)) => Seen::Ended(status.code()),
+                Err(_) => Seen::Unknown,
+            };
+        }
+        match find(handle) {
+            Some(_) => Seen::Running,
+            None => Seen::Gone,
+        }
+    }
+
+    pub fn stop(handle: &Handle, grace: Duration) {
+        let handle = handle.clone();
+        tokio::task::spawn_local(async move {
+            let Some(process) = find(&handle) else { return };
+            process.signal(Signal::TERM);
+            let deadline = Instant::now() + grace;
+            while Instant::now() < deadline {
+                if find(&handle).is_none() {
+                    return;
+                }
+                sleep(POLL).await;
+            }
+            // What the worker has started is in its session.
+            let members = Process::all().filter(|other| other.session == process.pid);
+            let members: Vec<Process> = members.collect();
+            find(&handle).inspect(|process| process.signal(Signal::KILL));
+            for member in members {
+                member.signal(Signal::KILL);
+            }
+        });
+    }
+
+    pub fn sweep(&self) -> Vec<(String, Handle)> {
+        let prefix = format!("{}-", self.dispatch);
+        let found = Process::all().filter(|process| !process.is_dead());
+        let named = found.filter_map(|process| {
+            let arguments = process.arguments();
+            let flag = arguments
+                .iter()
+                .position(|argument| argument == "--run-id")?;
+            let name = arguments.get(flag + 1)?;
+            let handle = Handle::Local {
+                pid: process.pid,
+                start_time: process.start_time,
+            };
+            name.starts_with(&prefix).then(|| (name.clone(), handle))
+        });
+        named.collect()
+    }
+
+    pub fn output(&self, name: &str) -> PathBuf {
+        self.dir.join(name).join("stdout")
+    }
+
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.dir.join(name).join("log")
+    }
+}
+
+/// The process of a handle, if it still runs.
+fn find(handle: &Handle) -> Option<Process> {
+    let Handle::Local { pid, start_time } = handle;
+    let process = Process::find(*pid)?;
+    (process.start_time == *start_time && !process.is_dead()).then_some(process)
+}

@@ -1,0 +1,109 @@
+//! The HTTP side of a dispatch: only workers of this dispatch are heard, each with its own secret.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use eyre::WrapErr;
+use hyper::StatusCode;
+use jiff::Timestamp;
+use ring::hmac;
+use serde_json::Value;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::receiver::{Answer, Arrived, Route, serve, signature};
+use crate::webhook::SigningKey;
+
+/// How many requests may wait for the dispatcher; workers repeat the others.
+pub const MAX_WAITING: usize = 512;
+
+/// An event of a worker that has proved which run it is.
+#[derive(Debug)]
+pub struct Request {
+    pub route: Route,
+    pub event: Value,
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// The secret that the secrets of all runs are derived from.
+#[derive(Clone)]
+pub struct Secret(hmac::Key);
+
+impl Secret {
+    /// Reads the secret of a state directory, or makes it.
+    pub fn of(dir: &Path) -> eyre::Result<Self> {
+        let path = dir.join("secret");
+        let in_path = || format!("cannot use the secret {}", path.display());
+        let bytes = match fs::read(&path) {
+            Ok(bytes) if bytes.len() == 32 => bytes,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).wrap_err_with(in_path);
+            }
+            // A crash may have left half of it: no run can have had it.
+            _ => {
+                let mut bytes = vec![0; 32];
+                getrandom::fill(&mut bytes)
+                    .map_err(|error| io::Error::other(error.to_string()))
+                    .wrap_err_with(in_path)?;
+                let mut options = fs::File::options();
+                options.write(true).create(true).truncate(true).mode(0o600);
+                let mut file = options.open(&path).wrap_err_with(in_path)?;
+                file.write_all(&bytes)
+                    .and_then(|()| file.sync_all())
+                    .wrap_err_with(in_path)?;
+                bytes
+            }
+        };
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    }
+
+    /// The secret of a run, as its worker gets it.
+    pub fn of_run(&self, run: &str) -> String {
+        let tag = hmac::sign(&self.0, run.as_bytes());
+        format!("whsec_{}", STANDARD.encode(tag))
+    }
+}
+
+/// Serves forever: passes every event that is signed with its run's secret on, and waits for the answer.
+pub async fn listen(listener: &TcpListener, secret: Secret, requests: mpsc::Sender<Request>) {
+    let answer = move |arrived: Arrived| {
+        let checked = check(&secret, &arrived);
+        let requests = requests.clone();
+        async move {
+            let busy = || Answer::new(StatusCode::SERVICE_UNAVAILABLE, "the dispatcher is busy");
+            let (route, event) = match checked {
+                Ok(checked) => checked,
+                Err(answer) => return answer,
+            };
+            let (answer, answered) = oneshot::channel();
+            let request = Request {
+                route,
+                event,
+                answer,
+            };
+            if requests.send(request).await.is_err() {
+                return busy();
+            }
+            answered.await.unwrap_or_else(|_| busy())
+        }
+    };
+    serve(listener, answer).await;
+}
+
+fn check(secret: &Secret, arrived: &Arrived) -> Result<(Route, Value), Answer> {
+    let refused = |why: &str| Answer::new(StatusCode::UNAUTHORIZED, why);
+    let event: Value =
+        serde_json::from_slice(&arrived.body).map_err(|_| refused("the body is not JSON"))?;
+    let run = event.get("run_id").and_then(Value::as_str);
+    let run = run.ok_or_else(|| refused("run_id is missing"))?;
+    let key = SigningKey::parse(&secret.of_run(run)).map_err(|why| refused(&why))?;
+    signature::verify(&[key], &arrived.headers, &arrived.body, Timestamp::now())
+        .map_err(|why| refused(&why))?;
+    let last = arrived.path.rsplit('/').next().unwrap_or_default();
+    let route = Route::parse(last)
+        .ok_or_else(|| Answer::new(StatusCode::NOT_FOUND, format!("there is no route {last:?}")))?;
+    Ok((route, event))
+}

@@ -1,0 +1,74 @@
+//! Why an operation on the integration branch failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::git::GitError;
+use crate::scud::EditError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum IntegrationError {
+    #[error("{0}; install git, at least 2.38")]
+    NoGit(String),
+    #[error("this is {0}, and merges without a work tree need at least 2.38: install a newer git")]
+    OldGit(String),
+    #[error(
+        "{source_name} is a partial clone, whose missing files a merge cannot read; use a complete clone, or --repo with the URL"
+    )]
+    PartialClone { source_name: String },
+    #[error("{what}: {}", error.summary())]
+    Git { what: String, error: GitError },
+    #[error("{} cannot be {what}: {source}", path.display())]
+    File {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error(
+        "{source_name} has no commit `{base}` to begin at; name a branch, a tag or a commit with --base"
+    )]
+    NoBase { source_name: String, base: String },
+    #[error(
+        "the branch {branch} of {source_name} and this dispatch's own state conflict in {}: merge {ours} into {branch} by hand, or begin anew with --fresh",
+        files.join(", ")
+    )]
+    Diverged {
+        branch: String,
+        source_name: String,
+        ours: String,
+        files: Vec<String>,
+    },
+    #[error(
+        "the branch {branch} of {source_name} was moved back from {published} to {now}: push {published} again, or begin anew with --fresh"
+    )]
+    MovedBack {
+        branch: String,
+        source_name: String,
+        published: String,
+        now: String,
+    },
+    #[error(
+        "the work of run {run_id} is gone: neither the commit {commit} nor the branch {branch} exists; run the task again"
+    )]
+    NoCommit {
+        commit: String,
+        branch: String,
+        run_id: String,
+    },
+    #[error("the task cannot be marked as done in the merged graph: {0}")]
+    Graph(#[from] EditError),
+    #[error("git {command} printed something unexpected: {output}")]
+    Unexpected { command: String, output: String },
+}
+
+impl IntegrationError {
+    pub(super) fn git(what: impl Into<String>) -> impl FnOnce(GitError) -> Self {
+        let what = what.into();
+        move |error| Self::Git { what, error }
+    }
+
+    /// Whether the same operation may succeed in a while: the connection or the remote's server failed.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Git { error, .. } if error.trouble().is_retryable())
+    }
+}

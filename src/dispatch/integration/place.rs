@@ -1,0 +1,283 @@
+//! The bare repository and the other side of it: the user's repository, or the remote. All transfers.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::error::IntegrationError;
+use super::repository::{LocalProject, Repository};
+use super::types::{Commit, Settings, Source};
+use crate::git::{Call, Git, GitError};
+use crate::progress::Progress;
+use crate::shutdown::Stop;
+
+/// The branch as this program last saw it in the user's repository or on the remote.
+pub const PUBLISHED: &str = "refs/descartes/published";
+
+/// The commit that the last dispatch began at.
+pub const BASE: &str = "refs/descartes/base";
+
+/// The first version of git with `merge-tree --write-tree`.
+const FIRST_WITH_MERGE_TREE: (u32, u32) = (2, 38);
+
+/// Where merges are made, and where they are published.
+#[derive(Debug)]
+pub struct Place {
+    pub settings: Settings,
+    pub repository: Repository,
+    /// The user's repository, if it is on this machine.
+    pub project: Option<LocalProject>,
+    stop: Stop,
+    progress: Progress,
+}
+
+impl Place {
+    /// Makes the bare repository, unless it exists.
+    pub async fn open(settings: Settings) -> Result<Self, IntegrationError> {
+        let (stop, progress) = (Stop::without_grace(), Progress::new());
+        let git = find_git(&settings, &stop, &progress)?;
+        require_new_git(&git).await?;
+        let (project, format) = match &settings.source {
+            Source::Local(dir) => {
+                let project = LocalProject::find(&git, dir).await?;
+                let format = project.format.clone();
+                (Some(project), format)
+            }
+            Source::Remote(url) => (None, format_of_remote(&git, url).await?),
+        };
+        let repository = Repository::create(&git, &settings, project.as_ref(), &format).await?;
+        drop(git);
+        Ok(Self {
+            settings,
+            repository,
+            project,
+            stop,
+            progress,
+        })
+    }
+
+    pub fn git(&self) -> Result<Git<'_>, IntegrationError> {
+        find_git(&self.settings, &self.stop, &self.progress)
+    }
+
+    /// The commit that the user wants to begin at, fetched if the project is remote.
+    pub async fn find_base(&self, git: &Git<'_>) -> Result<Commit, IntegrationError> {
+        let base = self.settings.base.as_deref().unwrap_or("HEAD");
+        let no_base = || IntegrationError::NoBase {
+            source_name: self.target(),
+            base: base.to_owned(),
+        };
+        let id = match &self.settings.source {
+            Source::Local(dir) => {
+                let question = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
+                let call = Call::new(dir, question).arg(format!("{base}^{{commit}}"));
+                let finished = git.finish_among_children(call).await;
+                let finished =
+                    finished.map_err(IntegrationError::git("the base cannot be read"))?;
+                let output = finished.success().map_err(|_| no_base())?;
+                String::from_utf8_lossy(&output).trim_end().to_owned()
+            }
+            Source::Remote(url) => {
+                let seen = "refs/descartes/new-base";
+                self.fetch_from(git, url, &[format!("+{base}:{seen}")])
+                    .await?;
+                seen.to_owned()
+            }
+        };
+        let found = self.repository.resolve(git, &id).await?;
+        found.ok_or_else(no_base)
+    }
+
+    /// Where the branch is published: the URL, or the directory of the user's repository.
+    pub fn target(&self) -> String {
+        match (&self.settings.source, &self.project) {
+            (Source::Remote(url), _) => url.clone(),
+            (Source::Local(_), Some(project)) => project.common_dir.to_string_lossy().into_owned(),
+            (Source::Local(dir), None) => dir.to_string_lossy().into_owned(),
+        }
+    }
+
+    /// The branch as it is in the user's repository or on the remote now.
+    pub async fn read_published(&self, git: &Git<'_>) -> Result<Option<Commit>, IntegrationError> {
+        self.read_branch(git, &self.settings.branch).await
+    }
+
+    pub async fn read_branch(
+        &self,
+        git: &Git<'_>,
+        branch: &str,
+    ) -> Result<Option<Commit>, IntegrationError> {
+        let (name, target) = (format!("refs/heads/{branch}"), self.target());
+        let found = self.list_remote(git, &target, &name).await?;
+        let Some((_, commit)) = found.into_iter().find(|(found, _)| *found == name) else {
+            return Ok(None);
+        };
+        if let Some(known) = self.repository.resolve(git, &commit).await? {
+            return Ok(Some(known));
+        }
+        let seen = format!("+{name}:refs/descartes/seen/{branch}");
+        self.fetch_from(git, &target, std::slice::from_ref(&seen))
+            .await?;
+        self.repository
+            .resolve(git, &format!("refs/descartes/seen/{branch}"))
+            .await
+    }
+
+    /// Pushes to the user's repository or to the remote.
+    pub async fn push_to(
+        &self,
+        git: &Git<'_>,
+        target: &str,
+        refspec: &str,
+        lease: Option<String>,
+    ) -> Result<(), GitError> {
+        let call = self.repository.call(["push", "--progress", "--no-verify"]);
+        let call = call.args(lease.map(Into::into));
+        let call = call.args(self.server(git, "receive-pack"));
+        let call = call.arg("--").arg(target).arg(refspec);
+        git.run_among_children(call.transfer()).await.map(drop)
+    }
+
+    pub async fn delete_at(
+        &self,
+        git: &Git<'_>,
+        target: &str,
+        names: impl Iterator<Item = String>,
+    ) -> Result<(), IntegrationError> {
+        let refspecs: Vec<_> = names.map(|name| format!(":{name}").into()).collect();
+        if refspecs.is_empty() {
+            return Ok(());
+        }
+        let call = self.repository.call(["push", "--progress", "--no-verify"]);
+        let call = call.args(self.server(git, "receive-pack"));
+        let call = call.arg("--").arg(target).args(refspecs);
+        let what = format!("branches of runs cannot be deleted from {target}");
+        self.repository
+            .run(git, &what, call.transfer())
+            .await
+            .map(drop)
+    }
+
+    pub async fn list_remote(
+        &self,
+        git: &Git<'_>,
+        target: &str,
+        pattern: &str,
+    ) -> Result<Vec<(String, String)>, IntegrationError> {
+        let call = self.repository.call(["ls-remote", "--refs"]);
+        let call = call.args(self.server(git, "upload-pack"));
+        let call = call.arg("--").arg(target).arg(pattern);
+        let what = format!("the branches of {target} cannot be listed");
+        let text = self.repository.run(git, &what, call.transfer()).await?;
+        let pairs = text.lines().filter_map(|line| line.split_once('\t'));
+        Ok(pairs
+            .map(|(commit, name)| (name.to_owned(), commit.to_owned()))
+            .collect())
+    }
+
+    pub async fn fetch_from(
+        &self,
+        git: &Git<'_>,
+        target: &str,
+        refspecs: &[String],
+    ) -> Result<(), IntegrationError> {
+        let args = [
+            "fetch",
+            "--progress",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+        ];
+        let call = self.repository.call(args);
+        let call = call.args(self.server(git, "upload-pack"));
+        let call = call.arg("--").arg(target);
+        let call = call.args(refspecs.iter().map(Into::into));
+        let what = format!("{target} cannot be fetched from");
+        self.repository
+            .run(git, &what, call.transfer())
+            .await
+            .map(drop)
+    }
+
+    /// The option that runs the other side of a transfer to the user's repository: without its hooks, and
+    /// without changes of a work tree.
+    pub fn server(&self, git: &Git<'_>, service: &str) -> Option<OsString> {
+        match &self.settings.source {
+            Source::Remote(url) => git.served_locally(url, service),
+            Source::Local(_) => {
+                let program = git.program().to_string_lossy().replace('\'', "'\\''");
+                let settings = [
+                    "safe.directory=*",
+                    "core.hooksPath=/dev/null",
+                    "receive.denyCurrentBranch=refuse",
+                    "receive.autogc=false",
+                    "receive.updateServerInfo=false",
+                ];
+                let settings = settings.map(|setting| format!("-c '{setting}'")).join(" ");
+                Some(format!("--{service}='{program}' {settings} {service}").into())
+            }
+        }
+    }
+}
+
+fn find_git<'a>(
+    settings: &'a Settings,
+    stop: &'a Stop,
+    progress: &'a Progress,
+) -> Result<Git<'a>, IntegrationError> {
+    let remote = match &settings.source {
+        Source::Local(_) => "",
+        Source::Remote(url) => url,
+    };
+    Git::find(
+        &settings.environment,
+        &settings.access,
+        remote,
+        &settings.redactor,
+        stop,
+        progress,
+    )
+    .map_err(|error| IntegrationError::NoGit(error.to_string()))
+}
+
+/// An error if git is older than `merge-tree --write-tree`.
+async fn require_new_git(git: &Git<'_>) -> Result<(), IntegrationError> {
+    let call = Call::new(Path::new("/"), ["version"]);
+    let answer = git.run_among_children(call).await;
+    let answer = answer.map_err(IntegrationError::git("git does not tell its version"))?;
+    match version(&answer) {
+        Some(found) if found < FIRST_WITH_MERGE_TREE => Err(IntegrationError::OldGit(answer)),
+        _ => Ok(()),
+    }
+}
+
+/// The version in `git version 2.47.3`; `None` if it is written in another way.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split_whitespace().nth(2)?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// The object format of a remote repository: SHA-256 if its names are that long.
+async fn format_of_remote(git: &Git<'_>, url: &str) -> Result<String, IntegrationError> {
+    let call = Call::new(Path::new("/"), ["ls-remote"]);
+    let call = call.args(git.served_locally(url, "upload-pack"));
+    let call = call.arg("--").arg(url).arg("HEAD").transfer();
+    let answer = git.run_among_children(call).await;
+    let answer = answer.map_err(IntegrationError::git(format!("{url} cannot be read")))?;
+    let hash = answer.split('\t').next().unwrap_or_default();
+    let is_long = hash.len() == 64;
+    Ok(if is_long { "sha256" } else { "sha1" }.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_git_are_read_and_older_ones_are_smaller() {
+        assert_eq!(version("git version 2.47.3"), Some((2, 47)));
+        assert_eq!(version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
+        assert_eq!(version("git version 2.38.windows.1"), Some((2, 38)));
+        assert!(version("git version 2.5.0").unwrap() < FIRST_WITH_MERGE_TREE);
+        assert_eq!(version("git from a branch"), None);
+    }
+}

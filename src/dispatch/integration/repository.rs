@@ -1,0 +1,367 @@
+//! The bare repository in the state directory: all commands of git that work in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::IntegrationError;
+use super::types::{Commit, Settings};
+use crate::environment::{Variables, variable};
+use crate::git::{Call, Finished, Git};
+
+/// The graph, with the merge driver that only this repository configures.
+const ATTRIBUTES: &str = ".scud/tasks/tasks.scg merge=scud\n";
+
+/// The bare repository.
+#[derive(Debug)]
+pub struct Repository {
+    dir: PathBuf,
+    configuration: Vec<(String, String)>,
+}
+
+impl Repository {
+    /// Makes the repository, unless it exists. `objects` is the directory of a local project's objects, which
+    /// are read from there.
+    pub async fn create(
+        git: &Git<'_>,
+        settings: &Settings,
+        local: Option<&LocalProject>,
+        format: &str,
+    ) -> Result<Self, IntegrationError> {
+        let dir = settings.state_dir.join("integration.git");
+        let file = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| IntegrationError::File { what, path, source }
+        };
+        fs::create_dir_all(&settings.state_dir).map_err(file("made", &settings.state_dir))?;
+        let init = [
+            "init",
+            "--quiet",
+            "--bare",
+            "--template=",
+            "--initial-branch=descartes-none",
+        ];
+        let init = Call::new(&settings.state_dir, init)
+            .arg(format!("--object-format={format}"))
+            .arg(&dir);
+        git.run_among_children(init)
+            .await
+            .map_err(IntegrationError::git(format!(
+                "the repository {} cannot be made",
+                dir.display()
+            )))?;
+        let write = |name: &str, text: &[u8]| {
+            let path = dir.join(name);
+            let made = fs::create_dir_all(path.parent().unwrap_or(&dir));
+            made.and_then(|()| fs::write(&path, text))
+                .map_err(file("written", &path))
+        };
+        write("info/attributes", ATTRIBUTES.as_bytes())?;
+        if let Some(local) = local {
+            write("objects/info/alternates", &local.alternates())?;
+            match fs::read(local.common_dir.join("shallow")) {
+                Ok(shallow) => write("shallow", &shallow)?,
+                Err(_) => drop(fs::remove_file(dir.join("shallow"))),
+            }
+        }
+        Ok(Self {
+            configuration: configuration(&settings.program),
+            dir,
+        })
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A command in this repository.
+    pub fn call<'a>(&'a self, args: impl IntoIterator<Item = &'a str>) -> Call<'a> {
+        Call::new(&self.dir, args)
+            .variables(&vec![variable("GIT_DIR", &self.dir)])
+            .configured(&self.configuration)
+    }
+
+    /// Runs a command; `what` says for people what failed.
+    pub async fn run(
+        &self,
+        git: &Git<'_>,
+        what: &str,
+        call: Call<'_>,
+    ) -> Result<String, IntegrationError> {
+        git.run_among_children(call)
+            .await
+            .map_err(IntegrationError::git(what))
+    }
+
+    /// Runs a command whose exit code 1 is an answer, too.
+    pub async fn ask(
+        &self,
+        git: &Git<'_>,
+        what: &str,
+        call: Call<'_>,
+    ) -> Result<Finished, IntegrationError> {
+        let finished = git
+            .finish_among_children(call)
+            .await
+            .map_err(IntegrationError::git(what))?;
+        match finished.code {
+            0 | 1 => Ok(finished),
+            _ => Err(finished
+                .success()
+                .map_err(IntegrationError::git(what))
+                .expect_err("the exit code is neither 0 nor 1")),
+        }
+    }
+
+    /// The commit that a name means, if it exists.
+    pub async fn resolve(
+        &self,
+        git: &Git<'_>,
+        name: &str,
+    ) -> Result<Option<Commit>, IntegrationError> {
+        // A name that means nothing is left out of the answer.
+        let call = self.call(["rev-parse", "--quiet", "--revs-only", "--end-of-options"]);
+        let call = call.arg(format!("{name}^{{commit}}"));
+        let call = call.arg(format!("{name}^{{tree}}"));
+        let what = format!("the commit {name} cannot be read");
+        let text = self.run(git, &what, call).await?;
+        Ok(text.split_once('\n').map(|(id, tree)| Commit {
+            id: id.to_owned(),
+            tree: tree.to_owned(),
+        }))
+    }
+
+    pub async fn is_ancestor(
+        &self,
+        git: &Git<'_>,
+        ancestor: &str,
+        descendant: &str,
+    ) -> Result<bool, IntegrationError> {
+        let call = self.call(["merge-base", "--is-ancestor", ancestor, descendant]);
+        let what = "the history of the integration branch cannot be read";
+        Ok(self.ask(git, what, call).await?.code == 0)
+    }
+
+    /// Sets a reference, if it is still at `old`: the empty text for one that must not exist.
+    pub async fn set(
+        &self,
+        git: &Git<'_>,
+        name: &str,
+        new: &str,
+        old: Option<&str>,
+    ) -> Result<(), IntegrationError> {
+        let call = self.call(["update-ref", "--no-deref", name, new]);
+        let call = call.args(old.map(Into::into));
+        let what = format!("the reference {name} cannot be set");
+        self.run(git, &what, call).await.map(drop)
+    }
+
+    /// The names of all references below a prefix, with their commits.
+    pub async fn references(
+        &self,
+        git: &Git<'_>,
+        prefix: &str,
+    ) -> Result<Vec<(String, String)>, IntegrationError> {
+        let call = self.call(["for-each-ref", "--format=%(objectname) %(refname)", prefix]);
+        let what = "the references of the integration repository cannot be listed";
+        let text = self.run(git, what, call).await?;
+        let pairs = text.lines().filter_map(|line| line.split_once(' '));
+        Ok(pairs
+            .map(|(commit, name)| (name.to_owned(), commit.to_owned()))
+            .collect())
+    }
+
+    /// The content of a file in a commit or tree; `None` if there is no such file.
+    pub async fn read_file(
+        &self,
+        git: &Git<'_>,
+        tree: &str,
+        path: &str,
+    ) -> Result<Option<Blob>, IntegrationError> {
+        let what = format!("{path} cannot be read from {tree}");
+        let list = self.call(["ls-tree", "-z", "--full-tree", tree, "--", path]);
+        let entry = self.run(git, &what, list).await?;
+        // `<mode> blob <id>\t<path>`
+        let mut words = entry.split([' ', '\t']);
+        let (Some(mode @ ("100644" | "100755")), Some("blob"), Some(id)) =
+            (words.next(), words.next(), words.next())
+        else {
+            return Ok(None);
+        };
+        let finished = self
+            .ask(git, &what, self.call(["cat-file", "blob", id]))
+            .await?;
+        let content = finished.success().map_err(IntegrationError::git(what))?;
+        Ok(Some(Blob {
+            mode: mode.to_owned(),
+            content,
+        }))
+    }
+
+    /// The tree with another content of a file, which need not be in it yet.
+    pub async fn replace_file(
+        &self,
+        git: &Git<'_>,
+        tree: &str,
+        path: &str,
+        blob: &Blob,
+    ) -> Result<String, IntegrationError> {
+        let what = format!("{path} cannot be changed in {tree}");
+        let write = self.call(["hash-object", "-w", "--stdin", "--no-filters"]);
+        let write = with_input(write, &blob.content)?;
+        let id = self.run(git, &what, write).await?;
+        let dir = tempfile::tempdir().map_err(|source| IntegrationError::File {
+            what: "made",
+            path: "a temporary directory".into(),
+            source,
+        })?;
+        let index = vec![variable("GIT_INDEX_FILE", dir.path().join("index"))];
+        let read = self.call(["read-tree", tree]).variables(&index);
+        self.run(git, &what, read).await?;
+        let entry = format!("{},{id},{path}", blob.mode);
+        let update = self.call(["update-index", "--add", "--cacheinfo", &entry]);
+        self.run(git, &what, update.variables(&index)).await?;
+        let write = self.call(["write-tree"]).variables(&index);
+        self.run(git, &what, write).await
+    }
+
+    /// The later one of two commits' dates, in seconds since 1970.
+    pub async fn latest_date(
+        &self,
+        git: &Git<'_>,
+        commits: [&str; 2],
+    ) -> Result<i64, IntegrationError> {
+        let call = self.call(["log", "--no-walk", "--format=%ct", commits[0], commits[1]]);
+        let what = "the dates of commits cannot be read";
+        let text = self.run(git, what, call).await?;
+        let dates = text.lines().filter_map(|line| line.parse().ok());
+        Ok(dates.max().unwrap_or_default())
+    }
+}
+
+/// The call with a text on its standard input.
+pub fn with_input<'a>(call: Call<'a>, text: &[u8]) -> Result<Call<'a>, IntegrationError> {
+    call.input(text).map_err(|source| IntegrationError::File {
+        what: "written",
+        path: "a temporary file".into(),
+        source,
+    })
+}
+
+/// A file in a tree.
+#[derive(Debug)]
+pub struct Blob {
+    pub mode: String,
+    pub content: Vec<u8>,
+}
+
+/// The user's own repository.
+#[derive(Debug)]
+pub struct LocalProject {
+    /// The directory with the objects and the references.
+    pub common_dir: PathBuf,
+    /// `sha1` or `sha256`.
+    pub format: String,
+    /// The top directory of the work tree; `None` for a bare repository.
+    pub work_tree: Option<PathBuf>,
+}
+
+impl LocalProject {
+    pub async fn find(git: &Git<'_>, dir: &Path) -> Result<Self, IntegrationError> {
+        let question = [
+            "rev-parse",
+            "--path-format=absolute",
+            "--git-common-dir",
+            "--show-object-format",
+        ];
+        let answer = git
+            .run_among_children(Call::new(dir, question))
+            .await
+            .map_err(IntegrationError::git(format!(
+                "{} is not in a git repository",
+                dir.display()
+            )))?;
+        let (common_dir, format) =
+            answer
+                .rsplit_once('\n')
+                .ok_or_else(|| IntegrationError::Unexpected {
+                    command: "rev-parse".to_owned(),
+                    output: answer.clone(),
+                })?;
+        let promisor = Call::new(dir, ["config", "--get", "extensions.partialClone"]);
+        if git.run_among_children(promisor).await.is_ok() {
+            return Err(IntegrationError::PartialClone {
+                source_name: dir.display().to_string(),
+            });
+        }
+        Ok(Self {
+            common_dir: common_dir.into(),
+            format: format.to_owned(),
+            work_tree: work_tree_of(git, dir).await,
+        })
+    }
+
+    /// The content of `objects/info/alternates`.
+    fn alternates(&self) -> Vec<u8> {
+        use std::os::unix::ffi::OsStrExt;
+        let objects = self.common_dir.join("objects");
+        let mut line = quoted(objects.as_os_str().as_bytes());
+        line.push(b'\n');
+        line
+    }
+}
+
+/// The top directory of the work tree that a directory is in.
+async fn work_tree_of(git: &Git<'_>, dir: &Path) -> Option<PathBuf> {
+    let question = ["rev-parse", "--path-format=absolute", "--show-toplevel"];
+    let answer = git.run_among_children(Call::new(dir, question)).await;
+    answer.ok().filter(|top| !top.is_empty()).map(PathBuf::from)
+}
+
+/// A path as git reads it in a list: quoted like in C if it begins with a quote or `#`, or has a line break.
+fn quoted(path: &[u8]) -> Vec<u8> {
+    if !path
+        .iter()
+        .any(|byte| matches!(byte, b'"' | b'#' | b'\n' | b'\\'))
+    {
+        return path.to_vec();
+    }
+    let mut text = vec![b'"'];
+    for byte in path {
+        match byte {
+            b'\n' => text.extend(b"\\n"),
+            b'"' | b'\\' => text.extend([b'\\', *byte]),
+            _ => text.push(*byte),
+        }
+    }
+    text.push(b'"');
+    text
+}
+
+/// The configuration of every command in the bare repository.
+fn configuration(program: &Path) -> Vec<(String, String)> {
+    let program = program.to_string_lossy().replace('\'', "'\\''");
+    let driver = format!("'{program}' merge-graph %O %A %B");
+    [
+        ("merge.scud.driver", driver.as_str()),
+        ("merge.scud.name", "status letters of two tasks"),
+        // Unlike a clone of a worker, this repository must survive a power failure.
+        ("core.fsync", "committed,reference"),
+        ("core.attributesFile", "/dev/null"),
+        ("merge.renames", "true"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+/// Author and committer, at a fixed time.
+pub fn identity(settings: &Settings, seconds: i64) -> Variables {
+    let date = format!("@{seconds} +0000");
+    vec![
+        variable("GIT_AUTHOR_NAME", &settings.name),
+        variable("GIT_AUTHOR_EMAIL", &settings.email),
+        variable("GIT_AUTHOR_DATE", &date),
+        variable("GIT_COMMITTER_NAME", &settings.name),
+        variable("GIT_COMMITTER_EMAIL", &settings.email),
+        variable("GIT_COMMITTER_DATE", &date),
+    ]
+}

@@ -1,0 +1,150 @@
+//! What a dispatcher and the integration branch say to each other.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::environment::Variables;
+use crate::git::Access;
+use crate::redact::Redactor;
+
+/// Where the project is.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The user's own repository on this machine: any directory in its work tree, or a bare repository.
+    Local(PathBuf),
+    /// The URL of a remote repository.
+    Remote(String),
+}
+
+/// Where the workers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// They clone from the bare repository and push to it.
+    OnThisMachine,
+    /// They clone from the remote and push to it.
+    Elsewhere,
+}
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub source: Source,
+    /// The branch, tag or commit that the integration branch begins at; the project's HEAD if this is `None`.
+    pub base: Option<String>,
+    /// The name of the integration branch, for example `descartes/<phase>`.
+    pub branch: String,
+    pub state_dir: PathBuf,
+    pub dispatch_id: String,
+    pub workers: Workers,
+    /// Who commits.
+    pub name: String,
+    pub email: String,
+    /// This program, which git runs as the merge driver of the graph.
+    pub program: PathBuf,
+    /// What git finds `PATH`, `TMPDIR` and certificate authorities in.
+    pub environment: Variables,
+    pub access: Access,
+    pub redactor: Redactor,
+}
+
+/// A commit and its tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    pub id: String,
+    pub tree: String,
+}
+
+/// A run that has reported `completed`.
+#[derive(Debug, Clone)]
+pub struct FinishedRun {
+    /// The phase and the id of the task in the graph.
+    pub phase: String,
+    pub task: String,
+    /// The task's name for the trailer `Task-Id`: `8.2` or `phase:8`.
+    pub task_id: String,
+    pub run_id: String,
+    pub title: String,
+    /// The branch that the worker pushed to.
+    pub branch: String,
+    /// The commit that the worker pushed.
+    pub commit: String,
+    /// When the terminal event was sent; the date of the merge commit.
+    pub time: Timestamp,
+}
+
+/// A merge that is not on the integration branch yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    pub commit: Commit,
+    /// Whether the merged tree differs from the tree that the run's own checks have seen.
+    pub needs_verification: bool,
+}
+
+/// The result of a merge.
+#[expect(
+    clippy::enum_variant_names,
+    reason = "a run is merged, conflicts, or was merged before"
+)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Merged {
+    Merged(Candidate),
+    Conflict(Conflict),
+    /// The run's commit is on the branch already.
+    AlreadyIn,
+}
+
+/// Two tasks have changed the same lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The paths with conflicts.
+    pub files: Vec<String>,
+    /// Commits on the branch that changed these paths since the run began, newest first.
+    pub others: Vec<Other>,
+}
+
+/// A commit on the integration branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// The trailer `Task-Id`; `None` if a person made the commit.
+    pub task_id: Option<String>,
+    pub subject: String,
+}
+
+/// The result of moving the integration branch to a candidate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// The branch is there. `unpublished` says why the user's repository does not have it yet, if so.
+    Moved { unpublished: Option<String> },
+    /// A person has pushed to the branch, and [`Integration::tip`] is at their commit now: merge again.
+    TipChanged,
+}
+
+/// Whether the branch has moved without this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synced {
+    Unchanged,
+    /// The tip is a commit of a person now, or a merge with it.
+    TipChanged,
+}
+
+/// The result of `--into`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FastForward {
+    Done,
+    AlreadyThere,
+    /// Why not, and what to do instead.
+    NotPossible(String),
+}
+
+/// A branch that a run has pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunBranch {
+    /// Without `refs/heads/`.
+    pub name: String,
+    pub commit: String,
+    /// The trailers of the commit.
+    pub run_id: String,
+    pub task_id: String,
+    /// Whether the branch holds unfinished work (`-wip`).
+    pub is_partial: bool,
+}

@@ -1,0 +1,116 @@
+//! Questions about the user's repository and the remote. Nothing here changes them.
+
+use std::path::PathBuf;
+
+use super::branch::Integration;
+use super::error::IntegrationError;
+use super::types::Source;
+use crate::environment::variable;
+use crate::git::{Call, Git};
+
+impl Integration {
+    /// The name of the integration branch.
+    pub fn branch(&self) -> &str {
+        &self.place.settings.branch
+    }
+
+    /// The URL or the directory of the project.
+    pub fn source_name(&self) -> String {
+        match &self.place.settings.source {
+            Source::Local(dir) => dir.display().to_string(),
+            Source::Remote(url) => url.clone(),
+        }
+    }
+
+    /// The top directory of the user's work tree, if the project is on this machine and is not bare.
+    pub fn work_tree(&self) -> Option<PathBuf> {
+        let project = self.place.project.as_ref()?;
+        project.work_tree.clone()
+    }
+
+    /// Whether the user's rules make git ignore a path.
+    pub async fn ignores(&self, path: &str) -> Result<bool, IntegrationError> {
+        let Some(dir) = self.work_tree() else {
+            return Ok(false);
+        };
+        let call = Call::new(&dir, ["check-ignore", "--quiet", "--", path]);
+        let finished = self.users_git(&self.place.git()?, call).await?;
+        Ok(finished.is_some())
+    }
+
+    /// The files of the work tree that differ from its commit, new ones included.
+    pub async fn uncommitted_files(&self) -> Result<Vec<String>, IntegrationError> {
+        let Some(dir) = self.work_tree() else {
+            return Ok(Vec::new());
+        };
+        let call = Call::new(
+            &dir,
+            [
+                "status",
+                "--porcelain",
+                "-z",
+                "--no-renames",
+                "--untracked-files=normal",
+            ],
+        );
+        let text = self.users_git(&self.place.git()?, call).await?;
+        let text = text.unwrap_or_default();
+        // `XY path`
+        let files = text.split('\0').filter_map(|entry| entry.get(3..));
+        Ok(files.map(str::to_owned).collect())
+    }
+
+    /// The work tree that has the integration branch checked out.
+    pub async fn checked_out_in(&self) -> Result<Option<String>, IntegrationError> {
+        let Some(project) = &self.place.project else {
+            return Ok(None);
+        };
+        let call = Call::new(&project.common_dir, ["worktree", "list", "--porcelain"]);
+        let git = self.place.git()?;
+        let text = git.run_among_children(call).await;
+        let text = text.map_err(IntegrationError::git("the work trees cannot be listed"))?;
+        let branch = format!("branch refs/heads/{}", self.branch());
+        let mut dir = None;
+        for line in text.lines() {
+            if let Some(found) = line.strip_prefix("worktree ") {
+                dir = Some(found.to_owned());
+            } else if line == branch {
+                return Ok(dir);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Why a push would be refused, as far as that can be found out without one.
+    pub async fn refuses_a_push(&self) -> Result<Option<String>, IntegrationError> {
+        let git = self.place.git()?;
+        let target = self.place.target();
+        let call = self
+            .place
+            .repository
+            .call(["push", "--dry-run", "--no-verify"]);
+        let call = call.args(self.place.server(&git, "receive-pack"));
+        let refspec = format!("{}:refs/heads/descartes-runs/preflight", self.tip.id);
+        let call = call.arg("--").arg(target).arg(refspec);
+        let pushed = git.run_among_children(call.transfer()).await;
+        Ok(pushed.err().map(|error| error.summary()))
+    }
+
+    /// Runs a command in the user's repository with the user's own configuration; `None` if its exit code is 1.
+    async fn users_git(
+        &self,
+        git: &Git<'_>,
+        call: Call<'_>,
+    ) -> Result<Option<String>, IntegrationError> {
+        let users = git.with_agents_environment(&self.place.settings.environment, None);
+        let what = "the user's repository cannot be read";
+        let call = call.variables(&vec![variable("GIT_OPTIONAL_LOCKS", "0")]);
+        let finished = users.finish_among_children(call).await;
+        let finished = finished.map_err(IntegrationError::git(what))?;
+        if finished.code == 1 {
+            return Ok(None);
+        }
+        let output = finished.success().map_err(IntegrationError::git(what))?;
+        Ok(Some(String::from_utf8_lossy(&output).into_owned()))
+    }
+}

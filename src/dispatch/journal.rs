@@ -1,0 +1,330 @@
+//! What a dispatch has done and is about to do: JSON lines in a file that only grows.
+//!
+//! An entry is on disk before the side effect that it announces, and before the 2xx that it stands for. One
+//! process writes: it holds a lock. A last line that was cut off by a crash is removed when the file is
+//! opened; any other malformed line is an error, because the entries after it would mean something else.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use eyre::{WrapErr, bail};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+const FILE: &str = "journal.jsonl";
+const LOCK: &str = "lock";
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// In milliseconds since 1970.
+    pub at: i64,
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// What a line of the journal says. The names are API: people read the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub enum Entry {
+    /// The first line.
+    Created {
+        dispatch: String,
+        branch: String,
+    },
+    /// A dispatcher has begun to work.
+    Begun {
+        version: String,
+        listen: String,
+    },
+    /// A run is about to be started.
+    Intent {
+        run: String,
+        /// `phase:id`; `None` for a run that only checks a commit.
+        task: Option<String>,
+        attempt: u32,
+        /// The commit that it works on.
+        base: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// The engine has started a run.
+    Handle {
+        run: String,
+        handle: Handle,
+    },
+    /// The engine could not start a run.
+    NotStarted {
+        run: String,
+        why: String,
+    },
+    Granted {
+        run: String,
+        lease_ms: u64,
+    },
+    /// A terminal event, as it arrived.
+    Reported {
+        run: String,
+        event: Value,
+    },
+    /// A run has no say any more.
+    Fenced {
+        run: String,
+        why: String,
+        /// The exit code of the worker, if the engine knows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit_code: Option<i32>,
+    },
+    /// The work of a run is on the integration branch.
+    Merged {
+        run: String,
+        commit: String,
+    },
+    /// The work of a run conflicts with what is on the integration branch.
+    Conflict {
+        run: String,
+        note: String,
+    },
+    /// The checks fail on the merged work because of this run.
+    Red {
+        run: String,
+        note: String,
+    },
+    /// A person has asked for something.
+    Asked {
+        what: Asked,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<String>,
+    },
+    /// The dispatcher has ended: done, blocked or stopped.
+    Ended {
+        how: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    Retry,
+    Skip,
+    Cancel,
+}
+
+/// How an engine finds a run again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "engine", rename_all = "snake_case")]
+pub enum Handle {
+    /// A process of this machine; the start time tells it from a later process with the same id.
+    Local { pid: i32, start_time: u64 },
+}
+
+/// The open journal of one dispatcher.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    /// Held while this exists.
+    _lock: File,
+}
+
+impl Journal {
+    /// Opens or creates the journal in a directory; gives its records.
+    ///
+    /// # Errors
+    /// If another dispatcher works in the directory, or the file is malformed.
+    pub fn open(dir: &Path) -> eyre::Result<(Self, Vec<Record>)> {
+        fs::create_dir_all(dir)
+            .wrap_err_with(|| format!("cannot create the state directory {}", dir.display()))?;
+        let lock = lock(dir)?;
+        let path = dir.join(FILE);
+        let in_path = || format!("cannot use the journal {}", path.display());
+        let mut file = private().open(&path).wrap_err_with(in_path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).wrap_err_with(in_path)?;
+        let (records, good) =
+            parse(&bytes).wrap_err_with(|| format!("{} is malformed", path.display()))?;
+        if good < bytes.len() {
+            file.set_len(good as u64).wrap_err_with(in_path)?;
+        }
+        file.seek(SeekFrom::Start(good as u64))
+            .wrap_err_with(in_path)?;
+        file.sync_all().wrap_err_with(in_path)?;
+        sync_directory(dir).wrap_err_with(in_path)?;
+        let journal = Self {
+            file,
+            path,
+            _lock: lock,
+        };
+        Ok((journal, records))
+    }
+
+    /// Writes records; they are on disk when this returns.
+    pub fn append(&mut self, records: &[Record]) -> eyre::Result<()> {
+        let mut lines = Vec::new();
+        for record in records {
+            serde_json::to_writer(&mut lines, record)?;
+            lines.push(b'\n');
+        }
+        let written = self.file.write_all(&lines);
+        written
+            .and_then(|()| self.file.sync_data())
+            .wrap_err_with(|| format!("cannot write to the journal {}", self.path.display()))
+    }
+}
+
+/// Reads a journal without its lock, as a person does who asks for the status.
+pub fn read(dir: &Path) -> eyre::Result<Vec<Record>> {
+    let path = dir.join(FILE);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).wrap_err_with(|| format!("cannot read {}", path.display()));
+        }
+    };
+    let (records, _) =
+        parse(&bytes).wrap_err_with(|| format!("{} is malformed", path.display()))?;
+    Ok(records)
+}
+
+/// Puts the journal of an earlier dispatch aside; gives its new path.
+pub fn put_aside(dir: &Path, suffix: &str) -> eyre::Result<Option<PathBuf>> {
+    let _lock = lock(dir)?;
+    let (from, to) = (dir.join(FILE), dir.join(format!("journal-{suffix}.jsonl")));
+    match fs::rename(&from, &to) {
+        Ok(()) => Ok(Some(to)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).wrap_err_with(|| format!("cannot rename {}", from.display())),
+    }
+}
+
+/// The records, and the length of the lines that hold them. A last line that is not whole does not count.
+fn parse(bytes: &[u8]) -> eyre::Result<(Vec<Record>, usize)> {
+    let (mut records, mut good) = (Vec::new(), 0);
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').peekable();
+    while let Some(line) = lines.next() {
+        let is_last = lines.peek().is_none();
+        let parsed = serde_json::from_slice(line);
+        match parsed {
+            Ok(record) if line.ends_with(b"\n") => records.push(record),
+            // Only the last line can be without its end.
+            Ok(_) => break,
+            Err(_) if is_last => break,
+            Err(error) => bail!(
+                "line {}: {error}; was it written by a newer version? `--fresh` begins anew",
+                records.len() + 1
+            ),
+        }
+        good += line.len();
+    }
+    Ok((records, good))
+}
+
+fn private() -> fs::OpenOptions {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    options.mode(0o600);
+    options
+}
+
+fn lock(dir: &Path) -> eyre::Result<File> {
+    let path = dir.join(LOCK);
+    let cannot_lock = || format!("cannot lock {}", path.display());
+    fs::create_dir_all(dir).wrap_err_with(cannot_lock)?;
+    let mut file = private().open(&path).wrap_err_with(cannot_lock)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            bail!(
+                "another dispatcher (process {}) works on this project; ask it with `descartes-worker dispatch status`",
+                holder.trim()
+            );
+        }
+        Err(error) => return Err(error).wrap_err_with(cannot_lock),
+    }
+    file.set_len(0).wrap_err_with(cannot_lock)?;
+    writeln!(file, "{}", std::process::id()).wrap_err_with(cannot_lock)?;
+    Ok(file)
+}
+
+/// A new file is only on disk when its directory is.
+fn sync_directory(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(count: i64) -> Vec<Record> {
+        let entry = |run: String| Entry::Granted { run, lease_ms: 1 };
+        let record = |at| Record {
+            at,
+            entry: entry(format!("run-{at}\n\"")),
+        };
+        (0..count).map(record).collect()
+    }
+
+    /// Opens the journal. A process that another test starts holds a copy of the lock until its program
+    /// runs.
+    fn open(dir: &Path) -> (Journal, Vec<Record>) {
+        let began = std::time::Instant::now();
+        loop {
+            match Journal::open(dir) {
+                Ok(opened) => return opened,
+                Err(error) => assert!(began.elapsed().as_secs() < 60, "{error:#}"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_journal_that_is_cut_at_any_byte_keeps_every_whole_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(dir.path());
+        journal.append(&records(3)).unwrap();
+        drop(journal);
+        let whole = fs::read(dir.path().join(FILE)).unwrap();
+        for length in 0..=whole.len() {
+            fs::write(dir.path().join(FILE), &whole[..length]).unwrap();
+            let (mut journal, found) = open(dir.path());
+            let lines = whole[..length].iter().filter(|byte| **byte == b'\n');
+            assert_eq!(found, records(3)[..lines.count()], "cut at {length}");
+            journal.append(&records(1)).unwrap();
+            drop(journal);
+            let (_, again) = open(dir.path());
+            assert_eq!(again.len(), found.len() + 1, "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_line_that_is_not_the_last_one_is_an_error_with_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(dir.path()).unwrap();
+        journal.append(&records(1)).unwrap();
+        drop(journal);
+        let path = dir.path().join(FILE);
+        let mut text = fs::read_to_string(&path).unwrap();
+        text.push_str("{\"at\":1,\"entry\":\"from_the_future\"}\n");
+        text.push_str(&text.clone());
+        fs::write(&path, text).unwrap();
+        let error = format!("{:#}", Journal::open(dir.path()).unwrap_err());
+        assert!(error.contains("line 2: unknown variant"), "{error}");
+    }
+
+    #[test]
+    fn a_second_dispatcher_is_refused_while_the_first_one_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Journal::open(dir.path()).unwrap();
+        let error = Journal::open(dir.path()).unwrap_err().to_string();
+        let process = format!("(process {})", std::process::id());
+        assert!(error.contains(&process), "{error}");
+        drop(first);
+        open(dir.path());
+    }
+}

@@ -1,0 +1,68 @@
+//! The journal and the state that follows from it, changed together.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::journal::{Entry, Journal, Record};
+use super::settings::Format;
+use super::state::{Millis, State};
+
+/// The time now.
+pub fn now() -> Millis {
+    Timestamp::now().as_millisecond()
+}
+
+#[derive(Debug)]
+pub struct JournaledState {
+    /// `None` only while a write is on its way.
+    journal: Option<Journal>,
+    pub state: State,
+    format: Format,
+}
+
+impl JournaledState {
+    pub fn open(dir: &Path, format: Format) -> eyre::Result<Self> {
+        let (journal, records) = Journal::open(dir)?;
+        Ok(Self {
+            journal: Some(journal),
+            state: State::of(&records),
+            format,
+        })
+    }
+
+    /// Adds entries to the state; they must be written before anything follows from them.
+    pub fn apply(&mut self, entry: Entry) -> Record {
+        let record = Record { at: now(), entry };
+        self.state.apply(&record);
+        record
+    }
+
+    /// Writes records; they are on disk when this returns.
+    pub async fn write(&mut self, records: Vec<Record>) -> eyre::Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut journal = self.journal.take().expect("one write at a time");
+        let written = tokio::task::spawn_blocking(move || {
+            let written = journal.append(&records);
+            (journal, records, written)
+        });
+        let (journal, records, written) = written.await?;
+        self.journal = Some(journal);
+        if self.format == Format::Json {
+            let mut stdout = io::stdout().lock();
+            for record in &records {
+                let _ = writeln!(stdout, "{}", serde_json::to_string(record)?);
+            }
+        }
+        written
+    }
+
+    /// Applies and writes one entry.
+    pub async fn note(&mut self, entry: Entry) -> eyre::Result<()> {
+        let record = self.apply(entry);
+        self.write(vec![record]).await
+    }
+}

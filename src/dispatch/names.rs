@@ -1,0 +1,74 @@
+//! Names of runs: what the engine calls them, what their branches end with.
+
+use std::fmt::Write as _;
+
+/// The longest name that every engine accepts.
+const MAX_LENGTH: usize = 63;
+/// The room for the attempt, with its hyphen.
+const ATTEMPT_LENGTH: usize = 6;
+
+/// The id of a run: `<dispatch>-<task>-<attempt>`, at most 63 of `[a-z0-9-]`. Different tasks have different
+/// ids: a task whose name had to be changed gets a hash of it.
+pub fn run_id(dispatch: &str, task: &str, attempt: u32) -> String {
+    let room = MAX_LENGTH - ATTEMPT_LENGTH - dispatch.len() - 1;
+    let id = task.rsplit(':').next().unwrap_or(task);
+    let word: String = id.replace('.', "-");
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.';
+    let word = if id.chars().all(is_plain) && word.len() + 7 <= room {
+        word
+    } else {
+        let plain = word.chars().map(|c| match c.to_ascii_lowercase() {
+            c if c.is_ascii_alphanumeric() => c,
+            _ => '-',
+        });
+        plain.take(room.saturating_sub(7)).collect()
+    };
+    // Tasks of different phases may have the same id.
+    format!("{dispatch}-{word}-{}-{attempt}", short_hash(task))
+}
+
+/// Six hexadecimal digits that differ between texts.
+pub fn short_hash(text: &str) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let mut digits = String::new();
+    for byte in hash.as_ref().iter().take(3) {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+
+/// A new id for a dispatch.
+pub fn dispatch_id() -> String {
+    let random = getrandom::u32().unwrap_or_else(|_| std::process::id());
+    format!("{random:08x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_ids_are_names_that_every_engine_accepts_and_differ_between_tasks() {
+        let tasks = [
+            "webapp:8.2".to_owned(),
+            "webapp:8-2".to_owned(),
+            "other:8.2".to_owned(),
+            "webapp:A".to_owned(),
+            "webapp:a".to_owned(),
+            format!("webapp:{}", "0123456789abcdef".repeat(8)),
+            format!("webapp:{}", "é".repeat(100)),
+        ];
+        let mut names: Vec<String> = tasks
+            .iter()
+            .map(|task| run_id("0a1b2c3d", task, 9999))
+            .collect();
+        for name in &names {
+            assert!(name.len() <= 63, "{name}");
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(name.chars().all(allowed), "{name}");
+        }
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), tasks.len());
+    }
+}

@@ -1,0 +1,311 @@
+//! The beginning of a dispatch: state directory, journal, integration branch, scope, receiver, engine.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use eyre::{WrapErr, bail, eyre};
+use tokio::net::TcpListener;
+
+use super::dispatcher::Dispatcher;
+use super::engine::Engine;
+use super::event_listener::Secret;
+use super::integration::{self, Integration, Source, Workers};
+use super::journal::{self, Entry};
+use super::journaled_state::{JournaledState, now};
+use super::merging::read_tip;
+use super::names::{dispatch_id, short_hash};
+use super::scope::scope;
+use super::settings::{Fresh, Phases, Settings};
+use super::show::Show;
+use super::standing::{Terms, task_key};
+use super::start::Common;
+use super::state::Run;
+use crate::scud::{Project, TaskGraph};
+use crate::task_list::choose_phases;
+use crate::terminal::Screen;
+
+/// A free port of the loopback interface.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// How long a process that has no say any more may take to end.
+const STRAY_GRACE: Duration = Duration::from_secs(10);
+
+/// What follows from the settings before anything is opened.
+#[derive(Debug)]
+pub struct Place {
+    pub branch: String,
+    pub state_dir: PathBuf,
+    pub source: Source,
+    /// The project's name, for people.
+    pub name: String,
+    /// The phase, if it is only one.
+    phase: Option<String>,
+}
+
+impl Place {
+    pub async fn find(settings: &Settings) -> eyre::Result<Self> {
+        let source = match &settings.source {
+            Source::Local(dir) => {
+                Source::Local(std::fs::canonicalize(dir).wrap_err_with(|| {
+                    format!("cannot use the project's directory {}", dir.display())
+                })?)
+            }
+            remote @ Source::Remote(_) => remote.clone(),
+        };
+        let phase = choose_phase(settings, &source).await?;
+        let branch = match (&settings.branch, &phase) {
+            (Some(branch), _) => branch.clone(),
+            (None, Some(phase)) => format!("descartes/{}", branch_word(phase)),
+            (None, None) => {
+                bail!("--all-phases needs --branch, the name of the branch for the merged work")
+            }
+        };
+        let place = match &source {
+            Source::Local(dir) => dir.to_string_lossy().into_owned(),
+            Source::Remote(url) => url.clone(),
+        };
+        let name = place.trim_end_matches('/').trim_end_matches(".git");
+        let name = name.rsplit(['/', ':']).next().unwrap_or_default();
+        let state_dir = settings.state_dir.clone().unwrap_or_else(|| {
+            let hash = short_hash(&format!("{place}\n{branch}"));
+            settings
+                .state_root
+                .join(format!("{}-{hash}", branch_word(name)))
+        });
+        Ok(Self {
+            name: if name.is_empty() { "project" } else { name }.to_owned(),
+            branch,
+            state_dir: std::path::absolute(&state_dir)?,
+            source,
+            phase,
+        })
+    }
+
+    fn phases(&self, graph: &TaskGraph) -> eyre::Result<BTreeSet<String>> {
+        match &self.phase {
+            Some(phase) => choose_phases(graph, Some(phase), None),
+            None => Ok(graph.phases.iter().cloned().collect()),
+        }
+    }
+}
+
+/// The phase to work on; `None` for all.
+async fn choose_phase(settings: &Settings, source: &Source) -> eyre::Result<Option<String>> {
+    match (&settings.phases, source) {
+        (Phases::All, _) => Ok(None),
+        (Phases::Tag(tag), _) => Ok(Some(tag.clone())),
+        (Phases::Active, Source::Remote(_)) => {
+            bail!("with --repo, name the phase with --tag, or use --all-phases")
+        }
+        (Phases::Active, Source::Local(dir)) => {
+            let project = Project::at(dir.clone());
+            let graph = project.all_tasks().await?;
+            let active = project.active_tag()?;
+            let phases = choose_phases(&graph, None, active.as_deref())?;
+            Ok(phases.into_iter().next())
+        }
+    }
+}
+
+/// A word that git allows in a branch.
+fn branch_word(text: &str) -> String {
+    let allowed = |c: char| {
+        if c.is_alphanumeric() || matches!(c, '_' | '-') {
+            c
+        } else {
+            '-'
+        }
+    };
+    let word: String = text.chars().map(allowed).take(60).collect();
+    let word = word.trim_matches('-');
+    if word.is_empty() { "project" } else { word }.to_owned()
+}
+
+/// The journal, the integration branch and the graph at its tip.
+pub struct Opened {
+    pub journaled: JournaledState,
+    pub integration: Integration,
+    pub notes: Vec<String>,
+}
+
+/// Opens what a dispatch has on disk; creates it for a new one.
+pub async fn open(settings: &Settings, place: &Place, fresh: Fresh) -> eyre::Result<Opened> {
+    let mut notes = Vec::new();
+    if fresh == Fresh::BeginAnew {
+        let aside = journal::put_aside(&place.state_dir, &now().to_string())?;
+        notes.extend(aside.map(|path| {
+            let path = path.display();
+            format!("the journal of the last dispatch is in {path}; the branches of its runs stay where they are")
+        }));
+    }
+    let mut journaled = JournaledState::open(&place.state_dir, settings.format)?;
+    if journaled.state.dispatch.is_empty() {
+        let (dispatch, branch) = (dispatch_id(), place.branch.clone());
+        journaled.note(Entry::Created { dispatch, branch }).await?;
+    }
+    if journaled.state.branch != place.branch {
+        bail!(
+            "the state directory {} belongs to the branch {}, not to {}: name another one with DESCARTES_DISPATCH_STATE",
+            place.state_dir.display(),
+            journaled.state.branch,
+            place.branch
+        );
+    }
+    let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
+    let opened = Integration::open(integration::Settings {
+        source: place.source.clone(),
+        base: settings.base.clone(),
+        branch: place.branch.clone(),
+        state_dir: place.state_dir.clone(),
+        dispatch_id: journaled.state.dispatch.clone(),
+        workers: Workers::OnThisMachine,
+        name: settings.git_name.clone(),
+        email: settings.git_email.clone(),
+        program,
+        environment: settings.environment.clone(),
+        access: settings.access.clone(),
+        redactor: settings.redactor.clone(),
+    });
+    let opened = opened.await?;
+    notes.extend(opened.notes);
+    Ok(Opened {
+        journaled,
+        integration: opened.integration,
+        notes,
+    })
+}
+
+/// The graph at the tip, and the tasks of it that the dispatch works on.
+pub async fn read_scope(
+    settings: &Settings,
+    place: &Place,
+    integration: &Integration,
+) -> eyre::Result<(
+    super::merging::Tip,
+    TaskGraph,
+    std::collections::HashSet<usize>,
+)> {
+    let tip = read_tip(integration).await?;
+    let graph = TaskGraph::parse(&tip.graph).map_err(|error| {
+        eyre!(
+            "the graph at the commit {} cannot be read: {error}",
+            tip.commit
+        )
+    })?;
+    let phases = place.phases(&graph)?;
+    let scope = scope(&graph, &phases, &settings.only).map_err(|why| eyre!(why))?;
+    Ok((tip, graph, scope))
+}
+
+/// Makes the dispatcher, listens, and adopts what an earlier dispatcher has left running.
+pub async fn begin<'a>(
+    settings: &'a Settings,
+    place: &Place,
+    opened: Opened,
+    screen: &'a Screen,
+) -> eyre::Result<(Dispatcher<'a>, TcpListener)> {
+    let Opened {
+        mut journaled,
+        integration,
+        ..
+    } = opened;
+    let (tip, graph, scope) = read_scope(settings, place, &integration).await?;
+    for task in &scope {
+        let key = task_key(&graph, *task);
+        let is_merged = journaled.state.runs_of(&key).any(Run::is_merged);
+        if is_merged && !graph.tasks[*task].is_done {
+            bail!(
+                "the journal says that task {key} is merged, but the branch {} does not have it: it was moved back or deleted. `--fresh` begins anew with what the branch has",
+                place.branch
+            );
+        }
+    }
+    let listener = listen(settings, &journaled).await?;
+    let address = listener.local_addr()?;
+    let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
+    let runs = place.state_dir.join("runs");
+    let mut engine = Engine::local(program, runs, journaled.state.dispatch.clone());
+    adopt(&mut journaled, &mut engine).await?;
+    journaled
+        .note(Entry::Begun {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listen: address.to_string(),
+        })
+        .await?;
+    let url = settings.url.clone();
+    let dispatcher = Dispatcher {
+        common: Common {
+            project_id: settings
+                .worker
+                .project_id
+                .clone()
+                .unwrap_or_else(|| place.name.clone()),
+            callback_url: url.unwrap_or_else(|| format!("http://{address}/api/agents/callback")),
+            clone_url: integration.clone_url(),
+        },
+        show: Show::new(screen),
+        engine,
+        secret: Secret::of(&place.state_dir)?,
+        graph,
+        tip,
+        terms: Terms::new(settings, scope),
+        integration: Some(integration),
+        checks: HashMap::new(),
+        merge_failures: 0,
+        next_merge: None,
+        mode: settings.verify,
+        end_check: None,
+        settings,
+        journaled,
+    };
+    Ok((dispatcher, listener))
+}
+
+/// Listens where the last dispatcher did, so that the workers that it has started find this one.
+async fn listen(settings: &Settings, journaled: &JournaledState) -> eyre::Result<TcpListener> {
+    if let Some(address) = settings.listen {
+        let listener = TcpListener::bind(address).await;
+        return listener.wrap_err_with(|| format!("cannot listen on {address}"));
+    }
+    let last = journaled
+        .state
+        .listen
+        .as_ref()
+        .and_then(|text| text.parse::<SocketAddr>().ok());
+    if let Some(address) = last {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => tracing::warn!(
+                %address, %error,
+                "the address of the last dispatcher is not free; the workers that it has started cannot report here"
+            ),
+        }
+    }
+    TcpListener::bind(LOOPBACK)
+        .await
+        .wrap_err("cannot listen on the loopback interface")
+}
+
+/// Finds the runs of the last dispatcher: those that it had no time to note, and those that have no say any more.
+async fn adopt(journaled: &mut JournaledState, engine: &mut Engine) -> eyre::Result<()> {
+    let mut records = Vec::new();
+    for (name, handle) in engine.sweep() {
+        match journaled.state.run(&name) {
+            Some(run) if run.is_live() && run.handle.is_none() => {
+                records.push(journaled.apply(Entry::Handle { run: name, handle }));
+            }
+            // It works for this dispatcher.
+            Some(run) if run.is_live() => {}
+            // It has reported, and is about to end.
+            Some(run) if run.report.is_some() => {}
+            _ => engine.stop(&handle, STRAY_GRACE),
+        }
+    }
+    journaled.write(records).await
+}
+
+/// What `status` says without a running dispatcher, and where commands are written for the next one.
+pub fn exists(state_dir: &Path) -> eyre::Result<bool> {
+    Ok(!journal::read(state_dir)?.is_empty())
+}

@@ -1,0 +1,131 @@
+//! With real git: what a person is warned of before a dispatch begins.
+
+use std::fs;
+
+use super::super::integration::samples::{BRANCH, SampleProject, block_on, git};
+use super::super::integration::{Integration, Workers};
+use super::*;
+
+fn questions() -> Questions<'static> {
+    Questions {
+        path: Some(OsStr::new("/usr/bin:/bin")),
+        checks: None,
+        missing_agent: None,
+    }
+}
+
+fn look(sample: &SampleProject, questions: &Questions<'_>) -> Findings {
+    let opened = block_on(Integration::open(sample.settings())).unwrap();
+    block_on(preflight(&opened.integration, questions)).unwrap()
+}
+
+#[test]
+fn a_project_that_has_everything_has_no_findings() {
+    for (remote, workers) in [
+        (false, Workers::OnThisMachine),
+        (true, Workers::OnThisMachine),
+        (true, Workers::Elsewhere),
+    ] {
+        let sample = SampleProject::new(remote, workers);
+        assert_eq!(look(&sample, &questions()), Findings::default());
+    }
+}
+
+#[test]
+fn a_graph_that_is_not_committed_or_ignored_or_absent_is_an_obstacle() {
+    let sample = SampleProject::local();
+    let project = sample.project();
+    git(&project, &["rm", "--quiet", "--cached", GRAPH]);
+    git(&project, &["commit", "--quiet", "--message=without"]);
+    let obstacle = |words: &str| {
+        let findings = look(&sample, &questions());
+        assert_eq!(findings.obstacles.len(), 1, "{findings:?}");
+        assert!(findings.obstacles[0].contains(words), "{findings:?}");
+    };
+    obstacle("git add .scud, and commit it");
+    fs::write(project.join(".git/info/exclude"), ".scud\n").unwrap();
+    obstacle("git ignores the task graph .scud/tasks/tasks.scg");
+    fs::remove_file(project.join(GRAPH)).unwrap();
+    obstacle("there is no task graph .scud/tasks/tasks.scg in the commit");
+}
+
+#[test]
+fn changes_that_are_not_committed_are_a_warning_and_the_index_stays_as_it_is() {
+    let sample = SampleProject::local();
+    let project = sample.project();
+    for number in 1..=6 {
+        fs::write(project.join(format!("new-{number}.txt")), "new\n").unwrap();
+    }
+    fs::write(project.join("stock.txt"), "pear\n").unwrap();
+    let index = fs::read(project.join(".git/index")).unwrap();
+    let findings = look(&sample, &questions());
+    assert_eq!(findings.obstacles, Vec::<String>::new());
+    let words = "no task will see what is not committed: stock.txt, new-1.txt, new-2.txt, new-3.txt, new-4.txt and 2 more";
+    assert_eq!(findings.warnings, [words]);
+    assert_eq!(fs::read(project.join(".git/index")).unwrap(), index);
+}
+
+#[test]
+fn a_missing_program_of_a_check_and_a_missing_agent_are_obstacles() {
+    let sample = SampleProject::local();
+    let config = "[swarm.backpressure]\ncommands = [\"sh test.sh\", \"no-such-program --all\"]\n";
+    sample.person_writes(&[(CONFIG, config)]);
+    let findings = look(&sample, &questions());
+    assert_eq!(findings.obstacles.len(), 1, "{findings:?}");
+    let words = "the check `no-such-program --all` cannot start: there is no executable program `no-such-program`";
+    assert!(findings.obstacles[0].starts_with(words), "{findings:?}");
+    // Workers on other machines have other programs, and the settings may name other checks.
+    let elsewhere = Questions {
+        path: None,
+        ..questions()
+    };
+    assert_eq!(look(&sample, &elsewhere), Findings::default());
+    let checks = ["true".to_owned()];
+    let other = Questions {
+        checks: Some(&checks),
+        missing_agent: Some("no agent is set".to_owned()),
+        ..questions()
+    };
+    assert_eq!(look(&sample, &other).obstacles, ["no agent is set"]);
+
+    sample.person_writes(&[(CONFIG, "[swarm.backpressure]\ncommands = \"sh test.sh\"\n")]);
+    let findings = look(&sample, &questions());
+    assert!(
+        findings.obstacles[0].contains(CONFIG) && !findings.obstacles[0].contains("/tmp"),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn a_branch_that_is_checked_out_is_a_warning() {
+    let sample = SampleProject::local();
+    let project = sample.project();
+    git(&project, &["checkout", "--quiet", "-b", BRANCH]);
+    let findings = look(&sample, &questions());
+    assert_eq!(findings.obstacles, Vec::<String>::new());
+    let words = format!(
+        "the branch {BRANCH} is checked out in {}",
+        project.display()
+    );
+    assert!(findings.warnings[0].starts_with(&words), "{findings:?}");
+}
+
+#[test]
+fn a_remote_that_refuses_a_push_is_an_obstacle_and_nothing_is_pushed() {
+    let sample = SampleProject::new(true, Workers::Elsewhere);
+    let remote = sample.published();
+    let opened = block_on(Integration::open(sample.settings())).unwrap();
+    let before = git(&remote, &["for-each-ref"]);
+    let findings = block_on(preflight(&opened.integration, &questions())).unwrap();
+    assert_eq!(findings, Findings::default());
+    assert_eq!(git(&remote, &["for-each-ref"]), before);
+
+    fs::rename(&remote, sample.path("gone")).unwrap();
+    fs::create_dir(&remote).unwrap();
+    let findings = block_on(preflight(&opened.integration, &questions())).unwrap();
+    assert_eq!(findings.obstacles.len(), 1, "{findings:?}");
+    assert!(
+        findings.obstacles[0].contains("refuses a push"),
+        "{findings:?}"
+    );
+}

@@ -1,0 +1,76 @@
+//! What a run has left in its files after it ended without a report.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde_json::Value;
+
+/// The prefix of the line with a worker's terminal event.
+const RESULT: &str = "descartes-result ";
+/// More than the largest event.
+const MAX_TAIL: u64 = 1024 * 1024;
+/// How many bytes of a log are quoted.
+const MAX_QUOTE: usize = 600;
+
+/// The terminal event that a worker has printed, if its output has one of this run.
+pub fn find_report(output: &Path, run: &str) -> Option<Value> {
+    let text = tail(output)?;
+    let lines = text.lines().rev();
+    let mut results = lines.filter_map(|line| line.strip_prefix(RESULT));
+    let event: Value = serde_json::from_str(results.next()?).ok()?;
+    (event.get("run_id").and_then(Value::as_str) == Some(run)).then_some(event)
+}
+
+/// Why a run is lost that left no report.
+pub fn lost(exit_code: Option<i32>, log: &Path) -> String {
+    let how = match exit_code {
+        Some(code) => format!("the worker ended with exit code {code} and without a report"),
+        None => "the worker was killed, or ended while no dispatcher watched".to_owned(),
+    };
+    let log = tail(log).unwrap_or_default();
+    let last: Vec<&str> = log
+        .lines()
+        .rev()
+        .filter(|line| !line.trim().is_empty())
+        .take(3)
+        .collect();
+    if exit_code.is_none() || last.is_empty() {
+        return how;
+    }
+    let mut words: String = last
+        .into_iter()
+        .rev()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(" / ");
+    if words.len() > MAX_QUOTE {
+        let cut = (0..=MAX_QUOTE).rev().find(|at| words.is_char_boundary(*at));
+        words.truncate(cut.unwrap_or_default());
+    }
+    format!("{how}; its last words: {words}")
+}
+
+/// The end of the output of the checks that failed.
+pub fn failed_output(event: &Value) -> String {
+    let checks = event.pointer("/result/checks").and_then(Value::as_array);
+    let failed = checks
+        .into_iter()
+        .flatten()
+        .filter(|check| check.get("exit_code").and_then(Value::as_i64) != Some(0));
+    let texts = failed.filter_map(|check| {
+        let text = |field| check.get(field).and_then(Value::as_str);
+        Some(format!("$ {}\n{}", text("command")?, text("output_tail")?))
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn tail(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(MAX_TAIL)))
+        .ok()?;
+    let mut bytes = Vec::new();
+    file.take(MAX_TAIL).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}

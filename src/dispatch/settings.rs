@@ -1,0 +1,102 @@
+//! What a person can choose about a dispatch.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::integration::Source;
+use super::verification::Mode;
+use crate::environment::Variables;
+use crate::git::Access;
+use crate::redact::Redactor;
+
+/// What `dispatch` is to do.
+#[derive(Debug)]
+pub struct Settings {
+    pub what: What,
+    pub source: Source,
+    pub base: Option<String>,
+    /// The integration branch, instead of `descartes/<phase>`.
+    pub branch: Option<String>,
+    /// A branch to move forward when everything is done.
+    pub into: Option<String>,
+    pub phases: Phases,
+    /// Only these tasks, if there are any.
+    pub only: Vec<String>,
+    pub jobs: usize,
+    pub attempts: u32,
+    pub max_budget_usd: Option<f64>,
+    pub verify: Mode,
+    pub format: Format,
+    /// Where to write the report at the end.
+    pub report: Option<PathBuf>,
+    pub listen: Option<SocketAddr>,
+    /// What workers are told to call, if it is not the address that the dispatcher listens on.
+    pub url: Option<String>,
+    pub state_dir: Option<PathBuf>,
+    /// The directory that default state directories are in.
+    pub state_root: PathBuf,
+    pub start_deadline: Duration,
+    pub retry_delay: Duration,
+    pub worker: WorkerSettings,
+    /// What the agent needs and does not have.
+    pub missing_agent: Option<String>,
+    /// The checks that the settings name instead of the project's.
+    pub checks: Option<Vec<String>>,
+    /// Who commits merges.
+    pub git_name: String,
+    pub git_email: String,
+    pub environment: Variables,
+    pub access: Access,
+    pub redactor: Redactor,
+}
+
+/// What every worker is started with.
+#[derive(Debug)]
+pub struct WorkerSettings {
+    /// The settings that were given as flags, as variables.
+    pub variables: Vec<(&'static str, OsString)>,
+    pub project_id: Option<String>,
+    /// Whether the person has set how often workers report.
+    pub has_heartbeat: bool,
+    /// The time between a stop signal and a kill.
+    pub stop_window: Duration,
+}
+
+/// A dispatch, or a word with one that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    Run {
+        fresh: Fresh,
+    },
+    /// Print the plan and start nothing.
+    Plan,
+    Status,
+    Retry(String),
+    Skip(String),
+    /// One task, or all.
+    Cancel(Option<String>),
+}
+
+/// Whether the journal of an earlier dispatch counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fresh {
+    GoOn,
+    BeginAnew,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phases {
+    /// The active phase, or the only one.
+    Active,
+    Tag(String),
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    People,
+    /// Every journal entry as a line on standard output.
+    Json,
+}

@@ -1,0 +1,252 @@
+//! What a person sees of a dispatch: a line for each event, the live table, the summary.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use console::{Style, style};
+use serde_json::Value;
+
+use super::decide::Decision;
+use super::journaled_state::now;
+use super::standing::{Standing, task_key};
+use super::state::{Merge, Millis, Run, State};
+use crate::receiver::{Answer, Route};
+use crate::scud::TaskGraph;
+use crate::terminal::{Screen, clock};
+use std::time::Duration;
+
+/// The rows of the live table: enough for a person, and few enough for every terminal.
+const MAX_ROWS: usize = 12;
+
+pub struct Show<'a> {
+    pub screen: &'a Screen,
+    pub began: Instant,
+    /// What was said last about a branch that could not be published.
+    unpublished: Option<String>,
+}
+
+impl<'a> Show<'a> {
+    pub fn new(screen: &'a Screen) -> Self {
+        Self {
+            screen,
+            began: Instant::now(),
+            unpublished: None,
+        }
+    }
+
+    pub fn say(&self, text: &str) {
+        self.row(&Style::new().bold(), "dispatch", text);
+    }
+
+    pub fn started(&self, run: &Run, graph: &TaskGraph) {
+        let look = Style::new().dim();
+        if let Some(fence) = &run.fence {
+            return self.row(&look, &name(run, graph), &fence.why);
+        }
+        let attempt = match run.attempt {
+            0 | 1 => String::new(),
+            attempt => format!(", attempt {attempt}"),
+        };
+        let what = format!("started{attempt}: run {}", run.id);
+        self.row(&look, &name(run, graph), &what);
+    }
+
+    /// An event of a worker.
+    pub fn event(&self, route: Route, event: &Value, answer: &Answer, graph: &TaskGraph) {
+        let text = |pointer| {
+            event
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let task = text("/task_id");
+        let task = match task.split_once(':') {
+            Some((phase, id)) => {
+                let position = graph.position(phase, id);
+                position.map_or_else(|| task.to_owned(), |task| graph.name(task))
+            }
+            None => task.to_owned(),
+        };
+        if !answer.status.is_success() {
+            let look = Style::new().yellow().bold();
+            let (code, why) = (answer.status.as_u16(), &answer.message);
+            let what = format!(
+                "{route} of run {} is refused ({code}): {why}",
+                text("/run_id")
+            );
+            return self.row(&look, &task, &what);
+        }
+        match route {
+            Route::Started => self.row(&Style::new().cyan().bold(), &task, "works"),
+            Route::Progress => {}
+            Route::Completed => {
+                self.row(&Style::new().green().bold(), &task, text("/message"));
+            }
+            Route::Failed => {
+                let (reason, message) = (text("/failure/reason"), text("/message"));
+                self.row(
+                    &Style::new().red().bold(),
+                    &task,
+                    &format!("{reason}: {message}"),
+                );
+            }
+        }
+    }
+
+    pub fn merged(&self, run: &str, state: &State, graph: &TaskGraph) {
+        let Some(run) = state.run(run) else { return };
+        let Merge::Merged(commit) = &run.merge else {
+            return;
+        };
+        let commit = commit.get(..10).unwrap_or(commit);
+        self.row(
+            &Style::new().green().bold(),
+            &name(run, graph),
+            &format!("merged: {commit}"),
+        );
+    }
+
+    pub fn unpublished(&mut self, why: Option<String>) {
+        if let Some(why) = why
+            .as_ref()
+            .filter(|why| self.unpublished.as_ref() != Some(why))
+        {
+            self.say(why);
+        }
+        self.unpublished = why;
+    }
+
+    /// Draws the live table; does nothing without a terminal.
+    pub fn draw(&self, state: &State, graph: &TaskGraph, decision: &Decision) {
+        if !self.screen.is_live() {
+            return;
+        }
+        let mut lines = Vec::new();
+        let running = state
+            .runs
+            .iter()
+            .filter(|run| run.is_live() && run.handle.is_some());
+        let running: Vec<&Run> = running.collect();
+        for run in running.iter().take(MAX_ROWS) {
+            lines.push(live_row(run, graph));
+        }
+        if running.len() > MAX_ROWS {
+            lines.push(format!("… and {} more runs", running.len() - MAX_ROWS));
+        }
+        lines.push(self.totals(state, graph, decision));
+        self.screen.set_table(&lines);
+    }
+
+    fn totals(&self, state: &State, graph: &TaskGraph, decision: &Decision) -> String {
+        let count = |word: &str| {
+            let standings = decision.standings.iter();
+            standings.filter(|standing| standing.word() == word).count()
+        };
+        let mut parts = vec![clock(self.began.elapsed())];
+        for word in [
+            "done",
+            "merging",
+            "working",
+            "launching",
+            "ready",
+            "waiting",
+            "cooling",
+            "blocked",
+            "skipped",
+        ] {
+            match count(word) {
+                0 => {}
+                number => parts.push(format!("{number} {word}")),
+            }
+        }
+        let left = graph.critical_path().len();
+        if left > 0 {
+            parts.push(format!("longest chain {left}"));
+        }
+        let cost = state.cost_usd();
+        if cost > 0.0 {
+            parts.push(format!("${cost:.2}"));
+        }
+        if let Some(why) = &decision.halted {
+            parts.push(format!("nothing new starts: {why}"));
+        }
+        parts.join(" · ")
+    }
+
+    fn row(&self, look: &Style, who: &str, text: &str) {
+        let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
+        let who = look.clone().for_stderr().apply_to(format!("{who:<10}"));
+        let elapsed = style(elapsed).for_stderr().dim();
+        let first = text.lines().next().unwrap_or_default();
+        self.screen.line(&format!("{elapsed} {who} {first}"));
+    }
+}
+
+/// The task of a run, as a person names it.
+fn name(run: &Run, graph: &TaskGraph) -> String {
+    let Some(task) = &run.task else {
+        return "checks".to_owned();
+    };
+    let position = task
+        .split_once(':')
+        .and_then(|(phase, id)| graph.position(phase, id));
+    position.map_or_else(|| task.clone(), |task| graph.name(task))
+}
+
+/// One run of the live table: task, state, attempt, time, phase, turns, tokens, last activity.
+fn live_row(run: &Run, graph: &TaskGraph) -> String {
+    let state = if run.grant.is_some() {
+        "working"
+    } else {
+        "launching"
+    };
+    let elapsed = elapsed(now() - run.intended_at);
+    let mut parts = vec![format!(
+        "{:<8} {state:<9} #{} {:>6}",
+        name(run, graph),
+        run.attempt,
+        clock(elapsed)
+    )];
+    let progress = run.progress.as_ref();
+    let text = |pointer| progress.and_then(|progress| progress.pointer(pointer)?.as_str());
+    let number = |pointer| progress.and_then(|progress| progress.pointer(pointer)?.as_u64());
+    parts.extend(text("/phase").map(str::to_owned));
+    parts.extend(number("/turns").map(|turns| format!("{turns} turns")));
+    let tokens = number("/usage/input_tokens").unwrap_or_default()
+        + number("/usage/output_tokens").unwrap_or_default();
+    parts.extend((tokens > 0).then(|| format!("{tokens} tokens")));
+    parts.extend(text("/activity").map(str::to_owned));
+    parts.join(" · ")
+}
+
+fn elapsed(millis: Millis) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+/// Where every task of the dispatch stands, one line each.
+pub fn status(state: &State, graph: &TaskGraph, standings: &[Standing]) -> String {
+    let mut text = String::new();
+    for (task, standing) in standings.iter().enumerate() {
+        if *standing == Standing::Outside {
+            continue;
+        }
+        let (id, title) = (graph.name(task), &graph.tasks[task].title);
+        let _ = write!(text, "{:<9} {id:<8} {title}", standing.word());
+        match standing {
+            Standing::Blocked(why) => {
+                let _ = write!(text, " ({})", why.lines().next().unwrap_or_default());
+            }
+            Standing::Cooling { until } => {
+                let left = clock(elapsed(until - now()));
+                let _ = write!(text, " (next attempt in {left})");
+            }
+            _ => {}
+        }
+        let attempts = state.runs_of(&task_key(graph, task)).count();
+        if attempts > 1 {
+            let _ = write!(text, " [{attempts} attempts]");
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,77 @@
+//! What a worker is started with.
+
+use std::ffi::OsString;
+
+use super::engine::Spec;
+use super::integration::Integration;
+use super::settings::WorkerSettings;
+use super::state::Run;
+
+/// How often workers report, unless the person has chosen.
+const HEARTBEAT: &str = "5s";
+
+/// Settings of this process that a worker must not take over: the dispatcher sets them, or they are about a
+/// worker alone.
+const REMOVED: [&str; 19] = [
+    "DESCARTES_BRANCH",
+    "DESCARTES_CALLBACK_OIDC_AUDIENCE",
+    "DESCARTES_CALLBACK_SECRET",
+    "DESCARTES_CALLBACK_TOKEN",
+    "DESCARTES_CALLBACK_URL",
+    "DESCARTES_FORCE",
+    // The repository is on this machine.
+    "DESCARTES_GIT_TOKEN",
+    "DESCARTES_NOTE",
+    "DESCARTES_PROJECT_ID",
+    "DESCARTES_REF",
+    "DESCARTES_REPO",
+    "DESCARTES_RUN_ID",
+    "DESCARTES_STOP_AT_END_OF_STDIN",
+    "DESCARTES_TAG",
+    "DESCARTES_TASK_ID",
+    "DESCARTES_TASK_LOCK",
+    "DESCARTES_WORKSPACE",
+    "DESCARTES_ONLY_CHECKS",
+    "TASK_ID",
+];
+
+/// What is the same for all runs of a dispatch.
+#[derive(Debug)]
+pub struct Common {
+    pub project_id: String,
+    pub callback_url: String,
+    pub clone_url: String,
+}
+
+/// The environment of a run's worker.
+pub fn spec(common: &Common, worker: &WorkerSettings, run: &Run, secret: String) -> Spec {
+    let mut variables: Vec<(OsString, OsString)> = Vec::new();
+    let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
+    if !worker.has_heartbeat {
+        set("DESCARTES_HEARTBEAT", HEARTBEAT.into());
+    }
+    for (name, value) in &worker.variables {
+        set(name, value.clone());
+    }
+    set("PROJECT_ID", common.project_id.clone().into());
+    set("CALLBACK_URL", common.callback_url.clone().into());
+    set("DESCARTES_CALLBACK_SECRET", secret.into());
+    set("DESCARTES_REPO", common.clone_url.clone().into());
+    set("DESCARTES_REF", run.base.clone().into());
+    set("DESCARTES_LOG_FORMAT", "pretty".into());
+    if let Some(task) = &run.task {
+        set("TASK_ID", task.into());
+        set("DESCARTES_BRANCH", Integration::run_branch(&run.id).into());
+    } else {
+        set("TASK_ID", "checks".into());
+        set("DESCARTES_BRANCH", "none".into());
+        set("DESCARTES_ONLY_CHECKS", "true".into());
+    }
+    if let Some(note) = &run.note {
+        set("DESCARTES_NOTE", note.into());
+    }
+    Spec {
+        variables,
+        removed: REMOVED.to_vec(),
+    }
+}

@@ -1,0 +1,314 @@
+//! What the journal says about every run, and what was seen since the dispatcher began.
+//!
+//! No I/O. [`State::apply`] folds the journal; `decide` says what follows from the state; `claims` says what
+//! a worker is answered.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::journal::{Asked, Entry, Handle, Record};
+
+/// A point in time, in milliseconds since 1970.
+pub type Millis = i64;
+
+/// Everything that is known about a dispatch.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    pub dispatch: String,
+    pub branch: String,
+    pub runs: Vec<Run>,
+    by_id: BTreeMap<String, usize>,
+    /// By `phase:id`.
+    pub tasks: BTreeMap<String, TaskState>,
+    /// How many runs there were when this dispatcher began: what ended the others does not stop it.
+    pub earlier_runs: usize,
+    /// When this dispatcher began.
+    pub begun_at: Millis,
+    /// The address that the dispatcher listened on last.
+    pub listen: Option<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct TaskState {
+    /// Positions in [`State::runs`], in the order of the attempts.
+    pub runs: Vec<usize>,
+    pub is_skipped: bool,
+    /// Whether a person has cancelled it.
+    pub is_cancelled: bool,
+    /// How many runs there were at the last `retry`: earlier ones do not count.
+    pub runs_before_retry: usize,
+}
+
+/// One attempt at a task, or one check of a commit.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub id: String,
+    /// `phase:id`; `None` for a run that only checks a commit.
+    pub task: Option<String>,
+    pub attempt: u32,
+    pub base: String,
+    pub note: Option<String>,
+    pub intended_at: Millis,
+    pub handle: Option<Handle>,
+    pub grant: Option<Grant>,
+    pub report: Option<Report>,
+    pub fence: Option<Fence>,
+    pub merge: Merge,
+    /// What follows is not in the journal.
+    pub seen: Seen,
+    pub heard_at: Option<Millis>,
+    pub stop_asked_at: Option<Millis>,
+    pub stop_reason: Option<String>,
+    pub is_cancelled: bool,
+    /// The last heartbeat.
+    pub progress: Option<Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    pub at: Millis,
+    pub lease_ms: u64,
+}
+
+/// A terminal event.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub at: Millis,
+    pub event: Value,
+}
+
+/// Why a run has no say any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    pub at: Millis,
+    pub why: String,
+    pub exit_code: Option<i32>,
+}
+
+/// What became of the work of a completed run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Merge {
+    #[default]
+    Open,
+    /// The commit on the integration branch.
+    Merged(String),
+    /// What to tell the next attempt.
+    Conflict(String),
+    /// The same, because checks fail on the merged work.
+    Red(String),
+}
+
+/// What the engine says about a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Seen {
+    /// Unknown is never dead.
+    #[default]
+    Unknown,
+    Running,
+    /// It has ended; with its exit code, if that is known.
+    Ended(Option<i32>),
+    /// There is no such process or machine.
+    Gone,
+}
+
+impl Report {
+    pub fn text(&self, pointer: &str) -> &str {
+        let value = self.event.pointer(pointer);
+        value.and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub fn is_completed(&self) -> bool {
+        self.text("/status") == "completed"
+    }
+
+    pub fn reason(&self) -> &str {
+        self.text("/failure/reason")
+    }
+
+    pub fn is_retryable(&self) -> bool {
+        self.event.pointer("/failure/retryable") == Some(&Value::Bool(true))
+    }
+
+    /// The branch that the work was pushed to.
+    pub fn branch(&self) -> Option<&str> {
+        let branch = self.event.pointer("/result/work/branch");
+        branch.and_then(Value::as_str)
+    }
+
+    pub fn cost_usd(&self) -> f64 {
+        let cost = self.event.pointer("/result/agent/cost_usd");
+        cost.and_then(Value::as_f64).unwrap_or_default()
+    }
+}
+
+impl Run {
+    /// Whether the run may still work: it has neither reported nor lost its task.
+    pub fn is_live(&self) -> bool {
+        self.report.is_none() && self.fence.is_none()
+    }
+
+    /// Whether the run has reported success, and its work is not rejected.
+    pub fn is_completed(&self) -> bool {
+        let completed = self.report.as_ref().is_some_and(Report::is_completed);
+        completed && matches!(self.merge, Merge::Open | Merge::Merged(_))
+    }
+
+    pub fn is_merged(&self) -> bool {
+        matches!(self.merge, Merge::Merged(_))
+    }
+}
+
+impl State {
+    /// The state after some records.
+    pub fn of(records: &[Record]) -> Self {
+        let mut state = Self::default();
+        for record in records {
+            state.apply(record);
+        }
+        state
+    }
+
+    pub fn run(&self, id: &str) -> Option<&Run> {
+        self.by_id.get(id).map(|at| &self.runs[*at])
+    }
+
+    pub fn run_mut(&mut self, id: &str) -> Option<&mut Run> {
+        self.by_id.get(id).map(|at| &mut self.runs[*at])
+    }
+
+    /// The runs of a task, in the order of the attempts.
+    pub fn runs_of(&self, task: &str) -> impl DoubleEndedIterator<Item = &Run> + use<'_> {
+        let runs = self.tasks.get(task).map(|task| task.runs.as_slice());
+        runs.unwrap_or_default().iter().map(|at| &self.runs[*at])
+    }
+
+    /// The run whose result counts for a task: one that has completed, else the latest.
+    pub fn current_run(&self, task: &str) -> Option<&Run> {
+        let completed = self.runs_of(task).find(|run| run.is_completed());
+        completed.or_else(|| self.runs_of(task).next_back())
+    }
+
+    /// What all runs have cost, in US dollars, as far as their agents say it.
+    pub fn cost_usd(&self) -> f64 {
+        let reports = self.runs.iter().filter_map(|run| run.report.as_ref());
+        reports.map(Report::cost_usd).sum()
+    }
+
+    pub fn apply(&mut self, record: &Record) {
+        let at = record.at;
+        match &record.entry {
+            Entry::Created { dispatch, branch } => {
+                self.dispatch.clone_from(dispatch);
+                self.branch.clone_from(branch);
+            }
+            Entry::Begun { listen, .. } => {
+                self.earlier_runs = self.runs.len();
+                self.begun_at = at;
+                self.listen = Some(listen.clone());
+                for task in self.tasks.values_mut() {
+                    task.is_cancelled = false;
+                }
+            }
+            Entry::Intent {
+                run,
+                task,
+                attempt,
+                base,
+                note,
+            } => self.intend(Run {
+                id: run.clone(),
+                task: task.clone(),
+                attempt: *attempt,
+                base: base.clone(),
+                note: note.clone(),
+                intended_at: at,
+                handle: None,
+                grant: None,
+                report: None,
+                fence: None,
+                merge: Merge::Open,
+                seen: Seen::Unknown,
+                heard_at: None,
+                stop_asked_at: None,
+                stop_reason: None,
+                is_cancelled: false,
+                progress: None,
+            }),
+            Entry::Asked { what, task } => self.ask(*what, task.as_deref()),
+            Entry::Ended { .. } => {}
+            Entry::Handle { run, .. }
+            | Entry::NotStarted { run, .. }
+            | Entry::Granted { run, .. }
+            | Entry::Reported { run, .. }
+            | Entry::Fenced { run, .. }
+            | Entry::Merged { run, .. }
+            | Entry::Conflict { run, .. }
+            | Entry::Red { run, .. } => {
+                if let Some(run) = self.run_mut(run) {
+                    run.apply(at, &record.entry);
+                }
+            }
+        }
+    }
+
+    fn intend(&mut self, run: Run) {
+        let at = self.runs.len();
+        self.by_id.insert(run.id.clone(), at);
+        if let Some(task) = &run.task {
+            let task = self.tasks.entry(task.clone()).or_default();
+            task.runs.push(at);
+        }
+        self.runs.push(run);
+    }
+
+    fn ask(&mut self, what: Asked, task: Option<&str>) {
+        let Some(task) = task else { return };
+        let task = self.tasks.entry(task.to_owned()).or_default();
+        match what {
+            Asked::Retry => {
+                task.is_skipped = false;
+                task.is_cancelled = false;
+                task.runs_before_retry = task.runs.len();
+            }
+            Asked::Skip => task.is_skipped = true,
+            Asked::Cancel => task.is_cancelled = true,
+        }
+    }
+}
+
+impl Run {
+    fn apply(&mut self, at: Millis, entry: &Entry) {
+        match entry {
+            Entry::Handle { handle, .. } => self.handle = Some(handle.clone()),
+            Entry::NotStarted { why, .. } => {
+                self.fence = Some(Fence {
+                    at,
+                    why: why.clone(),
+                    exit_code: None,
+                });
+            }
+            Entry::Granted { lease_ms, .. } => {
+                self.grant = Some(Grant {
+                    at,
+                    lease_ms: *lease_ms,
+                });
+            }
+            Entry::Reported { event, .. } => {
+                let event = event.clone();
+                self.report.get_or_insert(Report { at, event });
+            }
+            Entry::Fenced { why, exit_code, .. } => {
+                self.fence = Some(Fence {
+                    at,
+                    why: why.clone(),
+                    exit_code: *exit_code,
+                });
+            }
+            Entry::Merged { commit, .. } => self.merge = Merge::Merged(commit.clone()),
+            Entry::Conflict { note, .. } => self.merge = Merge::Conflict(note.clone()),
+            Entry::Red { note, .. } => self.merge = Merge::Red(note.clone()),
+            _ => {}
+        }
+    }
+}

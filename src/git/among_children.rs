@@ -1,0 +1,154 @@
+//! Runs git in a process that has other children, which must survive: `dispatch`, whose workers are its
+//! children. [`Git::run`] kills everything below this process when git has ended.
+
+use std::fs::File;
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use super::words::{last_words, without_progress};
+use super::{Call, Finished, Git, GitError, LOCAL, Prepared};
+use crate::durations::in_words;
+use crate::process::Stderr;
+
+/// The most that a command may print on standard output: as much as the largest graph, and a little more.
+const MAX_OUTPUT: u64 = 65 << 20;
+/// How often to look whether a transfer makes progress.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a transfer may take that makes progress.
+const TRANSFER: Duration = Duration::from_secs(60 * 60);
+
+/// Kills git and what it has started if the future that waits for it is dropped.
+struct KillOnDrop(Option<Pid>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+impl Git<'_> {
+    /// Runs a command to its end; a failed command is an error.
+    pub async fn run_among_children(&self, call: Call<'_>) -> Result<String, GitError> {
+        let output = self.finish_among_children(call).await?.success()?;
+        Ok(String::from_utf8_lossy(&output).trim_end().to_owned())
+    }
+
+    /// Runs a command to its end, whatever its exit code is.
+    pub async fn finish_among_children(&self, call: Call<'_>) -> Result<Finished, GitError> {
+        let transfer = call.transfer;
+        let name = call.name();
+        let unstarted = |error: io::Error| GitError::around(&name, "could not be started", &error);
+        let stderr = tempfile::tempfile().map_err(unstarted)?;
+        let errors = stderr.try_clone().map_err(unstarted)?;
+        let prepared = self.prepare(call, Stderr::WithStdout);
+        let Prepared {
+            program,
+            authorities: _authorities,
+        } = prepared.map_err(unstarted)?;
+        let mut child = Command::new(&program.program)
+            .args(&program.args)
+            .current_dir(&program.dir)
+            .env_clear()
+            .envs(program.env)
+            .stdin(program.stdin.map_or_else(Stdio::null, Stdio::from))
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            // Ctrl-C on the terminal ends the dispatch in its order, and not a merge in the middle.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(unstarted)?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok());
+        let mut group = KillOnDrop(pid.and_then(Pid::from_raw));
+        let mut output = Vec::new();
+        let ended = tokio::select! {
+            ended = read_to_end(&mut child, &mut output) => ended.map_err(unstarted)?,
+            how = too_long(&stderr, transfer, self.stalled) => {
+                drop(group);
+                let words = self.words(stderr);
+                return Err(GitError { how, words, timed_out: true, ..blank(&name) });
+            }
+        };
+        group.0 = None;
+        let words = self.words(stderr);
+        let Some(code) = ended.code() else {
+            let how = format!("ended with {ended}");
+            return Err(GitError {
+                how,
+                words,
+                ..blank(&name)
+            });
+        };
+        let error = GitError {
+            how: format!("failed with exit code {code}"),
+            code: Some(code),
+            words,
+            ..blank(&name)
+        };
+        Ok(Finished {
+            code,
+            output,
+            error,
+        })
+    }
+
+    fn words(&self, stderr: File) -> String {
+        let text = last_words(stderr, self.side.words());
+        self.redactor.text(&without_progress(&text))
+    }
+}
+
+fn blank(command: &str) -> GitError {
+    GitError {
+        command: command.to_owned(),
+        how: String::new(),
+        words: String::new(),
+        code: None,
+        stopped: false,
+        timed_out: false,
+    }
+}
+
+async fn read_to_end(
+    child: &mut Child,
+    output: &mut Vec<u8>,
+) -> io::Result<std::process::ExitStatus> {
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(MAX_OUTPUT).read_to_end(output).await?;
+    }
+    if output.len() as u64 == MAX_OUTPUT {
+        return Err(io::Error::other(format!(
+            "it printed more than {MAX_OUTPUT} bytes"
+        )));
+    }
+    child.wait().await
+}
+
+/// Ends when a command has taken too long: a transfer that prints no progress for `stalled`, or any command
+/// at its limit. Says how it failed.
+async fn too_long(stderr: &File, transfer: bool, stalled: Duration) -> String {
+    let limit = if transfer { TRANSFER } else { LOCAL };
+    let began = Instant::now();
+    let (mut size, mut last_progress) = (0, began);
+    loop {
+        sleep(LOOK.min(stalled)).await;
+        let now_size = stderr.metadata().map_or(size, |found| found.len());
+        if now_size != size {
+            (size, last_progress) = (now_size, Instant::now());
+        }
+        if transfer && last_progress.elapsed() >= stalled {
+            return format!("made no progress for {}", in_words(stalled));
+        }
+        if began.elapsed() >= limit {
+            return format!("was not done within {}", in_words(limit));
+        }
+    }
+}

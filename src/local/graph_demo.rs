@@ -1,0 +1,52 @@
+//! `demo --graph`: a dispatch on a sample project, from its graph to one branch.
+
+use std::time::Duration;
+
+use eyre::WrapErr;
+
+use super::sample;
+use crate::dispatch::integration::Source;
+use crate::dispatch::{self, Ended, Phases, Settings};
+use crate::terminal::Screen;
+
+/// How many workers work at a time.
+const JOBS: usize = 3;
+/// The demo's failures are its own: nobody wants to wait for the next attempt.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+
+/// Works through the graph of the sample project, and shows the history of the merged branch.
+pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
+    let sample = sample::Sample::make_graph()
+        .await
+        .wrap_err("cannot make the sample project")?;
+    let state = tempfile::Builder::new()
+        .prefix("descartes-demo-state-")
+        .tempdir()
+        .wrap_err("cannot make a directory for the state")?;
+    screen.line(&format!(
+        "a sample project with a graph of tasks, in {}",
+        sample.dir().display()
+    ));
+    if settings.missing_agent.take().is_some() {
+        screen.line(&format!(
+            "no agent is set, so a short script stands in for one: {}",
+            sample::GRAPH_AGENT
+        ));
+        let command = ("DESCARTES_AGENT_COMMAND", sample::GRAPH_AGENT.into());
+        settings.worker.variables.push(command);
+    }
+    settings.source = Source::Local(sample.dir().to_owned());
+    settings.phases = Phases::Tag(sample::GRAPH_PHASE.to_owned());
+    settings.state_dir = Some(state.path().to_owned());
+    settings.jobs = JOBS;
+    settings.retry_delay = RETRY_DELAY;
+    let ended = dispatch::run(settings, screen).await?;
+    let branch = format!("descartes/{}", sample::GRAPH_PHASE);
+    let history = sample
+        .history(&branch)
+        .await
+        .wrap_err("cannot show the history of the branch")?;
+    screen.line(&format!("\nthe history of the branch {branch}:\n"));
+    screen.line(&history);
+    Ok(ended)
+}

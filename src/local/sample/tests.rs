@@ -1,0 +1,100 @@
+//! The shop of `demo --graph`, worked through by its scripted agent, one task after the other.
+
+use std::path::Path;
+use std::process::Output;
+
+use super::*;
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+fn shell(dir: &Path, script: &str, task: &str, prompt: &str) -> Output {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&file, prompt).unwrap();
+    std::process::Command::new("sh")
+        .current_dir(dir)
+        .arg(script)
+        .env("TASK_ID", task)
+        .env("DESCARTES_PROMPT_FILE", file.path())
+        .output()
+        .unwrap()
+}
+
+fn works(dir: &Path, task: &str, prompt: &str) {
+    let output = shell(dir, ".agent.sh", task, prompt);
+    assert!(output.status.success(), "{task}: {output:?}");
+}
+
+fn passes(dir: &Path) -> bool {
+    shell(dir, "test.sh", "", "").status.success()
+}
+
+#[test]
+fn every_task_of_the_shop_passes_the_checks_and_the_receipt_only_after_a_repair() {
+    let sample = block_on(Sample::make_graph()).unwrap();
+    let dir = sample.dir();
+    for task in ["shop:1", "2.1", "shop:2.2", "6", "7", "4", "3", "5"] {
+        works(dir, task, "Do the task.");
+        if task == "3" {
+            assert!(!passes(dir), "the receipt is right at once");
+            let repair =
+                "Your work on task 3 (Print a receipt) is not done: the check `sh test.sh` failed";
+            works(dir, task, repair);
+        }
+        assert!(passes(dir), "{task}");
+    }
+    let catalog = fs::read_to_string(dir.join("catalog.txt")).unwrap();
+    let lines = [
+        "The goods are in goods.txt.",
+        "The prices are in prices.txt.",
+        "The stock is in stock.txt.",
+    ];
+    assert_eq!(catalog.lines().collect::<Vec<_>>(), lines);
+    assert!(!shell(dir, ".agent.sh", "8", "").status.success());
+}
+
+#[test]
+fn prices_and_stock_conflict_and_the_second_one_fits_on_top_of_the_first() {
+    let sample = block_on(Sample::make_graph()).unwrap();
+    let git = |args: &[&str]| block_on(sample.git(args)).unwrap();
+    let commit = |task: &str| {
+        works(sample.dir(), task, "Do the task.");
+        git(&["add", "--all"]);
+        git(&["commit", "--quiet", "--message", task]);
+    };
+    commit("1");
+    git(&["checkout", "--quiet", "-b", "stock"]);
+    commit("2.2");
+    git(&["checkout", "--quiet", "-b", "prices", "main"]);
+    commit("2.1");
+    assert!(block_on(sample.git(["merge", "--quiet", "stock"])).is_err());
+    let conflicts = git(&["diff", "--name-only", "--diff-filter=U"]);
+    assert_eq!(conflicts, "catalog.txt\n");
+    git(&["merge", "--abort"]);
+    commit("2.2");
+    assert!(passes(sample.dir()));
+}
+
+#[test]
+fn the_graph_of_the_shop_has_eight_tasks_to_work_on() {
+    let graph = GRAPH_FILES
+        .iter()
+        .find(|(name, _)| name.ends_with("tasks.scg"));
+    let (_, graph) = graph.unwrap();
+    assert_eq!(graph.matches(" | P | ").count(), 8);
+    let sample = block_on(Sample::make_graph()).unwrap();
+    let project = crate::scud::Project::at(sample.dir().to_owned());
+    for task in ["1", "2.1", "2.2", "3", "4", "5", "6", "7"] {
+        let query = crate::scud::TaskQuery {
+            reference: task,
+            tag: Some(GRAPH_PHASE),
+            finished_tasks: crate::scud::FinishedTasks::Reject,
+        };
+        block_on(project.find(&query)).unwrap();
+    }
+}

@@ -1,0 +1,220 @@
+//! What is ready, and what blocks the rest: all tasks of a graph with everything that each one needs.
+//!
+//! A task needs its own dependencies and those of its parents; an expanded task needs its subtasks, and is
+//! done when all of them are (in SCUD, it never is). A task whose dependency failed, was cancelled or does
+//! not exist is blocked. No I/O: the caller has read the text.
+
+mod cycles;
+mod node;
+mod read;
+
+use std::collections::HashSet;
+
+use super::lexer::SyntaxError;
+use crate::task::{Priority, Status};
+pub use node::{Obstacle, Standing, TaskNode};
+
+/// All tasks of a graph.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskGraph {
+    pub tasks: Vec<TaskNode>,
+    /// The tags of the phases, in the order of the file.
+    pub phases: Vec<String>,
+    /// The positions of all tasks; those that a task needs come before it, unless they are in a cycle.
+    pub order: Vec<usize>,
+}
+
+impl TaskGraph {
+    /// Reads the text of a graph.
+    ///
+    /// # Errors
+    /// The line and the reason, if SCUD could not read it either, or its meaning would be a guess.
+    pub fn parse(text: &str) -> Result<Self, SyntaxError> {
+        let (tasks, phases) = read::read(text)?;
+        let order = Vec::new();
+        let mut graph = Self {
+            tasks,
+            phases,
+            order,
+        };
+        graph.judge();
+        Ok(graph)
+    }
+
+    /// The position of a task.
+    pub fn position(&self, phase: &str, id: &str) -> Option<usize> {
+        let is_it = |task: &TaskNode| task.phase == phase && task.id == id;
+        self.tasks.iter().position(is_it)
+    }
+
+    /// The positions of the tasks that are ready, the most important first: by priority, then by the length
+    /// of the chain that waits for the task, then in the order of the file.
+    pub fn ready(&self) -> Vec<usize> {
+        let mut ready = self.with(|standing| *standing == Standing::Ready);
+        ready.sort_by_key(|task| self.rank(*task));
+        ready
+    }
+
+    /// What to compare to put the more important task first.
+    pub fn rank(&self, task: usize) -> (u8, std::cmp::Reverse<usize>, usize) {
+        let node = &self.tasks[task];
+        let priority = match node.priority {
+            Priority::Critical => 0,
+            Priority::High => 1,
+            Priority::Medium => 2,
+            Priority::Low => 3,
+        };
+        (priority, std::cmp::Reverse(node.chain), task)
+    }
+
+    /// The longest chain of unfinished tasks, from its beginning.
+    pub fn critical_path(&self) -> Vec<usize> {
+        let dependents = self.dependents();
+        let open = |task: &usize| self.is_open(*task);
+        let all: Vec<usize> = (0..self.tasks.len()).filter(open).collect();
+        let longest = |tasks: &[usize]| {
+            let chains = tasks.iter().copied().filter(open);
+            // The first of equally long ones.
+            chains.rev().max_by_key(|task| self.tasks[*task].chain)
+        };
+        let (mut path, mut seen) = (Vec::new(), HashSet::new());
+        let mut next = longest(&all);
+        while let Some(task) = next.filter(|task| seen.insert(*task)) {
+            path.push(task);
+            next = longest(&dependents[task]);
+        }
+        path.retain(|task| self.tasks[*task].status != Status::Expanded);
+        path
+    }
+
+    /// A task as a person names it: with its phase only if the graph has several.
+    pub fn name(&self, task: usize) -> String {
+        let node = &self.tasks[task];
+        if self.phases.len() > 1 {
+            format!("{}:{}", node.phase, node.id)
+        } else {
+            node.id.clone()
+        }
+    }
+
+    /// Why a task is blocked, as a person reads it.
+    pub fn describe(&self, obstacle: &Obstacle) -> String {
+        match obstacle {
+            Obstacle::Absent(id) => format!("depends on {id}, which is not in the graph"),
+            Obstacle::Cycle(members) => {
+                let mut names: Vec<String> = members.iter().map(|task| self.name(*task)).collect();
+                names.extend(names.first().cloned());
+                format!("is in a cycle: {}", names.join(" → "))
+            }
+            Obstacle::Closed(task) => {
+                let status = match self.tasks[*task].status {
+                    Status::Expanded => "split, but has no subtasks".to_owned(),
+                    status => status.to_string(),
+                };
+                format!("needs {}, which is {status}", self.name(*task))
+            }
+            Obstacle::Behind(task) => format!("needs {}, which is blocked", self.name(*task)),
+        }
+    }
+
+    /// Everything that directly needs each task.
+    pub fn dependents(&self) -> Vec<Vec<usize>> {
+        let mut dependents = vec![Vec::new(); self.tasks.len()];
+        for (task, node) in self.tasks.iter().enumerate() {
+            for needed in &node.needs {
+                dependents[*needed].push(task);
+            }
+        }
+        dependents
+    }
+
+    fn with(&self, is_wanted: impl Fn(&Standing) -> bool) -> Vec<usize> {
+        let tasks = self.tasks.iter().enumerate();
+        let wanted = tasks.filter(|(_, task)| is_wanted(&task.standing));
+        wanted.map(|(task, _)| task).collect()
+    }
+
+    /// Whether a task is still to be done: by a run, or by its subtasks.
+    fn is_open(&self, task: usize) -> bool {
+        let node = &self.tasks[task];
+        !node.is_done && matches!(node.status, Status::Pending | Status::Expanded)
+    }
+
+    /// Fills in what follows from the status of all tasks.
+    fn judge(&mut self) {
+        let components = cycles::components(&self.tasks);
+        for component in &components {
+            self.mark_done(component);
+        }
+        // Dependencies come first, so what they are is known already.
+        for component in &components {
+            let is_cycle =
+                component.len() > 1 || self.tasks[component[0]].needs.contains(&component[0]);
+            let cycle = is_cycle.then(|| cycles::walk(&self.tasks, component));
+            for task in component {
+                self.tasks[*task].standing = self.stand(*task, cycle.as_deref());
+            }
+        }
+        self.order = components.iter().flatten().copied().collect();
+        let dependents = self.dependents();
+        for component in components.iter().rev() {
+            for task in component {
+                let behind = dependents[*task].iter().map(|next| self.tasks[*next].chain);
+                let behind = behind.max().unwrap_or_default();
+                let own = usize::from(
+                    self.is_open(*task) && self.tasks[*task].status != Status::Expanded,
+                );
+                self.tasks[*task].chain = behind + own;
+            }
+        }
+    }
+
+    fn mark_done(&mut self, component: &[usize]) {
+        for task in component {
+            let node = &self.tasks[*task];
+            let subtasks_are_done = node.status == Status::Expanded
+                && !node.subtasks.is_empty()
+                && node
+                    .subtasks
+                    .iter()
+                    .all(|subtask| self.tasks[*subtask].is_done);
+            self.tasks[*task].is_done = node.status == Status::Done || subtasks_are_done;
+        }
+    }
+
+    fn stand(&self, task: usize, cycle: Option<&[usize]>) -> Standing {
+        let node = &self.tasks[task];
+        if node.is_done {
+            return Standing::Done;
+        }
+        if !matches!(node.status, Status::Pending | Status::Expanded) {
+            return Standing::Closed;
+        }
+        let mut obstacles: Vec<Obstacle> =
+            node.absent.iter().cloned().map(Obstacle::Absent).collect();
+        obstacles.extend(cycle.map(|members| Obstacle::Cycle(members.to_vec())));
+        if node.status == Status::Expanded && node.subtasks.is_empty() {
+            obstacles.push(Obstacle::Closed(task));
+        }
+        let mut waits_for = Vec::new();
+        for needed in node.needs.iter().copied() {
+            let is_member = cycle.is_some_and(|members| members.contains(&needed));
+            match &self.tasks[needed].standing {
+                Standing::Done => {}
+                _ if is_member => {}
+                Standing::Closed => obstacles.push(Obstacle::Closed(needed)),
+                Standing::Blocked(_) => obstacles.push(Obstacle::Behind(needed)),
+                Standing::Ready | Standing::Waiting(_) | Standing::Split => waits_for.push(needed),
+            }
+        }
+        match (obstacles.is_empty(), node.status) {
+            (false, _) => Standing::Blocked(obstacles),
+            (true, Status::Expanded) => Standing::Split,
+            (true, _) if waits_for.is_empty() => Standing::Ready,
+            (true, _) => Standing::Waiting(waits_for),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Strongly connected components of the graph of needs, dependencies first (Tarjan, without recursion,
+//! because a chain can have thousands of tasks).
+
+use super::node::TaskNode;
+
+/// A task on the way from the first one, and which of its needs is next.
+struct Step {
+    task: usize,
+    next: usize,
+}
+
+/// All tasks in components: those with more than one member are cycles. Every component comes after those
+/// that it needs.
+pub fn components(tasks: &[TaskNode]) -> Vec<Vec<usize>> {
+    let mut finder = Finder {
+        tasks,
+        order: vec![None; tasks.len()],
+        lowest: vec![0; tasks.len()],
+        is_open: vec![false; tasks.len()],
+        open: Vec::new(),
+        count: 0,
+        found: Vec::new(),
+    };
+    for task in 0..tasks.len() {
+        if finder.order[task].is_none() {
+            finder.visit(task);
+        }
+    }
+    finder.found
+}
+
+struct Finder<'a> {
+    tasks: &'a [TaskNode],
+    /// When each task was first seen.
+    order: Vec<Option<usize>>,
+    /// The earliest task that can be reached from each one.
+    lowest: Vec<usize>,
+    /// Whether the task is in `open`.
+    is_open: Vec<bool>,
+    /// Tasks whose component is not complete.
+    open: Vec<usize>,
+    count: usize,
+    found: Vec<Vec<usize>>,
+}
+
+impl Finder<'_> {
+    fn visit(&mut self, first: usize) {
+        let mut way = vec![self.enter(first)];
+        while let Some(step) = way.last_mut() {
+            let task = step.task;
+            let needed = self.tasks[task].needs.get(step.next).copied();
+            step.next += 1;
+            if let Some(needed) = needed {
+                match self.order[needed] {
+                    None => way.push(self.enter(needed)),
+                    Some(order) if self.is_open[needed] => {
+                        self.lowest[task] = self.lowest[task].min(order);
+                    }
+                    Some(_) => {}
+                }
+                continue;
+            }
+            way.pop();
+            if let Some(before) = way.last() {
+                let lowest = self.lowest[task].min(self.lowest[before.task]);
+                self.lowest[before.task] = lowest;
+            }
+            self.leave(task);
+        }
+    }
+
+    fn enter(&mut self, task: usize) -> Step {
+        self.order[task] = Some(self.count);
+        self.lowest[task] = self.count;
+        self.count += 1;
+        self.open.push(task);
+        self.is_open[task] = true;
+        Step { task, next: 0 }
+    }
+
+    /// Closes the component of a task if the task is its first one.
+    fn leave(&mut self, task: usize) {
+        if self.order[task] != Some(self.lowest[task]) {
+            return;
+        }
+        let begin = self.open.iter().rposition(|open| *open == task);
+        let component = self.open.split_off(begin.unwrap_or_default());
+        for member in &component {
+            self.is_open[*member] = false;
+        }
+        self.found.push(component);
+    }
+}
+
+/// The members of a cycle, each followed by one that it needs, as far as one walk through them leads.
+pub fn walk(tasks: &[TaskNode], component: &[usize]) -> Vec<usize> {
+    let mut at = component.iter().copied().min().unwrap_or_default();
+    let mut seen = Vec::new();
+    while !seen.contains(&at) {
+        seen.push(at);
+        let mut needs = tasks[at].needs.iter().copied();
+        let Some(next) = needs.find(|needed| component.contains(needed)) else {
+            break;
+        };
+        at = next;
+    }
+    let begin = seen.iter().position(|task| *task == at).unwrap_or_default();
+    seen.split_off(begin)
+}

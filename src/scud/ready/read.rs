@@ -1,0 +1,224 @@
+//! Reads the whole graph once: tasks, edges, parents.
+
+use std::collections::HashMap;
+
+use super::node::{Standing, TaskNode};
+use crate::scud::lexer::{Item, Items, Node, SyntaxError, edge, excerpt, parent, unescape};
+use crate::scud::row::Row;
+use crate::scud::search::id_in_phase;
+use crate::task::Status;
+
+/// A phase as it is read; ids are as written.
+#[derive(Debug, Default)]
+struct Phase<'a> {
+    tag: &'a str,
+    line: usize,
+    /// Its edges are the flow of a pipeline, not dependencies.
+    is_pipeline: bool,
+    edges: Vec<(&'a str, &'a str)>,
+    parents: Vec<(&'a str, Vec<&'a str>)>,
+}
+
+/// Finds tasks by what an edge calls them.
+struct Index<'a> {
+    /// By phase and id in the phase.
+    in_phase: HashMap<(usize, &'a str), usize>,
+    /// By the tag of the phase, for edges with a phase.
+    phases: HashMap<&'a str, usize>,
+    /// By id alone: `None` if several phases have it.
+    anywhere: HashMap<&'a str, Option<usize>>,
+}
+
+impl Index<'_> {
+    /// The task that an edge of a phase means. SCUD searches all phases; here the own one comes first.
+    fn find(&self, phase: usize, tag: &str, name: &str) -> Option<usize> {
+        let own = self.in_phase.get(&(phase, id_in_phase(tag, name)));
+        let with_phase = || {
+            let (tag, id) = name.rsplit_once(':')?;
+            self.in_phase.get(&(*self.phases.get(tag)?, id))
+        };
+        own.or_else(with_phase)
+            .copied()
+            .or_else(|| self.anywhere.get(name).copied().flatten())
+    }
+}
+
+/// The tasks with what each one needs, and the tags of the phases.
+pub fn read(text: &str) -> Result<(Vec<TaskNode>, Vec<String>), SyntaxError> {
+    let mut phases: Vec<Phase<'_>> = Vec::new();
+    let mut nodes: Vec<(usize, Node<'_>)> = Vec::new();
+    for item in Items::of(text) {
+        let item = item?;
+        if let Item::Phase { tag, line, .. } = item {
+            phases.push(Phase {
+                tag,
+                line,
+                ..Phase::default()
+            });
+            continue;
+        }
+        let number = phases.len().saturating_sub(1);
+        let Some(phase) = phases.last_mut() else {
+            continue;
+        };
+        match item {
+            Item::Name(name) => phase.tag = name,
+            Item::Pipeline => phase.is_pipeline = true,
+            Item::Node(node) => nodes.push((number, node)),
+            Item::Edge(line) => phase.edges.extend(edge(line)),
+            Item::Parent(line) => {
+                let parent = parent(line);
+                let parent = parent.map(|(parent, subtasks)| (parent, subtasks.collect()));
+                phase.parents.extend(parent);
+            }
+            _ => {}
+        }
+    }
+    reject_equal_phases(&phases)?;
+    let (mut tasks, index) = tasks(&phases, &nodes)?;
+    let parents = connect_parents(&phases, &index, &mut tasks);
+    connect_dependencies(&phases, &index, &mut tasks, &parents);
+    let phases = phases.iter().map(|phase| phase.tag.to_owned());
+    Ok((tasks, phases.collect()))
+}
+
+fn reject_equal_phases(phases: &[Phase<'_>]) -> Result<(), SyntaxError> {
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    for phase in phases {
+        if let Some(first) = lines.insert(phase.tag, phase.line) {
+            return Err(twice("phase", phase.tag, first, phase.line));
+        }
+    }
+    Ok(())
+}
+
+fn twice(kind: &str, name: &str, first: usize, second: usize) -> SyntaxError {
+    let name = excerpt(name);
+    SyntaxError {
+        line: second,
+        message: format!("the {kind} {name} is defined twice (lines {first} and {second})"),
+    }
+}
+
+/// The tasks without what they need, and the index of them.
+fn tasks<'a>(
+    phases: &[Phase<'a>],
+    nodes: &[(usize, Node<'a>)],
+) -> Result<(Vec<TaskNode>, Index<'a>), SyntaxError> {
+    let mut index = Index {
+        in_phase: HashMap::with_capacity(nodes.len()),
+        phases: HashMap::new(),
+        anywhere: HashMap::with_capacity(nodes.len()),
+    };
+    let tags = phases.iter().enumerate();
+    index
+        .phases
+        .extend(tags.map(|(number, phase)| (phase.tag, number)));
+    let mut tasks = Vec::with_capacity(nodes.len());
+    for (phase, node) in nodes {
+        let row = Row::of(*node)?;
+        let tag = phases[*phase].tag;
+        let id = id_in_phase(tag, node.id());
+        let task = tasks.len();
+        if let Some(first) = index.in_phase.insert((*phase, id), task) {
+            return Err(twice("task", id, nodes[first].1.line, node.line));
+        }
+        let anywhere = index.anywhere.entry(id).or_insert(Some(task));
+        if *anywhere != Some(task) {
+            *anywhere = None;
+        }
+        tasks.push(TaskNode {
+            phase: tag.to_owned(),
+            id: id.to_owned(),
+            title: unescape(row.title),
+            status: row.status,
+            priority: row.priority,
+            needs: Vec::new(),
+            subtasks: Vec::new(),
+            absent: Vec::new(),
+            is_done: false,
+            chain: 0,
+            standing: Standing::Closed,
+        });
+    }
+    Ok((tasks, index))
+}
+
+/// The parent of each task: as `@parents` says, or else as the id says (`8.2` is a subtask of `8`).
+fn connect_parents(
+    phases: &[Phase<'_>],
+    index: &Index<'_>,
+    tasks: &mut [TaskNode],
+) -> Vec<Option<usize>> {
+    let mut parents = vec![None; tasks.len()];
+    for (number, phase) in phases.iter().enumerate() {
+        let find = |name| index.find(number, phase.tag, name);
+        for (parent, subtasks) in &phase.parents {
+            let Some(parent) = find(parent) else { continue };
+            for subtask in subtasks.iter().filter_map(|name| find(name)) {
+                parents[subtask].get_or_insert(parent);
+            }
+        }
+    }
+    for task in 0..tasks.len() {
+        let node = &tasks[task];
+        let by_id = || {
+            let (id, _) = node.id.rsplit_once('.')?;
+            let phase = *index.phases.get(node.phase.as_str())?;
+            index.in_phase.get(&(phase, id)).copied()
+        };
+        let parent = parents[task]
+            .or_else(by_id)
+            .filter(|parent| *parent != task);
+        parents[task] = parent;
+        if let Some(parent) = parent {
+            tasks[parent].subtasks.push(task);
+        }
+    }
+    parents
+}
+
+/// Fills in what every task needs.
+fn connect_dependencies(
+    phases: &[Phase<'_>],
+    index: &Index<'_>,
+    tasks: &mut [TaskNode],
+    parents: &[Option<usize>],
+) {
+    let mut own: Vec<Vec<usize>> = vec![Vec::new(); tasks.len()];
+    let mut absent: Vec<Vec<String>> = vec![Vec::new(); tasks.len()];
+    for (number, phase) in phases
+        .iter()
+        .enumerate()
+        .filter(|(_, phase)| !phase.is_pipeline)
+    {
+        for (dependent, dependency) in &phase.edges {
+            let Some(task) = index.find(number, phase.tag, dependent) else {
+                continue;
+            };
+            match index.find(number, phase.tag, dependency) {
+                Some(needed) => own[task].push(needed),
+                None => absent[task].push((*dependency).to_owned()),
+            }
+        }
+    }
+    for (task, node) in tasks.iter_mut().enumerate() {
+        if node.status == Status::Expanded {
+            node.needs = node.subtasks.clone();
+            continue;
+        }
+        let (mut needs, mut missing) = (Vec::new(), Vec::new());
+        let (mut next, mut seen) = (Some(task), Vec::new());
+        while let Some(at) = next.filter(|at| !seen.contains(at)) {
+            seen.push(at);
+            needs.extend_from_slice(&own[at]);
+            missing.extend_from_slice(&absent[at]);
+            next = parents[at];
+        }
+        needs.sort_unstable();
+        needs.dedup();
+        missing.dedup();
+        node.needs = needs;
+        node.absent = missing;
+    }
+}

@@ -1,0 +1,142 @@
+//! Which tasks are ready, and what blocks the others.
+
+use super::*;
+
+/// A graph of one phase.
+fn graph(nodes: &str, rest: &str) -> TaskGraph {
+    let text = format!("# SCUD Graph v1\n# Phase: p\n\n@nodes\n{nodes}\n{rest}\n");
+    TaskGraph::parse(&text).unwrap()
+}
+
+fn names(graph: &TaskGraph, tasks: &[usize]) -> Vec<String> {
+    tasks.iter().map(|task| graph.name(*task)).collect()
+}
+
+fn ready(graph: &TaskGraph) -> Vec<String> {
+    names(graph, &graph.ready())
+}
+
+fn why_blocked(graph: &TaskGraph, id: &str) -> Vec<String> {
+    let task = graph.position(&graph.phases[0], id).unwrap();
+    match &graph.tasks[task].standing {
+        Standing::Blocked(why) => why.iter().map(|one| graph.describe(one)).collect(),
+        other => panic!("{id} is not blocked but {other:?}"),
+    }
+}
+
+#[test]
+fn a_pending_task_is_ready_when_all_its_dependencies_are_done() {
+    let graph = graph(
+        "1 | a | D | 1 | M\n2 | b | P | 1 | M\n3 | c | P | 1 | M",
+        "@edges\n2 -> 1\n3 -> 2",
+    );
+    assert_eq!(ready(&graph), ["2"]);
+    assert_eq!(graph.tasks[2].standing, Standing::Waiting(vec![1]));
+}
+
+#[test]
+fn subtasks_inherit_the_dependencies_of_their_parents() {
+    let nodes = "1 | a | P | 1 | M\n2 | b | X | 1 | M\n2.1 | c | P | 1 | M\n2.2 | d | P | 1 | M";
+    let written = graph(nodes, "@edges\n2 -> 1\n\n@parents\n2: 2.1, 2.2");
+    assert_eq!(ready(&written), ["1"]);
+    let by_id = graph(nodes, "@edges\n2 -> 1");
+    assert_eq!(by_id, written);
+}
+
+#[test]
+fn an_expanded_task_is_done_when_all_its_subtasks_are() {
+    let rest = "@edges\n3 -> 2\n\n@parents\n2: 2.1, 2.2";
+    let half = "2 | b | X | 1 | M\n2.1 | c | D | 1 | M\n2.2 | d | P | 1 | M\n3 | e | P | 1 | M";
+    let half = graph(half, rest);
+    assert_eq!(ready(&half), ["2.2"]);
+    assert_eq!(half.tasks[0].standing, Standing::Split);
+    let whole = "2 | b | X | 1 | M\n2.1 | c | D | 1 | M\n2.2 | d | D | 1 | M\n3 | e | P | 1 | M";
+    assert_eq!(ready(&graph(whole, rest)), ["3"]);
+}
+
+#[test]
+fn an_expanded_task_without_subtasks_blocks_what_needs_it() {
+    let graph = graph("2 | b | X | 1 | M\n3 | e | P | 1 | M", "@edges\n3 -> 2");
+    assert_eq!(why_blocked(&graph, "3"), ["needs 2, which is blocked"]);
+    assert_eq!(
+        why_blocked(&graph, "2"),
+        ["needs 2, which is split, but has no subtasks"]
+    );
+}
+
+#[test]
+fn cycles_are_named_with_their_members() {
+    let nodes = "1 | a | P | 1 | M\n2 | b | P | 1 | M\n3 | c | P | 1 | M\n4 | d | P | 1 | M\n5 | e | P | 1 | M";
+    let graph = graph(nodes, "@edges\n1 -> 2\n2 -> 3\n3 -> 1\n4 -> 3\n5 -> 5");
+    for id in ["1", "2", "3"] {
+        assert_eq!(why_blocked(&graph, id), ["is in a cycle: 1 → 2 → 3 → 1"]);
+    }
+    assert_eq!(why_blocked(&graph, "4"), ["needs 3, which is blocked"]);
+    assert_eq!(why_blocked(&graph, "5"), ["is in a cycle: 5 → 5"]);
+    assert!(ready(&graph).is_empty());
+}
+
+#[test]
+fn absent_failed_and_cancelled_dependencies_block() {
+    let nodes = "1 | a | ! | 1 | M\n2 | b | C | 1 | M\n3 | c | P | 1 | M\n4 | d | P | 1 | M";
+    let graph = graph(nodes, "@edges\n3 -> 1\n3 -> 2\n4 -> nothing\n4 -> 3");
+    assert_eq!(
+        why_blocked(&graph, "3"),
+        ["needs 1, which is failed", "needs 2, which is cancelled"]
+    );
+    assert_eq!(
+        why_blocked(&graph, "4"),
+        [
+            "depends on nothing, which is not in the graph",
+            "needs 3, which is blocked"
+        ]
+    );
+}
+
+#[test]
+fn dependencies_in_other_phases_count_and_the_own_phase_comes_first() {
+    let text = "# SCUD Graph v1\n# Phase: one\n@nodes\n1 | a | P | 1 | M\n2 | b | D | 1 | M\n---\n\
+                # SCUD Graph v1\n# Phase: two\n@nodes\n1 | c | D | 1 | M\n3 | d | P | 1 | M\n4 | e | P | 1 | M\n5 | f | P | 1 | M\n\
+                @edges\n3 -> 1\n4 -> one:1\n5 -> 2\n";
+    let graph = TaskGraph::parse(text).unwrap();
+    assert_eq!(ready(&graph), ["one:1", "two:3", "two:5"]);
+    let four = graph.position("two", "4").unwrap();
+    assert_eq!(graph.tasks[four].standing, Standing::Waiting(vec![0]));
+}
+
+#[test]
+fn the_edges_of_a_pipeline_are_no_dependencies() {
+    let text = "# SCUD Graph v1\n# Phase: p\n@meta {\n  mode pipeline\n}\n@nodes\n1 | a | P | 1 | M\n2 | b | P | 1 | M\n@edges\n2 -> 1\n";
+    assert_eq!(ready(&TaskGraph::parse(text).unwrap()), ["1", "2"]);
+}
+
+#[test]
+fn ready_tasks_are_ordered_by_priority_then_by_the_chain_behind_them() {
+    let nodes = "1 | a | P | 1 | L\n2 | b | P | 1 | M\n3 | c | P | 1 | M\n4 | d | P | 1 | C\n5 | e | P | 1 | M\n6 | f | P | 1 | M";
+    let graph = graph(nodes, "@edges\n5 -> 3\n6 -> 5");
+    assert_eq!(ready(&graph), ["4", "3", "2", "1"]);
+    assert_eq!(names(&graph, &graph.critical_path()), ["3", "5", "6"]);
+}
+
+#[test]
+fn an_id_that_is_defined_twice_is_rejected_with_both_lines() {
+    let text = "# SCUD Graph v1\n# Phase: p\n@nodes\n1 | a | P | 1 | M\n1 | b | P | 1 | M\n";
+    assert_eq!(
+        TaskGraph::parse(text).unwrap_err().to_string(),
+        "line 5: the task `1` is defined twice (lines 4 and 5)"
+    );
+}
+
+/// Not a benchmark: something that grows with the square of the tasks would take minutes.
+#[test]
+fn a_chain_of_twenty_thousand_tasks_is_planned_without_deep_recursion() {
+    use std::fmt::Write as _;
+    let (mut nodes, mut edges) = (String::new(), String::from("@edges\n"));
+    for task in 1..=20_000 {
+        let _ = writeln!(nodes, "{task} | t | P | 1 | M");
+        let _ = writeln!(edges, "{task} -> {}", task - 1);
+    }
+    let graph = graph(&nodes, edges.trim_end_matches(" -> 0"));
+    assert_eq!(graph.tasks[1].chain, 19_999);
+    assert!(matches!(graph.tasks[0].standing, Standing::Blocked(_)));
+}

@@ -1,0 +1,22 @@
+//! Reads all tasks of a project's graph.
+
+use super::files::{self, Access};
+use super::find::FindError;
+use super::graph_file::{GRAPH, Malformed, read_graph};
+use super::lexer::SyntaxError;
+use super::project::Project;
+use super::ready::TaskGraph;
+
+/// The path of the graph in a project.
+pub const GRAPH_PATH: &str = ".scud/tasks/tasks.scg";
+
+impl Project {
+    /// All tasks of the project, with what each one needs.
+    pub async fn all_tasks(&self) -> Result<TaskGraph, FindError> {
+        let path = self.path(GRAPH);
+        let file = files::open_locked(&self.root, GRAPH, Access::Read).await;
+        let text = read_graph(&file.map_err(FindError::File)?, &path)?;
+        let malformed = |error: SyntaxError| FindError::Malformed(Malformed::new(&path, error));
+        TaskGraph::parse(&text).map_err(malformed)
+    }
+}

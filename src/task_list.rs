@@ -1,0 +1,280 @@
+//! What a project's graph says about its tasks: which are ready, which wait, what blocks the rest.
+//!
+//! `tasks` prints it, `local` without a task prints what is ready, `dispatch --plan` prints the order in which
+//! tasks would run. Standard output belongs to these commands. Nothing is started or changed.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use eyre::{WrapErr, bail};
+use serde::Serialize;
+
+use crate::scud::{Project, Standing, TaskGraph};
+use crate::task::Status;
+
+/// `tasks`.
+#[derive(Debug)]
+pub struct Settings {
+    pub project: PathBuf,
+    /// The phase to list, instead of the active one.
+    pub tag: Option<String>,
+    pub shown: Shown,
+    pub format: Format,
+}
+
+/// Which tasks are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    All,
+    Ready,
+    Blocked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One line for each task.
+    Lines,
+    Json,
+}
+
+/// One task, as it is printed.
+#[derive(Debug, Serialize)]
+struct Line {
+    id: String,
+    phase: String,
+    title: String,
+    status: String,
+    priority: String,
+    /// `ready`, `waiting`, `blocked`, `split`, `done`, or `closed`.
+    standing: &'static str,
+    /// The tasks that must be done first, for a task that waits.
+    waits_for: Vec<String>,
+    /// Why the task can never become ready as the graph is.
+    blocked_by: Vec<String>,
+    /// How many unfinished tasks the longest chain that begins with this one has.
+    chain: usize,
+}
+
+/// Prints the tasks of a project's phase.
+pub async fn run(settings: &Settings) -> eyre::Result<()> {
+    let project = Project::at(settings.project.clone());
+    let graph = project.all_tasks().await?;
+    let active = project.active_tag()?;
+    let phases = choose_phases(&graph, settings.tag.as_deref(), active.as_deref())
+        // Without a choice, every phase is listed.
+        .or_else(|error| match settings.tag {
+            Some(_) => Err(error),
+            None => Ok(graph.phases.iter().cloned().collect()),
+        })?;
+    let lines = (0..graph.tasks.len())
+        .filter(|task| phases.contains(&graph.tasks[*task].phase))
+        .map(|task| (task, Line::of(&graph, task)));
+    let wanted = |line: &Line| match settings.shown {
+        Shown::All => true,
+        Shown::Ready => line.standing == "ready",
+        Shown::Blocked => line.standing == "blocked",
+    };
+    let mut lines: Vec<(usize, Line)> = lines.filter(|(_, line)| wanted(line)).collect();
+    if settings.shown == Shown::Ready {
+        lines.sort_by_key(|(task, _)| graph.rank(*task));
+    }
+    let text = match settings.format {
+        Format::Json => {
+            let lines: Vec<&Line> = lines.iter().map(|(_, line)| line).collect();
+            serde_json::to_string_pretty(&lines)? + "\n"
+        }
+        Format::Lines if lines.is_empty() => match settings.shown {
+            Shown::All => "the graph has no tasks\n".to_owned(),
+            Shown::Ready => "no task is ready\n".to_owned(),
+            Shown::Blocked => "no task is blocked\n".to_owned(),
+        },
+        Format::Lines => lines.iter().map(|(_, line)| line.text()).collect(),
+    };
+    write(&text)
+}
+
+/// The phases that a command without further choice means: the one with the tag, else the active one, else
+/// the only one.
+///
+/// # Errors
+/// What to choose from.
+pub fn choose_phases(
+    graph: &TaskGraph,
+    tag: Option<&str>,
+    active: Option<&str>,
+) -> eyre::Result<BTreeSet<String>> {
+    let known = || format!("`{}`", graph.phases.join("`, `"));
+    let only = |phase: &String| BTreeSet::from([phase.clone()]);
+    let find = |tag: &str| graph.phases.iter().find(|phase| *phase == tag);
+    if let Some(tag) = tag {
+        return find(tag).map(only).ok_or_else(|| {
+            eyre::eyre!(
+                "there is no phase `{tag}` in the graph, which has {}",
+                known()
+            )
+        });
+    }
+    match (active.and_then(find), graph.phases.as_slice()) {
+        (Some(active), _) => Ok(only(active)),
+        (None, [phase]) => Ok(only(phase)),
+        (None, []) => bail!("the graph has no phases"),
+        (None, _) => bail!(
+            "the graph has several phases ({}): choose one with --tag",
+            known()
+        ),
+    }
+}
+
+/// What is ready in a project, for a message.
+pub async fn ready_tasks(project: PathBuf) -> eyre::Result<String> {
+    let graph = Project::at(project).all_tasks().await?;
+    let ready = graph.ready();
+    if ready.is_empty() {
+        return Ok("no task is ready; `descartes-worker tasks` says why".to_owned());
+    }
+    let mut text = String::from("ready are:");
+    for task in ready {
+        let _ = write!(
+            text,
+            "\n  {:<8} {}",
+            graph.name(task),
+            graph.tasks[task].title
+        );
+    }
+    Ok(text)
+}
+
+impl Line {
+    fn of(graph: &TaskGraph, task: usize) -> Self {
+        let node = &graph.tasks[task];
+        let (standing, waits_for, blocked_by) = match &node.standing {
+            Standing::Done => ("done", Vec::new(), Vec::new()),
+            Standing::Ready => ("ready", Vec::new(), Vec::new()),
+            Standing::Split => ("split", Vec::new(), Vec::new()),
+            Standing::Closed => ("closed", Vec::new(), Vec::new()),
+            Standing::Waiting(needed) => {
+                let names = needed.iter().map(|needed| graph.name(*needed));
+                ("waiting", names.collect(), Vec::new())
+            }
+            Standing::Blocked(why) => {
+                let why = why.iter().map(|obstacle| graph.describe(obstacle));
+                ("blocked", Vec::new(), why.collect())
+            }
+        };
+        Self {
+            id: graph.name(task),
+            phase: node.phase.clone(),
+            title: node.title.clone(),
+            status: node.status.to_string(),
+            priority: node.priority.to_string(),
+            standing,
+            waits_for,
+            blocked_by,
+            chain: node.chain,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{:<8} {:<8} {}", self.standing, self.id, self.title);
+        if self.standing == "closed" {
+            let _ = write!(text, " ({})", self.status);
+        }
+        if !self.waits_for.is_empty() {
+            let _ = write!(text, " (waits for {})", self.waits_for.join(", "));
+        }
+        if !self.blocked_by.is_empty() {
+            let _ = write!(text, " ({})", self.blocked_by.join("; "));
+        }
+        text.push('\n');
+        text
+    }
+}
+
+/// The order in which the tasks of some phases would run one after the other, the critical path, and what is
+/// blocked and why.
+pub fn plan(graph: &TaskGraph, is_member: impl Fn(usize) -> bool) -> String {
+    let mut text = String::new();
+    let order = order(graph, &is_member);
+    for (number, task) in order.iter().enumerate() {
+        let line = Line::of(graph, *task);
+        let _ = write!(text, "{:>4}  {:<8} {}", number + 1, line.id, line.title);
+        if !line.waits_for.is_empty() {
+            let _ = write!(text, " (after {})", line.waits_for.join(", "));
+        }
+        text.push('\n');
+    }
+    if order.is_empty() {
+        text.push_str("nothing would run\n");
+    }
+    let path = graph.critical_path();
+    let path: Vec<String> = path.into_iter().map(|task| graph.name(task)).collect();
+    if path.len() > 1 {
+        let _ = writeln!(
+            text,
+            "longest chain: {} ({} tasks)",
+            path.join(" → "),
+            path.len()
+        );
+    }
+    let blocked = (0..graph.tasks.len()).filter(|task| is_member(*task));
+    for task in blocked {
+        let line = Line::of(graph, task);
+        if line.standing == "blocked" {
+            text.push_str(&line.text());
+        }
+    }
+    text
+}
+
+/// The order with one job: always the most important of the tasks that are ready.
+fn order(graph: &TaskGraph, is_member: &impl Fn(usize) -> bool) -> Vec<usize> {
+    let dependents = graph.dependents();
+    let is_open = |task: usize| {
+        let standing = &graph.tasks[task].standing;
+        is_member(task)
+            && !matches!(
+                standing,
+                Standing::Done | Standing::Blocked(_) | Standing::Closed
+            )
+    };
+    let mut open_needs: Vec<usize> = graph
+        .tasks
+        .iter()
+        .map(|node| {
+            let open = node
+                .needs
+                .iter()
+                .filter(|needed| !graph.tasks[**needed].is_done);
+            open.count()
+        })
+        .collect();
+    let mut ready: BTreeSet<_> = (0..graph.tasks.len())
+        .filter(|task| is_open(*task) && open_needs[*task] == 0)
+        .map(|task| graph.rank(task))
+        .collect();
+    let mut order = Vec::new();
+    while let Some((_, _, task)) = ready.pop_first() {
+        if graph.tasks[task].status != Status::Expanded {
+            order.push(task);
+        }
+        for next in dependents[task].iter().copied() {
+            open_needs[next] -= 1;
+            if open_needs[next] == 0 && is_open(next) {
+                ready.insert(graph.rank(next));
+            }
+        }
+    }
+    order
+}
+
+/// Writes to standard output. A reader that has gone (`| head`) is not an error.
+pub fn write(text: &str) -> eyre::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).wrap_err("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,194 @@
+//! For people with a graph: `dispatch` turns pending tasks into one branch of merged, verified work.
+//!
+//! Real workers, real git, agents that are shell scripts.
+
+mod blocked;
+mod crash;
+mod sample;
+mod words;
+
+use sample::Graph;
+
+use crate::support::assert_in_order;
+
+/// A diamond whose left side is split into subtasks.
+const DIAMOND: &str = "\
+1 | Lay the foundation | P | 1 | H
+2 | Build the left | X | 1 | H
+2.1 | Left wall | P | 1 | H
+2.2 | Left roof | P | 1 | H
+3 | Build the right | P | 1 | M
+4 | Open the doors | P | 1 | M
+
+@edges
+2 -> 1
+2.2 -> 2.1
+3 -> 1
+4 -> 2
+4 -> 3
+
+@parents
+2: 2.1, 2.2
+";
+
+/// Writes a file that is called like the task, and notes which files it has found.
+const AGENT: &str = "ls done-* 2> /dev/null | sort > done-${TASK_ID##*:} || true; echo done";
+
+#[test]
+fn a_diamond_with_subtasks_ends_as_one_branch_and_each_task_sees_what_it_depends_on() {
+    let graph = Graph::new(DIAMOND);
+    let ended = graph.dispatch(AGENT).run();
+    ended.assert_code(0);
+    assert!(
+        ended
+            .stderr
+            .contains("5 of 5 tasks are done and merged on the branch descartes/house"),
+        "{ended:#?}"
+    );
+    let branch = "descartes/house";
+    for (task, seen) in [
+        ("1", ""),
+        ("2.1", "done-1\n"),
+        ("2.2", "done-1\ndone-2.1\n"),
+        ("4", "done-1\ndone-2.1\ndone-2.2\ndone-3\n"),
+    ] {
+        let found = graph.show(branch, &format!("done-{task}"));
+        for line in seen.lines() {
+            assert!(found.contains(line), "{task} has not seen {line}:\n{found}");
+        }
+    }
+    let tasks = graph.show(branch, ".scud/tasks/tasks.scg");
+    assert_eq!(tasks.matches("| D |").count(), 5, "{tasks}");
+    assert!(
+        !tasks.contains("| P |") && !tasks.contains("| I |"),
+        "{tasks}"
+    );
+    for task in ["1", "2.1", "2.2", "3", "4"] {
+        assert_eq!(graph.merges_of(branch, task), 1, "task {task}");
+    }
+}
+
+#[test]
+fn the_users_work_tree_index_head_and_branches_stay_as_they_are() {
+    let graph = Graph::new(DIAMOND);
+    graph.write("README", "changed by a person, not committed\n");
+    graph.write("staged", "staged\n");
+    graph.git(&["add", "staged"]);
+    let before = graph.untouchable();
+    let ended = graph.dispatch(AGENT).run();
+    ended.assert_code(0);
+    assert!(
+        ended
+            .stderr
+            .contains("no task will see what is not committed"),
+        "{ended:#?}"
+    );
+    assert_eq!(graph.untouchable(), before);
+    let branches = graph.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads"]);
+    assert_eq!(branches, "descartes/house\nmain\n");
+}
+
+#[test]
+fn a_finished_dispatch_that_is_run_again_does_nothing_and_succeeds() {
+    let graph = Graph::new(DIAMOND);
+    graph.dispatch(AGENT).run().assert_code(0);
+    let tip = graph.git(&["rev-parse", "descartes/house"]);
+    let ended = graph.dispatch("false").run();
+    ended.assert_code(0);
+    assert!(ended.stderr.contains("5 of 5 tasks are done"), "{ended:#?}");
+    assert_eq!(graph.git(&["rev-parse", "descartes/house"]), tip);
+}
+
+#[test]
+fn conflicting_work_is_done_again_with_a_note_and_then_merged() {
+    // Both tasks append to the same file; the second attempt has been told about the other.
+    let graph = Graph::new("1 | Left | P | 1 | H\n2 | Right | P | 1 | H\n");
+    let agent = r#"
+        id=${TASK_ID##*:}
+        grep -q 'conflicts with work that was merged meanwhile, in shared' "$DESCARTES_PROMPT_FILE" && touch "told-$id"
+        # Neither ends before both have begun.
+        touch "$MEETING/$id"
+        while [ ! -e "$MEETING/1" ] || [ ! -e "$MEETING/2" ]; do sleep 0.02; done
+        echo "$id" >> shared"#;
+    let meeting = tempfile::tempdir().expect("a directory");
+    let ended = graph
+        .dispatch(agent)
+        .env("MEETING", meeting.path())
+        .env("DESCARTES_AGENT_ENV", "MEETING")
+        .run();
+    ended.assert_code(0);
+    assert_in_order(
+        &ended.stderr,
+        &[
+            "conflicts with merged work",
+            "attempt 2",
+            "2 of 2 tasks are done",
+        ],
+    );
+    let mut lines: Vec<String> = graph
+        .show("descartes/house", "shared")
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    lines.sort();
+    assert_eq!(lines, ["1", "2"]);
+    let files = graph.git(&["ls-tree", "--name-only", "descartes/house"]);
+    assert_eq!(files.matches("told-").count(), 1, "{files}");
+}
+
+#[test]
+fn into_moves_a_branch_of_the_user_forward() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    graph.git(&["branch", "release"]);
+    let ended = graph.dispatch(AGENT).args(["--into", "release"]).run();
+    ended.assert_code(0);
+    assert_eq!(
+        graph.git(&["rev-parse", "release"]),
+        graph.git(&["rev-parse", "descartes/house"])
+    );
+}
+
+#[test]
+fn no_more_workers_run_at_a_time_than_jobs_allow() {
+    let rows = [1, 2, 3, 4, 5, 6].map(|id| format!("{id} | t | P | 1 | M\n"));
+    let graph = Graph::new(&rows.concat());
+    let present = tempfile::tempdir().expect("a directory");
+    let agent = r#"
+        touch "$PRESENT/$$"
+        ls "$PRESENT" | grep -c . > "count-${TASK_ID##*:}"
+        sleep 0.1
+        rm "$PRESENT/$$""#;
+    let ended = graph
+        .dispatch(agent)
+        .args(["--jobs", "2"])
+        .env("PRESENT", present.path())
+        .env("DESCARTES_AGENT_ENV", "PRESENT")
+        .run();
+    ended.assert_code(0);
+    for id in 1..=6 {
+        let count = graph.show("descartes/house", &format!("count-{id}"));
+        let count: u32 = count.trim().parse().expect("a number");
+        assert!((1..=2).contains(&count), "{count} workers");
+    }
+}
+
+#[test]
+fn demo_graph_works_through_its_sample_and_shows_the_history() {
+    let dir = crate::support::Project::empty();
+    let ended = crate::support::Worker::bare()
+        .args(["demo", "--graph"])
+        .dir(dir.dir())
+        .run();
+    ended.assert_code(0);
+    assert_in_order(
+        &ended.stderr,
+        &[
+            "a sample project with a graph of tasks, in /",
+            "no agent is set, so a short script stands in for one: sh .agent.sh",
+            "conflicts with merged work",
+            "8 of 8 tasks are done and merged on the branch descartes/shop",
+            "the history of the branch descartes/shop:",
+            "An empty shop",
+        ],
+    );
+}

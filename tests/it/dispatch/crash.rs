@@ -1,0 +1,296 @@
+//! The dispatcher and its workers are killed at any moment: the same command goes on, and nothing is lost or
+//! done twice.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::sample::Graph;
+use crate::support::wait_until;
+
+/// How many kills the chaos run has; unset for a short one.
+const KILLS: &str = "DISPATCH_CHAOS_KILLS";
+
+#[test]
+fn a_dispatcher_that_was_killed_adopts_its_workers_and_starts_none_of_them_again() {
+    let graph = Graph::new("1 | Slow | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
+    let gate = tempfile::tempdir().expect("a directory");
+    let agent = r#"
+        echo $TASK_ID >> "$GATE/begun"
+        while [ ! -e "$GATE/open" ]; do sleep 0.02; done
+        echo done > done-${TASK_ID##*:}"#;
+    let dispatch = || {
+        graph
+            .dispatch(agent)
+            .env("GATE", gate.path())
+            .env("DESCARTES_AGENT_ENV", "GATE")
+    };
+    let begun = gate.path().join("begun");
+    let running = dispatch().start();
+    wait_until("the agent to begin", || begun.exists());
+    running.signal(Signal::KILL);
+    assert_eq!(running.wait().signal, Some(9));
+    let running = dispatch().start();
+    running.wait_for_log("tasks, ");
+    fs::write(gate.path().join("open"), "").expect("a file");
+    let ended = running.wait();
+    ended.assert_code(0);
+    let text = fs::read_to_string(&begun).expect("the tasks that begun");
+    assert_eq!(text, "house:1\nhouse:2\n");
+    let handles = graph.journal();
+    let handles = handles.iter().filter(|entry| entry["entry"] == "handle");
+    assert_eq!(handles.count(), 2);
+}
+
+#[test]
+fn work_that_is_finished_while_no_dispatcher_runs_is_merged_by_the_next_one() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let gate = tempfile::tempdir().expect("a directory");
+    let agent = r#"
+        touch "$GATE/begun"
+        while [ ! -e "$GATE/open" ]; do sleep 0.02; done
+        echo done > done"#;
+    let dispatch = || {
+        graph
+            .dispatch(agent)
+            .env("GATE", gate.path())
+            .env("DESCARTES_AGENT_ENV", "GATE")
+            // The worker gives up before the next dispatcher begins.
+            .env("DESCARTES_FINISH_DEADLINE", "100ms")
+    };
+    let running = dispatch().start();
+    wait_until("the agent to begin", || gate.path().join("begun").exists());
+    running.signal(Signal::KILL);
+    running.wait();
+    fs::write(gate.path().join("open"), "").expect("a file");
+    let runs = graph.state().join("runs");
+    wait_until("the worker's result line", || {
+        let runs = fs::read_dir(&runs).into_iter().flatten().flatten();
+        let outputs = runs.filter_map(|run| fs::read_to_string(run.path().join("stdout")).ok());
+        { outputs }.any(|output| output.contains("descartes-result "))
+    });
+    let ended = dispatch().run();
+    ended.assert_code(0);
+    assert_eq!(graph.show("descartes/house", "done"), "done\n");
+    let intents = graph.journal();
+    let intents = intents.iter().filter(|entry| entry["entry"] == "intent");
+    assert_eq!(intents.count(), 1);
+}
+
+#[test]
+fn ctrl_c_waits_for_what_runs_and_the_same_command_goes_on() {
+    let graph = Graph::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
+    let gate = tempfile::tempdir().expect("a directory");
+    let agent = r#"
+        touch "$GATE/begun"
+        while [ ! -e "$GATE/open" ]; do sleep 0.02; done
+        echo done > done-${TASK_ID##*:}"#;
+    let dispatch = || {
+        graph
+            .dispatch(agent)
+            .env("GATE", gate.path())
+            .env("DESCARTES_AGENT_ENV", "GATE")
+    };
+    let running = dispatch().start();
+    wait_until("the agent to begin", || gate.path().join("begun").exists());
+    running.signal(Signal::INT);
+    running.wait_for_log("nothing new starts; 1 runs are waited for");
+    fs::write(gate.path().join("open"), "").expect("a file");
+    let ended = running.wait();
+    ended.assert_code(3);
+    assert!(ended.stderr.contains("1 of 2 tasks are done"), "{ended:#?}");
+    dispatch().run().assert_code(0);
+}
+
+#[test]
+fn the_second_ctrl_c_cancels_what_runs() {
+    let graph = Graph::new("1 | Endless | P | 1 | H\n");
+    let running = graph
+        .dispatch("echo half > half; sleep 1000")
+        .env("DESCARTES_HEARTBEAT", "50ms")
+        .start();
+    running.wait_for_log(" works");
+    running.signal(Signal::INT);
+    running.wait_for_log("nothing new starts");
+    running.signal(Signal::INT);
+    let ended = running.wait();
+    ended.assert_code(3);
+    assert!(ended.stderr.contains("cancelled: "), "{ended:#?}");
+    graph.dispatch("echo done > done").run().assert_code(0);
+}
+
+#[test]
+fn a_second_dispatcher_is_refused_and_status_comes_from_the_first() {
+    let graph = Graph::new("1 | Endless | P | 1 | H\n");
+    let running = graph.dispatch("sleep 1000").start();
+    running.wait_for_log(" works");
+    let second = graph.dispatch("true").run();
+    second.assert_code(2);
+    assert!(
+        second.stderr.contains("another dispatcher (process "),
+        "{second:#?}"
+    );
+    let status = graph.command(&["status"]).run();
+    status.assert_code(0);
+    assert!(
+        status.stdout.contains("working   1        Endless"),
+        "{status:#?}"
+    );
+    graph.command(&["cancel", "1"]).run().assert_code(0);
+    let ended = running.wait();
+    ended.assert_code(1);
+    assert!(
+        ended.stderr.contains("blocked   1        Endless: "),
+        "{ended:#?}"
+    );
+}
+
+/// A small random generator: its seed is printed, so that a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Diamonds and subtasks.
+fn chaos_graph(diamonds: u32) -> String {
+    use std::fmt::Write as _;
+    let (mut nodes, mut edges, mut parents) = (String::new(), String::new(), String::new());
+    for diamond in 0..diamonds {
+        let [top, left, right] = [1, 2, 3].map(|corner| diamond * 3 + corner);
+        let _ = writeln!(nodes, "{top} | top | P | 1 | M");
+        let _ = writeln!(nodes, "{left} | left | X | 1 | M");
+        let _ = writeln!(nodes, "{left}.1 | left one | P | 1 | H");
+        let _ = writeln!(nodes, "{left}.2 | left two | P | 1 | L");
+        let _ = writeln!(nodes, "{right} | right | P | 1 | M");
+        let _ = writeln!(
+            edges,
+            "{left} -> {top}\n{right} -> {top}\n{left}.2 -> {left}.1"
+        );
+        let _ = writeln!(parents, "{left}: {left}.1, {left}.2");
+        if diamond > 0 {
+            let _ = writeln!(edges, "{top} -> {}\n{top} -> {}", top - 2, top - 1);
+        }
+    }
+    format!("{nodes}\n@edges\n{edges}\n@parents\n{parents}")
+}
+
+/// The tree of the branch after every task ran once, one after the other, without any failure.
+fn serial_tree(nodes: &str, agent: &str) -> String {
+    let graph = Graph::new(nodes);
+    graph
+        .dispatch(agent)
+        .args(["--jobs", "1"])
+        .run()
+        .assert_code(0);
+    graph.git(&["rev-parse", "descartes/house^{tree}"])
+}
+
+#[test]
+fn after_random_kills_every_task_is_merged_once_and_the_tree_is_that_of_a_serial_run() {
+    let long = number(KILLS);
+    let (kills, diamonds) = long.map_or((6, 2), |kills| (kills, 6));
+    let seed = seed_of_this_run();
+    print(&format!("dispatch: seed {seed}, {kills} kills"));
+    let mut random = Random(seed);
+    let nodes = chaos_graph(diamonds);
+    let agent = "sleep 0.1; echo $TASK_ID > done-${TASK_ID##*:}";
+    let expected = serial_tree(&nodes, agent);
+    let graph = Graph::new(&nodes);
+    let dispatch = || {
+        graph
+            .dispatch(agent)
+            .args(["--jobs", "3", "--attempts", "100"])
+    };
+    let mut done: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut running = dispatch().start();
+    for _ in 0..kills {
+        pause(Duration::from_millis(20 + random.below(600)));
+        if random.below(3) == 0 && kill_a_worker(&graph, &mut random) {
+            *done.entry("workers").or_default() += 1;
+            continue;
+        }
+        running.signal(Signal::KILL);
+        let ended = running.wait();
+        *done.entry("dispatchers").or_default() += 1;
+        // It may have been finished already.
+        assert!(
+            ended.signal == Some(9) || ended.code == Some(0),
+            "{ended:#?}"
+        );
+        running = dispatch().start();
+    }
+    let ended = running.wait();
+    assert_eq!(ended.code, Some(0), "seed {seed}: {ended:#?}");
+    print(&format!("dispatch: killed {done:?}"));
+    assert_eq!(
+        graph.git(&["rev-parse", "descartes/house^{tree}"]),
+        expected,
+        "seed {seed}"
+    );
+    let tasks = nodes.lines().take_while(|line| !line.is_empty());
+    for row in tasks.filter(|row| row.contains("| P |")) {
+        let id = row.split(" | ").next().expect("an id");
+        assert_eq!(
+            graph.merges_of("descartes/house", id),
+            1,
+            "task {id}, seed {seed}"
+        );
+    }
+    graph.git(&["fsck", "--no-dangling"]);
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is told by its environment"
+)]
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect("a number"))
+}
+
+/// The test harness captures `eprintln!`, so that the seed of a test that hangs would never be seen.
+fn print(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn seed_of_this_run() -> u64 {
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let set = number("DISPATCH_CHAOS_SEED");
+    let nanos = u64::try_from(time.expect("a time").as_nanos() % (1 << 60)).expect("small");
+    set.unwrap_or(nanos | 1)
+}
+
+/// Kills one of the workers, if any runs.
+fn kill_a_worker(graph: &Graph, random: &mut Random) -> bool {
+    let handles = graph.journal();
+    let pids = handles.iter().filter(|entry| entry["entry"] == "handle");
+    let alive = pids.filter_map(|entry| {
+        let pid = i32::try_from(entry["handle"]["pid"].as_i64()?).ok()?;
+        let run = entry["run"].as_str()?;
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        line.contains(run).then_some(pid)
+    });
+    let alive: Vec<i32> = alive.collect();
+    if alive.is_empty() {
+        return false;
+    }
+    let chosen = random.below(alive.len() as u64);
+    let pid = alive[usize::try_from(chosen).expect("small")];
+    let _ = kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL);
+    true
+}
+
+/// Kills come at random times, not at states.
+fn pause(length: Duration) {
+    let until = Instant::now() + length;
+    wait_until("the next kill", || Instant::now() >= until);
+}

@@ -1,0 +1,143 @@
+//! A project with a graph, and `dispatch` in it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::support::{Worker, path};
+
+/// A repository with a graph of the phase `house`, committed on `main`; deleted when it is dropped.
+pub struct Graph {
+    dir: TempDir,
+}
+
+impl Graph {
+    /// `nodes` may go on with further sections.
+    pub fn new(nodes: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for name in ["project", "home", "tmp"] {
+            fs::create_dir(dir.path().join(name)).expect("a directory");
+        }
+        let graph = Self { dir };
+        graph.git(&["init", "--quiet", "--initial-branch=main"]);
+        graph.write("README", "A house.\n");
+        graph.write(
+            ".scud/tasks/tasks.scg",
+            &format!("# SCUD Graph v1\n# Phase: house\n\n@nodes\n{nodes}"),
+        );
+        graph.commit("Plans");
+        graph
+    }
+
+    pub fn project(&self) -> PathBuf {
+        self.dir.path().join("project")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> &Self {
+        let path = self.project().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+        fs::write(path, text).expect("a written file");
+        self
+    }
+
+    pub fn checks(&self, commands: &[&str]) -> &Self {
+        let commands = serde_json::to_string(commands).expect("strings");
+        let config = format!("[swarm.backpressure]\ncommands = {commands}\n");
+        self.write(".scud/config.toml", &config);
+        self.commit("Checks");
+        self
+    }
+
+    pub fn commit(&self, message: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--message", message]);
+    }
+
+    /// Runs git in the project; gives what it prints.
+    #[track_caller]
+    pub fn git(&self, args: &[&str]) -> String {
+        let output = Command::new("git")
+            .current_dir(self.project())
+            .env_clear()
+            .env("PATH", path())
+            .env("HOME", self.dir.path().join("home"))
+            .envs([("GIT_AUTHOR_NAME", "A"), ("GIT_COMMITTER_NAME", "A")])
+            .envs([("GIT_AUTHOR_EMAIL", "a@b"), ("GIT_COMMITTER_EMAIL", "a@b")])
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .expect("git");
+        assert!(
+            output.status.success(),
+            "git {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// A file on a branch.
+    #[track_caller]
+    pub fn show(&self, branch: &str, file: &str) -> String {
+        self.git(&["show", &format!("{branch}:{file}")])
+    }
+
+    /// How many merge commits of a branch name the task.
+    pub fn merges_of(&self, branch: &str, task: &str) -> usize {
+        let format = "--format=%(trailers:key=Task-Id,valueonly)";
+        let ids = self.git(&["log", "--merges", format, branch]);
+        ids.lines()
+            .filter(|id| *id == task || id.ends_with(&format!(":{task}")))
+            .count()
+    }
+
+    /// What a dispatch must not change: HEAD, the index, the work tree, and `main`.
+    pub fn untouchable(&self) -> Vec<String> {
+        let index = fs::read(self.project().join(".git/index")).expect("the index");
+        vec![
+            fs::read_to_string(self.project().join(".git/HEAD")).expect("HEAD"),
+            format!("{index:?}"),
+            self.git(&["rev-parse", "main"]),
+            fs::read_to_string(self.project().join("README")).expect("README"),
+            format!("{:?}", {
+                let entries = fs::read_dir(self.project()).expect("a directory");
+                let mut names: Vec<_> = entries
+                    .map(|entry| entry.expect("an entry").file_name())
+                    .collect();
+                names.sort();
+                names
+            }),
+        ]
+    }
+
+    /// `dispatch` with an agent that is a shell script.
+    pub fn dispatch(&self, agent: &str) -> Worker {
+        self.command(&[])
+            .env("DESCARTES_AGENT_COMMAND", agent)
+            .env("DESCARTES_DISPATCH_RETRY_DELAY", "20ms")
+    }
+
+    /// A further word with the dispatch.
+    pub fn command(&self, words: &[&str]) -> Worker {
+        Worker::bare()
+            .arg("dispatch")
+            .args(words)
+            .dir(self.project())
+            .env("HOME", self.dir.path().join("home"))
+            .env("TMPDIR", self.dir.path().join("tmp"))
+            .env("DESCARTES_DISPATCH_STATE", self.state())
+    }
+
+    /// The journal's entries.
+    pub fn journal(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.state().join("journal.jsonl")).unwrap_or_default();
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+}

@@ -1,0 +1,124 @@
+//! What a person and a program read: the plan, lines, JSON.
+
+use serde_json::Value;
+
+use super::sample::Graph;
+
+#[test]
+fn plan_prints_the_order_the_longest_chain_and_what_is_blocked_and_starts_nothing() {
+    let nodes = "1 | First | P | 1 | M\n2 | Second | P | 1 | M\n3 | Urgent | P | 1 | C\n4 | Lost | P | 1 | M\n\n@edges\n2 -> 1\n4 -> 99\n";
+    let graph = Graph::new(nodes);
+    let ended = graph.command(&["--plan"]).run();
+    ended.assert_code(0);
+    assert_eq!(
+        ended.stdout,
+        "   1  3        Urgent\n   2  1        First\n   3  2        Second (after 1)\n\
+         longest chain: 1 → 2 (2 tasks)\n\
+         blocked  4        Lost (depends on 99, which is not in the graph)\n"
+    );
+    assert!(
+        graph
+            .journal()
+            .iter()
+            .all(|entry| entry["entry"] != "intent")
+    );
+}
+
+#[test]
+fn json_prints_every_entry_of_the_journal() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let report = graph.state().with_file_name("report.json");
+    let ended = graph
+        .dispatch("echo done > done")
+        .args(["--json", "--report"])
+        .arg(&report)
+        .run();
+    ended.assert_code(0);
+    let printed: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(printed, graph.journal());
+    let kinds: Vec<&str> = printed
+        .iter()
+        .filter_map(|entry| entry["entry"].as_str())
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "created", "begun", "intent", "handle", "granted", "reported", "merged", "ended"
+        ]
+    );
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(report).expect("the report")).expect("JSON");
+    assert_eq!(report["ended"], "done");
+    assert_eq!(report["tasks"][0]["attempts"][0]["merged"], true);
+}
+
+#[test]
+fn a_branch_that_was_deleted_is_not_taken_for_done() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    graph.dispatch("echo done > done").run().assert_code(0);
+    graph.git(&["branch", "-D", "descartes/house"]);
+    let ended = graph.dispatch("echo again > done").run();
+    ended.assert_code(2);
+    assert!(ended.stderr.contains("`--fresh` begins anew"), "{ended:#?}");
+    let fresh = graph.dispatch("echo again > done").arg("--fresh").run();
+    fresh.assert_code(0);
+    assert_eq!(graph.show("descartes/house", "done"), "again\n");
+}
+
+#[test]
+fn only_works_on_the_tasks_that_are_named() {
+    let graph = Graph::new(
+        "1 | First | P | 1 | M\n2 | Second | P | 1 | M\n3 | Third | P | 1 | M\n\n@edges\n3 -> 2\n",
+    );
+    let ended = graph
+        .dispatch("echo done > done-${TASK_ID##*:}")
+        .args(["--only", "1,3"])
+        .run();
+    ended.assert_code(1);
+    assert!(
+        ended
+            .stderr
+            .contains("needs 2, which is not done and not part of this dispatch"),
+        "{ended:#?}"
+    );
+    assert_eq!(graph.show("descartes/house", "done-1"), "done\n");
+}
+
+#[test]
+fn a_worker_without_the_secret_of_its_run_is_not_heard() {
+    let graph = Graph::new("1 | Endless | P | 1 | H\n");
+    let running = graph.dispatch("sleep 1000").start();
+    running.wait_for_log(" works");
+    let journal = graph.journal();
+    let listen = journal[1]["listen"]
+        .as_str()
+        .expect("an address")
+        .to_owned();
+    let run = journal[2]["run"].as_str().expect("a run").to_owned();
+    let project = crate::support::Project::new();
+    let stranger = crate::support::Worker::bare()
+        .env("TASK_ID", "8")
+        .env("PROJECT_ID", "p")
+        .env(
+            "CALLBACK_URL",
+            format!("http://{listen}/api/agents/callback"),
+        )
+        .env("DESCARTES_RUN_ID", run)
+        .env(
+            "DESCARTES_CALLBACK_SECRET",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        )
+        .env("DESCARTES_CLAIM_DEADLINE", "2s")
+        .env("DESCARTES_AGENT_COMMAND", "true")
+        .dir(project.dir())
+        .run();
+    stranger.assert_code(3);
+    assert!(stranger.stderr.contains("401"), "{stranger:#?}");
+    let cancel = graph.command(&["cancel"]).run();
+    cancel.assert_code(0);
+    running.wait().assert_code(3);
+}

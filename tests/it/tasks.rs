@@ -1,0 +1,101 @@
+//! For people who want to know what can be worked on: `tasks`, and `local` without a task.
+
+use crate::support::{Project, Worker};
+
+const GRAPH: &str = "\
+# SCUD Graph v1
+# Phase: webapp
+
+@nodes
+1 | Lay the foundation | D | 3 | H
+2 | Build the house | X | 5 | H
+2.1 | Build the walls | P | 2 | M
+2.2 | Build the roof | P | 2 | M
+3 | Paint it | P | 2 | L
+4 | Buy a carpet | P | 1 | C
+5 | Move in | P | 1 | M
+6 | Dig for oil | C | 1 | M
+7 | Sell the oil | P | 1 | M
+
+@edges
+2 -> 1
+2.2 -> 2.1
+3 -> 2
+5 -> 99
+7 -> 6
+
+@parents
+2: 2.1, 2.2
+";
+
+fn tasks(args: &[&str]) -> String {
+    let project = Project::with_graph(GRAPH);
+    let ended = Worker::bare()
+        .arg("tasks")
+        .args(args)
+        .dir(project.dir())
+        .run();
+    ended.assert_code(0);
+    ended.stdout.clone()
+}
+
+#[test]
+fn tasks_lists_what_is_ready_by_priority_and_chain() {
+    assert_eq!(
+        tasks(&["--ready"]),
+        "ready    4        Buy a carpet\nready    2.1      Build the walls\n"
+    );
+}
+
+#[test]
+fn tasks_says_why_the_other_tasks_cannot_run() {
+    let all = tasks(&[]);
+    for line in [
+        "done     1        Lay the foundation\n",
+        "split    2        Build the house\n",
+        "waiting  2.2      Build the roof (waits for 2.1)\n",
+        "waiting  3        Paint it (waits for 2)\n",
+        "closed   6        Dig for oil (cancelled)\n",
+        "blocked  5        Move in (depends on 99, which is not in the graph)\n",
+        "blocked  7        Sell the oil (needs 6, which is cancelled)\n",
+    ] {
+        assert!(all.contains(line), "{line}{all}");
+    }
+    assert_eq!(tasks(&["--blocked"]).lines().count(), 2);
+}
+
+#[test]
+fn tasks_prints_json_for_programs() {
+    let json: serde_json::Value = serde_json::from_str(&tasks(&["--json"])).expect("JSON");
+    let walls = &json[2];
+    assert_eq!(
+        (&walls["id"], &walls["standing"]),
+        (&"2.1".into(), &"ready".into())
+    );
+    assert_eq!(walls["chain"], 3, "2.1, 2.2 and 3");
+    assert_eq!(json[4]["waits_for"][0], "2");
+}
+
+#[test]
+fn local_without_a_task_lists_what_is_ready() {
+    let project = Project::with_graph(GRAPH);
+    let ended = Worker::bare().arg("local").dir(project.dir()).run();
+    ended.assert_code(2);
+    assert!(
+        ended.stderr.contains(
+            "TASK_ID: is missing; choose a task with --task\nready are:\n  4        Buy a carpet\n  2.1      Build the walls\n"
+        ),
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn tasks_without_a_graph_says_what_is_missing() {
+    let project = Project::empty();
+    let ended = Worker::bare().arg("tasks").dir(project.dir()).run();
+    ended.assert_code(2);
+    assert!(
+        ended.stderr.contains("tasks.scg does not exist"),
+        "{ended:#?}"
+    );
+}
