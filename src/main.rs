@@ -11,6 +11,7 @@ mod durations;
 mod environment;
 mod excerpt;
 mod exit;
+mod gateway;
 mod git;
 mod http;
 mod line_splitter;
@@ -149,6 +150,12 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                     builtin::Done::Stopped => exit::Agent::Stopped,
                 };
                 Ok(exit.into())
+            }
+            Command::Gateway(settings) => {
+                // The agent must not read the keys from its memory.
+                runner::harden();
+                gateway::serve(&settings).await?;
+                Ok(ExitCode::SUCCESS)
             }
             Command::MergeGraph(versions) => {
                 let exit = match merge_graph::run(&versions).await? {

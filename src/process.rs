@@ -4,6 +4,7 @@
 //! Knows no agents: the callers interpret the output and the ending.
 //! When [`supervise`] returns, nothing that the child started is alive.
 
+mod companion;
 mod descendants;
 mod ending;
 mod group;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::progress::Progress;
 use crate::shutdown::Stop;
+pub use companion::Companion;
 use descendants::Descendants;
 pub use ending::Ending;
 use group::Group;
@@ -58,6 +60,18 @@ pub async fn supervise(
     progress: &Progress,
     on_output: &mut dyn FnMut(Stream, &[u8]) -> AfterRead,
 ) -> Result<Ending, StartError> {
+    supervise_until(program, limits, stop, progress, pending(), on_output).await
+}
+
+/// The same, and ends the program when `event` happens.
+pub async fn supervise_until(
+    program: Program,
+    limits: Limits,
+    stop: &Stop,
+    progress: &Progress,
+    event: impl Future<Output = ()>,
+    on_output: &mut dyn FnMut(Stream, &[u8]) -> AfterRead,
+) -> Result<Ending, StartError> {
     let memory_before = memory::OomKills::count();
     let began = Instant::now();
     let (mut group, outputs) = start(program)?;
@@ -71,6 +85,7 @@ pub async fn supervise(
                 status = group.leader_ended() => End::Itself(status),
                 why = stop.requested() => End::Early(Ending::Stopped(why)),
                 () = sleep_until(began + limits.wall) => End::Early(Ending::TimedOut(limits.wall)),
+                () = event => End::Early(Ending::Interrupted),
                 () = lingering(&finished) => End::Early(Ending::Lingered),
                 idle = silence(limits.idle, progress) => End::Early(Ending::Idle(idle)),
             }

@@ -64,6 +64,8 @@ struct State {
     last_alive: Instant,
     activity: Option<String>,
     spent: Spent,
+    /// What the model gateway has counted.
+    metered: Spent,
     head: Vec<u8>,
     tail: RingBuffer,
     /// The output that no heartbeat has sent yet.
@@ -120,6 +122,7 @@ impl Progress {
             last_alive: now,
             activity: None,
             spent: Spent::default(),
+            metered: Spent::default(),
             head: Vec::with_capacity(HEAD_SIZE),
             tail: RingBuffer::new(TAIL_SIZE),
             unsent: RingBuffer::new(WINDOW_SIZE),
@@ -158,6 +161,11 @@ impl Progress {
         self.state().spent = spent;
     }
 
+    /// Sets what the model gateway has counted. It stands for numbers that the agent does not report.
+    pub fn set_metered(&self, metered: Spent) {
+        self.state().metered = metered;
+    }
+
     /// Adds output of the agent, which must be redacted.
     pub fn add_output(&self, bytes: &[u8]) {
         let mut state = self.state();
@@ -186,7 +194,7 @@ impl Progress {
             elapsed: state.began.elapsed(),
             idle: state.last_alive.elapsed(),
             activity: state.activity.clone(),
-            spent: state.spent,
+            spent: state.spent.or(state.metered),
             output_bytes: state.total,
         }
     }

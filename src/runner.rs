@@ -7,6 +7,7 @@ pub mod agent;
 mod checks;
 mod failures;
 mod hand_over;
+mod model_gateway;
 mod output;
 pub mod preflight;
 mod product;

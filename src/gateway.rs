@@ -1,0 +1,24 @@
+//! The model gateway: the only process with the keys of the models' services.
+//!
+//! It is this program (`descartes-worker gateway`), started by the worker before the agent and ended
+//! after it. Agents reach it on loopback, under a random path and with a key that is worth nothing. It
+//! forwards the requests that the table in `model/provider.rs` lists to one service each, with the real
+//! key, and passes the answers on as they come. It counts what they cost, and forwards nothing more
+//! when a limit is used up.
+//!
+//! The decisions are in files without input and output: [`route`], [`bid`], [`ledger`], [`meter`],
+//! [`errors`].
+
+mod bid;
+mod errors;
+mod forward;
+mod ledger;
+mod meter;
+mod reports;
+mod route;
+mod server;
+mod wire;
+mod worker_side;
+
+pub use server::{Settings as ServerSettings, serve};
+pub use worker_side::{COMMAND, Gateway, Mode, Settings, Trouble, kept_services};
