@@ -293,6 +293,7 @@ fn run(reader: &mut Reader) -> Run {
         stop_window,
         max_turns: runner.agent.limits.turns,
         max_budget_usd: runner.agent.limits.usd,
+        max_tokens: runner.agent.limits.tokens,
     };
     Run {
         callback,

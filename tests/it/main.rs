@@ -19,6 +19,7 @@ mod delivery;
 mod events;
 mod example;
 mod exit;
+mod gateway;
 mod graph;
 mod heartbeats;
 mod hostile;

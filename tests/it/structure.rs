@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["check", "local"],
     &["terminal"],
     &["runner", "callback", "receiver", "exit", "merge_graph"],
-    &["builtin"],
+    &["builtin", "gateway"],
     &["git", "stream_json", "scud", "http"],
     &["process"],
     &["progress", "shutdown"],
