@@ -6,19 +6,19 @@
 //! key, and passes the answers on as they come. It counts what they cost, and forwards nothing more
 //! when a limit is used up.
 //!
-//! The decisions are in files without input and output: [`route`], [`bid`], [`ledger`], [`meter`],
+//! The decisions are in files without input and output: [`route`], [`request_cost`], [`ledger`], [`meter`],
 //! [`errors`].
 
-mod bid;
 mod errors;
 mod forward;
 mod ledger;
 mod meter;
 mod reports;
+mod request_cost;
 mod route;
 mod server;
 mod wire;
 mod worker_side;
 
 pub use server::{Settings as ServerSettings, serve};
-pub use worker_side::{COMMAND, Gateway, Mode, Settings, Trouble, kept_services};
+pub use worker_side::{COMMAND, Gateway, Mode, Settings, Trouble, services_behind_gateway};

@@ -4,10 +4,10 @@
 //! Knows no agents: the callers interpret the output and the ending.
 //! When [`supervise`] returns, nothing that the child started is alive.
 
-mod companion;
 mod descendants;
 mod ending;
 mod group;
+mod helper;
 pub mod memory;
 mod output_reader;
 mod program;
@@ -25,10 +25,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::progress::Progress;
 use crate::shutdown::Stop;
-pub use companion::Companion;
 use descendants::Descendants;
 pub use ending::Ending;
 use group::Group;
+pub use helper::HelperProcess;
 use memory::OutOfMemory;
 pub use output_reader::{AfterRead, Stream};
 use output_reader::{OutputReader, Outputs};

@@ -16,10 +16,10 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::bid;
 use super::errors::GatewayError;
 use super::ledger::{Admission, End, Refusal, Reservation};
 use super::meter::{Measured, Meter};
+use super::request_cost;
 use super::route::{self, Decision};
 use super::server::{Service, Shared};
 use super::wire::{self, Report};
@@ -76,7 +76,7 @@ pub async fn answer(
     let uri = request.uri();
     // A proxy's client names another host.
     let is_for_proxy = uri.authority().is_some() || request.method() == Method::CONNECT;
-    let decision = route::decide(&shared.offers, request.method(), uri.path());
+    let decision = route::decide(&shared.endpoints, request.method(), uri.path());
     match decision {
         _ if is_for_proxy => Ok(not_found()),
         Decision::Unknown => Ok(not_found()),
@@ -250,10 +250,10 @@ impl Forwarding {
             let why = "the request is compressed, so its cost cannot be limited".to_owned();
             return Err(GatewayError::Unreadable(why).into());
         }
-        let bid = bid::read(body).map_err(GatewayError::Unreadable)?;
+        let cost = request_cost::read(body).map_err(GatewayError::Unreadable)?;
         loop {
             let settled = shared.settled.notified();
-            let admission = shared.ledger.borrow_mut().admit(&bid);
+            let admission = shared.ledger.borrow_mut().admit(&cost);
             match admission {
                 Admission::Admitted(reservation) => return Ok(Some(reservation)),
                 Admission::Wait => settled.await,
@@ -272,9 +272,9 @@ impl Forwarding {
         }
     }
 
-    fn open(&self, method: &Method) -> Open {
+    fn open(&self, method: &Method) -> OpenRequest {
         self.shared.requests.set(self.shared.requests.get() + 1);
-        Open {
+        OpenRequest {
             shared: self.shared.clone(),
             method: method.clone(),
             path: self.path.clone(),
@@ -287,7 +287,7 @@ impl Forwarding {
         }
     }
 
-    fn pass_on(&self, mut open: Open, answer: reqwest::Response) -> Response<AnswerBody> {
+    fn pass_on(&self, mut open: OpenRequest, answer: reqwest::Response) -> Response<AnswerBody> {
         let status = answer.status();
         open.status = Some(status.as_u16());
         let mut headers = answer.headers().clone();
@@ -372,7 +372,7 @@ enum State {
 }
 
 /// A request that is not over. When it is dropped, for whatever reason, it is settled.
-struct Open {
+struct OpenRequest {
     shared: Rc<Shared>,
     method: Method,
     path: String,
@@ -385,7 +385,7 @@ struct Open {
     first_byte: Option<Duration>,
 }
 
-impl Drop for Open {
+impl Drop for OpenRequest {
     fn drop(&mut self) {
         let measured = match &self.state {
             State::Answered(meter) => meter.measured().clone(),
@@ -419,7 +419,7 @@ impl Drop for Open {
 /// The body of an answer, measured on its way.
 pub struct MeteredBody {
     body: reqwest::Body,
-    open: Open,
+    open: OpenRequest,
 }
 
 impl Body for MeteredBody {

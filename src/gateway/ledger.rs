@@ -8,7 +8,7 @@ use crate::model::{Limits, Price, UpperBound, Usage};
 
 /// What a request may cost.
 #[derive(Debug, Clone)]
-pub struct Bid {
+pub struct RequestCost {
     pub model: String,
     pub upper_bound: UpperBound,
 }
@@ -94,10 +94,10 @@ impl Ledger {
     }
 
     /// Decides about a request; an admitted one must be settled.
-    pub fn admit(&mut self, bid: &Bid) -> Admission {
-        let price = Price::of(&bid.model);
+    pub fn admit(&mut self, cost: &RequestCost) -> Admission {
+        let price = Price::of(&cost.model);
         if self.limits.usd.is_some() && price.is_none() {
-            let model = bid.model.clone();
+            let model = cost.model.clone();
             return Admission::Refused(Refusal::PriceUnknown { model });
         }
         let (spent_usd, spent) = (self.totals.cost_usd.unwrap_or(0.0), self.spent_tokens());
@@ -123,7 +123,7 @@ impl Ledger {
         }
         let reservation = Reservation {
             price,
-            upper_bound: bid.upper_bound,
+            upper_bound: cost.upper_bound,
         };
         self.open += 1;
         self.reserved_usd += reservation.usd();
@@ -211,12 +211,12 @@ mod tests {
     use super::*;
 
     /// At most 1,000 tokens of each kind: with Sonnet 0.0025 and 0.01 dollars.
-    fn bid() -> Bid {
-        bid_for("claude-sonnet-5-5")
+    fn request() -> RequestCost {
+        request_for("claude-sonnet-5-5")
     }
 
-    fn bid_for(model: &str) -> Bid {
-        Bid {
+    fn request_for(model: &str) -> RequestCost {
+        RequestCost {
             model: model.to_owned(),
             upper_bound: UpperBound {
                 input_tokens: 1_000,
@@ -248,7 +248,7 @@ mod tests {
 
     #[track_caller]
     fn admitted(ledger: &mut Ledger) -> Reservation {
-        match ledger.admit(&bid()) {
+        match ledger.admit(&request()) {
             Admission::Admitted(reservation) => reservation,
             other => panic!("{other:?}"),
         }
@@ -265,7 +265,7 @@ mod tests {
         let mut ledger = ledger(Some(0.02), None);
         let (first, second) = (admitted(&mut ledger), admitted(&mut ledger));
         // 0.025 dollars are reserved.
-        assert_eq!(ledger.admit(&bid()), Admission::Wait);
+        assert_eq!(ledger.admit(&request()), Admission::Wait);
         ledger.settle(Some(first), &End::Answered(&measured(100, 100, true)));
         assert_cost(&ledger, 0.0012);
         let third = admitted(&mut ledger);
@@ -273,7 +273,7 @@ mod tests {
         ledger.settle(Some(third), &End::Answered(&measured(0, 2_000, true)));
         // No input was reported, so the most counts for it.
         assert_cost(&ledger, 0.0012 + 0.02 + 0.0025);
-        let Admission::Refused(Refusal::Budget { limit_usd, .. }) = ledger.admit(&bid()) else {
+        let Admission::Refused(Refusal::Budget { limit_usd, .. }) = ledger.admit(&request()) else {
             panic!("{ledger:?}");
         };
         assert!((limit_usd - 0.02).abs() < 1e-9);
@@ -284,10 +284,10 @@ mod tests {
         admitted(&mut ledger(Some(0.000_001), None));
         let mut ledger = ledger(None, Some(1));
         let first = admitted(&mut ledger);
-        assert_eq!(ledger.admit(&bid()), Admission::Wait);
+        assert_eq!(ledger.admit(&request()), Admission::Wait);
         ledger.settle(Some(first), &End::Answered(&measured(3, 4, true)));
         let refusal = Refusal::Tokens { spent: 7, limit: 1 };
-        assert_eq!(ledger.admit(&bid()), Admission::Refused(refusal));
+        assert_eq!(ledger.admit(&request()), Admission::Refused(refusal));
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
         let reservation = admitted(&mut ledger);
         ledger.settle(Some(reservation), &End::Abandoned);
         assert_cost(&ledger, 0.0);
-        let Admission::Admitted(reservation) = ledger.admit(&bid_for("gpt-x")) else {
+        let Admission::Admitted(reservation) = ledger.admit(&request_for("gpt-x")) else {
             panic!("{ledger:?}");
         };
         let measured = Measured {
@@ -332,7 +332,7 @@ mod tests {
         let refusal = Refusal::PriceUnknown {
             model: "gpt-x".to_owned(),
         };
-        let admission = ledger(Some(1.0), None).admit(&bid_for("gpt-x"));
+        let admission = ledger(Some(1.0), None).admit(&request_for("gpt-x"));
         assert_eq!(admission, Admission::Refused(refusal));
     }
 }

@@ -25,21 +25,21 @@ pub enum Decision {
     },
 }
 
-/// A service as the gateway offers it.
+/// A service as the gateway endpoints it.
 #[derive(Debug)]
-pub struct Offer {
+pub struct Endpoint {
     pub provider: &'static Provider,
     /// The random first segment of the path, without slashes.
     pub secret_path: String,
 }
 
 /// Decides about a request by its method and its path, which has no query.
-pub fn decide(offers: &[Offer], method: &Method, path: &str) -> Decision {
+pub fn decide(endpoints: &[Endpoint], method: &Method, path: &str) -> Decision {
     let rest = path.strip_prefix('/').unwrap_or_default();
     let (first, _) = rest.split_once('/').unwrap_or((rest, ""));
-    let found = offers
+    let found = endpoints
         .iter()
-        .position(|offer| is_same(first, &offer.secret_path));
+        .position(|endpoint| is_same(first, &endpoint.secret_path));
     let Some(service) = found else {
         return Decision::Unknown;
     };
@@ -60,7 +60,7 @@ pub fn decide(offers: &[Offer], method: &Method, path: &str) -> Decision {
         Some(path) if path.starts_with('/') => (true, path),
         _ => (false, path),
     };
-    let provider = offers[service].provider;
+    let provider = endpoints[service].provider;
     let mut routes = provider.routes.iter();
     let route = routes
         .find(|route| route.methods.contains(&method.as_str()) && matches_path(route.path, path));
@@ -120,16 +120,16 @@ mod tests {
     use super::*;
     use crate::model::{ANTHROPIC, OPENAI};
 
-    fn offers() -> Vec<Offer> {
-        let offer = |provider, path: &str| Offer {
+    fn endpoints() -> Vec<Endpoint> {
+        let endpoint = |provider, path: &str| Endpoint {
             provider,
             secret_path: path.to_owned(),
         };
-        vec![offer(&ANTHROPIC, "aaaa"), offer(&OPENAI, "bbbb")]
+        vec![endpoint(&ANTHROPIC, "aaaa"), endpoint(&OPENAI, "bbbb")]
     }
 
     fn forwarded(method: Method, path: &str) -> Option<(usize, String, RoutePrice)> {
-        match decide(&offers(), &method, path) {
+        match decide(&endpoints(), &method, path) {
             Decision::Forward {
                 service,
                 path,
@@ -181,7 +181,7 @@ mod tests {
             (Method::DELETE, "/bbbb/models/x"),
             (Method::GET, "/bbbb/files"),
         ] {
-            let decision = decide(&offers(), &method, path);
+            let decision = decide(&endpoints(), &method, path);
             assert!(matches!(decision, Decision::NotForwarded { .. }), "{path}");
         }
     }
@@ -199,7 +199,7 @@ mod tests {
             "*",
         ] {
             assert_eq!(
-                decide(&offers(), &Method::POST, path),
+                decide(&endpoints(), &Method::POST, path),
                 Decision::Unknown,
                 "{path}"
             );

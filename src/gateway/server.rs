@@ -26,8 +26,8 @@ use tokio::task::{JoinSet, LocalSet};
 use super::forward;
 use super::ledger::Ledger;
 use super::reports::Reports;
-use super::route::Offer;
-use super::wire::{HandOver, Report, Totals};
+use super::route::Endpoint;
+use super::wire::{Configuration, Report, Totals};
 use crate::http::tls;
 use crate::model::{KeyHeader, Limits, Provider};
 
@@ -37,8 +37,8 @@ const MAX_CONNECTIONS: usize = 128;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// The longest head of a request, in bytes.
 const MAX_HEAD_SIZE: usize = 64 * 1024;
-/// The longest hand-over, in bytes: a few keys and URLs.
-const MAX_HAND_OVER_SIZE: u64 = 1024 * 1024;
+/// The longest configuration, in bytes: a few keys and URLs.
+const MAX_CONFIGURATION_SIZE: u64 = 1024 * 1024;
 /// How long a connection to the service may take to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the service may send nothing: longer than any client waits.
@@ -66,7 +66,7 @@ pub struct Service {
 /// What all requests share.
 pub struct Shared {
     pub services: Vec<Service>,
-    pub offers: Vec<Offer>,
+    pub endpoints: Vec<Endpoint>,
     pub ledger: RefCell<Ledger>,
     /// Some request was settled.
     pub settled: Notify,
@@ -96,7 +96,7 @@ impl Shared {
 /// Serves until the worker closes standard input. The process must be hardened already.
 ///
 /// # Errors
-/// If the hand-over cannot be read, or no port can be listened on.
+/// If the configuration cannot be read, or no port can be listened on.
 pub async fn serve(settings: &Settings) -> eyre::Result<()> {
     // The worker ends the gateway after the agent; a signal to all processes must not end it before.
     let kinds = [
@@ -111,15 +111,15 @@ pub async fn serve(settings: &Settings) -> eyre::Result<()> {
     let mut stdout = stdout;
     let ready = serde_json::to_string(&Report::Ready)? + "\n";
     stdout.write_all(ready.as_bytes()).await?;
-    let shared = Rc::new(hand_over(settings, &mut stdin).await?);
+    let shared = Rc::new(configuration(settings, &mut stdin).await?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.wrap_err("no port on 127.0.0.1 can be listened on")?;
     shared.reports.add(&Report::Listening {
         port: listener.local_addr()?.port(),
         paths: shared
-            .offers
+            .endpoints
             .iter()
-            .map(|offer| offer.secret_path.clone())
+            .map(|endpoint| endpoint.secret_path.clone())
             .collect(),
     });
     let worker_ended = async {
@@ -152,19 +152,22 @@ fn standard_pipes() -> io::Result<(pipe::Receiver, pipe::Sender)> {
 }
 
 /// Reads the keys from the worker.
-async fn hand_over(
+async fn configuration(
     settings: &Settings,
     worker: &mut BufReader<pipe::Receiver>,
 ) -> eyre::Result<Shared> {
     let mut line = String::new();
-    worker.take(MAX_HAND_OVER_SIZE).read_line(&mut line).await?;
+    worker
+        .take(MAX_CONFIGURATION_SIZE)
+        .read_line(&mut line)
+        .await?;
     let line = SecretString::from(line);
-    let handed_over: HandOver = serde_json::from_str(line.expose_secret())
+    let configuration: Configuration = serde_json::from_str(line.expose_secret())
         // The cause could show a part of a key.
         .map_err(|_| eyre!("the worker's line with the keys cannot be read"))?;
     let mut services = Vec::new();
-    let mut offers = Vec::new();
-    for service in handed_over.services {
+    let mut endpoints = Vec::new();
+    for service in configuration.services {
         let provider = Provider::named(&service.provider);
         let provider = provider.ok_or_else(|| eyre!("unknown provider {:?}", service.provider))?;
         let url: Url = service.url.parse().wrap_err("the URL of a service")?;
@@ -179,7 +182,7 @@ async fn hand_over(
         if let Some(token) = service.token {
             credentials.push((AUTHORIZATION, secret(&format!("Bearer {token}"))?));
         }
-        offers.push(Offer {
+        endpoints.push(Endpoint {
             provider,
             secret_path: random_path()?,
         });
@@ -192,12 +195,12 @@ async fn hand_over(
     }
     let limits = Limits {
         turns: None,
-        usd: handed_over.max_budget_usd,
-        tokens: handed_over.max_tokens,
+        usd: configuration.max_budget_usd,
+        tokens: configuration.max_tokens,
     };
     Ok(Shared {
         services,
-        offers,
+        endpoints,
         ledger: RefCell::new(Ledger::new(limits)),
         settled: Notify::new(),
         has_refused: Cell::new(false),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The only line from the worker. The gateway stays until the worker closes the pipe.
 #[derive(Serialize, Deserialize)]
-pub struct HandOver {
+pub struct Configuration {
     pub services: Vec<Service>,
     pub max_budget_usd: Option<f64>,
     pub max_tokens: Option<u64>,
@@ -27,7 +27,7 @@ pub enum Report {
     Ready,
     Listening {
         port: u16,
-        /// The random path of each service, in the order of the hand-over.
+        /// The random path of each service, in the order of the configuration.
         paths: Vec<String>,
     },
     Request(Request),

@@ -11,10 +11,10 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::wire::{self, HandOver, Report};
+use super::wire::{self, Configuration, Report};
 use crate::environment::{Variables, value_of};
 use crate::model::{ANTHROPIC, Access, Limits, ServiceAccess, Spent, Usage, service_url};
-use crate::process::{Companion, Program, Stderr};
+use crate::process::{HelperProcess, Program, Stderr};
 use crate::programs;
 use crate::progress::Progress;
 
@@ -26,7 +26,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the gateway has to report its last totals.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many lines of standard error are kept for a message.
-const MAX_COMPLAINTS: usize = 5;
+const MAX_STDERR_LINES: usize = 5;
 
 /// Whether the gateway is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +49,8 @@ pub struct Settings {
 pub enum StartError {
     #[error("the model gateway cannot be started")]
     NotStarted(#[source] io::Error),
-    #[error("the model gateway ended before it was ready: {complaint}")]
-    Ended { complaint: String },
+    #[error("the model gateway ended before it was ready: {message}")]
+    Ended { message: String },
     #[error("the model gateway was not ready within {} s", START_TIMEOUT.as_secs())]
     Late,
 }
@@ -78,7 +78,7 @@ pub enum Trouble {
 /// A running gateway. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Gateway {
-    companion: Companion,
+    process: HelperProcess,
     /// The gateway ends when this closes.
     keys_pipe: pipe::Sender,
     state: watch::Receiver<State>,
@@ -86,7 +86,7 @@ pub struct Gateway {
 }
 
 /// The services whose credentials the gateway keeps; none if the agent gets them itself.
-pub fn kept_services(access: &Access, mode: Mode) -> Vec<&ServiceAccess> {
+pub fn services_behind_gateway(access: &Access, mode: Mode) -> Vec<&ServiceAccess> {
     let services = access.services.iter();
     let is_kept = |service: &&ServiceAccess| service.has_key() && !service.is_subscription();
     match mode {
@@ -107,9 +107,9 @@ impl Gateway {
         environment: &Variables,
         progress: &Progress,
     ) -> Result<Self, StartError> {
-        let services = kept_services(access, settings.mode);
-        let (companion, pipes) =
-            Companion::start(program(settings, environment).map_err(StartError::NotStarted)?)
+        let services = services_behind_gateway(access, settings.mode);
+        let (process, pipes) =
+            HelperProcess::start(program(settings, environment).map_err(StartError::NotStarted)?)
                 .map_err(StartError::NotStarted)?;
         let pipes = || -> io::Result<_> {
             Ok((
@@ -118,18 +118,17 @@ impl Gateway {
                 BufReader::new(pipe::Receiver::from_owned_fd(pipes.stderr.into())?).lines(),
             ))
         };
-        let (mut keys_pipe, mut reports, mut complaints) =
-            pipes().map_err(StartError::NotStarted)?;
-        let hand_over = hand_over(&services, limits);
+        let (mut keys_pipe, mut reports, mut stderr) = pipes().map_err(StartError::NotStarted)?;
+        let configuration = configuration(&services, limits);
         let started = timeout(
             START_TIMEOUT,
-            greet(&mut keys_pipe, &mut reports, &hand_over),
+            exchange_keys(&mut keys_pipe, &mut reports, &configuration),
         );
         let (port, paths) = match started.await {
             Ok(Ok(listening)) => listening,
             Ok(Err(error)) => {
-                let complaint = complaint(&mut complaints, &error).await;
-                return Err(StartError::Ended { complaint });
+                let message = stderr_or(&mut stderr, &error).await;
+                return Err(StartError::Ended { message });
             }
             Err(_) => return Err(StartError::Late),
         };
@@ -149,9 +148,9 @@ impl Gateway {
         let access = access_behind(access, kept);
         let (sender, state) = watch::channel(State::default());
         tokio::spawn(read_reports(reports, sender, progress.clone()));
-        tokio::spawn(log_complaints(complaints));
+        tokio::spawn(log_stderr(stderr));
         Ok(Self {
-            companion,
+            process,
             keys_pipe,
             state,
             access,
@@ -198,7 +197,7 @@ impl Gateway {
         if timeout(END_TIMEOUT, ended).await.is_err() {
             tracing::warn!("the model gateway does not end; its last numbers may be missing");
         }
-        self.companion.end(END_TIMEOUT).await;
+        self.process.end(END_TIMEOUT).await;
         let totals = self.state.borrow().totals;
         if totals.requests > 0 {
             let wire::Totals {
@@ -284,7 +283,7 @@ fn program(settings: &Settings, environment: &Variables) -> io::Result<Program> 
 }
 
 /// The line with the keys.
-fn hand_over(services: &[&ServiceAccess], limits: Limits) -> SecretString {
+fn configuration(services: &[&ServiceAccess], limits: Limits) -> SecretString {
     let expose = |secret: &Option<SecretString>| {
         let secret = secret.as_ref();
         secret.map(|secret| secret.expose_secret().to_owned())
@@ -300,12 +299,12 @@ fn hand_over(services: &[&ServiceAccess], limits: Limits) -> SecretString {
             token: expose(&service.auth_token),
         }
     };
-    let hand_over = HandOver {
+    let configuration = Configuration {
         services: services.iter().map(service).collect(),
         max_budget_usd: limits.usd,
         max_tokens: limits.tokens,
     };
-    let mut line = serde_json::to_string(&hand_over).expect("texts and numbers have a form");
+    let mut line = serde_json::to_string(&configuration).expect("texts and numbers have a form");
     line.push('\n');
     line.into()
 }
@@ -313,10 +312,10 @@ fn hand_over(services: &[&ServiceAccess], limits: Limits) -> SecretString {
 type Reports = Lines<BufReader<pipe::Receiver>>;
 
 /// Waits until the gateway is hardened, hands the keys over, and waits until it listens.
-async fn greet(
+async fn exchange_keys(
     keys_pipe: &mut pipe::Sender,
     reports: &mut Reports,
-    hand_over: &SecretString,
+    configuration: &SecretString,
 ) -> Result<(u16, Vec<String>), String> {
     let closed = || "it closed its standard output".to_owned();
     let mut next = async || -> Result<Report, String> {
@@ -329,7 +328,7 @@ async fn greet(
     if !matches!(next().await?, Report::Ready) {
         return Err("it did not say that it is ready".to_owned());
     }
-    let keys = hand_over.expose_secret().as_bytes();
+    let keys = configuration.expose_secret().as_bytes();
     keys_pipe
         .write_all(keys)
         .await
@@ -341,12 +340,12 @@ async fn greet(
 }
 
 /// What the gateway printed before it ended, else the error.
-async fn complaint(complaints: &mut Reports, error: &str) -> String {
+async fn stderr_or(stderr: &mut Reports, error: &str) -> String {
     let mut last = VecDeque::new();
     let read = async {
-        while let Ok(Some(line)) = complaints.next_line().await {
+        while let Ok(Some(line)) = stderr.next_line().await {
             last.push_back(line);
-            if last.len() > MAX_COMPLAINTS {
+            if last.len() > MAX_STDERR_LINES {
                 last.pop_front();
             }
         }
@@ -360,8 +359,8 @@ async fn complaint(complaints: &mut Reports, error: &str) -> String {
     }
 }
 
-async fn log_complaints(mut complaints: Reports) {
-    while let Ok(Some(line)) = complaints.next_line().await {
+async fn log_stderr(mut stderr: Reports) {
+    while let Ok(Some(line)) = stderr.next_line().await {
         tracing::warn!("model gateway: {line}");
     }
 }

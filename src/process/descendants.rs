@@ -25,7 +25,7 @@ use tokio::time::sleep;
 pub(super) const POLL_WHILE_KILLING: Duration = Duration::from_millis(20);
 
 /// Children that the worker already had when it was started (an entrypoint's `service & exec worker`), and
-/// companions of the worker. They do not belong to the agent, so they are never killed. A static, because children belong to the
+/// helper processes of the worker. They do not belong to the agent, so they are never killed. A static, because children belong to the
 /// process and not to a value in it.
 static BYSTANDERS: OnceLock<Mutex<HashSet<Pid>>> = OnceLock::new();
 
@@ -45,7 +45,7 @@ pub(super) fn is_spared(child: Pid) -> bool {
 }
 
 /// Treats a child like all others again; false if it was reaped.
-pub(super) fn spare_no_longer(child: Pid) -> bool {
+pub(super) fn stop_sparing(child: Pid) -> bool {
     bystanders().remove(&child)
 }
 
@@ -151,7 +151,11 @@ fn reap_all() -> bool {
 
 /// Kills all children except the bystanders; false if only bystanders are left.
 pub(super) fn kill_children() -> bool {
-    let to_kill = without_bystanders();
+    let mut to_kill = without_bystanders();
+    if to_kill.is_empty() {
+        // The list may omit a child while another one ends, so one look is not enough.
+        to_kill = without_bystanders();
+    }
     for pid in &to_kill {
         // Fails only for a process that became another user's. The caller limits how long it tries.
         let _ = kill_process(*pid, rustix::process::Signal::KILL);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::agent;
 use super::run::Run;
 use crate::environment::{Variables, value_of, variable};
-use crate::gateway::{Gateway, Mode, Trouble, kept_services};
+use crate::gateway::{Gateway, Mode, Trouble, services_behind_gateway};
 use crate::model::ServiceAccess;
 use crate::task::{Failure, Reason};
 
@@ -25,7 +25,7 @@ const LOOPBACK: &str = "127.0.0.1";
 pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
     let settings = &run.settings.agent;
     let access = &settings.access;
-    let kept = kept_services(access, settings.gateway.mode);
+    let kept = services_behind_gateway(access, settings.gateway.mode);
     if kept.is_empty() {
         check_limits(settings)?;
         let mut services = access.services.iter();
@@ -58,7 +58,7 @@ pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
 /// # Errors
 /// If there is such a limit, but no credential that a gateway can keep.
 pub fn check_limits(settings: &agent::Settings) -> Result<(), Failure> {
-    let has_gateway = !kept_services(&settings.access, settings.gateway.mode).is_empty();
+    let has_gateway = !services_behind_gateway(&settings.access, settings.gateway.mode).is_empty();
     if settings.limits.tokens.is_none() || has_gateway {
         return Ok(());
     }

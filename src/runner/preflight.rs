@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::agent::{self, Agent};
 use super::checks::Checks;
+use super::model_gateway;
 use super::project_task::{definition, find};
 use super::settings::Settings;
 use super::workspace::{Repository, Source, existing_directory};
@@ -154,6 +155,7 @@ fn note_agent(
     dir: Option<&Path>,
 ) {
     let agent = agent.and_then(|agent| {
+        model_gateway::check_limits(&settings.agent)?;
         let kind = agent.report().kind;
         let command = settings.agent.command.as_deref();
         match command.map(|command| look_up(command, &settings.agent.path, dir)) {

@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(2);
 
 /// The process. It is killed when this is dropped.
 #[derive(Debug)]
-pub struct Companion {
+pub struct HelperProcess {
     pid: Pid,
 }
 
@@ -30,7 +30,7 @@ pub struct Pipes {
     pub stderr: io::PipeReader,
 }
 
-impl Companion {
+impl HelperProcess {
     /// Starts a program; its own standard streams are ignored.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Companion {
             .stdin(Stdio::from(input))
             .stdout(output)
             .stderr(errors)
-            // A signal of the terminal is for the worker, which ends its companion last.
+            // A signal of the terminal is for the worker, which ends its helper last.
             .process_group(0)
             .spawn()?;
         let pid = Pid::from_child(&child);
@@ -67,7 +67,7 @@ impl Companion {
         let deadline = Instant::now() + patience;
         while descendants::is_spared(self.pid) && Instant::now() < deadline {
             if !matches!(waitpid(Some(self.pid), WaitOptions::NOHANG), Ok(None)) {
-                descendants::spare_no_longer(self.pid);
+                descendants::stop_sparing(self.pid);
                 return;
             }
             sleep(POLL).await;
@@ -75,10 +75,10 @@ impl Companion {
     }
 }
 
-impl Drop for Companion {
+impl Drop for HelperProcess {
     fn drop(&mut self) {
         // If it was reaped, its pid may belong to another process.
-        if descendants::spare_no_longer(self.pid) {
+        if descendants::stop_sparing(self.pid) {
             let _ = kill_process(self.pid, Signal::KILL);
             // Fails to reap it only if it is not dead yet: then it is reaped with later children.
             let _ = waitpid(Some(self.pid), WaitOptions::NOHANG);

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::ledger::Bid;
+use super::ledger::RequestCost;
 use crate::model::UpperBound;
 
 /// Tokens of a request that are not in its body: the service describes its own tools to the model.
@@ -26,7 +26,7 @@ struct Asked {
 ///
 /// # Errors
 /// If the body is not a request.
-pub fn read(body: &[u8]) -> Result<Bid, String> {
+pub fn read(body: &[u8]) -> Result<RequestCost, String> {
     let asked: Asked = serde_json::from_slice(body).map_err(|error| {
         format!("the request cannot be read, so its cost cannot be limited: {error}")
     })?;
@@ -41,7 +41,7 @@ pub fn read(body: &[u8]) -> Result<Bid, String> {
     let output_tokens = longest
         .unwrap_or(MAX_OUTPUT_TOKENS)
         .saturating_mul(asked.n.unwrap_or(1).max(1));
-    Ok(Bid {
+    Ok(RequestCost {
         model: asked.model,
         upper_bound: UpperBound {
             input_tokens,
@@ -60,9 +60,9 @@ mod tests {
         assert_eq!(output(r#"{"model":"m","max_tokens":7}"#), 7);
         assert_eq!(output(r#"{"model":"m","max_output_tokens":8,"n":3}"#), 24);
         assert_eq!(output(r#"{"model":"m"}"#), MAX_OUTPUT_TOKENS);
-        let bid = read(br#"{"messages":[{"max_tokens":1}],"model":"m","max_tokens":7}"#).unwrap();
+        let cost = read(br#"{"messages":[{"max_tokens":1}],"model":"m","max_tokens":7}"#).unwrap();
         assert_eq!(
-            (bid.model.as_str(), bid.upper_bound.input_tokens),
+            (cost.model.as_str(), cost.upper_bound.input_tokens),
             ("m", 5_058)
         );
     }
