@@ -1,13 +1,13 @@
-"""Runs coding agents on the same scripted conversation and prints what each took, beside the first one.
+"""Runs coding agents on the same scripted conversation and prints time and memory of each, compared with the first one.
 
     agents_model.py TURNS ROUNDS NAME=COMMAND...
 
 Every command is run by `sh -c` in an empty directory, with the prompt on standard input and in $PROMPT, and with
-ANTHROPIC_BASE_URL naming a Messages API on loopback. That asks for one shell command after the other, and for the end
-after so many turns. An agent that did not run a command, or sent something else back than what it printed, is an error.
+ANTHROPIC_BASE_URL set to a Messages API on loopback. The fake model asks for one shell command after the other, and ends
+the conversation after TURNS turns. An agent that did not run a command, or sent something else back than what it printed, is an error.
 
-Needs nothing but the standard library, and /usr/bin/time for the peaks: what a process of Python starts would be
-charged with Python's own memory.
+Needs only the standard library, and /usr/bin/time to measure peak memory: the peak of a process that Python starts
+would include Python's own memory.
 """
 
 import json
@@ -28,7 +28,7 @@ SUBMIT = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 
 
 class Run:
-    """One agent's life, as the server sees it."""
+    """One run of an agent, as the server sees it."""
 
     def __init__(self, turns):
         self.turns = turns
@@ -42,7 +42,7 @@ class Run:
         self.done = False
         self.lock = threading.Lock()
 
-    def hears(self, at, size):
+    def note_request(self, at, size):
         with self.lock:
             self.first = self.first or at
             self.requests += 1
@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         run = Handler.run
-        run.hears(time.monotonic(), len(body))
+        run.note_request(time.monotonic(), len(body))
         body = json.loads(body)
         if not self.path.partition("?")[0].endswith("/v1/messages"):
             return self.give("application/json", json.dumps({"input_tokens": 1}))
@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def events(message):
-    """A message as a stream says it."""
+    """The events of a message in a stream."""
     start = message | {"content": [], "stop_reason": None}
     yield event({"type": "message_start", "message": start})
     for index, block in enumerate(message["content"]):

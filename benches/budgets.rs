@@ -71,7 +71,7 @@ fn start_up() {
         &whole(&shell),
         third,
     );
-    let (memory, _) = heard("true", |worker| worker);
+    let (memory, _) = run_that_prints("true", |worker| worker);
     row(
         "peak memory, empty task",
         &format!("{:.1} MiB", mib(memory)),
@@ -80,7 +80,7 @@ fn start_up() {
     );
 }
 
-/// From the start to the claim, and to the end.
+/// Runs a worker once; returns the time from its start to its claim, and to its end.
 fn one_run(change: impl FnOnce(Worker) -> Worker) -> (Duration, Duration) {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = change(Worker::new(&receiver, &project).agent("true"));
@@ -96,7 +96,7 @@ fn throughput() {
     let text = dir.path().join("text");
     write_text(&text);
     let dump = format!("for n in $(seq {TIMES}); do cat '{}'; done", text.display());
-    let beside = |through: &str| {
+    let shell_speed = |through: &str| {
         let began = Instant::now();
         let mut shell = Command::new("/bin/sh");
         let status = shell
@@ -107,11 +107,11 @@ fn throughput() {
         speed(began.elapsed())
     };
     let budget = "400 MB/s, a third of cat";
-    let (memory, took) = heard(&dump, |worker| worker);
+    let (memory, took) = run_that_prints(&dump, |worker| worker);
     row(
         "1 GiB of lines (cat >/dev/null)",
         &speed(took),
-        &beside("cat >/dev/null"),
+        &shell_speed("cat >/dev/null"),
         budget,
     );
     row(
@@ -120,11 +120,11 @@ fn throughput() {
         "",
         "16 MiB",
     );
-    let (memory, took) = heard(&dump, with_secrets);
+    let (memory, took) = run_that_prints(&dump, with_secrets);
     row(
         "the same with 50 secrets (tee)",
         &speed(took),
-        &beside("tee /dev/null"),
+        &shell_speed("tee /dev/null"),
         "400 MB/s",
     );
     row(
@@ -134,7 +134,7 @@ fn throughput() {
         "16 MiB",
     );
     let zeroes = "dd if=/dev/zero bs=1M count=1024 2>/dev/null";
-    let (memory, took) = heard(zeroes, |worker| worker);
+    let (memory, took) = run_that_prints(zeroes, |worker| worker);
     row("1 GiB in one line", &speed(took), "", "400 MB/s");
     row(
         "  peak memory meanwhile",
@@ -160,7 +160,7 @@ fn with_secrets(worker: Worker) -> Worker {
     })
 }
 
-/// What looks like a build's output.
+/// Writes text that looks like the output of a build.
 fn write_text(path: &std::path::Path) {
     let mut file = std::io::BufWriter::new(fs::File::create(path).unwrap());
     let mut written = 0;
@@ -178,8 +178,8 @@ fn write_text(path: &std::path::Path) {
     }
 }
 
-/// The worker's highest memory use in bytes, and how long it took.
-fn heard(agent: &str, change: impl FnOnce(Worker) -> Worker) -> (u64, Duration) {
+/// Runs a worker whose agent prints; returns the worker's peak memory in bytes, and the time it took.
+fn run_that_prints(agent: &str, change: impl FnOnce(Worker) -> Worker) -> (u64, Duration) {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = format!("{agent}\necho; grep VmHWM /proc/$PPID/status");
     let ended = change(Worker::new(&receiver, &project).agent(&agent)).run();
@@ -196,8 +196,8 @@ fn heard(agent: &str, change: impl FnOnce(Worker) -> Worker) -> (u64, Duration) 
     (kib * 1024, ended.took)
 }
 
-fn row(what: &str, worker: &str, beside: &str, budget: &str) {
-    println!("{what:<48} {worker:>12} {beside:>12}  {budget}");
+fn row(what: &str, worker: &str, shell_speed: &str, budget: &str) {
+    println!("{what:<48} {worker:>12} {shell_speed:>12}  {budget}");
 }
 
 fn median(times: impl Iterator<Item = Duration>) -> Duration {

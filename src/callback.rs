@@ -24,7 +24,7 @@ pub use delivery::Delivery;
 use exchange::Exchange;
 pub use settings::{Identity, Limits, Machine, Settings};
 pub use transport::SetupError;
-pub use wire::{Event, Kind};
+pub use wire::{Event, Kind, cancellation};
 
 /// One run's callbacks.
 #[derive(Debug)]

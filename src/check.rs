@@ -1,6 +1,6 @@
 //! `check`: prints whether everything is there that a run would need.
 //!
-//! Standard output belongs to this command, because there is no worker and so no result line.
+//! Prints on standard output, which a worker reserves for its result line: `check` starts no worker.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -28,12 +28,12 @@ pub enum Format {
     Json,
 }
 
-/// One thing that was looked at, as it is printed.
+/// One finding, as it is printed.
 #[derive(Debug, Serialize)]
 struct Line {
     subject: &'static str,
     ok: bool,
-    /// What is there, or what is wrong.
+    /// The facts if all is well, otherwise the problem.
     message: String,
 }
 
@@ -43,7 +43,7 @@ struct Report {
     findings: Vec<Line>,
 }
 
-/// Looks at everything and prints it; returns whether a run could start.
+/// Checks everything and prints the findings; returns whether a run could start.
 pub async fn run(settings: &Settings, redactor: &Redactor) -> io::Result<bool> {
     let stop = Stop::on_signals(settings.stop_window)?;
     let findings = preflight(&settings.runner, redactor, &stop).await;

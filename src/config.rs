@@ -24,6 +24,7 @@ use crate::gateway;
 use crate::local;
 use crate::merge_graph::Versions;
 use crate::model::{self, ANTHROPIC, DEFAULT_MODEL, OPENAI, ServiceAccess};
+use crate::probe;
 use crate::receiver::{self, ScriptedAnswers};
 use crate::redact::Redactor;
 use crate::runner;
@@ -36,6 +37,9 @@ use reader::Reader;
 
 /// The project's name for a worker without an orchestrator.
 const LOCAL_PROJECT: &str = "local";
+
+/// The project's name for `probe`.
+const PROBE_PROJECT: &str = "probe";
 
 /// What the program is to do.
 #[derive(Debug)]
@@ -58,6 +62,7 @@ pub enum Command {
     Demo(local::Settings),
     Local(local::Settings),
     Receive(local::ReceiveSettings),
+    Probe(Box<probe::Settings>),
     Check(Box<check::Settings>),
     /// The built-in agent, started by the worker.
     Agent(Box<builtin::Settings>),
@@ -147,7 +152,7 @@ impl Config {
         let flags = flags.clone();
         let mut reader = Reader::new(&flags, environment);
         let log = match name {
-            // These have no use for settings, so a mistake in one must not stop them.
+            // These commands read no settings, so an invalid setting must not stop them.
             "merge-graph" | "completions" | "vocabulary" | gateway::COMMAND => default_log(),
             _ => log(&mut reader),
         };
@@ -165,6 +170,7 @@ impl Config {
                 Command::Local(local_settings(&mut reader, project, task))
             }
             "receive" => Command::Receive(receive(&mut reader, &flags)),
+            "probe" => Command::Probe(Box::new(probe_settings(&mut reader, &flags))),
             gateway::COMMAND => Command::Gateway(gateway::ServerSettings {
                 authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
             }),
@@ -332,7 +338,7 @@ fn callback(
             revision: reader.environment.revision(),
             machine: reader.environment.machine(),
         },
-        // Known when the runner's settings are.
+        // Set as soon as the runner's settings are known.
         limits: callback::Limits::default(),
     }
 }
@@ -460,7 +466,7 @@ fn access(reader: &mut Reader) -> model::Access {
 /// How much the agent may spend.
 fn budget(reader: &mut Reader) -> model::Limits {
     model::Limits {
-        turns: reader.optional(&settings::MAX_TURNS, values::some),
+        turns: reader.optional(&settings::MAX_TURNS, values::positive_count),
         usd: reader.optional(&settings::MAX_BUDGET_USD, values::dollars),
         tokens: None,
     }
@@ -634,6 +640,62 @@ fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveSetti
             cancelled: repeated("cancel").cloned().collect(),
             answers,
             lease,
+            repetition: if flags.get_flag("again") {
+                receiver::Repetition::Grant
+            } else {
+                receiver::Repetition::Refuse
+            },
+        },
+    }
+}
+
+/// The test of an orchestrator.
+fn probe_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> probe::Settings {
+    let project = reader.optional(&settings::PROJECT_ID, values::line);
+    let project = project.unwrap_or_else(|| PROBE_PROJECT.to_owned());
+    let given: Vec<String> = flags
+        .get_many("task")
+        .unwrap_or_default()
+        .cloned()
+        .collect();
+    if given.len() > 4 {
+        reader.reject_flag("task", "there are at most four");
+    }
+    let task = |number: usize| {
+        let given = given.get(number - 1).cloned();
+        given.unwrap_or_else(|| format!("probe-{number}"))
+    };
+    let tasks = probe::Tasks {
+        completed: task(1),
+        contested: task(2),
+        silent: task(3),
+        cancelled: task(4),
+    };
+    let other_project = flags.get_one::<String>("other-project-id").cloned();
+    let cancel_within = flags.get_one::<String>("cancel-within").and_then(|text| {
+        let patience = values::duration(text);
+        let reject = |why: String| reader.reject_flag("cancel-within", &format!("{text:?} {why}"));
+        patience.map_err(reject).ok()
+    });
+    probe::Settings {
+        callback: callback(
+            reader,
+            tasks.completed.clone(),
+            project.clone(),
+            random_run_id(),
+        ),
+        tasks,
+        other_project: other_project.unwrap_or_else(|| format!("{project}-other")),
+        cancel_within,
+        leases: if flags.get_flag("leases") {
+            probe::Leases::Wait
+        } else {
+            probe::Leases::LeaveOut
+        },
+        format: if flags.get_flag("json") {
+            probe::Format::Json
+        } else {
+            probe::Format::Lines
         },
     }
 }

@@ -59,6 +59,32 @@ impl From<Check> for ExitCode {
     }
 }
 
+/// The result of `probe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// The orchestrator keeps every rule that was tried.
+    AllKept,
+    SomeBroken,
+    /// The first claim had no answer.
+    Unreachable,
+}
+
+impl Probe {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::AllKept => 0,
+            Self::SomeBroken => 1,
+            Self::Unreachable => 3,
+        }
+    }
+}
+
+impl From<Probe> for ExitCode {
+    fn from(exit: Probe) -> Self {
+        Self::from(exit.code())
+    }
+}
+
 /// The result of the built-in agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Agent {

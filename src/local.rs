@@ -69,7 +69,7 @@ pub enum Agent {
     Absent,
 }
 
-/// Runs a worker on a sample project from start to end; gives the worker's exit code.
+/// Runs a worker on a sample project from start to end; returns the worker's exit code.
 pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let sample = sample::Sample::make()
         .await
@@ -111,7 +111,7 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     Ok(code)
 }
 
-/// Runs one task of a project on this machine; gives the worker's exit code.
+/// Runs one task of a project on this machine; returns the worker's exit code.
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let lock = match &settings.project {
         Project::InPlace(dir) => Some(TaskLock::take(&settings.lock_dirs, dir, &settings.task)?),
@@ -121,7 +121,7 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let orchestrator = Receiver::bind(LOOPBACK)
         .await
         .wrap_err("cannot listen on the loopback interface")?;
-    let (heard, mut events) = mpsc::unbounded_channel();
+    let (notices, mut events) = mpsc::unbounded_channel();
     let url = orchestrator.url();
     let worker = spawn(&settings, &url, lock.as_ref())?;
     let mut timeline = Timeline::begin(screen);
@@ -135,7 +135,7 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     }
     let status = tokio::select! {
         status = show(worker, &mut timeline, &mut events) => status?,
-        () = orchestrator.serve(heard) => return Err(eyre!("the orchestrator ended before the worker")),
+        () = orchestrator.serve(notices) => return Err(eyre!("the orchestrator ended before the worker")),
     };
     timeline.end(status.code());
     // For a process that was killed by a signal, shells use 128 plus the signal's number.
@@ -194,7 +194,7 @@ async fn show(
     timeline: &mut Timeline<'_>,
     events: &mut mpsc::UnboundedReceiver<Notice>,
 ) -> eyre::Result<ExitStatus> {
-    // Taken out of the child, because tokio closes it when waiting for the child begins.
+    // Moved out of the child, because `Child::wait` closes standard input first.
     let stdin = worker.stdin.take();
     let mut stdout = lines(worker.stdout.take());
     let mut stderr = lines(worker.stderr.take());

@@ -19,6 +19,7 @@ mod local;
 mod merge_graph;
 mod model;
 mod panics;
+mod probe;
 mod process;
 mod programs;
 mod progress;
@@ -49,10 +50,10 @@ use shutdown::Stop;
 use task::{Failure, Outcome, Reason, Verdict};
 use terminal::{Outlet, Screen};
 
-/// How long the delivery waits for the result line to be written, so that standard output has it
-/// first. A reader that reads needs a few microseconds.
+/// How long the delivery waits until the result line is written, so that standard output has it
+/// before the orchestrator does. That takes a few microseconds if standard output is read.
 const STDOUT_HEAD_START: Duration = Duration::from_millis(50);
-/// How long the process waits for the same before it exits, after the delivery.
+/// How long the process waits for the result line once more, after the delivery and before the exit.
 const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
         Command::MergeGraph(_) => exit::MergeGraph::Failed.into(),
         _ => exit::Worker::Misconfigured.into(),
     };
-    match live(config) {
+    match run_command(config) {
         Ok(exit) => exit,
         Err(report) => {
             // In one line: these errors concern the machine (a port that is in use), not the code.
@@ -107,7 +108,7 @@ fn rejection(rejected: &Rejected) -> ExitCode {
     }
 }
 
-fn live(config: Config) -> eyre::Result<ExitCode> {
+fn run_command(config: Config) -> eyre::Result<ExitCode> {
     #[cfg(debug_assertions)]
     if let Some(name) = config.failure_point {
         panics::arm_failure_point(name);
@@ -133,6 +134,14 @@ fn live(config: Config) -> eyre::Result<ExitCode> {
                     exit::Check::Ready
                 } else {
                     exit::Check::NotReady
+                };
+                Ok(exit.into())
+            }
+            Command::Probe(settings) => {
+                let exit = match probe::run(*settings).await? {
+                    probe::Probed::AllKept => exit::Probe::AllKept,
+                    probe::Probed::SomeBroken => exit::Probe::SomeBroken,
+                    probe::Probed::Unreachable => exit::Probe::Unreachable,
                 };
                 Ok(exit.into())
             }
@@ -212,7 +221,7 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
     Ok(report(&callback, &outcome, &stop).await)
 }
 
-/// Claims the task; gives the exit code if the claim is not granted.
+/// Claims the task; returns the exit code if the claim is not granted.
 async fn claim(callback: &Callback, stop: &Stop) -> Option<exit::Worker> {
     let (reason, why) = match callback.claim(stop).await {
         Claim::Granted => return None,
@@ -239,7 +248,7 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Wo
     let stdout = print_result(&event);
     stdout.drained(STDOUT_HEAD_START).await;
     let delivery = caught(callback.finish(&event, stop)).await;
-    // The exit would cut off what is not written yet.
+    // The exit would cut off a line that is not written yet.
     warn_unless_read(stdout.drained(STDOUT_PATIENCE).await);
     let undelivered = match delivery {
         Ok(Delivery::Delivered) => None,

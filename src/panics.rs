@@ -1,4 +1,4 @@
-//! A panic as a value: even if the worker has a bug, it sends a terminal event.
+//! Turns panics into errors, so that the worker sends a terminal event even if it has a bug.
 //!
 //! Hides nothing: the panic hook has already printed the message and the place.
 

@@ -53,7 +53,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A run's progress; cheap to clone, all clones are the same one.
+/// A run's progress; cheap to clone, and all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Mutex<State>>);
 
@@ -107,7 +107,7 @@ pub struct Window {
     /// Where `text` begins, in bytes of the whole redacted output.
     pub offset: u64,
     pub text: String,
-    /// How many bytes `text` stands for.
+    /// The number of output bytes in `text`, before invalid UTF-8 was replaced.
     pub bytes: u64,
     /// How many bytes were dropped between the previous window and this one.
     pub dropped_bytes: u64,

@@ -1,6 +1,7 @@
 //! The embedded orchestrator: receives what workers report and checks it against docs/protocol.md.
 //!
-//! Grants every first claim and refuses a second run of a task while the first one has a lease.
+//! Grants every first claim, refuses a second run of a task while the first one has a lease, and refuses
+//! tasks that ended for good.
 //! Keeps everything in memory and starts no workers: it is for trying things out, and for seeing
 //! what a worker reports.
 
@@ -34,6 +35,7 @@ use tokio::time::Instant;
 use crate::webhook::SigningKey;
 pub use answers::ScriptedAnswers;
 use ledger::Ledger;
+pub use ledger::Repetition;
 use notice::Answer;
 pub use notice::{Notice, Received};
 use route::Route;
@@ -43,7 +45,7 @@ const MAX_BODY_SIZE: usize = 256 * 1024;
 /// How often to look for leases that are over. A person watches, so this need not be exact.
 const LEASE_CHECK: Duration = Duration::from_millis(200);
 
-/// How the orchestrator behaves. By default it is friendly and checks no signatures.
+/// How the orchestrator behaves. By default it grants claims, accepts events and checks no signatures.
 #[derive(Debug, Default)]
 pub struct Settings {
     /// A request must be signed with one of these; empty if signatures do not count.
@@ -53,6 +55,8 @@ pub struct Settings {
     pub answers: ScriptedAnswers,
     /// The length of every lease, if it does not follow from the heartbeat interval.
     pub lease: Option<Duration>,
+    /// What happens to a claim of a task that ended for good.
+    pub repetition: Repetition,
 }
 
 /// A listening orchestrator.
@@ -85,7 +89,11 @@ impl Receiver {
     /// Serves forever and sends a notice for everything that happens.
     pub async fn serve(self, notices: mpsc::UnboundedSender<Notice>) {
         let service = Rc::new(Service {
-            ledger: RefCell::new(Ledger::new(self.settings.lease, self.settings.cancelled)),
+            ledger: RefCell::new(Ledger::new(
+                self.settings.lease,
+                self.settings.cancelled,
+                self.settings.repetition,
+            )),
             answers: RefCell::new(self.settings.answers),
             signing_keys: self.settings.signing_keys,
             notices,
@@ -190,8 +198,8 @@ impl Service {
     async fn watch_leases(&self) {
         loop {
             tokio::time::sleep(LEASE_CHECK).await;
-            let lapsed = self.ledger.borrow_mut().lapsed(Instant::now());
-            for notice in lapsed {
+            let ended = self.ledger.borrow_mut().report_ended_leases(Instant::now());
+            for notice in ended {
                 self.notify(notice);
             }
         }

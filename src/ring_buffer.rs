@@ -17,7 +17,7 @@ impl RingBuffer {
         }
     }
 
-    /// Appends, and says how many bytes fell out (or never got in).
+    /// Appends bytes; returns how many bytes, old or new, were dropped.
     pub fn push(&mut self, bytes: &[u8]) -> u64 {
         let kept = &bytes[bytes.len().saturating_sub(self.cap)..];
         let over = (self.bytes.len() + kept.len()).saturating_sub(self.cap);
@@ -26,7 +26,7 @@ impl RingBuffer {
         (over + bytes.len() - kept.len()) as u64
     }
 
-    /// Everything in it, which leaves it empty.
+    /// Removes and returns all bytes.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes).into()
     }
@@ -35,7 +35,7 @@ impl RingBuffer {
         self.bytes.iter().copied().collect()
     }
 
-    /// The text in it, with U+FFFD where it is no UTF-8.
+    /// The content as text; U+FFFD replaces invalid UTF-8.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes()).into_owned()
     }

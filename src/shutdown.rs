@@ -50,7 +50,7 @@ struct State {
     is_forced: bool,
 }
 
-/// Whether and why the run must end; cheap to clone, all clones are the same one.
+/// Whether and why the run must end; cheap to clone, and all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Stop {
     state: watch::Sender<State>,
@@ -216,7 +216,7 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_secs(5);
     /// The grace period without a stop signal.
-    const PATIENT_GRACE: Duration = Duration::from_secs(10);
+    const GRACE_WITHOUT_SIGNAL: Duration = Duration::from_secs(10);
 
     /// When each part of a stop window ends, in milliseconds after the start, on a paused clock.
     fn ends(events: impl AsyncFnOnce(&Stop)) -> [u128; 4] {
@@ -226,7 +226,7 @@ mod tests {
             let stop = Stop::on_signals(WINDOW).unwrap();
             let began = Instant::now();
             let grace = async {
-                stop.grace_over(began + PATIENT_GRACE).await;
+                stop.grace_over(began + GRACE_WITHOUT_SIGNAL).await;
                 began.elapsed().as_millis()
             };
             let kill_timeout = async {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_signal_during_the_patient_grace_shortens_it() {
+    fn a_stop_signal_during_a_grace_period_shortens_it() {
         let ends = ends(async |stop| {
             sleep(Duration::from_secs(1)).await;
             signal(stop);

@@ -9,9 +9,9 @@ use std::io::{self, Write};
 use clap::Command;
 use serde::Serialize;
 
-use crate::config::environment::{HARMLESS, MIN_SECRET_LENGTH};
+use crate::config::environment::{MIN_SECRET_LENGTH, PASSED_ON_VARIABLES};
 use crate::config::settings::{LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER};
-use crate::exit::{Check, MergeGraph, Worker};
+use crate::exit::{Check, MergeGraph, Probe, Worker};
 use crate::process;
 use crate::progress::{self, Phase};
 use crate::redact::names::SECRET_ENDINGS;
@@ -19,7 +19,7 @@ use crate::runner::agent::KINDS;
 use crate::shutdown;
 use crate::task::{Reason, Status};
 
-/// The name under which the worker itself stands among the subcommands.
+/// The worker's own row in the list of subcommands.
 const WORKER_COMMAND: &str = env!("CARGO_PKG_NAME");
 
 #[derive(Serialize)]
@@ -47,7 +47,7 @@ struct SettingEntry {
     variable: &'static str,
     /// The name with `DESCARTES_` in front, if `variable` is shorter.
     long_variable: &'static str,
-    /// With its dashes.
+    /// For example `--task`.
     flag: Option<String>,
     default: Option<&'static str>,
     when_unset: Option<&'static str>,
@@ -91,7 +91,7 @@ struct Limits {
     heartbeat_output_bytes: usize,
     /// Between SIGTERM and SIGKILL, unless a stop signal shortens it.
     kill_grace_ms: u128,
-    /// Of the stop window, from its beginning.
+    /// The shares are fractions of the stop window, counted from the stop signal.
     agent_share_of_stop_window: f64,
     hand_over_share_of_stop_window: f64,
     stop_window_margin_ms: u128,
@@ -123,7 +123,7 @@ impl Vocabulary {
             agent_kinds: KINDS.iter().map(|kind| kind.word).collect(),
             phases: Phase::ALL.into_iter().map(Phase::word).collect(),
             task_statuses: statuses.collect(),
-            passed_on_variables: &HARMLESS,
+            passed_on_variables: &PASSED_ON_VARIABLES,
             model_variables: MODEL_ACCESS.into_iter().map(Setting::name).collect(),
             secret_endings: &SECRET_ENDINGS,
             limits: Limits {
@@ -195,7 +195,7 @@ fn exit_codes() -> Vec<ExitCodeEntry> {
         Worker::Refused,
     ]
     .map(|exit| entry(WORKER_COMMAND, exit.code(), worker_meaning(exit)));
-    // The code of every command that cannot begin.
+    // The exit code of a command that cannot start.
     let misconfigured = Worker::Misconfigured.code();
     let others = [
         entry(
@@ -222,6 +222,21 @@ fn exit_codes() -> Vec<ExitCodeEntry> {
             "merge-graph",
             MergeGraph::Failed.code(),
             "an error; no file was changed. git fails the merge",
+        ),
+        entry(
+            "probe",
+            Probe::AllKept.code(),
+            "the orchestrator keeps every rule that was tried",
+        ),
+        entry(
+            "probe",
+            Probe::SomeBroken.code(),
+            "at least one rule is broken; the output says which",
+        ),
+        entry(
+            "probe",
+            Probe::Unreachable.code(),
+            "the orchestrator did not answer the first claim",
         ),
         entry("receive", 0, "stopped by a signal"),
         entry("receive", misconfigured, "the address cannot be used"),

@@ -40,7 +40,12 @@ impl SigningKey {
                 "has {length} bytes after whsec_, but must have 24 to 64; {EXAMPLE}"
             ));
         }
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+        Ok(Self::new(&bytes))
+    }
+
+    /// A key of any length.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
     /// The value of the header `webhook-signature`; `timestamp` is Unix time in seconds.

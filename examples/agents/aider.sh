@@ -1,9 +1,10 @@
 #!/bin/sh
-# aider on one task. It exits 0 where the model failed, too, and keeps a cache in the project; this makes up for both.
+# Runs aider on one task. aider exits with 0 even if the model fails, and leaves a cache in the project; this script
+# corrects both.
 set -eu
 events=$(mktemp)
 root=$(git rev-parse --show-toplevel)
-# By name, not .aider*: a project may have an .aider.conf.yml of its own.
+# Not .aider*, because a project may have its own .aider.conf.yml.
 trap 'rm -rf "$events" "$root"/.aider.tags.cache.v*' EXIT
 trap 'exit 143' TERM
 
@@ -14,7 +15,7 @@ aider ${DESCARTES_MODEL:+--model "$DESCARTES_MODEL"} --message-file "$DESCARTES_
     --no-pretty --no-stream --no-show-model-warnings \
     --no-check-update --no-show-release-notes --no-analytics --analytics-log "$events" </dev/null
 
-# An event of this name for every answer of the model, and none for a request that failed.
+# aider writes an event with this name for every answer of the model, and none for a failed request.
 grep -q '"event": "message_send"' "$events" || {
     echo "aider: no answer from the model" >&2
     exit 1

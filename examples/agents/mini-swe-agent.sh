@@ -1,13 +1,13 @@
 #!/bin/sh
-# mini-swe-agent on one task. It exits 0 where it gave up, too; its trajectory says which it was.
+# Runs mini-swe-agent on one task. It exits with 0 even if it gave up; its trajectory says how the run ended.
 set -eu
 trajectory=$(mktemp)
 trap 'rm -f "$trajectory"' EXIT
 trap 'exit 143' TERM
 
-# Without this it asks for a model and a key at its first start.
+# Without this variable, the first start asks for a model and a key.
 export MSWEA_CONFIGURED=true
-# Its own limit for one command is 30 s, which few test suites keep.
+# Sets the limit for one command to 600 s; most test suites need more than the default of 30 s.
 mini ${DESCARTES_MODEL:+--model "$DESCARTES_MODEL"} --task="$(cat "$DESCARTES_PROMPT_FILE")" \
     --yolo --exit-immediately --output "$trajectory" \
     --config mini.yaml --config environment.timeout=600 </dev/null

@@ -1,3 +1,3 @@
 #!/bin/sh
-# Says hello to whoever is named, and to the world where nobody is.
+# Greets the person whose name is the argument, or the world without one.
 echo "Hello, World!"

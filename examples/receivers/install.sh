@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the example receivers need, for `cargo test --features peers --test peers`.
-# Wants python3 (3.10 or newer, with venv) and node (20 or newer, with npm).
+# Needs python3 (3.10 or newer, with venv) and node (20 or newer, with npm).
 set -eu
 cd "$(dirname "$0")/../.."
 for tool in python3 node npm; do

@@ -18,7 +18,7 @@ pub enum Claim {
     Rejected { why: String },
     /// The orchestrator gave no usable answer before the deadline.
     Unanswered { why: String },
-    /// The worker was told to stop before the claim was granted.
+    /// A stop signal arrived before the claim was granted.
     Stopped,
 }
 

@@ -18,7 +18,7 @@ const LEAST_TIME: Duration = Duration::from_millis(500);
 /// How long a route that answers 404 is retried: the orchestrator granted the claim, so the 404 is
 /// most likely from a proxy while the orchestrator restarts.
 const MISSING_ROUTE_PATIENCE: Duration = Duration::from_secs(60);
-/// After a stop signal, `/failed` is given up for `/completed` after this many answers of 404.
+/// After a stop signal, the event is sent to `/completed` after this many answers of 404 from `/failed`.
 const MISSING_ROUTE_ATTEMPTS_WHEN_STOPPED: u32 = 2;
 
 /// The result of the delivery.
@@ -100,7 +100,7 @@ impl<'a> Attempts<'a> {
                 }
                 Answer::TooLarge { why } => self.shrink(why),
                 Answer::NotFound { why, after } => self.not_found(why, after).await,
-                Answer::Later { why, after } => self.later(why, after).await,
+                Answer::Later { why, after } => self.retry_later(why, after).await,
             };
             if let Some(delivery) = delivery {
                 return delivery;
@@ -142,7 +142,7 @@ impl<'a> Attempts<'a> {
         let (can_divert, is_stopped) = (self.can_divert(), self.stop.is_signalled());
         let mut left = self.retries.left();
         if can_divert {
-            // The other half is for the other route.
+            // The other route gets the other half of the time.
             left /= 2;
         }
         let missing = self.missing_route.get_or_insert_with(|| MissingRoute {
@@ -173,7 +173,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    async fn later(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
+    async fn retry_later(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
         match next_delay(&mut self.retries, after, self.stop) {
             Ok(delay) => {
                 tracing::warn!(why, "the outcome was not delivered, trying again");

@@ -1,5 +1,5 @@
-//! What the callbacks are configured with: where they go, how long they may take, and what they
-//! say about this run.
+//! The settings of the callbacks: their URL, their time limits, and the facts about this run that they
+//! report.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub struct Machine {
     pub memory_mb: Option<u64>,
 }
 
-/// The limits of the run that an orchestrator is told with the claim. The callbacks do not apply
+/// The limits of the run, which the claim reports to the orchestrator. The callbacks do not apply
 /// them.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {

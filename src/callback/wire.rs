@@ -20,7 +20,7 @@ use crate::progress::{Snapshot, Window};
 use crate::redact::Redactor;
 use crate::task::{Outcome, Verdict};
 pub use cancellation::cancellation;
-use limits::Terms;
+use limits::StartedFields;
 use progress::Progress;
 use result::{Failure, TaskResult};
 use text::line;
@@ -81,7 +81,7 @@ pub struct Event {
     timestamp: String,
     worker: Worker,
     #[serde(flatten)]
-    terms: Option<Terms>,
+    started: Option<StartedFields>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,7 +129,7 @@ impl Event {
             sequence,
             timestamp: format!("{:.3}", Timestamp::now()),
             worker: Worker::new(identity),
-            terms: None,
+            started: None,
             progress: None,
             result: None,
             failure: None,
@@ -152,7 +152,7 @@ impl Event {
 
     /// The heartbeat interval and the limits, for `started`.
     pub fn add_limits(&mut self, settings: &Settings) {
-        self.terms = Some(Terms::new(settings));
+        self.started = Some(StartedFields::new(settings));
     }
 
     pub fn add_progress(

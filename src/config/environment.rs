@@ -15,7 +15,7 @@ use crate::environment::Variables;
 use crate::redact::names::is_secret;
 
 /// Variables that describe the machine; none of them is secret.
-pub const HARMLESS: [&str; 20] = [
+pub const PASSED_ON_VARIABLES: [&str; 20] = [
     "PATH",
     "HOME",
     "USER",
@@ -41,7 +41,7 @@ pub const HARMLESS: [&str; 20] = [
 /// The search path if PATH is not set: that of a login shell.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Set by the image: the commit that it was built from. It is read at run time and not compiled in, so that commits
+/// The variable in which the image stores the commit that it was built from. It is read at run time and not compiled in, so that commits
 /// with the same sources build the same binary.
 const REVISION: &str = "DESCARTES_REVISION";
 
@@ -75,7 +75,10 @@ impl Environment {
 
     /// The variables for the agent and the checks, without the agent's access to its model.
     pub fn for_agent(&self, further: &[String]) -> Variables {
-        let mut base: Variables = HARMLESS.iter().filter_map(|name| self.pair(name)).collect();
+        let mut base: Variables = PASSED_ON_VARIABLES
+            .iter()
+            .filter_map(|name| self.pair(name))
+            .collect();
         if self.get("PATH").is_none() {
             base.push(("PATH".into(), DEFAULT_PATH.into()));
         }
@@ -83,7 +86,7 @@ impl Environment {
         base
     }
 
-    /// The variables for the tools of the built-in agent: its own, without its access to the model.
+    /// The variables for the tools of the built-in agent: all variables of this process except those for access to the model.
     pub fn for_tools(&self) -> Variables {
         let variables = self.0.iter().filter(|(name, _)| {
             MODEL_ACCESS
@@ -106,11 +109,11 @@ impl Environment {
             .get(CALLBACK_SECRET.variable)
             .and_then(OsStr::to_str)
             .unwrap_or_default();
-        // The prefix of each is not secret.
-        let bare = words
+        // Masks also the part after the prefix `whsec_`, which programs may print alone.
+        let without_prefix = words
             .split_whitespace()
             .filter_map(|word| word.strip_prefix("whsec_"));
-        let values = values.chain(words.split_whitespace()).chain(bare);
+        let values = values.chain(words.split_whitespace()).chain(without_prefix);
         values
             .filter(|value| value.len() >= MIN_SECRET_LENGTH)
             .map(SecretString::from)
@@ -122,7 +125,7 @@ impl Environment {
         self.text(REVISION)
     }
 
-    /// What Fly says about this machine, if it is one of Fly's.
+    /// The facts about this machine in Fly's variables, if it runs on Fly.
     pub fn machine(&self) -> Option<Machine> {
         let machine = Machine {
             id: self.text("FLY_MACHINE_ID"),

@@ -1,7 +1,7 @@
 //! Finds the value of each setting and collects all mistakes.
 //!
-//! The flag wins, then the bare name of the variable, then the prefixed name; an empty value counts as
-//! unset. `values` parses the values.
+//! The flag wins, then the short name of the variable (`TASK_ID`), then the prefixed name
+//! (`DESCARTES_TASK_ID`); an empty value counts as unset. `values` parses the values.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -181,8 +181,8 @@ impl<'a> Reader<'a> {
     fn flag(&self, setting: &Setting) -> Option<&OsStr> {
         let flag = setting.flag?;
         let value = self.flags.try_get_one::<OsString>(flag).ok()??;
-        let given = self.flags.value_source(flag) == Some(ValueSource::CommandLine);
-        (given && !value.is_empty()).then_some(value.as_os_str())
+        let is_typed = self.flags.value_source(flag) == Some(ValueSource::CommandLine);
+        (is_typed && !value.is_empty()).then_some(value.as_os_str())
     }
 }
 

@@ -464,6 +464,16 @@ pub fn cli() -> Command {
                 }),
         )
         .subcommand(
+            Command::new("probe")
+                .about("Tests an orchestrator: sends the events of sample runs, and says which rules of the protocol it keeps")
+                .defer(|probe| {
+                    let settings = [&PROJECT_ID, &CALLBACK_TIMEOUT, &CALLBACK_OIDC_AUDIENCE, &CALLBACK_OIDC_SOCKET, &RUST_LOG, &LOG_FORMAT];
+                    probe.args(probe_only()).args(settings.into_iter().filter_map(flag)).after_help(
+                        "From the environment only:\n  DESCARTES_CALLBACK_SECRET, DESCARTES_CALLBACK_TOKEN, SSL_CERT_FILE: as for a worker",
+                    )
+                }),
+        )
+        .subcommand(
             Command::new("check")
                 .about("Checks whether everything that a run needs is there; asks the repository, but not the orchestrator")
                 .defer(|check| {
@@ -483,8 +493,8 @@ pub fn cli() -> Command {
                         Arg::new(name).required(true).value_parser(path).help(help)
                     };
                     merge.args([
-                        file("base", "The version that both began with (%O)"),
-                        file("ours", "Our version, and what the merge is written to (%A)"),
+                        file("base", "The common ancestor of both versions (%O)"),
+                        file("ours", "Our version; the result is written to this file (%A)"),
                         file("theirs", "Their version (%B)"),
                     ])
                 }),
@@ -498,7 +508,7 @@ pub fn cli() -> Command {
                     let session = Arg::new("session")
                         .long("session")
                         .value_name("FILE")
-                        .help("Where the conversation is kept from one round to the next")
+                        .help("The file that keeps the conversation from one round to the next")
                         .value_parser(value_parser!(std::path::PathBuf));
                     let settings = [&MODEL, &MAX_TURNS, &MAX_BUDGET_USD, &IDLE_TIMEOUT, &RUST_LOG, &LOG_FORMAT];
                     agent.arg(session).args(settings.into_iter().filter_map(flag))
@@ -520,8 +530,8 @@ pub fn cli() -> Command {
         }))
 }
 
-/// The flags of `receive` that no variable sets, but for the secret's.
-fn receive_only() -> [Arg; 4] {
+/// The flags that only `receive` has. A variable sets `--secret` too; the others are flags only.
+fn receive_only() -> [Arg; 5] {
     let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
     [
         arg(
@@ -534,6 +544,9 @@ fn receive_only() -> [Arg; 4] {
             "lease",
             "DURATION",
             "How long a task stays with a worker that sends nothing; default: four of its heartbeat intervals, at least 60s",
+        ),
+        Arg::new("again").long("again").action(ArgAction::SetTrue).help(
+            "Grants also tasks that are completed, or failed in a way that another run would not change",
         ),
         arg(
             "cancel",
@@ -548,6 +561,41 @@ fn receive_only() -> [Arg; 4] {
              order and the last one stays; ok is the normal answer: started=503,503,ok. Can be repeated",
         )
         .action(ArgAction::Append),
+    ]
+}
+
+/// The arguments of `probe` that no variable sets, but for the URL's.
+fn probe_only() -> [Arg; 6] {
+    let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
+    let switch = |name, help| {
+        let arg = Arg::new(name).long(name).help(help);
+        arg.action(ArgAction::SetTrue)
+    };
+    [
+        // Read like the flag of the setting.
+        Arg::new("callback-url")
+            .value_name("URL")
+            .value_parser(value_parser!(std::ffi::OsString))
+            .help("The orchestrator's callback URL [CALLBACK_URL]"),
+        arg(
+            "task",
+            "ID",
+            "A task that the orchestrator knows and that nobody works on; up to four, one flag for each: the first is completed, \
+             the second is claimed by several runs at once, the third is left silent, the fourth is cancelled; default: probe-1 to probe-4",
+        )
+        .action(ArgAction::Append),
+        arg(
+            "other-project-id",
+            "ID",
+            "Another project that has a task of the same id as the first; default: the project's id and -other",
+        ),
+        arg(
+            "cancel-within",
+            "DURATION",
+            "Waits this long for you to cancel the fourth task at the orchestrator; default: cancelling is not tried",
+        ),
+        switch("leases", "Waits until the lease of a silent run is over, which takes more than a minute"),
+        switch("json", "Print the verdicts as JSON"),
     ]
 }
 

@@ -289,7 +289,7 @@ pub fn service_url(text: &str) -> Parsed<Url> {
 }
 
 /// A number that must not be zero.
-pub fn some(text: &str) -> Parsed<u32> {
+pub fn positive_count(text: &str) -> Parsed<u32> {
     let count = text
         .parse()
         .ok()

@@ -1,7 +1,7 @@
 //! When to try again: exponential backoff with full jitter, `Retry-After`, and a deadline.
 //!
-//! Full jitter (any time up to the bound, not the bound and a bit) because all workers meet an
-//! orchestrator that comes back at the same moment.
+//! Full jitter: each wait is a random time between zero and a bound. Otherwise all workers would
+//! send their requests at the moment at which an orchestrator comes back.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 const FIRST_BOUND: Duration = Duration::from_millis(250);
 const MAX_BOUND: Duration = Duration::from_secs(15);
-/// The bound within a stop window of seconds, whatever `Retry-After` says.
+/// The longest wait after a stop signal, whatever `Retry-After` says.
 const HURRIED_BOUND: Duration = Duration::from_millis(500);
 /// The time before the deadline that is reserved for the last attempt.
 const LAST_ATTEMPT: Duration = Duration::from_secs(2);
@@ -34,7 +34,7 @@ pub struct Retries {
 pub enum NoRetry {
     /// The deadline is too close.
     OutOfTime,
-    /// The server asked for a longer wait than there is time. Asking earlier would ignore its word.
+    /// The server asked for a longer wait than there is time. A shorter wait would ignore that.
     RetryAfterTooLong { asked: Duration, left: Duration },
 }
 

@@ -33,12 +33,12 @@ pub fn config(url: &Url, authorities: Option<&Path>) -> Result<ClientConfig, Tls
             trust(&mut roots, path)?;
         }
     }
-    Ok(trusting(roots))
+    Ok(config_with(roots))
 }
 
 /// For connections without TLS: the HTTP client wants a configuration anyway.
 pub fn none() -> ClientConfig {
-    trusting(RootCertStore::empty())
+    config_with(RootCertStore::empty())
 }
 
 /// A TLS error in one plain sentence, with what to do about it.
@@ -95,7 +95,7 @@ fn certificate_cause(error: &CertificateError) -> String {
     }
 }
 
-fn trusting(roots: RootCertStore) -> ClientConfig {
+fn config_with(roots: RootCertStore) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();

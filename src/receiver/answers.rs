@@ -48,7 +48,7 @@ impl ScriptedAnswers {
     }
 
     /// The scripted status for the next request on a route; `None` for the normal answer. The last
-    /// answer stays.
+    /// answer is repeated.
     pub fn next(&mut self, route: Route) -> Option<StatusCode> {
         let answers = self.0.get_mut(&route)?;
         let answer = match answers.len() {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_given_in_order_and_the_last_one_stays() {
+    fn answers_are_used_in_order_and_the_last_one_is_repeated() {
         let mut answers = ScriptedAnswers::default();
         answers.add("started=503,ok").unwrap();
         answers.add("started=409").unwrap();

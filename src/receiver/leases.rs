@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 /// The fewest heartbeats that may be missing before a lease is over.
 const MISSING_HEARTBEATS: u32 = 4;
-/// The shortest lease: a restart of the orchestrator or of a proxy must not cost a lease.
+/// The shortest lease: a restart of the orchestrator or of a proxy must not end a lease.
 const MIN_LEASE: Duration = Duration::from_secs(60);
-/// The interval of a worker that does not name it, from before `heartbeat_interval_ms`.
+/// The interval of a worker whose claim does not report one: it is older than `heartbeat_interval_ms`.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
 /// What a run without heartbeats may need in addition to its time limit and its finish deadline: to
 /// clone and to push.
@@ -20,7 +20,7 @@ const CLONE_AND_PUSH: Duration = Duration::from_secs(30 * 60);
 /// How long a cancelled run may take to end its agent (10 s) and to push what it has done (2 min).
 /// It sends no heartbeats meanwhile, and then delivers its terminal event.
 const CANCELLED_RUN: Duration = Duration::from_secs(130);
-/// The finish deadline of a worker that does not name it.
+/// The finish deadline of a worker whose claim does not report one.
 const DEFAULT_FINISH_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// The lease of one run. Every event of the run renews it.
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(seconds(json!({ "heartbeat_interval_ms": 1000 })), 60);
         assert_eq!(seconds(json!({ "heartbeat_interval_ms": 15_000 })), 60);
         assert_eq!(seconds(json!({ "heartbeat_interval_ms": 60_000 })), 240);
-        assert_eq!(seconds(json!({})), 60, "a worker that does not say");
+        assert_eq!(seconds(json!({})), 60, "a claim without an interval");
     }
 
     #[test]

@@ -35,24 +35,47 @@ struct Run {
 /// Why a run does not have its task any more.
 #[derive(Debug)]
 enum End {
-    /// The id of its terminal event.
-    Event(String),
+    /// Its terminal event came.
+    Event { id: String, task: TaskEnd },
     /// Its lease was over, and the task was granted to this run.
     Replaced(String),
+}
+
+/// What a terminal event means for the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TaskEnd {
+    /// The task is completed, or failed in a way that another run would not change.
+    Final,
+    /// Another run may claim the task.
+    Retryable,
+}
+
+/// Whether a task that ended for good may be claimed again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Repetition {
+    #[default]
+    Refuse,
+    Grant,
 }
 
 #[derive(Debug)]
 pub struct Ledger {
     runs: HashMap<String, Run>,
+    repetition: Repetition,
     fixed_lease: Option<Duration>,
     /// Ids of tasks and runs.
     cancelled: Vec<String>,
 }
 
 impl Ledger {
-    pub fn new(fixed_lease: Option<Duration>, cancelled: Vec<String>) -> Self {
+    pub fn new(
+        fixed_lease: Option<Duration>,
+        cancelled: Vec<String>,
+        repetition: Repetition,
+    ) -> Self {
         Self {
             runs: HashMap::new(),
+            repetition,
             fixed_lease,
             cancelled,
         }
@@ -82,10 +105,10 @@ impl Ledger {
             return Err(bad_request(received.problems.join("; ")));
         }
         let scripted = scripted.map(|status| Answer::new(status, "scripted by --answer"));
-        // An event that a scripted answer makes the worker repeat, or a claim that one refuses, does
-        // not count.
+        // An event does not count if the scripted answer makes the worker repeat it. A claim does not
+        // count if the scripted answer refuses it.
         let counts = scripted.as_ref().is_none_or(|answer| {
-            answer.status.is_success() || route != Route::Started && answer.settles()
+            answer.status.is_success() || route != Route::Started && answer.ends_delivery()
         });
         if counts {
             received.answer = self.add(&mut received, now);
@@ -114,10 +137,23 @@ impl Ledger {
             task_id: received.text("/task_id").to_owned(),
         };
         let is_claim = received.route == Route::Started;
-        if let (true, Some(other)) = (is_claim, self.working_run(&task, &run_id, now)) {
+        let is_known = self.runs.contains_key(&run_id);
+        // A run that was never granted the task has no say while another one works on it.
+        if let Some(other) = self.working_run(&task, &run_id, now)
+            && (is_claim || !is_known)
+        {
             return Answer::new(
                 StatusCode::CONFLICT,
                 format!("run {other} is working on this task"),
+            );
+        }
+        if is_claim
+            && self.repetition == Repetition::Refuse
+            && let Some(other) = self.final_run(&task, &run_id)
+        {
+            return Answer::new(
+                StatusCode::GONE,
+                format!("run {other} has ended this task for good"),
             );
         }
         if is_claim {
@@ -153,6 +189,22 @@ impl Ledger {
         Some(id)
     }
 
+    /// Another run whose end is the end of the task.
+    fn final_run(&self, task: &TaskKey, run_id: &str) -> Option<&str> {
+        let is_final = |run: &Run| {
+            matches!(
+                run.end,
+                Some(End::Event {
+                    task: TaskEnd::Final,
+                    ..
+                })
+            )
+        };
+        let mut others = self.runs.iter().filter(|(id, _)| *id != run_id);
+        let (id, _) = others.find(|(_, run)| run.task == *task && is_final(run))?;
+        Some(id)
+    }
+
     /// The task is about to be granted to a run: earlier runs, whose leases are over, lose it.
     fn replace_runs_without_lease(&mut self, task: &TaskKey, run_id: &str) {
         for (id, run) in &mut self.runs {
@@ -163,16 +215,16 @@ impl Ledger {
     }
 
     /// The runs whose lease ended since the last call.
-    pub fn lapsed(&mut self, now: Instant) -> Vec<Notice> {
+    pub fn report_ended_leases(&mut self, now: Instant) -> Vec<Notice> {
         let runs = self.runs.iter_mut().filter(|(_, run)| run.end.is_none());
-        let lapsed = runs.filter_map(|(run_id, run)| {
+        let ended = runs.filter_map(|(run_id, run)| {
             Some(Notice::LeaseOver {
                 silence: run.lease.report_end(now)?,
                 task_id: run.task.task_id.clone(),
                 run_id: run_id.clone(),
             })
         });
-        lapsed.collect()
+        ended.collect()
     }
 }
 
@@ -195,8 +247,8 @@ impl Run {
         }
         match &self.end {
             None => {}
-            Some(End::Event(end)) => {
-                let problem = format!("the run ended already, with event {end}");
+            Some(End::Event { id, .. }) => {
+                let problem = format!("the run ended already, with event {id}");
                 received.problems.push(problem);
                 let answer = Answer::new(StatusCode::CONFLICT, "the run ended already");
                 return Some(answer);
@@ -218,7 +270,15 @@ impl Run {
         }
         self.last_sequence = sequence.or(last);
         if received.route.is_terminal() {
-            self.end = Some(End::Event(event_id.clone()));
+            let retryable = &received.event["failure"]["retryable"];
+            let task = match received.route {
+                Route::Failed if *retryable != false => TaskEnd::Retryable,
+                _ => TaskEnd::Final,
+            };
+            self.end = Some(End::Event {
+                id: event_id.clone(),
+                task,
+            });
         }
         self.event_ids.insert(event_id);
         None

@@ -71,8 +71,8 @@ impl Answer {
         }
     }
 
-    /// Whether the worker has no more to say about the run after this answer to its terminal event.
-    pub fn settles(&self) -> bool {
+    /// Whether the worker stops sending its terminal event after this answer to it.
+    pub fn ends_delivery(&self) -> bool {
         self.status.is_success() || matches!(self.status.as_u16(), 409 | 410)
     }
 }

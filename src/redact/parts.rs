@@ -16,7 +16,7 @@ const MIN_NAMED_VALUE: usize = 6;
 /// The shortest line, and the shortest other value inside JSON, in bytes: the lines of a PEM body are
 /// longer, braces and words like `service_account` are shorter.
 const MIN_PART: usize = 16;
-/// How often a secret is looked into: a base64 text with JSON with a PEM file needs three times.
+/// How many levels are decoded: a base64 text that contains JSON that contains a PEM file has three.
 const MAX_DEPTH: usize = 4;
 
 /// The secret and all its parts.

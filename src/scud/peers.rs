@@ -1,7 +1,7 @@
-//! The same graphs, read and written by the real `scud` and by us.
+//! Compares this module with the real `scud`: both read and write the same graphs.
 //!
-//! Needs `scud` on PATH and says so; only with the feature `peers`. Where we differ from SCUD on
-//! purpose a test says so, too.
+//! Needs `scud` on PATH, and the feature `peers`. A test that covers an intended difference from SCUD
+//! says so.
 
 use std::process::{Command, Output};
 use std::thread;
@@ -30,21 +30,21 @@ fn scud(sample: &Sample, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The tasks of a phase as scud tells them to programs.
-fn listed(sample: &Sample, tag: &str) -> Vec<Value> {
+/// The tasks of a phase as `scud list --json` prints them.
+fn list_with_scud(sample: &Sample, tag: &str) -> Vec<Value> {
     serde_json::from_str(&scud(sample, &["list", "--tag", tag, "--json"])).unwrap()
 }
 
 fn status_in_scud(sample: &Sample, tag: &str, id: &str) -> String {
-    let tasks = listed(sample, tag);
+    let tasks = list_with_scud(sample, tag);
     let task = tasks
         .iter()
         .find(|task| id_in_phase(tag, task["id"].as_str().unwrap()) == id);
     task.unwrap()["status"].as_str().unwrap().to_owned()
 }
 
-/// What scud keeps of a text: it drops blank lines, and the blanks at a phase's end.
-fn kept(text: Option<&str>) -> String {
+/// The text as scud reads it: without blank lines, and without white space at the end of a phase.
+fn as_scud_reads_it(text: Option<&str>) -> String {
     let lines = text.unwrap_or("").lines();
     let kept: Vec<_> = lines.filter(|line| !line.trim().is_empty()).collect();
     kept.join("\n").trim_end().to_owned()
@@ -77,8 +77,8 @@ fn assert_texts_agreed(ours: &Task, scuds: &Value) {
         (&ours.test_strategy, "test_strategy"),
     ] {
         assert_eq!(
-            kept(ours.as_deref()),
-            kept(scuds[field].as_str()),
+            as_scud_reads_it(ours.as_deref()),
+            as_scud_reads_it(scuds[field].as_str()),
             "{field}"
         );
     }
@@ -91,16 +91,16 @@ fn task(id: &str, title: &str, status: &str) -> Value {
     })
 }
 
-/// Three phases with everything that hurts, in a graph that scud itself has written.
+/// Three phases with titles and texts that are hard to parse, in a graph that scud itself has written.
 fn written_by_scud() -> Sample {
-    let mut nasty = task("1", "a | b \\ c \\n\n| new \\| line ü 🦀", "in-progress");
-    nasty["description"] = json!("first\n\n  second | D | 1\n1 | description |");
-    nasty["details"] = json!("---\n# Phase: x\n}\n\tlast");
-    nasty["test_strategy"] = json!("cargo test");
-    nasty["complexity"] = json!(13);
-    nasty["priority"] = json!("critical");
-    nasty["dependencies"] = json!(["2", "beta:1", "nowhere", "2.1"]);
-    nasty["agent_type"] = json!("builder");
+    let mut irregular = task("1", "a | b \\ c \\n\n| new \\| line ü 🦀", "in-progress");
+    irregular["description"] = json!("first\n\n  second | D | 1\n1 | description |");
+    irregular["details"] = json!("---\n# Phase: x\n}\n\tlast");
+    irregular["test_strategy"] = json!("cargo test");
+    irregular["complexity"] = json!(13);
+    irregular["priority"] = json!("critical");
+    irregular["dependencies"] = json!(["2", "beta:1", "nowhere", "2.1"]);
+    irregular["agent_type"] = json!("builder");
     let statuses = [
         "pending",
         "in-progress",
@@ -116,7 +116,7 @@ fn written_by_scud() -> Sample {
     let every: Vec<_> = statuses.iter().enumerate().map(every).collect();
     let uuid = task("0123456789abcdef0123456789abcdef", "by uuid", "pending");
     let graph = json!({
-        "alpha": { "name": "alpha", "tasks": [nasty, task("2", "two", "done"), task("2.1", "", "failed")] },
+        "alpha": { "name": "alpha", "tasks": [irregular, task("2", "two", "done"), task("2.1", "", "failed")] },
         "beta": { "name": "beta", "tasks": [task("1", "other one", "done"), uuid] },
         "with space": { "name": "with space", "tasks": every },
     });
@@ -129,10 +129,10 @@ fn written_by_scud() -> Sample {
 const PHASES: [&str; 3] = ["alpha", "beta", "with space"];
 
 #[test]
-fn we_read_what_scud_writes_as_scud_does() {
+fn a_graph_that_scud_wrote_is_read_in_the_same_way() {
     let sample = written_by_scud();
     for tag in PHASES {
-        let tasks = listed(&sample, tag);
+        let tasks = list_with_scud(&sample, tag);
         assert!(!tasks.is_empty());
         for scuds in tasks {
             let id = scuds["id"].as_str().unwrap();
@@ -141,15 +141,15 @@ fn we_read_what_scud_writes_as_scud_does() {
             assert_texts_agreed(&ours, &scuds);
         }
     }
-    let nasty = sample.find("alpha:1").unwrap();
-    assert_eq!(nasty.title, "a | b \\ c \\n\n| new \\| line ü 🦀");
-    assert_eq!(nasty.priority, Priority::Critical);
-    let unmet: Vec<_> = nasty.unmet_dependencies().map(|one| &one.id).collect();
+    let irregular = sample.find("alpha:1").unwrap();
+    assert_eq!(irregular.title, "a | b \\ c \\n\n| new \\| line ü 🦀");
+    assert_eq!(irregular.priority, Priority::Critical);
+    let unmet: Vec<_> = irregular.unmet_dependencies().map(|one| &one.id).collect();
     assert_eq!(unmet, ["nowhere", "2.1"]);
 }
 
 #[test]
-fn scud_reads_every_status_that_we_write() {
+fn scud_reads_every_status_that_the_worker_writes() {
     let sample = written_by_scud();
     let task = sample.find("alpha:1").unwrap();
     for letter in LETTERS {
@@ -174,7 +174,7 @@ fn scud_reads_every_status_that_we_write() {
 }
 
 #[test]
-fn we_read_every_status_that_scud_writes() {
+fn every_status_that_scud_writes_is_read() {
     let sample = written_by_scud();
     for letter in LETTERS {
         let status = status(*letter);
@@ -187,7 +187,7 @@ fn we_read_every_status_that_scud_writes() {
 }
 
 #[test]
-fn the_active_tag_is_the_one_that_scud_chose() {
+fn the_tag_that_scud_made_active_decides_between_phases() {
     let sample = written_by_scud();
     assert!(matches!(sample.find("1"), Err(FindError::Ambiguous { .. })));
     scud(&sample, &["tags", "beta"]);
@@ -195,7 +195,7 @@ fn the_active_tag_is_the_one_that_scud_chose() {
 }
 
 #[test]
-fn the_statuses_that_we_set_survive_scud_at_work_in_another_phase() {
+fn set_statuses_stay_while_scud_changes_another_phase_at_the_same_time() {
     let sample = written_by_scud();
     thread::scope(|scope| {
         let scud_at_work = scope.spawn(|| {
@@ -212,13 +212,13 @@ fn the_statuses_that_we_set_survive_scud_at_work_in_another_phase() {
         }
         scud_at_work.join().unwrap();
     });
-    let all = listed(&sample, "with space");
+    let all = list_with_scud(&sample, "with space");
     assert!(all.iter().all(|task| task["status"] == "done"), "{all:?}");
     assert_eq!(status_in_scud(&sample, "beta", "1"), "blocked");
 }
 
 #[test]
-fn what_scud_refuses_to_read_we_refuse_too() {
+fn a_graph_that_scud_rejects_is_rejected() {
     let good = "# SCUD Graph v1\n# Phase: a\n@nodes\n1 | t | P | 1 | M\n";
     for graph in [
         b"nonsense".to_vec(),
@@ -240,7 +240,7 @@ fn what_scud_refuses_to_read_we_refuse_too() {
 }
 
 #[test]
-fn what_scud_tolerates_we_tolerate_too() {
+fn an_irregular_graph_that_scud_accepts_is_read_in_the_same_way() {
     let good = "# SCUD Graph v1\n# Phase: a\n@nodes\n1 | t | P | 1 | M\n";
     for graph in [
         format!("\n\n  {good}"),
@@ -261,7 +261,7 @@ fn what_scud_tolerates_we_tolerate_too() {
         good.replace("| M", "| ? | role=x | more"),
     ] {
         let sample = Sample::with(&graph);
-        let tasks = listed(&sample, "a");
+        let tasks = list_with_scud(&sample, "a");
         let scuds = tasks.iter().find(|task| task["id"] == "1").unwrap();
         let ours = sample.find("1").unwrap();
         assert_agreed(&ours, scuds);
@@ -269,16 +269,16 @@ fn what_scud_tolerates_we_tolerate_too() {
     }
 }
 
-/// SCUD takes an indented `@` line for a section and loses the rest of the text. We read all that was written.
+/// SCUD reads an indented `@` line as a section and loses the rest of the text; the worker reads the whole text.
 #[test]
-fn we_keep_a_text_that_scud_wrote_and_cannot_read() {
-    let mut decorated = task("1", "t", "pending");
-    decorated["details"] = json!("before\n@property\nafter");
+fn a_text_with_an_indented_at_sign_is_read_although_scud_loses_its_rest() {
+    let mut task_with_at_sign = task("1", "t", "pending");
+    task_with_at_sign["details"] = json!("before\n@property\nafter");
     let sample = Sample::without_graph();
-    let graph = json!({ "a": { "name": "a", "tasks": [decorated] } });
+    let graph = json!({ "a": { "name": "a", "tasks": [task_with_at_sign] } });
     sample.write(".scud/tasks/tasks.json", graph.to_string());
     scud(&sample, &["convert", "--from", "json", "--to", "scg"]);
-    assert_eq!(listed(&sample, "a")[0]["details"], "before");
+    assert_eq!(list_with_scud(&sample, "a")[0]["details"], "before");
     let ours = sample.find("1").unwrap();
     assert_eq!(ours.details.as_deref(), Some("before\n@property\nafter"));
 }
@@ -306,25 +306,25 @@ fn the_settings_that_scud_creates_are_read() {
 
 /// A text in which no indented line looks like the head of a section.
 fn without_indented_sections(text: &str) -> String {
-    let mended = text
+    let changed = text
         .split_inclusive('\n')
         .map(|line| match line.strip_prefix("  ") {
             Some(rest) if rest.trim_start().starts_with('@') => line.replacen('@', "at ", 1),
             _ => line.to_owned(),
         });
-    mended.collect()
+    changed.collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn scud_sees_our_mark_and_nothing_else_in_any_graph(
+    fn scud_sees_the_set_status_and_no_other_change_in_any_graph(
         graph in graphs(),
         which in any::<prop::sample::Index>(),
         letter in prop::sample::select(LETTERS),
     ) {
-        // Where we read more than SCUD does: sections that it does not know, `@` in texts, phases in CRLF.
+        // Removes what SCUD misreads: unknown sections, `@` in texts, phases with CRLF.
         let text = graph.text.replace("\r\n", "\n").replace("@future\n0 | not | D | a | task\n", "");
         let text = without_indented_sections(&text);
         let sample = Sample::with(text);
@@ -334,7 +334,7 @@ proptest! {
         let mut tags: Vec<_> = graph.tasks.iter().map(|(tag, ..)| tag).collect();
         tags.dedup();
         for tag in tags {
-            for scuds in listed(&sample, tag) {
+            for scuds in list_with_scud(&sample, tag) {
                 let scuds_id = id_in_phase(tag, scuds["id"].as_str().unwrap());
                 let ours = sample.find(&format!("{tag}:{scuds_id}")).unwrap();
                 assert_agreed(&ours, &scuds);

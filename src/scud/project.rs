@@ -1,4 +1,4 @@
-//! Where a project is; the files beside this one add what can be done with it.
+//! The directory of a project. The other files of this folder add the methods of [`Project`].
 
 use std::path::PathBuf;
 

@@ -17,8 +17,8 @@ pub(super) struct Row<'a> {
 
 impl<'a> Row<'a> {
     /// Requires the five fields that SCUD requires, and one status letter that SCUD knows. SCUD reads
-    /// any other status as pending, and a word by its first letter (`Deferred` as done): too unsafe to
-    /// run a task on. Complexity and priority have the same fallbacks as in SCUD; further fields are
+    /// any other status as pending, and a word by its first letter (`Deferred` as done); that would run the
+    /// wrong tasks, so here it is an error. Complexity and priority have the same fallbacks as in SCUD; further fields are
     /// ignored.
     pub fn of(node: Node<'a>) -> Result<Self, SyntaxError> {
         let error = |message| SyntaxError {

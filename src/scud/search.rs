@@ -4,7 +4,7 @@
 //! only. Which of several candidates is meant is decided in `find`. No I/O.
 //!
 //! A file that SCUD would reject is rejected as a whole, whichever phase is broken: the agent could
-//! not use `scud` on it either, and nobody could say which phase an id without a phase belongs to. A
+//! not use `scud` on it either, and an id without a phase could belong to any phase of it. A
 //! broken node is an error only when that node is requested, as in SCUD.
 
 use super::lexer::{Item, Items, Node, Position, SyntaxError, excerpt};

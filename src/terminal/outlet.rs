@@ -193,24 +193,24 @@ fn note(dropped: usize) -> String {
     } else {
         &format!("{dropped} lines were")
     };
-    format!("[{lines} left out here: nobody was reading]\n")
+    format!("[{lines} left out here: the reader was too slow]\n")
 }
 
 #[cfg(test)]
 mod tests {
     //! A reader that is slow, stops or is gone, and what it reads afterwards.
     //!
-    //! Whether the outlet's thread or the writing test is faster is never left to the scheduler: the
-    //! stream blocks at a gate, and the thread starts when the test starts it.
+    //! The tests do not depend on which thread is faster: they decide when the outlet's thread starts,
+    //! and when its writes block.
 
     use std::io::{BufRead, BufReader, Read};
     use std::ops::Range;
 
     use super::*;
 
-    /// No state takes longer than this to come about on a busy machine.
+    /// How long a test waits for a state.
     const PATIENCE: Duration = Duration::from_secs(60);
-    /// So many of [`lines`] wait for a reader; the next one is dropped.
+    /// The queue has room for this many of [`lines`]; the next one is dropped.
     const ROOM: usize = MAX_WAITING / LINE;
     const LINE: usize = 1024;
 
@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// A stream that blocks whoever writes to it while its gate is closed.
+    /// A stream on which writes block while the gate is closed.
     #[derive(Clone, Default)]
     struct Gate(Arc<(Mutex<Passage>, Condvar)>);
 
@@ -248,7 +248,7 @@ mod tests {
             self.0.1.notify_all();
         }
 
-        /// Waits until the outlet's thread has taken what was waiting and is blocked with it.
+        /// Waits until the outlet's thread has taken the queued bytes and is blocked in a write.
         fn wait_until_it_blocks(&self) {
             let wait = self
                 .0
@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    /// What is alike and what differs, without a megabyte of it in the message.
+    /// Compares two long texts; the message shows only the first line that differs.
     #[track_caller]
     fn assert_read(read: &str, expected: &str) {
         let differing = read.lines().zip(expected.lines()).find(|(a, b)| a != b);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_arrives_in_order() {
+    fn lines_arrive_in_the_order_in_which_they_were_written() {
         let (mut reader, writer) = io::pipe().unwrap();
         let outlet = Outlet::new(writer);
         for line in ["one\n", "two\n", "three\n"] {
@@ -302,10 +302,10 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_find_no_room_are_counted_once_and_in_their_place() {
+    fn one_note_counts_the_dropped_lines_at_the_place_where_they_are_missing() {
         let gate = Gate::default();
         let outlet = Outlet::new(gate.clone());
-        // The thread is early: it is blocked with the first line when the others come.
+        // The thread has taken the first line and is blocked when the others are written.
         write(&outlet, 0..1);
         gate.wait_until_it_blocks();
         write(&outlet, 1..2000);
@@ -322,10 +322,10 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_find_room_after_a_gap_come_after_its_note() {
+    fn lines_written_after_a_gap_come_after_its_note() {
         let gate = Gate::default();
         let outlet = Outlet::without_thread();
-        // The thread is late: lines are missing already when it takes the first ones.
+        // The thread starts late: lines have been dropped before it takes the first ones.
         write(&outlet, 0..1000);
         outlet.start(gate.clone());
         gate.wait_until_it_blocks();
@@ -360,14 +360,14 @@ mod tests {
                 gap => format!("{gap} lines were"),
             };
             expected += &lines(begin..end - gap);
-            expected.extend(["[", &words, " left out here: nobody was reading]\n"]);
+            expected.extend(["[", &words, " left out here: the reader was too slow]\n"]);
             expected += &lines(end..end + 3);
         }
         assert_read(&gate.passed(), &expected);
     }
 
     #[test]
-    fn a_write_of_several_lines_that_finds_no_room_counts_as_several_lines() {
+    fn a_dropped_write_of_several_lines_counts_as_several_lines() {
         let gate = Gate::default();
         let outlet = Outlet::without_thread();
         write(&outlet, 0..ROOM);
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_does_not_read_holds_nobody_up_and_learns_what_it_missed() {
+    fn a_reader_that_stops_reading_blocks_no_write_and_finds_the_number_of_missing_lines() {
         let (reader, writer) = io::pipe().unwrap();
         let outlet = Outlet::new(writer);
         write(&outlet, 0..2000);
@@ -408,13 +408,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_is_no_reason_to_wait() {
+    fn drain_does_not_wait_if_the_reader_is_gone() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
         let outlet = Outlet::new(writer);
-        outlet.write(b"anybody?\n");
+        outlet.write(b"a line\n");
         assert!(!outlet.drain(PATIENCE));
-        outlet.write(b"anybody?\n");
+        outlet.write(b"a line\n");
         assert!(!outlet.drain(PATIENCE));
     }
 }

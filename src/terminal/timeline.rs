@@ -48,7 +48,7 @@ impl Runs {
                 let status = format!("{task_id}: {message} · heartbeat {sequence}");
                 self.live.insert(run_id.to_owned(), status);
             }
-            "completed" | "failed" if received.answer.settles() => {
+            "completed" | "failed" if received.answer.ends_delivery() => {
                 self.live.remove(run_id);
             }
             _ => {}

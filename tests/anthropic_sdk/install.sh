@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs Anthropic's SDK for Python, for `cargo test --features peers --test anthropic_sdk`.
-# Wants python3 (3.10 or newer, with venv).
+# Needs python3 (3.10 or newer, with venv).
 set -eu
 cd "$(dirname "$0")/../.."
 command -v python3 >/dev/null || { echo "$0: python3 is not there; install it first" >&2; exit 1; }

@@ -1,10 +1,10 @@
-"""Holds requests and answers of the Messages API against Anthropic's SDK for Python.
+"""Compares requests and answers of the Messages API with Anthropic's SDK for Python.
 
-    sdk.py requests FILE      every body in the file (a JSON list) is one that the SDK's types allow
-    sdk.py refuses FILE       the last body, which is allowed, is refused wherever one thing in it is broken
-    sdk.py asks FILE URL      sends every body to a Messages API, and prints what the SDK reads in the answers
+    sdk.py requests FILE      checks that the SDK's types allow every body in the file (a JSON list)
+    sdk.py refuses FILE       checks that the SDK's types reject the last body if any part of it is changed
+    sdk.py asks FILE URL      sends every body to a Messages API, and prints the answers as the SDK reads them
 
-The last one prints a JSON list: `{"message": …}`, or `{"error": the exception's name, …}` where there was none.
+`asks` prints a JSON list: `{"message": …}` for each answer, or `{"error": the exception's name, …}`.
 """
 
 import copy
@@ -18,10 +18,10 @@ from pydantic_core import SchemaValidator, ValidationError
 
 
 def exact(schema):
-    """A schema that leaves nothing for later and nothing to chance.
+    """A stricter version of a schema of the SDK.
 
-    The SDK's types say `Iterable`, which is looked into only when somebody iterates; dictionaries may hold what they
-    like; and a block may also be one of an answer's models, which take whatever is beside what they know.
+    It checks the items of an `Iterable` at once, rejects unknown keys in dictionaries, and does not accept the lenient
+    models that the SDK uses for blocks of answers.
     """
     if isinstance(schema, list):
         return [exact(part) for part in schema]
@@ -44,10 +44,10 @@ REQUEST = SchemaValidator(exact(TypeAdapter(MessageCreateParamsStreaming).core_s
 
 
 def errors(body):
-    """What the types have against a body, as pairs of a path and words.
+    """The errors of the types for a body, as pairs of a path and a message.
 
-    A block is held against every kind that there is, and each that it is not has something against it: the kind that
-    it wants to be speaks of what lies deepest, so that comes first.
+    pydantic compares a block with every kind of block and reports errors for each. The errors for the right kind have
+    the longest paths, so they come first.
     """
     try:
         REQUEST.validate_python(body, strict=True)
@@ -111,15 +111,15 @@ BREAKS = [
 
 
 def refuses(bodies):
-    # The last one has everything that was ever said.
+    # The last body contains the whole conversation.
     body = bodies[-1]
     if errors(body):
-        sys.exit("it is refused unbroken, too")
+        sys.exit("the unchanged body is rejected too")
     refused = 0
     for find, key, change in BREAKS:
         places = len(find(body))
         if not places:
-            sys.exit(f"no request has what would be broken at {key}")
+            sys.exit(f"no request has a part to change at {key}")
         for place in range(places):
             broken = copy.deepcopy(body)
             holder = find(broken)[place]
@@ -131,7 +131,7 @@ def refuses(bodies):
 
 
 def unknown(value, path="message"):
-    """What the SDK took although it does not know it."""
+    """The paths of fields that the SDK accepted although its types do not have them."""
     if isinstance(value, BaseModel):
         for key in value.model_extra or {}:
             yield f"{path}.{key}"
@@ -145,7 +145,7 @@ def unknown(value, path="message"):
 def ask(client, body):
     try:
         with client.messages.stream(**{key: value for key, value in body.items() if key != "stream"}) as stream:
-            # Each event by itself: the whole forgets what came beside it.
+            # Check each event, because the final message does not contain unknown fields of events.
             strange = []
             for event in stream:
                 strange += unknown(event, event.type)
@@ -153,7 +153,7 @@ def ask(client, body):
     except anthropic.APIStatusError as error:
         kind = error.body["error"]["type"] if isinstance(error.body, dict) else None
         return {"error": type(error).__name__, "status": error.status_code, "kind": kind}
-    except Exception as error:  # Which one it is, is for the test to judge.
+    except Exception as error:  # The test decides whether this exception is right.
         return {"error": type(error).__name__, "words": str(error)}
     strange += unknown(message)
     if strange:
@@ -166,9 +166,9 @@ def asks(bodies, url):
         base_url=url,
         api_key="test",
         max_retries=0,
-        # The agent's; the SDK's own is a later one.
+        # The version that the agent sends; the SDK's default is later.
         default_headers={"anthropic-version": "2023-06-01"},
-        # Without it the SDK looks at no answer and takes what comes.
+        # Without this, the SDK does not validate answers.
         _strict_response_validation=True,
     )
     print(json.dumps([ask(client, body) for body in bodies]))

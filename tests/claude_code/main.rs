@@ -68,7 +68,7 @@ fn claude_is_installed() {
 }
 
 #[test]
-fn it_uses_its_tools_and_turns_tokens_and_cost_are_reported() {
+fn claude_code_uses_its_tools_and_turns_tokens_and_cost_are_reported() {
     let project = Project::new();
     project
         .write("house.txt", "no roof\n")
@@ -201,7 +201,7 @@ fn permanent_errors_of_the_service_are_reported_with_their_status() {
 }
 
 #[test]
-fn its_retries_are_logged() {
+fn retries_of_claude_code_are_logged() {
     let run = run([
         Turn::from(refuses(529, "overloaded_error", "Overloaded")),
         says("Done.").into(),
@@ -257,7 +257,7 @@ fn max_turns_and_max_budget_end_the_run() {
 }
 
 #[test]
-fn if_it_hangs_after_its_result_it_is_ended_and_the_result_counts() {
+fn claude_code_that_hangs_after_its_result_is_ended_and_the_result_counts() {
     let project = Project::new();
     // A hook at the end of the session makes it hang.
     project.write(
@@ -290,7 +290,7 @@ fn if_it_hangs_after_its_result_it_is_ended_and_the_result_counts() {
 }
 
 #[test]
-fn a_stop_signal_ends_it_and_its_running_tool() {
+fn a_stop_signal_ends_claude_code_and_its_running_tool() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let model = Model::start([bash(
         "echo $$ > pid; trap '' TERM; while true; do sleep 0.1; done",
@@ -305,7 +305,7 @@ fn a_stop_signal_ends_it_and_its_running_tool() {
 }
 
 #[test]
-fn if_it_is_killed_the_failure_is_retryable() {
+fn the_failure_is_retryable_if_claude_code_is_killed() {
     let (receiver, project) = (Receiver::start(), Project::new());
     // The tool's process group is separate; Claude Code is its parent.
     let kill = "echo $$ > pid; kill -KILL $(ps -o ppid= -p $$); sleep 1000";
@@ -358,7 +358,7 @@ fn a_prompt_that_begins_with_a_slash_is_not_taken_for_a_command() {
 }
 
 #[test]
-fn as_root_it_needs_is_sandbox_and_as_another_user_it_does_not() {
+fn claude_code_needs_is_sandbox_as_root_and_not_as_another_user() {
     let root = rustix::process::geteuid().is_root();
     let (receiver, project, model) = (
         Receiver::start(),

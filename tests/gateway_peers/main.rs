@@ -61,9 +61,9 @@ fn refusal(status: u16, kind: &str, headers: &str) -> Vec<Part> {
 fn the_sdk_for_typescript_streams_retries_and_reads_errors() {
     let service = Service::start([
         text_stream(),
+        refusal(400, "invalid_request_error", ""),
         refusal(529, "overloaded_error", "retry-after: 0\r\n"),
         vec![document()],
-        refusal(400, "invalid_request_error", ""),
     ]);
     let (receiver, project) = (Receiver::start(), Project::new());
     let script = quoted(concat!(
@@ -87,9 +87,9 @@ fn the_sdk_for_typescript_streams_retries_and_reads_errors() {
     assert_eq!(lines[0]["text"], "Hello", "{output}");
     assert_eq!(lines[0]["usage"]["output_tokens"], 50);
     assert_eq!(lines[0]["usage"]["cache_read_input_tokens"], 1000);
-    assert_eq!(lines[1]["text"], "Hello");
+    assert_eq!(lines[2]["text"], "Hello");
     assert_eq!(
-        (&lines[2]["status"], &lines[2]["type"]),
+        (&lines[1]["status"], &lines[1]["type"]),
         (&json!(400), &json!("invalid_request_error"))
     );
     assert_eq!(

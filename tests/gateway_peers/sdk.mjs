@@ -23,6 +23,6 @@ await say('stream', async () => {
     const message = await stream.finalMessage();
     return { kinds, text: message.content[0].text, usage: message.usage };
 });
-await say('retry', async () => ({ text: (await client.messages.create(question)).content[0].text }));
 await say('error', async () => client.messages.create(question));
+await say('retry', async () => ({ text: (await client.messages.create(question)).content[0].text }));
 await say('limit', async () => client.messages.create(question));

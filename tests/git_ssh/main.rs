@@ -1,7 +1,7 @@
-//! Black box against real peers: OpenSSH's server on loopback, and SCUD on what two workers' branches
-//! merge to.
+//! Black box tests with real peers: OpenSSH's server on loopback, and SCUD, which reads the merged graph
+//! of two workers.
 //!
-//! Needs `openssh-server` installed and `scud` on PATH, and says so.
+//! Needs `openssh-server` and, on PATH, `scud`; fails if one is missing.
 
 #[path = "../it/support/mod.rs"]
 #[expect(

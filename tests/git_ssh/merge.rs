@@ -1,8 +1,8 @@
-//! For whoever merges what several workers made: branches of tasks of one graph merge without a
-//! conflict, and SCUD reads what comes of it.
+//! For people who merge the branches of several workers: branches of tasks of one graph merge without a
+//! conflict, and SCUD can read the result.
 //!
-//! Tasks whose lines are neighbours in the graph want the merge driver: git by itself sees one change
-//! there, not two, however little of each line is changed.
+//! If the lines of two tasks are neighbours in the graph, the merge driver is needed: git alone takes
+//! changes in two neighbouring lines for one change.
 
 use std::fs;
 use std::process::Command;
@@ -22,7 +22,7 @@ fn neighbours_in_the_graph_merge_with_the_driver_and_scud_reads_them_both_as_don
     assert_merges(GRAPH, ".scud/tasks/tasks.scg merge=scud\n");
 }
 
-/// Two workers on tasks 8 and 9, and a merge of both with these attributes.
+/// Runs two workers on tasks 8 and 9, and asserts that their branches merge with these git attributes.
 #[track_caller]
 fn assert_merges(graph: &str, attributes: &str) {
     let origin = Origin::new();

@@ -1,5 +1,5 @@
-//! For operators whose forge speaks ssh: the user's own configuration and keys work, both ways, and
-//! an agent of the same user cannot have the push go elsewhere.
+//! For operators who use git over ssh: clone and push use the user's ssh configuration and keys, and an
+//! agent that runs as the same user cannot redirect the push.
 
 use std::fs;
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use crate::support::{Origin, Receiver, Worker, quoted, wait_until};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
-/// A server for this user, with a key that it takes; ended when it is dropped.
+/// An ssh server that accepts one key for this user; killed when it is dropped.
 struct Server {
     child: Child,
     port: u16,
@@ -24,8 +24,8 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Its files, and a client's configuration that knows it as `forge`, are below the origin's
-    /// directory.
+    /// Starts the server. Writes its files, and a client configuration that calls it `forge`, below the
+    /// origin's directory.
     fn start(origin: &Origin) -> Self {
         let at = |name: &str| origin.path(name).display().to_string();
         for key in ["host_key", "key"] {
@@ -47,7 +47,7 @@ impl Server {
             at("authorized_keys")
         );
         fs::write(origin.path("sshd_config"), settings).unwrap();
-        // As root it wants a directory that a service manager would have made.
+        // As root, sshd needs a directory that a service manager usually creates.
         let _ = fs::create_dir_all("/run/sshd");
         let child = Command::new("/usr/sbin/sshd")
             .args(["-D", "-e", "-f", &at("sshd_config")])
@@ -64,7 +64,7 @@ impl Server {
         server
     }
 
-    /// Writes the client's configuration, with something in front of it.
+    /// Writes the client's configuration; `before` is text in front of it.
     fn configure(&self, origin: &Origin, before: &str) {
         let at = |name: &str| origin.path(name).display().to_string();
         let text = format!(
@@ -78,8 +78,8 @@ impl Server {
     }
 }
 
-/// A worker whose ssh finds its configuration below the origin's directory: OpenSSH looks in the
-/// home that the system's user table names, whatever `HOME` says, and that one is not the tests'.
+/// A worker whose ssh reads its configuration below the origin's directory. OpenSSH ignores `HOME` and
+/// looks in the home directory from the user table, so a script passes the file with `-F`.
 fn worker(origin: &Origin, receiver: &Receiver) -> Worker {
     let config = origin.path("ssh_config");
     let script = format!(
@@ -140,12 +140,12 @@ fn a_project_is_cloned_and_pushed_over_ssh() {
 fn an_agent_cannot_change_where_ssh_goes_or_what_it_runs() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let _server = Server::start(&origin);
-    let loot = quoted(origin.path("loot"));
+    let spy_output = quoted(origin.path("spy_output"));
     program(
         &origin.path("spy"),
-        &format!("echo \"$*\" >> {loot}; exit 1"),
+        &format!("echo \"$*\" >> {spy_output}; exit 1"),
     );
-    // `$SPY` is the spy's path, `$RUN` a shell's command that runs it.
+    // `$SPY` is the path of the spy, `$RUN` a shell command that runs it.
     let agent = format!(
         "AT={}; SPY=\"$AT/spy\"; RUN={}
          echo done > DONE; git config core.sshCommand \"$RUN\"; cp \"$SPY\" \"$AT/bin/ssh\"; cp \"$SPY\" \"$AT/bin/git\"
@@ -160,13 +160,13 @@ fn an_agent_cannot_change_where_ssh_goes_or_what_it_runs() {
         .assert_code(0);
     assert_eq!(origin.show(BRANCH, "DONE"), "done");
     assert_eq!(
-        fs::read_to_string(origin.path("loot")).unwrap_or_default(),
+        fs::read_to_string(origin.path("spy_output")).unwrap_or_default(),
         ""
     );
 }
 
 #[test]
-fn a_host_that_is_not_known_fails_the_workspace_without_a_question() {
+fn an_unknown_host_key_is_a_workspace_failure_and_ssh_asks_no_question() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let _server = Server::start(&origin);
     fs::write(origin.path("known_hosts"), "").unwrap();
@@ -181,7 +181,7 @@ fn a_host_that_is_not_known_fails_the_workspace_without_a_question() {
 }
 
 #[test]
-fn a_key_that_is_not_taken_fails_the_workspace_without_a_question() {
+fn a_rejected_key_is_a_workspace_failure_and_ssh_asks_no_question() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let _server = Server::start(&origin);
     fs::write(origin.path("authorized_keys"), "").unwrap();
@@ -194,7 +194,7 @@ fn a_key_that_is_not_taken_fails_the_workspace_without_a_question() {
 }
 
 #[test]
-fn a_key_that_is_revoked_meanwhile_leaves_the_patch() {
+fn the_report_has_the_patch_if_the_key_is_revoked_during_the_run() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let _server = Server::start(&origin);
     let agent = format!(

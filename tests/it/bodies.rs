@@ -1,4 +1,4 @@
-//! For receivers with limits: whatever an agent prints, what arrives is small, whole and UTF-8.
+//! For receivers with limits: whatever an agent prints, every body is complete JSON in UTF-8, of at most 256 KiB.
 
 use serde_json::Value;
 
@@ -7,22 +7,22 @@ use crate::support::{Project, Receiver, Worker, each};
 
 const LIMIT: usize = 256 * 1024;
 
-/// Runs an agent with heartbeats, and gives everything that was said.
-fn said_of(agent: &str, project: &Project) -> Vec<Said> {
+/// Runs an agent with heartbeats; returns all requests, in the order in which the worker made them.
+fn requests_of_run(agent: &str, project: &Project) -> Vec<Said> {
     let receiver = Receiver::start();
     let running = Worker::new(&receiver, project)
         .env("DESCARTES_HEARTBEAT", "30ms")
         .agent(agent)
         .start();
-    // An agent that waits for this file is one of whom a heartbeat is to be heard.
-    if agent.contains("-e heard") {
+    // This agent waits until a heartbeat has arrived.
+    if agent.contains("-e go") {
         receiver.wait_for_one("progress");
-        project.write("heard", "");
+        project.write("go", "");
     }
     let ended = running.wait();
     assert!(matches!(ended.code, Some(0 | 1)), "{ended:#?}");
     let mut said = receiver.said();
-    // In the worker's order: a heartbeat that was on its way at the end may be heard after the outcome.
+    // The last heartbeat may arrive after the outcome.
     said.sort_by_key(|said| said.event["sequence"].as_u64());
     for said in &said {
         assert!(said.bytes.len() <= LIMIT, "{} bytes", said.bytes.len());
@@ -33,8 +33,8 @@ fn said_of(agent: &str, project: &Project) -> Vec<Said> {
 }
 
 #[test]
-fn a_flood_of_any_bytes_makes_bodies_within_the_limit() {
-    // One byte of these is six in JSON, three of UTF-8, or a part of a character.
+fn bodies_stay_within_the_limit_if_the_agent_prints_much_of_any_bytes() {
+    // One byte becomes six bytes in JSON, or three in UTF-8 (U+FFFD), or is part of a character.
     let floods = [
         r"\001",
         r"\377",
@@ -48,9 +48,9 @@ fn a_flood_of_any_bytes_makes_bodies_within_the_limit() {
         let agent = format!(
             "line=$(printf '{bytes}%.0s' $(seq 200) | tr -d '\\000'); i=0; \
              while [ $i -lt 3000 ]; do echo \"$line\"; i=$((i+1)); done; \
-             until [ -e heard ]; do sleep 0.02; done"
+             until [ -e go ]; do sleep 0.02; done"
         );
-        let said = said_of(&agent, &project);
+        let said = requests_of_run(&agent, &project);
         let output = &said.last().unwrap().event["result"]["output"];
         let total = output["total_bytes"].as_u64().unwrap();
         assert!(total > 300_000, "{total}");
@@ -70,7 +70,7 @@ fn many_checks_with_long_commands_and_output_fit_into_a_body() {
     ));
     let checks: Vec<&str> = checks.iter().map(String::as_str).collect();
     project.checks(&checks);
-    let said = said_of("true", &project);
+    let said = requests_of_run("true", &project);
     let failed = &said.last().unwrap().event;
     assert_eq!(
         failed["failure"]["reason"], "checks_failed",
@@ -79,7 +79,7 @@ fn many_checks_with_long_commands_and_output_fit_into_a_body() {
     );
     let checks = failed["result"]["checks"].as_array().unwrap();
     assert_eq!(checks.len(), 61);
-    // The one that matters keeps its words.
+    // The failed check keeps its output.
     let tail = checks[60]["output_tail"].as_str().unwrap();
     assert!(tail.starts_with("this one fails\n"), "{tail:?}");
     assert_eq!(checks[60]["exit_code"], 3);
@@ -87,7 +87,7 @@ fn many_checks_with_long_commands_and_output_fit_into_a_body() {
 
 #[test]
 fn unknown_numbers_are_null() {
-    let said = said_of("kill -9 $$", &Project::new());
+    let said = requests_of_run("kill -9 $$", &Project::new());
     let event = &said.last().unwrap().event;
     let agent = &event["result"]["agent"];
     for unknown in [
@@ -108,7 +108,7 @@ fn a_long_command_is_cut_in_the_message() {
     let project = Project::new();
     let long = format!(": {}; false", "long ".repeat(10_000));
     project.checks(&[long.as_str()]);
-    let said = said_of("true", &project);
+    let said = requests_of_run("true", &project);
     let event = &said.last().unwrap().event;
     assert!(event["message"].as_str().unwrap().chars().count() <= 501);
     let failure = event["failure"]["message"].as_str().unwrap();

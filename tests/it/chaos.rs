@@ -1,7 +1,7 @@
-//! For anyone who relies on "exactly one": hundreds of workers under random faults, and what must hold
-//! under all of them.
+//! For people who rely on "exactly one terminal event": hundreds of workers under random faults, and the
+//! rules that every run must keep.
 //!
-//! Each run (a "day") is made from a seed, which is printed: `CHAOS_SEED=… CHAOS_RUNS=1` repeats it.
+//! A seed decides the faults of each run (its [`Day`]). The first seed is printed: `CHAOS_SEED=… CHAOS_RUNS=1` repeats it.
 
 mod day;
 
@@ -21,25 +21,25 @@ use crate::support::worker::{Ended, Running};
 use crate::support::{Project, Receiver, Reply, Worker, processes_in, wait_until};
 use day::{Day, Work};
 
-/// The default number of runs; they take two cores a minute.
+/// The default number of runs; two cores need a minute for them.
 const RUNS: u64 = 500;
 /// How many runs there are at the same time; they mostly wait.
 const PARALLEL: usize = 12;
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a test is told by its environment"
+    reason = "the environment configures this test"
 )]
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number")),
     )
 }
 
 #[test]
-fn every_granted_claim_ends_in_exactly_one_terminal_event_however_bad_the_day() {
+fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() {
     let seed = number("CHAOS_SEED").unwrap_or_else(|| getrandom::u64().unwrap() >> 16);
     let runs = number("CHAOS_RUNS").unwrap_or(RUNS);
     // Written to the file descriptor, because the test harness captures `eprintln!`.
@@ -60,7 +60,7 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_however_bad_the_day() 
                     if index >= runs {
                         return;
                     }
-                    let outcome = live(seed.wrapping_add(index));
+                    let outcome = run_day(seed.wrapping_add(index));
                     *outcomes.lock().unwrap().entry(outcome).or_default() += 1;
                 }
             });
@@ -74,8 +74,8 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_however_bad_the_day() 
     );
 }
 
-/// Runs one worker under random faults; gives its outcome in words.
-fn live(seed: u64) -> String {
+/// Runs one worker under random faults; returns its outcome in words.
+fn run_day(seed: u64) -> String {
     let day = Day::made_of(seed);
     let (receiver, project) = (Receiver::listen(&address_for(seed)), Project::new());
     for (route, script, then) in &day.answers {
@@ -135,7 +135,7 @@ fn address_for(seed: u64) -> String {
 fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Ended {
     let pid = running.pid();
     let (over, watch) = mpsc::channel::<()>();
-    let dog = thread::spawn(move || {
+    let watchdog = thread::spawn(move || {
         let deadline = Deadline::start();
         loop {
             let left = deadline.left();
@@ -150,7 +150,7 @@ fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Ended
     happens(&running);
     let ended = running.wait();
     drop(over);
-    let hung = dog.join().unwrap().is_some();
+    let hung = watchdog.join().unwrap().is_some();
     assert!(
         !hung,
         "CHAOS_SEED={seed} CHAOS_RUNS=1: the worker hung: {ended:#?}"
@@ -173,7 +173,7 @@ fn ensure(holds: bool, what: &str) -> Checked<()> {
 }
 
 impl Run {
-    fn to(&self, route: &str) -> Vec<&Said> {
+    fn requests_to(&self, route: &str) -> Vec<&Said> {
         self.said
             .iter()
             .filter(|said| said.route == route)
@@ -181,13 +181,13 @@ impl Run {
     }
 
     /// The answers that a route gave, including those that broke off.
-    fn given(&self, route: &str) -> Vec<&Reply> {
-        let count = self.to(route).len();
+    fn answers(&self, route: &str) -> Vec<&Reply> {
+        let count = self.requests_to(route).len();
         self.day.answers_of(route).take(count).collect()
     }
 
     /// The attempts at the terminal event.
-    fn terminal(&self) -> Vec<&Said> {
+    fn terminal_requests(&self) -> Vec<&Said> {
         let terminal = |said: &&Said| matches!(said.route.as_str(), "completed" | "failed");
         self.said.iter().filter(terminal).collect()
     }
@@ -205,21 +205,21 @@ impl Run {
                 self.said.is_empty(),
                 "a signal killed it after it had sent something",
             )?;
-            return Ok("signal before anything".to_owned());
+            return Ok("killed before the first request".to_owned());
         };
         match code {
             0 => self.check_delivered(line.as_ref(), "completed")?,
             1 => self.check_delivered(line.as_ref(), "failed")?,
-            3 => ensure(line.is_some(), "undelivered, and not on standard output")?,
+            3 => ensure(line.is_some(), "exit code 3 without a result line")?,
             4 => {
                 ensure(line.is_none(), "refused, but there is a result line")?;
                 ensure(
-                    self.terminal().is_empty(),
+                    self.terminal_requests().is_empty(),
                     "refused, but there is a terminal event",
                 )?;
-                ensure(!self.worked(), "refused, but the agent ran")?;
+                ensure(!self.agent_ran(), "refused, but the agent ran")?;
                 ensure(
-                    self.gave("started", &[409, 410]),
+                    self.answered_with("started", &[409, 410]),
                     "exit code 4 without a refusal",
                 )?;
             }
@@ -227,38 +227,45 @@ impl Run {
         }
         self.check_agent_is_dead()?;
         let reason = line.as_ref().map(reason_of).unwrap_or_default();
-        let unheard = code == 3 && self.terminal().is_empty();
-        let unheard = if unheard { " unheard" } else { "" };
-        Ok(format!("{code} {reason}{unheard}").trim_end().to_owned())
+        let is_undelivered = code == 3 && self.terminal_requests().is_empty();
+        let note = if is_undelivered {
+            " (terminal event not received)"
+        } else {
+            ""
+        };
+        Ok(format!("{code} {reason}{note}").trim_end().to_owned())
     }
 
-    fn worked(&self) -> bool {
+    fn agent_ran(&self) -> bool {
         self.project.path("pid").exists()
     }
 
-    fn gave(&self, route: &str, statuses: &[u16]) -> bool {
-        let given = self.given(route).into_iter();
-        given
+    fn answered_with(&self, route: &str, statuses: &[u16]) -> bool {
+        let answers = self.answers(route).into_iter();
+        answers
             .filter_map(day::status)
             .any(|status| statuses.contains(&status))
     }
 
-    /// There is one claim, however often it is sent, and no work before it is granted.
+    /// All claims are the same event, and there is no work before a claim is granted.
     fn check_claim(&self) -> Checked<()> {
-        let claims = self.to("started");
+        let claims = self.requests_to("started");
         let same = claims.iter().all(|claim| claim.bytes == claims[0].bytes);
         ensure(same, "two different claims")?;
         let first = self.said.first().is_none_or(|said| said.route == "started");
         ensure(first, "something was sent before the claim")?;
-        let granted = self.gave("started", &[200]);
-        ensure(granted || !self.worked(), "work without a granted claim")?;
+        let granted = self.answered_with("started", &[200]);
+        ensure(granted || !self.agent_ran(), "work without a granted claim")?;
         ensure(
-            granted || self.terminal().is_empty(),
-            "an end without a granted claim",
+            granted || self.terminal_requests().is_empty(),
+            "a terminal event without a granted claim",
         )?;
         // A claim that may have been granted needs an outcome.
-        let accounted = matches!(self.ended.code, Some(0 | 1 | 3));
-        ensure(!granted || accounted, "a granted claim without an end")
+        let has_outcome = matches!(self.ended.code, Some(0 | 1 | 3));
+        ensure(
+            !granted || has_outcome,
+            "a granted claim without an outcome",
+        )
     }
 
     /// The event on the result line; there is at most one line.
@@ -275,18 +282,19 @@ impl Run {
         .transpose()
     }
 
-    /// There is one terminal event, the one on the result line, however often and on whichever route it is sent.
+    /// All terminal requests send one event, which is also on the result line.
     fn check_terminal(&self, line: Option<&Value>) -> Checked<()> {
-        let told = self.terminal();
-        let Some(first) = told.first() else {
+        let attempts = self.terminal_requests();
+        let Some(first) = attempts.first() else {
             return Ok(());
         };
         ensure(
             line == Some(&first.event),
             "the terminal event differs from the result line",
         )?;
-        let too_large = self.gave("completed", &[413]) || self.gave("failed", &[413]);
-        for said in &told {
+        let too_large =
+            self.answered_with("completed", &[413]) || self.answered_with("failed", &[413]);
+        for said in &attempts {
             let same = said.bytes == first.bytes
                 || too_large && without_bulk(&said.event) == without_bulk(&first.event);
             ensure(same, "two different terminal events")?;
@@ -296,21 +304,21 @@ impl Run {
             status == first.route,
             "the terminal event arrived on the wrong route",
         )?;
-        let fallback = status == "failed" && self.gave("failed", &[404, 405, 501]);
-        let elsewhere = told.iter().any(|said| said.route != status);
+        let fallback = status == "failed" && self.answered_with("failed", &[404, 405, 501]);
+        let elsewhere = attempts.iter().any(|said| said.route != status);
         ensure(
             !elsewhere || fallback,
-            "the terminal event arrived on the other route without need",
+            "the terminal event arrived on the other route although its own route works",
         )?;
         self.check_verdict(&first.event)
     }
 
-    /// The verdict agrees with what happened.
+    /// The verdict fits what the agent did and what happened during the run.
     fn check_verdict(&self, event: &Value) -> Checked<()> {
         let holds = match (reason_of(event), self.day.work) {
-            ("completed", work) => work == Work::Succeeds && self.worked(),
+            ("completed", work) => work == Work::Succeeds && self.agent_ran(),
             ("interrupted", _) => self.day.is_signalled(),
-            ("cancelled", _) => self.given("progress").into_iter().any(day::cancels),
+            ("cancelled", _) => self.answers("progress").into_iter().any(day::cancels),
             ("agent_failed", work) => work == Work::Fails,
             ("timed_out", work) => work == Work::GoesOn,
             _ => false,
@@ -320,28 +328,31 @@ impl Run {
 
     fn check_delivered(&self, line: Option<&Value>, status: &str) -> Checked<()> {
         ensure(
-            !self.terminal().is_empty(),
+            !self.terminal_requests().is_empty(),
             "reported as delivered, but no terminal event arrived",
         )?;
         let said = line.and_then(|event| event["status"].as_str());
-        ensure(said == Some(status), "the exit code says something else")?;
-        let accepted = |route| self.gave(route, &[200, 409, 410]);
-        let somewhere = accepted(status) || accepted("completed");
         ensure(
-            somewhere,
+            said == Some(status),
+            "the exit code does not fit the status on the result line",
+        )?;
+        let accepted = |route| self.answered_with(route, &[200, 409, 410]);
+        let is_accepted = accepted(status) || accepted("completed");
+        ensure(
+            is_accepted,
             "reported as delivered, but no answer accepted it",
         )
     }
 
     fn check_agent_is_dead(&self) -> Checked<()> {
-        // In a stop window of milliseconds the worker does not wait until what it has killed is dead: the kernel may
-        // not have had the time for it yet.
+        // In a stop window of milliseconds the worker does not wait until the killed processes are dead; the kernel may
+        // still be ending them.
         if self.ended.stderr.contains("survived SIGKILL") {
             ensure(
                 self.day.is_signalled(),
-                "it gave up killing although it had time",
+                "the worker gave up killing although it had time",
             )?;
-            let what = format!("the death of what CHAOS_SEED={} left", self.seed);
+            let what = format!("the processes of CHAOS_SEED={} to end", self.seed);
             wait_until(&what, || processes_in(&self.project).is_empty());
             return Ok(());
         }
@@ -353,7 +364,7 @@ impl Run {
     }
 }
 
-/// The reason of a failure, or that it is none.
+/// The reason of a failure, or a word for success.
 fn reason_of(event: &Value) -> &str {
     event["failure"]["reason"].as_str().unwrap_or("completed")
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Hold, Project, Receiver, Reply, Worker, setting, with_enough_time};
 
-/// An agent that leaves a trace.
-const TRACE: &str = "touch worked";
+/// An agent that creates a file, to show that it ran.
+const TOUCH_WORKED: &str = "touch worked";
 
 #[test]
 fn a_task_is_claimed_then_done_then_reported() {
@@ -60,7 +60,7 @@ fn a_refused_claim_means_exit_4_and_no_work() {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always("started", Reply::json(status, "worker  7\nhas it"));
         let before = project.graph();
-        let ended = Worker::new(&receiver, &project).agent(TRACE).run();
+        let ended = Worker::new(&receiver, &project).agent(TOUCH_WORKED).run();
         ended.assert_code(4);
         assert_eq!(ended.stdout, "");
         assert!(ended.stderr.contains(": worker 7 has it"), "{ended:#?}");
@@ -75,7 +75,7 @@ fn a_rejected_claim_means_exit_3_and_no_work() {
     for status in [400, 401, 403, 413, 422, 418] {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always("started", Reply::json(status, "no"));
-        let ended = Worker::new(&receiver, &project).agent(TRACE).run();
+        let ended = Worker::new(&receiver, &project).agent(TOUCH_WORKED).run();
         ended.assert_code(3);
         assert_eq!(receiver.story(), ["started"]);
         assert!(!project.path("worked").exists());
@@ -101,7 +101,7 @@ fn a_redirected_claim_is_not_followed() {
             "started",
             [Reply::status(status).with_header("location", &to)],
         );
-        let ended = Worker::new(&receiver, &project).agent(TRACE).run();
+        let ended = Worker::new(&receiver, &project).agent(TOUCH_WORKED).run();
         ended.assert_code(3);
         let event = ended.result_line();
         assert_eq!(event["failure"]["reason"], "unclaimed");
@@ -125,7 +125,7 @@ fn no_work_is_done_before_the_claim_is_granted() {
     receiver.always("started", Reply::status(200).held(&hold));
     let worker = Worker::new(&receiver, &project)
         .env("DESCARTES_CALLBACK_TIMEOUT", "1s")
-        .agent(TRACE)
+        .agent(TOUCH_WORKED)
         .start();
     receiver.wait_for("a third claim", |said| (said.len() >= 3).then_some(()));
     assert!(!project.path("worked").exists());
@@ -159,7 +159,7 @@ fn an_incomplete_answer_to_a_claim_makes_the_worker_repeat_it_unchanged() {
             claims[0].headers["idempotency-key"]
         );
     }
-    // What broke off is not used again.
+    // The worker does not reuse a connection that broke off.
     assert_ne!(claims[0].connection, claims[1].connection);
     assert_ne!(claims[1].connection, claims[2].connection);
 }
@@ -187,7 +187,7 @@ fn an_unanswered_claim_ends_at_its_deadline_with_exit_3() {
         receiver.always("started", Reply::json(503, "still starting"));
         let ended = Worker::new(&receiver, &project)
             .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
-            .agent(TRACE)
+            .agent(TOUCH_WORKED)
             .run();
         ended.assert_code(3);
         assert_eq!(receiver.said_to("failed").len(), 0);
@@ -200,8 +200,8 @@ fn an_unanswered_claim_ends_at_its_deadline_with_exit_3() {
         let message = event["message"].as_str().expect("a message");
         let expected = "the task was not claimed: answered 503 Service Unavailable: still starting";
         if message != expected {
-            // The last attempt of all had no time for an answer.
-            return Err(format!("{expected:?} was not said but {message:?}"));
+            // The last attempt had no time to get an answer.
+            return Err(format!("{expected:?} is not the message {message:?}"));
         }
         Ok(())
     });
@@ -215,7 +215,7 @@ fn a_stop_signal_during_an_unanswered_claim_ends_it_without_work() {
             "started",
             Reply::status(503).with_header("retry-after", "30"),
         );
-        let worker = Worker::new(&receiver, &project).agent(TRACE).start();
+        let worker = Worker::new(&receiver, &project).agent(TOUCH_WORKED).start();
         worker.wait_for_log("the claim was not answered");
         worker.signal(signal);
         let ended = worker.wait();
@@ -236,7 +236,7 @@ fn a_grant_that_comes_after_the_stop_signal_is_still_answered_with_an_outcome() 
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
     receiver.script("started", [Reply::status(200).held(&hold)]);
-    let worker = Worker::new(&receiver, &project).agent(TRACE).start();
+    let worker = Worker::new(&receiver, &project).agent(TOUCH_WORKED).start();
     receiver.wait_for_one("started");
     worker.signal(Signal::TERM);
     worker.wait_for_log("stopping; a second signal");
@@ -251,7 +251,7 @@ fn a_failed_claim_is_not_repeated_after_a_stop_signal() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
     receiver.always("started", Reply::status(503).held(&hold));
-    let worker = Worker::new(&receiver, &project).agent(TRACE).start();
+    let worker = Worker::new(&receiver, &project).agent(TOUCH_WORKED).start();
     receiver.wait_for_one("started");
     worker.signal(Signal::TERM);
     worker.wait_for_log("stopping; a second signal");
@@ -264,14 +264,14 @@ fn a_failed_claim_is_not_repeated_after_a_stop_signal() {
 
 #[test]
 fn the_revision_is_the_one_that_the_image_names_or_null() {
-    for (revision, told) in [("9ee0496", json!("9ee0496")), ("", Value::Null)] {
+    for (revision, expected) in [("9ee0496", json!("9ee0496")), ("", Value::Null)] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project)
             .env("DESCARTES_REVISION", revision)
             .agent("true")
             .run();
         ended.assert_code(0);
-        assert_eq!(receiver.only("started")["worker"]["revision"], told);
+        assert_eq!(receiver.only("started")["worker"]["revision"], expected);
         assert!(!ended.stderr.contains("no setting"), "{}", ended.stderr);
     }
 }

@@ -1,7 +1,7 @@
 //! Claude Code: how it is started, and how its output is read.
 //!
-//! `claude` is a script here. It prints recordings of the real one (version 2.1.331), and output that
-//! the real one does not print on demand; `tests/claude_code` uses the real one.
+//! Here `claude` is a script. It prints recordings of the real Claude Code (version 2.1.331), and output
+//! that the real one prints only in rare cases. `tests/claude_code` runs the real one.
 
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ impl Run {
 }
 
 #[test]
-fn it_is_started_for_unattended_work_with_a_private_configuration_directory() {
+fn claude_code_is_started_for_unattended_work_with_a_private_configuration_directory() {
     let script = r#"cd "$dir" && printf '%s\n' "$@" > args; env > env; cat > prompt; cat stream"#;
     let project = Project::new();
     project.write("stream", result(&json!({})));
@@ -145,7 +145,7 @@ fn another_round_resumes_the_session_with_the_remaining_limits() {
     let second = assistant("m2", &json!({ "type": "text", "text": "so" }), &json!({}));
     project.write(
         "stream2",
-        second + &result(&json!({ "total_cost_usd": 0.75, "result": "Mended." })),
+        second + &result(&json!({ "total_cost_usd": 0.75, "result": "Repaired." })),
     );
     let check = format!("test -e {}/second", quoted(project.dir()));
     project.checks(&[&check]);
@@ -176,7 +176,7 @@ fn another_round_resumes_the_session_with_the_remaining_limits() {
         (&agent["cost_usd"], &agent["turns"]),
         (&json!(0.75), &json!(2))
     );
-    assert_eq!(event["result"]["summary"], "Mended.");
+    assert_eq!(event["result"]["summary"], "Repaired.");
 }
 
 #[test]
@@ -444,7 +444,7 @@ fn messages_of_subagents_cost_tokens_and_are_not_turns() {
 }
 
 #[test]
-fn recorded_failures_are_understood() {
+fn recorded_failures_get_the_right_reason_and_message() {
     for (stream, reason, message, retryable) in [
         (
             REFUSAL,
@@ -491,7 +491,7 @@ fn secrets_in_texts_tool_calls_and_results_are_masked() {
 }
 
 #[test]
-fn auto_selects_it_if_it_is_on_the_path_and_has_a_key() {
+fn auto_selects_claude_code_if_it_is_on_the_path_and_has_a_key() {
     let claim = |set: fn(Worker) -> Worker| {
         let project = Project::new();
         project.write("stream", result(&json!({})));
@@ -511,7 +511,7 @@ fn auto_selects_it_if_it_is_on_the_path_and_has_a_key() {
             .env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-token")),
         "claude-code"
     );
-    // It may have its own login or use another cloud: naming it is enough.
+    // Claude Code may have a login of its own or use another cloud, so with `claude-code` no key is needed.
     assert_eq!(
         claim(|worker| worker
             .without("ANTHROPIC_API_KEY")
@@ -521,7 +521,7 @@ fn auto_selects_it_if_it_is_on_the_path_and_has_a_key() {
 }
 
 #[test]
-fn without_the_program_the_failure_says_so() {
+fn the_failure_says_that_the_program_is_missing() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let empty = tempfile::tempdir().expect("a directory");
     let event = Worker::new(&receiver, &project)

@@ -1,5 +1,5 @@
-//! For operators: what `DESCARTES_REPO` and `DESCARTES_REF` bring, and what is said where they
-//! bring nothing.
+//! For operators: what is cloned with `DESCARTES_REPO` and `DESCARTES_REF`, and the errors if nothing
+//! can be cloned.
 
 use std::fs;
 use std::path::Path;
@@ -12,20 +12,20 @@ use crate::support::{Forge, Mood, Origin, Project, Receiver, path, quoted};
 
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
-/// The failure that a worker reports, which must be of the workspace and worth another attempt.
+/// The message of a failure to clone; asserts that it is retryable.
 #[track_caller]
-fn refused(receiver: &Receiver, ended: &Ended) -> String {
-    failed(receiver, ended, true)
+fn retryable_failure(receiver: &Receiver, ended: &Ended) -> String {
+    workspace_failure(receiver, ended, true)
 }
 
-/// The failure that a worker reports, which must be of the workspace and permanent.
+/// The message of a failure to clone; asserts that it is not retryable.
 #[track_caller]
-fn refused_for_good(receiver: &Receiver, ended: &Ended) -> String {
-    failed(receiver, ended, false)
+fn permanent_failure(receiver: &Receiver, ended: &Ended) -> String {
+    workspace_failure(receiver, ended, false)
 }
 
 #[track_caller]
-fn failed(receiver: &Receiver, ended: &Ended, retryable: bool) -> String {
+fn workspace_failure(receiver: &Receiver, ended: &Ended, retryable: bool) -> String {
     ended.assert_code(1);
     assert_eq!(receiver.story(), ["started", "failed"]);
     let failure = receiver.only("failed")["failure"].clone();
@@ -43,7 +43,7 @@ fn text(value: &Value) -> &str {
 }
 
 #[test]
-fn the_default_branch_is_what_is_worked_on_where_nothing_else_is_said() {
+fn the_default_branch_is_checked_out_if_no_reference_is_set() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let base = origin.git(&["rev-parse", "main"]);
     let ended = origin
@@ -57,7 +57,7 @@ fn the_default_branch_is_what_is_worked_on_where_nothing_else_is_said() {
 }
 
 #[test]
-fn a_branch_a_tag_and_a_commit_can_be_named() {
+fn a_branch_a_tag_or_a_commit_is_checked_out() {
     let origin = Origin::new();
     let first = origin.git(&["rev-parse", "main"]);
     origin.git(&["tag", "-m", "first", "v1", "main"]);
@@ -84,7 +84,7 @@ fn a_branch_a_tag_and_a_commit_can_be_named() {
 }
 
 #[test]
-fn a_clone_is_one_commit_of_one_branch() {
+fn a_clone_contains_one_commit_of_one_branch() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     origin.git(&["branch", "other", "main"]);
     let agent = "git rev-list --count HEAD; git branch -a --format='%(refname:short)'";
@@ -110,7 +110,7 @@ fn a_repository_with_sha256_names_is_cloned_and_pushed_to() {
 }
 
 #[test]
-fn a_token_goes_to_its_own_host_and_nowhere_else() {
+fn the_token_is_sent_only_to_the_host_of_the_repository() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
     let ended = origin
@@ -147,7 +147,7 @@ fn a_token_goes_to_its_own_host_and_nowhere_else() {
         .env("DESCARTES_GIT_TOKEN", TOKEN)
         .agent("true")
         .run();
-    refused_for_good(&receiver, &ended);
+    permanent_failure(&receiver, &ended);
     let journal = elsewhere.journal();
     assert!(!journal.is_empty());
     assert!(
@@ -159,7 +159,7 @@ fn a_token_goes_to_its_own_host_and_nowhere_else() {
 }
 
 #[test]
-fn a_renamed_project_is_followed() {
+fn git_follows_the_redirect_of_a_renamed_project() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let home = Forge::start(&origin.path(""), None);
     let old = Forge::start(&origin.path(""), None);
@@ -170,7 +170,7 @@ fn a_renamed_project_is_followed() {
 }
 
 #[test]
-fn a_repository_that_is_not_there_is_said_in_gits_own_words() {
+fn the_error_for_a_missing_repository_quotes_git() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let nowhere = format!("file://{}", origin.path("nowhere.git").display());
     let ended = origin
@@ -178,7 +178,7 @@ fn a_repository_that_is_not_there_is_said_in_gits_own_words() {
         .env("DESCARTES_REPO", &nowhere)
         .agent("true")
         .run();
-    let why = refused_for_good(&receiver, &ended);
+    let why = permanent_failure(&receiver, &ended);
     assert!(
         why.contains(&format!("{nowhere} could not be cloned: git fetch failed"))
             && why.contains("there is no such repository"),
@@ -191,25 +191,25 @@ fn a_repository_that_is_not_there_is_said_in_gits_own_words() {
 }
 
 #[test]
-fn a_reference_that_is_not_there_is_named() {
+fn the_error_for_a_missing_reference_names_it() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let ended = origin
         .worker(&receiver)
         .env("DESCARTES_REF", "nobody")
         .agent("true")
         .run();
-    let why = refused_for_good(&receiver, &ended);
+    let why = permanent_failure(&receiver, &ended);
     assert!(why.contains("(nobody) could not be cloned"), "{why}");
     assert!(why.contains("couldn't find remote ref nobody"), "{why}");
 }
 
 #[test]
-fn refused_credentials_are_said_and_not_shown() {
+fn the_error_for_refused_credentials_does_not_show_them() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some("another"));
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let ended = worker.env("DESCARTES_GIT_TOKEN", TOKEN).agent("true").run();
-    let why = refused_for_good(&receiver, &ended);
+    let why = permanent_failure(&receiver, &ended);
     assert!(why.contains("Authentication failed for"), "{why}");
     let all = format!(
         "{why}{}{}{}",
@@ -221,7 +221,7 @@ fn refused_credentials_are_said_and_not_shown() {
 }
 
 #[test]
-fn without_a_token_nobody_is_asked_for_one() {
+fn without_a_token_git_does_not_ask_for_one() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
     let ended = origin
@@ -229,12 +229,12 @@ fn without_a_token_nobody_is_asked_for_one() {
         .env("DESCARTES_REPO", forge.url())
         .agent("true")
         .run();
-    let why = refused_for_good(&receiver, &ended);
+    let why = permanent_failure(&receiver, &ended);
     assert!(why.contains("terminal prompts disabled"), "{why}");
 }
 
 #[test]
-fn a_transfer_without_progress_is_given_up() {
+fn a_transfer_without_progress_ends() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
     forge.mood(Mood::Stalling(400));
@@ -243,13 +243,13 @@ fn a_transfer_without_progress_is_given_up() {
         .env("DESCARTES_GIT_IDLE_TIMEOUT", "1s")
         .agent("true")
         .run();
-    let why = refused(&receiver, &ended);
+    let why = retryable_failure(&receiver, &ended);
     let watched = why.contains("made no progress for 1s");
     assert!(watched || why.contains("Operation too slow"), "{why}");
 }
 
 #[test]
-fn a_network_that_vanishes_fails_the_workspace() {
+fn a_connection_that_closes_without_an_answer_is_a_workspace_failure() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
     forge.mood(Mood::Gone);
@@ -258,12 +258,12 @@ fn a_network_that_vanishes_fails_the_workspace() {
         .env("DESCARTES_REPO", forge.url())
         .agent("true")
         .run();
-    let why = refused(&receiver, &ended);
+    let why = retryable_failure(&receiver, &ended);
     assert!(why.contains("Empty reply from server"), "{why}");
 }
 
 #[test]
-fn a_full_disk_fails_the_workspace_with_what_git_says() {
+fn the_error_for_a_full_disk_quotes_git() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let path = path();
     let real = std::env::split_paths(&path).map(|dir| dir.join("git"));
@@ -280,7 +280,7 @@ fn a_full_disk_fails_the_workspace_with_what_git_says() {
         .env("PATH", path)
         .agent("true")
         .run();
-    let why = refused(&receiver, &ended);
+    let why = retryable_failure(&receiver, &ended);
     assert!(
         why.contains("git checkout failed with exit code 128"),
         "{why}"
@@ -290,13 +290,13 @@ fn a_full_disk_fails_the_workspace_with_what_git_says() {
 }
 
 #[test]
-fn a_directory_with_something_in_it_is_not_cloned_into() {
+fn nothing_is_cloned_into_a_directory_that_is_not_empty() {
     let (receiver, origin, project) = (Receiver::start(), Origin::new(), Project::new());
     let worker = origin
         .worker(&receiver)
         .env("DESCARTES_WORKSPACE", project.dir());
     let ended = worker.agent("true").run();
-    let why = refused(&receiver, &ended);
+    let why = retryable_failure(&receiver, &ended);
     assert!(
         why.contains("is not empty, so nothing is cloned into it"),
         "{why}"
@@ -304,7 +304,7 @@ fn a_directory_with_something_in_it_is_not_cloned_into() {
 }
 
 #[test]
-fn submodules_and_large_files_that_are_not_fetched_are_named() {
+fn the_log_names_submodules_and_large_files_that_are_not_fetched() {
     let modules = "[submodule \"a\"]\n\tpath = third/party\n\turl = https://git.example/a.git\n";
     let large = "# no pattern\n*.psd filter=lfs diff=lfs merge=lfs -text\n";
     let origin = Origin::with(&[(".gitmodules", modules), (".gitattributes", large)]);
@@ -323,15 +323,15 @@ fn submodules_and_large_files_that_are_not_fetched_are_named() {
     );
 }
 
-/// Every path below a directory, with what it holds and how it may be used.
-fn everything(dir: &Path) -> Vec<(String, u32, Vec<u8>)> {
+/// Every path below a directory, with its mode and its content.
+fn all_files(dir: &Path) -> Vec<(String, u32, Vec<u8>)> {
     use std::os::unix::fs::PermissionsExt;
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let mode = path.symlink_metadata().unwrap().permissions().mode();
         if path.is_dir() {
-            found.extend(everything(&path));
+            found.extend(all_files(&path));
             found.push((path.display().to_string(), mode, Vec::new()));
         } else {
             found.push((path.display().to_string(), mode, fs::read(&path).unwrap()));
@@ -342,7 +342,7 @@ fn everything(dir: &Path) -> Vec<(String, u32, Vec<u8>)> {
 }
 
 #[test]
-fn a_given_workspace_is_not_cleaned_committed_to_or_pushed_from() {
+fn a_workspace_without_a_clone_is_not_cleaned_committed_to_or_pushed_from() {
     let (receiver, origin, project) = (Receiver::start(), Origin::new(), Project::new());
     git(project.dir(), &["init", "-q", "-b", "main"]);
     git(project.dir(), &["add", "."]);
@@ -351,16 +351,16 @@ fn a_given_workspace_is_not_cleaned_committed_to_or_pushed_from() {
     project
         .write("dirty", "yes")
         .write(".git/index.lock", "held");
-    let before = everything(project.dir());
+    let before = all_files(project.dir());
     let worker = crate::support::Worker::new(&receiver, &project).env("DESCARTES_GIT_TOKEN", TOKEN);
     worker.agent("exit 3").run().assert_code(1);
-    assert_eq!(everything(project.dir()), before);
+    assert_eq!(all_files(project.dir()), before);
     assert_eq!(origin.branches(), ["main"]);
     assert_eq!(receiver.only("failed")["result"]["work"], Value::Null);
 }
 
 #[test]
-fn a_branch_and_a_tag_of_one_name_are_ambiguous_and_their_full_names_are_not() {
+fn the_name_of_a_branch_and_a_tag_is_ambiguous_and_the_full_names_are_not() {
     let origin = Origin::new();
     let first = origin.git(&["rev-parse", "main"]);
     origin.git(&["tag", "twice", "main"]);
@@ -369,7 +369,7 @@ fn a_branch_and_a_tag_of_one_name_are_ambiguous_and_their_full_names_are_not() {
     let receiver = Receiver::start();
     let worker = origin.worker(&receiver).env("DESCARTES_REF", "twice");
     let ended = worker.agent("true").run();
-    let why = refused_for_good(&receiver, &ended);
+    let why = permanent_failure(&receiver, &ended);
     assert!(
         why.contains("refs/heads/twice") && why.contains("refs/tags/twice"),
         "{why}"
@@ -389,7 +389,7 @@ fn a_branch_and_a_tag_of_one_name_are_ambiguous_and_their_full_names_are_not() {
 }
 
 #[test]
-fn sixty_four_digits_name_a_commit_of_a_sha256_repository() {
+fn a_commit_of_a_sha256_repository_is_checked_out_by_its_64_digits() {
     let (receiver, origin) = (
         Receiver::start(),
         Origin::made("sha256", &[("README", "old\n")]),
@@ -405,7 +405,7 @@ fn sixty_four_digits_name_a_commit_of_a_sha256_repository() {
 }
 
 #[test]
-fn a_clone_is_tried_again_when_the_remote_is_away_for_a_moment() {
+fn a_clone_is_retried_if_the_remote_is_unreachable_for_a_short_time() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
     forge.mood(Mood::Gone);
@@ -417,7 +417,7 @@ fn a_clone_is_tried_again_when_the_remote_is_away_for_a_moment() {
 }
 
 #[test]
-fn a_new_volume_with_lost_and_found_is_cloned_into() {
+fn a_directory_that_contains_only_lost_and_found_can_be_cloned_into() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     fs::create_dir_all(origin.workspace().join("lost+found")).unwrap();
     origin
@@ -446,7 +446,7 @@ fn a_repository_of_another_user_is_cloned_and_pushed_to() {
 }
 
 #[test]
-fn a_temporary_clone_is_deleted_unless_it_is_to_be_kept() {
+fn a_temporary_clone_is_deleted_unless_keep_workspace_is_set() {
     for (keep, clones) in [("false", 0), ("true", 1)] {
         let (receiver, origin) = (Receiver::start(), Origin::new());
         let worker = origin.worker(&receiver).without("DESCARTES_WORKSPACE");
@@ -459,7 +459,7 @@ fn a_temporary_clone_is_deleted_unless_it_is_to_be_kept() {
 }
 
 #[test]
-fn submodules_are_cloned_if_they_are_wanted_with_the_token_of_their_host() {
+fn submodules_are_cloned_with_the_token_of_their_host_if_the_setting_says_so() {
     let origin = Origin::new();
     let seed = origin.path("seed");
     let library = origin.path("lib.git");
@@ -535,7 +535,7 @@ fn git_goes_through_the_proxy_that_the_environment_names() {
 }
 
 #[test]
-fn git_trusts_the_authorities_of_ssl_cert_file_in_addition_to_the_systems() {
+fn git_trusts_the_authorities_in_ssl_cert_file_in_addition_to_those_of_the_system() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let script = format!(
         "[ \"$1\" = fetch ] || exit 0; cp \"$GIT_SSL_CAINFO\" {}; echo 'fatal: Authentication failed' >&2; exit 128",
@@ -551,7 +551,7 @@ fn git_trusts_the_authorities_of_ssl_cert_file_in_addition_to_the_systems() {
         .env("SSL_CERT_FILE", origin.path("own.pem"))
         .env("DESCARTES_REPO", "https://git.example/x.git");
     let ended = worker.agent("true").run();
-    refused_for_good(&receiver, &ended);
+    permanent_failure(&receiver, &ended);
     let seen = fs::read_to_string(origin.path("seen")).unwrap();
     assert!(seen.ends_with(&key.cert.pem()), "{}", seen.len());
     assert!(seen.matches("BEGIN CERTIFICATE").count() > 50);

@@ -1,7 +1,7 @@
-//! For writers of orchestrators: the published schema and the worker are of one mind.
+//! For writers of orchestrators: the published schema describes the worker's events.
 //!
-//! The receiver of every test holds what it hears against the schema; here is what no receiver
-//! hears, and that the schema is as strict as it says.
+//! In every test the receiver validates each event against the schema. This file tests what that does
+//! not show: events that are only printed, the examples in the protocol, and that the schema is strict.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Project, Receiver, Reply, Worker, schema};
 
-fn ended_event() -> Value {
+fn failed_event() -> Value {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.checks(&["echo wrong; exit 3"]);
     let ended = Worker::new(&receiver, &project)
@@ -20,7 +20,7 @@ fn ended_event() -> Value {
 }
 
 #[track_caller]
-fn assert_refused(event: &Value, what: &str) {
+fn assert_rejected_by_schema(event: &Value, what: &str) {
     assert!(
         !schema::violations(event).is_empty(),
         "the schema allows {what}: {event:#}"
@@ -46,10 +46,10 @@ fn the_schema_requires_every_field_that_a_worker_sends() {
         "/result/output",
         "/failure",
     ];
-    assert_requires_every_field(&ended_event(), &places);
+    assert_requires_every_field(&failed_event(), &places);
 }
 
-/// An event is refused if a field is missing or nonsense; `places` are the objects with the fields.
+/// Asserts that the schema rejects an event in which a field is missing or is -1; `places` are the objects with the fields.
 #[track_caller]
 fn assert_requires_every_field(event: &Value, places: &[&str]) {
     assert_eq!(schema::violations(event), [""; 0]);
@@ -59,10 +59,10 @@ fn assert_requires_every_field(event: &Value, places: &[&str]) {
             let mut without = event.clone();
             let object = without.pointer_mut(place).and_then(Value::as_object_mut);
             object.expect(place).remove(field);
-            assert_refused(&without, &format!("{place} without {field}"));
+            assert_rejected_by_schema(&without, &format!("{place} without {field}"));
             let mut nonsense = event.clone();
             nonsense.pointer_mut(place).expect(place)[field] = json!(-1);
-            assert_refused(&nonsense, &format!("-1 as {field} of {place}"));
+            assert_rejected_by_schema(&nonsense, &format!("-1 as {field} of {place}"));
         }
         let mut more = event.clone();
         more.pointer_mut(place).expect(place)["of_tomorrow"] = json!(true);
@@ -71,8 +71,8 @@ fn assert_requires_every_field(event: &Value, places: &[&str]) {
 }
 
 #[test]
-fn the_schema_knows_what_belongs_to_which_event() {
-    let failed = ended_event();
+fn the_schema_rejects_fields_that_belong_to_another_event() {
+    let failed = failed_event();
     for (event, status) in [
         ("started", "started"),
         ("progress", "running"),
@@ -80,16 +80,16 @@ fn the_schema_knows_what_belongs_to_which_event() {
     ] {
         let mut other = failed.clone();
         other["event"] = json!(format!("task.{event}"));
-        assert_refused(&other, "the status of another event");
+        assert_rejected_by_schema(&other, "the status of another event");
         other["status"] = json!(status);
-        assert_refused(&other, &format!("a failure in {event}"));
+        assert_rejected_by_schema(&other, &format!("a failure in {event}"));
     }
     let mut started = failed.clone();
     (started["event"], started["status"]) = (json!("task.started"), json!("started"));
     let object = started.as_object_mut().expect("an object");
     object.remove("result");
     object.remove("failure");
-    assert_refused(&started, "a claim without limits");
+    assert_rejected_by_schema(&started, "a claim without limits");
     let claim = started_event();
     for field in ["heartbeat_interval_ms", "limits"] {
         started[field] = claim[field].clone();
@@ -97,7 +97,7 @@ fn the_schema_knows_what_belongs_to_which_event() {
     assert_eq!(schema::violations(&started), [""; 0]);
     started["event"] = json!("task.progress");
     started["status"] = json!("running");
-    assert_refused(&started, "progress without progress");
+    assert_rejected_by_schema(&started, "progress without progress");
 }
 
 #[test]
@@ -130,19 +130,19 @@ fn the_result_line_of_a_worker_without_a_claim_matches_the_schema() {
 #[should_panic(expected = "the worker broke the protocol")]
 fn an_event_that_breaks_the_schema_fails_the_test_that_drops_the_receiver() {
     let receiver = Receiver::start();
-    say(&receiver, r#"{"event":"task.started"}"#);
+    post(&receiver, r#"{"event":"task.started"}"#);
 }
 
 #[test]
 #[should_panic(expected = "a request that cannot be read")]
 fn an_unreadable_request_fails_the_test_that_asks_the_receiver() {
     let receiver = Receiver::start();
-    say(&receiver, "no JSON");
+    post(&receiver, "no JSON");
     receiver.said();
 }
 
-/// Posts a body as no worker would, and waits until the receiver is done with it.
-fn say(receiver: &Receiver, body: &str) {
+/// Posts a body that no worker would send, and waits for the answer.
+fn post(receiver: &Receiver, body: &str) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(receiver.address()).expect("a connection");
     let head = format!(

@@ -100,7 +100,7 @@ fn a_failure_goes_to_completed_if_the_route_failed_keeps_answering_404() {
 }
 
 #[test]
-fn a_failure_stays_at_its_route_if_the_404s_pass() {
+fn a_failure_is_delivered_to_its_own_route_if_the_404s_end() {
     let (receiver, project) = (Receiver::start(), Project::new());
     // Another error between them shows that this is a proxy in trouble.
     receiver.script("failed", [404, 404, 503, 404].map(Reply::status));
@@ -133,9 +133,13 @@ fn a_success_is_delivered_after_404s_from_a_proxy_that_restarts() {
     receiver.script("completed", [Reply::status(404), Reply::status(404)]);
     let ended = Worker::new(&receiver, &project).agent("true").run();
     ended.assert_code(0);
-    let told = receiver.said_to("completed");
-    assert_eq!(told.len(), 3);
-    assert!(told.iter().all(|said| said.bytes == told[0].bytes));
+    let attempts_at_completed = receiver.said_to("completed");
+    assert_eq!(attempts_at_completed.len(), 3);
+    assert!(
+        attempts_at_completed
+            .iter()
+            .all(|said| said.bytes == attempts_at_completed[0].bytes)
+    );
 }
 
 #[test]
@@ -179,9 +183,9 @@ fn an_outcome_answered_with_413_is_sent_again_without_patch_and_output() {
     project.checks(&["echo the check"]);
     let ended = long_output(Worker::new(&receiver, &project)).run();
     ended.assert_code(0);
-    let told = receiver.said_to("completed");
-    assert_eq!(told.len(), 3);
-    let result = |index: usize| &told[index].event["result"];
+    let attempts_at_completed = receiver.said_to("completed");
+    assert_eq!(attempts_at_completed.len(), 3);
+    let result = |index: usize| &attempts_at_completed[index].event["result"];
     assert_ne!(result(0)["output"]["tail"], "");
     assert_eq!(result(0)["checks"][0]["output_tail"], "the check\n");
     assert_eq!(result(1)["output"]["tail"], "");
@@ -190,21 +194,27 @@ fn an_outcome_answered_with_413_is_sent_again_without_patch_and_output() {
     let bytes = &result(0)["output"]["total_bytes"];
     assert_eq!(&result(1)["output"]["total_bytes"], bytes);
     assert_eq!(&result(1)["output"]["dropped_bytes"], bytes);
-    assert_eq!(told[0].event["event_id"], told[1].event["event_id"]);
-    assert_eq!(told[1].bytes, told[2].bytes);
+    assert_eq!(
+        attempts_at_completed[0].event["event_id"],
+        attempts_at_completed[1].event["event_id"]
+    );
+    assert_eq!(
+        attempts_at_completed[1].bytes,
+        attempts_at_completed[2].bytes
+    );
 }
 
 #[test]
 fn an_outcome_answered_with_413_twice_is_on_stdout() {
-    // With something to leave out, and with nothing.
+    // One outcome with output that can be removed, and one without.
     each(&[("echo bulk", 2), ("true", 1)], |(agent, attempts)| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always("completed", Reply::status(413));
         let ended = Worker::new(&receiver, &project).agent(agent).run();
         ended.assert_code(3);
-        let told = receiver.said_to("completed");
-        assert_eq!(told.len(), attempts);
-        assert_eq!(ended.result_line(), told[0].event);
+        let attempts_at_completed = receiver.said_to("completed");
+        assert_eq!(attempts_at_completed.len(), attempts);
+        assert_eq!(ended.result_line(), attempts_at_completed[0].event);
     });
 }
 
@@ -225,9 +235,9 @@ fn a_redirect_is_not_followed() {
                 worker = worker.agent("true");
             }
             let running = worker.start();
-            let heard = if route == "progress" { 2 } else { 1 };
+            let count = if route == "progress" { 2 } else { 1 };
             receiver.wait_for(route, |said| {
-                (said.iter().filter(|said| said.route == route).count() >= heard).then_some(())
+                (said.iter().filter(|said| said.route == route).count() >= count).then_some(())
             });
             project.write("go", "");
             let ended = running.wait();
@@ -238,7 +248,7 @@ fn a_redirect_is_not_followed() {
     });
 }
 
-/// Stops a worker with a deaf agent within a stop window; the first window is the default one.
+/// Stops a worker whose agent ignores signals, within a stop window; the first window is the default one.
 fn stopped_within_the_window(signal: Signal, replies: &[Reply]) {
     with_enough_time(Duration::from_secs(5), |window| {
         stopped_within(window, signal, replies)
@@ -249,11 +259,11 @@ fn stopped_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("failed", replies.to_vec());
     let running = Worker::new(&receiver, &project)
-        .agent("trap '' TERM INT; : > deaf; while :; do sleep 0.1; done")
+        .agent("trap '' TERM INT; : > ready; while :; do sleep 0.1; done")
         .env("DESCARTES_STOP_WINDOW", setting(window))
         .env("DESCARTES_HEARTBEAT", "50ms")
         .start();
-    wait_until("a deaf agent", || project.path("deaf").exists());
+    wait_until("the agent", || project.path("ready").exists());
     let signalled = Instant::now();
     running.signal(signal);
     let ended = running.wait();
@@ -265,7 +275,7 @@ fn stopped_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result
     assert_within(window, took);
     let failed = receiver.said_to("failed");
     let last = failed.last().unwrap();
-    // It keeps back this much for its own end.
+    // The worker reserves this time for its exit.
     let end = Duration::from_millis(250);
     assert_within(window, last.at - signalled + end);
     assert_eq!(last.event["failure"]["reason"], "interrupted");
@@ -300,7 +310,7 @@ fn a_stop_window_of_a_millisecond_still_gets_its_terminal_event() {
     running.signal(Signal::TERM);
     let ended = running.wait();
     if ended.code == Some(3) && is_under_load() {
-        // The half second for the last word was not enough.
+        // The half second for the terminal event was not enough.
         assert_eq!(ended.result_line()["failure"]["reason"], "interrupted");
         return;
     }

@@ -1,4 +1,4 @@
-//! For writers of orchestrators: the events to the letter, and when the last one is said.
+//! For writers of orchestrators: every field of the events, and when the terminal event is sent.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Project, Receiver, Reply, Worker, assert_nothing_alive};
 
-/// Takes a field out that is different every time; it must have been a text.
+/// Removes a field that differs from run to run, and returns it; it must be a text.
 #[track_caller]
 fn take(event: &mut Value, pointer: &str) -> String {
     let field = event.pointer_mut(pointer).map(Value::take);
@@ -17,7 +17,7 @@ fn take(event: &mut Value, pointer: &str) -> String {
     }
 }
 
-/// Takes a number of milliseconds out.
+/// Removes a field that must be a number of milliseconds.
 #[track_caller]
 fn take_duration(event: &mut Value, pointer: &str) {
     let field = event.pointer_mut(pointer).map(Value::take);
@@ -28,9 +28,9 @@ fn take_duration(event: &mut Value, pointer: &str) {
     );
 }
 
-/// The fields that differ from run to run, judged and taken out.
+/// The event on a route; the fields that differ from run to run are checked and removed.
 #[track_caller]
-fn settled(receiver: &Receiver, route: &str) -> Value {
+fn event_without_variable_fields(receiver: &Receiver, route: &str) -> Value {
     let said = receiver.said_to(route).pop().expect("an event");
     let mut event = said.event.clone();
     let run_id = take(&mut event, "/run_id");
@@ -83,7 +83,7 @@ fn the_started_event_has_exactly_these_fields() {
         .agent("true")
         .run();
     assert_eq!(
-        settled(&receiver, "started"),
+        event_without_variable_fields(&receiver, "started"),
         json!({
             "task_id": "8",
             "project_id": "proj-456",
@@ -151,7 +151,7 @@ fn the_completed_event_has_exactly_these_fields() {
         .agent("echo working; echo all done")
         .run()
         .completed(&receiver);
-    let mut event = settled(&receiver, "completed");
+    let mut event = event_without_variable_fields(&receiver, "completed");
     take_duration(&mut event, "/result/duration_ms");
     take_duration(&mut event, "/result/checks/0/duration_ms");
     assert_eq!(
@@ -194,7 +194,7 @@ fn the_failed_event_has_exactly_these_fields() {
         .agent("echo this is hopeless; exit 3")
         .run()
         .failed(&receiver, "agent_failed");
-    let mut event = settled(&receiver, "failed");
+    let mut event = event_without_variable_fields(&receiver, "failed");
     take_duration(&mut event, "/result/duration_ms");
     assert_eq!(
         event,

@@ -9,7 +9,7 @@ const FIRST_COMMAND: &str = "TASK_ID=test-123 PROJECT_ID=proj-456 \
     CALLBACK_URL=http://localhost:8080/api/agents/callback \
     cargo run -p descartes-worker -- --task test-123";
 
-/// A copy of the example.
+/// A copy of the example project `examples/hello`.
 fn hello() -> Project {
     let project = Project::empty();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello");

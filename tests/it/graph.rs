@@ -52,14 +52,14 @@ fn success_changes_one_letter_of_the_graph() {
 
 #[test]
 fn failure_changes_nothing_in_the_graph() {
-    for (change, reason) in [
+    for (agent, reason) in [
         ("exit 1", "agent_failed"),
         ("kill -9 $$", "agent_killed"),
         ("no-such-program", "agent_not_found"),
     ] {
         let (receiver, project) = (Receiver::start(), Project::new());
         Worker::new(&receiver, &project)
-            .agent(change)
+            .agent(agent)
             .run()
             .failed(&receiver, reason);
         assert_eq!(project.graph(), GRAPH);
@@ -163,7 +163,7 @@ fn a_graph_behind_a_symbolic_link_is_rejected() {
 
 #[test]
 fn the_work_is_completed_even_if_the_agent_removed_the_graph() {
-    let done_but =
+    let message_start =
         "task 8 of phase webapp is done: Build the | house (but the graph could not be marked: ";
     for (agent, why) in [
         ("rm -r .scud", "does not exist"),
@@ -179,7 +179,7 @@ fn the_work_is_completed_even_if_the_agent_removed_the_graph() {
         let event = ended.completed(&receiver);
         let message = event["message"].as_str().expect("a message");
         assert!(
-            message.starts_with(done_but) && message.contains(why),
+            message.starts_with(message_start) && message.contains(why),
             "{agent}: {message}"
         );
         assert!(

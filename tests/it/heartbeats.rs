@@ -1,5 +1,5 @@
-//! For those who watch: a sign of life at its interval, the output without a gap that is not
-//! counted, and a way to say stop.
+//! For people who watch a run: heartbeats come at their interval, carry all output or count what is
+//! missing, and can cancel the task.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use crate::support::{
     with_enough_time,
 };
 
-/// Works until the file `go` is there.
-const WAITS: &str = "until [ -e go ]; do sleep 0.02; done";
+/// Works until the file `go` exists.
+const WAIT_FOR_GO: &str = "until [ -e go ]; do sleep 0.02; done";
 
 fn worker(receiver: &Receiver, project: &Project) -> Worker {
     Worker::new(receiver, project).env("DESCARTES_HEARTBEAT", "50ms")
@@ -34,15 +34,15 @@ fn outputs(receiver: &Receiver) -> Vec<Value> {
         .collect()
 }
 
-/// When the worker made an event.
-fn said_at(event: &Value) -> jiff::Timestamp {
+/// When the worker created an event.
+fn created_at(event: &Value) -> jiff::Timestamp {
     let timestamp = event["timestamp"].as_str().expect("a timestamp");
     timestamp.parse().expect("a timestamp")
 }
 
-/// Runs a waiting agent until so many heartbeats were heard.
+/// Runs an agent until this many heartbeats have arrived.
 fn run_for(receiver: &Receiver, worker: Worker, project: &Project, count: usize) -> Ended {
-    let running = worker.agent(WAITS).start();
+    let running = worker.agent(WAIT_FOR_GO).start();
     wait_for_heartbeats(receiver, count);
     project.write("go", "");
     running.wait()
@@ -52,14 +52,14 @@ fn run_for(receiver: &Receiver, worker: Worker, project: &Project, count: usize)
 fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
     run_for(&receiver, worker(&receiver, &project), &project, 4).assert_code(0);
-    // The outcome has another connection if it came while a heartbeat was on its way.
+    // The outcome uses another connection if it is sent while a heartbeat is under way.
     let mut said = receiver.said();
     said.retain(|said| said.route != "completed");
     assert_one_connection(&said);
-    let mut last = said_at(&receiver.only("started"));
+    let mut last = created_at(&receiver.only("started"));
     for (index, beat) in receiver.said_to("progress").iter().enumerate() {
-        // By the worker's clock: the receiver may hear late. Timers and timestamps have a grain of a millisecond.
-        let at = said_at(&beat.event);
+        // By the worker's clock, because heartbeats may arrive late. Timers and timestamps are exact to a millisecond.
+        let at = created_at(&beat.event);
         assert!(at.duration_since(last) >= jiff::SignedDuration::from_millis(48));
         last = at;
         assert_eq!(beat.event["status"], "running");
@@ -87,7 +87,7 @@ fn an_orchestrator_that_answers_405_or_501_to_a_heartbeat_gets_no_further_one() 
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.always("progress", Reply::status(status));
         // Ten more would come in the time that the agent takes after the first one.
-        let agent = format!("{WAITS}; sleep 0.5");
+        let agent = format!("{WAIT_FOR_GO}; sleep 0.5");
         let running = worker(&receiver, &project).agent(agent).start();
         receiver.wait_for_one("progress");
         project.write("go", "");
@@ -101,7 +101,7 @@ fn five_404s_in_a_row_to_the_first_heartbeats_end_the_heartbeats() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.always("progress", Reply::status(404));
     let running = worker(&receiver, &project)
-        .agent(format!("{WAITS}; sleep 0.5"))
+        .agent(format!("{WAIT_FOR_GO}; sleep 0.5"))
         .start();
     running.wait_for_log("the orchestrator has no route /progress");
     project.write("go", "");
@@ -124,7 +124,7 @@ fn heartbeats_survive_404s_and_the_task_can_still_be_cancelled() {
         receiver.script("progress", replies);
         let cancel = json!({"cancel": true, "reason": "not needed"});
         receiver.always("progress", Reply::json(200, &cancel.to_string()));
-        let ended = worker(&receiver, &project).agent(WAITS).run();
+        let ended = worker(&receiver, &project).agent(WAIT_FOR_GO).run();
         ended.assert_code(1);
         assert_eq!(receiver.said_to("progress").len(), count + 1);
         assert_eq!(receiver.only("failed")["failure"]["reason"], "cancelled");
@@ -147,7 +147,7 @@ fn the_outcome_does_not_wait_for_a_heartbeat_under_way() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hanging = Reply::status(200).after(Duration::MAX);
     receiver.always("progress", hanging);
-    let running = worker(&receiver, &project).agent(WAITS).start();
+    let running = worker(&receiver, &project).agent(WAIT_FOR_GO).start();
     receiver.wait_for_one("progress");
     let began = Instant::now();
     project.write("go", "");
@@ -180,11 +180,11 @@ fn refused_heartbeats_change_nothing_and_are_logged_once() {
     });
 }
 
-/// Runs an agent under a cancelling answer; gives the message of the failure.
+/// Runs an agent whose heartbeat gets a cancelling answer; returns the message of the failure.
 fn cancelled_by(reply: Reply) -> String {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("progress", [Reply::json(200, "{}"), reply]);
-    let ended = worker(&receiver, &project).agent(WAITS).run();
+    let ended = worker(&receiver, &project).agent(WAIT_FOR_GO).run();
     ended.assert_code(1);
     assert_eq!(receiver.story(), ["started", "failed"]);
     let failed = receiver.only("failed");
@@ -240,8 +240,8 @@ fn any_other_answer_to_a_heartbeat_does_not_cancel() {
     });
 }
 
-/// What the heartbeats tell, put together again: known bytes at their places, and what is counted
-/// as dropped as gaps.
+/// The output as the heartbeats report it (`None` for a missing byte), and the number of bytes that they
+/// count as dropped.
 fn reconstructed(outputs: &[Value]) -> (Vec<Option<u8>>, u64) {
     let (mut stream, mut dropped) = (Vec::new(), 0);
     for output in outputs.iter().filter(|output| !output.is_null()) {
@@ -258,29 +258,29 @@ fn reconstructed(outputs: &[Value]) -> (Vec<Option<u8>>, u64) {
     (stream, dropped)
 }
 
-/// Prints numbered lines, 8 bytes each, without end until `go` is there, then some more.
-const FLOOD: &str = r"n=1000000
+/// Prints numbered lines of 8 bytes until the file `go` exists.
+const PRINT_NUMBERS: &str = r"n=1000000
 while [ ! -e go ]; do i=0; while [ $i -lt 500 ]; do echo $n; n=$((n+1)); i=$((i+1)); done; done";
 
 #[test]
 fn output_can_be_reassembled_from_heartbeats_except_for_the_dropped_bytes() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // Some heartbeats get lost on the way; what they told counts as dropped.
+    // The output in heartbeats that are not answered with 2xx counts as dropped.
     let lost = [200, 503, 200, 200, 401, 503, 200].map(Reply::status);
     receiver.script("progress", lost);
-    let running = worker(&receiver, &project).agent(FLOOD).start();
+    let running = worker(&receiver, &project).agent(PRINT_NUMBERS).start();
     wait_for_heartbeats(&receiver, 10);
     project.write("go", "");
     running.wait().assert_code(0);
 
-    let taken: Vec<Value> = outputs(&receiver)
+    let delivered: Vec<Value> = outputs(&receiver)
         .into_iter()
         .enumerate()
         .filter(|(index, _)| ![1, 4, 5].contains(index))
         .map(|(_, output)| output)
         .collect();
-    let (stream, dropped) = reconstructed(&taken);
-    assert!(dropped > 0, "a flood is more than heartbeats carry");
+    let (stream, dropped) = reconstructed(&delivered);
+    assert!(dropped > 0, "the agent prints more than heartbeats carry");
     for (place, byte) in stream.iter().enumerate() {
         let line = format!("{}\n", 1_000_000 + place / 8);
         if let Some(byte) = byte {
@@ -299,7 +299,7 @@ fn a_heartbeat_answered_with_413_is_followed_by_one_without_output() {
         receiver.script("progress", [Reply::status(413)]);
         let running = worker(&receiver, &project)
             .env("DESCARTES_HEARTBEAT", setting(interval))
-            .agent(format!("echo before; {WAITS}; echo after"))
+            .agent(format!("echo before; {WAIT_FOR_GO}; echo after"))
             .start();
         wait_for_heartbeats(&receiver, 4);
         project.write("go", "");

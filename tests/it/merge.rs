@@ -164,7 +164,7 @@ fn invalid_settings_do_not_stop_a_merge() {
         .replace("house | P |", "house | D |")
         .replace("Paint it | P |", "Paint it | D |");
     assert_eq!(project.read("ours"), merged);
-    // The versions of the others are git's own files, too.
+    // The files with the other versions belong to git, so they stay unchanged.
     assert_eq!(project.read("base"), GRAPH);
 }
 

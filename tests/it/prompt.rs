@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::{Project, Receiver, Worker};
 
 /// Copies both forms of the prompt to files.
-const KEEP: &str = "cat > told; cp \"$DESCARTES_PROMPT_FILE\" file";
+const COPY_PROMPT: &str = "cat > stdin; cp \"$DESCARTES_PROMPT_FILE\" file";
 
 const GRAPH: &str = "\
 # SCUD Graph v1
@@ -43,11 +43,11 @@ const GRAPH: &str = "\
 #[track_caller]
 fn prompt(project: &Project, change: impl FnOnce(Worker) -> Worker) -> String {
     let receiver = Receiver::start();
-    change(Worker::new(&receiver, project).agent(KEEP))
+    change(Worker::new(&receiver, project).agent(COPY_PROMPT))
         .run()
         .completed(&receiver);
-    assert_eq!(project.read("told"), project.read("file"));
-    project.read("told")
+    assert_eq!(project.read("stdin"), project.read("file"));
+    project.read("stdin")
 }
 
 fn how_to_work(project: &Project, checks: &str) -> String {
@@ -64,9 +64,9 @@ fn how_to_work(project: &Project, checks: &str) -> String {
 #[test]
 fn the_prompt_has_every_field_of_the_task_and_says_how_to_work() {
     let project = Project::with_graph(GRAPH);
-    project.checks(&["true", "test -f told"]);
+    project.checks(&["true", "test -f stdin"]);
     let checks = "- When you are done, these commands will run, and all of them must pass:\n  \
-                  - `true`\n  - `test -f told`\n";
+                  - `true`\n  - `test -f stdin`\n";
     let task = "\
 # Task 8: Build the house
 
@@ -193,8 +193,8 @@ fn the_template_of_an_agent_definition_can_be_a_file() {
         format!("{definition}[prompt]\ntemplate_file = \"brick/prompt.md\"\n"),
     );
     project.write(".scud/agents/brick/prompt.md", "Lay {task.id}.\n");
-    let told = prompt(&project, |worker| worker);
-    assert!(told.starts_with("Lay 8.\n\n## How to work\n"), "{told}");
+    let text = prompt(&project, |worker| worker);
+    assert!(text.starts_with("Lay 8.\n\n## How to work\n"), "{text}");
 }
 
 #[test]
@@ -207,8 +207,11 @@ fn the_model_comes_from_the_settings_or_from_the_definition() {
             .agent("printf %s \"${DESCARTES_MODEL-unset}\"")
             .run()
             .completed(&receiver);
-        let told = event["result"]["output"]["tail"].as_str().expect("a text");
-        (told.to_owned(), event["result"]["agent"]["model"].clone())
+        let printed = event["result"]["output"]["tail"].as_str().expect("a text");
+        (
+            printed.to_owned(),
+            event["result"]["agent"]["model"].clone(),
+        )
     };
     let project = Project::with_graph(GRAPH);
     assert_eq!(model(&project, ""), ("unset".into(), ().into()));
@@ -249,9 +252,9 @@ fn a_malformed_agent_definition_fails_the_run_with_path_and_line() {
 #[test]
 fn the_prompt_after_a_failed_check_has_the_check_and_its_output() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
-    project.checks(&["true", "cat told; echo; echo '````'; test -f repaired"]);
+    project.checks(&["true", "cat missing; echo; echo '````'; test -f repaired"]);
     Worker::new(&receiver, &project)
-        .agent("if [ -f first ]; then cat > second; cp \"$DESCARTES_PROMPT_FILE\" file; touch repaired; else cat > first; echo 'wall ``missing' > told; fi")
+        .agent("if [ -f first ]; then cat > second; cp \"$DESCARTES_PROMPT_FILE\" file; touch repaired; else cat > first; echo 'wall ``missing' > missing; fi")
         .run()
         .completed(&receiver);
     let repair = project.read("second");
@@ -259,7 +262,7 @@ fn the_prompt_after_a_failed_check_has_the_check_and_its_output() {
     assert_eq!(
         repair,
         "Your work on task 8 (Build the house) is not done: \
-         the check `cat told; echo; echo '````'; test -f repaired` failed with exit code 1.\n\n\
+         the check `cat missing; echo; echo '````'; test -f repaired` failed with exit code 1.\n\n\
          The end of its output:\n\n\
          `````\n\
          wall ``missing\n\n````\n\

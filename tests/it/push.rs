@@ -1,5 +1,5 @@
-//! For whoever waits for branches: where the work goes, that nothing is overwritten, and what is
-//! left where it cannot go anywhere.
+//! For people who use the pushed branches: where the work is pushed, that nothing is overwritten, and
+//! that the report has the patch if nothing can be pushed.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use crate::support::{
 const BRANCH: &str = "descartes/proj-456/8";
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
-/// An agent that leaves something, says so, and stays.
-const STAYS: &str = "echo half > half; echo here; exec sleep 6000";
+/// An agent that writes a file, prints a line and then hangs.
+const WRITE_AND_HANG: &str = "echo half > half; echo here; exec sleep 6000";
 /// The worker's stop window if nothing else is set.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(5);
 
@@ -27,7 +27,7 @@ fn half_is_written(origin: &Origin) -> bool {
 }
 
 #[test]
-fn a_branch_that_is_taken_stays_and_the_work_gets_its_own() {
+fn a_branch_with_other_work_stays_and_the_work_goes_to_another_branch() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     origin.commit(&[("theirs", "theirs")]);
     origin.git(&["branch", BRANCH, "main"]);
@@ -70,7 +70,7 @@ fn a_branch_that_moves_while_the_agent_works_is_not_overwritten() {
 }
 
 #[test]
-fn a_branch_that_only_lacks_the_work_gets_it() {
+fn an_unchanged_branch_that_exists_gets_the_work() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let worker = origin.worker(&receiver).env("DESCARTES_BRANCH", "main");
     worker.agent("echo mine > mine").run().assert_code(0);
@@ -79,7 +79,7 @@ fn a_branch_that_only_lacks_the_work_gets_it() {
 }
 
 #[test]
-fn every_task_and_project_makes_a_branch_that_git_allows() {
+fn every_task_and_project_id_gives_a_valid_branch_name() {
     for (project, task, branch) in [
         ("proj-456", "8", "descartes/proj-456/8"),
         (
@@ -97,7 +97,7 @@ fn every_task_and_project_makes_a_branch_that_git_allows() {
             .worker(&receiver)
             .env("PROJECT_ID", project)
             .env("TASK_ID", task);
-        // Most of them are not in the graph; the branch is the worker's all the same.
+        // Most of these tasks are not in the graph, but the branch is made from the settings before that is known.
         let code = worker.agent("git branch --show-current").run().code;
         let said = receiver.said();
         let branches = origin.branches();
@@ -120,7 +120,7 @@ fn every_task_and_project_makes_a_branch_that_git_allows() {
 
 /// The failure of a task whose work could not be pushed; the patch must be there.
 #[track_caller]
-fn unpushed(receiver: &Receiver) -> Value {
+fn assert_push_failed(receiver: &Receiver) -> Value {
     assert_eq!(receiver.story(), ["started", "failed"]);
     let event = receiver.only("failed");
     assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
@@ -134,7 +134,7 @@ fn unpushed(receiver: &Receiver) -> Value {
 }
 
 #[test]
-fn a_remote_that_refuses_is_quoted_and_not_asked_again() {
+fn a_rejected_push_is_not_retried_and_the_remotes_message_is_quoted() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     origin.hook(
         "pre-receive",
@@ -145,7 +145,7 @@ fn a_remote_that_refuses_is_quoted_and_not_asked_again() {
         .agent("echo mine > mine")
         .run()
         .assert_code(1);
-    let failure = unpushed(&receiver);
+    let failure = assert_push_failed(&receiver);
     let detail = failure["detail"].as_str().unwrap();
     assert!(
         detail.contains("no work on sundays") && detail.contains("pre-receive hook declined"),
@@ -156,7 +156,7 @@ fn a_remote_that_refuses_is_quoted_and_not_asked_again() {
 }
 
 #[test]
-fn credentials_that_are_revoked_meanwhile_leave_the_patch() {
+fn the_report_has_the_patch_if_the_credentials_are_revoked_during_the_run() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
     forge.mood_for_pushes(Mood::Revoked);
@@ -164,7 +164,7 @@ fn credentials_that_are_revoked_meanwhile_leave_the_patch() {
     let worker = worker.env("DESCARTES_GIT_TOKEN", TOKEN);
     let ended = worker.agent("echo mine > mine").run();
     ended.assert_code(1);
-    let failure = unpushed(&receiver);
+    let failure = assert_push_failed(&receiver);
     assert_eq!(failure["retryable"], false);
     assert!(
         failure["detail"]
@@ -182,7 +182,7 @@ fn credentials_that_are_revoked_meanwhile_leave_the_patch() {
 }
 
 #[test]
-fn a_remote_that_is_away_for_a_moment_gets_the_work_when_it_is_back() {
+fn a_push_is_retried_if_the_remote_is_unreachable_for_a_short_time() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
     forge.mood_for_pushes(Mood::Gone);
@@ -201,14 +201,14 @@ fn a_remote_that_is_away_for_a_moment_gets_the_work_when_it_is_back() {
 }
 
 #[test]
-fn a_remote_that_is_gone_leaves_the_patch() {
+fn the_report_has_the_patch_if_the_remote_has_disappeared() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let agent = format!(
         "echo mine > mine; mv {0} {0}.away",
         quoted(origin.path("project.git"))
     );
     origin.worker(&receiver).agent(&agent).run().assert_code(1);
-    let failure = unpushed(&receiver);
+    let failure = assert_push_failed(&receiver);
     assert!(
         failure["detail"]
             .as_str()
@@ -218,9 +218,9 @@ fn a_remote_that_is_gone_leaves_the_patch() {
     );
 }
 
-/// The work of a task that was not done, which must be on the branch beside the task's.
+/// Asserts that the partial work of a failed task is on the `-wip` branch.
 #[track_caller]
-fn so_far(origin: &Origin, receiver: &Receiver, reason: &str) {
+fn assert_partial_work_pushed(origin: &Origin, receiver: &Receiver, reason: &str) {
     let event = receiver.only("failed");
     assert_eq!(event["failure"]["reason"], reason, "{event}");
     let work = &event["result"]["work"];
@@ -233,7 +233,7 @@ fn so_far(origin: &Origin, receiver: &Receiver, reason: &str) {
     );
     let wip = format!("{BRANCH}-wip");
     assert_eq!(origin.show(&wip, "half"), "half");
-    // The graph says that the task is still to be done.
+    // The task is not marked as done.
     assert!(
         origin
             .show(&wip, ".scud/tasks/tasks.scg")
@@ -242,51 +242,51 @@ fn so_far(origin: &Origin, receiver: &Receiver, reason: &str) {
 }
 
 #[test]
-fn what_a_failed_agent_did_is_kept_beside() {
+fn the_partial_work_of_a_failed_agent_is_pushed_to_the_wip_branch() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     origin
         .worker(&receiver)
         .agent("echo half > half; exit 1")
         .run()
         .assert_code(1);
-    so_far(&origin, &receiver, "agent_failed");
+    assert_partial_work_pushed(&origin, &receiver, "agent_failed");
 }
 
 #[test]
-fn what_was_done_when_the_time_was_up_is_kept_beside() {
+fn the_partial_work_is_pushed_to_the_wip_branch_after_a_time_out() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, origin) = (Receiver::start(), Origin::new());
         let worker = origin
             .worker(&receiver)
             .env("DESCARTES_TASK_TIMEOUT", setting(limit));
-        worker.agent(STAYS).run().assert_code(1);
+        worker.agent(WRITE_AND_HANG).run().assert_code(1);
         if !origin.workspace().join("half").exists() {
             return Err("the agent did nothing".to_owned());
         }
-        so_far(&origin, &receiver, "timed_out");
+        assert_partial_work_pushed(&origin, &receiver, "timed_out");
         Ok(())
     });
 }
 
 #[test]
-fn what_was_done_when_the_task_was_cancelled_is_kept_beside() {
+fn the_partial_work_is_pushed_to_the_wip_branch_after_a_cancellation() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let running = origin
         .worker(&receiver)
         .env("DESCARTES_HEARTBEAT", "50ms")
-        .agent(STAYS)
+        .agent(WRITE_AND_HANG)
         .start();
     wait_until("the agent's file", || half_is_written(&origin));
     receiver.always("progress", Reply::json(200, r#"{"cancel": true}"#));
     running.wait().assert_code(1);
-    so_far(&origin, &receiver, "cancelled");
+    assert_partial_work_pushed(&origin, &receiver, "cancelled");
 }
 
 #[test]
-fn what_was_done_when_a_signal_came_is_kept_beside_within_the_default_window() {
-    // The second agent does not go by itself.
+fn the_partial_work_is_pushed_to_the_wip_branch_within_the_default_stop_window() {
+    // The second agent ignores SIGTERM.
     for agent in [
-        STAYS,
+        WRITE_AND_HANG,
         "trap '' TERM; echo half > half; while :; do sleep 1; done",
     ] {
         with_enough_time(DEFAULT_WINDOW, |window| {
@@ -297,24 +297,24 @@ fn what_was_done_when_a_signal_came_is_kept_beside_within_the_default_window() {
                 .agent(agent)
                 .start();
             wait_until("the agent's file", || half_is_written(&origin));
-            let told = Instant::now();
+            let signalled = Instant::now();
             running.signal(Signal::TERM);
             let ended = running.wait();
-            assert_within(window, told.elapsed());
+            assert_within(window, signalled.elapsed());
             let pushed = ended.code == Some(1)
                 && receiver.only("failed")["result"]["work"]["pushed"] == true;
             if !pushed && is_under_load() {
                 return Err(format!("the work was not pushed: {ended:?}"));
             }
             ended.assert_code(1);
-            so_far(&origin, &receiver, "interrupted");
+            assert_partial_work_pushed(&origin, &receiver, "interrupted");
             Ok(())
         });
     }
 }
 
 #[test]
-fn a_push_that_hangs_ends_with_the_window_and_not_later() {
+fn a_push_that_hangs_ends_within_the_stop_window() {
     with_enough_time(DEFAULT_WINDOW, push_that_hangs);
 }
 
@@ -327,10 +327,10 @@ fn push_that_hangs(window: Duration) -> Result<(), String> {
         .agent("echo mine > mine")
         .start();
     wait_until("the hook", || origin.path("project.git/asked").exists());
-    let told = Instant::now();
+    let signalled = Instant::now();
     running.signal(Signal::TERM);
     let ended = running.wait();
-    assert_within(window, told.elapsed());
+    assert_within(window, signalled.elapsed());
     if ended.code == Some(3) && is_under_load() {
         return Err("the failure was not delivered".to_owned());
     }
@@ -351,7 +351,7 @@ fn push_that_hangs(window: Duration) -> Result<(), String> {
 }
 
 #[test]
-fn a_branch_whose_name_another_branch_blocks_falls_back_at_once() {
+fn the_work_goes_to_another_branch_at_once_if_a_branch_blocks_the_name() {
     for blocking in ["descartes", "descartes/proj-456/8/x"] {
         let (receiver, origin) = (Receiver::start(), Origin::new());
         origin.git(&["branch", blocking, "main"]);

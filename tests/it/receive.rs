@@ -1,5 +1,5 @@
-//! For writers of orchestrators: `receive` shows what workers report, checks it, and plays the
-//! orchestrator that a developer asks for.
+//! For writers of orchestrators: `receive` shows what workers report, checks it, and answers as its
+//! flags say.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Ended, Project, Receiver, Running, Worker, assert_in_order};
 
-/// A program in an empty directory, without a home.
+/// The program in a directory, without a home directory.
 fn program(args: &[&str], dir: &Project) -> Worker {
     Worker::bare().args(args).dir(dir.dir())
 }
@@ -126,6 +126,22 @@ fn a_dead_workers_task_is_free_when_its_lease_is_over() {
 }
 
 #[test]
+fn a_completed_task_is_granted_again_only_if_a_person_allows_it() {
+    for (flags, code) in [(&[][..], 4), (&["--again"][..], 0)] {
+        let (receiving, url) = receive_with(flags, |worker| worker);
+        worker(&url, &Project::new())
+            .agent("true")
+            .run()
+            .assert_code(0);
+        let second = worker(&url, &Project::new()).agent("true").run();
+        second.assert_code(code);
+        let words = "has ended this task for good";
+        assert_eq!(second.stderr.contains(words), code == 4, "{second:#?}");
+        end(receiving);
+    }
+}
+
+#[test]
 fn heartbeats_keep_a_lease_for_longer_than_its_length() {
     let (receiving, url) = receive_with(&["--lease", "5s"], |worker| worker);
     let project = Project::new();
@@ -211,7 +227,7 @@ fn a_task_that_receive_cancels_is_cancelled_at_its_first_heartbeat() {
 }
 
 #[test]
-fn scripted_answers_are_given_in_order_and_the_last_one_stays() {
+fn scripted_answers_are_used_in_order_and_the_last_one_is_repeated() {
     let flags = [
         "--answer",
         "started=503,ok",
@@ -247,7 +263,7 @@ fn scripted_answers_are_given_in_order_and_the_last_one_stays() {
 }
 
 #[test]
-fn wrong_flags_of_receive_are_all_named_and_a_secret_is_not_shown() {
+fn all_invalid_flags_of_receive_are_reported_and_the_secret_is_not_shown() {
     let ended = Worker::bare()
         .args(["receive", "--secret", "hunter2", "--lease", "soon"])
         .args(["--answer", "started", "--answer", "begun=1"])
@@ -270,9 +286,9 @@ fn the_help_and_the_reference_name_the_flags_of_receive() {
     let help = Worker::bare().args(["receive", "--help"]).run().stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let reference = include_str!("../../docs/reference.md");
-    for flag in ["--secret", "--lease", "--cancel", "--answer"] {
+    for flag in ["--secret", "--lease", "--cancel", "--answer", "--again"] {
         assert!(help.contains(flag), "{help}");
-        assert!(reference.contains(&format!("- `{flag} ")), "{flag}");
+        assert!(reference.contains(&format!("- `{flag}")), "{flag}");
     }
     assert!(
         help.contains("checks fields, order and signatures"),
@@ -337,7 +353,7 @@ fn post(url: &str, body: &str) -> (u16, Value) {
 }
 
 #[test]
-fn receive_says_what_is_wrong_with_what_it_hears() {
+fn receive_names_what_breaks_the_protocol_in_a_request() {
     let (receiving, url) = receive();
     let event = |sequence: u64, change: Value| {
         let mut event = json!({
@@ -385,7 +401,7 @@ fn receive_says_what_is_wrong_with_what_it_hears() {
 }
 
 #[test]
-fn a_taken_port_is_said_with_its_address() {
+fn the_error_for_a_port_in_use_names_the_address() {
     let receiver = Receiver::start();
     let taken = receiver.address().to_string();
     let ended = Worker::bare().args(["receive", "--listen", &taken]).run();

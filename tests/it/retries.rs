@@ -1,4 +1,4 @@
-//! For those who restart their orchestrator: what may pass is tried again, within its time.
+//! For people who restart their orchestrator: requests are repeated after temporary failures, until a deadline.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::{
     Project, Receiver, Reply, Worker, assert_within, each, setting, with_enough_time,
 };
 
-/// Everything that may be better next time, whatever was asked.
+/// All answers after which any request is repeated.
 fn temporary_failures() -> Vec<Reply> {
     let statuses = [408, 425, 429, 500, 502, 503, 504, 599];
     let mut replies: Vec<Reply> = statuses.map(Reply::status).into();
@@ -17,7 +17,7 @@ fn temporary_failures() -> Vec<Reply> {
     replies
 }
 
-/// Later attempts are the first one again.
+/// Asserts that all attempts send the same event.
 #[track_caller]
 fn assert_same_event(attempts: &[Said]) {
     for said in attempts {
@@ -36,7 +36,7 @@ fn waits(attempts: &[Said]) -> Vec<Duration> {
 #[test]
 fn a_claim_is_repeated_after_every_temporary_failure() {
     let mut replies = temporary_failures();
-    // A route may come up later than the port.
+    // The port may be open before the route exists.
     replies.extend([404, 405, 501].map(Reply::status));
     each(&replies, |reply| {
         let (receiver, project) = (Receiver::start(), Project::new());
@@ -55,11 +55,11 @@ fn a_success_is_repeated_after_every_temporary_failure() {
         receiver.script("completed", [reply.clone(), reply]);
         let ended = Worker::new(&receiver, &project).agent("true").run();
         ended.assert_code(0);
-        let told = receiver.said_to("completed");
-        assert_eq!(told.len(), 3);
-        assert_same_event(&told);
+        let attempts = receiver.said_to("completed");
+        assert_eq!(attempts.len(), 3);
+        assert_same_event(&attempts);
         assert_eq!(receiver.said_to("failed").len(), 0);
-        assert_eq!(ended.result_line(), told[2].event);
+        assert_eq!(ended.result_line(), attempts[2].event);
     });
 }
 
@@ -70,9 +70,9 @@ fn a_failure_is_repeated_after_every_temporary_failure() {
         receiver.script("failed", [reply]);
         let ended = Worker::new(&receiver, &project).agent("exit 7").run();
         ended.assert_code(1);
-        let told = receiver.said_to("failed");
-        assert_eq!(told.len(), 2);
-        assert_same_event(&told);
+        let attempts = receiver.said_to("failed");
+        assert_eq!(attempts.len(), 2);
+        assert_same_event(&attempts);
         assert_eq!(receiver.said_to("completed").len(), 0);
     });
 }
@@ -92,7 +92,7 @@ fn an_unanswered_claim_is_repeated_until_its_deadline_and_no_work_is_done() {
     });
 }
 
-/// A claim that always has this reply, until its deadline.
+/// Runs a worker whose claims all get this reply, until the claim deadline.
 fn unanswered(limit: Duration, reply: &Reply) -> Result<(), String> {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.always("started", reply.clone());
@@ -117,7 +117,7 @@ fn unanswered(limit: Duration, reply: &Reply) -> Result<(), String> {
 
 #[test]
 fn a_claim_ends_after_one_attempt_if_retry_after_is_longer_than_its_deadline() {
-    // The second one would fit if the last attempt needed no time.
+    // The second value would fit if the last attempt needed no time.
     each(&["3600", "10", "99999999999999999999"], |after| {
         for status in [429, 503, 404] {
             let (receiver, project) = (Receiver::start(), Project::new());
@@ -128,7 +128,11 @@ fn a_claim_ends_after_one_attempt_if_retry_after_is_longer_than_its_deadline() {
                 .agent("touch touched")
                 .run();
             ended.assert_code(3);
-            assert_eq!(receiver.story(), ["started"], "it asked too early");
+            assert_eq!(
+                receiver.story(),
+                ["started"],
+                "the worker repeated the claim too early"
+            );
             let message = ended.result_line()["failure"]["message"].to_string();
             assert!(message.contains("it asks to wait "), "{message}");
             assert!(!project.path("touched").exists());
@@ -171,12 +175,12 @@ fn a_request_without_an_answer_is_repeated_after_its_timeout() {
             assert_same_event(&attempts);
             if attempts.len() > 2 {
                 return Err(format!(
-                    "a receiver that answers at once on /{route} was not heard"
+                    "a receiver that answers at once on /{route} got no request"
                 ));
             }
             assert_eq!(attempts.len(), 2);
             assert_ne!(attempts[0].connection, attempts[1].connection);
-            // Not between the two: the receiver may have noticed the first one late.
+            // Not measured between the two attempts: the receiver may have read the first one late.
             let waited = attempts[1].at - before;
             assert!(waited + Duration::from_millis(5) >= limit, "{waited:?}");
             before = attempts[1].at;
@@ -188,9 +192,9 @@ fn a_request_without_an_answer_is_repeated_after_its_timeout() {
 }
 
 #[test]
-fn retry_after_is_waited_for_as_seconds_and_as_a_date() {
+fn the_worker_waits_for_a_retry_after_in_seconds_or_as_a_date() {
     let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
-    // The date has no fractions.
+    // A date has whole seconds.
     let at = jiff::Timestamp::from_second(later.as_second()).unwrap();
     let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
     let date = printer.timestamp_to_rfc9110_string(&at).unwrap();
@@ -251,12 +255,12 @@ fn an_outcome_without_an_accepting_answer_before_the_deadline_is_on_stdout_uncha
         ended.assert_code(3);
         assert_eq!(ended.result_line()["status"], "completed");
         assert_eq!(receiver.said_to("failed").len(), 0);
-        let told = receiver.said_to("completed");
-        if told.len() < 2 {
+        let attempts = receiver.said_to("completed");
+        if attempts.len() < 2 {
             return Err("there was one attempt only".to_owned());
         }
-        assert_same_event(&told);
-        assert_eq!(ended.result_line(), told[0].event);
+        assert_same_event(&attempts);
+        assert_eq!(ended.result_line(), attempts[0].event);
         assert!(ended.stderr.contains("503"), "{}", ended.stderr);
         Ok(())
     });
@@ -295,9 +299,9 @@ fn a_stop_signal_during_the_delivery_shortens_the_waits_and_changes_nothing_else
     let ended = running.wait();
     ended.assert_code(0);
     assert_within(Duration::from_secs(5), signalled.elapsed());
-    let told = receiver.said_to("completed");
-    assert_eq!(told.len(), 4);
-    assert_same_event(&told);
+    let attempts = receiver.said_to("completed");
+    assert_eq!(attempts.len(), 4);
+    assert_same_event(&attempts);
     assert_eq!(receiver.said_to("failed").len(), 0);
 }
 

@@ -1,4 +1,4 @@
-//! For those who run the tests with few open files: a server of the tests ends with its owner.
+//! For people who run the tests with few open files: a server in the tests closes when it is dropped.
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -9,20 +9,20 @@ use std::time::Duration;
 use crate::support::server::Connection;
 use crate::support::{Hold, Server, wait_until};
 
-/// One that no other test uses, so that none takes the port of a server that has ended.
+/// An address that no other test uses, so that no other server takes a port that was closed.
 const ADDRESS: &str = if cfg!(target_os = "linux") {
     "127.115.101.114:0"
 } else {
     "127.0.0.1:0"
 };
 
-/// A child that another test has just forked holds every listener of this process until its exec, so the port may take
-/// connections for a moment after the server has closed it.
+/// Whether the port is closed. A child that another test has just forked has every listener open until its exec, so
+/// the port may accept connections for a moment after the server has closed it.
 fn is_refused(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// A server with a connection in each of these states is dropped; then nothing of it is left.
+/// Drops a server that has a connection in each of these states.
 #[test]
 fn a_dropped_server_leaves_no_port_no_connection_and_no_thread() {
     let states: [fn(&Connection); 3] = [
@@ -44,13 +44,13 @@ fn a_dropped_server_leaves_no_port_no_connection_and_no_thread() {
 
         wait_until("the closed port", || is_refused(address));
         assert_eq!(stream.read(&mut [0]).expect("the end, and no reset"), 0);
-        // Every thread had a share of it.
+        // Every thread of the server held a reference.
         assert_eq!(Arc::strong_count(&serving), 1);
     }
 }
 
 #[test]
-fn a_server_comes_up_again_at_its_address_and_breaks_what_was_open_before() {
+fn a_reopened_server_has_its_old_address_and_no_old_connections() {
     let server = Server::listen(ADDRESS, |connection| {
         drop((&*connection.stream).read(&mut [0]));
     });

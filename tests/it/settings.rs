@@ -5,9 +5,9 @@ use std::os::unix::process::CommandExt;
 use crate::support::{Project, Receiver, Reply, Worker};
 
 #[test]
-fn the_flag_wins_then_the_bare_name_then_the_prefixed_one() {
+fn the_flag_wins_over_the_short_name_and_the_short_name_over_the_prefixed_one() {
     let project = Project::new();
-    let claimed = |change: fn(Worker) -> Worker| {
+    let claimed_task_id = |change: fn(Worker) -> Worker| {
         let receiver = Receiver::start();
         receiver.always("started", Reply::status(409));
         change(Worker::new(&receiver, &project))
@@ -23,13 +23,13 @@ fn the_flag_wins_then_the_bare_name_then_the_prefixed_one() {
             .arg("--task")
             .arg("flag")
     };
-    assert_eq!(claimed(all), "flag");
+    assert_eq!(claimed_task_id(all), "flag");
     assert_eq!(
-        claimed(|worker| worker.env("DESCARTES_TASK_ID", "prefixed")),
+        claimed_task_id(|worker| worker.env("DESCARTES_TASK_ID", "prefixed")),
         "8"
     );
     assert_eq!(
-        claimed(|worker| worker
+        claimed_task_id(|worker| worker
             .without("TASK_ID")
             .env("DESCARTES_TASK_ID", "prefixed")),
         "prefixed"
@@ -41,11 +41,11 @@ fn the_flag_wins_then_the_bare_name_then_the_prefixed_one() {
             .env("DESCARTES_TASK_ID", "prefixed")
             .arg("--task=")
     };
-    assert_eq!(claimed(empty), "prefixed");
+    assert_eq!(claimed_task_id(empty), "prefixed");
 }
 
 #[test]
-fn the_names_of_the_protocol_work_bare_and_prefixed() {
+fn the_names_of_the_original_worker_work_with_and_without_prefix() {
     let project = Project::new();
     for prefix in ["", "DESCARTES_"] {
         let receiver = Receiver::start();
@@ -66,7 +66,7 @@ fn the_names_of_the_protocol_work_bare_and_prefixed() {
 }
 
 #[test]
-fn the_bare_key_wins_over_the_prefixed_one() {
+fn the_key_without_prefix_wins_over_the_prefixed_one() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
         .env("ANTHROPIC_API_KEY", "sk-ant-bare")
@@ -116,7 +116,7 @@ fn every_setting_that_is_not_secret_can_be_given_as_a_flag() {
 #[test]
 fn the_path_of_this_program_as_first_argument_is_ignored() {
     let project = Project::new();
-    for own in [
+    for program in [
         "/app/worker",
         "/app/descartes-worker",
         env!("CARGO_BIN_EXE_descartes-worker"),
@@ -125,7 +125,7 @@ fn the_path_of_this_program_as_first_argument_is_ignored() {
         Worker::new(&receiver, &project)
             .without("TASK_ID")
             .env("DESCARTES_FORCE", "yes")
-            .arg(own)
+            .arg(program)
             .args(["--task", "8"])
             .agent("true")
             .run()
@@ -188,14 +188,14 @@ fn help_and_version_exit_with_0() {
 
 #[test]
 fn shells_can_complete_the_command_line() {
-    for (shell, holds) in [
+    for (shell, part_of_script) in [
         ("bash", "complete -F"),
         ("zsh", "#compdef descartes-worker"),
         ("fish", "complete -c descartes-worker"),
     ] {
         let ended = Worker::bare().args(["completions", shell]).run();
         ended.assert_code(0);
-        assert!(ended.stdout.contains(holds), "{ended:#?}");
+        assert!(ended.stdout.contains(part_of_script), "{ended:#?}");
         assert!(ended.stdout.contains("task-timeout"), "{ended:#?}");
     }
     Worker::bare()

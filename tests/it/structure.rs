@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["main"],
     &["vocabulary"],
     &["config"],
-    &["check", "local"],
+    &["check", "local", "probe"],
     &["terminal"],
     &["runner", "callback", "receiver", "exit", "merge_graph"],
     &["builtin", "gateway"],

@@ -56,7 +56,7 @@ fn failure_message(project: &Project, task: &str, reason: &str) -> String {
     event["message"].as_str().expect("a message").to_owned()
 }
 
-fn unchanged(worker: Worker) -> Worker {
+fn without_changes(worker: Worker) -> Worker {
     worker
 }
 
@@ -64,11 +64,11 @@ fn unchanged(worker: Worker) -> Worker {
 fn a_task_is_found_by_its_phase_and_id() {
     let project = Project::with_graph(TWO_PHASES);
     assert_eq!(
-        success_message(&project, "mobile:8", unchanged),
+        success_message(&project, "mobile:8", without_changes),
         "task 8 of phase mobile is done: Pitch the tent"
     );
     assert_eq!(
-        success_message(&project, "webapp:8", unchanged),
+        success_message(&project, "webapp:8", without_changes),
         "task 8 of phase webapp is done: Build the house"
     );
 }
@@ -88,7 +88,7 @@ fn a_unique_id_is_found_in_another_phase_than_the_active_one() {
     let project = Project::with_graph(TWO_PHASES);
     project.write(".scud/active-tag", "webapp\n");
     assert_eq!(
-        success_message(&project, "8.1", unchanged),
+        success_message(&project, "8.1", without_changes),
         "task 8.1 of phase mobile is done: Sew the tent"
     );
 }
@@ -98,7 +98,7 @@ fn a_task_is_found_in_the_active_phase() {
     let project = Project::with_graph(TWO_PHASES);
     project.write(".scud/active-tag", "mobile\n");
     assert_eq!(
-        success_message(&project, "8", unchanged),
+        success_message(&project, "8", without_changes),
         "task 8 of phase mobile is done: Pitch the tent"
     );
 }
@@ -204,7 +204,7 @@ fn a_task_with_any_other_status_is_run() {
     for letter in ['P', 'I', 'R', 'B', 'F', '!'] {
         let project =
             Project::with_graph(&GRAPH.replace("house | P |", &format!("house | {letter} |")));
-        success_message(&project, "8", unchanged);
+        success_message(&project, "8", without_changes);
         assert_eq!(project.graph(), GRAPH.replace("house | P |", "house | D |"));
     }
 }

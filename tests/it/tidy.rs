@@ -1,4 +1,4 @@
-//! For everyone who changes the project: what is written down twice must say the same twice.
+//! For everyone who changes the project: facts that are written down twice must agree.
 //!
 //! Reads the files of the repository. [`documents`] compares the documents with the program.
 
@@ -49,19 +49,19 @@ fn section<'a>(text: &'a str, heading: &str) -> &'a str {
 }
 
 #[test]
-fn the_code_map_is_the_tree() {
+fn the_code_map_lists_the_files_of_src() {
     let architecture = read("docs/architecture.md");
     let map = section(&architecture, "## Code map");
     let (_, map) = map.split_once("```\n").expect("a code block");
     let (map, _) = map.split_once("```").expect("its end");
-    let (mut told, mut place) = (BTreeSet::new(), String::new());
+    let (mut listed, mut place) = (BTreeSet::new(), String::new());
     for line in map.lines() {
         let depth = line.len() - line.trim_start().len();
         let name = line.split_whitespace().next().expect("a name");
         let path = match depth {
             0 => name.to_owned(),
             2 => {
-                told.insert(name.to_owned());
+                listed.insert(name.to_owned());
                 place = name.to_owned();
                 format!("src/{name}")
             }
@@ -74,18 +74,18 @@ fn the_code_map_is_the_tree() {
         assert_eq!(root().join(&path).is_dir(), path.ends_with('/'), "{path}");
     }
     let entries = fs::read_dir(root().join("src")).expect("src");
-    let there: BTreeSet<String> = entries
+    let existing: BTreeSet<String> = entries
         .map(|entry| {
             let entry = entry.expect("an entry");
             let slash = if entry.path().is_dir() { "/" } else { "" };
             format!("{}{slash}", entry.file_name().to_string_lossy())
         })
         .collect();
-    assert_eq!(told, there);
+    assert_eq!(listed, existing);
 }
 
 #[test]
-fn every_source_file_says_what_it_answers_for() {
+fn every_source_file_begins_with_a_comment_about_its_purpose() {
     for path in files("src").into_iter().chain(files("tests")) {
         if path.extension().is_some_and(|extension| extension == "rs") {
             let text = read(&path);
@@ -150,7 +150,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_lead_to_existing_files_and_headings() {
     let mut checked = 0;
     for path in markdown() {
         let text = read(&path);
@@ -187,14 +187,14 @@ fn links_lead_somewhere() {
     assert!(checked > 5, "only {checked} links were found");
 }
 
-/// The modules of one part of the house.
-fn part(name: &str) -> Vec<(PathBuf, String)> {
+/// The files of one module in `src/`.
+fn module(name: &str) -> Vec<(PathBuf, String)> {
     let (file, folder) = (format!("src/{name}.rs"), format!("src/{name}/"));
-    let of_part = |path: &PathBuf| {
+    let of_module = |path: &PathBuf| {
         let path = path.to_str().expect("a name in UTF-8");
         path == file || path.starts_with(&folder)
     };
-    let found: Vec<_> = files("src").into_iter().filter(of_part).collect();
+    let found: Vec<_> = files("src").into_iter().filter(of_module).collect();
     assert!(!found.is_empty(), "there is no {name}");
     found
         .into_iter()
@@ -204,8 +204,8 @@ fn part(name: &str) -> Vec<(PathBuf, String)> {
 }
 
 #[track_caller]
-fn assert_ignorant(name: &str, of: &[&str]) {
-    for (path, text) in part(name) {
+fn assert_does_not_mention(name: &str, of: &[&str]) {
+    for (path, text) in module(name) {
         let code = text
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"));
@@ -222,28 +222,28 @@ fn assert_ignorant(name: &str, of: &[&str]) {
 }
 
 #[test]
-fn who_must_not_know_whom_does_not() {
+fn modules_do_not_mention_what_they_must_not_know() {
     let exits = ["ExitCode", "exit::"];
-    assert_ignorant(
+    assert_does_not_mention(
         "callback",
         &["crate::runner", "crate::config", "crate::scud"],
     );
-    assert_ignorant("callback", &exits);
-    assert_ignorant("runner", &["crate::callback", "crate::config"]);
-    assert_ignorant("runner", &exits);
-    assert_ignorant(
+    assert_does_not_mention("callback", &exits);
+    assert_does_not_mention("runner", &["crate::callback", "crate::config"]);
+    assert_does_not_mention("runner", &exits);
+    assert_does_not_mention(
         "scud",
         &["crate::callback", "crate::config", "crate::runner"],
     );
-    assert_ignorant("task", &["serde", "std::fs", "std::env", "tokio"]);
-    assert_ignorant("process", &["agent::", "Agent", "scud"]);
+    assert_does_not_mention("task", &["serde", "std::fs", "std::env", "tokio"]);
+    assert_does_not_mention("process", &["agent::", "Agent", "scud"]);
     let spawning = [
         "tokio::process",
         "process::Command",
         "kill_process",
         "rustix::",
     ];
-    assert_ignorant("runner/agent", &spawning);
+    assert_does_not_mention("runner/agent", &spawning);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_panic_unwinds() {
 }
 
 #[test]
-fn ci_begins_with_the_readme_s_tests() {
+fn ci_begins_with_the_commands_of_the_readme() {
     let commands = read(".ci/run");
     let mut steps = commands.lines().filter(|line| line.starts_with("step "));
     assert_eq!(steps.next(), Some("step 'cargo test'"));

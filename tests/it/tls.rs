@@ -1,5 +1,5 @@
-//! For those who run their own authority: https is trusted as far as it is told to, and what is
-//! wrong with a certificate is said in words.
+//! For people who run a certificate authority: which certificates are trusted, and the errors for those
+//! that are not.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,15 +16,15 @@ use crate::support::{Project, Receiver, Server, Worker, setting, with_enough_tim
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority(called: &str) -> Authority {
+fn authority(name_of_authority: &str) -> Authority {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let name = rcgen::DnType::CommonName;
-    params.distinguished_name.push(name, called);
+    params.distinguished_name.push(name, name_of_authority);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A certificate for one name, valid until a year, and its key.
+/// A certificate for one name, valid until the beginning of a year, and its key.
 fn certificate(
     name: &str,
     until: i32,
@@ -38,8 +38,8 @@ fn certificate(
     (certificate.der().clone(), key)
 }
 
-/// TLS in front of a receiver.
-fn in_front_of(receiver: &Receiver, certificate: CertificateDer<'static>, key: &KeyPair) -> Server {
+/// A TLS server that forwards everything to a receiver.
+fn serve_tls(receiver: &Receiver, certificate: CertificateDer<'static>, key: &KeyPair) -> Server {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
     let config = ServerConfig::builder_with_provider(provider)
@@ -55,7 +55,7 @@ fn in_front_of(receiver: &Receiver, certificate: CertificateDer<'static>, key: &
     })
 }
 
-/// Both directions in turns, until one side is done.
+/// Forwards in both directions in turn, until one side closes its connection.
 fn forward(client: &TcpStream, config: Arc<ServerConfig>, behind: SocketAddr) {
     let mut upstream = TcpStream::connect(behind).unwrap();
     for stream in [client, &upstream] {
@@ -65,12 +65,13 @@ fn forward(client: &TcpStream, config: Arc<ServerConfig>, behind: SocketAddr) {
     }
     let connection = ServerConnection::new(config).unwrap();
     let mut client = StreamOwned::new(connection, client);
-    while pass(&mut client, &mut upstream).is_some() && pass(&mut upstream, &mut client).is_some() {
-    }
+    while forward_available(&mut client, &mut upstream).is_some()
+        && forward_available(&mut upstream, &mut client).is_some()
+    {}
 }
 
-/// What there is to read now; nothing where there will not be any more.
-fn pass(from: &mut impl Read, to: &mut impl Write) -> Option<()> {
+/// Forwards the bytes that can be read now; `None` at the end of the stream.
+fn forward_available(from: &mut impl Read, to: &mut impl Write) -> Option<()> {
     let mut chunk = [0; 16 * 1024];
     match from.read(&mut chunk) {
         Ok(0) => None,
@@ -80,15 +81,15 @@ fn pass(from: &mut impl Read, to: &mut impl Write) -> Option<()> {
     }
 }
 
-/// Runs a worker against a certificate, trusting an authority; it has this time for its claim.
-fn met(
+/// Runs a worker that trusts an authority, against a receiver with this certificate.
+fn run_worker(
     certificate: &(CertificateDer<'static>, KeyPair),
     trusted: &Authority,
     deadline: Duration,
 ) -> (Receiver, Ended) {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("ca.pem", trusted.pem());
-    let server = in_front_of(&receiver, certificate.0.clone(), &certificate.1);
+    let server = serve_tls(&receiver, certificate.0.clone(), &certificate.1);
     let ended = Worker::new(&receiver, &project)
         .agent("true")
         .env(
@@ -101,7 +102,7 @@ fn met(
     (receiver, ended)
 }
 
-/// Nothing is said, and the result says why in these words.
+/// Asserts that nothing is sent, and that the failure contains these words.
 #[track_caller]
 fn assert_not_trusted(
     certificate: &(CertificateDer<'static>, KeyPair),
@@ -109,18 +110,18 @@ fn assert_not_trusted(
     words: &str,
 ) {
     with_enough_time(Duration::from_secs(1), |deadline| {
-        let (receiver, ended) = met(certificate, trusted, deadline);
-        not_trusted(&receiver, &ended, words)
+        let (receiver, ended) = run_worker(certificate, trusted, deadline);
+        check_not_trusted(&receiver, &ended, words)
     });
 }
 
-fn not_trusted(receiver: &Receiver, ended: &Ended, words: &str) -> Result<(), String> {
+fn check_not_trusted(receiver: &Receiver, ended: &Ended, words: &str) -> Result<(), String> {
     ended.assert_code(3);
     let failure = &ended.result_line()["failure"];
     assert_eq!(failure["reason"], "unclaimed");
     let message = failure["message"].as_str().unwrap();
     assert!(receiver.said().is_empty());
-    // It is tried again: the certificate may be renewed, the clock may be set.
+    // The claim is retried: the certificate may be renewed, the clock may be corrected.
     let retries = ended.stderr.matches("trying again").count();
     if retries < 1 || message.contains("no answer within") {
         return Err(format!("{retries} retries: {message}"));
@@ -135,7 +136,7 @@ fn not_trusted(receiver: &Receiver, ended: &Ended, words: &str) -> Result<(), St
 fn a_private_authority_is_trusted_if_ssl_cert_file_names_it() {
     let ours = authority("Ours");
     let certificate = certificate("localhost", 2999, &ours);
-    let (receiver, ended) = met(&certificate, &ours, Duration::from_secs(600));
+    let (receiver, ended) = run_worker(&certificate, &ours, Duration::from_secs(600));
     ended.assert_code(0);
     assert_eq!(receiver.story(), ["started", "completed"]);
     assert_one_connection(&receiver.said());
@@ -184,8 +185,8 @@ fn a_self_signed_certificate_is_named_as_the_reason() {
     );
 }
 
-/// A server that reads something and answers with these bytes, whatever it read.
-fn answering(bytes: &'static [u8]) -> Server {
+/// A server that answers every request with these bytes.
+fn server_that_answers(bytes: &'static [u8]) -> Server {
     Server::listen("127.0.0.1:0", move |connection| {
         let mut client = connection.stream.as_ref();
         let _ = client.read(&mut [0; 16 * 1024]);
@@ -210,7 +211,7 @@ fn claim_at(url: String) -> String {
 
 #[test]
 fn a_server_that_does_not_speak_tls_is_named_as_the_reason() {
-    let server = answering(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    let server = server_that_answers(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
     let url = format!("https://localhost:{}", server.address().port());
     assert_eq!(
         claim_at(format!("{url}?key=hidden")),
@@ -223,7 +224,7 @@ fn a_server_that_does_not_speak_tls_is_named_as_the_reason() {
 #[test]
 fn a_server_that_speaks_nothing_but_tls_is_named_as_the_reason() {
     // A TLS alert: unexpected message.
-    let server = answering(&[0x15, 3, 3, 0, 2, 2, 10]);
+    let server = server_that_answers(&[0x15, 3, 3, 0, 2, 2, 10]);
     let url = format!("http://{}", server.address());
     assert_eq!(
         claim_at(url.clone()),

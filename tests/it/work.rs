@@ -1,5 +1,5 @@
-//! For whoever merges: what is in the commits that a worker makes of an agent's work, and what it
-//! says of them.
+//! For people who merge the branches: what is in the commits that a worker makes from an agent's work,
+//! and what the result reports about them.
 
 use std::fs;
 
@@ -10,18 +10,17 @@ use crate::support::{Origin, Receiver};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
-/// Runs an agent on a clone; gives `result.work` of the completed task.
+/// Runs an agent on a clone; returns `result.work` of the completed task.
 #[track_caller]
-fn done(origin: &Origin, agent: &str) -> Value {
+fn completed_work(origin: &Origin, agent: &str) -> Value {
     let receiver = Receiver::start();
     origin.worker(&receiver).agent(agent).run().assert_code(0);
     receiver.only("completed")["result"]["work"].clone()
 }
 
-/// Runs an agent on a clone; gives the failure of the task, of which nothing may be on `main` or
-/// the task's branch.
+/// Runs an agent on a clone whose work must not be pushed; returns the failure and `result.work`.
 #[track_caller]
-fn stopped(origin: &Origin, agent: &str, token: &str) -> (Value, Value) {
+fn push_failure(origin: &Origin, agent: &str, token: &str) -> (Value, Value) {
     let receiver = Receiver::start();
     let worker = origin.worker(&receiver).env("DESCARTES_GIT_TOKEN", token);
     worker.agent(agent).run().assert_code(1);
@@ -32,9 +31,9 @@ fn stopped(origin: &Origin, agent: &str, token: &str) -> (Value, Value) {
 }
 
 #[test]
-fn what_the_agent_left_becomes_one_commit_that_says_whose_it_is() {
+fn the_agents_changes_become_one_commit_that_names_task_project_and_run() {
     let origin = Origin::new();
-    let work = done(
+    let work = completed_work(
         &origin,
         "echo two >> README; mkdir a; echo new > a/new; rm -f nothing",
     );
@@ -57,7 +56,7 @@ fn what_the_agent_left_becomes_one_commit_that_says_whose_it_is() {
     assert_eq!(work["base_commit"], base);
     assert_eq!(work["branch"], BRANCH);
     assert_eq!(work["pushed"], true);
-    // Two of the agent's, and the graph.
+    // Two files of the agent, and the graph.
     assert_eq!(
         (
             &work["files_changed"],
@@ -69,9 +68,9 @@ fn what_the_agent_left_becomes_one_commit_that_says_whose_it_is() {
 }
 
 #[test]
-fn the_graphs_letter_rides_along_and_nothing_else_of_it() {
+fn the_commit_changes_only_the_letter_of_the_task_in_the_graph() {
     let origin = Origin::new();
-    done(&origin, "echo work > work");
+    completed_work(&origin, "echo work > work");
     let diff = origin.git(&["diff", "--unified=0", "main", BRANCH, "--", ".scud"]);
     let changed: Vec<&str> = diff
         .lines()
@@ -88,13 +87,13 @@ fn the_graphs_letter_rides_along_and_nothing_else_of_it() {
 }
 
 #[test]
-fn the_agents_commits_are_kept_and_the_rest_comes_on_top() {
+fn the_agents_commits_are_kept_and_other_changes_become_one_more_commit() {
     let origin = Origin::new();
     let agent = "echo a > a; git add a; git commit -qm 'my first'
         git checkout -qb side; echo b > b; git add b; git commit -qm 'aside'
         git checkout -q -; echo c > c; git add c; git commit -qm 'my second'
         git merge -q -m 'together' side; echo rest > rest";
-    let work = done(&origin, agent);
+    let work = completed_work(&origin, agent);
     let log = origin.git(&[
         "log",
         "--topo-order",
@@ -123,14 +122,14 @@ fn the_agents_commits_are_kept_and_the_rest_comes_on_top() {
 }
 
 #[test]
-fn commits_that_do_not_stand_on_the_base_become_one_commit() {
+fn commits_that_do_not_descend_from_the_base_become_one_commit() {
     for rewriting in [
         "git checkout -q --orphan mine; git commit -qm 'all new'",
         "git commit -q --amend -m 'history is mine'",
         "rm -rf .git; git init -q; git add .; git -c user.name=a -c user.email=b commit -qm fresh",
     ] {
         let origin = Origin::new();
-        let work = done(&origin, &format!("echo new > new; {rewriting}"));
+        let work = completed_work(&origin, &format!("echo new > new; {rewriting}"));
         let log = origin.git(&["log", "--format=%s", &format!("main..{BRANCH}")]);
         assert_eq!(log, "8: Build the | house", "{rewriting}");
         assert_eq!(origin.show(BRANCH, "new"), "new");
@@ -139,7 +138,7 @@ fn commits_that_do_not_stand_on_the_base_become_one_commit() {
 }
 
 #[test]
-fn packed_references_and_detached_heads_are_found_too() {
+fn commits_behind_packed_references_and_a_detached_head_are_pushed() {
     for odd in [
         "git pack-refs --all",
         "git checkout -q --detach",
@@ -147,7 +146,7 @@ fn packed_references_and_detached_heads_are_found_too() {
         "git checkout -qb x/y",
     ] {
         let origin = Origin::new();
-        done(
+        completed_work(
             &origin,
             &format!("echo a > a; git add a; git commit -qm mine; {odd}"),
         );
@@ -157,7 +156,7 @@ fn packed_references_and_detached_heads_are_found_too() {
 }
 
 #[test]
-fn identity_and_branch_are_settings() {
+fn settings_choose_the_author_and_the_branch() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let worker = origin
         .worker(&receiver)
@@ -170,7 +169,7 @@ fn identity_and_branch_are_settings() {
 }
 
 #[test]
-fn an_empty_result_is_said_to_be_empty() {
+fn the_message_says_that_nothing_was_changed() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     origin.worker(&receiver).agent("true").run().assert_code(0);
     let event = receiver.only("completed");
@@ -180,7 +179,7 @@ fn an_empty_result_is_said_to_be_empty() {
         "{message}"
     );
 
-    // A task that failed has not even that.
+    // A failed task does not change the graph either.
     let (receiver, origin) = (Receiver::start(), Origin::new());
     origin
         .worker(&receiver)
@@ -197,10 +196,10 @@ fn an_empty_result_is_said_to_be_empty() {
 }
 
 #[test]
-fn ignored_files_stay_and_a_change_in_the_same_instant_does_not() {
+fn ignored_files_are_not_committed_and_a_change_within_the_same_second_is() {
     let origin = Origin::with(&[(".gitignore", "target\n"), ("flag", "a\n")]);
     // The same length, the same second, the same file: git has to look at the content.
-    done(
+    completed_work(
         &origin,
         "printf b | dd of=flag conv=notrunc status=none; mkdir target; echo x > target/x",
     );
@@ -210,10 +209,10 @@ fn ignored_files_stay_and_a_change_in_the_same_instant_does_not() {
 }
 
 #[test]
-fn files_over_fifty_mebibytes_stop_the_push_and_are_named() {
+fn files_over_50_mib_prevent_the_push_and_are_named() {
     let origin = Origin::new();
     let agent = "truncate -s 50M fits; truncate -s 52428801 'too large'; echo fine > fine";
-    let (failure, work) = stopped(&origin, agent, "unused-token");
+    let (failure, work) = push_failure(&origin, agent, "unused-token");
     assert_eq!(
         failure["message"],
         "the work was not pushed, because of files larger than 50 MiB: too large"
@@ -226,7 +225,7 @@ fn files_over_fifty_mebibytes_stop_the_push_and_are_named() {
 #[test]
 fn large_files_are_left_out_of_the_patch_without_being_compared() {
     let origin = Origin::new();
-    let work = done(&origin, "truncate -s 40M large; echo fine > fine");
+    let work = completed_work(&origin, "truncate -s 40M large; echo fine > fine");
     let patch = work["patch"].as_str().unwrap();
     assert!(
         patch.contains("+fine") && !patch.contains("large"),
@@ -238,7 +237,7 @@ fn large_files_are_left_out_of_the_patch_without_being_compared() {
 }
 
 #[test]
-fn a_secret_that_the_worker_knows_stops_the_push_wherever_it_is() {
+fn a_known_secret_in_a_file_a_name_or_a_message_prevents_the_push() {
     let token = "ghp_0123456789abcdefXYZ";
     for (agent, named) in [
         (format!("mkdir d; echo 'token={token}' > d/.env"), "d/.env"),
@@ -253,7 +252,7 @@ fn a_secret_that_the_worker_knows_stops_the_push_wherever_it_is() {
         (format!("touch {token}"), "a file's name"),
     ] {
         let origin = Origin::new();
-        let (failure, work) = stopped(&origin, &agent, token);
+        let (failure, work) = push_failure(&origin, &agent, token);
         let message = failure["message"].as_str().unwrap();
         let expected = format!("holding a secret that the worker knows: {named}");
         assert!(message.ends_with(&expected), "{message}");
@@ -264,9 +263,9 @@ fn a_secret_that_the_worker_knows_stops_the_push_wherever_it_is() {
 #[test]
 fn files_that_cannot_be_read_are_named_and_the_rest_is_kept() {
     let origin = Origin::new();
-    // What git refuses for everybody, root included: the name, and the kind.
+    // git rejects this name and this kind of file even for root.
     let agent = "mkdir d; echo x > 'd/git~1'; rm README; mkfifo README; echo fine > fine";
-    let (failure, work) = stopped(&origin, agent, "unused-token");
+    let (failure, work) = push_failure(&origin, agent, "unused-token");
     let message = failure["message"].as_str().unwrap();
     assert!(
         message.starts_with("not all of the work could be committed; the rest is on branch"),
@@ -302,9 +301,9 @@ fn repositories_inside_the_project_are_left_out_and_named() {
     );
 }
 
-/// The patch of a report, applied to the base, must make the head.
+/// Asserts that the patch of a report, applied to the base, gives the head.
 #[track_caller]
-fn applies(origin: &Origin, work: &Value) {
+fn assert_patch_applies(origin: &Origin, work: &Value) {
     let (tree, patch) = (origin.path("applied"), origin.path("patch"));
     fs::write(&patch, work["patch"].as_str().expect("a patch")).unwrap();
     let url = origin.url();
@@ -322,7 +321,7 @@ fn applies(origin: &Origin, work: &Value) {
 }
 
 #[test]
-fn the_patch_applies_whatever_is_in_it() {
+fn the_patch_applies_with_binary_files_links_and_unusual_names() {
     let binary = "head -c 3000 /dev/urandom > noise; ln -s noise link; chmod +x README; rm old";
     let latin = "printf 'caf\\351\\n' > menu; echo plain > plain";
     let names = "echo 1 > 'new\nline'; echo 2 > ./-dash; echo 3 > \"$(printf 'bell\\007')\"";
@@ -333,25 +332,25 @@ fn the_patch_applies_whatever_is_in_it() {
         "printf 'no line feed' > end; printf 'a\\r\\nb\\r\\n' > dos",
     ] {
         let origin = Origin::with(&[("old", "away\n"), ("README", "A house.\n")]);
-        applies(&origin, &done(&origin, agent));
+        assert_patch_applies(&origin, &completed_work(&origin, agent));
     }
 }
 
 #[test]
-fn a_patch_that_is_too_long_is_cut_at_a_character_and_says_so() {
+fn a_patch_that_is_too_long_is_cut_between_characters_and_marked_as_truncated() {
     for (agent, most) in [
         (
             "yes 'größer als gedacht' | head -c 300001 > long",
             128 * 1024,
         ),
-        // Every byte takes six of the report's.
+        // Every byte takes six bytes in the report.
         (
             "head -c 200000 /dev/zero | tr '\\0' '\\001' > controls",
             22 * 1024,
         ),
     ] {
         let origin = Origin::new();
-        let work = done(&origin, agent);
+        let work = completed_work(&origin, agent);
         assert_eq!(work["patch_truncated"], true);
         let patch = work["patch"].as_str().unwrap();
         assert!(

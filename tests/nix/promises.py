@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Proves what docs/nix.md promises of an image, on a docker archive of it.
+"""Checks everything that docs/nix.md promises about an image, on a docker archive of the image.
 
-First by what the archive says: configuration, owners, modes, links, layers. Then by running the image's programs in its
-own file system, as its own user, under bubblewrap. Every broken promise is one line; the exit code is 1 if there is any.
+First it reads the archive: configuration, owners, modes, links, layers. Then it runs the image's programs in the image's
+file system, as the image's user, under bubblewrap. It prints a line for every promise; the exit code is 1 if one is broken.
 """
 
 import argparse
@@ -33,14 +33,14 @@ broken = []
 
 
 def promise(kept, what):
-    """Notes whether a promise is kept."""
+    """Prints and records whether a promise is kept."""
     print(("ok      " if kept else "BROKEN  ") + what)
     if not kept:
         broken.append(what)
 
 
 def absolute(name):
-    """A member's path in the image, whichever of `a`, `./a` and `/a` the archive calls it; never one outside of it."""
+    """The absolute path of an archive member, which the archive may call `a`, `./a` or `/a`; never outside the image."""
     return posixpath.normpath("/" + name.lstrip("/"))
 
 
@@ -52,7 +52,7 @@ class Image:
         self.manifest = json.load(self.archive.extractfile("manifest.json"))[0]
         self.config = json.load(self.archive.extractfile(self.manifest["Config"]))
         self.layers = self.manifest["Layers"]
-        # Of every path the last layer that has it: its number, what it is, and its content where that is small.
+        # For every path: the number of the last layer that has it, the archive member, and the content of small files.
         self.files = {}
         self.youngest = 0
         for number, layer in enumerate(self.layers):
@@ -70,7 +70,7 @@ class Image:
                 yield "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
     def resolve(self, path):
-        """Where a path leads to, links followed; None if to nothing."""
+        """The path after following all links; None if it does not exist."""
         done = "/"
         rest = [part for part in path.split("/") if part]
         for _ in range(1000):
@@ -103,7 +103,7 @@ class Image:
         return self.files[found][2].decode() if found and found != "/" else ""
 
     def unpack(self, to):
-        """As one user may: every file is this process's own, and directories stay writable for the layers that follow."""
+        """Unpacks all layers as an ordinary user: the user owns every file, and can write to every directory."""
         for layer in self.layers:
             with tarfile.open(fileobj=self.archive.extractfile(layer)) as tar:
                 for member in tar:
@@ -127,7 +127,7 @@ def is_program(member):
 
 
 def inspect(image, options):
-    """What the archive says."""
+    """Checks the archive without running anything."""
     config = image.config["config"]
     environment = dict(pair.split("=", 1) for pair in config["Env"])
     top = len(image.layers) - 1
@@ -135,7 +135,8 @@ def inspect(image, options):
     promise(list(image.digests()) == image.config["rootfs"]["diff_ids"], "the layers are those the configuration names")
     promise(len(image.layers) <= 100, f"{len(image.layers)} layers are at most 100")
     promise(image.config["os"] == "linux", "os is linux")
-    # 1970 in the layers of the store, 1980 in the topmost one. A time of the commit would make every layer a new one each time.
+    # Files have the year 1970 in the layers of the store, 1980 in the topmost one. With the commit's time, every commit would
+    # change every layer.
     promise(image.youngest < 1 << 30, f"no file has a time of its own: {time.strftime('%Y', time.gmtime(image.youngest))}")
     promise(re.fullmatch(r"[0-9T:+Z-]{19,25}", image.config["created"]) is not None, f"created is a date: {image.config['created']}")
 
@@ -145,7 +146,7 @@ def inspect(image, options):
     promise(all(isinstance(value, str) for value in labels.values()), "every label is a string")
     for label in LABELS:
         promise(bool(labels.get(f"org.opencontainers.image.{label}")), f"label {label}: {labels.get(f'org.opencontainers.image.{label}')}")
-    # Both are missing where the flake is no git checkout.
+    # Both are missing if the flake is not a git checkout.
     revision = labels.get("org.opencontainers.image.revision")
     promise(environment.get("DESCARTES_REVISION") == revision, f"the worker knows the revision of the label: {revision}")
     for variable in options.variable:
@@ -155,18 +156,18 @@ def inspect(image, options):
 
     for name in ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/gitconfig"):
         found = image.files.get(name)
-        promise(found is not None and found[1].isreg() and found[1].mode & 0o777 == 0o644 and found[1].uid == 0, f"{name} is a regular file of root's")
+        promise(found is not None and found[1].isreg() and found[1].mode & 0o777 == 0o644 and found[1].uid == 0, f"{name} is a regular file that root owns")
     users = {line.split(":")[2]: line.split(":") for line in image.text("/etc/passwd").splitlines()}
     promise("0" in users and is_program(image.get(users["0"][6])), "root has a shell")
     user = users.get("1000")
     promise(user is not None, "passwd knows user 1000")
     if user:
-        promise(environment["USER"] == user[0] and environment["HOME"] == user[5] and environment["SHELL"] == user[6], "USER, HOME and SHELL are passwd's")
-        promise(is_program(image.get(user[6])), f"{user[6]} is there")
+        promise(environment["USER"] == user[0] and environment["HOME"] == user[5] and environment["SHELL"] == user[6], "USER, HOME and SHELL have the values from passwd")
+        promise(is_program(image.get(user[6])), f"{user[6]} exists")
         promise(f"{user[0]}:x:{user[3]}:" in image.text("/etc/group"), "group knows the user's group")
         for path in (user[5], config["WorkingDir"]):
             home = image.get(path)
-            promise(home is not None and home.isdir() and home.uid == 1000 and home.mode & 0o700 == 0o700, f"{path} is the user's")
+            promise(home is not None and home.isdir() and home.uid == 1000 and home.mode & 0o700 == 0o700, f"the user owns {path}")
     tmp = image.get("/tmp")
     promise(tmp is not None and tmp.isdir() and tmp.mode & 0o7777 == 0o1777 and tmp.uid == 0, "/tmp is 1777")
     etc = image.files.get("/etc")
@@ -207,13 +208,13 @@ class Sandbox:
     def command(self, arguments, *, writable, environment=None, outside=False):
         user, group = self.config["User"].split(":")
         variables = dict(pair.split("=", 1) for pair in self.config["Env"]) | (environment or {})
-        # Read-only but for the places a platform would give; as process 1, with a loopback interface of its own.
+        # Read-only except for the directories in `writable`; as process 1, with a private loopback interface.
         command = ["bwrap", "--ro-bind", self.root, "/"]
         for path in writable:
             command += ["--bind", self.root + path, path]
         command += ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev", "--unshare-all", "--die-with-parent", "--as-pid-1", "--clearenv"]
         if outside:
-            # With the network of whoever runs this, whose servers it may ask.
+            # With the host's network, to reach the servers of this script.
             command += ["--share-net"]
         command += ["--uid", user, "--gid", group, "--chdir", self.config["WorkingDir"]]
         for name, value in variables.items():
@@ -233,7 +234,7 @@ class Sandbox:
 
 
 def use(image, options, scratch):
-    """What the image's programs do."""
+    """Checks the image's programs by running them."""
     root = os.path.join(scratch, "root")
     os.mkdir(root)
     image.unpack(root)
@@ -243,10 +244,10 @@ def use(image, options, scratch):
     entrypoint = image.config["config"]["Entrypoint"]
 
     sandbox.says(entrypoint + ["demo"], "`docker run IMAGE demo` completes", "completed")
-    sandbox.says(entrypoint + ["demo"], "so it does where only /tmp is writable", "completed", writable=())
-    sandbox.says(entrypoint + ["/app/worker", "--version"], "spawners may send the program's name as an argument", "descartes-worker")
-    sandbox.says(["/app/worker", "--version"], "spawners may start /app/worker", "descartes-worker")
-    sandbox.says(["/app/descartes-worker", "--version"], "spawners may start /app/descartes-worker", "descartes-worker")
+    sandbox.says(entrypoint + ["demo"], "`docker run IMAGE demo` completes if only /tmp is writable", "completed", writable=())
+    sandbox.says(entrypoint + ["/app/worker", "--version"], "platforms may pass the program's path as an argument", "descartes-worker")
+    sandbox.says(["/app/worker", "--version"], "platforms may start /app/worker", "descartes-worker")
+    sandbox.says(["/app/descartes-worker", "--version"], "platforms may start /app/descartes-worker", "descartes-worker")
 
     sandbox.says(["/bin/sh", "-c", "id -un && touch ~/file /tmp/file ./file"], "the user has a name, a home, /tmp and a workspace", "worker")
     sandbox.says(["/usr/bin/env", "bash", "-c", "printf '#!/usr/bin/env bash\necho hello\n' >/tmp/script && chmod +x /tmp/script && /tmp/script"], "scripts find their interpreter", "hello")
@@ -267,11 +268,11 @@ SAMPLE = r"printf '# SCUD Graph v1\n# Phase: one\n\n@nodes\n1 | Say it | P | 1 |
 
 
 class Model(BaseHTTPRequestHandler):
-    """A Messages API, and a model that mends the demo's project."""
+    """A Messages API whose model repairs the demo's project."""
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        # What it is called differs between agents.
+        # The name of the shell tool differs between agents.
         shell = next((tool["name"] for tool in asked.get("tools", []) if tool["name"].lower() == "bash"), None)
         commands = ["sed -i 's/-gt 1/-gt 0/' greet.sh", "sh test.sh"]
         turn = sum(message["role"] == "assistant" for message in asked["messages"])
@@ -301,21 +302,21 @@ class Model(BaseHTTPRequestHandler):
 
 
 def works(sandbox, agent):
-    """A key and nothing else: the image's own agent does the demo's task."""
+    """Checks that the image's agent does the demo's task if only a key is set."""
     server = serve(Model)
     options = {"outside": True, "environment": {"ANTHROPIC_API_KEY": "key", "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{server.server_port}"}}
     command = sandbox.config["Entrypoint"] + ["demo"]
     sandbox.says(command, f"with a key, and nothing else that is set, {agent} does the demo's task", f"the agent is {agent}", **options)
-    sandbox.says(command, "so it does where only /tmp is writable", "The last guest is greeted.", writable=(), **options)
+    sandbox.says(command, f"{agent} does the demo's task if only /tmp is writable", "The last guest is greeted.", writable=(), **options)
     server.shutdown()
 
 
 def stops(sandbox):
-    """SIGTERM to process 1, which has no default of its own."""
-    # Nobody answers there, so the worker keeps asking until it is told to stop.
+    """Checks that SIGTERM ends the worker as process 1, for which the kernel has no default action."""
+    # No server listens there, so the worker repeats its claim until the signal.
     settings = {"TASK_ID": "1", "PROJECT_ID": "p", "CALLBACK_URL": "http://127.0.0.1:9/"}
     worker = subprocess.Popen(sandbox.command(["/app/worker"], writable=("/workspace",), environment=settings), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    # The first line says that it is up.
+    # The first log line shows that the worker runs.
     worker.stderr.readline()
     # bwrap's only child is process 1 of the image.
     children = pathlib.Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
@@ -330,7 +331,7 @@ def stops(sandbox):
 
 
 class Hello(BaseHTTPRequestHandler):
-    """Greets who asks, and refuses every claim."""
+    """Answers every GET with a greeting, and refuses every claim."""
 
     def do_GET(self):
         self.send_response(200)
@@ -349,11 +350,11 @@ class Hello(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     def handle_error(self, *_):
-        """Who does not trust it hangs up; that is what it is for."""
+        """Ignores errors: a client that does not trust the certificate closes the connection."""
 
 
 def serve(handler, context=None):
-    """A server on loopback, over TLS where there is a context for it."""
+    """A server on loopback; with TLS if there is a context."""
     server = Server(("127.0.0.1", 0), handler)
     if context:
         server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -362,9 +363,9 @@ def serve(handler, context=None):
 
 
 def trusts(image, sandbox, scratch):
-    """curl, git and the worker read the bundle: an authority that only it names is believed, and without it is not."""
+    """Checks that curl, git and the worker trust an authority if and only if the image's bundle contains it."""
     authority, host = [[os.path.join(scratch, f"{who}.{what}") for what in ("key", "pem")] for who in ("authority", "server")]
-    # An authority and what it vouches for, apart: the worker takes no authority for a server.
+    # Two certificates, because the worker does not accept an authority's certificate as a server's.
     issue = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     subprocess.run(issue + ["-subj", "/CN=authority", "-keyout", authority[0], "-out", authority[1]], check=True, capture_output=True)
     extensions = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
@@ -381,18 +382,18 @@ def trusts(image, sandbox, scratch):
         return sandbox.run(arguments, outside=True)
 
     curl = ["curl", "--silent", "--show-error", url]
-    # No repository is there, but to say so git has to believe the server first.
+    # There is no repository, but git reports that only if it trusts the server.
     git = ["git", "ls-remote", url]
-    # 4: the claim was refused, so the answer was heard; 3: it never was.
+    # 4: the claim was refused, so the worker trusts the server. 3: the worker got no answer.
     worker = ["env", "TASK_ID=1", "PROJECT_ID=p", f"CALLBACK_URL={url}", "DESCARTES_CLAIM_DEADLINE=1s", "/app/worker"]
-    promise(attempt(curl)[0] != 0, "curl does not believe a stranger")
-    promise(attempt(worker)[0] == 3, "nor does the worker")
-    promise("certificate" in attempt(git)[1].lower(), "nor does git")
+    promise(attempt(curl)[0] != 0, "curl does not trust an unknown authority")
+    promise(attempt(worker)[0] == 3, "the worker does not trust an unknown authority")
+    promise("certificate" in attempt(git)[1].lower(), "git does not trust an unknown authority")
     pathlib.Path(bundle).write_bytes(original + pathlib.Path(authority[1]).read_bytes())
-    promise("hello over https" in attempt(curl)[1], "curl believes whom the bundle names")
+    promise("hello over https" in attempt(curl)[1], "curl trusts an authority in the bundle")
     output = attempt(git)[1]
-    promise("certificate" not in output.lower() and "127.0.0.1" in output, "so does git")
-    promise(attempt(worker)[0] == 4, "so does the worker")
+    promise("certificate" not in output.lower() and "127.0.0.1" in output, "git trusts an authority in the bundle")
+    promise(attempt(worker)[0] == 4, "the worker trusts an authority in the bundle")
     pathlib.Path(bundle).write_bytes(original)
     server.shutdown()
 
@@ -403,7 +404,7 @@ def main():
     parser.add_argument("--no-compiler", action="store_true", help="the image must have no compiler")
     parser.add_argument("--program", action="append", default=[], help="a further program that must be on the PATH and know --version")
     parser.add_argument("--variable", action="append", default=[], help="NAME=VALUE, which the image must set and the agent must see")
-    parser.add_argument("--agent", default="builtin", help="the agent that the worker must choose where there is a key")
+    parser.add_argument("--agent", default="builtin", help="the agent that the worker must choose if there is a key")
     options = parser.parse_args()
     image = Image(options.archive)
     inspect(image, options)

@@ -1,7 +1,7 @@
-//! For writers of receivers: the example receivers in other languages, verifying with the official
-//! libraries, and the real worker.
+//! For writers of receivers: the example receivers, which verify signatures with the official libraries,
+//! with the real worker.
 //!
-//! Installs nothing: examples/receivers/install.sh does, and what is missing fails.
+//! Needs what examples/receivers/install.sh installs; fails if something is missing.
 
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the other suite uses the rest")]
@@ -20,8 +20,8 @@ use support::{Project, Receiver, Worker, each, wait_until};
 /// The secret of this suite's receivers, and another one.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER_SECRET: &str = "whsec_YW5vdGhlciBzZWNyZXQgb2YgYSBnb29kIGxlbmd0aA==";
-/// Works until the file `go` is there.
-const WAITS: &str = "touch there; until [ -e go ]; do sleep 0.02; done";
+/// Works until the file `go` exists.
+const WAIT_FOR_GO: &str = "touch there; until [ -e go ]; do sleep 0.02; done";
 
 fn worker(peer: &Peer, project: &Project) -> Worker {
     Worker::bare()
@@ -45,7 +45,7 @@ fn a_run_is_granted_and_shown_and_its_finished_task_is_refused() {
             ended.assert_code(code);
             peer.wait_for("8 started: claiming the task");
             peer.wait_for(words);
-            // It is over, so nobody else gets it.
+            // The task is finished, so another claim is refused.
             let again = worker(&peer, &project).agent("touch again").run();
             again.assert_code(4);
             assert!(!project.path("again").exists());
@@ -54,10 +54,25 @@ fn a_run_is_granted_and_shown_and_its_finished_task_is_refused() {
 }
 
 #[test]
+fn every_rule_that_probe_can_try_alone_is_kept() {
+    each(&PEERS, |kind| {
+        let peer = Peer::start(kind, SECRET);
+        let ended = Worker::bare()
+            .args(["probe", &peer.url()])
+            .env("DESCARTES_CALLBACK_SECRET", SECRET)
+            .run();
+        ended.assert_code(0);
+        let summary = ended.stdout.lines().last().expect("a summary");
+        let words = "0 could be better, 0 broken, 3 not tried";
+        assert!(summary.ends_with(words), "{}", ended.stdout);
+    });
+}
+
+#[test]
 fn a_second_run_is_refused_while_the_first_one_works() {
     each(&PEERS, |kind| {
         let (peer, project) = (Peer::start(kind, SECRET), Project::new());
-        let first = worker(&peer, &project).agent(WAITS).start();
+        let first = worker(&peer, &project).agent(WAIT_FOR_GO).start();
         peer.wait_for("8 running: agent");
         let second = worker(&peer, &project).agent("touch second").run();
         second.assert_code(4);
@@ -72,7 +87,7 @@ fn a_second_run_is_refused_while_the_first_one_works() {
 fn a_task_is_known_by_its_project_and_its_id_together() {
     each(&PEERS, |kind| {
         let (peer, project) = (Peer::start(kind, SECRET), Project::new());
-        let first = worker(&peer, &project).agent(WAITS).start();
+        let first = worker(&peer, &project).agent(WAIT_FOR_GO).start();
         peer.wait_for("proj-456/8 running: agent");
         let other = Project::new();
         let second = worker(&peer, &other)
@@ -123,7 +138,7 @@ fn a_dead_workers_task_may_be_claimed_again_after_its_lease() {
 fn a_run_is_cancelled_by_hand() {
     each(&PEERS, |kind| {
         let (mut peer, project) = (Peer::start(kind, SECRET), Project::new());
-        let running = worker(&peer, &project).agent(WAITS).start();
+        let running = worker(&peer, &project).agent(WAIT_FOR_GO).start();
         peer.wait_for("8 running: agent");
         peer.type_line("cancel 8");
         let ended = running.wait();
@@ -146,7 +161,7 @@ fn a_worker_with_another_secret_is_refused() {
         stranger.assert_code(3);
         assert!(!project.path("touched").exists());
         peer.wait_for("refused /cb/started");
-        // While a rotation lasts, both are known.
+        // During a rotation, the receiver knows both secrets.
         let both = worker(&peer, &project)
             .agent("true")
             .env(
@@ -194,7 +209,7 @@ fn a_changed_event_is_refused_and_a_repeated_event_counts_once() {
     });
 }
 
-/// Says the same again; gives the status of the answer.
+/// Sends a request again; returns the status of the answer.
 fn replay(peer: &Peer, said: &Said) -> u16 {
     let mut request = format!("POST {} HTTP/1.1\r\nconnection: close\r\n", said.target);
     for (name, value) in &said.headers {

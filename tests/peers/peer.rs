@@ -72,11 +72,11 @@ impl Peer {
         let stdin = child.stdin.take().expect("a pipe");
         let stdout = child.stdout.take().expect("a pipe");
         let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
-        let heard = Arc::clone(&log);
+        let collecting = Arc::clone(&log);
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                heard.0.lock().unwrap().push_str(&(line + "\n"));
-                heard.1.notify_all();
+                collecting.0.lock().unwrap().push_str(&(line + "\n"));
+                collecting.1.notify_all();
             }
         });
         let mut peer = Self {

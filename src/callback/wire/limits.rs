@@ -7,7 +7,7 @@ use crate::callback::settings::Settings;
 
 /// The fields that `started` adds.
 #[derive(Debug, Clone, Serialize)]
-pub struct Terms {
+pub struct StartedFields {
     /// `null` if heartbeats are off.
     heartbeat_interval_ms: Option<u64>,
     limits: Limits,
@@ -27,7 +27,7 @@ struct Limits {
     max_tokens: Option<u64>,
 }
 
-impl Terms {
+impl StartedFields {
     pub fn new(settings: &Settings) -> Self {
         let limits = &settings.limits;
         Self {

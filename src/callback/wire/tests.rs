@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use super::result::MAX_CHECKS;
 use super::*;
-use crate::callback::settings::Machine as Facts;
+use crate::callback::settings::Machine;
 use crate::model::Spent;
-use crate::task::{self, AgentReport, CheckReport, Failure as Fact, Reason, Report};
+use crate::task::{self, AgentReport, CheckReport, Reason, Report};
 
-/// A text whose every byte takes six bytes in JSON, and that is not white space.
-fn worst(length: usize) -> String {
+/// A text of control characters: each of them takes six bytes in JSON.
+fn control_characters(length: usize) -> String {
     "\u{1}".repeat(length)
 }
 
 fn identity() -> Identity {
-    let fact = || Some(worst(100_000));
+    let long_name = || Some(control_characters(100_000));
     Identity {
         task_id: "8".into(),
         project_id: "proj-456".into(),
@@ -22,11 +22,11 @@ fn identity() -> Identity {
         agent: Some("command"),
         hostname: "host".into(),
         revision: None,
-        machine: Some(Facts {
-            id: fact(),
-            app: fact(),
-            region: fact(),
-            image: fact(),
+        machine: Some(Machine {
+            id: long_name(),
+            app: long_name(),
+            region: long_name(),
+            image: long_name(),
             memory_mb: Some(512),
         }),
     }
@@ -34,43 +34,43 @@ fn identity() -> Identity {
 
 fn checks(count: usize, command: usize, exit_code: i32) -> Vec<CheckReport> {
     let check = CheckReport {
-        command: worst(command),
+        command: control_characters(command),
         exit_code: Some(exit_code),
         duration: Duration::from_secs(1),
-        output_tail: worst(4 * 1024),
+        output_tail: control_characters(4 * 1024),
     };
     vec![check; count]
 }
 
 fn failed_event(report: Report) -> Event {
-    let failure = Fact {
-        causes: vec![worst(1_000_000)],
-        ..Fact::new(Reason::ChecksFailed, worst(1_000_000))
+    let failure = task::Failure {
+        causes: vec![control_characters(1_000_000)],
+        ..task::Failure::new(Reason::ChecksFailed, control_characters(1_000_000))
     };
     let outcome = Outcome {
         verdict: Verdict::Failed(failure),
         report,
     };
-    let mut event = Event::new(Kind::Failed, &identity(), 1, &worst(1_000_000));
+    let mut event = Event::new(Kind::Failed, &identity(), 1, &control_characters(1_000_000));
     event.add_outcome(&outcome, &Redactor::new(&[]));
     event
 }
 
 #[test]
-fn the_worst_event_there_can_be_is_within_the_limit() {
+fn the_largest_possible_event_is_within_the_limit() {
     let event = failed_event(Report {
-        summary: Some(worst(1_000_000)),
+        summary: Some(control_characters(1_000_000)),
         agent: Some(AgentReport {
             kind: "command",
-            model: Some(worst(1_000_000)),
-            session_id: Some(worst(1_000_000)),
+            model: Some(control_characters(1_000_000)),
+            session_id: Some(control_characters(1_000_000)),
             exit_code: None,
             spent: Spent::default(),
         }),
         checks: checks(1000, 100_000, 1),
         output: task::Output {
-            head: worst(4 * 1024),
-            tail: worst(8 * 1024),
+            head: control_characters(4 * 1024),
+            tail: control_characters(8 * 1024),
             total_bytes: 12 * 1024,
             dropped_bytes: 0,
         },
@@ -82,7 +82,7 @@ fn the_worst_event_there_can_be_is_within_the_limit() {
 }
 
 #[test]
-fn the_failed_check_keeps_its_words_when_the_passed_ones_are_too_many() {
+fn the_failed_check_keeps_its_output_if_there_are_too_many_passed_checks() {
     let mut checks = checks(20, 10, 0);
     checks.last_mut().unwrap().exit_code = Some(1);
     let event = failed_event(Report {
@@ -100,13 +100,16 @@ fn the_failed_check_keeps_its_words_when_the_passed_ones_are_too_many() {
 }
 
 #[test]
-fn a_cancellation_is_one_whatever_its_reason_is() {
+fn a_cancellation_counts_with_any_reason_and_without_one() {
     let reason = |body: &str| cancellation(body.as_bytes()).map(|cancel| cancel.reason);
     assert_eq!(reason(r#"{"cancel": true}"#), Some(None));
     assert_eq!(reason(r#"{"cancel": true, "reason": null}"#), Some(None));
     assert_eq!(reason(r#"{"cancel": true, "reason": 7}"#), Some(None));
-    let said = Some(Some("too dear".to_owned()));
-    assert_eq!(reason(r#"{"cancel": true, "reason": "too dear"}"#), said);
+    let expected = Some(Some("too dear".to_owned()));
+    assert_eq!(
+        reason(r#"{"cancel": true, "reason": "too dear"}"#),
+        expected
+    );
     for body in [
         "",
         "ok",

@@ -8,13 +8,16 @@ use super::*;
 struct Fixture {
     ledger: Ledger,
     now: Instant,
+    /// Of the terminal events that follow.
+    failure: serde_json::Value,
 }
 
 impl Fixture {
     fn new() -> Self {
         Self {
-            ledger: Ledger::new(None, vec!["cancelled".to_owned()]),
+            ledger: Ledger::new(None, vec!["cancelled".to_owned()], Repetition::Refuse),
             now: Instant::now(),
+            failure: json!(null),
         }
     }
 
@@ -41,7 +44,7 @@ impl Fixture {
             "status": route.status(),
             "event": format!("task.{route}"), "event_id": format!("{run}.{sequence}"),
             "sequence": sequence, "timestamp": "2026-11-23T08:00:00.000Z",
-            "heartbeat_interval_ms": 30_000,
+            "heartbeat_interval_ms": 30_000, "failure": self.failure,
         });
         let scripted = scripted.map(|status| StatusCode::from_u16(status).unwrap());
         let body = event.to_string();
@@ -55,7 +58,7 @@ impl Fixture {
 use Route::{Completed, Failed, Progress, Started};
 
 #[test]
-fn a_run_in_order_has_no_problems_and_a_retry_is_not_one() {
+fn events_in_order_and_retries_are_accepted_without_problems() {
     let mut fixture = Fixture::new();
     for (sequence, route) in [Started, Progress, Completed].into_iter().enumerate() {
         let sequence = sequence as u64;
@@ -108,15 +111,15 @@ fn a_run_whose_lease_is_over_keeps_its_task_if_no_other_run_claims_it() {
     assert_eq!(fixture.send("a", 0, Started).0, 200);
     fixture.wait(120);
     assert!(matches!(
-        &fixture.ledger.lapsed(fixture.now)[..],
+        &fixture.ledger.report_ended_leases(fixture.now)[..],
         [Notice::LeaseOver { run_id, .. }] if run_id == "a"
     ));
-    assert!(fixture.ledger.lapsed(fixture.now).is_empty());
+    assert!(fixture.ledger.report_ended_leases(fixture.now).is_empty());
     assert_eq!(fixture.send("a", 1, Progress).0, 200);
     assert_eq!(fixture.send("b", 0, Started).0, 409);
     assert_eq!(fixture.send("a", 2, Completed).0, 200);
     fixture.wait(1000);
-    assert!(fixture.ledger.lapsed(fixture.now).is_empty());
+    assert!(fixture.ledger.report_ended_leases(fixture.now).is_empty());
 }
 
 #[test]
@@ -137,7 +140,42 @@ fn a_scripted_answer_that_makes_the_worker_repeat_an_event_does_not_count_the_ev
         (known.answer.status.as_u16(), known.is_repeated),
         (410, false)
     );
-    assert_eq!(fixture.send("c", 0, Started).0, 200);
+    assert_eq!(
+        fixture.send("c", 0, Started).0,
+        410,
+        "run b has completed it"
+    );
+}
+
+#[test]
+fn a_task_that_is_completed_or_failed_for_good_is_not_granted_again() {
+    let mut fixture = Fixture::new();
+    for (task, route, retryable, again) in [
+        ("1", Completed, json!(null), 410),
+        ("2", Failed, json!(false), 410),
+        ("3", Failed, json!(true), 200),
+        ("4", Failed, json!(null), 200),
+    ] {
+        let (first, second) = (format!("{task}-first"), format!("{task}-second"));
+        fixture.send_with(&first, 0, Started, task, None);
+        fixture.failure = json!({ "retryable": retryable });
+        fixture.send_with(&first, 1, route, task, None);
+        let claim = fixture.send_with(&second, 0, Started, task, None);
+        assert_eq!(claim.answer.status, again, "{task}");
+    }
+    fixture.ledger.repetition = Repetition::Grant;
+    let claim = fixture.send_with("third", 0, Started, "1", None);
+    assert_eq!(claim.answer.status, 200);
+}
+
+#[test]
+fn a_run_without_a_claim_is_refused_while_another_run_has_the_task() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.send("a", 0, Started).0, 200);
+    for route in [Progress, Completed] {
+        assert_eq!(fixture.send("b", 1, route), (409, vec![]));
+    }
+    assert_eq!(fixture.send("a", 1, Progress).0, 200);
 }
 
 #[test]
@@ -157,7 +195,7 @@ fn the_heartbeats_of_a_cancelled_task_or_run_are_answered_with_a_cancellation() 
 }
 
 #[test]
-fn what_breaks_the_protocol_is_named() {
+fn the_problems_name_what_breaks_the_protocol() {
     let mut fixture = Fixture::new();
     assert_eq!(
         fixture.send("a", 4, Progress).1,

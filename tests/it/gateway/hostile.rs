@@ -77,7 +77,9 @@ fn no_other_host_can_be_reached() {
             "{target}"
         );
     }
-    let tunnel = session.send(&format!("CONNECT {host} HTTP/1.1\r\nhost: {host}\r\n\r\n"));
+    let tunnel = session.send(&format!(
+        "CONNECT {host} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+    ));
     assert_eq!(tunnel.status, 404);
     // By headers: the request goes to the one service.
     let request = post(

@@ -178,7 +178,8 @@ pub fn stream_end() -> Part {
 
 pub fn message_start() -> Part {
     event(&json!({ "type": "message_start", "message": {
-        "model": "claude-sonnet-5-5",
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "content": [],
+        "stop_reason": null, "stop_sequence": null,
         "usage": { "input_tokens": 100, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 20, "output_tokens": 1 },
     } }))
 }

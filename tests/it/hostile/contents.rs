@@ -1,4 +1,4 @@
-//! Repositories, objects, files and links that are not what they should be.
+//! Attacks with the contents of the clone: its repository, objects, files and links.
 
 use std::fs;
 
@@ -6,13 +6,13 @@ use super::{BRANCH, Scene};
 use crate::support::{Forge, quoted};
 
 #[test]
-fn objects_from_elsewhere_are_not_taken() {
+fn objects_of_an_alternate_repository_are_not_used() {
     let scene = Scene::new();
-    let work = scene.harmless(
+    let work = scene.assert_harmless(
         r#"git init -q --bare "$AT/else"; GIT_DIR="$AT/else" git hash-object -w --stdin < /etc/hostname
          echo "$AT/else/objects" > .git/objects/info/alternates; git add DONE; git commit -qm mine"#,
     );
-    // The repository is not what it was, so its commits do not count; the content does.
+    // The repository was changed, so its commits are ignored; the files in the workspace are pushed.
     assert_eq!(work["files_changed"], 2);
     assert_eq!(
         scene
@@ -23,57 +23,57 @@ fn objects_from_elsewhere_are_not_taken() {
 }
 
 #[test]
-fn objects_behind_links_and_fifos_are_not_taken() {
-    for mischief in [
+fn objects_behind_links_and_fifos_are_not_used() {
+    for attack in [
         r#"mv .git/objects/pack "$AT/pack"; ln -s "$AT/pack" .git/objects/pack"#,
         r#"mv .git/objects "$AT/objects"; ln -s "$AT/objects" .git/objects"#,
         "mkfifo .git/objects/pack/pack-0000000000000000000000000000000000000000.idx",
         "rm -rf .git/objects/pack/*",
     ] {
-        Scene::new().harmless(mischief);
+        Scene::new().assert_harmless(attack);
     }
 }
 
 #[test]
 fn a_repository_that_is_a_link_is_not_followed() {
-    Scene::new().harmless(
+    Scene::new().assert_harmless(
         r#"mv .git "$AT/moved"; ln -s "$AT/moved" .git; git config core.fsmonitor "$RUN""#,
     );
 }
 
 #[test]
 fn a_repository_that_is_a_file_is_not_followed() {
-    Scene::new().harmless(
+    Scene::new().assert_harmless(
         r#"mv .git "$AT/moved"; echo "gitdir: $AT/moved" > .git; git config core.fsmonitor "$RUN"; git config core.worktree /"#,
     );
 }
 
 #[test]
-fn a_submodule_that_is_looked_into_learns_nothing_and_poisons_nothing() {
+fn a_filter_in_a_submodule_gets_no_token_and_cannot_change_the_push() {
     let scene = Scene::new();
     let evil = Forge::start(&scene.origin.path(""), None);
-    // git looks for changes in submodules, and runs their filters while it does.
-    let event = scene.play(&format!(
-        "cat > \"$AT/poison\" <<'END'
+    // git runs the filters of a submodule when it looks for changes in it.
+    let event = scene.attack(&format!(
+        "cat > \"$AT/tamper\" <<'END'
 #!/bin/sh
 at=${{0%/*}}
-touch \"$at/poisoned\"
+touch \"$at/tampered\"
 for made in \"$at\"/tmp/descartes-*; do
     printf '[http]\\n\\tproxy = {}\\n' >> \"$made/config\"
 done
-tr '\\0' '\\n' < /proc/self/environ >> \"$at/loot\"
+tr '\\0' '\\n' < /proc/self/environ >> \"$at/spy_output\"
 exec cat
 END
-         chmod +x \"$AT/poison\"
+         chmod +x \"$AT/tamper\"
          git init -q sub; cd sub; echo a > a; git add a; git -c user.name=a -c user.email=b commit -qm a
          cd ..; git add sub; git commit -qm linked; cd sub
          git config filter.spy.clean {}; echo '* filter=spy' > .gitattributes; echo b > a; cd ..",
         evil.base(),
-        quoted(quoted(scene.origin.path("poison")))
+        quoted(quoted(scene.origin.path("tamper")))
     ));
     assert_eq!(event["status"], "completed", "{event}");
     assert!(
-        scene.origin.path("poisoned").exists(),
+        scene.origin.path("tampered").exists(),
         "the filter did not run, so this shows nothing"
     );
     assert_eq!(evil.journal(), []);
@@ -83,25 +83,25 @@ END
 }
 
 #[test]
-fn the_agents_index_and_head_are_nothing_to_wait_for() {
-    for mischief in [
+fn huge_files_links_and_fifos_in_the_repository_do_not_stop_the_push() {
+    for attack in [
         "truncate -s 2G .git/index",
         "rm .git/index; mkfifo .git/index",
         "rm .git/HEAD; mkfifo .git/HEAD",
         "rm .git/config; mkfifo .git/config; rm -f .git/packed-refs; mkfifo .git/packed-refs",
         "rm .git/HEAD; ln -s /dev/zero .git/HEAD",
-        "echo 'ref: refs/heads/../../../loot' > .git/HEAD",
+        "echo 'ref: refs/heads/../../../spy_output' > .git/HEAD",
         "git update-index --assume-unchanged README; git update-index --skip-worktree src/main",
     ] {
-        Scene::new().harmless(mischief);
+        Scene::new().assert_harmless(attack);
     }
 }
 
 #[test]
-fn a_pipe_that_the_agents_git_waits_for_ends_the_run_and_loses_no_commit() {
+fn a_fifo_that_blocks_git_fails_the_push_and_the_commits_are_kept() {
     for pipe in [".gitattributes", "src/.gitignore"] {
         let scene = Scene::new();
-        let event = scene.play(&format!(
+        let event = scene.attack(&format!(
             "git add DONE; git commit -qm mine; rm -f {pipe}; mkfifo {pipe}"
         ));
         assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
@@ -112,9 +112,9 @@ fn a_pipe_that_the_agents_git_waits_for_ends_the_run_and_loses_no_commit() {
 }
 
 #[test]
-fn file_names_of_any_kind_arrive() {
+fn files_with_unusual_names_are_pushed() {
     let scene = Scene::new();
-    scene.harmless(
+    scene.assert_harmless(
         "touch ./--all ./-f './--upload-pack=x' \"$(printf 'new\\nline')\" \"$(printf 'es\\033[31mcape')\" \\
          \"$(printf 'latin\\351')\" ':(top)magic' '*' ' ' 'a\"b' \"a'b\" 'a\\b'",
     );
@@ -128,7 +128,7 @@ fn file_names_of_any_kind_arrive() {
 fn a_workspace_that_became_a_link_is_neither_read_nor_written() {
     for target in ["/", "$AT/other"] {
         let scene = Scene::new();
-        let event = scene.play(&format!(
+        let event = scene.attack(&format!(
             r#"mkdir -p "$AT/other"; cp -r .scud "$AT/other"; mv "$PWD" "$AT/away"; ln -s "{target}" "$AT/workspace""#
         ));
         assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
@@ -146,7 +146,7 @@ fn a_workspace_that_became_a_link_is_neither_read_nor_written() {
 #[test]
 fn links_out_of_the_project_stay_links() {
     let scene = Scene::new();
-    scene.harmless(
+    scene.assert_harmless(
         r#"mkdir "$AT/out"; echo outside > "$AT/out/file"; ln -s "$AT/out" dir; ln -s /etc/passwd passwd
          rm -r src; ln -s "$AT/out" src"#,
     );
@@ -164,23 +164,23 @@ fn links_out_of_the_project_stay_links() {
     }
 
     let scene = Scene::new();
-    let event = scene.play(r#"mv .scud "$AT/scud"; ln -s "$AT/scud" .scud"#);
+    let event = scene.attack(r#"mv .scud "$AT/scud"; ln -s "$AT/scud" .scud"#);
     assert_eq!(event["status"], "completed");
     let graph = fs::read_to_string(scene.origin.path("scud/tasks/tasks.scg")).unwrap();
     assert!(graph.contains("house | P |"), "{graph}");
 }
 
 #[test]
-fn programs_that_are_planted_on_the_path_do_not_run() {
-    Scene::new().harmless(
+fn programs_that_the_agent_puts_on_the_path_do_not_run() {
+    Scene::new().assert_harmless(
         "for name in git ssh sh git-remote-http git-remote-https git-push git-pack-objects git-credential echo printf; do
          cp \"$SPY\" \"$AT/bin/$name\"; done",
     );
 }
 
 #[test]
-fn objects_that_are_missing_are_not_fetched_by_the_agents_means() {
-    Scene::new().harmless(
+fn missing_objects_are_not_fetched_from_the_agents_remote() {
+    Scene::new().assert_harmless(
         "git config core.repositoryformatversion 1; git config extensions.partialClone evil
          git config remote.evil.promisor true; git config remote.evil.url \"file://$AT/project.git\"
          git config remote.evil.uploadpack \"$RUN\"; rm -rf .git/objects/pack/*",
@@ -188,9 +188,9 @@ fn objects_that_are_missing_are_not_fetched_by_the_agents_means() {
 }
 
 #[test]
-fn replaced_and_grafted_history_is_not_believed() {
+fn replacements_and_grafts_are_ignored() {
     let scene = Scene::new();
-    let work = scene.harmless(
+    let work = scene.assert_harmless(
         "git add DONE; git commit -qm mine; other=$(git commit-tree -m other HEAD^{tree}); git replace HEAD $other
          mkdir -p .git/info; echo \"$other\" > .git/info/grafts; git commit-graph write --reachable; true",
     );
@@ -204,14 +204,14 @@ fn replaced_and_grafted_history_is_not_believed() {
 }
 
 #[test]
-fn what_stays_behind_cannot_poison_what_is_made_later() {
+fn a_process_that_stays_cannot_change_the_worker_s_repositories() {
     let scene = Scene::new();
     let evil = Forge::start(&scene.origin.path(""), None);
-    scene.harmless(&format!(
-        "cat > \"$AT/poison\" <<'END'
+    scene.assert_harmless(&format!(
+        "cat > \"$AT/tamper\" <<'END'
          trap '' TERM HUP; while :; do for made in \"$TMPDIR\"/descartes-*/config; do
          [ -e \"$made\" ] && printf '[http]\\n\\tproxy = {}\\n' >> \"$made\"; done; done\nEND
-         setsid sh \"$AT/poison\" > /dev/null 2>&1 & (setsid setsid sh \"$AT/poison\" > /dev/null 2>&1 &) &",
+         setsid sh \"$AT/tamper\" > /dev/null 2>&1 & (setsid setsid sh \"$AT/tamper\" > /dev/null 2>&1 &) &",
         evil.base()
     ));
     assert_eq!(evil.journal(), []);

@@ -83,7 +83,7 @@ fn a_second_local_with_the_same_task_is_refused() {
         assert_eq!(second.stderr, message);
     }
     assert!(!project.path("worked").exists());
-    // Another task and another project are no obstacle.
+    // Another task, and the same task of another project, can run.
     let other_task = ["local", "--task", "9"];
     program(&other_task, &project)
         .agent("true")

@@ -90,7 +90,7 @@ fn local_rejects_a_branch_or_a_reference_without_a_repository() {
         assert!(ended.stderr.contains(&message), "{ended:#?}");
     }
     assert!(!project.path("worked").exists());
-    // Without a push there is no contradiction.
+    // `--branch none` pushes nothing, so it needs no repository.
     let nothing = program(&["local", "--task", "8", "--branch", "none"], &project);
     nothing.agent("true").run().assert_code(0);
 }

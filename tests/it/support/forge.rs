@@ -1,8 +1,8 @@
-//! Smart HTTP with basic authentication: `git http-backend` behind a small server, with a journal of
-//! who asked for what and with which credentials.
+//! A git server over HTTP with basic authentication: `git http-backend` behind a small server that
+//! records every request and its credentials.
 //!
-//! Blocking sockets, one connection per request. It can be told to refuse, to send
-//! elsewhere, to fall silent in the middle of a transfer.
+//! Blocking sockets, one connection per request. A test can make it refuse, redirect, or stop in the
+//! middle of a transfer.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,15 +15,15 @@ use base64::Engine;
 
 use super::server::{Connection, Server};
 
-/// What to do with requests.
+/// How the server answers requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mood {
     Serving,
     /// Every answer is 401, whatever the credentials.
     Revoked,
-    /// Every answer leads to another base.
+    /// Every answer is a redirect to another base URL.
     Moved(String),
-    /// Answers of packs stop after so many bytes, and the connection stays open.
+    /// Answers with packs stop after this many bytes, and the connection stays open.
     Stalling(usize),
     /// Connections are closed without an answer.
     Gone,
@@ -31,11 +31,11 @@ pub enum Mood {
 
 struct State {
     mood: Mood,
-    /// When a push asks, this comes first.
+    /// Replaces `mood` for pushes.
     mood_for_pushes: Option<Mood>,
     /// Method, target, `Authorization`.
     journal: Vec<(String, Option<String>)>,
-    /// Connections that stay open without a word.
+    /// Connections that stay open without an answer.
     stalled: Vec<Arc<TcpStream>>,
 }
 
@@ -67,7 +67,7 @@ impl Request {
 }
 
 impl Forge {
-    /// Serves the repositories below a directory to whoever has the token.
+    /// Serves the repositories below a directory to clients that have the token.
     pub fn start(root: &Path, token: Option<&str>) -> Self {
         let shared = Arc::new(Shared {
             root: root.to_owned(),
@@ -103,7 +103,7 @@ impl Forge {
         self
     }
 
-    /// What was asked for, with the credentials that came along.
+    /// All requests, with the credentials that they contained.
     pub fn journal(&self) -> Vec<(String, Option<String>)> {
         self.shared.state.lock().unwrap().journal.clone()
     }
@@ -153,7 +153,7 @@ impl Shared {
         }
     }
 
-    /// Runs `git http-backend` as CGI has it.
+    /// Runs `git http-backend` as a CGI program.
     fn backend(&self, request: &Request) -> Vec<u8> {
         let (path, query) = request
             .target

@@ -1,4 +1,4 @@
-//! What the tests stand on: a receiver, a project, a worker.
+//! What the tests share: a receiver, a project, a worker.
 
 pub mod forge;
 pub mod model;
@@ -25,13 +25,13 @@ pub use receiver::{Hold, Receiver, Reply};
 pub use server::Server;
 pub use worker::{Ended, Running, Worker, path};
 
-/// A path or a text as one word of a shell's: temporary directories may be called anything.
+/// A path or a text as one word for a shell: the path of a temporary directory may contain any character.
 pub fn quoted(text: impl AsRef<std::ffi::OsStr>) -> String {
     let text = text.as_ref().to_str().expect("UTF-8");
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Tries every case at the same time as the others.
+/// Runs the test for all cases at the same time.
 pub fn each<T: Clone + Send>(cases: &[T], test: impl Fn(T) + Sync) {
     std::thread::scope(|scope| {
         for case in cases {
@@ -41,7 +41,7 @@ pub fn each<T: Clone + Send>(cases: &[T], test: impl Fn(T) + Sync) {
     });
 }
 
-/// Waits until something holds.
+/// Waits until a condition is true.
 #[track_caller]
 pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let deadline = patience::Deadline::start();
@@ -49,7 +49,7 @@ pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
         assert!(!deadline.left().is_zero(), "waited too long for {what}");
         #[expect(
             clippy::disallowed_methods,
-            reason = "files and journals tell nobody when they change"
+            reason = "a file does not notify a test when it changes"
         )]
         std::thread::sleep(std::time::Duration::from_millis(5));
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::patience::Deadline;
-use super::receiver::{Said, give, read_request};
+use super::receiver::{Said, read_request, send};
 use super::reply::Reply;
 use super::server::{Connection, Server};
 use super::{Ended, Project, Receiver, Worker};
@@ -201,7 +201,7 @@ pub enum Turn {
     Says(Answer),
     /// An HTTP response that is not an answer of the model.
     Replies(Reply),
-    /// The first bytes of an answer, so many of them, and then another turn.
+    /// This many bytes of an answer, and then another turn.
     BreaksOff(Answer, usize, Box<Turn>),
     /// A first text, then another one again and again, until the client closes the connection.
     Repeats {
@@ -235,7 +235,7 @@ struct State {
     asked: Vec<Said>,
     script: VecDeque<Turn>,
     /// The messages before each thinking block, by its signature: the block is valid only after them.
-    thoughts: HashMap<String, Vec<Value>>,
+    messages_before_thinking: HashMap<String, Vec<Value>>,
     /// What the real API would have rejected.
     violations: Vec<String>,
 }
@@ -256,12 +256,15 @@ impl State {
                     continue;
                 };
                 let before = &messages[..at];
-                match self.thoughts.get(signature) {
+                match self.messages_before_thinking.get(signature) {
                     Some(known) if known == before => {}
                     Some(_) => self.violations.push(format!(
                         "the messages before a thinking block have changed: {body}"
                     )),
-                    None => drop(self.thoughts.insert(signature.to_owned(), before.to_vec())),
+                    None => drop(
+                        self.messages_before_thinking
+                            .insert(signature.to_owned(), before.to_vec()),
+                    ),
                 }
             }
         }
@@ -319,7 +322,7 @@ impl Model {
         self.state().asked.clone()
     }
 
-    /// Waits until there were so many requests.
+    /// Waits until this many requests have arrived.
     #[track_caller]
     pub fn wait_for(&self, count: usize) {
         let deadline = Deadline::start();
@@ -366,7 +369,7 @@ impl Shared {
             };
             let turn =
                 turn.unwrap_or_else(|| refuses(400, "script_error", "the script is over").into());
-            if give_turn(connection, &turn, number, &model).is_none() {
+            if send_turn(connection, &turn, number, &model).is_none() {
                 return;
             }
         }
@@ -409,22 +412,22 @@ impl Run {
 }
 
 /// Answers one request; `None` if that closes the connection.
-fn give_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value) -> Option<()> {
+fn send_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value) -> Option<()> {
     let mut stream = &*connection.stream;
     match turn {
         Turn::Says(answer) => {
             let body = answer.stream(number, model);
             let reply = Reply::json(200, &body).with_header("content-type", "text/event-stream");
-            give(connection, &reply)
+            send(connection, &reply)
         }
-        Turn::Replies(reply) => give(connection, reply),
+        Turn::Replies(reply) => send(connection, reply),
         Turn::BreaksOff(answer, bytes, then) => {
             use std::io::Write;
             let body = answer.stream(number, model);
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000000\r\n\r\n";
             stream.write_all(head.as_bytes()).ok()?;
             stream.write_all(&body.as_bytes()[..*bytes]).ok()?;
-            give_turn(connection, then, number, model)
+            send_turn(connection, then, number, model)
         }
         Turn::Repeats { first, then } => {
             use std::io::Write;
@@ -432,7 +435,7 @@ fn give_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
             while stream.write_all(then.as_bytes()).is_ok() {
                 #[expect(
                     clippy::disallowed_methods,
-                    reason = "a service that sends an event now and then"
+                    reason = "the fake service sends an event at intervals"
                 )]
                 thread::sleep(Duration::from_millis(20));
             }

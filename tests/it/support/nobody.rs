@@ -1,5 +1,5 @@
-//! A user who is not root, for tests that root's privileges would make pointless. If the tests
-//! themselves do not run as root, that user is the one who runs them.
+//! A user without root's privileges, for tests that cannot fail as root. If the tests do not run as
+//! root, it is the user who runs them.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::Project;
 use super::project::GRAPH;
 
-/// `nobody`, as almost every system has it.
+/// The user id of `nobody` on almost every system.
 const NOBODY: u32 = 65_534;
 
 pub fn is_root() -> bool {
@@ -20,7 +20,8 @@ pub fn is_root() -> bool {
 }
 
 fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the owner may");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .expect("the owner can change the mode");
 }
 
 /// A temporary directory that every user can enter, whatever the umask. Root's own temporary
@@ -39,13 +40,14 @@ pub fn shared_dir() -> TempDir {
     dir
 }
 
-/// A project that is that user's.
+/// A project that this user owns.
 pub fn project() -> Project {
     let project = Project::in_dir(shared_dir());
     project.write(".scud/tasks/tasks.scg", GRAPH);
     if is_root() && may_become_nobody() {
         for path in [".", ".scud", ".scud/tasks", ".scud/tasks/tasks.scg"] {
-            chown(project.path(path), Some(NOBODY), Some(NOBODY)).expect("root may");
+            chown(project.path(path), Some(NOBODY), Some(NOBODY))
+                .expect("root can change the owner");
         }
     }
     project
@@ -54,8 +56,8 @@ pub fn project() -> Project {
 /// A copy of the worker that every user can start, in a [`shared_dir`].
 pub fn copy_worker(dir: &TempDir) -> PathBuf {
     let program = dir.path().join("descartes-worker");
-    // By another process: a file that this one writes may be open in a child of another test when
-    // it is to be started, and could not be then.
+    // Another process writes the copy. If this one did, a child of another test could have the file open
+    // for writing, and then it could not be started.
     let mut copy = Command::new("cp");
     copy.arg(env!("CARGO_BIN_EXE_descartes-worker"))
         .arg(&program);
@@ -64,15 +66,15 @@ pub fn copy_worker(dir: &TempDir) -> PathBuf {
     program
 }
 
-/// Has a command run as that user.
+/// Makes a command run as this user.
 pub fn run_as_nobody(command: &mut Command) {
     if is_root() && may_become_nobody() {
         command.uid(NOBODY).gid(NOBODY);
     }
 }
 
-/// Whether this process may start others as `nobody`: root needs capabilities for that, and a
-/// user namespace in which there is such a user.
+/// Whether this process can start others as `nobody`: root needs capabilities for that, and a user
+/// namespace in which that user exists.
 pub fn may_become_nobody() -> bool {
     let mut command = Command::new("/bin/sh");
     let command = command.args(["-c", ":"]).uid(NOBODY).gid(NOBODY);

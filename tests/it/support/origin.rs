@@ -1,5 +1,5 @@
-//! Where a project comes from: a bare repository in a directory of its own, and a place for workers
-//! that clone it.
+//! A remote repository: a bare repository in a temporary directory, and a directory for workers that
+//! clone it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::project::GRAPH;
 use super::worker::{LONG_CALLBACK_TIMEOUT, LONG_CLAIM_DEADLINE, LONG_STOP_WINDOW};
 use super::{Receiver, Worker};
 
-/// A bare repository with a task graph, a `README` and one commit on `main`; gone when dropped.
+/// A bare repository with a task graph, a `README` and one commit on `main`; deleted when dropped.
 pub struct Origin {
     dir: TempDir,
 }
@@ -21,7 +21,7 @@ impl Origin {
         Self::with(&[("README", "A house.\n")])
     }
 
-    /// With further files.
+    /// A repository that also contains these files.
     pub fn with(files: &[(&str, &str)]) -> Self {
         Self::made("sha1", files)
     }
@@ -56,12 +56,12 @@ impl Origin {
         self.dir.path().join(name)
     }
 
-    /// The repository as `file://`.
+    /// The repository's URL, `file://…`.
     pub fn url(&self) -> String {
         format!("file://{}", self.path("project.git").display())
     }
 
-    /// Commits files on `main`, as somebody else; gives the commit.
+    /// Commits files on `main` as another author; returns the commit.
     pub fn commit(&self, files: &[(&str, &str)]) -> String {
         let seed = self.path("seed");
         for (name, text) in files {
@@ -82,7 +82,7 @@ impl Origin {
         git(&seed, &["rev-parse", "HEAD"])
     }
 
-    /// What git says about the repository.
+    /// Runs git in the bare repository; returns its output.
     #[track_caller]
     pub fn git(&self, args: &[&str]) -> String {
         git(&self.path("project.git"), args)
@@ -93,25 +93,25 @@ impl Origin {
         all.lines().map(str::to_owned).collect()
     }
 
-    /// A file on a branch.
+    /// The content of a file on a branch.
     #[track_caller]
     pub fn show(&self, branch: &str, file: &str) -> String {
         self.git(&["show", &format!("{branch}:{file}")])
     }
 
-    /// A server's hook.
+    /// Installs a hook in the bare repository.
     pub fn hook(&self, name: &str, script: &str) {
         let path = self.path("project.git/hooks").join(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
         program(&path, script);
     }
 
-    /// Where workers clone to.
+    /// The directory that workers clone to.
     pub fn workspace(&self) -> PathBuf {
         self.path("workspace")
     }
 
-    /// Task 8 of this project, in a clone; an agent is still to be chosen.
+    /// A worker for task 8 that clones this repository. The caller must choose an agent.
     pub fn worker(&self, receiver: &Receiver) -> Worker {
         Worker::bare()
             .env("TASK_ID", "8")
@@ -129,7 +129,7 @@ impl Origin {
     }
 }
 
-/// A program of the test's.
+/// Writes an executable shell script.
 pub fn program(path: &Path, script: &str) {
     // Another process writes it: a child that another test starts at the same time inherits every file that is open here,
     // and a program that anyone has open for writing cannot be started ("Text file busy").
@@ -139,7 +139,7 @@ pub fn program(path: &Path, script: &str) {
     assert!(shell.status().expect("a shell").success(), "a program");
 }
 
-/// Runs git as somebody; gives what it prints.
+/// Runs git with a test author; returns its output.
 #[track_caller]
 pub fn git(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("git")

@@ -1,17 +1,17 @@
 //! How long tests wait on a machine of any speed.
 //!
-//! A test waits for a state, and on a quiet machine the state comes soon or never. A machine with hundreds of busy processes
-//! may take a hundred times as long for everything: there a limit on time says nothing about the worker.
+//! A test waits for a state. On a quiet machine the state is reached soon or never. A machine with hundreds of busy
+//! processes may take a hundred times as long for everything, so a time limit says nothing about the worker there.
 
 use std::process::Command;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-/// No state takes longer than this to come about on a quiet machine.
+/// How long a test waits for a state on a quiet machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// The same for a machine that has more work than it can do.
+/// How long a test waits for a state on a machine under load.
 const PATIENCE_UNDER_LOAD: Duration = Duration::from_secs(60 * 60);
-/// Starting a shell takes a few milliseconds on a quiet machine.
+/// If starting a shell takes longer than this, the machine is under load: a quiet one needs a few milliseconds.
 const SLOW_START: Duration = Duration::from_millis(25);
 
 /// The moment at which a test stops waiting; later on a machine under load.
@@ -23,7 +23,7 @@ impl Deadline {
         Self(Instant::now())
     }
 
-    /// How long to wait now; zero if the wait is over. Whoever waits asks again after this time.
+    /// How long to wait now; zero if the wait is over. After this time the caller must ask again.
     pub fn left(self) -> Duration {
         let waited = self.0.elapsed();
         let left = PATIENCE.saturating_sub(waited);
@@ -45,7 +45,7 @@ pub fn is_under_load() -> bool {
         .next()
         .and_then(|load| load.parse().ok())
         .unwrap_or_default();
-    // In a container the average may be that of other processors than the container may use.
+    // In a container, the load average may be that of processors that the container cannot use.
     load > 2.0 * f64::from(processors) || (0..3).any(|_| start_of_a_shell() > SLOW_START)
 }
 
@@ -56,7 +56,7 @@ fn start_of_a_shell() -> Duration {
     began.elapsed()
 }
 
-/// Fails if something took too long, except on a machine under load, on which everything does.
+/// Fails if something took too long, except on a machine under load.
 #[track_caller]
 pub fn assert_within(limit: Duration, took: Duration) {
     assert!(
@@ -65,8 +65,8 @@ pub fn assert_within(limit: Duration, took: Duration) {
     );
 }
 
-/// For a test in which something must happen before a time limit of the worker's is over: tries it with the limit that is
-/// long enough on a quiet machine, and then with longer ones.
+/// For a test in which something must happen before one of the worker's time limits is over: runs the test with a limit
+/// that is long enough on a quiet machine, and then with longer ones until it happens.
 ///
 /// `attempt` gets the limit as a setting of the worker. Its error says what did not happen in time.
 #[track_caller]

@@ -1,7 +1,7 @@
 //! Which processes are alive.
 //!
-//! By where they work and not by their numbers: the number of a process that is gone is soon another process's, and a dead
-//! process keeps its number until its parent has asked for its exit status. A dead process works nowhere.
+//! Processes are found by their working directory and not by their ids: the kernel soon gives the id of an ended process
+//! to another one, and a zombie keeps its id until its parent has reaped it. A zombie has no working directory.
 
 use std::fs;
 

@@ -1,8 +1,8 @@
-//! A behavioural orchestrator: real sockets, a journal of everything that was said, and answers
-//! that a test can make as bad as the network makes them.
+//! A fake orchestrator: real sockets, a record of all requests, and answers that a test chooses,
+//! broken connections included.
 //!
-//! Threads and blocking sockets, so that a connection can be broken off at any byte. Unless it is
-//! told otherwise it grants everything.
+//! Threads and blocking sockets, so that a connection can be broken off at any byte. By default it
+//! answers every request with 200.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
@@ -39,10 +39,10 @@ pub struct Said {
 struct State {
     said: Vec<Said>,
     scripts: HashMap<String, VecDeque<Reply>>,
-    /// What a route answers when its script is over; 200 where there is nothing.
+    /// What a route answers when its script is over; 200 if there is no entry.
     defaults: HashMap<String, Reply>,
-    /// What broke the protocol. The threads that find it out cannot fail a test, so it is written
-    /// down here, and [`Owned`] and whoever asks what was said fail in the test's own thread.
+    /// How requests broke the protocol. The server's threads cannot fail a test, so they write it down
+    /// here. The test fails when it reads the requests, or when [`Owned`] is dropped.
     violations: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl Shared {
     }
 
     #[track_caller]
-    fn assert_lawful(&self) {
+    fn assert_no_violations(&self) {
         let violations = self.state().violations.clone();
         assert!(
             violations.is_empty(),
@@ -68,8 +68,8 @@ impl Shared {
     }
 }
 
-/// What the test's handles share; the last one closes the server and fails the test that never
-/// asked what was said.
+/// What the handles of a test share. Dropping the last handle closes the server, and fails the test if
+/// the worker broke the protocol.
 struct Owned {
     server: Server,
     shared: Arc<Shared>,
@@ -78,14 +78,14 @@ struct Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         if !thread::panicking() {
-            self.shared.assert_lawful();
+            self.shared.assert_no_violations();
         }
     }
 }
 
 /// A listening receiver; closed when its last handle is dropped.
 ///
-/// Everything that it hears is held against docs/callback.schema.json.
+/// Validates every request against docs/callback.schema.json.
 #[derive(Clone)]
 pub struct Receiver(Arc<Owned>);
 
@@ -94,7 +94,7 @@ impl Receiver {
         Self::listen("127.0.0.1:0")
     }
 
-    /// On a given address, an IPv6 one for example.
+    /// Listens on an address, for example an IPv6 address.
     pub fn listen(address: &str) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -105,12 +105,12 @@ impl Receiver {
         Self(Arc::new(Owned { server, shared }))
     }
 
-    /// Goes down: the port is closed, and every connection breaks.
+    /// Closes the port and all connections.
     pub fn close(&self) {
         self.0.server.close();
     }
 
-    /// Comes up again after [`Self::close`], at the same address.
+    /// Listens at the same address again, after [`Self::close`].
     pub fn reopen(&self) {
         self.0.server.reopen();
     }
@@ -123,12 +123,12 @@ impl Receiver {
         self.0.server.address()
     }
 
-    /// The base for `CALLBACK_URL`.
+    /// The value for `CALLBACK_URL`.
     pub fn url(&self) -> String {
         format!("http://{}/api/agents/callback", self.address())
     }
 
-    /// Answers the next requests on a route so, one after the other.
+    /// The answers to the next requests on a route, in order.
     pub fn script(&self, route: &str, replies: impl IntoIterator<Item = Reply>) -> &Self {
         let mut state = self.state();
         state
@@ -139,20 +139,20 @@ impl Receiver {
         self
     }
 
-    /// Answers every request on a route so, once its script is over.
+    /// The answer to every request on a route for which there is no scripted answer.
     pub fn always(&self, route: &str, reply: Reply) -> &Self {
         self.state().defaults.insert(route.to_owned(), reply);
         self
     }
 
-    /// Everything that was said so far.
+    /// All requests so far, in the order of their arrival.
     #[track_caller]
     pub fn said(&self) -> Vec<Said> {
-        self.0.shared.assert_lawful();
+        self.0.shared.assert_no_violations();
         self.state().said.clone()
     }
 
-    /// What was said on one route.
+    /// All requests on one route so far.
     #[track_caller]
     pub fn said_to(&self, route: &str) -> Vec<Said> {
         self.said()
@@ -161,7 +161,7 @@ impl Receiver {
             .collect()
     }
 
-    /// The routes in the order in which they were used, heartbeats left out.
+    /// The routes of all requests in order, without heartbeats.
     #[track_caller]
     pub fn story(&self) -> Vec<String> {
         let routes = self.said().into_iter().map(|said| said.route);
@@ -176,7 +176,7 @@ impl Receiver {
         said[0].event.clone()
     }
 
-    /// Waits until something holds of what was said; gives what it holds for.
+    /// Waits until the function returns something for the requests so far; returns that.
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, mut holds: impl FnMut(&[Said]) -> Option<T>) -> T {
         let deadline = Deadline::start();
@@ -193,7 +193,7 @@ impl Receiver {
             let left = deadline.left();
             assert!(
                 !left.is_zero(),
-                "waited too long for {what}; said so far: {:#?}",
+                "waited too long for {what}; requests so far: {:#?}",
                 state.said
             );
             state = self.0.shared.changed.wait_timeout(state, left).unwrap().0;
@@ -210,7 +210,7 @@ impl Receiver {
 }
 
 impl Shared {
-    /// Serves a connection; what is no HTTP, or no JSON, is a violation too.
+    /// Serves a connection; a request that is not HTTP with JSON is a violation.
     fn watched(&self, connection: &Connection) {
         let serve = AssertUnwindSafe(|| self.serve(connection));
         if let Err(panic) = catch_unwind(serve) {
@@ -229,13 +229,13 @@ impl Shared {
         let mut buffer = Vec::new();
         while let Some(said) = read_request(connection, &mut buffer) {
             let reply = self.note(said);
-            if give(connection, &reply).is_none() {
+            if send(connection, &reply).is_none() {
                 break;
             }
         }
     }
 
-    /// Writes a request down and decides what to answer.
+    /// Records a request and chooses the answer.
     fn note(&self, said: Said) -> Reply {
         let mut state = self.state();
         let scripted = state
@@ -257,15 +257,15 @@ impl Shared {
     }
 }
 
-/// Everything came on one connection. On a machine under load that may have been idle for so long that the worker does not use it
-/// again.
+/// Asserts that all requests came on one connection. A machine under load is excepted: there the connection may have been
+/// idle for so long that the worker opened another one.
 #[track_caller]
 pub fn assert_one_connection(said: &[Said]) {
     let one = said.iter().all(|said| said.connection == 1);
     assert!(one || is_under_load(), "{said:#?}");
 }
 
-/// Reads one request; nothing where the connection ends before there is a whole one.
+/// Reads one request; `None` if the connection ends before it is complete.
 pub(super) fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<Said> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
@@ -319,8 +319,8 @@ fn read_more(mut stream: &TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-/// Gives a reply; nothing where the connection is over with it.
-pub(super) fn give(connection: &Connection, reply: &Reply) -> Option<()> {
+/// Sends a reply; `None` if that ends the connection.
+pub(super) fn send(connection: &Connection, reply: &Reply) -> Option<()> {
     let mut stream = &*connection.stream;
     match reply {
         Reply::Answer {
@@ -348,7 +348,7 @@ pub(super) fn give(connection: &Connection, reply: &Reply) -> Option<()> {
             let _ = stream.shutdown(Shutdown::Both);
             None
         }
-        Reply::BreakInBody => give(connection, &Reply::BreakInBodyOf(200)),
+        Reply::BreakInBody => send(connection, &Reply::BreakInBodyOf(200)),
         Reply::BreakInBodyOf(status) => {
             let half =
                 format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 100\r\n\r\n{{\"half\":");
@@ -358,16 +358,16 @@ pub(super) fn give(connection: &Connection, reply: &Reply) -> Option<()> {
         }
         Reply::After(delay, reply) => {
             connection.pause(*delay);
-            give(connection, reply)
+            send(connection, reply)
         }
         Reply::ThenClose(reply) => {
-            give(connection, reply);
+            send(connection, reply);
             let _ = stream.shutdown(Shutdown::Both);
             None
         }
         Reply::Held(hold, reply) => {
             connection.wait_for(hold);
-            give(connection, reply)
+            send(connection, reply)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a receiver answers, as badly as the network makes it.
+//! The answers of a fake receiver, broken connections included.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -18,17 +18,17 @@ pub enum Reply {
     BreakInHead,
     /// The connection breaks after the head (200) and some of the body.
     BreakInBody,
-    /// The same after the head of another answer.
+    /// The connection breaks after the head with this status and some of the body.
     BreakInBodyOf(u16),
-    /// Nothing is said for so long, then the other reply is given.
+    /// The other reply, after this time.
     After(Duration, Box<Reply>),
-    /// The other reply, and then the connection is closed without a word.
+    /// The other reply; after it the connection is closed.
     ThenClose(Box<Reply>),
-    /// Nothing is said until the test says so, then the other reply is given.
+    /// The other reply, when the test releases the hold.
     Held(Hold, Box<Reply>),
 }
 
-/// Holds replies back until it is released.
+/// Delays replies until it is released.
 #[derive(Debug, Clone, Default)]
 pub struct Hold(Arc<(Mutex<bool>, Condvar)>);
 
@@ -38,16 +38,16 @@ impl Hold {
         self.0.1.notify_all();
     }
 
-    /// Waits until it is released or something else ends the wait; see [`Self::look_again`].
+    /// Waits until the hold is released or `ended` returns true; see [`Self::wake_waiting`].
     pub(super) fn wait(&self, ended: impl Fn() -> bool) {
         let released = self.0.0.lock().unwrap();
         let waiting = |released: &mut bool| !*released && !ended();
         drop(self.0.1.wait_while(released, waiting));
     }
 
-    /// Has everyone who waits look again whether the wait has ended.
-    pub(super) fn look_again(&self) {
-        // Anyone between looking and waiting has the lock.
+    /// Wakes all waiting threads, so that they check whether their wait has ended.
+    pub(super) fn wake_waiting(&self) {
+        // A thread has the lock from its check until it waits, so it cannot miss the notification.
         drop(self.0.0.lock().unwrap());
         self.0.1.notify_all();
     }

@@ -1,4 +1,4 @@
-//! docs/callback.schema.json, as the one judge of what workers say.
+//! Validates events against docs/callback.schema.json.
 
 use std::sync::OnceLock;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 /// The published schema.
 pub const TEXT: &str = include_str!("../../../docs/callback.schema.json");
 
-/// What is wrong with an event, each with its place; nothing, usually.
+/// How an event violates the schema, with the place of each violation; usually empty.
 pub fn violations(event: &Value) -> Vec<String> {
     static SCHEMA: OnceLock<Validator> = OnceLock::new();
     let schema = SCHEMA.get_or_init(|| {

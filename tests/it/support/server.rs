@@ -1,7 +1,7 @@
-//! A listening socket of the tests, one thread that accepts and one thread for each connection.
+//! A listening socket for tests: one thread that accepts, and one thread for each connection.
 //!
-//! When its owner drops it, the port closes, every connection ends and every thread is joined: a
-//! test process that runs hundreds of servers may have no more than 256 files open, as on macOS.
+//! When the server is dropped, the port closes, every connection ends and every thread is joined: some
+//! systems (macOS) let a process open only 256 files, and the tests start hundreds of servers.
 
 use std::collections::HashMap;
 use std::io;
@@ -53,7 +53,7 @@ impl Shared {
 }
 
 impl Server {
-    /// Listens on an address and serves every connection in a thread of its own.
+    /// Listens on an address and serves every connection in a separate thread.
     pub fn listen(address: &str, serve: impl Fn(&Connection) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(address).expect("a free port");
         let server = Self {
@@ -98,7 +98,7 @@ impl Server {
         };
         self.shared.changed.notify_all();
         for hold in holds {
-            hold.look_again();
+            hold.wake_waiting();
         }
         let accepting = self.accepting.lock().unwrap().take();
         if let Some(accepting) = accepting {
@@ -126,7 +126,7 @@ impl Server {
         let listener = loop {
             match TcpListener::bind(self.address) {
                 Ok(listener) => break listener,
-                // A child between fork and exec holds the old listener for an instant.
+                // A child between fork and exec has the old listener open for a moment.
                 Err(_) if Instant::now() < deadline => thread::yield_now(),
                 Err(error) => panic!("{} cannot be listened on again: {error}", self.address),
             }
@@ -135,7 +135,7 @@ impl Server {
         self.accept(listener);
     }
 
-    /// Joins the threads of all connections; gives how many have not ended in time.
+    /// Joins the threads of all connections; returns how many have not ended in time.
     fn join(&self) -> usize {
         let state = self.shared.state();
         let serving = |state: &mut State| !state.streams.is_empty();
@@ -193,7 +193,7 @@ impl State {
 }
 
 impl Connection {
-    /// Waits for so long, or until the server closes.
+    /// Waits for this time, or until the server closes.
     pub fn pause(&self, time: Duration) {
         let open = |state: &mut State| !state.closed;
         let state = self.server.state();
@@ -217,7 +217,7 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// With the last handles the connection is closed, or reset; also when its thread panics.
+    /// Removes the connection from the server, also when its thread panics; dropping the last handle closes it.
     fn drop(&mut self) {
         let mut state = self.server.state();
         state.streams.remove(&self.number);

@@ -1,4 +1,4 @@
-//! A terminal for a worker: script(1) would do, but not every machine has it.
+//! A pseudo-terminal for a worker. Does not use script(1), which not every machine has.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-/// A pseudo-terminal: a program's side and the side of the person in front of it.
+/// A pseudo-terminal: the side of the program, and the side of the person who uses it.
 pub struct Terminal {
     person: File,
     program: File,
@@ -38,7 +38,7 @@ impl Terminal {
         }
     }
 
-    /// Makes it all three standard streams of a command; gives what is to be read from it.
+    /// Makes it the three standard streams of a command; returns the side that the output is read from.
     pub fn attach(self, command: &mut Command) -> File {
         let another = || self.program.try_clone().expect("another handle");
         command.stdin(another()).stdout(another()).stderr(another());

@@ -57,7 +57,7 @@ pub fn path() -> OsString {
 }
 
 impl Worker {
-    /// The program with nothing set.
+    /// The program without any settings.
     pub fn bare() -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_descartes-worker"));
         command.env_clear().env("PATH", path());
@@ -84,7 +84,7 @@ impl Worker {
             .env("DESCARTES_CLAIM_DEADLINE", LONG_CLAIM_DEADLINE)
     }
 
-    /// An agent that is a shell script.
+    /// Sets the agent, a shell script.
     pub fn agent(self, script: impl AsRef<OsStr>) -> Self {
         self.env("DESCARTES_AGENT_COMMAND", script)
     }
@@ -109,18 +109,18 @@ impl Worker {
         self
     }
 
-    /// The directory that it starts in.
+    /// Sets the directory that the worker starts in.
     pub fn dir(mut self, dir: impl AsRef<std::path::Path>) -> Self {
         self.command.current_dir(dir);
         self
     }
 
-    /// Another copy of the program.
+    /// Starts another copy of the program.
     pub fn program(self, program: &std::path::Path) -> Self {
         self.through(program, |_| Vec::new())
     }
 
-    /// Started by another program, whose arguments name the worker.
+    /// Starts the worker through another program, whose arguments name the worker.
     pub fn through(
         mut self,
         program: impl AsRef<OsStr>,
@@ -139,7 +139,7 @@ impl Worker {
         self
     }
 
-    /// Without root's right to read every file; nothing changes for another user.
+    /// Takes root's right to read every file from the worker; does nothing for other users.
     pub fn without_root_privileges(self) -> Self {
         if !rustix::process::getuid().is_root() {
             return self;
@@ -156,7 +156,7 @@ impl Worker {
         self
     }
 
-    /// On a terminal with so many columns; what appears there is its standard output.
+    /// Starts the worker on a terminal with this many columns; its standard output is what the terminal shows.
     pub fn on_terminal(mut self, columns: u16) -> Self {
         self.terminal = Some(Terminal::with_columns(columns));
         self
@@ -167,7 +167,7 @@ impl Worker {
         let terminal = terminal.map(|terminal| terminal.attach(&mut self.command));
         let began = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
-        // The command still holds the streams that a test gave it.
+        // The command has the streams open that a test gave it.
         drop(self.command);
         let stdout = match terminal {
             Some(terminal) => Pipe::collect(Some(terminal)),
@@ -196,13 +196,13 @@ impl Running {
         kill_process(self.pid(), signal).expect("the worker is there");
     }
 
-    /// Waits until a line of standard error contains `what`; gives the line.
+    /// Waits until a line of standard error contains `what`; returns the line.
     #[track_caller]
     pub fn wait_for_log(&self, what: &str) -> String {
         self.stderr.wait_for(what)
     }
 
-    /// Waits until standard output has `what` in it.
+    /// Waits until standard output contains `what`.
     #[track_caller]
     pub fn wait_for_output(&self, what: &str) {
         self.stdout.wait_for_text(what);
@@ -224,7 +224,7 @@ impl Running {
         })
     }
 
-    /// Waits for the end; fails if it takes longer than any test allows.
+    /// Waits until the worker ends; fails if that takes too long.
     #[track_caller]
     pub fn wait(mut self) -> Ended {
         assert!(
@@ -249,7 +249,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// A failed test leaves nothing running.
+    /// Ends the worker of a failed test.
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = kill_process(self.pid(), Signal::TERM);
@@ -269,7 +269,7 @@ impl Ended {
         serde_json::from_str(json).expect("JSON on the result line")
     }
 
-    /// The only terminal event, which must say that the task failed, for this reason.
+    /// The only terminal event; asserts that the task failed for this reason.
     #[track_caller]
     pub fn failed(&self, receiver: &Receiver, reason: &str) -> Value {
         self.assert_code(1);
@@ -279,7 +279,7 @@ impl Ended {
         event
     }
 
-    /// The only terminal event, which must say that the task is done.
+    /// The only terminal event; asserts that the task is completed.
     #[track_caller]
     pub fn completed(&self, receiver: &Receiver) -> Value {
         self.assert_code(0);
@@ -328,7 +328,7 @@ impl Pipe {
         Self(shared)
     }
 
-    /// Waits until the text has `what` in it, whether or not its line is complete.
+    /// Waits until the text contains `what`, even if its line is not complete.
     #[track_caller]
     fn wait_for_text(&self, what: &str) {
         self.wait_for_match(what, |text| text.contains(what).then_some(()));
@@ -355,13 +355,13 @@ impl Pipe {
             let left = deadline.left();
             assert!(
                 !left.is_zero() && !collected.over,
-                "{what:?} did not come:\n{text}"
+                "{what:?} was not printed:\n{text}"
             );
             collected = self.0.1.wait_timeout(collected, left).unwrap().0;
         }
     }
 
-    /// Waits for the end of the stream; false if it does not come.
+    /// Waits for the end of the stream; returns false if the stream does not end.
     fn is_over_in_time(&self) -> bool {
         let deadline = Deadline::start();
         let mut collected = self.0.0.lock().unwrap();

@@ -1,4 +1,4 @@
-# Packages that are names, and functions that record their arguments: nothing here builds, and nothing pretends to.
+# A stand-in for nixpkgs: packages are names, and functions record their arguments. Nothing here can be built.
 {
   system,
   config ? { },
@@ -6,7 +6,7 @@
 let
   lib = import ./lib.nix;
 
-  # A derivation that nothing will ever build. What it was made of is in `asked`, by which function in `by`.
+  # A derivation that is never built. `asked` has the arguments, and `by` the name of the function that made it.
   record =
     by: asked:
     let
@@ -29,7 +29,7 @@ free
 // {
   inherit lib record;
 
-  # As nixpkgs does, it refuses what is not free unless told otherwise.
+  # Like nixpkgs, rejects unfree packages unless the configuration allows them.
   claude-code =
     if (config.allowUnfreePredicate or (_: false)) { pname = "claude-code"; } then
       package "claude-code"

@@ -1,6 +1,6 @@
-# The packages of nixpkgs that this project asks for by name. Whoever adds one looks it up in nixpkgs at the revision that
-# flake.lock names: under pkgs/by-name/, or in pkgs/top-level/all-packages.nix. So were these, last in nixpkgs of the summer of 2026;
-# bash, gawk, gitMinimal, gnused, makeWrapper, openssh, openssl, procps, python3 and shellcheck are of the second kind.
+# The packages of nixpkgs that this project uses by name. Before you add one, check that it exists in nixpkgs at the revision in
+# flake.lock: under pkgs/by-name/ or in pkgs/top-level/all-packages.nix. All of these were checked in the summer of 2026; bash, gawk,
+# gitMinimal, gnused, makeWrapper, openssh, openssl, procps, python3 and shellcheck are in all-packages.nix.
 [
   "actionlint"
   "bash"

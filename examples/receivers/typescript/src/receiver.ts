@@ -54,7 +54,7 @@ interface Task {
 }
 
 const MAX_BODY_SIZE = 256 * 1024; // from the protocol
-const MISSING_HEARTBEATS = 4; // so many end a lease
+const MISSING_HEARTBEATS = 4; // a lease ends after this many missing heartbeats
 const MIN_LEASE_MS = Number(process.env.LEASE_SECONDS || 60) * 1000;
 const CLONE_AND_PUSH_MS = 30 * 60_000; // what a run may need besides its limits
 const CANCELLED_RUN_MS = 130_000; // what a cancelled run may need before its terminal event

@@ -1,4 +1,4 @@
-//! For those who set up networks: what a worker reaches, by which way, and what it needs for that.
+//! For people who set up networks: host names, IPv6, proxies, connections and certificate authorities.
 
 use crate::support::receiver::assert_one_connection;
 use crate::support::{Project, Receiver, Worker};

@@ -1,5 +1,5 @@
 //! How requests to a receiver prove who sent them: signatures, bearer tokens, the platform's identity
-//! token. These secrets appear nowhere else. And the trace context.
+//! token. Also: these secrets appear nowhere else, and the trace context is sent.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -85,16 +85,25 @@ fn a_retry_has_a_new_timestamp_and_signature_and_the_same_id() {
         .env("DESCARTES_CALLBACK_SECRET", SECRET)
         .run();
     ended.assert_code(0);
-    let told = receiver.said_to("completed");
-    assert!(told.iter().all(|said| has_valid_signature(said, SECRET)));
-    let header = |name: &str| (told[0].headers[name].clone(), told[1].headers[name].clone());
+    let attempts = receiver.said_to("completed");
+    assert!(
+        attempts
+            .iter()
+            .all(|said| has_valid_signature(said, SECRET))
+    );
+    let header = |name: &str| {
+        (
+            attempts[0].headers[name].clone(),
+            attempts[1].headers[name].clone(),
+        )
+    };
     let (first, second) = header("webhook-id");
     assert_eq!(first, second);
     let (first, second) = header("webhook-timestamp");
     assert!(second.parse::<i64>().unwrap() >= first.parse::<i64>().unwrap() + 2);
     let (first, second) = header("webhook-signature");
     assert_ne!(first, second);
-    assert_eq!(told[0].bytes, told[1].bytes);
+    assert_eq!(attempts[0].bytes, attempts[1].bytes);
 }
 
 #[test]
@@ -133,8 +142,8 @@ fn the_bearer_token_is_in_every_request_and_nowhere_else() {
             "Bearer token-of-the-callback"
         );
     }
-    let told = receiver.said_to("completed").remove(1);
-    let body = String::from_utf8(told.bytes).unwrap();
+    let second_attempt = receiver.said_to("completed").remove(1);
+    let body = String::from_utf8(second_attempt.bytes).unwrap();
     for secret in ["token-of-the-callback", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
         for text in [&ended.stdout, &ended.stderr, &body] {
             assert!(!text.contains(secret), "{secret} in {text}");
@@ -185,12 +194,12 @@ fn a_valid_traceparent_is_sent_and_an_invalid_one_is_a_warning() {
     });
 }
 
-/// A fake of the platform's socket: gives these answers in order, and repeats the last one. Closes the
+/// A fake of the platform's socket: answers with these texts in order, and repeats the last one. Closes the
 /// socket when it is dropped.
 struct Platform {
     _dir: TempDir,
     socket: PathBuf,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
     closed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -200,17 +209,17 @@ impl Platform {
         let dir = short_dir();
         let socket = dir.path().join("api.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let (asked, closed) = (Arc::<Mutex<Vec<String>>>::default(), Arc::default());
-        let (noted, over) = (Arc::clone(&asked), Arc::<AtomicBool>::clone(&closed));
+        let (requests, closed) = (Arc::<Mutex<Vec<String>>>::default(), Arc::default());
+        let (recorded, is_closed) = (Arc::clone(&requests), Arc::<AtomicBool>::clone(&closed));
         let thread = thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                if over.load(Ordering::Relaxed) {
+                if is_closed.load(Ordering::Relaxed) {
                     return;
                 }
                 let Some(request) = read_until_brace(&mut stream) else {
                     continue;
                 };
-                noted.lock().unwrap().push(request);
+                recorded.lock().unwrap().push(request);
                 let answer = if answers.len() > 1 {
                     answers.remove(0)
                 } else {
@@ -227,7 +236,7 @@ impl Platform {
         Self {
             _dir: dir,
             socket,
-            asked,
+            requests,
             closed,
             thread: Some(thread),
         }
@@ -254,7 +263,7 @@ fn short_dir() -> TempDir {
     tempfile::tempdir_in("/tmp").unwrap()
 }
 
-/// A request whose body is a JSON object; nothing if the connection ends or says nothing.
+/// Reads a request whose body is a JSON object; `None` if the connection ends or sends nothing.
 fn read_until_brace(stream: &mut UnixStream) -> Option<String> {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut request = Vec::new();
@@ -284,9 +293,9 @@ fn the_identity_token_is_requested_once_and_sent_in_every_request() {
     for said in receiver.said() {
         assert_eq!(said.headers["authorization"], "Bearer eyJ.abc.def");
     }
-    let asked = platform.asked.lock().unwrap();
-    assert_eq!(asked.len(), 1);
-    let (head, body) = asked[0].split_once("\r\n\r\n").unwrap();
+    let requests = platform.requests.lock().unwrap();
+    assert_eq!(requests.len(), 1);
+    let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
     assert!(
         head.starts_with("POST /v1/tokens/oidc HTTP/1.1\r\n"),
         "{head}"
@@ -297,7 +306,7 @@ fn the_identity_token_is_requested_once_and_sent_in_every_request() {
 }
 
 #[test]
-fn after_an_invalid_identity_token_the_socket_is_named_and_asked_again() {
+fn after_an_invalid_identity_token_the_log_names_the_socket_and_the_request_is_repeated() {
     let cases = [
         ("500 busy", "answered 500 instead of an identity token"),
         ("200 no token", "is not an identity token"),

@@ -1,0 +1,49 @@
+//! `probe`: holds somebody's orchestrator against docs/protocol.md, with sample events of workers that do
+//! not exist.
+//!
+//! Sends what workers send, and what they never send (a wrong signature, an old timestamp, a smaller
+//! sequence number), and gives a verdict for each rule. Standard output belongs to this command.
+
+mod report;
+mod rules;
+mod sample;
+mod sender;
+mod settings;
+
+use std::io;
+
+use crate::callback::SetupError;
+use report::Report;
+use sender::Sender;
+pub use settings::{Format, Leases, Settings, Tasks};
+
+/// The result for the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    AllKept,
+    SomeBroken,
+    /// The first claim had no answer, so nothing is known.
+    Unreachable,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error("the report cannot be written to standard output")]
+    Output(#[source] io::Error),
+}
+
+/// Probes all rules, and prints the verdicts as they come, or at the end as JSON.
+pub async fn run(settings: Settings) -> Result<Probed, ProbeError> {
+    let sender = Sender::new(&settings.callback)?;
+    let mut report = Report::new(settings.callback.url.clone(), settings.format);
+    let reached = rules::probe(&settings, &sender, &mut report).await;
+    report.finish().map_err(ProbeError::Output)?;
+    Ok(match (reached, report.has_broken()) {
+        (rules::Reached::No, _) => Probed::Unreachable,
+        (rules::Reached::Yes, true) => Probed::SomeBroken,
+        (rules::Reached::Yes, false) => Probed::AllKept,
+    })
+}

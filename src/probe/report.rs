@@ -1,0 +1,139 @@
+//! The verdicts, printed as lines or as JSON.
+
+use std::io::{self, Write};
+
+use reqwest::Url;
+use serde::Serialize;
+
+use super::settings::Format;
+
+/// What is known about one rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Kept,
+    /// Workers can live with it, and another answer would be better.
+    Advice,
+    Broken,
+    /// It could not be tried.
+    NotTried,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Advice => "advice",
+            Self::Broken => "BROKEN",
+            Self::NotTried => "-",
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    /// A section of docs/protocol.md.
+    section: &'static str,
+    rule: &'static str,
+    verdict: Verdict,
+    /// The answer, and what would be right; empty if there is nothing to say.
+    message: String,
+}
+
+#[derive(Debug)]
+pub struct Report {
+    url: Url,
+    format: Format,
+    findings: Vec<Finding>,
+    /// Standard output may be closed; that is told at the end.
+    written: io::Result<()>,
+}
+
+impl Report {
+    pub fn new(url: Url, format: Format) -> Self {
+        Self {
+            url,
+            format,
+            findings: Vec::new(),
+            written: Ok(()),
+        }
+    }
+
+    pub fn add(
+        &mut self,
+        section: &'static str,
+        rule: &'static str,
+        verdict: Verdict,
+        message: String,
+    ) {
+        let finding = Finding {
+            section,
+            rule,
+            verdict,
+            message,
+        };
+        if self.format == Format::Lines {
+            let word = finding.verdict.word();
+            let colon = if finding.message.is_empty() { "" } else { ": " };
+            let line = format!("{word:<6}  {section}: {rule}{colon}{}\n", finding.message);
+            self.write(line.as_bytes());
+        }
+        self.findings.push(finding);
+    }
+
+    /// Tells the person at the terminal what to do; JSON is not interrupted.
+    pub fn ask(&mut self, request: &str) {
+        match self.format {
+            Format::Lines => self.write(format!("?       {request}\n").as_bytes()),
+            Format::Json => tracing::info!("{request}"),
+        }
+    }
+
+    pub fn has_broken(&self) -> bool {
+        self.count(Verdict::Broken) > 0
+    }
+
+    /// Prints the end of the report, or all of it as JSON.
+    ///
+    /// # Errors
+    /// If standard output could not be written, now or before.
+    pub fn finish(&mut self) -> io::Result<()> {
+        let counts = [
+            Verdict::Kept,
+            Verdict::Advice,
+            Verdict::Broken,
+            Verdict::NotTried,
+        ]
+        .map(|verdict| self.count(verdict));
+        let text = match self.format {
+            Format::Lines => {
+                let [kept, advice, broken, not_tried] = counts;
+                format!(
+                    "{}: {kept} rules kept, {advice} could be better, {broken} broken, {not_tried} not tried\n",
+                    self.url
+                )
+            }
+            Format::Json => {
+                let report =
+                    serde_json::json!({ "url": self.url.as_str(), "findings": self.findings });
+                format!("{report:#}\n")
+            }
+        };
+        self.write(text.as_bytes());
+        std::mem::replace(&mut self.written, Ok(()))
+    }
+
+    fn count(&self, verdict: Verdict) -> usize {
+        let findings = self.findings.iter();
+        findings
+            .filter(|finding| finding.verdict == verdict)
+            .count()
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.written.is_ok() {
+            let mut stdout = io::stdout().lock();
+            self.written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Sends one event, with right or with wrong credentials; nothing is repeated.
+
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Url};
+
+use crate::callback::credentials::{self, Credentials};
+use crate::callback::{Event, Settings, SetupError};
+use crate::http::errors::request_error;
+use crate::http::{answer_body, below, tls};
+use crate::webhook::SigningKey;
+
+/// What proves, or does not prove, who sends a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Everything that the settings say.
+    Right,
+    /// A signature with another key first, then the right one.
+    RightAmongOthers,
+    /// No header of the signature.
+    Unsigned,
+    /// Signed with another key.
+    OtherKey,
+    /// Signed so many seconds ago; in the future if it is negative.
+    Signed { seconds_ago: i64 },
+    /// The signature of another body.
+    OtherBody,
+    /// Another bearer token.
+    OtherToken,
+    /// No bearer token.
+    NoToken,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+pub struct Sender {
+    client: Client,
+    base: Url,
+    keys: Vec<SigningKey>,
+    other_key: SigningKey,
+    /// Without the signature, which is made here.
+    bearer: Credentials,
+    pub has_bearer: bool,
+}
+
+impl Sender {
+    /// Opens no connection yet.
+    ///
+    /// # Errors
+    /// If the file with certificate authorities cannot be read.
+    pub fn new(settings: &Settings) -> Result<Self, SetupError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls::config(&settings.url, settings.authorities.as_deref())?)
+            .default_headers(headers)
+            .redirect(Policy::none())
+            .no_proxy()
+            .timeout(settings.request_timeout)
+            .build()
+            .map_err(|error| SetupError::Client(error.into()))?;
+        let mut other = [0; 32];
+        // Any other key will do: these bytes need not be secret.
+        let _ = getrandom::fill(&mut other);
+        Ok(Self {
+            client,
+            base: settings.url.clone(),
+            keys: settings.credentials.signing.clone(),
+            other_key: SigningKey::new(&other),
+            bearer: Credentials::new(credentials::Settings {
+                signing: Vec::new(),
+                bearer: settings.credentials.bearer.clone(),
+            }),
+            has_bearer: settings.credentials.bearer.is_some(),
+        })
+    }
+
+    pub fn signs(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Sends an event as a worker does.
+    pub async fn send(&self, event: &Event) -> Result<Answer, String> {
+        self.send_with(event, Proof::Right).await
+    }
+
+    pub async fn send_with(&self, event: &Event, proof: Proof) -> Result<Answer, String> {
+        self.post(event, event.body(), proof).await
+    }
+
+    /// Sends another body under the id of an event.
+    pub async fn post(&self, event: &Event, body: Vec<u8>, proof: Proof) -> Result<Answer, String> {
+        let url = below(&self.base, event.kind().route());
+        let mut request = self
+            .client
+            .post(url.clone())
+            .header("idempotency-key", event.id())
+            .headers(self.signature(event.id(), &body, proof));
+        match proof {
+            Proof::NoToken => {}
+            Proof::OtherToken => {
+                request = request.bearer_auth("another-token-that-is-not-the-right-one");
+            }
+            _ => {
+                let headers = self.bearer.headers(event.id(), &body).await;
+                request = request.headers(headers.map_err(|error| error.to_string())?);
+            }
+        }
+        let response = request.body(body).send().await;
+        let response = response.map_err(|error| request_error(&url, &error))?;
+        let status = response.status().as_u16();
+        let body = answer_body(response).await;
+        let body = body.map_err(|error| request_error(&url, &error))?;
+        Ok(Answer { status, body })
+    }
+
+    fn signature(&self, id: &str, body: &[u8], proof: Proof) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if !self.signs() || proof == Proof::Unsigned {
+            return headers;
+        }
+        let now = Timestamp::now().as_second();
+        let timestamp = match proof {
+            Proof::Signed { seconds_ago } => now - seconds_ago,
+            _ => now,
+        };
+        let body = match proof {
+            Proof::OtherBody => b"{}".as_slice(),
+            _ => body,
+        };
+        let others = [&self.other_key];
+        let keys: Vec<&SigningKey> = match proof {
+            Proof::OtherKey => others.to_vec(),
+            Proof::RightAmongOthers => others.into_iter().chain(&self.keys).collect(),
+            _ => self.keys.iter().collect(),
+        };
+        let signatures: Vec<String> = keys
+            .into_iter()
+            .map(|key| key.sign(id, timestamp, body))
+            .collect();
+        let mut insert = |name: &'static str, value: &str| {
+            // Ids and signatures are visible ASCII.
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        };
+        insert("webhook-id", id);
+        insert("webhook-timestamp", &timestamp.to_string());
+        insert("webhook-signature", &signatures.join(" "));
+        headers
+    }
+}
