@@ -326,11 +326,12 @@ fn forwarded_headers(headers: &HeaderMap, service: &Service) -> HeaderMap {
 }
 
 fn remove_connection_headers(headers: &mut HeaderMap, names: &[HeaderName]) {
-    let named = headers.get_all(CONNECTION).iter();
-    let named = named.filter_map(|value| value.to_str().ok());
-    let named = named.flat_map(|value| value.split(','));
-    let named: Vec<HeaderName> = named.filter_map(|name| name.trim().parse().ok()).collect();
-    for name in names.iter().chain(&named) {
+    let values = headers.get_all(CONNECTION).iter();
+    let words = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    let further: Vec<HeaderName> = words.filter_map(|word| word.trim().parse().ok()).collect();
+    for name in names.iter().chain(&further) {
         headers.remove(name);
     }
     for name in KEEP_ALIVE {
@@ -392,9 +393,8 @@ impl Drop for OpenRequest {
             State::Rejected | State::Sent => Measured::default(),
         };
         let end = match self.state {
-            State::Rejected => End::Rejected,
             State::Sent if self.costs_tokens => End::Abandoned,
-            State::Sent => End::Rejected,
+            State::Rejected | State::Sent => End::Rejected,
             State::Answered(_) => End::Answered(&measured),
         };
         self.shared

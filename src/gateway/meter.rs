@@ -270,7 +270,9 @@ mod tests {
             assert_eq!((measured.usage, measured.model), (Usage::default(), None));
         }
         let mut meter = Meter::new(Api::Anthropic, "application/json");
-        chunks.iter().for_each(|chunk| meter.push(chunk));
+        for chunk in chunks {
+            meter.push(chunk);
+        }
         assert!(matches!(meter.form, Form::Document(None)));
     }
 }

@@ -128,8 +128,8 @@ mod tests {
         vec![endpoint(&ANTHROPIC, "aaaa"), endpoint(&OPENAI, "bbbb")]
     }
 
-    fn forwarded(method: Method, path: &str) -> Option<(usize, String, RoutePrice)> {
-        match decide(&endpoints(), &method, path) {
+    fn forwarded(method: &Method, path: &str) -> Option<(usize, String, RoutePrice)> {
+        match decide(&endpoints(), method, path) {
             Decision::Forward {
                 service,
                 path,
@@ -147,7 +147,7 @@ mod tests {
             ("/aaaa/messages", "/v1/messages"),
         ] {
             let expected = Some((0, target.to_owned(), RoutePrice::Tokens));
-            assert_eq!(forwarded(Method::POST, path), expected);
+            assert_eq!(forwarded(&Method::POST, path), expected);
         }
         for (method, path, target) in [
             (
@@ -165,7 +165,7 @@ mod tests {
         ] {
             let (service, target) = target;
             let expected = Some((service, target.to_owned(), RoutePrice::Free));
-            assert_eq!(forwarded(method, path), expected);
+            assert_eq!(forwarded(&method, path), expected);
         }
         for (method, path) in [
             (Method::GET, "/aaaa/v1/messages"),

@@ -230,7 +230,7 @@ fn secret(text: &str) -> eyre::Result<HeaderValue> {
 fn random_path() -> eyre::Result<String> {
     let mut bytes = [0; PATH_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| eyre!("no random numbers: {error}"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 async fn accept(listener: &TcpListener, shared: &Rc<Shared>) {

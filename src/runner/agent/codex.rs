@@ -10,7 +10,7 @@ use crate::model::{Access, OPENAI};
 /// The variable with the directory of codex's configuration.
 const HOME_VARIABLE: &str = "CODEX_HOME";
 
-/// Writes a configuration for codex, if an OpenAI key is behind the gateway and the user has no
+/// Writes a configuration for codex, if a key of `OPENAI_API_KEY` is behind the gateway and the user has no
 /// configuration; returns the variable that names it.
 pub fn configuration(
     state_dir: &Path,

@@ -56,8 +56,8 @@ fn an_agent_that_goes_on_after_its_limit_is_ended() {
 #[test]
 fn requests_at_the_same_time_cannot_spend_the_same_money() {
     let hold = Hold::default();
-    let held = || vec![Part::Wait(hold.clone()), document()];
-    let service = Service::start([held(), held()]);
+    let late_answer = || vec![Part::Wait(hold.clone()), document()];
+    let service = Service::start([late_answer(), late_answer()]);
     // Each request reserves up to 6,100 tokens.
     let session = Session::start(&service, |worker| {
         worker.env("DESCARTES_MAX_TOKENS", "10000")
