@@ -605,6 +605,7 @@ fn local_settings(reader: &mut Reader, project: local::Project, task: String) ->
         project,
         task,
         project_id: project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned()),
+        tag: reader.optional(&settings::TAG, values::line),
         agent: local_agent(reader),
         lock_dirs: lock_dirs(reader),
         variables: reader.flags_as_variables(),

@@ -3,19 +3,19 @@
 //! The worker is this same program in a separate process, started like any orchestrator starts it;
 //! none of its code runs in this process.
 
+mod lines;
 mod receive;
 mod sample;
 mod task_lock;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use eyre::{WrapErr, eyre};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -23,7 +23,9 @@ use tokio::time::timeout;
 
 use crate::receiver::{Notice, Receiver};
 use crate::runner::agent::Kind;
+use crate::scud::{self, FinishedTasks, TaskQuery};
 use crate::terminal::{Screen, Timeline};
+use lines::lines;
 pub use receive::{ReceiveSettings, receive};
 pub use task_lock::TaskLock;
 
@@ -41,6 +43,8 @@ pub struct Settings {
     /// The project; the demo makes its own one.
     pub project: Project,
     pub task: String,
+    /// The phase of the task, if `task` names none.
+    pub tag: Option<String>,
     pub project_id: String,
     /// The settings that were given as flags, as variables for the worker.
     pub variables: Vec<(&'static str, OsString)>,
@@ -114,7 +118,10 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
 /// Runs one task of a project on this machine; returns the worker's exit code.
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let lock = match &settings.project {
-        Project::InPlace(dir) => Some(TaskLock::take(&settings.lock_dirs, dir, &settings.task)?),
+        Project::InPlace(dir) => {
+            let task = full_name(&settings, dir).await;
+            Some(TaskLock::take(&settings.lock_dirs, dir, &task)?)
+        }
         // A clone has a private directory.
         Project::Cloned { .. } => None,
     };
@@ -143,6 +150,21 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
         128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0)
     });
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// The phase and the id of the task in the project's graph: `8` and `webapp:8` can be the same task, and
+/// `8` in two phases is two tasks. If the graph has no such task the run will fail; then it is the
+/// name that was given.
+async fn full_name(settings: &Settings, dir: &Path) -> String {
+    let query = TaskQuery {
+        reference: &settings.task,
+        tag: settings.tag.as_deref(),
+        finished_tasks: FinishedTasks::Allow,
+    };
+    match scud::Project::at(dir.to_owned()).find(&query).await {
+        Ok(task) => format!("{}:{}", task.phase, task.id),
+        Err(_) => settings.task.clone(),
+    }
 }
 
 /// Starts the worker like an orchestrator does: this program, with all settings in its environment.
@@ -235,24 +257,4 @@ async fn show(
         timeline.notice(&event);
     }
     Ok(status)
-}
-
-/// The lines of a pipe.
-fn lines(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel(64);
-    if let Some(pipe) = pipe {
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(pipe).split(b'\n');
-            while let Ok(Some(line)) = lines.next_segment().await {
-                if sender
-                    .send(String::from_utf8_lossy(&line).into_owned())
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
-            }
-        });
-    }
-    receiver
 }

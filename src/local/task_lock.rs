@@ -24,7 +24,8 @@ pub struct TaskLock {
 }
 
 impl TaskLock {
-    /// Takes the lock for a task of the project in a directory.
+    /// Takes the lock for a task of the project in a directory. Every name of a task is another lock, so
+    /// `task` must be the full one.
     ///
     /// `lock_dirs` are the directories that the lock file may be in; the first usable one is taken.
     ///
@@ -142,11 +143,13 @@ fn private_directory(dir: &Path) -> io::Result<()> {
     tempfile::tempfile_in(dir).map(drop)
 }
 
-/// The phase in front of a task's id is left out: `8` and `webapp:8` may be the same task.
 fn file_name(project: &Path, task: &str) -> String {
-    let id = task.rsplit(':').next().unwrap_or(task);
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
-    for part in [project.as_os_str().as_encoded_bytes(), b"\0", id.as_bytes()] {
+    for part in [
+        project.as_os_str().as_encoded_bytes(),
+        b"\0",
+        task.as_bytes(),
+    ] {
         hash.update(part);
     }
     let hash = hash.finish();

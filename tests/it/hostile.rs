@@ -10,13 +10,17 @@ mod contents;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::origin::program;
-use crate::support::{Forge, Origin, Receiver, path, quoted};
+use crate::support::{Forge, Origin, Receiver, path, quoted, setting, with_enough_time};
 
 const BRANCH: &str = "descartes/proj-456/8";
+
+/// For the tests in which git does not have to wait: it may be slow on a busy machine.
+const LONG_GIT_IDLE_TIMEOUT: &str = "10m";
 
 /// A project whose repository requires a token, and a spy.
 struct Scene {
@@ -65,6 +69,12 @@ impl Scene {
     /// command that runs it, and `$AT` a directory outside the project that the agent can write.
     #[track_caller]
     fn attack(&self, attack: &str) -> Value {
+        self.attack_within(LONG_GIT_IDLE_TIMEOUT, attack)
+    }
+
+    /// The same with another limit on how long git may be silent.
+    #[track_caller]
+    fn attack_within(&self, git_idle_timeout: &str, attack: &str) -> Value {
         let path = format!("{}:{}", self.origin.path("bin").display(), path().display());
         let agent = format!(
             "SPY={}; RUN={}; AT={}; echo done > DONE\n{attack}\nrm -f \"$AT/spy_output\"; true",
@@ -78,7 +88,7 @@ impl Scene {
             .env("DESCARTES_REPO", self.forge.url());
         let ended = worker
             .env("DESCARTES_GIT_TOKEN", &self.token)
-            .env("DESCARTES_GIT_IDLE_TIMEOUT", "5s")
+            .env("DESCARTES_GIT_IDLE_TIMEOUT", git_idle_timeout)
             .agent(&agent)
             .run();
         let story = self.receiver.story();
@@ -96,10 +106,30 @@ impl Scene {
     fn assert_harmless(&self, attack: &str) -> Value {
         let event = self.attack(attack);
         assert_eq!(event["status"], "completed", "{event}");
-        assert_eq!(self.spy_output(), "", "the spy ran");
-        assert_eq!(self.origin.show(BRANCH, "DONE"), "done");
+        self.assert_work_is_pushed_and_spy_did_not_run();
         event["result"]["work"].clone()
     }
+
+    #[track_caller]
+    fn assert_work_is_pushed_and_spy_did_not_run(&self) {
+        assert_eq!(self.spy_output(), "", "the spy ran");
+        assert_eq!(self.origin.show(BRANCH, "DONE"), "done");
+    }
+}
+
+/// Like [`Scene::assert_harmless`], for an attack that makes git wait for a pipe until its idle timeout. The
+/// timeout is short. On a busy machine another git may be silent for as long; then a longer one is tried.
+#[track_caller]
+fn assert_harmless_although_git_waits(attack: &str) {
+    with_enough_time(Duration::from_secs(5), |limit| {
+        let scene = Scene::new();
+        let event = scene.attack_within(&setting(limit), attack);
+        if event["status"] != "completed" {
+            return Err(format!("the work was not pushed: {event:#}"));
+        }
+        scene.assert_work_is_pushed_and_spy_did_not_run();
+        Ok(())
+    });
 }
 
 #[test]
@@ -215,7 +245,7 @@ fn aliases_do_not_run() {
 
 #[test]
 fn included_configuration_is_ignored() {
-    Scene::new().assert_harmless(
+    assert_harmless_although_git_waits(
         r#"set_evil() { git config --file "$AT/evil" "$@"; }
          set_evil core.fsmonitor "$RUN"; set_evil core.sshCommand "$RUN"; set_evil core.askPass "$SPY"
          set_evil credential.helper "!$RUN"; git config include.path "$AT/evil"; git config --global include.path "$AT/evil"

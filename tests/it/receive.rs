@@ -3,11 +3,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Ended, Project, Receiver, Running, Worker, assert_in_order};
+use crate::support::{
+    Ended, Project, Receiver, Running, Worker, assert_in_order, setting, with_enough_time,
+};
 
 /// The program in a directory, without a home directory.
 fn program(args: &[&str], dir: &Project) -> Worker {
@@ -143,17 +146,27 @@ fn a_completed_task_is_granted_again_only_if_a_person_allows_it() {
 
 #[test]
 fn heartbeats_keep_a_lease_for_longer_than_its_length() {
-    let (receiving, url) = receive_with(&["--lease", "5s"], |worker| worker);
-    let project = Project::new();
-    let first = worker(&url, &project)
-        .agent("echo ready; sleep 6; touch six-seconds; until [ -e go ]; do sleep 0.05; done")
-        .start();
-    crate::support::wait_until("six seconds", || project.path("six-seconds").exists());
-    worker(&url, &project).agent("true").run().assert_code(4);
-    project.write("go", "");
-    first.wait().assert_code(0);
-    let stderr = end(receiving).stderr;
-    assert!(!stderr.contains("its lease is over"), "{stderr}");
+    with_enough_time(Duration::from_secs(3), |lease| {
+        let (receiving, url) = receive_with(&["--lease", &setting(lease)], |worker| worker);
+        let project = Project::new();
+        let longer = lease.as_secs_f64() * 1.3;
+        let first = worker(&url, &project)
+            .agent(format!(
+                "sleep {longer}; touch over; until [ -e go ]; do sleep 0.05; done"
+            ))
+            .start();
+        crate::support::wait_until("the end of the lease", || project.path("over").exists());
+        let second = worker(&url, &project).agent("true").run();
+        project.write("go", "");
+        let first = first.wait();
+        let stderr = end(receiving).stderr;
+        if stderr.contains("its lease is over") {
+            return Err(format!("no heartbeat arrived: {stderr}"));
+        }
+        second.assert_code(4);
+        first.assert_code(0);
+        Ok(())
+    });
 }
 
 /// The secret of the receiver, and another one.

@@ -76,7 +76,7 @@ fn a_second_local_with_the_same_task_is_refused() {
         let second = program(&args, &project).agent("touch worked").run();
         second.assert_code(2);
         let message = format!(
-            "task 8 is already running in {}, started by process {pid}; wait until it ends, or stop it with `kill {pid}`\n",
+            "task webapp:8 is already running in {}, started by process {pid}; wait until it ends, or stop it with `kill {pid}`\n",
             project.dir().display(),
             pid = first.pid().as_raw_nonzero(),
         );
@@ -103,6 +103,24 @@ fn a_second_local_with_the_same_task_is_refused() {
 }
 
 #[test]
+fn tasks_with_the_same_id_in_two_phases_run_at_the_same_time() {
+    let phase =
+        |tag: &str| format!("# SCUD Graph v1\n# Phase: {tag}\n\n@nodes\n8 | Build | P | 1 | L\n");
+    let project = Project::with_graph(&format!("{}\n---\n\n{}", phase("a"), phase("b")));
+    let first = program(&["local", "--task", "a:8"], &project)
+        .agent("echo ready; until [ -e go ]; do sleep 0.05; done")
+        .start();
+    first.wait_for_log("agent: ready");
+    let local = |args: &[&str]| program(args, &project).agent("touch go").run();
+    // The phase can also be a setting of its own.
+    let same = local(&["local", "--task", "8", "--tag", "a"]);
+    same.assert_code(2);
+    assert!(same.stderr.starts_with("task a:8 is already"), "{same:#?}");
+    local(&["local", "--task", "8", "--tag", "b"]).assert_code(0);
+    first.wait().assert_code(0);
+}
+
+#[test]
 fn the_task_stays_locked_until_the_worker_of_a_killed_local_has_ended() {
     let project = Project::new();
     let temporary = Project::empty();
@@ -125,14 +143,18 @@ fn the_task_stays_locked_until_the_worker_of_a_killed_local_has_ended() {
     let second = local().agent("true").run();
     second.assert_code(2);
     assert!(
-        second.stderr.contains("task 8 is already running in "),
+        second
+            .stderr
+            .contains("task webapp:8 is already running in "),
         "{second:#?}"
     );
     project.write("end", "");
     // The worker unlocks the task when it ends, which is later than the agent's end.
     wait_until("the task to be unlocked", || {
         let ended = local().agent("true").run();
-        let is_locked = ended.stderr.contains("task 8 is already running in ");
+        let is_locked = ended
+            .stderr
+            .contains("task webapp:8 is already running in ");
         assert!(is_locked || ended.code == Some(0), "{ended:#?}");
         !is_locked
     });

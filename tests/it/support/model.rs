@@ -17,6 +17,9 @@ use super::reply::Reply;
 use super::server::{Connection, Server};
 use super::{Ended, Project, Receiver, Worker};
 
+/// The number of characters in a piece of a streamed answer.
+const PIECE_SIZE: usize = 7;
+
 /// One block of an answer.
 #[derive(Debug, Clone)]
 pub enum Block {
@@ -81,6 +84,11 @@ impl Answer {
 
     /// The events of the stream. `number` makes the ids unique.
     fn events(&self, number: usize, model: &Value) -> Vec<Value> {
+        self.events_in_pieces(number, model, PIECE_SIZE)
+    }
+
+    /// The same, with pieces of texts and inputs of so many characters.
+    fn events_in_pieces(&self, number: usize, model: &Value, piece_size: usize) -> Vec<Value> {
         let usage = json!({
             "input_tokens": 100, "output_tokens": 1,
             "cache_creation_input_tokens": 20, "cache_read_input_tokens": 1000,
@@ -94,7 +102,7 @@ impl Answer {
         ];
         for (index, block) in self.blocks.iter().enumerate() {
             let id = format!("toolu_{number}_{index}");
-            let (start, deltas) = block.events(&id);
+            let (start, deltas) = block.events(&id, piece_size);
             events.push(
                 json!({ "type": "content_block_start", "index": index, "content_block": start }),
             );
@@ -129,22 +137,9 @@ impl Answer {
         Reply::json(200, &stream_of(&events))
     }
 
-    /// A reply with this answer, each text in one event.
+    /// A reply with this answer, each text and each input in one event.
     pub fn unsplit(&self, number: usize) -> Reply {
-        let mut events = self.events(number, &json!("claude-sonnet-5-5"));
-        events.retain(|event| event["type"] != "content_block_delta");
-        let mut texts = self.blocks.iter().map(|block| match block {
-            Block::Text(text) => json!({ "text": text }),
-            Block::Call { input, .. } => json!({ "input": input }),
-            other => panic!("{other:?}"),
-        });
-        for event in &mut events {
-            if event["type"] == "content_block_start" {
-                let fields = texts.next().expect("a block");
-                let block = event["content_block"].as_object_mut().expect("an object");
-                block.extend(fields.as_object().expect("an object").clone());
-            }
-        }
+        let events = self.events_in_pieces(number, &json!("claude-sonnet-5-5"), usize::MAX);
         Reply::json(200, &stream_of(&events))
     }
 }
@@ -158,11 +153,11 @@ fn stream_of(events: &[Value]) -> String {
 }
 
 impl Block {
-    fn events(&self, id: &str) -> (Value, Vec<Value>) {
+    fn events(&self, id: &str, piece_size: usize) -> (Value, Vec<Value>) {
         let pieces = |text: &str| {
             let chars: Vec<char> = text.chars().collect();
             let pieces = chars
-                .chunks(7)
+                .chunks(piece_size)
                 .map(|chunk| chunk.iter().collect::<String>());
             pieces.collect::<Vec<_>>()
         };

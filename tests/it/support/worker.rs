@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use super::patience::Deadline;
 use super::terminal::Terminal;
 use super::{Project, Receiver};
 
+/// How long a failed test lets its worker end the agent.
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// For tests that stop a worker and do not test how long that takes.
 pub const LONG_STOP_WINDOW: &str = "1h";
 /// For the tests whose receiver answers: it may be slow on a busy machine.
@@ -249,11 +251,19 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// Ends the worker of a failed test.
+    /// Ends the worker of a failed test: the worker may end its agent, and is then killed. Without the
+    /// SIGKILL it would try to reach the test's receiver for many minutes.
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        // The second signal skips the agent's grace period.
+        for _ in 0..2 {
             let _ = kill_process(self.pid(), Signal::TERM);
         }
+        self.stdout.is_over_within(GRACE_PERIOD);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -373,6 +383,16 @@ impl Pipe {
             collected = self.0.1.wait_timeout(collected, left).unwrap().0;
         }
         true
+    }
+
+    /// Waits for the end of the stream, but not longer than `limit`.
+    fn is_over_within(&self, limit: Duration) -> bool {
+        let collected = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .0
+            .1
+            .wait_timeout_while(collected, limit, |collected| !collected.over);
+        waited.is_ok_and(|(collected, _)| collected.over)
     }
 
     fn text(&self) -> String {
