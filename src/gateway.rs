@@ -13,10 +13,12 @@ mod errors;
 mod forward;
 mod ledger;
 mod meter;
+mod open_request;
 mod reports;
 mod request_cost;
 mod route;
 mod server;
+mod shared;
 mod wire;
 mod worker_side;
 

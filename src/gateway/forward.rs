@@ -1,13 +1,11 @@
 //! Forwards one request: reads it, reserves what it may cost, sends it with the real credential, and
 //! passes the answer on while it is measured.
 
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Either, Full};
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
     EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
@@ -17,12 +15,13 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::errors::GatewayError;
-use super::ledger::{Admission, End, Refusal, Reservation};
-use super::meter::{Measured, Meter};
+use super::ledger::{Admission, Refusal, Reservation};
+use super::meter::Meter;
+use super::open_request::{MeteredBody, OpenRequest, State};
 use super::request_cost;
 use super::route::{self, Decision};
-use super::server::{Service, Shared};
-use super::wire::{self, Report};
+use super::shared::{Service, Shared};
+use super::wire::Report;
 use crate::http::errors::request_error;
 use crate::model::{Api, RoutePrice};
 
@@ -361,106 +360,5 @@ impl Drop for Buffered {
     fn drop(&mut self) {
         let total = self.shared.buffered.get();
         self.shared.buffered.set(total - self.bytes);
-    }
-}
-
-/// How far a request has come.
-enum State {
-    /// It costs nothing, or was not sent.
-    Rejected,
-    Sent,
-    Answered(Box<Meter>),
-}
-
-/// A request that is not over. When it is dropped, for whatever reason, it is settled.
-struct OpenRequest {
-    shared: Rc<Shared>,
-    method: Method,
-    path: String,
-    costs_tokens: bool,
-    reservation: Option<Reservation>,
-    state: State,
-    status: Option<u16>,
-    /// When it was sent.
-    began: Instant,
-    first_byte: Option<Duration>,
-}
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        let measured = match &self.state {
-            State::Answered(meter) => meter.measured().clone(),
-            State::Rejected | State::Sent => Measured::default(),
-        };
-        let end = match self.state {
-            State::Sent if self.costs_tokens => End::Abandoned,
-            State::Rejected | State::Sent => End::Rejected,
-            State::Answered(_) => End::Answered(&measured),
-        };
-        self.shared
-            .ledger
-            .borrow_mut()
-            .settle(self.reservation.take(), &end);
-        self.shared.settled.notify_waiters();
-        let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-        self.shared.reports.add(&Report::Request(wire::Request {
-            method: self.method.to_string(),
-            path: below_secret(&format!("/x{}", self.path)).to_owned(),
-            output_tokens: measured.usage.output_tokens,
-            model: measured.model,
-            status: self.status,
-            first_byte_ms: self.first_byte.map(milliseconds),
-            total_ms: milliseconds(self.began.elapsed()),
-        }));
-        self.shared.report_totals();
-    }
-}
-
-/// The body of an answer, measured on its way.
-pub struct MeteredBody {
-    body: reqwest::Body,
-    open: OpenRequest,
-}
-
-impl Body for MeteredBody {
-    type Data = Bytes;
-    type Error = reqwest::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, reqwest::Error>>> {
-        let this = &mut *self;
-        let polled = Pin::new(&mut this.body).poll_frame(context);
-        let open = &mut this.open;
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(bytes) = frame.data_ref() {
-                    open.first_byte.get_or_insert_with(|| open.began.elapsed());
-                    if let State::Answered(meter) = &mut open.state {
-                        meter.push(bytes);
-                        // Then there is no further poll.
-                        if this.body.is_end_stream() {
-                            meter.finish();
-                        }
-                    }
-                }
-            }
-            Poll::Ready(None) => {
-                if let State::Answered(meter) = &mut open.state {
-                    meter.finish();
-                }
-            }
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

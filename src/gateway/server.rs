@@ -27,7 +27,8 @@ use super::forward;
 use super::ledger::Ledger;
 use super::reports::Reports;
 use super::route::Endpoint;
-use super::wire::{Configuration, Report, Totals};
+use super::shared::{Service, Shared};
+use super::wire::{Configuration, Report};
 use crate::http::tls;
 use crate::model::{KeyHeader, Limits, Provider};
 
@@ -51,46 +52,6 @@ const PATH_BYTES: usize = 16;
 pub struct Settings {
     /// A PEM file with private certificate authorities to trust next to the public ones.
     pub authorities: Option<PathBuf>,
-}
-
-/// A service to which requests are forwarded.
-#[derive(Debug)]
-pub struct Service {
-    pub provider: &'static Provider,
-    pub url: Url,
-    pub client: Client,
-    /// The headers that authenticate a request.
-    pub credentials: Vec<(HeaderName, HeaderValue)>,
-}
-
-/// What all requests share.
-pub struct Shared {
-    pub services: Vec<Service>,
-    pub endpoints: Vec<Endpoint>,
-    pub ledger: RefCell<Ledger>,
-    /// Some request was settled.
-    pub settled: Notify,
-    pub has_refused: Cell<bool>,
-    /// The memory that the bodies of requests need, in bytes.
-    pub buffered: Cell<usize>,
-    pub requests: Cell<u64>,
-    pub reports: Reports,
-}
-
-impl Shared {
-    pub fn report_totals(&self) {
-        let totals = self.ledger.borrow().totals();
-        let usage = totals.usage;
-        self.reports.set_totals(Totals {
-            requests: self.requests.get(),
-            answers: totals.answers,
-            input_tokens: usage.input_tokens,
-            output_tokens: usage.output_tokens,
-            cache_read_input_tokens: usage.cache_read_input_tokens,
-            cache_creation_input_tokens: usage.cache_creation_input_tokens,
-            cost_usd: totals.cost_usd,
-        });
-    }
 }
 
 /// Serves until the worker closes standard input. The process must be hardened already.
