@@ -20,7 +20,13 @@
         "aarch64-darwin"
       ];
       # Evaluated once per system, and only for the requested one.
-      perSystem = lib.genAttrs systems (system: import ./nix { inherit inputs system; });
+      perSystem = lib.genAttrs systems (
+        system:
+        import ./nix {
+          inherit inputs system;
+          linux = perSystem.${builtins.replaceStrings [ "darwin" ] [ "linux" ] system};
+        }
+      );
       output = name: lib.mapAttrs (_: outputs: outputs.${name}) perSystem;
     in
     {
@@ -31,7 +37,17 @@
       formatter = output "formatter";
 
       # docs/nix.md lists the arguments. The system is that of the packages that the caller passes.
-      lib.mkImage = args: perSystem.${args.pkgs.stdenv.hostPlatform.system}.mkImage args;
+      lib.mkImage =
+        args:
+        let
+          system =
+            args.pkgs.stdenv.hostPlatform.system
+              or (throw "mkImage: `pkgs` is missing or is not a set of packages; pass nixpkgs.legacyPackages.x86_64-linux");
+        in
+        (perSystem.${system}
+          or (throw "mkImage: there is no worker for ${system}; pass the packages of x86_64-linux or aarch64-linux")
+        ).mkImage
+          args;
 
       templates.default = {
         path = ./templates/default;

@@ -4,6 +4,8 @@
   crate,
   imagesOf,
   image,
+  image-minimal,
+  own,
   advisory-db,
 }:
 let
@@ -11,8 +13,10 @@ let
   inherit (lib) fileset;
   inherit (crate) craneLib;
 
-  built = crate.args // {
-    inherit (crate) cargoArtifacts;
+  built = crate.testArgs // {
+    cargoArtifacts = crate.testArtifacts;
+    # Nothing builds on the compiled files of a check.
+    doInstallCargoArtifacts = false;
   };
   linted = crate.compiled ++ [
     ../benches
@@ -45,6 +49,12 @@ let
       ${command}
       touch $out
     '';
+  programs = import ./programs.nix {
+    inherit pkgs;
+    name = "checks";
+    paths = [ ];
+    libraries = [ ];
+  };
   ending = extension: fileset.fileFilter (file: file.hasExt extension) ../.;
 
   promises =
@@ -56,10 +66,17 @@ let
           pkgs.openssl
           pkgs.python3
         ];
+        # A program as another distribution would build it.
+        foreign = pkgs.runCommandCC "foreign" { } ''
+          printf '#include <iostream>\nint main() { std::cout << "hello from abroad\\n"; }\n' > foreign.cc
+          $CXX foreign.cc -o $out
+          ${lib.getExe pkgs.patchelf} --remove-rpath --set-interpreter \
+            /${programs.loaderDirectory}/${programs.loaderName} $out
+        '';
       }
       ''
         ${image} > image.tar
-        python3 ${../tests/nix/promises.py} image.tar ${lib.escapeShellArgs arguments}
+        python3 ${../tests/nix/promises.py} image.tar --foreign "$foreign" ${lib.escapeShellArgs arguments}
         touch $out
       '';
 in
@@ -97,7 +114,9 @@ in
     built
     // {
       cargoDocExtraArgs = "--no-deps --document-private-items";
-      env.RUSTDOCFLAGS = "--deny warnings";
+      env = built.env // {
+        RUSTDOCFLAGS = "--deny warnings";
+      };
     }
   );
 
@@ -143,24 +162,44 @@ in
   # Unpacks the image, runs it, and proves everything that docs/nix.md promises about it.
   image = promises "image" image [ "--no-compiler" ];
 
-  # The same for a project's image, which must also contain the project's tools and variables.
+  # The smallest image keeps every promise that is not about the tools that it lacks.
+  image-minimal = promises "image-minimal" image-minimal [
+    "--no-compiler"
+    "--minimal"
+  ];
+
+  # The same for a project's image, which must also contain the project's tools and variables, and in which an agent can use Nix.
   image-of-a-project =
     promises "image-of-a-project"
       (imagesOf crate {
         inherit pkgs;
         name = "image-of-a-project";
-        tools = [ pkgs.tree ];
+        tag = "1.2.3";
+        tools = [
+          pkgs.python3
+          pkgs.tree
+        ];
+        nix = true;
+        directories = [ "/data/cache" ];
         devShell = pkgs.mkShellNoCC {
           packages = [ pkgs.hello ];
           GREETING = "from the shell";
+          # Libraries that cannot be loaded: only the agent may meet them.
+          LD_LIBRARY_PATH = pkgs.runCommand "broken-libraries" { } ''
+            mkdir $out
+            echo broken | tee $out/libgcc_s.so.1 > $out/libz.so.1
+          '';
         };
         env.FAREWELL = "from the image";
       })
       [
         "--no-compiler"
-        "--program=hello"
+        "--version=1.2.3"
+        "--nix"
         "--program=tree"
-        "--variable=GREETING=from the shell"
+        "--agents-program=hello"
+        "--directory=/data/cache"
+        "--agents-variable=GREETING=from the shell"
         "--variable=FAREWELL=from the image"
       ];
 
@@ -168,7 +207,7 @@ in
   reproducible =
     let
       worker = crate.worker.overrideAttrs { buildAgain = "1"; };
-      again = imagesOf (crate // { inherit worker; }) { inherit pkgs; };
+      again = imagesOf (crate // { inherit worker; }) (own // { inherit pkgs; });
     in
     pkgs.runCommand "reproducible" { nativeBuildInputs = [ pkgs.jq ]; } ''
       # If both were the same derivation, the comparison could not fail.

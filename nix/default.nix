@@ -1,5 +1,10 @@
 # All outputs of this flake for one system.
-{ inputs, system }:
+{
+  inputs,
+  system,
+  # The outputs for Linux on the same processor: an image contains Linux programs.
+  linux,
+}:
 let
   inherit (inputs) self;
   pkgs = inputs.nixpkgs.legacyPackages.${system};
@@ -25,23 +30,62 @@ let
   imagesOf = crate: import ./image.nix { inherit crate origin; };
   mkImage = imagesOf crate;
 
-  image = mkImage { inherit pkgs; };
-  # Claude Code's licence is unfree: it is allowed for this package alone, in an instance of nixpkgs that only this image uses.
-  image-claude-code =
-    let
-      unfree = import inputs.nixpkgs {
-        inherit system;
-        config.allowUnfreePredicate = package: lib.getName package == "claude-code";
-      };
-    in
-    mkImage {
-      pkgs = unfree;
-      name = "descartes-worker-claude-code";
-      agent = unfree.claude-code;
+  # What this project says about its own images.
+  own = {
+    tag = crate.manifest.version;
+    inherit (origin) revision;
+    labels = {
+      "org.opencontainers.image.description" = crate.manifest.description;
+      "org.opencontainers.image.licenses" = crate.manifest.license;
+    }
+    // lib.optionalAttrs (crate.manifest ? repository) {
+      "org.opencontainers.image.source" = crate.manifest.repository;
     };
+  };
+  images = {
+    image = mkImage (own // { inherit pkgs; });
+    image-minimal = mkImage (
+      own
+      // {
+        inherit pkgs;
+        name = "descartes-worker-minimal";
+        base = "minimal";
+      }
+    );
+    # Claude Code's licence is unfree: it is allowed for this package alone, in an instance of nixpkgs that only this image uses.
+    image-claude-code =
+      let
+        unfree = import inputs.nixpkgs {
+          inherit system;
+          config.allowUnfreePredicate = package: lib.getName package == "claude-code";
+        };
+      in
+      mkImage (
+        own
+        // {
+          pkgs = unfree;
+          name = "descartes-worker-claude-code";
+          agent = unfree.claude-code;
+        }
+      );
+  };
 
-  # An image contains Linux programs, so only Linux systems have one.
   onLinux = lib.optionalAttrs pkgs.stdenv.hostPlatform.isLinux;
+
+  # On a Mac with a Linux builder, an image is an archive: the program that prints an image runs on Linux only.
+  archive =
+    image:
+    let
+      archive = linux.pkgs.runCommand "${baseNameOf image.imageName}.tar" { } "${image} > $out";
+    in
+    archive
+    // import ./push.nix {
+      inherit pkgs;
+      image = archive;
+    };
+  # What `nix build .#image` and the like build on this system.
+  imagesHere =
+    if pkgs.stdenv.hostPlatform.isLinux then images else lib.mapAttrs (_: archive) linux.images;
 
   app = description: program: {
     type = "app";
@@ -55,23 +99,29 @@ let
         pkgs
         crate
         imagesOf
-        image
+        own
         ;
+      inherit (images) image image-minimal;
       inherit (inputs) advisory-db;
     }
   );
 in
 {
-  inherit mkImage checks;
+  inherit
+    mkImage
+    checks
+    images
+    pkgs
+    ;
 
   packages = {
     default = crate.worker;
   }
-  // onLinux { inherit image image-claude-code; };
+  // imagesHere;
 
-  apps = onLinux {
-    push = app "Pushes the image to a registry, and prints its digest" image.push;
-    load = app "Loads the image into docker or podman" image.load;
+  apps = {
+    push = app "Pushes the image to a registry, and prints its digest" imagesHere.image.push;
+    load = app "Loads the image into docker or podman" imagesHere.image.load;
   };
 
   devShells.default = import ./shell.nix { inherit pkgs crate checks; };

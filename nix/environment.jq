@@ -1,14 +1,30 @@
-# What $shell sets and $bare does not, as an object; both are what `env --null` prints.
+# The variables of an image that the agent and the checks alone get: $base, and what $shell sets and $bare does not. Both are what
+# `env --null` prints: $shell in the project's shell, $bare in an empty one. $explicit lists the names that the author of the shell
+# wrote: those are taken even if an empty shell has them too, such as TERM. $path is the search path of the image.
 def variables:
   split("\u0000")
   | map(select(. != "") | index("=") as $at | { key: .[:$at], value: .[$at + 1:] })
   | from_entries;
+def directories: (.PATH // "") | split(":") | map(select(. != ""));
 
 ($bare | variables) as $bare
-| $shell
-| variables
-| with_entries(
-    .key as $name
-    # Bash exports functions too, under names that are none.
-    | select(($name | test("^[A-Za-z_][A-Za-z0-9_]*$")) and ($name == "PATH" or ($bare | has($name) | not)))
-  )
+| ($shell | variables) as $shell
+| ($bare | directories) as $builders
+| (
+    $shell
+    | with_entries(
+        .key as $name
+        # Bash exports functions too, under names that are not names of variables.
+        | select($name | test("^[A-Za-z_][A-Za-z0-9_]*$"))
+        # Paths of the builder; settings of the worker.
+        | select($name | test("^(NIX_ATTRS_(JSON|SH)_FILE$|DESCARTES_)") | not)
+        | select(($bare | has($name) | not) or any($explicit[]; . == $name))
+      )
+  ) as $taken
+| $base
++ $taken
++ {
+    # The programs of the shell, then those of the image, then those that every builder has: among them is a bash without line
+    # editing, which must not come before the image's.
+    PATH: (($shell | directories) - $builders + ($path | split(":")) + ($builders - ($builders - ($shell | directories))) | join(":"))
+  }

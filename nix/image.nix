@@ -7,23 +7,68 @@
   pkgs,
   # Packages for the agent's PATH. They come before the packages that every image has.
   tools ? [ ],
-  # A shell as for `nix develop`: the image gets its packages and variables, but does not run its shellHook.
+  # A shell as for `nix develop`: the agent and the checks get its packages and variables. The shellHook does not run.
   devShell ? null,
-  # The package of a coding agent.
+  # The package of a coding agent. For those in examples/agents/agents.json, the image also has the worker's settings.
   agent ? null,
+  # Packages with libraries for programs that were built for other distributions.
+  libraries ? [ ],
+  # "full", or "minimal" for the smallest set of programs with which an agent can work.
+  base ? "full",
+  # Whether the agent can use Nix.
+  nix ? false,
   name ? crate.manifest.name,
-  tag ? crate.manifest.version,
+  # The tag in a local engine. The worker's version if it is null.
+  tag ? null,
   # Environment variables of the image. The agent gets them too, except for the worker's settings.
   env ? { },
   user ? { },
+  # Further directories that belong to the user.
+  directories ? [ ],
   # Docker allows 127 layers; the rest is left to images that build on this one.
   maxLayers ? 100,
   labels ? { },
   # A date as RFC 3339 specifies.
   created ? origin.created,
+  # The commit of the project.
+  revision ? null,
 }:
 let
   inherit (pkgs) lib;
+
+  mistakes = import ./arguments.nix { inherit lib; } {
+    inherit
+      pkgs
+      tools
+      devShell
+      agent
+      libraries
+      base
+      nix
+      name
+      tag
+      env
+      user
+      directories
+      maxLayers
+      labels
+      created
+      revision
+      ;
+  };
+
+  # A name without a registry and without directories, for the names of derivations.
+  baseName = baseNameOf name;
+  isFull = base == "full";
+
+  text =
+    value:
+    if builtins.isBool value then
+      lib.boolToString value
+    else if builtins.isInt value || builtins.isFloat value then
+      builtins.toJSON value
+    else
+      "${value}";
 
   person = {
     name = "worker";
@@ -34,76 +79,56 @@ let
   }
   // user;
   owner = "${toString person.uid}:${toString person.gid}";
-
-  # The tools that coding agents use. No compiler: each project brings its own.
-  everyday = [
-    pkgs.bashInteractive
-    pkgs.coreutils
-    pkgs.curl
-    pkgs.diffutils
-    pkgs.findutils
-    pkgs.gawk
-    # The full git package pulls in Perl and Python.
-    pkgs.gitMinimal
-    pkgs.gnugrep
-    pkgs.gnupatch
-    pkgs.gnused
-    pkgs.gnutar
-    pkgs.gzip
-    pkgs.jq
-    pkgs.less
-    pkgs.openssh
-    pkgs.procps
-    pkgs.ripgrep
-    pkgs.which
+  # Programs expect these directories, and some of them cannot make more than one level.
+  xdg = map (directory: "${person.home}/${directory}") [
+    ".cache"
+    ".config"
+    ".local/bin"
+    ".local/share"
+    ".local/state"
   ];
-  programs = pkgs.buildEnv {
-    name = "${name}-programs";
-    paths = lib.optional (agent != null) agent ++ tools ++ everyday;
-    pathsToLink = [ "/bin" ];
-    # The first package with a program wins, so the project's tools replace the everyday ones.
-    ignoreCollisions = true;
+
+  programs = import ./programs.nix {
+    inherit pkgs libraries;
+    name = baseName;
+    paths = lib.optional (agent != null) agent ++ tools ++ lib.optional nix pkgs.nix;
   };
+  everyday = if isFull then programs.full else programs.minimal;
 
-  # Files, not links into the store: some container runtimes refuse an image whose /etc/passwd is an absolute link.
-  passwd = pkgs.writeText "passwd" ''
-    root:x:0:0:root:/root:/bin/sh
-    ${person.name}:x:${owner}:${person.name}:${person.home}:${person.shell}
-    nobody:x:65534:65534:nobody:/var/empty:/bin/sh
-  '';
-  group = pkgs.writeText "group" ''
-    root:x:0:
-    ${person.name}:x:${toString person.gid}:
-    nobody:x:65534:
-  '';
-  nsswitch = pkgs.writeText "nsswitch.conf" ''
-    passwd: files
-    group: files
-    hosts: files dns
-  '';
-  # A commit needs an author, and a mounted workspace may belong to another user.
-  gitconfig = pkgs.writeText "gitconfig" ''
-    [user]
-    	name = descartes-worker
-    	email = descartes-worker@localhost
-    [init]
-    	defaultBranch = main
-    [safe]
-    	directory = *
-  '';
+  # The settings of the worker for this agent, if the project sets none.
+  presets = lib.importJSON ../examples/agents/agents.json;
+  preset =
+    if agent == null || env ? DESCARTES_AGENT || env ? DESCARTES_AGENT_COMMAND then
+      null
+    else
+      presets.${lib.getName agent} or null;
 
-  bundle = "/etc/ssl/certs/ca-bundle.crt";
+  searchPath = lib.optionalString (env ? PATH) "${text env.PATH}:" + "/bin:/usr/bin";
+  # Where nix-ld finds the loader and the libraries. They are in the environment, because its built-in path is below /run, which
+  # some platforms replace.
+  foreign = lib.optionalAttrs isFull {
+    NIX_LD = "/usr/lib/nix-ld/ld.so";
+    NIX_LD_LIBRARY_PATH = "/usr/lib/nix-ld";
+  };
+  environmentFile = import ./variables.nix {
+    inherit pkgs devShell;
+    name = baseName;
+    base = foreign;
+    path = searchPath;
+  };
   always = {
     HOME = person.home;
     USER = person.name;
     SHELL = person.shell;
-    PATH = "/bin:/usr/bin";
     LANG = "C.UTF-8";
-    # For OpenSSL's programs and curl, for nixpkgs' programs, and for git. The worker adds them to its built-in authorities.
-    SSL_CERT_FILE = bundle;
-    NIX_SSL_CERT_FILE = bundle;
-    GIT_SSL_CAINFO = bundle;
+    # The only variable with authorities: OpenSSL's programs, curl, git and nixpkgs' programs read it, and the worker adds the
+    # file to its built-in authorities. Any further variable would win over it in some program, and a platform that sets only
+    # this one, for a private authority, would break that program.
+    SSL_CERT_FILE = "/etc/ssl/certs/ca-bundle.crt";
+    DESCARTES_AGENT_ENV_FILE = "/app/environment.json";
   }
+  // foreign
+  // lib.optionalAttrs (preset != null) { DESCARTES_AGENT_COMMAND = preset.command; }
   // lib.optionalAttrs (origin.revision != null) {
     # Set here and not at compile time, so that a commit that changes no source file rebuilds no program.
     DESCARTES_REVISION = origin.revision;
@@ -111,68 +136,73 @@ let
   isSetting = variable: lib.hasPrefix "DESCARTES_" variable;
   # The worker builds the agent's environment from empty, so further variables must be named.
   forAgent = lib.concatStringsSep "," (
-    lib.filter (variable: !isSetting variable) (lib.attrNames env)
-    ++ lib.optional (env ? DESCARTES_AGENT_ENV) env.DESCARTES_AGENT_ENV
+    lib.filter (variable: !isSetting variable && variable != "PATH") (lib.attrNames env)
+    ++ lib.optionals (preset != null) preset.variables
+    ++ lib.optional (env ? DESCARTES_AGENT_ENV) (text env.DESCARTES_AGENT_ENV)
   );
-  variables = always // env // lib.optionalAttrs (forAgent != "") { DESCARTES_AGENT_ENV = forAgent; };
+  variables =
+    always
+    // lib.mapAttrs (_: text) env
+    // {
+      PATH = searchPath;
+    }
+    // lib.optionalAttrs (forAgent != "") { DESCARTES_AGENT_ENV = forAgent; };
 
-  # The variables of a shell as its own builder sees them, including those that its packages' hooks set.
-  surroundings =
-    shell:
-    shell.overrideAttrs {
-      name = "${name}-surroundings";
-      outputs = [ "out" ];
-      # Linker flags would contain the path of this derivation.
-      NIX_NO_SELF_RPATH = "1";
-      buildCommand = "env --null > $out";
-    };
-  # Writes the variables as a JSON object. Variables that an empty shell has too belong to the builder and are left out.
-  given =
-    pkgs.runCommand "${name}-environment.json"
-      {
-        nativeBuildInputs = [ pkgs.jq ];
-        filter = ./environment.jq;
-      }
-      ''
-        jq --null-input --from-file "$filter" \
-          --rawfile shell ${surroundings devShell} \
-          --rawfile bare ${surroundings (pkgs.mkShellNoCC { })} > $out
-      '';
+  files = import ./files.nix {
+    inherit pkgs person owner;
+    version = crate.manifest.version;
+  };
 
   layered = pkgs.dockerTools.streamLayeredImage {
-    inherit
-      name
-      tag
-      maxLayers
-      created
-      ;
-    contents = [ programs ];
+    inherit name maxLayers created;
+    tag = if tag == null then crate.manifest.version else tag;
+    contents = [ (programs.link everyday) ];
 
     # These files form the topmost layer.
     fakeRootCommands = ''
       mkdir -p app usr/bin etc/ssl/certs etc/pki/tls/certs root .${person.home} workspace tmp var/empty
+      mkdir -p ${lib.concatMapStringsSep " " (directory: ".${directory}") (xdg ++ directories)}
       chmod 1777 tmp
       chmod 700 root .${person.home}
-      chown ${owner} .${person.home} workspace
+      chown -R ${owner} .${person.home} workspace ${
+        lib.concatMapStringsSep " " (directory: ".${directory}") directories
+      }
 
       install -m 755 ${lib.getExe crate.worker} app/${crate.manifest.name}
       # Some orchestrators start the worker by this name.
       ln -s ${crate.manifest.name} app/worker
       ln -s /app/${crate.manifest.name} bin/${crate.manifest.name}
       ln -s ${pkgs.coreutils}/bin/env usr/bin/env
+      # The file also keeps the store paths of its variables in the image.
+      install -m 644 ${environmentFile} app/environment.json
 
-      install -m 644 ${passwd} etc/passwd
-      install -m 644 ${group} etc/group
-      install -m 644 ${nsswitch} etc/nsswitch.conf
-      install -m 644 ${gitconfig} etc/gitconfig
+      install -m 644 ${files.passwd} etc/passwd
+      install -m 644 ${files.group} etc/group
+      install -m 644 ${files.nsswitch} etc/nsswitch.conf
+      install -m 644 ${files.gitconfig} etc/gitconfig
+      install -m 644 ${files.osRelease} etc/os-release
       # One bundle of authorities, under the names that programs of several distributions use.
       for name in ssl/certs/ca-bundle.crt ssl/certs/ca-certificates.crt pki/tls/certs/ca-bundle.crt; do
         ln -s ${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt "etc/$name"
       done
     ''
-    # Lists what the image takes from the shell, and keeps the store paths of those variables in the image.
-    + lib.optionalString (devShell != null) ''
-      install -m 644 ${given} app/environment.json
+    # The loader's place on other distributions.
+    + lib.optionalString isFull ''
+      mkdir -p ${programs.loaderDirectory} usr/lib
+      ln -s ${pkgs.nix-ld}/libexec/nix-ld ${programs.loaderDirectory}/${programs.loaderName}
+      ln -s ${programs.foreignLibraries}/lib usr/lib/nix-ld
+    ''
+    + lib.optionalString (preset != null && preset ? script) ''
+      mkdir -p opt/agents
+      install -m 644 ${../examples/agents + "/${preset.script}"} opt/agents/${preset.script}
+    ''
+    + lib.optionalString nix ''
+      mkdir -p etc/nix
+      install -m 644 ${files.nixConf} etc/nix/nix.conf
+      PATH=${lib.getBin pkgs.buildPackages.nix}/bin:${lib.getBin pkgs.buildPackages.sqlite}/bin:$PATH \
+        bash ${./database.sh} ${
+          pkgs.closureInfo { rootPaths = storeRoots; }
+        }/registration ${owner} ${toString storeRoots}
     '';
 
     config = {
@@ -181,42 +211,44 @@ let
       WorkingDir = "/workspace";
       # Arguments are appended: `docker run IMAGE demo`.
       Entrypoint = [ "/app/${crate.manifest.name}" ];
-      Env = lib.mapAttrsToList (variable: value: "${variable}=${toString value}") variables;
+      Env = lib.mapAttrsToList (variable: value: "${variable}=${value}") variables;
       Labels = {
         "org.opencontainers.image.title" = name;
-        "org.opencontainers.image.description" = crate.manifest.description;
-        "org.opencontainers.image.licenses" = crate.manifest.license;
-        "org.opencontainers.image.version" = crate.manifest.version;
+        # What the image's worker is; the names below org.opencontainers.image are the project's.
+        "${crate.manifest.name}.version" = crate.manifest.version;
       }
       // lib.optionalAttrs (origin.revision != null) {
-        "org.opencontainers.image.revision" = origin.revision;
+        "${crate.manifest.name}.revision" = origin.revision;
       }
-      // lib.optionalAttrs (crate.manifest ? repository) {
-        "org.opencontainers.image.source" = crate.manifest.repository;
-      }
-      // labels;
+      // lib.optionalAttrs (tag != null) { "org.opencontainers.image.version" = tag; }
+      // lib.optionalAttrs (revision != null) { "org.opencontainers.image.revision" = revision; }
+      // lib.mapAttrs (_: text) labels;
     };
   };
-
-  # A shell's variables are known only after it was built, so a build step adds them to the configuration.
-  conf =
-    pkgs.runCommand "${name}-conf.json"
-      {
-        nativeBuildInputs = [ pkgs.jq ];
-        filter = ./environment-merge.jq;
-      }
-      ''
-        jq --from-file "$filter" --slurpfile given ${given} ${layered.conf} > $out
-      '';
-  image =
-    if devShell == null then
-      layered
-    else
-      pkgs.runCommand "stream-${name}" {
-        nativeBuildInputs = [ pkgs.makeWrapper ];
-        passthru = { inherit (layered) imageName imageTag; };
-      } "makeWrapper ${layered.streamScript} $out --add-flags ${conf}";
+  # What Nix in the image must know, and must not delete.
+  storeRoots = [
+    (programs.link everyday)
+    environmentFile
+    pkgs.cacert
+  ]
+  ++ lib.optionals isFull [
+    pkgs.nix-ld
+    programs.foreignLibraries
+  ];
 in
+assert lib.assertMsg (
+  pkgs ? stdenv.hostPlatform
+) "mkImage: `pkgs` is not a set of packages; pass nixpkgs.legacyPackages.x86_64-linux";
 assert lib.assertMsg pkgs.stdenv.hostPlatform.isLinux
   "mkImage: an image is made of Linux programs; pass the packages of x86_64-linux or aarch64-linux";
-image // import ./push.nix { inherit pkgs image; }
+assert lib.assertMsg (mistakes == [ ])
+  "mkImage:\n${lib.concatMapStringsSep "\n" (mistake: "  - ${mistake}") mistakes}";
+layered
+// {
+  # For a look at the variables of the agent: `nix build .#worker.environment`.
+  environment = environmentFile;
+}
+// import ./push.nix {
+  inherit pkgs;
+  image = layered;
+}

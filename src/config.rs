@@ -2,8 +2,8 @@
 //! the environment.
 //!
 //! [`settings`] is the table of all settings; the flags, `--help`, the names of the variables and the
-//! defaults come from it. This file turns the values into types. It starts, opens and sends nothing, so an
-//! invalid configuration has no effect.
+//! defaults come from it. This file turns the values into types. It starts and sends nothing, and the only
+//! file that it reads is the one with the agent's variables, so an invalid configuration has no effect.
 
 pub mod environment;
 mod reader;
@@ -19,7 +19,7 @@ use clap::error::ErrorKind;
 use crate::builtin;
 use crate::callback::{self, credentials::Bearer};
 use crate::check;
-use crate::environment::{Variables, value_of};
+use crate::environment::{Variables, VariablesFile, value_of};
 use crate::gateway;
 use crate::local;
 use crate::merge_graph::Versions;
@@ -189,6 +189,7 @@ impl Config {
             _ => completions(&flags),
         };
         let mut secrets = reader.environment.secrets();
+        secrets.append(&mut reader.secrets);
         if let Command::Receive(settings) = &command {
             secrets.extend(settings.secret.iter().cloned());
         }
@@ -372,17 +373,7 @@ fn runner(
     run_id: String,
 ) -> runner::Settings {
     let forced = reader.with_default(&settings::FORCE, values::boolean);
-    let agent_env = reader
-        .optional(&settings::AGENT_ENV, values::names)
-        .unwrap_or_default();
-    let mode = reader.with_default(&settings::MODEL_GATEWAY, values::model_gateway);
-    // No agent and no check gets a key that the gateway keeps.
-    let is_kept = |name: &String| mode == gateway::Mode::Auto && settings::is_model_key(name);
-    let agent_env: Vec<String> = agent_env
-        .into_iter()
-        .filter(|name| !is_kept(name))
-        .collect();
-    let base = reader.environment.for_agent(&agent_env);
+    let (base, variables_file) = agent_environment(reader);
     let source = source(reader, &task_id, &project_id, &run_id);
     let idle_timeout = reader.with_default(&settings::IDLE_TIMEOUT, values::duration_or_off);
     runner::Settings {
@@ -396,8 +387,9 @@ fn runner(
         } else {
             FinishedTasks::Reject
         },
-        agent: agent_settings(reader, &base, idle_timeout),
+        agent: agent_settings(reader, &base, variables_file.as_ref(), idle_timeout),
         environment: base,
+        variables_file,
         task_timeout: reader.with_default(&settings::TASK_TIMEOUT, values::duration),
         idle_timeout,
         checks: reader.optional(&settings::CHECKS, values::checks),
@@ -405,12 +397,33 @@ fn runner(
     }
 }
 
+/// The worker's variables that the agent and the checks get, and the file with further ones.
+fn agent_environment(reader: &mut Reader) -> (Variables, Option<VariablesFile>) {
+    let names = reader
+        .optional(&settings::AGENT_ENV, values::names)
+        .unwrap_or_default();
+    let mode = reader.with_default(&settings::MODEL_GATEWAY, values::model_gateway);
+    // No agent and no check gets a key that the gateway keeps.
+    let is_kept = |name: &String| mode == gateway::Mode::Auto && settings::is_model_key(name);
+    let names: Vec<String> = names.into_iter().filter(|name| !is_kept(name)).collect();
+    let base = reader.environment.for_agent(&names);
+    let file = reader.optional(&settings::AGENT_ENV_FILE, |path| {
+        values::variables_file(path, &names, &base)
+    });
+    if let Some(file) = &file {
+        reader.secrets.extend(environment::secrets(&file.variables));
+    }
+    (base, file)
+}
+
 /// The settings of the agent; `base` is its environment.
 fn agent_settings(
     reader: &mut Reader,
     base: &Variables,
+    variables_file: Option<&VariablesFile>,
     idle_timeout: Option<Duration>,
 ) -> runner::agent::Settings {
+    let environment = variables_file.map_or_else(|| base.clone(), |file| file.over(base));
     runner::agent::Settings {
         kind: reader.with_default(&settings::AGENT, values::agent),
         command: reader.optional(&settings::AGENT_COMMAND, values::text),
@@ -424,8 +437,10 @@ fn agent_settings(
             mode: reader.with_default(&settings::MODEL_GATEWAY, values::model_gateway),
             proxies: proxies(reader, &["HTTP_PROXY"]),
         },
-        path: value_of(base, "PATH").unwrap_or_default().to_owned(),
-        sandbox: sandbox(base),
+        path: value_of(&environment, "PATH")
+            .unwrap_or_default()
+            .to_owned(),
+        sandbox: sandbox(&environment),
         idle_timeout,
     }
 }
@@ -487,6 +502,11 @@ fn sandbox(environment: &Variables) -> Sandbox {
 fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
     let key = reader.optional(&settings::ANTHROPIC_API_KEY, values::token);
     let token = reader.optional(&settings::ANTHROPIC_AUTH_TOKEN, values::token);
+    // The tools get the variables of the file; this program, which the worker started, does not use them.
+    let mut tools = reader.environment.for_tools();
+    if let (_, Some(file)) = agent_environment(reader) {
+        tools = file.over(&tools);
+    }
     builtin::Settings {
         service: builtin::ServiceSettings {
             url: reader
@@ -502,12 +522,8 @@ fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
             .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
         limits: budget(reader),
         session: flags.get_one::<PathBuf>("session").cloned(),
-        environment: reader.environment.for_tools(),
-        path: reader
-            .environment
-            .get("PATH")
-            .unwrap_or_default()
-            .to_owned(),
+        path: value_of(&tools, "PATH").unwrap_or_default().to_owned(),
+        environment: tools,
     }
 }
 
@@ -718,8 +734,8 @@ fn local_agent(reader: &mut Reader) -> local::Agent {
     if reader.is_set(&settings::AGENT) || reader.is_set(&settings::AGENT_COMMAND) {
         return local::Agent::Chosen;
     }
-    let base = reader.environment.for_agent(&[]);
-    let settings = agent_settings(reader, &base, None);
+    let (base, variables_file) = agent_environment(reader);
+    let settings = agent_settings(reader, &base, variables_file.as_ref(), None);
     runner::agent::selected_kind(&settings).map_or(local::Agent::Absent, local::Agent::Known)
 }
 

@@ -3,6 +3,7 @@
 //! Only `config` reads the environment of this process.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 /// Names and values of environment variables, in order.
 pub type Variables = Vec<(OsString, OsString)>;
@@ -16,4 +17,45 @@ pub fn variable(name: &str, value: impl AsRef<OsStr>) -> (OsString, OsString) {
 pub fn value_of<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
     let found = variables.iter().find(|(known, _)| known == name);
     found.map(|(_, value)| value.as_os_str())
+}
+
+/// Variables from a file, for the agent and the checks. The worker and its own programs don't get them.
+#[derive(Debug, Clone)]
+pub struct VariablesFile {
+    pub path: PathBuf,
+    pub variables: Variables,
+    /// Names that the settings pass to the agent. Such a variable, if it is set, wins over the file's.
+    pub names_from_settings: Vec<String>,
+}
+
+impl VariablesFile {
+    /// `base`, in which the variables of this file replace those with the same name.
+    pub fn over(&self, base: &Variables) -> Variables {
+        merge(base, self.variables.clone())
+    }
+
+    /// The same for a program that the worker itself needs, such as git: the file's variables for the dynamic
+    /// loader are left out, because with the project's libraries the program might not start.
+    pub fn over_without_libraries(&self, base: &Variables) -> Variables {
+        let variables = self.variables.iter();
+        let others = variables.filter(|(name, _)| !is_for_the_loader(name));
+        merge(base, others.cloned().collect())
+    }
+}
+
+fn merge(base: &Variables, replacements: Variables) -> Variables {
+    let is_kept = |name: &OsString| value_of(&replacements, &name.to_string_lossy()).is_none();
+    let mut merged: Variables = base
+        .iter()
+        .filter(|(name, _)| is_kept(name))
+        .cloned()
+        .collect();
+    merged.extend(replacements);
+    merged
+}
+
+/// Whether the dynamic loader of Linux or macOS reads this variable: `LD_LIBRARY_PATH`, `LD_PRELOAD` and others.
+fn is_for_the_loader(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("LD_") || name.starts_with("DYLD_")
 }

@@ -98,12 +98,7 @@ impl Environment {
 
     /// The values of all variables whose names say that they are secret.
     pub fn secrets(&self) -> Vec<SecretString> {
-        let secret = |(name, _): &&(OsString, OsString)| is_secret(&name.to_string_lossy());
-        let values = self
-            .0
-            .iter()
-            .filter(secret)
-            .filter_map(|(_, value)| value.to_str());
+        let values = secret_values(&self.0);
         // This variable may contain several secrets, for rotation.
         let words = self
             .get(CALLBACK_SECRET.variable)
@@ -114,10 +109,7 @@ impl Environment {
             .split_whitespace()
             .filter_map(|word| word.strip_prefix("whsec_"));
         let values = values.chain(words.split_whitespace()).chain(without_prefix);
-        values
-            .filter(|value| value.len() >= MIN_SECRET_LENGTH)
-            .map(SecretString::from)
-            .collect()
+        long_enough(values)
     }
 
     /// The commit that this worker was built from.
@@ -167,4 +159,22 @@ impl Environment {
             })
             .collect()
     }
+}
+
+/// The values of those of `variables` whose names say that they are secret.
+pub fn secrets(variables: &Variables) -> Vec<SecretString> {
+    long_enough(secret_values(variables))
+}
+
+fn secret_values(variables: &Variables) -> impl Iterator<Item = &str> {
+    let secret = |(name, _): &&(OsString, OsString)| is_secret(&name.to_string_lossy());
+    let secret = variables.iter().filter(secret);
+    secret.filter_map(|(_, value)| value.to_str())
+}
+
+fn long_enough<'a>(values: impl Iterator<Item = &'a str>) -> Vec<SecretString> {
+    values
+        .filter(|value| value.len() >= MIN_SECRET_LENGTH)
+        .map(SecretString::from)
+        .collect()
 }

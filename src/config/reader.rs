@@ -8,6 +8,7 @@ use std::fmt;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use secrecy::SecretString;
 
 use super::environment::Environment;
 use super::settings::{Setting, WORKER};
@@ -31,6 +32,8 @@ pub struct Reader<'a> {
     flags: &'a ArgMatches,
     pub environment: Environment,
     pub warnings: Vec<String>,
+    /// Secrets that are not in the environment.
+    pub secrets: Vec<SecretString>,
     problems: Vec<Problem>,
 }
 
@@ -47,6 +50,7 @@ impl<'a> Reader<'a> {
             flags,
             environment: Environment::new(variables),
             warnings: Vec::new(),
+            secrets: Vec::new(),
             problems: Vec::new(),
         }
     }

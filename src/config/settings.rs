@@ -213,6 +213,12 @@ pub const AGENT_ENV: Setting = Setting::new(
     "NAMES",
     "Names of further variables to pass to the agent and the checks, separated by commas or spaces",
 );
+pub const AGENT_ENV_FILE: Setting = Setting::new(
+    "DESCARTES_AGENT_ENV_FILE",
+    "agent-env-file",
+    "FILE",
+    "A JSON file with variables for the agent and the checks; the worker itself does not use them",
+);
 pub const MODEL: Setting = Setting::new(
     "DESCARTES_MODEL",
     "model",
@@ -510,7 +516,10 @@ pub fn cli() -> Command {
                         .value_name("FILE")
                         .help("The file that keeps the conversation from one round to the next")
                         .value_parser(value_parser!(std::path::PathBuf));
-                    let settings = [&MODEL, &MAX_TURNS, &MAX_BUDGET_USD, &IDLE_TIMEOUT, &RUST_LOG, &LOG_FORMAT];
+                    let settings = [
+                        &AGENT_ENV, &AGENT_ENV_FILE, &MODEL, &MAX_TURNS, &MAX_BUDGET_USD, &IDLE_TIMEOUT, &RUST_LOG,
+                        &LOG_FORMAT,
+                    ];
                     agent.arg(session).args(settings.into_iter().filter_map(flag))
                 }),
         )

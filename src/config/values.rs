@@ -3,6 +3,8 @@
 //! Every function gets a value that is not empty. An error completes the sentence that begins with the
 //! value: `"soon" is not a duration; …`.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::callback::{self, credentials::is_token};
+use crate::environment::{Variables, VariablesFile, value_of};
 use crate::gateway;
 use crate::runner::agent::{KINDS, Kind};
 use crate::terminal::LogFormat;
@@ -315,6 +318,40 @@ pub fn names(text: &str) -> Parsed<Vec<String>> {
             Ok(name.to_owned())
         })
         .collect()
+}
+
+/// A JSON object of variables, in the file at `path`. A variable that the settings pass on (`names`) and that is in
+/// `base` wins over the file's.
+pub fn variables_file(path: &str, names: &[String], base: &Variables) -> Parsed<VariablesFile> {
+    let text = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let variables: BTreeMap<String, String> = serde_json::from_slice(&text).map_err(|error| {
+        format!("is not a JSON object whose values are strings, such as {{\"NAME\": \"value\"}}: {error}")
+    })?;
+    for (name, value) in &variables {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(format!(
+                "contains {name:?}, which is not a name of a variable"
+            ));
+        }
+        if value.contains('\0') {
+            return Err(format!("contains a NUL character in the value of {name}"));
+        }
+        if name.starts_with("DESCARTES_") {
+            return Err(format!(
+                "contains {name}, but variables that begin with DESCARTES_ are never passed to the agent"
+            ));
+        }
+    }
+    let wins = |name: &String| names.contains(name) && value_of(base, name).is_some();
+    let variables = variables.into_iter().filter(|(name, _)| !wins(name));
+    let path = std::path::absolute(path).map_err(|error| format!("cannot be read: {error}"))?;
+    Ok(VariablesFile {
+        path,
+        variables: variables
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
+        names_from_settings: names.to_vec(),
+    })
 }
 
 /// Commands, one per line; `none` for no commands.

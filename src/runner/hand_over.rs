@@ -113,7 +113,8 @@ impl Run<'_> {
             return Ok("nothing was cloned".to_owned());
         };
         let git = git.under(stop);
-        let product = product::collect(&git, clone, &self.environment(), &message).await?;
+        let environment = self.environment_of_own_programs();
+        let product = product::collect(&git, clone, &environment, &message).await?;
         let note = note(&product);
         let Product {
             push_repository,

@@ -186,9 +186,11 @@ impl Rounds<'_, '_> {
     fn agent_program(&mut self, prompt: &str) -> Result<Program, Failure> {
         let workspace = self.workspace;
         let mut environment = self.run.environment();
+        let mut environment_without_file = self.run.environment_without_file();
         let access = match &self.gateway {
             Some(gateway) => {
                 model_gateway::exempt_from_proxies(&mut environment);
+                model_gateway::exempt_from_proxies(&mut environment_without_file);
                 gateway.access()
             }
             None => &self.run.settings.agent.access,
@@ -197,6 +199,8 @@ impl Rounds<'_, '_> {
             dir: &workspace.dir,
             state_dir: workspace.own_dir(),
             environment,
+            environment_without_file,
+            variables_file: self.run.settings.variables_file.as_ref(),
             access,
         };
         let mut program = self.agent.program(place)?;

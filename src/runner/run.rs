@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::failures::stopped;
 use super::settings::Settings;
 use super::workspace::{Source, Workspace};
-use crate::environment::Variables;
+use crate::environment::{Variables, VariablesFile};
 use crate::git::Git;
 use crate::progress::Progress;
 use crate::redact::Redactor;
@@ -92,6 +92,24 @@ impl<'a> Run<'a> {
 
     /// The environment of the agent and the checks.
     pub fn environment(&self) -> Variables {
+        self.with_file(VariablesFile::over)
+    }
+
+    /// The environment of a program that the worker itself needs and that works in the agent's repository.
+    pub fn environment_of_own_programs(&self) -> Variables {
+        self.with_file(VariablesFile::over_without_libraries)
+    }
+
+    fn with_file(&self, merge: impl Fn(&VariablesFile, &Variables) -> Variables) -> Variables {
+        let environment = self.environment_without_file();
+        match &self.settings.variables_file {
+            Some(file) => merge(file, &environment),
+            None => environment,
+        }
+    }
+
+    /// The worker's variables that the agent gets too, and those of the run.
+    pub fn environment_without_file(&self) -> Variables {
         let mut environment = self.settings.environment.clone();
         environment.push(("TASK_ID".into(), self.settings.task.clone().into()));
         environment.push(("PROJECT_ID".into(), self.settings.project.clone().into()));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::agent;
 use super::workspace::Source;
-use crate::environment::Variables;
+use crate::environment::{Variables, VariablesFile};
 use crate::scud::FinishedTasks;
 
 #[derive(Debug, Clone)]
@@ -20,8 +20,10 @@ pub struct Settings {
     pub tag: Option<String>,
     pub finished_tasks: FinishedTasks,
     pub agent: agent::Settings,
-    /// The environment of the agent and the checks, without the variables that the run adds.
+    /// The worker's variables that the agent and the checks get too, without the variables that the run adds.
     pub environment: Variables,
+    /// Further variables for the agent and the checks alone.
+    pub variables_file: Option<VariablesFile>,
     /// How long the agent and the checks may take together; cloning does not count.
     pub task_timeout: Duration,
     /// How long the agent may print nothing; `None` is unlimited.

@@ -16,12 +16,15 @@
     in
     {
       # The tools that you and the agent work with.
-      devShells.${system}.default = pkgs.mkShell { packages = [ pkgs.python3 ]; };
+      # Without a C compiler, which would more than double the image; with one: pkgs.mkShell.
+      devShells.${system}.default = pkgs.mkShellNoCC { packages = [ pkgs.python3 ]; };
 
       # nix run .#worker.push -- registry.fly.io/APP:TAG
       packages.${system}.worker = descartes-worker.lib.mkImage {
         inherit pkgs;
         name = "my-project-worker";
+        revision = self.rev or null;
+        # A coding agent, in addition to the built-in one: agent = pkgs.opencode;
         devShell = self.devShells.${system}.default;
       };
     };

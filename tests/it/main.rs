@@ -40,4 +40,5 @@ mod supervision;
 mod task;
 mod tidy;
 mod tls;
+mod variables_file;
 mod work;

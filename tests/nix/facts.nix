@@ -17,17 +17,23 @@ in
       inherit (entry.asked) pathsToLink ignoreCollisions;
       paths = map name entry.asked.paths;
     }) image.asked.contents;
+    # The file with the variables of the agent: what it contains, or what makes it.
+    environment = {
+      inherit (image.environment) by;
+    }
+    // (
+      if image.environment.by == "writeText" then
+        { variables = builtins.fromJSON image.environment.asked.text; }
+      else
+        {
+          inherit (image.environment.asked) command;
+          inherit (image.environment.asked.environment) path;
+          base = builtins.fromJSON image.environment.asked.environment.base;
+          explicit = builtins.fromJSON image.environment.asked.environment.explicit;
+        }
+    );
+    passthru = builtins.filter (name: image ? ${name}) [ "conf" ];
     # push and load come with every image.
-    programs = map name [
-      image.push
-      image.load
-    ];
-  };
-
-  # An image with a shell has a configuration to which variables were added.
-  stream = image: {
-    inherit (image) by imageName imageTag;
-    command = image.asked.command;
     programs = map name [
       image.push
       image.load
@@ -37,9 +43,12 @@ in
   crate = crate: {
     inherit (crate) by;
     inherit (crate.asked) pname version doCheck;
+    license = map (license: license.spdxId) crate.asked.meta.license;
     files = crate.asked.src.files;
     dependencies = {
       inherit (crate.asked.cargoArtifacts) by;
+      path = "${crate.asked.cargoArtifacts}";
+      inherit (crate.asked.cargoArtifacts.asked) doCheck cargoCheckCommand;
       files = crate.asked.cargoArtifacts.asked.src.files;
     };
   };
@@ -53,6 +62,17 @@ in
       }
       // (if check.asked ? command then { inherit (check.asked) command; } else { })
       // (if check.asked ? src then { files = check.asked.src.files; } else { })
-      // (if check.asked ? cargoArtifacts then { artifacts = "${check.asked.cargoArtifacts}"; } else { })
+      // (
+        if check.asked ? cargoArtifacts then
+          {
+            artifacts = "${check.asked.cargoArtifacts}";
+            # Cargo compiles the dependencies again if a variable differs.
+            env = check.asked.env;
+            artifactsEnv = check.asked.cargoArtifacts.asked.env or { };
+            installs = check.asked.doInstallCargoArtifacts;
+          }
+        else
+          { }
+      )
     ) checks;
 }

@@ -24,10 +24,11 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-PROGRAMS = """awk bash cat curl descartes-worker diff env find git grep gzip jq less ls patch ps rg sed sh ssh tar
-    which xargs""".split()
+# The second list is what the minimal image has.
+PROGRAMS = """awk bash bwrap cat curl descartes-worker diff env file find git grep gzip jq less ls patch ps rg sed sh ssh tar
+    unzip which xargs xz""".split()
+MINIMAL = "awk bash cat descartes-worker diff env find git grep gzip less ls patch ps sed sh tar which xargs".split()
 COMPILERS = "as c++ cc clang g++ gcc ld rustc".split()
-LABELS = "title description licenses version".split()
 
 broken = []
 
@@ -133,6 +134,7 @@ def inspect(image, options):
     top = len(image.layers) - 1
 
     promise(list(image.digests()) == image.config["rootfs"]["diff_ids"], "the layers are those the configuration names")
+    programs = MINIMAL if options.minimal else PROGRAMS
     promise(len(image.layers) <= 100, f"{len(image.layers)} layers are at most 100")
     promise(image.config["os"] == "linux", "os is linux")
     # Files have the year 1970 in the layers of the store, 1980 in the topmost one. With the commit's time, every commit would
@@ -144,17 +146,29 @@ def inspect(image, options):
     promise(config["Entrypoint"] == ["/app/descartes-worker"] and not config.get("Cmd"), "the entrypoint is the worker, with no command of its own")
     labels = config["Labels"]
     promise(all(isinstance(value, str) for value in labels.values()), "every label is a string")
-    for label in LABELS:
+    ours = options.version is None
+    for label in "title version description licenses".split() if ours else ["title", "version"]:
         promise(bool(labels.get(f"org.opencontainers.image.{label}")), f"label {label}: {labels.get(f'org.opencontainers.image.{label}')}")
+    promise(bool(labels.get("descartes-worker.version")), f"a label says the version of the worker: {labels.get('descartes-worker.version')}")
+    if not ours:
+        promise(labels["org.opencontainers.image.version"] == options.version, f"the version is the project's: {options.version}")
     # Both are missing if the flake is not a git checkout.
-    revision = labels.get("org.opencontainers.image.revision")
+    revision = labels.get("descartes-worker.revision")
     promise(environment.get("DESCARTES_REVISION") == revision, f"the worker knows the revision of the label: {revision}")
     for variable in options.variable:
         name, value = variable.split("=", 1)
         promise(environment.get(name) == value, f"{name} is {value!r}")
         promise(name in environment.get("DESCARTES_AGENT_ENV", "").split(","), f"the agent may see {name}")
+    agents = json.loads(image.text(environment["DESCARTES_AGENT_ENV_FILE"]))
+    for variable in options.agents_variable:
+        name, value = variable.split("=", 1)
+        promise(agents.get(name) == value, f"{name} is {value!r} for the agent")
+        promise(name not in environment, f"{name} is not in the image's configuration")
+    promise(not [name for name in environment if name.startswith("LD_")], "no variable of the configuration decides which libraries the worker loads")
+    authorities = [name for name in environment if re.search("CERT|CAINFO|CA_BUNDLE", name)]
+    promise(authorities == ["SSL_CERT_FILE"], f"SSL_CERT_FILE is the only variable with authorities: {', '.join(authorities)}")
 
-    for name in ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/gitconfig"):
+    for name in ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/gitconfig", "/etc/os-release"):
         found = image.files.get(name)
         promise(found is not None and found[1].isreg() and found[1].mode & 0o777 == 0o644 and found[1].uid == 0, f"{name} is a regular file that root owns")
     users = {line.split(":")[2]: line.split(":") for line in image.text("/etc/passwd").splitlines()}
@@ -165,7 +179,8 @@ def inspect(image, options):
         promise(environment["USER"] == user[0] and environment["HOME"] == user[5] and environment["SHELL"] == user[6], "USER, HOME and SHELL have the values from passwd")
         promise(is_program(image.get(user[6])), f"{user[6]} exists")
         promise(f"{user[0]}:x:{user[3]}:" in image.text("/etc/group"), "group knows the user's group")
-        for path in (user[5], config["WorkingDir"]):
+        directories = [f"{user[5]}/{name}" for name in (".cache", ".config", ".local", ".local/share", ".local/state")]
+        for path in (user[5], config["WorkingDir"], *directories, *options.directory):
             home = image.get(path)
             promise(home is not None and home.isdir() and home.uid == 1000 and home.mode & 0o700 == 0o700, f"the user owns {path}")
     tmp = image.get("/tmp")
@@ -179,15 +194,14 @@ def inspect(image, options):
     promise(not [path for path in image.files if re.match(r"/nix/store/[^/]*-descartes-worker-[0-9]", path)], "no other layer has the worker")
 
     path = environment["PATH"].split(":")
-    found = {name: next((where for where in path if is_program(image.get(f"{where}/{name}"))), None) for name in PROGRAMS + COMPILERS + options.program}
-    for name in PROGRAMS + options.program:
+    found = {name: next((where for where in path if is_program(image.get(f"{where}/{name}"))), None) for name in programs + COMPILERS + options.program}
+    for name in programs + options.program:
         promise(found[name] is not None, f"{name} is on the PATH")
     if options.no_compiler:
         promise(not [name for name in COMPILERS if found[name]], "no compiler is on the PATH")
         promise(not [name for name in image.files if re.match(r"/nix/store/[^/]*-(gcc|clang|rustc)(-wrapper)?-[0-9.]+$", name)], "no compiler is in the store")
 
-    for variable in ("SSL_CERT_FILE", "NIX_SSL_CERT_FILE", "GIT_SSL_CAINFO"):
-        promise("BEGIN CERTIFICATE" in image.text(environment[variable]), f"{variable} is a bundle of authorities")
+    promise("BEGIN CERTIFICATE" in image.text(environment["SSL_CERT_FILE"]), "SSL_CERT_FILE is a bundle of authorities")
     promise("BEGIN CERTIFICATE" in image.text("/etc/ssl/certs/ca-certificates.crt"), "ca-certificates.crt is one too")
 
     dangling = [name for name, (number, member, _) in image.files.items() if number == top and member.issym() and image.resolve(name) is None]
@@ -252,16 +266,46 @@ def use(image, options, scratch):
     sandbox.says(["/bin/sh", "-c", "id -un && touch ~/file /tmp/file ./file"], "the user has a name, a home, /tmp and a workspace", "worker")
     sandbox.says(["/usr/bin/env", "bash", "-c", "printf '#!/usr/bin/env bash\necho hello\n' >/tmp/script && chmod +x /tmp/script && /tmp/script"], "scripts find their interpreter", "hello")
     sandbox.says(["sh", "-c", "git init project && cd project && echo 1 >file && git add . && git commit -m first && git log --format=%an"], "git commits, and knows an author", "descartes-worker")
-    sandbox.says(["sh", "-c", "ssh -V; ps aux; curl --version; rg --version; jq --version"], "the tools start")
+    if options.minimal:
+        sandbox.says(["sh", "-c", "ps && tar --help && find /app && sed --version"], "the tools start")
+    else:
+        starts = "ssh -V && ps aux && curl --version && rg --version && jq --version && file /app && xz --version && unzip -v && bwrap --version"
+        sandbox.says(["sh", "-c", starts], "the tools start")
+        sandbox.says(["sh", "-c", ". /etc/os-release && echo $ID"], "os-release is a shell script", "descartes-worker")
     for name in options.program:
         sandbox.says([name, "--version"], f"{name} starts")
-    for variable in options.variable:
+    for name in options.agents_program:
+        sandbox.says(["sh", "-c", f"mkdir -p .scud/tasks && {SAMPLE} && descartes-worker local --task 1 --agent-command '{name} --version'"], f"{name} starts for the agent")
+    for variable in options.variable + options.agents_variable:
         name, value = variable.split("=", 1)
         sandbox.says(["sh", "-c", f"mkdir -p .scud/tasks && {SAMPLE} && descartes-worker local --task 1 --agent-command 'echo \"it is ${name}\"'"], f"the agent sees {name}", f"it is {value}")
+
+    if options.foreign and not options.minimal:
+        shutil.copy(options.foreign, os.path.join(root, "workspace/foreign"))
+        os.chmod(os.path.join(root, "workspace/foreign"), 0o755)
+        sandbox.says(["./foreign"], "a program for other distributions runs", "hello from abroad")
+        # A project's LD_LIBRARY_PATH comes before the libraries of the image.
+        if not any(variable.startswith("LD_LIBRARY_PATH=") for variable in options.agents_variable):
+            agent = f"mkdir -p .scud/tasks && {SAMPLE} && descartes-worker local --task 1 --agent-command ./foreign"
+            sandbox.says(["sh", "-c", agent], "it runs for the agent too", "hello from abroad")
+    if options.nix:
+        uses_nix(sandbox)
 
     works(sandbox, options.agent)
     stops(sandbox)
     trusts(image, sandbox, scratch)
+
+
+def uses_nix(sandbox):
+    """Builds with the image's own Nix, as its user, without a network and without a daemon."""
+    writable = ("/workspace", "/home/worker", "/nix")
+    query = "nix-store --query --requisites /nix/var/nix/gcroots/image/*"
+    sandbox.says(["sh", "-c", query], "Nix knows the paths of the image", "-nix-", writable=writable)
+    verify = "nix-store --verify 2>&1 | tee verified; ! grep disappeared verified"
+    sandbox.says(["sh", "-c", verify], "each path that Nix knows is there", writable=writable)
+    derivation = 'derivation { name = "built"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo built here >$out" ]; }'
+    build = f"nix build --offline --impure --expr '{derivation}' && cat result"
+    sandbox.says(["sh", "-c", build], "Nix builds a derivation offline", "built here", writable=writable)
 
 
 SAMPLE = r"printf '# SCUD Graph v1\n# Phase: one\n\n@nodes\n1 | Say it | P | 1 | M\n' >.scud/tasks/tasks.scg"
@@ -362,6 +406,11 @@ def serve(handler, context=None):
     return server
 
 
+def distrusts(output):
+    """Whether git says that it does not trust the server."""
+    return re.search("certificate problem|verification failed|certificate verify failed", output, re.IGNORECASE) is not None
+
+
 def trusts(image, sandbox, scratch):
     """Checks that curl, git and the worker trust an authority if and only if the image's bundle contains it."""
     authority, host = [[os.path.join(scratch, f"{who}.{what}") for what in ("key", "pem")] for who in ("authority", "server")]
@@ -378,23 +427,43 @@ def trusts(image, sandbox, scratch):
     bundle = sandbox.root + image.resolve("/etc/ssl/certs/ca-bundle.crt")
     original = pathlib.Path(bundle).read_bytes()
 
-    def attempt(arguments):
-        return sandbox.run(arguments, outside=True)
+    def attempt(arguments, environment=None):
+        return sandbox.run(arguments, outside=True, environment=environment)
 
+    has = {name: image.get(f"/bin/{name}") is not None for name in ("curl", "python3")}
     curl = ["curl", "--silent", "--show-error", url]
     # There is no repository, but git reports that only if it trusts the server.
     git = ["git", "ls-remote", url]
     # 4: the claim was refused, so the worker trusts the server. 3: the worker got no answer.
     worker = ["env", "TASK_ID=1", "PROJECT_ID=p", f"CALLBACK_URL={url}", "DESCARTES_CLAIM_DEADLINE=1s", "/app/worker"]
-    promise(attempt(curl)[0] != 0, "curl does not trust an unknown authority")
+    python = ["python3", "-c", "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())", url]
+    # Asks the repository as a run would, with the git of the worker.
+    check = ["descartes-worker", "check", "--local", "--task", "1", "--repo", f"{url}project", "--agent-command", "true"]
+    if has["curl"]:
+        promise(attempt(curl)[0] != 0, "curl does not trust an unknown authority")
     promise(attempt(worker)[0] == 3, "the worker does not trust an unknown authority")
-    promise("certificate" in attempt(git)[1].lower(), "git does not trust an unknown authority")
+    for what, command in (("git", git), ("the worker's git", check)):
+        promise(distrusts(attempt(command)[1]), f"{what} does not trust an unknown authority")
     pathlib.Path(bundle).write_bytes(original + pathlib.Path(authority[1]).read_bytes())
-    promise("hello over https" in attempt(curl)[1], "curl trusts an authority in the bundle")
-    output = attempt(git)[1]
-    promise("certificate" not in output.lower() and "127.0.0.1" in output, "git trusts an authority in the bundle")
+    if has["curl"]:
+        promise("hello over https" in attempt(curl)[1], "curl trusts an authority in the bundle")
+    for what, command in (("git", git), ("the worker's git", check)):
+        output = attempt(command)[1]
+        promise(not distrusts(output) and "127.0.0.1" in output, f"{what} trusts an authority in the bundle")
     promise(attempt(worker)[0] == 4, "the worker trusts an authority in the bundle")
     pathlib.Path(bundle).write_bytes(original)
+
+    # A platform with a private authority sets this one variable.
+    shutil.copy(authority[1], os.path.join(sandbox.root, "workspace/private.pem"))
+    private = {"SSL_CERT_FILE": "/workspace/private.pem"}
+    if has["curl"]:
+        promise("hello over https" in attempt(curl, private)[1], "curl trusts a private authority if only SSL_CERT_FILE names it")
+    if has["python3"]:
+        promise("hello over https" in attempt(python, private)[1], "Python trusts a private authority if only SSL_CERT_FILE names it")
+    for what, command in (("git", git), ("the worker's git", check)):
+        output = attempt(command, private)[1]
+        promise(not distrusts(output) and "127.0.0.1" in output, f"{what} trusts a private authority if only SSL_CERT_FILE names it")
+    promise(attempt(worker, private)[0] == 4, "the worker trusts a private authority if only SSL_CERT_FILE names it")
     server.shutdown()
 
 
@@ -402,6 +471,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", help="what `docker save` or a Nix image's stream writes")
     parser.add_argument("--no-compiler", action="store_true", help="the image must have no compiler")
+    parser.add_argument("--minimal", action="store_true", help="the image has only the programs of the minimal base")
+    parser.add_argument("--version", help="the version of a project's image")
+    parser.add_argument("--nix", action="store_true", help="the agent must be able to use Nix")
+    parser.add_argument("--foreign", help="a program for other distributions, which must run")
+    parser.add_argument("--directory", action="append", default=[], help="a further directory that must belong to the user")
+    parser.add_argument("--agents-program", action="append", default=[], help="a program that only the agent must find")
+    parser.add_argument("--agents-variable", action="append", default=[], help="NAME=VALUE, which the agent must see and the image must not set")
     parser.add_argument("--program", action="append", default=[], help="a further program that must be on the PATH and know --version")
     parser.add_argument("--variable", action="append", default=[], help="NAME=VALUE, which the image must set and the agent must see")
     parser.add_argument("--agent", default="builtin", help="the agent that the worker must choose if there is a key")

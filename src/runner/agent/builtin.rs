@@ -70,7 +70,7 @@ impl CommandLine for Builtin {
         Totals::Round
     }
 
-    fn program(&self, place: Place<'_>, left: Limits, session: Option<&str>) -> Program {
+    fn program(&self, mut place: Place<'_>, left: Limits, session: Option<&str>) -> Program {
         let file = place.state_dir.join("conversation.json");
         if session.is_some() && !file.exists() {
             tracing::warn!(
@@ -87,6 +87,15 @@ impl CommandLine for Builtin {
         args.extend(["--idle-timeout".into(), idle_timeout.into()]);
         // The worker shows its log lines among its own.
         args.extend(["--log-format".into(), "pretty".into()]);
+        // The built-in agent reads the file for its tools alone: the file's LD_LIBRARY_PATH must not break the agent.
+        if let Some(file) = place.variables_file {
+            place.environment = std::mem::take(&mut place.environment_without_file);
+            args.extend(["--agent-env-file".into(), file.path.clone().into()]);
+            args.extend([
+                "--agent-env".into(),
+                file.names_from_settings.join(",").into(),
+            ]);
+        }
         let variables = place.access.variables();
         place.stream_json_program(&self.program, args, variables)
     }

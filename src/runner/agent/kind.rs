@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::environment::Variables;
+use crate::environment::{Variables, VariablesFile};
 use crate::gateway;
 use crate::model::{Access, Limits};
 use crate::process::{AfterRead, Ending, Program, StartError};
@@ -90,6 +90,9 @@ pub struct Place<'a> {
     /// A private directory of the run, for files that the agent keeps from one round to the next.
     pub state_dir: PathBuf,
     pub environment: Variables,
+    /// The environment without the variables of `variables_file`, for an agent that is the worker's own program.
+    pub environment_without_file: Variables,
+    pub variables_file: Option<&'a VariablesFile>,
     /// How the agent reaches its model.
     pub access: &'a Access,
 }

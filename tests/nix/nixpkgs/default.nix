@@ -18,6 +18,7 @@ let
     }
     // {
       inherit by asked;
+      drvAttrs = asked;
       meta = asked.meta or { };
       overrideAttrs = changes: record "${by}.overrideAttrs" (asked // changes);
     };
@@ -39,7 +40,13 @@ free
   stdenv.hostPlatform = {
     inherit system;
     isLinux = lib.hasSuffix "-linux" system;
+    isx86_64 = lib.hasPrefix "x86_64-" system;
   };
+  stdenv.cc = {
+    cc = package "gcc";
+    bintools.dynamicLinker = "/glibc/lib/ld-linux-${lib.removeSuffix "-linux" system}.so";
+  };
+  buildPackages = free;
   runtimeShell = "${free.bash}/bin/bash";
 
   dockerTools.streamLayeredImage =
@@ -58,6 +65,10 @@ free
   runCommand =
     name: environment: command:
     record "runCommand" { inherit name environment command; } // environment.passthru or { };
+  runCommandCC =
+    name: environment: command:
+    record "runCommandCC" { inherit name environment command; };
+  closureInfo = asked: record "closureInfo" (asked // { name = "closure-info"; });
   writeShellApplication =
     asked: record "writeShellApplication" (asked // { meta.mainProgram = asked.name; });
   writeText = name: text: record "writeText" { inherit name text; };

@@ -36,6 +36,20 @@ let
         start = stringLength text - stringLength suffix;
       in
       start >= 0 && substring start (stringLength suffix) text == suffix;
+    head = builtins.head;
+    concatMapStringsSep =
+      separator: function: list:
+      concatStringsSep separator (map function list);
+    optionals = condition: list: if condition then list else [ ];
+    subtractLists = without: builtins.filter (element: !builtins.elem element without);
+    boolToString = value: if value then "true" else "false";
+    importJSON = file: builtins.fromJSON (builtins.readFile file);
+    getLib = package: package;
+    getBin = package: package;
+    licenses = {
+      mit.spdxId = "MIT";
+      asl20.spdxId = "Apache-2.0";
+    };
     removeSuffix =
       suffix: text:
       if hasSuffix suffix text then substring 0 (stringLength text - stringLength suffix) text else text;
@@ -45,8 +59,8 @@ let
         map (argument: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] argument}'") arguments
       );
     importTOML = file: builtins.fromTOML (builtins.readFile file);
-    getName = package: package.pname;
-    getExe = package: "${package}/bin/${package.meta.mainProgram}";
+    getName = package: package.pname or package.name;
+    getExe = package: "${package}/bin/${package.meta.mainProgram or package.name}";
     assertMsg = condition: message: if condition then true else throw message;
 
     # Sets of files as lists of their paths below the flake.

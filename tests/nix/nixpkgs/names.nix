@@ -1,18 +1,22 @@
 # The packages of nixpkgs that this project uses by name. Before you add one, check that it exists in nixpkgs at the revision in
-# flake.lock: under pkgs/by-name/ or in pkgs/top-level/all-packages.nix. All of these were checked in the summer of 2026; bash, gawk,
-# gitMinimal, gnused, makeWrapper, openssh, openssl, procps, python3 and shellcheck are in all-packages.nix.
+# flake.lock: under pkgs/by-name/ or in pkgs/top-level/all-packages.nix. Most were checked in the
+# summer of 2026; nix, sqlite, zlib and zstd were not. bash, busybox, gawk, gitMinimal, gnused, nix, openssh, openssl, patchelf, procps,
+# python3, shellcheck and sqlite are in all-packages.nix.
 [
   "actionlint"
   "bash"
   "bashInteractive"
   "bubblewrap"
+  "busybox"
   "cacert"
   "cargo-audit"
   "cargo-deny"
   "cargo-nextest"
+  "codex"
   "coreutils"
   "curl"
   "diffutils"
+  "file"
   "findutils"
   "gawk"
   "git"
@@ -25,19 +29,27 @@
   "hello"
   "jq"
   "less"
-  "makeWrapper"
+  "nix"
+  "nix-ld"
   "nixfmt"
   "nixfmt-tree"
+  "opencode"
   "openssh"
   "openssl"
+  "patchelf"
   "procps"
   "python3"
   "ripgrep"
   "rust-analyzer"
   "shellcheck"
   "skopeo"
+  "sqlite"
   "tree"
+  "unzip"
   "util-linux"
   "which"
   "writableTmpDirAsHomeHook"
+  "xz"
+  "zlib"
+  "zstd"
 ]
