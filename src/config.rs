@@ -567,6 +567,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     let token = reader.optional(&settings::GIT_TOKEN, values::token);
     let stalled = reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration);
     let submodules = reader.with_default(&settings::SUBMODULES, values::boolean);
+    let lfs = reader.with_default(&settings::LFS, values::boolean);
     let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
     let Some(url) = reader.optional(&settings::REPO, values::repository) else {
         return Source::Given(workspace.unwrap_or_else(|| ".".into()));
@@ -586,6 +587,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
         into: workspace,
         keep_clone,
         submodules,
+        lfs,
         branch,
         suffix: values::branch_part(run_id),
         name,

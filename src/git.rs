@@ -7,6 +7,7 @@ mod authorities;
 mod call;
 mod configuration;
 mod ssh;
+mod transfer_progress;
 mod trouble;
 mod words;
 
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 pub use self::call::{Call, GitError};
 use self::configuration::Side;
 use self::ssh::Ssh;
+use self::transfer_progress::ProgressReader;
 pub use self::trouble::Trouble;
 use self::words::{last_words, without_progress};
 use crate::durations::in_words;
@@ -30,7 +32,6 @@ use crate::process::{self, AfterRead, Ending, Limits, Program, Stderr};
 use crate::programs::on_path;
 use crate::progress::Progress;
 use crate::redact::Redactor;
-use crate::ring_buffer::RingBuffer;
 use crate::shutdown::Stop;
 
 /// The most of an answer that a caller wants as one text.
@@ -54,6 +55,8 @@ const INHERITED: [&str; 7] = [
 #[derive(Debug)]
 pub struct Git<'a> {
     program: PathBuf,
+    /// git-lfs, if it was on the `PATH`.
+    lfs_program: Option<PathBuf>,
     environment: Variables,
     token: Option<(Url, SecretString)>,
     ssh: Option<Ssh>,
@@ -66,6 +69,11 @@ pub struct Git<'a> {
     pub redactor: &'a Redactor,
     pub stop: &'a Stop,
     pub progress: &'a Progress,
+}
+
+/// git-lfs prints its progress without a terminal too: a transfer without progress is given up.
+pub fn lfs_progress() -> (OsString, OsString) {
+    ("GIT_LFS_FORCE_PROGRESS".into(), "1".into())
 }
 
 /// What a call to git needs to know about its remote.
@@ -137,6 +145,7 @@ impl<'a> Git<'a> {
         let token = url.zip(access.token.clone());
         Ok(Self {
             program,
+            lfs_program: on_path(&path, "git-lfs"),
             environment: own,
             token,
             ssh,
@@ -153,6 +162,25 @@ impl<'a> Git<'a> {
     /// The file that is run as git.
     pub fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// The file that is run as git-lfs, if there is one.
+    pub fn lfs_program(&self) -> Option<&Path> {
+        self.lfs_program.as_deref()
+    }
+
+    /// Variables for git-lfs with a credential. git and git-lfs start each other by the `PATH`, so links in `dir` stand
+    /// first on it: programs that an agent has put into another directory of it are not found.
+    pub fn lfs_variables(&self, lfs_program: &Path, dir: &Path) -> io::Result<Variables> {
+        std::fs::create_dir(dir)?;
+        std::os::unix::fs::symlink(&self.program, dir.join("git"))?;
+        std::os::unix::fs::symlink(lfs_program, dir.join("git-lfs"))?;
+        let mut path = dir.as_os_str().to_owned();
+        if let Some(further) = value_of(&self.environment, "PATH") {
+            path.push(":");
+            path.push(further);
+        }
+        Ok(vec![("PATH".into(), path), lfs_progress()])
     }
 
     /// Remembers how ssh is set up, so that an agent cannot change it for calls in repositories
@@ -227,6 +255,7 @@ impl<'a> Git<'a> {
     pub fn under<'b>(&'b self, stop: &'b Stop) -> Git<'b> {
         Git {
             program: self.program.clone(),
+            lfs_program: self.lfs_program.clone(),
             environment: self.environment.clone(),
             token: self.token.clone(),
             ssh: self.ssh.clone(),
@@ -301,7 +330,8 @@ impl<'a> Git<'a> {
         let silence_ends = call.transfer || self.side == Side::Agent;
         let idle = silence_ends.then_some(self.stalled);
         // A transfer's life is on standard error: its progress. Elsewhere that is for errors only.
-        let said = if call.transfer {
+        let reads_progress = call.transfer || call.shows_progress;
+        let said = if reads_progress {
             None
         } else {
             Some(tempfile::tempfile().map_err(unstarted)?)
@@ -333,10 +363,10 @@ impl<'a> Git<'a> {
                 None => Stderr::WithStdout,
             },
         };
-        let mut tail = RingBuffer::new(self.side.words());
+        let mut reader = ProgressReader::new(self.progress, self.side.words());
         let mut take = |_, bytes: &[u8]| {
-            if call.transfer {
-                tail.push(bytes);
+            if reads_progress {
+                reader.push(bytes);
             }
             hear(bytes);
             AfterRead::ReadMore
@@ -349,7 +379,10 @@ impl<'a> Git<'a> {
         self.progress.mark_alive();
         let ending = process::supervise(program, limits, self.stop, self.progress, &mut take).await;
         let words = || {
-            let text = said.map_or_else(|| tail.text(), |file| last_words(file, self.side.words()));
+            let text = match said {
+                Some(file) => last_words(file, self.side.words()),
+                None => reader.words(),
+            };
             self.redactor.text(&without_progress(&text))
         };
         match ending {

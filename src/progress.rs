@@ -57,12 +57,24 @@ impl fmt::Display for Phase {
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Mutex<State>>);
 
+/// How far a clone or a push is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    /// What git does, in words.
+    pub phase: &'static str,
+    /// Of this phase.
+    pub percent: u8,
+    /// What was transferred in this phase, if git says it.
+    pub bytes: Option<u64>,
+}
+
 #[derive(Debug)]
 struct State {
     phase: Phase,
     began: Instant,
     last_alive: Instant,
     activity: Option<String>,
+    transfer: Option<Transfer>,
     spent: Spent,
     /// What the model gateway has counted.
     metered: Spent,
@@ -84,6 +96,8 @@ pub struct Snapshot {
     pub idle: Duration,
     /// The last thing the agent did or said, one line.
     pub activity: Option<String>,
+    /// How far git is, while it transfers.
+    pub transfer: Option<Transfer>,
     /// The agent's usage so far, as far as it reports it.
     pub spent: Spent,
     /// The size of the whole output so far.
@@ -94,9 +108,10 @@ impl Snapshot {
     /// One line for people.
     pub fn message(&self) -> String {
         let phase = self.phase;
-        match &self.activity {
-            Some(activity) => format!("{phase}: {activity}"),
-            None => phase.to_string(),
+        match (&self.activity, &self.transfer) {
+            (_, Some(transfer)) => format!("{phase}: {}, {} %", transfer.phase, transfer.percent),
+            (Some(activity), None) => format!("{phase}: {activity}"),
+            (None, None) => phase.to_string(),
         }
     }
 }
@@ -121,6 +136,7 @@ impl Progress {
             began: now,
             last_alive: now,
             activity: None,
+            transfer: None,
             spent: Spent::default(),
             metered: Spent::default(),
             head: Vec::with_capacity(HEAD_SIZE),
@@ -154,6 +170,11 @@ impl Progress {
     /// Sets what the agent is doing, in one line.
     pub fn set_activity(&self, line: &str) {
         self.state().activity = Some(line.to_owned());
+    }
+
+    /// Sets how far git is; `None` when it does not transfer.
+    pub fn set_transfer(&self, transfer: Option<Transfer>) {
+        self.state().transfer = transfer;
     }
 
     /// Sets the agent's usage so far.
@@ -194,6 +215,7 @@ impl Progress {
             elapsed: state.began.elapsed(),
             idle: state.last_alive.elapsed(),
             activity: state.activity.clone(),
+            transfer: state.transfer,
             spent: state.spent.or(state.metered),
             output_bytes: state.total,
         }

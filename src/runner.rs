@@ -91,6 +91,9 @@ async fn work(run: &mut Run<'_>, prepared: &Prepared<'_>) -> Result<String, Fail
     };
     rounds::work(run, &prepared.workspace, agent.as_mut(), &assignment).await?;
     prepared.check_clone()?;
+    if prepared.workspace.lacks_graph() {
+        return Ok(project_task::done(&assignment.task));
+    }
     Ok(project_task::mark_done(&project, &assignment.task).await)
 }
 

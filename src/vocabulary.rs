@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::config::environment::{MIN_SECRET_LENGTH, PASSED_ON_VARIABLES};
 use crate::config::settings::{LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER};
 use crate::exit::{Check, MergeGraph, Probe, Worker};
+use crate::git::Trouble;
 use crate::process;
 use crate::progress::{self, Phase};
 use crate::redact::names::SECRET_ENDINGS;
@@ -39,6 +40,8 @@ struct Vocabulary {
     /// A variable with such a name holds a secret.
     secret_endings: &'static [&'static str],
     limits: Limits,
+    /// What git can report, apart from trouble that passes.
+    git_trouble: Vec<TroubleEntry>,
 }
 
 #[derive(Serialize)]
@@ -73,6 +76,12 @@ struct ExitCodeEntry {
 #[derive(Serialize)]
 struct ReasonEntry {
     word: &'static str,
+    retryable: bool,
+}
+
+#[derive(Serialize)]
+struct TroubleEntry {
+    phrase: &'static str,
     retryable: bool,
 }
 
@@ -126,6 +135,7 @@ impl Vocabulary {
             passed_on_variables: &PASSED_ON_VARIABLES,
             model_variables: MODEL_ACCESS.into_iter().map(Setting::name).collect(),
             secret_endings: &SECRET_ENDINGS,
+            git_trouble: git_trouble(),
             limits: Limits {
                 shortest_secret_bytes: MIN_SECRET_LENGTH,
                 output_head_bytes: progress::HEAD_SIZE,
@@ -256,4 +266,14 @@ fn worker_meaning(exit: Worker) -> &'static str {
         }
         Worker::Refused => "the orchestrator refused the claim; nothing was done",
     }
+}
+
+fn git_trouble() -> Vec<TroubleEntry> {
+    let entries = Trouble::all().filter_map(|trouble| {
+        Some(TroubleEntry {
+            phrase: trouble.phrase()?,
+            retryable: trouble.is_retryable(),
+        })
+    });
+    entries.collect()
 }

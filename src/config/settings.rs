@@ -179,6 +179,13 @@ pub const SUBMODULES: Setting = Setting::new(
     "Whether the submodules are cloned too, with their own submodules",
 )
 .default("false");
+pub const LFS: Setting = Setting::new(
+    "DESCARTES_LFS",
+    "lfs",
+    "BOOL",
+    "Whether the files that Git LFS keeps elsewhere are fetched; otherwise their pointers stay in the clone",
+)
+.default("false");
 pub const KEEP_WORKSPACE: Setting = Setting::new(
     "DESCARTES_KEEP_WORKSPACE",
     "keep-workspace",

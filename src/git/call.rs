@@ -18,6 +18,7 @@ pub struct Call<'a> {
     pub(super) configuration: Vec<(String, String)>,
     pub(super) stdin: Option<File>,
     pub(super) transfer: bool,
+    pub(super) shows_progress: bool,
 }
 
 /// Why a command failed, in git's own words.
@@ -79,6 +80,7 @@ impl<'a> Call<'a> {
             configuration: Vec::new(),
             stdin: None,
             transfer: false,
+            shows_progress: false,
         }
     }
 
@@ -118,6 +120,12 @@ impl<'a> Call<'a> {
         file.rewind()?;
         self.stdin = Some(file);
         Ok(self)
+    }
+
+    /// The command works on this machine and prints progress lines.
+    pub fn shows_progress(mut self) -> Self {
+        self.shows_progress = true;
+        self
     }
 
     /// The command talks to the remote: the credential goes with it, and silence ends it.

@@ -36,6 +36,8 @@ const TABLE: &[(Trouble, &[&str])] = &[
             "over the size quota",
             "exceeded its size limit",
             "disk quota exceeded",
+            "over its data quota",
+            "exceeded its lfs budget",
         ],
     ),
     (Trouble::DiskFull, &["no space left on device"]),
@@ -60,6 +62,9 @@ const TABLE: &[(Trouble, &[&str])] = &[
         Trouble::Permanent("the remote refused the credentials"),
         &[
             "authentication failed",
+            // git-lfs:
+            "authentication required",
+            "authorization error:",
             "could not read username",
             "could not read password",
             "invalid credentials",
@@ -84,6 +89,7 @@ const TABLE: &[(Trouble, &[&str])] = &[
         &[
             "does not appear to be a git repository",
             "repository not found",
+            "repository or object not found",
             "the project you were looking for could not be found",
             "the requested url returned error: 404",
             "the requested url returned error: 410",
@@ -100,6 +106,10 @@ const TABLE: &[(Trouble, &[&str])] = &[
             "no such remote ref",
             "is ambiguous",
         ],
+    ),
+    (
+        Trouble::Permanent("git-lfs is missing"),
+        &["there is no git-lfs on the path"],
     ),
     (
         Trouble::Permanent("the repository belongs to another user"),
@@ -130,6 +140,11 @@ impl Trouble {
                 && !(is_race && *trouble == Self::BranchConflict)
         });
         found.map_or(Self::Transient, |(trouble, _)| *trouble)
+    }
+
+    /// Every kind that has a phrase.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|(trouble, _)| *trouble)
     }
 
     /// Whether the same task may succeed on another machine or later.

@@ -16,7 +16,7 @@ pub fn last_words(mut file: File, limit: usize) -> String {
 }
 
 /// The beginnings of lines that only tell how far a transfer is.
-const PROGRESS: [&str; 13] = [
+const PROGRESS: [&str; 17] = [
     "Enumerating objects:",
     "Counting objects:",
     "Compressing objects:",
@@ -30,10 +30,14 @@ const PROGRESS: [&str; 13] = [
     "Checking connectivity:",
     "Total ",
     "Delta compression using",
+    "Downloading LFS objects:",
+    "Uploading LFS objects:",
+    "Checking out LFS objects:",
+    "Downloading <unknown file>",
 ];
 
 /// Whether a line only tells how far a transfer is.
-fn is_progress(line: &str) -> bool {
+pub fn is_progress(line: &str) -> bool {
     let line = line.strip_prefix("remote: ").unwrap_or(line);
     PROGRESS.iter().any(|beginning| line.starts_with(beginning))
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::failures::stopped;
-use super::product::{self, GRAPH, Message, Product};
+use super::product::{self, Message, Product};
 use super::push::Push;
 use super::run::{Prepared, Run};
-use super::workspace::Source;
+use super::workspace::{GRAPH, Source};
 use crate::panics::caught;
 use crate::progress::Phase;
 use crate::shutdown::Stop;
@@ -122,6 +122,7 @@ impl Run<'_> {
             held_back,
             incomplete,
             branches,
+            upload,
             ..
         } = &product;
         let work = self.report.work.insert(work.clone());
@@ -152,6 +153,9 @@ impl Run<'_> {
                 url: &clone.url,
                 suffix: &clone.suffix,
             };
+            if let Some(upload) = upload {
+                push.upload(upload).await?;
+            }
             if !work.is_empty() {
                 let pushed = push.push(&work.head_commit, &branch).await?;
                 whereabouts = format!("on branch {pushed}");

@@ -21,9 +21,11 @@ mod patch;
 mod records;
 mod repository;
 mod stage;
+mod unfiltered;
+mod worktrees;
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::workspace::Clone;
 use crate::environment::Variables;
@@ -34,8 +36,8 @@ use agent_side::Staging;
 pub use branches::Branch;
 use errors::{failed, failed_io, run};
 use left_behind::LeftBehind;
+pub use lfs::Upload;
 pub use repository::Repository;
-pub use stage::GRAPH;
 use stage::Staged;
 
 /// What the commit says of itself.
@@ -63,6 +65,8 @@ pub struct Product {
     pub notes: Vec<String>,
     /// The one changed path, if exactly one path changed.
     pub only_path: Option<String>,
+    /// Git LFS objects that must be on the server before the commit is.
+    pub upload: Option<Upload>,
     /// The push repository reads objects from these.
     _stores: Vec<Store>,
 }
@@ -83,10 +87,14 @@ struct Source {
     tree: Option<String>,
     left_behind: LeftBehind,
     references: Vec<(String, String)>,
+    /// Whether the agent's commits must not be published.
+    has_plain_commits: bool,
     incomplete: Option<String>,
     /// Whether `tree` may hold submodules.
     has_submodules: bool,
     objects: Vec<PathBuf>,
+    /// Directories of Git LFS objects.
+    lfs_objects: Vec<PathBuf>,
     stores: Vec<Store>,
 }
 
@@ -108,8 +116,10 @@ impl Source {
             incomplete: staged.left_behind.incomplete(),
             left_behind: staged.left_behind,
             references: staged.references,
+            has_plain_commits: staged.has_plain_commits,
             has_submodules: staged.has_submodules,
             objects: vec![objects],
+            lfs_objects: Vec::new(),
             stores: vec![Store::Staged {
                 _staged: staged.dir,
             }],
@@ -129,7 +139,7 @@ pub async fn collect(
     nothing_is_alive()?;
     clone.still_there()?;
     let agents_git = git.with_agents_environment(agents_environment);
-    let first = match stage::stage(&agents_git, &clone.dir, Staging::Agent).await {
+    let first = match stage::stage(&agents_git, &clone.dir, &clone.base, Staging::Agent).await {
         Ok(staged) => from_agents_repository(git, clone, message, staged).await,
         Err(error) => Err(failed(&error)),
     };
@@ -171,6 +181,9 @@ async fn from_agents_repository(
 ) -> Result<Product, Failure> {
     let mut source = Source::staged(staged).await?;
     source.objects.push(agents_objects(clone).await?);
+    source
+        .lfs_objects
+        .push(lfs_objects(&clone.dir.join(".git")));
     build(git, clone, message, source).await
 }
 
@@ -183,6 +196,11 @@ async fn agents_objects(clone: &Clone) -> Result<PathBuf, Failure> {
             "the agent's repository holds links, alternates or other things that are not objects",
         )
     })
+}
+
+/// Where git-lfs keeps the objects of a repository.
+fn lfs_objects(git_dir: &Path) -> PathBuf {
+    git_dir.join("lfs/objects")
 }
 
 /// The agent's repository is damaged: the base is fetched again, and the files of the workspace are
@@ -216,10 +234,14 @@ async fn from_files(
         git_dir: replacement.dir(),
         index: &index,
     };
-    let staged = stage::stage(agents_git, &clone.dir, staging).await;
+    let staged = stage::stage(agents_git, &clone.dir, &clone.base, staging).await;
     let staged = staged.map_err(|error| failed(&error))?;
     let mut source = Source::staged(staged).await?;
     source.objects.push(fetched.objects());
+    source.lfs_objects = vec![
+        lfs_objects(&clone.dir.join(".git")),
+        lfs_objects(replacement.dir()),
+    ];
     source.stores.push(Store::Fetched {
         _repository: fetched,
     });
@@ -245,7 +267,7 @@ async fn from_commits(
     failure: &Failure,
 ) -> Result<Product, Failure> {
     let objects = agents_objects(clone).await?;
-    let head = stage::head(agents_git, &clone.dir).await;
+    let head = stage::head(agents_git, &clone.dir, &clone.base).await;
     let head = head.map_err(|error| failed(&error))?;
     let source = Source {
         head,
@@ -253,9 +275,11 @@ async fn from_commits(
         tree: None,
         left_behind: LeftBehind::default(),
         references: Vec::new(),
+        has_plain_commits: false,
         incomplete: Some(failure.sentence()),
         has_submodules: true,
         objects: vec![objects],
+        lfs_objects: vec![lfs_objects(&clone.dir.join(".git"))],
         stores: Vec::new(),
     };
     build(git, clone, message, source).await
@@ -274,7 +298,9 @@ async fn build(
     repository
         .begin_with(base)
         .map_err(|error| failed_io(&error))?;
-    let tip = agents_tip(git, base, &repository, source.head.as_deref()).await;
+    let head = source.head.as_deref();
+    let head = head.filter(|_| !source.has_plain_commits);
+    let tip = agents_tip(git, base, &repository, head).await;
     let tip_tree = trees(git, &repository, base, &tip).await?;
     let mut tree = source.tree.unwrap_or_else(|| tip_tree.clone());
     if source.has_submodules {
@@ -287,7 +313,15 @@ async fn build(
         tree = gitlinks::check(git, &repository, clone, &trees, left_behind).await?;
     }
     if let Some(done) = &message.done {
-        tree = mark::mark(git, &repository, &clone.dir, &tree, done).await?;
+        tree = mark::mark(
+            git,
+            &repository,
+            &clone.dir,
+            tree,
+            done,
+            &mut source.left_behind,
+        )
+        .await?;
     }
     let merged = source
         .merge_head
@@ -308,6 +342,22 @@ async fn build(
         .chain(branches.kept.iter().map(|branch| branch.commit.as_str()))
         .collect();
     let found = inspect::inspect(git, &repository, base, &tips).await?;
+    let mut held_back = found.held_back;
+    let mut upload = None;
+    if held_back.is_none() {
+        let from = lfs::Source {
+            repository: &repository,
+            url: &clone.url,
+            base,
+            tips: &tips,
+            stores: &source.lfs_objects,
+        };
+        match lfs::collect(git, &from, found.pointers).await? {
+            lfs::Objects::NotNeeded => {}
+            lfs::Objects::Ready(ready) => upload = Some(ready),
+            lfs::Objects::HeldBack(files) => held_back = Some(files),
+        }
+    }
     work.patch = patch::patch(git, &repository, base, &head).await?;
     let mut notes = source.left_behind.notes();
     notes.extend(found.warning);
@@ -315,10 +365,11 @@ async fn build(
         push_repository: repository,
         work,
         branches: branches.kept,
-        held_back: found.held_back,
+        held_back,
         incomplete: source.incomplete,
         notes,
         only_path: count.only,
+        upload,
         _stores: source.stores,
     })
 }

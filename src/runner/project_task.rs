@@ -60,13 +60,18 @@ pub fn definition(project: &Project, task: &Task) -> Result<Option<AgentDefiniti
     Ok(definition)
 }
 
+/// A sentence about a done task.
+pub fn done(task: &Task) -> String {
+    format!(
+        "task {} of phase {} is done: {}",
+        task.id, task.phase, task.title
+    )
+}
+
 /// Marks the task as done in the graph; returns a sentence about it. A graph that cannot be written
 /// does not make the work worthless, so that is only a warning.
 pub async fn mark_done(project: &Project, task: &Task) -> String {
-    let done = format!(
-        "task {} of phase {} is done: {}",
-        task.id, task.phase, task.title
-    );
+    let done = done(task);
     match project.set_status(task, Status::Done).await {
         Ok(()) => done,
         Err(error) => {

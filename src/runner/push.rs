@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::product::Repository;
+use super::product::{Repository, Upload};
 use crate::git::{Git, GitError, Trouble};
 use crate::task::{Failure, Reason};
 
@@ -89,6 +89,29 @@ impl Push<'_> {
         }
     }
 
+    /// Uploads Git LFS objects, which must be there before the commits that name them.
+    pub async fn upload(&self, upload: &Upload) -> Result<(), Failure> {
+        let mut waits = WAITS.iter();
+        loop {
+            let Err(error) = upload.send(self.git).await else {
+                return Ok(());
+            };
+            let may_pass = error.trouble().is_transient() && !error.stopped;
+            let Some(wait) = waits.next().filter(|_| may_pass) else {
+                return Err(failed("the Git LFS server", &error));
+            };
+            tracing::warn!(
+                words = error.words,
+                "the Git LFS objects were not uploaded, trying again: {}",
+                error.summary()
+            );
+            tokio::select! {
+                () = sleep(*wait) => {}
+                _ = self.git.stop.requested() => return Err(failed("the Git LFS server", &error)),
+            }
+        }
+    }
+
     async fn attempt(&self, head: &str, branch: &str) -> Answer {
         let refspec = format!("{head}:refs/heads/{branch}");
         let call = self
@@ -124,9 +147,9 @@ fn fallbacks(wanted: &str, suffix: &str) -> [String; 2] {
     [format!("{wanted}-{suffix}"), format!("{flat}-{suffix}")]
 }
 
-fn failed(branch: &str, error: &GitError) -> Failure {
+fn failed(target: &str, error: &GitError) -> Failure {
     let summary = error.summary();
-    let message = format!("the work could not be pushed to {branch}: {summary}");
+    let message = format!("the work could not be pushed to {target}: {summary}");
     let mut failure = Failure::new(Reason::PushFailed, message);
     failure.causes.push(error.words.clone());
     let refused = error.words.contains("[remote rejected]") && error.trouble().is_transient();

@@ -4,6 +4,7 @@
 //! of one commit; a clone in a temporary directory is deleted when the run has ended.
 
 mod fetch;
+mod lfs;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -18,6 +19,9 @@ pub use crate::git::Access;
 use crate::git::{Call, Git, GitError};
 use crate::task::{Failure, Reason};
 use fetch::fetch_base;
+
+/// The task graph, in the project's directory.
+pub const GRAPH: &str = ".scud/tasks/tasks.scg";
 
 /// Where the project comes from.
 #[derive(Debug, Clone)]
@@ -39,6 +43,8 @@ pub struct Repository {
     pub into: Option<PathBuf>,
     /// Whether submodules are cloned too.
     pub submodules: bool,
+    /// Whether files that Git LFS keeps elsewhere are fetched.
+    pub lfs: bool,
     /// Whether a temporary clone stays when the run has ended.
     pub keep_clone: bool,
     /// The branch that the work is pushed to; nothing is pushed where this is `None`.
@@ -121,7 +127,7 @@ impl Workspace {
         let clone = clone(repository, git, &dir)
             .await
             .map_err(|error| refused(repository, &error))?;
-        warn_of_what_is_missing(&dir, repository.submodules);
+        warn_of_what_is_missing(&dir, repository);
         if repository.keep_clone
             && let Some(temporary) = temporary.take()
         {
@@ -149,6 +155,16 @@ impl Workspace {
         for error in deleted.await.into_iter().flatten() {
             tracing::warn!(%error, "a temporary directory could not be deleted");
         }
+    }
+
+    /// Whether the graph is not among the files of a clone, after `git sparse-checkout` for example. Then it is marked in the
+    /// commit.
+    pub fn lacks_graph(&self) -> bool {
+        let is_absent = |clone: &Clone| {
+            let found = fs::symlink_metadata(clone.dir.join(GRAPH));
+            found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        self.clone.as_ref().is_some_and(is_absent)
     }
 
     /// The run's own directory, outside the project.
@@ -230,8 +246,8 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
         ))
         .await?;
     let branch = repository.branch.as_deref().unwrap_or("work");
-    git.run(Call::new(dir, ["checkout", "--quiet", "-B", branch, &base]))
-        .await?;
+    let checkout = ["checkout", "--quiet", "--progress", "-B", branch, &base];
+    git.run(Call::new(dir, checkout).shows_progress()).await?;
     // For the agent: it may commit, and look where the project comes from.
     for (key, value) in [
         ("remote.origin.url", url),
@@ -240,6 +256,7 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
     ] {
         git.run(Call::new(dir, ["config", key, value])).await?;
     }
+    lfs::prepare(git, dir, repository.lfs).await?;
     if repository.submodules {
         let args = [
             "submodule",
@@ -338,12 +355,12 @@ fn own_directory() -> Result<TempDir, Failure> {
 }
 
 /// Names what a shallow clone of one commit does not bring along.
-fn warn_of_what_is_missing(dir: &Path, has_submodules: bool) {
+fn warn_of_what_is_missing(dir: &Path, repository: &Repository) {
     let submodules = settings_in(&dir.join(".gitmodules"), |line| {
         let (key, path) = line.split_once('=')?;
         (key.trim() == "path").then(|| path.trim().to_owned())
     });
-    if !submodules.is_empty() && !has_submodules {
+    if !submodules.is_empty() && !repository.submodules {
         let submodules = submodules.join(", ");
         tracing::warn!("the project has submodules, which are not fetched: {submodules}");
     }
@@ -354,7 +371,7 @@ fn warn_of_what_is_missing(dir: &Path, has_submodules: bool) {
             .any(|word| word == "filter=lfs")
             .then(|| pattern.to_owned())
     });
-    if !large.is_empty() {
+    if !large.is_empty() && !repository.lfs {
         let large = large.join(", ");
         tracing::warn!(
             "the project keeps files with Git LFS, of which only the pointers are here: {large}"

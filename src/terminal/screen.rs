@@ -20,7 +20,7 @@ use tracing_subscriber::prelude::*;
 use super::clock::clock;
 use super::outlet::Outlet;
 use crate::model::Usage;
-use crate::progress::Progress;
+use crate::progress::{Progress, Transfer};
 use crate::redact::Redactor;
 
 /// How often the status line is drawn.
@@ -268,11 +268,20 @@ fn summary(progress: &Progress) -> String {
     parts.extend(counted.map(|(count, of)| format!("{count} {of}")));
     let usage = now.spent.usage.map(Usage::in_short);
     parts.extend(usage.map(|tokens| format!("{tokens} tokens")));
+    parts.extend(now.transfer.map(transferred));
     if now.idle > SHOWN_SILENCE {
         parts.push(format!("silent for {}", clock(now.idle)));
     }
     parts.extend(now.activity);
     parts.join(" · ")
+}
+
+fn transferred(transfer: Transfer) -> String {
+    let Transfer { phase, percent, .. } = transfer;
+    match transfer.bytes {
+        Some(bytes) => format!("{phase}: {percent} %, {}", HumanBytes(bytes)),
+        None => format!("{phase}: {percent} %"),
+    }
 }
 
 /// Collects one log event, so that it is written in one piece.

@@ -556,3 +556,38 @@ fn git_trusts_the_authorities_in_ssl_cert_file_in_addition_to_those_of_the_syste
     assert!(seen.ends_with(&key.cert.pem()), "{}", seen.len());
     assert!(seen.matches("BEGIN CERTIFICATE").count() > 50);
 }
+
+#[test]
+fn the_progress_of_a_clone_is_reported_and_is_no_part_of_an_error() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let go = quoted(origin.path("go"));
+    // As many progress lines as a large clone prints, after the reason.
+    let script = format!(
+        "[ \"$1\" = fetch ] || exit 0
+         echo 'fatal: Authentication failed' >&2
+         for n in $(seq 500); do printf 'Receiving objects:  45%% (9/20), 1.25 MiB | 300.00 KiB/s\\r' >&2; done
+         until [ -e {go} ]; do sleep 0.02; done
+         printf 'Receiving objects:  99%% (19/20), 2.25 MiB | 300.00 KiB' >&2; exit 128"
+    );
+    program(&origin.path("bin/git"), &script);
+    let path = format!("{}:{}", origin.path("bin").display(), path().display());
+    let worker = origin.worker(&receiver).env("PATH", path);
+    let running = worker
+        .env("DESCARTES_HEARTBEAT", "50ms")
+        .agent("true")
+        .start();
+    let beat = receiver.wait_for("a heartbeat with progress", |said| {
+        let beats = said.iter().filter(|said| said.route == "progress");
+        let mut events = beats.map(|said| said.event.clone());
+        events.find(|event| !event["progress"]["transfer"].is_null())
+    });
+    let transfer = &beat["progress"]["transfer"];
+    assert_eq!(transfer["phase"], "receiving objects");
+    assert_eq!(transfer["percent"], 45);
+    assert_eq!(transfer["bytes"], 1_310_720);
+    assert_eq!(beat["message"], "preparing: receiving objects, 45 %");
+    fs::write(origin.path("go"), "").unwrap();
+    let why = permanent_failure(&receiver, &running.wait());
+    assert!(why.contains("Authentication failed"), "{why}");
+    assert!(!why.contains("Receiving"), "{why}");
+}

@@ -1,6 +1,7 @@
 //! For people who merge: what is pushed is what the agent's own git would have committed, neither
 //! more nor less, and what stays behind is named.
 
+mod lfs;
 #[cfg(feature = "peers")]
 mod peers;
 
@@ -122,6 +123,152 @@ fn changed_files_pass_the_filter_that_the_agent_configured() {
     }
 }
 
+/// The agent's commit must be missing, and the rest of its work pushed.
+#[track_caller]
+fn assert_plain_commit_is_not_pushed(origin: &Origin, agent: &str, file: &str) {
+    let run = incomplete(origin, agent);
+    let wip = format!("{BRANCH}-wip");
+    let files = origin.git(&[
+        "diff",
+        "--name-only",
+        "main",
+        &wip,
+        "--",
+        "secrets",
+        "README",
+    ]);
+    assert_eq!(files, "README", "{agent}");
+    assert!(!origin.git(&["log", "--format=%s", &wip]).contains("mine"));
+    let detail = run.detail();
+    assert!(
+        detail.contains(&format!("{file} (filter hidden)")),
+        "{detail}"
+    );
+    assert!(!run.event["result"]["work"].to_string().contains("plain"));
+}
+
+#[test]
+fn a_file_that_the_agent_committed_without_the_demanded_filter_is_named_and_not_pushed() {
+    // An old file, so that git does not read it again although the index has it.
+    let commit =
+        "echo plain > secrets/a; touch -t 202001010000 secrets/a; git add -A; git commit -qm mine";
+    for agent in [
+        // Without a filter at all.
+        format!("{commit}; echo more >> README"),
+        // The filter is configured afterwards, and leaves text that it did not write as it is, like git-crypt's.
+        format!(
+            "{commit}; git config filter.hidden.clean rot13; git config filter.hidden.smudge cat
+             echo more >> README"
+        ),
+        // The filter is configured afterwards, and changes any text.
+        format!("{commit}; {CONFIGURE_FILTER}; echo more >> README"),
+        // The attribute is taken away for the commit.
+        format!(
+            "{CONFIGURE_FILTER}; mv .gitattributes ../kept; {commit}; mv ../kept .gitattributes
+             echo more >> README"
+        ),
+    ] {
+        let origin = origin_with_hidden_files();
+        assert_plain_commit_is_not_pushed(&origin, &agent, "secrets/a");
+    }
+}
+
+/// Demands a filter for files that are not there yet.
+fn origin_without_hidden_files() -> Origin {
+    let origin = Origin::with(&[
+        (".gitattributes", "secrets/** filter=hidden\n"),
+        ("README", "A house.\n"),
+    ]);
+    letter_filter(&origin);
+    origin
+}
+
+#[test]
+fn plain_text_that_is_not_in_the_last_commit_is_not_in_the_pushed_history() {
+    for (agent, expected) in [
+        (
+            "git add --renormalize .; git commit -qm filtered",
+            "secrets/new",
+        ),
+        (
+            "git config filter.hidden.smudge cat; git rm -qf secrets/new; git commit -qm removed; echo more >> README",
+            "README",
+        ),
+    ] {
+        let origin = origin_without_hidden_files();
+        let agent = format!(
+            "mkdir secrets; echo plain > secrets/new; git add -A; git commit -qm mine; {CONFIGURE_FILTER}; {agent}"
+        );
+        let run = completed(&origin, &agent);
+        assert_eq!(changed(&origin), [expected]);
+        if expected == "secrets/new" {
+            assert_eq!(origin.show(BRANCH, "secrets/new"), "cynva");
+        }
+        let history = origin.git(&["log", "--format=%s", BRANCH]);
+        assert!(!history.contains("mine"), "{history}");
+        let message = run.message();
+        assert!(
+            message.contains("their content became one commit"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_filter_taken_away_in_gitattributes_does_not_publish_plain_text() {
+    let origin = origin_with_hidden_files();
+    let run = incomplete(
+        &origin,
+        "echo > .gitattributes; echo plain > secrets/new; echo more >> README",
+    );
+    let files = origin.git(&["ls-tree", "-r", "--name-only", &format!("{BRANCH}-wip")]);
+    assert!(!files.contains("secrets/new"), "{files}");
+    assert!(run.detail().contains("secrets/new (filter hidden)"));
+}
+
+#[test]
+fn a_branch_with_plain_text_is_left_out_and_named() {
+    let origin = origin_with_hidden_files();
+    let run = completed(
+        &origin,
+        "git checkout -qb side; echo plain > secrets/new; git add -A; git commit -qm mine
+         git checkout -q -; echo more >> README",
+    );
+    assert_eq!(changed(&origin), ["README"]);
+    assert_eq!(origin.branches(), [BRANCH, "main"]);
+    let message = run.message();
+    assert!(
+        message.contains("filter was not applied: the agent's branch side"),
+        "{message}"
+    );
+}
+
+#[test]
+fn ordinary_filters_raise_no_false_alarm_in_the_agents_commits() {
+    for (clean, smudge) in [
+        // Both directions.
+        ("rot13", "rot13"),
+        // Only cleans up, as a filter for notebooks does.
+        ("grep -v output || true", "cat"),
+        // Its output differs each time, as that of some encryption does.
+        ("salted", "sed 1d"),
+        // Adds something that the other direction removes.
+        ("sed s/^/x/", "sed s/^x//"),
+    ] {
+        let origin = origin_without_hidden_files();
+        program(&origin.path("bin/salted"), "echo $$; exec cat");
+        let agent = format!(
+            "git config filter.hidden.clean '{clean}'; git config filter.hidden.smudge '{smudge}'
+             mkdir secrets; printf 'text\\noutput\\n' > secrets/new; git add secrets/new; git commit -qm mine
+             git mv secrets/new secrets/moved; git commit -qm moved"
+        );
+        let run = completed(&origin, &agent);
+        assert_eq!(changed(&origin), ["secrets/moved"], "{clean}");
+        let history = origin.git(&["log", "--format=%s", BRANCH]);
+        assert!(history.contains("mine"), "{clean}: {}", run.message());
+    }
+}
+
 #[test]
 fn a_changed_file_whose_filter_is_not_configured_is_named_and_not_pushed() {
     let origin = origin_with_hidden_files();
@@ -166,11 +313,24 @@ fn files_outside_a_sparse_checkout_are_not_deleted() {
         let agent = format!(
             "git sparse-checkout set a; test ! -e b || exit 9; echo edit >> a/x; {commit}; mkdir b; echo new > b/new"
         );
-        completed(&origin, &agent);
+        let run = completed(&origin, &agent);
+        let said = format!("{}{}", run.message(), run.ended.stderr);
+        assert!(!said.contains("could not be marked"), "{said}");
         assert_eq!(changed(&origin), ["a/x", "b/new"], "{commit}");
         let graph = origin.show(BRANCH, ".scud/tasks/tasks.scg");
         assert!(graph.contains("house | D |"), "{commit}: {graph}");
     }
+}
+
+#[test]
+fn a_deleted_graph_is_named_because_it_cannot_be_marked() {
+    let origin = Origin::new();
+    let run = completed(&origin, "rm -r .scud");
+    let message = run.message();
+    assert!(
+        message.contains("the graph could not be marked"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -350,6 +510,43 @@ fn commits_on_another_branch_are_pushed_next_to_the_result_and_named() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn uncommitted_files_and_commits_without_a_branch_in_a_second_working_tree_are_named() {
+    let origin = Origin::new();
+    let run = completed(
+        &origin,
+        "git worktree add -q --detach ../second; cd ../second; echo f > f; git add f; git commit -qm f
+         git rev-parse HEAD > ../lost; echo loose > loose; echo more >> README",
+    );
+    let message = run.message();
+    assert!(
+        message.contains("that are not committed: README, loose"),
+        "{message}"
+    );
+    let lost = fs::read_to_string(origin.path("lost")).unwrap();
+    assert!(
+        message.contains(&format!("working tree that no branch has: {}", lost.trim())),
+        "{message}"
+    );
+}
+
+#[test]
+fn commits_that_only_the_reflog_has_are_named_in_the_log() {
+    let origin = Origin::new();
+    let run = completed(
+        &origin,
+        "echo f > f; git add f; git commit -qm f; git rev-parse HEAD > ../lost; git reset -q --hard HEAD~1
+         echo y > y",
+    );
+    assert_eq!(changed(&origin), ["y"]);
+    let lost = fs::read_to_string(origin.path("lost")).unwrap();
+    let log = &run.ended.stderr;
+    assert!(
+        log.contains("that no branch has") && log.contains(lost.trim()),
+        "{log}"
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::receiver::assert_one_connection;
 use crate::support::worker::Ended;
-use crate::support::{Project, Receiver, Server, Worker, setting, with_enough_time};
+use crate::support::{Forge, Origin, Project, Receiver, Server, Worker, setting, with_enough_time};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -38,8 +38,8 @@ fn certificate(
     (certificate.der().clone(), key)
 }
 
-/// A TLS server that forwards everything to a receiver.
-fn serve_tls(receiver: &Receiver, certificate: CertificateDer<'static>, key: &KeyPair) -> Server {
+/// A TLS server that forwards everything to another server.
+fn serve_tls(behind: SocketAddr, certificate: CertificateDer<'static>, key: &KeyPair) -> Server {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
     let config = ServerConfig::builder_with_provider(provider)
@@ -49,7 +49,6 @@ fn serve_tls(receiver: &Receiver, certificate: CertificateDer<'static>, key: &Ke
         .with_single_cert(vec![certificate], key)
         .unwrap();
     let config = Arc::new(config);
-    let behind = receiver.address();
     Server::listen("127.0.0.1:0", move |connection| {
         forward(&connection.stream, Arc::clone(&config), behind);
     })
@@ -68,6 +67,9 @@ fn forward(client: &TcpStream, config: Arc<ServerConfig>, behind: SocketAddr) {
     while forward_available(&mut client, &mut upstream).is_some()
         && forward_available(&mut upstream, &mut client).is_some()
     {}
+    // An answer without a length ends here, and the client must know that it was not cut off.
+    client.conn.send_close_notify();
+    let _ = client.flush();
 }
 
 /// Forwards the bytes that can be read now; `None` at the end of the stream.
@@ -89,7 +91,7 @@ fn run_worker(
 ) -> (Receiver, Ended) {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("ca.pem", trusted.pem());
-    let server = serve_tls(&receiver, certificate.0.clone(), &certificate.1);
+    let server = serve_tls(receiver.address(), certificate.0.clone(), &certificate.1);
     let ended = Worker::new(&receiver, &project)
         .agent("true")
         .env(
@@ -238,4 +240,40 @@ fn a_server_that_speaks_nothing_but_tls_is_named_as_the_reason() {
             "the task was not claimed: {url}/started: the server does not speak plain HTTP: is it https://?"
         )
     );
+}
+
+#[test]
+fn git_trusts_the_private_authority_that_the_worker_trusts() {
+    const TOKEN: &str = "git-token-0123456789abcdef";
+    let authority = authority("git's own");
+    let (certificate, key) = certificate("localhost", 2999, &authority);
+    for is_trusted in [true, false] {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let forge = Forge::start(&origin.path(""), Some(TOKEN));
+        let tls = serve_tls(forge.address(), certificate.clone(), &key);
+        let url = format!("https://localhost:{}/project.git", tls.address().port());
+        let pem = origin.path("authority.pem");
+        std::fs::write(&pem, authority.pem()).unwrap();
+        let mut worker = origin
+            .worker(&receiver)
+            .env("DESCARTES_REPO", url)
+            .env("DESCARTES_GIT_TOKEN", TOKEN);
+        if is_trusted {
+            worker = worker.env("SSL_CERT_FILE", pem);
+        }
+        let ended = worker.agent("echo new > new").run();
+        if is_trusted {
+            ended.assert_code(0);
+            assert_eq!(origin.show("descartes/proj-456/8", "new"), "new");
+        } else {
+            ended.assert_code(1);
+            let failure = &receiver.only("failed")["failure"];
+            let message = failure["message"].as_str().unwrap();
+            assert!(
+                message.contains("the certificate is not trusted"),
+                "{failure}"
+            );
+            assert_eq!(failure["retryable"], false);
+        }
+    }
 }

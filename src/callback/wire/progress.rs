@@ -16,7 +16,15 @@ pub struct Progress {
     tool_calls: Option<u64>,
     usage: Option<Usage>,
     activity: Option<String>,
+    transfer: Option<Transfer>,
     output: Option<NewOutput>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Transfer {
+    phase: &'static str,
+    percent: u8,
+    bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -39,6 +47,11 @@ impl Progress {
                 .activity
                 .as_deref()
                 .map(|activity| line(&redactor.text(activity))),
+            transfer: snapshot.transfer.map(|transfer| Transfer {
+                phase: transfer.phase,
+                percent: transfer.percent,
+                bytes: transfer.bytes,
+            }),
             output: window.map(|window| NewOutput {
                 offset: window.offset,
                 text: window.text.clone(),

@@ -1,5 +1,10 @@
 //! Entries of git's raw diff format.
 
+use super::errors::run_records;
+use super::repository::Repository;
+use crate::git::Git;
+use crate::task::Failure;
+
 /// One path that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -14,6 +19,11 @@ impl Entry {
     /// Whether the new side is a regular file.
     pub fn is_file(&self) -> bool {
         self.new_mode.starts_with("100")
+    }
+
+    /// Whether the old side is a regular file.
+    pub fn had_file(&self) -> bool {
+        self.old_mode.starts_with("100")
     }
 
     /// Whether both sides are a submodule.
@@ -40,6 +50,25 @@ impl Entry {
         line.push(0);
         line
     }
+}
+
+/// The entries in which two trees or commits differ.
+pub async fn differences(
+    git: &Git<'_>,
+    repository: &Repository,
+    from: &str,
+    to: &str,
+) -> Result<Vec<Entry>, Failure> {
+    let args = [
+        "diff-tree",
+        "-r",
+        "--raw",
+        "-z",
+        "--no-renames",
+        "--no-abbrev",
+    ];
+    let call = repository.call(args).arg(from).arg(to);
+    Ok(entries_of_raw_diff(&run_records(git, call).await?))
 }
 
 /// The entries of `--raw -z` output: a header, then the path.

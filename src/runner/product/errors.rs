@@ -1,10 +1,19 @@
 //! Failures of the commands that make and inspect the work product.
 
+use super::records::Records;
 use crate::git::{Call, Git, GitError};
 use crate::task::{Failure, Reason};
 
 pub async fn run(git: &Git<'_>, call: Call<'_>) -> Result<String, Failure> {
     git.run(call).await.map_err(|error| failed(&error))
+}
+
+/// The NUL-terminated records that a command prints.
+pub async fn run_records(git: &Git<'_>, call: Call<'_>) -> Result<Vec<Vec<u8>>, Failure> {
+    let (mut records, mut found) = (Records::new(0), Vec::new());
+    let mut hear = |bytes: &[u8]| records.push(bytes, |record| found.push(record.to_vec()));
+    run_stream(git, call, &mut hear).await?;
+    Ok(found)
 }
 
 pub async fn run_stream(

@@ -53,10 +53,25 @@ impl Filters {
         })
     }
 
+    /// Whether an attribute's value names a filter.
+    pub fn is_name(attribute: &str) -> bool {
+        !matches!(attribute, "unspecified" | "unset" | "set" | "")
+    }
+
     /// Whether an attribute's value names a filter that is not configured.
     pub fn is_missing(&self, attribute: &str) -> bool {
-        !matches!(attribute, "unspecified" | "unset" | "set" | "")
-            && !self.names.contains(attribute)
+        Self::is_name(attribute) && !self.names.contains(attribute)
+    }
+
+    /// Configuration that turns a filter off.
+    pub fn turned_off(name: &str) -> [(String, String); 4] {
+        let values = [
+            ("required", "false"),
+            ("clean", ""),
+            ("smudge", ""),
+            ("process", ""),
+        ];
+        values.map(|(key, value)| (format!("filter.{name}.{key}"), value.to_owned()))
     }
 
     /// Turns off the filter that failed, as the words of `git add` name it; false if they name none. Its files
@@ -69,10 +84,7 @@ impl Filters {
         let Some(name) = name.filter(|name| self.names.remove(name)) else {
             return false;
         };
-        for (key, value) in [("required", "false"), ("clean", ""), ("process", "")] {
-            let key = format!("filter.{name}.{key}");
-            self.overrides.push((key, value.to_owned()));
-        }
+        self.overrides.extend(Self::turned_off(&name));
         true
     }
 }

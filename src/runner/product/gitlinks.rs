@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::entries::{Entry, entries_of_raw_diff};
-use super::errors::{failed_io, run, run_stream};
+use super::entries::{Entry, differences};
+use super::errors::{failed_io, run};
 use super::left_behind::LeftBehind;
 use super::records::Records;
 use super::repository::Repository;
@@ -84,31 +84,9 @@ async fn gitlinks(
     from: &str,
     to: &str,
 ) -> Result<Vec<Entry>, Failure> {
-    let args = [
-        "diff-tree",
-        "-r",
-        "--raw",
-        "-z",
-        "--no-renames",
-        "--no-abbrev",
-    ];
-    let call = repository.call(args).arg(from).arg(to);
-    let (mut records, mut found, mut header) = (Records::new(0), Vec::new(), None);
-    run_stream(git, call, &mut |bytes| {
-        records.push(bytes, |record| match header.take() {
-            None => header = Some(record.to_vec()),
-            Some(header) => {
-                let entries = entries_of_raw_diff(&[header, record.to_vec()]);
-                found.extend(
-                    entries
-                        .into_iter()
-                        .filter(|entry| entry.new_gitlink().is_some()),
-                );
-            }
-        });
-    })
-    .await?;
-    Ok(found)
+    let mut entries = differences(git, repository, from, to).await?;
+    entries.retain(|entry| entry.new_gitlink().is_some());
+    Ok(entries)
 }
 
 /// The URL of each submodule, by path, as `.gitmodules` of a tree says.

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
 
 use super::errors::{failed_io, run_stream};
+use super::lfs::{MAX_POINTER_SIZE, Pointer, PointerFile};
 use super::records::Records;
 use super::repository::Repository;
 use crate::git::Git;
@@ -18,6 +19,8 @@ use crate::task::Failure;
 const LARGEST: u64 = 50 * 1024 * 1024;
 /// How many names a message holds.
 const NAMED: usize = 10;
+/// With more new Git LFS files than this nothing is pushed.
+const MAX_POINTERS: usize = 100_000;
 
 /// What the inspection found.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub struct Found {
     pub held_back: Option<String>,
     /// A sentence about something that may be pushed, but looks wrong.
     pub warning: Option<String>,
+    /// The new files that are Git LFS pointers.
+    pub pointers: BTreeSet<PointerFile>,
 }
 
 /// Inspects every object that a push of `tips` would send to a remote that has `base`.
@@ -40,17 +45,30 @@ pub async fn inspect(
     if !large.is_empty() {
         return Ok(Found {
             held_back: Some(format!("larger than 50 MiB: {}", named(&large))),
-            warning: None,
+            ..Found::default()
         });
     }
     let Batch {
         found: secret,
         conflicts,
+        pointers,
         ..
     } = read_contents(git, repository, &list).await?;
+    let held_back = if !secret.is_empty() {
+        Some(format!(
+            "holding a secret that the worker knows: {}",
+            named(&secret)
+        ))
+    } else if pointers.len() > MAX_POINTERS {
+        Some(format!(
+            "kept in Git LFS, of which more than {MAX_POINTERS} are new"
+        ))
+    } else {
+        None
+    };
     Ok(Found {
-        held_back: (!secret.is_empty())
-            .then(|| format!("holding a secret that the worker knows: {}", named(&secret))),
+        held_back,
+        pointers,
         warning: (!conflicts.is_empty())
             .then(|| format!("conflict markers are left in: {}", named(&conflicts))),
     })
@@ -140,15 +158,18 @@ fn named(found: &BTreeSet<String>) -> String {
 struct Header {
     kind: String,
     size: u64,
+    path: Vec<u8>,
 }
 
 impl Header {
     fn read(line: &[u8]) -> Option<(Self, String)> {
         let text = String::from_utf8_lossy(line);
+        let raw_path = line.splitn(3, |byte| *byte == b' ').nth(2);
         let mut words = text.splitn(3, ' ');
         let header = Self {
             kind: words.next()?.to_owned(),
             size: words.next()?.parse().ok()?,
+            path: raw_path.unwrap_or_default().to_vec(),
         };
         let path = words.next().unwrap_or_default();
         let name = match (header.kind.as_str(), path) {
@@ -173,6 +194,9 @@ struct Batch<'a> {
     found: BTreeSet<String>,
     /// The names of files with conflict markers.
     conflicts: BTreeSet<String>,
+    /// The content of a file that may be a pointer.
+    small: Option<(Vec<u8>, Vec<u8>)>,
+    pointers: BTreeSet<PointerFile>,
 }
 
 impl<'a> Batch<'a> {
@@ -186,6 +210,8 @@ impl<'a> Batch<'a> {
             markers: Markers::default(),
             found: BTreeSet::new(),
             conflicts: BTreeSet::new(),
+            small: None,
+            pointers: BTreeSet::new(),
         }
     }
 
@@ -213,6 +239,8 @@ impl<'a> Batch<'a> {
         if let Some((header, name)) = Header::read(&line) {
             self.name = name;
             self.left = header.size + 1;
+            let may_be_pointer = header.kind == "blob" && header.size < MAX_POINTER_SIZE;
+            self.small = may_be_pointer.then_some((header.path, Vec::new()));
             self.scan = self.redactor.stream();
             self.markers = Markers::default();
         }
@@ -222,7 +250,11 @@ impl<'a> Batch<'a> {
         self.left -= bytes.len() as u64;
         self.scan.push(bytes, &mut |_| {});
         self.markers.push(bytes);
+        if let Some((_, content)) = &mut self.small {
+            content.extend_from_slice(bytes);
+        }
         if self.left == 0 {
+            self.add_pointer();
             self.scan.finish(&mut |_| {});
         }
         if self.scan.masked() && self.found.len() <= NAMED {
@@ -230,6 +262,15 @@ impl<'a> Batch<'a> {
         }
         if self.left == 0 && self.markers.are_complete() && self.conflicts.len() <= NAMED {
             self.conflicts.insert(self.name.clone());
+        }
+    }
+
+    fn add_pointer(&mut self) {
+        if let Some((path, content)) = self.small.take()
+            && let Some(pointer) = Pointer::parse(&content)
+            && self.pointers.len() <= MAX_POINTERS
+        {
+            self.pointers.insert(PointerFile { path, pointer });
         }
     }
 }

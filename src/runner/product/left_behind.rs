@@ -52,8 +52,10 @@ impl LeftBehind {
     }
 
     pub fn add_unfiltered(&mut self, path: &[u8], filter: &str) {
-        let path = shown(path);
-        self.unfiltered.push(format!("{path} (filter {filter})"));
+        let named = format!("{} (filter {filter})", shown(path));
+        if !self.unfiltered.contains(&named) {
+            self.unfiltered.push(named);
+        }
     }
 
     pub fn add_submodule(&mut self, path: &[u8]) {
@@ -79,7 +81,7 @@ impl LeftBehind {
         if !self.unfiltered.is_empty() {
             let names = listed(&self.unfiltered);
             parts.push(format!(
-                "these changed files need a git filter that is not configured or fails, and would be published as plain text: {names}"
+                "these changed files need a git filter that is not configured, fails or was not applied, and would be published as plain text: {names}"
             ));
         }
         if !self.unstaged.is_empty() {

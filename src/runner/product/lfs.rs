@@ -1,51 +1,143 @@
-//! Git LFS: what a pointer file says.
+//! Git LFS: commits hold small pointer files, and a server holds their objects.
+//!
+//! A pointer is never pushed without its object. The objects are copied from the agent's repository into one of the
+//! worker (`objects`), and go to the server from there (`upload`), so that the token is never used in a repository that
+//! the agent could write.
 
-/// The first line of every pointer.
-const VERSION: &str = "version https://git-lfs.github.com/spec/v1";
+mod endpoint;
+mod objects;
+mod pointer;
+mod source;
+mod upload;
 
-/// A file that Git LFS keeps elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pointer {
-    /// SHA-256, 64 hexadecimal digits.
-    pub oid: String,
-    pub size: u64,
+use std::collections::BTreeSet;
+
+use super::errors::{failed_io, run, run_records};
+use crate::git::Git;
+use crate::task::Failure;
+pub use pointer::{MAX_POINTER_SIZE, Pointer, PointerFile};
+pub use source::Source;
+pub use upload::Upload;
+
+/// How many names a message holds.
+const MAX_NAMES: usize = 10;
+/// How many objects that are not in the agent's repository the server is asked for.
+const MAX_QUESTIONS: usize = 100;
+
+/// What becomes of the objects.
+#[derive(Debug)]
+pub enum Objects {
+    /// No new pointer needs one.
+    NotNeeded,
+    Ready(Upload),
+    /// Nothing may be pushed because of these files.
+    HeldBack(String),
 }
 
-impl Pointer {
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let mut lines = std::str::from_utf8(text).ok()?.lines();
-        if lines.next()? != VERSION {
-            return None;
+/// Copies and verifies the objects of new pointers.
+pub async fn collect(
+    git: &Git<'_>,
+    source: &Source<'_>,
+    files: BTreeSet<PointerFile>,
+) -> Result<Objects, Failure> {
+    if files.is_empty() {
+        return Ok(Objects::NotNeeded);
+    }
+    let with_filter = paths_with_filter(git, source, &files).await?;
+    // A file that only looks like a pointer, an example for instance, needs no object. It gets one if there is one, as
+    // `git lfs push` does.
+    let needs_object = |file: &PointerFile| with_filter.contains(&file.path);
+    let Some(program) = git.lfs_program() else {
+        let names = names(files.iter().filter(|file| needs_object(file)));
+        return Ok(held_back(
+            "whose Git LFS objects cannot be uploaded, because there is no git-lfs on the worker's PATH",
+            &names,
+        ));
+    };
+    let address = match endpoint::of_base(git, source).await {
+        Ok(address) => address,
+        Err(host) => {
+            let why = format!(
+                "whose Git LFS objects would go to {host}, as the base's .lfsconfig says: the worker uploads to the host of the project's own URL only"
+            );
+            return Ok(held_back(&why, &names(files.iter())));
         }
-        let (mut oid, mut size) = (None, None);
-        for line in lines {
-            if let Some(digits) = line.strip_prefix("oid sha256:") {
-                let is_hash =
-                    digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-                oid = is_hash.then(|| digits.to_ascii_lowercase());
-            } else if let Some(digits) = line.strip_prefix("size ") {
-                size = digits.parse().ok();
+    };
+    let upload = Upload::prepare(git, program, source, address).await?;
+    let copied = objects::copy(git, source.stores, upload.store(), files).await?;
+    if !copied.with_secret.is_empty() {
+        let why = "holding a secret that the worker knows";
+        return Ok(held_back(why, &names(copied.with_secret.iter())));
+    }
+    let mut missing = Vec::new();
+    for (asked, file) in copied
+        .missing
+        .iter()
+        .filter(|file| needs_object(file))
+        .enumerate()
+    {
+        if asked >= MAX_QUESTIONS || !upload.server_has(git, &file.pointer).await? {
+            missing.push(file);
+        }
+    }
+    let names = names(missing.into_iter());
+    let why =
+        "whose Git LFS objects are neither in the agent's repository nor on the project's server";
+    Ok(match held_back(why, &names) {
+        Objects::NotNeeded => match upload.with(copied.oids) {
+            Some(upload) => Objects::Ready(upload),
+            None => Objects::NotNeeded,
+        },
+        held_back => held_back,
+    })
+}
+
+fn names<'a>(files: impl Iterator<Item = &'a PointerFile>) -> Vec<String> {
+    let shown = |file: &PointerFile| {
+        String::from_utf8_lossy(&file.path)
+            .escape_debug()
+            .to_string()
+    };
+    files.map(shown).collect()
+}
+
+/// The reason with the names, if there are names.
+fn held_back(why: &str, names: &[String]) -> Objects {
+    if names.is_empty() {
+        return Objects::NotNeeded;
+    }
+    let more = if names.len() > MAX_NAMES {
+        ", and more"
+    } else {
+        ""
+    };
+    let listed = names[..names.len().min(MAX_NAMES)].join(", ");
+    Objects::HeldBack(format!("{why}: {listed}{more}"))
+}
+
+/// The paths for which the attributes of the base, or of a commit that would be pushed, demand Git LFS.
+async fn paths_with_filter(
+    git: &Git<'_>,
+    source: &Source<'_>,
+    files: &BTreeSet<PointerFile>,
+) -> Result<BTreeSet<Vec<u8>>, Failure> {
+    let mut question = Vec::new();
+    for file in files {
+        question.extend_from_slice(&file.path);
+        question.push(0);
+    }
+    let mut found = BTreeSet::new();
+    for commit in source.tips.iter().chain([&source.base]) {
+        let repository = source.repository;
+        run(git, repository.call(["read-tree"]).arg(*commit)).await?;
+        let call = repository.call(["check-attr", "--cached", "-z", "--stdin", "filter"]);
+        let call = call.input(&question).map_err(|error| failed_io(&error))?;
+        let answers = run_records(git, call).await?;
+        for answer in answers.chunks_exact(3) {
+            if answer[2] == b"lfs" {
+                found.insert(answer[0].clone());
             }
         }
-        Some(Self {
-            oid: oid?,
-            size: size?,
-        })
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_complete_pointer_is_a_pointer() {
-        let oid = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
-        let text = format!("{VERSION}\noid sha256:{oid}\nsize 12345\n");
-        let pointer = Pointer::parse(text.as_bytes()).unwrap();
-        assert_eq!((pointer.oid.as_str(), pointer.size), (oid, 12_345));
-        for text in ["", "plain", VERSION, "size 3\n"] {
-            assert_eq!(Pointer::parse(text.as_bytes()), None);
-        }
-    }
+    Ok(found)
 }

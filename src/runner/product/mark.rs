@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use super::errors::{failed_io, run};
+use super::left_behind::LeftBehind;
 use super::repository::Repository;
-use super::stage::GRAPH;
 use crate::git::Git;
+use crate::runner::workspace::GRAPH;
 use crate::scud::Project;
 use crate::task::{Failure, Status, Task};
 
@@ -16,11 +17,12 @@ pub async fn mark(
     git: &Git<'_>,
     repository: &Repository,
     workspace: &Path,
-    tree: &str,
+    tree: String,
     task: &Task,
+    left: &mut LeftBehind,
 ) -> Result<String, Failure> {
     if fs::symlink_metadata(workspace.join(GRAPH)).is_ok() {
-        return Ok(tree.to_owned());
+        return Ok(tree);
     }
     let dir = tempfile::tempdir().map_err(|error| failed_io(&error))?;
     let file = dir.path().join(GRAPH);
@@ -32,16 +34,18 @@ pub async fn mark(
         .stream(show, &mut |bytes| graph.extend_from_slice(bytes))
         .await;
     if shown.is_err() {
-        // The agent deleted the graph.
-        return Ok(tree.to_owned());
+        left.add_sentence(format!(
+            "the graph could not be marked, because {GRAPH} was deleted"
+        ));
+        return Ok(tree);
     }
     let written =
         fs::create_dir_all(file.with_file_name("")).and_then(|()| fs::write(&file, graph));
     written.map_err(|error| failed_io(&error))?;
     let project = Project::at(dir.path().to_owned());
     if let Err(error) = project.set_status(task, Status::Done).await {
-        tracing::warn!(%error, "the graph outside the working tree could not be marked");
-        return Ok(tree.to_owned());
+        left.add_sentence(format!("the graph could not be marked: {error}"));
+        return Ok(tree);
     }
     let blob = run(
         git,
@@ -50,7 +54,7 @@ pub async fn mark(
             .arg(&file),
     )
     .await?;
-    run(git, repository.call(["read-tree"]).arg(tree)).await?;
+    run(git, repository.call(["read-tree"]).arg(&tree)).await?;
     let update = repository.call(["update-index", "--cacheinfo"]);
     run(git, update.arg(format!("100644,{blob},{GRAPH}"))).await?;
     run(git, repository.call(["write-tree"])).await

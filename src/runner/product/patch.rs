@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use tokio::sync::Notify;
 
-use super::entries::entries_of_raw_diff;
+use super::entries::differences;
 use super::errors::{failed_io, run_stream};
 use super::records::Records;
 use super::repository::Repository;
@@ -112,23 +112,7 @@ async fn large_paths(
     base: &str,
     head: &str,
 ) -> Result<Vec<OsString>, Failure> {
-    let args = [
-        "diff-tree",
-        "-r",
-        "--raw",
-        "-z",
-        "--no-renames",
-        "--no-abbrev",
-    ];
-    let (mut records, mut found) = (Records::new(0), Vec::new());
-    let mut on_output = |bytes: &[u8]| records.push(bytes, |record| found.push(record.to_vec()));
-    run_stream(
-        git,
-        repository.call(args).arg(base).arg(head),
-        &mut on_output,
-    )
-    .await?;
-    let entries = entries_of_raw_diff(&found);
+    let entries = differences(git, repository, base, head).await?;
     let mut question = String::new();
     for entry in &entries {
         for object in [&entry.old_object, &entry.new_object] {

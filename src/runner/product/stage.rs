@@ -11,16 +11,18 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use ring::digest::{Context, SHA256};
 use tempfile::TempDir;
 
 use super::agent_side::{AgentSide, References, Staging, around};
 use super::entries::{Entry, entries_of_raw_diff};
 use super::filters::Filters;
 use super::left_behind::LeftBehind;
+use super::lfs::{MAX_POINTER_SIZE, Pointer};
+use super::unfiltered::Search;
+use super::worktrees;
 use crate::git::{Git, GitError};
-
-/// The task graph. The worker has changed one letter of it.
-pub const GRAPH: &str = ".scud/tasks/tasks.scg";
+use crate::runner::workspace::GRAPH;
 
 /// What the agent's git would commit, as objects.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Staged {
     pub left_behind: LeftBehind,
     /// Every reference with its commit.
     pub references: Vec<(String, String)>,
+    /// Whether the agent's commits hold plain text that must not be published.
+    pub has_plain_commits: bool,
     /// Whether the agent's index had submodules. No others are in the tree.
     pub has_submodules: bool,
     /// Holds the new objects, in `objects`.
@@ -43,6 +47,7 @@ pub struct Staged {
 pub async fn stage(
     git: &Git<'_>,
     workspace: &Path,
+    base: &str,
     staging: Staging<'_>,
 ) -> Result<Staged, GitError> {
     let dir = tempfile::Builder::new()
@@ -53,7 +58,7 @@ pub async fn stage(
     let index = Index {
         agent_side: &agent_side,
     };
-    let References { head, all } = agent_side.references().await?;
+    let references = agent_side.references().await?;
     let merge_head = agent_side.merge_head().await?;
     let mut filters = Filters::configured(git, &agent_side).await?;
     let before = agent_side.listing().await?;
@@ -68,10 +73,19 @@ pub async fn stage(
             .leave_out_nested(&before.gitlinks, &mut left_behind)
             .await?;
     }
-    let changed = index.changed(head.as_deref()).await?;
+    let changed = index.changed(references.head.as_deref()).await?;
     index
         .leave_out_unfiltered(&filters, &changed, &mut left_behind)
         .await?;
+    let search = Search::prepare(&agent_side, &filters, base, dir.path()).await?;
+    let commits = Commits {
+        references,
+        merge_head,
+        has_plain: false,
+    };
+    let commits = index.leave_out_plain(&search, base, commits, &mut left_behind);
+    let commits = commits.await?;
+    worktrees::name(&agent_side, base, &commits.references, &mut left_behind).await?;
     if !words.is_empty() || !before.gitlinks.is_empty() {
         index.name_what_stays(&mut left_behind).await?;
     }
@@ -80,24 +94,39 @@ pub async fn stage(
         .name_flagged(&before.flagged, &mut left_behind)
         .await?;
     Ok(Staged {
-        head,
-        merge_head,
+        head: commits.references.head,
+        merge_head: commits.merge_head,
         tree,
         left_behind,
-        references: all,
+        references: commits.references.all,
+        has_plain_commits: commits.has_plain,
         has_submodules: !before.gitlinks.is_empty(),
         dir,
     })
 }
 
-/// The agent's last commit.
-pub async fn head(git: &Git<'_>, workspace: &Path) -> Result<Option<String>, GitError> {
+/// The agent's last commit, if its commits may be published.
+pub async fn head(git: &Git<'_>, workspace: &Path, base: &str) -> Result<Option<String>, GitError> {
     let dir = tempfile::Builder::new()
         .prefix("descartes-stage-")
         .tempdir();
     let dir = dir.map_err(|error| around(&error))?;
     let agent_side = AgentSide::open(git, workspace, Staging::Agent, dir.path()).await?;
-    Ok(agent_side.references().await?.head)
+    let Some(head) = agent_side.references().await?.head else {
+        return Ok(None);
+    };
+    let filters = Filters::configured(git, &agent_side).await?;
+    let search = Search::prepare(&agent_side, &filters, base, dir.path()).await?;
+    let plain = search.in_commits(&head).await?;
+    Ok(plain.is_empty().then_some(head))
+}
+
+/// The agent's commits.
+struct Commits {
+    references: References,
+    merge_head: Option<String>,
+    /// Whether those of HEAD hold plain text.
+    has_plain: bool,
 }
 
 /// The copy of the agent's index, on its way to what would be committed.
@@ -223,35 +252,123 @@ impl Index<'_> {
             let Some(filter) = unfiltered.get(&entry.path) else {
                 continue;
             };
-            if filter == "lfs" && self.is_lfs_pointer(&entry.new_object).await? {
+            if filter == "lfs" && self.lfs_pointer(&entry.new_object).await?.is_some() {
                 continue;
             }
             index_info.extend_from_slice(&entry.index_info_of_old());
+            if filter == "lfs" && self.is_object_of_old_pointer(entry).await? {
+                continue;
+            }
             named.insert((entry.path.clone(), filter.clone()));
         }
         for (path, filter) in &named {
             left.add_unfiltered(path, filter);
         }
+        self.put_back(&index_info).await
+    }
+
+    /// Puts back the base's version of files whose filter was not applied, and leaves out branches that hold such files.
+    async fn leave_out_plain(
+        &self,
+        search: &Search<'_>,
+        base: &str,
+        mut commits: Commits,
+        left: &mut LeftBehind,
+    ) -> Result<Commits, GitError> {
+        let head = commits.references.head.clone();
+        let mut plain = match &head {
+            Some(head) => search.in_commits(head).await?,
+            None => BTreeMap::new(),
+        };
+        commits.has_plain = !plain.is_empty();
+        if let Some(merged) = &commits.merge_head {
+            let of_merge = search.in_commits(merged).await?;
+            if !of_merge.is_empty() {
+                plain.extend(of_merge);
+                commits.merge_head = None;
+            }
+        }
+        let mut all = Vec::new();
+        for (name, commit) in std::mem::take(&mut commits.references.all) {
+            let is_head = Some(&commit) == head.as_ref();
+            let branch = name.strip_prefix("refs/heads/");
+            let has_plain = match branch {
+                Some(_) if is_head => commits.has_plain,
+                Some(_) => !search.in_commits(&commit).await?.is_empty(),
+                None => false,
+            };
+            match branch {
+                Some(branch) if has_plain && !is_head => left.add_sentence(format!(
+                    "left out, because it holds files whose git filter was not applied: the agent's branch {}",
+                    branch.escape_debug()
+                )),
+                _ if has_plain => {}
+                _ => all.push((name, commit)),
+            }
+        }
+        commits.references.all = all;
+        let changed = self.changed(Some(base)).await?;
+        plain.extend(search.without_attribute(&changed).await?);
+        let mut index_info = Vec::new();
+        for entry in &changed {
+            let blob = (entry.path.clone(), entry.new_object.clone());
+            if let Some(filter) = plain.get(&blob) {
+                index_info.extend_from_slice(&entry.index_info_of_old());
+                left.add_unfiltered(&entry.path, filter);
+            }
+        }
+        if commits.has_plain {
+            left.add_sentence(
+                "the agent's commits hold files whose git filter was not applied, so their content became one commit"
+                    .to_owned(),
+            );
+        }
+        self.put_back(&index_info).await?;
+        Ok(commits)
+    }
+
+    /// Changes entries of the index.
+    async fn put_back(&self, index_info: &[u8]) -> Result<(), GitError> {
         if index_info.is_empty() {
             return Ok(());
         }
         let call = self.agent_side.call(["update-index", "-z", "--index-info"]);
-        let call = call.input(&index_info).map_err(|error| around(&error))?;
+        let call = call.input(index_info).map_err(|error| around(&error))?;
         self.agent_side.git.run(call).await.map(drop)
     }
 
-    async fn is_lfs_pointer(&self, object: &str) -> Result<bool, GitError> {
+    /// What a small file of the repository says if it is a Git LFS pointer.
+    async fn lfs_pointer(&self, object: &str) -> Result<Option<Pointer>, GitError> {
         let size = self
             .agent_side
             .git
             .run(self.agent_side.call(["cat-file", "-s"]).arg(object));
-        let is_small = size.await?.parse::<u64>().is_ok_and(|size| size < 1024);
-        if !is_small {
-            return Ok(false);
+        let size = size.await?.parse::<u64>();
+        if !size.is_ok_and(|size| size < MAX_POINTER_SIZE) {
+            return Ok(None);
         }
         let call = self.agent_side.call(["cat-file", "blob"]).arg(object);
         let text = self.agent_side.git.run(call).await?;
-        Ok(super::lfs::Pointer::parse(text.as_bytes()).is_some())
+        Ok(Pointer::parse(text.as_bytes()))
+    }
+
+    /// Whether the new content is what the committed pointer stands for: the file was fetched and not changed.
+    async fn is_object_of_old_pointer(&self, entry: &Entry) -> Result<bool, GitError> {
+        if !entry.had_file() {
+            return Ok(false);
+        }
+        let Some(pointer) = self.lfs_pointer(&entry.old_object).await? else {
+            return Ok(false);
+        };
+        let (mut digest, mut size) = (Context::new(&SHA256), 0_u64);
+        let mut hear = |bytes: &[u8]| {
+            digest.update(bytes);
+            size += bytes.len() as u64;
+        };
+        let call = self.agent_side.call(["cat-file", "blob"]);
+        let call = call.arg(&entry.new_object);
+        self.agent_side.git.stream(call, &mut hear).await?;
+        Ok(size == pointer.size && pointer.has_digest(digest))
     }
 
     /// Names tracked files that differ from the index although everything was added.

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::git::{Call, Git, GitError};
 
 /// The waits between attempts if the trouble may pass.
-const WAITS: [Duration; 3] = [
+pub const WAITS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
     Duration::from_secs(12),

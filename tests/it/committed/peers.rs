@@ -1,4 +1,6 @@
-//! The real git-crypt.
+//! The real git-crypt, and the real git-lfs.
+
+mod lfs;
 
 use std::process::Command;
 

@@ -1,11 +1,11 @@
-//! A git server over HTTP with basic authentication: `git http-backend` behind a small server that
+//! A git server over HTTP with basic authentication: `git http-backend` and Git LFS behind a small server that
 //! records every request and its credentials.
 //!
 //! Blocking sockets, one connection per request. A test can make it refuse, redirect, or stop in the
 //! middle of a transfer.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -13,6 +13,7 @@ use std::thread;
 
 use base64::Engine;
 
+use super::lfs;
 use super::server::{Connection, Server};
 
 /// How the server answers requests.
@@ -85,6 +86,10 @@ impl Forge {
         Self { server, shared }
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
     pub fn base(&self) -> String {
         format!("http://{}", self.server.address())
     }
@@ -135,7 +140,12 @@ impl Shared {
                 let location = format!("{base}{}", request.target);
                 format!("HTTP/1.1 301 Moved\r\nlocation: {location}\r\n\r\n").into_bytes()
             }
-            Mood::Serving | Mood::Stalling(_) if allowed => self.backend(&request),
+            Mood::Serving | Mood::Stalling(_) if allowed => {
+                let base = format!("http://{}", request.header("host").unwrap_or_default());
+                let (method, target) = (&request.method, &request.target);
+                lfs::answer(&self.root, &base, method, target, &request.body)
+                    .unwrap_or_else(|| self.backend(&request))
+            }
             _ => b"HTTP/1.1 401 Who\r\nwww-authenticate: Basic realm=\"forge\"\r\n\r\n".to_vec(),
         };
         match mood {

@@ -1,6 +1,7 @@
 //! What the tests share: a receiver, a project, a worker.
 
 pub mod forge;
+pub mod lfs;
 pub mod model;
 pub mod nobody;
 pub mod origin;

@@ -185,6 +185,22 @@ fn the_failure_reasons_are_the_same_in_every_document() {
 }
 
 #[test]
+fn the_table_of_git_trouble_is_the_programs() {
+    let vocabulary = vocabulary();
+    let trouble = list(&vocabulary, "git_trouble").iter().map(|entry| {
+        let retryable = if entry["retryable"] == true {
+            "yes"
+        } else {
+            "no"
+        };
+        vec![text(entry, "phrase").replace('`', ""), retryable.to_owned()]
+    });
+    let mut rows: Vec<Vec<String>> = trouble.collect();
+    rows.push(vec!["anything else".to_owned(), "yes".to_owned()]);
+    assert_rows("docs/operations.md", "## Trouble with git", 2, &rows);
+}
+
+#[test]
 fn the_kinds_of_agents_are_the_same_in_every_document() {
     let vocabulary = vocabulary();
     let kinds: BTreeSet<String> = list(&vocabulary, "agent_kinds")

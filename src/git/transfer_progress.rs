@@ -1,0 +1,189 @@
+//! How far a transfer is, from git's own progress lines; all other lines are git's words.
+
+use super::words::is_progress;
+use crate::progress::{Progress, Transfer};
+use crate::ring_buffer::RingBuffer;
+
+/// Longer lines are not progress lines, and are passed on in pieces.
+const MAX_LINE: usize = 4 * 1024;
+
+/// The lines of git-lfs and of git that are shown, with their names for people.
+const PHASES: [(&str, &str); 10] = [
+    ("Enumerating objects", "enumerating objects"),
+    ("Counting objects", "counting objects"),
+    ("Compressing objects", "compressing objects"),
+    ("Receiving objects", "receiving objects"),
+    ("Resolving deltas", "resolving deltas"),
+    ("Updating files", "checking out files"),
+    ("Filtering content", "filtering files"),
+    ("Writing objects", "sending objects"),
+    ("Downloading LFS objects", "downloading LFS objects"),
+    ("Uploading LFS objects", "uploading LFS objects"),
+];
+
+/// Sorts the output of one command.
+pub struct ProgressReader<'a> {
+    progress: &'a Progress,
+    line: Vec<u8>,
+    /// The end of everything that is not progress.
+    words: RingBuffer,
+}
+
+impl<'a> ProgressReader<'a> {
+    pub fn new(progress: &'a Progress, max_words: usize) -> Self {
+        Self {
+            progress,
+            line: Vec::new(),
+            words: RingBuffer::new(max_words),
+        }
+    }
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| matches!(byte, b'\r' | b'\n')) {
+            self.line.extend_from_slice(piece);
+            let is_whole = matches!(piece.last(), Some(b'\r' | b'\n'));
+            if is_whole || self.line.len() > MAX_LINE {
+                self.end_line();
+            }
+        }
+    }
+
+    /// git's words so far.
+    pub fn words(&mut self) -> String {
+        self.end_line();
+        self.words.text()
+    }
+
+    fn end_line(&mut self) {
+        let text = String::from_utf8_lossy(&self.line);
+        // A progress line of the remote ends with an escape sequence that clears the rest of the line.
+        let text = text.trim().trim_end_matches("\u{1b}[K").trim_end();
+        if let Some(transfer) = parse(text) {
+            self.progress.set_transfer(Some(transfer));
+        } else if !is_progress(text) {
+            self.words.push(&self.line);
+        }
+        self.line.clear();
+    }
+}
+
+impl Drop for ProgressReader<'_> {
+    fn drop(&mut self) {
+        self.progress.set_transfer(None);
+    }
+}
+
+/// Reads `Receiving objects:  45% (9/20), 1.20 MiB | 300.00 KiB/s`.
+fn parse(line: &str) -> Option<Transfer> {
+    let line = line.strip_prefix("remote: ").unwrap_or(line);
+    let (name, rest) = line.split_once(':')?;
+    let (_, phase) = PHASES.iter().find(|(known, _)| *known == name)?;
+    let (percent, rest) = rest.trim_start().split_once('%')?;
+    let bytes = rest.split_once(", ").map(|(_, size)| size);
+    let bytes = bytes.and_then(|size| size.split(" | ").next());
+    Some(Transfer {
+        phase,
+        percent: percent.parse().ok().filter(|percent| *percent <= 100)?,
+        bytes: bytes.and_then(bytes_of),
+    })
+}
+
+/// Reads `1.20 MiB` (git) and `1.2 MB` (git-lfs).
+fn bytes_of(size: &str) -> Option<u64> {
+    let (number, unit) = size.trim().split_once(' ')?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let unit: u64 = match unit.trim_end_matches(|c: char| !c.is_ascii_alphabetic()) {
+        "bytes" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    let digits = fraction.get(..fraction.len().min(3))?;
+    let scale = 10_u64.pow(u32::try_from(digits.len()).ok()?);
+    let whole = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+    let part = digits.parse::<u64>().ok()?.checked_mul(unit)? / scale;
+    whole.checked_add(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_lines_of_git_and_git_lfs_are_read() {
+        for (line, phase, percent, bytes) in [
+            (
+                "Receiving objects:  45% (9/20), 1.25 MiB | 300.00 KiB/s",
+                "receiving objects",
+                45,
+                Some(1_310_720),
+            ),
+            (
+                "Receiving objects: 100% (20/20), 96 bytes | 96.00 KiB/s, done.",
+                "receiving objects",
+                100,
+                Some(96),
+            ),
+            ("Resolving deltas:   0% (0/7)", "resolving deltas", 0, None),
+            ("Updating files:  50% (1/2)", "checking out files", 50, None),
+            (
+                "remote: Compressing objects:  50% (1/2)",
+                "compressing objects",
+                50,
+                None,
+            ),
+            (
+                "Downloading LFS objects:  50% (1/2), 1.2 MB | 1.0 MB/s",
+                "downloading LFS objects",
+                50,
+                Some(1_200_000),
+            ),
+        ] {
+            let expected = Transfer {
+                phase,
+                percent,
+                bytes,
+            };
+            assert_eq!(parse(line), Some(expected), "{line}");
+        }
+        for line in [
+            "fatal: Receiving objects: 3%",
+            "Receiving objects: x%",
+            "",
+            "README: 3% (1/2)",
+        ] {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn words_hold_no_progress_however_the_output_is_cut() {
+        let output = "Receiving objects:  10% (1/9)\rReceiving objects:  20% (2/9), 3 bytes | 1 KiB/s\rfatal: early EOF\nremote: Counting objects:  50% (1/2)\u{1b}[K\rremote: no\u{1b}[K\nlast";
+        for size in 1..output.len() {
+            let progress = Progress::new();
+            let mut reader = ProgressReader::new(&progress, 1024);
+            for piece in output.as_bytes().chunks(size) {
+                reader.push(piece);
+            }
+            assert_eq!(reader.words(), "fatal: early EOF\nremote: no\u{1b}[K\nlast");
+        }
+    }
+
+    #[test]
+    fn many_progress_lines_do_not_push_an_error_out_of_the_words() {
+        let progress = Progress::new();
+        let mut reader = ProgressReader::new(&progress, 64);
+        reader.push(b"fatal: the reason\n");
+        for _ in 0..1000 {
+            reader.push(b"Receiving objects:  45% (9/20), 1.25 MiB | 300.00 KiB/s\r");
+        }
+        assert_eq!(progress.snapshot().transfer.unwrap().percent, 45);
+        assert_eq!(reader.words(), "fatal: the reason\n");
+        drop(reader);
+        assert_eq!(progress.snapshot().transfer, None);
+    }
+}

@@ -1,0 +1,157 @@
+//! Copies LFS objects out of a repository that the agent could write, and verifies them.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ring::digest::{Context, SHA256};
+
+use super::pointer::{Pointer, PointerFile};
+use crate::git::Git;
+use crate::redact::Redactor;
+use crate::runner::product::errors::failed_io;
+use crate::runner::product::files::{is_directory, open_regular};
+use crate::task::Failure;
+
+/// How much is read at once.
+const CHUNK_SIZE: usize = 64 * 1024;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Copied {
+    /// The objects that are now in the worker's store.
+    pub oids: BTreeSet<String>,
+    /// Files whose object is nowhere, or is not what the pointer says.
+    pub missing: Vec<PointerFile>,
+    /// Files whose object holds a secret.
+    pub with_secret: Vec<PointerFile>,
+}
+
+/// Stops the copying thread when the copy is not waited for any more.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Copies the objects of `files` from `stores` into `target`.
+pub async fn copy(
+    git: &Git<'_>,
+    stores: &[PathBuf],
+    target: PathBuf,
+    files: BTreeSet<PointerFile>,
+) -> Result<Copied, Failure> {
+    let stopped = StopOnDrop(Arc::default());
+    let copying = Copying {
+        stores: stores.to_owned(),
+        target,
+        redactor: git.redactor.clone(),
+        is_stopped: Arc::clone(&stopped.0),
+    };
+    let copied = tokio::task::spawn_blocking(move || copying.all(files)).await;
+    copied
+        .map_err(io::Error::other)
+        .and_then(|copied| copied)
+        .map_err(|error| failed_io(&error))
+}
+
+struct Copying {
+    stores: Vec<PathBuf>,
+    target: PathBuf,
+    redactor: Redactor,
+    is_stopped: Arc<AtomicBool>,
+}
+
+/// Whether an object was copied.
+enum Copy {
+    Verified { has_secret: bool },
+    NotFound,
+}
+
+impl Copying {
+    fn all(&self, files: BTreeSet<PointerFile>) -> io::Result<Copied> {
+        let mut copied = Copied::default();
+        for file in files {
+            if copied.oids.contains(&file.pointer.oid) {
+                continue;
+            }
+            match self.one(&file.pointer)? {
+                Copy::Verified { has_secret } => {
+                    copied.oids.insert(file.pointer.oid.clone());
+                    if has_secret {
+                        copied.with_secret.push(file);
+                    }
+                }
+                Copy::NotFound => copied.missing.push(file),
+            }
+        }
+        Ok(copied)
+    }
+
+    fn one(&self, pointer: &Pointer) -> io::Result<Copy> {
+        let target = path_in(&self.target, &pointer.oid);
+        for store in &self.stores {
+            let found = path_in(store, &pointer.oid);
+            // A link below the store could lead anywhere.
+            let is_plain = [found.parent().and_then(Path::parent), found.parent()]
+                .into_iter()
+                .flatten()
+                .chain([store.as_path()])
+                .chain(store.parent())
+                .all(is_directory);
+            let Ok(mut source) = open_regular(&found, pointer.size) else {
+                continue;
+            };
+            if !is_plain {
+                continue;
+            }
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            if let Some(has_secret) = self.transfer(&mut source, &target, pointer)? {
+                return Ok(Copy::Verified { has_secret });
+            }
+            fs::remove_file(&target)?;
+        }
+        Ok(Copy::NotFound)
+    }
+
+    /// Copies a file; says whether it holds a secret, or `None` if it is not the pointer's object.
+    fn transfer(
+        &self,
+        source: &mut File,
+        target: &Path,
+        pointer: &Pointer,
+    ) -> io::Result<Option<bool>> {
+        let mut target = File::create(target)?;
+        let (mut digest, mut scan) = (Context::new(&SHA256), self.redactor.stream());
+        let (mut chunk, mut size) = (vec![0; CHUNK_SIZE], 0_u64);
+        loop {
+            if self.is_stopped.load(Ordering::Relaxed) {
+                return Err(io::Error::other("the copy was stopped"));
+            }
+            let length = source.read(&mut chunk)?;
+            if length == 0 {
+                break;
+            }
+            let bytes = &chunk[..length];
+            digest.update(bytes);
+            scan.push(bytes, &mut |_| {});
+            target.write_all(bytes)?;
+            size += length as u64;
+        }
+        scan.finish(&mut |_| {});
+        let is_object = size == pointer.size && pointer.has_digest(digest);
+        Ok(is_object.then(|| scan.masked()))
+    }
+}
+
+/// Where git-lfs keeps an object.
+fn path_in(store: &Path, oid: &str) -> PathBuf {
+    store.join(&oid[..2]).join(&oid[2..4]).join(oid)
+}

@@ -1,0 +1,91 @@
+//! The repository from which LFS objects are uploaded. It holds nothing but them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::pointer::Pointer;
+use super::source::Source;
+use crate::environment::Variables;
+use crate::git::{Call, Git, GitError};
+use crate::runner::product::errors::{failed, failed_io};
+use crate::runner::product::repository::Repository;
+use crate::task::Failure;
+
+/// Verified objects on their way to the server.
+#[derive(Debug)]
+pub struct Upload {
+    repository: Repository,
+    variables: Variables,
+    configuration: Vec<(String, String)>,
+    oids: BTreeSet<String>,
+}
+
+impl Upload {
+    /// Makes the repository.
+    pub async fn prepare(
+        git: &Git<'_>,
+        program: &Path,
+        source: &Source<'_>,
+        address: Option<String>,
+    ) -> Result<Self, Failure> {
+        let repository = Repository::create(git, source.base, &[]).await?;
+        let variables = git
+            .lfs_variables(program, &repository.dir().join("bin"))
+            .map_err(|error| failed_io(&error))?;
+        let mut configuration = vec![
+            ("remote.origin.url".to_owned(), source.url.to_owned()),
+            ("lfs.locksverify".to_owned(), "false".to_owned()),
+        ];
+        configuration.extend(address.map(|address| ("lfs.url".to_owned(), address)));
+        Ok(Self {
+            repository,
+            variables,
+            configuration,
+            oids: BTreeSet::new(),
+        })
+    }
+
+    /// Where the objects are.
+    pub fn store(&self) -> PathBuf {
+        self.repository.dir().join("lfs/objects")
+    }
+
+    /// The upload of these objects; `None` if there are none.
+    pub fn with(self, oids: BTreeSet<String>) -> Option<Self> {
+        (!oids.is_empty()).then_some(Self { oids, ..self })
+    }
+
+    /// Whether the server gives the object of a pointer. It is fetched, because git-lfs has no other question.
+    pub async fn server_has(&self, git: &Git<'_>, pointer: &Pointer) -> Result<bool, Failure> {
+        let call = self.call(["lfs", "smudge"]);
+        let call = call.input(pointer.text().as_bytes());
+        let call = call.map_err(|error| failed_io(&error))?;
+        match git.run(call).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.stopped => Err(failed(&error)),
+            Err(error) => {
+                tracing::debug!(oid = pointer.oid, words = error.words, "no LFS object");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Uploads the objects that the server does not have.
+    pub async fn send(&self, git: &Git<'_>) -> Result<(), GitError> {
+        let call = self.call(["lfs", "push", "--object-id", "--stdin", "origin"]);
+        let mut list = String::new();
+        for oid in &self.oids {
+            list.push_str(oid);
+            list.push('\n');
+        }
+        let call = call
+            .input(list.as_bytes())
+            .map_err(|error| GitError::around("lfs", "could not be prepared", &error))?;
+        git.run(call).await.map(drop)
+    }
+
+    fn call<const N: usize>(&self, args: [&'static str; N]) -> Call<'_> {
+        let call = self.repository.call(args).variables(&self.variables);
+        call.configured(&self.configuration).transfer()
+    }
+}

@@ -1,0 +1,133 @@
+//! The agent's second working trees, and commits that no branch has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::agent_side::{AgentSide, References};
+use super::left_behind::LeftBehind;
+use crate::git::{Call, GitError};
+
+/// How many working trees are looked at, and how many names a sentence holds.
+const MAX_NAMES: usize = 10;
+
+/// Names uncommitted files of second working trees, and commits that only they or the reflog hold. A working tree that
+/// cannot be read is skipped: its directory may be gone.
+pub async fn name(
+    agent_side: &AgentSide<'_>,
+    base: &str,
+    references: &References,
+    left: &mut LeftBehind,
+) -> Result<(), GitError> {
+    let mut heads = Vec::new();
+    if fs::symlink_metadata(agent_side.workspace.join(".git/worktrees")).is_ok() {
+        let listed = agent_side.run(["worktree", "list", "--porcelain"]).await;
+        for tree in second_trees(&listed.unwrap_or_default()) {
+            name_uncommitted(agent_side, &tree.dir, left).await?;
+            heads.extend(tree.detached);
+        }
+    }
+    let lost = without_branch(agent_side, base, references, &["--reflog"], &heads).await;
+    let of_trees = if heads.is_empty() {
+        Vec::new()
+    } else {
+        without_branch(agent_side, base, references, &[], &heads).await
+    };
+    if !of_trees.is_empty() {
+        left.add_sentence(format!(
+            "left out: commits of a second working tree that no branch has: {}",
+            of_trees.join(", ")
+        ));
+    }
+    let lost: Vec<String> = lost
+        .into_iter()
+        .filter(|commit| !of_trees.contains(commit))
+        .collect();
+    if !lost.is_empty() {
+        // `git commit --amend` leaves such commits too, so this is for the log only.
+        tracing::info!(
+            "left out: commits of the agent that no branch has (amended, reset or deleted): {}",
+            lost.join(", ")
+        );
+    }
+    Ok(())
+}
+
+struct SecondTree {
+    dir: PathBuf,
+    /// The commit, if no branch is checked out.
+    detached: Option<String>,
+}
+
+/// All but the first, which is the main one.
+fn second_trees(listed: &str) -> Vec<SecondTree> {
+    let trees = listed.split("\n\n").skip(1).take(MAX_NAMES);
+    let trees = trees.filter_map(|tree| {
+        let value = |key| tree.lines().find_map(|line| line.strip_prefix(key));
+        let head = value("HEAD ").map(str::to_owned);
+        Some(SecondTree {
+            dir: PathBuf::from(value("worktree ")?),
+            detached: head.filter(|_| tree.lines().any(|line| line == "detached")),
+        })
+    });
+    trees.collect()
+}
+
+async fn name_uncommitted(
+    agent_side: &AgentSide<'_>,
+    dir: &Path,
+    left: &mut LeftBehind,
+) -> Result<(), GitError> {
+    if !fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
+    // With this working tree's own index.
+    let call = Call::new(dir, ["status", "--porcelain", "-z", "--no-renames"]);
+    let records = match agent_side.records(call).await {
+        Ok(records) => records,
+        Err(error) if error.stopped => return Err(error),
+        Err(_) => return Ok(()),
+    };
+    let paths = records.iter().filter_map(|record| record.get(3..));
+    let mut names: Vec<String> = paths
+        .take(MAX_NAMES + 1)
+        .map(|path| String::from_utf8_lossy(path).escape_debug().to_string())
+        .collect();
+    if names.len() > MAX_NAMES {
+        names[MAX_NAMES] = "and more".to_owned();
+    }
+    if !names.is_empty() {
+        left.add_sentence(format!(
+            "left out: files in the second working tree {} that are not committed: {}",
+            dir.display(),
+            names.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// The commits that `from` or `heads` reach and neither the base nor a branch, a tag or the stash does.
+async fn without_branch(
+    agent_side: &AgentSide<'_>,
+    base: &str,
+    references: &References,
+    from: &[&'static str],
+    heads: &[String],
+) -> Vec<String> {
+    let call = agent_side.call(["rev-list", "--max-count=10", "--ignore-missing"]);
+    let call = call
+        .args(from.iter().map(Into::into))
+        .args(heads.iter().map(Into::into));
+    let call = call.args(
+        [
+            "--not",
+            "--branches",
+            "--tags",
+            "--remotes",
+            "--glob=refs/stash",
+        ]
+        .map(Into::into),
+    );
+    let call = call.arg(base).args(references.head.iter().map(Into::into));
+    let listed = agent_side.git.run(call).await.unwrap_or_default();
+    listed.lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,68 @@
+//! Git LFS in a new clone, before there is an agent.
+
+use std::io;
+use std::path::Path;
+
+use tokio::time::sleep;
+
+use super::fetch::WAITS;
+use crate::git::{Call, Git, GitError, lfs_progress};
+
+/// Sets up the filter of Git LFS if the project uses it, so that files which the agent changes become pointers; and
+/// fetches the files if they are wanted.
+pub async fn prepare(git: &Git<'_>, dir: &Path, is_wanted: bool) -> Result<(), GitError> {
+    let is_there = git.lfs_program().is_some();
+    if !(is_there || is_wanted) || !is_used(git, dir).await? {
+        return Ok(());
+    }
+    if !is_there {
+        let missing =
+            "DESCARTES_LFS is true, and there is no git-lfs on the PATH of the worker: install it";
+        let missing = io::Error::other(missing);
+        return Err(GitError::around("lfs", "could not be started", &missing));
+    }
+    let mut install = Call::new(dir, ["lfs", "install", "--local", "--skip-repo"]);
+    if !is_wanted {
+        install = install.arg("--skip-smudge");
+    }
+    git.run(install).await?;
+    if is_wanted {
+        pull(git, dir).await
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether any attributes of the project name the filter.
+async fn is_used(git: &Git<'_>, dir: &Path) -> Result<bool, GitError> {
+    let args = ["grep", "--quiet", "--cached", "filter=lfs", "--"];
+    let call = Call::new(dir, args).arg(":(glob)**/.gitattributes");
+    match git.run(call).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code == Some(1) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn pull(git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
+    let mut waits = WAITS.iter();
+    loop {
+        let call = Call::new(dir, ["lfs", "pull", "origin"]);
+        let call = call.variables(&vec![lfs_progress()]).transfer();
+        let Err(error) = git.run(call).await else {
+            return Ok(());
+        };
+        let may_pass = error.trouble().is_transient() && !error.stopped;
+        let Some(wait) = waits.next().filter(|wait| may_pass && git.has_time(**wait)) else {
+            return Err(error);
+        };
+        tracing::warn!(
+            "the Git LFS files were not fetched, trying again: {}",
+            error.summary()
+        );
+        tokio::select! {
+            () = sleep(*wait) => {}
+            _ = git.stop.requested() => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Git LFS on a machine without git-lfs.
+
+use std::ffi::OsString;
+use std::fs;
+
+use super::{BRANCH, changed};
+use crate::support::lfs::{oid, pointer};
+use crate::support::{Origin, Receiver, Worker, path};
+
+const ATTRIBUTES: (&str, &str) = (
+    ".gitattributes",
+    "*.bin filter=lfs diff=lfs merge=lfs -text\n",
+);
+
+/// A `PATH` with every program of this machine but git-lfs.
+fn path_without_git_lfs(origin: &Origin) -> OsString {
+    let dir = origin.path("without-lfs");
+    fs::create_dir(&dir).unwrap();
+    for entry in std::env::split_paths(&path()).filter_map(|dir| fs::read_dir(dir).ok()) {
+        for program in entry.flatten().filter(|file| file.file_name() != "git-lfs") {
+            // The first directory of the `PATH` wins.
+            let _ = std::os::unix::fs::symlink(program.path(), dir.join(program.file_name()));
+        }
+    }
+    dir.into()
+}
+
+fn worker(origin: &Origin, receiver: &Receiver) -> Worker {
+    let path = path_without_git_lfs(origin);
+    origin.worker(receiver).env("PATH", path)
+}
+
+#[test]
+fn a_file_that_was_fetched_and_left_alone_stays_a_pointer() {
+    let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
+    let receiver = Receiver::start();
+    let agent = "printf content > a.bin; echo more >> README";
+    worker(&origin, &receiver).agent(agent).run().assert_code(0);
+    assert_eq!(changed(&origin), ["README"]);
+}
+
+#[test]
+fn a_changed_file_is_named_and_not_pushed() {
+    let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
+    let receiver = Receiver::start();
+    let agent = "printf changed > a.bin; echo more >> README";
+    worker(&origin, &receiver).agent(agent).run().assert_code(1);
+    let event = receiver.only("failed");
+    assert_eq!(event["failure"]["reason"], "push_failed");
+    assert!(event.to_string().contains("a.bin (filter lfs)"), "{event}");
+    let wip = format!("{BRANCH}-wip");
+    assert_eq!(
+        origin.show(&wip, "a.bin"),
+        pointer(b"content").trim_end(),
+        "{event}"
+    );
+}
+
+#[test]
+fn a_new_pointer_is_not_pushed_and_the_patch_is_kept() {
+    let origin = Origin::with(&[ATTRIBUTES]);
+    let receiver = Receiver::start();
+    let agent = format!("printf '{}' > new.bin", pointer(b"new"));
+    worker(&origin, &receiver)
+        .agent(&agent)
+        .run()
+        .assert_code(1);
+    let event = receiver.only("failed");
+    let failure = &event["failure"];
+    assert_eq!(failure["reason"], "push_failed");
+    assert_eq!(failure["retryable"], false);
+    let message = failure["message"].as_str().unwrap();
+    assert!(
+        message.contains("there is no git-lfs on the worker's PATH: new.bin"),
+        "{message}"
+    );
+    let patch = event["result"]["work"]["patch"].to_string();
+    assert!(patch.contains(&oid(b"new")), "{patch}");
+    assert_eq!(origin.branches(), ["main"]);
+}
+
+#[test]
+fn a_file_that_only_looks_like_a_pointer_is_pushed() {
+    let origin = Origin::with(&[ATTRIBUTES]);
+    let receiver = Receiver::start();
+    let agent = format!("printf '{}' > example.txt", pointer(b"new"));
+    worker(&origin, &receiver)
+        .agent(&agent)
+        .run()
+        .assert_code(0);
+    assert_eq!(changed(&origin), ["example.txt"]);
+}
+
+#[test]
+fn files_that_cannot_be_fetched_without_git_lfs_fail_the_clone_for_good() {
+    let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
+    let receiver = Receiver::start();
+    let worker = worker(&origin, &receiver).env("DESCARTES_LFS", "true");
+    worker.agent("true").run().assert_code(1);
+    let failure = &receiver.only("failed")["failure"];
+    assert_eq!(failure["reason"], "workspace_failed");
+    assert_eq!(failure["retryable"], false);
+    let message = failure["message"].as_str().unwrap();
+    assert!(
+        message.contains("there is no git-lfs on the PATH"),
+        "{message}"
+    );
+}

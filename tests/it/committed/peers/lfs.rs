@@ -1,0 +1,228 @@
+//! The real git-lfs, with a repository next to the worker (`file://`) and with an LFS server (`http://`).
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::committed::{BRANCH, changed};
+use crate::support::lfs::{oid, path, pointer, store};
+use crate::support::{Forge, Origin, Receiver, Worker, quoted};
+
+const TOKEN: &str = "git-token-0123456789abcdef";
+const ATTRIBUTES: (&str, &str) = (
+    ".gitattributes",
+    "*.bin filter=lfs diff=lfs merge=lfs -text\n",
+);
+
+/// A project with one file in Git LFS, and the server if the remote is not a directory.
+struct Project {
+    origin: Origin,
+    forge: Option<Forge>,
+}
+
+impl Project {
+    fn new(further: &[(&str, &str)], has_server: bool) -> Self {
+        let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
+        origin.commit(further);
+        store(&origin.path("project.git"), b"content");
+        let forge = has_server.then(|| Forge::start(&origin.path(""), Some(TOKEN)));
+        Self { origin, forge }
+    }
+
+    /// Both kinds of remote.
+    fn both() -> [Self; 2] {
+        [false, true].map(|has_server| Self::new(&[], has_server))
+    }
+
+    fn worker(&self, receiver: &Receiver) -> Worker {
+        let worker = self.origin.worker(receiver);
+        match &self.forge {
+            Some(forge) => worker
+                .env("DESCARTES_REPO", forge.url())
+                .env("DESCARTES_GIT_TOKEN", TOKEN),
+            None => worker,
+        }
+    }
+
+    #[track_caller]
+    fn completed(&self, agent: &str) -> Value {
+        let receiver = Receiver::start();
+        self.worker(&receiver).agent(agent).run().assert_code(0);
+        receiver.only("completed")
+    }
+
+    /// Runs an agent whose work must not be pushed; gives the message.
+    #[track_caller]
+    fn held_back(&self, agent: &str) -> String {
+        let receiver = Receiver::start();
+        self.worker(&receiver).agent(agent).run().assert_code(1);
+        let failure = &receiver.only("failed")["failure"];
+        assert_eq!(failure["reason"], "push_failed", "{failure}");
+        assert_eq!(failure["retryable"], false, "{failure}");
+        assert_eq!(self.origin.branches(), ["main"]);
+        failure["message"].as_str().unwrap().to_owned()
+    }
+
+    /// Where the remote keeps an object.
+    fn object(&self, content: &[u8]) -> PathBuf {
+        path(&self.origin.path("project.git"), &oid(content))
+    }
+
+    #[track_caller]
+    fn assert_pointer(&self, file: &str, content: &[u8]) {
+        let pushed = self.origin.show(BRANCH, file);
+        assert_eq!(pushed, pointer(content).trim_end(), "{file}");
+        assert_eq!(fs::read(self.object(content)).unwrap(), content, "{file}");
+    }
+}
+
+#[test]
+fn fetched_files_that_the_agent_left_alone_stay_pointers() {
+    for project in Project::both() {
+        let receiver = Receiver::start();
+        let worker = project.worker(&receiver).env("DESCARTES_LFS", "true");
+        let agent = "test \"$(cat a.bin)\" = content || exit 9; touch a.bin; echo more >> README";
+        worker.agent(agent).run().assert_code(0);
+        assert_eq!(changed(&project.origin), ["README"]);
+    }
+}
+
+#[test]
+fn files_are_not_fetched_unless_the_setting_says_so() {
+    for project in Project::both() {
+        project.completed("grep -q '^oid sha256:' a.bin || exit 9; echo more >> README");
+        assert_eq!(changed(&project.origin), ["README"]);
+    }
+}
+
+#[test]
+fn new_and_changed_files_are_pushed_as_pointers_with_their_objects() {
+    for commit in ["true", "git add -A; git commit -qm mine"] {
+        for project in Project::both() {
+            let ran = project.origin.path("hook-ran");
+            let agent = format!(
+                "mkdir -p .git/hooks; for hook in pre-push post-commit; do
+                   printf '#!/bin/sh\\ntouch %s\\n' {} > .git/hooks/$hook; done
+                 printf changed > a.bin; printf new > new.bin; {commit}
+                 chmod +x .git/hooks/*",
+                quoted(&ran)
+            );
+            project.completed(&agent);
+            assert_eq!(changed(&project.origin), ["a.bin", "new.bin"], "{commit}");
+            project.assert_pointer("a.bin", b"changed");
+            project.assert_pointer("new.bin", b"new");
+            assert!(!ran.exists(), "a hook of the agent's repository ran");
+        }
+    }
+}
+
+#[test]
+fn a_file_larger_than_the_limit_of_git_files_is_pushed_as_a_pointer() {
+    let project = Project::new(&[], false);
+    project.completed("head -c 62914560 /dev/zero > new.bin");
+    project.assert_pointer("new.bin", &vec![0; 62_914_560]);
+}
+
+#[test]
+fn a_pointer_without_an_object_is_named_and_nothing_is_pushed() {
+    for project in Project::both() {
+        let agent = format!("printf '{}' > new.bin", pointer(b"nowhere"));
+        let message = project.held_back(&agent);
+        assert!(
+            message
+                .contains("neither in the agent's repository nor on the project's server: new.bin"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_pointer_whose_object_is_damaged_is_named_and_nothing_is_pushed() {
+    for project in Project::both() {
+        let agent = "printf new > new.bin; git add new.bin; git commit -qm mine; rm new.bin
+            find .git/lfs/objects -type f | while read file; do chmod u+w $file; printf nEw > $file; done";
+        let message = project.held_back(agent);
+        assert!(
+            message.contains("nor on the project's server: new.bin"),
+            "{message}"
+        );
+        assert!(!project.object(b"new").exists());
+    }
+}
+
+#[test]
+fn a_pointer_whose_object_the_server_has_is_pushed() {
+    for project in Project::both() {
+        store(&project.origin.path("project.git"), b"older");
+        project.completed(&format!("printf '{}' > new.bin", pointer(b"older")));
+        project.assert_pointer("new.bin", b"older");
+    }
+}
+
+#[test]
+fn the_agents_configuration_does_not_send_objects_elsewhere() {
+    for project in Project::both() {
+        let elsewhere = Origin::new();
+        let foreign = Forge::start(&elsewhere.path(""), None);
+        let url = format!("{}/project.git/info/lfs", foreign.base());
+        let agent = format!(
+            "git config lfs.url {url}; git config -f .lfsconfig lfs.url {url}
+             git config remote.origin.url {}; printf new > new.bin",
+            foreign.url()
+        );
+        project.completed(&agent);
+        project.assert_pointer("new.bin", b"new");
+        let journal = foreign.journal();
+        assert!(journal.is_empty(), "{journal:?}");
+    }
+}
+
+#[test]
+fn an_address_in_the_base_counts_on_the_projects_host_only() {
+    let origin = Origin::new();
+    let foreign = Forge::start(&origin.path(""), None);
+    let other_host = format!(
+        "[lfs]\n\turl = http://localhost:{}/\n",
+        foreign.url().rsplit(':').next().unwrap()
+    );
+    for project in [false, true].map(|server| Project::new(&[(".lfsconfig", &other_host)], server))
+    {
+        let message = project.held_back("printf new > new.bin");
+        assert!(
+            message.contains("would go to localhost") && message.contains("new.bin"),
+            "{message}"
+        );
+    }
+    assert!(foreign.journal().is_empty());
+}
+
+#[test]
+fn an_object_with_a_secret_is_named_and_nothing_is_pushed() {
+    let project = Project::new(&[], true);
+    let agent = format!("(head -c 100000 /dev/zero; printf '{TOKEN}') > new.bin");
+    let message = project.held_back(&agent);
+    assert!(
+        message.contains("holding a secret that the worker knows: new.bin"),
+        "{message}"
+    );
+    assert!(
+        fs::read_dir(project.origin.path("project.git/lfs/objects"))
+            .unwrap()
+            .count()
+            == 1
+    );
+}
+
+#[test]
+fn the_token_goes_to_the_projects_server_only_and_never_from_the_agents_repository() {
+    let project = Project::new(&[], true);
+    project.completed("printf new > new.bin");
+    let journal = project.forge.as_ref().unwrap().journal();
+    let with_token = journal.iter().any(|(asked, authorization)| {
+        asked.starts_with("PUT /project.git/info/lfs/objects/") && authorization.is_some()
+    });
+    assert!(with_token, "{journal:?}");
+    let config = fs::read_to_string(project.origin.workspace().join(".git/config")).unwrap();
+    assert!(!config.contains(TOKEN), "{config}");
+}
