@@ -21,10 +21,11 @@ use crate::builtin;
 use crate::callback::{self, credentials::Bearer};
 use crate::check;
 use crate::environment::{Variables, VariablesFile, value_of};
+use crate::gateway;
 use crate::isolation::Isolation;
 use crate::local;
 use crate::merge_graph::Versions;
-use crate::model::{self, DEFAULT_MODEL};
+use crate::model::{self, ANTHROPIC, DEFAULT_MODEL, OPENAI, ServiceAccess};
 use crate::probe;
 use crate::receiver::{self, ScriptedAnswers};
 use crate::redact::Redactor;
@@ -73,6 +74,8 @@ pub enum Command {
     Check(Box<check::Settings>),
     /// The built-in agent, started by the worker.
     Agent(Box<builtin::Settings>),
+    /// The model gateway, started by the worker.
+    Gateway(gateway::ServerSettings),
     MergeGraph(Versions),
     Completions {
         shell: clap_complete::Shell,
@@ -160,7 +163,7 @@ impl Config {
         let mut reader = Reader::new(&flags, environment);
         let log = match name {
             // These commands read no settings, so an invalid setting must not stop them.
-            "merge-graph" | "completions" | "vocabulary" => default_log(),
+            "merge-graph" | "completions" | "vocabulary" | gateway::COMMAND => default_log(),
             _ => log(&mut reader),
         };
         let command = match name {
@@ -198,6 +201,9 @@ impl Config {
             "tasks" => Command::Tasks(tasks(&mut reader, &flags)),
             "receive" => Command::Receive(receive(&mut reader, &flags)),
             "probe" => Command::Probe(Box::new(probe_settings(&mut reader, &flags))),
+            gateway::COMMAND => Command::Gateway(gateway::ServerSettings {
+                authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
+            }),
             builtin::COMMAND => Command::Agent(Box::new(agent(&mut reader, &flags))),
             "merge-graph" => {
                 let file = |name| flags.get_one::<PathBuf>(name).cloned().unwrap_or_default();
@@ -220,7 +226,10 @@ impl Config {
         let redactor = Redactor::new(&secrets);
         let mut warnings = match command {
             // The built-in agent has its variables from the worker; the others use none.
-            Command::Agent(_) | Command::MergeGraph(_) | Command::Completions { .. } => Vec::new(),
+            Command::Agent(_)
+            | Command::Gateway(_)
+            | Command::MergeGraph(_)
+            | Command::Completions { .. } => Vec::new(),
             _ => reader.environment.unknown_settings(),
         };
         warnings.append(&mut reader.warnings);
@@ -324,6 +333,7 @@ fn run(reader: &mut Reader) -> Run {
         stop_window,
         max_turns: runner.agent.limits.turns,
         max_budget_usd: runner.agent.limits.usd,
+        max_tokens: runner.agent.limits.tokens,
     };
     Run {
         callback,
@@ -435,12 +445,15 @@ fn isolation(reader: &mut Reader, base: &Variables) -> Isolation {
     Isolation::new(mode, value_of(base, "PATH").unwrap_or_default())
 }
 
-/// The settings of the agent; `base` is its environment.
 /// The worker's variables that the agent and the checks get, and the file with further ones.
 fn agent_environment(reader: &mut Reader) -> (Variables, Option<VariablesFile>) {
     let names = reader
         .optional(&settings::AGENT_ENV, values::names)
         .unwrap_or_default();
+    let mode = reader.with_default(&settings::MODEL_GATEWAY, values::model_gateway);
+    // No agent and no check gets a key that the gateway keeps.
+    let is_kept = |name: &String| mode == gateway::Mode::Auto && settings::is_model_key(name);
+    let names: Vec<String> = names.into_iter().filter(|name| !is_kept(name)).collect();
     let base = reader.environment.for_agent(&names);
     let file = reader.optional(&settings::AGENT_ENV_FILE, |path| {
         values::variables_file(path, &names, &base)
@@ -451,6 +464,7 @@ fn agent_environment(reader: &mut Reader) -> (Variables, Option<VariablesFile>) 
     (base, file)
 }
 
+/// The settings of the agent; `base` is its environment.
 fn agent_settings(
     reader: &mut Reader,
     base: &Variables,
@@ -462,8 +476,15 @@ fn agent_settings(
         kind: reader.with_default(&settings::AGENT, values::agent),
         command: reader.optional(&settings::AGENT_COMMAND, values::text),
         model: reader.optional(&settings::MODEL, values::line),
-        limits: budget(reader),
+        limits: model::Limits {
+            tokens: reader.optional(&settings::MAX_TOKENS, values::tokens),
+            ..budget(reader)
+        },
         access: access(reader),
+        gateway: gateway::Settings {
+            mode: reader.with_default(&settings::MODEL_GATEWAY, values::model_gateway),
+            proxies: proxies(reader, &["HTTP_PROXY"]),
+        },
         path: value_of(&environment, "PATH")
             .unwrap_or_default()
             .to_owned(),
@@ -474,12 +495,33 @@ fn agent_settings(
 
 /// How agents reach their model. The base URL is validated here and passed on unchanged.
 fn access(reader: &mut Reader) -> model::Access {
-    reader.optional(&settings::ANTHROPIC_BASE_URL, values::service_url);
-    let base_url = reader.environment.get(settings::ANTHROPIC_BASE_URL.name());
+    let mut base_url = |setting: &'static settings::Setting| {
+        reader.optional(setting, values::service_url);
+        let text = reader.environment.get(setting.name());
+        text.map(OsStr::to_owned)
+    };
+    let urls = [
+        base_url(&settings::ANTHROPIC_BASE_URL),
+        base_url(&settings::OPENAI_BASE_URL),
+    ];
+    let [anthropic_url, openai_url] = urls;
     model::Access {
-        base_url: base_url.map(OsStr::to_owned),
-        api_key: reader.optional(&settings::ANTHROPIC_API_KEY, values::token),
-        auth_token: reader.optional(&settings::ANTHROPIC_AUTH_TOKEN, values::token),
+        services: vec![
+            ServiceAccess {
+                provider: &ANTHROPIC,
+                base_url: anthropic_url,
+                api_key: reader.optional(&settings::ANTHROPIC_API_KEY, values::token),
+                auth_token: reader.optional(&settings::ANTHROPIC_AUTH_TOKEN, values::token),
+                is_behind_gateway: false,
+            },
+            ServiceAccess {
+                provider: &OPENAI,
+                base_url: openai_url,
+                api_key: reader.optional(&settings::OPENAI_API_KEY, values::token),
+                auth_token: None,
+                is_behind_gateway: false,
+            },
+        ],
         oauth_token: reader.optional(&settings::CLAUDE_CODE_OAUTH_TOKEN, values::token),
     }
 }
@@ -489,6 +531,7 @@ fn budget(reader: &mut Reader) -> model::Limits {
     model::Limits {
         turns: reader.optional(&settings::MAX_TURNS, values::positive_count),
         usd: reader.optional(&settings::MAX_BUDGET_USD, values::dollars),
+        tokens: None,
     }
 }
 
@@ -516,7 +559,7 @@ fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
         service: builtin::ServiceSettings {
             url: reader
                 .optional(&settings::ANTHROPIC_BASE_URL, values::service_url)
-                .unwrap_or_else(model::anthropic),
+                .unwrap_or_else(|| model::service_url(&ANTHROPIC)),
             key,
             token,
             authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
@@ -534,14 +577,9 @@ fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
 
 /// How git reaches remotes.
 fn git_access(reader: &mut Reader) -> Access {
-    let proxies = PROXIES.iter().filter_map(|name| {
-        let value = reader.environment.get(name)?;
-        Some(((*name).into(), value.to_owned()))
-    });
-    let proxies = proxies.collect();
     Access {
         token: reader.optional(&settings::GIT_TOKEN, values::token),
-        proxies,
+        proxies: proxies(reader, &[]),
         authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
         ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
         stalled: reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration),
@@ -558,6 +596,16 @@ const PROXIES: [&str; 7] = [
     "no_proxy",
     "NO_PROXY",
 ];
+
+/// The variables with proxies that are set, some further ones included.
+fn proxies(reader: &Reader, further: &[&str]) -> Variables {
+    let names = PROXIES.iter().chain(further);
+    let set = names.filter_map(|name| {
+        let value = reader.environment.get(name)?;
+        Some(((*name).into(), value.to_owned()))
+    });
+    set.collect()
+}
 
 /// Where the project comes from, and where the work is pushed to.
 fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) -> Source {

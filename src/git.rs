@@ -3,7 +3,6 @@
 //! Knows no tasks. Every call says itself whether the credential goes with it; a call that works
 //! in a repository which an agent could write must not ask for it.
 
-#[allow(dead_code, reason = "the command `dispatch` uses it")]
 mod among_children;
 mod authorities;
 mod call;

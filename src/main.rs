@@ -17,6 +17,7 @@ mod durations;
 mod environment;
 mod excerpt;
 mod exit;
+mod gateway;
 mod git;
 mod http;
 mod isolation;
@@ -201,6 +202,12 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                     builtin::Done::Stopped => exit::Agent::Stopped,
                 };
                 Ok(exit.into())
+            }
+            Command::Gateway(settings) => {
+                // The agent must not read the keys from its memory.
+                runner::harden();
+                gateway::serve(&settings).await?;
+                Ok(ExitCode::SUCCESS)
             }
             Command::MergeGraph(versions) => {
                 let exit = match merge_graph::run(&versions).await? {

@@ -1,19 +1,21 @@
 //! The model's service: how agents reach it, what they may spend, what they have spent and what that
 //! costs.
 //!
-//! Sends no requests: agents do.
+//! Sends no requests: agents and the model gateway do.
 
 mod access;
 mod cost;
 mod limits;
 mod prices;
+mod provider;
 mod statuses;
 mod usage;
 
-pub use access::{Access, anthropic};
+pub use access::{Access, ServiceAccess, service_url};
 pub use cost::{CostLimit, CostMeter, UpperBound};
 pub use limits::{LimitReached, Limits};
 pub use prices::{Price, as_of, full_name};
+pub use provider::{ANTHROPIC, Api, KeyHeader, OPENAI, Provider, RoutePrice, Version};
 pub use statuses::may_pass;
 pub use usage::{Spent, Usage, token_count};
 

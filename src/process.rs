@@ -7,6 +7,7 @@
 mod descendants;
 mod ending;
 mod group;
+mod helper;
 mod launcher;
 pub mod memory;
 mod output_reader;
@@ -29,6 +30,7 @@ use crate::shutdown::Stop;
 use descendants::Descendants;
 pub use ending::Ending;
 use group::Group;
+pub use helper::HelperProcess;
 use launcher::{Launcher, LeaderEnd};
 use memory::OutOfMemory;
 pub use output_reader::{AfterRead, Stream};
@@ -61,6 +63,18 @@ pub async fn supervise(
     progress: &Progress,
     on_output: &mut dyn FnMut(Stream, &[u8]) -> AfterRead,
 ) -> Result<Ending, StartError> {
+    supervise_until(program, limits, stop, progress, pending(), on_output).await
+}
+
+/// The same, and ends the program when `event` happens.
+pub async fn supervise_until(
+    program: Program,
+    limits: Limits,
+    stop: &Stop,
+    progress: &Progress,
+    event: impl Future<Output = ()>,
+    on_output: &mut dyn FnMut(Stream, &[u8]) -> AfterRead,
+) -> Result<Ending, StartError> {
     let memory_before = memory::OomKills::count();
     let began = Instant::now();
     let name = program.program.to_string_lossy().into_owned();
@@ -78,6 +92,7 @@ pub async fn supervise(
                 },
                 why = stop.requested() => End::Early(Ending::Stopped(why)),
                 () = sleep_until(began + limits.wall) => End::Early(Ending::TimedOut(limits.wall)),
+                () = event => End::Early(Ending::Interrupted),
                 () = lingering(&finished) => End::Early(Ending::Lingered),
                 idle = silence(limits.idle, progress) => End::Early(Ending::Idle(idle)),
             }

@@ -77,6 +77,8 @@ struct State {
     activity: Option<String>,
     transfer: Option<Transfer>,
     spent: Spent,
+    /// What the model gateway has counted.
+    metered: Spent,
     head: Vec<u8>,
     tail: RingBuffer,
     /// The output that no heartbeat has sent yet.
@@ -137,6 +139,7 @@ impl Progress {
             activity: None,
             transfer: None,
             spent: Spent::default(),
+            metered: Spent::default(),
             head: Vec::with_capacity(HEAD_SIZE),
             tail: RingBuffer::new(TAIL_SIZE),
             unsent: RingBuffer::new(WINDOW_SIZE),
@@ -180,6 +183,11 @@ impl Progress {
         self.state().spent = spent;
     }
 
+    /// Sets what the model gateway has counted. It stands for numbers that the agent does not report.
+    pub fn set_metered(&self, metered: Spent) {
+        self.state().metered = metered;
+    }
+
     /// Adds output of the agent, which must be redacted.
     pub fn add_output(&self, bytes: &[u8]) {
         let mut state = self.state();
@@ -209,7 +217,7 @@ impl Progress {
             idle: state.last_alive.elapsed(),
             activity: state.activity.clone(),
             transfer: state.transfer,
-            spent: state.spent,
+            spent: state.spent.or(state.metered),
             output_bytes: state.total,
         }
     }

@@ -8,6 +8,7 @@ mod checks;
 mod failures;
 mod hand_over;
 mod isolate;
+mod model_gateway;
 mod output;
 pub mod preflight;
 mod product;

@@ -65,4 +65,5 @@ pub struct Limits {
     pub stop_window: Duration,
     pub max_turns: Option<u32>,
     pub max_budget_usd: Option<f64>,
+    pub max_tokens: Option<u64>,
 }

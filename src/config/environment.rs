@@ -9,8 +9,8 @@ use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
 use super::settings::{
-    CALLBACK_SECRET, DISPATCH, LISTEN, MODEL_ACCESS, NEW_SESSION, REPO, STOP_AT_END_OF_STDIN, Setting,
-    TASK_LOCK, WORKER,
+    CALLBACK_SECRET, DISPATCH, LISTEN, MODEL_ACCESS, NEW_SESSION, REPO, STOP_AT_END_OF_STDIN,
+    Setting, TASK_LOCK, WORKER,
 };
 use crate::callback::Machine;
 use crate::environment::Variables;

@@ -5,6 +5,7 @@
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::builtin::COMMAND as BUILTIN;
+use crate::gateway::COMMAND as GATEWAY;
 
 /// One setting: an environment variable, and a flag unless it is a secret.
 #[derive(Debug)]
@@ -244,9 +245,23 @@ pub const MAX_BUDGET_USD: Setting = Setting::new(
     "DESCARTES_MAX_BUDGET_USD",
     "max-budget-usd",
     "DOLLARS",
-    "How many US dollars the agent may spend, repairs included; an agent command has no such limit",
+    "How many US dollars the agent may spend, repairs included; for an agent command only the model gateway enforces it",
 )
 .when_unset("no limit");
+pub const MAX_TOKENS: Setting = Setting::new(
+    "DESCARTES_MAX_TOKENS",
+    "max-tokens",
+    "COUNT",
+    "How many tokens the agent may use in all its requests together, cached ones and repairs included; the model gateway enforces it",
+)
+.when_unset("no limit");
+pub const MODEL_GATEWAY: Setting = Setting::new(
+    "DESCARTES_MODEL_GATEWAY",
+    "model-gateway",
+    "MODE",
+    "Whether a separate process keeps the key of the model's service away from the agent: auto if there is a key or token, or off",
+)
+.default("auto");
 pub const TASK_TIMEOUT: Setting = Setting::new(
     "DESCARTES_TASK_TIMEOUT",
     "task-timeout",
@@ -379,6 +394,14 @@ pub const CLAUDE_CODE_OAUTH_TOKEN: Setting = Setting::unflagged(
     "CLAUDE_CODE_OAUTH_TOKEN",
     "The OAuth token of a Claude subscription, for Claude Code",
 );
+pub const OPENAI_API_KEY: Setting = Setting::unflagged(
+    "DESCARTES_OPENAI_API_KEY",
+    "The key of an OpenAI-style service, for agent commands that need one",
+)
+.bare("OPENAI_API_KEY");
+pub const OPENAI_BASE_URL: Setting =
+    Setting::unflagged("OPENAI_BASE_URL", "The URL of the OpenAI-style service")
+        .when_unset("https://api.openai.com/v1");
 pub const IS_SANDBOX: Setting = Setting::unflagged(
     "IS_SANDBOX",
     "Set to 1 to let Claude Code run as root, on a machine that holds nothing worth protecting",
@@ -386,12 +409,21 @@ pub const IS_SANDBOX: Setting = Setting::unflagged(
 }
 
 /// The settings with which an agent reaches its model; the checks do not get them.
-pub const MODEL_ACCESS: [&Setting; 4] = [
+pub const MODEL_ACCESS: [&Setting; 6] = [
     &ANTHROPIC_API_KEY,
     &ANTHROPIC_AUTH_TOKEN,
     &ANTHROPIC_BASE_URL,
     &CLAUDE_CODE_OAUTH_TOKEN,
+    &OPENAI_API_KEY,
+    &OPENAI_BASE_URL,
 ];
+
+/// Whether a variable holds a key that the model gateway keeps.
+pub fn is_model_key(name: &str) -> bool {
+    [&ANTHROPIC_API_KEY, &ANTHROPIC_AUTH_TOKEN, &OPENAI_API_KEY]
+        .into_iter()
+        .any(|setting| setting.name() == name)
+}
 
 /// Set by `local` for its worker only.
 pub const STOP_AT_END_OF_STDIN: Setting = Setting::unflagged(
@@ -579,6 +611,11 @@ pub fn cli() -> Command {
                     ];
                     agent.arg(session).args(settings.into_iter().filter_map(flag))
                 }),
+        )
+        .subcommand(
+            Command::new(GATEWAY)
+                .hide(true)
+                .about("The model gateway: gets the keys on standard input, and forwards the agent's requests to the model's service"),
         )
         .subcommand(
             Command::new("vocabulary")

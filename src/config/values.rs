@@ -17,6 +17,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::callback::{self, credentials::is_token};
 use crate::environment::{Variables, VariablesFile, value_of};
+use crate::gateway;
 use crate::isolation::Mode;
 use crate::runner::agent::{KINDS, Kind};
 use crate::terminal::LogFormat;
@@ -270,6 +271,21 @@ pub fn dollars(text: &str) -> Parsed<f64> {
     let amount: Option<f64> = text.strip_prefix('$').unwrap_or(text).parse().ok();
     let amount = amount.filter(|amount| amount.is_finite() && *amount > 0.0);
     amount.ok_or_else(|| "is not an amount of US dollars; write it like 2.50".to_owned())
+}
+
+/// A number of tokens.
+pub fn tokens(text: &str) -> Parsed<u64> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "is not a number of tokens above zero; write it like 2000000".to_owned())
+}
+
+/// Whether the model gateway is used if it can be.
+pub fn model_gateway(text: &str) -> Parsed<gateway::Mode> {
+    match text {
+        "auto" => Ok(gateway::Mode::Auto),
+        "off" => Ok(gateway::Mode::Off),
+        _ => Err("is neither auto nor off".to_owned()),
+    }
 }
 
 /// The URL of the model's service.

@@ -1,17 +1,23 @@
 //! The first process of a PID namespace: starts the program, reaps orphans, and reports how the program
 //! ended. All other processes of the namespace die with this one.
 
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::thread;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, wait};
 
 use super::report::{Channel, Message};
 
 /// Runs until the namespace has no other process.
 pub fn run(mut command: Command, mut channel: Channel) -> ExitCode {
+    // Elsewhere, a signal to "every process" would reach the whole machine.
+    if !getpid().is_init() {
+        let error = io::Error::other("this process is not the first one of a PID namespace");
+        return channel.not_started(&error);
+    }
     // The program has the same user, and must not trace this process.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);

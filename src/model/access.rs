@@ -1,53 +1,188 @@
-//! How the model's service is reached, and with which credential.
+//! How the models' services are reached, and with which credentials.
 //!
 //! [`Access::variables`] is the only place that turns these credentials into environment variables
 //! for an agent.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::provider::{ANTHROPIC, Alias, Provider};
 use crate::environment::{Variables, variable};
+
+/// How the tokens of a Claude subscription begin.
+const SUBSCRIPTION_PREFIX: &str = "sk-ant-oat";
 
 /// What an agent needs to reach its model. The checks get none of it.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// The base of the service's URLs as the user wrote it; Anthropic's service if it is `None`.
+    pub services: Vec<ServiceAccess>,
+    /// The token of a Claude subscription, which only Claude Code may use.
+    pub oauth_token: Option<SecretString>,
+}
+
+/// How one provider's service is reached.
+#[derive(Debug, Clone)]
+pub struct ServiceAccess {
+    pub provider: &'static Provider,
+    /// The base of the service's URLs as the user wrote it; the provider's own service if it is `None`.
     pub base_url: Option<OsString>,
     pub api_key: Option<SecretString>,
     /// A bearer token, instead of the API key or next to it.
     pub auth_token: Option<SecretString>,
-    /// The token of a Claude subscription, which only Claude Code may use.
-    pub oauth_token: Option<SecretString>,
+    /// The base URL is the model gateway's, and the credentials are placeholders.
+    pub is_behind_gateway: bool,
 }
 
 impl Access {
     /// Whether requests to the Messages API can be authenticated.
     pub fn has_key(&self) -> bool {
-        self.api_key.is_some() || self.auth_token.is_some()
+        self.of(&ANTHROPIC).is_some_and(ServiceAccess::has_key)
+    }
+
+    /// Whether the user names another service for the Messages API than Anthropic's.
+    pub fn has_base_url(&self) -> bool {
+        let service = self.of(&ANTHROPIC);
+        service.is_some_and(|service| service.base_url.is_some())
+    }
+
+    fn of(&self, provider: &Provider) -> Option<&ServiceAccess> {
+        let mut services = self.services.iter();
+        services.find(|service| service.provider == provider)
+    }
+
+    /// The URL of the model gateway for a provider's service, if its credentials are behind one.
+    pub fn gateway_url(&self, provider: &Provider) -> Option<&OsStr> {
+        let service = self.of(provider)?;
+        let url = service.base_url.as_deref();
+        url.filter(|_| service.is_behind_gateway)
     }
 
     /// The environment variables from which agents read these values.
     pub fn variables(&self) -> Variables {
-        let secrets = [
-            ("ANTHROPIC_API_KEY", &self.api_key),
-            ("ANTHROPIC_AUTH_TOKEN", &self.auth_token),
-            ("CLAUDE_CODE_OAUTH_TOKEN", &self.oauth_token),
-        ];
-        let secrets = secrets
-            .into_iter()
-            .filter_map(|(name, secret)| Some(variable(name, secret.as_ref()?.expose_secret())));
-        let base_url = self.base_url.as_ref();
-        let base_url = base_url.map(|url| variable("ANTHROPIC_BASE_URL", url));
-        secrets.chain(base_url).collect()
+        let mut variables: Variables = Vec::new();
+        for service in &self.services {
+            service.add_variables(&mut variables);
+        }
+        let token = self.oauth_token.as_ref();
+        let token = token.map(|token| variable("CLAUDE_CODE_OAUTH_TOKEN", token.expose_secret()));
+        variables.extend(token);
+        variables
     }
 }
 
-/// The base URL of Anthropic's own service.
+impl ServiceAccess {
+    /// Whether requests can be authenticated.
+    pub fn has_key(&self) -> bool {
+        self.api_key.is_some() || self.auth_token.is_some()
+    }
+
+    /// Whether the credential belongs to a subscription, which only Claude Code may use.
+    pub fn is_subscription(&self) -> bool {
+        let credentials = self.api_key.iter().chain(&self.auth_token);
+        let mut texts = credentials.map(ExposeSecret::expose_secret);
+        self.provider == &ANTHROPIC && texts.any(|text| text.starts_with(SUBSCRIPTION_PREFIX))
+    }
+
+    /// The same service at another URL, with credentials that are worth nothing.
+    pub fn behind(&self, url: &str) -> Self {
+        let placeholder = |secret: &Option<SecretString>| {
+            let secret = secret.as_ref();
+            secret.map(|_| SecretString::from(self.provider.placeholder))
+        };
+        Self {
+            provider: self.provider,
+            base_url: Some(url.into()),
+            api_key: placeholder(&self.api_key),
+            auth_token: placeholder(&self.auth_token),
+            is_behind_gateway: true,
+        }
+    }
+
+    fn add_variables(&self, variables: &mut Variables) {
+        let provider = self.provider;
+        let key = self.api_key.as_ref();
+        variables.extend(key.map(|key| variable(provider.key_variable, key.expose_secret())));
+        if let (Some(name), Some(token)) = (provider.token_variable, &self.auth_token) {
+            variables.push(variable(name, token.expose_secret()));
+        }
+        let base_url = self.base_url.as_ref();
+        variables.extend(base_url.map(|url| variable(provider.base_url_variable, url)));
+        if self.is_behind_gateway {
+            variables.extend(provider.aliases.iter().filter_map(|(name, alias)| {
+                Some(match alias {
+                    Alias::Key => variable(name, self.api_key.as_ref()?.expose_secret()),
+                    Alias::BaseUrl => variable(name, self.base_url.as_ref()?),
+                })
+            }));
+        }
+    }
+}
+
+/// The base URL of a provider's own service.
 ///
 /// # Panics
-/// Never: the URL is a valid constant.
-pub fn anthropic() -> Url {
-    Url::parse("https://api.anthropic.com").expect("a valid URL")
+/// Never: the URLs in the table are valid.
+pub fn service_url(provider: &Provider) -> Url {
+    Url::parse(provider.service).expect("a test reads it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::provider::{OPENAI, PROVIDERS};
+    use super::*;
+
+    #[test]
+    fn every_provider_has_a_valid_url_and_a_placeholder_that_can_be_sent() {
+        for provider in PROVIDERS {
+            assert_eq!(service_url(provider).scheme(), "https");
+            assert!(
+                provider
+                    .placeholder
+                    .bytes()
+                    .all(|byte| byte.is_ascii_graphic())
+            );
+            assert_eq!(Provider::named(provider.name), Some(provider));
+        }
+    }
+
+    #[test]
+    fn behind_a_gateway_the_variables_name_its_url_and_a_placeholder() {
+        let access = Access {
+            services: vec![
+                ServiceAccess {
+                    provider: &OPENAI,
+                    base_url: None,
+                    api_key: Some("sk-real-0123456789".into()),
+                    auth_token: None,
+                    is_behind_gateway: false,
+                }
+                .behind("http://127.0.0.1:1/path"),
+            ],
+            oauth_token: None,
+        };
+        assert_eq!(
+            access.variables(),
+            [
+                variable("OPENAI_API_KEY", OPENAI.placeholder),
+                variable("OPENAI_BASE_URL", "http://127.0.0.1:1/path"),
+                variable("CODEX_API_KEY", OPENAI.placeholder),
+                variable("OPENAI_API_BASE", "http://127.0.0.1:1/path"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_subscriptions_token_is_recognised_in_the_place_of_any_credential() {
+        let with = |token: &str| ServiceAccess {
+            provider: &ANTHROPIC,
+            base_url: None,
+            api_key: None,
+            auth_token: Some(token.into()),
+            is_behind_gateway: false,
+        };
+        assert!(with("sk-ant-oat01-abc").is_subscription());
+        assert!(!with("sk-ant-api03-abc").is_subscription());
+    }
 }

@@ -23,7 +23,7 @@ pub enum CostLimit {
 }
 
 /// The most tokens that one answer can have cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpperBound {
     pub input_tokens: u64,
     pub output_tokens: u64,
@@ -82,7 +82,7 @@ impl CostMeter {
 impl UpperBound {
     /// The bounds of the numbers that `usage` lacks. Each answer has input and output tokens, so
     /// that a zero is not true.
-    fn of_unreported(self, usage: Usage) -> Usage {
+    pub fn of_unreported(self, usage: Usage) -> Usage {
         let cached = [
             usage.cache_read_input_tokens,
             usage.cache_creation_input_tokens,

@@ -9,6 +9,8 @@ pub struct Limits {
     pub turns: Option<u32>,
     /// US dollars.
     pub usd: Option<f64>,
+    /// Tokens of all requests together; only the model gateway counts them.
+    pub tokens: Option<u64>,
 }
 
 /// Why an agent must not start another round.
@@ -36,7 +38,7 @@ impl Limits {
         match (turns, usd) {
             (Some(0), _) => Err(LimitReached::Turns),
             (_, Some(usd)) if usd <= 0.0 => Err(LimitReached::Budget),
-            (turns, usd) => Ok(Self { turns, usd }),
+            (turns, usd) => Ok(Self { turns, usd, ..self }),
         }
     }
 }

@@ -59,6 +59,18 @@ impl Spent {
     }
 }
 
+impl Spent {
+    /// The same, with the numbers of `other` in the place of those that are missing.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            turns: self.turns.or(other.turns),
+            tool_calls: self.tool_calls.or(other.tool_calls),
+            cost_usd: self.cost_usd.or(other.cost_usd),
+            usage: self.usage.or(other.usage),
+        }
+    }
+}
+
 impl Usage {
     /// The sum.
     pub fn and(self, other: Self) -> Self {
@@ -74,6 +86,18 @@ impl Usage {
                 other.cache_creation_input_tokens,
             ),
         }
+    }
+
+    /// All tokens of all kinds.
+    pub fn total(self) -> u64 {
+        let counts = [
+            self.input_tokens,
+            self.output_tokens,
+            self.cache_read_input_tokens,
+            self.cache_creation_input_tokens,
+        ];
+        let counts = counts.into_iter().flatten();
+        counts.fold(0, u64::saturating_add)
     }
 
     /// A later report on the same answer: its numbers replace the earlier ones, because each report

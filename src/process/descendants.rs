@@ -24,14 +24,29 @@ use tokio::time::sleep;
 /// How often to look for dead processes while killing: the kernel reports no deaths of grandchildren.
 pub(super) const POLL_WHILE_KILLING: Duration = Duration::from_millis(20);
 
-/// Children that the worker already had when it was started (an entrypoint's `service & exec worker`).
-/// They do not belong to the agent, so they are never killed. A static, because children belong to the
+/// Children that the worker already had when it was started (an entrypoint's `service & exec worker`), and
+/// helper processes of the worker. They do not belong to the agent, so they are never killed. A static, because children belong to the
 /// process and not to a value in it.
 static BYSTANDERS: OnceLock<Mutex<HashSet<Pid>>> = OnceLock::new();
 
 fn bystanders() -> MutexGuard<'static, HashSet<Pid>> {
     let at_start = BYSTANDERS.get_or_init(|| Mutex::new(children().into_iter().collect()));
     at_start.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leaves a child of the worker alone until it is reaped.
+pub(super) fn spare(child: Pid) {
+    bystanders().insert(child);
+}
+
+/// Whether a child is left alone, and not reaped.
+pub(super) fn is_spared(child: Pid) -> bool {
+    bystanders().contains(&child)
+}
+
+/// Treats a child like all others again; false if it was reaped.
+pub(super) fn stop_sparing(child: Pid) -> bool {
+    bystanders().remove(&child)
 }
 
 /// The processes below the worker.
@@ -136,7 +151,11 @@ fn reap_all() -> bool {
 
 /// Kills all children except the bystanders; false if only bystanders are left.
 pub(super) fn kill_children() -> bool {
-    let to_kill = without_bystanders();
+    let mut to_kill = without_bystanders();
+    if to_kill.is_empty() {
+        // The list may omit a child while another one ends, so one look is not enough.
+        to_kill = without_bystanders();
+    }
     for pid in &to_kill {
         // Fails only for a process that became another user's. The caller limits how long it tries.
         let _ = kill_process(*pid, rustix::process::Signal::KILL);
@@ -173,7 +192,8 @@ pub(super) fn without_bystanders() -> Vec<Pid> {
 #[cfg(target_os = "linux")]
 pub(super) fn has_living_member(group: Pid) -> bool {
     // Every descendant is below a child of the worker.
-    if listed_children().is_some_and(|children| children.iter().all(|child| *child == group)) {
+    let is_outside = |child: &Pid| *child == group || is_spared(*child);
+    if listed_children().is_some_and(|children| children.iter().all(is_outside)) {
         return false;
     }
     let Ok(processes) = std::fs::read_dir("/proc") else {

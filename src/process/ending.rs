@@ -26,6 +26,8 @@ pub enum Ending {
     Idle(Duration),
     /// The worker ended it: it had reported its result and did not exit.
     Lingered,
+    /// The worker ended it: the event that the caller named has happened.
+    Interrupted,
     /// The worker ended it, because the run had to stop.
     Stopped(Why),
 }
@@ -44,6 +46,7 @@ impl fmt::Display for Ending {
             Self::TimedOut(limit) => write!(f, "was not done within {}", in_words(*limit)),
             Self::Idle(limit) => write!(f, "printed nothing for {}", in_words(*limit)),
             Self::Lingered => f.write_str("did not end"),
+            Self::Interrupted => f.write_str("could not go on"),
             Self::Stopped(_) => f.write_str("was stopped"),
         }
     }

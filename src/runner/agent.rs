@@ -5,6 +5,7 @@
 
 mod builtin;
 mod claude_code;
+mod codex;
 mod command;
 mod kind;
 mod streaming;

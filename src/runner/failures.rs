@@ -37,6 +37,9 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
             Reason::AgentFailed,
             "the agent did not end after its result",
         ),
+        Ok(ending @ Ending::Interrupted) => {
+            Failure::new(Reason::AgentFailed, format!("the agent {ending}"))
+        }
         Ok(Ending::Stopped(why)) => stopped(&why),
         Err(error @ (StartError::NotFound { .. } | StartError::NotExecutable { .. })) => {
             Failure::because(Reason::AgentNotFound, &error)

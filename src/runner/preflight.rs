@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::agent::{self, Agent};
 use super::checks::Checks;
 use super::isolate;
+use super::model_gateway;
 use super::project_task::{definition, find};
 use super::settings::{Settings, Steps};
 use super::workspace::{Repository, Source, existing_directory};
@@ -174,7 +175,6 @@ fn note_agent(
 }
 
 /// The kind of the agent that the settings choose, or what it needs and does not have.
-#[allow(dead_code, reason = "the command `dispatch` uses it")]
 pub fn usable_agent(settings: &agent::Settings) -> Result<String, Failure> {
     usable(agent::create(settings, None), settings, None)
 }
@@ -185,6 +185,7 @@ fn usable(
     dir: Option<&Path>,
 ) -> Result<String, Failure> {
     let kind = agent?.report().kind;
+    model_gateway::check_limits(settings)?;
     let command = settings.command.as_deref();
     match command.map(|command| look_up(command, &settings.path, dir)) {
         Some(Lookup::Missing(word)) if kind == agent::COMMAND => Err(Failure::new(

@@ -7,16 +7,18 @@ use tokio::time::Instant;
 use super::agent::{Agent, Place};
 use super::checks::{self, Checks};
 use super::failures::timed_out;
+use super::model_gateway;
 use super::output::AgentOutput;
 use super::prompt;
 use super::run::Run;
 use super::workspace::Workspace;
 use crate::excerpt::{self, visible};
+use crate::gateway::Gateway;
 use crate::panics::failure_point;
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stream};
 use crate::progress::Phase;
 use crate::scud::AgentDefinition;
-use crate::task::{Failure, Task};
+use crate::task::{AgentReport, Failure, Task};
 
 /// The longest message of an agent about its failure, in characters; its output has the rest.
 const MAX_MESSAGE: usize = 1_000;
@@ -47,8 +49,10 @@ pub async fn work(
         agent,
         deadline,
         output,
+        gateway: None,
     };
     let result = rounds.repeat(assignment).await;
+    rounds.end_gateway().await;
     let last_line = rounds.output.finish();
     let final_message = rounds.agent.final_message();
     rounds.run.report.summary = final_message.or(last_line);
@@ -79,6 +83,8 @@ struct Rounds<'r, 'a> {
     /// Of the agent and the checks.
     deadline: Instant,
     output: AgentOutput<'a>,
+    /// Started before the first round, if there is a key for it to keep.
+    gateway: Option<Gateway>,
 }
 
 impl Rounds<'_, '_> {
@@ -88,6 +94,8 @@ impl Rounds<'_, '_> {
             definition,
             checks,
         } = assignment;
+        self.run.check_stop()?;
+        self.gateway = model_gateway::start(self.run).await?;
         let mut prompt = prompt::first(task, definition.as_ref(), self.workspace, checks)?;
         if let Some(note) = &self.run.settings.note {
             prompt.push_str(&prompt::note(&self.run.redactor.text(note)));
@@ -124,7 +132,7 @@ impl Rounds<'_, '_> {
         self.run.check_stop()?;
         self.run.progress.enter(Phase::Agent);
         let program = self.agent_program(prompt);
-        self.run.report.agent = Some(self.agent.report());
+        self.run.report.agent = Some(self.report());
         let program = program?;
         tracing::info!(agent = self.agent.report().kind, "the agent starts");
         let limits = Limits {
@@ -132,7 +140,11 @@ impl Rounds<'_, '_> {
             idle: self.run.settings.idle_timeout,
         };
         let Self {
-            run, agent, output, ..
+            run,
+            agent,
+            output,
+            gateway,
+            ..
         } = self;
         let mut on_output = |stream, bytes: &[u8]| {
             failure_point("agent output");
@@ -145,7 +157,9 @@ impl Rounds<'_, '_> {
             }
         };
         let (stop, progress) = (run.stop, run.progress);
-        let ending = process::supervise(program, limits, stop, progress, &mut on_output).await;
+        let event = model_gateway::agent_cannot_go_on(gateway.as_ref());
+        let ending =
+            process::supervise_until(program, limits, stop, progress, event, &mut on_output).await;
         output.end_round();
         // The message names the task's time limit, not what was left of it for this round.
         let ending = ending.map(|ending| match ending {
@@ -158,21 +172,61 @@ impl Rounds<'_, '_> {
             let message = excerpt::first_chars(&message, MAX_MESSAGE);
             Failure { message, ..failure }
         });
-        run.report.agent = Some(agent.report());
+        let result = if let Some(gateway) = gateway.as_ref()
+            && run.check_stop().is_ok()
+        {
+            let trouble = gateway.trouble().map(model_gateway::failure);
+            let result = result.map_err(|failure| model_gateway::explain(failure, gateway));
+            trouble.map_or(result, Err)
+        } else {
+            result
+        };
+        self.run.report.agent = Some(self.report());
         result
+    }
+
+    /// What the agent reports, completed by what the gateway has counted.
+    fn report(&self) -> AgentReport {
+        let report = self.agent.report();
+        let metered = self.gateway.as_ref().map(Gateway::spent);
+        AgentReport {
+            spent: report.spent.or(metered.unwrap_or_default()),
+            ..report
+        }
+    }
+
+    /// Ends the gateway, and adds its last numbers to the report.
+    async fn end_gateway(&mut self) {
+        let Some(gateway) = self.gateway.take() else {
+            return;
+        };
+        let metered = gateway.end().await;
+        if let Some(report) = &mut self.run.report.agent {
+            report.spent = self.agent.report().spent.or(metered);
+        }
     }
 
     /// The program of the next round, with the prompt.
     fn agent_program(&mut self, prompt: &str) -> Result<Program, Failure> {
         let workspace = self.workspace;
+        let mut environment = self.run.environment();
+        let mut environment_without_file = self.run.environment_without_file();
+        let access = match &self.gateway {
+            Some(gateway) => {
+                model_gateway::exempt_from_proxies(&mut environment);
+                model_gateway::exempt_from_proxies(&mut environment_without_file);
+                gateway.access()
+            }
+            None => &self.run.settings.agent.access,
+        };
         let place = Place {
             dir: &workspace.dir,
             state_dir: workspace.own_dir(),
-            environment: self.run.environment(),
+            environment,
+            environment_without_file,
             launch: self.run.settings.isolation.launch(),
-            environment_without_file: self.run.environment_without_file(),
             variables_file: self.run.settings.variables_file.as_ref(),
-            access: &self.run.settings.agent.access,
+            access,
         };
         let mut program = self.agent.program(place)?;
         let file = workspace.write_prompt(prompt)?;

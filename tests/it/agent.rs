@@ -45,6 +45,8 @@ fn the_agent_gets_only_allowed_variables() {
     let (receiver, project) = (Receiver::start(), Project::new());
     with_many_variables(&receiver, &project)
         .env("DESCARTES_MODEL", "opus")
+        // With the gateway, the agent gets placeholders; the gateway's tests look at them.
+        .env("DESCARTES_MODEL_GATEWAY", "off")
         .agent(format!("{ENV} env"))
         .run()
         .completed(&receiver);
@@ -375,6 +377,7 @@ fn secrets_are_masked_in_output_log_and_reports() {
     let ended = with_many_variables(&receiver, &project)
         .env("DESCARTES_AGENT_ENV", "GITHUB_TOKEN SERVICE_PASSWORD")
         .env("SERVICE_PASSWORD", "correct horse/battery")
+        .env("DESCARTES_MODEL_GATEWAY", "off")
         .env(
             "DESCARTES_CHECKS",
             "cat leaked; false # correct horse/battery",

@@ -114,7 +114,6 @@ fn claude_code_is_started_for_unattended_work_with_a_private_configuration_direc
     assert!(run.project.read("prompt").starts_with("# Task 8: "));
     let env = run.project.read("env");
     for line in [
-        "ANTHROPIC_API_KEY=sk-ant-the-key",
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS=1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
         "DISABLE_AUTOUPDATER=1",
@@ -123,6 +122,12 @@ fn claude_code_is_started_for_unattended_work_with_a_private_configuration_direc
     ] {
         assert!(env.lines().any(|found| found == line), "{line}: {env}");
     }
+    // The model gateway has the key.
+    assert!(
+        env.contains("ANTHROPIC_API_KEY=sk-ant-api03-placeholder"),
+        "{env}"
+    );
+    assert!(!env.contains("sk-ant-the-key"), "{env}");
     let state = env
         .lines()
         .find_map(|line| line.strip_prefix("CLAUDE_CONFIG_DIR="))

@@ -108,6 +108,7 @@ fn the_started_event_has_exactly_these_fields() {
                 "stop_window_ms": 5_000,
                 "max_turns": null,
                 "max_budget_usd": null,
+                "max_tokens": null,
             },
         })
     );
@@ -134,7 +135,7 @@ fn the_claim_says_the_heartbeat_interval_and_the_limits_and_no_other_event_does(
     let limits = json!({
         "callback_timeout_ms": 11_000, "claim_deadline_ms": 61_000, "finish_deadline_ms": 960_000,
         "task_timeout_ms": 7_200_000, "idle_timeout_ms": null, "stop_window_ms": 6_000,
-        "max_turns": 7, "max_budget_usd": 2.5,
+        "max_turns": 7, "max_budget_usd": 2.5, "max_tokens": null,
     });
     assert_eq!(claim["limits"], limits);
     let completed = receiver.only("completed");

@@ -21,6 +21,7 @@ mod dispatch;
 mod events;
 mod example;
 mod exit;
+mod gateway;
 mod graph;
 mod heartbeats;
 mod hostile;

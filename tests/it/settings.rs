@@ -56,6 +56,7 @@ fn the_names_of_the_original_worker_work_with_and_without_prefix() {
             .env(&format!("{prefix}ANTHROPIC_API_KEY"), "sk-ant-123")
             .env("DESCARTES_WORKSPACE", project.dir())
             .env("DESCARTES_FORCE", "1")
+            .env("DESCARTES_MODEL_GATEWAY", "off")
             .agent("printf %s \"$ANTHROPIC_API_KEY\" > key")
             .run()
             .completed(&receiver);
@@ -71,6 +72,7 @@ fn the_key_without_prefix_wins_over_the_prefixed_one() {
     Worker::new(&receiver, &project)
         .env("ANTHROPIC_API_KEY", "sk-ant-bare")
         .env("DESCARTES_ANTHROPIC_API_KEY", "sk-ant-prefixed")
+        .env("DESCARTES_MODEL_GATEWAY", "off")
         .agent("printf %s \"$ANTHROPIC_API_KEY\" > key")
         .run()
         .completed(&receiver);

@@ -26,7 +26,7 @@ const FLOORS: &[&[&str]] = &[
         "merge_graph",
         "task_list",
     ],
-    &["builtin"],
+    &["builtin", "gateway"],
     &["git", "stream_json", "scud", "http"],
     &["process"],
     &["isolation"],

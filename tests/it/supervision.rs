@@ -8,7 +8,7 @@ mod hostile;
 mod kernel;
 mod limits;
 mod people;
-mod secrets;
+pub mod secrets;
 mod survivors;
 mod verdicts;
 

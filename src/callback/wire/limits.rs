@@ -24,6 +24,7 @@ struct Limits {
     stop_window_ms: u64,
     max_turns: Option<u32>,
     max_budget_usd: Option<f64>,
+    max_tokens: Option<u64>,
 }
 
 impl StartedFields {
@@ -40,6 +41,7 @@ impl StartedFields {
                 stop_window_ms: milliseconds(limits.stop_window),
                 max_turns: limits.max_turns,
                 max_budget_usd: limits.max_budget_usd,
+                max_tokens: limits.max_tokens,
             },
         }
     }

@@ -35,7 +35,7 @@ struct Builtin {
 
 fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent {
     // The server at a custom base URL may add the key.
-    if !settings.access.has_key() && settings.access.base_url.is_none() {
+    if !settings.access.has_key() && !settings.access.has_base_url() {
         return Err(Failure::new(
             Reason::AgentNotFound,
             "the built-in agent has no key: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN",

@@ -3,6 +3,7 @@
 //!
 //! Its output is shown and reported, but not interpreted.
 
+use super::codex;
 use super::kind::{Agent, Kind, NewAgent, Place, Settings};
 use crate::environment::variable;
 use crate::model::Spent;
@@ -60,6 +61,11 @@ impl Agent for Shell {
         self.exit_code = None;
         let mut environment = place.environment;
         environment.extend(place.access.variables());
+        environment.extend(codex::configuration(
+            &place.state_dir,
+            &environment,
+            place.access,
+        ));
         let model = self.model.as_ref();
         environment.extend(model.map(|model| variable("DESCARTES_MODEL", model)));
         let dir = place.dir.to_owned();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::environment::{Variables, VariablesFile};
+use crate::gateway;
 use crate::isolation::Launch;
 use crate::model::{Access, Limits};
 use crate::process::{AfterRead, Ending, Program, StartError};
@@ -42,6 +43,7 @@ pub struct Settings {
     pub limits: Limits,
     /// How the agent reaches its model; the checks don't get this.
     pub access: Access,
+    pub gateway: gateway::Settings,
     /// The search path for programs.
     pub path: OsString,
     /// Whether `IS_SANDBOX` declares that nothing on this machine needs protection.

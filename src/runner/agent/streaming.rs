@@ -159,9 +159,15 @@ fn judge(
         }
         (None, _) => Ok(()),
         // The worker ended the agent, and that is why the agent reports a failure.
-        (Some(_), Ok(ending @ (Ending::Stopped(_) | Ending::TimedOut(_) | Ending::Idle(_)))) => {
-            exit_code(Ok(ending)).map(drop)
-        }
+        (
+            Some(_),
+            Ok(
+                ending @ (Ending::Stopped(_)
+                | Ending::TimedOut(_)
+                | Ending::Idle(_)
+                | Ending::Interrupted),
+            ),
+        ) => exit_code(Ok(ending)).map(drop),
         // The kernel's reason is more specific.
         (Some(failure), Ok(Ending::OutOfMemory)) if failure.reason == Reason::AgentFailed => {
             Err(out_of_memory())

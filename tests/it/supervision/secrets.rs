@@ -8,7 +8,7 @@ use crate::support::{Model, Project, Receiver, Worker, nobody};
 
 /// The worker as a user who is not root, started by a shell that has run some commands first; `bin`
 /// and the project come from [`nobody`].
-pub(super) fn unprivileged(script: &str, worker: Worker, bin: &TempDir) -> Worker {
+pub fn unprivileged(script: &str, worker: Worker, bin: &TempDir) -> Worker {
     let worker = worker.program(&nobody::copy_worker(bin));
     // In a namespace without other users, root runs the worker without any capability.
     let script = if nobody::is_root() && !nobody::may_become_nobody() {

@@ -1,0 +1,26 @@
+//! The model gateway: the only process with the keys of the models' services.
+//!
+//! It is this program (`descartes-worker gateway`), started by the worker before the agent and ended
+//! after it. Agents reach it on loopback, under a random path and with a key that is worth nothing. It
+//! forwards the requests that the table in `model/provider.rs` lists to one service each, with the real
+//! key, and passes the answers on as they come. It counts what they cost, and forwards nothing more
+//! when a limit is used up.
+//!
+//! The decisions are in files without input and output: [`route`], [`request_cost`], [`ledger`], [`meter`],
+//! [`errors`].
+
+mod errors;
+mod forward;
+mod ledger;
+mod meter;
+mod open_request;
+mod reports;
+mod request_cost;
+mod route;
+mod server;
+mod shared;
+mod wire;
+mod worker_side;
+
+pub use server::{Settings as ServerSettings, serve};
+pub use worker_side::{COMMAND, Gateway, Mode, Settings, Trouble, services_behind_gateway};

@@ -1,0 +1,364 @@
+//! Forwards one request: reads it, reserves what it may cost, sends it with the real credential, and
+//! passes the answer on while it is measured.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+    EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::errors::GatewayError;
+use super::ledger::{Admission, Refusal, Reservation};
+use super::meter::Meter;
+use super::open_request::{MeteredBody, OpenRequest, State};
+use super::request_cost;
+use super::route::{self, Decision};
+use super::shared::{Service, Shared};
+use super::wire::Report;
+use crate::http::errors::request_error;
+use crate::model::{Api, RoutePrice};
+
+/// The largest request, in bytes: the services accept no larger ones.
+const MAX_REQUEST_SIZE: usize = 32 * 1024 * 1024;
+/// How long a client may send nothing of a request's body.
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take to send a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// How many requests need memory for their bodies at most, in bytes, all together.
+pub const MAX_BUFFERED: usize = 2 * MAX_REQUEST_SIZE;
+/// The longest part of a path in a report, in bytes.
+const MAX_REPORTED_PATH: usize = 200;
+
+/// Headers that concern only one connection (RFC 9110, section 7.6.1), and those that are set anew.
+static NOT_FORWARDED: [HeaderName; 9] = [
+    CONNECTION,
+    HOST,
+    CONTENT_LENGTH,
+    EXPECT,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+/// The headers of an answer that concern only one connection.
+static NOT_RETURNED: [HeaderName; 5] = [
+    CONNECTION,
+    PROXY_AUTHENTICATE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+/// Connection headers without a constant.
+const KEEP_ALIVE: [&str; 2] = ["keep-alive", "proxy-connection"];
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The connection is closed without an answer, because the service gave none.
+#[derive(Debug, thiserror::Error)]
+#[error("the model's service gave no answer")]
+pub struct NoAnswer;
+
+pub type AnswerBody = Either<Full<Bytes>, MeteredBody>;
+
+/// Answers one request of a client.
+pub async fn answer(
+    shared: Rc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, NoAnswer> {
+    let uri = request.uri();
+    // A proxy's client names another host.
+    let is_for_proxy = uri.authority().is_some() || request.method() == Method::CONNECT;
+    let decision = route::decide(&shared.endpoints, request.method(), uri.path());
+    match decision {
+        _ if is_for_proxy => Ok(not_found()),
+        Decision::Unknown => Ok(not_found()),
+        Decision::NotForwarded { service } => {
+            let method = request.method().to_string();
+            let path: String = below_secret(uri.path()).to_owned();
+            let error = GatewayError::NotForwarded { method, path };
+            Ok(error_answer(&error, shared.services[service].provider.api))
+        }
+        Decision::Forward {
+            service,
+            path,
+            price,
+        } => {
+            let forwarded = Forwarding {
+                shared: shared.clone(),
+                service,
+                path,
+                price,
+            };
+            let api = shared.services[service].provider.api;
+            match forwarded.forward(request).await {
+                Ok(answer) => Ok(answer),
+                Err(Stopped::Error(error)) => Ok(error_answer(&error, api)),
+                Err(Stopped::NoAnswer) => Err(NoAnswer),
+            }
+        }
+    }
+}
+
+/// The path without its random first segment, for messages.
+fn below_secret(path: &str) -> &str {
+    let rest = path.trim_start_matches('/');
+    let below = rest.find('/').map_or("/", |at| &rest[at..]);
+    let mut end = below.len().min(MAX_REPORTED_PATH);
+    while !below.is_char_boundary(end) {
+        end -= 1;
+    }
+    &below[..end]
+}
+
+fn not_found() -> Response<AnswerBody> {
+    let mut response = Response::new(Either::Left(Full::default()));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+fn error_answer(error: &GatewayError, api: Api) -> Response<AnswerBody> {
+    let mut response = Response::new(Either::Left(Full::from(error.body(api))));
+    *response.status_mut() = error.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // A repetition helps only against memory that others need.
+    let (name, value) = match error {
+        GatewayError::Busy => ("retry-after", "1"),
+        _ => ("x-should-retry", "false"),
+    };
+    headers.insert(name, HeaderValue::from_static(value));
+    response
+}
+
+/// Why a request has no answer of the service.
+enum Stopped {
+    Error(GatewayError),
+    NoAnswer,
+}
+
+impl From<GatewayError> for Stopped {
+    fn from(error: GatewayError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// A request that the table has.
+struct Forwarding {
+    shared: Rc<Shared>,
+    service: usize,
+    path: String,
+    price: RoutePrice,
+}
+
+impl Forwarding {
+    async fn forward(self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Stopped> {
+        let (parts, body) = request.into_parts();
+        let service = &self.shared.services[self.service];
+        let length = parts.headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let (body, _memory) = self.read_body(body, length).await?;
+        let mut open = self.open(&parts.method);
+        if self.price == RoutePrice::Tokens {
+            open.reservation = self.reserve(&parts.headers, &body).await?;
+        }
+        let headers = forwarded_headers(&parts.headers, service);
+        let url = route::target(&service.url, &self.path, parts.uri.query());
+        let request = service
+            .client
+            .request(parts.method.clone(), url)
+            .headers(headers);
+        // Neither a length nor a chunk where the client sent none.
+        let request = match parts.method {
+            Method::GET | Method::HEAD if body.is_empty() => request,
+            _ => request.body(body),
+        };
+        open.state = State::Sent;
+        open.began = Instant::now();
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => {
+                open.state = State::Rejected;
+                let mut shown = service.url.clone();
+                // Credentials in a URL are not shown.
+                let _ = shown.set_username("");
+                let _ = shown.set_password(None);
+                let why = request_error(&shown, &error);
+                self.shared.reports.add(&Report::Unreachable { why });
+                return Err(Stopped::NoAnswer);
+            }
+        };
+        Ok(self.pass_on(open, answer))
+    }
+
+    /// Reads the whole body, within the limits of time and memory.
+    async fn read_body(
+        &self,
+        mut body: Incoming,
+        length: Option<usize>,
+    ) -> Result<(Bytes, Buffered), Stopped> {
+        let too_large = || GatewayError::TooLarge {
+            max_bytes: MAX_REQUEST_SIZE,
+        };
+        if length.is_some_and(|length| length > MAX_REQUEST_SIZE) {
+            return Err(too_large().into());
+        }
+        let deadline = Instant::now() + BODY_TIMEOUT;
+        let mut memory = Buffered {
+            shared: self.shared.clone(),
+            bytes: 0,
+        };
+        let mut read = Vec::new();
+        loop {
+            let frame = timeout(BODY_IDLE_TIMEOUT, body.frame());
+            let frame = match timeout_at(deadline, frame).await {
+                Ok(Ok(Some(Ok(frame)))) => frame,
+                Ok(Ok(None)) => return Ok((read.into(), memory)),
+                // The client broke off.
+                Ok(Ok(Some(Err(_)))) => return Err(Stopped::NoAnswer),
+                Ok(Err(_)) | Err(_) => return Err(GatewayError::TooSlow.into()),
+            };
+            let Ok(bytes) = frame.into_data() else {
+                continue;
+            };
+            if read.len() + bytes.len() > MAX_REQUEST_SIZE {
+                return Err(too_large().into());
+            }
+            memory.grow(bytes.len())?;
+            read.extend_from_slice(&bytes);
+        }
+    }
+
+    /// Waits until the request may be forwarded.
+    async fn reserve(
+        &self,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Option<Reservation>, Stopped> {
+        let shared = &self.shared;
+        if !shared.ledger.borrow().has_limit() {
+            return Ok(None);
+        }
+        if headers.contains_key(CONTENT_ENCODING) {
+            let why = "the request is compressed, so its cost cannot be limited".to_owned();
+            return Err(GatewayError::Unreadable(why).into());
+        }
+        let cost = request_cost::read(body).map_err(GatewayError::Unreadable)?;
+        loop {
+            let settled = shared.settled.notified();
+            let admission = shared.ledger.borrow_mut().admit(&cost);
+            match admission {
+                Admission::Admitted(reservation) => return Ok(Some(reservation)),
+                Admission::Wait => settled.await,
+                Admission::Refused(refusal) => {
+                    self.report_refusal(&refusal);
+                    return Err(GatewayError::Refused(refusal).into());
+                }
+            }
+        }
+    }
+
+    fn report_refusal(&self, refusal: &Refusal) {
+        if !self.shared.has_refused.replace(true) {
+            let why = refusal.to_string();
+            self.shared.reports.add(&Report::Refused { why });
+        }
+    }
+
+    fn open(&self, method: &Method) -> OpenRequest {
+        self.shared.requests.set(self.shared.requests.get() + 1);
+        OpenRequest {
+            shared: self.shared.clone(),
+            method: method.clone(),
+            path: self.path.clone(),
+            costs_tokens: self.price == RoutePrice::Tokens,
+            reservation: None,
+            state: State::Rejected,
+            status: None,
+            began: Instant::now(),
+            first_byte: None,
+        }
+    }
+
+    fn pass_on(&self, mut open: OpenRequest, answer: reqwest::Response) -> Response<AnswerBody> {
+        let status = answer.status();
+        open.status = Some(status.as_u16());
+        let mut headers = answer.headers().clone();
+        let content_type = headers.get(CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        let api = self.shared.services[self.service].provider.api;
+        open.state = if status.is_success() && open.costs_tokens {
+            State::Answered(Box::new(Meter::new(api, content_type.unwrap_or_default())))
+        } else {
+            State::Rejected
+        };
+        remove_connection_headers(&mut headers, &NOT_RETURNED);
+        let body = MeteredBody {
+            body: answer.into(),
+            open,
+        };
+        let mut response = Response::new(Either::Right(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// The client's headers with the real credential instead of the placeholder.
+fn forwarded_headers(headers: &HeaderMap, service: &Service) -> HeaderMap {
+    let mut headers = headers.clone();
+    remove_connection_headers(&mut headers, &NOT_FORWARDED);
+    headers.remove(X_API_KEY);
+    headers.remove(AUTHORIZATION);
+    // The numbers of tokens could not be read from a compressed answer.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    for (name, value) in &service.credentials {
+        headers.insert(name, value.clone());
+    }
+    headers
+}
+
+fn remove_connection_headers(headers: &mut HeaderMap, names: &[HeaderName]) {
+    let values = headers.get_all(CONNECTION).iter();
+    let words = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    let further: Vec<HeaderName> = words.filter_map(|word| word.trim().parse().ok()).collect();
+    for name in names.iter().chain(&further) {
+        headers.remove(name);
+    }
+    for name in KEEP_ALIVE {
+        headers.remove(name);
+    }
+}
+
+/// Memory that a request's body needs.
+struct Buffered {
+    shared: Rc<Shared>,
+    bytes: usize,
+}
+
+impl Buffered {
+    fn grow(&mut self, bytes: usize) -> Result<(), GatewayError> {
+        let total = self.shared.buffered.get() + bytes;
+        if total > MAX_BUFFERED {
+            return Err(GatewayError::Busy);
+        }
+        self.shared.buffered.set(total);
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Buffered {
+    fn drop(&mut self) {
+        let total = self.shared.buffered.get();
+        self.shared.buffered.set(total - self.bytes);
+    }
+}

@@ -1,0 +1,338 @@
+//! What is spent, what is reserved, and whether a further request may be forwarded. Pure.
+//!
+//! A request is forwarded while something is left after everything that is reserved, so that the
+//! limit is exceeded by one answer at most, however many requests come at once.
+
+use super::meter::Measured;
+use crate::model::{Limits, Price, UpperBound, Usage};
+
+/// What a request may cost.
+#[derive(Debug, Clone)]
+pub struct RequestCost {
+    pub model: String,
+    pub upper_bound: UpperBound,
+}
+
+/// The most that an open request can cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reservation {
+    price: Option<Price>,
+    upper_bound: UpperBound,
+}
+
+/// The decision about a request that costs tokens.
+#[derive(Debug, PartialEq)]
+pub enum Admission {
+    Admitted(Reservation),
+    /// What is left is reserved for other requests; one of them has to be settled first.
+    Wait,
+    Refused(Refusal),
+}
+
+/// Why no further request is forwarded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    Budget { spent_usd: f64, limit_usd: f64 },
+    Tokens { spent: u64, limit: u64 },
+    PriceUnknown { model: String },
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub enum End<'a> {
+    /// The service rejected it, or did not get it. That costs nothing.
+    Rejected,
+    /// The client did not wait for the beginning of the answer.
+    Abandoned,
+    Answered(&'a Measured),
+}
+
+/// The totals so far.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Totals {
+    /// Answers of models.
+    pub answers: u64,
+    /// What the services reported.
+    pub usage: Usage,
+    /// US dollars; `None` if a model has no known price.
+    pub cost_usd: Option<f64>,
+}
+
+#[derive(Debug)]
+pub struct Ledger {
+    limits: Limits,
+    totals: Totals,
+    /// Upper bounds in the place of numbers that a service did not report; only with a limit.
+    estimated_tokens: u64,
+    reserved_usd: f64,
+    reserved_tokens: u64,
+    open: u64,
+}
+
+impl Ledger {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            totals: Totals {
+                cost_usd: Some(0.0),
+                ..Totals::default()
+            },
+            estimated_tokens: 0,
+            reserved_usd: 0.0,
+            reserved_tokens: 0,
+            open: 0,
+        }
+    }
+
+    /// Whether requests must say what they may cost.
+    pub fn has_limit(&self) -> bool {
+        self.limits.usd.is_some() || self.limits.tokens.is_some()
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Decides about a request; an admitted one must be settled.
+    pub fn admit(&mut self, cost: &RequestCost) -> Admission {
+        let price = Price::of(&cost.model);
+        if self.limits.usd.is_some() && price.is_none() {
+            let model = cost.model.clone();
+            return Admission::Refused(Refusal::PriceUnknown { model });
+        }
+        let (spent_usd, spent) = (self.totals.cost_usd.unwrap_or(0.0), self.spent_tokens());
+        if let Some(limit_usd) = self.limits.usd.filter(|limit| spent_usd >= *limit) {
+            return Admission::Refused(Refusal::Budget {
+                spent_usd,
+                limit_usd,
+            });
+        }
+        if let Some(limit) = self.limits.tokens.filter(|limit| spent >= *limit) {
+            return Admission::Refused(Refusal::Tokens { spent, limit });
+        }
+        let nothing_left = self
+            .limits
+            .usd
+            .is_some_and(|limit| spent_usd + self.reserved_usd >= limit)
+            || self
+                .limits
+                .tokens
+                .is_some_and(|limit| spent.saturating_add(self.reserved_tokens) >= limit);
+        if nothing_left && self.open > 0 {
+            return Admission::Wait;
+        }
+        let reservation = Reservation {
+            price,
+            upper_bound: cost.upper_bound,
+        };
+        self.open += 1;
+        self.reserved_usd += reservation.usd();
+        self.reserved_tokens = self.reserved_tokens.saturating_add(reservation.tokens());
+        Admission::Admitted(reservation)
+    }
+
+    /// A request is over.
+    pub fn settle(&mut self, reservation: Option<Reservation>, end: &End<'_>) {
+        if let Some(reservation) = &reservation {
+            self.open -= 1;
+            self.reserved_usd -= reservation.usd();
+            self.reserved_tokens = self.reserved_tokens.saturating_sub(reservation.tokens());
+            if self.open == 0 {
+                // Without the errors of the additions.
+                self.reserved_usd = 0.0;
+                self.reserved_tokens = 0;
+            }
+        }
+        let nothing = Measured::default();
+        let measured = match end {
+            End::Rejected => return,
+            End::Abandoned => &nothing,
+            End::Answered(measured) => measured,
+        };
+        if matches!(end, End::Answered(_)) {
+            self.totals.answers += 1;
+        }
+        self.totals.usage = self.totals.usage.and(measured.usage);
+        let estimate = reservation
+            .filter(|_| self.has_limit())
+            .map_or(Usage::default(), |reservation| {
+                estimate(measured, reservation.upper_bound)
+            });
+        self.estimated_tokens = self.estimated_tokens.saturating_add(estimate.total());
+        let model = measured.model.as_deref();
+        let price = model
+            .and_then(Price::of)
+            .or(reservation.and_then(|reservation| reservation.price));
+        let cost = price.map(|price| price.cost(measured.usage) + price.cost(estimate));
+        self.totals.cost_usd = match (self.totals.cost_usd, cost) {
+            (Some(total), Some(cost)) => Some(total + cost),
+            _ => None,
+        };
+    }
+
+    fn spent_tokens(&self) -> u64 {
+        let reported = self.totals.usage.total();
+        reported.saturating_add(self.estimated_tokens)
+    }
+}
+
+/// What an answer may have cost beyond the reported numbers.
+fn estimate(measured: &Measured, upper_bound: UpperBound) -> Usage {
+    let unreported = upper_bound.of_unreported(measured.usage);
+    if measured.is_complete || measured.usage == Usage::default() {
+        return unreported;
+    }
+    // It broke off: the reported output tokens are those of its beginning.
+    let reported = measured.usage.output_tokens.unwrap_or(0);
+    let streamed = measured.streamed_tokens.min(upper_bound.output_tokens);
+    Usage {
+        output_tokens: Some(streamed.saturating_sub(reported)),
+        ..unreported
+    }
+}
+
+impl Reservation {
+    fn usd(&self) -> f64 {
+        let most = self.upper_bound.of_unreported(Usage::default());
+        self.price.map_or(0.0, |price| price.cost(most))
+    }
+
+    fn tokens(&self) -> u64 {
+        let UpperBound {
+            input_tokens,
+            output_tokens,
+        } = self.upper_bound;
+        input_tokens.saturating_add(output_tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At most 1,000 tokens of each kind: with Sonnet 0.0025 and 0.01 dollars.
+    fn request() -> RequestCost {
+        request_for("claude-sonnet-5-5")
+    }
+
+    fn request_for(model: &str) -> RequestCost {
+        RequestCost {
+            model: model.to_owned(),
+            upper_bound: UpperBound {
+                input_tokens: 1_000,
+                output_tokens: 1_000,
+            },
+        }
+    }
+
+    fn ledger(usd: Option<f64>, tokens: Option<u64>) -> Ledger {
+        Ledger::new(Limits {
+            turns: None,
+            usd,
+            tokens,
+        })
+    }
+
+    fn measured(input: u64, output: u64, is_complete: bool) -> Measured {
+        Measured {
+            model: Some("claude-sonnet-5-5-20260101".to_owned()),
+            usage: Usage {
+                input_tokens: Some(input),
+                output_tokens: Some(output),
+                ..Usage::default()
+            },
+            is_complete,
+            streamed_tokens: 400,
+        }
+    }
+
+    #[track_caller]
+    fn admitted(ledger: &mut Ledger) -> Reservation {
+        match ledger.admit(&request()) {
+            Admission::Admitted(reservation) => reservation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn assert_cost(ledger: &Ledger, expected: f64) {
+        let cost = ledger.totals().cost_usd.unwrap();
+        assert!((cost - expected).abs() < 1e-9, "{cost}");
+    }
+
+    #[test]
+    fn requests_at_the_same_time_wait_for_what_others_have_reserved() {
+        let mut ledger = ledger(Some(0.02), None);
+        let (first, second) = (admitted(&mut ledger), admitted(&mut ledger));
+        // 0.025 dollars are reserved.
+        assert_eq!(ledger.admit(&request()), Admission::Wait);
+        ledger.settle(Some(first), &End::Answered(&measured(100, 100, true)));
+        assert_cost(&ledger, 0.0012);
+        let third = admitted(&mut ledger);
+        ledger.settle(Some(second), &End::Rejected);
+        ledger.settle(Some(third), &End::Answered(&measured(0, 2_000, true)));
+        // No input was reported, so the most counts for it.
+        assert_cost(&ledger, 0.0012 + 0.02 + 0.0025);
+        let Admission::Refused(Refusal::Budget { limit_usd, .. }) = ledger.admit(&request()) else {
+            panic!("{ledger:?}");
+        };
+        assert!((limit_usd - 0.02).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_first_request_is_forwarded_however_small_the_limit_is() {
+        admitted(&mut ledger(Some(0.000_001), None));
+        let mut ledger = ledger(None, Some(1));
+        let first = admitted(&mut ledger);
+        assert_eq!(ledger.admit(&request()), Admission::Wait);
+        ledger.settle(Some(first), &End::Answered(&measured(3, 4, true)));
+        let refusal = Refusal::Tokens { spent: 7, limit: 1 };
+        assert_eq!(ledger.admit(&request()), Admission::Refused(refusal));
+    }
+
+    #[test]
+    fn an_abandoned_request_and_one_without_numbers_count_as_the_most_they_can_cost() {
+        for end in [End::Abandoned, End::Answered(&Measured::default())] {
+            let mut ledger = ledger(Some(1.0), None);
+            let reservation = admitted(&mut ledger);
+            ledger.settle(Some(reservation), &end);
+            assert_cost(&ledger, 0.0125);
+            assert_eq!(ledger.totals().usage, Usage::default());
+        }
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_counts_with_its_text_so_far() {
+        let mut ledger = ledger(Some(1.0), None);
+        let reservation = admitted(&mut ledger);
+        ledger.settle(Some(reservation), &End::Answered(&measured(100, 1, false)));
+        // 400 tokens of text at 10 dollars for a million, and 100 tokens of input at 2.
+        assert_cost(&ledger, 0.0042);
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_estimated_and_unknown_prices_make_the_cost_unknown() {
+        let mut ledger = ledger(None, None);
+        let reservation = admitted(&mut ledger);
+        ledger.settle(Some(reservation), &End::Abandoned);
+        assert_cost(&ledger, 0.0);
+        let Admission::Admitted(reservation) = ledger.admit(&request_for("gpt-x")) else {
+            panic!("{ledger:?}");
+        };
+        let measured = Measured {
+            model: Some("gpt-x".to_owned()),
+            ..measured(1, 1, true)
+        };
+        ledger.settle(Some(reservation), &End::Answered(&measured));
+        assert_eq!(ledger.totals().cost_usd, None);
+    }
+
+    #[test]
+    fn with_a_budget_a_model_without_a_price_is_refused() {
+        let refusal = Refusal::PriceUnknown {
+            model: "gpt-x".to_owned(),
+        };
+        let admission = ledger(Some(1.0), None).admit(&request_for("gpt-x"));
+        assert_eq!(admission, Admission::Refused(refusal));
+    }
+}

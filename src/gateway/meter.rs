@@ -1,0 +1,278 @@
+//! Reads the numbers of tokens and the model from the bytes of an answer. Pure, and in bounded
+//! memory; the bytes themselves pass unchanged.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::line_splitter::{LineEnd, LineSplitter};
+use crate::model::{Api, Usage, token_count};
+
+/// The longest event or JSON answer that is read, in bytes. The usage of a longer one is unknown.
+const MAX_READ: usize = 2 * 1024 * 1024;
+/// What an event has around its text, in bytes; not less than the least that services send.
+const EVENT_FRAME: u64 = 60;
+/// A token of text has about four bytes. Three keep the estimate above the truth.
+const BYTES_PER_TOKEN: u64 = 3;
+
+/// What is known about an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Measured {
+    pub model: Option<String>,
+    pub usage: Usage,
+    /// The end of the answer was read.
+    pub is_complete: bool,
+    /// The tokens that the text seen so far has at most, if it is a stream.
+    pub streamed_tokens: u64,
+}
+
+/// Reads one answer.
+#[derive(Debug)]
+pub struct Meter {
+    api: Api,
+    form: Form,
+    measured: Measured,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// Server-sent events.
+    Events(LineSplitter),
+    /// One JSON document; `None` if it is too long.
+    Document(Option<Vec<u8>>),
+}
+
+impl Meter {
+    /// For an answer with this content type.
+    pub fn new(api: Api, content_type: &str) -> Self {
+        let form = if content_type.trim_start().starts_with("text/event-stream") {
+            Form::Events(LineSplitter::new(LineEnd::Newline, MAX_READ))
+        } else {
+            Form::Document(Some(Vec::new()))
+        };
+        Self {
+            api,
+            form,
+            measured: Measured::default(),
+        }
+    }
+
+    pub fn push(&mut self, mut bytes: &[u8]) {
+        match &mut self.form {
+            Form::Events(lines) => {
+                while let Some(line) = lines.next_line(&mut bytes) {
+                    if !line.is_truncated {
+                        self.measured.read_line(self.api, &line.bytes);
+                    }
+                }
+            }
+            Form::Document(document) => {
+                if let Some(text) = document {
+                    if text.len() + bytes.len() > MAX_READ {
+                        *document = None;
+                    } else {
+                        text.extend_from_slice(bytes);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The body of the answer has ended as it should.
+    pub fn finish(&mut self) {
+        if let Form::Document(document) = &mut self.form {
+            let text = document.take().unwrap_or_default();
+            self.measured.read_json(self.api, &text);
+            self.measured.is_complete = true;
+        }
+    }
+
+    pub fn measured(&self) -> &Measured {
+        &self.measured
+    }
+}
+
+/// The part of an event or an answer that is read.
+#[derive(Deserialize)]
+struct Part {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    model: Option<String>,
+    usage: Option<Value>,
+    /// In `message_start`.
+    message: Option<Box<Part>>,
+    /// In the events of the Responses API.
+    response: Option<Box<Part>>,
+}
+
+impl Measured {
+    fn read_line(&mut self, api: Api, line: &[u8]) {
+        let Some(data) = line.strip_prefix(b"data:") else {
+            return;
+        };
+        let Ok(text) = str::from_utf8(data.trim_ascii()) else {
+            return;
+        };
+        if text == "[DONE]" || is_end(text) {
+            self.is_complete = true;
+        }
+        if text.contains("\"usage\"") {
+            self.read_json(api, text.as_bytes());
+        } else {
+            let content = (text.len() as u64).saturating_sub(EVENT_FRAME);
+            self.streamed_tokens += content.div_ceil(BYTES_PER_TOKEN);
+        }
+    }
+
+    /// A text that cannot be read says nothing.
+    fn read_json(&mut self, api: Api, text: &[u8]) {
+        let Ok(part) = serde_json::from_slice::<Part>(text) else {
+            return;
+        };
+        let kind = part.kind.as_deref().unwrap_or_default();
+        if matches!(
+            kind,
+            "response.completed" | "response.incomplete" | "response.failed"
+        ) {
+            self.is_complete = true;
+        }
+        for part in [part.message, part.response].into_iter().flatten() {
+            self.take(api, *part);
+        }
+        self.take(
+            api,
+            Part {
+                kind: None,
+                model: part.model,
+                usage: part.usage,
+                message: None,
+                response: None,
+            },
+        );
+    }
+
+    fn take(&mut self, api: Api, part: Part) {
+        self.model = part.model.or(self.model.take());
+        if let Some(usage) = part.usage {
+            self.usage = self.usage.updated_by(usage_of(api, &usage));
+        }
+    }
+}
+
+/// The events that end a stream of the Messages API.
+fn is_end(text: &str) -> bool {
+    text.len() < 100 && text.contains("\"message_stop\"")
+}
+
+fn usage_of(api: Api, value: &Value) -> Usage {
+    let count = |name: &str| token_count(&value[name]);
+    match api {
+        Api::Anthropic => Usage {
+            input_tokens: count("input_tokens"),
+            output_tokens: count("output_tokens"),
+            cache_read_input_tokens: count("cache_read_input_tokens"),
+            cache_creation_input_tokens: count("cache_creation_input_tokens"),
+        },
+        Api::OpenAi => {
+            let details = |name: &str| token_count(&value[name]["cached_tokens"]);
+            let cached = details("input_tokens_details").or(details("prompt_tokens_details"));
+            // The cached tokens are among the input tokens.
+            let input = count("input_tokens").or(count("prompt_tokens"));
+            Usage {
+                input_tokens: input.map(|input| input.saturating_sub(cached.unwrap_or(0))),
+                output_tokens: count("output_tokens").or(count("completion_tokens")),
+                cache_read_input_tokens: cached,
+                cache_creation_input_tokens: None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"claude-x\",\"usage\":{\"input_tokens\":3,\"cache_read_input_tokens\":100,\"cache_creation_input_tokens\":7,\"output_tokens\":1}}}\n\n\
+        event: ping\ndata: {\"type\":\"ping\"}\n\n\
+        event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi \\\"usage\\\"\"}}\n\n\
+        event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{},\"usage\":{\"output_tokens\":50}}\n\n\
+        event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+
+    fn measure(api: Api, content_type: &str, chunks: &[&[u8]]) -> Measured {
+        let mut meter = Meter::new(api, content_type);
+        for chunk in chunks {
+            meter.push(chunk);
+        }
+        meter.finish();
+        meter.measured().clone()
+    }
+
+    fn usage(input: u64, output: u64, read: Option<u64>, written: Option<u64>) -> Usage {
+        Usage {
+            input_tokens: Some(input),
+            output_tokens: Some(output),
+            cache_read_input_tokens: read,
+            cache_creation_input_tokens: written,
+        }
+    }
+
+    #[test]
+    fn a_stream_of_the_messages_api_is_measured_however_it_is_cut() {
+        for at in 0..STREAM.len() {
+            let (one, other) = STREAM.as_bytes().split_at(at);
+            let measured = measure(
+                Api::Anthropic,
+                "text/event-stream; charset=utf-8",
+                &[one, other],
+            );
+            assert_eq!(measured.usage, usage(3, 50, Some(100), Some(7)));
+            assert_eq!(measured.model.as_deref(), Some("claude-x"));
+            assert!(measured.is_complete);
+        }
+    }
+
+    #[test]
+    fn of_a_stream_that_breaks_off_the_beginning_counts_and_the_text_is_estimated() {
+        let end = STREAM.find("event: message_delta").unwrap();
+        let measured = measure(
+            Api::Anthropic,
+            "text/event-stream",
+            &[&STREAM.as_bytes()[..end]],
+        );
+        assert_eq!(measured.usage, usage(3, 1, Some(100), Some(7)));
+        assert!(!measured.is_complete);
+        assert!(measured.streamed_tokens > 3, "{measured:?}");
+    }
+
+    #[test]
+    fn both_apis_of_openai_are_measured_with_cached_tokens_apart() {
+        let document = br#"{"model":"gpt-x","usage":{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+        let measured = measure(Api::OpenAi, "application/json", &[document]);
+        assert_eq!(measured.usage, usage(6, 5, Some(4), None));
+        let chunks = b"data: {\"model\":\"gpt-x\",\"choices\":[{}],\"usage\":null}\n\ndata: {\"model\":\"gpt-x\",\"choices\":[],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":5}}\n\ndata: [DONE]\n\n";
+        let measured = measure(Api::OpenAi, "text/event-stream", &[chunks]);
+        assert_eq!(measured.usage, usage(10, 5, None, None));
+        assert!(measured.is_complete);
+        let events = b"event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"model\":\"gpt-x\",\"usage\":{\"input_tokens\":9,\"input_tokens_details\":{\"cached_tokens\":8},\"output_tokens\":2}}}\n\n";
+        let measured = measure(Api::OpenAi, "text/event-stream", &[events]);
+        assert_eq!(measured.usage, usage(1, 2, Some(8), None));
+        assert_eq!(
+            (measured.model.as_deref(), measured.is_complete),
+            (Some("gpt-x"), true)
+        );
+    }
+
+    #[test]
+    fn garbage_says_nothing_and_needs_no_memory() {
+        let garbage = vec![b'x'; MAX_READ];
+        let chunks: Vec<&[u8]> = vec![&garbage, &garbage, b"\ndata: {\"usage\": [}\n\xff\n"];
+        for content_type in ["text/event-stream", "application/json"] {
+            let measured = measure(Api::Anthropic, content_type, &chunks);
+            assert_eq!((measured.usage, measured.model), (Usage::default(), None));
+        }
+        let mut meter = Meter::new(Api::Anthropic, "application/json");
+        for chunk in chunks {
+            meter.push(chunk);
+        }
+        assert!(matches!(meter.form, Form::Document(None)));
+    }
+}

@@ -1,0 +1,117 @@
+//! A request that is not over: measures its answer, and settles its cost when it ends, however that
+//! happens.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::ledger::{End, Reservation};
+use super::meter::{Measured, Meter};
+use super::shared::Shared;
+use super::wire::{self, Report};
+
+/// How far a request has come.
+pub enum State {
+    /// It costs nothing, or was not sent.
+    Rejected,
+    Sent,
+    Answered(Box<Meter>),
+}
+
+/// A request that is not over. When it is dropped, for whatever reason, it is settled.
+pub struct OpenRequest {
+    pub shared: Rc<Shared>,
+    pub method: Method,
+    pub path: String,
+    pub costs_tokens: bool,
+    pub reservation: Option<Reservation>,
+    pub state: State,
+    pub status: Option<u16>,
+    /// When it was sent.
+    pub began: Instant,
+    pub first_byte: Option<Duration>,
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        let measured = match &self.state {
+            State::Answered(meter) => meter.measured().clone(),
+            State::Rejected | State::Sent => Measured::default(),
+        };
+        let end = match self.state {
+            State::Sent if self.costs_tokens => End::Abandoned,
+            State::Rejected | State::Sent => End::Rejected,
+            State::Answered(_) => End::Answered(&measured),
+        };
+        self.shared
+            .ledger
+            .borrow_mut()
+            .settle(self.reservation.take(), &end);
+        self.shared.settled.notify_waiters();
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+        self.shared.reports.add(&Report::Request(wire::Request {
+            method: self.method.to_string(),
+            path: self.path.clone(),
+            output_tokens: measured.usage.output_tokens,
+            model: measured.model,
+            status: self.status,
+            first_byte_ms: self.first_byte.map(milliseconds),
+            total_ms: milliseconds(self.began.elapsed()),
+        }));
+        self.shared.report_totals();
+    }
+}
+
+/// The body of an answer, measured on its way.
+pub struct MeteredBody {
+    pub body: reqwest::Body,
+    pub open: OpenRequest,
+}
+
+impl Body for MeteredBody {
+    type Data = Bytes;
+    type Error = reqwest::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, reqwest::Error>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.body).poll_frame(context);
+        let open = &mut this.open;
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(bytes) = frame.data_ref() {
+                    open.first_byte.get_or_insert_with(|| open.began.elapsed());
+                    if let State::Answered(meter) = &mut open.state {
+                        meter.push(bytes);
+                        // Then there is no further poll.
+                        if this.body.is_end_stream() {
+                            meter.finish();
+                        }
+                    }
+                }
+            }
+            Poll::Ready(None) => {
+                if let State::Answered(meter) = &mut open.state {
+                    meter.finish();
+                }
+            }
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

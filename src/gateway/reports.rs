@@ -1,0 +1,68 @@
+//! Writes the gateway's reports to the worker.
+//!
+//! The worker reads quickly, but a gateway must not wait for it: totals replace each other, and
+//! reports of requests are dropped while too many are unwritten.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use super::wire::{Report, Totals};
+
+/// The most reports that wait to be written.
+const MAX_WAITING: usize = 256;
+
+/// The reports that are not written yet.
+#[derive(Debug, Default)]
+pub struct Reports {
+    waiting: RefCell<VecDeque<String>>,
+    totals: Cell<Option<Totals>>,
+    changed: Notify,
+}
+
+impl Reports {
+    pub fn add(&self, report: &Report) {
+        let mut waiting = self.waiting.borrow_mut();
+        let is_droppable = matches!(report, Report::Request(_));
+        if is_droppable && waiting.len() >= MAX_WAITING {
+            return;
+        }
+        // A few numbers and short texts always have a form in JSON.
+        waiting.extend(serde_json::to_string(report).ok());
+        self.changed.notify_one();
+    }
+
+    pub fn set_totals(&self, totals: Totals) {
+        self.totals.set(Some(totals));
+        self.changed.notify_one();
+    }
+
+    /// Writes reports forever; ends when the worker does not read any more.
+    pub async fn write_to(&self, mut worker: impl AsyncWrite + Unpin) {
+        loop {
+            self.changed.notified().await;
+            if self.flush_to(&mut worker).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Writes everything that waits.
+    ///
+    /// # Errors
+    /// If the worker does not read any more.
+    pub async fn flush_to(&self, worker: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+        loop {
+            let totals = self.totals.take().map(Report::Totals);
+            let totals = totals.and_then(|totals| serde_json::to_string(&totals).ok());
+            let next = totals.or_else(|| self.waiting.borrow_mut().pop_front());
+            let Some(mut line) = next else {
+                return Ok(());
+            };
+            line.push('\n');
+            worker.write_all(line.as_bytes()).await?;
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What a request may cost, read from its body. Pure.
+
+use serde::Deserialize;
+
+use super::ledger::RequestCost;
+use crate::model::UpperBound;
+
+/// Tokens of a request that are not in its body: the service describes its own tools to the model.
+const HIDDEN_INPUT_TOKENS: u64 = 5_000;
+/// The longest answer of a request that names no length.
+const MAX_OUTPUT_TOKENS: u64 = 128_000;
+
+/// The part of a request that is read. A name that occurs twice is an error: servers differ in which
+/// of the two they use.
+#[derive(Deserialize)]
+struct Asked {
+    model: String,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    max_output_tokens: Option<u64>,
+    /// How many answers are asked for at once.
+    n: Option<u64>,
+}
+
+/// Reads what a request may cost.
+///
+/// # Errors
+/// If the body is not a request.
+pub fn read(body: &[u8]) -> Result<RequestCost, String> {
+    let asked: Asked = serde_json::from_slice(body).map_err(|error| {
+        format!("the request cannot be read, so its cost cannot be limited: {error}")
+    })?;
+    let named = [
+        asked.max_tokens,
+        asked.max_completion_tokens,
+        asked.max_output_tokens,
+    ];
+    let longest = named.into_iter().flatten().max();
+    // A token has at least one byte.
+    let input_tokens = HIDDEN_INPUT_TOKENS + body.len() as u64;
+    let output_tokens = longest
+        .unwrap_or(MAX_OUTPUT_TOKENS)
+        .saturating_mul(asked.n.unwrap_or(1).max(1));
+    Ok(RequestCost {
+        model: asked.model,
+        upper_bound: UpperBound {
+            input_tokens,
+            output_tokens,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_costs_at_most_its_bytes_and_the_longest_answer_it_allows() {
+        let output = |body: &str| read(body.as_bytes()).unwrap().upper_bound.output_tokens;
+        assert_eq!(output(r#"{"model":"m","max_tokens":7}"#), 7);
+        assert_eq!(output(r#"{"model":"m","max_output_tokens":8,"n":3}"#), 24);
+        assert_eq!(output(r#"{"model":"m"}"#), MAX_OUTPUT_TOKENS);
+        let cost = read(br#"{"messages":[{"max_tokens":1}],"model":"m","max_tokens":7}"#).unwrap();
+        assert_eq!(
+            (cost.model.as_str(), cost.upper_bound.input_tokens),
+            ("m", 5_058)
+        );
+    }
+
+    #[test]
+    fn a_body_that_servers_could_read_differently_is_no_request() {
+        for body in [
+            r#"{"model":"cheap","model":"dear"}"#,
+            r#"{"model":"m","max_tokens":1,"max_tokens":9}"#,
+            r#"{"max_tokens":1}"#,
+            r#"{"model":"m","max_tokens":"many"}"#,
+            r#"{"model":"m"} {}"#,
+            "",
+        ] {
+            let error = read(body.as_bytes()).unwrap_err();
+            assert!(error.starts_with("the request cannot be read"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Which requests are forwarded, and where to. Pure: no input or output.
+
+use hyper::Method;
+use reqwest::Url;
+
+use crate::model::{Provider, RoutePrice, Version};
+
+/// The first segment of the services' paths, which a client may repeat or leave out.
+const VERSION: &str = "/v1";
+/// The longest name of a model in a path, in bytes.
+const MAX_SEGMENT: usize = 200;
+
+/// The decision about a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Without the random path: the client learns nothing.
+    Unknown,
+    /// A request to this service that is not forwarded.
+    NotForwarded { service: usize },
+    Forward {
+        service: usize,
+        /// Below the base URL of the service.
+        path: String,
+        price: RoutePrice,
+    },
+}
+
+/// A service as the gateway endpoints it.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub provider: &'static Provider,
+    /// The random first segment of the path, without slashes.
+    pub secret_path: String,
+}
+
+/// Decides about a request by its method and its path, which has no query.
+pub fn decide(endpoints: &[Endpoint], method: &Method, path: &str) -> Decision {
+    let rest = path.strip_prefix('/').unwrap_or_default();
+    let (first, _) = rest.split_once('/').unwrap_or((rest, ""));
+    let found = endpoints
+        .iter()
+        .position(|endpoint| is_same(first, &endpoint.secret_path));
+    let Some(service) = found else {
+        return Decision::Unknown;
+    };
+    let path = &rest[first.len()..];
+    if matches!(path, "" | "/") {
+        // Clients look whether the service is there.
+        return if matches!(*method, Method::GET | Method::HEAD) {
+            Decision::Forward {
+                service,
+                path: "/".to_owned(),
+                price: RoutePrice::Free,
+            }
+        } else {
+            Decision::NotForwarded { service }
+        };
+    }
+    let (has_version, path) = match path.strip_prefix(VERSION) {
+        Some(path) if path.starts_with('/') => (true, path),
+        _ => (false, path),
+    };
+    let provider = endpoints[service].provider;
+    let mut routes = provider.routes.iter();
+    let route = routes
+        .find(|route| route.methods.contains(&method.as_str()) && matches_path(route.path, path));
+    route.map_or(Decision::NotForwarded { service }, |route| {
+        let is_appended = has_version || provider.version == Version::IsAppended;
+        let version = if is_appended { VERSION } else { "" };
+        Decision::Forward {
+            service,
+            path: format!("{version}{path}"),
+            price: route.price,
+        }
+    })
+}
+
+/// The URL of a forwarded request: the path below the base, with both queries.
+pub fn target(base: &Url, path: &str, query: Option<&str>) -> Url {
+    let mut url = base.clone();
+    let below = base.path().trim_end_matches('/');
+    // Both may have it; it counts once.
+    let below = match path.strip_prefix(VERSION) {
+        Some(rest) if rest.starts_with('/') => below.strip_suffix(VERSION).unwrap_or(below),
+        _ => below,
+    };
+    url.set_path(&format!("{below}{path}"));
+    let query = match (base.query(), query) {
+        (Some(one), Some(other)) => Some(format!("{one}&{other}")),
+        (one, other) => one.or(other).map(ToOwned::to_owned),
+    };
+    url.set_query(query.as_deref());
+    url
+}
+
+fn matches_path(pattern: &str, path: &str) -> bool {
+    let Some(before) = pattern.strip_suffix('*') else {
+        return path == pattern;
+    };
+    path.strip_prefix(before).is_some_and(is_model_name)
+}
+
+/// One segment that no server could read as another path.
+fn is_model_name(text: &str) -> bool {
+    let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte);
+    (1..=MAX_SEGMENT).contains(&text.len())
+        && text.bytes().all(is_harmless)
+        && text.bytes().any(|byte| byte != b'.')
+}
+
+/// Compares in a time that does not depend on where the texts differ.
+fn is_same(one: &str, other: &str) -> bool {
+    let pairs = one.bytes().zip(other.bytes());
+    let difference = pairs.fold(0, |difference, (one, other)| difference | (one ^ other));
+    one.len() == other.len() && difference == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ANTHROPIC, OPENAI};
+
+    fn endpoints() -> Vec<Endpoint> {
+        let endpoint = |provider, path: &str| Endpoint {
+            provider,
+            secret_path: path.to_owned(),
+        };
+        vec![endpoint(&ANTHROPIC, "aaaa"), endpoint(&OPENAI, "bbbb")]
+    }
+
+    fn forwarded(method: &Method, path: &str) -> Option<(usize, String, RoutePrice)> {
+        match decide(&endpoints(), method, path) {
+            Decision::Forward {
+                service,
+                path,
+                price,
+            } => Some((service, path, price)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn only_the_requests_in_the_table_are_forwarded() {
+        for (path, target) in [
+            ("/aaaa/v1/messages", "/v1/messages"),
+            // Some clients have `/v1` in their base URL.
+            ("/aaaa/messages", "/v1/messages"),
+        ] {
+            let expected = Some((0, target.to_owned(), RoutePrice::Tokens));
+            assert_eq!(forwarded(&Method::POST, path), expected);
+        }
+        for (method, path, target) in [
+            (
+                Method::POST,
+                "/aaaa/v1/messages/count_tokens",
+                (0, "/v1/messages/count_tokens"),
+            ),
+            (
+                Method::GET,
+                "/aaaa/v1/models/claude-x_1.0:2@3",
+                (0, "/v1/models/claude-x_1.0:2@3"),
+            ),
+            (Method::HEAD, "/aaaa", (0, "/")),
+            (Method::GET, "/bbbb/models", (1, "/models")),
+        ] {
+            let (service, target) = target;
+            let expected = Some((service, target.to_owned(), RoutePrice::Free));
+            assert_eq!(forwarded(&method, path), expected);
+        }
+        for (method, path) in [
+            (Method::GET, "/aaaa/v1/messages"),
+            (Method::POST, "/aaaa/v1/messages/"),
+            (Method::POST, "/aaaa/v1/messages/batches"),
+            (Method::POST, "/aaaa//v1/messages"),
+            (Method::POST, "/aaaa/v1/../v1/messages"),
+            (Method::POST, "/aaaa/v1%2fmessages"),
+            (Method::POST, "/aaaa"),
+            (Method::GET, "/aaaa/v1/models/.."),
+            (Method::GET, "/aaaa/v1/models/a/b"),
+            (Method::GET, "/aaaa/v1/models/%2e%2e"),
+            (Method::DELETE, "/bbbb/models/x"),
+            (Method::GET, "/bbbb/files"),
+        ] {
+            let decision = decide(&endpoints(), &method, path);
+            assert!(matches!(decision, Decision::NotForwarded { .. }), "{path}");
+        }
+    }
+
+    #[test]
+    fn without_the_random_path_nothing_is_there() {
+        for path in [
+            "",
+            "/",
+            "/v1/messages",
+            "/aaa",
+            "/aaaab/v1/messages",
+            "/AAAA/v1/messages",
+            "/x/aaaa",
+            "*",
+        ] {
+            assert_eq!(
+                decide(&endpoints(), &Method::POST, path),
+                Decision::Unknown,
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_path_is_below_the_base_url_and_has_its_version_once() {
+        let url = |base: &str, path, query| target(&base.parse().unwrap(), path, query).to_string();
+        for (base, path, query, expected) in [
+            (
+                "https://a.example",
+                "/v1/messages",
+                None,
+                "https://a.example/v1/messages",
+            ),
+            (
+                "https://a.example/v1/",
+                "/v1/messages",
+                None,
+                "https://a.example/v1/messages",
+            ),
+            (
+                "https://a.example/x?k=1",
+                "/v1/messages",
+                Some("beta=true"),
+                "https://a.example/x/v1/messages?k=1&beta=true",
+            ),
+            (
+                "https://a.example/v1",
+                "/responses",
+                None,
+                "https://a.example/v1/responses",
+            ),
+            (
+                "https://a.example/v1",
+                "/v1/responses",
+                None,
+                "https://a.example/v1/responses",
+            ),
+            (
+                "https://a.example/api/v4",
+                "/responses",
+                Some("a"),
+                "https://a.example/api/v4/responses?a",
+            ),
+            ("https://a.example/x", "/", None, "https://a.example/x/"),
+        ] {
+            assert_eq!(url(base, path, query), expected);
+        }
+    }
+}

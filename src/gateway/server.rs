@@ -1,0 +1,234 @@
+//! The gateway's process: gets the keys, listens on loopback, and ends when the worker closes its pipe.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eyre::{WrapErr, eyre};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Url};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::pipe;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{JoinSet, LocalSet};
+
+use super::forward;
+use super::ledger::Ledger;
+use super::reports::Reports;
+use super::route::Endpoint;
+use super::shared::{Service, Shared};
+use super::wire::{Configuration, Report};
+use crate::http::tls;
+use crate::model::{KeyHeader, Limits, Provider};
+
+/// The most connections at a time; further ones wait. Agents use a few.
+const MAX_CONNECTIONS: usize = 128;
+/// How long a connection may be idle, or take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// The longest head of a request, in bytes.
+const MAX_HEAD_SIZE: usize = 64 * 1024;
+/// The longest configuration, in bytes: a few keys and URLs.
+const MAX_CONFIGURATION_SIZE: u64 = 1024 * 1024;
+/// How long a connection to the service may take to be established.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the service may send nothing: longer than any client waits.
+const READ_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// The random bytes in each path.
+const PATH_BYTES: usize = 16;
+
+/// What the gateway's process is started with; the rest is handed over on a pipe.
+#[derive(Debug)]
+pub struct Settings {
+    /// A PEM file with private certificate authorities to trust next to the public ones.
+    pub authorities: Option<PathBuf>,
+}
+
+/// Serves until the worker closes standard input. The process must be hardened already.
+///
+/// # Errors
+/// If the configuration cannot be read, or no port can be listened on.
+pub async fn serve(settings: &Settings) -> eyre::Result<()> {
+    // The worker ends the gateway after the agent; a signal to all processes must not end it before.
+    let kinds = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ];
+    let _ignored: Vec<_> = kinds.into_iter().map(signal).collect();
+    let (stdin, stdout) =
+        standard_pipes().wrap_err("the worker starts this command, with pipes")?;
+    let mut stdin = BufReader::new(stdin);
+    let mut stdout = stdout;
+    let ready = serde_json::to_string(&Report::Ready)? + "\n";
+    stdout.write_all(ready.as_bytes()).await?;
+    let shared = Rc::new(configuration(settings, &mut stdin).await?);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener = listener.wrap_err("no port on 127.0.0.1 can be listened on")?;
+    shared.reports.add(&Report::Listening {
+        port: listener.local_addr()?.port(),
+        paths: shared
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.secret_path.clone())
+            .collect(),
+    });
+    let worker_ended = async {
+        let mut ignored = [0; 64];
+        while let Ok(1..) = stdin.read(&mut ignored).await {}
+    };
+    let serving = async {
+        tokio::select! {
+            () = worker_ended => {}
+            () = shared.reports.write_to(&mut stdout) => {}
+            () = accept(&listener, &shared) => {}
+        }
+    };
+    // When this is over, all open requests are dropped, and thereby settled.
+    LocalSet::new().run_until(serving).await;
+    shared.report_totals();
+    // Fails if the worker is gone.
+    let _ = shared.reports.flush_to(&mut stdout).await;
+    Ok(())
+}
+
+fn standard_pipes() -> io::Result<(pipe::Receiver, pipe::Sender)> {
+    use std::os::fd::AsFd;
+    let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    Ok((
+        pipe::Receiver::from_owned_fd(stdin)?,
+        pipe::Sender::from_owned_fd(stdout)?,
+    ))
+}
+
+/// Reads the keys from the worker.
+async fn configuration(
+    settings: &Settings,
+    worker: &mut BufReader<pipe::Receiver>,
+) -> eyre::Result<Shared> {
+    let mut line = String::new();
+    worker
+        .take(MAX_CONFIGURATION_SIZE)
+        .read_line(&mut line)
+        .await?;
+    let line = SecretString::from(line);
+    let configuration: Configuration = serde_json::from_str(line.expose_secret())
+        // The cause could show a part of a key.
+        .map_err(|_| eyre!("the worker's line with the keys cannot be read"))?;
+    let mut services = Vec::new();
+    let mut endpoints = Vec::new();
+    for service in configuration.services {
+        let provider = Provider::named(&service.provider);
+        let provider = provider.ok_or_else(|| eyre!("unknown provider {:?}", service.provider))?;
+        let url: Url = service.url.parse().wrap_err("the URL of a service")?;
+        let client = client(&url, settings)?;
+        let mut credentials = Vec::new();
+        if let Some(key) = service.key {
+            credentials.push(match provider.key_header {
+                KeyHeader::XApiKey => (HeaderName::from_static("x-api-key"), secret(&key)?),
+                KeyHeader::Bearer => (AUTHORIZATION, secret(&format!("Bearer {key}"))?),
+            });
+        }
+        if let Some(token) = service.token {
+            credentials.push((AUTHORIZATION, secret(&format!("Bearer {token}"))?));
+        }
+        endpoints.push(Endpoint {
+            provider,
+            secret_path: random_path()?,
+        });
+        services.push(Service {
+            provider,
+            url,
+            client,
+            credentials,
+        });
+    }
+    let limits = Limits {
+        turns: None,
+        usd: configuration.max_budget_usd,
+        tokens: configuration.max_tokens,
+    };
+    Ok(Shared {
+        services,
+        endpoints,
+        ledger: RefCell::new(Ledger::new(limits)),
+        settled: Notify::new(),
+        has_refused: Cell::new(false),
+        buffered: Cell::new(0),
+        requests: Cell::new(0),
+        reports: Reports::default(),
+    })
+}
+
+fn client(url: &Url, settings: &Settings) -> eyre::Result<Client> {
+    Client::builder()
+        .tls_backend_preconfigured(tls::config(url, settings.authorities.as_deref())?)
+        // A redirect would send the key to another server.
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .build()
+        .wrap_err("the HTTP client cannot be set up")
+}
+
+fn secret(text: &str) -> eyre::Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| eyre!("a key that cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn random_path() -> eyre::Result<String> {
+    let mut bytes = [0; PATH_BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| eyre!("no random numbers: {error}"))?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}
+
+async fn accept(listener: &TcpListener, shared: &Rc<Shared>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // Dropped with this future, and every connection with it.
+    let mut connections = JoinSet::new();
+    loop {
+        // Impossible to fail: the semaphore is never closed.
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = serve_connection(stream, shared.clone());
+                connections.spawn_local(async move {
+                    connection.await;
+                    drop(place);
+                });
+                while connections.try_join_next().is_some() {}
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection of the agent could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, shared: Rc<Shared>) {
+    // Small events must not wait for each other.
+    let _ = stream.set_nodelay(true);
+    let answer = service_fn(move |request| forward::answer(shared.clone(), request));
+    // An error means that the client broke off, sent no HTTP, or that the service gave no answer.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_SIZE)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+}

@@ -1,0 +1,53 @@
+//! What all requests of a gateway share.
+
+use std::cell::{Cell, RefCell};
+
+use hyper::header::{HeaderName, HeaderValue};
+use reqwest::{Client, Url};
+use tokio::sync::Notify;
+
+use super::ledger::Ledger;
+use super::reports::Reports;
+use super::route::Endpoint;
+use super::wire::Totals;
+use crate::model::Provider;
+
+/// A service to which requests are forwarded.
+#[derive(Debug)]
+pub struct Service {
+    pub provider: &'static Provider,
+    pub url: Url,
+    pub client: Client,
+    /// The headers that authenticate a request.
+    pub credentials: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What all requests share.
+pub struct Shared {
+    pub services: Vec<Service>,
+    pub endpoints: Vec<Endpoint>,
+    pub ledger: RefCell<Ledger>,
+    /// Some request was settled.
+    pub settled: Notify,
+    pub has_refused: Cell<bool>,
+    /// The memory that the bodies of requests need, in bytes.
+    pub buffered: Cell<usize>,
+    pub requests: Cell<u64>,
+    pub reports: Reports,
+}
+
+impl Shared {
+    pub fn report_totals(&self) {
+        let totals = self.ledger.borrow().totals();
+        let usage = totals.usage;
+        self.reports.set_totals(Totals {
+            requests: self.requests.get(),
+            answers: totals.answers,
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            cache_read_input_tokens: usage.cache_read_input_tokens,
+            cache_creation_input_tokens: usage.cache_creation_input_tokens,
+            cost_usd: totals.cost_usd,
+        });
+    }
+}

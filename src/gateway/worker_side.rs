@@ -1,0 +1,403 @@
+//! The worker's side: starts the gateway's process, hands the keys over, reads its reports.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::wire::{self, Configuration, Report};
+use crate::environment::{Variables, value_of};
+use crate::model::{ANTHROPIC, Access, Limits, ServiceAccess, Spent, Usage, service_url};
+use crate::process::{HelperProcess, Program, Stderr};
+use crate::programs;
+use crate::progress::Progress;
+
+/// The name of the subcommand.
+pub const COMMAND: &str = "gateway";
+
+/// How long the gateway has to start: a few milliseconds on a machine that has time for it.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the gateway has to report its last totals.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many lines of standard error are kept for a message.
+const MAX_STDERR_LINES: usize = 5;
+
+/// Whether the gateway is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// If there is a key or a token.
+    Auto,
+    Off,
+}
+
+/// What the settings say about the gateway.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub mode: Mode,
+    /// The variables with proxies, as the worker has them.
+    pub proxies: Variables,
+}
+
+/// Why there is no gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the model gateway cannot be started")]
+    NotStarted(#[source] io::Error),
+    #[error("the model gateway ended before it was ready: {message}")]
+    Ended { message: String },
+    #[error("the model gateway was not ready within {} s", START_TIMEOUT.as_secs())]
+    Late,
+}
+
+/// What the gateway has reported so far.
+#[derive(Debug, Clone, Default)]
+struct State {
+    totals: wire::Totals,
+    /// A limit is used up.
+    refusal: Option<String>,
+    /// Why the service could not be reached the last time.
+    unreachable: Option<String>,
+    has_ended: bool,
+}
+
+/// Why the agent cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// A limit is used up, in words.
+    LimitReached(String),
+    /// The gateway's process has ended.
+    Ended,
+}
+
+/// A running gateway. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    process: HelperProcess,
+    /// The gateway ends when this closes.
+    keys_pipe: pipe::Sender,
+    state: watch::Receiver<State>,
+    access: Access,
+}
+
+/// The services whose credentials the gateway keeps; none if the agent gets them itself.
+pub fn services_behind_gateway(access: &Access, mode: Mode) -> Vec<&ServiceAccess> {
+    let services = access.services.iter();
+    let is_kept = |service: &&ServiceAccess| service.has_key() && !service.is_subscription();
+    match mode {
+        Mode::Auto => services.filter(is_kept).collect(),
+        Mode::Off => Vec::new(),
+    }
+}
+
+impl Gateway {
+    /// Starts the gateway for some services; `environment` is the agent's.
+    ///
+    /// # Errors
+    /// If it does not get ready.
+    pub async fn start(
+        access: &Access,
+        settings: &Settings,
+        limits: Limits,
+        environment: &Variables,
+        progress: &Progress,
+    ) -> Result<Self, StartError> {
+        let services = services_behind_gateway(access, settings.mode);
+        let (process, pipes) =
+            HelperProcess::start(program(settings, environment).map_err(StartError::NotStarted)?)
+                .map_err(StartError::NotStarted)?;
+        let pipes = || -> io::Result<_> {
+            Ok((
+                pipe::Sender::from_owned_fd(pipes.stdin.into())?,
+                BufReader::new(pipe::Receiver::from_owned_fd(pipes.stdout.into())?).lines(),
+                BufReader::new(pipe::Receiver::from_owned_fd(pipes.stderr.into())?).lines(),
+            ))
+        };
+        let (mut keys_pipe, mut reports, mut stderr) = pipes().map_err(StartError::NotStarted)?;
+        let configuration = configuration(&services, limits);
+        let started = timeout(
+            START_TIMEOUT,
+            exchange_keys(&mut keys_pipe, &mut reports, &configuration),
+        );
+        let (port, paths) = match started.await {
+            Ok(Ok(listening)) => listening,
+            Ok(Err(error)) => {
+                let message = stderr_or(&mut stderr, &error).await;
+                return Err(StartError::Ended { message });
+            }
+            Err(_) => return Err(StartError::Late),
+        };
+        let urls = paths
+            .iter()
+            .map(|path| format!("http://127.0.0.1:{port}/{path}"));
+        let names: Vec<&str> = services
+            .iter()
+            .map(|service| service.provider.name)
+            .collect();
+        tracing::debug!(
+            port,
+            services = names.join(", "),
+            "the model gateway is ready"
+        );
+        let kept = services.into_iter().zip(urls);
+        let access = access_behind(access, kept);
+        let (sender, state) = watch::channel(State::default());
+        tokio::spawn(read_reports(reports, sender, progress.clone()));
+        tokio::spawn(log_stderr(stderr));
+        Ok(Self {
+            process,
+            keys_pipe,
+            state,
+            access,
+        })
+    }
+
+    /// How agents reach the gateway.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Why the agent cannot go on, if it cannot.
+    pub fn trouble(&self) -> Option<Trouble> {
+        trouble(&self.state.borrow())
+    }
+
+    /// Waits until the agent cannot go on.
+    pub async fn wait_for_trouble(&self) -> Trouble {
+        let mut state = self.state.clone();
+        loop {
+            if let Some(trouble) = trouble(&state.borrow_and_update()) {
+                return trouble;
+            }
+            if state.changed().await.is_err() {
+                return Trouble::Ended;
+            }
+        }
+    }
+
+    /// Why the service could not be reached the last time, if that was so.
+    pub fn unreachable(&self) -> Option<String> {
+        self.state.borrow().unreachable.clone()
+    }
+
+    /// What it has counted so far.
+    pub fn spent(&self) -> Spent {
+        spent(self.state.borrow().totals)
+    }
+
+    /// Ends it, after the agent; returns everything that it has counted.
+    pub async fn end(mut self) -> Spent {
+        drop(self.keys_pipe);
+        let ended = self.state.wait_for(|state| state.has_ended);
+        if timeout(END_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("the model gateway does not end; its last numbers may be missing");
+        }
+        self.process.end(END_TIMEOUT).await;
+        let totals = self.state.borrow().totals;
+        if totals.requests > 0 {
+            let wire::Totals {
+                requests, answers, ..
+            } = totals;
+            let spent = spent(totals);
+            let tokens = spent.usage.map(Usage::in_short);
+            let cost = spent.cost_usd;
+            tracing::info!(
+                requests,
+                answers,
+                tokens,
+                cost_usd = cost,
+                "the model gateway has ended"
+            );
+        }
+        spent(totals)
+    }
+}
+
+/// The access with some services behind the gateway's URLs.
+fn access_behind<'a>(
+    access: &Access,
+    kept: impl Iterator<Item = (&'a ServiceAccess, String)>,
+) -> Access {
+    let mut access = access.clone();
+    for (service, url) in kept {
+        let provider = service.provider;
+        let mut services = access.services.iter_mut();
+        if let Some(known) = services.find(|known| known.provider == provider) {
+            *known = service.behind(&url);
+        }
+        if provider == &ANTHROPIC {
+            // No agent needs two credentials for one service.
+            access.oauth_token = None;
+        }
+    }
+    access
+}
+
+fn trouble(state: &State) -> Option<Trouble> {
+    match &state.refusal {
+        Some(why) => Some(Trouble::LimitReached(why.clone())),
+        None => state.has_ended.then_some(Trouble::Ended),
+    }
+}
+
+/// Nothing is known before there is an answer.
+fn spent(totals: wire::Totals) -> Spent {
+    if totals.answers == 0 {
+        return Spent::default();
+    }
+    Spent {
+        turns: None,
+        tool_calls: None,
+        cost_usd: totals.cost_usd,
+        usage: Some(Usage {
+            input_tokens: totals.input_tokens,
+            output_tokens: totals.output_tokens,
+            cache_read_input_tokens: totals.cache_read_input_tokens,
+            cache_creation_input_tokens: totals.cache_creation_input_tokens,
+        }),
+    }
+}
+
+fn program(settings: &Settings, environment: &Variables) -> io::Result<Program> {
+    // What it needs to reach the services: proxies and private authorities.
+    let authorities = value_of(environment, "SSL_CERT_FILE");
+    let authorities = authorities.map(|path| ("SSL_CERT_FILE".into(), path.to_owned()));
+    Ok(Program {
+        program: programs::own()?.into(),
+        args: vec![COMMAND.into()],
+        dir: "/".into(),
+        env: settings
+            .proxies
+            .iter()
+            .cloned()
+            .chain(authorities)
+            .collect(),
+        stdin: None,
+        stderr: Stderr::Apart,
+        launch: None,
+    })
+}
+
+/// The line with the keys.
+fn configuration(services: &[&ServiceAccess], limits: Limits) -> SecretString {
+    let expose = |secret: &Option<SecretString>| {
+        let secret = secret.as_ref();
+        secret.map(|secret| secret.expose_secret().to_owned())
+    };
+    let service = |service: &&ServiceAccess| {
+        let url = service.base_url.as_ref();
+        // The settings were read, so it is a URL.
+        let url = url.and_then(|url| url.to_str()?.parse::<Url>().ok());
+        wire::Service {
+            provider: service.provider.name.to_owned(),
+            url: url.unwrap_or_else(|| service_url(service.provider)).into(),
+            key: expose(&service.api_key),
+            token: expose(&service.auth_token),
+        }
+    };
+    let configuration = Configuration {
+        services: services.iter().map(service).collect(),
+        max_budget_usd: limits.usd,
+        max_tokens: limits.tokens,
+    };
+    let mut line = serde_json::to_string(&configuration).expect("texts and numbers have a form");
+    line.push('\n');
+    line.into()
+}
+
+type Reports = Lines<BufReader<pipe::Receiver>>;
+
+/// Waits until the gateway is hardened, hands the keys over, and waits until it listens.
+async fn exchange_keys(
+    keys_pipe: &mut pipe::Sender,
+    reports: &mut Reports,
+    configuration: &SecretString,
+) -> Result<(u16, Vec<String>), String> {
+    let closed = || "it closed its standard output".to_owned();
+    let mut next = async || -> Result<Report, String> {
+        let line = reports
+            .next_line()
+            .await
+            .map_err(|error| error.to_string())?;
+        serde_json::from_str(&line.ok_or_else(closed)?).map_err(|error| error.to_string())
+    };
+    if !matches!(next().await?, Report::Ready) {
+        return Err("it did not say that it is ready".to_owned());
+    }
+    let keys = configuration.expose_secret().as_bytes();
+    keys_pipe
+        .write_all(keys)
+        .await
+        .map_err(|error| error.to_string())?;
+    match next().await? {
+        Report::Listening { port, paths } => Ok((port, paths)),
+        _ => Err("it did not say where it listens".to_owned()),
+    }
+}
+
+/// What the gateway printed before it ended, else the error.
+async fn stderr_or(stderr: &mut Reports, error: &str) -> String {
+    let mut last = VecDeque::new();
+    let read = async {
+        while let Ok(Some(line)) = stderr.next_line().await {
+            last.push_back(line);
+            if last.len() > MAX_STDERR_LINES {
+                last.pop_front();
+            }
+        }
+    };
+    let _ = timeout(END_TIMEOUT, read).await;
+    let words = Vec::from(last).join(" ");
+    if words.is_empty() {
+        error.to_owned()
+    } else {
+        words
+    }
+}
+
+async fn log_stderr(mut stderr: Reports) {
+    while let Ok(Some(line)) = stderr.next_line().await {
+        tracing::warn!("model gateway: {line}");
+    }
+}
+
+async fn read_reports(mut reports: Reports, state: watch::Sender<State>, progress: Progress) {
+    while let Ok(Some(line)) = reports.next_line().await {
+        match serde_json::from_str(&line) {
+            Ok(Report::Request(request)) => log(&request),
+            Ok(Report::Totals(totals)) => {
+                progress.set_metered(spent(totals));
+                state.send_modify(|state| state.totals = totals);
+            }
+            Ok(Report::Refused { why }) => {
+                tracing::warn!("the model gateway forwards no further request: {why}");
+                state.send_modify(|state| state.refusal = Some(why));
+            }
+            Ok(Report::Unreachable { why }) => {
+                tracing::warn!("the model's service gave no answer: {why}");
+                state.send_modify(|state| state.unreachable = Some(why));
+            }
+            Ok(Report::Ready | Report::Listening { .. }) => {}
+            Err(error) => tracing::warn!(%error, "a report of the model gateway cannot be read"),
+        }
+    }
+    state.send_modify(|state| state.has_ended = true);
+}
+
+fn log(request: &wire::Request) {
+    tracing::debug!(
+        method = request.method,
+        path = request.path,
+        model = request.model,
+        status = request.status,
+        first_byte_ms = request.first_byte_ms,
+        total_ms = request.total_ms,
+        output_tokens = request.output_tokens,
+        "a request went through the model gateway"
+    );
+}

@@ -1,0 +1,141 @@
+//! The services that offer models: one row for each in [`PROVIDERS`].
+
+/// A service with its own API and its own variables.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// Its name for people and between the worker and the model gateway.
+    pub name: &'static str,
+    /// The base of the service's own URLs.
+    pub service: &'static str,
+    pub api: Api,
+    /// The header that carries an API key. A token is always a bearer token.
+    pub key_header: KeyHeader,
+    /// A key that looks like a real one and is worth nothing.
+    pub placeholder: &'static str,
+    pub key_variable: &'static str,
+    /// The variable of a bearer token, if the service has such tokens besides keys.
+    pub token_variable: Option<&'static str>,
+    pub base_url_variable: &'static str,
+    /// Further variables with which some agents read the key and the base URL.
+    pub aliases: &'static [(&'static str, Alias)],
+    /// Whether the base URL may leave out `/v1`.
+    pub version: Version,
+    /// The requests that agents send.
+    pub routes: &'static [Route],
+}
+
+/// The form of a service's errors, and of the numbers of tokens in its answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    Anthropic,
+    /// The Responses and the Chat Completions API.
+    OpenAi,
+}
+
+/// How a key is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyHeader {
+    XApiKey,
+    Bearer,
+}
+
+/// What a further variable holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alias {
+    Key,
+    BaseUrl,
+}
+
+/// Which base URLs a provider's clients have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// `/v1` follows the base URL if it is not its end.
+    IsAppended,
+    /// The base URL is complete: services have `/v1`, `/v4` or nothing there.
+    BelongsToBaseUrl,
+}
+
+/// A request that agents send.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Route {
+    pub methods: &'static [&'static str],
+    /// Follows `/v1`. `*` at the end is one more segment.
+    pub path: &'static str,
+    pub price: RoutePrice,
+}
+
+/// Whether a request costs tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoutePrice {
+    Free,
+    Tokens,
+}
+
+/// All providers.
+pub static PROVIDERS: [&Provider; 2] = [&ANTHROPIC, &OPENAI];
+
+pub static ANTHROPIC: Provider = Provider {
+    name: "anthropic",
+    service: "https://api.anthropic.com",
+    api: Api::Anthropic,
+    key_header: KeyHeader::XApiKey,
+    placeholder: "sk-ant-api03-placeholder-of-descartes-worker-the-model-gateway-has-the-real-key-0000000000000000000000000000-00000000AA",
+    key_variable: "ANTHROPIC_API_KEY",
+    token_variable: Some("ANTHROPIC_AUTH_TOKEN"),
+    base_url_variable: "ANTHROPIC_BASE_URL",
+    aliases: &[],
+    version: Version::IsAppended,
+    routes: &[
+        costs_tokens("/messages"),
+        free(&["POST"], "/messages/count_tokens"),
+        free(&["GET", "HEAD"], "/models"),
+        free(&["GET", "HEAD"], "/models/*"),
+    ],
+};
+
+pub static OPENAI: Provider = Provider {
+    name: "openai",
+    service: "https://api.openai.com/v1",
+    api: Api::OpenAi,
+    key_header: KeyHeader::Bearer,
+    placeholder: "sk-proj-placeholder-of-descartes-worker-the-model-gateway-has-the-real-key-000000000000",
+    key_variable: "OPENAI_API_KEY",
+    token_variable: None,
+    base_url_variable: "OPENAI_BASE_URL",
+    // Of codex, and of programs that use LiteLLM.
+    aliases: &[
+        ("CODEX_API_KEY", Alias::Key),
+        ("OPENAI_API_BASE", Alias::BaseUrl),
+    ],
+    version: Version::BelongsToBaseUrl,
+    routes: &[
+        costs_tokens("/responses"),
+        costs_tokens("/responses/compact"),
+        costs_tokens("/chat/completions"),
+        free(&["GET", "HEAD"], "/models"),
+        free(&["GET", "HEAD"], "/models/*"),
+    ],
+};
+
+const fn costs_tokens(path: &'static str) -> Route {
+    Route {
+        methods: &["POST"],
+        path,
+        price: RoutePrice::Tokens,
+    }
+}
+
+const fn free(methods: &'static [&'static str], path: &'static str) -> Route {
+    Route {
+        methods,
+        path,
+        price: RoutePrice::Free,
+    }
+}
+
+impl Provider {
+    /// The provider with this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        PROVIDERS.into_iter().find(|provider| provider.name == name)
+    }
+}

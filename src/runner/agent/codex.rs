@@ -1,0 +1,65 @@
+//! What codex needs behind the model gateway: a provider without websockets, which no variable sets.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use crate::environment::{Variables, value_of, variable};
+use crate::model::{Access, OPENAI};
+
+/// The variable with the directory of codex's configuration.
+const HOME_VARIABLE: &str = "CODEX_HOME";
+
+/// Writes a configuration for codex, if a key of `OPENAI_API_KEY` is behind the gateway and the user has no
+/// configuration; returns the variable that names it.
+pub fn configuration(
+    state_dir: &Path,
+    environment: &Variables,
+    access: &Access,
+) -> Option<(OsString, OsString)> {
+    let url = access.gateway_url(&OPENAI)?.to_str()?;
+    let home = value_of(environment, "HOME").map(Path::new);
+    let has_own = home.is_some_and(|home| home.join(".codex").exists());
+    if has_own || value_of(environment, HOME_VARIABLE).is_some() {
+        return None;
+    }
+    let dir = state_dir.join("codex");
+    let written =
+        fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join("config.toml"), text(url)));
+    if let Err(error) = written {
+        tracing::warn!(%error, "the configuration for codex cannot be written");
+        return None;
+    }
+    Some(variable(HOME_VARIABLE, dir))
+}
+
+/// The gateway's URL needs no quoting: it has letters, digits, slashes, colons and dots.
+fn text(url: &str) -> String {
+    format!(
+        "# Written by descartes-worker: codex uses the model gateway, over HTTP.\n\
+         model_provider = \"gateway\"\n\n\
+         [model_providers.gateway]\n\
+         name = \"the model gateway\"\n\
+         base_url = \"{url}\"\n\
+         env_key = \"{}\"\n\
+         wire_api = \"responses\"\n\
+         supports_websockets = false\n",
+        OPENAI.key_variable
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_toml_and_names_the_gateway() {
+        let table: toml::Table = text("http://127.0.0.1:1/abc").parse().unwrap();
+        let provider = &table["model_providers"]["gateway"];
+        assert_eq!(
+            provider["base_url"].as_str(),
+            Some("http://127.0.0.1:1/abc")
+        );
+        assert_eq!(provider["supports_websockets"].as_bool(), Some(false));
+    }
+}

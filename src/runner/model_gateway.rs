@@ -1,0 +1,152 @@
+//! The model gateway in a run: whether there is one, and what its troubles mean for the run.
+
+use std::time::Duration;
+
+use super::agent;
+use super::run::Run;
+use crate::environment::{Variables, value_of, variable};
+use crate::gateway::{Gateway, Mode, Trouble, services_behind_gateway};
+use crate::model::ServiceAccess;
+use crate::task::{Failure, Reason};
+
+/// How long the agent may go on after its limit is used up: enough to save a session and to say why it
+/// ends.
+const LIMIT_GRACE: Duration = Duration::from_secs(5);
+/// The variables whose values are addresses of proxies.
+const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+/// The variables with the hosts that need no proxy.
+const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
+const LOOPBACK: &str = "127.0.0.1";
+
+/// Starts the gateway if there is a credential for it.
+///
+/// # Errors
+/// If it cannot be started, or if a limit needs one.
+pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
+    let settings = &run.settings.agent;
+    let access = &settings.access;
+    let kept = services_behind_gateway(access, settings.gateway.mode);
+    if kept.is_empty() {
+        check_limits(settings)?;
+        let mut services = access.services.iter();
+        let has_subscription =
+            access.oauth_token.is_some() || services.any(ServiceAccess::is_subscription);
+        if settings.gateway.mode == Mode::Auto && has_subscription {
+            tracing::info!(
+                "the model gateway is off, because the token of a subscription is for Claude Code only; the agent can read it"
+            );
+        }
+        return Ok(None);
+    }
+    let environment = &run.settings.environment;
+    let started = Gateway::start(
+        access,
+        &settings.gateway,
+        settings.limits,
+        environment,
+        run.progress,
+    );
+    let gateway = started.await.map_err(|error| Failure {
+        retryable: true,
+        ..Failure::because(Reason::AgentFailed, &error)
+    })?;
+    Ok(Some(gateway))
+}
+
+/// A limit of tokens needs the gateway.
+///
+/// # Errors
+/// If there is such a limit, but no credential that a gateway can keep.
+pub fn check_limits(settings: &agent::Settings) -> Result<(), Failure> {
+    let has_gateway = !services_behind_gateway(&settings.access, settings.gateway.mode).is_empty();
+    if settings.limits.tokens.is_none() || has_gateway {
+        return Ok(());
+    }
+    let why = match settings.gateway.mode {
+        Mode::Off => "DESCARTES_MODEL_GATEWAY is off",
+        Mode::Auto => "there is no key or token that the model gateway can keep",
+    };
+    Err(Failure::new(
+        Reason::AgentNotFound,
+        format!("DESCARTES_MAX_TOKENS cannot be enforced, because {why}"),
+    ))
+}
+
+/// Waits until the agent has to be ended because of its gateway; forever without one.
+pub async fn agent_cannot_go_on(gateway: Option<&Gateway>) {
+    let Some(gateway) = gateway else {
+        return std::future::pending().await;
+    };
+    match gateway.wait_for_trouble().await {
+        Trouble::LimitReached(_) => tokio::time::sleep(LIMIT_GRACE).await,
+        Trouble::Ended => {}
+    }
+}
+
+/// The failure of a run whose agent could not go on.
+pub fn failure(trouble: Trouble) -> Failure {
+    match trouble {
+        Trouble::LimitReached(why) => Failure::new(Reason::LimitReached, why),
+        Trouble::Ended => Failure {
+            retryable: true,
+            ..Failure::new(
+                Reason::ApiError,
+                "the model gateway ended before the agent did, so the agent could not reach its model any \
+                 more; a process of the agent may have killed it",
+            )
+        },
+    }
+}
+
+/// Adds what the gateway knows about an agent's failure.
+pub fn explain(failure: Failure, gateway: &Gateway) -> Failure {
+    let mut failure = failure;
+    if failure.reason == Reason::ApiError {
+        failure.causes.extend(gateway.unreachable());
+    }
+    failure
+}
+
+/// Keeps the agent's requests to the gateway away from proxies.
+pub fn exempt_from_proxies(environment: &mut Variables) {
+    if PROXIES
+        .iter()
+        .all(|name| value_of(environment, name).is_none())
+    {
+        return;
+    }
+    for name in NO_PROXY {
+        let hosts = value_of(environment, name).map(|hosts| hosts.to_string_lossy().into_owned());
+        let hosts = hosts.filter(|hosts| !hosts.is_empty());
+        let hosts = hosts.map_or_else(
+            || LOOPBACK.to_owned(),
+            |hosts| format!("{hosts},{LOOPBACK}"),
+        );
+        environment.retain(|(known, _)| known != name);
+        environment.push(variable(name, hosts));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_added_to_the_hosts_without_a_proxy() {
+        let mut environment = vec![variable("PATH", "/bin")];
+        exempt_from_proxies(&mut environment);
+        assert_eq!(environment, [variable("PATH", "/bin")]);
+        environment.push(variable("HTTP_PROXY", "http://proxy.example"));
+        environment.push(variable("no_proxy", "a.example"));
+        exempt_from_proxies(&mut environment);
+        let value = |name| {
+            value_of(&environment, name)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(value("NO_PROXY"), "127.0.0.1");
+        assert_eq!(value("no_proxy"), "a.example,127.0.0.1");
+    }
+}

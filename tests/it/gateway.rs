@@ -1,0 +1,397 @@
+//! The model gateway: agents reach their model through it and never hold the key.
+//!
+//! The agent writes its environment to a file and waits; the test is its client.
+
+mod hostile;
+mod limits;
+mod openai;
+mod secrecy;
+mod service;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use crate::support::{Hold, Project, Receiver, Running, Worker, wait_until};
+use service::{
+    Part, Service, bytes, document, event, header, message_start, read_head, stream_end,
+    stream_head, whole,
+};
+
+pub const KEY: &str = "sk-ant-test-0123456789";
+
+/// Writes the environment to a file, and ends when the test writes an exit code to a pipe.
+pub const WAITING_AGENT: &str =
+    "mkfifo go && env > seen.new && mv seen.new seen && read code < go && exit \"$code\"";
+
+/// A worker whose agent waits, and the gateway that it was given.
+pub struct Session {
+    pub receiver: Receiver,
+    pub project: Project,
+    running: Running,
+    /// The environment of the agent.
+    pub environment: String,
+}
+
+/// An answer of the gateway.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Session {
+    pub fn start(service: &Service, set: impl FnOnce(Worker) -> Worker) -> Self {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let worker = Worker::new(&receiver, &project)
+            .env("ANTHROPIC_API_KEY", KEY)
+            .env("ANTHROPIC_BASE_URL", service.url())
+            .agent(WAITING_AGENT);
+        let running = set(worker).start();
+        wait_until("the agent", || project.path("seen").exists());
+        let environment = project.read("seen");
+        Self {
+            receiver,
+            project,
+            running,
+            environment,
+        }
+    }
+
+    #[track_caller]
+    pub fn variable(&self, name: &str) -> &str {
+        let prefix = format!("{name}=");
+        let mut lines = self.environment.lines();
+        let line = lines.find(|line| line.starts_with(&prefix));
+        &line.unwrap_or_else(|| panic!("no {name} in {}", self.environment))[prefix.len()..]
+    }
+
+    /// The address and the path of a base URL.
+    fn base(&self, name: &str) -> (String, String) {
+        let url = self.variable(name).strip_prefix("http://").expect("http");
+        let (address, path) = url.split_once('/').expect("a path");
+        (address.to_owned(), format!("/{path}"))
+    }
+
+    pub fn address(&self) -> String {
+        self.base("ANTHROPIC_BASE_URL").0
+    }
+
+    pub fn path(&self) -> String {
+        self.base("ANTHROPIC_BASE_URL").1
+    }
+
+    /// A connection with bytes already sent; `{path}` is the gateway's.
+    pub fn connect(&self, request: &str) -> TcpStream {
+        let stream = TcpStream::connect(self.address()).expect("the gateway listens");
+        let request = request.replace("{path}", &self.path());
+        // The gateway may close before it has read everything.
+        let _ = { &stream }.write_all(request.as_bytes());
+        stream
+    }
+
+    /// Sends bytes and reads the answer to the end of the connection.
+    #[track_caller]
+    pub fn send(&self, request: &str) -> Answer {
+        read_answer(&self.connect(request)).expect("an answer")
+    }
+
+    /// A request to the Messages API.
+    #[track_caller]
+    pub fn ask(&self, body: &Value) -> Answer {
+        self.send(&post("{path}/v1/messages", "", &body.to_string()))
+    }
+
+    /// Ends the agent and waits for the worker.
+    pub fn end(self, code: i32) -> (Receiver, crate::support::Ended) {
+        fs::write(self.project.path("go"), format!("{code}\n")).expect("the agent reads");
+        (self.receiver, self.running.wait())
+    }
+
+    /// Waits for the worker, which ends the agent by itself.
+    pub fn wait(self) -> (Receiver, crate::support::Ended) {
+        (self.receiver, self.running.wait())
+    }
+
+    pub fn running(&self) -> &Running {
+        &self.running
+    }
+}
+
+pub fn post(target: &str, headers: &str, body: &str) -> String {
+    format!(
+        "POST {target} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Nothing if the connection ends without an answer.
+pub fn read_answer(mut stream: &TcpStream) -> Option<Answer> {
+    let head = read_head(stream)?;
+    let mut body = Vec::new();
+    // A connection that breaks off still has a body up to there.
+    let _ = stream.read_to_end(&mut body);
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let is_chunked = header(&head, "transfer-encoding") == Some("chunked");
+    let body = if is_chunked { unchunked(&body) } else { body };
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, head, body })
+}
+
+fn unchunked(mut text: &str) -> String {
+    let mut body = String::new();
+    while let Some((length, rest)) = text.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16)
+            .unwrap_or(0)
+            .min(rest.len());
+        body += &rest[..length];
+        text = rest[length..].trim_start_matches("\r\n");
+        if length == 0 {
+            break;
+        }
+    }
+    body
+}
+
+pub fn question() -> Value {
+    json!({ "model": "claude-sonnet-5-5", "max_tokens": 1000, "messages": [{ "role": "user", "content": "Hello" }] })
+}
+
+#[test]
+fn only_the_credential_of_a_request_changes_and_nothing_of_the_answer() {
+    let error = r#"{"type":"error", "error":{"type":"rate_limit_error","message":"slower"}}"#;
+    let headers = "retry-after: 17\r\nrequest-id: req_1\r\nx-unknown: a, b\r\ncontent-type: application/json\r\n";
+    let service = Service::start([vec![whole(429, headers, error)], vec![document()]]);
+    let session = Session::start(&service, |worker| worker);
+    let placeholder = session.variable("ANTHROPIC_API_KEY").to_owned();
+    assert!(placeholder.starts_with("sk-ant-api03-") && placeholder != KEY);
+    let body = r#"{"model": "claude-sonnet-5-5",   "max_tokens": 7, "metadata": {"ü": [1.50]}}"#;
+    let headers = format!(
+        "x-api-key: {placeholder}\r\nauthorization: Bearer {placeholder}\r\nanthropic-version: 2023-06-01\r\nanthropic-beta: one,two\r\nx-unknown: c\r\nuser-agent: me/1\r\n"
+    );
+    let answer = session.send(&post("{path}/v1/messages?beta=true&x=%2F", &headers, body));
+    assert_eq!((answer.status, answer.body.as_str()), (429, error));
+    for (name, value) in [
+        ("retry-after", "17"),
+        ("request-id", "req_1"),
+        ("x-unknown", "a, b"),
+    ] {
+        assert_eq!(header(&answer.head, name), Some(value));
+    }
+    let arrived = &service.arrived()[0];
+    assert_eq!(arrived.line(), "POST /v1/messages?beta=true&x=%2F HTTP/1.1");
+    assert_eq!(String::from_utf8_lossy(&arrived.body), body);
+    for (name, value) in [
+        ("x-api-key", KEY),
+        ("anthropic-version", "2023-06-01"),
+        ("anthropic-beta", "one,two"),
+        ("x-unknown", "c"),
+        ("user-agent", "me/1"),
+        ("host", &service.host()),
+    ] {
+        assert_eq!(arrived.header(name), Some(value));
+    }
+    assert_eq!(arrived.header("authorization"), None);
+    assert_eq!(arrived.header("connection"), None);
+    let answer = session.ask(&question());
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.contains("\"Hello\""), "{}", answer.body);
+    let (receiver, ended) = session.end(0);
+    ended.completed(&receiver);
+}
+
+#[test]
+fn a_bearer_token_is_swapped_in_the_same_way() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| {
+        worker
+            .without("ANTHROPIC_API_KEY")
+            .env("ANTHROPIC_AUTH_TOKEN", "the-real-token")
+    });
+    assert!(!session.environment.contains("the-real-token"));
+    assert!(!session.environment.contains("ANTHROPIC_API_KEY"));
+    session.ask(&question());
+    let arrived = &service.arrived()[0];
+    assert_eq!(
+        arrived.header("authorization"),
+        Some("Bearer the-real-token")
+    );
+    assert_eq!(arrived.header("x-api-key"), None);
+    session.end(0).1.assert_code(0);
+}
+
+#[test]
+fn an_event_of_a_stream_arrives_while_the_service_still_holds_the_next_one() {
+    let hold = Hold::default();
+    let script = vec![
+        stream_head(),
+        message_start(),
+        Part::Wait(hold.clone()),
+        event(&json!({ "type": "ping" })),
+        event(&json!({ "type": "message_delta", "delta": {}, "usage": { "output_tokens": 50 } })),
+        event(&json!({ "type": "message_stop" })),
+        stream_end(),
+    ];
+    let service = Service::start([script]);
+    let session = Session::start(&service, |worker| worker);
+    let stream = session.connect(&post("{path}/v1/messages", "", &question().to_string()));
+    let head = read_head(&stream).expect("the head");
+    assert_eq!(header(&head, "content-type"), Some("text/event-stream"));
+    let mut first = [0; 64];
+    { &stream }.read_exact(&mut first).expect("the first event");
+    assert!(String::from_utf8_lossy(&first).contains("event: message_start"));
+    hold.release();
+    let mut rest = String::new();
+    { &stream }.read_to_string(&mut rest).expect("the rest");
+    assert!(
+        rest.contains("event: ping") && rest.ends_with("0\r\n\r\n"),
+        "{rest}"
+    );
+    let (receiver, ended) = session.end(0);
+    let agent = &ended.completed(&receiver)["result"]["agent"];
+    assert_eq!(
+        agent["usage"],
+        json!({ "input_tokens": 100, "output_tokens": 50, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 20 })
+    );
+}
+
+#[test]
+fn usage_and_cost_of_a_command_are_in_heartbeats_result_and_log() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| {
+        worker
+            .env("DESCARTES_HEARTBEAT", "50ms")
+            .env("RUST_LOG", "debug")
+    });
+    session.ask(&question());
+    let usage = json!({ "input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": null, "cache_creation_input_tokens": null });
+    session.receiver.wait_for("a heartbeat with usage", |said| {
+        let found = said
+            .iter()
+            .find(|said| said.event["progress"]["usage"] == usage);
+        found.map(|_| ())
+    });
+    let (receiver, ended) = session.end(0);
+    ended.assert_code(0);
+    let agent = &receiver.only("completed")["result"]["agent"];
+    assert_eq!(
+        (&agent["kind"], &agent["usage"]),
+        (&json!("command"), &usage)
+    );
+    // 10 tokens at 2 dollars for a million, and 5 at 10.
+    let cost = agent["cost_usd"].as_f64().expect("a cost");
+    assert!((cost - 0.00007).abs() < 1e-9, "{cost}");
+    let log = &ended.stderr;
+    for words in [
+        "a request went through the model gateway",
+        "claude-sonnet-5-5",
+        "first_byte_ms",
+        "the model gateway has ended",
+    ] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    let secret = session_path(log);
+    assert!(
+        secret.is_none(),
+        "the random path is in the log: {secret:?}"
+    );
+}
+
+/// A word with 32 hexadecimal digits.
+fn session_path(log: &str) -> Option<&str> {
+    log.split(|c: char| !c.is_ascii_alphanumeric())
+        .find(|word| word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+#[test]
+fn a_service_that_cannot_be_reached_looks_so_to_the_agent_and_is_in_the_log() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| {
+        worker.env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    });
+    let stream = session.connect(&post("{path}/v1/messages", "", &question().to_string()));
+    assert!(read_answer(&stream).is_none());
+    session.running().wait_for_log(
+        "the model's service gave no answer: http://127.0.0.1:1/: connection refused",
+    );
+    let (receiver, ended) = session.end(0);
+    let event = ended.completed(&receiver);
+    assert_eq!(event["result"]["agent"]["usage"], Value::Null);
+}
+
+#[test]
+fn without_a_key_or_with_the_gateway_off_there_is_no_second_process() {
+    let children = "cat /proc/$PPID/task/$PPID/children | wc -w > children; env > seen";
+    for (set, count, base_url) in [
+        (("ANTHROPIC_API_KEY", ""), "1", true),
+        (("DESCARTES_MODEL_GATEWAY", "off"), "1", true),
+        (("DESCARTES_MODEL_GATEWAY", "auto"), "2", false),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        Worker::new(&receiver, &project)
+            .env("ANTHROPIC_API_KEY", KEY)
+            .env("ANTHROPIC_BASE_URL", "http://model.invalid")
+            .env(set.0, set.1)
+            .agent(children)
+            .run()
+            .completed(&receiver);
+        assert_eq!(project.read("children").trim(), count, "{set:?}");
+        let is_direct = project
+            .read("seen")
+            .contains("ANTHROPIC_BASE_URL=http://model.invalid");
+        assert_eq!(is_direct, base_url, "{set:?}");
+    }
+}
+
+#[test]
+fn the_token_of_a_subscription_goes_to_the_agent_and_the_log_says_so() {
+    for (name, token) in [
+        ("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-0123456789"),
+        ("ANTHROPIC_AUTH_TOKEN", "sk-ant-oat01-0123456789"),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let ended = Worker::new(&receiver, &project)
+            .env(name, token)
+            .agent("env > seen")
+            .run();
+        ended.completed(&receiver);
+        assert!(project.read("seen").contains(&format!("{name}={token}")));
+        assert!(
+            ended.stderr.contains("the model gateway is off"),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+#[test]
+fn the_checks_get_nothing_of_the_access_even_if_the_settings_name_the_key() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| {
+        worker
+            .env("DESCARTES_AGENT_ENV", "ANTHROPIC_API_KEY")
+            .env("DESCARTES_CHECKS", "env > checked")
+    });
+    assert_ne!(session.variable("ANTHROPIC_API_KEY"), KEY);
+    let checked = session.project.path("checked");
+    fs::write(session.project.path("go"), "0\n").expect("the agent reads");
+    wait_until("the check", || checked.exists());
+    let (receiver, project) = (session.receiver, session.project);
+    session.running.wait().completed(&receiver);
+    assert!(!project.read("checked").contains("ANTHROPIC"));
+}
+
+#[test]
+fn bytes_of_any_answer_pass_unchanged() {
+    let garbage = bytes(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9\r\n\r\n\n\ndata:\n{}",
+    );
+    let service = Service::start([vec![garbage]]);
+    let session = Session::start(&service, |worker| worker);
+    let answer = session.ask(&question());
+    assert_eq!((answer.status, answer.body.as_str()), (200, "\n\ndata:\n{"));
+    session.end(0).1.assert_code(0);
+}

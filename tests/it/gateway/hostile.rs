@@ -1,0 +1,311 @@
+//! Agents that attack the gateway, and services that send garbage.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::service::{Part, Service, bytes, document, header, whole};
+use super::{KEY, Session, post, question, read_answer};
+use crate::support::{Project, Receiver, Worker, wait_until};
+
+#[test]
+fn without_the_random_path_there_is_nothing() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| worker);
+    let length = session.path().len();
+    for path in [
+        "/",
+        "/v1/messages",
+        "/x/v1/messages",
+        "*",
+        &format!("/{}/v1/messages", "0".repeat(length - 1)),
+        &format!("{}/v1/messages", &session.path()[..length - 1]),
+        &format!("{}0/v1/messages", session.path()),
+        &format!("/.{}/v1/messages", session.path()),
+    ] {
+        let answer = session.send(&post(path, "", &question().to_string()));
+        assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
+        assert_eq!(answer.body, "", "{path}");
+    }
+    assert_eq!(service.arrived().len(), 0);
+    session.end(0).1.assert_code(0);
+}
+
+#[test]
+fn other_paths_and_methods_of_the_service_are_refused_in_the_apis_form() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| worker);
+    for (method, path) in [
+        ("POST", "/v1/messages/batches"),
+        ("POST", "/v1/organizations/api_keys"),
+        ("DELETE", "/v1/models/claude-x"),
+        ("GET", "/v1/models/../organizations"),
+        ("GET", "/v1/models/%2e%2e%2forganizations"),
+        ("GET", "//other.example/v1/models"),
+        ("TRACE", "/v1/messages"),
+    ] {
+        let answer = session.send(&format!(
+            "{method} {{path}}{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        ));
+        assert_eq!(answer.status, 404, "{path}");
+        let body: Value = serde_json::from_str(&answer.body).expect("JSON");
+        assert_eq!(body["error"]["type"], "not_found_error");
+        let message = body["error"]["message"].as_str().expect("a message");
+        assert!(message.ends_with(" is not forwarded"), "{message}");
+        assert!(!message.contains(&session.path()), "{message}");
+    }
+    assert_eq!(service.arrived().len(), 0);
+    session.end(0).1.assert_code(0);
+}
+
+#[test]
+fn no_other_host_can_be_reached() {
+    let (service, other) = (Service::start([]), Service::start([]));
+    let session = Session::start(&service, |worker| worker);
+    let host = other.host();
+    let body = question().to_string();
+    // As a proxy.
+    for target in [
+        format!("http://{host}{{path}}/v1/messages"),
+        format!("http://{host}/v1/messages"),
+    ] {
+        assert_eq!(
+            session.send(&post(&target, "", &body)).status,
+            404,
+            "{target}"
+        );
+    }
+    let tunnel = session.send(&format!(
+        "CONNECT {host} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+    ));
+    assert_eq!(tunnel.status, 404);
+    // By headers: the request goes to the one service.
+    let request = post(
+        "{path}/v1/messages",
+        &format!("x-forwarded-host: {host}\r\n"),
+        &body,
+    )
+    .replace("host: gateway", &format!("host: {host}"));
+    assert_eq!(session.send(&request).status, 200);
+    assert_eq!(
+        service.arrived()[0].header("host"),
+        Some(service.host().as_str())
+    );
+    assert_eq!(other.arrived().len(), 0);
+    session.end(0).1.assert_code(0);
+}
+
+#[test]
+fn a_redirect_is_passed_on_and_not_followed() {
+    let other = Service::start([]);
+    let location = format!("location: {}/v1/messages\r\n", other.url());
+    let service = Service::start([vec![whole(307, &location, "")]]);
+    let session = Session::start(&service, |worker| worker);
+    let answer = session.ask(&question());
+    assert_eq!(answer.status, 307);
+    assert!(header(&answer.head, "location").is_some());
+    assert_eq!(other.arrived().len(), 0);
+    session.end(0).1.assert_code(0);
+}
+
+#[test]
+fn no_second_request_can_be_smuggled_to_the_service() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| worker);
+    let smuggled =
+        "POST /v1/organizations/api_keys HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+    let question = question().to_string();
+    let chunked = format!("{:x}\r\n{question}\r\n0\r\n\r\n", question.len());
+    let length = question.len();
+    let head = "POST {path}/v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    for request in [
+        // Both lengths: whichever counts, the rest is not a request of the service.
+        format!("{head}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n{chunked}{smuggled}"),
+        format!(
+            "{head}content-length: {length}\r\ntransfer-encoding: x\r\n\r\n{question}{smuggled}"
+        ),
+        format!("{head}content-length: {length}\r\ncontent-length: 0\r\n\r\n{question}{smuggled}"),
+        format!("{head}content-length: +{length}\r\n\r\n{question}{smuggled}"),
+        format!("{head}content-length : {length}\r\n\r\n{question}{smuggled}"),
+        // A header within a header.
+        format!("{head}x-a: b\rx-api-key: mine\r\ncontent-length: {length}\r\n\r\n{question}"),
+        format!("{head}x-a: b\n x-api-key: mine\r\ncontent-length: {length}\r\n\r\n{question}"),
+        format!("{head}x-a: \0\r\ncontent-length: {length}\r\n\r\n{question}"),
+        format!(
+            "POST {{path}}/v1/messages?x HTTP/1.1\r\nx-api-key: a HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{question}"
+        ),
+        // The connection header names the credential.
+        format!(
+            "{head}connection: close, x-api-key, content-length\r\ncontent-length: {length}\r\n\r\n{question}"
+        ),
+    ] {
+        let stream = session.connect(&request);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answers = String::new();
+        let _ = { &stream }.read_to_string(&mut answers);
+    }
+    for arrived in service.arrived() {
+        assert_eq!(
+            arrived
+                .line()
+                .split(' ')
+                .nth(1)
+                .map(|path| path.starts_with("/v1/messages")),
+            Some(true),
+            "{arrived:?}"
+        );
+        assert_eq!(arrived.header("x-api-key"), Some(KEY), "{arrived:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&arrived.body),
+            question,
+            "{arrived:?}"
+        );
+    }
+    session.end(0).1.assert_code(0);
+}
+
+#[test]
+fn an_endless_body_is_refused_and_a_slow_one_hinders_nobody() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| worker);
+    let announced = session.send(
+        "POST {path}/v1/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 99999999999\r\n\r\n",
+    );
+    assert_eq!(announced.status, 413);
+    let endless = session.connect(
+        "POST {path}/v1/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n",
+    );
+    let chunk = format!("100000\r\n{}\r\n", "x".repeat(1 << 20));
+    let mut sent = 0;
+    while { &endless }.write_all(chunk.as_bytes()).is_ok() {
+        sent += 1;
+        assert!(sent < 100, "the gateway reads {sent} MiB");
+    }
+    let slow: Vec<TcpStream> = (0..10)
+        .map(|_| {
+            session.connect(
+                "POST {path}/v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{",
+            )
+        })
+        .collect();
+    assert_eq!(session.ask(&question()).status, 200);
+    drop(slow);
+    assert_eq!(service.arrived().len(), 1);
+    session.end(0).1.assert_code(0);
+}
+
+#[test]
+fn hundreds_of_connections_do_not_end_the_gateway() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| worker);
+    let connections: Vec<_> = (0..150).map(|_| session.connect("GET ")).collect();
+    // More than the gateway serves at once: this one waits for the others.
+    let waiting = session.connect(&post("{path}/v1/messages", "", &question().to_string()));
+    drop(connections);
+    assert_eq!(read_answer(&waiting).expect("an answer").status, 200);
+    session.end(0).1.assert_code(0);
+}
+
+#[test]
+fn garbage_of_the_service_ends_only_the_request() {
+    let script = [
+        vec![bytes("\0\x01\x02 this is not HTTP\r\n\r\n"), Part::Close],
+        vec![
+            bytes("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nabcdef"),
+            Part::Close,
+        ],
+        vec![
+            bytes(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\nZZ\r\n",
+            ),
+            Part::Close,
+        ],
+        vec![whole(
+            200,
+            "content-type: text/event-stream\r\n",
+            &format!("data: {}\n\n\u{0}", "[".repeat(100_000)),
+        )],
+        vec![whole(
+            200,
+            "content-type: application/json\r\n",
+            "{\"usage\": {\"input_tokens\": -1e999",
+        )],
+        vec![document()],
+    ];
+    let count = script.len();
+    let service = Service::start(script);
+    let session = Session::start(&service, |worker| worker);
+    let mut last = None;
+    for _ in 0..count {
+        let stream = session.connect(&post("{path}/v1/messages", "", &question().to_string()));
+        last = read_answer(&stream);
+    }
+    assert_eq!(last.map(|answer| answer.status), Some(200));
+    let (receiver, ended) = session.end(0);
+    let agent = &ended.completed(&receiver)["result"]["agent"];
+    assert_eq!(agent["usage"]["output_tokens"], 5);
+}
+
+#[test]
+fn if_the_agent_kills_the_gateway_the_run_fails_and_says_why() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let kill = "for pid in $(cat /proc/$PPID/task/$PPID/children); do
+            if [ $pid != $$ ]; then kill -KILL $pid; fi
+        done
+        exec sleep 1000";
+    let event = Worker::new(&receiver, &project)
+        .env("ANTHROPIC_API_KEY", KEY)
+        .agent(kill)
+        .run()
+        .failed(&receiver, "api_error");
+    let failure = &event["failure"];
+    let message = failure["message"].as_str().expect("a message");
+    assert!(
+        message.starts_with("the model gateway ended before the agent did"),
+        "{message}"
+    );
+    assert_eq!(failure["retryable"], json!(true));
+}
+
+#[test]
+fn a_stop_signal_to_every_process_ends_the_gateway_after_the_agent() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| worker);
+    let worker = session.running().pid();
+    let children = crate::support::processes::children(worker.as_raw_nonzero().get());
+    assert_eq!(children.len(), 2);
+    let gateway = gateway_pid(worker.as_raw_nonzero().get());
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        rustix::process::kill_process(gateway, signal).expect("the gateway is there");
+    }
+    assert_eq!(session.ask(&question()).status, 200);
+    session.end(0).1.assert_code(0);
+}
+
+#[test]
+fn if_the_worker_is_killed_the_gateway_ends() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| worker);
+    let address = session.address();
+    session.running().signal(Signal::KILL);
+    wait_until("the end of the gateway", || {
+        TcpStream::connect(&address).is_err()
+    });
+    // The agent waits for the pipe.
+    std::fs::write(session.project.path("go"), "0\n").expect("the agent reads");
+    session.wait();
+}
+
+/// The child of the worker that is this program.
+pub fn gateway_pid(worker: i32) -> rustix::process::Pid {
+    let list = std::fs::read_to_string(format!("/proc/{worker}/task/{worker}/children"));
+    let list = list.expect("the children");
+    let is_gateway = |pid: &&str| {
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.ends_with("\0gateway\0")
+    };
+    let pid = list.split_whitespace().find(is_gateway).expect("a gateway");
+    rustix::process::Pid::from_raw(pid.parse().expect("a number")).expect("a pid")
+}

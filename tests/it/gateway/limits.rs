@@ -1,0 +1,167 @@
+//! Budgets and limits of tokens hold for any agent.
+
+use serde_json::{Value, json};
+
+use super::service::{Part, Service, document, message_start, stream_head};
+use super::{KEY, Session, post, question, read_answer};
+use crate::support::{Hold, Project, Receiver, Worker, wait_until};
+
+fn error_of(body: &str) -> Value {
+    serde_json::from_str::<Value>(body).expect("JSON")["error"].clone()
+}
+
+#[test]
+fn when_the_budget_is_used_up_requests_are_refused_and_the_run_fails_with_the_sum() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| {
+        worker.env("DESCARTES_MAX_BUDGET_USD", "0.0001")
+    });
+    // Each costs 0.00007 dollars.
+    assert_eq!(session.ask(&question()).status, 200);
+    assert_eq!(session.ask(&question()).status, 200);
+    let refused = session.ask(&question());
+    assert_eq!(refused.status, 402);
+    let error = error_of(&refused.body);
+    assert_eq!(error["type"], "billing_error");
+    let words = "the agent's budget is used up: 0.0001 of 0.0001 US dollars are spent";
+    assert!(
+        error["message"]
+            .as_str()
+            .expect("a message")
+            .ends_with(words),
+        "{error}"
+    );
+    assert_eq!(service.arrived().len(), 2);
+    // The agent's own success does not count.
+    let (receiver, ended) = session.end(0);
+    let event = ended.failed(&receiver, "limit_reached");
+    assert_eq!(event["failure"]["message"], words);
+    assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 10);
+}
+
+#[test]
+fn an_agent_that_goes_on_after_its_limit_is_ended() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| worker.env("DESCARTES_MAX_TOKENS", "15"));
+    assert_eq!(session.ask(&question()).status, 200);
+    assert_eq!(session.ask(&question()).status, 402);
+    let (receiver, ended) = session.wait();
+    let event = ended.failed(&receiver, "limit_reached");
+    assert_eq!(
+        event["failure"]["message"],
+        "the agent's tokens are used up: 15 of 15 tokens are spent"
+    );
+}
+
+#[test]
+fn requests_at_the_same_time_cannot_spend_the_same_money() {
+    let hold = Hold::default();
+    let late_answer = || vec![Part::Wait(hold.clone()), document()];
+    let service = Service::start([late_answer(), late_answer()]);
+    // Each request reserves up to 6,100 tokens.
+    let session = Session::start(&service, |worker| {
+        worker.env("DESCARTES_MAX_TOKENS", "10000")
+    });
+    let request = post("{path}/v1/messages", "", &question().to_string());
+    let streams: Vec<_> = (0..3).map(|_| session.connect(&request)).collect();
+    wait_until("two requests", || service.arrived().len() == 2);
+    // Requests that cost nothing are not held up; when this one is answered, the third was read too.
+    let free =
+        session.send("GET {path}/v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert_eq!(free.status, 200);
+    assert_eq!(
+        service.arrived().len(),
+        3,
+        "two questions and the list of models"
+    );
+    hold.release();
+    for stream in &streams {
+        assert_eq!(read_answer(stream).expect("an answer").status, 200);
+    }
+    assert_eq!(service.arrived().len(), 4);
+    session.end(0).1.assert_code(0);
+}
+
+#[test]
+fn a_stream_that_breaks_off_is_counted() {
+    let service = Service::start([vec![stream_head(), message_start(), Part::Close]]);
+    let session = Session::start(&service, |worker| worker);
+    let broken = session.ask(&question());
+    assert!(broken.body.contains("message_start"), "{broken:?}");
+    let (receiver, ended) = session.end(0);
+    let agent = &ended.completed(&receiver)["result"]["agent"];
+    assert_eq!(
+        agent["usage"],
+        json!({ "input_tokens": 100, "output_tokens": 1, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 20 })
+    );
+    assert!(agent["cost_usd"].as_f64().is_some_and(|cost| cost > 0.0));
+}
+
+#[test]
+fn a_client_that_does_not_wait_for_its_answer_pays_for_it() {
+    let hold = Hold::default();
+    let service = Service::start([vec![Part::Wait(hold.clone()), document()]]);
+    let session = Session::start(&service, |worker| {
+        worker.env("DESCARTES_MAX_TOKENS", "5000")
+    });
+    let stream = session.connect(&post("{path}/v1/messages", "", &question().to_string()));
+    wait_until("the request", || service.arrived().len() == 1);
+    drop(stream);
+    // Until the gateway notices, this one waits for the other; then it is refused.
+    assert_eq!(session.ask(&question()).status, 402);
+    hold.release();
+    let (receiver, ended) = session.wait();
+    ended.failed(&receiver, "limit_reached");
+}
+
+#[test]
+fn with_a_budget_only_requests_whose_cost_can_be_limited_are_forwarded() {
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| {
+        worker.env("DESCARTES_MAX_BUDGET_USD", "1")
+    });
+    let twice = r#"{"model":"claude-haiku-5-5","model":"claude-opus-5-5","max_tokens":1}"#;
+    for (headers, body) in [
+        ("", twice),
+        ("", "{}"),
+        ("content-encoding: gzip\r\n", "\u{1f}"),
+    ] {
+        let answer = session.send(&post("{path}/v1/messages", headers, body));
+        assert_eq!(answer.status, 400, "{body}");
+        assert_eq!(error_of(&answer.body)["type"], "invalid_request_error");
+    }
+    let unknown = session.ask(&json!({ "model": "my-model", "max_tokens": 1 }));
+    assert_eq!(unknown.status, 402);
+    assert_eq!(service.arrived().len(), 0);
+    let (receiver, ended) = session.end(1);
+    let event = ended.failed(&receiver, "limit_reached");
+    let message = event["failure"]["message"].as_str().expect("a message");
+    assert!(
+        message.contains("the price of \"my-model\" is not known"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_limit_of_tokens_without_a_gateway_is_a_failure_before_the_agent() {
+    for (name, value, why) in [
+        (
+            "DESCARTES_MODEL_GATEWAY",
+            "off",
+            "DESCARTES_MODEL_GATEWAY is off",
+        ),
+        ("ANTHROPIC_API_KEY", "", "there is no key or token"),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let event = Worker::new(&receiver, &project)
+            .env("ANTHROPIC_API_KEY", KEY)
+            .env("DESCARTES_MAX_TOKENS", "5")
+            .env(name, value)
+            .agent("touch ran")
+            .run()
+            .failed(&receiver, "agent_not_found");
+        let message = event["failure"]["message"].as_str().expect("a message");
+        assert!(message.contains(why), "{message}");
+        assert!(!project.path("ran").exists());
+    }
+}

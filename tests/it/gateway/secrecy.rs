@@ -1,0 +1,86 @@
+//! The key is nowhere where the agent can read.
+
+use super::{KEY, WAITING_AGENT};
+use crate::support::{Project, Receiver, Worker, nobody, wait_until};
+
+/// Looks for the key everywhere. The two halves of the key are only joined here, so that the script
+/// does not find itself.
+const SEARCH: &str = r#"
+first=sk-ant-test- second=0123456789
+key=$first$second
+looked=0
+for file in /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/maps /proc/[0-9]*/fd/*; do
+    case $file in /proc/$$/*|/proc/self/*) continue;; esac
+    if [ -f "$file" ] && [ -r "$file" ] && tr '\0' '\n' < "$file" 2>/dev/null > copy; then
+        looked=$((looked + 1))
+        if grep -q -e "$key" copy; then echo "found in $file"; fi
+    fi
+done
+rm -f copy
+env | sed "s/^first=.*//;s/^second=.*//" > mine
+if grep -q -e "$key" mine; then echo 'found in the environment'; fi
+if grep -r -q -e "$key" "$HOME" "$TMPDIR" . 2>/dev/null; then echo 'found in a file'; fi
+gateway=
+for pid in $(cat /proc/$PPID/task/$PPID/children); do
+    if tr '\0' ' ' < /proc/$pid/cmdline | grep -q ' gateway $'; then gateway=$pid; fi
+done
+for pid in $PPID $gateway; do
+    for file in environ mem maps fd/0 fd/1 auxv stack; do
+        if head -c 1 /proc/$pid/$file > /dev/null 2>&1; then echo "$pid/$file is open"; fi
+    done
+done
+echo "looked at $looked files, gateway ${gateway:+there}"
+"#;
+
+#[test]
+fn the_key_is_in_no_place_that_the_agent_can_read() {
+    let (receiver, project) = (Receiver::start(), nobody::project());
+    let bin = nobody::shared_dir();
+    let (home, tmp) = (nobody::shared_dir(), nobody::shared_dir());
+    let worker = Worker::new(&receiver, &project)
+        .env("HOME", home.path())
+        .env("TMPDIR", tmp.path())
+        .env("ANTHROPIC_API_KEY", KEY)
+        .env("OPENAI_API_KEY", KEY)
+        .agent(SEARCH);
+    if nobody::is_root() && nobody::may_become_nobody() {
+        for dir in [&home, &tmp] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+            std::fs::set_permissions(dir.path(), mode).expect("the owner may");
+        }
+    }
+    let ended = crate::supervision::secrets::unprivileged("", worker, &bin).run();
+    let event = ended.completed(&receiver);
+    let said = event["result"]["output"]["tail"].as_str().expect("a tail");
+    assert!(!said.contains("found"), "{said}");
+    assert!(!said.contains("is open"), "{said}");
+    assert!(said.contains("gateway there"), "{said}");
+    assert!(!said.contains("looked at 0 files"), "{said}");
+}
+
+#[test]
+fn another_process_of_the_user_does_not_see_the_random_path_before_the_agent_has_it() {
+    // The path is on no command line and in no file: only in the environment of the agent.
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let running = Worker::new(&receiver, &project)
+        .env("ANTHROPIC_API_KEY", KEY)
+        .agent(WAITING_AGENT)
+        .start();
+    wait_until("the agent", || project.path("seen").exists());
+    let seen = project.read("seen");
+    let url = seen
+        .lines()
+        .find_map(|line| line.strip_prefix("ANTHROPIC_BASE_URL="));
+    let path = url.and_then(|url| url.rsplit('/').next()).expect("a path");
+    assert_eq!(path.len(), 32);
+    let worker = running.pid().as_raw_nonzero().get();
+    let gateway = super::hostile::gateway_pid(worker).as_raw_nonzero();
+    let command = std::fs::read(format!("/proc/{gateway}/cmdline")).expect("the command line");
+    let environment = std::fs::read(format!("/proc/{gateway}/environ")).unwrap_or_default();
+    for bytes in [command, environment] {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(!text.contains(path) && !text.contains(KEY), "{text}");
+    }
+    std::fs::write(project.path("go"), "0\n").expect("the agent reads");
+    running.wait().completed(&receiver);
+}
