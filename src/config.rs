@@ -668,8 +668,11 @@ fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Projec
 }
 
 fn for_dispatch(reader: &mut Reader) -> dispatch::Given {
+    let (base, variables_file) = agent_environment(reader);
+    let agent = agent_settings(reader, &base, variables_file.as_ref(), None);
+    let missing = runner::preflight::usable_agent(&agent).err();
     dispatch::Given {
-        agent: local_agent(reader),
+        missing_agent: missing.map(|failure| failure.sentence()),
         access: git_access(reader),
     }
 }

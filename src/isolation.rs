@@ -20,8 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::environment::{Variables, value_of};
 use crate::programs;
-use kind::COMMAND;
+use kind::{COMMAND, PROGRAM, SET};
 pub use kind::{Kind, kind_of_test};
 pub use launcher::run_if_requested;
 pub use report::{Message, Report};
@@ -115,15 +116,17 @@ pub struct Prepared {
 }
 
 impl Launch {
-    /// Prepares the start of a program. `has_pwd` says whether the program's environment has a `PWD`,
-    /// because bubblewrap sets one.
+    /// Prepares the start of a program. Takes those variables out of its environment that would change
+    /// how bubblewrap and the launcher themselves start.
     pub fn prepare(
         &self,
         program: OsString,
         args: Vec<OsString>,
         stdin: Option<&File>,
-        has_pwd: bool,
+        environment: &mut Variables,
     ) -> io::Result<Prepared> {
+        // bubblewrap sets one.
+        let has_pwd = value_of(environment, "PWD").is_some();
         let (report, channel) = Report::pair()?;
         report.send_stdin(stdin)?;
         let (mut line, mut inherited) = (Vec::new(), None);
@@ -142,7 +145,12 @@ impl Launch {
         line.extend([COMMAND, kind.word(), if has_pwd { "pwd" } else { "no-pwd" }].map(Into::into));
         // Only a test has no program.
         if !program.is_empty() {
-            line.push(program);
+            let for_loader =
+                |(name, _): &mut (OsString, OsString)| name.as_encoded_bytes().starts_with(b"LD_");
+            for (name, value) in environment.extract_if(.., for_loader) {
+                line.extend([SET.into(), name, value]);
+            }
+            line.extend([PROGRAM.into(), program]);
             line.extend(args);
         }
         Ok(Prepared {

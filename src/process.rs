@@ -24,7 +24,6 @@ use rustix::process::Signal;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::environment::value_of;
 use crate::progress::Progress;
 use crate::shutdown::Stop;
 use descendants::Descendants;
@@ -190,10 +189,9 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     let prepared = match program.launch {
         None => None,
         Some(launch) => {
-            let has_pwd = value_of(&program.env, "PWD").is_some();
             let args = std::mem::take(&mut program.args);
             let target = std::mem::take(&mut program.program);
-            Some(launch.prepare(target, args, program.stdin.as_ref(), has_pwd)?)
+            Some(launch.prepare(target, args, program.stdin.as_ref(), &mut program.env)?)
         }
     };
     let mut command = match &prepared {

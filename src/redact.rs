@@ -187,10 +187,13 @@ impl Finders {
         for part in secrets.flat_map(parts::parts) {
             plain.extend(plain_forms(&part));
             let forms = base64_forms(&part);
-            // What follows a line end after the first few bytes.
-            let searchable = 2 * MIN_BROKEN_PREFIX..=MAX_BROKEN_FORM;
+            let searchable = 3 * MIN_BROKEN_PREFIX..=MAX_BROKEN_FORM;
             for form in forms.iter().filter(|form| searchable.contains(&form.len())) {
-                base64.extend((0..MIN_BROKEN_PREFIX).map(|from| form[from..].to_vec()));
+                // What follows a line end after the first few bytes, which were passed on.
+                let rests = (1..MIN_BROKEN_PREFIX).map(|from| form[from..].to_vec());
+                plain.extend(rests.clone());
+                base64.push(form.clone());
+                base64.extend(rests);
             }
             plain.extend(forms);
         }
@@ -416,8 +419,8 @@ mod tests {
                     .collect();
                 for separator in ["\n", "\r\n"] {
                     let text = lines.join(separator) + separator;
-                    for chunks in [1, 7, 4096] {
-                        let chunks: Vec<&[u8]> = text.as_bytes().chunks(chunks).collect();
+                    for n in [1, 7, 4096] {
+                        let chunks: Vec<&[u8]> = text.as_bytes().chunks(n).collect();
                         let clean = through(&redactor, &chunks);
                         let clean = String::from_utf8(clean).unwrap().replace(['\n', '\r'], "");
                         // A line end after fewer than four of its characters may leave those.
@@ -425,7 +428,10 @@ mod tests {
                             &encoded[(offset + 3) * 4 / 3 + 2..(offset + secret.len()) * 4 / 3];
                         for piece in core.as_bytes().windows(8) {
                             let piece = str::from_utf8(piece).unwrap();
-                            assert!(!clean.contains(piece), "{piece} of {text} in {clean}");
+                            assert!(
+                                !clean.contains(piece),
+                                "{piece} of {text:?} in {clean} offset {offset} column {column} chunks {n}"
+                            );
                         }
                     }
                 }
@@ -474,8 +480,8 @@ mod tests {
         assert_eq!(clean, b"hello\n");
         stream.push(b"my se", &mut |bytes| clean.extend_from_slice(bytes));
         assert_eq!(clean, b"hello\nmy ");
-        stream.push(b"al", &mut |bytes| clean.extend_from_slice(bytes));
-        assert_eq!(clean, b"hello\nmy seal");
+        stream.push(b"al!", &mut |bytes| clean.extend_from_slice(bytes));
+        assert_eq!(clean, b"hello\nmy seal!");
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub async fn run(
 
 /// All steps after the first.
 async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
-    let verdict = match caught(work(run, &prepared)).await {
+    let verdict = match Box::pin(caught(work(run, &prepared))).await {
         Ok(Ok(message)) => Verdict::Completed { message },
         Ok(Err(failure)) => Verdict::Failed(failure),
         Err(bug) => failed_by_bug(bug).await,

@@ -10,7 +10,6 @@ use crate::dispatch::integration::Source;
 use crate::dispatch::verification::Mode;
 use crate::dispatch::{Format, Fresh, Phases, Settings, What, WorkerSettings};
 use crate::git::Access;
-use crate::local::Agent;
 use crate::redact::Redactor;
 
 /// The settings of `demo --graph`: what `dispatch` has without arguments.
@@ -26,7 +25,8 @@ const MAX_JOBS: usize = 10_000;
 
 /// What other commands need too.
 pub struct Given {
-    pub agent: Agent,
+    /// What the agent needs and does not have.
+    pub missing_agent: Option<String>,
     pub access: Access,
 }
 
@@ -109,7 +109,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
         start_deadline: reader.with_default(&settings::DISPATCH_START_DEADLINE, values::duration),
         retry_delay: reader.with_default(&settings::DISPATCH_RETRY_DELAY, values::duration),
         worker: worker(reader),
-        missing_agent: missing_agent(given.agent),
+        missing_agent: given.missing_agent,
         checks: reader.optional(&settings::CHECKS, values::checks),
         git_name: reader.with_default(&settings::GIT_NAME, values::line),
         git_email: reader.with_default(&settings::GIT_EMAIL, values::line),
@@ -156,16 +156,6 @@ fn state_root(reader: &Reader) -> PathBuf {
     let user = rustix::process::geteuid().as_raw();
     let temporary = || PathBuf::from(format!("/tmp/descartes-{user}"));
     state.map_or_else(temporary, |state| state.join("descartes"))
-}
-
-fn missing_agent(agent: Agent) -> Option<String> {
-    match agent {
-        Agent::Absent => Some(
-            "there is no agent: name a command with --agent-command, or a kind with --agent and its key in ANTHROPIC_API_KEY"
-                .to_owned(),
-        ),
-        Agent::Chosen | Agent::Known(_) => None,
-    }
 }
 
 fn worker(reader: &mut Reader) -> WorkerSettings {

@@ -558,16 +558,7 @@ pub fn cli() -> Command {
                     receive.args(settings.into_iter().filter_map(flag)).args(receive_only())
                 }),
         )
-        .subcommand(
-            Command::new("probe")
-                .about("Tests an orchestrator: sends the events of sample runs, and says which rules of the protocol it keeps")
-                .defer(|probe| {
-                    let settings = [&PROJECT_ID, &CALLBACK_TIMEOUT, &CALLBACK_OIDC_AUDIENCE, &CALLBACK_OIDC_SOCKET, &RUST_LOG, &LOG_FORMAT];
-                    probe.args(probe_only()).args(settings.into_iter().filter_map(flag)).after_help(
-                        "From the environment only:\n  DESCARTES_CALLBACK_SECRET, DESCARTES_CALLBACK_TOKEN, SSL_CERT_FILE: as for a worker",
-                    )
-                }),
-        )
+        .subcommand(probe())
         .subcommand(
             Command::new("check")
                 .about("Checks whether everything that a run needs is there; asks the repository, but not the orchestrator")
@@ -744,6 +735,17 @@ fn receive_only() -> [Arg; 5] {
         )
         .action(ArgAction::Append),
     ]
+}
+
+fn probe() -> Command {
+    Command::new("probe")
+        .about("Tests an orchestrator: sends the events of sample runs, and says which rules of the protocol it keeps")
+        .defer(|probe| {
+            let settings = [&PROJECT_ID, &CALLBACK_TIMEOUT, &CALLBACK_OIDC_AUDIENCE, &CALLBACK_OIDC_SOCKET, &RUST_LOG, &LOG_FORMAT];
+            probe.args(probe_only()).args(settings.into_iter().filter_map(flag)).after_help(
+                "From the environment only:\n  DESCARTES_CALLBACK_SECRET, DESCARTES_CALLBACK_TOKEN, SSL_CERT_FILE: as for a worker",
+            )
+        })
 }
 
 /// The arguments of `probe` that no variable sets, but for the URL's.

@@ -2,6 +2,11 @@
 
 /// The hidden command that restricts itself and executes a program.
 pub(super) const COMMAND: &str = "launch";
+/// Before the name and the value of a variable for the program only: libraries that the loader cannot load
+/// must not break bubblewrap and the launcher.
+pub(super) const SET: &str = "set";
+/// Before the program and its arguments.
+pub(super) const PROGRAM: &str = "program";
 /// What a test without a program adds to the number of its isolation, as its exit code. No error of
 /// bubblewrap or of the launcher has such an exit code.
 pub(super) const TEST_EXIT_CODE: i32 = 40;

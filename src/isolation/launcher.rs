@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
 use super::init;
-use super::kind::{COMMAND, Kind, TEST_EXIT_CODE};
+use super::kind::{COMMAND, Kind, PROGRAM, SET, TEST_EXIT_CODE};
 use super::report::{Channel, NOT_STARTED};
 
 /// Why the hidden command did nothing: it was not started by a worker.
@@ -20,7 +20,14 @@ pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
     }
     let kind = args.next().unwrap_or_default();
     let keeps_pwd = args.next().is_some_and(|word| word == "pwd");
-    let program = args.next();
+    let mut variables = Vec::new();
+    let program = loop {
+        match args.next() {
+            Some(word) if word == SET => variables.extend(args.next().zip(args.next())),
+            Some(word) if word == PROGRAM => break args.next(),
+            _ => break None,
+        }
+    };
     let Ok(channel) = Channel::from_stdin() else {
         return Some(Err(Unusable));
     };
@@ -41,6 +48,7 @@ pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
     let mut command = Command::new(program);
     command
         .args(args)
+        .envs(variables)
         .stdin(stdin.map_or_else(Stdio::null, Stdio::from));
     if !keeps_pwd {
         command.env_remove("PWD");

@@ -457,5 +457,5 @@ fn check_needs_neither_task_nor_agent_for_a_run_that_only_checks() {
         ended.stdout.contains("ok      checks: true\n"),
         "{ended:#?}"
     );
-    assert!(!ended.stdout.contains("agent"), "{ended:#?}");
+    assert!(!ended.stdout.contains(" agent: "), "{ended:#?}");
 }

@@ -154,10 +154,10 @@ fn no_more_workers_run_at_a_time_than_jobs_allow() {
     let graph = Graph::new(&rows.concat());
     let present = tempfile::tempdir().expect("a directory");
     let agent = r#"
-        touch "$PRESENT/$$"
+        touch "$PRESENT/${TASK_ID##*:}"
         ls "$PRESENT" | grep -c . > "count-${TASK_ID##*:}"
         sleep 0.1
-        rm "$PRESENT/$$""#;
+        rm "$PRESENT/${TASK_ID##*:}""#;
     let ended = graph
         .dispatch(agent)
         .args(["--jobs", "2"])

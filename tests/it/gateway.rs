@@ -49,6 +49,8 @@ impl Session {
         let worker = Worker::new(&receiver, &project)
             .env("ANTHROPIC_API_KEY", KEY)
             .env("ANTHROPIC_BASE_URL", service.url())
+            // The tests look at the gateway from outside, and the agent outlives its worker.
+            .env("DESCARTES_ISOLATION", "off")
             .agent(WAITING_AGENT);
         let running = set(worker).start();
         wait_until("the agent", || project.path("seen").exists());
@@ -335,6 +337,7 @@ fn without_a_key_or_with_the_gateway_off_there_is_no_second_process() {
             .env("ANTHROPIC_API_KEY", KEY)
             .env("ANTHROPIC_BASE_URL", "http://model.invalid")
             .env(set.0, set.1)
+            .env("DESCARTES_ISOLATION", "off")
             .agent(children)
             .run()
             .completed(&receiver);

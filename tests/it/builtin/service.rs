@@ -132,6 +132,8 @@ fn an_unreachable_service_ends_the_run_within_the_idle_timeout() {
             .env("ANTHROPIC_API_KEY", KEY)
             // A port without a listener.
             .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+            // The agent's own words, not the gateway's.
+            .env("DESCARTES_MODEL_GATEWAY", "off")
             .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
             .run();
         let event = ended.result_line();

@@ -40,7 +40,11 @@ fn a_worker_that_was_killed_is_tried_again_and_the_agent_is_told() {
         else
             kill -9 $(sed 's/.*) . \([0-9]*\) .*/\1/' /proc/$$/stat)
         fi"#;
-    let ended = graph.dispatch(agent).run();
+    // In a PID namespace it could not.
+    let ended = graph
+        .dispatch(agent)
+        .env("DESCARTES_ISOLATION", "off")
+        .run();
     ended.assert_code(0);
     assert_eq!(graph.show("descartes/house", "again"), "again\n");
     let entries = graph.journal();
@@ -105,9 +109,13 @@ fn nothing_starts_without_an_agent_or_without_a_committed_graph() {
     assert!(
         ended
             .stderr
-            .contains("there is no agent: name a command with --agent-command"),
+            .contains("there is no agent to run: set DESCARTES_AGENT_COMMAND"),
         "{ended:#?}"
     );
+    let ended = graph.dispatch("no-such-agent --work").run();
+    ended.assert_code(2);
+    let words = "there is no executable program `no-such-agent`";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
     graph.git(&["rm", "--quiet", "--cached", ".scud/tasks/tasks.scg"]);
     graph.git(&["commit", "--quiet", "--message", "No graph"]);
     let ended = graph.dispatch("true").run();

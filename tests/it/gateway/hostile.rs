@@ -257,6 +257,8 @@ fn if_the_agent_kills_the_gateway_the_run_fails_and_says_why() {
         exec sleep 1000";
     let event = Worker::new(&receiver, &project)
         .env("ANTHROPIC_API_KEY", KEY)
+        // In a PID namespace it does not find the gateway.
+        .env("DESCARTES_ISOLATION", "off")
         .agent(kill)
         .run()
         .failed(&receiver, "api_error");

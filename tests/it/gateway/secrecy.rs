@@ -42,6 +42,8 @@ fn the_key_is_in_no_place_that_the_agent_can_read() {
         .env("TMPDIR", tmp.path())
         .env("ANTHROPIC_API_KEY", KEY)
         .env("OPENAI_API_KEY", KEY)
+        // The search must see the processes: in a PID namespace it would find none.
+        .env("DESCARTES_ISOLATION", "off")
         .agent(SEARCH);
     if nobody::is_root() && nobody::may_become_nobody() {
         for dir in [&home, &tmp] {
