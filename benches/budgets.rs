@@ -184,7 +184,7 @@ fn run_that_prints(agent: &str, change: impl FnOnce(Worker) -> Worker) -> (u64, 
     let agent = format!("{agent}\necho; grep VmHWM /proc/$PPID/status");
     let ended = change(Worker::new(&receiver, &project).agent(&agent)).run();
     ended.assert_code(0);
-    let event = receiver.only("completed");
+    let event = receiver.only_event("completed");
     let tail = event["result"]["output"]["tail"].as_str().unwrap();
     let kib: u64 = tail
         .split_whitespace()

@@ -27,7 +27,7 @@ pub async fn answer_body(mut response: Response) -> Result<Vec<u8>, reqwest::Err
 }
 
 /// The URL of a route: the route is appended to the path, and the query is kept.
-pub fn below(base: &Url, route: &str) -> Url {
+pub fn route_url(base: &Url, route: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{route}", base.path().trim_end_matches('/')));
     url
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn a_route_is_appended_once_and_the_query_is_kept() {
-        let route = |base: &str| below(&base.parse().unwrap(), "started").to_string();
+        let route = |base: &str| route_url(&base.parse().unwrap(), "started").to_string();
         assert_eq!(
             route("http://o.example/api"),
             "http://o.example/api/started"

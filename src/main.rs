@@ -51,7 +51,7 @@ use eyre::WrapErr;
 
 use callback::{Callback, Claim, Delivery};
 use config::{Command, Config, Rejected, Run};
-use panics::caught;
+use panics::catch_panic;
 use progress::Progress;
 use redact::Redactor;
 use shutdown::Stop;
@@ -301,7 +301,7 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Wo
     let event = callback.conclude(outcome);
     let stdout = print_result(&event);
     stdout.drained(STDOUT_HEAD_START).await;
-    let delivery = caught(callback.finish(&event, stop)).await;
+    let delivery = catch_panic(callback.finish(&event, stop)).await;
     // The exit would cut off a line that is not written yet.
     warn_unless_read(stdout.drained(STDOUT_PATIENCE).await);
     let undelivered = match delivery {
@@ -341,7 +341,7 @@ async fn execute(
     progress: &Progress,
 ) -> Outcome {
     let heartbeats = async {
-        match caught(callback.heartbeats(progress)).await {
+        match catch_panic(callback.heartbeats(progress)).await {
             Ok(reason) => stop.cancel(reason),
             Err(bug) => tracing::error!(bug, "the task goes on without heartbeats"),
         }

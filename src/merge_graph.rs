@@ -13,7 +13,7 @@ use eyre::{WrapErr, eyre};
 use tempfile::{NamedTempFile, TempDir};
 use tokio::process::Command;
 
-use crate::panics::caught;
+use crate::panics::catch_panic;
 use crate::scud;
 
 /// The versions to merge, as git names them: `%O`, `%A` and `%B`.
@@ -36,7 +36,7 @@ pub enum Merged {
 /// Merges the versions and writes the result to the file of ours. A panic becomes an error, because its
 /// exit code would look like conflicts to git.
 pub async fn run(versions: &Versions) -> eyre::Result<Merged> {
-    match caught(merge(versions)).await {
+    match catch_panic(merge(versions)).await {
         Ok(merged) => merged,
         Err(bug) => Err(eyre!(bug)),
     }

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 /// Runs a future; if it panics, the error says so in one sentence.
 ///
 /// Values that the future borrowed must be valid after a panic anywhere in it; plain data is.
-pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+pub async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let caught = AssertUnwindSafe(future).catch_unwind().await;
     caught.map_err(|panic| {
         let message = message(panic.as_ref());
@@ -64,7 +64,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        let panicked = runtime.block_on(caught(async {
+        let panicked = runtime.block_on(catch_panic(async {
             tokio::task::yield_now().await;
             assert_eq!(1, 2, "arithmetic is broken");
         }));
@@ -74,6 +74,6 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("arithmetic is broken"), "{error}");
-        assert_eq!(runtime.block_on(caught(async { 7 })), Ok(7));
+        assert_eq!(runtime.block_on(catch_panic(async { 7 })), Ok(7));
     }
 }

@@ -20,7 +20,7 @@ mod run;
 mod settings;
 pub mod workspace;
 
-use crate::panics::caught;
+use crate::panics::catch_panic;
 use crate::process;
 use crate::progress::Progress;
 use crate::redact::Redactor;
@@ -40,7 +40,7 @@ pub async fn run(
     progress: &Progress,
 ) -> Outcome {
     let mut run = Run::new(settings, redactor, stop, progress);
-    let verdict = match caught(run.prepare()).await {
+    let verdict = match catch_panic(run.prepare()).await {
         Ok(Ok(prepared)) => Box::pin(run_prepared(&mut run, prepared)).await,
         Ok(Err(failure)) => Verdict::Failed(failure),
         Err(bug) => failed_by_bug(bug).await,
@@ -55,7 +55,7 @@ pub async fn run(
 
 /// All steps after the first.
 async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
-    let verdict = match Box::pin(caught(work(run, &prepared))).await {
+    let verdict = match Box::pin(catch_panic(work(run, &prepared))).await {
         Ok(Ok(message)) => Verdict::Completed { message },
         Ok(Err(failure)) => Verdict::Failed(failure),
         Err(bug) => failed_by_bug(bug).await,
@@ -64,7 +64,7 @@ async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
     let verdict = with_survivors_named(verdict);
     if !run.stop.is_signalled() {
         // tokio panics if it cannot start a thread. The outcome must be reported anyway.
-        if let Err(bug) = caught(prepared.workspace.delete()).await {
+        if let Err(bug) = catch_panic(prepared.workspace.delete()).await {
             tracing::warn!(bug, "the temporary directories may not be deleted");
         }
     }

@@ -52,7 +52,7 @@ fn ignore_harmless_signals() -> io::Result<()> {
 
 /// Why a run must end early.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub enum StopReason {
     /// A stop signal, by name.
     Signal(&'static str),
     /// The process that started the worker, and holds the other end of its standard input, has ended.
@@ -64,7 +64,7 @@ pub enum Why {
 #[derive(Debug, Clone, Default)]
 struct State {
     /// The first reason. A signal after a cancellation only starts the stop window.
-    why: Option<Why>,
+    why: Option<StopReason>,
     /// When the stop window began.
     window_began: Option<Instant>,
     /// A second stop signal came: the grace period is over.
@@ -114,7 +114,7 @@ impl Stop {
             let mut ignored = [0; 64];
             while let Ok(1..) = stdin.read(&mut ignored).await {}
             tracing::warn!("stopping: the process that started this worker has ended");
-            stop.begin_window(Why::ParentEnded);
+            stop.begin_window(StopReason::ParentEnded);
         });
         Ok(())
     }
@@ -147,11 +147,11 @@ impl Stop {
                 signal = name,
                 "stopping; a second signal kills the agent at once"
             );
-            self.begin_window(Why::Signal(name));
+            self.begin_window(StopReason::Signal(name));
         }
     }
 
-    fn begin_window(&self, why: Why) {
+    fn begin_window(&self, why: StopReason) {
         self.state.send_modify(|state| {
             state.window_began.get_or_insert_with(Instant::now);
             state.why.get_or_insert(why);
@@ -161,18 +161,18 @@ impl Stop {
     /// Ends the run because the orchestrator cancelled the task.
     pub fn cancel(&self, reason: Option<String>) {
         self.state.send_modify(|state| {
-            state.why.get_or_insert(Why::Cancelled(reason));
+            state.why.get_or_insert(StopReason::Cancelled(reason));
         });
     }
 
     /// Why the run must end, if it must.
-    pub fn why(&self) -> Option<Why> {
+    pub fn why(&self) -> Option<StopReason> {
         self.state.borrow().why.clone()
     }
 
     /// Waits until the orchestrator has cancelled the task.
     pub async fn cancelled(&self) {
-        self.until(|state| matches!(state.why, Some(Why::Cancelled(_))).then_some(()))
+        self.until(|state| matches!(state.why, Some(StopReason::Cancelled(_))).then_some(()))
             .await;
     }
 
@@ -182,7 +182,7 @@ impl Stop {
     }
 
     /// Waits until the run must end.
-    pub async fn requested(&self) -> Why {
+    pub async fn requested(&self) -> StopReason {
         self.until(|state| state.why.clone()).await
     }
 

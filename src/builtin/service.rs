@@ -21,7 +21,7 @@ use super::conversation::Conversation;
 use super::messages::{Answer, Change, PartialAnswer, StreamError, error_of_body};
 use crate::http::errors::{is_untrusted, request_error};
 use crate::http::retries::{NoRetry, Retries, retry_after};
-use crate::http::{answer_body, below, tls};
+use crate::http::{answer_body, route_url, tls};
 use crate::model::{CostLimit, CostMeter, UpperBound, Usage, may_pass};
 use crate::stream_json::Writer;
 
@@ -149,7 +149,7 @@ impl Service {
             .wrap_err("the HTTP client cannot be set up")?;
         Ok(Self {
             client,
-            url: below(&settings.url, "v1/messages"),
+            url: route_url(&settings.url, "v1/messages"),
             model: model.to_owned(),
             idle_timeout,
             read_timeout: READ_TIMEOUT.min(idle_timeout / 3),

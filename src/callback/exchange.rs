@@ -21,8 +21,9 @@ pub struct Exchange {
 
 impl Exchange {
     /// Opens no connection yet.
-    pub fn new(settings: Settings, redactor: Redactor) -> Result<Self, SetupError> {
+    pub fn new(mut settings: Settings, redactor: Redactor) -> Result<Self, SetupError> {
         let transport = Transport::new(&settings, &redactor)?;
+        settings.identity = settings.identity.redacted(&redactor);
         Ok(Self {
             settings,
             redactor,

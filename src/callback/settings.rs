@@ -9,6 +9,7 @@ use reqwest::header::HeaderValue;
 
 use super::credentials;
 use crate::isolation::Isolation;
+use crate::redact::Redactor;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -43,6 +44,26 @@ pub struct Identity {
     /// The git revision that this worker was built from, if its image names one.
     pub revision: Option<String>,
     pub machine: Option<Machine>,
+}
+
+impl Identity {
+    /// Without secrets in what the platform says. The names of the task, the project and the run stay, because they identify
+    /// the run.
+    pub fn redacted(self, redactor: &Redactor) -> Self {
+        let optional = |text: Option<String>| text.map(|text| redactor.text(&text));
+        Self {
+            hostname: redactor.text(&self.hostname),
+            revision: optional(self.revision),
+            machine: self.machine.map(|machine| Machine {
+                id: optional(machine.id),
+                app: optional(machine.app),
+                region: optional(machine.region),
+                image: optional(machine.image),
+                memory_mb: machine.memory_mb,
+            }),
+            ..self
+        }
+    }
 }
 
 /// What the platform says about the machine.

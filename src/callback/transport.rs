@@ -16,7 +16,7 @@ use super::settings::Settings;
 use super::traceparent;
 use crate::http::errors::{no_answer_within, request_error};
 use crate::http::tls::{self, TlsError};
-use crate::http::{answer_body, below};
+use crate::http::{answer_body, route_url};
 use crate::redact::Redactor;
 
 /// How long an idle connection is reused: longer than the usual heartbeat interval, shorter than
@@ -69,7 +69,7 @@ impl Transport {
     /// Posts a body to a route below the base URL. Ends at the deadline, or earlier if the timeout
     /// of one request is over.
     pub async fn post(&self, route: &str, id: &str, body: Vec<u8>, deadline: Instant) -> Answer {
-        let url = below(&self.base, route);
+        let url = route_url(&self.base, route);
         let began = Instant::now();
         let deadline = deadline.min(began + self.request_timeout);
         let why = match timeout_at(deadline, self.exchange(&url, id, body)).await {

@@ -8,7 +8,7 @@ use reqwest::{Client, Url};
 use crate::callback::credentials::{self, Credentials};
 use crate::callback::{Event, Settings, SetupError};
 use crate::http::errors::request_error;
-use crate::http::{answer_body, below, tls};
+use crate::http::{answer_body, route_url, tls};
 use crate::redact::Redactor;
 use crate::webhook::SigningKey;
 
@@ -109,7 +109,7 @@ impl Sender {
 
     /// Sends another body under the id of an event.
     pub async fn post(&self, event: &Event, body: Vec<u8>, proof: Proof) -> Result<Answer, String> {
-        let url = below(&self.base, event.kind().route());
+        let url = route_url(&self.base, event.kind().route());
         let mut request = self
             .client
             .post(url.clone())

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::signals;
 use crate::durations::in_words;
-use crate::shutdown::Why;
+use crate::shutdown::StopReason;
 
 /// How a child process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Ending {
     /// The worker ended it: the event that the caller named has happened.
     Interrupted,
     /// The worker ended it, because the run had to stop.
-    Stopped(Why),
+    Stopped(StopReason),
 }
 
 /// The end of a sentence about the child: "was killed by SIGKILL".

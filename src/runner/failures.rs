@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::durations::in_words;
 use crate::process::{self, Ending, StartError};
 use crate::scud::SettingsError;
-use crate::shutdown::Why;
+use crate::shutdown::StopReason;
 use crate::task::{Failure, Reason};
 
 /// Shells and many programs add this to the number of the signal that killed them (POSIX: more
@@ -69,20 +69,20 @@ pub fn out_of_memory() -> Failure {
 }
 
 /// The failure of a run that was cancelled or stopped by a signal.
-pub fn stopped(why: &Why) -> Failure {
+pub fn stopped(why: &StopReason) -> Failure {
     match why {
-        Why::Signal(name) => Failure::new(
+        StopReason::Signal(name) => Failure::new(
             Reason::Interrupted,
             format!("the worker was stopped by {name}"),
         ),
-        Why::ParentEnded => Failure::new(
+        StopReason::ParentEnded => Failure::new(
             Reason::Interrupted,
             "the worker was stopped, because the process that started it has ended",
         ),
-        Why::Cancelled(None) => {
+        StopReason::Cancelled(None) => {
             Failure::new(Reason::Cancelled, "the orchestrator cancelled the task")
         }
-        Why::Cancelled(Some(reason)) => Failure::new(
+        StopReason::Cancelled(Some(reason)) => Failure::new(
             Reason::Cancelled,
             format!("the orchestrator cancelled the task: {reason}"),
         ),

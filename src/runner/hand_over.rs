@@ -15,7 +15,7 @@ use super::run::{Prepared, Run};
 use super::settings::Steps;
 use super::workspace::{GRAPH, Source};
 use crate::durations::in_words;
-use crate::panics::caught;
+use crate::panics::catch_panic;
 use crate::progress::Phase;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason, Verdict};
@@ -104,7 +104,7 @@ impl Run<'_> {
         branch: Option<String>,
         stop: &Stop,
     ) -> Result<String, Failure> {
-        let delivered = Box::pin(caught(self.commit_and_push(
+        let delivered = Box::pin(catch_panic(self.commit_and_push(
             prepared,
             completeness,
             branch,

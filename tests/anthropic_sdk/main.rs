@@ -88,8 +88,8 @@ fn requests_of_the_agent() -> Vec<Value> {
         .env("ANTHROPIC_API_KEY", "sk-ant-test-0123456789")
         .env("ANTHROPIC_BASE_URL", model.url())
         .run()
-        .completed(&receiver);
-    let asked = model.asked();
+        .assert_completed(&receiver);
+    let asked = model.request_bodies();
     assert_eq!(asked.len(), script().len());
     asked
 }
@@ -142,7 +142,11 @@ fn the_sdk_sends_the_same_requests_and_reads_the_same_answers() {
     let model = Model::start(script());
     let answers = sdk("asks", &asked, &[&model.url()]);
     let answers = answers.as_array().expect("answers");
-    assert_eq!(model.asked(), asked, "the SDK does not change the requests");
+    assert_eq!(
+        model.request_bodies(),
+        asked,
+        "the SDK does not change the requests"
+    );
     let failed = |at: usize| {
         let answer = &answers[at];
         (

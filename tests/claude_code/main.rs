@@ -118,7 +118,7 @@ fn claude_code_uses_its_tools_and_turns_tokens_and_cost_are_reported() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     assert_eq!(left.len(), 2, "{left:?}");
-    run.model.asked();
+    run.model.request_bodies();
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_failed_check_resumes_the_session() {
         (&json!(3), &json!(1))
     );
     assert_eq!(agent["usage"]["output_tokens"], 150);
-    let asked = run.model.asked();
+    let asked = run.model.request_bodies();
     let again = asked[1]["messages"].to_string();
     assert!(
         again.contains("I think it is done.") && again.contains("the check `test -e roof` failed"),
@@ -226,7 +226,7 @@ fn an_unreachable_service_is_a_retryable_failure() {
         .env("DESCARTES_AGENT_ENV", "CLAUDE_CODE_MAX_RETRIES")
         .env("CLAUDE_CODE_MAX_RETRIES", "1")
         .run()
-        .failed(&receiver, "api_error");
+        .assert_failed(&receiver, "api_error");
     let message = event["failure"]["message"].as_str().expect("a message");
     assert!(
         message.starts_with("the model's service gave no answer: "),
@@ -299,7 +299,7 @@ fn a_stop_signal_ends_claude_code_and_its_running_tool() {
     wait_until("the tool", || project.path("pid").exists());
     running.signal(Signal::TERM);
     let ended = running.wait();
-    let event = ended.failed(&receiver, "interrupted");
+    let event = ended.assert_failed(&receiver, "interrupted");
     assert_eq!(event["result"]["agent"]["turns"], 1);
     assert!(!is_alive(&project.read("pid")));
 }
@@ -312,7 +312,7 @@ fn the_failure_is_retryable_if_claude_code_is_killed() {
     let model = Model::start([bash(kill)]);
     let event = worker(&receiver, &project, &model)
         .run()
-        .failed(&receiver, "agent_killed");
+        .assert_failed(&receiver, "agent_killed");
     assert_eq!(
         event["failure"]["message"],
         "the agent was killed by SIGKILL"
@@ -334,7 +334,7 @@ fn a_command_that_takes_too_long_does_not_become_a_background_task() {
         "{}",
         run.ended.stderr
     );
-    assert!(run.model.asked()[1].to_string().contains("begun"));
+    assert!(run.model.request_bodies()[1].to_string().contains("begun"));
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn a_prompt_that_begins_with_a_slash_is_not_taken_for_a_command() {
     );
     let run = run_with(project, [says("Done.")], |worker| worker);
     run.completed();
-    let asked = run.model.asked();
+    let asked = run.model.request_bodies();
     assert!(
         asked[0]["messages"]
             .to_string()
@@ -369,19 +369,19 @@ fn claude_code_needs_is_sandbox_as_root_and_not_as_another_user() {
         let event = worker(&receiver, &project, &model)
             .without("IS_SANDBOX")
             .run()
-            .failed(&receiver, "agent_not_found");
+            .assert_failed(&receiver, "agent_not_found");
         let message = event["failure"]["message"].as_str().expect("a message");
         assert!(
             message.contains("run the worker as another user, or set IS_SANDBOX=1"),
             "{message}"
         );
-        assert!(model.asked().is_empty());
+        assert!(model.request_bodies().is_empty());
     }
     let (receiver, bin) = (Receiver::start(), nobody::shared_dir());
     let user = worker(&receiver, &project, &model)
         .without("IS_SANDBOX")
         .program(&nobody::copy_worker(&bin))
         .with(nobody::run_as_nobody);
-    user.run().completed(&receiver);
+    user.run().assert_completed(&receiver);
     assert_ne!(project.read("id").trim(), "0");
 }

@@ -78,7 +78,7 @@ fn the_sdk_for_typescript_streams_retries_and_reads_errors() {
         .env("DESCARTES_MAX_TOKENS", "1185")
         .agent(format!("node {script} {sdk}"))
         .run();
-    let event = ended.failed(&receiver, "limit_reached");
+    let event = ended.assert_failed(&receiver, "limit_reached");
     let output = event["result"]["output"]["tail"].as_str().expect("a tail");
     let lines: Vec<Value> = output
         .lines()
@@ -138,7 +138,7 @@ fn codex_works_with_the_configuration_that_it_is_given() {
         .env("OPENAI_BASE_URL", format!("{}/v1", service.url()))
         .agent(format!("mkdir -p \"$HOME\" && node {codex} exec {flags}"))
         .run();
-    let event = ended.completed(&receiver);
+    let event = ended.assert_completed(&receiver);
     assert_eq!(project.read("roof.txt"), "tiles\n");
     assert_eq!(event["result"]["summary"], "The house has a roof.");
     assert_eq!(

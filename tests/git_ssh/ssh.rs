@@ -174,7 +174,7 @@ fn an_unknown_host_key_is_a_workspace_failure_and_ssh_asks_no_question() {
         .agent("true")
         .run()
         .assert_code(1);
-    let failure = &receiver.only("failed")["failure"];
+    let failure = &receiver.only_event("failed")["failure"];
     assert_eq!(failure["reason"], "workspace_failed");
     let detail = failure["detail"].as_str().unwrap();
     assert!(detail.contains("Host key verification failed"), "{detail}");
@@ -189,7 +189,7 @@ fn a_rejected_key_is_a_workspace_failure_and_ssh_asks_no_question() {
         .agent("true")
         .run()
         .assert_code(1);
-    let detail = receiver.only("failed")["failure"]["detail"].to_string();
+    let detail = receiver.only_event("failed")["failure"]["detail"].to_string();
     assert!(detail.contains("Permission denied (publickey"), "{detail}");
 }
 
@@ -205,7 +205,7 @@ fn the_report_has_the_patch_if_the_key_is_revoked_during_the_run() {
         .agent(&agent)
         .run()
         .assert_code(1);
-    let event = receiver.only("failed");
+    let event = receiver.only_event("failed");
     assert_eq!(event["failure"]["reason"], "push_failed");
     assert!(
         event["result"]["work"]["patch"]

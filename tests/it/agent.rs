@@ -49,7 +49,7 @@ fn the_agent_gets_only_allowed_variables() {
         .env("DESCARTES_MODEL_GATEWAY", "off")
         .agent(format!("{ENV} env"))
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let environment = project.read("env");
     let (names, values): (Vec<&str>, Vec<&str>) = environment
         .lines()
@@ -96,7 +96,7 @@ fn the_checks_get_no_access_to_the_model() {
         .env("DESCARTES_CHECKS", format!("{ENV} env"))
         .agent("true")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let path = path().into_string().expect("a PATH in UTF-8");
     assert_eq!(
         project.read("env"),
@@ -114,7 +114,7 @@ fn agent_env_passes_further_variables_by_name() {
         .env("DESCARTES_CHECKS", format!("{ENV} checks"))
         .agent(format!("{ENV} agent"))
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     for file in ["agent", "checks"] {
         let environment = project.read(file);
         assert!(
@@ -138,7 +138,7 @@ fn without_a_path_the_agent_gets_the_default_one() {
         .without("PATH")
         .agent("printf %s \"$PATH\" > path")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(project.read("path"), "/usr/local/bin:/usr/bin:/bin");
 }
 
@@ -153,7 +153,7 @@ fn the_agent_works_in_the_workspace() {
         .dir(parent)
         .agent("pwd -P")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(
         event["result"]["output"]["tail"],
         format!("{}\n", project.dir().display())
@@ -208,7 +208,7 @@ fn the_failure_reason_says_how_the_agent_ended() {
         let event = Worker::new(&receiver, &project)
             .agent(script)
             .run()
-            .failed(&receiver, reason);
+            .assert_failed(&receiver, reason);
         assert_eq!(event["message"], message, "{script}");
         assert_eq!(event["failure"]["message"], message, "{script}");
         assert_eq!(event["failure"]["retryable"], reason == "agent_killed");
@@ -231,7 +231,7 @@ fn without_an_agent_the_failure_says_how_to_set_one() {
         let event = Worker::new(&receiver, &project)
             .env("DESCARTES_AGENT", kind)
             .run()
-            .failed(&receiver, "agent_not_found");
+            .assert_failed(&receiver, "agent_not_found");
         assert_eq!(event["message"], format!("{how}{more}"));
         assert_eq!(event["result"]["agent"], Value::Null);
     }
@@ -245,7 +245,7 @@ fn an_agent_that_takes_longer_than_the_task_timeout_has_timed_out() {
             .env("DESCARTES_TASK_TIMEOUT", setting(limit))
             .agent("echo begun; while :; do echo busy; sleep 0.1; done")
             .run()
-            .failed(&receiver, "timed_out");
+            .assert_failed(&receiver, "timed_out");
         let message = format!("the task was not done within {}", written(limit));
         assert_eq!(event["message"], message);
         assert_eq!(event["failure"]["retryable"], false);
@@ -268,7 +268,7 @@ fn an_agent_that_prints_nothing_for_the_idle_timeout_is_idle() {
             .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
             .agent("echo hm; exec sleep 6000")
             .run()
-            .failed(&receiver, "idle");
+            .assert_failed(&receiver, "idle");
         let message = format!("the agent gave no sign of life for {}", written(limit));
         assert_eq!(event["message"], message);
         assert_eq!(event["failure"]["retryable"], true);
@@ -301,7 +301,7 @@ fn the_beginning_and_the_end_of_long_output_are_reported_and_the_rest_is_counted
         let event = Worker::new(&receiver, &project)
             .agent("cat text")
             .run()
-            .completed(&receiver);
+            .assert_completed(&receiver);
         let output = &event["result"]["output"];
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("ASCII");
         assert_eq!(output["head"], text(&bytes[..head]), "{total}");
@@ -317,7 +317,7 @@ fn standard_output_and_standard_error_are_reported_in_their_order() {
     let event = Worker::new(&receiver, &project)
         .agent("echo 1; echo 2 >&2; echo 3; printf 4 >&2")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(event["result"]["output"]["tail"], "1\n2\n3\n4");
 }
 
@@ -338,7 +338,7 @@ fn the_summary_is_the_last_line_of_the_agents_output() {
         let event = Worker::new(&receiver, &project)
             .agent(script)
             .run()
-            .completed(&receiver);
+            .assert_completed(&receiver);
         assert_eq!(event["result"]["summary"], summary, "{script}");
     }
 }
@@ -349,7 +349,7 @@ fn invalid_utf_8_in_the_output_is_replaced() {
     let event = Worker::new(&receiver, &project)
         .agent(r"printf 'a\377b\000c zw\303\266lf\n'")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let output = &event["result"]["output"];
     assert_eq!(output["tail"], "a\u{FFFD}b\0c zwölf\n");
     assert_eq!(output["total_bytes"], 13);
@@ -361,7 +361,7 @@ fn the_log_shows_the_agents_lines_without_control_characters() {
     let ended = Worker::new(&receiver, &project)
         .agent(r"printf '\033[31mred\033[0m\007 alert\r\n\n  50%%\r 100%%\n'")
         .run();
-    ended.completed(&receiver);
+    ended.assert_completed(&receiver);
     let shown: Vec<String> = ended
         .stderr
         .lines()
@@ -391,7 +391,7 @@ fn secrets_are_masked_in_output_log_and_reports() {
              echo \"I used $SERVICE_PASSWORD\"",
         )
         .run();
-    let event = ended.failed(&receiver, "checks_failed");
+    let event = ended.assert_failed(&receiver, "checks_failed");
     assert_eq!(
         event["result"]["output"]["tail"],
         "key ***, ***\nurl ***\nnot mine: *** *** ***\nI used ***\n"
@@ -441,7 +441,7 @@ fn anything_in_the_place_of_the_prompt_file_is_replaced_in_the_next_round() {
         Worker::new(&receiver, &project)
             .agent(agent)
             .run()
-            .completed(&receiver);
+            .assert_completed(&receiver);
         assert!(project.read("second").contains("is not done"), "{place}");
         assert_eq!(project.read("untouched"), "as it was\n");
     }
@@ -457,7 +457,7 @@ fn a_secret_that_is_split_between_two_rounds_is_masked() {
         .env("ANTHROPIC_API_KEY", "sk-ant-0123456789")
         .agent(agent)
         .run();
-    let event = ended.completed(&receiver);
+    let event = ended.assert_completed(&receiver);
     assert_eq!(event["result"]["output"]["tail"], "key: *** done\n");
     assert_eq!(event["result"]["summary"], "key: *** done");
     assert!(!ended.stderr.contains("sk-ant-"), "{}", ended.stderr);
@@ -471,7 +471,7 @@ fn the_beginning_of_a_secret_at_the_end_of_the_output_is_reported() {
         .env("ANTHROPIC_API_KEY", "sk-ant-0123456789")
         .agent("printf 'keys begin with sk-ant-'")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let output = "keys begin with sk-ant-";
     assert_eq!(event["result"]["output"]["tail"], output);
     assert_eq!(event["result"]["summary"], output);
@@ -500,7 +500,7 @@ fn the_time_that_cloning_takes_does_not_count_against_the_task_timeout() {
         if failure["reason"] == "timed_out" {
             return Err(format!("the agent did not end: {failure}"));
         }
-        ended.completed(&receiver);
+        ended.assert_completed(&receiver);
         Ok(())
     });
 }

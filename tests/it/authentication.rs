@@ -14,13 +14,13 @@ use standardwebhooks::Webhook;
 use tempfile::TempDir;
 
 use crate::support::patience::PATIENCE;
-use crate::support::receiver::Said;
+use crate::support::receiver::ReceivedRequest;
 use crate::support::{Project, Receiver, Reply, Worker, assert_within, each};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OLD_SECRET: &str = "whsec_YW4gb2xkZXIgc2VjcmV0IG9mIGEgZ29vZCBsZW5ndGg=";
 
-fn headers(said: &Said) -> HeaderMap {
+fn headers(said: &ReceivedRequest) -> HeaderMap {
     let pairs = said.headers.iter().map(|(name, value)| {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         (name, HeaderValue::from_str(value).unwrap())
@@ -28,7 +28,7 @@ fn headers(said: &Said) -> HeaderMap {
     pairs.collect()
 }
 
-fn has_valid_signature(said: &Said, secret: &str) -> bool {
+fn has_valid_signature(said: &ReceivedRequest, secret: &str) -> bool {
     let webhook = Webhook::new(secret).unwrap();
     webhook.verify(&said.bytes, &headers(said)).is_ok()
 }
@@ -43,7 +43,7 @@ fn every_request_is_signed_as_standard_webhooks_specifies() {
         .env("DESCARTES_HEARTBEAT", "50ms")
         .run();
     ended.assert_code(1);
-    let said = receiver.said();
+    let said = receiver.requests();
     let routes: Vec<&str> = said.iter().map(|said| said.route.as_str()).collect();
     for route in ["started", "progress", "failed", "completed"] {
         assert!(routes.contains(&route), "{routes:?}");
@@ -69,7 +69,7 @@ fn each_of_several_secrets_gives_a_signature() {
         )
         .run();
     ended.assert_code(0);
-    for said in receiver.said() {
+    for said in receiver.requests() {
         assert!(has_valid_signature(&said, SECRET) && has_valid_signature(&said, OLD_SECRET));
         assert_eq!(said.headers["webhook-signature"].split(' ').count(), 2);
     }
@@ -85,7 +85,7 @@ fn a_retry_has_a_new_timestamp_and_signature_and_the_same_id() {
         .env("DESCARTES_CALLBACK_SECRET", SECRET)
         .run();
     ended.assert_code(0);
-    let attempts = receiver.said_to("completed");
+    let attempts = receiver.requests_to("completed");
     assert!(
         attempts
             .iter()
@@ -110,7 +110,7 @@ fn a_retry_has_a_new_timestamp_and_signature_and_the_same_id() {
 fn without_secrets_requests_have_no_credentials() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project).agent("true").run();
-    for said in receiver.said() {
+    for said in receiver.requests() {
         for name in [
             "authorization",
             "webhook-id",
@@ -137,13 +137,13 @@ fn the_bearer_token_is_in_every_request_and_nowhere_else() {
         .env("RUST_LOG", "trace")
         .run();
     ended.assert_code(0);
-    for said in receiver.said() {
+    for said in receiver.requests() {
         assert_eq!(
             said.headers["authorization"],
             "Bearer token-of-the-callback"
         );
     }
-    let second_attempt = receiver.said_to("completed").remove(1);
+    let second_attempt = receiver.requests_to("completed").remove(1);
     let body = String::from_utf8(second_attempt.bytes).unwrap();
     for secret in ["token-of-the-callback", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
         for text in [&ended.stdout, &ended.stderr, &body] {
@@ -168,7 +168,7 @@ fn a_token_and_an_oidc_audience_together_are_rejected() {
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
     }
     assert!(!ended.stderr.contains("token-of-the-callback"));
-    assert!(receiver.said().is_empty());
+    assert!(receiver.requests().is_empty());
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_valid_traceparent_is_sent_and_an_invalid_one_is_a_warning() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = || Worker::new(&receiver, &project).agent("true");
     worker().env("TRACEPARENT", good).run().assert_code(0);
-    let said = receiver.said();
+    let said = receiver.requests();
     assert!(said.iter().all(|said| said.headers["traceparent"] == good));
     let bad = [
         "nonsense",
@@ -189,8 +189,8 @@ fn a_valid_traceparent_is_sent_and_an_invalid_one_is_a_warning() {
         let ended = worker.env("TRACEPARENT", bad).run();
         ended.assert_code(0);
         assert!(ended.stderr.contains("TRACEPARENT"), "{}", ended.stderr);
-        let said = receiver.said();
-        let none = |said: &Said| !said.headers.contains_key("traceparent");
+        let said = receiver.requests();
+        let none = |said: &ReceivedRequest| !said.headers.contains_key("traceparent");
         assert!(said.iter().all(none));
     });
 }
@@ -291,7 +291,7 @@ fn the_identity_token_is_requested_once_and_sent_in_every_request() {
         .env("RUST_LOG", "trace")
         .run();
     ended.assert_code(0);
-    for said in receiver.said() {
+    for said in receiver.requests() {
         assert_eq!(said.headers["authorization"], "Bearer eyJ.abc.def");
     }
     let requests = platform.requests.lock().unwrap();
@@ -320,7 +320,7 @@ fn after_an_invalid_identity_token_the_log_names_the_socket_and_the_request_is_r
         ended.assert_code(0);
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
         assert!(ended.stderr.contains("api.sock"), "{}", ended.stderr);
-        assert_eq!(receiver.story(), ["started", "completed"]);
+        assert_eq!(receiver.routes(), ["started", "completed"]);
     });
 }
 
@@ -333,7 +333,7 @@ fn without_the_platforms_socket_nothing_is_sent_and_the_failure_names_it() {
     ended.assert_code(3);
     let message = ended.result_line()["failure"]["message"].to_string();
     assert!(message.contains("/nowhere/api"), "{message}");
-    assert!(receiver.said().is_empty());
+    assert!(receiver.requests().is_empty());
 }
 
 #[test]
@@ -348,5 +348,5 @@ fn a_socket_that_does_not_answer_does_not_outlast_the_claim_deadline() {
         .run();
     ended.assert_code(3);
     assert_within(Duration::from_secs(5), ended.took);
-    assert!(receiver.said().is_empty());
+    assert!(receiver.requests().is_empty());
 }

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use crate::support::receiver::Said;
+use crate::support::receiver::ReceivedRequest;
 use crate::support::{Project, Receiver, Worker, each};
 
 const LIMIT: usize = 256 * 1024;
 
 /// Runs an agent with heartbeats; returns all requests, in the order in which the worker made them.
-fn requests_of_run(agent: &str, project: &Project) -> Vec<Said> {
+fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
     let receiver = Receiver::start();
     let running = Worker::new(&receiver, project)
         .env("DESCARTES_HEARTBEAT", "30ms")
@@ -21,7 +21,7 @@ fn requests_of_run(agent: &str, project: &Project) -> Vec<Said> {
     }
     let ended = running.wait();
     assert!(matches!(ended.code, Some(0 | 1)), "{ended:#?}");
-    let mut said = receiver.said();
+    let mut said = receiver.requests();
     // The last heartbeat may arrive after the outcome.
     said.sort_by_key(|said| said.event["sequence"].as_u64());
     for said in &said {

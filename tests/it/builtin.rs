@@ -36,7 +36,7 @@ pub fn run_with(
 /// The tool results in the last request.
 #[track_caller]
 pub fn results(run: &Run) -> Vec<Value> {
-    let asked = run.model.asked();
+    let asked = run.model.request_bodies();
     let last = asked.last().expect("a request");
     let messages = last["messages"].as_array().expect("messages");
     let content = messages.last().expect("a message")["content"].clone();
@@ -108,7 +108,7 @@ fn every_request_is_valid_and_extends_the_previous_one() {
     ];
     let run = run(script);
     run.completed();
-    let asked = run.model.asked();
+    let asked = run.model.request_bodies();
     assert_eq!(asked.len(), 3);
     for (said, body) in run.model.requests().iter().zip(&asked) {
         assert_eq!(said.target, "/v1/messages");
@@ -211,7 +211,7 @@ fn after_a_failed_check_the_conversation_continues() {
         (agent["cost_usd"].as_f64().expect("a cost") - 0.00255).abs() < 1e-9,
         "{agent}"
     );
-    let asked = run.model.asked();
+    let asked = run.model.request_bodies();
     let messages = asked[1]["messages"].as_array().expect("messages");
     assert_eq!(messages.len(), 3);
     assert_eq!(messages[1]["content"][0]["text"], "I think it is done.");
@@ -261,7 +261,7 @@ fn a_bug_in_a_repository_is_fixed_checked_and_pushed() {
         .env("ANTHROPIC_API_KEY", KEY)
         .env("ANTHROPIC_BASE_URL", model.url())
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let work = &event["result"]["work"];
     assert_eq!(work["pushed"], true);
     assert_eq!(
@@ -270,7 +270,7 @@ fn a_bug_in_a_repository_is_fixed_checked_and_pushed() {
     );
     let branch = work["branch"].as_str().expect("a branch");
     assert!(origin.show(branch, "greet.sh").contains("-gt 0"));
-    let asked = model.asked();
+    let asked = model.request_bodies();
     let result = |at: usize| {
         let messages = asked[at]["messages"].as_array().expect("messages");
         messages.last().expect("one")["content"][0]["content"]
@@ -297,13 +297,16 @@ fn auto_selects_the_built_in_agent_if_there_is_a_key_and_no_command() {
     worker(&receiver, &project, &model)
         .agent("true")
         .run()
-        .completed(&receiver);
-    assert!(model.asked().is_empty());
-    assert_eq!(receiver.only("started")["worker"]["agent"], "command");
+        .assert_completed(&receiver);
+    assert!(model.request_bodies().is_empty());
+    assert_eq!(receiver.only_event("started")["worker"]["agent"], "command");
 
     let run = run([says("Done.")]);
     run.completed();
-    assert_eq!(run.receiver.only("started")["worker"]["agent"], "builtin");
+    assert_eq!(
+        run.receiver.only_event("started")["worker"]["agent"],
+        "builtin"
+    );
     let check = worker(&run.receiver, &run.project, &run.model)
         .arg("check")
         .env("DESCARTES_FORCE", "1")
@@ -321,7 +324,7 @@ fn without_a_key_the_failure_names_the_variables() {
     let event = Worker::new(&receiver, &project)
         .env("DESCARTES_AGENT", "builtin")
         .run()
-        .failed(&receiver, "agent_not_found");
+        .assert_failed(&receiver, "agent_not_found");
     assert_eq!(
         event["failure"]["message"],
         "the built-in agent has no key: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN"
@@ -343,7 +346,7 @@ fn bearer_token_base_url_and_model_can_be_set() {
         )
         .env("DESCARTES_MODEL", "claude-opus-5-5")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let request = &model.requests()[0];
     assert_eq!(
         request.headers["authorization"],
@@ -351,7 +354,7 @@ fn bearer_token_base_url_and_model_can_be_set() {
     );
     assert!(!request.headers.contains_key("x-api-key"));
     assert_eq!(request.event["model"], "claude-opus-5-5");
-    model.asked();
+    model.request_bodies();
 }
 
 #[test]
@@ -366,7 +369,7 @@ fn requests_go_through_the_proxy_that_the_environment_names() {
         .env("HTTP_PROXY", model.url())
         .env("DESCARTES_AGENT_ENV", "HTTP_PROXY")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let target = &model.requests()[0].target;
     assert_eq!(target, "http://model.invalid/v1/messages");
 }
@@ -385,7 +388,7 @@ fn the_model_of_an_agent_definition_counts_only_for_a_claude_harness() {
         project.write(".scud/agents/builder.toml", definition);
         let run = run_with(project, [says("Done.")], |worker| worker);
         run.completed();
-        assert_eq!(run.model.asked()[0]["model"], model);
+        assert_eq!(run.model.request_bodies()[0]["model"], model);
         let warned = run
             .ended
             .stderr
@@ -454,7 +457,7 @@ fn a_model_can_be_named_by_its_family() {
             .env("DESCARTES_MAX_BUDGET_USD", "1")
     });
     run.completed();
-    assert_eq!(run.model.asked()[0]["model"], "claude-opus-5-5");
+    assert_eq!(run.model.request_bodies()[0]["model"], "claude-opus-5-5");
 }
 
 #[test]

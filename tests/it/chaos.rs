@@ -16,8 +16,8 @@ use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::patience::Deadline;
-use crate::support::receiver::Said;
-use crate::support::worker::{Ended, Running};
+use crate::support::receiver::ReceivedRequest;
+use crate::support::worker::{FinishedWorker, Running};
 use crate::support::{Project, Receiver, Reply, Worker, processes_in, wait_until};
 use day::{Day, Work};
 
@@ -80,7 +80,7 @@ fn run_day(seed: u64) -> String {
     let (receiver, project) = (Receiver::listen(&address_for(seed)), Project::new());
     for (route, script, then) in &day.answers {
         receiver.script(route, script.clone());
-        receiver.always(route, then.clone());
+        receiver.set_default_reply(route, then.clone());
     }
     let mut worker = Worker::new(&receiver, &project).agent(day.work.script());
     for (name, value) in &day.settings {
@@ -100,7 +100,7 @@ fn run_day(seed: u64) -> String {
     receiver.close();
     let run = Run {
         seed,
-        said: receiver.said(),
+        said: receiver.requests(),
         day,
         ended,
         project,
@@ -132,7 +132,7 @@ fn address_for(seed: u64) -> String {
 }
 
 /// Waits for a worker while faults happen; kills it if it hangs.
-fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Ended {
+fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> FinishedWorker {
     let pid = running.pid();
     let (over, watch) = mpsc::channel::<()>();
     let watchdog = thread::spawn(move || {
@@ -161,8 +161,8 @@ fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Ended
 struct Run {
     seed: u64,
     day: Day,
-    said: Vec<Said>,
-    ended: Ended,
+    said: Vec<ReceivedRequest>,
+    ended: FinishedWorker,
     project: Project,
 }
 
@@ -173,7 +173,7 @@ fn ensure(holds: bool, what: &str) -> Checked<()> {
 }
 
 impl Run {
-    fn requests_to(&self, route: &str) -> Vec<&Said> {
+    fn requests_to(&self, route: &str) -> Vec<&ReceivedRequest> {
         self.said
             .iter()
             .filter(|said| said.route == route)
@@ -187,8 +187,9 @@ impl Run {
     }
 
     /// The attempts at the terminal event.
-    fn terminal_requests(&self) -> Vec<&Said> {
-        let terminal = |said: &&Said| matches!(said.route.as_str(), "completed" | "failed");
+    fn terminal_requests(&self) -> Vec<&ReceivedRequest> {
+        let terminal =
+            |said: &&ReceivedRequest| matches!(said.route.as_str(), "completed" | "failed");
         self.said.iter().filter(terminal).collect()
     }
 

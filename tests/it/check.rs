@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::origin::program;
-use crate::support::{Ended, Origin, Project, Receiver, Worker, path};
+use crate::support::{FinishedWorker, Origin, Project, Receiver, Worker, path};
 
 /// Asserts the lines of a `check`, except the one about the temporary directory.
 #[track_caller]
-fn assert_lines(ended: &Ended, code: i32, expected: &[&str]) {
+fn assert_lines(ended: &FinishedWorker, code: i32, expected: &[&str]) {
     ended.assert_code(code);
     assert_eq!(ended.stderr, "");
     let mut lines: Vec<&str> = ended.stdout.lines().collect();
@@ -23,7 +23,7 @@ fn assert_lines(ended: &Ended, code: i32, expected: &[&str]) {
 }
 
 #[track_caller]
-fn assert_line(ended: &Ended, line: &str) {
+fn assert_line(ended: &FinishedWorker, line: &str) {
     assert!(
         ended.stdout.lines().any(|known| known == line),
         "{line} in {ended:#?}"
@@ -52,7 +52,7 @@ fn check_reports_what_is_there_and_changes_nothing() {
             "ok      agent: command",
         ],
     );
-    assert!(receiver.said().is_empty());
+    assert!(receiver.requests().is_empty());
     assert_eq!(project.graph(), before);
     assert!(!project.path("checked").exists() && !project.path("worked").exists());
 }
@@ -81,7 +81,7 @@ fn check_reports_everything_that_is_missing_in_one_run() {
             "MISSING agent: there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one, or ANTHROPIC_API_KEY to use Claude Code or the built-in agent",
         ],
     );
-    assert!(receiver.said().is_empty());
+    assert!(receiver.requests().is_empty());
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn check_reports_a_broken_agent_definition() {
 
 #[test]
 fn check_reports_invalid_settings_as_a_run_does() {
-    let ended = Worker::bare().arg("check").run();
+    let ended = Worker::without_settings().arg("check").run();
     ended.assert_code(2);
     assert!(
         ended
@@ -348,7 +348,7 @@ fn check_reports_that_git_is_missing_and_that_the_clone_has_no_place() {
 #[test]
 fn check_local_needs_no_orchestrator() {
     let project = Project::new();
-    let ended = Worker::bare()
+    let ended = Worker::without_settings()
         .dir(project.dir())
         .args(["check", "--local", "--task", "8", "--agent-command", "true"])
         .run();
@@ -364,7 +364,7 @@ fn check_local_needs_no_orchestrator() {
             "ok      agent: command",
         ],
     );
-    let ended = Worker::bare().args(["check", "--local"]).run();
+    let ended = Worker::without_settings().args(["check", "--local"]).run();
     ended.assert_code(2);
     assert!(
         ended
@@ -402,7 +402,7 @@ fn check_prints_json_on_request() {
     let task = findings.iter().find(|finding| finding["subject"] == "task");
     assert_eq!(task.expect("the task")["ok"], false);
 
-    let invalid = report(Worker::bare().arg("check"), 2);
+    let invalid = report(Worker::without_settings().arg("check"), 2);
     assert_eq!(invalid["ready"], false);
     let findings = invalid["findings"].as_array().expect("findings");
     assert_eq!(findings.len(), 3);

@@ -30,7 +30,7 @@ fn the_checks_of_the_project_run_in_order_in_its_directory() {
     let event = Worker::new(&receiver, &project)
         .agent("echo two > made")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let here = format!("{}\n", project.dir().display());
     assert_eq!(
         checks(&event),
@@ -50,7 +50,7 @@ fn checks_in_the_settings_replace_those_of_the_project() {
         .env("DESCARTES_CHECKS", "echo a\n\n  echo 'b c'  \n")
         .agent("true")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(
         checks(&event),
         [
@@ -69,7 +69,7 @@ fn the_setting_none_runs_no_checks() {
         .env("DESCARTES_CHECKS", "none")
         .agent("true")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(checks(&event), []);
 }
 
@@ -80,7 +80,7 @@ fn checks_do_not_run_after_an_agent_that_failed() {
     let event = Worker::new(&receiver, &project)
         .agent("exit 1")
         .run()
-        .failed(&receiver, "agent_failed");
+        .assert_failed(&receiver, "agent_failed");
     assert_eq!(checks(&event), []);
     assert!(!project.path("checked").exists());
 }
@@ -107,7 +107,7 @@ fn the_checks_after_a_failed_one_run_only_if_stop_on_failure_is_false() {
             .env("DESCARTES_REPAIRS", "0")
             .agent("true")
             .run()
-            .failed(&receiver, "checks_failed");
+            .assert_failed(&receiver, "checks_failed");
         assert_eq!(checks(&event), reported, "{line}");
         let message = "the check `echo no; exit 3` failed with exit code 3";
         assert_eq!(event["message"], message);
@@ -129,7 +129,7 @@ fn the_agent_has_as_many_repair_rounds_as_the_setting_says() {
             .env("DESCARTES_CHECKS", "false")
             .agent("echo round >> rounds")
             .run()
-            .failed(&receiver, "checks_failed");
+            .assert_failed(&receiver, "checks_failed");
         assert_eq!(project.read("rounds"), "round\n".repeat(rounds));
         assert_eq!(checks(&event), [("false", json!(1), "")]);
         assert_eq!(event["result"]["agent"]["exit_code"], 0);
@@ -143,7 +143,7 @@ fn a_task_is_completed_if_the_agent_repairs_the_failed_check() {
         .env("DESCARTES_CHECKS", "echo once >> checked\ncat house")
         .agent("if [ -f checked ]; then echo walls > house; echo repaired; else echo done; fi")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(
         checks(&event),
         [
@@ -163,7 +163,7 @@ fn a_run_fails_if_the_agent_fails_in_a_repair_round() {
         .env("DESCARTES_CHECKS", "false")
         .agent("if [ -f again ]; then exit 9; fi; touch again")
         .run()
-        .failed(&receiver, "agent_failed");
+        .assert_failed(&receiver, "agent_failed");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_check_is_ended_after_the_time_limit_of_the_project() {
             .env("DESCARTES_REPAIRS", "0")
             .agent("true")
             .run()
-            .failed(&receiver, "checks_failed");
+            .assert_failed(&receiver, "checks_failed");
         let message = format!(
             "the check `echo slow; exec sleep 6000` was not done within {}",
             written(limit)
@@ -213,7 +213,7 @@ fn the_time_limit_of_the_task_also_ends_checks() {
                 .env("DESCARTES_TASK_TIMEOUT", setting(limit))
                 .agent("true")
                 .run()
-                .failed(&receiver, "timed_out");
+                .assert_failed(&receiver, "timed_out");
             let message = format!("the task was not done within {}", written(limit));
             assert_eq!(event["message"], message);
             if checks(&event).is_empty() {
@@ -238,7 +238,7 @@ fn the_idle_timeout_does_not_apply_to_checks() {
         if !project.path("begun").exists() {
             return Err("the agent was not done".to_owned());
         }
-        ended.completed(&receiver);
+        ended.assert_completed(&receiver);
         Ok(())
     });
 }
@@ -251,7 +251,7 @@ fn a_check_that_is_killed_by_a_signal_fails() {
         .env("DESCARTES_CHECKS", "kill -9 $$")
         .agent("true")
         .run()
-        .failed(&receiver, "checks_failed");
+        .assert_failed(&receiver, "checks_failed");
     assert_eq!(
         event["message"],
         "the check `kill -9 $$` was killed by SIGKILL"
@@ -267,7 +267,7 @@ fn the_report_has_the_last_4_kib_of_a_check_s_output() {
         .env("DESCARTES_CHECKS", "cat text")
         .agent("true")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(checks(&event), [("cat text", json!(0), &*"b".repeat(4096))]);
     // The output of the agent is counted separately.
     assert_eq!(event["result"]["output"]["total_bytes"], 0);
@@ -282,7 +282,7 @@ fn a_stop_signal_ends_a_check() {
         .start();
     worker.wait_for_log("check: checking");
     worker.signal(Signal::TERM);
-    let event = worker.wait().failed(&receiver, "interrupted");
+    let event = worker.wait().assert_failed(&receiver, "interrupted");
     assert_eq!(checks(&event), []);
     assert_eq!(event["result"]["agent"]["exit_code"], 0);
 }
@@ -298,7 +298,7 @@ fn a_malformed_config_fails_the_run_before_the_agent_starts() {
         let event = Worker::new(&receiver, &project)
             .agent("touch worked")
             .run()
-            .failed(&receiver, "workspace_failed");
+            .assert_failed(&receiver, "workspace_failed");
         let message = event["message"].as_str().expect("a message");
         let path = project.path(".scud/config.toml");
         assert!(
@@ -313,7 +313,7 @@ fn a_malformed_config_fails_the_run_before_the_agent_starts() {
             .env("DESCARTES_CHECKS", "true")
             .agent("true")
             .run()
-            .completed(&receiver);
+            .assert_completed(&receiver);
     }
 }
 
@@ -328,7 +328,7 @@ fn backpressure_without_commands_runs_no_checks() {
         let event = Worker::new(&receiver, &project)
             .agent("true")
             .run()
-            .completed(&receiver);
+            .assert_completed(&receiver);
         assert_eq!(checks(&event), []);
     }
 }
@@ -358,7 +358,7 @@ fn a_check_that_cannot_start_fails_the_run_without_a_repair_round() {
             .env("DESCARTES_CHECKS", format!("{check}\ntrue"))
             .agent("echo round >> rounds")
             .run()
-            .failed(&receiver, "workspace_failed");
+            .assert_failed(&receiver, "workspace_failed");
         assert_eq!(
             event["message"],
             format!(
@@ -384,7 +384,7 @@ fn a_check_that_starts_and_then_misses_a_program_goes_back_to_the_agent() {
         .env("DESCARTES_CHECKS", "sh check.sh")
         .agent("if [ -f again ]; then printf '#!/bin/sh\n' > tool; chmod +x tool; fi; touch again")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
 }
 
 /// A repository with two checks; the second one needs a file.
@@ -408,7 +408,7 @@ fn a_run_that_only_checks_runs_the_checks_of_one_commit_and_pushes_nothing() {
         .env("DESCARTES_REF", &good)
         .agent("touch \"$HOME\"/worked")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(
         checks(&event),
         [
@@ -419,7 +419,10 @@ fn a_run_that_only_checks_runs_the_checks_of_one_commit_and_pushes_nothing() {
     assert_eq!(event["message"], "all 2 checks passed");
     assert_eq!(event["result"]["agent"], Value::Null);
     assert_eq!(event["result"]["work"], Value::Null);
-    assert_eq!(receiver.only("started")["worker"]["agent"], Value::Null);
+    assert_eq!(
+        receiver.only_event("started")["worker"]["agent"],
+        Value::Null
+    );
     assert_eq!(origin.branches(), branches);
     assert!(!origin.path("home/worked").exists());
 }
@@ -434,7 +437,7 @@ fn a_run_that_only_checks_reports_the_check_that_failed_and_starts_no_repair() {
         .env("DESCARTES_CHECKS", "echo a > made; echo no roof; exit 3")
         .agent("touch \"$HOME\"/worked")
         .run()
-        .failed(&receiver, "checks_failed");
+        .assert_failed(&receiver, "checks_failed");
     assert_eq!(
         checks(&event),
         [("echo a > made; echo no roof; exit 3", json!(3), "no roof\n")]

@@ -16,9 +16,9 @@ fn a_task_is_claimed_then_done_then_reported() {
     let ended = Worker::new(&receiver, &project)
         .agent("echo all done")
         .run();
-    ended.completed(&receiver);
+    ended.assert_completed(&receiver);
     let targets: Vec<String> = receiver
-        .said()
+        .requests()
         .into_iter()
         .map(|said| said.target)
         .collect();
@@ -50,7 +50,10 @@ fn the_query_of_the_callback_url_is_kept_and_its_slash_is_not_doubled() {
             .env("CALLBACK_URL", url)
             .run()
             .assert_code(4);
-        assert_eq!(receiver.said().last().expect("a request").target, target);
+        assert_eq!(
+            receiver.requests().last().expect("a request").target,
+            target
+        );
     }
 }
 
@@ -58,13 +61,13 @@ fn the_query_of_the_callback_url_is_kept_and_its_slash_is_not_doubled() {
 fn a_refused_claim_means_exit_4_and_no_work() {
     for status in [409, 410] {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("started", Reply::json(status, "worker  7\nhas it"));
+        receiver.set_default_reply("started", Reply::json(status, "worker  7\nhas it"));
         let before = project.graph();
         let ended = Worker::new(&receiver, &project).agent(TOUCH_WORKED).run();
         ended.assert_code(4);
         assert_eq!(ended.stdout, "");
         assert!(ended.stderr.contains(": worker 7 has it"), "{ended:#?}");
-        assert_eq!(receiver.story(), ["started"]);
+        assert_eq!(receiver.routes(), ["started"]);
         assert!(!project.path("worked").exists());
         assert_eq!(project.graph(), before);
     }
@@ -74,10 +77,10 @@ fn a_refused_claim_means_exit_4_and_no_work() {
 fn a_rejected_claim_means_exit_3_and_no_work() {
     for status in [400, 401, 403, 413, 422, 418] {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("started", Reply::json(status, "no"));
+        receiver.set_default_reply("started", Reply::json(status, "no"));
         let ended = Worker::new(&receiver, &project).agent(TOUCH_WORKED).run();
         ended.assert_code(3);
-        assert_eq!(receiver.story(), ["started"]);
+        assert_eq!(receiver.routes(), ["started"]);
         assert!(!project.path("worked").exists());
         let event = ended.result_line();
         assert_eq!(event["event"], "task.failed");
@@ -111,7 +114,7 @@ fn a_redirected_claim_is_not_followed() {
             "{message}"
         );
     }
-    assert!(elsewhere.said().is_empty());
+    assert!(elsewhere.requests().is_empty());
     assert!(!project.path("worked").exists());
 }
 
@@ -122,7 +125,7 @@ fn no_work_is_done_before_the_claim_is_granted() {
     // Two claims get no answer at all, the third one gets it when the test has looked around.
     let silence = || Reply::status(200).after(Duration::MAX);
     receiver.script("started", [silence(), silence()]);
-    receiver.always("started", Reply::status(200).held(&hold));
+    receiver.set_default_reply("started", Reply::status(200).held(&hold));
     let worker = Worker::new(&receiver, &project)
         .env("DESCARTES_CALLBACK_TIMEOUT", "1s")
         .agent(TOUCH_WORKED)
@@ -133,7 +136,7 @@ fn no_work_is_done_before_the_claim_is_granted() {
     let ended = worker.wait();
     ended.assert_code(0);
     assert!(project.path("worked").exists());
-    assert_eq!(receiver.said_to("completed").len(), 1);
+    assert_eq!(receiver.requests_to("completed").len(), 1);
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn an_incomplete_answer_to_a_claim_makes_the_worker_repeat_it_unchanged() {
     receiver.script("started", failures);
     let ended = Worker::new(&receiver, &project).agent("true").run();
     ended.assert_code(0);
-    let claims = receiver.said_to("started");
+    let claims = receiver.requests_to("started");
     assert_eq!(claims.len(), count);
     for claim in &claims {
         assert_eq!(claim.bytes, claims[0].bytes);
@@ -175,7 +178,7 @@ fn a_claim_is_repeated_no_sooner_than_retry_after_says() {
         .agent("true")
         .run()
         .assert_code(0);
-    let claims = receiver.said_to("started");
+    let claims = receiver.requests_to("started");
     assert_eq!(claims.len(), 2);
     assert!(claims[1].at - claims[0].at >= Duration::from_secs(1));
 }
@@ -184,17 +187,17 @@ fn a_claim_is_repeated_no_sooner_than_retry_after_says() {
 fn an_unanswered_claim_ends_at_its_deadline_with_exit_3() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("started", Reply::json(503, "still starting"));
+        receiver.set_default_reply("started", Reply::json(503, "still starting"));
         let ended = Worker::new(&receiver, &project)
             .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
             .agent(TOUCH_WORKED)
             .run();
         ended.assert_code(3);
-        assert_eq!(receiver.said_to("failed").len(), 0);
+        assert_eq!(receiver.requests_to("failed").len(), 0);
         assert!(!project.path("worked").exists());
         let event = ended.result_line();
         assert_eq!(event["failure"]["reason"], "unclaimed");
-        if receiver.said_to("started").len() < 2 {
+        if receiver.requests_to("started").len() < 2 {
             return Err("there was no second claim".to_owned());
         }
         let message = event["message"].as_str().expect("a message");
@@ -211,7 +214,7 @@ fn an_unanswered_claim_ends_at_its_deadline_with_exit_3() {
 fn a_stop_signal_during_an_unanswered_claim_ends_it_without_work() {
     for signal in [Signal::TERM, Signal::INT] {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always(
+        receiver.set_default_reply(
             "started",
             Reply::status(503).with_header("retry-after", "30"),
         );
@@ -220,7 +223,7 @@ fn a_stop_signal_during_an_unanswered_claim_ends_it_without_work() {
         worker.signal(signal);
         let ended = worker.wait();
         ended.assert_code(3);
-        assert!(!receiver.story().contains(&"failed".to_owned()));
+        assert!(!receiver.routes().contains(&"failed".to_owned()));
         assert!(!project.path("worked").exists());
         let event = ended.result_line();
         assert_eq!(event["failure"]["reason"], "interrupted");
@@ -241,7 +244,7 @@ fn a_grant_that_comes_after_the_stop_signal_is_still_answered_with_an_outcome() 
     worker.signal(Signal::TERM);
     worker.wait_for_log("stopping; a second signal");
     hold.release();
-    let event = worker.wait().failed(&receiver, "interrupted");
+    let event = worker.wait().assert_failed(&receiver, "interrupted");
     assert_eq!(event["message"], "the worker was stopped by SIGTERM");
     assert!(!project.path("worked").exists());
 }
@@ -250,7 +253,7 @@ fn a_grant_that_comes_after_the_stop_signal_is_still_answered_with_an_outcome() 
 fn a_failed_claim_is_not_repeated_after_a_stop_signal() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    receiver.always("started", Reply::status(503).held(&hold));
+    receiver.set_default_reply("started", Reply::status(503).held(&hold));
     let worker = Worker::new(&receiver, &project).agent(TOUCH_WORKED).start();
     receiver.wait_for_one("started");
     worker.signal(Signal::TERM);
@@ -259,7 +262,7 @@ fn a_failed_claim_is_not_repeated_after_a_stop_signal() {
     let ended = worker.wait();
     ended.assert_code(3);
     assert_eq!(ended.result_line()["failure"]["reason"], "interrupted");
-    assert_eq!(receiver.story(), ["started"]);
+    assert_eq!(receiver.routes(), ["started"]);
 }
 
 #[test]
@@ -271,7 +274,10 @@ fn the_revision_is_the_one_that_the_image_names_or_null() {
             .agent("true")
             .run();
         ended.assert_code(0);
-        assert_eq!(receiver.only("started")["worker"]["revision"], expected);
+        assert_eq!(
+            receiver.only_event("started")["worker"]["revision"],
+            expected
+        );
         assert!(!ended.stderr.contains("no setting"), "{}", ended.stderr);
     }
 }
@@ -279,9 +285,9 @@ fn the_revision_is_the_one_that_the_image_names_or_null() {
 #[test]
 fn a_409_whose_body_breaks_off_still_refuses_the_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.always("started", Reply::BreakInBodyOf(409));
+    receiver.set_default_reply("started", Reply::BreakInBodyOf(409));
     let ended = Worker::new(&receiver, &project).agent("touch worked").run();
     ended.assert_code(4);
-    assert_eq!(receiver.story(), ["started"]);
+    assert_eq!(receiver.routes(), ["started"]);
     assert!(!project.path("worked").exists());
 }

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::support::origin::program;
-use crate::support::{Ended, Project, Receiver, Worker, path, quoted};
+use crate::support::{FinishedWorker, Project, Receiver, Worker, path, quoted};
 
 const BACKGROUND: &str = include_str!("recordings/background_short.jsonl");
 const CUT: &str = include_str!("recordings/stream_cut_then_ok.jsonl");
@@ -36,7 +36,7 @@ fn assistant(id: &str, block: &Value, usage: &Value) -> String {
 struct Run {
     receiver: Receiver,
     project: Project,
-    ended: Ended,
+    ended: FinishedWorker,
 }
 
 /// Runs a worker with a `claude` that is this shell script; `$dir` is the project's directory.
@@ -73,12 +73,12 @@ fn run(stream: impl AsRef<[u8]>, code: i32) -> Run {
 impl Run {
     #[track_caller]
     fn completed(&self) -> Value {
-        self.ended.completed(&self.receiver)
+        self.ended.assert_completed(&self.receiver)
     }
 
     #[track_caller]
     fn failed(&self, reason: &str) -> Value {
-        self.ended.failed(&self.receiver, reason)
+        self.ended.assert_failed(&self.receiver, reason)
     }
 }
 
@@ -281,7 +281,7 @@ fn auto_selects_the_built_in_agent_as_root() {
             .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
             .env("DESCARTES_IDLE_TIMEOUT", "1s")
     });
-    let agent = run.receiver.only("started")["worker"]["agent"].clone();
+    let agent = run.receiver.only_event("started")["worker"]["agent"].clone();
     if rustix::process::geteuid().is_root() {
         assert_eq!(agent, "builtin");
         let log = &run.ended.stderr;
@@ -501,7 +501,7 @@ fn auto_selects_claude_code_if_it_is_on_the_path_and_has_a_key() {
         let project = Project::new();
         project.write("stream", result(&json!({})));
         let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", set);
-        run.receiver.only("started")["worker"]["agent"].clone()
+        run.receiver.only_event("started")["worker"]["agent"].clone()
     };
     assert_eq!(claim(|worker| worker), "claude-code");
     assert_eq!(
@@ -533,7 +533,7 @@ fn the_failure_says_that_the_program_is_missing() {
         .env("PATH", empty.path())
         .env("DESCARTES_AGENT", "claude-code")
         .run()
-        .failed(&receiver, "agent_not_found");
+        .assert_failed(&receiver, "agent_not_found");
     assert_eq!(
         event["failure"]["message"],
         "Claude Code's program `claude` is not on the PATH"

@@ -7,28 +7,28 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::origin::{git, program};
-use crate::support::worker::Ended;
-use crate::support::{Forge, Mood, Origin, Project, Receiver, path, quoted};
+use crate::support::worker::FinishedWorker;
+use crate::support::{Forge, Origin, Project, Receiver, ServerBehavior, path, quoted};
 
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
 /// The message of a failure to clone; asserts that it is retryable.
 #[track_caller]
-fn retryable_failure(receiver: &Receiver, ended: &Ended) -> String {
+fn retryable_failure(receiver: &Receiver, ended: &FinishedWorker) -> String {
     workspace_failure(receiver, ended, true)
 }
 
 /// The message of a failure to clone; asserts that it is not retryable.
 #[track_caller]
-fn permanent_failure(receiver: &Receiver, ended: &Ended) -> String {
+fn permanent_failure(receiver: &Receiver, ended: &FinishedWorker) -> String {
     workspace_failure(receiver, ended, false)
 }
 
 #[track_caller]
-fn workspace_failure(receiver: &Receiver, ended: &Ended, retryable: bool) -> String {
+fn workspace_failure(receiver: &Receiver, ended: &FinishedWorker, retryable: bool) -> String {
     ended.assert_code(1);
-    assert_eq!(receiver.story(), ["started", "failed"]);
-    let failure = receiver.only("failed")["failure"].clone();
+    assert_eq!(receiver.routes(), ["started", "failed"]);
+    let failure = receiver.only_event("failed")["failure"].clone();
     assert_eq!(failure["reason"], "workspace_failed", "{failure}");
     assert_eq!(failure["retryable"], retryable, "{failure}");
     format!(
@@ -51,7 +51,7 @@ fn the_default_branch_is_checked_out_if_no_reference_is_set() {
         .agent("cat README; git status --short | wc -l")
         .run();
     ended.assert_code(0);
-    let result = &receiver.only("completed")["result"];
+    let result = &receiver.only_event("completed")["result"];
     assert_eq!(result["work"]["base_commit"], base);
     assert_eq!(result["output"]["tail"], "A house.\n0\n");
 }
@@ -76,7 +76,7 @@ fn a_branch_a_tag_or_a_commit_is_checked_out() {
             .agent("cat README")
             .run();
         ended.assert_code(0);
-        let result = &receiver.only("completed")["result"];
+        let result = &receiver.only_event("completed")["result"];
         assert_eq!(result["work"]["base_commit"], first, "{reference}");
         assert_eq!(result["output"]["tail"], "A house.\n");
         assert_eq!(result["work"]["pushed"], false);
@@ -89,7 +89,7 @@ fn a_clone_contains_one_commit_of_one_branch() {
     origin.git(&["branch", "other", "main"]);
     let agent = "git rev-list --count HEAD; git branch -a --format='%(refname:short)'";
     origin.worker(&receiver).agent(agent).run().assert_code(0);
-    let result = &receiver.only("completed")["result"];
+    let result = &receiver.only_event("completed")["result"];
     assert_eq!(result["output"]["tail"], "1\ndescartes/proj-456/8\n");
 }
 
@@ -104,7 +104,7 @@ fn a_repository_with_sha256_names_is_cloned_and_pushed_to() {
         .agent("echo more >> README")
         .run()
         .assert_code(0);
-    let work = &receiver.only("completed")["result"]["work"];
+    let work = &receiver.only_event("completed")["result"]["work"];
     assert_eq!(text(&work["head_commit"]).len(), 64);
     assert_eq!(origin.show("descartes/proj-456/8", "README"), "new\nmore");
 }
@@ -121,7 +121,7 @@ fn the_token_is_sent_only_to_the_host_of_the_repository() {
         .run();
     ended.assert_code(0);
     assert_eq!(origin.show("descartes/proj-456/8", "DONE"), "done");
-    let output = receiver.only("completed").to_string();
+    let output = receiver.only_event("completed").to_string();
     assert!(
         !output.contains(TOKEN) && !output.contains("***"),
         "{output}"
@@ -139,7 +139,7 @@ fn the_token_is_sent_only_to_the_host_of_the_repository() {
         Receiver::start(),
         Forge::start(&origin.path(""), Some(TOKEN)),
     );
-    forge.mood(Mood::Moved(elsewhere.base()));
+    forge.behavior(ServerBehavior::Moved(elsewhere.base()));
     let ended = origin
         .worker(&receiver)
         .env("DESCARTES_WORKSPACE", origin.path("again"))
@@ -163,7 +163,7 @@ fn git_follows_the_redirect_of_a_renamed_project() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let home = Forge::start(&origin.path(""), None);
     let old = Forge::start(&origin.path(""), None);
-    old.mood(Mood::Moved(home.base()));
+    old.behavior(ServerBehavior::Moved(home.base()));
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", old.url());
     worker.agent("echo done > DONE").run().assert_code(0);
     assert_eq!(origin.show("descartes/proj-456/8", "DONE"), "done");
@@ -215,7 +215,7 @@ fn the_error_for_refused_credentials_does_not_show_them() {
         "{why}{}{}{}",
         ended.stdout,
         ended.stderr,
-        receiver.only("failed")
+        receiver.only_event("failed")
     );
     assert!(!all.contains(TOKEN), "{all}");
 }
@@ -237,7 +237,7 @@ fn without_a_token_git_does_not_ask_for_one() {
 fn a_transfer_without_progress_ends() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
-    forge.mood(Mood::Stalling(400));
+    forge.behavior(ServerBehavior::Stalling(400));
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let ended = worker
         .env("DESCARTES_GIT_IDLE_TIMEOUT", "1s")
@@ -252,7 +252,7 @@ fn a_transfer_without_progress_ends() {
 fn a_connection_that_closes_without_an_answer_is_a_workspace_failure() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
-    forge.mood(Mood::Gone);
+    forge.behavior(ServerBehavior::Gone);
     let ended = origin
         .worker(&receiver)
         .env("DESCARTES_REPO", forge.url())
@@ -356,7 +356,7 @@ fn a_workspace_without_a_clone_is_not_cleaned_committed_to_or_pushed_from() {
     worker.agent("exit 3").run().assert_code(1);
     assert_eq!(all_files(project.dir()), before);
     assert_eq!(origin.branches(), ["main"]);
-    assert_eq!(receiver.only("failed")["result"]["work"], Value::Null);
+    assert_eq!(receiver.only_event("failed")["result"]["work"], Value::Null);
 }
 
 #[test]
@@ -383,7 +383,7 @@ fn the_name_of_a_branch_and_a_tag_is_ambiguous_and_the_full_names_are_not() {
             .agent("true")
             .run()
             .assert_code(0);
-        let work = &receiver.only("completed")["result"]["work"];
+        let work = &receiver.only_event("completed")["result"]["work"];
         assert_eq!(work["base_commit"], commit, "{name}");
     }
 }
@@ -399,7 +399,7 @@ fn a_commit_of_a_sha256_repository_is_checked_out_by_its_64_digits() {
     let worker = origin.worker(&receiver).env("DESCARTES_REF", &first);
     worker.agent("grep -q old README").run().assert_code(0);
     assert_eq!(
-        receiver.only("completed")["result"]["work"]["base_commit"],
+        receiver.only_event("completed")["result"]["work"]["base_commit"],
         first
     );
 }
@@ -408,11 +408,11 @@ fn a_commit_of_a_sha256_repository_is_checked_out_by_its_64_digits() {
 fn a_clone_is_retried_if_the_remote_is_unreachable_for_a_short_time() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
-    forge.mood(Mood::Gone);
+    forge.behavior(ServerBehavior::Gone);
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let running = worker.agent("true").start();
     crate::support::wait_until("a fetch", || !forge.journal().is_empty());
-    forge.mood(Mood::Serving);
+    forge.behavior(ServerBehavior::Serving);
     running.wait().assert_code(0);
 }
 

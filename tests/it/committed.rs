@@ -10,7 +10,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::support::origin::{git, program};
-use crate::support::worker::Ended;
+use crate::support::worker::FinishedWorker;
 use crate::support::{Origin, Receiver, Worker, path, quoted};
 
 const BRANCH: &str = "descartes/proj-456/8";
@@ -18,7 +18,7 @@ const BRANCH: &str = "descartes/proj-456/8";
 /// What a test looks at after a run.
 struct Run {
     event: Value,
-    ended: Ended,
+    ended: FinishedWorker,
 }
 
 impl Run {
@@ -50,7 +50,7 @@ fn completed(origin: &Origin, agent: &str) -> Run {
     let ended = worker(origin, &receiver).agent(agent).run();
     ended.assert_code(0);
     Run {
-        event: receiver.only("completed"),
+        event: receiver.only_event("completed"),
         ended,
     }
 }
@@ -62,7 +62,7 @@ fn incomplete(origin: &Origin, agent: &str) -> Run {
     let receiver = Receiver::start();
     let ended = worker(origin, &receiver).agent(agent).run();
     ended.assert_code(1);
-    let event = receiver.only("failed");
+    let event = receiver.only_event("failed");
     assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
     assert_eq!(event["failure"]["retryable"], false, "{event}");
     assert!(!origin.branches().contains(&BRANCH.to_owned()));
@@ -581,7 +581,7 @@ fn files_and_directories_without_permissions_are_named_and_the_rest_pushed() {
     let _ = fs::set_permissions(closed, std::os::unix::fs::PermissionsExt::from_mode(0o700));
     ended.assert_code(0);
     assert_eq!(changed(&origin), ["y"]);
-    let event = receiver.only("completed");
+    let event = receiver.only_event("completed");
     let message = event["message"].as_str().unwrap();
     assert!(
         message.contains("could not read them")

@@ -16,7 +16,7 @@ fn failed_event() -> Value {
         .agent("echo all done")
         .run();
     ended.assert_code(1);
-    receiver.only("failed")
+    receiver.only_event("failed")
 }
 
 #[track_caller]
@@ -31,7 +31,7 @@ fn started_event() -> Value {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project).agent("true").run();
     ended.assert_code(0);
-    receiver.only("started")
+    receiver.only_event("started")
 }
 
 #[test]
@@ -118,12 +118,12 @@ fn the_examples_in_the_protocol_match_the_schema() {
 #[test]
 fn the_result_line_of_a_worker_without_a_claim_matches_the_schema() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.always("started", Reply::status(403));
+    receiver.set_default_reply("started", Reply::status(403));
     let ended = Worker::new(&receiver, &project).agent("true").run();
     let event = ended.assert_code(3).result_line();
     assert_eq!(schema::violations(&event), [""; 0]);
     assert_eq!(event["failure"]["reason"], "unclaimed");
-    assert_eq!(receiver.story(), ["started"], "it is never sent");
+    assert_eq!(receiver.routes(), ["started"], "it is never sent");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn an_event_that_breaks_the_schema_fails_the_test_that_drops_the_receiver() {
 fn an_unreadable_request_fails_the_test_that_asks_the_receiver() {
     let receiver = Receiver::start();
     post(&receiver, "no JSON");
-    receiver.said();
+    receiver.requests();
 }
 
 /// Posts a body that no worker would send, and waits for the answer.

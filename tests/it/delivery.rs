@@ -20,10 +20,10 @@ fn a_terminal_event_answered_with_409_or_410_counts_as_delivered() {
     each(&[409, 410], |status| {
         for (agent, route, code) in [("true", "completed", 0), ("false", "failed", 1)] {
             let (receiver, project) = (Receiver::start(), Project::new());
-            receiver.always(route, Reply::status(status));
+            receiver.set_default_reply(route, Reply::status(status));
             let ended = Worker::new(&receiver, &project).agent(agent).run();
             ended.assert_code(code);
-            assert_eq!(receiver.story(), ["started", route]);
+            assert_eq!(receiver.routes(), ["started", route]);
         }
     });
 }
@@ -34,11 +34,11 @@ fn a_rejected_success_is_on_stdout_and_not_repeated() {
     each(&statuses, |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let because = Reply::json(status, "because I say so");
-        receiver.always("completed", because);
+        receiver.set_default_reply("completed", because);
         let ended = Worker::new(&receiver, &project).agent("true").run();
         ended.assert_code(3);
-        assert_eq!(receiver.story(), ["started", "completed"], "{status}");
-        assert_eq!(ended.result_line(), receiver.only("completed"));
+        assert_eq!(receiver.routes(), ["started", "completed"], "{status}");
+        assert_eq!(ended.result_line(), receiver.only_event("completed"));
         assert!(ended.stderr.contains(&status.to_string()));
         assert!(ended.stderr.contains("because I say so"));
     });
@@ -48,19 +48,19 @@ fn a_rejected_success_is_on_stdout_and_not_repeated() {
 fn a_rejected_failure_is_on_stdout_and_not_repeated() {
     each(&[400, 401, 403, 422, 302, 307], |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("failed", Reply::status(status));
+        receiver.set_default_reply("failed", Reply::status(status));
         let ended = Worker::new(&receiver, &project).agent("false").run();
         ended.assert_code(3);
-        assert_eq!(receiver.story(), ["started", "failed"], "{status}");
-        assert_eq!(ended.result_line(), receiver.only("failed"));
+        assert_eq!(receiver.routes(), ["started", "failed"], "{status}");
+        assert_eq!(ended.result_line(), receiver.only_event("failed"));
     });
 }
 
 /// The event that `/failed` did not accept arrives unchanged at `/completed`.
 #[track_caller]
 fn assert_diverted(receiver: &Receiver) {
-    let failed = &receiver.said_to("failed")[0];
-    let completed = receiver.said_to("completed");
+    let failed = &receiver.requests_to("failed")[0];
+    let completed = receiver.requests_to("completed");
     assert!(!completed.is_empty());
     for said in completed {
         assert_eq!(said.bytes, failed.bytes);
@@ -73,12 +73,12 @@ fn assert_diverted(receiver: &Receiver) {
 fn a_failure_goes_to_completed_at_once_if_the_route_failed_answers_405_or_501() {
     each(&[405, 501], |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("failed", Reply::status(status));
+        receiver.set_default_reply("failed", Reply::status(status));
         receiver.script("completed", [Reply::status(503)]);
         let ended = Worker::new(&receiver, &project).agent("false").run();
         ended.assert_code(1);
         let expected = ["started", "failed", "completed", "completed"];
-        assert_eq!(receiver.story(), expected);
+        assert_eq!(receiver.routes(), expected);
         assert_diverted(&receiver);
     });
 }
@@ -86,16 +86,16 @@ fn a_failure_goes_to_completed_at_once_if_the_route_failed_answers_405_or_501() 
 #[test]
 fn a_failure_goes_to_completed_if_the_route_failed_keeps_answering_404() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.always("failed", Reply::status(404));
+    receiver.set_default_reply("failed", Reply::status(404));
     receiver.script("completed", [Reply::status(503)]);
     let ended = Worker::new(&receiver, &project)
         .env("DESCARTES_FINISH_DEADLINE", "20s")
         .agent("false")
         .run();
     ended.assert_code(1);
-    let attempts = receiver.said_to("failed").len();
+    let attempts = receiver.requests_to("failed").len();
     assert!(attempts >= 3, "{attempts} attempts at /failed");
-    assert_eq!(receiver.said_to("completed").len(), 2);
+    assert_eq!(receiver.requests_to("completed").len(), 2);
     assert_diverted(&receiver);
 }
 
@@ -106,14 +106,14 @@ fn a_failure_is_delivered_to_its_own_route_if_the_404s_end() {
     receiver.script("failed", [404, 404, 503, 404].map(Reply::status));
     let ended = Worker::new(&receiver, &project).agent("false").run();
     ended.assert_code(1);
-    assert_eq!(receiver.said_to("failed").len(), 5);
-    assert_eq!(receiver.said_to("completed").len(), 0);
+    assert_eq!(receiver.requests_to("failed").len(), 5);
+    assert_eq!(receiver.requests_to("completed").len(), 0);
 }
 
 #[test]
 fn a_failure_goes_to_completed_within_the_stop_window_if_the_route_failed_answers_404() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.always("failed", Reply::status(404));
+    receiver.set_default_reply("failed", Reply::status(404));
     let running = Worker::new(&receiver, &project)
         .agent("echo ready; exec sleep 600")
         .start();
@@ -121,7 +121,7 @@ fn a_failure_goes_to_completed_within_the_stop_window_if_the_route_failed_answer
     running.signal(Signal::TERM);
     running.wait().assert_code(1);
     assert_eq!(
-        receiver.story(),
+        receiver.routes(),
         ["started", "failed", "failed", "completed"]
     );
     assert_diverted(&receiver);
@@ -133,7 +133,7 @@ fn a_success_is_delivered_after_404s_from_a_proxy_that_restarts() {
     receiver.script("completed", [Reply::status(404), Reply::status(404)]);
     let ended = Worker::new(&receiver, &project).agent("true").run();
     ended.assert_code(0);
-    let attempts_at_completed = receiver.said_to("completed");
+    let attempts_at_completed = receiver.requests_to("completed");
     assert_eq!(attempts_at_completed.len(), 3);
     assert!(
         attempts_at_completed
@@ -146,15 +146,15 @@ fn a_success_is_delivered_after_404s_from_a_proxy_that_restarts() {
 fn an_outcome_whose_routes_all_answer_404_is_on_stdout() {
     with_enough_time(Duration::from_millis(600), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("failed", Reply::status(404));
-        receiver.always("completed", Reply::status(404));
+        receiver.set_default_reply("failed", Reply::status(404));
+        receiver.set_default_reply("completed", Reply::status(404));
         let ended = Worker::new(&receiver, &project)
             .env("DESCARTES_FINISH_DEADLINE", setting(limit))
             .agent("false")
             .run();
         ended.assert_code(3);
         assert_eq!(ended.result_line()["failure"]["reason"], "agent_failed");
-        let story = receiver.story();
+        let story = receiver.routes();
         assert_eq!(story[..2], ["started", "failed"]);
         if !story.contains(&"completed".to_owned()) {
             return Err("the other route was not tried".to_owned());
@@ -167,11 +167,11 @@ fn an_outcome_whose_routes_all_answer_404_is_on_stdout() {
 fn an_outcome_whose_routes_all_answer_405_or_501_is_on_stdout() {
     each(&[405, 501], |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("failed", Reply::status(status));
-        receiver.always("completed", Reply::status(status));
+        receiver.set_default_reply("failed", Reply::status(status));
+        receiver.set_default_reply("completed", Reply::status(status));
         let ended = Worker::new(&receiver, &project).agent("false").run();
         ended.assert_code(3);
-        assert_eq!(receiver.story(), ["started", "failed", "completed"]);
+        assert_eq!(receiver.routes(), ["started", "failed", "completed"]);
         assert_eq!(ended.result_line()["failure"]["reason"], "agent_failed");
     });
 }
@@ -183,7 +183,7 @@ fn an_outcome_answered_with_413_is_sent_again_without_patch_and_output() {
     project.checks(&["echo the check"]);
     let ended = long_output(Worker::new(&receiver, &project)).run();
     ended.assert_code(0);
-    let attempts_at_completed = receiver.said_to("completed");
+    let attempts_at_completed = receiver.requests_to("completed");
     assert_eq!(attempts_at_completed.len(), 3);
     let result = |index: usize| &attempts_at_completed[index].event["result"];
     assert_ne!(result(0)["output"]["tail"], "");
@@ -209,10 +209,10 @@ fn an_outcome_answered_with_413_twice_is_on_stdout() {
     // One outcome with output that can be removed, and one without.
     each(&[("echo bulk", 2), ("true", 1)], |(agent, attempts)| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("completed", Reply::status(413));
+        receiver.set_default_reply("completed", Reply::status(413));
         let ended = Worker::new(&receiver, &project).agent(agent).run();
         ended.assert_code(3);
-        let attempts_at_completed = receiver.said_to("completed");
+        let attempts_at_completed = receiver.requests_to("completed");
         assert_eq!(attempts_at_completed.len(), attempts);
         assert_eq!(ended.result_line(), attempts_at_completed[0].event);
     });
@@ -225,7 +225,7 @@ fn a_redirect_is_not_followed() {
             let (receiver, project) = (Receiver::start(), Project::new());
             let elsewhere = Receiver::start();
             let moved = Reply::status(status).with_header("location", elsewhere.url());
-            receiver.always(route, moved);
+            receiver.set_default_reply(route, moved);
             let mut worker =
                 Worker::new(&receiver, &project).env("DESCARTES_CALLBACK_TOKEN", "secret-token");
             if route == "progress" {
@@ -242,7 +242,7 @@ fn a_redirect_is_not_followed() {
             project.write("go", "");
             let ended = running.wait();
             ended.assert_code(if route == "progress" { 0 } else { 3 });
-            assert!(elsewhere.said().is_empty());
+            assert!(elsewhere.requests().is_empty());
             assert!(ended.stderr.contains("redirects are not followed"));
         }
     });
@@ -273,7 +273,7 @@ fn stopped_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result
     }
     ended.assert_code(1);
     assert_within(window, took);
-    let failed = receiver.said_to("failed");
+    let failed = receiver.requests_to("failed");
     let last = failed.last().unwrap();
     // The worker reserves this time for its exit.
     let end = Duration::from_millis(250);
@@ -315,14 +315,14 @@ fn a_stop_window_of_a_millisecond_still_gets_its_terminal_event() {
         return;
     }
     ended.assert_code(1);
-    assert_eq!(receiver.story(), ["started", "failed"]);
+    assert_eq!(receiver.routes(), ["started", "failed"]);
 }
 
 #[test]
 fn an_outcome_without_an_answer_in_the_stop_window_is_on_stdout() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hanging = Reply::status(200).after(Duration::MAX);
-    receiver.always("completed", hanging);
+    receiver.set_default_reply("completed", hanging);
     let running = Worker::new(&receiver, &project)
         .agent("true")
         .env("DESCARTES_STOP_WINDOW", "1s")
@@ -334,7 +334,7 @@ fn an_outcome_without_an_answer_in_the_stop_window_is_on_stdout() {
     ended.assert_code(3);
     assert_within(Duration::from_secs(3), signalled.elapsed());
     assert_eq!(ended.result_line()["status"], "completed");
-    assert_eq!(receiver.said_to("failed").len(), 0);
+    assert_eq!(receiver.requests_to("failed").len(), 0);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn a_connection_that_the_orchestrator_closed_is_replaced_without_a_failed_attemp
     receiver.script("started", [Reply::json(200, "{}").then_close()]);
     let ended = Worker::new(&receiver, &project).agent("sleep 0.3").run();
     ended.assert_code(0);
-    assert_eq!(receiver.story(), ["started", "completed"]);
+    assert_eq!(receiver.routes(), ["started", "completed"]);
     assert!(!ended.stderr.contains("trying again"), "{}", ended.stderr);
 }
 
@@ -369,7 +369,7 @@ fn an_outcome_is_delivered_even_if_standard_output_is_not_read() {
         .unwrap();
     drop(kept_open);
     assert_eq!(status.code(), Some(0));
-    assert_eq!(receiver.story(), ["started", "completed"]);
+    assert_eq!(receiver.routes(), ["started", "completed"]);
 }
 
 #[test]
@@ -384,7 +384,7 @@ fn a_run_id_in_any_alphabet_becomes_an_ascii_event_id() {
         )
         .run();
     ended.assert_code(0);
-    let completed = receiver.said_to("completed").remove(0);
+    let completed = receiver.requests_to("completed").remove(0);
     assert_eq!(completed.event["run_id"], "läuft 走");
     assert_eq!(completed.event["event_id"], "l%C3%A4uft %E8%B5%B0.1");
     assert_eq!(

@@ -175,7 +175,7 @@ fn no_more_workers_run_at_a_time_than_jobs_allow() {
 #[test]
 fn demo_graph_works_through_its_sample_and_shows_the_history() {
     let dir = crate::support::Project::empty();
-    let ended = crate::support::Worker::bare()
+    let ended = crate::support::Worker::without_settings()
         .args(["demo", "--graph"])
         .dir(dir.dir())
         .run();

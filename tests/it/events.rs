@@ -31,7 +31,7 @@ fn take_duration(event: &mut Value, pointer: &str) {
 /// The event on a route; the fields that differ from run to run are checked and removed.
 #[track_caller]
 fn event_without_variable_fields(receiver: &Receiver, route: &str) -> Value {
-    let said = receiver.said_to(route).pop().expect("an event");
+    let said = receiver.requests_to(route).pop().expect("an event");
     let mut event = said.event.clone();
     let run_id = take(&mut event, "/run_id");
     assert_eq!(run_id.len(), 16);
@@ -130,7 +130,7 @@ fn the_claim_says_the_heartbeat_interval_and_the_limits_and_no_other_event_does(
         .agent("true")
         .run();
     ended.assert_code(0);
-    let claim = receiver.only("started");
+    let claim = receiver.only_event("started");
     assert_eq!(claim["heartbeat_interval_ms"], 1500);
     let limits = json!({
         "callback_timeout_ms": 11_000, "claim_deadline_ms": 61_000, "finish_deadline_ms": 960_000,
@@ -138,7 +138,7 @@ fn the_claim_says_the_heartbeat_interval_and_the_limits_and_no_other_event_does(
         "max_turns": 7, "max_budget_usd": 2.5, "max_tokens": null,
     });
     assert_eq!(claim["limits"], limits);
-    let completed = receiver.only("completed");
+    let completed = receiver.only_event("completed");
     for field in ["heartbeat_interval_ms", "limits"] {
         assert!(completed.get(field).is_none(), "{completed:#}");
     }
@@ -152,7 +152,7 @@ fn the_completed_event_has_exactly_these_fields() {
         .env("DESCARTES_MODEL", "opus")
         .agent("echo working; echo all done")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let mut event = event_without_variable_fields(&receiver, "completed");
     take_duration(&mut event, "/result/duration_ms");
     take_duration(&mut event, "/result/checks/0/duration_ms");
@@ -195,7 +195,7 @@ fn the_failed_event_has_exactly_these_fields() {
     Worker::new(&receiver, &project)
         .agent("echo this is hopeless; exit 3")
         .run()
-        .failed(&receiver, "agent_failed");
+        .assert_failed(&receiver, "agent_failed");
     let mut event = event_without_variable_fields(&receiver, "failed");
     take_duration(&mut event, "/result/duration_ms");
     assert_eq!(
@@ -245,7 +245,7 @@ fn events_of_one_run_have_the_same_run_id_and_other_runs_have_others() {
             .agent("true")
             .run()
             .assert_code(0);
-        let said = receiver.said();
+        let said = receiver.requests();
         let [started, completed] = &said[said.len() - 2..] else {
             unreachable!()
         };
@@ -263,10 +263,10 @@ fn the_orchestrator_may_choose_the_runs_id() {
         .env("DESCARTES_RUN_ID", "attempt-2")
         .agent("true")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(event["run_id"], "attempt-2");
     assert_eq!(event["event_id"], "attempt-2.1");
-    assert_eq!(receiver.only("started")["event_id"], "attempt-2.0");
+    assert_eq!(receiver.only_event("started")["event_id"], "attempt-2.0");
 }
 
 #[test]
@@ -280,13 +280,13 @@ fn the_machine_is_in_the_events_if_the_platform_names_it() {
         .env("FLY_VM_MEMORY_MB", "2048")
         .agent("true")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let machine = json!({
         "id": "148e306f", "app": "workers", "region": "ams",
         "image": "registry.fly.io/workers:1", "memory_mb": 2048,
     });
     assert_eq!(event["worker"]["machine"], machine);
-    assert_eq!(receiver.only("started")["worker"]["machine"], machine);
+    assert_eq!(receiver.only_event("started")["worker"]["machine"], machine);
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn unknown_facts_about_the_machine_are_null() {
         .env("FLY_VM_MEMORY_MB", "plenty")
         .agent("true")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(
         event["worker"]["machine"],
         json!({ "id": null, "app": "workers", "region": null, "image": null, "memory_mb": null })
@@ -310,8 +310,8 @@ fn every_request_names_its_content_type_and_its_user_agent() {
     Worker::new(&receiver, &project)
         .agent("exit 1")
         .run()
-        .failed(&receiver, "agent_failed");
-    for said in receiver.said() {
+        .assert_failed(&receiver, "agent_failed");
+    for said in receiver.requests() {
         assert_eq!(said.headers["content-type"], "application/json");
         let agent = concat!("descartes-worker/", env!("CARGO_PKG_VERSION"));
         assert_eq!(said.headers["user-agent"], agent);
@@ -335,7 +335,7 @@ fn the_result_line_is_the_terminal_event_byte_for_byte() {
 fn the_result_line_is_printed_before_the_event_is_sent() {
     let (receiver, project) = (Receiver::start(), Project::new());
     // The receiver takes the event and never answers; the platform kills the machine.
-    receiver.always(
+    receiver.set_default_reply(
         "completed",
         Reply::status(200).after(std::time::Duration::MAX),
     );
@@ -351,11 +351,11 @@ fn the_result_line_is_printed_before_the_event_is_sent() {
 fn a_rejected_outcome_means_exit_3_after_the_result_line() {
     for (status, route, agent) in [(401, "completed", "true"), (422, "failed", "false")] {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always(route, Reply::json(status, "who are you?"));
+        receiver.set_default_reply(route, Reply::json(status, "who are you?"));
         let ended = Worker::new(&receiver, &project).agent(agent).run();
         ended.assert_code(3);
-        assert_eq!(receiver.story(), ["started", route]);
-        assert_eq!(ended.result_line(), receiver.only(route));
+        assert_eq!(receiver.routes(), ["started", route]);
+        assert_eq!(ended.result_line(), receiver.only_event(route));
         assert!(ended.stderr.contains("who are you?"), "{ended:#?}");
     }
 }
@@ -375,7 +375,7 @@ fn a_stop_signal_ends_the_agent_and_is_reported() {
         worker.wait_for_log("agent: ready");
         worker.signal(signal);
         let ended = worker.wait();
-        let event = ended.failed(&receiver, "interrupted");
+        let event = ended.assert_failed(&receiver, "interrupted");
         assert_eq!(
             event["message"],
             format!("the worker was stopped by {name}")

@@ -35,8 +35,8 @@ fn the_agent_of_the_example_completes_its_task() {
         .arg("test-123")
         .run();
     ended.assert_code(0);
-    assert_eq!(receiver.story(), ["started", "completed"]);
-    let checks = &receiver.only("completed")["result"]["checks"];
+    assert_eq!(receiver.routes(), ["started", "completed"]);
+    let checks = &receiver.only_event("completed")["result"]["checks"];
     assert_eq!(checks[0]["command"], "sh test.sh");
     assert!(
         project
@@ -51,7 +51,7 @@ fn the_check_of_the_example_fails_before_the_work_is_done() {
     let worker = Worker::new(&receiver, &project).env("TASK_ID", "test-123");
     worker.agent("true").run().assert_code(1);
     assert_eq!(
-        receiver.only("failed")["failure"]["reason"],
+        receiver.only_event("failed")["failure"]["reason"],
         "checks_failed"
     );
 }

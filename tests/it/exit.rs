@@ -1,11 +1,11 @@
 //! For platforms: the exit code tells the outcome, and standard output has the result line only.
 
-use crate::support::{Ended, Project, Receiver, Reply, Worker};
+use crate::support::{FinishedWorker, Project, Receiver, Reply, Worker};
 
 /// Runs an agent with an orchestrator that gives this reply on one route.
-fn run(agent: &str, route: &str, reply: Reply) -> Ended {
+fn run(agent: &str, route: &str, reply: Reply) -> FinishedWorker {
     let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.always(route, reply);
+    receiver.set_default_reply(route, reply);
     Worker::new(&receiver, &project).agent(agent).run()
 }
 
@@ -32,7 +32,7 @@ fn exit_2_means_a_rejected_configuration() {
         .run();
     ended.assert_code(2);
     assert_eq!(ended.stdout, "");
-    assert!(receiver.said().is_empty());
+    assert!(receiver.requests().is_empty());
 }
 
 #[test]

@@ -108,13 +108,13 @@ impl Session {
     }
 
     /// Ends the agent and waits for the worker.
-    pub fn end(self, code: i32) -> (Receiver, crate::support::Ended) {
+    pub fn end(self, code: i32) -> (Receiver, crate::support::FinishedWorker) {
         fs::write(self.project.path("go"), format!("{code}\n")).expect("the agent reads");
         (self.receiver, self.running.wait())
     }
 
     /// Waits for the worker, which ends the agent by itself.
-    pub fn wait(self) -> (Receiver, crate::support::Ended) {
+    pub fn wait(self) -> (Receiver, crate::support::FinishedWorker) {
         (self.receiver, self.running.wait())
     }
 
@@ -202,7 +202,7 @@ fn only_the_credential_of_a_request_changes_and_nothing_of_the_answer() {
     assert_eq!(answer.status, 200);
     assert!(answer.body.contains("\"Hello\""), "{}", answer.body);
     let (receiver, ended) = session.end(0);
-    ended.completed(&receiver);
+    ended.assert_completed(&receiver);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn an_event_of_a_stream_arrives_while_the_service_still_holds_the_next_one() {
         "{rest}"
     );
     let (receiver, ended) = session.end(0);
-    let agent = &ended.completed(&receiver)["result"]["agent"];
+    let agent = &ended.assert_completed(&receiver)["result"]["agent"];
     assert_eq!(
         agent["usage"],
         json!({ "input_tokens": 100, "output_tokens": 50, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 20 })
@@ -278,7 +278,7 @@ fn usage_and_cost_of_a_command_are_in_heartbeats_result_and_log() {
     });
     let (receiver, ended) = session.end(0);
     ended.assert_code(0);
-    let agent = &receiver.only("completed")["result"]["agent"];
+    let agent = &receiver.only_event("completed")["result"]["agent"];
     assert_eq!(
         (&agent["kind"], &agent["usage"]),
         (&json!("command"), &usage)
@@ -320,7 +320,7 @@ fn a_service_that_cannot_be_reached_looks_so_to_the_agent_and_is_in_the_log() {
         "the model's service gave no answer: http://127.0.0.1:1/: connection refused",
     );
     let (receiver, ended) = session.end(0);
-    let event = ended.completed(&receiver);
+    let event = ended.assert_completed(&receiver);
     assert_eq!(event["result"]["agent"]["usage"], Value::Null);
 }
 
@@ -340,7 +340,7 @@ fn without_a_key_or_with_the_gateway_off_there_is_no_second_process() {
             .env("DESCARTES_ISOLATION", "off")
             .agent(children)
             .run()
-            .completed(&receiver);
+            .assert_completed(&receiver);
         assert_eq!(project.read("children").trim(), count, "{set:?}");
         let is_direct = project
             .read("seen")
@@ -360,7 +360,7 @@ fn the_token_of_a_subscription_goes_to_the_agent_and_the_log_says_so() {
             .env(name, token)
             .agent("env > seen")
             .run();
-        ended.completed(&receiver);
+        ended.assert_completed(&receiver);
         assert!(project.read("seen").contains(&format!("{name}={token}")));
         assert!(
             ended.stderr.contains("the model gateway is off"),
@@ -383,7 +383,7 @@ fn the_checks_get_nothing_of_the_access_even_if_the_settings_name_the_key() {
     fs::write(session.project.path("go"), "0\n").expect("the agent reads");
     wait_until("the check", || checked.exists());
     let (receiver, project) = (session.receiver, session.project);
-    session.running.wait().completed(&receiver);
+    session.running.wait().assert_completed(&receiver);
     assert!(!project.read("checked").contains("ANTHROPIC"));
 }
 

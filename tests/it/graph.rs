@@ -15,7 +15,7 @@ fn failure_message(project: &Project) -> String {
     let event = Worker::new(&receiver, project)
         .agent("touch worked")
         .run()
-        .failed(&receiver, "workspace_failed");
+        .assert_failed(&receiver, "workspace_failed");
     assert_eq!(event["result"]["agent"], Value::Null);
     assert_eq!(event["failure"]["retryable"], false, "{event:#}");
     assert!(!project.path("worked").exists());
@@ -30,7 +30,7 @@ fn success_message(project: &Project, task: &str) -> String {
         .env("TASK_ID", task)
         .agent("true")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     event["message"].as_str().expect("a message").to_owned()
 }
 
@@ -61,7 +61,7 @@ fn failure_changes_nothing_in_the_graph() {
         Worker::new(&receiver, &project)
             .agent(agent)
             .run()
-            .failed(&receiver, reason);
+            .assert_failed(&receiver, reason);
         assert_eq!(project.graph(), GRAPH);
     }
     let (receiver, project) = (Receiver::start(), Project::new());
@@ -69,7 +69,7 @@ fn failure_changes_nothing_in_the_graph() {
         .env("DESCARTES_CHECKS", "false")
         .agent("true")
         .run()
-        .failed(&receiver, "checks_failed");
+        .assert_failed(&receiver, "checks_failed");
     assert_eq!(project.graph(), GRAPH);
 }
 
@@ -79,7 +79,7 @@ fn changes_that_others_make_to_the_graph_during_the_run_stay() {
     Worker::new(&receiver, &project)
         .agent("sed -i.old -e '/^7 |/d' -e 's/^9 |.*/9 | Paint it red | I | 2 | L/' .scud/tasks/tasks.scg")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let changed = GRAPH
         .replace("7 | Lay the foundation | D | 3 | H\n", "")
         .replace("9 | Paint it | P", "9 | Paint it red | I");
@@ -108,7 +108,7 @@ fn the_error_for_a_missing_workspace_names_its_path() {
         .env("DESCARTES_WORKSPACE", &gone)
         .agent("true")
         .run()
-        .failed(&receiver, "workspace_failed");
+        .assert_failed(&receiver, "workspace_failed");
     assert_eq!(
         event["message"],
         format!("there is no workspace at {}", gone.display())
@@ -176,7 +176,7 @@ fn the_work_is_completed_even_if_the_agent_removed_the_graph() {
     ] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project).agent(agent).run();
-        let event = ended.completed(&receiver);
+        let event = ended.assert_completed(&receiver);
         let message = event["message"].as_str().expect("a message");
         assert!(
             message.starts_with(message_start) && message.contains(why),

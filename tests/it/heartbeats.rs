@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::receiver::{Said, assert_one_connection};
-use crate::support::worker::Ended;
+use crate::support::receiver::{ReceivedRequest, assert_one_connection};
+use crate::support::worker::FinishedWorker;
 use crate::support::{
     Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, each, setting,
     with_enough_time,
@@ -19,16 +19,16 @@ fn worker(receiver: &Receiver, project: &Project) -> Worker {
     Worker::new(receiver, project).env("DESCARTES_HEARTBEAT", "50ms")
 }
 
-fn wait_for_heartbeats(receiver: &Receiver, count: usize) -> Vec<Said> {
+fn wait_for_heartbeats(receiver: &Receiver, count: usize) -> Vec<ReceivedRequest> {
     receiver.wait_for(&format!("{count} heartbeats"), |said| {
         let beats = said.iter().filter(|said| said.route == "progress");
-        let beats: Vec<Said> = beats.cloned().collect();
+        let beats: Vec<ReceivedRequest> = beats.cloned().collect();
         (beats.len() >= count).then_some(beats)
     })
 }
 
 fn outputs(receiver: &Receiver) -> Vec<Value> {
-    let beats = receiver.said_to("progress").into_iter();
+    let beats = receiver.requests_to("progress").into_iter();
     beats
         .map(|said| said.event["progress"]["output"].clone())
         .collect()
@@ -41,7 +41,7 @@ fn created_at(event: &Value) -> jiff::Timestamp {
 }
 
 /// Runs an agent until this many heartbeats have arrived.
-fn run_for(receiver: &Receiver, worker: Worker, project: &Project, count: usize) -> Ended {
+fn run_for(receiver: &Receiver, worker: Worker, project: &Project, count: usize) -> FinishedWorker {
     let running = worker.agent(WAIT_FOR_GO).start();
     wait_for_heartbeats(receiver, count);
     project.write("go", "");
@@ -53,11 +53,11 @@ fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
     run_for(&receiver, worker(&receiver, &project), &project, 4).assert_code(0);
     // The outcome uses another connection if it is sent while a heartbeat is under way.
-    let mut said = receiver.said();
+    let mut said = receiver.requests();
     said.retain(|said| said.route != "completed");
     assert_one_connection(&said);
-    let mut last = created_at(&receiver.only("started"));
-    for (index, beat) in receiver.said_to("progress").iter().enumerate() {
+    let mut last = created_at(&receiver.only_event("started"));
+    for (index, beat) in receiver.requests_to("progress").iter().enumerate() {
         // By the worker's clock, because heartbeats may arrive late. Timers and timestamps are exact to a millisecond.
         let at = created_at(&beat.event);
         assert!(at.duration_since(last) >= jiff::SignedDuration::from_millis(48));
@@ -78,35 +78,35 @@ fn an_interval_of_zero_turns_heartbeats_off() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let quiet = worker(&receiver, &project).env("DESCARTES_HEARTBEAT", "0");
     quiet.agent("sleep 0.3").run().assert_code(0);
-    assert_eq!(receiver.said().len(), 2);
+    assert_eq!(receiver.requests().len(), 2);
 }
 
 #[test]
 fn an_orchestrator_that_answers_405_or_501_to_a_heartbeat_gets_no_further_one() {
     each(&[405, 501], |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("progress", Reply::status(status));
+        receiver.set_default_reply("progress", Reply::status(status));
         // Ten more would come in the time that the agent takes after the first one.
         let agent = format!("{WAIT_FOR_GO}; sleep 0.5");
         let running = worker(&receiver, &project).agent(agent).start();
         receiver.wait_for_one("progress");
         project.write("go", "");
         running.wait().assert_code(0);
-        assert_eq!(receiver.said_to("progress").len(), 1);
+        assert_eq!(receiver.requests_to("progress").len(), 1);
     });
 }
 
 #[test]
 fn five_404s_in_a_row_to_the_first_heartbeats_end_the_heartbeats() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.always("progress", Reply::status(404));
+    receiver.set_default_reply("progress", Reply::status(404));
     let running = worker(&receiver, &project)
         .agent(format!("{WAIT_FOR_GO}; sleep 0.5"))
         .start();
     running.wait_for_log("the orchestrator has no route /progress");
     project.write("go", "");
     running.wait().assert_code(0);
-    assert_eq!(receiver.said_to("progress").len(), 5);
+    assert_eq!(receiver.requests_to("progress").len(), 5);
 }
 
 #[test]
@@ -123,11 +123,14 @@ fn heartbeats_survive_404s_and_the_task_can_still_be_cancelled() {
         let count = replies.len();
         receiver.script("progress", replies);
         let cancel = json!({"cancel": true, "reason": "not needed"});
-        receiver.always("progress", Reply::json(200, &cancel.to_string()));
+        receiver.set_default_reply("progress", Reply::json(200, &cancel.to_string()));
         let ended = worker(&receiver, &project).agent(WAIT_FOR_GO).run();
         ended.assert_code(1);
-        assert_eq!(receiver.said_to("progress").len(), count + 1);
-        assert_eq!(receiver.only("failed")["failure"]["reason"], "cancelled");
+        assert_eq!(receiver.requests_to("progress").len(), count + 1);
+        assert_eq!(
+            receiver.only_event("failed")["failure"]["reason"],
+            "cancelled"
+        );
     });
 }
 
@@ -135,9 +138,9 @@ fn heartbeats_survive_404s_and_the_task_can_still_be_cancelled() {
 fn a_slow_receiver_gets_fewer_heartbeats_and_never_two_at_once() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let slow = Reply::status(200).after(Duration::from_millis(300));
-    receiver.always("progress", slow);
+    receiver.set_default_reply("progress", slow);
     run_for(&receiver, worker(&receiver, &project), &project, 3).assert_code(0);
-    for pair in receiver.said_to("progress").windows(2) {
+    for pair in receiver.requests_to("progress").windows(2) {
         assert!(pair[1].at - pair[0].at >= Duration::from_millis(348));
     }
 }
@@ -146,14 +149,14 @@ fn a_slow_receiver_gets_fewer_heartbeats_and_never_two_at_once() {
 fn the_outcome_does_not_wait_for_a_heartbeat_under_way() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hanging = Reply::status(200).after(Duration::MAX);
-    receiver.always("progress", hanging);
+    receiver.set_default_reply("progress", hanging);
     let running = worker(&receiver, &project).agent(WAIT_FOR_GO).start();
     receiver.wait_for_one("progress");
     let began = Instant::now();
     project.write("go", "");
     running.wait().assert_code(0);
     assert_within(Duration::from_secs(5), began.elapsed());
-    assert_eq!(receiver.story(), ["started", "completed"]);
+    assert_eq!(receiver.routes(), ["started", "completed"]);
 }
 
 #[test]
@@ -171,10 +174,10 @@ fn refused_heartbeats_change_nothing_and_are_logged_once() {
     ];
     each(&replies, |reply| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("progress", reply);
+        receiver.set_default_reply("progress", reply);
         let ended = run_for(&receiver, worker(&receiver, &project), &project, 3);
         ended.assert_code(0);
-        assert_eq!(receiver.story(), ["started", "completed"]);
+        assert_eq!(receiver.routes(), ["started", "completed"]);
         let mentioned = ended.stderr.matches("a heartbeat was not accepted").count();
         assert_eq!(mentioned, 1, "{}", ended.stderr);
     });
@@ -186,11 +189,11 @@ fn cancelled_by(reply: Reply) -> String {
     receiver.script("progress", [Reply::json(200, "{}"), reply]);
     let ended = worker(&receiver, &project).agent(WAIT_FOR_GO).run();
     ended.assert_code(1);
-    assert_eq!(receiver.story(), ["started", "failed"]);
-    let failed = receiver.only("failed");
+    assert_eq!(receiver.routes(), ["started", "failed"]);
+    let failed = receiver.only_event("failed");
     assert_eq!(failed["failure"]["reason"], "cancelled");
     assert_eq!(failed["failure"]["retryable"], false);
-    assert_eq!(receiver.said_to("progress").len(), 2);
+    assert_eq!(receiver.requests_to("progress").len(), 2);
     assert_eq!(ended.result_line(), failed);
     assert_nothing_alive(&project);
     failed["failure"]["message"].as_str().unwrap().to_owned()
@@ -234,9 +237,9 @@ fn any_other_answer_to_a_heartbeat_does_not_cancel() {
     ];
     each(&bodies, |body| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("progress", Reply::json(200, body));
+        receiver.set_default_reply("progress", Reply::json(200, body));
         run_for(&receiver, worker(&receiver, &project), &project, 3).assert_code(0);
-        assert_eq!(receiver.story(), ["started", "completed"]);
+        assert_eq!(receiver.routes(), ["started", "completed"]);
     });
 }
 
@@ -287,7 +290,7 @@ fn output_can_be_reassembled_from_heartbeats_except_for_the_dropped_bytes() {
             assert_eq!(*byte, line.as_bytes()[place % 8], "at {place}");
         }
     }
-    let completed = receiver.only("completed");
+    let completed = receiver.only_event("completed");
     let total = completed["result"]["output"]["total_bytes"].as_u64();
     assert!(total >= Some(stream.len() as u64));
 }

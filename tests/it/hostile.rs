@@ -91,14 +91,14 @@ impl Scene {
             .env("DESCARTES_GIT_IDLE_TIMEOUT", git_idle_timeout)
             .agent(&agent)
             .run();
-        let story = self.receiver.story();
+        let story = self.receiver.routes();
         assert_eq!(story.len(), 2, "{ended:#?}");
         let spy_output = self.spy_output();
         assert!(
             !spy_output.contains(&self.token),
             "the spy saw the token:\n{spy_output}"
         );
-        self.receiver.only(&story[1])
+        self.receiver.only_event(&story[1])
     }
 
     /// Like [`Self::attack`]; also asserts that the work was pushed and that the spy never ran.

@@ -31,7 +31,7 @@ fn the_terminal_event_and_check_name_the_same_isolation() {
         }
     };
     let ended = worker("").run();
-    let word = isolation(&ended.completed(&receiver));
+    let word = isolation(&ended.assert_completed(&receiver));
     assert!(
         ended
             .stderr
@@ -49,8 +49,8 @@ fn without_isolation_the_events_say_so() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).without_isolation();
     worker.agent("echo done").run().assert_code(0);
-    assert_eq!(isolation(&receiver.only("started")), "off");
-    assert_eq!(isolation(&receiver.only("completed")), "off");
+    assert_eq!(isolation(&receiver.only_event("started")), "off");
+    assert_eq!(isolation(&receiver.only_event("completed")), "off");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn strict_isolation_without_bubblewrap_ends_the_run_before_the_agent_starts() {
             .env("PATH", "/nowhere")
             .agent(": > started")
     };
-    let event = worker().run().failed(&receiver, "workspace_failed");
+    let event = worker().run().assert_failed(&receiver, "workspace_failed");
     let message = event["failure"]["message"].as_str().unwrap();
     assert!(
         message.starts_with("DESCARTES_ISOLATION is strict, and the agent cannot get a PID namespace: bubblewrap (bwrap) is not on the PATH"),
@@ -94,10 +94,10 @@ fn the_agent_cannot_signal_the_worker() {
     let worker = Worker::new(&receiver, &project).agent(agent);
     let ended = worker.run();
     // On an older kernel without bubblewrap, the worker only promises to say so.
-    let said = receiver.said();
+    let said = receiver.requests();
     let last = said.last().map(|said| isolation(&said.event));
     if last.is_some_and(|word| SAFE.contains(&word.as_str())) {
-        let event = ended.completed(&receiver);
+        let event = ended.assert_completed(&receiver);
         assert_eq!(
             event["result"]["output"]["tail"]
                 .as_str()
@@ -123,7 +123,7 @@ fn the_agent_cannot_read_the_environment_of_the_workers_parent() {
         vec!["-c".into(), "\"$0\"; exit $?".into(), program.into()]
     });
     let ended = worker.with(nobody::run_as_nobody).run();
-    let event = ended.completed(&receiver);
+    let event = ended.assert_completed(&receiver);
     let word = isolation(&event);
     if SAFE.contains(&word.as_str()) || word == "landlock-trace" {
         assert_eq!(event["result"]["output"]["tail"], "0\n", "{word}");
@@ -141,7 +141,7 @@ fn the_agent_has_no_terminal() {
         .on_terminal(80)
         .run();
     ended.assert_code(0);
-    let event = receiver.only("completed");
+    let event = receiver.only_event("completed");
     assert_eq!(event["result"]["output"]["tail"], "no terminal\n");
 }
 
@@ -158,7 +158,7 @@ fn a_program_that_cannot_be_executed_is_reported_by_its_name() {
         .env("DESCARTES_AGENT", "claude-code")
         .env("IS_SANDBOX", "1")
         .env("ANTHROPIC_API_KEY", "sk-ant-the-key");
-    let event = worker.run().failed(&receiver, "agent_not_found");
+    let event = worker.run().assert_failed(&receiver, "agent_not_found");
     let message = event["failure"]["message"].as_str().unwrap();
     let expected = format!("the program {} does not exist", claude.display());
     assert_eq!(message, expected);
@@ -181,7 +181,7 @@ fn signals_without_a_meaning_do_not_end_the_worker() {
         worker.signal(signal);
     }
     project.write("go", "");
-    worker.wait().completed(&receiver);
+    worker.wait().assert_completed(&receiver);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn sigquit_and_the_limit_of_processor_time_stop_the_worker_with_a_report() {
         let worker = worker.start();
         wait_until("the agent to start", || project.path("waits").exists());
         worker.signal(signal);
-        let event = worker.wait().failed(&receiver, "interrupted");
+        let event = worker.wait().assert_failed(&receiver, "interrupted");
         let message = format!("the worker was stopped by {name}");
         assert_eq!(event["failure"]["message"], message);
     }

@@ -6,11 +6,11 @@ mod project;
 use rustix::process::Signal;
 
 use crate::support::model::{bash, says};
-use crate::support::{Ended, Model, Project, Worker, assert_in_order};
+use crate::support::{FinishedWorker, Model, Project, Worker, assert_in_order};
 
 /// Standard error without the worker's log, and that log. The two arrive through different pipes, so
 /// only the order within each of them is certain.
-fn timeline_and_log(ended: &Ended) -> (String, String) {
+fn timeline_and_log(ended: &FinishedWorker) -> (String, String) {
     let lines = ended.stderr.split_inclusive('\n');
     let (log, timeline): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with("  │ "));
     (timeline.concat(), log.concat())
@@ -18,7 +18,7 @@ fn timeline_and_log(ended: &Ended) -> (String, String) {
 
 /// The program in a directory, without a home directory.
 fn program(args: &[&str], dir: &Project) -> Worker {
-    Worker::bare().args(args).dir(dir.dir())
+    Worker::without_settings().args(args).dir(dir.dir())
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn demo_uses_the_built_in_agent_if_there_is_a_key_but_no_claude_code() {
         "check: sh test.sh: passed",
     ];
     assert_in_order(&log, &lines);
-    model.asked();
+    model.request_bodies();
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn merge(base: &str, ours: &str, theirs: &str) -> (Option<i32>, String) {
         .write("base", base)
         .write("ours", ours)
         .write("theirs", theirs);
-    let ended = Worker::bare()
+    let ended = Worker::without_settings()
         .dir(project.dir())
         .args(["merge-graph", "base", "ours", "theirs"])
         .run();
@@ -112,7 +112,9 @@ fn an_error_has_a_status_that_git_does_not_take_for_conflicts_and_changes_no_fil
     let project = three_versions();
     let before = ["base", "ours", "theirs"].map(|name| project.read(name));
     let merge = |args: &[&str]| {
-        let worker = Worker::bare().dir(project.dir()).arg("merge-graph");
+        let worker = Worker::without_settings()
+            .dir(project.dir())
+            .arg("merge-graph");
         worker.args(args)
     };
     let bin = tempfile::tempdir().expect("a directory");
@@ -150,7 +152,7 @@ fn an_error_has_a_status_that_git_does_not_take_for_conflicts_and_changes_no_fil
 #[test]
 fn invalid_settings_do_not_stop_a_merge() {
     let project = three_versions();
-    let ended = Worker::bare()
+    let ended = Worker::without_settings()
         .dir(project.dir())
         .env("RUST_LOG", "foo=verbose")
         .env("DESCARTES_LOG_FORMAT", "xml")

@@ -26,7 +26,7 @@ fn a_missing_file_of_authorities_is_named_before_anything_is_sent() {
                  No such file or directory";
     assert!(ended.stderr.contains(words), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
-    assert!(receiver.said().is_empty());
+    assert!(receiver.requests().is_empty());
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn an_ipv6_address_works_as_the_host() {
     assert!(receiver.url().contains("[::1]"));
     let ended = Worker::new(&receiver, &project).agent("true").run();
     ended.assert_code(0);
-    let host = &receiver.said()[0].headers["host"];
+    let host = &receiver.requests()[0].headers["host"];
     assert!(host.starts_with("[::1]:"), "{host}");
 }
 
@@ -82,7 +82,7 @@ fn a_host_name_is_looked_up() {
         .env("CALLBACK_URL", url)
         .run();
     ended.assert_code(0);
-    assert_eq!(receiver.said()[0].target, "/cb/started?key=v");
+    assert_eq!(receiver.requests()[0].target, "/cb/started?key=v");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn all_events_of_a_run_use_one_connection() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project).agent("exit 1").run();
     ended.assert_code(1);
-    assert_one_connection(&receiver.said());
+    assert_one_connection(&receiver.requests());
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn the_proxy_variables_of_other_programs_are_ignored() {
         worker = worker.env(name, &address);
     }
     worker.run().assert_code(0);
-    assert!(proxy.said().is_empty());
-    assert_eq!(receiver.story(), ["started", "completed"]);
+    assert!(proxy.requests().is_empty());
+    assert_eq!(receiver.routes(), ["started", "completed"]);
 }
 
 #[test]

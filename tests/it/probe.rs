@@ -6,12 +6,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::server::Connection;
-use crate::support::{Ended, Running, Server, Worker};
+use crate::support::{FinishedWorker, Running, Server, Worker};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn program(args: &[&str]) -> Worker {
-    Worker::bare().args(args)
+    Worker::without_settings().args(args)
 }
 
 /// `receive` on a free port with further flags, and its URL.
@@ -31,7 +31,7 @@ fn probe(url: &str) -> Worker {
 
 /// The verdict of the rule with these words.
 #[track_caller]
-fn verdict<'a>(ended: &'a Ended, rule: &str) -> &'a str {
+fn verdict<'a>(ended: &'a FinishedWorker, rule: &str) -> &'a str {
     let mut lines = ended.stdout.lines();
     let line = lines.find(|line| line.contains(rule));
     let line = line.unwrap_or_else(|| panic!("no {rule:?} in {ended:#?}"));

@@ -45,7 +45,7 @@ fn prompt(project: &Project, change: impl FnOnce(Worker) -> Worker) -> String {
     let receiver = Receiver::start();
     change(Worker::new(&receiver, project).agent(COPY_PROMPT))
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(project.read("stdin"), project.read("file"));
     project.read("stdin")
 }
@@ -154,7 +154,7 @@ fn a_repair_does_not_repeat_the_note() {
         .env("DESCARTES_NOTE", "Paint it green.")
         .agent("if test -f first; then cat > second; else cat > first; fi")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert!(project.read("first").ends_with("Paint it green.\n"));
     assert!(!project.read("second").contains("green"));
 }
@@ -165,7 +165,7 @@ fn the_prompt_file_is_outside_of_the_project_and_deleted_at_the_end() {
     let event = Worker::new(&receiver, &project)
         .agent("printf %s \"$DESCARTES_PROMPT_FILE\"; ls -A > files")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let path = event["result"]["output"]["tail"].as_str().expect("a path");
     assert!(path.starts_with('/'), "{path}");
     assert!(!path.starts_with(project.dir().to_str().unwrap()), "{path}");
@@ -181,7 +181,7 @@ fn an_agent_that_does_not_read_its_prompt_can_succeed() {
     Worker::new(&receiver, &project)
         .agent("exec <&-; wc -c < \"$DESCARTES_PROMPT_FILE\" > size")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let size: usize = project.read("size").trim().parse().expect("a number");
     assert!(size > 300_000, "{size}");
 }
@@ -249,7 +249,7 @@ fn the_model_comes_from_the_settings_or_from_the_definition() {
             .env("DESCARTES_FORCE", "true")
             .agent("printf %s \"${DESCARTES_MODEL-unset}\"")
             .run()
-            .completed(&receiver);
+            .assert_completed(&receiver);
         let printed = event["result"]["output"]["tail"].as_str().expect("a text");
         (
             printed.to_owned(),
@@ -267,7 +267,7 @@ fn the_model_comes_from_the_settings_or_from_the_definition() {
 fn an_assigned_agent_without_a_definition_is_only_a_warning() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
     let ended = Worker::new(&receiver, &project).agent("true").run();
-    ended.completed(&receiver);
+    ended.assert_completed(&receiver);
     assert!(
         ended.stderr.contains(
             "\"the graph assigns an agent that .scud/agents does not define\",\"agent\":\"bricklayer\""
@@ -283,7 +283,7 @@ fn a_malformed_agent_definition_fails_the_run_with_path_and_line() {
     let event = Worker::new(&receiver, &project)
         .agent("true")
         .run()
-        .failed(&receiver, "workspace_failed");
+        .assert_failed(&receiver, "workspace_failed");
     let message = event["message"].as_str().expect("a message");
     let path = project.path(".scud/agents/bricklayer.toml");
     assert!(
@@ -299,7 +299,7 @@ fn the_prompt_after_a_failed_check_has_the_check_and_its_output() {
     Worker::new(&receiver, &project)
         .agent("if [ -f first ]; then cat > second; cp \"$DESCARTES_PROMPT_FILE\" file; touch repaired; else cat > first; echo 'wall ``missing' > missing; fi")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     let repair = project.read("second");
     assert_eq!(repair, project.read("file"));
     assert_eq!(

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Forge, Mood, Origin, Receiver, Reply, assert_within, is_under_load, quoted, setting,
+    Forge, Origin, Receiver, Reply, ServerBehavior, assert_within, is_under_load, quoted, setting,
     wait_until, with_enough_time,
 };
 
@@ -38,7 +38,7 @@ fn a_branch_with_other_work_stays_and_the_work_goes_to_another_branch() {
         .agent("echo mine > mine")
         .run()
         .assert_code(0);
-    let event = receiver.only("completed");
+    let event = receiver.only_event("completed");
     assert_eq!(event["result"]["work"]["branch"], format!("{BRANCH}-run-1"));
     assert_eq!(origin.git(&["rev-parse", BRANCH]), theirs);
     assert_eq!(origin.show(&format!("{BRANCH}-run-1"), "mine"), "mine");
@@ -60,7 +60,7 @@ fn a_branch_that_moves_while_the_agent_works_is_not_overwritten() {
         .run()
         .assert_code(0);
     assert_eq!(
-        receiver.only("completed")["result"]["work"]["branch"],
+        receiver.only_event("completed")["result"]["work"]["branch"],
         "main-run-7---x"
     );
     assert_eq!(
@@ -99,7 +99,7 @@ fn every_task_and_project_id_gives_a_valid_branch_name() {
             .env("TASK_ID", task);
         // Most of these tasks are not in the graph, but the branch is made from the settings before that is known.
         let code = worker.agent("git branch --show-current").run().code;
-        let said = receiver.said();
+        let said = receiver.requests();
         let branches = origin.branches();
         if code == Some(0) {
             assert!(branches.contains(&branch.to_owned()), "{branches:?}");
@@ -121,8 +121,8 @@ fn every_task_and_project_id_gives_a_valid_branch_name() {
 /// The failure of a task whose work could not be pushed; the patch must be there.
 #[track_caller]
 fn assert_push_failed(receiver: &Receiver) -> Value {
-    assert_eq!(receiver.story(), ["started", "failed"]);
-    let event = receiver.only("failed");
+    assert_eq!(receiver.routes(), ["started", "failed"]);
+    let event = receiver.only_event("failed");
     assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
     let work = &event["result"]["work"];
     assert_eq!(
@@ -159,7 +159,7 @@ fn a_rejected_push_is_not_retried_and_the_remotes_message_is_quoted() {
 fn the_report_has_the_patch_if_the_credentials_are_revoked_during_the_run() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
-    forge.mood_for_pushes(Mood::Revoked);
+    forge.behavior_for_pushes(ServerBehavior::Revoked);
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let worker = worker.env("DESCARTES_GIT_TOKEN", TOKEN);
     let ended = worker.agent("echo mine > mine").run();
@@ -185,7 +185,7 @@ fn the_report_has_the_patch_if_the_credentials_are_revoked_during_the_run() {
 fn a_push_is_retried_if_the_remote_is_unreachable_for_a_short_time() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
-    forge.mood_for_pushes(Mood::Gone);
+    forge.behavior_for_pushes(ServerBehavior::Gone);
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let running = worker.agent("echo mine > mine").start();
     let asked = || {
@@ -195,7 +195,7 @@ fn a_push_is_retried_if_the_remote_is_unreachable_for_a_short_time() {
             .any(|(asked, _)| asked.contains("receive-pack"))
     };
     wait_until("a push", asked);
-    forge.mood_for_pushes(Mood::Serving);
+    forge.behavior_for_pushes(ServerBehavior::Serving);
     running.wait().assert_code(0);
     assert_eq!(origin.show(BRANCH, "mine"), "mine");
 }
@@ -221,7 +221,7 @@ fn the_report_has_the_patch_if_the_remote_has_disappeared() {
 /// Asserts that the partial work of a failed task is on the `-wip` branch.
 #[track_caller]
 fn assert_partial_work_pushed(origin: &Origin, receiver: &Receiver, reason: &str) {
-    let event = receiver.only("failed");
+    let event = receiver.only_event("failed");
     assert_eq!(event["failure"]["reason"], reason, "{event}");
     let work = &event["result"]["work"];
     assert_eq!(work["branch"], format!("{BRANCH}-wip"));
@@ -277,7 +277,7 @@ fn the_partial_work_is_pushed_to_the_wip_branch_after_a_cancellation() {
         .agent(WRITE_AND_HANG)
         .start();
     wait_until("the agent's file", || half_is_written(&origin));
-    receiver.always("progress", Reply::json(200, r#"{"cancel": true}"#));
+    receiver.set_default_reply("progress", Reply::json(200, r#"{"cancel": true}"#));
     running.wait().assert_code(1);
     assert_partial_work_pushed(&origin, &receiver, "cancelled");
 }
@@ -302,7 +302,7 @@ fn the_partial_work_is_pushed_to_the_wip_branch_within_the_default_stop_window()
             let ended = running.wait();
             assert_within(window, signalled.elapsed());
             let pushed = ended.code == Some(1)
-                && receiver.only("failed")["result"]["work"]["pushed"] == true;
+                && receiver.only_event("failed")["result"]["work"]["pushed"] == true;
             if !pushed && is_under_load() {
                 return Err(format!("the work was not pushed: {ended:?}"));
             }
@@ -335,7 +335,7 @@ fn push_that_hangs(window: Duration) -> Result<(), String> {
         return Err("the failure was not delivered".to_owned());
     }
     ended.assert_code(1);
-    let event = receiver.only("failed");
+    let event = receiver.only_event("failed");
     assert_eq!(event["failure"]["reason"], "interrupted");
     assert_eq!(
         event["failure"]["message"],
@@ -357,7 +357,7 @@ fn the_work_goes_to_another_branch_at_once_if_a_branch_blocks_the_name() {
         origin.git(&["branch", blocking, "main"]);
         let ended = origin.worker(&receiver).agent("echo mine > mine").run();
         ended.assert_code(0);
-        let event = receiver.only("completed");
+        let event = receiver.only_event("completed");
         let branch = event["result"]["work"]["branch"].as_str().unwrap();
         assert!(branch.ends_with("-run-1"), "{branch}");
         assert_eq!(origin.show(branch, "mine"), "mine");
@@ -377,7 +377,7 @@ fn a_worker_that_is_started_again_with_the_same_run_id_pushes_nothing_twice() {
         // Another commit each time.
         let agent = format!("echo {attempt} > mine");
         worker.agent(agent).run().assert_code(0);
-        let event = receiver.only("completed");
+        let event = receiver.only_event("completed");
         let work = &event["result"]["work"];
         assert_eq!(work["branch"], BRANCH);
         assert_eq!(work["head_commit"], origin.git(&["rev-parse", BRANCH]));
@@ -403,7 +403,7 @@ fn a_branch_with_the_runs_suffix_that_is_taken_too_gets_a_number() {
     origin.git(&["update-ref", "refs/heads/main", "main~1"]);
     let worker = origin.worker(&receiver).agent("echo mine > mine");
     worker.run().assert_code(0);
-    let branch = &receiver.only("completed")["result"]["work"]["branch"];
+    let branch = &receiver.only_event("completed")["result"]["work"]["branch"];
     assert_eq!(*branch, "descartes/proj-456/8-run-1-2");
 }
 
@@ -418,9 +418,9 @@ fn a_cancellation_ends_a_push_that_hangs() {
     let worker = origin.worker(&receiver).env("DESCARTES_HEARTBEAT", "20ms");
     let worker = worker.agent("echo mine > mine").start();
     wait_until("the push to begin", || begun.exists());
-    receiver.always("progress", Reply::json(200, r#"{"cancel": true}"#));
+    receiver.set_default_reply("progress", Reply::json(200, r#"{"cancel": true}"#));
     worker.wait().assert_code(1);
-    let failure = &receiver.only("failed")["failure"];
+    let failure = &receiver.only_event("failed")["failure"];
     assert_eq!(failure["reason"], "cancelled");
     let message = "the orchestrator cancelled the task before the work was pushed";
     assert_eq!(failure["message"], message);
@@ -450,7 +450,7 @@ fn a_git_that_the_agent_has_rewritten_gets_no_credential() {
         .env("DESCARTES_REPO", forge.url())
         .env("DESCARTES_GIT_TOKEN", TOKEN);
     worker.agent(rewrite).run().assert_code(1);
-    let failure = &receiver.only("failed")["failure"];
+    let failure = &receiver.only_event("failed")["failure"];
     assert_eq!(failure["reason"], "push_failed");
     assert_eq!(failure["retryable"], false);
     let detail = failure["detail"].as_str().unwrap();

@@ -9,12 +9,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Ended, Project, Receiver, Running, Worker, assert_in_order, setting, with_enough_time,
+    FinishedWorker, Project, Receiver, Running, Worker, assert_in_order, setting, with_enough_time,
 };
 
 /// The program in a directory, without a home directory.
 fn program(args: &[&str], dir: &Project) -> Worker {
-    Worker::bare().args(args).dir(dir.dir())
+    Worker::without_settings().args(args).dir(dir.dir())
 }
 
 /// `receive` on a free port, and its callback URL with `localhost` as the host.
@@ -40,7 +40,7 @@ fn worker(url: &str, project: &Project) -> Worker {
         .env("DESCARTES_HEARTBEAT", "50ms")
 }
 
-fn end(running: Running) -> Ended {
+fn end(running: Running) -> FinishedWorker {
     running.signal(Signal::TERM);
     let ended = running.wait();
     ended.assert_code(0);
@@ -277,7 +277,7 @@ fn scripted_answers_are_used_in_order_and_the_last_one_is_repeated() {
 
 #[test]
 fn all_invalid_flags_of_receive_are_reported_and_the_secret_is_not_shown() {
-    let ended = Worker::bare()
+    let ended = Worker::without_settings()
         .args(["receive", "--secret", "hunter2", "--lease", "soon"])
         .args(["--answer", "started", "--answer", "begun=1"])
         .run();
@@ -296,7 +296,10 @@ fn all_invalid_flags_of_receive_are_reported_and_the_secret_is_not_shown() {
 
 #[test]
 fn the_help_and_the_reference_name_the_flags_of_receive() {
-    let help = Worker::bare().args(["receive", "--help"]).run().stdout;
+    let help = Worker::without_settings()
+        .args(["receive", "--help"])
+        .run()
+        .stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let reference = include_str!("../../docs/reference.md");
     for flag in ["--secret", "--lease", "--cancel", "--answer", "--again"] {
@@ -417,7 +420,9 @@ fn receive_names_what_breaks_the_protocol_in_a_request() {
 fn the_error_for_a_port_in_use_names_the_address() {
     let receiver = Receiver::start();
     let taken = receiver.address().to_string();
-    let ended = Worker::bare().args(["receive", "--listen", &taken]).run();
+    let ended = Worker::without_settings()
+        .args(["receive", "--listen", &taken])
+        .run();
     ended.assert_code(2);
     assert!(
         ended.stderr.contains(&format!("cannot listen on {taken}")),

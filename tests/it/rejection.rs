@@ -3,11 +3,11 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::support::{Ended, Project, Receiver, Worker};
+use crate::support::{FinishedWorker, Project, Receiver, Worker};
 
 /// Asserts that the worker rejected its settings; returns the lines with the problems.
 #[track_caller]
-fn problems(ended: &Ended) -> Vec<&str> {
+fn problems(ended: &FinishedWorker) -> Vec<&str> {
     ended.assert_code(2);
     assert_eq!(ended.stdout, "");
     let mut lines = ended.stderr.lines();
@@ -25,7 +25,7 @@ fn problems(ended: &Ended) -> Vec<&str> {
 
 /// A worker with valid settings.
 fn valid() -> Worker {
-    Worker::bare()
+    Worker::without_settings()
         .env("TASK_ID", "8")
         .env("PROJECT_ID", "p")
         .env("CALLBACK_URL", "http://127.0.0.1:9")
@@ -43,18 +43,18 @@ fn an_unknown_argument_is_rejected() {
             "{ended:#?}"
         );
     }
-    let ended = Worker::bare().args(["--taks", "8"]).run();
+    let ended = Worker::without_settings().args(["--taks", "8"]).run();
     assert!(
         ended.stderr.contains("a similar argument exists: '--task'"),
         "{ended:#?}"
     );
-    assert!(receiver.said().is_empty());
+    assert!(receiver.requests().is_empty());
 }
 
 #[test]
 fn all_missing_settings_are_reported_at_once() {
     assert_eq!(
-        problems(&Worker::bare().run()),
+        problems(&Worker::without_settings().run()),
         [
             "TASK_ID: is missing; the task in the project's SCUD graph: 8, 8.2 or phase:8",
             "PROJECT_ID: is missing; the orchestrator's name for the project",
@@ -125,7 +125,7 @@ fn all_invalid_settings_are_reported_at_once_and_nothing_is_sent() {
             "DESCARTES_STOP_WINDOW: \"0s\" must be longer than zero; write it like 90s, 15m or 1h30m",
         ]
     );
-    assert!(receiver.said().is_empty());
+    assert!(receiver.requests().is_empty());
     assert!(!project.path("worked").exists());
 }
 
@@ -156,7 +156,9 @@ fn an_invalid_value_is_reported_with_its_flag_or_variable() {
         .env("DESCARTES_TASK_ID", " ")
         .run();
     assert_eq!(problems(&ended), ["DESCARTES_TASK_ID: \" \" is blank"]);
-    let ended = Worker::bare().args(["receive", "--listen", "8080"]).run();
+    let ended = Worker::without_settings()
+        .args(["receive", "--listen", "8080"])
+        .run();
     assert_eq!(
         problems(&ended),
         ["--listen: \"8080\" is not an address; write it like 127.0.0.1:8080 or [::1]:8080"]
@@ -304,7 +306,7 @@ fn a_log_filter_for_one_target_still_logs_errors() {
         .env("RUST_LOG", "hyper=debug")
         .agent("true")
         .run();
-    ended.failed(&receiver, "workspace_failed");
+    ended.assert_failed(&receiver, "workspace_failed");
     assert!(ended.stderr.contains("\"ERROR\""), "{ended:#?}");
     assert!(!ended.stderr.contains("\"INFO\""), "{ended:#?}");
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 use rustix::process::Signal;
 
-use crate::support::receiver::Said;
+use crate::support::receiver::ReceivedRequest;
 use crate::support::{
     Project, Receiver, Reply, Worker, assert_within, each, setting, with_enough_time,
 };
@@ -21,7 +21,7 @@ fn temporary_failures() -> Vec<Reply> {
 
 /// Asserts that all attempts send the same event.
 #[track_caller]
-fn assert_same_event(attempts: &[Said]) {
+fn assert_same_event(attempts: &[ReceivedRequest]) {
     for said in attempts {
         assert_eq!(said.bytes, attempts[0].bytes);
         let key = &said.headers["idempotency-key"];
@@ -30,7 +30,7 @@ fn assert_same_event(attempts: &[Said]) {
     }
 }
 
-fn waits(attempts: &[Said]) -> Vec<Duration> {
+fn waits(attempts: &[ReceivedRequest]) -> Vec<Duration> {
     let pairs = attempts.windows(2);
     pairs.map(|pair| pair[1].at - pair[0].at).collect()
 }
@@ -45,8 +45,8 @@ fn a_claim_is_repeated_after_every_temporary_failure() {
         receiver.script("started", [reply]);
         let ended = Worker::new(&receiver, &project).agent("true").run();
         ended.assert_code(0);
-        assert_eq!(receiver.story(), ["started", "started", "completed"]);
-        assert_same_event(&receiver.said_to("started"));
+        assert_eq!(receiver.routes(), ["started", "started", "completed"]);
+        assert_same_event(&receiver.requests_to("started"));
     });
 }
 
@@ -57,10 +57,10 @@ fn a_success_is_repeated_after_every_temporary_failure() {
         receiver.script("completed", [reply.clone(), reply]);
         let ended = Worker::new(&receiver, &project).agent("true").run();
         ended.assert_code(0);
-        let attempts = receiver.said_to("completed");
+        let attempts = receiver.requests_to("completed");
         assert_eq!(attempts.len(), 3);
         assert_same_event(&attempts);
-        assert_eq!(receiver.said_to("failed").len(), 0);
+        assert_eq!(receiver.requests_to("failed").len(), 0);
         assert_eq!(ended.result_line(), attempts[2].event);
     });
 }
@@ -72,10 +72,10 @@ fn a_failure_is_repeated_after_every_temporary_failure() {
         receiver.script("failed", [reply]);
         let ended = Worker::new(&receiver, &project).agent("exit 7").run();
         ended.assert_code(1);
-        let attempts = receiver.said_to("failed");
+        let attempts = receiver.requests_to("failed");
         assert_eq!(attempts.len(), 2);
         assert_same_event(&attempts);
-        assert_eq!(receiver.said_to("completed").len(), 0);
+        assert_eq!(receiver.requests_to("completed").len(), 0);
     });
 }
 
@@ -97,7 +97,7 @@ fn an_unanswered_claim_is_repeated_until_its_deadline_and_no_work_is_done() {
 /// Runs a worker whose claims all get this reply, until the claim deadline.
 fn unanswered(limit: Duration, reply: &Reply) -> Result<(), String> {
     let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.always("started", reply.clone());
+    receiver.set_default_reply("started", reply.clone());
     let ended = Worker::new(&receiver, &project)
         .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
         .env("DESCARTES_CALLBACK_TIMEOUT", setting(limit / 4))
@@ -108,9 +108,9 @@ fn unanswered(limit: Duration, reply: &Reply) -> Result<(), String> {
     assert_eq!(line["failure"]["reason"], "unclaimed");
     assert_eq!(line["failure"]["retryable"], true);
     assert!(!project.path("touched").exists());
-    let claims = receiver.said_to("started");
+    let claims = receiver.requests_to("started");
     assert_same_event(&claims);
-    assert_eq!(receiver.story().len(), claims.len());
+    assert_eq!(receiver.routes().len(), claims.len());
     if claims.len() < 2 {
         return Err(format!("{} attempts instead of several", claims.len()));
     }
@@ -124,14 +124,14 @@ fn a_claim_ends_after_one_attempt_if_retry_after_is_longer_than_its_deadline() {
         for status in [429, 503, 404] {
             let (receiver, project) = (Receiver::start(), Project::new());
             let busy = Reply::status(status).with_header("retry-after", after);
-            receiver.always("started", busy);
+            receiver.set_default_reply("started", busy);
             let ended = Worker::new(&receiver, &project)
                 .env("DESCARTES_CLAIM_DEADLINE", "10m")
                 .agent("touch touched")
                 .run();
             ended.assert_code(3);
             assert_eq!(
-                receiver.story(),
+                receiver.routes(),
                 ["started"],
                 "the worker repeated the claim too early"
             );
@@ -181,7 +181,7 @@ fn a_request_without_an_answer_is_repeated_after_its_timeout() {
             .run();
         ended.assert_code(0);
         for route in ["started", "completed"] {
-            let attempts = receiver.said_to(route);
+            let attempts = receiver.requests_to(route);
             assert_same_event(&attempts);
             if attempts.len() > 2 {
                 return Err(format!(
@@ -196,7 +196,7 @@ fn a_request_without_an_answer_is_repeated_after_its_timeout() {
             before = attempts[1].at;
         }
         let expected = ["started", "started", "completed", "completed"];
-        assert_eq!(receiver.story(), expected);
+        assert_eq!(receiver.routes(), expected);
         Ok(())
     });
 }
@@ -215,7 +215,7 @@ fn the_worker_waits_for_a_retry_after_in_seconds_or_as_a_date() {
             receiver.script(route, [busy]);
             let ended = Worker::new(&receiver, &project).agent("true").run();
             ended.assert_code(0);
-            let attempts = receiver.said_to(route);
+            let attempts = receiver.requests_to(route);
             let waited = waits(&attempts)[0];
             if after == "1" {
                 assert!(waited >= Duration::from_secs(1), "{waited:?}");
@@ -240,13 +240,13 @@ fn several_workers_wait_for_different_times() {
                     receiver.script("started", [Reply::status(503), Reply::status(409)]);
                     let ended = Worker::new(&receiver, &project).agent("true").run();
                     ended.assert_code(4);
-                    waits(&receiver.said_to("started"))[0]
+                    waits(&receiver.requests_to("started"))[0]
                 })
             })
             .collect();
         runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
-    assert_eq!(receiver.story().len(), 0);
+    assert_eq!(receiver.routes().len(), 0);
     let (first, last) = (*firsts.iter().min().unwrap(), *firsts.iter().max().unwrap());
     // Any time between 0 and 250 ms: eight of them are not the same.
     assert_within(Duration::from_millis(250), first);
@@ -257,15 +257,15 @@ fn several_workers_wait_for_different_times() {
 fn an_outcome_without_an_accepting_answer_before_the_deadline_is_on_stdout_unchanged() {
     with_enough_time(Duration::from_secs(1), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        receiver.always("completed", Reply::status(503));
+        receiver.set_default_reply("completed", Reply::status(503));
         let ended = Worker::new(&receiver, &project)
             .env("DESCARTES_FINISH_DEADLINE", setting(limit))
             .agent("true")
             .run();
         ended.assert_code(3);
         assert_eq!(ended.result_line()["status"], "completed");
-        assert_eq!(receiver.said_to("failed").len(), 0);
-        let attempts = receiver.said_to("completed");
+        assert_eq!(receiver.requests_to("failed").len(), 0);
+        let attempts = receiver.requests_to("completed");
         if attempts.len() < 2 {
             return Err("there was one attempt only".to_owned());
         }
@@ -283,14 +283,14 @@ fn an_outcome_is_sent_once_if_retry_after_is_longer_than_the_finish_deadline() {
         |(route, agent)| {
             let (receiver, project) = (Receiver::start(), Project::new());
             let busy = Reply::status(503).with_header("retry-after", "3600");
-            receiver.always(route, busy);
+            receiver.set_default_reply(route, busy);
             let ended = Worker::new(&receiver, &project)
                 .env("DESCARTES_FINISH_DEADLINE", "30m")
                 .agent(agent)
                 .run();
             ended.assert_code(3);
-            assert_eq!(receiver.story(), ["started", route]);
-            assert_eq!(ended.result_line(), receiver.only(route));
+            assert_eq!(receiver.routes(), ["started", route]);
+            assert_eq!(ended.result_line(), receiver.only_event(route));
             let words = "answered 503 Service Unavailable (it asks to wait 3600 s, but";
             assert!(ended.stderr.contains(words), "{}", ended.stderr);
         },
@@ -309,17 +309,17 @@ fn a_stop_signal_during_the_delivery_shortens_the_waits_and_changes_nothing_else
     let ended = running.wait();
     ended.assert_code(0);
     assert_within(Duration::from_secs(5), signalled.elapsed());
-    let attempts = receiver.said_to("completed");
+    let attempts = receiver.requests_to("completed");
     assert_eq!(attempts.len(), 4);
     assert_same_event(&attempts);
-    assert_eq!(receiver.said_to("failed").len(), 0);
+    assert_eq!(receiver.requests_to("failed").len(), 0);
 }
 
 #[test]
 fn a_stop_signal_ends_the_wait_for_a_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let busy = Reply::status(503).with_header("retry-after", "50");
-    receiver.always("started", busy);
+    receiver.set_default_reply("started", busy);
     let running = Worker::new(&receiver, &project)
         .agent("touch touched")
         .start();
@@ -329,7 +329,7 @@ fn a_stop_signal_ends_the_wait_for_a_claim() {
     ended.assert_code(3);
     assert_eq!(ended.result_line()["failure"]["reason"], "interrupted");
     assert_within(Duration::from_secs(5), ended.took);
-    assert_eq!(receiver.story(), ["started"]);
+    assert_eq!(receiver.routes(), ["started"]);
     assert!(!project.path("touched").exists());
 }
 
@@ -345,8 +345,8 @@ fn a_claim_that_is_granted_to_a_worker_being_stopped_gets_its_terminal_event() {
     running.signal(Signal::INT);
     let ended = running.wait();
     ended.assert_code(1);
-    assert_eq!(receiver.story(), ["started", "failed"]);
-    let failed = receiver.only("failed");
+    assert_eq!(receiver.routes(), ["started", "failed"]);
+    let failed = receiver.only_event("failed");
     assert_eq!(failed["failure"]["reason"], "interrupted");
     assert!(!project.path("touched").exists());
 }

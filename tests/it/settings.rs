@@ -9,11 +9,11 @@ fn the_flag_wins_over_the_short_name_and_the_short_name_over_the_prefixed_one() 
     let project = Project::new();
     let claimed_task_id = |change: fn(Worker) -> Worker| {
         let receiver = Receiver::start();
-        receiver.always("started", Reply::status(409));
+        receiver.set_default_reply("started", Reply::status(409));
         change(Worker::new(&receiver, &project))
             .run()
             .assert_code(4);
-        let event = receiver.only("started");
+        let event = receiver.only_event("started");
         event["task_id"].as_str().expect("an id").to_owned()
     };
     let all = |worker: Worker| {
@@ -49,7 +49,7 @@ fn the_names_of_the_original_worker_work_with_and_without_prefix() {
     let project = Project::new();
     for prefix in ["", "DESCARTES_"] {
         let receiver = Receiver::start();
-        Worker::bare()
+        Worker::without_settings()
             .env(&format!("{prefix}TASK_ID"), "8")
             .env(&format!("{prefix}PROJECT_ID"), "proj-456")
             .env(&format!("{prefix}CALLBACK_URL"), receiver.url())
@@ -59,9 +59,9 @@ fn the_names_of_the_original_worker_work_with_and_without_prefix() {
             .env("DESCARTES_MODEL_GATEWAY", "off")
             .agent("printf %s \"$ANTHROPIC_API_KEY\" > key")
             .run()
-            .completed(&receiver);
-        assert_eq!(receiver.only("started")["task_id"], "8");
-        assert_eq!(receiver.only("started")["project_id"], "proj-456");
+            .assert_completed(&receiver);
+        assert_eq!(receiver.only_event("started")["task_id"], "8");
+        assert_eq!(receiver.only_event("started")["project_id"], "proj-456");
         assert_eq!(project.read("key"), "sk-ant-123");
     }
 }
@@ -75,14 +75,14 @@ fn the_key_without_prefix_wins_over_the_prefixed_one() {
         .env("DESCARTES_MODEL_GATEWAY", "off")
         .agent("printf %s \"$ANTHROPIC_API_KEY\" > key")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(project.read("key"), "sk-ant-bare");
 }
 
 #[test]
 fn every_setting_that_is_not_secret_can_be_given_as_a_flag() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let mut worker = Worker::bare();
+    let mut worker = Worker::without_settings();
     for (flag, value) in [
         ("--task", "webapp:8"),
         ("--project-id", "proj-456"),
@@ -108,7 +108,7 @@ fn every_setting_that_is_not_secret_can_be_given_as_a_flag() {
     ] {
         worker = worker.arg(flag).arg(value);
     }
-    let event = worker.arg("--force").run().completed(&receiver);
+    let event = worker.arg("--force").run().assert_completed(&receiver);
     assert_eq!(event["run_id"], "run-7");
     assert_eq!(event["result"]["agent"]["model"], "opus");
     assert_eq!(event["result"]["output"]["tail"], "opus\n");
@@ -131,7 +131,7 @@ fn the_path_of_this_program_as_first_argument_is_ignored() {
             .args(["--task", "8"])
             .agent("true")
             .run()
-            .completed(&receiver);
+            .assert_completed(&receiver);
     }
     // Also if the platform starts the program under another name.
     let receiver = Receiver::start();
@@ -142,7 +142,7 @@ fn the_path_of_this_program_as_first_argument_is_ignored() {
         })
         .agent("true")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn an_unknown_setting_only_produces_a_warning() {
         .env("DESCARTES_FOO", "1")
         .agent("true")
         .run();
-    ended.completed(&receiver);
+    ended.assert_completed(&receiver);
     for warning in [
         "\"WARN\",\"message\":\"DESCARTES_HARTBEAT is not a known setting; did you mean DESCARTES_HEARTBEAT?\"",
         "\"WARN\",\"message\":\"DESCARTES_TAKS_ID is not a known setting; did you mean DESCARTES_TASK_ID?\"",
@@ -167,7 +167,7 @@ fn an_unknown_setting_only_produces_a_warning() {
 #[test]
 fn help_and_version_exit_with_0() {
     for flag in ["--help", "-h"] {
-        let ended = Worker::bare().arg(flag).run();
+        let ended = Worker::without_settings().arg(flag).run();
         ended.assert_code(0);
         assert_eq!(ended.stderr, "");
         for part in [
@@ -182,7 +182,7 @@ fn help_and_version_exit_with_0() {
             assert!(words.join(" ").contains(part), "{part} in {}", ended.stdout);
         }
     }
-    let ended = Worker::bare().arg("--version").run();
+    let ended = Worker::without_settings().arg("--version").run();
     ended.assert_code(0);
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(ended.stdout, format!("descartes-worker {version}\n"));
@@ -195,12 +195,14 @@ fn shells_can_complete_the_command_line() {
         ("zsh", "#compdef descartes-worker"),
         ("fish", "complete -c descartes-worker"),
     ] {
-        let ended = Worker::bare().args(["completions", shell]).run();
+        let ended = Worker::without_settings()
+            .args(["completions", shell])
+            .run();
         ended.assert_code(0);
         assert!(ended.stdout.contains(part_of_script), "{ended:#?}");
         assert!(ended.stdout.contains("task-timeout"), "{ended:#?}");
     }
-    Worker::bare()
+    Worker::without_settings()
         .args(["completions", "dos"])
         .run()
         .assert_code(2);

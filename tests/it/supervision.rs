@@ -16,9 +16,9 @@ use serde_json::Value;
 
 use crate::support::{Project, Receiver, Worker};
 
-/// Waits until heartbeats have sent these words of the agent; needs [`talkative`].
+/// Waits until heartbeats have sent these words of the agent; needs [`worker_with_fast_heartbeats`].
 #[track_caller]
-fn until_said(receiver: &Receiver, words: &str) {
+fn wait_for_output_in_heartbeats(receiver: &Receiver, words: &str) {
     receiver.wait_for(words, |said| {
         let told = said
             .iter()
@@ -28,15 +28,15 @@ fn until_said(receiver: &Receiver, words: &str) {
 }
 
 /// A worker whose heartbeats send the output at once.
-fn talkative(receiver: &Receiver, project: &Project) -> Worker {
+fn worker_with_fast_heartbeats(receiver: &Receiver, project: &Project) -> Worker {
     Worker::new(receiver, project).env("DESCARTES_HEARTBEAT", "20ms")
 }
 
 /// The only terminal event, which must be a failure.
 #[track_caller]
 fn failure(receiver: &Receiver) -> Value {
-    assert_eq!(receiver.story(), ["started", "failed"]);
-    receiver.only("failed")
+    assert_eq!(receiver.routes(), ["started", "failed"]);
+    receiver.only_event("failed")
 }
 
 /// The only terminal event, which must be a failure with this reason and message.
@@ -50,8 +50,8 @@ fn assert_failed(receiver: &Receiver, reason: &str, message: &str) {
 /// The only terminal event, which must be a success; gives the tail of its output.
 #[track_caller]
 fn completed(receiver: &Receiver) -> String {
-    assert_eq!(receiver.story(), ["started", "completed"]);
-    tail(&receiver.only("completed"))
+    assert_eq!(receiver.routes(), ["started", "completed"]);
+    tail(&receiver.only_event("completed"))
 }
 
 fn tail(event: &Value) -> String {

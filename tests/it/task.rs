@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::project::GRAPH;
-use crate::support::{Ended, Project, Receiver, Worker};
+use crate::support::{FinishedWorker, Project, Receiver, Worker};
 
 /// Two phases that share an id.
 const TWO_PHASES: &str = "\
@@ -32,7 +32,7 @@ fn run(project: &Project, task: &str, change: impl FnOnce(Worker) -> Worker) -> 
         .env("TASK_ID", task)
         .agent("touch worked");
     let ended = change(worker).run();
-    let event = receiver.said().pop().expect("an event").event;
+    let event = receiver.requests().pop().expect("an event").event;
     let completed = event["event"] == "task.completed";
     ended.assert_code(i32::from(!completed));
     event
@@ -216,7 +216,7 @@ fn a_dependency_that_is_not_done_produces_a_warning_with_its_id() {
         .env("TASK_ID", "9")
         .agent("true")
         .run();
-    ended.completed(&receiver);
+    ended.assert_completed(&receiver);
     let warnings: Vec<&str> = ended
         .stderr
         .lines()
@@ -240,7 +240,7 @@ fn a_graph_with_a_nul_is_refused_before_the_agent_starts() {
         Project::with_graph(&GRAPH.replace("Four walls", "Four\0walls")),
     );
     let worker = Worker::new(&receiver, &project).agent(": > started");
-    let event = worker.run().failed(&receiver, "workspace_failed");
+    let event = worker.run().assert_failed(&receiver, "workspace_failed");
     let text = event["failure"].to_string();
     assert!(
         text.contains("line 21: the text contains a NUL character; remove it"),
@@ -262,7 +262,7 @@ fn control_characters_of_a_title_and_a_check_are_made_visible() {
     let command = event["result"]["checks"][0]["command"].as_str().unwrap();
     assert_eq!(command, "sleep 1; : ␛[31m\u{fffd}2J");
     let raw = ['\u{1b}', '\u{9b}', '\u{7}', '\r'];
-    for said in receiver.said() {
+    for said in receiver.requests() {
         let texts = [&said.event["message"], &said.event["progress"]["activity"]];
         for text in texts.into_iter().filter_map(|text| text.as_str()) {
             assert!(!text.contains(raw), "{text:?}");
@@ -283,7 +283,7 @@ fn thousands_of_edges_to_a_task_with_a_huge_title_count_once_and_the_title_is_cu
     let graph = graph.replace("Lay the foundation", &"x".repeat(200_000));
     let (receiver, project) = (Receiver::start(), Project::with_graph(&graph));
     let worker = Worker::new(&receiver, &project).agent("wc -c < \"$DESCARTES_PROMPT_FILE\"");
-    let event = worker.run().completed(&receiver);
+    let event = worker.run().assert_completed(&receiver);
     let size = event["result"]["output"]["tail"].as_str().unwrap().trim();
     let size: u32 = size.parse().unwrap();
     assert!(size < 10_000, "{size}");
@@ -299,7 +299,7 @@ fn a_template_that_repeats_a_large_description_is_refused_in_words() {
         format!("[agent]\nname = \"builder\"\n[model]\n[prompt]\ntemplate = \"{template}\"\n");
     project.write(".scud/agents/builder.toml", &definition);
     let worker = Worker::new(&receiver, &project).agent(": > started");
-    let event = worker.run().failed(&receiver, "workspace_failed");
+    let event = worker.run().assert_failed(&receiver, "workspace_failed");
     let message = event["failure"]["message"].as_str().unwrap();
     assert!(
         message.starts_with("the prompt of task 8 would be larger than 8 MiB"),
@@ -309,7 +309,7 @@ fn a_template_that_repeats_a_large_description_is_refused_in_words() {
 }
 
 /// The terminal event, which must say that the task is done.
-fn completed_after_heartbeats(ended: &Ended, receiver: &Receiver) -> Value {
+fn completed_after_heartbeats(ended: &FinishedWorker, receiver: &Receiver) -> Value {
     ended.assert_code(0);
-    receiver.only("completed")
+    receiver.only_event("completed")
 }

@@ -30,7 +30,7 @@ const GRAPH: &str = "\
 
 fn tasks(args: &[&str]) -> String {
     let project = Project::with_graph(GRAPH);
-    let ended = Worker::bare()
+    let ended = Worker::without_settings()
         .arg("tasks")
         .args(args)
         .dir(project.dir())
@@ -79,7 +79,10 @@ fn tasks_prints_json_for_programs() {
 #[test]
 fn local_without_a_task_lists_what_is_ready() {
     let project = Project::with_graph(GRAPH);
-    let ended = Worker::bare().arg("local").dir(project.dir()).run();
+    let ended = Worker::without_settings()
+        .arg("local")
+        .dir(project.dir())
+        .run();
     ended.assert_code(2);
     assert!(
         ended.stderr.contains(
@@ -92,7 +95,10 @@ fn local_without_a_task_lists_what_is_ready() {
 #[test]
 fn tasks_without_a_graph_says_what_is_missing() {
     let project = Project::empty();
-    let ended = Worker::bare().arg("tasks").dir(project.dir()).run();
+    let ended = Worker::without_settings()
+        .arg("tasks")
+        .dir(project.dir())
+        .run();
     ended.assert_code(2);
     assert!(
         ended.stderr.contains("tasks.scg does not exist"),

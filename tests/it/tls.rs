@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::receiver::assert_one_connection;
-use crate::support::worker::Ended;
+use crate::support::worker::FinishedWorker;
 use crate::support::{Forge, Origin, Project, Receiver, Server, Worker, setting, with_enough_time};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -88,7 +88,7 @@ fn run_worker(
     certificate: &(CertificateDer<'static>, KeyPair),
     trusted: &Authority,
     deadline: Duration,
-) -> (Receiver, Ended) {
+) -> (Receiver, FinishedWorker) {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("ca.pem", trusted.pem());
     let server = serve_tls(receiver.address(), certificate.0.clone(), &certificate.1);
@@ -117,12 +117,16 @@ fn assert_not_trusted(
     });
 }
 
-fn check_not_trusted(receiver: &Receiver, ended: &Ended, words: &str) -> Result<(), String> {
+fn check_not_trusted(
+    receiver: &Receiver,
+    ended: &FinishedWorker,
+    words: &str,
+) -> Result<(), String> {
     ended.assert_code(3);
     let failure = &ended.result_line()["failure"];
     assert_eq!(failure["reason"], "unclaimed");
     let message = failure["message"].as_str().unwrap();
-    assert!(receiver.said().is_empty());
+    assert!(receiver.requests().is_empty());
     // The claim is retried: the certificate may be renewed, the clock may be corrected.
     let retries = ended.stderr.matches("trying again").count();
     if retries < 1 || message.contains("no answer within") {
@@ -140,8 +144,8 @@ fn a_private_authority_is_trusted_if_ssl_cert_file_names_it() {
     let certificate = certificate("localhost", 2999, &ours);
     let (receiver, ended) = run_worker(&certificate, &ours, Duration::from_secs(600));
     ended.assert_code(0);
-    assert_eq!(receiver.story(), ["started", "completed"]);
-    assert_one_connection(&receiver.said());
+    assert_eq!(receiver.routes(), ["started", "completed"]);
+    assert_one_connection(&receiver.requests());
 }
 
 #[test]
@@ -267,7 +271,7 @@ fn git_trusts_the_private_authority_that_the_worker_trusts() {
             assert_eq!(origin.show("descartes/proj-456/8", "new"), "new");
         } else {
             ended.assert_code(1);
-            let failure = &receiver.only("failed")["failure"];
+            let failure = &receiver.only_event("failed")["failure"];
             let message = failure["message"].as_str().unwrap();
             assert!(
                 message.contains("the certificate is not trusted"),

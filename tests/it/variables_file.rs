@@ -36,7 +36,7 @@ fn the_agent_and_the_checks_get_the_variables_of_the_file() {
         .env("DESCARTES_CHECKS", format!("{show} > checks"))
         .agent(format!("{show} > agent"))
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     for file in ["agent", "checks"] {
         assert_eq!(
             project.read(file),
@@ -54,7 +54,7 @@ fn a_variable_that_the_settings_name_wins_over_the_file() {
         .env("DESCARTES_AGENT_ENV", "DATABASE CACHE")
         .agent("echo $DATABASE $CACHE > agent")
         .run()
-        .completed(&receiver);
+        .assert_completed(&receiver);
     assert_eq!(project.read("agent"), "production from-the-file\n");
 }
 
@@ -74,7 +74,7 @@ fn agents_and_checks_are_found_on_the_search_path_of_the_file() {
             .agent("only-here worked")
     };
     worker().arg("check").run().assert_code(0);
-    worker().run().completed(&receiver);
+    worker().run().assert_completed(&receiver);
     assert_eq!(project.read("worked"), "found\n");
     assert_eq!(project.read("checked"), "found\n");
 }
@@ -92,7 +92,7 @@ fn libraries_that_do_not_load_break_neither_the_worker_nor_its_git() {
         .agent("if git --version; then exit 1; fi; echo \"$LD_LIBRARY_PATH\" > seen")
         .run()
         .assert_code(0);
-    let event = receiver.only("completed");
+    let event = receiver.only_event("completed");
     let branch = event["result"]["work"]["branch"]
         .as_str()
         .expect("a branch");
@@ -138,7 +138,7 @@ fn a_secret_in_the_file_is_masked() {
     )
     .agent("echo \"I used $NPM_TOKEN\"")
     .run();
-    let event = ended.completed(&receiver);
+    let event = ended.assert_completed(&receiver);
     assert_eq!(event["result"]["summary"], "I used ***");
     assert!(!ended.stderr.contains("npm_0123456789"), "{}", ended.stderr);
 }
@@ -177,7 +177,7 @@ fn a_file_that_cannot_be_used_is_rejected_with_the_reason() {
         if let Some(content) = content {
             fs::write(&file, content).expect("a file");
         }
-        let ended = Worker::bare()
+        let ended = Worker::without_settings()
             .env("TASK_ID", "8")
             .env("PROJECT_ID", "p")
             .env("CALLBACK_URL", "http://127.0.0.1:9")

@@ -15,7 +15,7 @@ const BRANCH: &str = "descartes/proj-456/8";
 fn completed_work(origin: &Origin, agent: &str) -> Value {
     let receiver = Receiver::start();
     origin.worker(&receiver).agent(agent).run().assert_code(0);
-    receiver.only("completed")["result"]["work"].clone()
+    receiver.only_event("completed")["result"]["work"].clone()
 }
 
 /// Runs an agent on a clone whose work must not be pushed; returns the failure and `result.work`.
@@ -24,7 +24,7 @@ fn push_failure(origin: &Origin, agent: &str, token: &str) -> (Value, Value) {
     let receiver = Receiver::start();
     let worker = origin.worker(&receiver).env("DESCARTES_GIT_TOKEN", token);
     worker.agent(agent).run().assert_code(1);
-    let event = receiver.only("failed");
+    let event = receiver.only_event("failed");
     assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
     assert!(!origin.branches().contains(&BRANCH.to_owned()));
     (event["failure"].clone(), event["result"]["work"].clone())
@@ -172,7 +172,7 @@ fn settings_choose_the_author_and_the_branch() {
 fn the_message_says_that_nothing_was_changed() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     origin.worker(&receiver).agent("true").run().assert_code(0);
-    let event = receiver.only("completed");
+    let event = receiver.only_event("completed");
     let message = event["message"].as_str().unwrap();
     assert!(
         message.contains("nothing was changed but the task graph"),
@@ -186,7 +186,7 @@ fn the_message_says_that_nothing_was_changed() {
         .agent("exit 1")
         .run()
         .assert_code(1);
-    let work = &receiver.only("failed")["result"]["work"];
+    let work = &receiver.only_event("failed")["result"]["work"];
     assert_eq!(work["base_commit"], work["head_commit"]);
     assert_eq!(
         (&work["patch"], &work["files_changed"]),
@@ -311,7 +311,7 @@ fn repositories_inside_the_project_are_left_out_and_named() {
     let agent = "mkdir -p lib/in && cd lib/in && git init -q && echo x > x && git add x &&
         git -c user.name=a -c user.email=b commit -qm x; echo y > ../y";
     origin.worker(&receiver).agent(agent).run().assert_code(0);
-    let message = receiver.only("completed")["message"]
+    let message = receiver.only_event("completed")["message"]
         .as_str()
         .unwrap()
         .to_owned();

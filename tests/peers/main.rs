@@ -14,7 +14,7 @@ use std::net::TcpStream;
 
 use peer::{PEERS, Peer};
 use rustix::process::Signal;
-use support::receiver::Said;
+use support::receiver::ReceivedRequest;
 use support::{Project, Receiver, Worker, each, wait_until};
 
 /// The secret of this suite's receivers, and another one.
@@ -24,7 +24,7 @@ const OTHER_SECRET: &str = "whsec_YW5vdGhlciBzZWNyZXQgb2YgYSBnb29kIGxlbmd0aA==";
 const WAIT_FOR_GO: &str = "touch there; until [ -e go ]; do sleep 0.02; done";
 
 fn worker(peer: &Peer, project: &Project) -> Worker {
-    Worker::bare()
+    Worker::without_settings()
         .env("TASK_ID", "8")
         .env("PROJECT_ID", "proj-456")
         .env("CALLBACK_URL", peer.url())
@@ -57,7 +57,7 @@ fn a_run_is_granted_and_shown_and_its_finished_task_is_refused() {
 fn every_rule_that_probe_can_try_alone_is_kept() {
     each(&PEERS, |kind| {
         let peer = Peer::start(kind, SECRET);
-        let ended = Worker::bare()
+        let ended = Worker::without_settings()
             .args(["probe", &peer.url()])
             .env("DESCARTES_CALLBACK_SECRET", SECRET)
             .run();
@@ -181,8 +181,8 @@ fn a_changed_event_is_refused_and_a_repeated_event_counts_once() {
         .env("DESCARTES_CALLBACK_SECRET", SECRET)
         .run();
     ended.assert_code(0);
-    let claim = receiver.said_to("started").remove(0);
-    let end = receiver.said_to("completed").remove(0);
+    let claim = receiver.requests_to("started").remove(0);
+    let end = receiver.requests_to("completed").remove(0);
     each(&PEERS, |kind| {
         let mut peer = Peer::start(kind, SECRET);
         let mut tampered = claim.clone();
@@ -210,7 +210,7 @@ fn a_changed_event_is_refused_and_a_repeated_event_counts_once() {
 }
 
 /// Sends a request again; returns the status of the answer.
-fn replay(peer: &Peer, said: &Said) -> u16 {
+fn replay(peer: &Peer, said: &ReceivedRequest) -> u16 {
     let mut request = format!("POST {} HTTP/1.1\r\nconnection: close\r\n", said.target);
     for (name, value) in &said.headers {
         request.extend([name, ": ", value, "\r\n"]);

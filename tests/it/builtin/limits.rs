@@ -20,7 +20,7 @@ fn an_answer_that_is_cut_off_is_continued() {
     ];
     let run = run(script);
     assert_eq!(run.completed()["result"]["summary"], "Done.");
-    let asked = run.model.asked();
+    let asked = run.model.request_bodies();
     let last = |at: usize| {
         asked[at]["messages"]
             .as_array()
@@ -102,7 +102,7 @@ fn blocks_that_the_api_would_reject_are_not_sent_back() {
     ];
     let run = run(script);
     assert_eq!(run.completed()["result"]["summary"], "Done.");
-    assert_eq!(run.model.asked().len(), 4);
+    assert_eq!(run.model.request_bodies().len(), 4);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn thinking_is_removed_together_with_the_results_before_it() {
         says("Done.").into(),
     ]);
     run.completed();
-    let asked = run.model.asked();
+    let asked = run.model.request_bodies();
     let thinking_blocks = |at: usize| {
         asked[at]["messages"]
             .to_string()
@@ -153,14 +153,14 @@ fn an_unreadable_call_alone_gets_an_error_as_its_result() {
     };
     let run = run([broken, says("Done.")]);
     run.completed();
-    assert_eq!(run.model.asked().len(), 2);
+    assert_eq!(run.model.request_bodies().len(), 2);
 }
 
 #[test]
 fn a_paused_turn_is_sent_back_unchanged() {
     let run = run([says("Searching").stopped("pause_turn"), says("Done.")]);
     run.completed();
-    let asked = run.model.asked();
+    let asked = run.model.request_bodies();
     let messages = asked[1]["messages"].as_array().expect("messages");
     assert_eq!(messages.len(), 2);
     assert_eq!(messages[1]["content"][0]["text"], "Searching");
@@ -208,7 +208,7 @@ fn old_results_are_removed_if_the_conversation_is_too_long() {
     ];
     let run = run(script);
     run.completed();
-    let asked = run.model.asked();
+    let asked = run.model.request_bodies();
     let results = |at: usize| -> Vec<String> {
         let messages = asked[at]["messages"].as_array().expect("messages");
         let blocks = messages
@@ -319,7 +319,7 @@ fn costs_of_earlier_rounds_count_even_if_the_conversation_file_is_deleted() {
         worker.env("DESCARTES_MAX_BUDGET_USD", "0.0012")
     });
     let event = run.failed("limit_reached");
-    assert_eq!(run.model.asked().len(), 2);
+    assert_eq!(run.model.request_bodies().len(), 2);
     let agent = &event["result"]["agent"];
     assert_eq!(agent["usage"]["output_tokens"], 100);
     assert!(
@@ -346,7 +346,7 @@ fn a_budget_for_a_model_without_a_known_price_is_rejected_before_the_first_reque
         message.contains("the price of gpt-9 is not known (list prices of 20"),
         "{message}"
     );
-    assert!(run.model.asked().is_empty());
+    assert!(run.model.request_bodies().is_empty());
 }
 
 #[test]
@@ -395,7 +395,7 @@ fn answers_without_usable_usage_use_up_a_budget() {
             worker.env("DESCARTES_MAX_BUDGET_USD", "0.05")
         });
         let event = run.failed("limit_reached");
-        assert_eq!(run.model.asked().len(), 1, "{name}");
+        assert_eq!(run.model.request_bodies().len(), 1, "{name}");
         let agent = &event["result"]["agent"];
         let cost = agent["cost_usd"].as_f64().expect("a cost");
         assert!(cost >= 0.05, "{name}: {cost}");
@@ -437,5 +437,5 @@ fn a_service_that_accepts_endless_conversations_does_not_use_up_the_memory() {
         message.contains("the conversation is longer than the model can read"),
         "{message}"
     );
-    assert_eq!(run.model.asked().len(), 2);
+    assert_eq!(run.model.request_bodies().len(), 2);
 }

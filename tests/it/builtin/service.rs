@@ -47,7 +47,7 @@ fn temporary_errors_are_retried() {
         let run = run([case, whole.clone().into()]);
         let event = run.completed();
         assert_eq!(event["result"]["summary"], "Done, whatever happened.");
-        assert_eq!(run.model.asked().len(), 2);
+        assert_eq!(run.model.request_bodies().len(), 2);
         let log = &run.ended.stderr;
         let line = log
             .lines()
@@ -73,7 +73,7 @@ fn an_answer_without_its_last_event_is_requested_again() {
     ] {
         let run = run([Turn::from(Reply::json(200, body)), says("Done.").into()]);
         run.completed();
-        assert_eq!(run.model.asked().len(), 2);
+        assert_eq!(run.model.request_bodies().len(), 2);
     }
 }
 
@@ -101,7 +101,7 @@ fn permanent_errors_end_the_run_at_once() {
             format!("the model's service answered with status {status}: {message}")
         );
         assert_eq!(failure["retryable"], false);
-        assert_eq!(run.model.asked().len(), 1);
+        assert_eq!(run.model.request_bodies().len(), 1);
         assert_eq!(event["result"]["agent"]["exit_code"], 1);
     });
     let run = run([refuses(429, "rate_limit_error", "no").with_header("x-should-retry", "false")]);
@@ -121,7 +121,7 @@ fn a_retry_after_longer_than_the_idle_timeout_ends_the_run_at_once() {
         "the model's service answered with status 429: the quota is used up (it asks to wait 3600 s)"
     );
     assert_eq!(event["failure"]["retryable"], true);
-    assert_eq!(run.model.asked().len(), 1);
+    assert_eq!(run.model.request_bodies().len(), 1);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn an_unreachable_service_ends_the_run_within_the_idle_timeout() {
         if event["failure"]["reason"] == "idle" {
             return Err("the agent gave no answer itself".to_owned());
         }
-        let event = ended.failed(&receiver, "api_error");
+        let event = ended.assert_failed(&receiver, "api_error");
         let message = event["failure"]["message"].as_str().expect("a message");
         assert!(
             message.starts_with("the model's service gave no answer: "),
@@ -205,7 +205,7 @@ fn answers_that_break_off_are_requested_again_at_most_five_times() {
     let event = run.failed("api_error");
     assert_eq!(event["failure"]["retryable"], true);
     assert_eq!(
-        run.model.asked().len(),
+        run.model.request_bodies().len(),
         5,
         "each may have cost as much as a whole one"
     );
@@ -289,9 +289,9 @@ fn a_cancellation_ends_the_agent_while_it_waits_for_the_service_or_a_tool() {
         if let Turn::Says(_) = case {
             crate::support::wait_until("the tool", || project.path("running").exists());
         }
-        receiver.always("progress", cancel);
+        receiver.set_default_reply("progress", cancel);
         let ended = running.wait();
-        let event: Value = ended.failed(&receiver, "cancelled");
+        let event: Value = ended.assert_failed(&receiver, "cancelled");
         assert!(
             event["failure"]["message"]
                 .to_string()

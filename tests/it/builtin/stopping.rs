@@ -28,9 +28,9 @@ fn a_running_command_gets_sigterm_and_time_to_clean_up() {
         if reason == "interrupted" {
             running.signal(Signal::TERM);
         } else {
-            receiver.always("progress", Reply::json(200, r#"{"cancel": true}"#));
+            receiver.set_default_reply("progress", Reply::json(200, r#"{"cancel": true}"#));
         }
-        running.wait().failed(&receiver, reason);
+        running.wait().assert_failed(&receiver, reason);
         assert_eq!(project.read("cleaned"), "done\n");
     });
 }
@@ -66,7 +66,7 @@ fn a_command_that_ignores_sigterm_is_killed_after_the_grace_period() {
         if ended.code == Some(3) {
             return Err(format!("the outcome was not delivered: {ended:#?}"));
         }
-        ended.failed(&receiver, "interrupted");
+        ended.assert_failed(&receiver, "interrupted");
         Ok(())
     });
 }

@@ -18,7 +18,7 @@ fn results_of(script: impl IntoIterator<Item = Answer>) -> (Run, Vec<String>) {
 }
 
 fn results(run: &Run) -> Vec<String> {
-    let asked = run.model.asked();
+    let asked = run.model.request_bodies();
     let messages = asked.last().expect("a request")["messages"]
         .as_array()
         .cloned()
@@ -236,7 +236,7 @@ fn a_call_whose_input_is_not_an_object_gets_an_error_and_is_sent_back_with_one()
     ];
     let run = run(script);
     run.completed();
-    for request in run.model.asked() {
+    for request in run.model.request_bodies() {
         let messages = request["messages"].to_string();
         assert!(
             !messages.contains("\"input\":\"ls\"") && !messages.contains("\"input\":null"),

@@ -45,7 +45,7 @@ fn a_changed_file_is_named_and_not_pushed() {
     let receiver = Receiver::start();
     let agent = "printf changed > a.bin; echo more >> README";
     worker(&origin, &receiver).agent(agent).run().assert_code(1);
-    let event = receiver.only("failed");
+    let event = receiver.only_event("failed");
     assert_eq!(event["failure"]["reason"], "push_failed");
     assert!(event.to_string().contains("a.bin (filter lfs)"), "{event}");
     let wip = format!("{BRANCH}-wip");
@@ -65,7 +65,7 @@ fn a_new_pointer_is_not_pushed_and_the_patch_is_kept() {
         .agent(&agent)
         .run()
         .assert_code(1);
-    let event = receiver.only("failed");
+    let event = receiver.only_event("failed");
     let failure = &event["failure"];
     assert_eq!(failure["reason"], "push_failed");
     assert_eq!(failure["retryable"], false);
@@ -97,7 +97,7 @@ fn files_that_cannot_be_fetched_without_git_lfs_fail_the_clone_for_good() {
     let receiver = Receiver::start();
     let worker = worker(&origin, &receiver).env("DESCARTES_LFS", "true");
     worker.agent("true").run().assert_code(1);
-    let failure = &receiver.only("failed")["failure"];
+    let failure = &receiver.only_event("failed")["failure"];
     assert_eq!(failure["reason"], "workspace_failed");
     assert_eq!(failure["retryable"], false);
     let message = failure["message"].as_str().unwrap();

@@ -124,7 +124,7 @@ impl Graph {
 
     /// A further word with the dispatch.
     pub fn command(&self, words: &[&str]) -> Worker {
-        Worker::bare()
+        Worker::without_settings()
             .arg("dispatch")
             .args(words)
             .dir(self.project())

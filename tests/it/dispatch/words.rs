@@ -100,7 +100,7 @@ fn a_worker_without_the_secret_of_its_run_is_not_heard() {
         .to_owned();
     let run = journal[2]["run"].as_str().expect("a run").to_owned();
     let project = crate::support::Project::new();
-    let stranger = crate::support::Worker::bare()
+    let stranger = crate::support::Worker::without_settings()
         .env("TASK_ID", "8")
         .env("PROJECT_ID", "p")
         .env(

@@ -244,7 +244,7 @@ fn garbage_of_the_service_ends_only_the_request() {
     }
     assert_eq!(last.map(|answer| answer.status), Some(200));
     let (receiver, ended) = session.end(0);
-    let agent = &ended.completed(&receiver)["result"]["agent"];
+    let agent = &ended.assert_completed(&receiver)["result"]["agent"];
     assert_eq!(agent["usage"]["output_tokens"], 5);
 }
 
@@ -261,7 +261,7 @@ fn if_the_agent_kills_the_gateway_the_run_fails_and_says_why() {
         .env("DESCARTES_ISOLATION", "off")
         .agent(kill)
         .run()
-        .failed(&receiver, "api_error");
+        .assert_failed(&receiver, "api_error");
     let failure = &event["failure"];
     let message = failure["message"].as_str().expect("a message");
     assert!(

@@ -34,7 +34,7 @@ fn when_the_budget_is_used_up_requests_are_refused_and_the_run_fails_with_the_su
     assert_eq!(service.arrived().len(), 2);
     // The agent's own success does not count.
     let (receiver, ended) = session.end(0);
-    let event = ended.failed(&receiver, "limit_reached");
+    let event = ended.assert_failed(&receiver, "limit_reached");
     assert_eq!(event["failure"]["message"], words);
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 10);
 }
@@ -46,7 +46,7 @@ fn an_agent_that_goes_on_after_its_limit_is_ended() {
     assert_eq!(session.ask(&question()).status, 200);
     assert_eq!(session.ask(&question()).status, 402);
     let (receiver, ended) = session.wait();
-    let event = ended.failed(&receiver, "limit_reached");
+    let event = ended.assert_failed(&receiver, "limit_reached");
     assert_eq!(
         event["failure"]["message"],
         "the agent's tokens are used up: 15 of 15 tokens are spent"
@@ -89,7 +89,7 @@ fn a_stream_that_breaks_off_is_counted() {
     let broken = session.ask(&question());
     assert!(broken.body.contains("message_start"), "{broken:?}");
     let (receiver, ended) = session.end(0);
-    let agent = &ended.completed(&receiver)["result"]["agent"];
+    let agent = &ended.assert_completed(&receiver)["result"]["agent"];
     assert_eq!(
         agent["usage"],
         json!({ "input_tokens": 100, "output_tokens": 1, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 20 })
@@ -111,7 +111,7 @@ fn a_client_that_does_not_wait_for_its_answer_pays_for_it() {
     assert_eq!(session.ask(&question()).status, 402);
     hold.release();
     let (receiver, ended) = session.wait();
-    ended.failed(&receiver, "limit_reached");
+    ended.assert_failed(&receiver, "limit_reached");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn with_a_budget_only_requests_whose_cost_can_be_limited_are_forwarded() {
     assert_eq!(unknown.status, 402);
     assert_eq!(service.arrived().len(), 0);
     let (receiver, ended) = session.end(1);
-    let event = ended.failed(&receiver, "limit_reached");
+    let event = ended.assert_failed(&receiver, "limit_reached");
     let message = event["failure"]["message"].as_str().expect("a message");
     assert!(
         message.contains("the price of \"my-model\" is not known"),
@@ -159,7 +159,7 @@ fn a_limit_of_tokens_without_a_gateway_is_a_failure_before_the_agent() {
             .env(name, value)
             .agent("touch ran")
             .run()
-            .failed(&receiver, "agent_not_found");
+            .assert_failed(&receiver, "agent_not_found");
         let message = event["failure"]["message"].as_str().expect("a message");
         assert!(message.contains(why), "{message}");
         assert!(!project.path("ran").exists());

@@ -64,7 +64,7 @@ fn both_apis_pass_with_the_real_key_and_are_counted() {
         assert_eq!(arrived.header("x-api-key"), None);
     }
     let (receiver, ended) = session.end(0);
-    let agent = &ended.completed(&receiver)["result"]["agent"];
+    let agent = &ended.assert_completed(&receiver)["result"]["agent"];
     assert_eq!(
         agent["usage"],
         json!({ "input_tokens": 50, "output_tokens": 10, "cache_read_input_tokens": 60, "cache_creation_input_tokens": null })

@@ -52,7 +52,7 @@ fn the_key_is_in_no_place_that_the_agent_can_read() {
         }
     }
     let ended = crate::supervision::secrets::unprivileged("", worker, &bin).run();
-    let event = ended.completed(&receiver);
+    let event = ended.assert_completed(&receiver);
     let said = event["result"]["output"]["tail"].as_str().expect("a tail");
     assert!(!said.contains("found"), "{said}");
     assert!(!said.contains("is open"), "{said}");
@@ -84,5 +84,5 @@ fn another_process_of_the_user_does_not_see_the_random_path_before_the_agent_has
         assert!(!text.contains(path) && !text.contains(KEY), "{text}");
     }
     std::fs::write(project.path("go"), "0\n").expect("the agent reads");
-    running.wait().completed(&receiver);
+    running.wait().assert_completed(&receiver);
 }

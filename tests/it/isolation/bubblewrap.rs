@@ -21,8 +21,8 @@ fn the_agent_is_in_a_pid_namespace_as_root_and_as_an_ordinary_user() {
             worker = worker.program(&nobody::copy_worker(&bin));
             worker = worker.with(nobody::run_as_nobody);
         }
-        let event = worker.run().completed(&receiver);
-        assert_eq!(isolation(&receiver.only("started")), "pid-namespace");
+        let event = worker.run().assert_completed(&receiver);
+        assert_eq!(isolation(&receiver.only_event("started")), "pid-namespace");
         assert_eq!(isolation(&event), "pid-namespace");
         let tail = event["result"]["output"]["tail"].as_str().unwrap();
         let mut lines = tail.lines();
@@ -54,7 +54,7 @@ fn sigterm_reaches_the_agent_and_its_last_words_are_read() {
     let worker = strict(&receiver, &project).agent(agent).start();
     wait_until("the agent to start", || project.path("waits").exists());
     worker.signal(Signal::TERM);
-    let event = worker.wait().failed(&receiver, "interrupted");
+    let event = worker.wait().assert_failed(&receiver, "interrupted");
     // The shell says first that SIGTERM has ended its `sleep`, too.
     let tail = event["result"]["output"]["tail"].as_str().unwrap();
     assert!(tail.ends_with("cleaned up\n"), "{tail}");
@@ -68,7 +68,7 @@ fn what_the_agent_leaves_behind_gets_sigterm_before_the_namespace_ends() {
         "( trap 'echo the server stops; exit' TERM; : > waits; while :; do sleep 0.01; done ) &
                  until [ -e waits ]; do sleep 0.01; done; echo done";
     let event = strict(&receiver, &project).agent(agent).run();
-    let event = event.completed(&receiver);
+    let event = event.assert_completed(&receiver);
     let tail = event["result"]["output"]["tail"].as_str().unwrap();
     assert!(
         tail.starts_with("done\n") && tail.ends_with("the server stops\n"),
@@ -97,7 +97,7 @@ fn exit_codes_and_signals_of_the_agent_are_reported_as_without_a_namespace() {
     ] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let event = strict(&receiver, &project).agent(agent).run();
-        let event = event.failed(&receiver, reason);
+        let event = event.assert_failed(&receiver, reason);
         assert_eq!(event["failure"]["message"], message);
     }
 }
@@ -108,6 +108,9 @@ fn the_work_of_an_isolated_agent_is_committed_and_pushed() {
     let worker = origin
         .worker(&receiver)
         .env("DESCARTES_ISOLATION", "strict");
-    worker.agent("echo mine > mine").run().completed(&receiver);
+    worker
+        .agent("echo mine > mine")
+        .run()
+        .assert_completed(&receiver);
     assert_eq!(origin.show("descartes/proj-456/8", "mine"), "mine");
 }

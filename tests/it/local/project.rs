@@ -1,9 +1,9 @@
 //! The settings that say where the project is mean the same for `local` as for any worker.
 
 use super::{assert_in_order, program, timeline_and_log};
-use crate::support::{Ended, Origin, Project};
+use crate::support::{FinishedWorker, Origin, Project};
 
-fn assert_cloned_and_pushed(ended: &Ended, origin: &Origin, dir: &Project) {
+fn assert_cloned_and_pushed(ended: &FinishedWorker, origin: &Origin, dir: &Project) {
     ended.assert_code(0);
     let (timeline, _) = timeline_and_log(ended);
     let clones = format!("orchestrator     the worker clones {}\n", origin.url());

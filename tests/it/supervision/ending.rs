@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{assert_failed, completed, failure, tail, talkative, until_said};
+use super::{
+    assert_failed, completed, failure, tail, wait_for_output_in_heartbeats,
+    worker_with_fast_heartbeats,
+};
 use crate::support::{
     Project, Receiver, Worker, assert_nothing_alive, assert_within, is_under_load, processes_in,
     setting, wait_until, with_enough_time,
@@ -18,10 +21,10 @@ fn a_stop_signal_lets_the_agent_clean_up_and_is_reported_as_interrupted() {
         (Signal::HUP, "SIGHUP"),
     ] {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let worker = talkative(&receiver, &project)
+        let worker = worker_with_fast_heartbeats(&receiver, &project)
             .agent("trap 'echo cleaned up; exit 0' TERM; echo ready; sleep 1000 & wait")
             .start();
-        until_said(&receiver, "ready");
+        wait_for_output_in_heartbeats(&receiver, "ready");
         worker.signal(signal);
         worker.wait().assert_code(1);
         assert_failed(
@@ -29,7 +32,7 @@ fn a_stop_signal_lets_the_agent_clean_up_and_is_reported_as_interrupted() {
             "interrupted",
             &format!("the worker was stopped by {name}"),
         );
-        assert_eq!(tail(&receiver.only("failed")), "ready\ncleaned up\n");
+        assert_eq!(tail(&receiver.only_event("failed")), "ready\ncleaned up\n");
         assert_nothing_alive(&project);
     }
 }
@@ -40,7 +43,7 @@ fn an_agent_that_ignores_sigterm_is_dead_and_reported_before_the_platform_kills(
     for seconds in [5, 2] {
         with_enough_time(Duration::from_secs(seconds), |window| {
             let (receiver, project) = (Receiver::start(), Project::new());
-            let worker = talkative(&receiver, &project);
+            let worker = worker_with_fast_heartbeats(&receiver, &project);
             let worker = if window == Duration::from_secs(5) {
                 worker.without("DESCARTES_STOP_WINDOW")
             } else {
@@ -49,7 +52,7 @@ fn an_agent_that_ignores_sigterm_is_dead_and_reported_before_the_platform_kills(
             let worker = worker
                 .agent("trap '' TERM; echo ready; while :; do sleep 1000; done")
                 .start();
-            until_said(&receiver, "ready");
+            wait_for_output_in_heartbeats(&receiver, "ready");
             let signalled = Instant::now();
             worker.signal(Signal::TERM);
             let ended = worker.wait();
@@ -69,12 +72,12 @@ fn an_agent_that_ignores_sigterm_is_dead_and_reported_before_the_platform_kills(
 #[test]
 fn a_second_stop_signal_kills_at_once() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let worker = talkative(&receiver, &project)
+    let worker = worker_with_fast_heartbeats(&receiver, &project)
         .agent("trap 'echo heard it' TERM; echo ready; while :; do sleep 0.05; done")
         .start();
-    until_said(&receiver, "ready");
+    wait_for_output_in_heartbeats(&receiver, "ready");
     worker.signal(Signal::TERM);
-    until_said(&receiver, "heard it");
+    wait_for_output_in_heartbeats(&receiver, "heard it");
     let signalled = Instant::now();
     worker.signal(Signal::INT);
     worker.wait().assert_code(1);
@@ -111,7 +114,7 @@ fn processes_that_left_the_group_are_killed_even_if_the_stop_window_leaves_no_ti
     // With less than a millisecond for everything it is a matter of luck in which order things are due, so it is tried often.
     for _ in 0..10 {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let worker = talkative(&receiver, &project)
+        let worker = worker_with_fast_heartbeats(&receiver, &project)
             .env("DESCARTES_STOP_WINDOW", "1ms")
             .agent(
                 "trap '' TERM
@@ -120,7 +123,7 @@ fn processes_that_left_the_group_are_killed_even_if_the_stop_window_leaves_no_ti
                  echo ready; while :; do sleep 1000; done",
             )
             .start();
-        until_said(&receiver, "ready");
+        wait_for_output_in_heartbeats(&receiver, "ready");
         worker.signal(Signal::TERM);
         worker.wait();
         // The worker does not wait for their death.

@@ -57,7 +57,7 @@ fn a_line_of_one_gibibyte_takes_constant_memory() {
         .without_isolation()
         .agent(agent);
     worker.run().assert_code(0);
-    assert_counted(&receiver.only("completed"), GIB + 1);
+    assert_counted(&receiver.only_event("completed"), GIB + 1);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn redacting_many_lines_with_many_secrets_takes_constant_memory() {
         )
     });
     worker.run().assert_code(0);
-    let event = receiver.only("completed");
+    let event = receiver.only_event("completed");
     assert_counted(&event, 200_000_000 + "\nlast\n".len() as u64);
     let tail = tail(&event);
     assert!(
@@ -109,7 +109,7 @@ fn invalid_utf_8_is_counted_and_shown_as_replacement_characters() {
         .agent(agent)
         .run();
     ended.assert_code(0);
-    let event = receiver.only("completed");
+    let event = receiver.only_event("completed");
     assert_eq!(event["result"]["output"]["total_bytes"], 22);
     assert_eq!(
         tail(&event),

@@ -6,7 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use super::secrets::unprivileged;
-use super::{after, assert_failed, completed, failure, talkative, until_said};
+use super::{
+    after, assert_failed, completed, failure, wait_for_output_in_heartbeats,
+    worker_with_fast_heartbeats,
+};
 use crate::support::nobody;
 use crate::support::{
     Project, Receiver, Worker, assert_nothing_alive, assert_within, is_under_load, processes_in,
@@ -70,7 +73,7 @@ fn the_delivery_does_not_wait_for_a_reader_of_standard_output() {
         running.wait_for_log("agent: done");
         let agent_ended = Instant::now();
         running.wait().assert_code(0);
-        let delivered = receiver.said_to("completed")[0].at;
+        let delivered = receiver.requests_to("completed")[0].at;
         delivered.saturating_duration_since(agent_ended)
     });
     let delayed = waits.take_while(|wait| *wait >= PATIENCE).count();
@@ -104,14 +107,14 @@ fn stopped_before_full_pipes(window: Duration) -> Result<(), String> {
     let (receiver, project) = (Receiver::start(), Project::new());
     let (_stdout_reader, stdout) = full_pipe();
     let (_stderr_reader, stderr) = full_pipe();
-    let worker = talkative(&receiver, &project)
+    let worker = worker_with_fast_heartbeats(&receiver, &project)
         .env("DESCARTES_STOP_WINDOW", setting(window))
         .agent("trap '' TERM; echo ready; while :; do sleep 1000; done")
         .with(|command| {
             command.stdout(stdout).stderr(stderr);
         })
         .start();
-    until_said(&receiver, "ready");
+    wait_for_output_in_heartbeats(&receiver, "ready");
     let signalled = Instant::now();
     worker.signal(rustix::process::Signal::TERM);
     let ended = worker.wait();

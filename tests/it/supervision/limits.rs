@@ -40,7 +40,7 @@ fn an_agent_that_closes_its_output_may_go_on() {
         "agent_failed",
         "the agent's command failed with exit code 7",
     );
-    assert_eq!(tail(&receiver.only("failed")), "last words\n");
+    assert_eq!(tail(&receiver.only_event("failed")), "last words\n");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn idle_after(agent: &str, words: &str) {
         let message = format!("the agent gave no sign of life for {}", written(limit));
         assert_failed(&receiver, "idle", &message);
         assert_nothing_alive(&project);
-        let tail = tail(&receiver.only("failed"));
+        let tail = tail(&receiver.only_event("failed"));
         if tail.is_empty() {
             return Err("the agent said nothing".to_owned());
         }
@@ -138,10 +138,10 @@ fn a_flood_of_output_does_not_delay_the_time_limit() {
 #[test]
 fn a_flood_of_output_delays_neither_heartbeats_nor_signals() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let worker = super::talkative(&receiver, &project)
+    let worker = super::worker_with_fast_heartbeats(&receiver, &project)
         .agent("yes this never ends")
         .start();
-    super::until_said(&receiver, "this never ends");
+    super::wait_for_output_in_heartbeats(&receiver, "this never ends");
     receiver.wait_for("more heartbeats", |said| (said.len() > 5).then_some(()));
     worker.signal(Signal::TERM);
     worker.wait().assert_code(1);

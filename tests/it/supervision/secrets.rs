@@ -32,7 +32,7 @@ fn the_tools_of_the_built_in_agent_cannot_read_its_key() {
         .env("ANTHROPIC_API_KEY", "sk-ant-the-key")
         .env("ANTHROPIC_BASE_URL", model.url());
     unprivileged("", worker, &bin).run().assert_code(0);
-    let asked = model.asked();
+    let asked = model.request_bodies();
     let result = &asked[1]["messages"][2]["content"][0]["content"];
     let result = result.as_str().expect("a text");
     assert!(!result.contains("is open"), "{result}");
@@ -88,7 +88,7 @@ fn a_secret_that_the_agent_prints_is_masked_everywhere() {
                     sk-ant-api03 is no secret, *** is\n";
     assert_eq!(completed(&receiver), expected);
     let mut everything = ended.stdout.clone() + &ended.stderr;
-    for said in receiver.said() {
+    for said in receiver.requests() {
         everything += std::str::from_utf8(&said.bytes).unwrap();
     }
     assert!(!everything.contains("sk-ant-api03-abcdef"));
@@ -139,7 +139,7 @@ fn a_key_in_base64_of_several_lines_is_masked() {
 #[test]
 fn a_token_in_the_query_of_the_repository_is_masked() {
     let receiver = Receiver::start();
-    let worker = Worker::bare()
+    let worker = Worker::without_settings()
         .env("TASK_ID", "8")
         .env("PROJECT_ID", "proj-456")
         .env("CALLBACK_URL", receiver.url())
@@ -149,7 +149,7 @@ fn a_token_in_the_query_of_the_repository_is_masked() {
         )
         .agent("true");
     let ended = worker.run();
-    let event = ended.failed(&receiver, "workspace_failed");
+    let event = ended.assert_failed(&receiver, "workspace_failed");
     for text in [event.to_string(), ended.stderr] {
         assert!(!text.contains("glpat-1234"), "{text}");
     }

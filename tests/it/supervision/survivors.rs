@@ -3,7 +3,7 @@
 
 use rustix::process::Signal;
 
-use super::{completed, talkative, until_said};
+use super::{completed, wait_for_output_in_heartbeats, worker_with_fast_heartbeats};
 use crate::support::processes::{Process, children, working_in};
 use crate::support::{Project, Receiver, Worker, quoted, wait_until};
 
@@ -37,10 +37,10 @@ fn assert_none_exists(processes: &[Process]) {
 #[test]
 fn every_process_of_a_stopped_agent_is_dead_and_reaped_when_the_worker_has_ended() {
     let (receiver, project) = (Receiver::start(), project_with_deaf_script());
-    let worker = talkative(&receiver, &project)
+    let worker = worker_with_fast_heartbeats(&receiver, &project)
         .agent(format!("{START_DEAF_PROCESSES}; exec sleep 1000"))
         .start();
-    until_said(&receiver, "ready");
+    wait_for_output_in_heartbeats(&receiver, "ready");
     let processes = working_in(project.dir());
     assert!(processes.len() >= 6, "{processes:?}");
     worker.signal(Signal::TERM);
@@ -52,12 +52,12 @@ fn every_process_of_a_stopped_agent_is_dead_and_reaped_when_the_worker_has_ended
 #[test]
 fn orphans_that_die_while_the_agent_works_are_reaped() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let worker = talkative(&receiver, &project)
+    let worker = worker_with_fast_heartbeats(&receiver, &project)
         .agent(
             "for n in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done; echo ready; exec sleep 1000",
         )
         .start();
-    until_said(&receiver, "ready");
+    wait_for_output_in_heartbeats(&receiver, "ready");
     let pid = worker.pid().as_raw_nonzero().get();
     wait_until("the worker to reap what is dead", || {
         let children = children(pid);
@@ -103,7 +103,7 @@ fn a_panic_in_the_worker_leaves_no_process_and_is_reported() {
             "( cat /proc/[0-9]*/stat > all ) 2>/dev/null; {START_DEAF_PROCESSES}; exec sleep 1000"
         ));
     let ended = worker.run();
-    let event = ended.failed(&receiver, "internal");
+    let event = ended.assert_failed(&receiver, "internal");
     let message = event["failure"]["message"].as_str().expect("a message");
     assert!(
         message.starts_with("the worker has a bug: it panicked with"),
@@ -121,7 +121,7 @@ fn the_work_so_far_is_pushed_after_a_panic_in_the_worker() {
         .worker(&receiver)
         .env("DESCARTES_FAILURE_POINT", "agent output")
         .agent("echo half > house; echo ready; exec sleep 1000");
-    worker.run().failed(&receiver, "internal");
+    worker.run().assert_failed(&receiver, "internal");
     let branch = "descartes/proj-456/8-wip";
     assert_eq!(origin.branches(), [branch, "main"]);
     assert_eq!(origin.show(branch, "house"), "half");

@@ -18,7 +18,7 @@ use super::server::{Connection, Server};
 
 /// How the server answers requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mood {
+pub enum ServerBehavior {
     Serving,
     /// Every answer is 401, whatever the credentials.
     Revoked,
@@ -31,9 +31,9 @@ pub enum Mood {
 }
 
 struct State {
-    mood: Mood,
-    /// Replaces `mood` for pushes.
-    mood_for_pushes: Option<Mood>,
+    behavior: ServerBehavior,
+    /// Replaces `behavior` for pushes.
+    behavior_for_pushes: Option<ServerBehavior>,
     /// Method, target, `Authorization`.
     journal: Vec<(String, Option<String>)>,
     /// Connections that stay open without an answer.
@@ -74,8 +74,8 @@ impl Forge {
             root: root.to_owned(),
             token: token.map(str::to_owned),
             state: Mutex::new(State {
-                mood: Mood::Serving,
-                mood_for_pushes: None,
+                behavior: ServerBehavior::Serving,
+                behavior_for_pushes: None,
                 journal: Vec::new(),
                 stalled: Vec::new(),
             }),
@@ -98,13 +98,13 @@ impl Forge {
         format!("{}/project.git", self.base())
     }
 
-    pub fn mood(&self, mood: Mood) -> &Self {
-        self.shared.state.lock().unwrap().mood = mood;
+    pub fn behavior(&self, behavior: ServerBehavior) -> &Self {
+        self.shared.state.lock().unwrap().behavior = behavior;
         self
     }
 
-    pub fn mood_for_pushes(&self, mood: Mood) -> &Self {
-        self.shared.state.lock().unwrap().mood_for_pushes = Some(mood);
+    pub fn behavior_for_pushes(&self, behavior: ServerBehavior) -> &Self {
+        self.shared.state.lock().unwrap().behavior_for_pushes = Some(behavior);
         self
     }
 
@@ -121,26 +121,26 @@ impl Shared {
             return;
         };
         let authorization = request.header("authorization").map(str::to_owned);
-        let mood = {
+        let behavior = {
             let mut state = self.state.lock().unwrap();
             let asked = format!("{} {}", request.method, request.target);
             state.journal.push((asked, authorization.clone()));
             let push = request.target.contains("git-receive-pack");
-            let mood = state.mood_for_pushes.clone().filter(|_| push);
-            mood.unwrap_or_else(|| state.mood.clone())
+            let behavior = state.behavior_for_pushes.clone().filter(|_| push);
+            behavior.unwrap_or_else(|| state.behavior.clone())
         };
         let allowed = self.token.as_ref().is_none_or(|token| {
             let pair = format!("x-access-token:{token}");
             let pair = base64::engine::general_purpose::STANDARD.encode(pair);
             authorization == Some(format!("Basic {pair}"))
         });
-        let answer = match &mood {
-            Mood::Gone => return,
-            Mood::Moved(base) => {
+        let answer = match &behavior {
+            ServerBehavior::Gone => return,
+            ServerBehavior::Moved(base) => {
                 let location = format!("{base}{}", request.target);
                 format!("HTTP/1.1 301 Moved\r\nlocation: {location}\r\n\r\n").into_bytes()
             }
-            Mood::Serving | Mood::Stalling(_) if allowed => {
+            ServerBehavior::Serving | ServerBehavior::Stalling(_) if allowed => {
                 let base = format!("http://{}", request.header("host").unwrap_or_default());
                 let (method, target) = (&request.method, &request.target);
                 lfs::answer(&self.root, &base, method, target, &request.body)
@@ -148,8 +148,8 @@ impl Shared {
             }
             _ => b"HTTP/1.1 401 Who\r\nwww-authenticate: Basic realm=\"forge\"\r\n\r\n".to_vec(),
         };
-        match mood {
-            Mood::Stalling(after) if request.method == "POST" && answer.len() > after => {
+        match behavior {
+            ServerBehavior::Stalling(after) if request.method == "POST" && answer.len() > after => {
                 let _ = stream.write_all(&answer[..after]);
                 self.state
                     .lock()

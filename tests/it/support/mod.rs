@@ -16,7 +16,7 @@ pub mod server;
 pub mod terminal;
 pub mod worker;
 
-pub use forge::{Forge, Mood};
+pub use forge::{Forge, ServerBehavior};
 pub use model::Model;
 pub use origin::Origin;
 pub use patience::{assert_within, is_under_load, setting, with_enough_time, written};
@@ -24,7 +24,7 @@ pub use process::{assert_nothing_alive, processes_in};
 pub use project::Project;
 pub use receiver::{Hold, Receiver, Reply};
 pub use server::Server;
-pub use worker::{Ended, Running, Worker, path};
+pub use worker::{FinishedWorker, Running, Worker, path};
 
 /// A path or a text as one word for a shell: the path of a temporary directory may contain any character.
 pub fn quoted(text: impl AsRef<std::ffi::OsStr>) -> String {

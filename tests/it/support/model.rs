@@ -12,10 +12,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::patience::Deadline;
-use super::receiver::{Said, read_request, send};
+use super::receiver::{ReceivedRequest, read_request, send};
 use super::reply::Reply;
 use super::server::{Connection, Server};
-use super::{Ended, Project, Receiver, Worker};
+use super::{FinishedWorker, Project, Receiver, Worker};
 
 /// The number of characters in a piece of a streamed answer.
 const PIECE_SIZE: usize = 7;
@@ -227,7 +227,7 @@ pub fn refuses(status: u16, kind: &str, message: &str) -> Reply {
 
 #[derive(Default)]
 struct State {
-    asked: Vec<Said>,
+    asked: Vec<ReceivedRequest>,
     script: VecDeque<Turn>,
     /// The messages before each thinking block, by its signature: the block is valid only after them.
     messages_before_thinking: HashMap<String, Vec<Value>>,
@@ -302,7 +302,7 @@ impl Model {
 
     /// The bodies of all requests so far. Fails if the real API would have rejected one.
     #[track_caller]
-    pub fn asked(&self) -> Vec<Value> {
+    pub fn request_bodies(&self) -> Vec<Value> {
         let state = self.state();
         assert!(
             state.violations.is_empty(),
@@ -313,7 +313,7 @@ impl Model {
     }
 
     /// All requests so far, with their headers.
-    pub fn requests(&self) -> Vec<Said> {
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.state().asked.clone()
     }
 
@@ -376,7 +376,7 @@ pub struct Run {
     pub receiver: Receiver,
     pub project: Project,
     pub model: Model,
-    pub ended: Ended,
+    pub ended: FinishedWorker,
 }
 
 impl Run {
@@ -397,12 +397,12 @@ impl Run {
 
     #[track_caller]
     pub fn completed(&self) -> Value {
-        self.ended.completed(&self.receiver)
+        self.ended.assert_completed(&self.receiver)
     }
 
     #[track_caller]
     pub fn failed(&self, reason: &str) -> Value {
-        self.ended.failed(&self.receiver, reason)
+        self.ended.assert_failed(&self.receiver, reason)
     }
 }
 
@@ -444,7 +444,7 @@ fn send_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
 }
 
 /// Why the real API would reject a request.
-fn violations(said: &Said) -> Vec<String> {
+fn violations(said: &ReceivedRequest) -> Vec<String> {
     let mut found = Vec::new();
     let mut must = |holds: bool, what: &str| {
         if !holds {

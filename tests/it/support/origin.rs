@@ -113,7 +113,7 @@ impl Origin {
 
     /// A worker for task 8 that clones this repository. The caller must choose an agent.
     pub fn worker(&self, receiver: &Receiver) -> Worker {
-        Worker::bare()
+        Worker::without_settings()
             .env("TASK_ID", "8")
             .env("PROJECT_ID", "proj-456")
             .env("CALLBACK_URL", receiver.url())

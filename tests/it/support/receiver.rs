@@ -21,7 +21,7 @@ use super::server::{Connection, Server};
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
-pub struct Said {
+pub struct ReceivedRequest {
     /// The last part of the path: `started`, `progress`, `completed`, `failed`.
     pub route: String,
     /// Path and query.
@@ -37,7 +37,7 @@ pub struct Said {
 
 #[derive(Default)]
 struct State {
-    said: Vec<Said>,
+    said: Vec<ReceivedRequest>,
     scripts: HashMap<String, VecDeque<Reply>>,
     /// What a route answers when its script is over; 200 if there is no entry.
     defaults: HashMap<String, Reply>,
@@ -140,22 +140,22 @@ impl Receiver {
     }
 
     /// The answer to every request on a route for which there is no scripted answer.
-    pub fn always(&self, route: &str, reply: Reply) -> &Self {
+    pub fn set_default_reply(&self, route: &str, reply: Reply) -> &Self {
         self.state().defaults.insert(route.to_owned(), reply);
         self
     }
 
     /// All requests so far, in the order of their arrival.
     #[track_caller]
-    pub fn said(&self) -> Vec<Said> {
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.0.shared.assert_no_violations();
         self.state().said.clone()
     }
 
     /// All requests on one route so far.
     #[track_caller]
-    pub fn said_to(&self, route: &str) -> Vec<Said> {
-        self.said()
+    pub fn requests_to(&self, route: &str) -> Vec<ReceivedRequest> {
+        self.requests()
             .into_iter()
             .filter(|said| said.route == route)
             .collect()
@@ -163,22 +163,26 @@ impl Receiver {
 
     /// The routes of all requests in order, without heartbeats.
     #[track_caller]
-    pub fn story(&self) -> Vec<String> {
-        let routes = self.said().into_iter().map(|said| said.route);
+    pub fn routes(&self) -> Vec<String> {
+        let routes = self.requests().into_iter().map(|said| said.route);
         routes.filter(|route| route != "progress").collect()
     }
 
     /// The only event on a route.
     #[track_caller]
-    pub fn only(&self, route: &str) -> Value {
-        let said = self.said_to(route);
+    pub fn only_event(&self, route: &str) -> Value {
+        let said = self.requests_to(route);
         assert_eq!(said.len(), 1, "events on /{route}: {said:#?}");
         said[0].event.clone()
     }
 
     /// Waits until the function returns something for the requests so far; returns that.
     #[track_caller]
-    pub fn wait_for<T>(&self, what: &str, mut holds: impl FnMut(&[Said]) -> Option<T>) -> T {
+    pub fn wait_for<T>(
+        &self,
+        what: &str,
+        mut holds: impl FnMut(&[ReceivedRequest]) -> Option<T>,
+    ) -> T {
         let deadline = Deadline::start();
         let mut state = self.state();
         loop {
@@ -202,7 +206,7 @@ impl Receiver {
 
     /// Waits for the next event on a route.
     #[track_caller]
-    pub fn wait_for_one(&self, route: &str) -> Said {
+    pub fn wait_for_one(&self, route: &str) -> ReceivedRequest {
         self.wait_for(route, |said| {
             said.iter().find(|said| said.route == route).cloned()
         })
@@ -236,7 +240,7 @@ impl Shared {
     }
 
     /// Records a request and chooses the answer.
-    fn note(&self, said: Said) -> Reply {
+    fn note(&self, said: ReceivedRequest) -> Reply {
         let mut state = self.state();
         let scripted = state
             .scripts
@@ -260,13 +264,16 @@ impl Shared {
 /// Asserts that all requests came on one connection. A machine under load is excepted: there the connection may have been
 /// idle for so long that the worker opened another one.
 #[track_caller]
-pub fn assert_one_connection(said: &[Said]) {
+pub fn assert_one_connection(said: &[ReceivedRequest]) {
     let one = said.iter().all(|said| said.connection == 1);
     assert!(one || is_under_load(), "{said:#?}");
 }
 
 /// Reads one request; `None` if the connection ends before it is complete.
-pub(super) fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<Said> {
+pub(super) fn read_request(
+    connection: &Connection,
+    buffer: &mut Vec<u8>,
+) -> Option<ReceivedRequest> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
@@ -294,7 +301,7 @@ pub(super) fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Opt
             let path = target.split('?').next().unwrap_or_default();
             let route = path.rsplit('/').next().unwrap_or_default().to_owned();
             let event = serde_json::from_slice(&bytes).expect("a worker says JSON");
-            return Some(Said {
+            return Some(ReceivedRequest {
                 route,
                 target,
                 headers,

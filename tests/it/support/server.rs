@@ -175,7 +175,7 @@ impl State {
         shared: &Arc<Shared>,
         serve: &Arc<dyn Fn(&Connection) + Send + Sync>,
     ) {
-        // Ended threads hold no file, but the handles of a busy server would add up.
+        // FinishedWorker threads hold no file, but the handles of a busy server would add up.
         self.threads.retain(|_, thread| !thread.is_finished());
         self.connections += 1;
         let connection = Connection {

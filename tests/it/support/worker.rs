@@ -40,7 +40,7 @@ pub struct Running {
 
 /// A worker that has ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct FinishedWorker {
     /// None if it was killed by a signal.
     pub code: Option<i32>,
     pub signal: Option<i32>,
@@ -60,7 +60,7 @@ pub fn path() -> OsString {
 
 impl Worker {
     /// The program without any settings.
-    pub fn bare() -> Self {
+    pub fn without_settings() -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_descartes-worker"));
         command.env_clear().env("PATH", path());
         command
@@ -75,7 +75,7 @@ impl Worker {
 
     /// Task 8 of a project, reported to a receiver. The caller must choose an agent.
     pub fn new(receiver: &Receiver, project: &Project) -> Self {
-        Self::bare()
+        Self::without_settings()
             .env("TASK_ID", "8")
             .env("PROJECT_ID", "proj-456")
             .env("CALLBACK_URL", receiver.url())
@@ -189,7 +189,7 @@ impl Worker {
         }
     }
 
-    pub fn run(self) -> Ended {
+    pub fn run(self) -> FinishedWorker {
         self.start().wait()
     }
 }
@@ -233,7 +233,7 @@ impl Running {
 
     /// Waits until the worker ends; fails if that takes too long.
     #[track_caller]
-    pub fn wait(mut self) -> Ended {
+    pub fn wait(mut self) -> FinishedWorker {
         assert!(
             self.stdout.is_over_in_time(),
             "the worker does not end: {}",
@@ -245,7 +245,7 @@ impl Running {
             self.stderr.is_over_in_time(),
             "a process holds its output open"
         );
-        Ended {
+        FinishedWorker {
             code: status.code(),
             signal: status.signal(),
             stdout: self.stdout.text(),
@@ -272,7 +272,7 @@ impl Drop for Running {
     }
 }
 
-impl Ended {
+impl FinishedWorker {
     /// The event of the `descartes-result` line, which must be the only line.
     #[track_caller]
     pub fn result_line(&self) -> Value {
@@ -286,20 +286,20 @@ impl Ended {
 
     /// The only terminal event; asserts that the task failed for this reason.
     #[track_caller]
-    pub fn failed(&self, receiver: &Receiver, reason: &str) -> Value {
+    pub fn assert_failed(&self, receiver: &Receiver, reason: &str) -> Value {
         self.assert_code(1);
-        assert_eq!(receiver.story(), ["started", "failed"]);
-        let event = receiver.only("failed");
+        assert_eq!(receiver.routes(), ["started", "failed"]);
+        let event = receiver.only_event("failed");
         assert_eq!(event["failure"]["reason"], reason, "{event:#}");
         event
     }
 
     /// The only terminal event; asserts that the task is completed.
     #[track_caller]
-    pub fn completed(&self, receiver: &Receiver) -> Value {
+    pub fn assert_completed(&self, receiver: &Receiver) -> Value {
         self.assert_code(0);
-        assert_eq!(receiver.story(), ["started", "completed"]);
-        receiver.only("completed")
+        assert_eq!(receiver.routes(), ["started", "completed"]);
+        receiver.only_event("completed")
     }
 
     #[track_caller]

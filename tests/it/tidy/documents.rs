@@ -14,7 +14,7 @@ use crate::support::{Worker, schema};
 const OTHER_VARIABLES: [&str; 2] = ["DESCARTES_PROMPT_FILE", "DESCARTES_REVISION"];
 
 fn vocabulary() -> Value {
-    let ended = Worker::bare().arg("vocabulary").run();
+    let ended = Worker::without_settings().arg("vocabulary").run();
     ended.assert_code(0);
     serde_json::from_str(&ended.stdout).expect("the vocabulary is JSON")
 }
@@ -110,7 +110,11 @@ fn the_settings_that_the_program_asks_for_are_the_required_ones() {
         .iter()
         .filter(|setting| setting["required"] == true)
         .map(|setting| text(setting, "variable").to_owned());
-    let stderr = Worker::bare().run().assert_code(2).stderr.clone();
+    let stderr = Worker::without_settings()
+        .run()
+        .assert_code(2)
+        .stderr
+        .clone();
     let missing = stderr
         .lines()
         .filter_map(|line| line.trim().split_once(": is missing"))

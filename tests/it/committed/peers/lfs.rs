@@ -49,7 +49,7 @@ impl Project {
     fn completed(&self, agent: &str) -> Value {
         let receiver = Receiver::start();
         self.worker(&receiver).agent(agent).run().assert_code(0);
-        receiver.only("completed")
+        receiver.only_event("completed")
     }
 
     /// Runs an agent whose work must not be pushed; gives the message.
@@ -57,7 +57,7 @@ impl Project {
     fn held_back(&self, agent: &str) -> String {
         let receiver = Receiver::start();
         self.worker(&receiver).agent(agent).run().assert_code(1);
-        let failure = &receiver.only("failed")["failure"];
+        let failure = &receiver.only_event("failed")["failure"];
         assert_eq!(failure["reason"], "push_failed", "{failure}");
         assert_eq!(failure["retryable"], false, "{failure}");
         assert_eq!(self.origin.branches(), ["main"]);
