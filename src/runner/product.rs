@@ -8,6 +8,7 @@
 
 mod agent_side;
 mod branches;
+mod differences;
 mod entries;
 mod errors;
 mod files;

@@ -1,10 +1,5 @@
 //! Entries of git's raw diff format.
 
-use super::errors::run_records;
-use super::repository::Repository;
-use crate::git::Git;
-use crate::task::Failure;
-
 /// One path that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -50,25 +45,6 @@ impl Entry {
         line.push(0);
         line
     }
-}
-
-/// The entries in which two trees or commits differ.
-pub async fn differences(
-    git: &Git<'_>,
-    repository: &Repository,
-    from: &str,
-    to: &str,
-) -> Result<Vec<Entry>, Failure> {
-    let args = [
-        "diff-tree",
-        "-r",
-        "--raw",
-        "-z",
-        "--no-renames",
-        "--no-abbrev",
-    ];
-    let call = repository.call(args).arg(from).arg(to);
-    Ok(entries_of_raw_diff(&run_records(git, call).await?))
 }
 
 /// The entries of `--raw -z` output: a header, then the path.

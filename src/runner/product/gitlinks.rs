@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::entries::{Entry, differences};
+use super::differences::differences;
+use super::entries::Entry;
 use super::errors::{failed_io, run};
 use super::left_behind::LeftBehind;
 use super::records::Records;

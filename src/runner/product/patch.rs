@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use tokio::sync::Notify;
 
-use super::entries::differences;
+use super::differences::differences;
 use super::errors::{failed_io, run_stream};
 use super::records::Records;
 use super::repository::Repository;

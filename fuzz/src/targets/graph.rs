@@ -1,0 +1,68 @@
+//! The task graph: finding a task, changing its letter, unifying the letters of three versions.
+
+use std::fs;
+
+use super::{block_on, project};
+use crate::scud::{FinishedTasks, TaskQuery, unify_status_letters};
+use crate::task::Status;
+
+/// References in all spellings.
+const REFERENCES: [&str; 4] = ["1", "a:1", "1.1", "b:2"];
+
+/// A found task gets another status: exactly its letter changes, and it is found with the new status.
+pub fn graph(data: &[u8]) {
+    let (dir, project) = project();
+    let path = dir.join(".scud/tasks/tasks.scg");
+    fs::write(&path, data).expect("the graph is written");
+    for reference in REFERENCES {
+        let query = TaskQuery {
+            reference,
+            tag: None,
+            finished_tasks: FinishedTasks::Allow,
+        };
+        let task = match block_on(project.find(&query)) {
+            Ok(task) => task,
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                continue;
+            }
+        };
+        assert!(task.unmet_dependencies().count() <= task.dependencies.len());
+        let before = fs::read(&path).expect("the graph");
+        let status = if task.status == Status::Done {
+            Status::Pending
+        } else {
+            Status::Done
+        };
+        block_on(project.set_status(&task, status)).expect("a found task can be changed");
+        let after = fs::read(&path).expect("the graph");
+        assert_eq!(before.len(), after.len());
+        let changed = before.iter().zip(&after).filter(|(one, two)| one != two);
+        assert_eq!(changed.count(), 1);
+        let found = block_on(project.find(&query)).expect("the task is still there");
+        assert_eq!(found.status, status);
+        assert_eq!((found.id, found.title), (task.id, task.title));
+        assert_eq!(found.details, task.details);
+    }
+}
+
+/// Unifying letters changes nothing else, and makes no letter that no version had.
+pub fn graph_merge(data: &[u8]) {
+    let mut parts = data.splitn(3, |byte| *byte == 0).map(<[u8]>::to_vec);
+    let mut next = || parts.next().unwrap_or_default();
+    let old = [next(), next(), next()];
+    let mut new = old.clone();
+    let [base, ours, theirs] = &mut new;
+    unify_status_letters(base, ours, theirs);
+    let is_letter = |byte: u8| Status::from_letter(byte).is_some();
+    for (old, new) in old.iter().zip(&new) {
+        assert_eq!(old.len(), new.len());
+        for (old, new) in old.iter().zip(new) {
+            assert!(old == new || is_letter(*old) && is_letter(*new));
+        }
+    }
+    let once = new.clone();
+    let [base, ours, theirs] = &mut new;
+    unify_status_letters(base, ours, theirs);
+    assert_eq!(once, new, "the letters are unified already");
+}

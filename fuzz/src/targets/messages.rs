@@ -1,0 +1,68 @@
+//! The Messages API's answers, as server-sent events and as bodies of errors.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use sse_stream::SseStream;
+
+use super::block_on;
+use crate::builtin::messages::{Answer, Change, PartialAnswer, error_of_body, is_thinking};
+
+/// The input is a stream of events, and the body of an error.
+pub fn messages(data: &[u8]) {
+    let (_, message) = error_of_body(data);
+    assert!(message.len() <= 3 * data.len(), "nothing is invented");
+    let whole = receive(data, data.len().max(1));
+    assert_eq!(whole, receive(data, 1), "cuts do not matter");
+    assert_eq!(whole, receive(data, 5), "cuts do not matter");
+}
+
+/// What is received, as text; reads the events as the agent does.
+fn receive(data: &[u8], chunk: usize) -> String {
+    let chunks = data
+        .chunks(chunk)
+        .map(|bytes| Ok::<_, Infallible>(Bytes::copy_from_slice(bytes)));
+    let mut events = SseStream::from_bytes_stream(stream::iter(chunks));
+    let mut answer = PartialAnswer::default();
+    loop {
+        let event = match block_on(events.next()) {
+            Some(Ok(event)) => event,
+            Some(Err(error)) => return error.to_string(),
+            None => {
+                return format!(
+                    "broken off, {:?}, {:?}",
+                    answer.has_content(),
+                    answer.usage()
+                );
+            }
+        };
+        match event.data.unwrap_or_default().as_str() {
+            "" => {}
+            data => match answer.push(data) {
+                Ok(Change::Complete) => break,
+                Ok(Change::Grown | Change::Nothing) => {}
+                Err(error) => return format!("{error:?}"),
+            },
+        }
+    }
+    let answer = answer.into_answer().expect("a complete answer");
+    assert_sendable(&answer);
+    format!("{answer:?}")
+}
+
+/// The next request sends the answer back, so the API must accept it.
+fn assert_sendable(answer: &Answer) {
+    assert!(!answer.content.last().is_some_and(is_thinking));
+    assert!(
+        answer
+            .tool_calls()
+            .iter()
+            .all(|call| call.input.is_object())
+    );
+    assert!(answer.content.iter().all(serde_json::Value::is_object));
+    let text = serde_json::to_string(&answer.content).expect("JSON");
+    let again: Vec<serde_json::Value> = serde_json::from_str(&text).expect("the same JSON");
+    assert_eq!(again.len(), answer.content.len());
+    let _ = (answer.text(), answer.is_unfinished());
+}
