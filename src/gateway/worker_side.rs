@@ -75,6 +75,15 @@ pub enum Trouble {
     Ended,
 }
 
+/// What is known when the gateway has ended.
+#[derive(Debug)]
+pub struct GatewayReport {
+    /// Everything that it has counted.
+    pub spent: Spent,
+    /// Why it refused a request, if it did.
+    pub refusal: Option<String>,
+}
+
 /// A running gateway. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Gateway {
@@ -190,8 +199,8 @@ impl Gateway {
         spent(self.state.borrow().totals)
     }
 
-    /// Ends it, after the agent; returns everything that it has counted.
-    pub async fn end(mut self) -> Spent {
+    /// Ends it, after the agent. Only now is everything known that the gateway has said.
+    pub async fn end(mut self) -> GatewayReport {
         drop(self.keys_pipe);
         let ended = self.state.wait_for(|state| state.has_ended);
         if timeout(END_TIMEOUT, ended).await.is_err() {
@@ -214,7 +223,10 @@ impl Gateway {
                 "the model gateway has ended"
             );
         }
-        spent(totals)
+        GatewayReport {
+            spent: spent(totals),
+            refusal: self.state.borrow().refusal.clone(),
+        }
     }
 }
 

@@ -13,12 +13,12 @@ use super::prompt;
 use super::run::Run;
 use super::workspace::Workspace;
 use crate::excerpt::{self, visible};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Trouble};
 use crate::panics::failure_point;
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stream};
 use crate::progress::Phase;
 use crate::scud::AgentDefinition;
-use crate::task::{AgentReport, Failure, Task};
+use crate::task::{AgentReport, Failure, Reason, Task};
 
 /// The longest message of an agent about its failure, in characters; its output has the rest.
 const MAX_MESSAGE: usize = 1_000;
@@ -52,11 +52,26 @@ pub async fn work(
         gateway: None,
     };
     let result = rounds.repeat(assignment).await;
-    rounds.end_gateway().await;
+    let refusal = rounds.end_gateway().await;
+    let result = match refusal {
+        // The agent ended before the worker heard of the refusal.
+        Some(why) if rounds.run.check_stop().is_ok() && may_follow_from_refusal(&result) => {
+            Err(model_gateway::failure(Trouble::LimitReached(why)))
+        }
+        _ => result,
+    };
     let last_line = rounds.output.finish();
     let final_message = rounds.agent.final_message();
     rounds.run.report.summary = final_message.or(last_line);
     result
+}
+
+/// Whether an agent whose request was refused may have ended like this.
+fn may_follow_from_refusal(result: &Result<(), Failure>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(failure) => matches!(failure.reason, Reason::AgentFailed | Reason::ApiError),
+    }
 }
 
 /// Runs the checks without an agent; returns a sentence about them.
@@ -195,15 +210,13 @@ impl Rounds<'_, '_> {
         }
     }
 
-    /// Ends the gateway, and adds its last numbers to the report.
-    async fn end_gateway(&mut self) {
-        let Some(gateway) = self.gateway.take() else {
-            return;
-        };
-        let metered = gateway.end().await;
+    /// Ends the gateway, and adds its last numbers to the report; returns why it refused a request, if it did.
+    async fn end_gateway(&mut self) -> Option<String> {
+        let report_of_gateway = self.gateway.take()?.end().await;
         if let Some(report) = &mut self.run.report.agent {
-            report.spent = self.agent.report().spent.or(metered);
+            report.spent = self.agent.report().spent.or(report_of_gateway.spent);
         }
+        report_of_gateway.refusal
     }
 
     /// The program of the next round, with the prompt.
