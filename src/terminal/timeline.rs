@@ -110,6 +110,7 @@ impl<'a> Timeline<'a> {
                 silence,
             } => {
                 self.runs.live.remove(run_id);
+                self.draw();
                 let what = format!(
                     "{task_id}: run {run_id} has been silent for {}, its lease is over",
                     clock(*silence)
@@ -123,6 +124,8 @@ impl<'a> Timeline<'a> {
     /// An event that arrived, and the answer if it is not the usual one.
     fn received(&mut self, received: &Received) {
         self.runs.update(received);
+        // Before the row, which would be followed by the old status line.
+        self.draw();
         let route = received.route.word();
         let (task_id, message) = (received.text("/task_id"), received.text("/message"));
         let answer = &received.answer;
