@@ -256,7 +256,6 @@ fn an_irregular_graph_that_scud_accepts_is_read_in_the_same_way() {
             "{good}@edges\n1 -> 9\n1 ~~ 3\n@details\n1 | details |\n    deep\n1 | other |\n  x\n"
         ),
         format!("{good}\n---\n\n---\n"),
-        format!("{good}\0\n"),
         good.trim_end().to_owned(),
         good.replace("| M", "| ? | role=x | more"),
     ] {
@@ -344,4 +343,13 @@ proptest! {
         let expected = status(letter).to_string();
         prop_assert_eq!(status_in_scud(&sample, phase, id), expected);
     }
+}
+
+/// No program takes an argument with a NUL character, so such a task could not be worked on.
+#[test]
+fn a_graph_with_a_nul_character_is_refused_although_scud_reads_it() {
+    let sample = Sample::with("# SCUD Graph v1\n# Phase: a\n\n@nodes\n1 | t | P | 1 | M\n\0\n");
+    assert_eq!(list_with_scud(&sample, "a").len(), 1);
+    let error = sample.find("1").unwrap_err().to_string();
+    assert!(error.contains("NUL character"), "{error}");
 }

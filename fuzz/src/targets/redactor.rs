@@ -52,7 +52,7 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
             String::from_utf8_lossy(&clean)
         );
         assert!(
-            is_masked_text(&clean, &text),
+            text.contains(&b'*') || is_masked_text(&clean, &text),
             "{secrets:?} in chunks of {chunk}: {:?} is not from {:?}",
             String::from_utf8_lossy(&clean),
             String::from_utf8_lossy(&text)
@@ -143,7 +143,7 @@ fn contains_a_form(text: &[u8], forms: &[Vec<u8>]) -> bool {
     forms.any(|form| text.windows(form.len()).any(|window| window == form))
 }
 
-/// Whether a text is another one in which some parts are replaced by the mask.
+/// Whether a text without stars of its own is another one in which some parts are replaced by the mask.
 fn is_masked_text(clean: &[u8], text: &[u8]) -> bool {
     let clean = clean
         .iter()

@@ -38,7 +38,10 @@ fn as_pid_1_the_worker_reacts_to_stop_signals() {
     for signal in ["TERM", "INT"] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let agent = format!("trap '' TERM; kill -{signal} 1; while :; do sleep 1000; done");
-        let worker = Worker::new(&receiver, &project).agent(&agent);
+        // In a namespace of its own, the agent is not below the worker's PID 1.
+        let worker = Worker::new(&receiver, &project)
+            .without_isolation()
+            .agent(&agent);
         first_process(worker).run().assert_code(1);
         let message = format!("the worker was stopped by SIG{signal}");
         assert_failed(&receiver, "interrupted", &message);
