@@ -204,8 +204,8 @@ impl Worker {
         let isolation = identity.isolation.as_ref();
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            revision: identity.revision.clone(),
-            hostname: identity.hostname.clone(),
+            revision: identity.revision.as_deref().map(line),
+            hostname: line(&identity.hostname),
             agent: identity.agent,
             isolation: isolation.map(|isolation| isolation.kind().word()),
             machine: identity.machine.as_ref().map(|machine| Machine {

@@ -272,6 +272,7 @@ fn claude_code_that_hangs_after_its_result_is_ended_and_the_result_counts() {
                 "CLAUDE_CODE_SESSIONEND_HOOKS_TIMEOUT_MS",
             )
             .env("CLAUDE_CODE_SESSIONEND_HOOKS_TIMEOUT_MS", "1000000")
+            .without_isolation()
     };
     let run = run_with(project, [says("All done.")], set);
     let event = run.completed();
@@ -295,7 +296,10 @@ fn a_stop_signal_ends_claude_code_and_its_running_tool() {
     let model = Model::start([bash(
         "echo $$ > pid; trap '' TERM; while true; do sleep 0.1; done",
     )]);
-    let running = worker(&receiver, &project, &model).start();
+    // The pids that a namespace has mean nothing outside.
+    let running = worker(&receiver, &project, &model)
+        .without_isolation()
+        .start();
     wait_until("the tool", || project.path("pid").exists());
     running.signal(Signal::TERM);
     let ended = running.wait();
@@ -311,6 +315,7 @@ fn the_failure_is_retryable_if_claude_code_is_killed() {
     let kill = "echo $$ > pid; kill -KILL $(ps -o ppid= -p $$); sleep 1000";
     let model = Model::start([bash(kill)]);
     let event = worker(&receiver, &project, &model)
+        .without_isolation()
         .run()
         .assert_failed(&receiver, "agent_killed");
     assert_eq!(
