@@ -131,9 +131,10 @@ fn a_project_is_cloned_and_pushed_over_ssh() {
     );
     let again = worker(&origin, &receiver)
         .env("DESCARTES_REPO", url)
+        .env("DESCARTES_RUN_ID", "run-2")
         .env("DESCARTES_WORKSPACE", origin.path("again"));
     again.agent("echo other > DONE").run().assert_code(0);
-    assert_eq!(origin.show(&format!("{BRANCH}-run-1"), "DONE"), "other");
+    assert_eq!(origin.show(&format!("{BRANCH}-run-2"), "DONE"), "other");
 }
 
 #[test]
