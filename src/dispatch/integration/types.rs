@@ -115,7 +115,7 @@ pub struct Other {
 pub enum Accepted {
     /// The branch is there. `unpublished` says why the user's repository does not have it yet, if so.
     Moved { unpublished: Option<String> },
-    /// A person has pushed to the branch, and [`Integration::tip`] is at their commit now: merge again.
+    /// A person has pushed to the branch, and `Integration::tip` is at their commit now: merge again.
     TipChanged,
 }
 
