@@ -227,7 +227,7 @@ fn committed_files_over_fifty_mebibytes_stop_the_push_and_are_named() {
 fn a_new_file_of_gigabytes_is_named_without_being_read_and_the_rest_is_pushed() {
     let origin = Origin::with(&[("known", "small\n")]);
     // Reading this would take hours, and writing its object would fill the disk.
-    let agent = "truncate -s 10T big; truncate -s 10T known; mkdir a; truncate -s 60M 'a/[b]'; echo fine > fine";
+    let agent = "truncate -s 10995116277760 big; truncate -s 10995116277760 known; mkdir a; truncate -s 60M 'a/[b]'; echo fine > fine";
     let (failure, work) = push_failure(&origin, agent, "unused-token");
     let message = failure["message"].as_str().unwrap();
     assert!(
