@@ -38,6 +38,15 @@ pub fn text(text: &str) -> Parsed<String> {
 
 /// A name: one line without control characters, short enough for a log or a file name.
 pub fn line(text: &str) -> Parsed<String> {
+    line_of(text, MAX_LINE)
+}
+
+/// The longest name, in bytes.
+const MAX_LINE: usize = 200;
+/// The longest URL or path of a repository, in bytes: the longest path of Linux.
+const MAX_REPOSITORY: usize = 4096;
+
+fn line_of(text: &str, max: usize) -> Parsed<String> {
     let text = text.trim();
     if text.is_empty() {
         return Err("is blank".to_owned());
@@ -45,9 +54,9 @@ pub fn line(text: &str) -> Parsed<String> {
     if text.chars().any(char::is_control) {
         return Err("contains control characters; it must be one line".to_owned());
     }
-    if text.len() > 200 {
+    if text.len() > max {
         return Err(format!(
-            "is {} bytes long; at most 200 are allowed",
+            "is {} bytes long; at most {max} are allowed",
             text.len()
         ));
     }
@@ -142,7 +151,7 @@ pub fn traceparent(text: &str) -> Parsed<HeaderValue> {
 
 /// A repository as git accepts it: a URL, `host:path` for ssh, or an absolute path.
 pub fn repository(text: &str) -> Parsed<String> {
-    let text = line(text)?;
+    let text = line_of(text, MAX_REPOSITORY)?;
     let example = "write it like https://git.example/project.git or git@git.example:project.git";
     let Some((scheme, _)) = text.split_once("://") else {
         let (host, path) = text.split_once(':').unwrap_or_default();

@@ -1,7 +1,9 @@
 //! `dispatch status`, `retry`, `skip` and `cancel`: one line of JSON each way through a socket in the state
 //! directory, which only this user can enter.
 
-use std::path::Path;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 use eyre::WrapErr;
 use serde::{Deserialize, Serialize};
@@ -35,7 +37,8 @@ pub async fn listen(dir: &Path, questions: mpsc::Sender<Waiting>) -> std::io::Re
     let path = dir.join(SOCKET);
     // The lock of the journal says that no other dispatcher listens.
     let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path)?;
+    let opened = File::open(dir)?;
+    let listener = UnixListener::bind(socket_in(dir, &opened))?;
     loop {
         let (stream, _) = listener.accept().await?;
         let questions = questions.clone();
@@ -60,9 +63,24 @@ pub async fn listen(dir: &Path, questions: mpsc::Sender<Waiting>) -> std::io::Re
     }
 }
 
+/// The path of the socket. A path of a socket has at most about a hundred bytes, and state directories may have longer ones, so
+/// on Linux the directory is named by an open descriptor.
+fn socket_in(dir: &Path, opened: &File) -> PathBuf {
+    if cfg!(target_os = "linux") {
+        Path::new("/proc/self/fd")
+            .join(opened.as_raw_fd().to_string())
+            .join(SOCKET)
+    } else {
+        dir.join(SOCKET)
+    }
+}
+
 /// Asks the dispatcher of a state directory; `None` if none runs there.
 pub async fn ask(dir: &Path, question: &Question) -> eyre::Result<Option<String>> {
-    let Ok(mut stream) = UnixStream::connect(dir.join(SOCKET)).await else {
+    let Ok(opened) = File::open(dir) else {
+        return Ok(None);
+    };
+    let Ok(mut stream) = UnixStream::connect(socket_in(dir, &opened)).await else {
         return Ok(None);
     };
     let mut line = serde_json::to_string(question)?;

@@ -43,6 +43,25 @@ const GRAPH_FILES: [(&str, &str); 5] = [
     ),
 ];
 
+/// The variables that `git rev-parse --local-env-vars` names: they would make git work on another repository.
+const OF_ANOTHER_REPOSITORY: [&str; 15] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
 /// The project; it is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Sample(TempDir);
@@ -96,7 +115,11 @@ impl Sample {
 
     /// Runs git without the user's configuration.
     async fn git(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> eyre::Result<String> {
-        let output = Command::new("git")
+        let mut command = Command::new("git");
+        for name in OF_ANOTHER_REPOSITORY {
+            command.env_remove(name);
+        }
+        let output = command
             .current_dir(self.dir())
             .args(args)
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
