@@ -43,9 +43,14 @@ const GRAPH_FILES: [(&str, &str); 5] = [
     ),
 ];
 
-/// The variables that `git rev-parse --local-env-vars` names: they would make git work on another repository.
-const OF_ANOTHER_REPOSITORY: [&str; 15] = [
+/// The variables that `git rev-parse --local-env-vars` names, which would make git work on another repository, and others that
+/// change what git does or prints.
+const USERS_GIT_VARIABLES: [&str; 19] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_AUTHOR_DATE",
+    "GIT_COMMITTER_DATE",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_TRACE",
     "GIT_COMMON_DIR",
     "GIT_CONFIG",
     "GIT_CONFIG_COUNT",
@@ -116,7 +121,7 @@ impl Sample {
     /// Runs git without the user's configuration.
     async fn git(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> eyre::Result<String> {
         let mut command = Command::new("git");
-        for name in OF_ANOTHER_REPOSITORY {
+        for name in USERS_GIT_VARIABLES {
             command.env_remove(name);
         }
         let output = command
