@@ -126,6 +126,9 @@ impl Sample {
         }
         let output = command
             .current_dir(self.dir())
+            // These files are used even without the user's configuration.
+            .args(["-c", "core.excludesFile=/dev/null"])
+            .args(["-c", "core.attributesFile=/dev/null"])
             .args(args)
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
