@@ -7,6 +7,7 @@ mod among_children;
 mod authorities;
 mod call;
 mod configuration;
+mod credential;
 mod fingerprint;
 mod ssh;
 mod transfer_progress;
@@ -25,11 +26,14 @@ use tokio::time::Instant;
 
 pub use self::call::{Call, Finished, GitError};
 use self::configuration::Side;
+use self::credential::Credential;
+pub use self::credential::answer_if_requested;
 use self::fingerprint::Fingerprint;
 use self::ssh::Ssh;
 use self::transfer_progress::ProgressReader;
 pub use self::trouble::Trouble;
 use self::words::{last_words, without_progress};
+use crate::descriptors::reserved_number;
 use crate::durations::in_words;
 use crate::environment::{Variables, value_of};
 use crate::isolation::Launch;
@@ -153,6 +157,10 @@ impl<'a> Git<'a> {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"));
         let token = url.zip(access.token.clone());
+        if token.is_some() {
+            // An error now is better than one after all of the agent's work.
+            reserved_number()?;
+        }
         Ok(Self {
             program,
             fingerprint,
@@ -208,6 +216,7 @@ impl<'a> Git<'a> {
             env: self.environment.clone(),
             stdin: None,
             stderr: Stderr::WithStdout,
+            inherited: None,
             launch: None,
         };
         let limits = Limits {
@@ -430,9 +439,14 @@ impl<'a> Git<'a> {
     fn prepare(&self, call: Call<'_>, stderr: Stderr) -> io::Result<Prepared> {
         let mut env = self.environment.clone();
         let token = self.token.as_ref().filter(|_| call.transfer);
+        let credential = token.map(|(_, token)| Credential::new(token)).transpose()?;
+        let helper = credential
+            .as_ref()
+            .map(|credential| credential.helper.as_str());
+        let url = token.map(|(url, _)| url);
         env.extend(configuration::variables(
             self.side,
-            token,
+            url.zip(helper),
             self.stalled,
             &call.configuration,
         ));
@@ -452,6 +466,7 @@ impl<'a> Git<'a> {
                 env,
                 stdin: call.stdin,
                 stderr,
+                inherited: credential.map(|credential| credential.inherited),
                 launch: self.launch.clone(),
             },
             authorities,

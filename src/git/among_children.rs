@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::words::{last_words, without_progress};
 use super::{Call, Finished, Git, GitError, LOCAL, Prepared};
+use crate::descriptors::Inherited;
 use crate::durations::in_words;
 use crate::process::Stderr;
 
@@ -53,6 +54,8 @@ impl Git<'_> {
             program,
             authorities: _authorities,
         } = prepared.map_err(unstarted)?;
+        let lent = program.inherited.as_ref().map(Inherited::lend);
+        let lent = lent.transpose().map_err(unstarted)?;
         let mut child = Command::new(&program.program)
             .args(&program.args)
             .current_dir(&program.dir)
@@ -66,6 +69,7 @@ impl Git<'_> {
             .kill_on_drop(true)
             .spawn()
             .map_err(unstarted)?;
+        drop(lent);
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         let mut group = KillOnDrop(pid.and_then(Pid::from_raw));
         let mut output = Vec::new();

@@ -1,17 +1,12 @@
-//! git's configuration in every call: what keeps a repository from having programs run, and the
-//! token, where it goes along.
+//! git's configuration in every call: it keeps a repository from running programs, and names the credential helper.
 //!
 //! By environment, which wins over what any file says.
 
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
 
 use crate::environment::Variables;
-
-/// The variable in which git's children find the token; gone when they are.
-const TOKEN: &str = "DESCARTES_GIT_TOKEN";
 
 /// Holds in every call, and wins over whatever a repository's own configuration says.
 const CONFIGURATION: [(&str, &str); 16] = [
@@ -69,11 +64,11 @@ impl Side {
     }
 }
 
-/// Configuration by environment, which wins over a repository's own. The token is offered to
-/// its own host only, by a helper that finds it in git's environment: never in arguments.
+/// Configuration by environment, which wins over a repository's own. The token is offered to its own host only, by the
+/// helper that stands next to the remote's URL.
 pub fn variables(
     side: Side,
-    token: Option<&(Url, SecretString)>,
+    helper: Option<(&Url, &str)>,
     stalled: Duration,
     further: &[(String, String)],
 ) -> Variables {
@@ -91,15 +86,10 @@ pub fn variables(
         "http.lowSpeedTime".to_owned(),
         stalled.as_secs().max(1).to_string(),
     ));
-    if let Some((url, token)) = token {
-        // `printf`, because some shells' `echo` reads backslashes.
-        let helper = format!(
-            "!f() {{ printf 'username=x-access-token\\npassword=%s\\n' \"${TOKEN}\"; }}; f"
-        );
+    if let Some((url, helper)) = helper {
         for origin in origins(url) {
-            pairs.push((format!("credential.{origin}.helper"), helper.clone()));
+            pairs.push((format!("credential.{origin}.helper"), helper.to_owned()));
         }
-        variables.push((TOKEN.into(), token.expose_secret().into()));
     }
     variables.push(("GIT_CONFIG_COUNT".into(), pairs.len().to_string().into()));
     for (index, (key, value)) in pairs.into_iter().enumerate() {

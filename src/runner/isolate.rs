@@ -69,6 +69,7 @@ async fn try_out(
         env: environment.clone(),
         stdin: None,
         stderr: Stderr::WithStdout,
+        inherited: None,
         launch: Some(launch),
     };
     let limits = Limits {

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "peers")]
 mod bubblewrap;
+mod git_token;
 
 use rustix::process::Signal;
 use serde_json::Value;

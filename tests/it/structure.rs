@@ -34,6 +34,7 @@ const FLOORS: &[&[&str]] = &[
     &["task"],
     &["model"],
     &[
+        "descriptors",
         "durations",
         "environment",
         "excerpt",
