@@ -341,6 +341,12 @@ impl<'a> Git<'a> {
         }
     }
 
+    /// Gives a directory with everything in it to the user of calls on the agent's side, if that is not the worker's.
+    pub fn give_to_agent(&self, dir: &Path) -> io::Result<()> {
+        let user = self.launch.as_ref().and_then(|launch| launch.user.as_ref());
+        user.map_or(Ok(()), |user| user.give_all(dir))
+    }
+
     /// Runs a command; gives what it printed, which must not be long.
     pub async fn run(&self, call: Call<'_>) -> Result<String, GitError> {
         let mut printed = Vec::new();

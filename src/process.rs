@@ -225,7 +225,11 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     if let Some(prepared) = &prepared {
         prepared.let_inherit()?;
     }
-    let lent = program.inherited.as_ref().map(Inherited::lend).transpose()?;
+    let lent = program
+        .inherited
+        .as_ref()
+        .map(Inherited::lend)
+        .transpose()?;
     // Not tokio's `Command`: tokio reaps children too, which would race with this module.
     let child = memory::with_raised_score(|| command.spawn())?;
     drop(lent);

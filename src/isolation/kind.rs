@@ -5,6 +5,8 @@ pub(super) const COMMAND: &str = "launch";
 /// Before the name and the value of a variable for the program only: libraries that the loader cannot load
 /// must not break bubblewrap and the launcher.
 pub(super) const SET: &str = "set";
+/// Before the numbers of the program's user and group.
+pub(super) const USER: &str = "user";
 /// Before the program and its arguments.
 pub(super) const PROGRAM: &str = "program";
 /// What a test without a program adds to the number of its isolation, as its exit code. No error of

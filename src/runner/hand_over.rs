@@ -20,10 +20,8 @@ use crate::progress::Phase;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason, Verdict};
 
-/// How long the work of a task that is done may take to leave, with all attempts to push it.
-const COMPLETE: Duration = Duration::from_secs(10 * 60);
-/// How long the work of a task that is not done may take to leave, where no signal hurries.
-const UNFINISHED: Duration = Duration::from_secs(2 * 60);
+/// The longest hand-over of the work of a task that is not done. A signal shortens it.
+const MAX_PARTIAL_HAND_OVER: Duration = Duration::from_secs(2 * 60);
 
 /// How much of the work is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +45,13 @@ impl Run<'_> {
         // Being told to stop does not end this, because it is what a stop leaves time for.
         let (without_grace, stop) = (Stop::without_grace(), self.stop.clone());
         let branch = repository.branch.clone();
+        let limit = self.settings.push_timeout;
         match verdict {
             Verdict::Completed { message } => {
                 let deliver =
                     self.deliver(prepared, Completeness::Complete, branch, &without_grace);
                 let delivered = tokio::select! {
-                    delivered = timeout(COMPLETE, deliver) => delivered.ok(),
+                    delivered = timeout(limit, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,
                     () = stop.cancelled() => None,
                 };
@@ -65,9 +64,10 @@ impl Run<'_> {
                 }
             }
             Verdict::Failed(failure) => {
+                let limit = limit.min(MAX_PARTIAL_HAND_OVER);
                 let deliver = self.deliver(prepared, Completeness::Partial, branch, &without_grace);
                 let delivered = tokio::select! {
-                    delivered = timeout(UNFINISHED, deliver) => delivered.ok(),
+                    delivered = timeout(limit, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,
                 };
                 match delivered {
@@ -86,10 +86,10 @@ impl Run<'_> {
     /// The failure of a run that was done, and was stopped before all of it had left.
     fn too_late(&self) -> Failure {
         let Some(why) = self.stop.why() else {
-            let limit = in_words(COMPLETE);
+            let limit = in_words(self.settings.push_timeout);
             return Failure::new(
                 Reason::PushFailed,
-                format!("the work was not pushed within {limit}"),
+                format!("the work was not pushed within {limit} (DESCARTES_PUSH_TIMEOUT)"),
             );
         };
         let mut failure = stopped(&why);

@@ -8,7 +8,7 @@ mod lfs;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::environment::Variables;
 pub use crate::git::Access;
 use crate::git::{Call, Git, GitError};
+use crate::isolation::User;
 use crate::task::{Failure, Reason};
 use fetch::fetch_base;
 
@@ -56,12 +57,26 @@ pub struct Repository {
     pub email: String,
 }
 
+/// The agent's user, if it is not the worker's.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    pub user: &'a User,
+    /// The worker's variables for the agent.
+    pub environment: &'a Variables,
+}
+
 /// The project's directory, and a directory of the run's own that is gone when this is dropped.
 #[derive(Debug)]
 pub struct Workspace {
     /// Absolute.
     pub dir: PathBuf,
     own: TempDir,
+    /// The directory for the agent's files, in `own`.
+    pub state_dir: PathBuf,
+    /// The agent's user, if it is not the worker's.
+    pub user: Option<User>,
+    /// Replace the worker's variables if the agent has another user.
+    pub user_variables: Variables,
     /// The clone's directory, if it is to be deleted.
     temporary: Option<TempDir>,
     /// The clone, if the worker made the directory.
@@ -105,18 +120,54 @@ pub struct PromptFile {
 
 impl Workspace {
     /// Takes a given directory.
-    pub fn given(dir: &Path) -> Result<Self, Failure> {
+    pub fn given(dir: &Path, owner: Option<Owner<'_>>) -> Result<Self, Failure> {
+        let dir = existing_directory(dir)?;
+        if let Some(owner) = owner {
+            belongs_to(owner.user, &dir)?;
+        }
+        Self::new(dir, None, None, owner)
+    }
+
+    fn new(
+        dir: PathBuf,
+        temporary: Option<TempDir>,
+        clone: Option<Clone>,
+        owner: Option<Owner<'_>>,
+    ) -> Result<Self, Failure> {
+        let own = own_directory()?;
+        let (mut state_dir, mut user_variables) = (own.path().to_owned(), Variables::new());
+        if let Some(Owner { user, environment }) = owner {
+            state_dir.push("agent");
+            let prepared = fs::set_permissions(own.path(), fs::Permissions::from_mode(0o711));
+            let prepared = prepared
+                .and_then(|()| fs::create_dir(&state_dir))
+                .and_then(|()| user.give(&state_dir))
+                .and_then(|()| user.variables(own.path(), environment));
+            user_variables = prepared.map_err(|error| {
+                let name = &user.name;
+                failed(
+                    format!("no directories for the user {name} could be made"),
+                    &error,
+                )
+            })?;
+        }
         Ok(Self {
-            dir: existing_directory(dir)?,
-            own: own_directory()?,
-            temporary: None,
-            clone: None,
+            dir,
+            own,
+            state_dir,
+            user: owner.map(|owner| owner.user.clone()),
+            user_variables,
+            temporary,
+            clone,
         })
     }
 
     /// Clones a repository.
-    pub async fn cloned(repository: &Repository, git: &Git<'_>) -> Result<Self, Failure> {
-        let own = own_directory()?;
+    pub async fn cloned(
+        repository: &Repository,
+        git: &Git<'_>,
+        owner: Option<Owner<'_>>,
+    ) -> Result<Self, Failure> {
         let (dir, mut temporary) = fresh_directory(repository.into.as_deref())?;
         tracing::info!(
             url = repository.url,
@@ -124,7 +175,7 @@ impl Workspace {
             "cloning into {}",
             dir.display()
         );
-        let clone = clone(repository, git, &dir)
+        let clone = clone(repository, git, &dir, owner.map(|owner| owner.user))
             .await
             .map_err(|error| refused(repository, &error))?;
         warn_of_what_is_missing(&dir, repository);
@@ -133,12 +184,7 @@ impl Workspace {
         {
             let _ = temporary.keep();
         }
-        Ok(Self {
-            dir,
-            own,
-            temporary,
-            clone: Some(clone),
-        })
+        Self::new(dir, temporary, Some(clone), owner)
     }
 
     /// Deletes the run's files, and the clone if it is temporary. Not on the runtime's thread, because a
@@ -167,11 +213,6 @@ impl Workspace {
         self.clone.as_ref().is_some_and(is_absent)
     }
 
-    /// The run's own directory, outside the project.
-    pub fn own_dir(&self) -> PathBuf {
-        self.own.path().to_owned()
-    }
-
     /// Writes a prompt outside the project, so that it is no change to it. A new file each time, and
     /// never opened by its name: the agent knows where the last one is, and may have put anything
     /// in its place.
@@ -183,6 +224,9 @@ impl Workspace {
                 .suffix(".md")
                 .tempfile_in(dir)?;
             let (mut reader, path) = name.keep().map_err(|error| error.error)?;
+            if let Some(user) = &self.user {
+                user.give(&path)?;
+            }
             reader.write_all(prompt.as_bytes())?;
             reader.rewind()?;
             Ok(PromptFile { path, reader })
@@ -233,7 +277,12 @@ impl Index {
     }
 }
 
-async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clone, GitError> {
+async fn clone(
+    repository: &Repository,
+    git: &Git<'_>,
+    dir: &Path,
+    user: Option<&User>,
+) -> Result<Clone, GitError> {
     let url = &repository.url;
     fetch_base(git, dir, url, repository.reference.as_deref()).await?;
     // Tools and people write ignore rules into `.git/info/exclude`.
@@ -268,6 +317,9 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
         ];
         git.run(Call::new(dir, args).transfer()).await?;
     }
+    if let Some(user) = user {
+        give_clone(user, git, dir).await?;
+    }
     let unknown = |error: io::Error| {
         GitError::around("checkout", "left a repository that cannot be read", &error)
     };
@@ -293,6 +345,34 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
         identity: [person("AUTHOR"), person("COMMITTER")].concat(),
         inode: (found.dev(), found.ino()),
     })
+}
+
+/// Gives a clone to the agent's user.
+async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
+    let (owner, path) = (user.clone(), dir.to_owned());
+    // Not on the runtime's thread, because a clone can have very many files.
+    let given = tokio::task::spawn_blocking(move || owner.give_all(&path)).await;
+    let given = given.map_err(io::Error::other).and_then(|given| given);
+    let failed = |error: io::Error| {
+        GitError::around("checkout", "could not be given to the agent's user", &error)
+    };
+    given.map_err(failed)?;
+    // The index has the owner of each file: it would hold all files for changed.
+    git.run(Call::new(dir, ["update-index", "-q", "--refresh"]))
+        .await?;
+    user.give(&dir.join(".git/index")).map_err(failed)
+}
+
+/// An error if a given project belongs to another user than the agent's.
+pub fn belongs_to(user: &User, dir: &Path) -> Result<(), Failure> {
+    if user.owns(dir) {
+        return Ok(());
+    }
+    let (name, dir) = (&user.name, dir.display());
+    let message = format!(
+        "the workspace {dir} does not belong to DESCARTES_AGENT_USER, {name}; run `chown -R {name} {dir}`"
+    );
+    Err(Failure::new(Reason::WorkspaceFailed, message))
 }
 
 /// The directory to clone into: the given one, which must be empty, or a new one, which is deleted with the

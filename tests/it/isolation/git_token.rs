@@ -72,7 +72,10 @@ fn no_process_but_the_worker_has_the_token_in_a_readable_place_while_git_pushes(
     assert!(files.iter().any(|(_, content)| contains(content, &helper)));
     for (path, content) in files {
         let text = String::from_utf8_lossy(&content);
-        assert!(!contains(&content, TOKEN_OF_ONE_TEST), "{path} has the token: {text}");
+        assert!(
+            !contains(&content, TOKEN_OF_ONE_TEST),
+            "{path} has the token: {text}"
+        );
     }
 }
 
