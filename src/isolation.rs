@@ -4,6 +4,7 @@
 //! itself and then executes the program, so that no code runs between fork and exec. Knows no agents
 //! and no settings of a run.
 
+mod control_group;
 mod expected;
 mod init;
 mod kind;
@@ -23,7 +24,8 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::environment::{Variables, value_of};
 use crate::programs;
-use kind::{COMMAND, PROGRAM, SET, USER};
+pub use control_group::{ControlGroup, limits};
+use kind::{COMMAND, GROUP, PROGRAM, SET, USER};
 pub use kind::{Kind, kind_of_test};
 pub use launcher::run_if_requested;
 pub use report::{Message, Report};
@@ -130,6 +132,8 @@ pub struct Prepared {
     pub report: Report,
     /// Whether the program runs in a PID namespace.
     pub is_namespace: bool,
+    /// Where everything that the program starts is; a PID namespace needs none.
+    pub control_group: Option<ControlGroup>,
     /// The worker's own program, if the launcher cannot be started by its path.
     inherited: Option<File>,
 }
@@ -165,6 +169,13 @@ impl Launch {
         if let Some(User { uid, gid, .. }) = &self.user {
             line.extend([USER.into(), uid.to_string().into(), gid.to_string().into()]);
         }
+        let control_group = match self.bubblewrap {
+            Some(_) => None,
+            None => ControlGroup::make(),
+        };
+        if let Some(group) = &control_group {
+            line.extend([GROUP.into(), group.members().into()]);
+        }
         // Only a test has no program.
         if !program.is_empty() {
             let for_loader =
@@ -181,6 +192,7 @@ impl Launch {
             stdin: channel.into(),
             report,
             is_namespace: self.bubblewrap.is_some(),
+            control_group,
             inherited,
         })
     }

@@ -5,6 +5,8 @@ pub(super) const COMMAND: &str = "launch";
 /// Before the name and the value of a variable for the program only: libraries that the loader cannot load
 /// must not break bubblewrap and the launcher.
 pub(super) const SET: &str = "set";
+/// Before the file by which the launcher becomes a member of a control group.
+pub(super) const GROUP: &str = "group";
 /// Before the numbers of the program's user and group.
 pub(super) const USER: &str = "user";
 /// Before the program and its arguments.

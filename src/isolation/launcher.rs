@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use super::control_group;
 use super::init;
-use super::kind::{COMMAND, Kind, PROGRAM, SET, TEST_EXIT_CODE, USER};
+use super::kind::{COMMAND, GROUP, Kind, PROGRAM, SET, TEST_EXIT_CODE, USER};
 use super::report::{Channel, NOT_STARTED};
 
 /// Why the hidden command did nothing: it was not started by a worker.
@@ -21,10 +23,11 @@ pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
     }
     let kind = args.next().unwrap_or_default();
     let keeps_pwd = args.next().is_some_and(|word| word == "pwd");
-    let (mut variables, mut user) = (Vec::new(), None);
+    let (mut variables, mut user, mut group) = (Vec::new(), None, None);
     let program = loop {
         match args.next() {
             Some(word) if word == SET => variables.extend(args.next().zip(args.next())),
+            Some(word) if word == GROUP => group = args.next(),
             Some(word) if word == USER => match (number(args.next()), number(args.next())) {
                 (Some(uid), Some(gid)) => user = Some((uid, gid)),
                 _ => return Some(Err(Unusable)),
@@ -39,6 +42,9 @@ pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
     let Ok(stdin) = channel.receive_stdin() else {
         return Some(Err(Unusable));
     };
+    if let Some(members) = group {
+        control_group::join(Path::new(&members));
+    }
     // A session without a controlling terminal. An error means that the process leads a session already.
     let _ = rustix::process::setsid();
     let is_namespace = kind == Kind::Namespace.word();

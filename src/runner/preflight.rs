@@ -62,6 +62,9 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
     findings.note("isolation", kind, |kind| {
         format!("{}: the agent {}", kind.word(), isolation.description())
     });
+    if let Some(limits) = crate::isolation::limits() {
+        findings.note("control group", Ok(limits), String::clone);
+    }
     match &settings.source {
         Source::Given(dir) => project(&mut findings, settings, dir).await,
         Source::Repository(repository) => {

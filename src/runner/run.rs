@@ -10,7 +10,7 @@ use super::settings::Settings;
 use super::workspace::{Owner, Source, Workspace};
 use crate::environment::{Variables, VariablesFile, merge};
 use crate::git::Git;
-use crate::isolation::{Kind, Mode};
+use crate::isolation::{self, Kind, Mode};
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
@@ -94,10 +94,13 @@ impl<'a> Run<'a> {
     /// Finds out what separates the agent from the worker, and logs it.
     async fn test_isolation(&self) -> Result<(), Failure> {
         let settings = self.settings;
-        let (isolation, environment) = (&settings.isolation, &settings.environment);
-        let kind = isolate::test(isolation, environment, self.stop, self.progress).await?;
-        let (word, description) = (kind.word(), isolation.description());
-        if kind < Kind::Landlock && isolation.mode != Mode::Off {
+        let (own, environment) = (&settings.isolation, &settings.environment);
+        let kind = isolate::test(own, environment, self.stop, self.progress).await?;
+        let (word, description) = (kind.word(), own.description());
+        if let Some(limits) = isolation::limits() {
+            tracing::info!("the control group of the worker allows {limits}");
+        }
+        if kind < Kind::Landlock && own.mode != Mode::Off {
             tracing::warn!(
                 "isolation {word}: the agent {description}; install bubblewrap, or start the worker with `exec` \
                  and without secrets in its parent"

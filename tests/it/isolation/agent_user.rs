@@ -1,4 +1,4 @@
-//! Another user for the agent: DESCARTES_AGENT_USER. Only root can have it.
+//! Another user for the agent: `DESCARTES_AGENT_USER`. Only root can have it.
 
 use std::os::unix::fs::MetadataExt;
 

@@ -1,4 +1,4 @@
-//! Nothing is pushed with a credential while a process of the agent is alive, or with a git that the agent could write.
+//! What keeps an agent's processes away from the worker and its credentials, and a push from lasting too long.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::chown;
@@ -51,6 +51,50 @@ fn nothing_is_pushed_while_a_process_of_the_agent_cannot_be_killed() {
     assert_eq!(origin.branches(), ["main"]);
     let is_push = |(request, _): &(String, _)| request.contains("git-receive-pack");
     assert!(!forge.journal().iter().any(is_push));
+}
+
+/// Whether the worker may make control groups below the tests' own.
+fn may_make_control_groups() -> bool {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    let mount = mounts.lines().find(|line| line.contains(" cgroup2 "));
+    let mount = mount.and_then(|line| line.split(' ').nth(1));
+    let dir = mount
+        .zip(path)
+        .map(|(mount, path)| format!("{mount}{path}"));
+    let name = format!("of-a-test-{}", std::process::id());
+    dir.is_some_and(|dir| {
+        let group = std::path::Path::new(&dir).join(name);
+        let can_kill = std::fs::create_dir(&group).is_ok() && group.join("cgroup.kill").exists();
+        let _ = std::fs::remove_dir(&group);
+        can_kill
+    })
+}
+
+#[test]
+fn in_a_control_group_no_process_of_the_agent_survives_not_even_of_another_user() {
+    if !nobody::is_root() || !nobody::may_become_nobody() {
+        return;
+    }
+    let bin = nobody::shared_dir();
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let agent = format!(
+        "setsid setpriv --reuid {NOBODY} --clear-groups sleep 1000 > /dev/null 2>&1 & echo $! > pid"
+    );
+    let worker = Worker::new(&receiver, &project).env("PATH", path_without_bubblewrap(&bin));
+    let worker = worker.agent(agent).through("setpriv", |program| {
+        vec![
+            "--bounding-set=-kill".into(),
+            "--inh-caps=-kill".into(),
+            program.into(),
+        ]
+    });
+    worker.run().assert_completed(&receiver);
+    let survivor = std::fs::read_to_string(project.path("pid")).unwrap();
+    let survivor = survivor.trim().parse().ok().and_then(Pid::from_raw);
+    let is_alive = kill_process(survivor.unwrap(), Signal::KILL).is_ok();
+    assert_eq!(is_alive, !may_make_control_groups());
 }
 
 #[test]
@@ -152,7 +196,7 @@ fn the_first_process_of_a_namespace_starts_nothing_outside_of_one() {
     assert!(!started.exists());
 }
 
-/// The capabilities that root's agent must not have: PERFMON, SYS_ADMIN and SYS_PTRACE.
+/// The capabilities that root's agent must not have: `PERFMON`, `SYS_ADMIN` and `SYS_PTRACE`.
 const DROPPED: u64 = 1 << 38 | 1 << 21 | 1 << 19;
 
 #[test]
