@@ -1,4 +1,4 @@
-//! What separates a program from the worker, and its words between the worker and the launcher.
+//! The kinds of isolation, and the words in the launcher's command line.
 
 /// The hidden command that restricts itself and executes a program.
 pub(super) const COMMAND: &str = "launch";
@@ -60,9 +60,11 @@ impl Kind {
                 "has no terminal, but can read, signal and trace every process of its user"
             }
             Self::LandlockTrace => {
-                "cannot trace or read the memory of the worker, but can see and signal it"
+                "cannot trace or read the worker, but can see and signal it, and lower its resource limits"
             }
-            Self::Landlock => "can see the worker, but cannot trace, read or signal it",
+            Self::Landlock => {
+                "can see the worker and lower its resource limits, but cannot trace, read or signal it"
+            }
             Self::Namespace => "cannot see the worker, and no process of it survives",
         }
     }

@@ -1,4 +1,4 @@
-//! Finds out, once in a run, which isolation this machine allows: by starting nothing in it.
+//! Tests, once in a run, which isolation this machine allows: starts the launcher without a program.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -95,7 +95,7 @@ fn unusable(user: &User, error: &dyn Display) -> Failure {
     Failure::new(Reason::WorkspaceFailed, message)
 }
 
-/// Starts the launcher without a program; it ends with the number of what it got.
+/// Starts the launcher without a program; its exit code is the number of the isolation that it got.
 async fn try_out(
     launch: Launch,
     environment: &Variables,
@@ -112,20 +112,20 @@ async fn try_out(
         inherited: None,
         launch: Some(launch),
     };
-    let mut said = Vec::new();
-    let mut listen = |_, bytes: &[u8]| {
-        let room = MAX_ERROR - said.len();
-        said.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    let mut output = Vec::new();
+    let mut keep = |_, bytes: &[u8]| {
+        let room = MAX_ERROR - output.len();
+        output.extend_from_slice(&bytes[..bytes.len().min(room)]);
         AfterRead::ReadMore
     };
-    let ending = process::supervise(program, TEST_LIMITS, stop, progress, &mut listen).await;
+    let ending = process::supervise(program, TEST_LIMITS, stop, progress, &mut keep).await;
     let ending = ending.map_err(|error| error.to_string())?;
     let kind = match ending {
         Ending::Exited(code) => isolation::kind_of_test(code),
         _ => None,
     };
     kind.ok_or_else(|| {
-        let words = String::from_utf8_lossy(&said);
+        let words = String::from_utf8_lossy(&output);
         match words.trim() {
             "" => format!("its test {ending}"),
             words => words.to_owned(),

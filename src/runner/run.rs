@@ -33,10 +33,10 @@ pub struct Run<'a> {
     pub user_variables: Variables,
 }
 
-/// What the first step leaves to all others.
+/// The results of the first step.
 pub struct Prepared<'a> {
     pub workspace: Workspace,
-    /// For the clone's remote; `None` where the directory was given.
+    /// git for the clone's remote; `None` if nothing was cloned.
     pub git: Option<Git<'a>>,
 }
 

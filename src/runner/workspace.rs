@@ -1,7 +1,7 @@
-//! Where the agent works: a given directory, or a fresh clone; and the run's own files beside it.
+//! The workspace, where the agent works: an existing directory, or a new clone. Also the run's own files outside of it.
 //!
-//! A given directory is used as it is: never cleaned, never committed to. A clone is shallow and
-//! of one commit; a clone in a temporary directory is deleted when the run has ended.
+//! An existing directory is used as it is: never cleaned, never committed to. A clone is shallow and has one commit; a
+//! clone in a temporary directory is deleted when the run has ended.
 
 mod fetch;
 mod lfs;
@@ -27,7 +27,7 @@ pub const GRAPH: &str = ".scud/tasks/tasks.scg";
 /// Where the project comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// It is there already.
+    /// A directory that exists already.
     Given(PathBuf),
     Repository(Box<Repository>),
 }
@@ -35,9 +35,9 @@ pub enum Source {
 /// A remote repository.
 #[derive(Debug, Clone)]
 pub struct Repository {
-    /// As git takes it; without credentials.
+    /// The URL for git, without credentials.
     pub url: String,
-    /// A branch, a tag or a commit; the default branch where this is `None`.
+    /// A branch, a tag or a commit; the default branch if this is `None`.
     pub reference: Option<String>,
     pub access: Access,
     /// The directory to clone to; a new temporary one if this is `None`.
@@ -48,11 +48,11 @@ pub struct Repository {
     pub lfs: bool,
     /// Whether a temporary clone stays when the run has ended.
     pub keep_clone: bool,
-    /// The branch that the work is pushed to; nothing is pushed where this is `None`.
+    /// The branch that the work is pushed to; nothing is pushed if this is `None`.
     pub branch: Option<String>,
-    /// What is added to the branch where it is taken: this run's name.
+    /// Is added to the branch's name if the branch has other work: the name of this run.
     pub suffix: String,
-    /// Who commits.
+    /// The author of commits.
     pub name: String,
     pub email: String,
 }
@@ -65,7 +65,7 @@ pub struct Owner<'a> {
     pub environment: &'a Variables,
 }
 
-/// The project's directory, and a directory of the run's own that is gone when this is dropped.
+/// The project's directory, and a directory for the run's files that is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Workspace {
     /// Absolute.
@@ -83,30 +83,29 @@ pub struct Workspace {
     pub clone: Option<Clone>,
 }
 
-/// What is known of a clone from before the agent touched it.
+/// Facts about a clone from before the agent's start.
 #[derive(Debug)]
 pub struct Clone {
     /// Absolute.
     pub dir: PathBuf,
     pub url: String,
-    /// What is added to a branch that is taken.
+    /// Is added to the name of a branch that has other work.
     pub suffix: String,
     /// The commit that was checked out.
     pub base: String,
     index: Index,
-    /// Who commits, as git's variables.
+    /// The author of commits, as git's variables.
     pub identity: Variables,
-    /// Device and number of the directory, so that another one in its place is noticed.
+    /// Device and inode of the directory, so that a replaced one is noticed.
     inode: (u64, u64),
 }
 
-/// git's index after the checkout: with it, unchanged files need not be read again. In a file
-/// without a name, because it can be large and nobody else should find it.
+/// git's index after the checkout: with it, unchanged files need not be read again. In a file without a name, because it can be
+/// large and no other process should open it.
 #[derive(Debug)]
 struct Index {
     file: File,
-    /// When git wrote it. What was changed in the same instant has to be read after all, and this
-    /// is how git knows.
+    /// When git wrote it. git reads files again that were changed at the same time.
     written: SystemTime,
 }
 
@@ -119,7 +118,7 @@ pub struct PromptFile {
 }
 
 impl Workspace {
-    /// Takes a given directory.
+    /// Uses an existing directory.
     pub fn given(dir: &Path, owner: Option<Owner<'_>>) -> Result<Self, Failure> {
         let dir = existing_directory(dir)?;
         if let Some(owner) = owner {
@@ -213,9 +212,8 @@ impl Workspace {
         self.clone.as_ref().is_some_and(is_absent)
     }
 
-    /// Writes a prompt outside the project, so that it is no change to it. A new file each time, and
-    /// never opened by its name: the agent knows where the last one is, and may have put anything
-    /// in its place.
+    /// Writes a prompt outside the project, so that it is no change to the project. Each prompt is a new file that is not opened by
+    /// its name again: the agent knows the name, and can replace the file.
     pub fn write_prompt(&self, prompt: &str) -> Result<PromptFile, Failure> {
         let dir = self.own.path();
         let written = fs::create_dir_all(dir).and_then(|()| {
@@ -239,8 +237,7 @@ impl Workspace {
 }
 
 impl Clone {
-    /// An error where the directory is not the one that was made: a link to somewhere else would
-    /// have the worker collect what is no work of the agent's.
+    /// Errors if the directory was replaced: a symlink could expose unrelated files.
     pub fn still_there(&self) -> Result<(), Failure> {
         let found = fs::symlink_metadata(&self.dir);
         match found {
@@ -255,7 +252,7 @@ impl Clone {
         }
     }
 
-    /// Puts the checkout's index into a file.
+    /// Writes the index of the checkout into a file.
     pub fn write_index(&self, to: &Path) -> io::Result<()> {
         let mut from = &self.index.file;
         from.rewind()?;
@@ -434,7 +431,7 @@ fn own_directory() -> Result<TempDir, Failure> {
     })
 }
 
-/// Names what a shallow clone of one commit does not bring along.
+/// Warns about submodules and LFS files that are not fetched.
 fn warn_of_what_is_missing(dir: &Path, repository: &Repository) {
     let submodules = settings_in(&dir.join(".gitmodules"), |line| {
         let (key, path) = line.split_once('=')?;
@@ -459,8 +456,8 @@ fn warn_of_what_is_missing(dir: &Path, repository: &Repository) {
     }
 }
 
-/// What the lines of a file say, the first few of it; nothing where it is no file of the project.
-fn settings_in(path: &Path, said: impl Fn(&str) -> Option<String>) -> Vec<String> {
+/// The results of `parse` for the first lines of a file that have one; none if it is not a regular file.
+fn settings_in(path: &Path, parse: impl Fn(&str) -> Option<String>) -> Vec<String> {
     const NAMED: usize = 10;
     const READ: u64 = 1024 * 1024;
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
@@ -471,7 +468,7 @@ fn settings_in(path: &Path, said: impl Fn(&str) -> Option<String>) -> Vec<String
     let text = String::from_utf8_lossy(&bytes);
     read.map_or_else(
         |_| Vec::new(),
-        |_| text.lines().filter_map(said).take(NAMED).collect(),
+        |_| text.lines().filter_map(parse).take(NAMED).collect(),
     )
 }
 
