@@ -101,10 +101,12 @@ struct Source {
 }
 
 impl Source {
-    /// The source, unless a process planted something else among the new objects.
-    async fn staged(staged: Staged) -> Result<Self, Failure> {
+    /// The source, unless a process planted something else among the new objects. `git_dirs` are the
+    /// repositories in which git-lfs may have stored objects.
+    async fn staged(staged: Staged, git_dirs: &[&Path]) -> Result<Self, Failure> {
         nothing_is_alive()?;
         let objects = staged.dir.path().join("objects");
+        let lfs_objects = lfs::stores(git_dirs, staged.lfs_storage.as_deref());
         let store = objects.clone();
         let is_plain = tokio::task::spawn_blocking(move || repository::is_plain_store(&store));
         if !is_plain.await.unwrap_or(false) {
@@ -121,7 +123,7 @@ impl Source {
             has_plain_commits: staged.has_plain_commits,
             has_submodules: staged.has_submodules,
             objects: vec![objects],
-            lfs_objects: Vec::new(),
+            lfs_objects,
             stores: vec![Store::Staged {
                 _staged: staged.dir,
             }],
@@ -181,11 +183,8 @@ async fn from_agents_repository(
     message: &Message,
     staged: Staged,
 ) -> Result<Product, Failure> {
-    let mut source = Source::staged(staged).await?;
+    let mut source = Source::staged(staged, &[&clone.dir.join(".git")]).await?;
     source.objects.push(agents_objects(clone).await?);
-    source
-        .lfs_objects
-        .push(lfs_objects(&clone.dir.join(".git")));
     build(git, clone, message, source).await
 }
 
@@ -198,11 +197,6 @@ async fn agents_objects(clone: &Clone) -> Result<PathBuf, Failure> {
             "the agent's repository holds links, alternates or other things that are not objects",
         )
     })
-}
-
-/// Where git-lfs keeps the objects of a repository.
-fn lfs_objects(git_dir: &Path) -> PathBuf {
-    git_dir.join("lfs/objects")
 }
 
 /// The agent's repository is damaged: the base is fetched again, and the files of the workspace are
@@ -238,12 +232,9 @@ async fn from_files(
     };
     let staged = stage::stage(agents_git, &clone.dir, &clone.base, staging).await;
     let staged = staged.map_err(|error| failed(&error))?;
-    let mut source = Source::staged(staged).await?;
+    let git_dirs = [&clone.dir.join(".git"), replacement.dir()];
+    let mut source = Source::staged(staged, &git_dirs).await?;
     source.objects.push(fetched.objects());
-    source.lfs_objects = vec![
-        lfs_objects(&clone.dir.join(".git")),
-        lfs_objects(replacement.dir()),
-    ];
     source.stores.push(Store::Fetched {
         _repository: fetched,
     });
@@ -281,7 +272,7 @@ async fn from_commits(
         incomplete: Some(failure.sentence()),
         has_submodules: true,
         objects: vec![objects],
-        lfs_objects: vec![lfs_objects(&clone.dir.join(".git"))],
+        lfs_objects: lfs::stores(&[&clone.dir.join(".git")], None),
         stores: Vec::new(),
     };
     build(git, clone, message, source).await

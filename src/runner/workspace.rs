@@ -5,6 +5,7 @@
 
 mod fetch;
 mod lfs;
+mod submodules;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -267,6 +268,9 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
             "--progress",
         ];
         git.run(Call::new(dir, args).transfer()).await?;
+        for submodule in submodules::cloned(git, dir).await? {
+            lfs::prepare(git, &submodule, repository.lfs).await?;
+        }
     }
     let unknown = |error: io::Error| {
         GitError::around("checkout", "left a repository that cannot be read", &error)

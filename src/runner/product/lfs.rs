@@ -11,6 +11,7 @@ mod source;
 mod upload;
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::errors::{failed_io, run, run_records};
 use crate::git::Git;
@@ -32,6 +33,22 @@ pub enum Objects {
     Ready(Upload),
     /// Nothing may be pushed because of these files.
     HeldBack(String),
+}
+
+/// The directories in which the git-lfs of these repositories may have put objects. `storage` is the value of
+/// `lfs.storage`; a relative one is relative to the repository.
+pub fn stores(git_dirs: &[&Path], storage: Option<&Path>) -> Vec<PathBuf> {
+    let mut stores = Vec::new();
+    for git_dir in git_dirs {
+        stores.push(git_dir.join("lfs/objects"));
+        if let Some(storage) = storage {
+            // Links on the way to the directory lead nowhere that the setting could not name itself. Below it none is
+            // followed.
+            let named = std::fs::canonicalize(git_dir.join(storage));
+            stores.extend(named.map(|named| named.join("objects")));
+        }
+    }
+    stores
 }
 
 /// Copies and verifies the objects of new pointers.
@@ -68,6 +85,10 @@ pub async fn collect(
     if !copied.with_secret.is_empty() {
         let why = "holding a secret that the worker knows";
         return Ok(held_back(why, &names(copied.with_secret.iter())));
+    }
+    if !copied.too_large.is_empty() {
+        let why = "whose Git LFS objects are larger than 32 GiB together";
+        return Ok(held_back(why, &names(copied.too_large.iter())));
     }
     let mut missing = Vec::new();
     for (asked, file) in copied

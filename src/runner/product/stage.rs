@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
 use tempfile::TempDir;
@@ -37,6 +37,8 @@ pub struct Staged {
     pub references: Vec<(String, String)>,
     /// Whether the agent's commits hold plain text that must not be published.
     pub has_plain_commits: bool,
+    /// Where the agent's git-lfs keeps objects, if not in its default place.
+    pub lfs_storage: Option<PathBuf>,
     /// Whether the agent's index had submodules. No others are in the tree.
     pub has_submodules: bool,
     /// Holds the new objects, in `objects`.
@@ -61,6 +63,7 @@ pub async fn stage(
     let references = agent_side.references().await?;
     let merge_head = agent_side.merge_head().await?;
     let mut filters = Filters::configured(git, &agent_side).await?;
+    let lfs_storage = agent_side.lfs_storage().await?;
     let before = agent_side.listing().await?;
     let mut left_behind = LeftBehind::default();
     if before.flagged.contains(GRAPH.as_bytes()) {
@@ -106,6 +109,7 @@ pub async fn stage(
         left_behind,
         references: commits.references.all,
         has_plain_commits: commits.has_plain,
+        lfs_storage,
         has_submodules: !before.gitlinks.is_empty(),
         dir,
     })
@@ -345,7 +349,7 @@ impl Index<'_> {
             };
             match branch {
                 Some(branch) if has_plain && !is_head => left.add_sentence(format!(
-                    "left out, because it holds files whose git filter was not applied: the agent's branch {}",
+                    "left out, because it holds files whose git filter was not applied, or may not have been: the agent's branch {}",
                     branch.escape_debug()
                 )),
                 _ if has_plain => {}
@@ -365,7 +369,7 @@ impl Index<'_> {
         }
         if commits.has_plain {
             left.add_sentence(
-                "the agent's commits hold files whose git filter was not applied, so their content became one commit"
+                "the agent's commits hold files whose git filter was not applied, or may not have been, so their content became one commit"
                     .to_owned(),
             );
         }
