@@ -63,7 +63,7 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
         format!("{}: the agent {}", kind.word(), kind.description())
     });
     match &settings.source {
-        Source::Given(dir) => project(&mut findings, settings, dir).await,
+        Source::Directory(dir) => project(&mut findings, settings, dir).await,
         Source::Repository(repository) => {
             remote(&mut findings, settings, repository, redactor, stop).await;
         }

@@ -234,7 +234,7 @@ impl Rounds<'_, '_> {
         };
         let place = Place {
             dir: &workspace.dir,
-            state_dir: workspace.own_dir(),
+            state_dir: workspace.run_dir(),
             environment,
             environment_without_file,
             launch: self.run.settings.isolation.launch(),

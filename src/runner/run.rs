@@ -31,10 +31,10 @@ pub struct Run<'a> {
     pub task: Option<Task>,
 }
 
-/// What the first step leaves to all others.
+/// The results of the first step, which all others use.
 pub struct Prepared<'a> {
     pub workspace: Workspace,
-    /// For the clone's remote; `None` where the directory was given.
+    /// For the clone's remote; `None` if nothing was cloned.
     pub git: Option<Git<'a>>,
 }
 
@@ -55,13 +55,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Opens the given directory, or clones the repository.
+    /// Opens the existing directory, or clones the repository.
     pub async fn prepare(&self) -> Result<Prepared<'a>, Failure> {
         self.check_stop()?;
         self.test_isolation().await?;
         let repository = match &self.settings.source {
-            Source::Given(dir) => {
-                let workspace = Workspace::given(dir)?;
+            Source::Directory(dir) => {
+                let workspace = Workspace::existing(dir)?;
                 return Ok(Prepared {
                     workspace,
                     git: None,
@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
         );
         let mut git = git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
         git.until = Some(Instant::now() + MAX_CLONE_TIME);
-        git.remember_ssh().await;
+        git.record_ssh().await;
         let cloned = Workspace::cloned(repository, &git).await;
         self.check_stop()?;
         Ok(Prepared {
@@ -141,7 +141,7 @@ impl Prepared<'_> {
     /// An error if the agent has replaced the clone's directory: the worker must not write there.
     pub fn check_clone(&self) -> Result<(), Failure> {
         match &self.workspace.clone {
-            Some(clone) => clone.still_there(),
+            Some(clone) => clone.check_directory(),
             None => Ok(()),
         }
     }

@@ -21,12 +21,12 @@ const MAX_INDEX_SIZE: u64 = 1024 * 1024 * 1024;
 pub enum Staging<'a> {
     /// The agent's own.
     Agent,
-    /// One of the worker, because the agent's is damaged. It has the objects of the base, and its index
-    /// is in the file `index`.
+    /// A repository of the worker, if the agent's is damaged. It has the objects of the base, and its index is the file
+    /// `index`.
     Replacement { git_dir: &'a Path, index: &'a Path },
 }
 
-/// The names in a repository.
+/// The references of a repository.
 #[derive(Debug, Default)]
 pub struct References {
     /// The last commit, if there is one.
@@ -71,7 +71,7 @@ impl<'a> AgentSide<'a> {
             workspace,
             variables: Vec::new(),
         };
-        // Without its own `.git` the workspace is no repository; one around it is not meant.
+        // If the agent removed `.git`, git must not use a repository in a parent directory instead.
         if let Some(parent) = workspace.parent() {
             repository.set("GIT_CEILING_DIRECTORIES", parent);
         }
@@ -151,7 +151,7 @@ impl<'a> AgentSide<'a> {
         }
     }
 
-    /// The commit that a merge in progress brings in.
+    /// The other commit of an unfinished merge.
     pub async fn merge_head(&self) -> Result<Option<String>, GitError> {
         if fs::symlink_metadata(self.workspace.join(".git/MERGE_HEAD")).is_err() {
             return Ok(None);
@@ -175,7 +175,7 @@ impl<'a> AgentSide<'a> {
         }
     }
 
-    /// What is special in the index.
+    /// Lists the index and the untracked files.
     pub async fn listing(&self) -> Result<Listing, GitError> {
         let (mut records, mut found) = (Records::new(0), Listing::default());
         let workspace = self.workspace;

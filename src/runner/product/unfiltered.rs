@@ -60,12 +60,12 @@ impl<'a> Search<'a> {
         vec![("GIT_INDEX_FILE".into(), self.index.clone())]
     }
 
-    /// The files in the commits from the base to `tip` that are plain text, with their filters. Nothing if the commits do
-    /// not stand on the base.
+    /// The files in the commits from the base to `tip` that are plain text, with their filters. None if the commits do
+    /// not descend from the base.
     pub async fn in_commits(&self, tip: &str) -> Result<BTreeMap<Blob, String>, GitError> {
-        let stands = self.agent_side.call(["merge-base", "--is-ancestor"]);
-        let stands = stands.arg(self.base).arg(tip);
-        if tip == self.base || self.agent_side.git.run(stands).await.is_err() {
+        let descends = self.agent_side.call(["merge-base", "--is-ancestor"]);
+        let descends = descends.arg(self.base).arg(tip);
+        if tip == self.base || self.agent_side.git.run(descends).await.is_err() {
             return Ok(BTreeMap::new());
         }
         let entries = self.changes(tip).await?;
