@@ -109,8 +109,11 @@ const TABLE: &[(Trouble, &[&str])] = &[
             "not our ref",
             "unadvertised object",
             "no such remote ref",
-            "is ambiguous",
         ],
+    ),
+    (
+        Trouble::Permanent("a branch and a tag have the same name"),
+        &["is ambiguous: write refs/"],
     ),
     (
         Trouble::Permanent("git-lfs is missing"),

@@ -77,7 +77,11 @@ impl<'a> Run<'a> {
             self.stop,
             self.progress,
         );
-        let mut git = git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+        // git is missing, or a file of certificates cannot be read: another attempt would fail, too.
+        let mut git = git.map_err(|error| Failure {
+            retryable: false,
+            ..Failure::because(Reason::WorkspaceFailed, &error)
+        })?;
         git.until = Some(Instant::now() + MAX_CLONE_TIME);
         git.record_ssh().await;
         let cloned = Workspace::cloned(repository, &git).await;
