@@ -66,7 +66,7 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
         findings.note("control group", Ok(limits), String::clone);
     }
     match &settings.source {
-        Source::Given(dir) => project(&mut findings, settings, dir).await,
+        Source::Directory(dir) => project(&mut findings, settings, dir).await,
         Source::Repository(repository) => {
             remote(&mut findings, settings, repository, redactor, stop).await;
         }

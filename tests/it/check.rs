@@ -322,6 +322,22 @@ fn check_reports_a_repository_that_does_not_answer_in_time() {
 }
 
 #[test]
+fn check_reports_a_repository_that_makes_progress_but_never_answers() {
+    let (origin, receiver) = (Origin::new(), Receiver::start());
+    let progress = "while :; do echo 'Receiving objects:   1% (1/100)' >&2; sleep 0.2; done";
+    program(&origin.path("bin/git"), progress);
+    let path = format!("{}:{}", origin.path("bin").display(), path().display());
+    let began = Instant::now();
+    let ended = check_of(&origin, &receiver).env("PATH", path).run();
+    assert!(began.elapsed() < Duration::from_secs(300), "{ended:#?}");
+    ended.assert_code(2);
+    assert!(
+        ended.stdout.contains("cannot be cloned: git ls-remote "),
+        "{ended:#?}"
+    );
+}
+
+#[test]
 fn check_reports_that_git_is_missing_and_that_the_clone_has_no_place() {
     let (origin, receiver) = (Origin::new(), Receiver::start());
     fs::create_dir(origin.workspace()).expect("a directory");

@@ -374,6 +374,10 @@ fn the_name_of_a_branch_and_a_tag_is_ambiguous_and_the_full_names_are_not() {
         why.contains("refs/heads/twice") && why.contains("refs/tags/twice"),
         "{why}"
     );
+    assert!(
+        why.contains("a branch and a tag have the same name"),
+        "{why}"
+    );
     for (name, commit) in [("refs/heads/twice", second), ("refs/tags/twice", first)] {
         let receiver = Receiver::start();
         let worker = origin.worker(&receiver).env("DESCARTES_REF", name);
@@ -532,6 +536,27 @@ fn git_goes_through_the_proxy_that_the_environment_names() {
             .any(|(asked, _)| asked.contains("http://git.invalid/project.git")),
         "{journal:?}"
     );
+}
+
+#[test]
+fn a_clone_without_git_or_with_unreadable_authorities_fails_for_good_and_says_why() {
+    for (name, value, expected) in [
+        ("PATH", "/nowhere", "there is no git on the PATH"),
+        (
+            "SSL_CERT_FILE",
+            "/nowhere",
+            "SSL_CERT_FILE /nowhere cannot be read: No such file",
+        ),
+    ] {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let worker = origin
+            .worker(&receiver)
+            .env("DESCARTES_REPO", "https://git.example/x.git")
+            .env(name, value);
+        let ended = worker.agent("true").run();
+        let why = permanent_failure(&receiver, &ended);
+        assert!(why.contains(expected), "{why}");
+    }
 }
 
 #[test]
