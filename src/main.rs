@@ -197,9 +197,9 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 // The tools that it starts must not read the key from its memory.
                 runner::harden();
                 let exit = match builtin::run(*settings).await? {
-                    builtin::Done::Finished => exit::Agent::Finished,
-                    builtin::Done::Failed => exit::Agent::Failed,
-                    builtin::Done::Stopped => exit::Agent::Stopped,
+                    builtin::AgentEnd::Finished => exit::Agent::Finished,
+                    builtin::AgentEnd::Failed => exit::Agent::Failed,
+                    builtin::AgentEnd::Stopped => exit::Agent::Stopped,
                 };
                 Ok(exit.into())
             }

@@ -16,7 +16,7 @@ pub use cost::{CostLimit, CostMeter, UpperBound};
 pub use limits::{LimitReached, Limits};
 pub use prices::{Price, as_of, full_name};
 pub use provider::{ANTHROPIC, Api, KeyHeader, OPENAI, Provider, RoutePrice, Version};
-pub use statuses::may_pass;
+pub use statuses::is_temporary;
 pub use usage::{Spent, Usage, token_count};
 
 /// The model if the settings name none.

@@ -2,6 +2,6 @@
 
 /// Whether a later request may succeed although the service answered with this HTTP status. Does not
 /// apply to orchestrators, which mean other things by some of these statuses.
-pub fn may_pass(status: u16) -> bool {
+pub fn is_temporary(status: u16) -> bool {
     matches!(status, 408 | 409 | 425 | 429 | 500..=599)
 }

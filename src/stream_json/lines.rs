@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::excerpt;
-use crate::model::{Usage, may_pass, token_count};
+use crate::model::{Usage, is_temporary, token_count};
 use crate::task::{Failure, Reason};
 
 /// How many content blocks of one message are read.
@@ -401,7 +401,7 @@ impl Outcome {
                 "the agent's budget is used up, and it was not done",
             ),
             (_, Some(status), _) => Failure {
-                retryable: may_pass(status),
+                retryable: is_temporary(status),
                 ..Failure::new(
                     Reason::ApiError,
                     format!("the model's service answered with status {status}: {message}"),

@@ -37,7 +37,7 @@ pub enum End {
         status: Option<u16>,
         message: String,
         /// Whether a later request may succeed.
-        may_pass: bool,
+        is_temporary: bool,
     },
     Failed {
         message: String,
@@ -163,7 +163,9 @@ impl Writer {
                 status: Some(status),
                 ..
             } => (Some(*status), None),
-            End::ServiceFailed { may_pass: true, .. } => (None, Some(lines::CONNECTION_FAILED)),
+            End::ServiceFailed {
+                is_temporary: true, ..
+            } => (None, Some(lines::CONNECTION_FAILED)),
             End::ServiceFailed { .. } => (None, Some(lines::CONNECTION_REJECTED)),
             _ => (None, None),
         };

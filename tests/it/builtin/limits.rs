@@ -29,7 +29,7 @@ fn an_answer_that_is_cut_off_is_continued() {
             .cloned()
             .expect("one")
     };
-    let go_on = "Your answer was cut off at its greatest length";
+    let go_on = "Your answer was cut off at its maximum length";
     assert!(
         last(1)["content"][0]["text"]
             .as_str()
