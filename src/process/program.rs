@@ -55,9 +55,9 @@ impl Program {
 /// How long a program may run.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Wall clock.
+    /// The longest run time, by the wall clock.
     pub wall: Duration,
-    /// Without any output; `None` for no limit.
+    /// The longest time without any output; `None` is unlimited.
     pub idle: Option<Duration>,
 }
 
