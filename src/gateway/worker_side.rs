@@ -21,7 +21,7 @@ use crate::progress::Progress;
 /// The name of the subcommand.
 pub const COMMAND: &str = "gateway";
 
-/// How long the gateway has to start: a few milliseconds on a machine that has time for it.
+/// How long the gateway may take to start. It needs a few milliseconds, but more on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the gateway has to report its last totals.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -75,7 +75,7 @@ pub enum Trouble {
     Ended,
 }
 
-/// What is known when the gateway has ended.
+/// The final report of a gateway that has ended.
 #[derive(Debug)]
 pub struct GatewayReport {
     /// Everything that it has counted.
@@ -189,7 +189,7 @@ impl Gateway {
         }
     }
 
-    /// Why the service could not be reached the last time, if that was so.
+    /// Why the service could not be reached, if the last request failed for that reason.
     pub fn unreachable(&self) -> Option<String> {
         self.state.borrow().unreachable.clone()
     }
@@ -199,7 +199,7 @@ impl Gateway {
         spent(self.state.borrow().totals)
     }
 
-    /// Ends it, after the agent. Only now is everything known that the gateway has said.
+    /// Ends the gateway, after the agent. Only the returned report has everything that the gateway counted.
     pub async fn end(mut self) -> GatewayReport {
         drop(self.keys_pipe);
         let ended = self.state.wait_for(|state| state.has_ended);
@@ -303,7 +303,7 @@ fn configuration(services: &[&ServiceAccess], limits: Limits) -> SecretString {
     };
     let service = |service: &&ServiceAccess| {
         let url = service.base_url.as_ref();
-        // The settings were read, so it is a URL.
+        // The settings were validated, so this is a URL.
         let url = url.and_then(|url| url.to_str()?.parse::<Url>().ok());
         wire::Service {
             provider: service.provider.name.to_owned(),
@@ -317,7 +317,8 @@ fn configuration(services: &[&ServiceAccess], limits: Limits) -> SecretString {
         max_budget_usd: limits.usd,
         max_tokens: limits.tokens,
     };
-    let mut line = serde_json::to_string(&configuration).expect("texts and numbers have a form");
+    let mut line =
+        serde_json::to_string(&configuration).expect("texts and numbers are always JSON");
     line.push('\n');
     line.into()
 }
@@ -352,7 +353,7 @@ async fn exchange_keys(
     }
 }
 
-/// What the gateway printed before it ended, else the error.
+/// The text that the gateway printed to standard error before it ended, or else `error`.
 async fn stderr_or(stderr: &mut Reports, error: &str) -> String {
     let mut last = VecDeque::new();
     let read = async {
