@@ -1,5 +1,4 @@
-//! The worker's connection to the launcher of an isolated program: reads its messages, and asks it to end
-//! the program.
+//! The launcher of an isolated program, as its process group sees it: messages and a request.
 
 use std::future::pending;
 use std::io;
@@ -21,7 +20,7 @@ pub(super) enum LeaderEnd {
 
 pub(super) struct Launcher {
     report: Report,
-    /// Becomes readable when a message arrives.
+    /// Becomes readable with a message.
     readiness: Option<UnixStream>,
     /// Whether the leader of the group is bubblewrap, which lives until the namespace is empty.
     pub(super) is_namespace: bool,
