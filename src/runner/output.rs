@@ -66,7 +66,7 @@ impl<'a> AgentOutput<'a> {
     pub fn tool_call(&mut self, description: &str) {
         // Secrets are masked first: a part of a secret would not be recognised.
         let masked = self.redactor.text(description);
-        // On one line; more words than characters cannot fit.
+        // On one line. There are fewer words than characters, so this many words are enough.
         let words: Vec<&str> = masked.split_whitespace().take(MAX_TOOL_CALL + 1).collect();
         let line = excerpt::first_chars(&words.join(" "), MAX_TOOL_CALL);
         self.push_text("tool", &line, &format!("tool: {line}"));
@@ -110,7 +110,7 @@ impl<'a> AgentOutput<'a> {
         self.last_line()
     }
 
-    /// The last line that is not empty; also one that the log left out, or without a newline.
+    /// The last line that is not empty, even if the log left it out, or if it has no newline.
     fn last_line(&self) -> Option<String> {
         let tail = self.sinks.progress.output().tail;
         let mut lines = tail
@@ -136,7 +136,7 @@ pub struct LogLines {
     lines: LineSplitter,
     interval_start: Instant,
     logged_in_interval: u32,
-    /// Since the rate limit was reached.
+    /// The bytes that were not logged since the rate limit was reached.
     skipped_bytes: u64,
 }
 
@@ -145,7 +145,7 @@ impl LogLines {
     pub fn new(prefix: &'static str) -> Self {
         Self {
             prefix,
-            // One byte more, so that `readable` sees that the line is too long.
+            // One byte more than is shown, so that `readable` sees that the line is too long.
             lines: LineSplitter::new(LineEnd::NewlineOrReturn, MAX_LOG_LINE + 1),
             interval_start: Instant::now(),
             logged_in_interval: 0,

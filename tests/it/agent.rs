@@ -269,7 +269,7 @@ fn an_agent_that_prints_nothing_for_the_idle_timeout_is_idle() {
             .agent("echo hm; exec sleep 6000")
             .run()
             .assert_failed(&receiver, "idle");
-        let message = format!("the agent gave no sign of life for {}", written(limit));
+        let message = format!("the agent printed nothing for {}", written(limit));
         assert_eq!(event["message"], message);
         assert_eq!(event["failure"]["retryable"], true);
         if event["result"]["output"]["tail"] == "" {

@@ -51,11 +51,7 @@ fn an_agent_that_closes_its_output_and_hangs_is_idle() {
         .agent("exec >&- 2>&-; sleep 10000")
         .run()
         .assert_code(1);
-    assert_failed(
-        &receiver,
-        "idle",
-        "the agent gave no sign of life for 300ms",
-    );
+    assert_failed(&receiver, "idle", "the agent printed nothing for 300ms");
     assert_nothing_alive(&project);
 }
 
@@ -94,7 +90,7 @@ fn idle_after(agent: &str, words: &str) {
         let (receiver, project) = (Receiver::start(), Project::new());
         let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", setting(limit));
         worker.agent(agent).run().assert_code(1);
-        let message = format!("the agent gave no sign of life for {}", written(limit));
+        let message = format!("the agent printed nothing for {}", written(limit));
         assert_failed(&receiver, "idle", &message);
         assert_nothing_alive(&project);
         let tail = tail(&receiver.only_event("failed"));
