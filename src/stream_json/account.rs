@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::model::{Spent, Usage};
 
-/// How many messages are remembered: the agent and its subagents can write one each at a time.
+/// How many messages are remembered. The agent and each subagent write one message at a time.
 const MAX_OPEN_MESSAGES: usize = 64;
 
 /// What the totals that an agent reports include.
@@ -23,8 +23,8 @@ pub enum Totals {
 pub struct Account {
     totals: Totals,
     earlier_rounds: Spent,
-    /// The last messages: a message comes in several lines, each of which repeats its usage, with
-    /// lines of subagents between them.
+    /// The last messages. A message comes in several lines, each of which repeats its usage, and lines of
+    /// subagents may come between them.
     open_messages: VecDeque<(MessageKey, Usage)>,
     /// The usage of messages that are not remembered any more.
     closed_messages: Option<Usage>,
@@ -101,7 +101,7 @@ impl Account {
 
     /// All rounds so far.
     pub fn spent(&self) -> Spent {
-        // Lower than the totals: messages report their output tokens before they are complete.
+        // This sum is lower than the totals, because messages report their output tokens before they are complete.
         let open = self.open_messages.iter().map(|(_, usage)| *usage);
         let counted = self.closed_messages.into_iter().chain(open);
         let counted = counted.reduce(Usage::and);

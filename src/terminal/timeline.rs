@@ -1,6 +1,6 @@
 //! A worker's events, log lines and status, as a person reads them.
 //!
-//! Only shows them: `receiver` has checked the events before.
+//! Checks nothing: `receiver` has already checked the events.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub struct Timeline<'a> {
 struct Runs {
     /// Shown while no run has a task.
     idle: &'static str,
-    /// By run id: what its last heartbeat said. Finished and dead runs are removed.
+    /// For each run id, the status from its last heartbeat. Finished and dead runs are removed.
     live: BTreeMap<String, String>,
     /// The run that reported last.
     last: String,
@@ -82,18 +82,18 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// From now on the status line says that no worker is known, while there is none.
+    /// From now on, the status line says that the orchestrator waits for workers, while no run has a task.
     pub fn wait_for_workers(&mut self) {
         self.runs.idle = "waiting for workers";
         self.draw();
     }
 
-    /// Something that happened, and who says so.
+    /// Shows that something happened; `who` is the process that says so.
     pub fn say(&self, who: &str, what: &str) {
         self.row(&Style::new().bold(), who, what);
     }
 
-    /// What the orchestrator reports.
+    /// Shows what the orchestrator reports.
     pub fn notice(&mut self, notice: &Notice) {
         match notice {
             Notice::Received(received) => self.received(received),
@@ -121,10 +121,10 @@ impl<'a> Timeline<'a> {
         self.draw();
     }
 
-    /// An event that arrived, and the answer if it is not the usual one.
+    /// Shows an event that arrived, and its answer if that is not the usual one.
     fn received(&mut self, received: &Received) {
         self.runs.update(received);
-        // Before the row, which would be followed by the old status line.
+        // Drawn before the row: otherwise the old status line would appear below it.
         self.draw();
         let route = received.route.word();
         let (task_id, message) = (received.text("/task_id"), received.text("/message"));
