@@ -7,15 +7,15 @@ use serde::Serialize;
 
 use crate::terminal::Format;
 
-/// What is known about one rule.
+/// The verdict about one rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Kept,
-    /// Workers can live with it, and another answer would be better.
+    /// Workers accept the answer, but another one would be better.
     Advice,
     Broken,
-    /// It could not be tried.
+    /// The rule could not be tried.
     NotTried,
 }
 
@@ -45,7 +45,7 @@ pub struct Report {
     url: Url,
     format: Format,
     findings: Vec<Finding>,
-    /// Standard output may be closed; that is told at the end.
+    /// The first error of writing to standard output; [`Report::finish`] returns it.
     written: io::Result<()>,
 }
 

@@ -27,9 +27,9 @@ pub struct Tasks {
     pub completed: String,
     /// Is claimed by several runs at the same time.
     pub contested: String,
-    /// Is claimed by a run that then sends nothing, if leases are waited for.
+    /// Is claimed by a run that then sends nothing, if `leases` says so.
     pub silent: String,
-    /// Is cancelled by a person, if that is waited for.
+    /// Is cancelled by a person, if `cancel_within` is set.
     pub cancelled: String,
 }
 

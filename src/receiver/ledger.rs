@@ -1,4 +1,4 @@
-//! What workers have reported, and which run has which task.
+//! The record of what workers have reported, and of which run has which task.
 //!
 //! Checks the order of events and the fields that all of them have, as docs/protocol.md says.
 
@@ -35,7 +35,7 @@ struct Run {
 /// Why a run does not have its task any more.
 #[derive(Debug)]
 enum End {
-    /// Its terminal event came.
+    /// Its terminal event arrived.
     Event { id: String, task: TaskEnd },
     /// Its lease was over, and the task was granted to this run.
     Replaced(String),
@@ -81,7 +81,7 @@ impl Ledger {
         }
     }
 
-    /// Takes one request. `scripted` replaces the status that the orchestrator would answer.
+    /// Handles one request. `scripted` replaces the status that the orchestrator would answer.
     ///
     /// # Errors
     /// The answer to a request that is not an event of a run.
@@ -138,7 +138,7 @@ impl Ledger {
         };
         let is_claim = received.route == Route::Started;
         let is_known = self.runs.contains_key(&run_id);
-        // A run that was never granted the task has no say while another one works on it.
+        // A run that was never granted the task is refused while another run works on it.
         if let Some(other) = self.working_run(&task, &run_id, now)
             && (is_claim || !is_known)
         {
@@ -189,7 +189,7 @@ impl Ledger {
         Some(id)
     }
 
-    /// Another run whose end is the end of the task.
+    /// Another run that has ended this task for good.
     fn final_run(&self, task: &TaskKey, run_id: &str) -> Option<&str> {
         let is_final = |run: &Run| {
             matches!(
