@@ -12,8 +12,8 @@ use super::wire::{Event, Kind};
 use crate::http::retries::{NoRetry, Retries};
 use crate::shutdown::Stop;
 
-/// The least time that a terminal event gets, even if the stop window is over already: the platform
-/// may kill late, and there is nothing else left to do.
+/// The least time for a terminal event, even if the stop window is already over: the platform may kill the
+/// worker later than announced, and nothing else is left to do.
 const LEAST_TIME: Duration = Duration::from_millis(500);
 /// How long a route that answers 404 is retried: the orchestrator granted the claim, so the 404 is
 /// most likely from a proxy while the orchestrator restarts.
@@ -67,7 +67,7 @@ struct Attempts<'a> {
 
 /// A route that answers 404.
 struct MissingRoute {
-    /// Counted from the first 404: other trouble may have taken minutes before it.
+    /// The time starts at the first 404, because other problems may have taken minutes before it.
     retries: Retries,
     answers: u32,
 }
@@ -142,7 +142,7 @@ impl<'a> Attempts<'a> {
         let (can_divert, is_stopped) = (self.can_divert(), self.stop.is_signalled());
         let mut left = self.retries.left();
         if can_divert {
-            // The other route gets the other half of the time.
+            // The other half of the time is for the other route.
             left /= 2;
         }
         let missing = self.missing_route.get_or_insert_with(|| MissingRoute {

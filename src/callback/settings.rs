@@ -47,8 +47,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Without secrets in what the platform says. The names of the task, the project and the run stay, because they identify
-    /// the run.
+    /// The same identity with secrets masked in the values that come from the platform. The names of the task,
+    /// the project and the run stay, because they identify the run.
     pub fn redacted(self, redactor: &Redactor) -> Self {
         let optional = |text: Option<String>| text.map(|text| redactor.text(&text));
         Self {
@@ -66,7 +66,7 @@ impl Identity {
     }
 }
 
-/// What the platform says about the machine.
+/// The platform's data about the machine.
 #[derive(Debug, Clone)]
 pub struct Machine {
     pub id: Option<String>,
