@@ -1,7 +1,7 @@
 //! Resolves the dependencies of a task: the title and the status of the tasks that it depends on.
 //!
-//! It reads the nodes once for all edges of a task, not once per edge. Dependencies of the parent task
-//! are not added: a task shows its own edges.
+//! The nodes are read once for all edges of a task, not once per edge. Dependencies of the parent task
+//! are not added: a task shows only its own edges.
 
 use std::collections::BTreeMap;
 

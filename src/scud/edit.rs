@@ -67,7 +67,7 @@ impl Project {
     }
 }
 
-/// The same for the bytes of a graph that is in no file; says whether the letter has changed.
+/// Sets the status in the bytes of a graph that is not in a file; returns whether the letter has changed.
 pub fn set_status_in_bytes(
     graph: &mut [u8],
     phase: &str,

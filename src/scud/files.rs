@@ -1,7 +1,7 @@
 //! Opens, locks and reads files below the project's root, within limits of time and size.
 //!
-//! It follows no symbolic link and waits for no FIFO. It does not know the contents of the files, and
-//! does not write.
+//! Follows no symbolic link and waits for no FIFO. Does not interpret the contents of the files, and writes
+//! nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,7 +37,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// Whether the file itself is at fault, so that another attempt would fail in the same way.
+    /// Whether the file itself is wrong, so that another attempt would fail in the same way.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Missing { .. } | Self::NotRegular { .. } | Self::TooLarge { .. } => true,

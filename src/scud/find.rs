@@ -1,8 +1,8 @@
 //! Finds the task that a reference means: by phase and id, by the given tag, by an id that occurs in
 //! one phase only, or by the active tag.
 //!
-//! Every error says what would have worked. Dependencies are not checked: whether a task may run
-//! before them is the caller's decision.
+//! Every error says what would have worked. Dependencies are not checked: the caller decides whether a task
+//! may run before them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -85,7 +85,7 @@ impl From<ReadError> for FindError {
 }
 
 impl FindError {
-    /// Whether the graph or the reference is at fault, so that another attempt would fail in the same way.
+    /// Whether the graph or the reference is wrong, so that another attempt would fail in the same way.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::File(error) => error.is_permanent(),
@@ -102,7 +102,7 @@ fn suggestion(similar: &[String], phases: &PhaseNames) -> String {
     format!("; did you mean {}?", quoted.join(", "))
 }
 
-/// What a finished task is, and what to do about it.
+/// The end of the error about a finished task: its state, and what to do.
 fn finished(status: Status) -> String {
     match status {
         Status::Expanded => {

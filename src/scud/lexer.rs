@@ -1,8 +1,8 @@
 //! The `.scg` format line by line: the kind of each line, borrowed from the text.
 //!
-//! It accepts what SCUD accepts: unknown sections, comments, blank lines, the old `# Epic:`. Between
-//! lines it remembers only the current section, and it looks inside a field only to find its end.
-//! What the lines mean together is decided in `search` and `graph`.
+//! The lexer accepts everything that SCUD accepts: unknown sections, comments, blank lines, the old `# Epic:`.
+//! Between lines it remembers only the current section, and it reads a field only to find the field's end.
+//! `search` and `graph` decide what the lines mean together.
 
 /// An invalid line; the caller adds the path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

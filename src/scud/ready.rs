@@ -1,4 +1,4 @@
-//! What is ready, and what blocks the rest: all tasks of a graph with everything that each one needs.
+//! All tasks of a graph with everything that each one needs: which tasks are ready, and what blocks the others.
 //!
 //! A task needs its own dependencies and those of its parents; an expanded task needs its subtasks, and is
 //! done when all of them are (in SCUD, it never is). A task whose dependency failed, was cancelled or does
@@ -37,7 +37,7 @@ impl TaskGraph {
             phases,
             order,
         };
-        graph.judge();
+        graph.set_standings();
         Ok(graph)
     }
 
@@ -55,7 +55,7 @@ impl TaskGraph {
         ready
     }
 
-    /// What to compare to put the more important task first.
+    /// The key to sort tasks by, the more important one first.
     pub fn rank(&self, task: usize) -> (u8, std::cmp::Reverse<usize>, usize) {
         let node = &self.tasks[task];
         let priority = match node.priority {
@@ -74,7 +74,7 @@ impl TaskGraph {
         let all: Vec<usize> = (0..self.tasks.len()).filter(open).collect();
         let longest = |tasks: &[usize]| {
             let chains = tasks.iter().copied().filter(open);
-            // The first of equally long ones.
+            // Of equally long chains, the first one.
             chains.rev().max_by_key(|task| self.tasks[*task].chain)
         };
         let (mut path, mut seen) = (Vec::new(), HashSet::new());
@@ -117,7 +117,7 @@ impl TaskGraph {
         }
     }
 
-    /// Everything that directly needs each task.
+    /// For each task, the tasks that directly need it.
     pub fn dependents(&self) -> Vec<Vec<usize>> {
         let mut dependents = vec![Vec::new(); self.tasks.len()];
         for (task, node) in self.tasks.iter().enumerate() {
@@ -140,19 +140,19 @@ impl TaskGraph {
         !node.is_done && matches!(node.status, Status::Pending | Status::Expanded)
     }
 
-    /// Fills in what follows from the status of all tasks.
-    fn judge(&mut self) {
+    /// Sets the fields of all tasks that follow from the statuses: whether a task is done, and its standing.
+    fn set_standings(&mut self) {
         let components = cycles::components(&self.tasks);
         for component in &components {
             self.mark_done(component);
         }
-        // Dependencies come first, so what they are is known already.
+        // Dependencies come first, so their standing is already known.
         for component in &components {
             let is_cycle =
                 component.len() > 1 || self.tasks[component[0]].needs.contains(&component[0]);
             let cycle = is_cycle.then(|| cycles::walk(&self.tasks, component));
             for task in component {
-                self.tasks[*task].standing = self.stand(*task, cycle.as_deref());
+                self.tasks[*task].standing = self.standing_of(*task, cycle.as_deref());
             }
         }
         self.order = components.iter().flatten().copied().collect();
@@ -182,7 +182,7 @@ impl TaskGraph {
         }
     }
 
-    fn stand(&self, task: usize, cycle: Option<&[usize]>) -> Standing {
+    fn standing_of(&self, task: usize, cycle: Option<&[usize]>) -> Standing {
         let node = &self.tasks[task];
         if node.is_done {
             return Standing::Done;

@@ -3,7 +3,7 @@
 
 use super::node::TaskNode;
 
-/// A task on the way from the first one, and which of its needs is next.
+/// A task on the current path, and which of its needs is visited next.
 struct Step {
     task: usize,
     next: usize,
@@ -92,7 +92,7 @@ impl Finder<'_> {
     }
 }
 
-/// The members of a cycle, each followed by one that it needs, as far as one walk through them leads.
+/// Members of a cycle in an order in which each one needs the next. Not every member has to be on this walk.
 pub fn walk(tasks: &[TaskNode], component: &[usize]) -> Vec<usize> {
     let mut at = component.iter().copied().min().unwrap_or_default();
     let mut seen = Vec::new();
