@@ -1,5 +1,5 @@
-//! The model's service: how agents reach it, what they may spend, what they have spent and what that
-//! costs.
+//! The models' services: their addresses and credentials, the limits of what agents may spend, and the cost of
+//! what they have spent.
 //!
 //! Sends no requests: agents and the model gateway do.
 

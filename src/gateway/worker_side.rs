@@ -213,7 +213,7 @@ impl Gateway {
                 requests, answers, ..
             } = totals;
             let spent = spent(totals);
-            let tokens = spent.usage.map(Usage::in_short);
+            let tokens = spent.usage.map(Usage::short_text);
             let cost = spent.cost_usd;
             tracing::info!(
                 requests,

@@ -1,4 +1,4 @@
-//! How the models' services are reached, and with which credentials.
+//! The addresses of the models' services, and the credentials for them.
 //!
 //! [`Access::variables`] is the only place that turns these credentials into environment variables
 //! for an agent.
@@ -22,11 +22,11 @@ pub struct Access {
     pub oauth_token: Option<SecretString>,
 }
 
-/// How one provider's service is reached.
+/// The address of one provider's service, and the credentials for it.
 #[derive(Debug, Clone)]
 pub struct ServiceAccess {
     pub provider: &'static Provider,
-    /// The base of the service's URLs as the user wrote it; the provider's own service if it is `None`.
+    /// The base URL as the user wrote it; `None` means the provider's own service.
     pub base_url: Option<OsString>,
     pub api_key: Option<SecretString>,
     /// A bearer token, instead of the API key or next to it.
@@ -41,7 +41,7 @@ impl Access {
         self.of(&ANTHROPIC).is_some_and(ServiceAccess::has_key)
     }
 
-    /// Whether the user names another service for the Messages API than Anthropic's.
+    /// Whether the user has set a base URL for the Messages API, instead of Anthropic's own.
     pub fn has_base_url(&self) -> bool {
         let service = self.of(&ANTHROPIC);
         service.is_some_and(|service| service.base_url.is_some())
@@ -85,7 +85,7 @@ impl ServiceAccess {
         self.provider == &ANTHROPIC && texts.any(|text| text.starts_with(SUBSCRIPTION_PREFIX))
     }
 
-    /// The same service at another URL, with credentials that are worth nothing.
+    /// The same service at another URL, with placeholders instead of the credentials.
     pub fn behind(&self, url: &str) -> Self {
         let placeholder = |secret: &Option<SecretString>| {
             let secret = secret.as_ref();
@@ -125,7 +125,7 @@ impl ServiceAccess {
 /// # Panics
 /// Never: the URLs in the table are valid.
 pub fn service_url(provider: &Provider) -> Url {
-    Url::parse(provider.service).expect("a test reads it")
+    Url::parse(provider.service).expect("a test parses all URLs of the table")
 }
 
 #[cfg(test)]
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriptions_token_is_recognised_in_the_place_of_any_credential() {
+    fn a_subscriptions_token_is_recognised_in_each_field_for_a_credential() {
         let with = |token: &str| ServiceAccess {
             provider: &ANTHROPIC,
             base_url: None,

@@ -77,7 +77,7 @@ impl<'a> AgentOutput<'a> {
         self.sinks.progress.set_spent(*spent);
         let turns = spent.turns.unwrap_or(0);
         if let (true, Some(usage)) = (turns > self.logged_turns, spent.usage) {
-            self.sinks.log.text("tokens", &usage.in_short());
+            self.sinks.log.text("tokens", &usage.short_text());
         }
         self.logged_turns = turns;
     }
