@@ -168,7 +168,7 @@ impl<'a> Attempts<'a> {
             Err(_) if can_divert => self.divert(&why),
             Err(NoRetry::OutOfTime) => Some(Delivery::Rejected { why }),
             Err(no_retry) => Some(Delivery::OutOfTime {
-                why: no_retry.added_to(&why),
+                why: no_retry.appended_to(&why),
             }),
         }
     }
@@ -182,7 +182,7 @@ impl<'a> Attempts<'a> {
                 None
             }
             Err(no_retry) => Some(Delivery::OutOfTime {
-                why: no_retry.added_to(&why),
+                why: no_retry.appended_to(&why),
             }),
         }
     }

@@ -11,8 +11,8 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use tokio::time::Instant;
 
-/// Larger values of `Retry-After` are cut to this, so that the arithmetic cannot overflow. No
-/// deadline is as long as this.
+/// Larger values of `Retry-After` are reduced to this, so that the arithmetic cannot overflow. It is longer than
+/// any deadline.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 const FIRST_BOUND: Duration = Duration::from_millis(250);
 const MAX_BOUND: Duration = Duration::from_secs(15);
@@ -39,8 +39,8 @@ pub enum NoRetry {
 }
 
 impl NoRetry {
-    /// The reason why the last attempt failed, and why it was the last one.
-    pub fn added_to(&self, why: &str) -> String {
+    /// Appends to `why`, the reason why the last attempt failed, why it was the last one.
+    pub fn appended_to(&self, why: &str) -> String {
         match self {
             Self::OutOfTime => why.to_owned(),
             Self::RetryAfterTooLong { .. } => format!("{why} ({self})"),
@@ -97,7 +97,7 @@ impl Retries {
         }
         let jitter = self.bound.mul_f64(random_share());
         self.bound = (self.bound * 2).min(MAX_BOUND);
-        // Jitter comes on top of `Retry-After`: all workers were given the same value.
+        // Jitter is added to `Retry-After`, because all workers got the same value.
         Ok((asked + jitter).min(left))
     }
 
@@ -133,7 +133,7 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 
 /// A random number between 0 and 1.
 fn random_share() -> f64 {
-    // Without randomness the wait is the whole bound.
+    // If there are no random numbers, the wait is the whole bound.
     let random = getrandom::u32().unwrap_or(u32::MAX);
     f64::from(random) / f64::from(u32::MAX)
 }
@@ -200,7 +200,7 @@ mod tests {
             }
             let no_retry = retries.delay(Some(seconds(3600))).unwrap_err();
             assert_eq!(
-                no_retry.added_to("answered 503"),
+                no_retry.appended_to("answered 503"),
                 "answered 503 (it asks to wait 3600 s, but the last attempt would have to begin within 58.0 s)"
             );
             sleep(seconds(58)).await;
