@@ -13,7 +13,7 @@ use eyre::{WrapErr, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// A lock that is held until this is dropped.
+/// The lock of a task. It is released when this is dropped.
 #[derive(Debug)]
 pub struct TaskLock {
     /// The lock is released when the last process has closed this.
@@ -24,8 +24,8 @@ pub struct TaskLock {
 }
 
 impl TaskLock {
-    /// Takes the lock for a task of the project in a directory. Every name of a task is another lock, so
-    /// `task` must be the full one.
+    /// Takes the lock for a task of the project in a directory. Each name of a task has its own lock, so `task`
+    /// must be the full name.
     ///
     /// `lock_dirs` are the directories that the lock file may be in; the first usable one is taken.
     ///
