@@ -20,7 +20,7 @@ fn a_task_is_claimed_then_done_then_reported() {
     let targets: Vec<String> = receiver
         .requests()
         .into_iter()
-        .map(|said| said.target)
+        .map(|request| request.target)
         .collect();
     assert_eq!(
         targets,
@@ -130,7 +130,9 @@ fn no_work_is_done_before_the_claim_is_granted() {
         .env("DESCARTES_CALLBACK_TIMEOUT", "1s")
         .agent(TOUCH_WORKED)
         .start();
-    receiver.wait_for("a third claim", |said| (said.len() >= 3).then_some(()));
+    receiver.wait_for("a third claim", |requests| {
+        (requests.len() >= 3).then_some(())
+    });
     assert!(!project.path("worked").exists());
     hold.release();
     let ended = worker.wait();

@@ -62,9 +62,9 @@ fn assert_diverted(receiver: &Receiver) {
     let failed = &receiver.requests_to("failed")[0];
     let completed = receiver.requests_to("completed");
     assert!(!completed.is_empty());
-    for said in completed {
-        assert_eq!(said.bytes, failed.bytes);
-        assert_eq!(said.headers["idempotency-key"], failed.event["event_id"]);
+    for request in completed {
+        assert_eq!(request.bytes, failed.bytes);
+        assert_eq!(request.headers["idempotency-key"], failed.event["event_id"]);
     }
     assert_eq!(failed.event["status"], "failed");
 }
@@ -138,7 +138,7 @@ fn a_success_is_delivered_after_404s_from_a_proxy_that_restarts() {
     assert!(
         attempts_at_completed
             .iter()
-            .all(|said| said.bytes == attempts_at_completed[0].bytes)
+            .all(|request| request.bytes == attempts_at_completed[0].bytes)
     );
 }
 
@@ -236,8 +236,13 @@ fn a_redirect_is_not_followed() {
             }
             let running = worker.start();
             let count = if route == "progress" { 2 } else { 1 };
-            receiver.wait_for(route, |said| {
-                (said.iter().filter(|said| said.route == route).count() >= count).then_some(())
+            receiver.wait_for(route, |requests| {
+                (requests
+                    .iter()
+                    .filter(|request| request.route == route)
+                    .count()
+                    >= count)
+                    .then_some(())
             });
             project.write("go", "");
             let ended = running.wait();

@@ -270,12 +270,14 @@ fn usage_and_cost_of_a_command_are_in_heartbeats_result_and_log() {
     });
     session.ask(&question());
     let usage = json!({ "input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": null, "cache_creation_input_tokens": null });
-    session.receiver.wait_for("a heartbeat with usage", |said| {
-        let found = said
-            .iter()
-            .find(|said| said.event["progress"]["usage"] == usage);
-        found.map(|_| ())
-    });
+    session
+        .receiver
+        .wait_for("a heartbeat with usage", |requests| {
+            let found = requests
+                .iter()
+                .find(|request| request.event["progress"]["usage"] == usage);
+            found.map(|_| ())
+        });
     let (receiver, ended) = session.end(0);
     ended.assert_code(0);
     let agent = &receiver.only_event("completed")["result"]["agent"];

@@ -20,8 +20,10 @@ fn worker(receiver: &Receiver, project: &Project) -> Worker {
 }
 
 fn wait_for_heartbeats(receiver: &Receiver, count: usize) -> Vec<ReceivedRequest> {
-    receiver.wait_for(&format!("{count} heartbeats"), |said| {
-        let beats = said.iter().filter(|said| said.route == "progress");
+    receiver.wait_for(&format!("{count} heartbeats"), |requests| {
+        let beats = requests
+            .iter()
+            .filter(|request| request.route == "progress");
         let beats: Vec<ReceivedRequest> = beats.cloned().collect();
         (beats.len() >= count).then_some(beats)
     })
@@ -30,7 +32,7 @@ fn wait_for_heartbeats(receiver: &Receiver, count: usize) -> Vec<ReceivedRequest
 fn outputs(receiver: &Receiver) -> Vec<Value> {
     let beats = receiver.requests_to("progress").into_iter();
     beats
-        .map(|said| said.event["progress"]["output"].clone())
+        .map(|request| request.event["progress"]["output"].clone())
         .collect()
 }
 
@@ -53,9 +55,9 @@ fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
     run_for(&receiver, worker(&receiver, &project), &project, 4).assert_code(0);
     // The outcome uses another connection if it is sent while a heartbeat is under way.
-    let mut said = receiver.requests();
-    said.retain(|said| said.route != "completed");
-    assert_one_connection(&said);
+    let mut requests = receiver.requests();
+    requests.retain(|request| request.route != "completed");
+    assert_one_connection(&requests);
     let mut last = created_at(&receiver.only_event("started"));
     for (index, beat) in receiver.requests_to("progress").iter().enumerate() {
         // By the worker's clock, because heartbeats may arrive late. Timers and timestamps are exact to a millisecond.
@@ -309,7 +311,7 @@ fn a_heartbeat_answered_with_413_is_followed_by_one_without_output() {
         running.wait().assert_code(0);
         let outputs = outputs(&receiver);
         if outputs[0]["text"] != "before\n" {
-            return Err("the agent said nothing before the first heartbeat".to_owned());
+            return Err("the agent printed nothing before the first heartbeat".to_owned());
         }
         assert_eq!(outputs[1], Value::Null);
         assert_eq!(outputs[2]["dropped_bytes"], 7);

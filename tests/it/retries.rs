@@ -22,11 +22,11 @@ fn temporary_failures() -> Vec<Reply> {
 /// Asserts that all attempts send the same event.
 #[track_caller]
 fn assert_same_event(attempts: &[ReceivedRequest]) {
-    for said in attempts {
-        assert_eq!(said.bytes, attempts[0].bytes);
-        let key = &said.headers["idempotency-key"];
+    for request in attempts {
+        assert_eq!(request.bytes, attempts[0].bytes);
+        let key = &request.headers["idempotency-key"];
         assert_eq!(*key, attempts[0].headers["idempotency-key"]);
-        assert_eq!(said.event["event_id"], **key);
+        assert_eq!(request.event["event_id"], **key);
     }
 }
 

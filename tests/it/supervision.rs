@@ -19,10 +19,10 @@ use crate::support::{Project, Receiver, Worker};
 /// Waits until heartbeats have sent these words of the agent; needs [`worker_with_fast_heartbeats`].
 #[track_caller]
 fn wait_for_output_in_heartbeats(receiver: &Receiver, words: &str) {
-    receiver.wait_for(words, |said| {
-        let told = said
+    receiver.wait_for(words, |requests| {
+        let told = requests
             .iter()
-            .filter_map(|said| said.event["progress"]["output"]["text"].as_str());
+            .filter_map(|request| request.event["progress"]["output"]["text"].as_str());
         told.collect::<String>().contains(words).then_some(())
     });
 }

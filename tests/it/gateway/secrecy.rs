@@ -53,11 +53,11 @@ fn the_key_is_in_no_place_that_the_agent_can_read() {
     }
     let ended = crate::supervision::secrets::unprivileged("", worker, &bin).run();
     let event = ended.assert_completed(&receiver);
-    let said = event["result"]["output"]["tail"].as_str().expect("a tail");
-    assert!(!said.contains("found"), "{said}");
-    assert!(!said.contains("is open"), "{said}");
-    assert!(said.contains("gateway there"), "{said}");
-    assert!(!said.contains("looked at 0 files"), "{said}");
+    let report = event["result"]["output"]["tail"].as_str().expect("a tail");
+    assert!(!report.contains("found"), "{report}");
+    assert!(!report.contains("is open"), "{report}");
+    assert!(report.contains("gateway there"), "{report}");
+    assert!(!report.contains("looked at 0 files"), "{report}");
 }
 
 #[test]

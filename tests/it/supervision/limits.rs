@@ -95,7 +95,7 @@ fn idle_after(agent: &str, words: &str) {
         assert_nothing_alive(&project);
         let tail = tail(&receiver.only_event("failed"));
         if tail.is_empty() {
-            return Err("the agent said nothing".to_owned());
+            return Err("the agent printed nothing".to_owned());
         }
         assert_eq!(tail, words);
         Ok(())
@@ -138,7 +138,9 @@ fn a_flood_of_output_delays_neither_heartbeats_nor_signals() {
         .agent("yes this never ends")
         .start();
     super::wait_for_output_in_heartbeats(&receiver, "this never ends");
-    receiver.wait_for("more heartbeats", |said| (said.len() > 5).then_some(()));
+    receiver.wait_for("more heartbeats", |requests| {
+        (requests.len() > 5).then_some(())
+    });
     worker.signal(Signal::TERM);
     worker.wait().assert_code(1);
     assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
