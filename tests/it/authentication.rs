@@ -128,7 +128,7 @@ fn without_secrets_requests_have_no_credentials() {
 #[test]
 fn the_bearer_token_is_in_every_request_and_nowhere_else() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // The receiver repeats the token in its answers.
+    // The receiver's answers contain the token, so that it could get into the log.
     let echo = r#"{"why": "not with token-of-the-callback or MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
     receiver.script("started", [Reply::json(503, echo)]);
     receiver.script("completed", [Reply::json(500, echo)]);

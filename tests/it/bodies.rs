@@ -1,4 +1,4 @@
-//! For receivers with limits: whatever an agent prints, every body is complete JSON in UTF-8, of at most 256 KiB.
+//! For writers of orchestrators: whatever an agent prints, every body is complete JSON in UTF-8 of at most 256 KiB.
 
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
 #[test]
 fn bodies_stay_within_the_limit_if_the_agent_prints_much_of_any_bytes() {
     // One byte becomes six bytes in JSON, or three in UTF-8 (U+FFFD), or is part of a character.
-    let floods = [
+    let outputs = [
         r"\001",
         r"\377",
         r"\033[31m\000",
@@ -47,7 +47,7 @@ fn bodies_stay_within_the_limit_if_the_agent_prints_much_of_any_bytes() {
         r"\303",
         r#"\\""#,
     ];
-    each(&floods, |bytes| {
+    each(&outputs, |bytes| {
         let project = Project::new();
         let agent = format!(
             "line=$(printf '{bytes}%.0s' $(seq 200) | tr -d '\\000'); i=0; \

@@ -558,7 +558,7 @@ fn git_trusts_the_authorities_in_ssl_cert_file_in_addition_to_those_of_the_syste
 }
 
 #[test]
-fn the_progress_of_a_clone_is_reported_and_is_no_part_of_an_error() {
+fn the_progress_of_a_clone_is_reported_and_not_quoted_in_an_error() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let go = quoted(origin.path("go"));
     // As many progress lines as a large clone prints, after the reason.

@@ -100,9 +100,9 @@ fn a_failure_goes_to_completed_if_the_route_failed_keeps_answering_404() {
 }
 
 #[test]
-fn a_failure_is_delivered_to_its_own_route_if_the_404s_end() {
+fn a_failure_is_delivered_to_failed_if_that_route_stops_answering_404() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // Another error between them shows that this is a proxy in trouble.
+    // Another error between the 404s shows that they come from a proxy.
     receiver.script("failed", [404, 404, 503, 404].map(Reply::status));
     let ended = Worker::new(&receiver, &project).agent("false").run();
     ended.assert_code(1);

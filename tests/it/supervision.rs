@@ -2,13 +2,13 @@
 //! read, every process is ended, and the outcome is reported exactly once.
 
 mod ending;
-mod hearing;
 mod hostile;
 #[cfg(feature = "peers")]
 mod kernel;
 mod limits;
-mod people;
+mod output;
 pub mod secrets;
+mod status_line;
 mod survivors;
 mod verdicts;
 
@@ -20,10 +20,10 @@ use crate::support::{Project, Receiver, Worker};
 #[track_caller]
 fn wait_for_output_in_heartbeats(receiver: &Receiver, words: &str) {
     receiver.wait_for(words, |requests| {
-        let told = requests
+        let texts = requests
             .iter()
             .filter_map(|request| request.event["progress"]["output"]["text"].as_str());
-        told.collect::<String>().contains(words).then_some(())
+        texts.collect::<String>().contains(words).then_some(())
     });
 }
 
@@ -47,7 +47,7 @@ fn assert_failed(receiver: &Receiver, reason: &str, message: &str) {
     assert_eq!(event["failure"]["message"], message, "{event:#}");
 }
 
-/// The only terminal event, which must be a success; gives the tail of its output.
+/// The only terminal event must be a success; returns the tail of its output.
 #[track_caller]
 fn completed(receiver: &Receiver) -> String {
     assert_eq!(receiver.routes(), ["started", "completed"]);

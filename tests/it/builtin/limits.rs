@@ -413,7 +413,7 @@ fn without_a_budget_answers_without_usage_cost_nothing() {
 }
 
 #[test]
-fn an_answer_larger_than_any_model_s_is_a_failure() {
+fn an_answer_that_is_larger_than_any_models_is_a_failure() {
     let large = says(&"x".repeat(3 * 1024 * 1024)).unsplit(1);
     let event = run([Turn::from(large), says("Done.").into()]).failed("api_error");
     assert_eq!(

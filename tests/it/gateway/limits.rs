@@ -1,4 +1,4 @@
-//! Budgets and limits of tokens hold for any agent.
+//! Budgets and limits of tokens apply to every agent.
 
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn when_the_budget_is_used_up_requests_are_refused_and_the_run_fails_with_the_su
         "{error}"
     );
     assert_eq!(service.arrived().len(), 2);
-    // The agent's own success does not count.
+    // The run fails although the agent succeeded.
     let (receiver, ended) = session.end(0);
     let event = ended.assert_failed(&receiver, "limit_reached");
     assert_eq!(event["failure"]["message"], words);
@@ -54,7 +54,7 @@ fn an_agent_that_goes_on_after_its_limit_is_ended() {
 }
 
 #[test]
-fn requests_at_the_same_time_cannot_spend_the_same_money() {
+fn requests_at_the_same_time_cannot_exceed_the_budget_together() {
     let hold = Hold::default();
     let late_answer = || vec![Part::Wait(hold.clone()), document()];
     let service = Service::start([late_answer(), late_answer()]);
@@ -98,7 +98,7 @@ fn a_stream_that_breaks_off_is_counted() {
 }
 
 #[test]
-fn a_client_that_does_not_wait_for_its_answer_pays_for_it() {
+fn a_client_that_does_not_wait_for_its_answer_is_charged_the_upper_bound() {
     let hold = Hold::default();
     let service = Service::start([vec![Part::Wait(hold.clone()), document()]]);
     let session = Session::start(&service, |worker| {

@@ -1,4 +1,4 @@
-//! OpenAI-style services by the same mechanism.
+//! The model gateway with services that have the APIs of OpenAI.
 
 use std::fs;
 use std::io::Write;

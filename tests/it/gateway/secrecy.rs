@@ -1,10 +1,10 @@
-//! The key is nowhere where the agent can read.
+//! The agent cannot read the key anywhere.
 
 use super::{KEY, WAITING_AGENT};
 use crate::support::{Project, Receiver, Worker, nobody, wait_until};
 
-/// Looks for the key everywhere. The two halves of the key are only joined here, so that the script
-/// does not find itself.
+/// A script that searches for the key everywhere. The script contains the two halves of the key separately, so
+/// that it does not find itself.
 const SEARCH: &str = r#"
 first=sk-ant-test- second=0123456789
 key=$first$second

@@ -1,4 +1,4 @@
-//! Unusual surroundings: each of them works, or fails with a clear message, and is reported.
+//! Unusual environments: the run works or fails with a clear message, and is reported either way.
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Write};

@@ -28,7 +28,7 @@ fn a_grandchild_that_keeps_the_output_open_does_not_delay_the_end() {
 }
 
 #[test]
-fn an_agent_that_closes_its_output_may_go_on() {
+fn an_agent_that_closes_its_output_can_still_complete_the_task() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = "echo last words; exec >&- 2>&-; sleep 0.2; exit 7";
     Worker::new(&receiver, &project)
@@ -79,12 +79,12 @@ fn an_agent_that_hangs_after_its_last_output_is_idle() {
 
 #[test]
 fn an_agent_that_stopped_itself_is_continued_to_clean_up() {
-    // It cleans up after it has begun; the time for that is not the limit but the grace, which is seconds.
+    // The agent cleans up after SIGTERM, within the grace period of several seconds.
     let agent = "trap 'echo cleaned up; exit' TERM; kill -STOP $$; sleep 100000";
     idle_after(agent, "cleaned up\n");
 }
 
-/// Runs an agent that says these words and goes silent, and no longer than it takes for that.
+/// Runs an agent that prints these words and then nothing more; asserts that the idle timeout ends it.
 fn idle_after(agent: &str, words: &str) {
     with_enough_time(Duration::from_millis(500), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
@@ -103,7 +103,7 @@ fn idle_after(agent: &str, words: &str) {
 }
 
 #[test]
-fn an_agent_that_prints_a_byte_now_and_then_is_not_idle() {
+fn an_agent_that_prints_a_byte_from_time_to_time_is_not_idle() {
     with_enough_time(Duration::from_secs(3), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", setting(limit));
@@ -148,7 +148,7 @@ fn a_flood_of_output_delays_neither_heartbeats_nor_signals() {
 }
 
 #[test]
-fn a_stream_of_dying_orphans_does_not_delay_the_time_limit() {
+fn many_orphans_that_end_do_not_delay_the_time_limit() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("DESCARTES_TASK_TIMEOUT", "1s");
     let ended = worker.agent("while :; do ( true & ) ; done").run();

@@ -1,4 +1,4 @@
-//! Secrets do not leave the worker.
+//! Secrets do not reach the agent, the log or the reports.
 
 use tempfile::TempDir;
 

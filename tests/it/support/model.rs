@@ -87,7 +87,7 @@ impl Answer {
         self.events_in_pieces(number, model, PIECE_SIZE)
     }
 
-    /// The same, with pieces of texts and inputs of so many characters.
+    /// The events of the stream, with texts and inputs in pieces of `piece_size` characters.
     fn events_in_pieces(&self, number: usize, model: &Value, piece_size: usize) -> Vec<Value> {
         let usage = json!({
             "input_tokens": 100, "output_tokens": 1,
@@ -231,7 +231,7 @@ struct State {
     script: VecDeque<Turn>,
     /// The messages before each thinking block, by its signature: the block is valid only after them.
     messages_before_thinking: HashMap<String, Vec<Value>>,
-    /// What the real API would have rejected.
+    /// The reasons for which the real API would have rejected requests.
     violations: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! A fake orchestrator: real sockets, a record of all requests, and answers that a test chooses,
-//! broken connections included.
+//! A fake orchestrator with real sockets: records all requests, and gives the answers that a test chooses, or
+//! breaks connections off.
 //!
 //! Threads and blocking sockets, so that a connection can be broken off at any byte. By default it
 //! answers every request with 200.
@@ -31,7 +31,7 @@ pub struct ReceivedRequest {
     pub bytes: Vec<u8>,
     pub event: Value,
     pub at: Instant,
-    /// The connection it came on; the same number means the same connection.
+    /// The number of the connection on which the request arrived.
     pub connection: usize,
 }
 
@@ -68,7 +68,7 @@ impl Shared {
     }
 }
 
-/// What the handles of a test share. Dropping the last handle closes the server, and fails the test if
+/// The state that the handles of a test share. Dropping the last handle closes the server, and fails the test if
 /// the worker broke the protocol.
 struct Owned {
     server: Server,
@@ -264,8 +264,8 @@ impl Shared {
     }
 }
 
-/// Asserts that all requests came on one connection. A machine under load is excepted: there the connection may have been
-/// idle for so long that the worker opened another one.
+/// Asserts that all requests came on one connection, except on a machine under load: there the connection may have
+/// been idle for so long that the worker opened another one.
 #[track_caller]
 pub fn assert_one_connection(requests: &[ReceivedRequest]) {
     let one = requests.iter().all(|request| request.connection == 1);
