@@ -151,7 +151,7 @@ struct Work {
     turns: u32,
 }
 
-/// What to do after an answer.
+/// The next step after an answer.
 enum Next {
     SendRequest,
     End(End),

@@ -133,7 +133,7 @@ pub fn none_left() -> bool {
     descendants::none_left()
 }
 
-/// What ended the child.
+/// The reason for which the child ended.
 enum End {
     Itself(Option<ExitStatus>),
     /// The launcher could not execute the program.

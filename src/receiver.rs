@@ -48,7 +48,7 @@ pub struct Settings {
     pub answers: ScriptedAnswers,
     /// The length of every lease, if it does not follow from the heartbeat interval.
     pub lease: Option<Duration>,
-    /// What happens to a claim of a task that ended for good.
+    /// Whether a task that ended for good can be claimed again.
     pub repetition: Repetition,
 }
 

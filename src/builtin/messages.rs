@@ -85,7 +85,7 @@ pub enum StreamError {
     TooLarge,
 }
 
-/// What an event changed in an answer.
+/// The effect of an event on an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// The answer is longer than before.

@@ -18,7 +18,7 @@ use crate::progress::Progress;
 /// has no such route. Fewer may come from a proxy while the orchestrator restarts.
 const MISSING_ROUTE_ANSWERS: u32 = 5;
 
-/// What to do after the answer to a heartbeat.
+/// The next step after the answer to a heartbeat.
 enum Next {
     Continue,
     /// The orchestrator wants smaller heartbeats.

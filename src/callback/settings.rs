@@ -38,7 +38,7 @@ pub struct Identity {
     pub run_id: String,
     /// The kind of agent, if the settings alone decide it.
     pub agent: Option<&'static str>,
-    /// What separates the agent from the worker; set as soon as the runner's settings are known.
+    /// The isolation between the agent and the worker; set as soon as the runner's settings are known.
     pub isolation: Option<Isolation>,
     pub hostname: String,
     /// The git revision that this worker was built from, if its image names one.

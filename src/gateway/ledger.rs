@@ -6,7 +6,7 @@
 use super::meter::Measured;
 use crate::model::{Limits, Price, UpperBound, Usage};
 
-/// What a request may cost.
+/// The model and the maximum cost of a request.
 #[derive(Debug, Clone)]
 pub struct RequestCost {
     pub model: String,
@@ -24,7 +24,7 @@ pub struct Reservation {
 #[derive(Debug, PartialEq)]
 pub enum Admission {
     Admitted(Reservation),
-    /// What is left is reserved for other requests; one of them has to be settled first.
+    /// The rest of the limit is reserved for other requests, one of which has to end first.
     Wait,
     Refused(Refusal),
 }
@@ -52,7 +52,7 @@ pub enum End<'a> {
 pub struct Totals {
     /// Answers of models.
     pub answers: u64,
-    /// What the services reported.
+    /// The usage that the services reported.
     pub usage: Usage,
     /// US dollars; `None` if a model has no known price.
     pub cost_usd: Option<f64>,

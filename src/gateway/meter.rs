@@ -15,7 +15,7 @@ const EVENT_FRAME: u64 = 60;
 /// A token of text has about four bytes. Three make the estimate rather too high than too low.
 const BYTES_PER_TOKEN: u64 = 3;
 
-/// What is known about an answer.
+/// The result of reading an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Measured {
     pub model: Option<String>,

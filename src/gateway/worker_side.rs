@@ -36,7 +36,7 @@ pub enum Mode {
     Off,
 }
 
-/// What the settings say about the gateway.
+/// The settings of the gateway.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub mode: Mode,
@@ -55,7 +55,7 @@ pub enum StartError {
     Late,
 }
 
-/// What the gateway has reported so far.
+/// The reports of the gateway so far.
 #[derive(Debug, Clone, Default)]
 struct State {
     totals: wire::Totals,
@@ -194,7 +194,7 @@ impl Gateway {
         self.state.borrow().unreachable.clone()
     }
 
-    /// What it has counted so far.
+    /// The usage and the cost that the gateway has counted so far.
     pub fn spent(&self) -> Spent {
         spent(self.state.borrow().totals)
     }
@@ -240,7 +240,7 @@ fn access_behind<'a>(
         let provider = service.provider;
         let mut services = access.services.iter_mut();
         if let Some(known) = services.find(|known| known.provider == provider) {
-            *known = service.behind(&url);
+            *known = service.behind_gateway(&url);
         }
         if provider == &ANTHROPIC {
             // No agent needs two credentials for one service.

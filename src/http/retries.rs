@@ -14,9 +14,11 @@ use tokio::time::Instant;
 /// Larger values of `Retry-After` are reduced to this, so that the arithmetic cannot overflow. It is longer than
 /// any deadline.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The longest wait before the second attempt.
 const FIRST_BOUND: Duration = Duration::from_millis(250);
+/// The bound doubles with each attempt, up to this.
 const MAX_BOUND: Duration = Duration::from_secs(15);
-/// The longest wait after a stop signal, whatever `Retry-After` says.
+/// The longest wait after a stop signal. `Retry-After` is ignored then.
 const HURRIED_BOUND: Duration = Duration::from_millis(500);
 /// The time before the deadline that is reserved for the last attempt.
 const LAST_ATTEMPT: Duration = Duration::from_secs(2);
@@ -144,15 +146,15 @@ mod tests {
 
     use super::*;
 
-    fn paused<T>(test: impl Future<Output = T>) -> T {
+    fn run_with_paused_clock<T>(test: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
         runtime.block_on(test)
     }
 
     #[test]
-    fn the_waits_grow_to_their_cap_and_end_at_the_deadline() {
-        paused(async {
+    fn the_waits_grow_to_the_maximum_and_end_at_the_deadline() {
+        run_with_paused_clock(async {
             let began = Instant::now();
             let mut retries = Retries::within(Duration::from_secs(15 * 60));
             let mut waits = Vec::new();
@@ -183,8 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_never_shorter_than_retry_after_and_ends_the_retries_if_it_does_not_fit() {
-        paused(async {
+    fn a_wait_is_never_shorter_than_retry_after_and_ends_the_retries_if_there_is_not_enough_time() {
+        run_with_paused_clock(async {
             let seconds = Duration::from_secs;
             let mut retries = Retries::within(seconds(60));
             for asked in [0, 1, 30, 57, 58] {

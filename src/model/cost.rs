@@ -57,7 +57,7 @@ impl CostMeter {
         self.limit_state()
     }
 
-    /// What the service reported.
+    /// The usage that the service reported.
     pub fn usage(&self) -> Usage {
         self.reported
     }

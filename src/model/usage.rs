@@ -1,10 +1,10 @@
-//! What an agent's work cost: answers, tool calls, tokens, US dollars.
+//! The usage and the cost of an agent's work: answers, tool calls, tokens, US dollars.
 //!
 //! A number that was not reported is `None`, never zero.
 
 use serde_json::Value;
 
-/// What an agent has spent so far, in all its rounds together.
+/// The usage and the cost of an agent so far, in all its rounds together.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Spent {
     /// Answers of the model.

@@ -1,11 +1,11 @@
-//! What to probe, and how.
+//! The settings of `probe`.
 
 use std::time::Duration;
 
 use crate::callback;
 use crate::terminal::Format;
 
-/// What to probe, and with which tasks.
+/// The settings of `probe`.
 #[derive(Debug)]
 pub struct Settings {
     /// The URL and the credentials; its identity is the one of the first task.

@@ -58,7 +58,7 @@ pub(super) struct Descendants {
     deaths: Option<Signal>,
 }
 
-/// What [`peek`] found.
+/// The state of a process, as [`peek`] found it.
 pub(super) enum State {
     Running,
     /// The child has ended. Its pid stays reserved until it is reaped.

@@ -31,7 +31,7 @@ pub enum Stream {
     Stderr,
 }
 
-/// What the caller expects of the child after some output.
+/// The caller's decision after some output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterRead {
     ReadMore,

@@ -26,7 +26,7 @@ pub struct Program {
     pub launch: Option<Launch>,
 }
 
-/// Where standard error goes.
+/// The destination of standard error.
 #[derive(Debug)]
 pub enum Stderr {
     /// Into the same pipe as standard output, which keeps their order exactly.

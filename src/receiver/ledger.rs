@@ -21,7 +21,7 @@ struct TaskKey {
     task_id: String,
 }
 
-/// What is known about one run.
+/// One run, with the events that it has sent.
 #[derive(Debug)]
 struct Run {
     task: TaskKey,
@@ -41,7 +41,7 @@ enum End {
     Replaced(String),
 }
 
-/// What a terminal event means for the task.
+/// The meaning of a terminal event for the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TaskEnd {
     /// The task is completed, or failed in a way that another run would not change.
@@ -63,7 +63,7 @@ pub struct Ledger {
     runs: HashMap<String, Run>,
     repetition: Repetition,
     fixed_lease: Option<Duration>,
-    /// Ids of tasks and runs.
+    /// Ids of tasks and of runs whose heartbeats are answered with a cancellation.
     cancelled: Vec<String>,
 }
 
@@ -205,7 +205,7 @@ impl Ledger {
         Some(id)
     }
 
-    /// The task is about to be granted to a run: earlier runs, whose leases are over, lose it.
+    /// Takes the task away from earlier runs, whose leases are over, because it is now granted to this run.
     fn replace_runs_without_lease(&mut self, task: &TaskKey, run_id: &str) {
         for (id, run) in &mut self.runs {
             if id != run_id && run.task == *task && run.end.is_none() {

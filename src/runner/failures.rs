@@ -14,7 +14,7 @@ use crate::task::{Failure, Reason};
 /// than 128).
 const SIGNAL_OFFSET: i32 = 128;
 
-/// The exit code of an agent that ended by itself. Any other end is a failure, whatever the kind of agent.
+/// The exit code of an agent that ended by itself. Any other end is a failure, for all kinds of agents.
 ///
 /// # Errors
 /// The failure that the other ends mean.

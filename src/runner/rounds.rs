@@ -176,7 +176,7 @@ impl Rounds<'_, '_> {
         let ending =
             process::supervise_until(program, limits, stop, progress, event, &mut on_output).await;
         output.end_round();
-        // The message names the task's time limit, not what was left of it for this round.
+        // The message names the task's time limit, not the time that was left for this round.
         let ending = ending.map(|ending| match ending {
             Ending::TimedOut(_) => Ending::TimedOut(run.settings.task_timeout),
             other => other,

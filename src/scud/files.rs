@@ -114,7 +114,7 @@ pub(super) async fn open_locked(
         match flock(&file, operation) {
             // Between open and lock another file may have been renamed to this path; then the lock
             // is on a file that is no longer in the project.
-            Ok(()) if same(&file, &open(root, components, access)?) => return Ok(file),
+            Ok(()) if is_same_file(&file, &open(root, components, access)?) => return Ok(file),
             Ok(()) | Err(Errno::WOULDBLOCK | Errno::INTR) => {}
             Err(errno) => {
                 return Err(FileError::NotReadable {
@@ -135,7 +135,7 @@ pub(super) async fn open_locked(
     }
 }
 
-fn same(one: &File, other: &File) -> bool {
+fn is_same_file(one: &File, other: &File) -> bool {
     match (fstat(one), fstat(other)) {
         (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
         _ => false,

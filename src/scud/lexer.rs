@@ -55,7 +55,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Where a line begins.
+/// The position of a line's beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     at: usize,
@@ -87,7 +87,7 @@ enum Section {
 #[derive(Debug, Clone)]
 pub(super) struct Items<'a> {
     text: &'a str,
-    /// Where the next line begins.
+    /// The beginning of the next line.
     next: Position,
     expected: Expected,
     section: Section,
@@ -194,7 +194,7 @@ impl<'a> Items<'a> {
             self.expected = Expected::Header;
             return Ok(None);
         }
-        // Before anything else: an indented line below a heading is text, whatever it looks like. SCUD itself
+        // This comes first: an indented line below a heading is always text, even if it looks like another kind of line. SCUD itself
         // looks for `@` first and loses the rest of such a text; here the text of a task can never become a task.
         if self.section == Section::Block
             && let Some(text) = line.strip_prefix("  ")

@@ -28,7 +28,7 @@ impl TaskGraph {
     /// Reads the text of a graph.
     ///
     /// # Errors
-    /// The line and the reason, if SCUD could not read it either, or its meaning would be a guess.
+    /// The line and the reason, if SCUD could not read the graph either, or if it could mean several things.
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
         let (tasks, phases) = read::read(text)?;
         let order = Vec::new();
@@ -43,14 +43,14 @@ impl TaskGraph {
 
     /// The position of a task.
     pub fn position(&self, phase: &str, id: &str) -> Option<usize> {
-        let is_it = |task: &TaskNode| task.phase == phase && task.id == id;
-        self.tasks.iter().position(is_it)
+        let is_requested = |task: &TaskNode| task.phase == phase && task.id == id;
+        self.tasks.iter().position(is_requested)
     }
 
     /// The positions of the tasks that are ready, the most important first: by priority, then by the length
     /// of the chain that waits for the task, then in the order of the file.
     pub fn ready(&self) -> Vec<usize> {
-        let mut ready = self.with(|standing| *standing == Standing::Ready);
+        let mut ready = self.tasks_with_standing(|standing| *standing == Standing::Ready);
         ready.sort_by_key(|task| self.rank(*task));
         ready
     }
@@ -113,7 +113,7 @@ impl TaskGraph {
                 };
                 format!("needs {}, which is {status}", self.name(*task))
             }
-            Obstacle::Behind(task) => format!("needs {}, which is blocked", self.name(*task)),
+            Obstacle::BlockedTask(task) => format!("needs {}, which is blocked", self.name(*task)),
         }
     }
 
@@ -128,7 +128,8 @@ impl TaskGraph {
         dependents
     }
 
-    fn with(&self, is_wanted: impl Fn(&Standing) -> bool) -> Vec<usize> {
+    /// The positions of the tasks with a standing.
+    fn tasks_with_standing(&self, is_wanted: impl Fn(&Standing) -> bool) -> Vec<usize> {
         let tasks = self.tasks.iter().enumerate();
         let wanted = tasks.filter(|(_, task)| is_wanted(&task.standing));
         wanted.map(|(task, _)| task).collect()
@@ -150,7 +151,7 @@ impl TaskGraph {
         for component in &components {
             let is_cycle =
                 component.len() > 1 || self.tasks[component[0]].needs.contains(&component[0]);
-            let cycle = is_cycle.then(|| cycles::walk(&self.tasks, component));
+            let cycle = is_cycle.then(|| cycles::cycle_members(&self.tasks, component));
             for task in component {
                 self.tasks[*task].standing = self.standing_of(*task, cycle.as_deref());
             }
@@ -159,12 +160,12 @@ impl TaskGraph {
         let dependents = self.dependents();
         for component in components.iter().rev() {
             for task in component {
-                let behind = dependents[*task].iter().map(|next| self.tasks[*next].chain);
-                let behind = behind.max().unwrap_or_default();
+                let after = dependents[*task].iter().map(|next| self.tasks[*next].chain);
+                let longest_after = after.max().unwrap_or_default();
                 let own = usize::from(
                     self.is_open(*task) && self.tasks[*task].status != Status::Expanded,
                 );
-                self.tasks[*task].chain = behind + own;
+                self.tasks[*task].chain = longest_after + own;
             }
         }
     }
@@ -203,7 +204,7 @@ impl TaskGraph {
                 Standing::Done => {}
                 _ if is_member => {}
                 Standing::Closed => obstacles.push(Obstacle::Closed(needed)),
-                Standing::Blocked(_) => obstacles.push(Obstacle::Behind(needed)),
+                Standing::Blocked(_) => obstacles.push(Obstacle::BlockedTask(needed)),
                 Standing::Ready | Standing::Waiting(_) | Standing::Split => waits_for.push(needed),
             }
         }

@@ -22,7 +22,7 @@ pub(super) enum Reference<'r> {
 pub(super) struct Phase<'a> {
     pub tag: &'a str,
     pub line: usize,
-    /// Where the lines after the header begin.
+    /// The beginning of the lines after the header.
     pub body: Position,
     /// The first and the last node: all others are between them.
     nodes: Option<(Node<'a>, Node<'a>)>,

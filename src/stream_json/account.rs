@@ -1,4 +1,4 @@
-//! What an agent has spent: counted from its messages, until it reports totals itself.
+//! The usage and the cost of an agent: counted from its messages, until the agent reports totals itself.
 //!
 //! Needs constant memory, however many messages there are.
 
@@ -10,7 +10,7 @@ use crate::model::{Spent, Usage};
 /// How many messages are remembered. The agent and each subagent write one message at a time.
 const MAX_OPEN_MESSAGES: usize = 64;
 
-/// What the totals that an agent reports include.
+/// Which rounds the totals that an agent reports include.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Totals {
     /// The whole session, with all earlier rounds.

@@ -38,7 +38,7 @@ fn value<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
 }
 
 /// A field with a list or a table; `None` if it is too large.
-fn small(raw: Raw<'_>) -> Raw<'_> {
+fn unless_too_large(raw: Raw<'_>) -> Raw<'_> {
     raw.filter(|raw| raw.get().len() <= MAX_LIST_SIZE)
 }
 
@@ -263,7 +263,7 @@ fn visible(block: &RawValue) -> Option<Block> {
     }
 }
 
-/// A tool call in a few words: `bash cargo test`. Not shortened: secrets must be masked first, and a
+/// A description of a tool call: `bash cargo test`. Not shortened: secrets must be masked first, and a
 /// part of a secret would not be recognised.
 fn describe_call(name: &str, input: Raw<'_>) -> String {
     #[derive(Deserialize, Default)]
@@ -358,10 +358,10 @@ impl Outcome {
             result: value(fields.result)
                 .filter(|message: &String| !message.trim().is_empty())
                 .map(|message| excerpt::first_bytes(&message, MAX_FINAL_MESSAGE)),
-            errors: value(small(fields.errors)).unwrap_or_default(),
+            errors: value(unless_too_large(fields.errors)).unwrap_or_default(),
             queued_turns: value(fields.queued_turn_count).unwrap_or(0),
             cost_usd: value(fields.total_cost_usd).filter(|cost: &f64| *cost >= 0.0),
-            usage: sum_of_models(small(fields.model_usage)),
+            usage: sum_of_models(unless_too_large(fields.model_usage)),
         }
     }
 

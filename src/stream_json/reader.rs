@@ -44,9 +44,9 @@ pub enum Event<'a> {
     /// Output that is not JSON.
     Raw(&'a [u8]),
     Text(&'a str),
-    /// A tool call in a few words, of any length.
+    /// A description of a tool call. It may be long.
     ToolCall(&'a str),
-    /// What the agent has spent, in all rounds so far.
+    /// The usage and the cost of the agent, in all rounds so far.
     Spent(Spent),
 }
 
@@ -71,7 +71,7 @@ impl Reader {
         }
     }
 
-    /// A new round begins. What was spent in earlier rounds still counts.
+    /// Starts a new round. The cost of earlier rounds still counts.
     pub fn next_round(&mut self) {
         self.account.next_round();
         self.lines = new_splitter();
@@ -79,7 +79,7 @@ impl Reader {
         self.conclusion = None;
     }
 
-    /// What the agent has spent, in all rounds so far.
+    /// The usage and the cost of the agent, in all rounds so far.
     pub fn spent(&self) -> Spent {
         self.account.spent()
     }

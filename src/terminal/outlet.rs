@@ -139,7 +139,7 @@ impl Outlet {
 
     /// The loop of the thread: writes the queued bytes until the reader is gone.
     fn write_queued(&self, mut stream: impl Write) {
-        while let Some(bytes) = self.take() {
+        while let Some(bytes) = self.wait_for_bytes() {
             let mut left = bytes.as_slice();
             let written = loop {
                 let step = match left {
@@ -166,7 +166,7 @@ impl Outlet {
     }
 
     /// Waits for something to write; `None` if the reader is gone.
-    fn take(&self) -> Option<Vec<u8>> {
+    fn wait_for_bytes(&self) -> Option<Vec<u8>> {
         let mut state = self.state();
         loop {
             if state.closed {
@@ -177,7 +177,7 @@ impl Outlet {
                 let mut bytes = std::mem::take(&mut state.waiting);
                 let dropped = std::mem::take(&mut state.dropped);
                 if dropped > 0 {
-                    bytes.extend_from_slice(note(dropped).as_bytes());
+                    bytes.extend_from_slice(dropped_note(dropped).as_bytes());
                 }
                 return Some(bytes);
             }
@@ -187,8 +187,8 @@ impl Outlet {
     }
 }
 
-/// The note in the place of dropped lines.
-fn note(dropped: usize) -> String {
+/// The note that replaces dropped lines.
+fn dropped_note(dropped: usize) -> String {
     let lines = if dropped == 1 {
         "1 line was"
     } else {
@@ -315,7 +315,7 @@ mod tests {
         assert!(outlet.drain(PATIENCE));
         write(&outlet, 2000..2003);
         assert!(outlet.drain(PATIENCE));
-        let gap = note(2000 - 1 - ROOM);
+        let gap = dropped_note(2000 - 1 - ROOM);
         assert_read(
             &gate.passed(),
             &(lines(0..1 + ROOM) + &gap + &lines(2000..2003)),
@@ -334,7 +334,7 @@ mod tests {
         write(&outlet, 1000..2000);
         gate.set_open(true);
         assert!(outlet.drain(PATIENCE));
-        let gap = note(1000 - ROOM);
+        let gap = dropped_note(1000 - ROOM);
         assert_read(
             &gate.passed(),
             &(lines(0..ROOM) + &gap + &lines(1000..1000 + ROOM) + &gap),
@@ -376,7 +376,7 @@ mod tests {
         gate.set_open(true);
         outlet.start(gate.clone());
         assert!(outlet.drain(PATIENCE));
-        assert_read(&gate.passed(), &(lines(0..ROOM) + &note(3)));
+        assert_read(&gate.passed(), &(lines(0..ROOM) + &dropped_note(3)));
     }
 
     #[test]

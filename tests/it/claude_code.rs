@@ -516,7 +516,7 @@ fn auto_selects_claude_code_if_it_is_on_the_path_and_has_a_key() {
             .env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-token")),
         "claude-code"
     );
-    // Claude Code may have a login of its own or use another cloud, so with `claude-code` no key is needed.
+    // Claude Code may have a separate login or use another cloud, so `claude-code` needs no key.
     assert_eq!(
         claim(|worker| worker
             .without("ANTHROPIC_API_KEY")

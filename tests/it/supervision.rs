@@ -1,5 +1,5 @@
-//! For anyone who pays for the machine: whatever an agent does, its run is limited in time, its output is
-//! read, every process is ended, and the outcome is reported exactly once.
+//! For anyone who pays for the machine: the run of any agent is limited in time, its output is read, all its
+//! processes are ended, and the outcome is reported exactly once.
 
 mod ending;
 mod hostile;

@@ -83,7 +83,7 @@ pub trait Agent {
     fn final_message(&self) -> Option<String>;
 }
 
-/// Where an agent works, and with which environment.
+/// The directories, the environment and the credentials for an agent's program.
 #[derive(Debug)]
 pub struct Place<'a> {
     /// The workspace.

@@ -21,7 +21,7 @@ pub trait CommandLine {
     /// The requested model.
     fn model(&self) -> Option<String>;
 
-    /// What the numbers in a `result` line include.
+    /// Whether the numbers in a `result` line include earlier rounds.
     fn totals(&self) -> Totals;
 
     /// The program of a round. `limits` are the remaining ones; `session` is the session of the
@@ -74,7 +74,7 @@ impl<C: CommandLine> Agent for Streaming<C> {
             Event::Raw(bytes) => output.push(bytes),
             Event::Text(text) => output.text(text),
             Event::ToolCall(text) => output.tool_call(text),
-            Event::Spent(spent) => output.spent(&spent),
+            Event::Spent(spent) => output.set_spent(&spent),
         });
         match progress {
             Progress::MoreExpected => AfterRead::ReadMore,

@@ -48,5 +48,5 @@ pub enum Obstacle {
     /// It needs a task that is neither done nor pending.
     Closed(usize),
     /// It needs a task that is blocked.
-    Behind(usize),
+    BlockedTask(usize),
 }

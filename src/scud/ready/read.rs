@@ -86,13 +86,13 @@ fn reject_equal_phases(phases: &[Phase<'_>]) -> Result<(), SyntaxError> {
     let mut lines: HashMap<&str, usize> = HashMap::new();
     for phase in phases {
         if let Some(first) = lines.insert(phase.tag, phase.line) {
-            return Err(twice("phase", phase.tag, first, phase.line));
+            return Err(defined_twice_error("phase", phase.tag, first, phase.line));
         }
     }
     Ok(())
 }
 
-fn twice(kind: &str, name: &str, first: usize, second: usize) -> SyntaxError {
+fn defined_twice_error(kind: &str, name: &str, first: usize, second: usize) -> SyntaxError {
     let name = excerpt(name);
     SyntaxError {
         line: second,
@@ -121,7 +121,12 @@ fn tasks<'a>(
         let id = id_in_phase(tag, node.id());
         let task = tasks.len();
         if let Some(first) = index.in_phase.insert((*phase, id), task) {
-            return Err(twice("task", id, nodes[first].1.line, node.line));
+            return Err(defined_twice_error(
+                "task",
+                id,
+                nodes[first].1.line,
+                node.line,
+            ));
         }
         let anywhere = index.anywhere.entry(id).or_insert(Some(task));
         if *anywhere != Some(task) {
