@@ -108,7 +108,7 @@ impl Gateway {
     /// Starts the gateway for some services; `environment` is the agent's.
     ///
     /// # Errors
-    /// If it does not get ready.
+    /// If the gateway cannot be started, or is not ready in time.
     pub async fn start(
         access: &Access,
         settings: &Settings,
@@ -153,8 +153,8 @@ impl Gateway {
             services = names.join(", "),
             "the model gateway is ready"
         );
-        let kept = services.into_iter().zip(urls);
-        let access = access_behind(access, kept);
+        let moved_services = services.into_iter().zip(urls);
+        let access = access_behind_gateway(access, moved_services);
         let (sender, state) = watch::channel(State::default());
         tokio::spawn(read_reports(reports, sender, progress.clone()));
         tokio::spawn(log_stderr(stderr));
@@ -166,12 +166,12 @@ impl Gateway {
         })
     }
 
-    /// How agents reach the gateway.
+    /// The addresses of the gateway and the placeholder credentials, for agents.
     pub fn access(&self) -> &Access {
         &self.access
     }
 
-    /// Why the agent cannot go on, if it cannot.
+    /// Why the agent cannot go on; `None` if it can.
     pub fn trouble(&self) -> Option<Trouble> {
         trouble(&self.state.borrow())
     }
@@ -231,19 +231,19 @@ impl Gateway {
 }
 
 /// The access with some services behind the gateway's URLs.
-fn access_behind<'a>(
+fn access_behind_gateway<'a>(
     access: &Access,
-    kept: impl Iterator<Item = (&'a ServiceAccess, String)>,
+    moved_services: impl Iterator<Item = (&'a ServiceAccess, String)>,
 ) -> Access {
     let mut access = access.clone();
-    for (service, url) in kept {
+    for (service, url) in moved_services {
         let provider = service.provider;
         let mut services = access.services.iter_mut();
         if let Some(known) = services.find(|known| known.provider == provider) {
             *known = service.behind_gateway(&url);
         }
         if provider == &ANTHROPIC {
-            // No agent needs two credentials for one service.
+            // With the gateway, agents do not need the token of a subscription.
             access.oauth_token = None;
         }
     }
@@ -257,7 +257,7 @@ fn trouble(state: &State) -> Option<Trouble> {
     }
 }
 
-/// Nothing is known before there is an answer.
+/// The usage and the cost in the totals; all numbers are unknown before the first answer.
 fn spent(totals: wire::Totals) -> Spent {
     if totals.answers == 0 {
         return Spent::default();

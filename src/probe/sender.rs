@@ -51,7 +51,7 @@ pub struct Sender {
     base: Url,
     keys: Vec<SigningKey>,
     other_key: SigningKey,
-    /// Without the signature, which is made here.
+    /// The credentials without signing keys: this module makes the signatures itself.
     bearer: Credentials,
     pub has_bearer: bool,
 }
@@ -75,7 +75,7 @@ impl Sender {
             .build()
             .map_err(|error| SetupError::Client(error.into()))?;
         let mut other = [0; 32];
-        // Any other key will do: these bytes need not be secret.
+        // Any other key is good enough, even if there are no random numbers.
         let _ = getrandom::fill(&mut other);
         Ok(Self {
             client,

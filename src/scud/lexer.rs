@@ -91,6 +91,7 @@ pub(super) struct Items<'a> {
     next: Position,
     expected: Expected,
     section: Section,
+    /// Whether the current phase has had a node.
     nodes_seen: bool,
 }
 
@@ -114,9 +115,9 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// The nodes of one phase, from its first to its last; skips what follows them.
+    /// The nodes of one phase, from its first to its last; the rest of the text is skipped.
     pub fn of_nodes(text: &'a str, first: Node<'a>, last: Node<'a>) -> Self {
-        // From the beginning of the line: without its indentation a `---` would be a separator.
+        // Starts at the beginning of the line: a `---` without its indentation would be a separator.
         let begin = text[..first.at].rfind('\n').map_or(0, |end| end + 1);
         Self {
             next: Position {
@@ -194,8 +195,9 @@ impl<'a> Items<'a> {
             self.expected = Expected::Header;
             return Ok(None);
         }
-        // This comes first: an indented line below a heading is always text, even if it looks like another kind of line. SCUD itself
-        // looks for `@` first and loses the rest of such a text; here the text of a task can never become a task.
+        // This comes first: an indented line below a heading is always text, even if it looks like another kind of
+        // line. SCUD itself looks for `@` first and loses the rest of such a text; here the text of a task can
+        // never become a task.
         if self.section == Section::Block
             && let Some(text) = line.strip_prefix("  ")
         {

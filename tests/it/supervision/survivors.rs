@@ -7,8 +7,8 @@ use super::{completed, wait_for_output_in_heartbeats, worker_with_fast_heartbeat
 use crate::support::processes::{Process, children, working_in};
 use crate::support::{Project, Receiver, Worker, quoted, wait_until};
 
-/// Starts processes that leave their parent in every possible way. Each of them ignores SIGTERM.
-const START_PROCESSES_THAT_IGNORE_SIGTERM: &str = "
+/// Starts processes in every way in which one can leave its parent. Each of them ignores SIGTERM.
+const START_DEAF_PROCESSES: &str = "
     sh deaf.sh a &
     setsid sh deaf.sh b &
     ( ( setsid sh deaf.sh c & ) & )
@@ -16,7 +16,7 @@ const START_PROCESSES_THAT_IGNORE_SIGTERM: &str = "
     until [ -e a ] && [ -e b ] && [ -e c ] && [ -e d ] && [ -e e ]; do sleep 0.01; done
     echo ready";
 
-fn project_with_script_that_ignores_sigterm() -> Project {
+fn project_with_deaf_script() -> Project {
     let project = Project::new();
     project.write(
         "deaf.sh",
@@ -36,14 +36,9 @@ fn assert_none_exists(processes: &[Process]) {
 
 #[test]
 fn every_process_of_a_stopped_agent_is_dead_and_reaped_when_the_worker_has_ended() {
-    let (receiver, project) = (
-        Receiver::start(),
-        project_with_script_that_ignores_sigterm(),
-    );
+    let (receiver, project) = (Receiver::start(), project_with_deaf_script());
     let worker = worker_with_fast_heartbeats(&receiver, &project)
-        .agent(format!(
-            "{START_PROCESSES_THAT_IGNORE_SIGTERM}; exec sleep 1000"
-        ))
+        .agent(format!("{START_DEAF_PROCESSES}; exec sleep 1000"))
         .start();
     wait_for_output_in_heartbeats(&receiver, "ready");
     let processes = working_in(project.dir());
@@ -75,16 +70,16 @@ fn orphans_that_die_while_the_agent_works_are_reaped() {
 #[test]
 fn the_pid_of_an_ended_agent_stays_reserved_while_its_process_group_gets_signals() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // The agent leaves a process behind, which reads the state of the agent's process when it gets SIGTERM.
+    // What the agent leaves behind looks at the agent's process when it gets SIGTERM.
     let look =
         "grep ^State: /proc/$agent/status > state.new || echo gone > state.new; mv state.new state";
     let agent = format!(
         "agent=$$; ( trap '{look}; exit' TERM; : > waits; while :; do sleep 0.01; done ) &
          until [ -e waits ]; do sleep 0.01; done"
     );
-    // The process has one second for that; on a busy machine that may not be enough.
+    // It has one second for that; on a busy machine that may not be enough.
     for _ in 0..20 {
-        // With isolation, the first process of the PID namespace would reap the agent.
+        // In a PID namespace, its first process reaps the agent.
         let worker = Worker::new(&receiver, &project).without_isolation();
         let worker = worker.agent(&agent);
         worker.env("DESCARTES_FORCE", "true").run().assert_code(0);
@@ -100,15 +95,12 @@ fn the_pid_of_an_ended_agent_stays_reserved_while_its_process_group_gets_signals
 #[test]
 #[cfg(debug_assertions)]
 fn a_panic_in_the_worker_leaves_no_process_and_is_reported() {
-    let (receiver, project) = (
-        Receiver::start(),
-        project_with_script_that_ignores_sigterm(),
-    );
+    let (receiver, project) = (Receiver::start(), project_with_deaf_script());
     let worker = Worker::new(&receiver, &project)
         .env("DESCARTES_FAILURE_POINT", "agent output")
         // The panic happens when the worker reads `ready`.
         .agent(format!(
-            "( cat /proc/[0-9]*/stat > all ) 2>/dev/null; {START_PROCESSES_THAT_IGNORE_SIGTERM}; exec sleep 1000"
+            "( cat /proc/[0-9]*/stat > all ) 2>/dev/null; {START_DEAF_PROCESSES}; exec sleep 1000"
         ));
     let ended = worker.run();
     let event = ended.assert_failed(&receiver, "internal");
@@ -136,7 +128,7 @@ fn the_work_so_far_is_pushed_after_a_panic_in_the_worker() {
 }
 
 #[test]
-fn processes_that_ran_before_the_worker_are_not_killed() {
+fn what_ran_before_the_worker_survives_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let pid_file = quoted(project.path("service.pid"));
     let script = format!("sleep 1000 >/dev/null 2>&1 & echo $! > {pid_file}");
