@@ -86,11 +86,11 @@ impl Route {
                 };
             }
             Answer::Known { why } => return Next::Cancelled(Some(why)),
-            Answer::NoRoute { why } => return off(&why),
+            Answer::NoRoute { why } => return log_missing_route(&why),
             Answer::NotFound { why, .. } => {
                 self.not_found_in_a_row = not_found_before + 1;
                 if !self.exists && self.not_found_in_a_row >= MISSING_ROUTE_ANSWERS {
-                    return off(&why);
+                    return log_missing_route(&why);
                 }
                 (&mut self.trouble_is_logged, why, Next::Continue)
             }
@@ -108,7 +108,7 @@ impl Route {
     }
 }
 
-fn off(why: &str) -> Next {
+fn log_missing_route(why: &str) -> Next {
     tracing::info!(
         why,
         "the orchestrator has no route /progress: no further heartbeats"

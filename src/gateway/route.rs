@@ -19,7 +19,7 @@ pub enum Decision {
     NotForwarded { service: usize },
     Forward {
         service: usize,
-        /// Below the base URL of the service.
+        /// The path, without the base URL of the service.
         path: String,
         price: RoutePrice,
     },
@@ -78,13 +78,13 @@ pub fn decide(endpoints: &[Endpoint], method: &Method, path: &str) -> Decision {
 /// The URL of a forwarded request: the path below the base, with both queries.
 pub fn target(base: &Url, path: &str, query: Option<&str>) -> Url {
     let mut url = base.clone();
-    let below = base.path().trim_end_matches('/');
+    let base_path = base.path().trim_end_matches('/');
     // The base URL and the path may both contain `/v1`; the result contains it once.
-    let below = match path.strip_prefix(VERSION) {
-        Some(rest) if rest.starts_with('/') => below.strip_suffix(VERSION).unwrap_or(below),
-        _ => below,
+    let base_path = match path.strip_prefix(VERSION) {
+        Some(rest) if rest.starts_with('/') => base_path.strip_suffix(VERSION).unwrap_or(base_path),
+        _ => base_path,
     };
-    url.set_path(&format!("{below}{path}"));
+    url.set_path(&format!("{base_path}{path}"));
     let query = match (base.query(), query) {
         (Some(one), Some(other)) => Some(format!("{one}&{other}")),
         (one, other) => one.or(other).map(ToOwned::to_owned),

@@ -46,7 +46,7 @@ pub struct Report {
     format: Format,
     findings: Vec<Finding>,
     /// The first error of writing to standard output; [`Report::finish`] returns it.
-    written: io::Result<()>,
+    write_result: io::Result<()>,
 }
 
 impl Report {
@@ -55,7 +55,7 @@ impl Report {
             url,
             format,
             findings: Vec::new(),
-            written: Ok(()),
+            write_result: Ok(()),
         }
     }
 
@@ -120,7 +120,7 @@ impl Report {
             }
         };
         self.write(text.as_bytes());
-        std::mem::replace(&mut self.written, Ok(()))
+        std::mem::replace(&mut self.write_result, Ok(()))
     }
 
     fn count(&self, verdict: Verdict) -> usize {
@@ -131,9 +131,9 @@ impl Report {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        if self.written.is_ok() {
+        if self.write_result.is_ok() {
             let mut stdout = io::stdout().lock();
-            self.written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+            self.write_result = stdout.write_all(bytes).and_then(|()| stdout.flush());
         }
     }
 }

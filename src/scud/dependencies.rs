@@ -68,7 +68,7 @@ pub(super) fn resolve<'a>(search: &Search<'a>, phase: usize, edges: &[&'a str]) 
                 target.add_from_other_phase(node_phase, node);
             }
         }
-        // A migrated node (`phase:8`) that an edge in the same phase calls `8`.
+        // An edge in the same phase may name a migrated node (`phase:8`) as `8`.
         if node_phase == phase
             && id.len() < written_id.len()
             && let Some(target) = targets.get_mut(id)

@@ -91,7 +91,7 @@ impl Account {
         }
     }
 
-    /// The totals that the agent reports.
+    /// Sets the totals of this round or session, as the agent reports them.
     pub fn set_totals(&mut self, cost_usd: Option<f64>, usage: Option<Usage>) {
         self.turns.get_or_insert(0);
         self.tool_calls.get_or_insert(0);
@@ -99,7 +99,7 @@ impl Account {
         self.reported_usage = usage;
     }
 
-    /// All rounds so far.
+    /// The usage and the cost of all rounds so far.
     pub fn spent(&self) -> Spent {
         // This sum is lower than the totals, because messages report their output tokens before they are complete.
         let open = self.open_messages.iter().map(|(_, usage)| *usage);
