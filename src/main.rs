@@ -7,6 +7,7 @@ mod builtin;
 mod callback;
 mod check;
 mod config;
+mod descriptors;
 #[allow(
     dead_code,
     unused_imports,
@@ -74,6 +75,15 @@ fn main() -> ExitCode {
         }
         None => {}
     }
+    match git::answer_if_requested() {
+        Some(Ok(code)) => return code,
+        Some(Err(error)) => {
+            terminal::print_error(&error.to_string());
+            return exit::Worker::Misconfigured.into();
+        }
+        None => {}
+    }
+    descriptors::reserve();
     let config = match Config::from_process() {
         Ok(config) => config,
         Err(rejected) => return rejection(&rejected),

@@ -25,6 +25,10 @@ use tokio::time::sleep;
 /// How often to look for dead processes while killing: the kernel reports no deaths of grandchildren.
 pub(super) const POLL_WHILE_KILLING: Duration = Duration::from_millis(20);
 
+/// How many dead children are reaped at once. Children can die as fast as they are reaped, and must not delay everything
+/// else.
+const MAX_REAPED_AT_ONCE: u32 = 1_000;
+
 /// Children that are never killed, because they do not belong to the agent: those that the worker already
 /// had when it was started (an entrypoint's `service & exec worker`), and helper processes of the worker.
 /// This is a static, because children belong to the whole process.
@@ -139,9 +143,9 @@ pub(super) fn reap_all_except(reserved: Pid) {
     }
 }
 
-/// Reaps every dead child; false if no child is left.
+/// Reaps dead children, at most [`MAX_REAPED_AT_ONCE`]; false if no child is left.
 fn reap_all() -> bool {
-    loop {
+    for _ in 0..MAX_REAPED_AT_ONCE {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, _))) => {
                 exempt_children().remove(&pid);
@@ -151,6 +155,7 @@ fn reap_all() -> bool {
             Err(_) => return false,
         }
     }
+    true
 }
 
 /// Kills all children except the exempt ones; false if only exempt children are left.

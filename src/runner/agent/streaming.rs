@@ -112,6 +112,7 @@ impl Place<'_> {
             stdin: None,
             // In the same pipe as standard output, it could break lines of `stream-json`.
             stderr: Stderr::Apart,
+            inherited: None,
             launch: self.launch,
         }
     }

@@ -1,4 +1,4 @@
-//! The model gateway with services that have the APIs of OpenAI.
+//! The model gateway with services that have an OpenAI-style API.
 
 use std::fs;
 use std::io::Write;
