@@ -7,6 +7,7 @@ mod dispatcher;
 mod end;
 mod engine;
 mod event_listener;
+mod harvest;
 pub mod integration;
 mod journal;
 mod journaled_state;

@@ -15,7 +15,8 @@ use super::control::{Question, Waiting};
 use super::decide::{Action, Decision, decide};
 use super::engine::Engine;
 use super::event_listener::{MAX_WAITING, Request, Secret};
-use super::integration::{FinishedRun, Integration};
+use super::harvest::{Harvest, Harvests};
+use super::integration::{FinishedRun, Integration, RunBranch, WorkChecks};
 use super::journal::{Asked, Entry};
 use super::journaled_state::{JournaledState, now};
 use super::merging::{CheckRequest, CheckResult, Outcome, Ports, Tip, merge_all};
@@ -25,7 +26,7 @@ use super::settings::Settings;
 use super::show::Show;
 use super::standing::{Stopping, Terms};
 use super::start::{Common, spec};
-use super::state::{Run, Seen};
+use super::state::{Origin, Run, Seen};
 use super::verification::Mode;
 use crate::receiver::{Answer, Route, lease_of_claim};
 use crate::scud::TaskGraph;
@@ -51,6 +52,7 @@ pub struct Dispatcher<'a> {
     pub tip: Tip,
     pub terms: Terms,
     pub integration: Option<Integration>,
+    pub harvests: Harvests,
     pub checks: HashMap<String, PendingCheck>,
     pub merge_failures: u32,
     pub next_merge: Option<Instant>,
@@ -149,6 +151,7 @@ impl Dispatcher<'_> {
                     self.end_merging(ended)?;
                 }
                 Some(waiting) = inbox.questions.recv() => self.answer(waiting, &decision).await?,
+                Some(()) = self.harvests.next() => {}
                 _ = signals.child.recv() => {}
                 () = sleep_until(wake) => {}
             }
@@ -239,15 +242,9 @@ impl Dispatcher<'_> {
                         note: note.clone(),
                     });
                 }
-                Action::StartAgain { run } => {
-                    acted = true;
-                    self.start(vec![run.clone()]).await?;
-                }
+                Action::StartAgain { run } => acted |= self.start_again(run).await?,
                 Action::Stop { run, why } => self.stop(run, why),
-                Action::ReadReport { run } => {
-                    acted = true;
-                    self.read_report(run).await?;
-                }
+                Action::ReadReport { run } => acted |= self.read_report(run).await?,
                 Action::Fence { run, why } => {
                     acted = true;
                     self.fence(run, why, None).await?;
@@ -328,24 +325,67 @@ impl Dispatcher<'_> {
             .say(&format!("{}: stopping, because {why}", run.id));
     }
 
-    /// A run has ended without a report: its output may have it.
-    async fn read_report(&mut self, id: &str) -> eyre::Result<()> {
-        let Some(run) = self.journaled.state.run(id) else {
-            return Ok(());
-        };
-        let exit_code = match run.seen {
-            Seen::Ended(code) => code,
-            _ => None,
-        };
-        let stop_reason = run.stop_reason.clone();
+    /// A run has ended without a report: its output may have the report, or its branch the work. Says whether
+    /// anything has changed.
+    async fn read_report(&mut self, id: &str) -> eyre::Result<bool> {
+        match self.harvest(id).await? {
+            Harvest::Pending => Ok(false),
+            Harvest::Report | Harvest::Branch(_) => Ok(true),
+            Harvest::Nothing => {
+                let Some(run) = self.journaled.state.run(id) else {
+                    return Ok(false);
+                };
+                let exit_code = match run.seen {
+                    Seen::Ended(code) => code,
+                    _ => None,
+                };
+                let why = run.stop_reason.clone();
+                let why = why.unwrap_or_else(|| lost(exit_code, &self.engine.log(id)));
+                self.fence(id, &why, exit_code).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// A run whose start an earlier dispatcher has announced, and that the engine does not have: it never began,
+    /// or it is over. Says whether anything has changed.
+    async fn start_again(&mut self, id: &str) -> eyre::Result<bool> {
+        match self.harvest(id).await? {
+            Harvest::Pending => Ok(false),
+            Harvest::Report | Harvest::Branch(_) => Ok(true),
+            Harvest::Nothing => {
+                self.start(vec![id.to_owned()]).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Notes what a run has left behind: the report that its worker has printed, or the branch.
+    async fn harvest(&mut self, id: &str) -> eyre::Result<Harvest> {
+        let run = id.to_owned();
         if let Some(event) = find_report(&self.engine.output(id), id) {
-            let run = id.to_owned();
             self.journaled.note(Entry::Reported { run, event }).await?;
             self.after_report(id).await?;
-            return Ok(());
+            return Ok(Harvest::Report);
         }
-        let why = stop_reason.unwrap_or_else(|| lost(exit_code, &self.engine.log(id)));
-        self.fence(id, &why, exit_code).await
+        let is_check = self.journaled.state.run(id).is_some_and(|run| run.task.is_none());
+        if is_check {
+            return Ok(Harvest::Nothing);
+        }
+        let harvest = self.harvests.of_run(id);
+        if let Harvest::Branch(RunBranch { name, commit, .. }) = &harvest {
+            self.show.say(&format!(
+                "{id}: its worker is gone, but it has pushed finished work; the checks run on it again"
+            ));
+            let (branch, commit) = (name.clone(), commit.clone());
+            let entry = Entry::Harvested {
+                run,
+                branch,
+                commit,
+            };
+            self.journaled.note(entry).await?;
+        }
+        Ok(harvest)
     }
 
     async fn fence(&mut self, id: &str, why: &str, exit_code: Option<i32>) -> eyre::Result<()> {
@@ -471,6 +511,10 @@ impl Dispatcher<'_> {
             time: sent.unwrap_or_else(|_| {
                 Timestamp::from_millisecond(report.at).unwrap_or(Timestamp::UNIX_EPOCH)
             }),
+            checks: match report.origin {
+                Origin::Worker => WorkChecks::Passed,
+                Origin::Branch => WorkChecks::Unknown,
+            },
         })
     }
 
@@ -480,8 +524,11 @@ impl Dispatcher<'_> {
         runs: Vec<FinishedRun>,
         ports: &Ports,
     ) -> Merging {
-        // Without checks in the project there is nothing to verify.
+        // Without checks in the project there is nothing to verify. Only a report says which checks there are.
         let has_checks = runs.iter().any(|run| {
+            if run.checks == WorkChecks::Unknown {
+                return true;
+            }
             let run = self.journaled.state.run(&run.run_id);
             let report = run.and_then(|run| run.report.as_ref());
             let checks = report.and_then(|report| report.event.pointer("/result/checks"));

@@ -71,6 +71,12 @@ pub enum Entry {
         run: String,
         event: Value,
     },
+    /// A run was lost, but its finished work is on its branch.
+    Harvested {
+        run: String,
+        branch: String,
+        commit: String,
+    },
     /// A run has no say any more.
     Fenced {
         run: String,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::journal::{Asked, Entry, Handle, Record};
 
@@ -71,11 +71,22 @@ pub struct Grant {
     pub lease_ms: u64,
 }
 
-/// A terminal event.
+/// How a run has ended.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub at: Millis,
+    pub origin: Origin,
+    /// The terminal event.
     pub event: Value,
+}
+
+/// Where a report comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The worker has sent or printed it.
+    Worker,
+    /// The worker was lost, and its branch has finished work: the event holds only what follows from that.
+    Branch,
 }
 
 /// Why a run has no say any more.
@@ -113,6 +124,20 @@ pub enum Seen {
 }
 
 impl Report {
+    /// The report that follows from a branch with finished work.
+    fn of_branch(at: Millis, branch: &str, commit: &str) -> Self {
+        let event = json!({
+            "status": "completed",
+            "message": "the work was found on its branch",
+            "result": { "work": { "branch": branch, "head_commit": commit } },
+        });
+        Self {
+            at,
+            origin: Origin::Branch,
+            event,
+        }
+    }
+
     pub fn text(&self, pointer: &str) -> &str {
         let value = self.event.pointer(pointer);
         value.and_then(Value::as_str).unwrap_or_default()
@@ -241,6 +266,7 @@ impl State {
             | Entry::NotStarted { run, .. }
             | Entry::Granted { run, .. }
             | Entry::Reported { run, .. }
+            | Entry::Harvested { run, .. }
             | Entry::Fenced { run, .. }
             | Entry::Merged { run, .. }
             | Entry::Conflict { run, .. }
@@ -295,8 +321,13 @@ impl Run {
                 });
             }
             Entry::Reported { event, .. } => {
-                let event = event.clone();
-                self.report.get_or_insert(Report { at, event });
+                let (origin, event) = (Origin::Worker, event.clone());
+                self.report
+                    .get_or_insert(Report { at, origin, event });
+            }
+            Entry::Harvested { branch, commit, .. } => {
+                self.report
+                    .get_or_insert_with(|| Report::of_branch(at, branch, commit));
             }
             Entry::Fenced { why, exit_code, .. } => {
                 self.fence = Some(Fence {

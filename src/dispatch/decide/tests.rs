@@ -23,6 +23,8 @@ enum Worker {
     /// It has not been answered to its claim.
     Claiming,
     Working,
+    /// It has pushed its branch, and not printed its terminal event yet.
+    Pushed,
     /// It repeats its terminal event until it is answered.
     Reporting(Value),
     Ended,
@@ -37,6 +39,8 @@ struct World {
     workers: BTreeMap<String, Worker>,
     /// The terminal events that workers have printed.
     printed: BTreeMap<String, Value>,
+    /// The runs whose finished work is on their branches.
+    pushed: BTreeSet<String>,
     /// What the integration branch holds: the runs in the order of their merges.
     branch: Vec<String>,
     /// Runs whose `completed` was answered with 2xx.
@@ -53,6 +57,7 @@ impl World {
             state: State::default(),
             workers: BTreeMap::new(),
             printed: BTreeMap::new(),
+            pushed: BTreeSet::new(),
             branch: Vec::new(),
             acknowledged: BTreeSet::new(),
             faults: true,
@@ -156,6 +161,7 @@ impl World {
                 note,
             } => {
                 let run = run_id("d", &task, attempt);
+                self.assert_no_work_is_ignored(&task);
                 self.write(Entry::Intent {
                     run: run.clone(),
                     task: Some(task),
@@ -173,24 +179,53 @@ impl World {
                 self.write(handle(&run));
             }
             Action::StartAgain { run } => {
-                self.start(&run);
-                if crash(self) {
-                    return true;
+                if !self.harvest(&run) {
+                    self.start(&run);
+                    if crash(self) {
+                        return true;
+                    }
+                    self.write(handle(&run));
                 }
-                self.write(handle(&run));
             }
             Action::Stop { run, .. } => {
                 self.state.run_mut(&run).unwrap().stop_asked_at = Some(self.now);
                 self.workers.insert(run, Worker::Killed);
             }
-            Action::ReadReport { run } => match self.printed.get(&run).cloned() {
-                Some(event) => self.write(Entry::Reported { run, event }),
-                None => self.write(fence(&run)),
-            },
+            Action::ReadReport { run } => {
+                if !self.harvest(&run) {
+                    self.write(fence(&run));
+                }
+            }
             Action::Fence { run, .. } => self.write(fence(&run)),
             Action::Merge { run } => return self.merge(run),
         }
         crash(self)
+    }
+
+    /// Notes what a worker has left behind; says whether it has left anything.
+    fn harvest(&mut self, run: &str) -> bool {
+        let run = run.to_owned();
+        if let Some(event) = self.printed.get(&run).cloned() {
+            self.write(Entry::Reported { run, event });
+        } else if self.pushed.contains(&run) {
+            let (branch, commit) = (String::new(), String::new());
+            self.write(Entry::Harvested {
+                run,
+                branch,
+                commit,
+            });
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// No task is done again while finished work of it lies on a branch that nobody has looked at.
+    fn assert_no_work_is_ignored(&self, task: &str) {
+        for run in self.state.runs_of(task) {
+            let is_pushed = self.pushed.contains(&run.id);
+            assert!(!is_pushed || run.report.is_some(), "{} is ignored", run.id);
+        }
     }
 
     fn start(&mut self, run: &str) {
@@ -232,19 +267,12 @@ impl World {
                     self.workers.insert(run.to_owned(), Worker::Ended);
                 }
             }
+            Worker::Working if self.faults && self.chance(4) => self.print(run, "failed"),
             Worker::Working => {
-                let succeeds = !self.faults || !self.chance(4);
-                let status = if succeeds { "completed" } else { "failed" };
-                let event = json!({
-                    "run_id": run,
-                    "event_id": format!("{run}.end"),
-                    "status": status,
-                    "failure": { "reason": "agent_killed", "retryable": true },
-                });
-                self.printed.insert(run.to_owned(), event.clone());
-                self.workers
-                    .insert(run.to_owned(), Worker::Reporting(event));
+                self.pushed.insert(run.to_owned());
+                self.workers.insert(run.to_owned(), Worker::Pushed);
             }
+            Worker::Pushed => self.print(run, "completed"),
             Worker::Reporting(event) => {
                 let is_completed = event["status"] == "completed";
                 let route = if is_completed {
@@ -262,6 +290,19 @@ impl World {
             }
             Worker::Ended | Worker::Killed => {}
         }
+    }
+
+    /// A worker prints its terminal event, and begins to send it.
+    fn print(&mut self, run: &str, status: &str) {
+        let event = json!({
+            "run_id": run,
+            "event_id": format!("{run}.end"),
+            "status": status,
+            "failure": { "reason": "agent_killed", "retryable": true },
+        });
+        self.printed.insert(run.to_owned(), event.clone());
+        self.workers
+            .insert(run.to_owned(), Worker::Reporting(event));
     }
 
     /// The answer to an event; `None` if the dispatcher was killed before it answered.

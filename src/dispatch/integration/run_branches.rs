@@ -4,8 +4,11 @@
 //! All branches of a run are below a directory that is named after it, so that no branch can be in the way of
 //! another one, or of the integration branch.
 
+use std::sync::Arc;
+
 use super::branch::Integration;
 use super::error::IntegrationError;
+use super::place::Place;
 use super::types::{Candidate, RunBranch, Source, Workers};
 use crate::git::Git;
 
@@ -33,7 +36,7 @@ impl Integration {
     /// Makes sure that a worker can clone a candidate; returns the commit (`DESCARTES_REF`). The branch by which
     /// it does that is deleted with the branches of the run.
     pub async fn offer(&self, candidate: &Candidate) -> Result<String, IntegrationError> {
-        if let Some(url) = self.remote_of_workers() {
+        if let Some(url) = self.place.remote_of_workers() {
             let git = self.place.git()?;
             let commit = &candidate.commit.id;
             let prefix = candidate_name("");
@@ -52,44 +55,18 @@ impl Integration {
         Ok(candidate.commit.id.clone())
     }
 
-    /// The branches that a run has pushed, for example if its result was never reported.
-    pub async fn find_run_branches(
-        &self,
-        run_id: &str,
-    ) -> Result<Vec<RunBranch>, IntegrationError> {
-        let git = self.place.git()?;
-        self.fetch_run_branches(&git, run_id).await?;
-        let format = "--format=%(objectname)%09%(refname:lstrip=2)%09%(contents:trailers:key=Run-Id,valueonly,separator=%x2C)%09%(contents:trailers:key=Task-Id,valueonly,separator=%x2C)";
-        let prefix = format!("refs/heads/{RUNS}/{run_id}/");
-        let call = self
-            .place
-            .repository
-            .call(["for-each-ref", format, &prefix]);
-        let what = "the branches of a run cannot be listed";
-        let text = self.place.repository.run(&git, what, call).await?;
-        let branches = text.lines().filter_map(|line| {
-            let mut fields = line.split('\t');
-            let mut next = || fields.next().map(str::to_owned);
-            let (commit, name) = (next()?, next()?);
-            if name.ends_with(CANDIDATE) {
-                return None;
-            }
-            Some(RunBranch {
-                is_partial: name.ends_with("-wip") || name.contains("/work-wip"),
-                commit,
-                name,
-                run_id: next()?,
-                task_id: next()?,
-            })
-        });
-        Ok(branches.collect())
+    /// The branches that runs have pushed; can be asked while a merge owns the integration branch.
+    pub fn run_branches(&self) -> RunBranches {
+        RunBranches {
+            place: Arc::clone(&self.place),
+        }
     }
 
     /// Deletes all branches of a run, everywhere.
     pub async fn drop_run_branch(&self, run_id: &str) -> Result<(), IntegrationError> {
         let git = self.place.git()?;
         let prefix = format!("refs/heads/{RUNS}/{run_id}/");
-        if let Some(url) = self.remote_of_workers() {
+        if let Some(url) = self.place.remote_of_workers() {
             let names = self
                 .place
                 .list_remote(&git, url, &format!("{prefix}*"))
@@ -123,7 +100,7 @@ impl Integration {
     /// Copies the branches of a run whose work was not merged to where a person can see them; returns their
     /// names there. In a repository on this machine these are references outside the list of branches.
     pub async fn keep_run_branches(&self, run_id: &str) -> Result<Vec<String>, IntegrationError> {
-        let branches = self.find_run_branches(run_id).await?;
+        let branches = self.run_branches().find(run_id).await?;
         let Some(target) = self.target_of_unmerged_runs() else {
             return Ok(branches.into_iter().map(|branch| branch.name).collect());
         };
@@ -143,26 +120,6 @@ impl Integration {
         Ok(names)
     }
 
-    /// Fetches the branches of a run if the workers push them to the remote.
-    pub(super) async fn fetch_run_branches(
-        &self,
-        git: &Git<'_>,
-        run_id: &str,
-    ) -> Result<(), IntegrationError> {
-        let Some(url) = self.remote_of_workers() else {
-            return Ok(());
-        };
-        let pattern = format!("+refs/heads/{RUNS}/{run_id}/*:refs/heads/{RUNS}/{run_id}/*");
-        self.place.fetch_from(git, url, &[pattern]).await
-    }
-
-    fn remote_of_workers(&self) -> Option<&str> {
-        match (&self.place.settings.source, self.place.settings.workers) {
-            (Source::Remote(url), Workers::Elsewhere) => Some(url),
-            _ => None,
-        }
-    }
-
     /// The directory of a run's branches there.
     fn names_of_unmerged_run(&self, run_id: &str) -> String {
         match self.place.settings.source {
@@ -177,6 +134,69 @@ impl Integration {
             Workers::OnThisMachine => Some(self.place.target()),
             Workers::Elsewhere => None,
         }
+    }
+}
+
+impl Place {
+    /// Fetches the branches of a run if the workers push them to the remote.
+    pub(super) async fn fetch_run_branches(
+        &self,
+        git: &Git<'_>,
+        run_id: &str,
+    ) -> Result<(), IntegrationError> {
+        let Some(url) = self.remote_of_workers() else {
+            return Ok(());
+        };
+        let pattern = format!("+refs/heads/{RUNS}/{run_id}/*:refs/heads/{RUNS}/{run_id}/*");
+        self.fetch_from(git, url, &[pattern]).await
+    }
+
+    fn remote_of_workers(&self) -> Option<&str> {
+        match (&self.settings.source, self.settings.workers) {
+            (Source::Remote(url), Workers::Elsewhere) => Some(url),
+            _ => None,
+        }
+    }
+}
+
+/// The branches that runs have pushed.
+#[derive(Debug, Clone)]
+pub struct RunBranches {
+    place: Arc<Place>,
+}
+
+impl RunBranches {
+    /// The branches that a run has pushed, for example if its result was never reported.
+    pub async fn find(
+        &self,
+        run_id: &str,
+    ) -> Result<Vec<RunBranch>, IntegrationError> {
+        let git = self.place.git()?;
+        self.place.fetch_run_branches(&git, run_id).await?;
+        let format = "--format=%(objectname)%09%(refname:lstrip=2)%09%(contents:trailers:key=Run-Id,valueonly,separator=%x2C)%09%(contents:trailers:key=Task-Id,valueonly,separator=%x2C)";
+        let prefix = format!("refs/heads/{RUNS}/{run_id}/");
+        let call = self
+            .place
+            .repository
+            .call(["for-each-ref", format, &prefix]);
+        let what = "the branches of a run cannot be listed";
+        let text = self.place.repository.run(&git, what, call).await?;
+        let branches = text.lines().filter_map(|line| {
+            let mut fields = line.split('\t');
+            let mut next = || fields.next().map(str::to_owned);
+            let (commit, name) = (next()?, next()?);
+            if name.ends_with(CANDIDATE) {
+                return None;
+            }
+            Some(RunBranch {
+                is_partial: name.ends_with("-wip") || name.contains("/work-wip"),
+                commit,
+                name,
+                run_id: next()?,
+                task_id: next()?,
+            })
+        });
+        Ok(branches.collect())
     }
 }
 
