@@ -1,5 +1,6 @@
 //! `dispatch`: works through a whole graph, from ready tasks to one branch of merged, verified work.
 
+mod attempts;
 mod claims;
 mod control;
 mod decide;

@@ -228,20 +228,14 @@ impl Dispatcher<'_> {
         let (mut to_merge, mut to_start) = (Vec::new(), Vec::new());
         for action in &decision.actions {
             match action {
-                Action::Start {
-                    task,
-                    attempt,
-                    note,
-                } => {
-                    let run = run_id(&self.journaled.state.dispatch, task, *attempt);
-                    to_start.push(Entry::Intent {
-                        run,
-                        task: Some(task.clone()),
-                        attempt: *attempt,
-                        base: self.tip.commit.clone(),
-                        note: note.clone(),
-                    });
-                }
+                Action::Start { task, next } => to_start.push(Entry::Intent {
+                    run: run_id(&self.journaled.state.dispatch, task, next.number),
+                    task: Some(task.clone()),
+                    attempt: next.number,
+                    base: self.tip.commit.clone(),
+                    note: next.note.clone(),
+                    memory: next.memory,
+                }),
                 Action::StartAgain { run } => acted |= self.start_again(run).await?,
                 Action::Stop { run, why } => self.stop(run, why),
                 Action::ReadReport { run } => acted |= self.read_report(run).await?,
@@ -486,6 +480,7 @@ impl Dispatcher<'_> {
             attempt,
             base: request.commit.clone(),
             note: None,
+            memory: self.terms.memory,
         };
         self.checks.insert(run, PendingCheck { request, attempt });
         self.intend(vec![intent]).await

@@ -51,6 +51,9 @@ pub enum Entry {
         base: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
+        /// The memory that it may use, in bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory: Option<u64>,
     },
     /// The engine has started a run.
     Handle {

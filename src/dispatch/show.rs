@@ -47,7 +47,12 @@ impl<'a> Show<'a> {
             0 | 1 => String::new(),
             attempt => format!(", attempt {attempt}"),
         };
-        let what = format!("started{attempt}: run {}", run.id);
+        let memory = run.memory.map(|memory| {
+            let memory = indicatif::BinaryBytes(memory);
+            format!(", with {memory} of memory")
+        });
+        let memory = memory.unwrap_or_default();
+        let what = format!("started{attempt}{memory}: run {}", run.id);
         self.row(&look, &name(run, graph), &what);
     }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::journal::{Asked, Entry, Handle, Record};
+use crate::task::Reason;
 
 /// A point in time, in milliseconds since 1970.
 pub type Millis = i64;
@@ -49,6 +50,8 @@ pub struct Run {
     pub attempt: u32,
     pub base: String,
     pub note: Option<String>,
+    /// The memory that it may use, in bytes.
+    pub memory: Option<u64>,
     pub intended_at: Millis,
     pub handle: Option<Handle>,
     pub grant: Option<Grant>,
@@ -179,6 +182,12 @@ impl Run {
         completed && matches!(self.merge, Merge::Open | Merge::Merged(_))
     }
 
+    /// Whether the run has failed because its memory was not enough.
+    pub fn is_out_of_memory(&self) -> bool {
+        let report = self.report.as_ref();
+        report.is_some_and(|report| report.reason() == Reason::OutOfMemory.word())
+    }
+
     pub fn is_merged(&self) -> bool {
         matches!(self.merge, Merge::Merged(_))
     }
@@ -241,12 +250,14 @@ impl State {
                 attempt,
                 base,
                 note,
+                memory,
             } => self.intend(Run {
                 id: run.clone(),
                 task: task.clone(),
                 attempt: *attempt,
                 base: base.clone(),
                 note: note.clone(),
+                memory: *memory,
                 intended_at: at,
                 handle: None,
                 grant: None,

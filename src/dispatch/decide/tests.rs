@@ -122,6 +122,8 @@ impl World {
             max_budget_usd: None,
             start_deadline_ms: 300,
             retry_delay_ms: 10,
+            memory: None,
+            max_memory: 8 << 30,
             scope: (0..TASKS.len()).collect(),
             stopping: Stopping::No,
         }
@@ -155,19 +157,16 @@ impl World {
     fn act(&mut self, action: Action) -> bool {
         let crash = |world: &mut Self| world.faults && world.chance(12);
         match action {
-            Action::Start {
-                task,
-                attempt,
-                note,
-            } => {
-                let run = run_id("d", &task, attempt);
+            Action::Start { task, next } => {
+                let run = run_id("d", &task, next.number);
                 self.assert_no_work_is_ignored(&task);
                 self.write(Entry::Intent {
                     run: run.clone(),
                     task: Some(task),
-                    attempt,
+                    attempt: next.number,
                     base: String::new(),
-                    note,
+                    note: next.note,
+                    memory: next.memory,
                 });
                 if crash(self) {
                     return true;
@@ -434,6 +433,7 @@ fn intent(task: &str, attempt: u32) -> Entry {
         attempt,
         base: "base".to_owned(),
         note: None,
+        memory: None,
     }
 }
 
@@ -507,6 +507,34 @@ fn a_task_is_idle_twice_at_most() {
 }
 
 #[test]
+fn an_attempt_after_one_that_ran_out_of_memory_gets_twice_the_memory_up_to_the_maximum() {
+    const GIB: u64 = 1 << 30;
+    let memory_after = |reasons: &[&str], first: Option<u64>| {
+        let terms = Terms {
+            memory: first,
+            ..World::terms()
+        };
+        let mut entries: Vec<Entry> = Vec::new();
+        for (attempt, reason) in (1..).zip(reasons) {
+            let memory = attempt_after_pause(&state_with(entries.clone()), &terms, "p:1").memory;
+            let mut failed = failed("1", attempt, reason, true);
+            if let Entry::Intent { memory: of_run, .. } = &mut failed[0] {
+                *of_run = memory;
+            }
+            entries.extend(failed);
+        }
+        attempt_after_pause(&state_with(entries), &terms, "p:1").memory
+    };
+    let (oom, other) = ("out_of_memory", "agent_killed");
+    assert_eq!(memory_after(&[], Some(GIB)), Some(GIB));
+    assert_eq!(memory_after(&[oom], Some(GIB)), Some(2 * GIB));
+    assert_eq!(memory_after(&[oom, other], Some(GIB)), Some(2 * GIB));
+    assert_eq!(memory_after(&[oom, other, oom], Some(GIB)), Some(4 * GIB));
+    assert_eq!(memory_after(&[oom; 5], Some(3 * GIB)), Some(8 * GIB));
+    assert_eq!(memory_after(&[oom; 2], None), None);
+}
+
+#[test]
 fn attempts_are_counted_anew_after_a_retry() {
     let mut entries: Vec<Entry> = (1..=3)
         .flat_map(|attempt| failed("1", attempt, "internal", true))
@@ -522,12 +550,13 @@ fn attempts_are_counted_anew_after_a_retry() {
         what: crate::dispatch::journal::Asked::Retry,
         task: Some("p:1".to_owned()),
     });
-    let Standing::Ready { attempt, note } = standing_of_first(entries) else {
+    let Standing::Ready(next) = standing_of_first(entries) else {
         panic!("a person has asked for another attempt");
     };
-    assert_eq!(attempt, 4);
+    assert_eq!(next.number, 4);
     assert!(
-        note.unwrap()
+        next.note
+            .unwrap()
             .contains("An earlier attempt at this task failed (internal)")
     );
 }
@@ -549,10 +578,13 @@ fn conflicting_work_is_done_again_once_with_a_note() {
             },
         ]
     };
-    let Standing::Ready { attempt: 2, note } = standing_of_first(completed(1)) else {
+    let Standing::Ready(next) = standing_of_first(completed(1)) else {
         panic!("the work is done again");
     };
-    assert_eq!(note.as_deref(), Some("look at it"));
+    assert_eq!(
+        (next.number, next.note.as_deref()),
+        (2, Some("look at it"))
+    );
     let Standing::Blocked(why) = standing_of_first([completed(1), completed(2)].concat()) else {
         panic!("once is enough");
     };
@@ -572,7 +604,7 @@ fn a_missing_agent_and_a_used_budget_stop_everything_new_until_the_next_start() 
     assert!(halt(&state_with(next.clone()), &World::terms()).is_none());
     assert!(matches!(
         standing_of_first(next),
-        Standing::Ready { attempt: 2, .. }
+        Standing::Ready(NextAttempt { number: 2, .. })
     ));
 
     let terms = |budget| Terms {
