@@ -689,10 +689,10 @@ fn tasks(reader: &mut Reader, flags: &clap::ArgMatches) -> task_list::Settings {
             (_, true) => task_list::Shown::Blocked,
             _ => task_list::Shown::All,
         },
-        format: if flags.get_flag("json") {
-            task_list::Format::Json
-        } else {
-            task_list::Format::Lines
+        format: match (flags.get_flag("json"), flags.get_flag("ids")) {
+            (true, _) => task_list::Format::Json,
+            (_, true) => task_list::Format::Ids,
+            _ => task_list::Format::Lines,
         },
     }
 }

@@ -116,6 +116,7 @@ async fn work(
     let finish = match finish {
         Ok(finish) => finish,
         Err(error) => {
+            dispatcher.show.flush();
             screen.clear_status();
             screen.line(&format!("{error:#}"));
             screen.line(

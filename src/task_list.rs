@@ -36,6 +36,8 @@ pub enum Shown {
 pub enum Format {
     /// One line for each task.
     Lines,
+    /// The ids alone, for shells that complete them.
+    Ids,
     Json,
 }
 
@@ -85,6 +87,10 @@ pub async fn run(settings: &Settings) -> eyre::Result<()> {
             let lines: Vec<&Line> = lines.iter().map(|(_, line)| line).collect();
             serde_json::to_string_pretty(&lines)? + "\n"
         }
+        Format::Ids => lines
+            .iter()
+            .map(|(_, line)| line.id.clone() + "\n")
+            .collect(),
         Format::Lines if lines.is_empty() => match settings.shown {
             Shown::All => "the graph has no tasks\n".to_owned(),
             Shown::Ready => "no task is ready\n".to_owned(),

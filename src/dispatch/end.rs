@@ -84,6 +84,7 @@ pub async fn end(
     if let Some(mut integration) = integration {
         publish(dispatcher, &mut integration, ended, branch, &mut text).await;
     }
+    dispatcher.show.flush();
     dispatcher.show.screen.clear_status();
     for line in text.lines() {
         dispatcher.show.screen.line(line);

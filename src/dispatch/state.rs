@@ -333,8 +333,7 @@ impl Run {
             }
             Entry::Reported { event, .. } => {
                 let (origin, event) = (Origin::Worker, event.clone());
-                self.report
-                    .get_or_insert(Report { at, origin, event });
+                self.report.get_or_insert(Report { at, origin, event });
             }
             Entry::Harvested { branch, commit, .. } => {
                 self.report

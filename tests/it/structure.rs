@@ -25,6 +25,7 @@ const FLOORS: &[&[&str]] = &[
         "exit",
         "merge_graph",
         "task_list",
+        "completions",
     ],
     &["builtin", "gateway"],
     &["git", "stream_json", "scud", "http"],

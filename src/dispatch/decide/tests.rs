@@ -581,10 +581,7 @@ fn conflicting_work_is_done_again_once_with_a_note() {
     let Standing::Ready(next) = standing_of_first(completed(1)) else {
         panic!("the work is done again");
     };
-    assert_eq!(
-        (next.number, next.note.as_deref()),
-        (2, Some("look at it"))
-    );
+    assert_eq!((next.number, next.note.as_deref()), (2, Some("look at it")));
     let Standing::Blocked(why) = standing_of_first([completed(1), completed(2)].concat()) else {
         panic!("once is enough");
     };

@@ -167,10 +167,7 @@ pub struct RunBranches {
 
 impl RunBranches {
     /// The branches that a run has pushed, for example if its result was never reported.
-    pub async fn find(
-        &self,
-        run_id: &str,
-    ) -> Result<Vec<RunBranch>, IntegrationError> {
+    pub async fn find(&self, run_id: &str) -> Result<Vec<RunBranch>, IntegrationError> {
         let git = self.place.git()?;
         self.place.fetch_run_branches(&git, run_id).await?;
         let format = "--format=%(objectname)%09%(refname:lstrip=2)%09%(contents:trailers:key=Run-Id,valueonly,separator=%x2C)%09%(contents:trailers:key=Task-Id,valueonly,separator=%x2C)";

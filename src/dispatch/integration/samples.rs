@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use super::{Commit, FinishedRun, WorkChecks, Integration, Settings, Source, Workers};
+use super::{Commit, FinishedRun, Integration, Settings, Source, WorkChecks, Workers};
 use crate::environment::variable;
 use crate::git::Access;
 use crate::redact::Redactor;
