@@ -40,7 +40,8 @@ impl Integration {
             let git = self.place.git()?;
             let commit = &candidate.commit.id;
             let prefix = candidate_name("");
-            let names = self.place.repository.references(&git, &prefix).await?;
+            let prefixes = std::slice::from_ref(&prefix);
+            let names = self.place.repository.references(&git, prefixes).await?;
             let name = names.iter().find(|(_, known)| known == commit);
             let run_id = name.and_then(|(name, _)| name.strip_prefix(&prefix));
             let run_id = run_id.unwrap_or("candidates");
@@ -62,34 +63,30 @@ impl Integration {
         }
     }
 
-    /// Deletes all branches of a run, everywhere.
-    pub async fn drop_run_branch(&self, run_id: &str) -> Result<(), IntegrationError> {
+    /// Deletes all branches of some runs, everywhere.
+    pub async fn drop_run_branches(&self, run_ids: &[String]) -> Result<(), IntegrationError> {
         let git = self.place.git()?;
-        let prefix = format!("refs/heads/{RUNS}/{run_id}/");
+        let pushed = run_ids.iter().map(|id| format!("refs/heads/{RUNS}/{id}/"));
         if let Some(url) = self.place.remote_of_workers() {
-            let names = self
-                .place
-                .list_remote(&git, url, &format!("{prefix}*"))
-                .await?;
+            let patterns: Vec<String> = pushed.clone().map(|prefix| prefix + "*").collect();
+            let names = self.place.list_remote(&git, url, &patterns).await?;
             self.place
                 .delete_at(&git, url, names.into_iter().map(|(name, _)| name))
                 .await?;
         }
-        let mut names = self.place.repository.references(&git, &prefix).await?;
-        names.extend(
-            self.place
-                .repository
-                .references(&git, &candidate_name(run_id))
-                .await?,
-        );
-        for (name, _) in names {
-            let call = self.place.repository.call(["update-ref", "-d", &name]);
-            let what = format!("{name} cannot be deleted");
-            self.place.repository.run(&git, &what, call).await?;
-        }
+        let candidates = run_ids.iter().map(|id| candidate_name(id));
+        let prefixes: Vec<String> = pushed.chain(candidates).collect();
+        let repository = &self.place.repository;
+        let names = repository.references(&git, &prefixes).await?;
+        repository
+            .delete_references(&git, names.iter().map(|(name, _)| name.as_str()))
+            .await?;
         if let Some(target) = self.target_of_unmerged_runs() {
-            let pattern = format!("{}/*", self.names_of_unmerged_run(run_id));
-            let names = self.place.list_remote(&git, &target, &pattern).await?;
+            let ids = run_ids.iter();
+            let patterns: Vec<String> = ids
+                .map(|id| format!("{}/*", self.names_of_unmerged_run(id)))
+                .collect();
+            let names = self.place.list_remote(&git, &target, &patterns).await?;
             self.place
                 .delete_at(&git, &target, names.into_iter().map(|(name, _)| name))
                 .await?;

@@ -1,0 +1,83 @@
+//! The live table on a terminal.
+
+use std::time::{Duration, Instant};
+
+use super::sample::{Gate, Graph};
+use crate::support::wait_until;
+
+/// How many workers the table test has; unset for a few, because each worker is a process with a clone.
+const WORKERS: &str = "DISPATCH_TABLE_WORKERS";
+const COLUMNS: u16 = 80;
+/// The terminal of the tests has this many lines.
+const LINES: usize = 24;
+/// The most that may be written in a second while nothing but heartbeats arrives: four tables.
+const MAX_BYTES_PER_SECOND: usize = 4 * 14 * 100;
+
+#[test]
+fn the_table_of_many_workers_stays_within_the_window_and_is_calm() {
+    let workers = super::crash::number(WORKERS).unwrap_or(20);
+    let rows = (1..=workers).map(|id| format!("{id} | A task with a long title | P | 1 | M\n"));
+    let graph = Graph::new(&rows.collect::<String>());
+    let gate = Gate::new();
+    let running = graph
+        .dispatch_with_gate(&gate, "echo done > done-${TASK_ID##*:}")
+        .args(["--jobs", &workers.to_string()])
+        .env("TERM", "xterm")
+        .env("DESCARTES_HEARTBEAT", "200ms")
+        .on_terminal(COLUMNS)
+        .start();
+    let size = || running.wait_for_screen(&format!("{workers} working")).len();
+    size();
+    // The lines of the last starts are printed with the next drawing.
+    pause(Duration::from_secs(1));
+    let (began, before) = (Instant::now(), size());
+    pause(Duration::from_secs(3));
+    let written = size() - before;
+    let allowed = began.elapsed().as_secs_f64() * MAX_BYTES_PER_SECOND as f64;
+    assert!(written > 0 && (written as f64) < allowed, "{written} bytes");
+    gate.open();
+    let ended = running.wait();
+    ended.assert_code(0);
+    assert_within_the_window(&ended.stdout);
+    assert!(ended.stdout.contains("more runs"));
+    let done = format!("{workers} of {workers} tasks are done");
+    assert!(ended.stdout.contains(&done), "{ended:#?}");
+}
+
+/// Every line fits in the window's width, and the cursor never moves up by more lines than the window has.
+#[track_caller]
+fn assert_within_the_window(output: &str) {
+    let mut parts = output.split('\u{1b}');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_ascii_alphabetic());
+        let end = end.expect("the end of an escape sequence");
+        let (sequence, text) = part.split_at(end);
+        let lines: usize = sequence.trim_start_matches('[').parse().unwrap_or(1);
+        if text.starts_with('A') {
+            assert!(lines < LINES, "the cursor moves up by {lines} lines");
+        }
+        // A cleared line begins anew.
+        plain.push_str(if text.starts_with('K') { "\n" } else { "" });
+        plain.push_str(&text[1..]);
+    }
+    // The rows of the table; an event may be longer.
+    let rows = plain.lines().filter(|line| line.contains(" · "));
+    let mut count = 0;
+    for row in rows {
+        let width = console_width(row.trim_start_matches('\r'));
+        assert!(width <= usize::from(COLUMNS), "{width} columns: {row:?}");
+        count += 1;
+    }
+    assert!(count > 12, "{count} rows");
+}
+
+/// All characters of the table take one column.
+fn console_width(text: &str) -> usize {
+    text.trim_end().chars().filter(|c| !c.is_control()).count()
+}
+
+fn pause(length: Duration) {
+    let until = Instant::now() + length;
+    wait_until("the end of a pause", || Instant::now() >= until);
+}
