@@ -55,10 +55,7 @@ git update-ref refs/heads/merged "$commit" "$ONTO"
 
 fn main() -> ExitCode {
     let mut table = Table::default();
-    println!(
-        "{:<52} {:>12} {:>12}  budget",
-        "", "dispatch", "shell"
-    );
+    println!("{:<52} {:>12} {:>12}  budget", "", "dispatch", "shell");
     many_tasks(&mut table);
     dependents(&mut table);
     memory(&mut table);
@@ -129,7 +126,10 @@ impl Sample {
     fn git(&self, args: &[&str]) -> String {
         let output = self.command(Path::new("git")).args(args).output().unwrap();
         assert!(output.status.success(), "git {args:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim_end()
+            .to_owned()
     }
 
     fn dispatch(&self, jobs: usize, agent: &str) -> Command {
@@ -147,7 +147,9 @@ impl Sample {
 
     fn journal(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.path("state/journal.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// The shell's way; gives the time of the workers, and of the merges.
@@ -179,13 +181,18 @@ impl Sample {
 
 /// Two hundred empty tasks, fifty at a time.
 fn many_tasks(table: &mut Table) {
-    let nodes: String = (1..=TASKS).map(|id| format!("{id} | t | P | 1 | M\n")).collect();
+    let nodes: String = (1..=TASKS)
+        .map(|id| format!("{id} | t | P | 1 | M\n"))
+        .collect();
     let (mut ours, mut workers, mut merges, mut peaks) = (vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         let sample = Sample::new(&nodes);
         let began = Instant::now();
         let (peak, log) = run_to_the_end(&sample, sample.dispatch(JOBS, "true"));
-        assert!(log.contains(&format!("{TASKS} of {TASKS} tasks are done")), "{log}");
+        assert!(
+            log.contains(&format!("{TASKS} of {TASKS} tasks are done")),
+            "{log}"
+        );
         ours.push(began.elapsed());
         peaks.push(peak);
         let sample = Sample::new(&nodes);
@@ -220,7 +227,9 @@ fn many_tasks(table: &mut Table) {
 
 /// The time from a completed event to the start of its dependent.
 fn dependents(table: &mut Table) {
-    let mut nodes: String = (1..=CHAIN).map(|id| format!("{id} | t | P | 1 | M\n")).collect();
+    let mut nodes: String = (1..=CHAIN)
+        .map(|id| format!("{id} | t | P | 1 | M\n"))
+        .collect();
     nodes.push_str("\n@edges\n");
     for id in 2..=CHAIN {
         let _ = writeln!(nodes, "{id} -> {}", id - 1);
@@ -229,7 +238,10 @@ fn dependents(table: &mut Table) {
     for _ in 0..ROUNDS {
         let sample = Sample::new(&nodes);
         let (_, log) = run_to_the_end(&sample, sample.dispatch(2, "true"));
-        assert!(log.contains(&format!("{CHAIN} of {CHAIN} tasks are done")), "{log}");
+        assert!(
+            log.contains(&format!("{CHAIN} of {CHAIN} tasks are done")),
+            "{log}"
+        );
         let journal = sample.journal();
         let times = |name: &str| {
             let entries = journal.iter().filter(|entry| entry["entry"] == name);
@@ -253,7 +265,13 @@ fn dependents(table: &mut Table) {
 
 /// The same merges again, by git alone.
 fn merges_by_git(sample: &Sample) -> Vec<Duration> {
-    let format = ["log", "--first-parent", "--merges", "--format=%P", "descartes/bench"];
+    let format = [
+        "log",
+        "--first-parent",
+        "--merges",
+        "--format=%P",
+        "descartes/bench",
+    ];
     let merges = sample.git(&format);
     let mut times = Vec::new();
     for pair in merges.lines() {
@@ -282,13 +300,19 @@ fn merges_by_git(sample: &Sample) -> Vec<Duration> {
 /// The dispatcher's memory while 200 workers work, and while it has a graph of 2,000 tasks.
 fn memory(table: &mut Table) {
     for (tasks, workers) in [(TASKS, TASKS), (2000, JOBS)] {
-        let nodes: String = (1..=tasks).map(|id| format!("{id} | t | P | 1 | M\n")).collect();
+        let nodes: String = (1..=tasks)
+            .map(|id| format!("{id} | t | P | 1 | M\n"))
+            .collect();
         let sample = Sample::new(&nodes);
         let mut child = sample.dispatch(workers, WAIT_AT_GATE).spawn().unwrap();
         let log = sample.path("log");
         let deadline = Instant::now() + Duration::from_secs(300);
         while fs::read_to_string(&log).unwrap().matches(" works").count() < workers {
-            assert!(Instant::now() < deadline, "{}", fs::read_to_string(&log).unwrap());
+            assert!(
+                Instant::now() < deadline,
+                "{}",
+                fs::read_to_string(&log).unwrap()
+            );
             thread::sleep(Duration::from_millis(50));
         }
         // Some heartbeats.
@@ -313,7 +337,9 @@ fn memory(table: &mut Table) {
 
 /// The plan of a graph of 2,000 tasks.
 fn plan(table: &mut Table) {
-    let mut nodes: String = (1..=2000).map(|id| format!("{id} | t | P | 1 | M\n")).collect();
+    let mut nodes: String = (1..=2000)
+        .map(|id| format!("{id} | t | P | 1 | M\n"))
+        .collect();
     nodes.push_str("\n@edges\n");
     for id in 11..=2000 {
         let _ = writeln!(nodes, "{id} -> {}\n{id} -> {}", id - 1 - id % 7, id - 10);
@@ -359,7 +385,10 @@ fn peak_memory(child: &Child) -> f64 {
 
 fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
-    Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+    Command::new("kill")
+        .args(["-s", name, &pid])
+        .status()
+        .unwrap();
 }
 
 /// The smallest receiver: it grants everything.
@@ -397,7 +426,8 @@ fn answer(stream: &TcpStream) -> Option<()> {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
-        let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}";
+        let ok =
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}";
         let mut writer = stream;
         writer.write_all(ok).ok()?;
     }

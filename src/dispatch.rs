@@ -23,6 +23,7 @@ mod show;
 mod standing;
 mod start;
 mod state;
+mod terms;
 pub mod verification;
 
 use eyre::{bail, eyre};

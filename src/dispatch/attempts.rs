@@ -4,9 +4,22 @@
 
 use std::fmt::Write as _;
 
-use super::standing::{Standing, Terms};
 use super::state::{Fence, Merge, Millis, Report, Run, State};
+use super::terms::Terms;
 use crate::task::Reason;
+
+/// What follows from the ended runs of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum After {
+    Start(NextAttempt),
+    /// The next attempt starts after a pause.
+    Pause {
+        until: Millis,
+    },
+    Block {
+        why: String,
+    },
+}
 
 /// An attempt at a task that may start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +55,7 @@ fn memory_after(earlier: &[&Run], terms: &Terms) -> Option<u64> {
 }
 
 /// What follows from the ended runs of a task that could run.
-pub fn next_attempt(state: &State, terms: &Terms, key: &str) -> Standing {
+pub fn after_ended_runs(state: &State, terms: &Terms, key: &str) -> After {
     let all: Vec<&Run> = state.runs_of(key).collect();
     let runs_before_retry = state
         .tasks
@@ -51,13 +64,13 @@ pub fn next_attempt(state: &State, terms: &Terms, key: &str) -> Standing {
     let counted: Vec<&Run> = all.iter().skip(runs_before_retry).copied().collect();
     let next = || NextAttempt::after(&all, terms);
     let Some(last) = counted.last() else {
-        return Standing::Ready(next());
+        return After::Start(next());
     };
     let tried = u32::try_from(counted.len()).unwrap_or(u32::MAX);
     let after = match (&last.merge, &last.report, &last.fence) {
         (Merge::Conflict(_) | Merge::Red(_), ..) => after_rejected_work(&counted),
         (_, Some(report), _) => after_failure(report, &counted),
-        (_, None, fence) => After::Retry {
+        (_, None, fence) => Rule::Retry {
             why: fence
                 .as_ref()
                 .map_or("", |fence| fence.why.as_str())
@@ -67,18 +80,20 @@ pub fn next_attempt(state: &State, terms: &Terms, key: &str) -> Standing {
     let position = state.runs.iter().position(|run| run.id == last.id);
     let is_earlier = position.is_some_and(|position| position < state.earlier_runs);
     match after {
-        After::Now => Standing::Ready(next()),
+        Rule::Now => After::Start(next()),
         // A person has started the dispatch again, presumably after setting it right.
-        After::BlockUntilNextStart { .. } if is_earlier => Standing::Ready(NextAttempt {
+        Rule::BlockUntilNextStart { .. } if is_earlier => After::Start(NextAttempt {
             note: None,
             ..next()
         }),
-        After::Block { why } | After::BlockUntilNextStart { why } => Standing::Blocked(why),
-        After::Retry { why } if tried >= terms.attempts => Standing::Blocked(format!(
-            "has failed {tried} times, the last time: {why}{}",
-            whereabouts(last)
-        )),
-        After::Retry { .. } => {
+        Rule::Block { why } | Rule::BlockUntilNextStart { why } => After::Block { why },
+        Rule::Retry { why } if tried >= terms.attempts => After::Block {
+            why: format!(
+                "has failed {tried} times, the last time: {why}{}",
+                whereabouts(last)
+            ),
+        },
+        Rule::Retry { .. } => {
             let ended = [
                 last.report.as_ref().map(|report| report.at),
                 last.fence.as_ref().map(|fence| fence.at),
@@ -89,7 +104,7 @@ pub fn next_attempt(state: &State, terms: &Terms, key: &str) -> Standing {
                 .max()
                 .unwrap_or(last.intended_at);
             let until = ended + delay(terms.retry_delay_ms, tried, &last.id);
-            Standing::Cooling { until }
+            After::Pause { until }
         }
     }
 }
@@ -114,9 +129,9 @@ fn delay(first: Millis, tried: u32, run: &str) -> Millis {
     longest - longest * spread / 4000
 }
 
-/// What to do after a run that has ended without success.
+/// What the failure table says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum After {
+enum Rule {
     /// The next attempt, at once.
     Now,
     /// The next attempt, after a pause.
@@ -133,7 +148,7 @@ enum After {
 }
 
 /// Work that conflicts, or that makes the checks of others fail, is done again once.
-fn after_rejected_work(counted: &[&Run]) -> After {
+fn after_rejected_work(counted: &[&Run]) -> Rule {
     let is_rejected = |run: &&&Run| matches!(run.merge, Merge::Conflict(_) | Merge::Red(_));
     let rejected: Vec<&&Run> = counted.iter().filter(is_rejected).collect();
     let branches: Vec<&str> = rejected
@@ -147,18 +162,18 @@ fn after_rejected_work(counted: &[&Run]) -> After {
                 _ => "the checks fail on its merged work again",
             };
             let why = format!("{what}; its work is on {}", branches.join(" and "));
-            After::Block { why }
+            Rule::Block { why }
         }
-        _ => After::Now,
+        _ => Rule::Now,
     }
 }
 
 /// The failure table: what to do after a failure that a worker has reported.
-fn after_failure(report: &Report, counted: &[&Run]) -> After {
+fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
     let word = report.reason();
     let message = report.text("/message");
     let why = format!("{word}: {message}");
-    let blocked = || After::Block {
+    let blocked = || Rule::Block {
         why: format!(
             "{why}{}",
             counted
@@ -168,7 +183,7 @@ fn after_failure(report: &Report, counted: &[&Run]) -> After {
     };
     let reason = Reason::ALL.into_iter().find(|reason| reason.word() == word);
     match reason {
-        Some(Reason::AgentNotFound | Reason::Cancelled) => After::BlockUntilNextStart { why },
+        Some(Reason::AgentNotFound | Reason::Cancelled) => Rule::BlockUntilNextStart { why },
         Some(
             Reason::AgentKilled
             | Reason::Interrupted
@@ -176,10 +191,8 @@ fn after_failure(report: &Report, counted: &[&Run]) -> After {
             | Reason::WorkspaceFailed
             | Reason::Unclaimed
             | Reason::OutOfMemory,
-        ) => After::Retry { why },
-        Some(Reason::PushFailed | Reason::ApiError) if report.is_retryable() => {
-            After::Retry { why }
-        }
+        ) => Rule::Retry { why },
+        Some(Reason::PushFailed | Reason::ApiError) if report.is_retryable() => Rule::Retry { why },
         Some(Reason::Idle) => {
             let is_idle = |run: &&&Run| {
                 let report = run.report.as_ref();
@@ -187,7 +200,7 @@ fn after_failure(report: &Report, counted: &[&Run]) -> After {
             };
             match counted.iter().filter(is_idle).count() {
                 // Two attempts in all.
-                0 | 1 => After::Retry { why },
+                0 | 1 => Rule::Retry { why },
                 _ => blocked(),
             }
         }

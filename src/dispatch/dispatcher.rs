@@ -359,10 +359,20 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// How many tasks there are, without those that are nothing but their subtasks.
+    /// How many tasks there are, without those that are nothing but their subtasks, and without those that a
+    /// person has cancelled or deferred.
     pub fn count_tasks(&self) -> usize {
-        let tasks = self.terms.scope.iter().map(|task| &self.graph.tasks[*task]);
-        let whole = tasks.filter(|task| task.status != Status::Expanded);
-        whole.count()
+        let tasks = self
+            .terms
+            .scope
+            .iter()
+            .map(|task| self.graph.tasks[*task].status);
+        let is_counted = |status: &Status| {
+            !matches!(
+                status,
+                Status::Expanded | Status::Cancelled | Status::Deferred
+            )
+        };
+        tasks.filter(is_counted).count()
     }
 }

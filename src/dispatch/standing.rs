@@ -2,60 +2,11 @@
 //!
 //! Pure. What follows from ended runs is in `attempts`.
 
-use std::collections::HashSet;
-
-use super::attempts::{NextAttempt, next_attempt};
+use super::attempts::{After, NextAttempt, after_ended_runs};
 use super::state::{Millis, Run, State};
+pub use super::terms::{Stopping, Terms};
 use crate::scud::{Standing as InGraph, TaskGraph};
-use crate::task::Reason;
-
-/// What the person has asked for, and what time there is.
-#[derive(Debug, Clone)]
-pub struct Terms {
-    pub jobs: usize,
-    /// How many attempts a task has.
-    pub attempts: u32,
-    pub max_budget_usd: Option<f64>,
-    pub start_deadline_ms: Millis,
-    /// The pause before the second attempt; it doubles with every further one.
-    pub retry_delay_ms: Millis,
-    /// The memory of a first attempt, in bytes, and the most that a later one gets.
-    pub memory: Option<u64>,
-    pub max_memory: u64,
-    /// The positions of the tasks to work on.
-    pub scope: HashSet<usize>,
-    /// What the person has asked for with Ctrl-C.
-    pub stopping: Stopping,
-}
-
-impl Terms {
-    pub fn new(settings: &super::settings::Settings, scope: HashSet<usize>) -> Self {
-        let millis = |duration: std::time::Duration| {
-            Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
-        };
-        Self {
-            jobs: settings.jobs,
-            attempts: settings.attempts,
-            max_budget_usd: settings.max_budget_usd,
-            start_deadline_ms: millis(settings.start_deadline),
-            retry_delay_ms: millis(settings.retry_delay),
-            memory: settings.memory,
-            max_memory: settings.max_memory,
-            scope,
-            stopping: Stopping::No,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Stopping {
-    #[default]
-    No,
-    /// Nothing new starts.
-    AfterRunning,
-    /// What runs is cancelled.
-    Cancelling,
-}
+use crate::task::{Reason, Status};
 
 /// Where a task stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +26,8 @@ pub enum Standing {
     Reported(String),
     Blocked(String),
     Skipped,
+    /// A person has cancelled or deferred it in the graph.
+    Closed,
     /// Split into subtasks.
     Split,
     /// Not part of this dispatch.
@@ -93,6 +46,7 @@ impl Standing {
             Self::Reported(_) => "merging",
             Self::Blocked(_) => "blocked",
             Self::Skipped => "skipped",
+            Self::Closed => "closed",
             Self::Split => "split",
             Self::Outside => "outside",
         }
@@ -161,6 +115,9 @@ fn standing(
             let why: Vec<String> = why.iter().map(|why| graph.describe(why)).collect();
             return Standing::Blocked(why.join("; "));
         }
+        InGraph::Closed if matches!(node.status, Status::Cancelled | Status::Deferred) => {
+            return Standing::Closed;
+        }
         InGraph::Closed => return Standing::Blocked(format!("is {}", node.status)),
         InGraph::Split => return split(graph, task, known),
         InGraph::Done | InGraph::Ready | InGraph::Waiting(_) => {}
@@ -178,7 +135,11 @@ fn standing(
     if asked.is_some_and(|asked| asked.is_cancelled) {
         return Standing::Blocked("was cancelled".to_owned());
     }
-    next_attempt(state, terms, &key)
+    match after_ended_runs(state, terms, &key) {
+        After::Start(next) => Standing::Ready(next),
+        After::Pause { until } => Standing::Cooling { until },
+        After::Block { why } => Standing::Blocked(why),
+    }
 }
 
 /// Why a task cannot be done because of one that it needs.
@@ -188,6 +149,10 @@ fn first_obstacle(graph: &TaskGraph, needs: &[usize], known: &[Standing]) -> Opt
         match &known[*needed] {
             Standing::Blocked(_) => Some(format!("needs {name}, which is blocked")),
             Standing::Skipped => Some(format!("needs {name}, which is skipped")),
+            Standing::Closed => Some(format!(
+                "needs {name}, which is {}",
+                graph.tasks[*needed].status
+            )),
             Standing::Outside => Some(format!(
                 "needs {name}, which is not done and not part of this dispatch"
             )),

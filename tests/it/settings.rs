@@ -195,8 +195,8 @@ fn bash_completes_the_ids_of_tasks() {
         eval "$("$0" completions bash)"
         complete -p descartes-worker
         try() {
-            COMP_WORDS=(descartes-worker "$@")
-            COMP_CWORD=$(($# - 0))
+            COMP_WORDS=("$worker" "$@")
+            COMP_CWORD=$#
             COMPREPLY=()
             _descartes_worker_with_tasks "$worker" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
             echo "$*: ${COMPREPLY[*]}"

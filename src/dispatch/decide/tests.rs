@@ -535,6 +535,15 @@ fn an_attempt_after_one_that_ran_out_of_memory_gets_twice_the_memory_up_to_the_m
 }
 
 #[test]
+fn a_cancelled_task_does_not_count_and_blocks_only_what_needs_it() {
+    let text = "# SCUD Graph v1\n# Phase: p\n@nodes\n1 | t | C | 1 | M\n2 | t | P | 1 | M\n3 | t | R | 1 | M\n4 | t | P | 1 | M\n@edges\n2 -> 1\n";
+    let graph = TaskGraph::parse(text).unwrap();
+    let standings = standings(&state_with(vec![begun()]), &graph, &World::terms());
+    let words: Vec<&str> = standings.iter().map(Standing::word).collect();
+    assert_eq!(words, ["closed", "blocked", "blocked", "ready"]);
+}
+
+#[test]
 fn attempts_are_counted_anew_after_a_retry() {
     let mut entries: Vec<Entry> = (1..=3)
         .flat_map(|attempt| failed("1", attempt, "internal", true))
