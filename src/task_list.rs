@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::scud::{Project, Standing, TaskGraph};
 use crate::task::Status;
+use crate::terminal::Format;
 
 /// `tasks`.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Settings {
     /// The phase to list, instead of the active one.
     pub tag: Option<String>,
     pub shown: Shown,
-    pub format: Format,
+    pub output: Output,
 }
 
 /// Which tasks are listed.
@@ -32,13 +33,12 @@ pub enum Shown {
     Blocked,
 }
 
+/// What is printed of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// One line for each task.
-    Lines,
+pub enum Output {
+    Tasks(Format),
     /// The ids alone, for shells that complete them.
     Ids,
-    Json,
 }
 
 /// One task, as it is printed.
@@ -82,21 +82,21 @@ pub async fn run(settings: &Settings) -> eyre::Result<()> {
     if settings.shown == Shown::Ready {
         lines.sort_by_key(|(task, _)| graph.rank(*task));
     }
-    let text = match settings.format {
-        Format::Json => {
+    let text = match settings.output {
+        Output::Tasks(Format::Json) => {
             let lines: Vec<&Line> = lines.iter().map(|(_, line)| line).collect();
             serde_json::to_string_pretty(&lines)? + "\n"
         }
-        Format::Ids => lines
+        Output::Ids => lines
             .iter()
             .map(|(_, line)| line.id.clone() + "\n")
             .collect(),
-        Format::Lines if lines.is_empty() => match settings.shown {
+        Output::Tasks(Format::Lines) if lines.is_empty() => match settings.shown {
             Shown::All => "the graph has no tasks\n".to_owned(),
             Shown::Ready => "no task is ready\n".to_owned(),
             Shown::Blocked => "no task is blocked\n".to_owned(),
         },
-        Format::Lines => lines.iter().map(|(_, line)| line.text()).collect(),
+        Output::Tasks(Format::Lines) => lines.iter().map(|(_, line)| line.text()).collect(),
     };
     write(&text)
 }
