@@ -1,6 +1,6 @@
 //! `completions`: the script that completes the command line in a shell.
 //!
-//! clap_complete writes it from the table of flags. The ids of tasks are added here: the script asks
+//! `clap_complete` writes it from the table of flags. The ids of tasks are added here: the script asks
 //! `descartes-worker tasks --ids` while a person types.
 
 use std::io::{self, Write};
@@ -36,11 +36,11 @@ _descartes_worker_tasks() {
 }
 "#;
 
-const FISH: &str = r#"
+const FISH: &str = r"
 complete -c descartes-worker -l task -x -a '(descartes-worker tasks --ids --ready 2>/dev/null)'
 complete -c descartes-worker -l only -x -a '(descartes-worker tasks --ids 2>/dev/null)'
 complete -c descartes-worker -n '__fish_seen_subcommand_from retry skip cancel' -f -a '(descartes-worker tasks --ids 2>/dev/null)'
-"#;
+";
 
 /// Prints the script of a shell.
 pub fn print(shell: Shell, cli: &mut clap::Command) -> io::Result<()> {
@@ -54,7 +54,13 @@ pub fn print(shell: Shell, cli: &mut clap::Command) -> io::Result<()> {
 
 fn with_tasks(shell: Shell, script: &str) -> String {
     match shell {
-        Shell::Bash => format!("{script}{BASH}"),
+        Shell::Bash => {
+            // clap_complete sets one name for a subcommand and asks for another if the program's name has a hyphen.
+            let name = env!("CARGO_PKG_NAME");
+            let (asked, set) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
+            let script = script.replace(&format!("{asked}__subcmd__"), &format!("{set}__subcmd__"));
+            format!("{script}{BASH}")
+        }
         Shell::Fish => format!("{script}{FISH}"),
         Shell::Zsh => {
             let lines = script.lines().map(|line| {

@@ -71,11 +71,11 @@ impl Dispatcher<'_> {
             self.look();
             let decision = decide(&self.journaled.state, &self.graph, &self.terms, now());
             let acted = self.act(&decision, &mut merging, &ports).await?;
-            self.show
-                .draw(&self.journaled.state, &self.graph, &decision);
             if acted {
                 continue;
             }
+            self.show
+                .draw(&self.journaled.state, &self.graph, &decision);
             if decision.is_over && merging.is_none() {
                 if self.check_at_end().await? {
                     continue;

@@ -150,7 +150,7 @@ impl<'a> Show<'a> {
         }
         self.next_drawing.set(Instant::now() + REDRAW_INTERVAL);
         self.flush();
-        let rows = self.screen.height().saturating_sub(LINES_ABOVE);
+        let rows = Screen::height().saturating_sub(LINES_ABOVE);
         let max_rows = rows.saturating_sub(2).min(MAX_ROWS);
         let mut lines = Vec::new();
         let running = state

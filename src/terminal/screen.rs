@@ -126,7 +126,7 @@ impl Screen {
     }
 
     /// How many lines the terminal has.
-    pub fn height(&self) -> usize {
+    pub fn height() -> usize {
         usize::from(console::Term::stderr().size().0)
     }
 

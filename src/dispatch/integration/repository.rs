@@ -176,7 +176,8 @@ impl Repository {
         git: &Git<'_>,
         names: impl Iterator<Item = &str>,
     ) -> Result<(), IntegrationError> {
-        let commands: String = names.map(|name| format!("delete {name}\n")).collect();
+        let commands = names.flat_map(|name| ["delete ", name, "\n"]);
+        let commands: String = commands.collect();
         if commands.is_empty() {
             return Ok(());
         }
