@@ -8,6 +8,7 @@ mod callback;
 mod check;
 mod completions;
 mod config;
+mod descriptors;
 #[allow(
     dead_code,
     unused_imports,
@@ -75,6 +76,15 @@ fn main() -> ExitCode {
         }
         None => {}
     }
+    match git::answer_if_requested() {
+        Some(Ok(code)) => return code,
+        Some(Err(error)) => {
+            terminal::print_error(&error.to_string());
+            return exit::Worker::Misconfigured.into();
+        }
+        None => {}
+    }
+    descriptors::reserve();
     let config = match Config::from_process() {
         Ok(config) => config,
         Err(rejected) => return rejection(&rejected),

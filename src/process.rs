@@ -24,6 +24,7 @@ use rustix::process::Signal;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::descriptors::Inherited;
 use crate::progress::Progress;
 use crate::shutdown::Stop;
 use descendants::Descendants;
@@ -224,8 +225,14 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     if let Some(prepared) = &prepared {
         prepared.let_inherit()?;
     }
+    let lent = program
+        .inherited
+        .as_ref()
+        .map(Inherited::lend)
+        .transpose()?;
     // Not tokio's `Command`: tokio reaps children too, which would race with this module.
     let child = memory::with_raised_score(|| command.spawn())?;
+    drop(lent);
     // The command still holds the writing ends, which would keep the pipe open forever.
     drop(command);
     let launcher = prepared.map(Launcher::of).transpose()?;

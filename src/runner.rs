@@ -55,6 +55,8 @@ pub async fn run(
 
 /// All steps after the first.
 async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
+    run.user_variables
+        .clone_from(&prepared.workspace.user_variables);
     let verdict = match Box::pin(catch_panic(work(run, &prepared))).await {
         Ok(Ok(message)) => Verdict::Completed { message },
         Ok(Err(failure)) => Verdict::Failed(failure),

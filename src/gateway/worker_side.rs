@@ -291,6 +291,7 @@ fn program(settings: &Settings, environment: &Variables) -> io::Result<Program> 
             .collect(),
         stdin: None,
         stderr: Stderr::Apart,
+        inherited: None,
         launch: None,
     })
 }

@@ -9,7 +9,7 @@ use super::trouble::Trouble;
 use super::words::quote;
 use crate::environment::Variables;
 
-/// One command.
+/// One git command.
 #[derive(Debug)]
 pub struct Call<'a> {
     pub(super) args: Vec<OsString>,
@@ -31,9 +31,9 @@ pub struct GitError {
     pub words: String,
     /// The exit status, if git ended by itself.
     pub code: Option<i32>,
-    /// The run was told to stop, and git with it.
+    /// git was ended because the run must stop.
     pub stopped: bool,
-    /// git printed nothing for too long, or was not done in time.
+    /// git printed nothing for too long, or did not end in time.
     pub timed_out: bool,
 }
 
@@ -58,7 +58,7 @@ impl Finished {
 }
 
 impl GitError {
-    /// An operation of the worker around a git command failed.
+    /// An error of the worker itself before or after a git command.
     pub fn around(command: &str, how: &str, error: &io::Error) -> Self {
         Self {
             command: command.to_owned(),
@@ -70,7 +70,7 @@ impl GitError {
         }
     }
 
-    /// What kind of trouble git's words describe.
+    /// The kind of trouble that git's words describe.
     pub fn trouble(&self) -> Trouble {
         Trouble::of(&self.words)
     }

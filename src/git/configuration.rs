@@ -1,48 +1,42 @@
-//! git's configuration in every call: what keeps a repository from having programs run, and the
-//! token, where it goes along.
+//! git's configuration in every call: it keeps a repository from running programs, and names the credential helper.
 //!
 //! By environment, which wins over what any file says.
 
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
 
 use crate::environment::Variables;
 
-/// The variable in which git's children find the token; gone when they are.
-const TOKEN: &str = "DESCARTES_GIT_TOKEN";
-
-/// Holds in every call, and wins over whatever a repository's own configuration says.
+/// The configuration of every call, which wins over the repository's.
 const CONFIGURATION: [(&str, &str); 16] = [
-    // Nothing that a repository brings along is run.
+    // No program that a repository names is run.
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.untrackedCache", "false"),
     ("submodule.recurse", "false"),
     ("core.attributesFile", "/dev/null"),
     ("core.excludesFile", "/dev/null"),
-    // Objects only, never what an agent's files claim about them.
+    // git reads the objects, and not files of an agent that describe them.
     ("core.commitGraph", "false"),
     ("core.multiPackIndex", "false"),
     ("pack.useBitmaps", "false"),
-    // The machine is thrown away: what a crash would lose, it loses anyway.
+    // The machine is thrown away after the task, so a crash loses everything anyway.
     ("core.fsync", "none"),
-    // An empty helper forgets all helpers before it.
+    // An empty value removes the helpers of other configuration files.
     ("credential.helper", ""),
-    // Nobody is there to look at it, and it would go on after the command.
+    // These would go on in the background after the command.
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
     // The workspace may belong to another user.
     ("safe.directory", "*"),
-    // Forges redirect renamed projects. The credential does not go along: the helper knows its
-    // own host only.
+    // Forges redirect renamed projects. The other host does not get the credential, because the helper is for one host.
     ("http.followRedirects", "initial"),
     ("http.lowSpeedLimit", "1"),
 ];
 
-/// Holds in every call with the agent's environment: hooks stay off, and nothing is started that
-/// outlives the command. Everything else is as the agent configured it.
+/// The configuration of every call with the agent's environment: no hooks, and nothing is started that outlives the command.
+/// Everything else is as the agent configured it.
 const CONFIGURATION_OF_AGENT: [(&str, &str); 6] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
@@ -52,7 +46,7 @@ const CONFIGURATION_OF_AGENT: [(&str, &str); 6] = [
     ("advice.addEmbeddedRepo", "false"),
 ];
 
-/// Whose configuration and environment a call has.
+/// Whose configuration and environment a call uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     Worker,
@@ -69,11 +63,11 @@ impl Side {
     }
 }
 
-/// Configuration by environment, which wins over a repository's own. The token is offered to
-/// its own host only, by a helper that finds it in git's environment: never in arguments.
+/// Configuration by environment, which wins over a repository's own. The token is offered to its own host only, by the
+/// helper that stands next to the remote's URL.
 pub fn variables(
     side: Side,
-    token: Option<&(Url, SecretString)>,
+    helper: Option<(&Url, &str)>,
     stalled: Duration,
     further: &[(String, String)],
 ) -> Variables {
@@ -91,15 +85,10 @@ pub fn variables(
         "http.lowSpeedTime".to_owned(),
         stalled.as_secs().max(1).to_string(),
     ));
-    if let Some((url, token)) = token {
-        // `printf`, because some shells' `echo` reads backslashes.
-        let helper = format!(
-            "!f() {{ printf 'username=x-access-token\\npassword=%s\\n' \"${TOKEN}\"; }}; f"
-        );
+    if let Some((url, helper)) = helper {
         for origin in origins(url) {
-            pairs.push((format!("credential.{origin}.helper"), helper.clone()));
+            pairs.push((format!("credential.{origin}.helper"), helper.to_owned()));
         }
-        variables.push((TOKEN.into(), token.expose_secret().into()));
     }
     variables.push(("GIT_CONFIG_COUNT".into(), pairs.len().to_string().into()));
     for (index, (key, value)) in pairs.into_iter().enumerate() {
@@ -109,7 +98,7 @@ pub fn variables(
     variables
 }
 
-/// Where the token may go: the remote's own origin, and the same host once it insists on https.
+/// The origins that get the token: the remote's, and the same host with https, because a server may redirect to that.
 fn origins(url: &Url) -> Vec<String> {
     let mut origins = vec![url.origin().ascii_serialization()];
     if let ("http", None, Some(host)) = (url.scheme(), url.port(), url.host_str()) {

@@ -1,8 +1,7 @@
-//! ssh as it was set up before an agent ran: which program, which configuration, which hosts are
-//! known.
+//! The configuration of ssh from before the agent's start: the program, its options and the known hosts.
 //!
-//! Keeps no keys: an agent of the same user can read and replace those. It cannot have a push go
-//! elsewhere, or have programs run by it.
+//! Keeps no keys: an agent of the same user can read and replace them. But it cannot send a push to another host, or make ssh
+//! run programs.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -11,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 
-/// What is kept of ssh's own answer: how to get there, and as whom. Everything else is either
-/// nobody's business here (terminals, forwarding) or the default again.
-const KEPT: [&str; 26] = [
+/// The options that are kept from the output of `ssh -G`: how to reach the host, and as which user. The others are defaults, or
+/// concern terminals and forwarding.
+const KEPT_OPTIONS: [&str; 26] = [
     "addressfamily",
     "bindaddress",
     "bindinterface",
@@ -41,10 +40,10 @@ const KEPT: [&str; 26] = [
     "stricthostkeychecking",
     "user",
 ];
-/// The most that is read of one file of known hosts.
-const KNOWN_HOSTS: u64 = 1024 * 1024;
+/// How many bytes of one file of known hosts are read.
+const MAX_KNOWN_HOSTS_SIZE: u64 = 1024 * 1024;
 
-/// ssh on its way to one remote.
+/// ssh for one remote.
 #[derive(Debug, Clone)]
 pub struct Ssh {
     program: PathBuf,
@@ -62,7 +61,7 @@ struct Memory {
 }
 
 impl Ssh {
-    /// Nothing where the remote is not reached by ssh.
+    /// `None` if the remote is not reached by ssh.
     pub fn to(remote: &str, program: PathBuf, home: Option<OsString>) -> Option<Self> {
         Some(Self {
             program,
@@ -76,21 +75,21 @@ impl Ssh {
         &self.program
     }
 
-    /// The arguments by which ssh says how it is set up for this remote.
+    /// The arguments by which ssh prints its configuration for this remote.
     pub fn question(&self) -> Vec<OsString> {
         let mut question = vec!["-G".into()];
         question.extend(self.destination.iter().cloned());
         question
     }
 
-    /// Keeps the answer, and the hosts that are known now.
+    /// Keeps the configuration that ssh printed, and the hosts that are known now.
     pub fn remember(&mut self, answer: &str) {
-        // For this host alone: a jump on the way has another name.
+        // For this host only: a jump host has another name.
         let mut configuration = format!("Host {}\n", self.host());
         let mut known_hosts = Vec::new();
         for line in answer.lines() {
             let (key, value) = line.split_once(' ').unwrap_or_default();
-            if KEPT.contains(&key) {
+            if KEPT_OPTIONS.contains(&key) {
                 configuration.push_str(line);
                 configuration.push('\n');
             }
@@ -123,18 +122,18 @@ impl Ssh {
             _ => PathBuf::from(file),
         };
         let mut hosts = Vec::new();
-        // A file that is not there knows no hosts.
-        let _ =
-            fs::File::open(file).and_then(|file| file.take(KNOWN_HOSTS).read_to_end(&mut hosts));
+        // A missing file has no hosts.
+        let _ = fs::File::open(file)
+            .and_then(|file| file.take(MAX_KNOWN_HOSTS_SIZE).read_to_end(&mut hosts));
         hosts
     }
 
-    /// The command as it is found, for before an agent ran.
+    /// The command with the user's configuration, for calls before the agent's start.
     pub fn command(&self) -> OsString {
         self.command_with("")
     }
 
-    /// The command with what is remembered, from files in a directory that no agent could write.
+    /// The command with the remembered configuration, from files in a directory that no agent could write.
     pub fn frozen_in(&self, dir: &Path) -> io::Result<Option<OsString>> {
         let Some(memory) = &self.memory else {
             return Ok(None);
@@ -154,7 +153,7 @@ impl Ssh {
         let home = self.home.as_ref();
         let home = home.map_or_else(String::new, |home| format!("HOME={} ", quoted(home)));
         let program = quoted(self.program.as_os_str());
-        // Nobody is there to answer a question.
+        // No person can answer a question.
         format!("{home}{program} -o BatchMode=yes{options}").into()
     }
 }

@@ -24,6 +24,9 @@ use tokio::time::sleep;
 /// How often to look for dead processes while killing: the kernel reports no deaths of grandchildren.
 pub(super) const POLL_WHILE_KILLING: Duration = Duration::from_millis(20);
 
+/// How many dead children are reaped before anything else gets its turn: children can die as fast as they are reaped.
+const MAX_REAPED_AT_ONCE: u32 = 1_000;
+
 /// Children that the worker already had when it was started (an entrypoint's `service & exec worker`), and
 /// helper processes of the worker. They do not belong to the agent, so they are never killed. A static, because children belong to the
 /// process and not to a value in it.
@@ -135,9 +138,9 @@ pub(super) fn reap_all_except(reserved: Pid) {
     }
 }
 
-/// Reaps every dead child; false if no child is left.
+/// Reaps dead children, at most [`MAX_REAPED_AT_ONCE`]; false if no child is left.
 fn reap_all() -> bool {
-    loop {
+    for _ in 0..MAX_REAPED_AT_ONCE {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, _))) => {
                 bystanders().remove(&pid);
@@ -147,6 +150,7 @@ fn reap_all() -> bool {
             Err(_) => return false,
         }
     }
+    true
 }
 
 /// Kills all children except the bystanders; false if only bystanders are left.

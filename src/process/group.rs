@@ -90,6 +90,9 @@ impl Group {
             }
         }
         self.leader = Leader::Reaped;
+        if let Some(launcher) = &self.launcher {
+            launcher.kill_control_group();
+        }
         tokio::select! {
             // In this order: even if no time is left, everything is killed once.
             biased;

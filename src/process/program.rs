@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::descriptors::Inherited;
 use crate::environment::Variables;
 use crate::isolation::Launch;
 
@@ -22,6 +23,8 @@ pub struct Program {
     /// blocks while the program does not read.
     pub stdin: Option<File>,
     pub stderr: Stderr,
+    /// Further descriptors that it inherits.
+    pub inherited: Option<Inherited>,
     /// How it is isolated from the worker; `None` for the worker's own programs.
     pub launch: Option<Launch>,
 }
@@ -47,6 +50,7 @@ impl Program {
             env,
             stdin: None,
             stderr: Stderr::WithStdout,
+            inherited: None,
             launch,
         }
     }

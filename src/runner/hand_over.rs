@@ -1,7 +1,7 @@
-//! The end of a run: what was made leaves the machine, whatever became of the task.
+//! The end of a run: the work is pushed, also if the task failed.
 //!
-//! A completed task's work goes to its branch; of any other, the work so far goes to a branch
-//! beside it while there is time. Only the first can change the verdict.
+//! The work of a completed task goes to its branch; the work so far of a failed task goes to a second branch (`-wip`) if
+//! there is time. Only a push of a completed task can change the verdict.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -20,22 +20,20 @@ use crate::progress::Phase;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason, Verdict};
 
-/// How long the work of a task that is done may take to leave, with all attempts to push it.
-const COMPLETE: Duration = Duration::from_secs(10 * 60);
-/// How long the work of a task that is not done may take to leave, where no signal hurries.
-const UNFINISHED: Duration = Duration::from_secs(2 * 60);
+/// The longest hand-over of the work of a task that is not done. A signal shortens it.
+const MAX_PARTIAL_HAND_OVER: Duration = Duration::from_secs(2 * 60);
 
 /// How much of the work is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Completeness {
-    /// All of it, or it counts for nothing.
+    /// All of the work; otherwise the task failed.
     Complete,
-    /// As much as there is.
+    /// The work so far.
     Partial,
 }
 
 impl Run<'_> {
-    /// Hands over what was made; the verdict that it leads to.
+    /// Commits and pushes the work; returns the final verdict.
     pub(super) async fn hand_over(&mut self, prepared: &Prepared<'_>, verdict: Verdict) -> Verdict {
         let Source::Repository(repository) = &self.settings.source else {
             return verdict;
@@ -44,15 +42,16 @@ impl Run<'_> {
             return verdict;
         }
         self.progress.enter(Phase::HandOver);
-        // Being told to stop does not end this, because it is what a stop leaves time for.
+        // A stop signal does not end the push: the stop window has time for it.
         let (without_grace, stop) = (Stop::without_grace(), self.stop.clone());
         let branch = repository.branch.clone();
+        let limit = self.settings.push_timeout;
         match verdict {
             Verdict::Completed { message } => {
                 let deliver =
                     self.deliver(prepared, Completeness::Complete, branch, &without_grace);
                 let delivered = tokio::select! {
-                    delivered = timeout(COMPLETE, deliver) => delivered.ok(),
+                    delivered = timeout(limit, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,
                     () = stop.cancelled() => None,
                 };
@@ -65,9 +64,10 @@ impl Run<'_> {
                 }
             }
             Verdict::Failed(failure) => {
+                let limit = limit.min(MAX_PARTIAL_HAND_OVER);
                 let deliver = self.deliver(prepared, Completeness::Partial, branch, &without_grace);
                 let delivered = tokio::select! {
-                    delivered = timeout(UNFINISHED, deliver) => delivered.ok(),
+                    delivered = timeout(limit, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,
                 };
                 match delivered {
@@ -83,13 +83,13 @@ impl Run<'_> {
         }
     }
 
-    /// The failure of a run that was done, and was stopped before all of it had left.
+    /// The failure of a completed task whose work could not be pushed in time.
     fn too_late(&self) -> Failure {
         let Some(why) = self.stop.why() else {
-            let limit = in_words(COMPLETE);
+            let limit = in_words(self.settings.push_timeout);
             return Failure::new(
                 Reason::PushFailed,
-                format!("the work was not pushed within {limit}"),
+                format!("the work was not pushed within {limit} (DESCARTES_PUSH_TIMEOUT)"),
             );
         };
         let mut failure = stopped(&why);
@@ -114,7 +114,7 @@ impl Run<'_> {
         delivered.unwrap_or_else(|bug| Err(Failure::new(Reason::Internal, bug)))
     }
 
-    /// Commits, and pushes to the branch if there is one; says where the work is.
+    /// Commits, and pushes to the branch if there is one; returns a note that says where the work is.
     async fn commit_and_push(
         &mut self,
         prepared: &Prepared<'_>,
@@ -157,7 +157,7 @@ impl Run<'_> {
             Completeness::Partial => format!("{branch}-wip"),
         });
         let mut whereabouts = "nothing was changed".to_owned();
-        let mut beside = String::new();
+        let mut other_branches = String::new();
         if !work.is_empty() || !branches.is_empty() {
             whereabouts = "nothing is pushed".to_owned();
         }
@@ -182,9 +182,9 @@ impl Run<'_> {
                 }
                 work.branch = Some(branch);
             }
-            beside = push_branches(&push, &branch, branches).await?;
+            other_branches = push_branches(&push, &branch, branches).await?;
         }
-        let note = format!("{beside}{note}");
+        let note = format!("{other_branches}{note}");
         match incomplete {
             None => Ok(whereabouts + &note),
             Some(words) => Err(Failure {

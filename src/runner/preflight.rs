@@ -17,7 +17,7 @@ use super::isolate;
 use super::model_gateway;
 use super::project_task::{definition, find};
 use super::settings::{Settings, Steps};
-use super::workspace::{Repository, Source, existing_directory};
+use super::workspace::{Repository, Source, belongs_to, existing_directory};
 use crate::environment::value_of;
 use crate::git::{Call, Git, GitError};
 use crate::http::tls;
@@ -60,8 +60,11 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
     let (isolation, progress) = (&settings.isolation, Progress::new());
     let kind = isolate::test(isolation, &settings.environment, stop, &progress).await;
     findings.note("isolation", kind, |kind| {
-        format!("{}: the agent {}", kind.word(), kind.description())
+        format!("{}: the agent {}", kind.word(), isolation.description())
     });
+    if let Some(limits) = crate::isolation::limits() {
+        findings.note("control group", Ok(limits), String::clone);
+    }
     match &settings.source {
         Source::Given(dir) => project(&mut findings, settings, dir).await,
         Source::Repository(repository) => {
@@ -74,6 +77,10 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
 /// The project in a directory of this machine.
 async fn project(findings: &mut Findings, settings: &Settings, dir: &Path) {
     let workspace = existing_directory(dir).and_then(|dir| writable(&dir).map(|()| dir));
+    let workspace = workspace.and_then(|dir| match &settings.isolation.user {
+        Some(user) => belongs_to(user, &dir).map(|()| dir),
+        None => Ok(dir),
+    });
     let Some(dir) = findings.note("workspace", workspace, |dir| dir.display().to_string()) else {
         return;
     };

@@ -234,7 +234,8 @@ impl Rounds<'_, '_> {
         };
         let place = Place {
             dir: &workspace.dir,
-            state_dir: workspace.own_dir(),
+            state_dir: workspace.state_dir.clone(),
+            user: workspace.user.as_ref(),
             environment,
             environment_without_file,
             launch: self.run.settings.isolation.launch(),

@@ -29,6 +29,8 @@ pub struct Settings {
     pub variables_file: Option<VariablesFile>,
     /// How long the agent and the checks may take together; cloning does not count.
     pub task_timeout: Duration,
+    /// How long the hand-over of the work may take, with all attempts to push it.
+    pub push_timeout: Duration,
     /// How long the agent may print nothing; `None` is unlimited.
     pub idle_timeout: Option<Duration>,
     /// These checks instead of the project's.

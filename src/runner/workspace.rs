@@ -1,14 +1,14 @@
-//! Where the agent works: a given directory, or a fresh clone; and the run's own files beside it.
+//! The workspace, where the agent works: an existing directory, or a new clone. Also the run's own files outside of it.
 //!
-//! A given directory is used as it is: never cleaned, never committed to. A clone is shallow and
-//! of one commit; a clone in a temporary directory is deleted when the run has ended.
+//! An existing directory is used as it is: never cleaned, never committed to. A clone is shallow and has one commit; a
+//! clone in a temporary directory is deleted when the run has ended.
 
 mod fetch;
 mod lfs;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::environment::Variables;
 pub use crate::git::Access;
 use crate::git::{Call, Git, GitError};
+use crate::isolation::User;
 use crate::task::{Failure, Reason};
 use fetch::fetch_base;
 
@@ -26,7 +27,7 @@ pub const GRAPH: &str = ".scud/tasks/tasks.scg";
 /// Where the project comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// It is there already.
+    /// A directory that exists already.
     Given(PathBuf),
     Repository(Box<Repository>),
 }
@@ -34,9 +35,9 @@ pub enum Source {
 /// A remote repository.
 #[derive(Debug, Clone)]
 pub struct Repository {
-    /// As git takes it; without credentials.
+    /// The URL for git, without credentials.
     pub url: String,
-    /// A branch, a tag or a commit; the default branch where this is `None`.
+    /// A branch, a tag or a commit; the default branch if this is `None`.
     pub reference: Option<String>,
     pub access: Access,
     /// The directory to clone to; a new temporary one if this is `None`.
@@ -47,51 +48,64 @@ pub struct Repository {
     pub lfs: bool,
     /// Whether a temporary clone stays when the run has ended.
     pub keep_clone: bool,
-    /// The branch that the work is pushed to; nothing is pushed where this is `None`.
+    /// The branch that the work is pushed to; nothing is pushed if this is `None`.
     pub branch: Option<String>,
-    /// What is added to the branch where it is taken: this run's name.
+    /// Is added to the branch's name if the branch has other work: the name of this run.
     pub suffix: String,
-    /// Who commits.
+    /// The author of commits.
     pub name: String,
     pub email: String,
 }
 
-/// The project's directory, and a directory of the run's own that is gone when this is dropped.
+/// The agent's user, if it is not the worker's.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    pub user: &'a User,
+    /// The worker's variables for the agent.
+    pub environment: &'a Variables,
+}
+
+/// The project's directory, and a directory for the run's files that is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Workspace {
     /// Absolute.
     pub dir: PathBuf,
     own: TempDir,
+    /// The directory for the agent's files, in `own`.
+    pub state_dir: PathBuf,
+    /// The agent's user, if it is not the worker's.
+    pub user: Option<User>,
+    /// Replace the worker's variables if the agent has another user.
+    pub user_variables: Variables,
     /// The clone's directory, if it is to be deleted.
     temporary: Option<TempDir>,
     /// The clone, if the worker made the directory.
     pub clone: Option<Clone>,
 }
 
-/// What is known of a clone from before the agent touched it.
+/// Facts about a clone from before the agent's start.
 #[derive(Debug)]
 pub struct Clone {
     /// Absolute.
     pub dir: PathBuf,
     pub url: String,
-    /// What is added to a branch that is taken.
+    /// Is added to the name of a branch that has other work.
     pub suffix: String,
     /// The commit that was checked out.
     pub base: String,
     index: Index,
-    /// Who commits, as git's variables.
+    /// The author of commits, as git's variables.
     pub identity: Variables,
-    /// Device and number of the directory, so that another one in its place is noticed.
+    /// Device and inode of the directory, so that a replaced one is noticed.
     inode: (u64, u64),
 }
 
-/// git's index after the checkout: with it, unchanged files need not be read again. In a file
-/// without a name, because it can be large and nobody else should find it.
+/// git's index after the checkout: with it, unchanged files need not be read again. In a file without a name, because it can be
+/// large and no other process should open it.
 #[derive(Debug)]
 struct Index {
     file: File,
-    /// When git wrote it. What was changed in the same instant has to be read after all, and this
-    /// is how git knows.
+    /// When git wrote it. git reads files again that were changed at the same time.
     written: SystemTime,
 }
 
@@ -104,19 +118,55 @@ pub struct PromptFile {
 }
 
 impl Workspace {
-    /// Takes a given directory.
-    pub fn given(dir: &Path) -> Result<Self, Failure> {
+    /// Uses an existing directory.
+    pub fn given(dir: &Path, owner: Option<Owner<'_>>) -> Result<Self, Failure> {
+        let dir = existing_directory(dir)?;
+        if let Some(owner) = owner {
+            belongs_to(owner.user, &dir)?;
+        }
+        Self::new(dir, None, None, owner)
+    }
+
+    fn new(
+        dir: PathBuf,
+        temporary: Option<TempDir>,
+        clone: Option<Clone>,
+        owner: Option<Owner<'_>>,
+    ) -> Result<Self, Failure> {
+        let own = own_directory()?;
+        let (mut state_dir, mut user_variables) = (own.path().to_owned(), Variables::new());
+        if let Some(Owner { user, environment }) = owner {
+            state_dir.push("agent");
+            let prepared = fs::set_permissions(own.path(), fs::Permissions::from_mode(0o711));
+            let prepared = prepared
+                .and_then(|()| fs::create_dir(&state_dir))
+                .and_then(|()| user.give(&state_dir))
+                .and_then(|()| user.variables(own.path(), environment));
+            user_variables = prepared.map_err(|error| {
+                let name = &user.name;
+                failed(
+                    format!("no directories for the user {name} could be made"),
+                    &error,
+                )
+            })?;
+        }
         Ok(Self {
-            dir: existing_directory(dir)?,
-            own: own_directory()?,
-            temporary: None,
-            clone: None,
+            dir,
+            own,
+            state_dir,
+            user: owner.map(|owner| owner.user.clone()),
+            user_variables,
+            temporary,
+            clone,
         })
     }
 
     /// Clones a repository.
-    pub async fn cloned(repository: &Repository, git: &Git<'_>) -> Result<Self, Failure> {
-        let own = own_directory()?;
+    pub async fn cloned(
+        repository: &Repository,
+        git: &Git<'_>,
+        owner: Option<Owner<'_>>,
+    ) -> Result<Self, Failure> {
         let (dir, mut temporary) = fresh_directory(repository.into.as_deref())?;
         tracing::info!(
             url = repository.url,
@@ -124,7 +174,7 @@ impl Workspace {
             "cloning into {}",
             dir.display()
         );
-        let clone = clone(repository, git, &dir)
+        let clone = clone(repository, git, &dir, owner.map(|owner| owner.user))
             .await
             .map_err(|error| refused(repository, &error))?;
         warn_of_what_is_missing(&dir, repository);
@@ -133,12 +183,7 @@ impl Workspace {
         {
             let _ = temporary.keep();
         }
-        Ok(Self {
-            dir,
-            own,
-            temporary,
-            clone: Some(clone),
-        })
+        Self::new(dir, temporary, Some(clone), owner)
     }
 
     /// Deletes the run's files, and the clone if it is temporary. Not on the runtime's thread, because a
@@ -167,14 +212,8 @@ impl Workspace {
         self.clone.as_ref().is_some_and(is_absent)
     }
 
-    /// The run's own directory, outside the project.
-    pub fn own_dir(&self) -> PathBuf {
-        self.own.path().to_owned()
-    }
-
-    /// Writes a prompt outside the project, so that it is no change to it. A new file each time, and
-    /// never opened by its name: the agent knows where the last one is, and may have put anything
-    /// in its place.
+    /// Writes a prompt outside the project, so that it is no change to the project. Each prompt is a new file that is not opened by
+    /// its name again: the agent knows the name, and can replace the file.
     pub fn write_prompt(&self, prompt: &str) -> Result<PromptFile, Failure> {
         let dir = self.own.path();
         let written = fs::create_dir_all(dir).and_then(|()| {
@@ -183,6 +222,9 @@ impl Workspace {
                 .suffix(".md")
                 .tempfile_in(dir)?;
             let (mut reader, path) = name.keep().map_err(|error| error.error)?;
+            if let Some(user) = &self.user {
+                user.give(&path)?;
+            }
             reader.write_all(prompt.as_bytes())?;
             reader.rewind()?;
             Ok(PromptFile { path, reader })
@@ -195,8 +237,7 @@ impl Workspace {
 }
 
 impl Clone {
-    /// An error where the directory is not the one that was made: a link to somewhere else would
-    /// have the worker collect what is no work of the agent's.
+    /// Errors if the directory was replaced: a symlink could expose unrelated files.
     pub fn still_there(&self) -> Result<(), Failure> {
         let found = fs::symlink_metadata(&self.dir);
         match found {
@@ -211,7 +252,7 @@ impl Clone {
         }
     }
 
-    /// Puts the checkout's index into a file.
+    /// Writes the index of the checkout into a file.
     pub fn write_index(&self, to: &Path) -> io::Result<()> {
         let mut from = &self.index.file;
         from.rewind()?;
@@ -233,7 +274,12 @@ impl Index {
     }
 }
 
-async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clone, GitError> {
+async fn clone(
+    repository: &Repository,
+    git: &Git<'_>,
+    dir: &Path,
+    user: Option<&User>,
+) -> Result<Clone, GitError> {
     let url = &repository.url;
     fetch_base(git, dir, url, repository.reference.as_deref()).await?;
     // Tools and people write ignore rules into `.git/info/exclude`.
@@ -268,6 +314,9 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
         ];
         git.run(Call::new(dir, args).transfer()).await?;
     }
+    if let Some(user) = user {
+        give_clone(user, git, dir).await?;
+    }
     let unknown = |error: io::Error| {
         GitError::around("checkout", "left a repository that cannot be read", &error)
     };
@@ -293,6 +342,34 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
         identity: [person("AUTHOR"), person("COMMITTER")].concat(),
         inode: (found.dev(), found.ino()),
     })
+}
+
+/// Gives a clone to the agent's user.
+async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
+    let (owner, path) = (user.clone(), dir.to_owned());
+    // Not on the runtime's thread, because a clone can have very many files.
+    let given = tokio::task::spawn_blocking(move || owner.give_all(&path)).await;
+    let given = given.map_err(io::Error::other).and_then(|given| given);
+    let failed = |error: io::Error| {
+        GitError::around("checkout", "could not be given to the agent's user", &error)
+    };
+    given.map_err(failed)?;
+    // The index has the owner of each file: it would hold all files for changed.
+    git.run(Call::new(dir, ["update-index", "-q", "--refresh"]))
+        .await?;
+    user.give(&dir.join(".git/index")).map_err(failed)
+}
+
+/// An error if a given project belongs to another user than the agent's.
+pub fn belongs_to(user: &User, dir: &Path) -> Result<(), Failure> {
+    if user.owns(dir) {
+        return Ok(());
+    }
+    let (name, dir) = (&user.name, dir.display());
+    let message = format!(
+        "the workspace {dir} does not belong to DESCARTES_AGENT_USER, {name}; run `chown -R {name} {dir}`"
+    );
+    Err(Failure::new(Reason::WorkspaceFailed, message))
 }
 
 /// The directory to clone into: the given one, which must be empty, or a new one, which is deleted with the
@@ -354,7 +431,7 @@ fn own_directory() -> Result<TempDir, Failure> {
     })
 }
 
-/// Names what a shallow clone of one commit does not bring along.
+/// Warns about submodules and LFS files that are not fetched.
 fn warn_of_what_is_missing(dir: &Path, repository: &Repository) {
     let submodules = settings_in(&dir.join(".gitmodules"), |line| {
         let (key, path) = line.split_once('=')?;
@@ -379,8 +456,8 @@ fn warn_of_what_is_missing(dir: &Path, repository: &Repository) {
     }
 }
 
-/// What the lines of a file say, the first few of it; nothing where it is no file of the project.
-fn settings_in(path: &Path, said: impl Fn(&str) -> Option<String>) -> Vec<String> {
+/// The results of `parse` for the first lines of a file that have one; none if it is not a regular file.
+fn settings_in(path: &Path, parse: impl Fn(&str) -> Option<String>) -> Vec<String> {
     const NAMED: usize = 10;
     const READ: u64 = 1024 * 1024;
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
@@ -391,7 +468,7 @@ fn settings_in(path: &Path, said: impl Fn(&str) -> Option<String>) -> Vec<String
     let text = String::from_utf8_lossy(&bytes);
     read.map_or_else(
         |_| Vec::new(),
-        |_| text.lines().filter_map(said).take(NAMED).collect(),
+        |_| text.lines().filter_map(parse).take(NAMED).collect(),
     )
 }
 

@@ -35,6 +35,7 @@ const LAYERS: &[&[&str]] = &[
     &["task"],
     &["model"],
     &[
+        "descriptors",
         "durations",
         "environment",
         "excerpt",

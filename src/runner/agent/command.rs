@@ -63,6 +63,7 @@ impl Agent for Shell {
         environment.extend(place.access.variables());
         environment.extend(codex::configuration(
             &place.state_dir,
+            place.user,
             &environment,
             place.access,
         ));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::environment::{Variables, VariablesFile};
 use crate::gateway;
-use crate::isolation::Launch;
+use crate::isolation::{Launch, User};
 use crate::model::{Access, Limits};
 use crate::process::{AfterRead, Ending, Program, StartError};
 use crate::programs::on_path;
@@ -91,6 +91,8 @@ pub struct Place<'a> {
     /// A private directory of the run, for files that the agent keeps from one round to the next.
     pub state_dir: PathBuf,
     pub environment: Variables,
+    /// The agent's user, if it is not the worker's.
+    pub user: Option<&'a User>,
     /// How the agent is isolated from the worker.
     pub launch: Option<Launch>,
     /// The environment without the variables of `variables_file`, for an agent that is the worker's own program.

@@ -112,6 +112,7 @@ impl Place<'_> {
             stdin: None,
             // Mixed with standard output, it could break its lines.
             stderr: Stderr::Apart,
+            inherited: None,
             launch: self.launch,
         }
     }
