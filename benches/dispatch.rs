@@ -179,11 +179,18 @@ impl Sample {
     }
 }
 
+/// The rows of pending tasks.
+fn rows(count: usize) -> String {
+    let mut text = String::new();
+    for id in 1..=count {
+        let _ = writeln!(text, "{id} | t | P | 1 | M");
+    }
+    text
+}
+
 /// Two hundred empty tasks, fifty at a time.
 fn many_tasks(table: &mut Table) {
-    let nodes: String = (1..=TASKS)
-        .map(|id| format!("{id} | t | P | 1 | M\n"))
-        .collect();
+    let nodes: String = rows(TASKS);
     let (mut ours, mut workers, mut merges, mut peaks) = (vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         let sample = Sample::new(&nodes);
@@ -196,7 +203,7 @@ fn many_tasks(table: &mut Table) {
         ours.push(began.elapsed());
         peaks.push(peak);
         let sample = Sample::new(&nodes);
-        let (worked, merged) = sample.shell();
+        let (of_workers, of_git) = sample.shell();
         assert_eq!(
             fs::read_to_string(sample.path("shell/merged/.scud/tasks/tasks.scg"))
                 .unwrap()
@@ -204,8 +211,8 @@ fn many_tasks(table: &mut Table) {
                 .count(),
             TASKS
         );
-        workers.push(worked);
-        merges.push(merged);
+        workers.push(of_workers);
+        merges.push(of_git);
     }
     let (ours, workers, merges) = (median(ours), median(workers), median(merges));
     table.row(
@@ -227,9 +234,7 @@ fn many_tasks(table: &mut Table) {
 
 /// The time from a completed event to the start of its dependent.
 fn dependents(table: &mut Table) {
-    let mut nodes: String = (1..=CHAIN)
-        .map(|id| format!("{id} | t | P | 1 | M\n"))
-        .collect();
+    let mut nodes: String = rows(CHAIN);
     nodes.push_str("\n@edges\n");
     for id in 2..=CHAIN {
         let _ = writeln!(nodes, "{id} -> {}", id - 1);
@@ -300,9 +305,7 @@ fn merges_by_git(sample: &Sample) -> Vec<Duration> {
 /// The dispatcher's memory while 200 workers work, and while it has a graph of 2,000 tasks.
 fn memory(table: &mut Table) {
     for (tasks, workers) in [(TASKS, TASKS), (2000, JOBS)] {
-        let nodes: String = (1..=tasks)
-            .map(|id| format!("{id} | t | P | 1 | M\n"))
-            .collect();
+        let nodes: String = rows(tasks);
         let sample = Sample::new(&nodes);
         let mut child = sample.dispatch(workers, WAIT_AT_GATE).spawn().unwrap();
         let log = sample.path("log");
@@ -337,9 +340,7 @@ fn memory(table: &mut Table) {
 
 /// The plan of a graph of 2,000 tasks.
 fn plan(table: &mut Table) {
-    let mut nodes: String = (1..=2000)
-        .map(|id| format!("{id} | t | P | 1 | M\n"))
-        .collect();
+    let mut nodes: String = rows(2000);
     nodes.push_str("\n@edges\n");
     for id in 11..=2000 {
         let _ = writeln!(nodes, "{id} -> {}\n{id} -> {}", id - 1 - id % 7, id - 10);
