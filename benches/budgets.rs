@@ -1,8 +1,8 @@
-//! Measures the budgets: what the worker costs next to a shell script that does the same.
+//! Measures the budgets: the time and memory that the worker needs, next to a shell script that does the same.
 //!
 //! `cargo bench --bench budgets`. Both are measured in the same run on the same machine, because only their ratio
 //! means anything on another machine. The shell script isolates nothing, so the budgets are for a worker without isolation;
-//! the time with it stands below. Needs `curl`. Prints figures and judges none of them.
+//! the time with isolation is printed below. Needs `curl`. Prints figures, and does not fail if one is above its budget.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 

@@ -202,15 +202,14 @@ impl<'a> Git<'a> {
         Ok(vec![("PATH".into(), path), lfs_progress()])
     }
 
-    /// Remembers how ssh is set up, so that an agent cannot change it for calls in repositories
-    /// made later. Runs before there is an agent.
-    pub async fn remember_ssh(&mut self) {
+    /// Records the settings of ssh before the agent starts, so that the agent cannot change them for later calls.
+    pub async fn record_ssh(&mut self) {
         let Some(mut ssh) = self.ssh.clone() else {
             return;
         };
         let call = Program {
             program: ssh.program().into(),
-            args: ssh.question(),
+            args: ssh.print_arguments(),
             dir: "/".into(),
             env: self.environment.clone(),
             stdin: None,
@@ -230,22 +229,22 @@ impl<'a> Git<'a> {
         };
         let ending = process::supervise(call, limits, self.stop, self.progress, &mut take).await;
         if matches!(ending, Ok(Ending::Exited(0))) {
-            ssh.remember(&String::from_utf8_lossy(&answer));
+            ssh.record(&String::from_utf8_lossy(&answer));
             self.ssh = Some(ssh);
         } else {
             tracing::warn!(
                 ?ending,
-                "`ssh -G` does not print its configuration, so an agent can change it for later calls"
+                "ssh did not print its configuration, so later calls use the configuration that exists then"
             );
         }
     }
 
-    /// Variables for calls in a repository of the worker: the configuration of ssh from before the agent's start, in files in
-    /// that directory.
-    pub fn remembered(&self, dir: &Path) -> io::Result<Variables> {
+    /// Variables for calls in a private repository of the worker: ssh with its recorded settings, which are written to
+    /// files in `dir`.
+    pub fn ssh_variables(&self, dir: &Path) -> io::Result<Variables> {
         self.ssh.as_ref().map_or(Ok(Vec::new()), |ssh| {
             Ok(ssh
-                .frozen_in(dir)?
+                .recorded_command(dir)?
                 .map(|command| ("GIT_SSH_COMMAND".into(), command))
                 .into_iter()
                 .collect())
@@ -394,7 +393,7 @@ impl<'a> Git<'a> {
             program,
             authorities: _authorities,
         } = self.prepare(call, stderr).map_err(unstarted)?;
-        let mut reader = ProgressReader::new(self.progress, self.side.words());
+        let mut reader = ProgressReader::new(self.progress, self.side.max_stderr_size());
         let mut take = |_, bytes: &[u8]| {
             if reads_progress {
                 reader.push(bytes);
@@ -411,7 +410,7 @@ impl<'a> Git<'a> {
         let ending = process::supervise(program, limits, self.stop, self.progress, &mut take).await;
         let words = || {
             let text = match said {
-                Some(file) => last_words(file, self.side.words()),
+                Some(file) => last_words(file, self.side.max_stderr_size()),
                 None => reader.words(),
             };
             self.redactor.text(&without_progress(&text))

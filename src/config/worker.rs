@@ -214,7 +214,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     let lfs = reader.with_default(&settings::LFS, values::boolean);
     let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
     let Some(url) = reader.optional(&settings::REPO, values::repository) else {
-        return Source::Given(workspace.unwrap_or_else(|| ".".into()));
+        return Source::Directory(workspace.unwrap_or_else(|| ".".into()));
     };
     let branch = branch.unwrap_or_else(default);
     Source::Repository(Box::new(Repository {

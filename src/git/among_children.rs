@@ -105,7 +105,7 @@ impl Git<'_> {
     }
 
     fn words(&self, stderr: File) -> String {
-        let text = last_words(stderr, self.side.words());
+        let text = last_words(stderr, self.side.max_stderr_size());
         self.redactor.text(&without_progress(&text))
     }
 }

@@ -1,6 +1,6 @@
 //! git's configuration in every call: it keeps a repository from running programs, and names the credential helper.
 //!
-//! By environment, which wins over what any file says.
+//! It is in environment variables, which override every configuration file.
 
 use std::time::Duration;
 
@@ -8,35 +8,35 @@ use reqwest::Url;
 
 use crate::environment::Variables;
 
-/// The configuration of every call, which wins over the repository's.
+/// For every call on the worker's side. It overrides the configuration of the repository.
 const CONFIGURATION: [(&str, &str); 16] = [
-    // No program that a repository names is run.
+    // Run no programs that the repository names.
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.untrackedCache", "false"),
     ("submodule.recurse", "false"),
     ("core.attributesFile", "/dev/null"),
     ("core.excludesFile", "/dev/null"),
-    // git reads the objects, and not files of an agent that describe them.
+    // Read the objects themselves: the agent can write wrong data into the files that speed git up.
     ("core.commitGraph", "false"),
     ("core.multiPackIndex", "false"),
     ("pack.useBitmaps", "false"),
-    // The machine is thrown away after the task, so a crash loses everything anyway.
+    // After a crash of the machine nothing is used again, so flushing to disk is not needed.
     ("core.fsync", "none"),
-    // An empty value removes the helpers of other configuration files.
+    // An empty value removes all helpers that other configuration adds.
     ("credential.helper", ""),
-    // These would go on in the background after the command.
+    // These would run in the background after the command has ended.
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
     // The workspace may belong to another user.
     ("safe.directory", "*"),
-    // Forges redirect renamed projects. The other host does not get the credential, because the helper is for one host.
+    // Forges redirect renamed projects. The helper gives the token to the original host only.
     ("http.followRedirects", "initial"),
     ("http.lowSpeedLimit", "1"),
 ];
 
-/// The configuration of every call with the agent's environment: no hooks, and nothing is started that outlives the command.
-/// Everything else is as the agent configured it.
+/// For every call with the agent's environment: no hooks, and no programs that outlive the command. The rest of the
+/// agent's configuration applies.
 const CONFIGURATION_OF_AGENT: [(&str, &str); 6] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
@@ -46,7 +46,7 @@ const CONFIGURATION_OF_AGENT: [(&str, &str); 6] = [
     ("advice.addEmbeddedRepo", "false"),
 ];
 
-/// Whose configuration and environment a call uses.
+/// Which configuration and environment a call uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     Worker,
@@ -54,8 +54,8 @@ pub enum Side {
 }
 
 impl Side {
-    /// How many bytes of standard error are kept. Calls on the agent's side name one file a line.
-    pub fn words(self) -> usize {
+    /// How many bytes of standard error are kept. On the agent's side git may print one line for each file.
+    pub fn max_stderr_size(self) -> usize {
         match self {
             Self::Worker => 2 * 1024,
             Self::Agent => 64 * 1024,
@@ -63,20 +63,20 @@ impl Side {
     }
 }
 
-/// Configuration by environment, which wins over a repository's own. The token is offered to its own host only, by the
-/// helper that stands next to the remote's URL.
+/// The environment variables with the configuration. `helper` is the credential helper for a URL: it gives the token to
+/// the host of that URL only.
 pub fn variables(
     side: Side,
     helper: Option<(&Url, &str)>,
     stalled: Duration,
     further: &[(String, String)],
 ) -> Variables {
-    let constant: &[(&str, &str)] = match side {
+    let fixed: &[(&str, &str)] = match side {
         Side::Worker => &CONFIGURATION,
         Side::Agent => &CONFIGURATION_OF_AGENT,
     };
-    let constant = constant.iter();
-    let mut pairs: Vec<(String, String)> = constant
+    let fixed = fixed.iter();
+    let mut pairs: Vec<(String, String)> = fixed
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
     pairs.extend_from_slice(further);
@@ -98,7 +98,8 @@ pub fn variables(
     variables
 }
 
-/// The origins that get the token: the remote's, and the same host with https, because a server may redirect to that.
+/// The origins that get the token: the remote's, and for http without a port the same host with https, because
+/// servers redirect to it.
 fn origins(url: &Url) -> Vec<String> {
     let mut origins = vec![url.origin().ascii_serialization()];
     if let ("http", None, Some(host)) = (url.scheme(), url.port(), url.host_str()) {

@@ -29,7 +29,7 @@ pub struct Program {
     pub launch: Option<Launch>,
 }
 
-/// Where standard error goes.
+/// The destination of standard error.
 #[derive(Debug)]
 pub enum Stderr {
     /// Into the same pipe as standard output, which keeps their order exactly.
@@ -59,9 +59,9 @@ impl Program {
 /// How long a program may run.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Wall clock.
+    /// The longest run time, by the wall clock.
     pub wall: Duration,
-    /// Without any output; `None` for no limit.
+    /// The longest time without any output; `None` is unlimited.
     pub idle: Option<Duration>,
 }
 

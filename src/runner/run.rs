@@ -33,10 +33,10 @@ pub struct Run<'a> {
     pub user_variables: Variables,
 }
 
-/// The results of the first step.
+/// The results of the first step, which all others use.
 pub struct Prepared<'a> {
     pub workspace: Workspace,
-    /// git for the clone's remote; `None` if nothing was cloned.
+    /// For the clone's remote; `None` if nothing was cloned.
     pub git: Option<Git<'a>>,
 }
 
@@ -58,13 +58,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Opens the given directory, or clones the repository.
+    /// Opens the existing directory, or clones the repository.
     pub async fn prepare(&self) -> Result<Prepared<'a>, Failure> {
         self.check_stop()?;
         self.test_isolation().await?;
         let repository = match &self.settings.source {
-            Source::Given(dir) => {
-                let workspace = Workspace::given(dir, self.owner())?;
+            Source::Directory(dir) => {
+                let workspace = Workspace::existing(dir, self.owner())?;
                 return Ok(Prepared {
                     workspace,
                     git: None,
@@ -80,9 +80,13 @@ impl<'a> Run<'a> {
             self.stop,
             self.progress,
         );
-        let mut git = git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+        // git is missing, or a file of certificates cannot be read: another attempt would fail, too.
+        let mut git = git.map_err(|error| Failure {
+            retryable: false,
+            ..Failure::because(Reason::WorkspaceFailed, &error)
+        })?;
         git.until = Some(Instant::now() + MAX_CLONE_TIME);
-        git.remember_ssh().await;
+        git.record_ssh().await;
         let cloned = Workspace::cloned(repository, &git, self.owner()).await;
         self.check_stop()?;
         Ok(Prepared {
@@ -156,7 +160,7 @@ impl Prepared<'_> {
     /// An error if the agent has replaced the clone's directory: the worker must not write there.
     pub fn check_clone(&self) -> Result<(), Failure> {
         match &self.workspace.clone {
-            Some(clone) => clone.still_there(),
+            Some(clone) => clone.check_directory(),
             None => Ok(()),
         }
     }
