@@ -87,8 +87,14 @@ impl Isolation {
     pub fn description(&self) -> String {
         let description = self.kind().description();
         match &self.user {
-            Some(user) => format!("runs as the user {}, and {description}", user.name),
             None => description.to_owned(),
+            Some(user) if self.kind() == Kind::Namespace => {
+                format!("runs as the user {}, and {description}", user.name)
+            }
+            Some(user) => format!(
+                "runs as the user {}, and can see the worker, but cannot trace, read or signal it",
+                user.name
+            ),
         }
     }
 

@@ -104,7 +104,7 @@ impl<'a> Run<'a> {
         if let Some(limits) = isolation::limits() {
             tracing::info!("the control group of the worker allows {limits}");
         }
-        if kind < Kind::Landlock && own.mode != Mode::Off {
+        if kind < Kind::Landlock && own.mode != Mode::Off && own.user.is_none() {
             tracing::warn!(
                 "isolation {word}: the agent {description}; install bubblewrap, or start the worker with `exec` \
                  and without secrets in its parent"

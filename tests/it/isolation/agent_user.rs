@@ -48,6 +48,20 @@ fn the_agent_and_its_checks_run_as_another_user_who_owns_the_clone_with_and_with
     }
 }
 
+#[test]
+fn the_files_of_another_user_are_pushed_although_its_repository_is_damaged() {
+    if !nobody::is_root() {
+        return assert_refused_without_root();
+    }
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let tmp = nobody::shared_dir();
+    let worker = origin.worker(&receiver).env("TMPDIR", tmp.path());
+    let worker = worker.env("DESCARTES_AGENT_USER", NUMBER);
+    let worker = worker.agent("echo mine > mine; rm -rf .git/HEAD .git/refs");
+    worker.run().assert_completed(&receiver);
+    assert_eq!(origin.show("descartes/proj-456/8", "mine"), "mine");
+}
+
 fn assert_refused_without_root() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", "1");
