@@ -161,6 +161,13 @@ pub const GIT_IDLE_TIMEOUT: Setting = Setting::new(
     "How long a clone or a push may make no progress",
 )
 .default("60s");
+pub const PUSH_TIMEOUT: Setting = Setting::new(
+    "DESCARTES_PUSH_TIMEOUT",
+    "push-timeout",
+    "DURATION",
+    "How long the commit and the push of the work may take, with all attempts",
+)
+.default("10m");
 pub const WORKSPACE: Setting = Setting::new(
     "DESCARTES_WORKSPACE",
     "workspace",
@@ -229,6 +236,13 @@ pub const ISOLATION: Setting = Setting::new(
     "What separates the agent and the checks from the worker: auto for the best that this machine allows, strict for a PID namespace or no run, off for nothing",
 )
 .default("auto");
+pub const AGENT_USER: Setting = Setting::new(
+    "DESCARTES_AGENT_USER",
+    "agent-user",
+    "USER",
+    "If the worker is root: the user, by name or number, that the agent, the checks and their git run as; a clone belongs to it",
+)
+.when_unset("the worker's");
 pub const MODEL: Setting = Setting::new(
     "DESCARTES_MODEL",
     "model",

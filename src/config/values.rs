@@ -18,7 +18,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use crate::callback::{self, credentials::is_token};
 use crate::environment::{Variables, VariablesFile, value_of};
 use crate::gateway;
-use crate::isolation::Mode;
+use crate::isolation::{Mode, User};
 use crate::runner::agent::{KINDS, Kind};
 use crate::terminal::LogFormat;
 use crate::webhook::SigningKey;
@@ -273,6 +273,11 @@ pub fn isolation(text: &str) -> Parsed<Mode> {
         "off" => Ok(Mode::Off),
         _ => Err("is none of auto, strict, off".to_owned()),
     }
+}
+
+/// The agent's user.
+pub fn agent_user(text: &str) -> Parsed<User> {
+    User::find(text)
 }
 
 /// US dollars.

@@ -9,7 +9,7 @@ use super::trouble::Trouble;
 use super::words::quote;
 use crate::environment::Variables;
 
-/// One command.
+/// One git command.
 #[derive(Debug)]
 pub struct Call<'a> {
     pub(super) args: Vec<OsString>,

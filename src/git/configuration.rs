@@ -1,17 +1,12 @@
-//! The configuration of every git call: it keeps a repository from running programs, and adds the token to the calls
-//! that need it.
+//! git's configuration in every call: it keeps a repository from running programs, and names the credential helper.
 //!
 //! It is in environment variables, which override every configuration file.
 
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
 
 use crate::environment::Variables;
-
-/// The variable with the token, for the children of one git command.
-const TOKEN: &str = "DESCARTES_GIT_TOKEN";
 
 /// For every call on the worker's side. It overrides the configuration of the repository.
 const CONFIGURATION: [(&str, &str); 16] = [
@@ -68,11 +63,11 @@ impl Side {
     }
 }
 
-/// The environment variables with the configuration. A credential helper gives the token to its host only. The helper
-/// reads it from git's environment, because other processes can read arguments.
+/// The environment variables with the configuration. `helper` is the credential helper for a URL: it gives the token to
+/// the host of that URL only.
 pub fn variables(
     side: Side,
-    token: Option<&(Url, SecretString)>,
+    helper: Option<(&Url, &str)>,
     stalled: Duration,
     further: &[(String, String)],
 ) -> Variables {
@@ -90,15 +85,10 @@ pub fn variables(
         "http.lowSpeedTime".to_owned(),
         stalled.as_secs().max(1).to_string(),
     ));
-    if let Some((url, token)) = token {
-        // `printf`, because `echo` interprets backslashes in some shells.
-        let helper = format!(
-            "!f() {{ printf 'username=x-access-token\\npassword=%s\\n' \"${TOKEN}\"; }}; f"
-        );
+    if let Some((url, helper)) = helper {
         for origin in origins(url) {
-            pairs.push((format!("credential.{origin}.helper"), helper.clone()));
+            pairs.push((format!("credential.{origin}.helper"), helper.to_owned()));
         }
-        variables.push((TOKEN.into(), token.expose_secret().into()));
     }
     variables.push(("GIT_CONFIG_COUNT".into(), pairs.len().to_string().into()));
     for (index, (key, value)) in pairs.into_iter().enumerate() {

@@ -20,8 +20,6 @@ use crate::progress::Phase;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason, Verdict};
 
-/// The limit for committing and pushing the work of a completed task, with all attempts.
-const COMPLETE_WORK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// The limit for committing and pushing partial work, if no stop signal makes it shorter.
 const PARTIAL_WORK_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 
@@ -47,12 +45,13 @@ impl Run<'_> {
         // A stop signal does not end the hand-over: the stop window has time for it.
         let (without_grace, stop) = (Stop::without_grace(), self.stop.clone());
         let branch = repository.branch.clone();
+        let limit = self.settings.push_timeout;
         match verdict {
             Verdict::Completed { message } => {
                 let deliver =
                     self.deliver(prepared, Completeness::Complete, branch, &without_grace);
                 let delivered = tokio::select! {
-                    delivered = timeout(COMPLETE_WORK_TIMEOUT, deliver) => delivered.ok(),
+                    delivered = timeout(limit, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,
                     () = stop.cancelled() => None,
                 };
@@ -65,9 +64,10 @@ impl Run<'_> {
                 }
             }
             Verdict::Failed(failure) => {
+                let limit = limit.min(PARTIAL_WORK_TIMEOUT);
                 let deliver = self.deliver(prepared, Completeness::Partial, branch, &without_grace);
                 let delivered = tokio::select! {
-                    delivered = timeout(PARTIAL_WORK_TIMEOUT, deliver) => delivered.ok(),
+                    delivered = timeout(limit, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,
                 };
                 match delivered {
@@ -86,10 +86,10 @@ impl Run<'_> {
     /// The failure of a completed task whose work was not pushed in time.
     fn too_late(&self) -> Failure {
         let Some(why) = self.stop.why() else {
-            let limit = in_words(COMPLETE_WORK_TIMEOUT);
+            let limit = in_words(self.settings.push_timeout);
             return Failure::new(
                 Reason::PushFailed,
-                format!("the work was not pushed within {limit}"),
+                format!("the work was not pushed within {limit} (DESCARTES_PUSH_TIMEOUT)"),
             );
         };
         let mut failure = stopped(&why);

@@ -229,6 +229,10 @@ async fn from_files(
             .arg(&clone.base),
     )
     .await?;
+    for repository in [&fetched, &replacement] {
+        let given = agents_git.give_to_agent(repository.dir());
+        given.map_err(|error| failed_io(&error))?;
+    }
     let staging = Staging::Replacement {
         git_dir: replacement.dir(),
         index: &index,

@@ -10,7 +10,7 @@ mod submodules;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use crate::environment::Variables;
 pub use crate::git::Access;
 use crate::git::{Call, Git, GitError};
+use crate::isolation::User;
 use crate::task::{Failure, Reason};
 use fetch::fetch_base;
 
@@ -58,12 +59,26 @@ pub struct Repository {
     pub email: String,
 }
 
+/// The agent's user, if it is not the worker's.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    pub user: &'a User,
+    /// The worker's variables for the agent.
+    pub environment: &'a Variables,
+}
+
 /// The project's directory, and a private directory of the run that is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Workspace {
     /// Absolute.
     pub dir: PathBuf,
     run_dir: TempDir,
+    /// The directory for the agent's files, in `run_dir`.
+    pub state_dir: PathBuf,
+    /// The agent's user, if it is not the worker's.
+    pub user: Option<User>,
+    /// Replace the worker's variables if the agent has another user.
+    pub user_variables: Variables,
     /// The clone's directory, if it must be deleted at the end.
     temporary_clone: Option<TempDir>,
     /// `None` if the directory existed already.
@@ -106,18 +121,54 @@ pub struct PromptFile {
 
 impl Workspace {
     /// Uses an existing directory.
-    pub fn existing(dir: &Path) -> Result<Self, Failure> {
+    pub fn existing(dir: &Path, owner: Option<Owner<'_>>) -> Result<Self, Failure> {
+        let dir = existing_directory(dir)?;
+        if let Some(owner) = owner {
+            belongs_to(owner.user, &dir)?;
+        }
+        Self::new(dir, None, None, owner)
+    }
+
+    fn new(
+        dir: PathBuf,
+        temporary_clone: Option<TempDir>,
+        clone: Option<Clone>,
+        owner: Option<Owner<'_>>,
+    ) -> Result<Self, Failure> {
+        let run_dir = new_run_directory()?;
+        let (mut state_dir, mut user_variables) = (run_dir.path().to_owned(), Variables::new());
+        if let Some(Owner { user, environment }) = owner {
+            state_dir.push("agent");
+            let prepared = fs::set_permissions(run_dir.path(), fs::Permissions::from_mode(0o711));
+            let prepared = prepared
+                .and_then(|()| fs::create_dir(&state_dir))
+                .and_then(|()| user.give(&state_dir))
+                .and_then(|()| user.variables(run_dir.path(), environment));
+            user_variables = prepared.map_err(|error| {
+                let name = &user.name;
+                failed(
+                    format!("no directories for the user {name} could be made"),
+                    &error,
+                )
+            })?;
+        }
         Ok(Self {
-            dir: existing_directory(dir)?,
-            run_dir: new_run_directory()?,
-            temporary_clone: None,
-            clone: None,
+            dir,
+            run_dir,
+            state_dir,
+            user: owner.map(|owner| owner.user.clone()),
+            user_variables,
+            temporary_clone,
+            clone,
         })
     }
 
     /// Clones a repository.
-    pub async fn cloned(repository: &Repository, git: &Git<'_>) -> Result<Self, Failure> {
-        let run_dir = new_run_directory()?;
+    pub async fn cloned(
+        repository: &Repository,
+        git: &Git<'_>,
+        owner: Option<Owner<'_>>,
+    ) -> Result<Self, Failure> {
         let (dir, mut temporary_clone) = clone_directory(repository.into.as_deref())?;
         tracing::info!(
             url = repository.url,
@@ -125,7 +176,7 @@ impl Workspace {
             "cloning into {}",
             dir.display()
         );
-        let clone = clone(repository, git, &dir)
+        let clone = clone(repository, git, &dir, owner.map(|owner| owner.user))
             .await
             .map_err(|error| clone_failure(repository, &error))?;
         warn_of_missing_files(&dir, repository);
@@ -134,12 +185,7 @@ impl Workspace {
         {
             let _ = temporary_clone.keep();
         }
-        Ok(Self {
-            dir,
-            run_dir,
-            temporary_clone,
-            clone: Some(clone),
-        })
+        Self::new(dir, temporary_clone, Some(clone), owner)
     }
 
     /// Deletes the private directory, and the clone if it is temporary. Another thread does that, because a
@@ -172,11 +218,6 @@ impl Workspace {
         self.clone.as_ref().is_some_and(is_absent)
     }
 
-    /// The private directory of the run, outside the project.
-    pub fn run_dir(&self) -> PathBuf {
-        self.run_dir.path().to_owned()
-    }
-
     /// Writes a prompt to a new file outside the project. The file is never opened by its name, because the
     /// agent knows where earlier prompts are and may put links there.
     pub fn write_prompt(&self, prompt: &str) -> Result<PromptFile, Failure> {
@@ -187,6 +228,9 @@ impl Workspace {
                 .suffix(".md")
                 .tempfile_in(dir)?;
             let (mut reader, path) = file.keep().map_err(|error| error.error)?;
+            if let Some(user) = &self.user {
+                user.give(&path)?;
+            }
             reader.write_all(prompt.as_bytes())?;
             reader.rewind()?;
             Ok(PromptFile { path, reader })
@@ -236,7 +280,12 @@ impl Index {
     }
 }
 
-async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clone, GitError> {
+async fn clone(
+    repository: &Repository,
+    git: &Git<'_>,
+    dir: &Path,
+    user: Option<&User>,
+) -> Result<Clone, GitError> {
     let url = &repository.url;
     fetch_base(git, dir, url, repository.reference.as_deref()).await?;
     // git init did not make it, because no template is used. Tools write ignore rules to `.git/info/exclude`.
@@ -274,6 +323,9 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
             lfs::prepare(git, &submodule, repository.lfs).await?;
         }
     }
+    if let Some(user) = user {
+        give_clone(user, git, dir).await?;
+    }
     let unreadable = |error: io::Error| {
         GitError::around("checkout", "made a repository that cannot be read", &error)
     };
@@ -299,6 +351,34 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
         identity: [identity_of("AUTHOR"), identity_of("COMMITTER")].concat(),
         inode: (found.dev(), found.ino()),
     })
+}
+
+/// Gives a clone to the agent's user.
+async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
+    let (owner, path) = (user.clone(), dir.to_owned());
+    // Not on the runtime's thread, because a clone can have very many files.
+    let given = tokio::task::spawn_blocking(move || owner.give_all(&path)).await;
+    let given = given.map_err(io::Error::other).and_then(|given| given);
+    let failed = |error: io::Error| {
+        GitError::around("checkout", "could not be given to the agent's user", &error)
+    };
+    given.map_err(failed)?;
+    // The index has the owner of each file: it would hold all files for changed.
+    git.run(Call::new(dir, ["update-index", "-q", "--refresh"]))
+        .await?;
+    user.give(&dir.join(".git/index")).map_err(failed)
+}
+
+/// An error if a given project belongs to another user than the agent's.
+pub fn belongs_to(user: &User, dir: &Path) -> Result<(), Failure> {
+    if user.owns(dir) {
+        return Ok(());
+    }
+    let (name, dir) = (&user.name, dir.display());
+    let message = format!(
+        "the workspace {dir} does not belong to DESCARTES_AGENT_USER, {name}; run `chown -R {name} {dir}`"
+    );
+    Err(Failure::new(Reason::WorkspaceFailed, message))
 }
 
 /// The directory to clone into: `into`, which must be empty, or a new temporary one. Dropping the second value deletes the

@@ -287,7 +287,7 @@ fn summary(progress: &Progress) -> String {
         .into_iter()
         .filter_map(|(count, of)| Some((count?, of)));
     parts.extend(counted.map(|(count, of)| format!("{count} {of}")));
-    let usage = now.spent.usage.map(Usage::in_short);
+    let usage = now.spent.usage.map(Usage::short_text);
     parts.extend(usage.map(|tokens| format!("{tokens} tokens")));
     parts.extend(now.transfer.map(transferred));
     if now.idle > SHOWN_SILENCE {

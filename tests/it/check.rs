@@ -1,4 +1,4 @@
-//! For operators before their first run: `check` says whether everything is there that a run would need.
+//! For operators before their first run: `check` reports whether everything that a run would need is there.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ fn assert_lines(ended: &FinishedWorker, code: i32, expected: &[&str]) {
     ended.assert_code(code);
     assert_eq!(ended.stderr, "");
     let mut lines: Vec<&str> = ended.stdout.lines().collect();
-    // The machine decides about the isolation.
+    // The isolation depends on the machine.
     lines.retain(|line| {
         let of_machine = ["ok      temporary directory: ", "ok      isolation: "];
         !of_machine.iter().any(|start| line.starts_with(start))

@@ -583,7 +583,7 @@ fn git_trusts_the_authorities_in_ssl_cert_file_in_addition_to_those_of_the_syste
 }
 
 #[test]
-fn the_progress_of_a_clone_is_reported_and_is_no_part_of_an_error() {
+fn the_progress_of_a_clone_is_reported_and_not_quoted_in_an_error() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let go = quoted(origin.path("go"));
     // As many progress lines as a large clone prints, after the reason.
@@ -601,9 +601,11 @@ fn the_progress_of_a_clone_is_reported_and_is_no_part_of_an_error() {
         .env("DESCARTES_HEARTBEAT", "50ms")
         .agent("true")
         .start();
-    let beat = receiver.wait_for("a heartbeat with progress", |said| {
-        let beats = said.iter().filter(|said| said.route == "progress");
-        let mut events = beats.map(|said| said.event.clone());
+    let beat = receiver.wait_for("a heartbeat with progress", |requests| {
+        let beats = requests
+            .iter()
+            .filter(|request| request.route == "progress");
+        let mut events = beats.map(|request| request.event.clone());
         events.find(|event| !event["progress"]["transfer"].is_null())
     });
     let transfer = &beat["progress"]["transfer"];

@@ -28,6 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["task"],
     &["model"],
     &[
+        "descriptors",
         "durations",
         "environment",
         "excerpt",

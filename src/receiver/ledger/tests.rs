@@ -8,7 +8,7 @@ use super::*;
 struct Fixture {
     ledger: Ledger,
     now: Instant,
-    /// Of the terminal events that follow.
+    /// The `failure` of the terminal events that are sent next.
     failure: serde_json::Value,
     project: &'static str,
 }

@@ -97,7 +97,8 @@ impl<'a> AgentSide<'a> {
             .map_err(|error| around(&io::Error::other(error)))?
             .map_err(|error| GitError::around("add", "could not read the index", &error))?;
         let new_objects = dir.join("objects");
-        fs::create_dir(&new_objects).map_err(|error| around(&error))?;
+        let made = fs::create_dir(&new_objects).and_then(|()| git.give_to_agent(dir));
+        made.map_err(|error| around(&error))?;
         repository.set("GIT_INDEX_FILE", &index);
         repository.set("GIT_OBJECT_DIRECTORY", &new_objects);
         let alternates = quoted_for_a_list(&objects);
