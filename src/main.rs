@@ -6,6 +6,7 @@
 mod builtin;
 mod callback;
 mod check;
+mod completions;
 mod config;
 mod descriptors;
 #[allow(
@@ -227,7 +228,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(exit.into())
             }
             Command::Completions { shell, mut cli } => {
-                clap_complete::generate(shell, &mut cli, env!("CARGO_PKG_NAME"), &mut io::stdout());
+                completions::print(shell, &mut cli)?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Vocabulary { cli } => {

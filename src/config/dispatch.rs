@@ -105,6 +105,8 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
         state_root: state_root(reader),
         start_deadline: reader.with_default(&settings::DISPATCH_START_DEADLINE, values::duration),
         retry_delay: reader.with_default(&settings::DISPATCH_RETRY_DELAY, values::duration),
+        memory: reader.optional(&settings::DISPATCH_MEMORY, values::memory),
+        max_memory: reader.with_default(&settings::DISPATCH_MAX_MEMORY, values::memory),
         worker: worker(reader),
         missing_agent: given.missing_agent,
         checks: reader.optional(&settings::CHECKS, values::checks),

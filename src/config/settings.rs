@@ -480,13 +480,26 @@ pub const DISPATCH_RETRY_DELAY: Setting = Setting::unflagged(
 )
 .default("10s");
 
+pub const DISPATCH_MEMORY: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_MEMORY",
+    "The memory that a worker of a dispatch may use, like 2GiB, for engines that can limit it",
+)
+.when_unset("no limit");
+pub const DISPATCH_MAX_MEMORY: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_MAX_MEMORY",
+    "The most memory that a worker may use after attempts that ran out of memory: each one doubles DESCARTES_DISPATCH_MEMORY",
+)
+.default("16GiB");
+
 /// `dispatch` only.
-pub const DISPATCH: [&Setting; 5] = [
+pub const DISPATCH: [&Setting; 7] = [
     &DISPATCH_STATE,
     &DISPATCH_LISTEN,
     &DISPATCH_URL,
     &DISPATCH_START_DEADLINE,
     &DISPATCH_RETRY_DELAY,
+    &DISPATCH_MEMORY,
+    &DISPATCH_MAX_MEMORY,
 ];
 
 /// `receive` only.

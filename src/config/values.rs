@@ -287,6 +287,21 @@ pub fn dollars(text: &str) -> Parsed<f64> {
     amount.ok_or_else(|| "is not an amount of US dollars; write it like 2.50".to_owned())
 }
 
+/// An amount of memory, in bytes: `512MiB`, `2GiB`, `2g`.
+pub fn memory(text: &str) -> Parsed<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text[digits.len()..].trim().to_ascii_lowercase();
+    let shift = match unit.as_str() {
+        "k" | "kib" => Some(10),
+        "m" | "mib" => Some(20),
+        "g" | "gib" => Some(30),
+        _ => None,
+    };
+    let bytes = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
+    let bytes = bytes.filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "is not an amount of memory; write it like 512MiB or 2GiB".to_owned())
+}
+
 /// A number of tokens.
 pub fn tokens(text: &str) -> Parsed<u64> {
     let count = text.parse().ok().filter(|count| *count > 0);

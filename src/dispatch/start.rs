@@ -73,5 +73,6 @@ pub fn spec(common: &Common, worker: &WorkerSettings, run: &Run, secret: String)
     Spec {
         variables,
         removed: REMOVED.to_vec(),
+        memory: run.memory,
     }
 }

@@ -9,4 +9,6 @@ pub struct Spec {
     pub variables: Vec<(OsString, OsString)>,
     /// Variables of this process that the worker must not have.
     pub removed: Vec<&'static str>,
+    /// The memory that the run may use, in bytes, for engines that can limit it.
+    pub memory: Option<u64>,
 }
