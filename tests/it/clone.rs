@@ -318,7 +318,7 @@ fn the_log_names_submodules_and_large_files_that_are_not_fetched() {
         "{ended:#?}"
     );
     assert!(
-        ended.stderr.contains("only the pointers are here: *.psd"),
+        ended.stderr.contains("the clone has their pointers: *.psd"),
         "{ended:#?}"
     );
 }

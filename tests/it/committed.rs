@@ -229,7 +229,7 @@ fn a_branch_whose_files_cannot_be_told_from_plain_text_is_left_out_and_named() {
         &origin,
         &format!(
             "git checkout -qb side; mkdir secrets; echo plain > secrets/new; git add -A; git commit -qm mine
-             {CONFIGURE_FILTER}; git checkout -q -; echo more >> README"
+             {CONFIGURE_FILTER}; git checkout -qf -; echo more >> README"
         ),
     );
     assert_eq!(changed(&origin), ["README"]);
