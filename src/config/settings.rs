@@ -470,13 +470,44 @@ pub const DISPATCH_RETRY_DELAY: Setting = Setting::unflagged(
 )
 .default("10s");
 
+pub const DISPATCH_IMAGE: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_IMAGE",
+    "The image of the workers' containers, by name, tag or digest; its entrypoint is descartes-worker",
+)
+.when_unset("no image; the engine docker needs one");
+pub const DISPATCH_MEMORY: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_MEMORY",
+    "How much memory a worker's container may use, for example 2GiB",
+)
+.when_unset("no limit");
+pub const DISPATCH_CPUS: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_CPUS",
+    "How many processors a worker's container may use, for example 1.5",
+)
+.when_unset("no limit");
+pub const DISPATCH_NETWORK: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_NETWORK",
+    "The Docker network of the workers' containers; host for the network of the Docker Engine's machine",
+)
+.default("bridge");
+pub const DOCKER_HOST: Setting = Setting::unflagged(
+    "DOCKER_HOST",
+    "The address of the Docker Engine: unix:///path or tcp://host:port",
+)
+.default("unix:///var/run/docker.sock");
+
 /// `dispatch` only.
-pub const DISPATCH: [&Setting; 5] = [
+pub const DISPATCH: [&Setting; 10] = [
     &DISPATCH_STATE,
     &DISPATCH_LISTEN,
     &DISPATCH_URL,
     &DISPATCH_START_DEADLINE,
     &DISPATCH_RETRY_DELAY,
+    &DISPATCH_IMAGE,
+    &DISPATCH_MEMORY,
+    &DISPATCH_CPUS,
+    &DISPATCH_NETWORK,
+    &DOCKER_HOST,
 ];
 
 /// `receive` only.
@@ -691,7 +722,9 @@ fn dispatch_only() -> Vec<Arg> {
         arg("into", "BRANCH", "Move this branch forward to the merged work at the end, if it can be"),
         switch("all-phases", "Work on all phases; needs --branch").conflicts_with("tag"),
         arg("only", "IDS", "Only these tasks, separated by commas; a split task stands for its subtasks"),
-        arg("jobs", "COUNT", "How many workers at a time [default: half as many as there are cores, at least 2]"),
+        arg("engine", "ENGINE", "Where workers run: local or docker; local=2 for at most two. Can be repeated: the first one with room gets the next run [default: local]")
+            .action(ArgAction::Append),
+        arg("jobs", "COUNT", "How many workers at a time [default: as many as the engines may have, or half as many as there are cores, at least 2]"),
         arg("attempts", "COUNT", "How many attempts a task has [default: 3]"),
         arg("max-budget-usd", "DOLLARS", "How much all agents together may spend before nothing new starts; DESCARTES_MAX_BUDGET_USD limits each one"),
         arg("verify", "WHEN", "When the checks run on merged work: changed (if the merged tree differs from the one that a run has checked), always, end or never [default: changed]")

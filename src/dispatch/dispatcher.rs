@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep_until};
 use super::claims::{note_event, reply};
 use super::control::{Question, Waiting};
 use super::decide::{Action, Decision, decide};
-use super::engine::Engine;
+use super::engine::{Engines, Event, StartFailure};
 use super::event_listener::{MAX_WAITING, Request, Secret};
 use super::integration::{FinishedRun, Integration};
-use super::journal::{Asked, Entry};
+use super::journal::{Asked, Entry, Handle};
 use super::journaled_state::{JournaledState, now};
 use super::merging::{CheckRequest, CheckResult, Outcome, Ports, Tip, merge_all};
 use super::names::run_id;
@@ -44,7 +44,7 @@ pub struct Dispatcher<'a> {
     pub settings: &'a Settings,
     pub show: Show<'a>,
     pub journaled: JournaledState,
-    pub engine: Engine,
+    pub engine: Engines,
     pub secret: Secret,
     pub common: Common,
     pub graph: TaskGraph,
@@ -149,6 +149,7 @@ impl Dispatcher<'_> {
                     self.end_merging(ended)?;
                 }
                 Some(waiting) = inbox.questions.recv() => self.answer(waiting, &decision).await?,
+                Some(event) = self.engine.next_event() => self.hear_engine(event).await?,
                 _ = signals.child.recv() => {}
                 () = sleep_until(wake) => {}
             }
@@ -212,6 +213,7 @@ impl Dispatcher<'_> {
                 run.seen = self.engine.look(&run.id, handle);
             }
         }
+        self.engine.ask_again();
     }
 
     /// Does what was decided; says whether anything has changed.
@@ -239,6 +241,9 @@ impl Dispatcher<'_> {
                         note: note.clone(),
                     });
                 }
+                // Its start has no result yet.
+                Action::StartAgain { run } | Action::Fence { run, .. }
+                    if self.engine.is_starting(run) => {}
                 Action::StartAgain { run } => {
                     acted = true;
                     self.start(vec![run.clone()]).await?;
@@ -296,17 +301,12 @@ impl Dispatcher<'_> {
                 run,
                 self.secret.of_run(&id),
             );
-            let entry = match self.engine.start(&id, &spec) {
-                Ok(handle) => Entry::Handle {
-                    run: id.clone(),
-                    handle,
-                },
-                Err(error) => Entry::NotStarted {
-                    run: id.clone(),
-                    why: format!("it could not be started: {error:#}"),
-                },
-            };
-            records.push(self.journaled.apply(entry));
+            // The others are heard later.
+            if let Some(started) = self.engine.start(&id, spec) {
+                let started = started.map_err(|error| StartFailure::Failed(format!("{error:#}")));
+                let entry = start_entry(id.clone(), started);
+                records.push(self.journaled.apply(entry));
+            }
             if let Some(run) = self.journaled.state.run(&id) {
                 self.show.started(run, &self.graph);
             }
@@ -314,8 +314,54 @@ impl Dispatcher<'_> {
         self.journaled.write(records).await
     }
 
+    /// What an engine says later.
+    async fn hear_engine(&mut self, event: Event) -> eyre::Result<()> {
+        match event {
+            Event::Said(text) => self.show.say(&text),
+            Event::Looked { engine, answer } => {
+                if let Some(text) = self.engine.hear_look(engine, answer) {
+                    self.show.say(&text);
+                }
+            }
+            Event::Started { run, started } => {
+                self.engine.hear_start(&run, started.is_ok());
+                if let Err(failure) = &started {
+                    self.show
+                        .say(&format!("{run}: not started: {}", failure.why()));
+                }
+                self.journaled
+                    .note(start_entry(run.clone(), started))
+                    .await?;
+                // It may have reported already.
+                if self
+                    .journaled
+                    .state
+                    .run(&run)
+                    .is_some_and(|run| !run.is_live())
+                {
+                    self.release(&run);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A run has ended, or has no say any more: its engine need not keep it.
+    fn release(&mut self, id: &str) {
+        let grace = self.grace();
+        let run = self.journaled.state.run(id);
+        if let Some(handle) = run.and_then(|run| run.handle.as_ref()) {
+            self.engine.release(id, handle, grace);
+        }
+    }
+
+    /// How long a worker may take to end after its stop signal.
+    pub fn grace(&self) -> Duration {
+        self.settings.worker.stop_window + Duration::from_secs(5)
+    }
+
     fn stop(&mut self, run: &str, why: &str) {
-        let grace = self.settings.worker.stop_window + Duration::from_secs(5);
+        let grace = self.grace();
         let Some(run) = self.journaled.state.run_mut(run) else {
             return;
         };
@@ -357,6 +403,7 @@ impl Dispatcher<'_> {
                 exit_code,
             })
             .await?;
+        self.release(id);
         self.repeat_check(id, why).await
     }
 
@@ -408,6 +455,7 @@ impl Dispatcher<'_> {
 
     /// A check that has reported answers those who wait for it.
     async fn after_report(&mut self, id: &str) -> eyre::Result<()> {
+        self.release(id);
         if !self.checks.contains_key(id) {
             return Ok(());
         }
@@ -645,6 +693,18 @@ impl Dispatcher<'_> {
             .note(Entry::Asked { what, task: key })
             .await?;
         Ok("done\n".to_owned())
+    }
+}
+
+/// The entry for the result of a start.
+fn start_entry(run: String, started: Result<Handle, StartFailure>) -> Entry {
+    match started {
+        Ok(handle) => Entry::Handle { run, handle },
+        Err(failure) => Entry::NotStarted {
+            run,
+            why: format!("it could not be started: {}", failure.why()),
+            is_refused: matches!(failure, StartFailure::Refused(_)),
+        },
     }
 }
 

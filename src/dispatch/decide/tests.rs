@@ -96,6 +96,7 @@ impl World {
         self.write(Entry::Begun {
             version: String::new(),
             listen: String::new(),
+            engines: Vec::new(),
         });
     }
 
@@ -418,6 +419,7 @@ fn begun() -> Entry {
     Entry::Begun {
         version: String::new(),
         listen: String::new(),
+        engines: Vec::new(),
     }
 }
 

@@ -1,0 +1,80 @@
+//! What a person can choose about engines.
+
+use std::fmt;
+
+use super::docker::client::Address;
+
+/// The engines that runs can be placed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EngineKind {
+    /// Processes of this machine.
+    Local,
+    /// Containers of a Docker Engine.
+    Docker,
+}
+
+impl EngineKind {
+    pub const ALL: [Self; 2] = [Self::Local, Self::Docker];
+
+    /// The word of `--engine`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Docker => "docker",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// One `--engine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub engine: EngineKind,
+    /// How many runs may be there at a time; `None` for as many as `--jobs` allows.
+    pub limit: Option<usize>,
+}
+
+#[derive(Debug)]
+pub struct Settings {
+    /// The preferred engine first.
+    pub places: Vec<Place>,
+    /// If the engine is used.
+    pub docker: Option<DockerSettings>,
+}
+
+#[derive(Debug, Clone)]
+pub struct DockerSettings {
+    pub address: Address,
+    /// The image of the workers, whose entrypoint is this program.
+    pub image: String,
+    /// The memory that a container may use, in bytes.
+    pub memory: Option<u64>,
+    /// How much of all processors a container may use, in billionths of one.
+    pub nano_cpus: Option<u64>,
+    pub network: String,
+    /// Whether the person has said at which URL workers reach the dispatcher.
+    pub has_own_url: bool,
+}
+
+impl Settings {
+    pub fn uses(&self, engine: EngineKind) -> bool {
+        self.places.iter().any(|place| place.engine == engine)
+    }
+
+    /// The engines whose workers are not processes of this machine.
+    pub fn has_remote(&self) -> bool {
+        self.places
+            .iter()
+            .any(|place| place.engine != EngineKind::Local)
+    }
+
+    /// How many runs all engines together may have, if every engine has a limit.
+    pub fn total_limit(&self) -> Option<usize> {
+        self.places.iter().map(|place| place.limit).sum()
+    }
+}
