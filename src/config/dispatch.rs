@@ -166,6 +166,12 @@ fn engines(reader: &mut Reader, flags: &ArgMatches) -> engine::Settings {
     let uses = |engine| places.iter().any(|place| place.engine == engine);
     engine::Settings {
         docker: uses(EngineKind::Docker).then(|| docker(reader)),
+        command: uses(EngineKind::Command).then(|| engine::CommandSettings {
+            start: reader.required(&settings::DISPATCH_COMMAND_START, values::text),
+            look: reader.required(&settings::DISPATCH_COMMAND_LOOK, values::text),
+            stop: reader.required(&settings::DISPATCH_COMMAND_STOP, values::text),
+            image: reader.optional(&settings::DISPATCH_IMAGE, values::image),
+        }),
         places,
     }
 }

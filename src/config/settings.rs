@@ -496,8 +496,24 @@ pub const DOCKER_HOST: Setting = Setting::unflagged(
 )
 .default("unix:///var/run/docker.sock");
 
+pub const DISPATCH_COMMAND_START: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_COMMAND_START",
+    "The command line that starts a worker, for the engine command",
+)
+.when_unset("no command; the engine command needs one");
+pub const DISPATCH_COMMAND_LOOK: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_COMMAND_LOOK",
+    "The command line that prints the state of a worker, for the engine command",
+)
+.when_unset("no command; the engine command needs one");
+pub const DISPATCH_COMMAND_STOP: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_COMMAND_STOP",
+    "The command line that ends a worker and removes what is left of it, for the engine command",
+)
+.when_unset("no command; the engine command needs one");
+
 /// `dispatch` only.
-pub const DISPATCH: [&Setting; 10] = [
+pub const DISPATCH: [&Setting; 13] = [
     &DISPATCH_STATE,
     &DISPATCH_LISTEN,
     &DISPATCH_URL,
@@ -508,6 +524,9 @@ pub const DISPATCH: [&Setting; 10] = [
     &DISPATCH_CPUS,
     &DISPATCH_NETWORK,
     &DOCKER_HOST,
+    &DISPATCH_COMMAND_START,
+    &DISPATCH_COMMAND_LOOK,
+    &DISPATCH_COMMAND_STOP,
 ];
 
 /// `receive` only.
@@ -722,7 +741,7 @@ fn dispatch_only() -> Vec<Arg> {
         arg("into", "BRANCH", "Move this branch forward to the merged work at the end, if it can be"),
         switch("all-phases", "Work on all phases; needs --branch").conflicts_with("tag"),
         arg("only", "IDS", "Only these tasks, separated by commas; a split task stands for its subtasks"),
-        arg("engine", "ENGINE", "Where workers run: local or docker; local=2 for at most two. Can be repeated: the first one with room gets the next run [default: local]")
+        arg("engine", "ENGINE", "Where workers run: local, docker or command; local=2 for at most two. Can be repeated: the first one with room gets the next run [default: local]")
             .action(ArgAction::Append),
         arg("jobs", "COUNT", "How many workers at a time [default: as many as the engines may have, or half as many as there are cores, at least 2]"),
         arg("attempts", "COUNT", "How many attempts a task has [default: 3]"),

@@ -5,6 +5,7 @@
 //! background, so that the dispatcher never waits for one of them.
 
 mod calls;
+mod command;
 pub mod docker;
 mod engines;
 mod local;
@@ -16,5 +17,5 @@ mod spec;
 
 pub use calls::{Event, StartFailure};
 pub use engines::{Engines, Needs};
-pub use settings::{DockerSettings, EngineKind, Place, Settings};
+pub use settings::{CommandSettings, DockerSettings, EngineKind, Place, Settings};
 pub use spec::Spec;

@@ -128,6 +128,8 @@ pub enum Handle {
     Local { pid: i32, start_time: u64 },
     /// A container, by its id.
     Docker { container: String },
+    /// The line that the command `start` has printed.
+    Command { id: String },
 }
 
 /// The open journal of one dispatcher.

@@ -1,6 +1,6 @@
 //! A Docker Engine of the tests: its own data, its own socket, and no network but the machine's.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -18,6 +18,7 @@ mod support;
 )]
 mod sample;
 
+mod command;
 mod daemon;
 mod docker;
 mod image;

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::calls::{Event, Look, StartFailure};
+use super::command::{self, CommandLines};
 use super::docker::client::ApiClient;
 use super::docker::{Docker, Mount, Surroundings};
 use super::local::Local;
@@ -124,6 +125,11 @@ impl Engines {
         if let Some(docker) = &settings.docker {
             remotes.push(Remote::Docker(open_docker(docker, &needs)?));
         }
+        if let Some(command) = &settings.command {
+            let (dispatch, dir) = (needs.dispatch.clone(), dir.clone());
+            let command = CommandLines::new(command.clone(), dispatch, dir, command::TIME_LIMIT);
+            remotes.push(Remote::Command(command));
+        }
         let places = settings.places.clone();
         Ok(Self::new(places, needs.start_deadline, dir, local, remotes))
     }
@@ -183,7 +189,7 @@ impl Engines {
             return match engine {
                 EngineKind::Local => self.local.look(run, handle),
                 // The engine is not among those of this dispatch.
-                EngineKind::Docker => Seen::Unknown,
+                EngineKind::Docker | EngineKind::Command => Seen::Unknown,
             };
         };
         if !matches!(known, Seen::Ended(_) | Seen::Gone) {
@@ -408,6 +414,7 @@ pub fn engine_of(handle: &Handle) -> EngineKind {
     match handle {
         Handle::Local { .. } => EngineKind::Local,
         Handle::Docker { .. } => EngineKind::Docker,
+        Handle::Command { .. } => EngineKind::Command,
     }
 }
 

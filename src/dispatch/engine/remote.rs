@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::calls::{Found, Look, StartFailure};
+use super::command::CommandLines;
 use super::docker::Docker;
 use super::settings::EngineKind;
 use super::spec::Spec;
@@ -15,12 +16,14 @@ use crate::dispatch::journal::Handle;
 #[derive(Debug)]
 pub enum Remote {
     Docker(Docker),
+    Command(CommandLines),
 }
 
 impl Remote {
     pub fn kind(&self) -> EngineKind {
         match self {
             Self::Docker(_) => EngineKind::Docker,
+            Self::Command(_) => EngineKind::Command,
         }
     }
 
@@ -29,6 +32,7 @@ impl Remote {
     pub async fn prepare(&mut self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
         match self {
             Self::Docker(docker) => docker.prepare(say).await,
+            Self::Command(_) => Ok(None),
         }
     }
 
@@ -36,6 +40,7 @@ impl Remote {
     pub async fn start(&self, run: &str, spec: &Spec) -> Result<Handle, StartFailure> {
         match self {
             Self::Docker(docker) => docker.start(run, spec).await,
+            Self::Command(command) => command.start(run, spec).await,
         }
     }
 
@@ -43,6 +48,7 @@ impl Remote {
     pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
         match self {
             Self::Docker(docker) => docker.look(asked).await,
+            Self::Command(command) => command.look(asked).await,
         }
     }
 
@@ -50,6 +56,7 @@ impl Remote {
     pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
         match self {
             Self::Docker(docker) => docker.stop(handle, grace).await,
+            Self::Command(command) => command.stop(handle, grace).await,
         }
     }
 
@@ -57,6 +64,7 @@ impl Remote {
     pub async fn ended(&self, handle: &Handle) -> Result<(), String> {
         match self {
             Self::Docker(docker) => docker.ended(handle).await,
+            Self::Command(command) => command.ended(handle).await,
         }
     }
 
@@ -64,6 +72,8 @@ impl Remote {
     pub async fn harvest(&self, run: &str, handle: &Handle) -> Result<(), String> {
         match self {
             Self::Docker(docker) => docker.harvest(run, handle).await,
+            // The command `look` has written the files.
+            Self::Command(_) => Ok(()),
         }
     }
 
@@ -71,6 +81,7 @@ impl Remote {
     pub async fn remove(&self, handle: &Handle) -> Result<(), String> {
         match self {
             Self::Docker(docker) => docker.remove(handle).await,
+            Self::Command(command) => command.remove(handle).await,
         }
     }
 
@@ -78,6 +89,7 @@ impl Remote {
     pub async fn sweep(&self) -> Result<Vec<Found>, String> {
         match self {
             Self::Docker(docker) => docker.sweep().await,
+            Self::Command(command) => Ok(command.sweep()),
         }
     }
 
@@ -85,6 +97,7 @@ impl Remote {
     pub fn how_to_remove(&self) -> String {
         match self {
             Self::Docker(docker) => docker.how_to_remove(),
+            Self::Command(command) => command.how_to_remove(),
         }
     }
 }

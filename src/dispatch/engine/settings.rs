@@ -11,16 +11,19 @@ pub enum EngineKind {
     Local,
     /// Containers of a Docker Engine.
     Docker,
+    /// Whatever three command lines start.
+    Command,
 }
 
 impl EngineKind {
-    pub const ALL: [Self; 2] = [Self::Local, Self::Docker];
+    pub const ALL: [Self; 3] = [Self::Local, Self::Docker, Self::Command];
 
     /// The word of `--engine`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Local => "local",
             Self::Docker => "docker",
+            Self::Command => "command",
         }
     }
 }
@@ -45,6 +48,18 @@ pub struct Settings {
     pub places: Vec<Place>,
     /// If the engine is used.
     pub docker: Option<DockerSettings>,
+    /// If the engine is used.
+    pub command: Option<CommandSettings>,
+}
+
+/// Command lines for a shell.
+#[derive(Debug, Clone)]
+pub struct CommandSettings {
+    pub start: String,
+    pub look: String,
+    pub stop: String,
+    /// The image of the workers, for platforms that need one.
+    pub image: Option<String>,
 }
 
 #[derive(Debug, Clone)]
