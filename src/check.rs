@@ -12,6 +12,7 @@ use crate::redact::Redactor;
 use crate::runner;
 use crate::runner::preflight::{Finding, preflight};
 use crate::shutdown::Stop;
+use crate::terminal::Format;
 
 /// What to check, and how to print it.
 #[derive(Debug)]
@@ -19,13 +20,6 @@ pub struct Settings {
     pub runner: runner::Settings,
     pub stop_window: Duration,
     pub format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// One line for each thing.
-    Lines,
-    Json,
 }
 
 /// One finding, as it is printed.

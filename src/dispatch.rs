@@ -36,7 +36,7 @@ pub use end::Ended;
 use journal::{Asked, Entry};
 use open::{Place, begin, open, read_scope};
 use preflight::{Questions, preflight};
-pub use settings::{Format, Fresh, Phases, Settings, What, WorkerSettings};
+pub use settings::{Fresh, Phases, Settings, What, WorkerSettings};
 
 /// How many questions of people may wait.
 const MAX_QUESTIONS: usize = 16;

@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::environment::Variables;
 use crate::receiver::{Notice, Receiver};
 use crate::runner::agent::Kind;
 use crate::scud::{self, FinishedTasks, TaskQuery};
@@ -51,6 +52,8 @@ pub struct Settings {
     /// The settings that were given as flags, as variables for the worker.
     pub variables: Vec<(&'static str, OsString)>,
     pub agent: Agent,
+    /// What the demo's git gets of this process's environment.
+    pub environment: Variables,
     /// The directories that lock files may be in, best first.
     pub lock_dirs: Vec<PathBuf>,
 }
@@ -77,7 +80,7 @@ pub enum Agent {
 
 /// Runs a worker on a sample project from start to end; returns the worker's exit code.
 pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
-    let sample = sample::Sample::make()
+    let sample = sample::Sample::make(&settings.environment)
         .await
         .wrap_err("cannot make the sample project")?;
     screen.line(&format!(

@@ -15,7 +15,7 @@ use std::io;
 use crate::callback::SetupError;
 use report::Report;
 use sender::Sender;
-pub use settings::{Format, Leases, Settings, Tasks};
+pub use settings::{Leases, Settings, Tasks};
 
 /// The result for the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

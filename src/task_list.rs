@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::scud::{Project, Standing, TaskGraph};
 use crate::task::Status;
+use crate::terminal::Format;
 
 /// `tasks`.
 #[derive(Debug)]
@@ -30,13 +31,6 @@ pub enum Shown {
     All,
     Ready,
     Blocked,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// One line for each task.
-    Lines,
-    Json,
 }
 
 /// One task, as it is printed.

@@ -11,3 +11,12 @@ pub use clock::clock;
 pub use outlet::Outlet;
 pub use screen::{Log, LogFormat, Screen, print_error};
 pub use timeline::Timeline;
+
+/// How a command prints what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people, one line for each thing.
+    Lines,
+    /// For programs, on standard output.
+    Json,
+}

@@ -4,20 +4,21 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 
+use super::command_line::format;
 use super::reader::Reader;
-use super::{settings, values};
+use super::{command_line, settings, values};
 use crate::dispatch::engine::docker::client::Address;
 use crate::dispatch::engine::{self, EngineKind};
 use crate::dispatch::integration::Source;
 use crate::dispatch::verification::Mode;
-use crate::dispatch::{Format, Fresh, Phases, Settings, What, WorkerSettings};
+use crate::dispatch::{Fresh, Phases, Settings, What, WorkerSettings};
 use crate::git::Access;
 use crate::redact::Redactor;
 
 /// The settings of `demo --graph`: what `dispatch` has without arguments.
 pub fn demo_settings(reader: &mut Reader, given: Given) -> Settings {
     let program = env!("CARGO_PKG_NAME");
-    let matches = settings::cli().get_matches_from([program, "dispatch"]);
+    let matches = command_line::cli().get_matches_from([program, "dispatch"]);
     let (_, flags) = matches.subcommand().expect("the subcommand that is named");
     settings(reader, flags, given)
 }
@@ -98,11 +99,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
             Some("never") => Mode::Never,
             _ => Mode::Changed,
         },
-        format: if flags.get_flag("json") {
-            Format::Json
-        } else {
-            Format::People
-        },
+        format: format(flags),
         report: flags.get_one::<PathBuf>("report").cloned(),
         listen: reader.optional(&settings::DISPATCH_LISTEN, values::address),
         url: reader
@@ -221,7 +218,7 @@ fn worker(reader: &mut Reader) -> WorkerSettings {
     let passed_on = reader.optional(&settings::AGENT_ENV, values::names);
     let names = settings::WORKER
         .iter()
-        .flat_map(|setting| setting.bare.into_iter().chain([setting.variable]))
+        .flat_map(|setting| setting.short_name.into_iter().chain([setting.variable]))
         .map(str::to_owned)
         .chain(passed_on.into_iter().flatten());
     let inherited = names.filter_map(|name| {

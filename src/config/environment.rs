@@ -43,6 +43,17 @@ pub const PASSED_ON_VARIABLES: [&str; 20] = [
 /// The search path if PATH is not set: that of a login shell.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// The variables by which git finds proxies. curl ignores `HTTP_PROXY` in capitals on purpose.
+const PROXIES: [&str; 7] = [
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+];
+
 /// The variable in which the image stores the commit that it was built from. It is read at run time and not compiled in, so that commits
 /// with the same sources build the same binary.
 const REVISION: &str = "DESCARTES_REVISION";
@@ -86,6 +97,12 @@ impl Environment {
 
     fn pair(&self, name: &str) -> Option<(OsString, OsString)> {
         Some((name.into(), self.get(name)?.to_owned()))
+    }
+
+    /// The variables with proxies that are set, some further ones included.
+    pub fn proxies(&self, further: &[&str]) -> Variables {
+        let names = PROXIES.iter().chain(further);
+        names.filter_map(|name| self.pair(name)).collect()
     }
 
     /// The variables for the agent and the checks, without the agent's access to its model.

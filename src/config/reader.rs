@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
                 value: value.to_owned(),
             });
         }
-        let names = setting.bare.into_iter().chain([setting.variable]);
+        let names = setting.short_name.into_iter().chain([setting.variable]);
         let mut found = names.filter_map(|name| {
             let value = self.environment.get(name)?;
             Some(Found {

@@ -1,11 +1,7 @@
-//! The table of all settings; the command line is made from it.
+//! The table of all settings.
 //!
-//! [`super::reader`] reads the values, [`super::values`] parses them.
-
-use clap::{Arg, ArgAction, Command, value_parser};
-
-use crate::builtin::COMMAND as BUILTIN;
-use crate::gateway::COMMAND as GATEWAY;
+//! [`super::command_line`] makes flags and help from it, [`super::reader`] reads the values,
+//! [`super::values`] parses them.
 
 /// One setting: an environment variable, and a flag unless it is a secret.
 #[derive(Debug)]
@@ -13,7 +9,7 @@ pub struct Setting {
     /// The variable's full name.
     pub variable: &'static str,
     /// A shorter name of the variable, which wins over the full one.
-    pub bare: Option<&'static str>,
+    pub short_name: Option<&'static str>,
     /// The flag without its dashes. Secrets have no flag, because every process can read the arguments of
     /// every other.
     pub flag: Option<&'static str>,
@@ -35,7 +31,7 @@ impl Setting {
     ) -> Self {
         Self {
             variable,
-            bare: None,
+            short_name: None,
             flag: Some(flag),
             value,
             default: None,
@@ -44,9 +40,9 @@ impl Setting {
         }
     }
 
-    const fn bare(self, name: &'static str) -> Self {
+    const fn short_name(self, name: &'static str) -> Self {
         Self {
-            bare: Some(name),
+            short_name: Some(name),
             ..self
         }
     }
@@ -69,7 +65,7 @@ impl Setting {
     const fn unflagged(variable: &'static str, help: &'static str) -> Self {
         Self {
             variable,
-            bare: None,
+            short_name: None,
             flag: None,
             value: "",
             default: None,
@@ -80,7 +76,7 @@ impl Setting {
 
     /// The name of the variable in messages and in the help.
     pub fn name(&self) -> &'static str {
-        self.bare.unwrap_or(self.variable)
+        self.short_name.unwrap_or(self.variable)
     }
 }
 
@@ -101,21 +97,21 @@ pub const TASK_ID: Setting = Setting::new(
     "ID",
     "The task in the project's SCUD graph: 8, 8.2 or phase:8",
 )
-.bare("TASK_ID");
+.short_name("TASK_ID");
 pub const PROJECT_ID: Setting = Setting::new(
     "DESCARTES_PROJECT_ID",
     "project-id",
     "ID",
     "The orchestrator's name for the project",
 )
-.bare("PROJECT_ID");
+.short_name("PROJECT_ID");
 pub const CALLBACK_URL: Setting = Setting::new(
     "DESCARTES_CALLBACK_URL",
     "callback-url",
     "URL",
     "The orchestrator's http or https URL; /started and the other routes are appended to it",
 )
-.bare("CALLBACK_URL");
+.short_name("CALLBACK_URL");
 pub const RUN_ID: Setting = Setting::new(
     "DESCARTES_RUN_ID",
     "run-id",
@@ -368,7 +364,7 @@ pub const RUST_LOG: Setting = Setting::new(
     "FILTER",
     "The log filter: off, error, warn, info, debug, trace, or target=level, separated by commas",
 )
-.bare("RUST_LOG")
+.short_name("RUST_LOG")
 .default("info");
 pub const LOG_FORMAT: Setting = Setting::new(
     "DESCARTES_LOG_FORMAT",
@@ -382,7 +378,7 @@ pub const ANTHROPIC_API_KEY: Setting = Setting::unflagged(
     "DESCARTES_ANTHROPIC_API_KEY",
     "The key of the model's service, for agents that need one",
 )
-.bare("ANTHROPIC_API_KEY");
+.short_name("ANTHROPIC_API_KEY");
 pub const ANTHROPIC_AUTH_TOKEN: Setting = Setting::unflagged(
     "ANTHROPIC_AUTH_TOKEN",
     "A bearer token for the model's service, for use instead of the key",
@@ -398,7 +394,7 @@ pub const OPENAI_API_KEY: Setting = Setting::unflagged(
     "DESCARTES_OPENAI_API_KEY",
     "The key of an OpenAI-style service, for agent commands that need one",
 )
-.bare("OPENAI_API_KEY");
+.short_name("OPENAI_API_KEY");
 pub const OPENAI_BASE_URL: Setting =
     Setting::unflagged("OPENAI_BASE_URL", "The URL of the OpenAI-style service")
         .when_unset("https://api.openai.com/v1");
@@ -540,344 +536,3 @@ pub const LISTEN: Setting = Setting::new(
 
 /// The settings without which no worker starts.
 pub const REQUIRED: [&Setting; 3] = [&TASK_ID, &PROJECT_ID, &CALLBACK_URL];
-
-/// The flags that `local` does not have: it sets them itself, or calls them differently.
-const NOT_FOR_LOCAL: [&str; 2] = ["callback-url", "workspace"];
-/// The flags that `dispatch` does not have: it sets them itself, or means something else by them.
-const NOT_FOR_DISPATCH: [&str; 10] = [
-    "branch",
-    "callback-oidc-audience",
-    "callback-oidc-socket",
-    "callback-url",
-    "force",
-    "max-budget-usd",
-    "ref",
-    "run-id",
-    "task",
-    "workspace",
-];
-/// The flags that `demo` does not have: it makes its own project.
-const NOT_FOR_DEMO: [&str; 9] = [
-    "branch",
-    "callback-url",
-    "git-email",
-    "git-idle-timeout",
-    "git-name",
-    "ref",
-    "repo",
-    "task",
-    "workspace",
-];
-
-/// The command line. The flags of a subcommand are made only if it is used, so that a worker starts fast.
-pub fn cli() -> Command {
-    let name = env!("CARGO_PKG_NAME");
-    with_worker(Command::new(name))
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Runs one coding-agent task: claims it, supervises the agent, checks the work, reports the outcome exactly once")
-        .args_conflicts_with_subcommands(true)
-        .disable_help_subcommand(true)
-        .subcommand(
-            Command::new("demo")
-                .about("Runs a worker on a sample project; needs no set-up")
-                .defer(|demo| {
-                    let graph = Arg::new("graph").long("graph").action(ArgAction::SetTrue);
-                    let graph = graph.help("Works through the whole graph of another sample project, as dispatch does");
-                    demo.arg(graph).args(flags_except(&NOT_FOR_DEMO))
-                }),
-        )
-        .subcommand(
-            Command::new("local")
-                .about("Runs one task of a project on this machine, under an embedded orchestrator")
-                .defer(|local| {
-                    let project = Arg::new("project")
-                        .long("project")
-                        .value_name("DIR")
-                        .help("The project's directory; with --repo, the directory to clone to [DESCARTES_WORKSPACE; default: the current directory, with --repo a new temporary one]")
-                        .value_parser(value_parser!(std::path::PathBuf));
-                    local.arg(project).args(flags_except(&NOT_FOR_LOCAL)).after_help(unflagged())
-                }),
-        )
-        .subcommand(dispatch())
-        .subcommand(tasks())
-        .subcommand(
-            Command::new("receive")
-                .about("Runs the embedded orchestrator alone: prints what workers report, and checks fields, order and signatures")
-                .defer(|receive| {
-                    let settings = [&LISTEN, &RUST_LOG, &LOG_FORMAT];
-                    receive.args(settings.into_iter().filter_map(flag)).args(receive_only())
-                }),
-        )
-        .subcommand(probe())
-        .subcommand(
-            Command::new("check")
-                .about("Checks whether everything that a run needs is there; asks the repository, but not the orchestrator")
-                .defer(|check| {
-                    let switch = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
-                    with_worker(check.args([
-                        switch("local", "For a run with `local`: PROJECT_ID and CALLBACK_URL are not needed"),
-                        switch("json", "Print the findings as JSON"),
-                    ]))
-                }),
-        )
-        .subcommand(
-            Command::new("merge-graph")
-                .about("Merges two versions of a task graph, as a merge driver for git")
-                .defer(|merge| {
-                    let file = |name, help| {
-                        let path = value_parser!(std::path::PathBuf);
-                        Arg::new(name).required(true).value_parser(path).help(help)
-                    };
-                    merge.args([
-                        file("base", "The common ancestor of both versions (%O)"),
-                        file("ours", "Our version; the result is written to this file (%A)"),
-                        file("theirs", "Their version (%B)"),
-                    ])
-                }),
-        )
-        // The worker starts this command itself.
-        .subcommand(
-            Command::new(BUILTIN)
-                .hide(true)
-                .about("The built-in agent: the prompt on standard input, what it does as stream-json on standard output")
-                .defer(|agent| {
-                    let session = Arg::new("session")
-                        .long("session")
-                        .value_name("FILE")
-                        .help("The file that keeps the conversation from one round to the next")
-                        .value_parser(value_parser!(std::path::PathBuf));
-                    let settings = [
-                        &AGENT_ENV, &AGENT_ENV_FILE, &MODEL, &MAX_TURNS, &MAX_BUDGET_USD, &IDLE_TIMEOUT, &RUST_LOG,
-                        &LOG_FORMAT,
-                    ];
-                    agent.arg(session).args(settings.into_iter().filter_map(flag))
-                }),
-        )
-        .subcommand(
-            Command::new(GATEWAY)
-                .hide(true)
-                .about("The model gateway: gets the keys on standard input, and forwards the agent's requests to the model's service"),
-        )
-        .subcommand(
-            Command::new("vocabulary")
-                .hide(true)
-                .about("Prints the settings, exit codes and other words of this program as JSON, for the tests of the documentation"),
-        )
-        .subcommand(Command::new("completions").about("Prints a completion script for a shell").defer(|completions| {
-            let shell = Arg::new("shell").required(true);
-            completions.arg(shell.value_parser(value_parser!(clap_complete::Shell)))
-        }))
-}
-
-fn dispatch() -> Command {
-    Command::new("dispatch")
-                .about("Works through a project's whole graph: starts a worker for every ready task, merges what is done, until nothing is left")
-                .defer(|dispatch| {
-                    let variables = DISPATCH.map(|setting| {
-                        format!("\n  {}\n          {}", setting.name(), setting.help)
-                    });
-                    dispatch
-                        .args(dispatch_only())
-                        .args(flags_except(&NOT_FOR_DISPATCH))
-                        .after_help(unflagged() + &variables.concat())
-                })
-}
-
-fn tasks() -> Command {
-    Command::new("tasks")
-        .about(
-            "Lists the tasks of a project: what is ready, what waits, and what is blocked and why",
-        )
-        .defer(|tasks| {
-            let switch = |name, help| {
-                Arg::new(name)
-                    .long(name)
-                    .action(ArgAction::SetTrue)
-                    .help(help)
-            };
-            let project = Arg::new("project")
-                .long("project")
-                .value_name("DIR")
-                .help(
-                    "The project's directory [DESCARTES_WORKSPACE; default: the current directory]",
-                )
-                .value_parser(value_parser!(std::path::PathBuf));
-            let settings = [&TAG, &RUST_LOG, &LOG_FORMAT];
-            tasks
-                .arg(project)
-                .args(settings.into_iter().filter_map(flag))
-                .args([
-                    switch(
-                        "ready",
-                        "Only the tasks that are ready, the most important first",
-                    )
-                    .conflicts_with("blocked"),
-                    switch("blocked", "Only the tasks that are blocked, and why"),
-                    switch("json", "Print the tasks as JSON"),
-                ])
-        })
-}
-
-/// The arguments of `dispatch` that no variable sets.
-fn dispatch_only() -> Vec<Arg> {
-    let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
-    let switch = |name, help| {
-        Arg::new(name)
-            .long(name)
-            .action(ArgAction::SetTrue)
-            .help(help)
-    };
-    let path = value_parser!(std::path::PathBuf);
-    vec![
-        Arg::new("action")
-            .value_name("ACTION")
-            .value_parser(["status", "retry", "skip", "cancel"])
-            .help("A word with the dispatch that runs: status; retry, skip or cancel with a TASK; cancel alone for all"),
-        Arg::new("task-of-action").value_name("TASK").help("The task to retry, skip or cancel"),
-        arg("project", "DIR", "The project's directory [default: the current directory]")
-            .value_parser(path.clone()),
-        arg("base", "REF", "The branch, tag or commit to begin at [default: the project's HEAD]"),
-        arg("branch", "BRANCH", "The branch for the merged work [default: descartes/<phase>]"),
-        arg("into", "BRANCH", "Move this branch forward to the merged work at the end, if it can be"),
-        switch("all-phases", "Work on all phases; needs --branch").conflicts_with("tag"),
-        arg("only", "IDS", "Only these tasks, separated by commas; a split task stands for its subtasks"),
-        arg("engine", "ENGINE", "Where workers run: local, docker or command; local=2 for at most two. Can be repeated: the first one with room gets the next run [default: local]")
-            .action(ArgAction::Append),
-        arg("jobs", "COUNT", "How many workers at a time [default: as many as the engines may have, or half as many as there are cores, at least 2]"),
-        arg("attempts", "COUNT", "How many attempts a task has [default: 3]"),
-        arg("max-budget-usd", "DOLLARS", "How much all agents together may spend before nothing new starts; DESCARTES_MAX_BUDGET_USD limits each one"),
-        arg("verify", "WHEN", "When the checks run on merged work: changed (if the merged tree differs from the one that a run has checked), always, end or never [default: changed]")
-            .value_parser(["changed", "always", "end", "never"]),
-        switch("plan", "Print what would run in which order, and what is blocked and why; start nothing"),
-        switch("fresh", "Put the journal of the last dispatch aside; what is on the branch stays done"),
-        switch("json", "Print every journal entry as a line of JSON"),
-        arg("report", "FILE", "Write a report as JSON at the end").value_parser(path),
-    ]
-}
-
-/// The flags that only `receive` has. A variable sets `--secret` too; the others are flags only.
-fn receive_only() -> [Arg; 5] {
-    let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
-    [
-        arg(
-            "secret",
-            "SECRET",
-            "Accepts only requests with a signature by this secret (whsec_ and base64; several separated by spaces). \
-             Other users of this machine can read flags: the variable is safer [DESCARTES_CALLBACK_SECRET]",
-        ),
-        arg(
-            "lease",
-            "DURATION",
-            "How long a task stays with a worker that sends nothing; default: four of its heartbeat intervals, at least 60s",
-        ),
-        Arg::new("again").long("again").action(ArgAction::SetTrue).help(
-            "Grants also tasks that are completed, or failed in a way that another run would not change",
-        ),
-        arg(
-            "cancel",
-            "ID",
-            "Cancels this task, or this run, at each of its heartbeats; can be repeated",
-        )
-        .action(ArgAction::Append),
-        arg(
-            "answer",
-            "ROUTE=STATUS",
-            "Answers started, progress, completed or failed with this status; several, separated by commas, are used in \
-             order and the last one stays; ok is the normal answer: started=503,503,ok. Can be repeated",
-        )
-        .action(ArgAction::Append),
-    ]
-}
-
-fn probe() -> Command {
-    Command::new("probe")
-        .about("Tests an orchestrator: sends the events of sample runs, and says which rules of the protocol it keeps")
-        .defer(|probe| {
-            let settings = [&PROJECT_ID, &CALLBACK_TIMEOUT, &CALLBACK_OIDC_AUDIENCE, &CALLBACK_OIDC_SOCKET, &RUST_LOG, &LOG_FORMAT];
-            probe.args(probe_only()).args(settings.into_iter().filter_map(flag)).after_help(
-                "From the environment only:\n  DESCARTES_CALLBACK_SECRET, DESCARTES_CALLBACK_TOKEN, SSL_CERT_FILE: as for a worker",
-            )
-        })
-}
-
-/// The arguments of `probe` that no variable sets, but for the URL's.
-fn probe_only() -> [Arg; 6] {
-    let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
-    let switch = |name, help| {
-        let arg = Arg::new(name).long(name).help(help);
-        arg.action(ArgAction::SetTrue)
-    };
-    [
-        // Read like the flag of the setting.
-        Arg::new("callback-url")
-            .value_name("URL")
-            .value_parser(value_parser!(std::ffi::OsString))
-            .help("The orchestrator's callback URL [CALLBACK_URL]"),
-        arg(
-            "task",
-            "ID",
-            "A task that the orchestrator knows and that nobody works on; up to four, one flag for each: the first is completed, \
-             the second is claimed by several runs at once, the third is left silent, the fourth is cancelled; default: probe-1 to probe-4",
-        )
-        .action(ArgAction::Append),
-        arg(
-            "other-project-id",
-            "ID",
-            "Another project that has a task of the same id as the first; default: the project's id and -other",
-        ),
-        arg(
-            "cancel-within",
-            "DURATION",
-            "Waits this long for you to cancel the fourth task at the orchestrator; default: cancelling is not tried",
-        ),
-        switch("leases", "Waits until the lease of a silent run is over, which takes more than a minute"),
-        switch("json", "Print the verdicts as JSON"),
-    ]
-}
-
-/// A command that takes all of the worker's settings.
-fn with_worker(command: Command) -> Command {
-    command
-        .args(WORKER.iter().copied().filter_map(flag))
-        .after_help(unflagged())
-}
-
-/// The worker's flags except some.
-fn flags_except(excluded: &[&str]) -> impl Iterator<Item = Arg> {
-    let flags = WORKER.iter().copied().filter_map(flag);
-    flags.filter(|arg| !excluded.contains(&arg.get_id().as_str()))
-}
-
-/// The settings without a flag, for the end of the help.
-fn unflagged() -> String {
-    let unflagged = WORKER
-        .iter()
-        .copied()
-        .filter(|setting| setting.flag.is_none());
-    let lines =
-        unflagged.map(|setting| format!("\n  {}\n          {}", setting.name(), setting.help));
-    format!("From the environment only:{}", lines.collect::<String>())
-}
-
-/// The flag of a setting. clap does not validate the value; `reader` reports all invalid values together.
-fn flag(setting: &Setting) -> Option<Arg> {
-    let flag = setting.flag?;
-    let default = setting
-        .default
-        .or(setting.when_unset)
-        .map(|default| format!("; default: {default}"))
-        .unwrap_or_default();
-    let arg = Arg::new(flag)
-        .long(flag)
-        .value_name(setting.value)
-        .action(ArgAction::Set)
-        .value_parser(value_parser!(std::ffi::OsString))
-        .help(format!("{} [{}{default}]", setting.help, setting.name()));
-    Some(match setting.value {
-        "BOOL" => arg
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true"),
-        _ => arg,
-    })
-}

@@ -6,8 +6,8 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::journal::{Entry, Journal, Record};
-use super::settings::Format;
 use super::state::{Millis, State};
+use crate::terminal::Format;
 
 /// The time now.
 pub fn now() -> Millis {

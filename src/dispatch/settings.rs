@@ -11,6 +11,7 @@ use super::verification::Mode;
 use crate::environment::Variables;
 use crate::git::Access;
 use crate::redact::Redactor;
+use crate::terminal::Format;
 
 /// What `dispatch` is to do.
 #[derive(Debug)]
@@ -106,11 +107,4 @@ pub enum Phases {
     Active,
     Tag(String),
     All,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    People,
-    /// Every journal entry as a line on standard output.
-    Json,
 }

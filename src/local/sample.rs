@@ -11,6 +11,8 @@ use eyre::{WrapErr, bail};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::environment::Variables;
+
 /// The task that the demo runs.
 pub const TASK: &str = "greeting:2";
 
@@ -43,51 +45,37 @@ const GRAPH_FILES: [(&str, &str); 5] = [
     ),
 ];
 
-/// The variables that `git rev-parse --local-env-vars` names, which would make git work on another repository, and others that
-/// change what git does or prints.
-const USERS_GIT_VARIABLES: [&str; 19] = [
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_AUTHOR_DATE",
-    "GIT_COMMITTER_DATE",
-    "GIT_EXTERNAL_DIFF",
-    "GIT_TRACE",
-    "GIT_COMMON_DIR",
-    "GIT_CONFIG",
-    "GIT_CONFIG_COUNT",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_NO_REPLACE_OBJECTS",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
-];
-
 /// The project; it is deleted when this is dropped.
 #[derive(Debug)]
-pub struct Sample(TempDir);
+pub struct Sample {
+    dir: TempDir,
+    /// The environment of its git.
+    environment: Variables,
+}
 
 impl Sample {
     /// The project of `demo`.
-    pub async fn make() -> eyre::Result<Self> {
-        Self::with(&FILES, "A greeting that is not right yet").await
+    pub async fn make(environment: &Variables) -> eyre::Result<Self> {
+        Self::with(&FILES, "A greeting that is not right yet", environment).await
     }
 
     /// The project of `demo --graph`.
-    pub async fn make_graph() -> eyre::Result<Self> {
-        Self::with(&GRAPH_FILES, "An empty shop").await
+    pub async fn make_graph(environment: &Variables) -> eyre::Result<Self> {
+        Self::with(&GRAPH_FILES, "An empty shop", environment).await
     }
 
-    async fn with(files: &[(&str, &str)], message: &str) -> eyre::Result<Self> {
-        let sample = Self(
-            tempfile::Builder::new()
-                .prefix("descartes-demo-")
-                .tempdir()?,
-        );
+    async fn with(
+        files: &[(&str, &str)],
+        message: &str,
+        environment: &Variables,
+    ) -> eyre::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("descartes-demo-")
+            .tempdir()?;
+        let sample = Self {
+            dir,
+            environment: environment.clone(),
+        };
         for (name, text) in files {
             let path = sample.dir().join(name);
             fs::create_dir_all(path.parent().unwrap_or(sample.dir()))?;
@@ -104,7 +92,7 @@ impl Sample {
     }
 
     pub fn dir(&self) -> &Path {
-        self.0.path()
+        self.dir.path()
     }
 
     /// The changes since the project was made.
@@ -118,13 +106,12 @@ impl Sample {
             .await
     }
 
-    /// Runs git without the user's configuration.
+    /// Runs git without anything of the user's configuration.
     async fn git(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> eyre::Result<String> {
         let mut command = Command::new("git");
-        for name in USERS_GIT_VARIABLES {
-            command.env_remove(name);
-        }
         let output = command
+            .env_clear()
+            .envs(self.environment.iter().cloned())
             .current_dir(self.dir())
             // These files are used even without the user's configuration.
             .args(["-c", "core.excludesFile=/dev/null"])

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use reqwest::Url;
 use serde::Serialize;
 
-use super::settings::Format;
+use crate::terminal::Format;
 
 /// What is known about one rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::callback;
+use crate::terminal::Format;
 
 /// What to probe, and with which tasks.
 #[derive(Debug)]
@@ -36,11 +37,4 @@ pub struct Tasks {
 pub enum Leases {
     Wait,
     LeaveOut,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// One line for each rule.
-    Lines,
-    Json,
 }

@@ -1,9 +1,9 @@
 //! For people who rely on "exactly one terminal event": hundreds of workers under random faults, and the
 //! rules that every run must keep.
 //!
-//! A seed decides the faults of each run (its [`Day`]). The first seed is printed: `CHAOS_SEED=… CHAOS_RUNS=1` repeats it.
+//! A seed decides the faults of each run (its [`Scenario`]). The first seed is printed: `CHAOS_SEED=… CHAOS_RUNS=1` repeats it.
 
-mod day;
+mod scenario;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,7 +19,7 @@ use crate::support::patience::Deadline;
 use crate::support::receiver::ReceivedRequest;
 use crate::support::worker::{FinishedWorker, Running};
 use crate::support::{Project, Receiver, Reply, Worker, processes_in, wait_until};
-use day::{Day, Work};
+use scenario::{Scenario, Work};
 
 /// The default number of runs; two cores need a minute for them.
 const RUNS: u64 = 500;
@@ -76,24 +76,24 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() 
 
 /// Runs one worker under random faults; returns its outcome in words.
 fn run_day(seed: u64) -> String {
-    let day = Day::made_of(seed);
+    let scenario = Scenario::from_seed(seed);
     let (receiver, project) = (Receiver::listen(&address_for(seed)), Project::new());
-    for (route, script, then) in &day.answers {
+    for (route, script, then) in &scenario.answers {
         receiver.script(route, script.clone());
         receiver.set_default_reply(route, then.clone());
     }
-    let mut worker = Worker::new(&receiver, &project).agent(day.work.script());
-    for (name, value) in &day.settings {
+    let mut worker = Worker::new(&receiver, &project).agent(scenario.work.script());
+    for (name, value) in &scenario.settings {
         worker = worker.env(name, value);
     }
     let ended = watched(seed, worker.start(), |running| {
         let began = Instant::now();
-        for (at, event) in &day.events {
+        for (at, event) in &scenario.events {
             pause((began + *at).saturating_duration_since(Instant::now()));
             match event {
-                day::Event::Signal(signal) => running.signal(*signal),
-                day::Event::Down => receiver.close(),
-                day::Event::Up => receiver.reopen(),
+                scenario::Event::Signal(signal) => running.signal(*signal),
+                scenario::Event::Down => receiver.close(),
+                scenario::Event::Up => receiver.reopen(),
             }
         }
     });
@@ -101,14 +101,14 @@ fn run_day(seed: u64) -> String {
     let run = Run {
         seed,
         said: receiver.requests(),
-        day,
+        scenario,
         ended,
         project,
     };
     run.check().unwrap_or_else(|wrong| {
         panic!(
             "CHAOS_SEED={seed} CHAOS_RUNS=1: {wrong}\n{:#?}\n{:#?}\n{:#?}",
-            run.day, run.said, run.ended
+            run.scenario, run.said, run.ended
         )
     })
 }
@@ -160,7 +160,7 @@ fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Finis
 
 struct Run {
     seed: u64,
-    day: Day,
+    scenario: Scenario,
     said: Vec<ReceivedRequest>,
     ended: FinishedWorker,
     project: Project,
@@ -183,7 +183,7 @@ impl Run {
     /// The answers that a route gave, including those that broke off.
     fn answers(&self, route: &str) -> Vec<&Reply> {
         let count = self.requests_to(route).len();
-        self.day.answers_of(route).take(count).collect()
+        self.scenario.answers_of(route).take(count).collect()
     }
 
     /// The attempts at the terminal event.
@@ -199,7 +199,7 @@ impl Run {
         self.check_terminal(line.as_ref())?;
         let Some(code) = self.ended.code else {
             ensure(
-                self.day.is_signalled(),
+                self.scenario.is_signalled(),
                 "a signal killed it that the test did not send",
             )?;
             ensure(
@@ -244,7 +244,7 @@ impl Run {
     fn answered_with(&self, route: &str, statuses: &[u16]) -> bool {
         let answers = self.answers(route).into_iter();
         answers
-            .filter_map(day::status)
+            .filter_map(scenario::status)
             .any(|status| statuses.contains(&status))
     }
 
@@ -316,10 +316,10 @@ impl Run {
 
     /// The verdict fits what the agent did and what happened during the run.
     fn check_verdict(&self, event: &Value) -> Checked<()> {
-        let holds = match (reason_of(event), self.day.work) {
+        let holds = match (reason_of(event), self.scenario.work) {
             ("completed", work) => work == Work::Succeeds && self.agent_ran(),
-            ("interrupted", _) => self.day.is_signalled(),
-            ("cancelled", _) => self.answers("progress").into_iter().any(day::cancels),
+            ("interrupted", _) => self.scenario.is_signalled(),
+            ("cancelled", _) => self.answers("progress").into_iter().any(scenario::cancels),
             ("agent_failed", work) => work == Work::Fails,
             ("timed_out", work) => work == Work::GoesOn,
             _ => false,
@@ -350,7 +350,7 @@ impl Run {
         // still be ending them.
         if self.ended.stderr.contains("survived SIGKILL") {
             ensure(
-                self.day.is_signalled(),
+                self.scenario.is_signalled(),
                 "the worker gave up killing although it had time",
             )?;
             let what = format!("the processes of CHAOS_SEED={} to end", self.seed);

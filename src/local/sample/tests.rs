@@ -13,6 +13,12 @@ fn block_on<F: Future>(future: F) -> F::Output {
         .block_on(future)
 }
 
+fn environment() -> Variables {
+    #[expect(clippy::disallowed_methods, reason = "the tests' own PATH")]
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    vec![("PATH".into(), path)]
+}
+
 fn shell(dir: &Path, script: &str, task: &str, prompt: &str) -> Output {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(&file, prompt).unwrap();
@@ -36,7 +42,7 @@ fn passes(dir: &Path) -> bool {
 
 #[test]
 fn every_task_of_the_shop_passes_the_checks_and_the_receipt_only_after_a_repair() {
-    let sample = block_on(Sample::make_graph()).unwrap();
+    let sample = block_on(Sample::make_graph(&environment())).unwrap();
     let dir = sample.dir();
     for task in ["shop:1", "2.1", "shop:2.2", "6", "7", "4", "3", "5"] {
         works(dir, task, "Do the task.");
@@ -60,7 +66,7 @@ fn every_task_of_the_shop_passes_the_checks_and_the_receipt_only_after_a_repair(
 
 #[test]
 fn prices_and_stock_conflict_and_the_second_one_fits_on_top_of_the_first() {
-    let sample = block_on(Sample::make_graph()).unwrap();
+    let sample = block_on(Sample::make_graph(&environment())).unwrap();
     let git = |args: &[&str]| block_on(sample.git(args)).unwrap();
     let commit = |task: &str| {
         works(sample.dir(), task, "Do the task.");
@@ -87,7 +93,7 @@ fn the_graph_of_the_shop_has_eight_tasks_to_work_on() {
         .find(|(name, _)| name.ends_with("tasks.scg"));
     let (_, graph) = graph.unwrap();
     assert_eq!(graph.matches(" | P | ").count(), 8);
-    let sample = block_on(Sample::make_graph()).unwrap();
+    let sample = block_on(Sample::make_graph(&environment())).unwrap();
     let project = crate::scud::Project::at(sample.dir().to_owned());
     for task in ["1", "2.1", "2.2", "3", "4", "5", "6", "7"] {
         let query = crate::scud::TaskQuery {

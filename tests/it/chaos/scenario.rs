@@ -36,7 +36,7 @@ pub enum Event {
 }
 
 #[derive(Debug)]
-pub struct Day {
+pub struct Scenario {
     pub work: Work,
     /// For each route: these answers one after the other, then that one forever.
     pub answers: Vec<(&'static str, Vec<Reply>, Reply)>,
@@ -45,8 +45,8 @@ pub struct Day {
     pub settings: Vec<(&'static str, String)>,
 }
 
-impl Day {
-    pub fn made_of(seed: u64) -> Self {
+impl Scenario {
+    pub fn from_seed(seed: u64) -> Self {
         let mut chance = Chance(seed);
         let work = match chance.below(10) {
             0..6 => Work::Succeeds,
@@ -92,7 +92,7 @@ impl Day {
     }
 }
 
-const CANCEL: &str = r#"{"cancel": true, "reason": "a bad day"}"#;
+const CANCEL: &str = r#"{"cancel": true, "reason": "a bad scenario"}"#;
 
 /// Whether an answer to a heartbeat cancels.
 pub fn cancels(reply: &Reply) -> bool {

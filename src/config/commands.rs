@@ -1,0 +1,216 @@
+//! The settings of the other commands.
+
+use std::path::PathBuf;
+
+use super::agent::{agent_environment, agent_settings};
+use super::command_line::format;
+use super::reader::Reader;
+use super::worker::{callback, git_access, random_run_id, run, runner};
+use super::{dispatch, settings, values};
+use crate::check;
+use crate::local;
+use crate::probe;
+use crate::receiver::{self, ScriptedAnswers};
+use crate::runner;
+use crate::task_list;
+
+/// The project's name for a worker without an orchestrator.
+const LOCAL_PROJECT: &str = "local";
+
+/// The project's name for `probe`.
+const PROBE_PROJECT: &str = "probe";
+
+/// With `--local`, the settings that only an orchestrator knows are not needed.
+pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::Settings {
+    let (runner, stop_window) = if flags.get_flag("local") {
+        let task_id = reader.required(&settings::TASK_ID, values::line);
+        let project_id = reader.optional(&settings::PROJECT_ID, values::line);
+        let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned());
+        let runner = runner(reader, task_id, project_id, random_run_id());
+        (
+            runner,
+            reader.with_default(&settings::STOP_WINDOW, values::duration),
+        )
+    } else {
+        let run = run(reader);
+        (run.runner, run.stop_window)
+    };
+    check::Settings {
+        runner,
+        stop_window,
+        format: format(flags),
+    }
+}
+
+/// The project that `local` works on.
+pub fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Project {
+    let flag = flags.get_one::<PathBuf>("project").cloned();
+    let dir = flag.or_else(|| reader.optional(&settings::WORKSPACE, values::path));
+    if let Some(url) = reader.optional(&settings::REPO, values::repository) {
+        return local::Project::Cloned { url, into: dir };
+    }
+    let branch = reader.optional(&settings::BRANCH, values::branch);
+    let reference = reader.optional(&settings::REF, values::git_reference);
+    let useless = [
+        (&settings::BRANCH, branch.flatten().is_some()),
+        (&settings::REF, reference.is_some()),
+    ];
+    for (setting, is_set) in useless {
+        if is_set {
+            reader.reject(setting, "needs a repository (--repo or DESCARTES_REPO); without one, `local` changes the project's directory in place, and checks out and pushes nothing");
+        }
+    }
+    local::Project::InPlace(dir.unwrap_or_else(|| ".".into()))
+}
+
+pub fn for_dispatch(reader: &mut Reader) -> dispatch::Given {
+    let (base, variables_file) = agent_environment(reader);
+    let agent = agent_settings(reader, &base, variables_file.as_ref(), None);
+    let missing = runner::preflight::usable_agent(&agent).err();
+    dispatch::Given {
+        missing_agent: missing.map(|failure| failure.sentence()),
+        access: git_access(reader),
+    }
+}
+
+/// The tasks of a project.
+pub fn tasks(reader: &mut Reader, flags: &clap::ArgMatches) -> task_list::Settings {
+    let flag = flags.get_one::<PathBuf>("project").cloned();
+    let dir = flag.or_else(|| reader.optional(&settings::WORKSPACE, values::path));
+    task_list::Settings {
+        project: dir.unwrap_or_else(|| ".".into()),
+        tag: reader.optional(&settings::TAG, values::line),
+        shown: match (flags.get_flag("ready"), flags.get_flag("blocked")) {
+            (true, _) => task_list::Shown::Ready,
+            (_, true) => task_list::Shown::Blocked,
+            _ => task_list::Shown::All,
+        },
+        format: format(flags),
+    }
+}
+
+/// A worker under the embedded orchestrator.
+pub fn local_settings(
+    reader: &mut Reader,
+    project: local::Project,
+    task: String,
+) -> local::Settings {
+    let project_id = reader.optional(&settings::PROJECT_ID, values::line);
+    local::Settings {
+        project,
+        task,
+        project_id: project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned()),
+        tag: reader.optional(&settings::TAG, values::line),
+        agent: local_agent(reader),
+        environment: reader.environment.for_agent(&[]),
+        lock_dirs: lock_dirs(reader),
+        variables: reader.flags_as_variables(),
+    }
+}
+
+/// The embedded orchestrator alone.
+pub fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveSettings {
+    let flag = |name| flags.get_one::<String>(name).map(String::as_str);
+    let repeated = |name| flags.get_many::<String>(name).unwrap_or_default();
+    let mut answers = ScriptedAnswers::default();
+    for text in repeated("answer") {
+        if let Err(why) = answers.add(text) {
+            reader.reject_flag("answer", &format!("{text:?} {why}"));
+        }
+    }
+    let lease = flag("lease").and_then(|text| {
+        let lease = values::duration(text);
+        let reject = |why: String| reader.reject_flag("lease", &format!("{text:?} {why}"));
+        lease.map_err(reject).ok()
+    });
+    // The value of a secret is not shown.
+    let flag_keys = flag("secret").and_then(|text| {
+        let keys = values::signing_keys(text);
+        keys.map_err(|why| reader.reject_flag("secret", &why)).ok()
+    });
+    let variable_keys = reader.optional(&settings::CALLBACK_SECRET, values::signing_keys);
+    local::ReceiveSettings {
+        listen: reader.with_default(&settings::LISTEN, values::address),
+        secret: flag("secret").map(Into::into),
+        receiver: receiver::Settings {
+            signing_keys: flag_keys.or(variable_keys).unwrap_or_default(),
+            cancelled: repeated("cancel").cloned().collect(),
+            answers,
+            lease,
+            repetition: if flags.get_flag("again") {
+                receiver::Repetition::Grant
+            } else {
+                receiver::Repetition::Refuse
+            },
+        },
+    }
+}
+
+/// The test of an orchestrator.
+pub fn probe_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> probe::Settings {
+    let project = reader.optional(&settings::PROJECT_ID, values::line);
+    let project = project.unwrap_or_else(|| PROBE_PROJECT.to_owned());
+    let given: Vec<String> = flags
+        .get_many("task")
+        .unwrap_or_default()
+        .cloned()
+        .collect();
+    if given.len() > 4 {
+        reader.reject_flag("task", "there are at most four");
+    }
+    let task = |number: usize| {
+        let given = given.get(number - 1).cloned();
+        given.unwrap_or_else(|| format!("probe-{number}"))
+    };
+    let tasks = probe::Tasks {
+        completed: task(1),
+        contested: task(2),
+        silent: task(3),
+        cancelled: task(4),
+    };
+    let other_project = flags.get_one::<String>("other-project-id").cloned();
+    let cancel_within = flags.get_one::<String>("cancel-within").and_then(|text| {
+        let patience = values::duration(text);
+        let reject = |why: String| reader.reject_flag("cancel-within", &format!("{text:?} {why}"));
+        patience.map_err(reject).ok()
+    });
+    probe::Settings {
+        callback: callback(
+            reader,
+            tasks.completed.clone(),
+            project.clone(),
+            random_run_id(),
+        ),
+        tasks,
+        other_project: other_project.unwrap_or_else(|| format!("{project}-other")),
+        cancel_within,
+        leases: if flags.get_flag("leases") {
+            probe::Leases::Wait
+        } else {
+            probe::Leases::LeaveOut
+        },
+        format: format(flags),
+    }
+}
+
+/// Where lock files may be, best first. The same in every session of a user, so not `XDG_RUNTIME_DIR`.
+fn lock_dirs(reader: &Reader) -> Vec<PathBuf> {
+    let directory = |name| reader.environment.get(name).map(PathBuf::from);
+    let state = directory("XDG_STATE_HOME")
+        .or_else(|| Some(directory("HOME")?.join(".local/state")))
+        .filter(|path| path.is_absolute());
+    let user = rustix::process::geteuid().as_raw();
+    let temporary = directory("TMPDIR").unwrap_or_else(|| "/tmp".into());
+    let state = state.map(|state| state.join("descartes-worker"));
+    let temporary = temporary.join(format!("descartes-worker-{user}"));
+    state.into_iter().chain([temporary]).collect()
+}
+
+fn local_agent(reader: &mut Reader) -> local::Agent {
+    if reader.is_set(&settings::AGENT) || reader.is_set(&settings::AGENT_COMMAND) {
+        return local::Agent::Chosen;
+    }
+    let (base, variables_file) = agent_environment(reader);
+    let settings = agent_settings(reader, &base, variables_file.as_ref(), None);
+    runner::agent::selected_kind(&settings).map_or(local::Agent::Absent, local::Agent::Known)
+}

@@ -1,0 +1,211 @@
+//! The settings of a worker: its callback, its project and its repository.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::agent::{agent_environment, agent_settings};
+use super::reader::Reader;
+use super::{settings, values};
+use crate::callback::{self, credentials::Bearer};
+use crate::environment::{Variables, value_of};
+use crate::isolation::Isolation;
+use crate::runner;
+use crate::runner::workspace::{Access, Repository, Source};
+use crate::scud::FinishedTasks;
+
+/// The worker for one task.
+#[derive(Debug)]
+pub struct Run {
+    pub callback: callback::Settings,
+    pub runner: runner::Settings,
+    /// The time between the platform's stop signal and its kill.
+    pub stop_window: Duration,
+    /// Whether the end of standard input is a reason to stop.
+    pub stop_at_end_of_stdin: bool,
+    /// A lock file that is kept locked until the worker has ended.
+    pub task_lock: Option<PathBuf>,
+    /// Whether to begin a session.
+    pub new_session: bool,
+}
+
+pub fn run(reader: &mut Reader) -> Run {
+    let task_id = reader.required(&settings::TASK_ID, values::line);
+    let project_id = reader.required(&settings::PROJECT_ID, values::line);
+    let run_id = reader
+        .optional(&settings::RUN_ID, values::line)
+        .unwrap_or_else(random_run_id);
+    let mut callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
+    let runner = runner(reader, task_id, project_id, run_id);
+    callback.identity.isolation = Some(runner.isolation.clone());
+    if runner.steps == runner::Steps::All {
+        callback.identity.agent = runner::agent::selected_kind(&runner.agent).map(|kind| kind.word);
+    }
+    let stop_window = reader.with_default(&settings::STOP_WINDOW, values::duration);
+    callback.limits = callback::Limits {
+        task_timeout: runner.task_timeout,
+        idle_timeout: runner.idle_timeout,
+        stop_window,
+        max_turns: runner.agent.limits.turns,
+        max_budget_usd: runner.agent.limits.usd,
+        max_tokens: runner.agent.limits.tokens,
+    };
+    Run {
+        callback,
+        runner,
+        stop_window,
+        stop_at_end_of_stdin: reader.with_default(&settings::STOP_AT_END_OF_STDIN, values::boolean),
+        task_lock: reader.optional(&settings::TASK_LOCK, values::path),
+        new_session: reader.with_default(&settings::NEW_SESSION, values::boolean),
+    }
+}
+
+pub fn callback(
+    reader: &mut Reader,
+    task_id: String,
+    project_id: String,
+    run_id: String,
+) -> callback::Settings {
+    callback::Settings {
+        url: reader.required(&settings::CALLBACK_URL, values::callback_url),
+        request_timeout: reader.with_default(&settings::CALLBACK_TIMEOUT, values::duration),
+        claim_deadline: reader.with_default(&settings::CLAIM_DEADLINE, values::duration),
+        finish_deadline: reader.with_default(&settings::FINISH_DEADLINE, values::duration),
+        heartbeat: reader.with_default(&settings::HEARTBEAT, values::duration_or_off),
+        credentials: credentials(reader),
+        traceparent: reader.or_warning(&settings::TRACEPARENT, values::traceparent),
+        authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
+        identity: callback::Identity {
+            task_id,
+            project_id,
+            run_id,
+            // Set as soon as the settings of the agent are known.
+            agent: None,
+            isolation: None,
+            hostname: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+            revision: reader.environment.revision(),
+            machine: reader.environment.machine(),
+        },
+        // Set as soon as the runner's settings are known.
+        limits: callback::Limits::default(),
+    }
+}
+
+fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
+    let token = reader.optional(&settings::CALLBACK_TOKEN, values::token);
+    let audience = reader.optional(&settings::CALLBACK_OIDC_AUDIENCE, values::line);
+    let socket = reader.with_default(&settings::CALLBACK_OIDC_SOCKET, values::path);
+    if token.is_some() && audience.is_some() {
+        reader.reject(&settings::CALLBACK_OIDC_AUDIENCE, "and DESCARTES_CALLBACK_TOKEN are both set, but a request has only one bearer token; unset one of them");
+    }
+    let identity = audience.map(|audience| Bearer::Identity { audience, socket });
+    callback::credentials::Settings {
+        signing: reader
+            .optional(&settings::CALLBACK_SECRET, values::signing_keys)
+            .unwrap_or_default(),
+        bearer: token.map(Bearer::Token).or(identity),
+    }
+}
+
+/// A random id, so that machines cloned from one image have different ones.
+pub fn random_run_id() -> String {
+    let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
+    format!("{random:016x}")
+}
+
+pub fn runner(
+    reader: &mut Reader,
+    task_id: String,
+    project_id: String,
+    run_id: String,
+) -> runner::Settings {
+    let forced = reader.with_default(&settings::FORCE, values::boolean);
+    let (base, variables_file) = agent_environment(reader);
+    let source = source(reader, &task_id, &project_id, &run_id);
+    let idle_timeout = reader.with_default(&settings::IDLE_TIMEOUT, values::duration_or_off);
+    runner::Settings {
+        source,
+        run_id,
+        task: task_id,
+        project: project_id,
+        tag: reader.optional(&settings::TAG, values::line),
+        finished_tasks: if forced {
+            FinishedTasks::Allow
+        } else {
+            FinishedTasks::Reject
+        },
+        isolation: isolation(reader, &base),
+        agent: agent_settings(reader, &base, variables_file.as_ref(), idle_timeout),
+        environment: base,
+        variables_file,
+        task_timeout: reader.with_default(&settings::TASK_TIMEOUT, values::duration),
+        idle_timeout,
+        checks: reader.optional(&settings::CHECKS, values::checks),
+        repairs: reader.with_default(&settings::REPAIRS, values::count),
+        steps: if reader.with_default(&settings::ONLY_CHECKS, values::boolean) {
+            runner::Steps::OnlyChecks
+        } else {
+            runner::Steps::All
+        },
+        note: reader.optional(&settings::NOTE, values::text),
+    }
+}
+
+/// What separates the agent from the worker; `base` is the agent's environment.
+fn isolation(reader: &mut Reader, base: &Variables) -> Isolation {
+    let mode = reader.with_default(&settings::ISOLATION, values::isolation);
+    Isolation::new(mode, value_of(base, "PATH").unwrap_or_default())
+}
+
+/// How git reaches remotes.
+pub fn git_access(reader: &mut Reader) -> Access {
+    Access {
+        token: reader.optional(&settings::GIT_TOKEN, values::token),
+        proxies: reader.environment.proxies(&[]),
+        authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
+        ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
+        stalled: reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration),
+    }
+}
+
+/// Where the project comes from, and where the work is pushed to.
+fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) -> Source {
+    let workspace = reader.optional(&settings::WORKSPACE, values::path);
+    let reference = reader.optional(&settings::REF, values::git_reference);
+    let branch = reader.optional(&settings::BRANCH, values::branch);
+    let default = || {
+        Some(format!(
+            "descartes/{}/{}",
+            values::branch_part(project_id),
+            values::branch_part(task_id)
+        ))
+    };
+    let (name, email) = (
+        reader.with_default(&settings::GIT_NAME, values::line),
+        reader.with_default(&settings::GIT_EMAIL, values::line),
+    );
+    let access = git_access(reader);
+    let submodules = reader.with_default(&settings::SUBMODULES, values::boolean);
+    let lfs = reader.with_default(&settings::LFS, values::boolean);
+    let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
+    let Some(url) = reader.optional(&settings::REPO, values::repository) else {
+        return Source::Given(workspace.unwrap_or_else(|| ".".into()));
+    };
+    let branch = branch.unwrap_or_else(default);
+    Source::Repository(Box::new(Repository {
+        url,
+        reference,
+        access,
+        into: workspace,
+        keep_clone,
+        submodules,
+        lfs,
+        branch,
+        suffix: values::branch_part(run_id),
+        name,
+        email,
+    }))
+}
