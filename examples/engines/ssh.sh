@@ -19,7 +19,7 @@ host() {
 # Runs a script on the host, in the directory of the run.
 on_host() {
     # shellcheck disable=SC2086 # a command with options
-    $SSH "$(host)" "umask 077; mkdir -p .descartes-runs/$RUN_NAME && cd .descartes-runs/$RUN_NAME && { $1
+    $SSH "$(host)" "umask 077; mkdir -p ~/.descartes-runs/$RUN_NAME && cd ~/.descartes-runs/$RUN_NAME && { $1
 }"
 }
 
@@ -74,7 +74,7 @@ stop)
     copy_output
     if [ "$RUN_GRACE_SECONDS" = 0 ]; then
         # shellcheck disable=SC2086 # a command with options
-        $SSH "$(host)" "rm -rf .descartes-runs/$RUN_NAME"
+        $SSH "$(host)" "rm -rf ~/.descartes-runs/$RUN_NAME"
     fi
     ;;
 esac

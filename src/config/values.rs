@@ -304,7 +304,7 @@ pub fn size(text: &str) -> Parsed<u64> {
     };
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     match number.checked_mul(1 << shift) {
-        Some(size) if size >= 6 << 20 && size <= 1 << 50 => Ok(size),
+        Some(size) if (6 << 20..=1 << 50).contains(&size) => Ok(size),
         _ => Err("is not a size from 6MiB to 1048576GiB".to_owned()),
     }
 }

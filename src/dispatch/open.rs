@@ -233,7 +233,7 @@ pub async fn begin<'a>(
         start_deadline: settings.start_deadline,
         stop_window: settings.worker.stop_window,
     };
-    let mut engine = Engines::open(&settings.engines, needs)?;
+    let mut engine = Engines::open(&settings.engines, &needs)?;
     let reached_at = engine.prepare(&|text| screen.line(text)).await?;
     let listener = listen(settings, &journaled, reached_at).await?;
     let address = listener.local_addr()?;

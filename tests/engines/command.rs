@@ -148,7 +148,6 @@ fn processes_of_other_machines_work_through_a_graph_over_ssh() {
     running.wait_for_log(" works");
     graph.command(&["cancel"]).run().assert_code(0);
     running.wait().assert_code(3);
-    // Each connection begins in the home directory from the user table, unless HOME says otherwise.
     let left = server.dir.path().join("home/.descartes-runs");
     let left = fs::read_dir(left).into_iter().flatten().count();
     assert_eq!(left, 0);

@@ -1,6 +1,6 @@
 //! A Docker Engine of the tests: its own data, its own socket, and no network but the machine's.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -84,6 +84,9 @@ impl Daemon {
         let mut child = self.child.take().expect("the engine runs");
         let _ = kill_process(Pid::from_child(&child), signal);
         child.wait().expect("a child");
+        // containerd ends with dockerd. Where nothing reaps it, its process id stays, and the next dockerd would take it
+        // for a running one.
+        let _ = fs::remove_file(self.at("exec/containerd/containerd.pid"));
     }
 
     /// Runs the docker command; gives what it prints.

@@ -29,9 +29,9 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 const END_PAUSE: Duration = Duration::from_secs(2);
 /// The most that is read of a command's output, in bytes.
 const MAX_OUTPUT: u64 = 64 * 1024;
-/// The exit code for "try again later" (EX_TEMPFAIL of sysexits.h).
+/// The exit code for "try again later" (`EX_TEMPFAIL` of sysexits.h).
 const TRY_AGAIN: i32 = 75;
-/// The exit code for "this can never work" (EX_CONFIG of sysexits.h).
+/// The exit code for "this can never work" (`EX_CONFIG` of sysexits.h).
 const WRONG_CONFIGURATION: i32 = 78;
 /// The file with what the start command has printed, in the run's directory.
 const HANDLE_FILE: &str = "handle";

@@ -118,12 +118,12 @@ impl Engines {
     }
 
     /// The engines of the settings.
-    pub fn open(settings: &Settings, needs: Needs) -> eyre::Result<Self> {
+    pub fn open(settings: &Settings, needs: &Needs) -> eyre::Result<Self> {
         let dir = needs.dir.clone();
         let local = Local::new(needs.program.clone(), dir.clone(), needs.dispatch.clone());
         let mut remotes = Vec::new();
         if let Some(docker) = &settings.docker {
-            remotes.push(Remote::Docker(open_docker(docker, &needs)?));
+            remotes.push(Remote::Docker(Box::new(open_docker(docker, needs)?)));
         }
         if let Some(command) = &settings.command {
             let (dispatch, dir) = (needs.dispatch.clone(), dir.clone());

@@ -15,7 +15,7 @@ use crate::dispatch::journal::Handle;
 /// Every call has a time limit. An error is a sentence about why there is no answer; the call may be repeated.
 #[derive(Debug)]
 pub enum Remote {
-    Docker(Docker),
+    Docker(Box<Docker>),
     Command(CommandLines),
 }
 

@@ -41,7 +41,7 @@ fn handle(id: &str) -> Handle {
 #[tokio::test]
 async fn start_has_the_variables_in_its_environment_and_prints_the_handle_on_its_last_line() {
     let start = r#"printf '%s\n' "$RUN_NAME" "$RUN_IMAGE" "$RUN_VARIABLES" "$TASK_ID" "${HOME-no home}" > "$RUN_OUTPUT"
-        case "$(tr '\0' ' ' < /proc/$$/cmdline)" in *whsec_secret*) exit 1;; esac
+        case "$(tr '\0' ' ' < /proc/$$/cmdline)" in *"$DESCARTES_CALLBACK_SECRET"*) exit 1;; esac
         echo 'starting…'; echo job-7; echo"#;
     let (engine, dir) = engine(start, "echo gone", "true", LIMIT);
     assert_eq!(engine.start("d1-8-1", &spec()).await, Ok(handle("job-7")));
@@ -158,9 +158,9 @@ async fn a_command_that_hangs_is_killed_with_everything_that_it_has_started() {
     );
     let pid = fs::read_to_string(dir.path().join("d1-8-1/log")).unwrap();
     let stat = format!("/proc/{}/stat", pid.trim());
-    // Whoever inherits it may not have reaped it yet.
-    let is_over = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
-    while !is_over() {
+    // The process that inherits it may not have reaped it yet.
+    let is_running = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    while is_running() {
         sleep(Duration::from_millis(10)).await;
     }
 }

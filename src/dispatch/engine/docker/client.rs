@@ -30,9 +30,10 @@ impl Address {
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = "write it like unix:///var/run/docker.sock or tcp://127.0.0.1:2375";
         if let Some(path) = text.strip_prefix("unix://") {
-            return match path.starts_with('/') {
-                true => Ok(Self::Socket(path.into())),
-                false => Err(format!("has no absolute path; {wrong}")),
+            return if path.starts_with('/') {
+                Ok(Self::Socket(path.into()))
+            } else {
+                Err(format!("has no absolute path; {wrong}"))
             };
         }
         let rest = match text.split_once("://") {

@@ -31,9 +31,9 @@ async fn scripted(scripts: &[Script]) -> (Docker, Arc<Mutex<Vec<String>>>, tempf
         let mut at = 0;
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = vec![0; 64 * 1024];
-            let count = stream.read(&mut request).await.unwrap();
-            let head = String::from_utf8_lossy(&request[..count]).into_owned();
+            let mut bytes = vec![0; 64 * 1024];
+            let count = stream.read(&mut bytes).await.unwrap();
+            let head = String::from_utf8_lossy(&bytes[..count]).into_owned();
             let line = head.lines().next().unwrap_or_default();
             let line = line.trim_end_matches(" HTTP/1.1").to_owned();
             heard.lock().unwrap().push(line);
