@@ -157,9 +157,9 @@ async fn a_command_that_hangs_is_killed_with_everything_that_it_has_started() {
         StartFailure::Unknown("the command start was killed after 0.5 s".to_owned())
     );
     let pid = fs::read_to_string(dir.path().join("d1-8-1/log")).unwrap();
-    let stat = format!("/proc/{}/stat", pid.trim());
+    let status_file = format!("/proc/{}/stat", pid.trim());
     // The process that inherits it may not have reaped it yet.
-    let is_running = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    let is_running = || fs::read_to_string(&status_file).is_ok_and(|stat| !stat.contains(") Z "));
     while is_running() {
         sleep(Duration::from_millis(10)).await;
     }

@@ -33,8 +33,8 @@ async fn scripted(scripts: &[Script]) -> (Docker, Arc<Mutex<Vec<String>>>, tempf
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut bytes = vec![0; 64 * 1024];
             let count = stream.read(&mut bytes).await.unwrap();
-            let head = String::from_utf8_lossy(&bytes[..count]).into_owned();
-            let line = head.lines().next().unwrap_or_default();
+            let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+            let line = text.lines().next().unwrap_or_default();
             let line = line.trim_end_matches(" HTTP/1.1").to_owned();
             heard.lock().unwrap().push(line);
             match scripts[at.min(scripts.len() - 1)].clone() {
