@@ -1,6 +1,6 @@
-//! Measures what the model gateway adds, next to a direct connection to the same service.
+//! Measures the time that the model gateway adds, next to a direct connection to the same service.
 //!
-//! `cargo bench --bench gateway`. Prints figures and judges none of them.
+//! `cargo bench --bench gateway`. Prints figures, and does not fail if one is above its budget.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
@@ -57,7 +57,7 @@ fn large() -> Vec<Part> {
     vec![bytes(head), Part::Bytes(vec![b'x'; LARGE])]
 }
 
-/// The medians through the gateway and directly, taken in turns.
+/// The medians through the gateway and directly. The two measurements alternate.
 fn both(
     rounds: usize,
     script: impl Fn() -> Vec<Part>,
@@ -127,7 +127,7 @@ fn to_the_end(address: &str, path: &str) -> Duration {
     began.elapsed()
 }
 
-/// The memory that the gateway's process has for itself.
+/// Prints the private memory of the gateway's process.
 fn print_memory(worker: i32) {
     let children = fs::read_to_string(format!("/proc/{worker}/task/{worker}/children"));
     for pid in children.expect("the children").split_whitespace() {

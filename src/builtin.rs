@@ -35,12 +35,13 @@ const MAX_PROMPT_SIZE: u64 = 16 * 1024 * 1024;
 /// How many answers in a row may be unfinished.
 const MAX_CONTINUATIONS: u32 = 8;
 /// The prompt after an answer that was cut off.
-const CONTINUE_PROMPT: &str = "Your answer was cut off at its greatest length. Go on where it stopped; where you were \
+const CONTINUE_PROMPT: &str = "Your answer was cut off at its maximum length. Continue where it stopped; if you were \
                                writing a file, write it in several smaller steps.";
 /// How long a running command may take to end after a stop signal. If the worker has less time, it kills
 /// both this process and the command earlier.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);
-/// So long that the share of it that is for a grace period is longer than [`GRACE_PERIOD`].
+/// The stop window of this process: [`Stop`] gives a part of it to the grace period, and that part must be
+/// longer than [`GRACE_PERIOD`].
 const STOP_WINDOW: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -58,10 +59,10 @@ pub struct Settings {
 
 /// How the agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
+pub enum AgentEnd {
     Finished,
     Failed,
-    /// By a stop signal.
+    /// A stop signal ended the work.
     Stopped,
 }
 
@@ -80,9 +81,9 @@ pub fn check_budget(model: &str, budget: Option<f64>) -> Result<(), String> {
 }
 
 /// Works on the prompt on standard input, in the current directory.
-pub async fn run(settings: Settings) -> eyre::Result<Done> {
+pub async fn run(settings: Settings) -> eyre::Result<AgentEnd> {
     let prompt = read_prompt()?;
-    // From here on a stop signal does not end this process before its tools have ended.
+    // From here on, a stop signal ends this process only after its tools have ended.
     let stop = Stop::on_signals(STOP_WINDOW)?;
     check_budget(&settings.model, settings.limits.usd).map_err(|error| eyre!(error))?;
     let dir = std::env::current_dir().wrap_err("there is no current directory")?;
@@ -109,15 +110,15 @@ pub async fn run(settings: Settings) -> eyre::Result<Done> {
     let Some(end) = end else {
         let grace_end = Instant::now() + GRACE_PERIOD;
         work.tools.close(stop.grace_over(grace_end)).await;
-        return Ok(Done::Stopped);
+        return Ok(AgentEnd::Stopped);
     };
     work.tools.close_soon().await;
     let done = match end {
-        End::Success { .. } => Done::Finished,
-        _ => Done::Failed,
+        End::Success { .. } => AgentEnd::Finished,
+        _ => AgentEnd::Failed,
     };
-    if let (Some(file), Done::Finished) = (&settings.session, done) {
-        // No failure: only another round would need the file.
+    if let (Some(file), AgentEnd::Finished) = (&settings.session, done) {
+        // Only a warning: the work is done, and only another round would need the file.
         if let Err(error) = work.conversation.save(file) {
             let file = file.display();
             tracing::warn!("the conversation cannot be saved in {file}: {error}");
@@ -150,7 +151,7 @@ struct Work {
     turns: u32,
 }
 
-/// What to do after an answer.
+/// The next step after an answer.
 enum Next {
     SendRequest,
     End(End),
@@ -163,8 +164,8 @@ impl Work {
             if let Some(end) = self.limit_reached() {
                 return Ok(end);
             }
-            let asked = self.service.ask(&self.conversation, writer, &mut self.cost);
-            let answer = match asked.await? {
+            let request = self.service.ask(&self.conversation, writer, &mut self.cost);
+            let answer = match request.await? {
                 Ok(answer) => answer,
                 Err(ServiceError::TooLong) if self.conversation.make_room() => {
                     writer.write_keep_alive()?;
@@ -193,7 +194,7 @@ impl Work {
                     message: format!("{continuations} answers in a row were not finished"),
                 });
             }
-            match self.handle(answer, writer).await? {
+            match self.run_tool_calls(answer, writer).await? {
                 Next::SendRequest => {}
                 Next::End(end) => return Ok(end),
             }
@@ -207,8 +208,8 @@ impl Work {
         (self.cost.limit_state() == CostLimit::Reached).then_some(End::MaxBudget)
     }
 
-    /// Runs the tool calls of an answer and adds both to the conversation.
-    async fn handle(&mut self, answer: Answer, writer: &mut Writer) -> eyre::Result<Next> {
+    /// Adds an answer to the conversation, runs its tool calls, and adds their results.
+    async fn run_tool_calls(&mut self, answer: Answer, writer: &mut Writer) -> eyre::Result<Next> {
         let stop_reason = answer.stop_reason.clone().unwrap_or_default();
         let text = answer.text();
         if stop_reason == "refusal" {
@@ -253,7 +254,7 @@ fn end_of_failed_request(error: ServiceError) -> End {
         ServiceError::Failed(failure) => End::ServiceFailed {
             status: failure.status,
             message: failure.message,
-            may_pass: failure.may_pass,
+            is_temporary: failure.is_temporary,
         },
     }
 }

@@ -1,7 +1,7 @@
 //! The worker's side of the HTTP protocol: claim, heartbeats, exactly one terminal event.
 //!
-//! Implements docs/protocol.md. Runs nothing and decides nothing about the task: it is given an
-//! [`Outcome`] and returns whether that could be delivered.
+//! Implements docs/protocol.md. Runs nothing and decides nothing about the task: the caller passes
+//! an [`Outcome`], and this module returns whether it could be delivered.
 
 mod answer;
 mod claim;
@@ -47,12 +47,13 @@ impl Callback {
         claim::claim(&self.exchange, stop).await
     }
 
-    /// Sends heartbeats until the orchestrator cancels the task; returns its reason, if there is one.
+    /// Sends heartbeats until the orchestrator cancels the task; returns the reason, if the orchestrator names
+    /// one.
     pub async fn heartbeats(&self, progress: &Progress) -> Option<String> {
         heartbeats::heartbeats(&self.exchange, progress).await
     }
 
-    /// The terminal event. It stays the same however often it is sent.
+    /// The terminal event. Every attempt to deliver it sends the same event.
     pub fn conclude(&self, outcome: &Outcome) -> Event {
         let kind = match outcome.verdict {
             Verdict::Completed { .. } => Kind::Completed,

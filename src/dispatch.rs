@@ -1,5 +1,6 @@
 //! `dispatch`: works through a whole graph, from ready tasks to one branch of merged, verified work.
 
+mod attempts;
 mod claims;
 mod control;
 mod decide;
@@ -7,6 +8,7 @@ mod dispatcher;
 mod end;
 pub mod engine;
 mod event_listener;
+mod harvest;
 pub mod integration;
 mod journal;
 mod journaled_state;
@@ -21,6 +23,7 @@ mod show;
 mod standing;
 mod start;
 mod state;
+mod terms;
 pub mod verification;
 
 use eyre::{bail, eyre};
@@ -116,6 +119,7 @@ async fn work(
     let finish = match finish {
         Ok(finish) => finish,
         Err(error) => {
+            dispatcher.show.flush();
             screen.clear_status();
             screen.line(&format!("{error:#}"));
             screen.line(

@@ -43,7 +43,8 @@ impl VariablesFile {
     }
 }
 
-fn merge(base: &Variables, replacements: Variables) -> Variables {
+/// `base`, in which the replacements stand instead of variables with the same names.
+pub fn merge(base: &Variables, replacements: Variables) -> Variables {
     let is_kept = |name: &OsString| value_of(&replacements, &name.to_string_lossy()).is_none();
     let mut merged: Variables = base
         .iter()

@@ -1,7 +1,7 @@
 //! The model gateway: the only process with the keys of the models' services.
 //!
 //! It is this program (`descartes-worker gateway`), started by the worker before the agent and ended
-//! after it. Agents reach it on loopback, under a random path and with a key that is worth nothing. It
+//! after it. Agents reach it on loopback, under a random path and with a placeholder for the key. It
 //! forwards the requests that the table in `model/provider.rs` lists to one service each, with the real
 //! key, and passes the answers on as they come. It counts what they cost, and forwards nothing more
 //! when a limit is used up.

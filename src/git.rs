@@ -1,12 +1,13 @@
-//! Runs git: supervised like any child, with nothing of anybody's configuration but ours.
+//! Runs git as a supervised child, with the worker's configuration only.
 //!
-//! Knows no tasks. Every call says itself whether the credential goes with it; a call that works
-//! in a repository which an agent could write must not ask for it.
+//! Knows no tasks. Each call says whether git gets the credential; a call that works in a repository which an
+//! agent could write must not ask for it.
 
 mod among_children;
 mod authorities;
 mod call;
 mod configuration;
+mod credential;
 mod fingerprint;
 mod ssh;
 mod transfer_progress;
@@ -25,11 +26,14 @@ use tokio::time::Instant;
 
 pub use self::call::{Call, Finished, GitError};
 use self::configuration::Side;
+use self::credential::Credential;
+pub use self::credential::answer_if_requested;
 use self::fingerprint::Fingerprint;
 use self::ssh::Ssh;
 use self::transfer_progress::ProgressReader;
 pub use self::trouble::Trouble;
 use self::words::{last_words, without_progress};
+use crate::descriptors::reserved_number;
 use crate::durations::in_words;
 use crate::environment::{Variables, value_of};
 use crate::isolation::Launch;
@@ -39,14 +43,14 @@ use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
 
-/// The most of an answer that a caller wants as one text.
-const ANSWER: usize = 64 * 1024;
-/// For every call that nobody else limits; a large repository on a slow disk takes minutes, not hours.
-const LOCAL: Duration = Duration::from_secs(10 * 60);
+/// How many bytes of a command's output are kept as one text.
+const MAX_ANSWER_SIZE: usize = 64 * 1024;
+/// The time limit of a call if the caller sets none: a large repository on a slow disk takes minutes, not hours.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// What git gets of the worker's environment. No `HOME`: an agent can write there, and git would
-/// find attributes, ignored files and `.netrc` in it.
-const INHERITED: [&str; 7] = [
+/// The variables of the worker that git gets too. `HOME` is not one of them: an agent can write there, and git would read
+/// attributes, ignored files and `.netrc` in it.
+const INHERITED_VARIABLES: [&str; 7] = [
     "PATH",
     "TMPDIR",
     "SSL_CERT_FILE",
@@ -56,7 +60,7 @@ const INHERITED: [&str; 7] = [
     "CURL_CA_BUNDLE",
 ];
 
-/// git, and what its calls have in common.
+/// git, and the settings that all its calls share.
 #[derive(Debug)]
 pub struct Git<'a> {
     program: PathBuf,
@@ -73,14 +77,14 @@ pub struct Git<'a> {
     side: Side,
     /// How calls on the agent's side are isolated.
     launch: Option<Launch>,
-    /// When the calls must be over; each has its own limit where this is `None`.
+    /// When the calls must be over; if this is `None`, each call has the default limit.
     pub until: Option<Instant>,
     pub redactor: &'a Redactor,
     pub stop: &'a Stop,
     pub progress: &'a Progress,
 }
 
-/// git-lfs prints its progress without a terminal too: a transfer without progress is given up.
+/// The variable by which git-lfs prints its progress without a terminal too: a transfer without progress is given up.
 pub fn lfs_progress() -> (OsString, OsString) {
     ("GIT_LFS_FORCE_PROGRESS".into(), "1".into())
 }
@@ -95,13 +99,12 @@ pub struct Access {
     pub authorities: Option<PathBuf>,
     /// Where the user's ssh agent listens.
     pub ssh_agent: Option<OsString>,
-    /// How long a transfer may show no progress before it is given up; git itself waits for ever.
+    /// How long a transfer may show no progress before it is given up; git itself waits forever.
     pub stalled: Duration,
 }
 
 impl<'a> Git<'a> {
-    /// Finds git on the `PATH` of `environment`, once and for all: what an agent puts there later
-    /// is not taken.
+    /// Finds git on the `PATH` of `environment`. Later calls use this file, even if an agent puts another git on the `PATH`.
     pub fn find(
         environment: &Variables,
         access: &Access,
@@ -112,7 +115,7 @@ impl<'a> Git<'a> {
     ) -> io::Result<Self> {
         let inherited = environment
             .iter()
-            .filter(|(name, _)| INHERITED.iter().any(|known| name == known));
+            .filter(|(name, _)| INHERITED_VARIABLES.iter().any(|known| name == known));
         let mut own: Variables = inherited.cloned().collect();
         let path = value_of(&own, "PATH").unwrap_or_default().to_owned();
         let program = on_path(&path, "git").ok_or_else(|| {
@@ -153,6 +156,10 @@ impl<'a> Git<'a> {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"));
         let token = url.zip(access.token.clone());
+        if token.is_some() {
+            // An error now is better than one after all of the agent's work.
+            reserved_number()?;
+        }
         Ok(Self {
             program,
             fingerprint,
@@ -195,19 +202,19 @@ impl<'a> Git<'a> {
         Ok(vec![("PATH".into(), path), lfs_progress()])
     }
 
-    /// Remembers how ssh is set up, so that an agent cannot change it for calls in repositories
-    /// made later. Runs before there is an agent.
-    pub async fn remember_ssh(&mut self) {
+    /// Records the settings of ssh before the agent starts, so that the agent cannot change them for later calls.
+    pub async fn record_ssh(&mut self) {
         let Some(mut ssh) = self.ssh.clone() else {
             return;
         };
         let call = Program {
             program: ssh.program().into(),
-            args: ssh.question(),
+            args: ssh.print_arguments(),
             dir: "/".into(),
             env: self.environment.clone(),
             stdin: None,
             stderr: Stderr::WithStdout,
+            inherited: None,
             launch: None,
         };
         let limits = Limits {
@@ -216,35 +223,35 @@ impl<'a> Git<'a> {
         };
         let mut answer = Vec::new();
         let mut take = |_, bytes: &[u8]| {
-            let room = ANSWER - answer.len();
+            let room = MAX_ANSWER_SIZE - answer.len();
             answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
             AfterRead::ReadMore
         };
         let ending = process::supervise(call, limits, self.stop, self.progress, &mut take).await;
         if matches!(ending, Ok(Ending::Exited(0))) {
-            ssh.remember(&String::from_utf8_lossy(&answer));
+            ssh.record(&String::from_utf8_lossy(&answer));
             self.ssh = Some(ssh);
         } else {
             tracing::warn!(
                 ?ending,
-                "ssh does not say how it is set up, so it is taken as found"
+                "ssh did not print its configuration, so later calls use the configuration that exists then"
             );
         }
     }
 
-    /// Variables for calls in a repository of the worker's own: ssh as it was remembered, from
-    /// files beside that repository.
-    pub fn remembered(&self, dir: &Path) -> io::Result<Variables> {
+    /// Variables for calls in a private repository of the worker: ssh with its recorded settings, which are written to
+    /// files in `dir`.
+    pub fn ssh_variables(&self, dir: &Path) -> io::Result<Variables> {
         self.ssh.as_ref().map_or(Ok(Vec::new()), |ssh| {
             Ok(ssh
-                .frozen_in(dir)?
+                .recorded_command(dir)?
                 .map(|command| ("GIT_SSH_COMMAND".into(), command))
                 .into_iter()
                 .collect())
         })
     }
 
-    /// Whether the calls may go on after a wait.
+    /// Whether there is time for another call after a wait.
     pub fn has_time(&self, wait: Duration) -> bool {
         self.until.is_none_or(|until| Instant::now() + wait < until)
     }
@@ -264,7 +271,7 @@ impl<'a> Git<'a> {
         Some(format!("{option}='{program}' -c safe.directory='*' {service}").into())
     }
 
-    /// The same git, for calls that another stop ends.
+    /// The same git, whose calls another [`Stop`] ends.
     pub fn under<'b>(&'b self, stop: &'b Stop) -> Git<'b> {
         Git {
             program: self.program.clone(),
@@ -332,23 +339,28 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// Runs a command; gives what it printed, which must not be long.
+    /// Gives a directory with everything in it to the user of calls on the agent's side, if that is not the worker's.
+    pub fn give_to_agent(&self, dir: &Path) -> io::Result<()> {
+        let user = self.launch.as_ref().and_then(|launch| launch.user.as_ref());
+        user.map_or(Ok(()), |user| user.give_all(dir))
+    }
+
+    /// Runs a command; returns what it printed, up to [`MAX_ANSWER_SIZE`].
     pub async fn run(&self, call: Call<'_>) -> Result<String, GitError> {
         let mut printed = Vec::new();
         self.stream(call, &mut |bytes| {
-            let room = ANSWER - printed.len();
+            let room = MAX_ANSWER_SIZE - printed.len();
             printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
         })
         .await?;
         Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
     }
 
-    /// Runs a command; what it prints on standard output goes to `hear` as it comes. Gives the end
-    /// of standard error.
+    /// Runs a command, and passes its standard output to `on_output` as it comes. Returns the end of standard error.
     pub async fn stream(
         &self,
         call: Call<'_>,
-        hear: &mut dyn FnMut(&[u8]),
+        on_output: &mut dyn FnMut(&[u8]),
     ) -> Result<String, GitError> {
         let command = call.name();
         let failed = |how: String, words: String| GitError {
@@ -366,7 +378,7 @@ impl<'a> Git<'a> {
         may_start.map_err(|why| failed("was not started".to_owned(), why))?;
         let silence_ends = call.transfer || self.side == Side::Agent;
         let idle = silence_ends.then_some(self.stalled);
-        // A transfer's life is on standard error: its progress. Elsewhere that is for errors only.
+        // A transfer prints its progress on standard error. Other commands print only errors there.
         let reads_progress = call.transfer || call.shows_progress;
         let said = if reads_progress {
             None
@@ -381,24 +393,24 @@ impl<'a> Git<'a> {
             program,
             authorities: _authorities,
         } = self.prepare(call, stderr).map_err(unstarted)?;
-        let mut reader = ProgressReader::new(self.progress, self.side.words());
+        let mut reader = ProgressReader::new(self.progress, self.side.max_stderr_size());
         let mut take = |_, bytes: &[u8]| {
             if reads_progress {
                 reader.push(bytes);
             }
-            hear(bytes);
+            on_output(bytes);
             AfterRead::ReadMore
         };
-        let wall = self.until.map_or(LOCAL, |until| {
+        let wall = self.until.map_or(DEFAULT_LIMIT, |until| {
             until.saturating_duration_since(Instant::now())
         });
         let limits = Limits { wall, idle };
-        // What was silent before is no silence of this command's.
+        // The idle timeout starts with this command.
         self.progress.mark_alive();
         let ending = process::supervise(program, limits, self.stop, self.progress, &mut take).await;
         let words = || {
             let text = match said {
-                Some(file) => last_words(file, self.side.words()),
+                Some(file) => last_words(file, self.side.max_stderr_size()),
                 None => reader.words(),
             };
             self.redactor.text(&without_progress(&text))
@@ -430,9 +442,14 @@ impl<'a> Git<'a> {
     fn prepare(&self, call: Call<'_>, stderr: Stderr) -> io::Result<Prepared> {
         let mut env = self.environment.clone();
         let token = self.token.as_ref().filter(|_| call.transfer);
+        let credential = token.map(|(_, token)| Credential::new(token)).transpose()?;
+        let helper = credential
+            .as_ref()
+            .map(|credential| credential.helper.as_str());
+        let url = token.map(|(url, _)| url);
         env.extend(configuration::variables(
             self.side,
-            token,
+            url.zip(helper),
             self.stalled,
             &call.configuration,
         ));
@@ -452,6 +469,7 @@ impl<'a> Git<'a> {
                 env,
                 stdin: call.stdin,
                 stderr,
+                inherited: credential.map(|credential| credential.inherited),
                 launch: self.launch.clone(),
             },
             authorities,

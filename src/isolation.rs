@@ -4,11 +4,13 @@
 //! itself and then executes the program, so that no code runs between fork and exec. Knows no agents
 //! and no settings of a run.
 
+mod control_group;
 mod expected;
 mod init;
 mod kind;
 mod launcher;
 mod report;
+mod user;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -22,10 +24,12 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::environment::{Variables, value_of};
 use crate::programs;
-use kind::{COMMAND, PROGRAM, SET};
+pub use control_group::{ControlGroup, limits};
+use kind::{COMMAND, GROUP, PROGRAM, SET, USER};
 pub use kind::{Kind, kind_of_test};
 pub use launcher::run_if_requested;
 pub use report::{Message, Report};
+pub use user::User;
 
 /// Which isolation is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,8 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 pub struct Isolation {
     pub mode: Mode,
+    /// The user of isolated programs, if it is not the worker's.
+    pub user: Option<User>,
     /// The path of bubblewrap.
     bubblewrap: Option<PathBuf>,
     /// `None` until a test has shown what this machine allows.
@@ -49,13 +55,14 @@ pub struct Isolation {
 
 impl Isolation {
     /// Looks for bubblewrap on the search path; starts nothing.
-    pub fn new(mode: Mode, path: &OsStr) -> Self {
+    pub fn new(mode: Mode, user: Option<User>, path: &OsStr) -> Self {
         let bubblewrap = match mode {
             Mode::Off => None,
             Mode::Auto | Mode::Strict => programs::on_path(path, "bwrap"),
         };
         Self {
             mode,
+            user,
             bubblewrap,
             tested: Arc::default(),
         }
@@ -76,6 +83,15 @@ impl Isolation {
         *self.tested.lock().unwrap_or_else(PoisonError::into_inner) = Some(kind);
     }
 
+    /// What separates the agent from the worker, as the end of a sentence about the agent.
+    pub fn description(&self) -> String {
+        let description = self.kind().description();
+        match &self.user {
+            Some(user) => format!("runs as the user {}, and {description}", user.name),
+            None => description.to_owned(),
+        }
+    }
+
     /// How to start a program; `None` if it is started without isolation.
     pub fn launch(&self) -> Option<Launch> {
         self.launch_as(self.kind())
@@ -89,7 +105,10 @@ impl Isolation {
             Kind::Namespace => Some(self.bubblewrap.clone()?),
             Kind::Session | Kind::LandlockTrace | Kind::Landlock => None,
         };
-        Some(Launch { bubblewrap })
+        Some(Launch {
+            bubblewrap,
+            user: self.user.clone(),
+        })
     }
 }
 
@@ -98,6 +117,8 @@ impl Isolation {
 pub struct Launch {
     /// The path of bubblewrap, for a PID namespace.
     bubblewrap: Option<PathBuf>,
+    /// The program's user, if it is not the worker's.
+    pub user: Option<User>,
 }
 
 /// A command line that starts a program in isolation, and what it needs.
@@ -111,6 +132,8 @@ pub struct Prepared {
     pub report: Report,
     /// Whether the program runs in a PID namespace.
     pub is_namespace: bool,
+    /// Where everything that the program starts is; a PID namespace needs none.
+    pub control_group: Option<ControlGroup>,
     /// The worker's own program, if the launcher cannot be started by its path.
     inherited: Option<File>,
 }
@@ -143,6 +166,16 @@ impl Launch {
             (programs::own()?, Kind::Landlock)
         };
         line.extend([COMMAND, kind.word(), if has_pwd { "pwd" } else { "no-pwd" }].map(Into::into));
+        if let Some(User { uid, gid, .. }) = &self.user {
+            line.extend([USER.into(), uid.to_string().into(), gid.to_string().into()]);
+        }
+        let control_group = match self.bubblewrap {
+            Some(_) => None,
+            None => ControlGroup::make(),
+        };
+        if let Some(group) = &control_group {
+            line.extend([GROUP.into(), group.members().into()]);
+        }
         // Only a test has no program.
         if !program.is_empty() {
             let for_loader =
@@ -159,6 +192,7 @@ impl Launch {
             stdin: channel.into(),
             report,
             is_namespace: self.bubblewrap.is_some(),
+            control_group,
             inherited,
         })
     }

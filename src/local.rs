@@ -1,7 +1,7 @@
-//! A worker under the embedded orchestrator: `demo`, `local` and `receive`.
+//! Commands with the embedded orchestrator: `demo` and `local` run a worker with it, `receive` runs it alone.
 //!
-//! The worker is this same program in a separate process, started like any orchestrator starts it;
-//! none of its code runs in this process.
+//! The worker is this same program in a separate process, started in the same way as any orchestrator starts
+//! it. None of the worker's code runs in this process.
 
 mod graph_demo;
 mod lines;
@@ -40,7 +40,7 @@ const HEARTBEAT: &str = "1s";
 /// SIGKILL can still hold its output open.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A worker under an embedded orchestrator.
+/// The settings for a worker with an embedded orchestrator.
 #[derive(Debug)]
 pub struct Settings {
     /// The project; the demo makes its own one.
@@ -52,9 +52,9 @@ pub struct Settings {
     /// The settings that were given as flags, as variables for the worker.
     pub variables: Vec<(&'static str, OsString)>,
     pub agent: Agent,
-    /// What the demo's git gets of this process's environment.
+    /// The variables of this process that the demo's git gets.
     pub environment: Variables,
-    /// The directories that lock files may be in, best first.
+    /// The directories that lock files may be in, the preferred one first.
     pub lock_dirs: Vec<PathBuf>,
 }
 
@@ -72,9 +72,9 @@ pub enum Project {
 pub enum Agent {
     /// The one that the settings name.
     Chosen,
-    /// There is a key, and this is the first kind that can use it.
+    /// The settings name no agent, but there is a key. This is the first kind of agent that can use the key.
     Known(&'static Kind),
-    /// None.
+    /// The settings name no agent, and there is no key.
     Absent,
 }
 
@@ -158,8 +158,8 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
 }
 
 /// The phase and the id of the task in the project's graph: `8` and `webapp:8` can be the same task, and
-/// `8` in two phases is two tasks. If the graph has no such task the run will fail; then it is the
-/// name that was given.
+/// `8` in two phases is two tasks. If the graph has no such task, the run will fail, and this returns the name
+/// in the settings.
 async fn full_name(settings: &Settings, dir: &Path) -> String {
     let query = TaskQuery {
         reference: &settings.task,

@@ -6,7 +6,9 @@
 mod builtin;
 mod callback;
 mod check;
+mod completions;
 mod config;
+mod descriptors;
 #[allow(
     dead_code,
     unused_imports,
@@ -74,6 +76,15 @@ fn main() -> ExitCode {
         }
         None => {}
     }
+    match git::answer_if_requested() {
+        Some(Ok(code)) => return code,
+        Some(Err(error)) => {
+            terminal::print_error(&error.to_string());
+            return exit::Worker::Misconfigured.into();
+        }
+        None => {}
+    }
+    descriptors::reserve();
     let config = match Config::from_process() {
         Ok(config) => config,
         Err(rejected) => return rejection(&rejected),
@@ -197,9 +208,9 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 // The tools that it starts must not read the key from its memory.
                 runner::harden();
                 let exit = match builtin::run(*settings).await? {
-                    builtin::Done::Finished => exit::Agent::Finished,
-                    builtin::Done::Failed => exit::Agent::Failed,
-                    builtin::Done::Stopped => exit::Agent::Stopped,
+                    builtin::AgentEnd::Finished => exit::Agent::Finished,
+                    builtin::AgentEnd::Failed => exit::Agent::Failed,
+                    builtin::AgentEnd::Stopped => exit::Agent::Stopped,
                 };
                 Ok(exit.into())
             }
@@ -217,7 +228,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(exit.into())
             }
             Command::Completions { shell, mut cli } => {
-                clap_complete::generate(shell, &mut cli, env!("CARGO_PKG_NAME"), &mut io::stdout());
+                completions::print(shell, &mut cli)?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Vocabulary { cli } => {
@@ -292,7 +303,7 @@ async fn claim(callback: &Callback, stop: &Stop) -> Option<exit::Worker> {
     tracing::error!(why, "the task was not claimed, so nothing was done");
     let failure = Failure::new(reason, format!("the task was not claimed: {why}"));
     let stdout = print_result(&callback.conclude(&Outcome::failed(failure)));
-    warn_unless_read(stdout.drained(STDOUT_PATIENCE).await);
+    warn_unless_read(stdout.wait_until_written(STDOUT_PATIENCE).await);
     Some(exit::Worker::Undelivered)
 }
 
@@ -300,10 +311,10 @@ async fn claim(callback: &Callback, stop: &Stop) -> Option<exit::Worker> {
 async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Worker {
     let event = callback.conclude(outcome);
     let stdout = print_result(&event);
-    stdout.drained(STDOUT_HEAD_START).await;
+    stdout.wait_until_written(STDOUT_HEAD_START).await;
     let delivery = catch_panic(callback.finish(&event, stop)).await;
     // The exit would cut off a line that is not written yet.
-    warn_unless_read(stdout.drained(STDOUT_PATIENCE).await);
+    warn_unless_read(stdout.wait_until_written(STDOUT_PATIENCE).await);
     let undelivered = match delivery {
         Ok(Delivery::Delivered) => None,
         Ok(Delivery::Rejected { why } | Delivery::OutOfTime { why }) => Some(why),

@@ -1,5 +1,5 @@
-//! The model's service: how agents reach it, what they may spend, what they have spent and what that
-//! costs.
+//! The models' services: their addresses and credentials, the limits of what agents may spend, and the cost of
+//! what they have spent.
 //!
 //! Sends no requests: agents and the model gateway do.
 
@@ -16,7 +16,7 @@ pub use cost::{CostLimit, CostMeter, UpperBound};
 pub use limits::{LimitReached, Limits};
 pub use prices::{Price, as_of, full_name};
 pub use provider::{ANTHROPIC, Api, KeyHeader, OPENAI, Provider, RoutePrice, Version};
-pub use statuses::may_pass;
+pub use statuses::is_temporary;
 pub use usage::{Spent, Usage, token_count};
 
 /// The model if the settings name none.

@@ -1,8 +1,8 @@
-//! `probe`: holds somebody's orchestrator against docs/protocol.md, with sample events of workers that do
-//! not exist.
+//! `probe`: checks whether an orchestrator keeps the rules of docs/protocol.md. Sends sample events of workers
+//! that do not exist.
 //!
 //! Sends what workers send, and what they never send (a wrong signature, an old timestamp, a smaller
-//! sequence number), and gives a verdict for each rule. Standard output belongs to this command.
+//! sequence number), and gives a verdict for each rule. Only this command writes to standard output.
 
 mod report;
 mod rules;
@@ -17,12 +17,12 @@ use report::Report;
 use sender::Sender;
 pub use settings::{Leases, Settings, Tasks};
 
-/// The result for the process.
+/// The result, for the exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probed {
     AllKept,
     SomeBroken,
-    /// The first claim had no answer, so nothing is known.
+    /// The first claim had no answer, so no rule was tried.
     Unreachable,
 }
 

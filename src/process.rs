@@ -24,6 +24,7 @@ use rustix::process::Signal;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::descriptors::Inherited;
 use crate::progress::Progress;
 use crate::shutdown::Stop;
 use descendants::Descendants;
@@ -40,8 +41,8 @@ pub use signals::{name, signal};
 /// How long an ended child gets between SIGTERM and SIGKILL if no stop signal shortens it: enough for
 /// a build tool to clean up.
 pub const KILL_GRACE: Duration = Duration::from_secs(10);
-/// The same for what is left in the group after the leader has ended by itself: usually a forgotten
-/// development server.
+/// The same for processes that are left in the group after the leader has ended by itself: usually a
+/// forgotten development server.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
 /// A child that has reported its result gets this long to exit by itself: enough to save a session,
 /// and short enough if only a forgotten background shell keeps it alive.
@@ -65,7 +66,7 @@ pub async fn supervise(
     supervise_until(program, limits, stop, progress, pending(), on_output).await
 }
 
-/// The same, and ends the program when `event` happens.
+/// Like [`supervise`], and ends the program when `event` happens.
 pub async fn supervise_until(
     program: Program,
     limits: Limits,
@@ -92,8 +93,8 @@ pub async fn supervise_until(
                 why = stop.requested() => End::Early(Ending::Stopped(why)),
                 () = sleep_until(began + limits.wall) => End::Early(Ending::TimedOut(limits.wall)),
                 () = event => End::Early(Ending::Interrupted),
-                () = lingering(&finished) => End::Early(Ending::Lingered),
-                idle = silence(limits.idle, progress) => End::Early(Ending::Idle(idle)),
+                () = exit_is_overdue(&finished) => End::Early(Ending::Lingered),
+                idle = output_is_overdue(limits.idle, progress) => End::Early(Ending::Idle(idle)),
             }
         })
         .await;
@@ -133,7 +134,7 @@ pub fn none_left() -> bool {
     descendants::none_left()
 }
 
-/// Who ended the child.
+/// The reason for which the child ended.
 enum End {
     Itself(Option<ExitStatus>),
     /// The launcher could not execute the program.
@@ -175,7 +176,7 @@ fn start(program: Program) -> Result<(Group, Outputs), StartError> {
 
 fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     let (stdout, input) = io::pipe()?;
-    // Improves only the speed. The kernel may refuse (a limit per user); 64 KiB work too.
+    // Only for speed: the kernel may refuse it (there is a limit per user), and 64 KiB work too.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_CAPACITY);
     let (stderr, errors) = match program.stderr {
@@ -213,7 +214,7 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
             .args(&prepared.args)
             .stdin(prepared.stdin.try_clone()?),
     };
-    // bubblewrap leads its group from the start. The launcher makes a session, which a leader cannot.
+    // bubblewrap leads its group from the start. The launcher makes a session, which a group leader cannot do.
     if prepared
         .as_ref()
         .is_some_and(|prepared| prepared.is_namespace)
@@ -224,8 +225,14 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     if let Some(prepared) = &prepared {
         prepared.let_inherit()?;
     }
+    let lent = program
+        .inherited
+        .as_ref()
+        .map(Inherited::lend)
+        .transpose()?;
     // Not tokio's `Command`: tokio reaps children too, which would race with this module.
     let child = memory::with_raised_score(|| command.spawn())?;
+    drop(lent);
     // The command still holds the writing ends, which would keep the pipe open forever.
     drop(command);
     let launcher = prepared.map(Launcher::of).transpose()?;
@@ -233,14 +240,14 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     Ok((group, Outputs { stdout, stderr }))
 }
 
-/// Waits until a child that has reported its result has had its time to exit.
-async fn lingering(finished: &Notify) {
+/// Waits until a child has reported its result and has had [`EXIT_GRACE`] to exit.
+async fn exit_is_overdue(finished: &Notify) {
     finished.notified().await;
     sleep(EXIT_GRACE).await;
 }
 
-/// Waits until there was no activity for `limit`; gives the limit.
-async fn silence(limit: Option<Duration>, progress: &Progress) -> Duration {
+/// Waits until there was no activity for `limit`; returns the limit.
+async fn output_is_overdue(limit: Option<Duration>, progress: &Progress) -> Duration {
     let Some(limit) = limit else {
         return pending().await;
     };
@@ -258,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kill_that_only_the_machine_counts_is_never_blamed_on_a_child_that_exited_by_itself() {
+    fn a_child_that_exited_by_itself_did_not_run_out_of_memory_if_only_the_machine_counts_a_kill() {
         let killed = ExitStatus::from_raw(Signal::KILL.as_raw());
         let failed = ExitStatus::from_raw(1 << 8);
         let succeeded = ExitStatus::from_raw(0);

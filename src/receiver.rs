@@ -2,8 +2,8 @@
 //!
 //! Grants every first claim, refuses a second run of a task while the first one has a lease, and refuses
 //! tasks that ended for good.
-//! Keeps everything in memory and starts no workers: it is for trying things out, and for seeing
-//! what a worker reports.
+//! Keeps everything in memory and starts no workers: it is for developers who want to try things out and to
+//! see what a worker reports.
 
 mod answers;
 mod envelope;
@@ -35,20 +35,20 @@ pub use notice::{Answer, Notice, Received};
 pub use route::Route;
 pub use server::{Arrived, serve};
 
-/// How often to look for leases that are over. A person watches, so this need not be exact.
+/// How often to check for leases that are over. Only a person reads the notice, so this need not be exact.
 const LEASE_CHECK: Duration = Duration::from_millis(200);
 
 /// How the orchestrator behaves. By default it grants claims, accepts events and checks no signatures.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// A request must be signed with one of these; empty if signatures do not count.
+    /// A request must be signed with one of these keys. If there are none, signatures are not checked.
     pub signing_keys: Vec<SigningKey>,
     /// Task ids and run ids whose heartbeats are answered with a cancellation.
     pub cancelled: Vec<String>,
     pub answers: ScriptedAnswers,
     /// The length of every lease, if it does not follow from the heartbeat interval.
     pub lease: Option<Duration>,
-    /// What happens to a claim of a task that ended for good.
+    /// Whether a task that ended for good can be claimed again.
     pub repetition: Repetition,
 }
 
@@ -106,7 +106,7 @@ impl Receiver {
     }
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Service {
     ledger: RefCell<Ledger>,
     answers: RefCell<ScriptedAnswers>,

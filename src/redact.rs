@@ -1,8 +1,8 @@
 //! Masks secrets in everything that leaves the worker: output, logs, reports.
 //!
-//! It knows the exact secrets, their parts (lines, values inside JSON), and the forms that URL, JSON and
-//! base64 encoding give them. It does not guess: a text that only looks like a secret stays. The one
-//! exception is the user part of URLs, which [`Redactor::text`] masks.
+//! Only known secrets are masked, with their parts (lines, values inside JSON), also in URL, JSON and base64
+//! encoding. A text that only looks like a secret stays, with one exception: [`Redactor::text`] masks the user
+//! part of URLs.
 
 pub mod names;
 mod parts;
@@ -33,7 +33,7 @@ const MASK: &str = "***";
 #[derive(Clone)]
 pub struct Redactor(Arc<RwLock<Secrets>>);
 
-/// The secrets, and what to look for.
+/// The secrets, and the finders of their forms.
 struct Secrets {
     secrets: Vec<SecretString>,
     finders: Arc<Finders>,
@@ -79,10 +79,10 @@ impl Redactor {
     pub fn stream(&self) -> Stream {
         Stream {
             redactor: self.clone(),
-            held: Vec::new(),
-            covered: 0,
-            masking: false,
-            masked: false,
+            held_back: Vec::new(),
+            secret_bytes: 0,
+            has_just_masked: false,
+            has_masked: false,
         }
     }
 }
@@ -90,20 +90,20 @@ impl Redactor {
 /// Masks one stream. Holds back only bytes that may be the beginning of a secret.
 pub struct Stream {
     redactor: Redactor,
-    /// The last bytes of the input: a proper prefix of some form.
-    held: Vec<u8>,
-    /// The number of bytes in `held` that already belong to a secret.
-    covered: usize,
-    /// The last output was a mask, for bytes that end where `held` begins.
-    masking: bool,
+    /// The last bytes of the input: a proper prefix of a form of a secret.
+    held_back: Vec<u8>,
+    /// How many bytes at the beginning of `held_back` belong to a secret that was already found.
+    secret_bytes: usize,
+    /// The last output was a mask, and the masked bytes directly precede those in `held_back`.
+    has_just_masked: bool,
     /// The stream contained a secret.
-    masked: bool,
+    has_masked: bool,
 }
 
 impl Stream {
     /// Whether the stream contained a secret so far.
     pub fn masked(&self) -> bool {
-        self.masked
+        self.has_masked
     }
 
     /// Reads the next bytes and passes the safe ones to `out`.
@@ -112,10 +112,10 @@ impl Stream {
         if finders.plain.is_none() {
             return out(bytes);
         }
-        if self.held.is_empty() {
+        if self.held_back.is_empty() {
             self.pass(&finders, bytes, finders.unfinished(bytes), out);
         } else {
-            let mut joined = std::mem::take(&mut self.held);
+            let mut joined = std::mem::take(&mut self.held_back);
             joined.extend_from_slice(bytes);
             self.pass(&finders, &joined, finders.unfinished(&joined), out);
         }
@@ -124,46 +124,50 @@ impl Stream {
     /// Ends the stream: the bytes that were held back are not the beginning of a secret.
     pub fn finish(&mut self, out: &mut dyn FnMut(&[u8])) {
         let finders = self.redactor.finders();
-        let held = std::mem::take(&mut self.held);
+        let held = std::mem::take(&mut self.held_back);
         self.pass(&finders, &held, held.len(), out);
-        self.masking = false;
+        self.has_just_masked = false;
     }
 
     /// Passes on the bytes before `hold` and holds back the rest; `bytes` begin with the held bytes.
     fn pass(&mut self, finders: &Finders, bytes: &[u8], hold: usize, out: &mut dyn FnMut(&[u8])) {
-        // Bytes before `at` have been passed on; bytes before `covered` belong to a secret.
-        let (mut at, mut covered) = (0, self.covered);
+        // Bytes before `at` have been passed on; bytes before `secret_end` belong to a secret.
+        let (mut at, mut secret_end) = (0, self.secret_bytes);
         for span in finders.spans(bytes) {
             // A secret that begins in the held part is found again when that part is passed on.
             if span.start >= hold {
                 break;
             }
-            if span.start > covered {
-                self.emit(&bytes[at..span.start], covered.saturating_sub(at), out);
+            if span.start > secret_end {
+                self.emit(&bytes[at..span.start], secret_end.saturating_sub(at), out);
                 at = span.start;
             }
-            covered = covered.max(span.end);
+            secret_end = secret_end.max(span.end);
         }
-        self.emit(&bytes[at..hold], covered.min(hold).saturating_sub(at), out);
-        self.covered = covered.saturating_sub(hold);
-        self.held = bytes[hold..].to_vec();
+        self.emit(
+            &bytes[at..hold],
+            secret_end.min(hold).saturating_sub(at),
+            out,
+        );
+        self.secret_bytes = secret_end.saturating_sub(hold);
+        self.held_back = bytes[hold..].to_vec();
     }
 
-    /// Passes on `bytes`; the first `covered` of them belong to a secret.
-    fn emit(&mut self, bytes: &[u8], covered: usize, out: &mut dyn FnMut(&[u8])) {
-        if covered > 0 && !self.masking {
+    /// Passes on `bytes`; the first `secret_end` of them belong to a secret.
+    fn emit(&mut self, bytes: &[u8], secret_end: usize, out: &mut dyn FnMut(&[u8])) {
+        if secret_end > 0 && !self.has_just_masked {
             out(MASK.as_bytes());
-            self.masking = true;
-            self.masked = true;
+            self.has_just_masked = true;
+            self.has_masked = true;
         }
-        if covered < bytes.len() {
-            out(&bytes[covered..]);
-            self.masking = false;
+        if secret_end < bytes.len() {
+            out(&bytes[secret_end..]);
+            self.has_just_masked = false;
         }
     }
 }
 
-/// Finds secrets as they are written, and in base64 texts that have been broken into lines.
+/// Finds the forms of secrets, also in base64 texts that are broken into lines.
 struct Finders {
     /// `None` if there is no secret.
     plain: Option<Forms>,
@@ -217,7 +221,7 @@ impl Finders {
         spans
     }
 
-    /// Where the bytes begin that may be the beginning of a secret.
+    /// The position of the last bytes, which may be the beginning of a secret.
     fn unfinished(&self, bytes: &[u8]) -> usize {
         let plain = self.plain.as_ref();
         let plain = plain.map_or(bytes.len(), |forms| forms.unfinished(bytes));
@@ -231,14 +235,14 @@ impl Finders {
         plain.min(text.places[from])
     }
 
-    /// The bytes without line ends, if they have any.
+    /// The bytes without line ends, if they have any line ends.
     fn unbroken(&self, bytes: &[u8]) -> Option<(&Forms, Unbroken)> {
         let forms = self.base64.as_ref()?;
         has_broken_base64(bytes).then(|| (forms, Unbroken::of(bytes)))
     }
 }
 
-/// Whether a line ends like one of a base64 text. The beginning of the bytes may be inside a line.
+/// Whether one of the lines could be a line of a base64 text. The bytes may begin in the middle of a line.
 fn has_broken_base64(bytes: &[u8]) -> bool {
     let is_base64 = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
     // A line feed may follow a carriage return at the end.
@@ -261,7 +265,7 @@ fn has_broken_base64(bytes: &[u8]) -> bool {
 /// Bytes without line ends.
 struct Unbroken {
     bytes: Vec<u8>,
-    /// Where each byte was.
+    /// The original position of each byte.
     places: Vec<usize>,
 }
 
@@ -318,7 +322,7 @@ fn lower_case_escapes(text: &str) -> String {
     lower.collect()
 }
 
-/// What the base64 of a text with the secret contains, at any offset and in both alphabets.
+/// The parts of a base64 text that show that the text contains the secret: for each offset and both alphabets.
 fn base64_forms(secret: &str) -> Vec<Vec<u8>> {
     let alphabets = [&alphabet::STANDARD, &alphabet::URL_SAFE];
     let engines =
@@ -329,8 +333,8 @@ fn base64_forms(secret: &str) -> Vec<Vec<u8>> {
     forms.collect()
 }
 
-/// The characters of a base64 text that depend on the secret only, if the secret begins `offset` bytes
-/// after the beginning of a group of three.
+/// The characters of a base64 text that depend only on the secret, if the secret begins `offset` bytes after the
+/// beginning of a group of three bytes.
 fn base64_core(engine: &GeneralPurpose, offset: usize, secret: &str) -> Vec<u8> {
     let mut bytes = vec![0; offset];
     bytes.extend_from_slice(secret.as_bytes());
@@ -378,7 +382,7 @@ mod tests {
         Redactor::new(&secrets)
     }
 
-    fn through(redactor: &Redactor, chunks: &[&[u8]]) -> Vec<u8> {
+    fn mask_chunks(redactor: &Redactor, chunks: &[&[u8]]) -> Vec<u8> {
         let mut clean = Vec::new();
         let mut stream = redactor.stream();
         for chunk in chunks {
@@ -421,7 +425,7 @@ mod tests {
                     let text = lines.join(separator) + separator;
                     for n in [1, 7, 4096] {
                         let chunks: Vec<&[u8]> = text.as_bytes().chunks(n).collect();
-                        let clean = through(&redactor, &chunks);
+                        let clean = mask_chunks(&redactor, &chunks);
                         let clean = String::from_utf8(clean).unwrap().replace(['\n', '\r'], "");
                         // A line end after fewer than four of its characters may leave those.
                         let core =
@@ -487,8 +491,8 @@ mod tests {
     #[test]
     fn overlapping_secrets_are_masked_as_one() {
         let redactor = redactor(&["abcdef", "abcdefghijkl", "efghij"]);
-        assert_eq!(through(&redactor, &[b"xabcdef", b"ghijklx"]), b"x***x");
-        assert_eq!(through(&redactor, &[b"abcdefghijx"]), b"***x");
+        assert_eq!(mask_chunks(&redactor, &[b"xabcdef", b"ghijklx"]), b"x***x");
+        assert_eq!(mask_chunks(&redactor, &[b"abcdefghijx"]), b"***x");
     }
 
     #[test]
@@ -544,7 +548,10 @@ mod tests {
             let text = format!("<{huge}>{}", &huge[..50_000]);
             let chunks: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
             let expected = format!("<***>{}", &huge[..50_000]);
-            assert!(through(&redactor, &chunks) == expected.as_bytes(), "{size}");
+            assert!(
+                mask_chunks(&redactor, &chunks) == expected.as_bytes(),
+                "{size}"
+            );
         }
     }
 
@@ -572,12 +579,12 @@ mod tests {
             cuts.extend([0, text.len()]);
             cuts.sort_unstable();
             let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &text.as_bytes()[pair[0]..pair[1]]).collect();
-            let split = String::from_utf8(through(&redactor, &chunks)).unwrap();
+            let split = String::from_utf8(mask_chunks(&redactor, &chunks)).unwrap();
             for secret in &secrets {
                 prop_assert!(!split.contains(secret), "{secret} in {split}");
             }
             // The output does not depend on the cuts, and all other bytes stay.
-            let whole = String::from_utf8(through(&redactor, &[text.as_bytes()])).unwrap();
+            let whole = String::from_utf8(mask_chunks(&redactor, &[text.as_bytes()])).unwrap();
             prop_assert_eq!(&split, &whole);
             prop_assert_eq!(whole, masked_naively(&text, &secrets));
         }
@@ -585,19 +592,19 @@ mod tests {
 
     /// A slow implementation to compare with: masks every byte that belongs to a secret, each run once.
     fn masked_naively(text: &str, secrets: &[&str]) -> String {
-        let mut covered = vec![false; text.len()];
+        let mut secret_end = vec![false; text.len()];
         for start in 0..text.len() {
             for secret in secrets {
                 if text[start..].starts_with(secret) {
-                    covered[start..start + secret.len()].fill(true);
+                    secret_end[start..start + secret.len()].fill(true);
                 }
             }
         }
         let mut clean = String::new();
         for (index, letter) in text.char_indices() {
-            if !covered[index] {
+            if !secret_end[index] {
                 clean.push(letter);
-            } else if index == 0 || !covered[index - 1] {
+            } else if index == 0 || !secret_end[index - 1] {
                 clean.push_str(MASK);
             }
         }

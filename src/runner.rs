@@ -1,4 +1,4 @@
-//! A claimed task becomes an outcome, whatever happens: errors, panics, timeouts, signals.
+//! Runs a claimed task and always returns an outcome, also after an error, a panic, a timeout or a signal.
 //!
 //! The steps, in order: workspace, task, agent and checks in rounds, task marked as done, work handed
 //! over. Knows nothing about the orchestrator: it reads [`Progress`] and the [`Outcome`].
@@ -55,6 +55,8 @@ pub async fn run(
 
 /// All steps after the first.
 async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
+    run.user_variables
+        .clone_from(&prepared.workspace.user_variables);
     let verdict = match Box::pin(catch_panic(work(run, &prepared))).await {
         Ok(Ok(message)) => Verdict::Completed { message },
         Ok(Err(failure)) => Verdict::Failed(failure),
@@ -71,7 +73,7 @@ async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
     verdict
 }
 
-/// Says in the verdict that processes of the agent could not be killed.
+/// Adds to the verdict's message that processes of the agent could not be killed, if that is so.
 fn with_survivors_named(verdict: Verdict) -> Verdict {
     match verdict {
         Verdict::Completed { message } if !process::none_left() => Verdict::Completed {
@@ -83,7 +85,7 @@ fn with_survivors_named(verdict: Verdict) -> Verdict {
     }
 }
 
-/// The verdict after a panic, which interrupted the supervision of whatever was running.
+/// The verdict after a panic. Kills the processes that the panic has left without supervision.
 async fn failed_by_bug(bug: String) -> Verdict {
     process::kill_leftovers().await;
     Verdict::Failed(Failure::new(Reason::Internal, bug))

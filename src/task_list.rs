@@ -22,7 +22,7 @@ pub struct Settings {
     /// The phase to list, instead of the active one.
     pub tag: Option<String>,
     pub shown: Shown,
-    pub format: Format,
+    pub output: Output,
 }
 
 /// Which tasks are listed.
@@ -31,6 +31,14 @@ pub enum Shown {
     All,
     Ready,
     Blocked,
+}
+
+/// What is printed of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    Tasks(Format),
+    /// The ids alone, for shells that complete them.
+    Ids,
 }
 
 /// One task, as it is printed.
@@ -74,17 +82,21 @@ pub async fn run(settings: &Settings) -> eyre::Result<()> {
     if settings.shown == Shown::Ready {
         lines.sort_by_key(|(task, _)| graph.rank(*task));
     }
-    let text = match settings.format {
-        Format::Json => {
+    let text = match settings.output {
+        Output::Tasks(Format::Json) => {
             let lines: Vec<&Line> = lines.iter().map(|(_, line)| line).collect();
             serde_json::to_string_pretty(&lines)? + "\n"
         }
-        Format::Lines if lines.is_empty() => match settings.shown {
+        Output::Ids => lines
+            .iter()
+            .map(|(_, line)| line.id.clone() + "\n")
+            .collect(),
+        Output::Tasks(Format::Lines) if lines.is_empty() => match settings.shown {
             Shown::All => "the graph has no tasks\n".to_owned(),
             Shown::Ready => "no task is ready\n".to_owned(),
             Shown::Blocked => "no task is blocked\n".to_owned(),
         },
-        Format::Lines => lines.iter().map(|(_, line)| line.text()).collect(),
+        Output::Tasks(Format::Lines) => lines.iter().map(|(_, line)| line.text()).collect(),
     };
     write(&text)
 }

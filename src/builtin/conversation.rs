@@ -12,10 +12,10 @@ use tempfile::NamedTempFile;
 use super::messages;
 
 /// Replaces a tool's result that was removed to make room.
-const LEFT_OUT: &str = "[left out to make room]";
+const REMOVED_NOTE: &str = "[left out to make room]";
 /// Results of at most this size, in bytes, are not shortened further.
 const MIN_SHORTENED_SIZE: usize = 1_000;
-/// Larger saved conversations are rejected, in bytes. The service accepts about half of it.
+/// The largest saved conversation that is loaded, in bytes: about twice what the service accepts.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,14 +96,14 @@ impl Conversation {
         }
     }
 
-    /// The messages of a request. The last two messages of the user are cache breakpoints: at the
-    /// earlier one the service finds the cache of the previous request, at the later one it writes
-    /// the cache for the next.
+    /// The messages of a request. The last two messages of the user are cache breakpoints: the service
+    /// wrote its cache at the earlier one during the previous request, and writes it at the later one
+    /// for the next request.
     pub fn to_request(&self) -> Vec<Value> {
-        let of_user =
+        let user_index =
             |(index, message): (usize, &Message)| (message.role == Role::User).then_some(index);
-        let of_user = self.messages.iter().enumerate().filter_map(of_user);
-        let breakpoints: Vec<usize> = of_user.rev().take(2).collect();
+        let user_messages = self.messages.iter().enumerate().filter_map(user_index);
+        let breakpoints: Vec<usize> = user_messages.rev().take(2).collect();
         let message = |(index, message): (usize, &Message)| {
             let mut content = message.content.clone();
             if let (true, Some(last)) = (breakpoints.contains(&index), content.last_mut()) {
@@ -143,7 +143,7 @@ fn results(messages: &mut [Message]) -> impl Iterator<Item = &mut Value> {
 /// Removes the older half of the results; false if there are none.
 fn remove_older_half(messages: &mut [Message]) -> bool {
     let mut results: Vec<&mut Value> = results(messages)
-        .filter(|block| size(block) > LEFT_OUT.len())
+        .filter(|block| size(block) > REMOVED_NOTE.len())
         .collect();
     let total: usize = results.iter().map(|block| size(block)).sum();
     let mut removed = 0;
@@ -152,7 +152,7 @@ fn remove_older_half(messages: &mut [Message]) -> bool {
             break;
         }
         removed += size(block);
-        block["content"] = LEFT_OUT.into();
+        block["content"] = REMOVED_NOTE.into();
     }
     removed > 0
 }
@@ -165,7 +165,7 @@ fn shorten(messages: &mut [Message]) -> bool {
             && let Some(text) = block["content"].as_str()
         {
             let half: String = text.chars().take(text.chars().count() / 2).collect();
-            block["content"] = format!("{half}\n{LEFT_OUT}").into();
+            block["content"] = format!("{half}\n{REMOVED_NOTE}").into();
             shortened = true;
         }
     }

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{Usage, token_count};
 
-/// The largest answer, in bytes of its content: a few times what the most tokens make.
+/// The largest content of an answer, in bytes: several times the size of the longest answer that the service
+/// is asked for.
 const MAX_ANSWER_SIZE: usize = 2 * 1024 * 1024;
 
 /// A complete answer of the model.
@@ -54,12 +55,12 @@ impl Answer {
             .collect()
     }
 
-    /// Whether another answer has to continue it.
+    /// Whether the model has to continue this answer in another one.
     pub fn is_unfinished(&self) -> bool {
         self.is_cut_off() || self.stop_reason.as_deref() == Some("pause_turn")
     }
 
-    /// Whether it ended at a limit of its length.
+    /// Whether the answer ended because it reached a length limit.
     pub fn is_cut_off(&self) -> bool {
         matches!(
             self.stop_reason.as_deref(),
@@ -84,7 +85,7 @@ pub enum StreamError {
     TooLarge,
 }
 
-/// What an event changed in an answer.
+/// The effect of an event on an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// The answer is longer than before.
@@ -100,11 +101,11 @@ pub enum Change {
 pub struct PartialAnswer {
     answer: Answer,
     blocks: Vec<Block>,
-    /// Of all content so far, in bytes.
+    /// The size of all content so far, in bytes.
     size: usize,
     has_started: bool,
     is_complete: bool,
-    /// The final number of output tokens was reported; the first report has only a beginning.
+    /// The final number of output tokens was reported. The number in `message_start` is only preliminary.
     is_output_reported: bool,
 }
 
@@ -220,7 +221,7 @@ impl PartialAnswer {
         !self.blocks.is_empty()
     }
 
-    /// What the service has reported so far.
+    /// The usage that the service has reported so far.
     pub fn usage(&self) -> Usage {
         self.answer.usage
     }
@@ -358,7 +359,7 @@ impl Block {
         more.len()
     }
 
-    /// The last event of the block.
+    /// Handles the last event of the block.
     fn complete(&mut self) {
         self.is_complete = true;
         if !self.input.is_empty() {

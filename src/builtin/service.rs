@@ -1,6 +1,6 @@
 //! Requests to the Messages API: streamed, one at a time, and repeated if that may help.
 //!
-//! What an answer means is decided elsewhere.
+//! `builtin.rs` decides what an answer means.
 
 use std::io;
 use std::path::PathBuf;
@@ -22,12 +22,12 @@ use super::messages::{Answer, Change, PartialAnswer, StreamError, error_of_body}
 use crate::http::errors::{is_untrusted, request_error};
 use crate::http::retries::{NoRetry, Retries, retry_after};
 use crate::http::{answer_body, route_url, tls};
-use crate::model::{CostLimit, CostMeter, UpperBound, Usage, may_pass};
+use crate::model::{CostLimit, CostMeter, UpperBound, Usage, is_temporary};
 use crate::stream_json::Writer;
 
 /// The version of the API: the one that Claude Code uses, because every gateway supports it.
 const API_VERSION: &str = "2023-06-01";
-/// The longest answer, in tokens: all current models support it, and a large file fits.
+/// The longest answer, in tokens: all current models support this length, and a large file fits into it.
 const MAX_TOKENS: u32 = 32_000;
 /// The longest stream of an answer, in bytes. Events are much larger than the content in them.
 const MAX_STREAM_SIZE: usize = 16 * 1024 * 1024;
@@ -36,24 +36,24 @@ const MAX_STREAM_SIZE: usize = 16 * 1024 * 1024;
 const MAX_REQUEST_SIZE: usize = 8 * 1024 * 1024;
 /// Tokens of a request that are not in its body: the service describes its own tools to the model.
 const HIDDEN_INPUT_TOKENS: u64 = 5_000;
-/// How long the service may send nothing while it streams an answer: it pings every few seconds.
+/// How long the service may send nothing while it streams an answer. It sends a ping every few seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 /// How long the body of an error may take.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often an answer may break off; each incomplete answer costs money.
+/// How many answers to one request may break off; each of them costs money.
 const MAX_BROKEN_ANSWERS: u32 = 5;
-/// How often the wait before a retry writes a keep-alive line.
+/// The time between two keep-alive lines during the wait before a retry.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a connection may take to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long to retry without an idle timeout: longer than any task.
+/// How long to retry if there is no idle timeout: longer than any task takes.
 const UNLIMITED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// With this header the API says whether to retry, independent of the status.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The system prompt.
 const SYSTEM_PROMPT: &str = include_str!("system.md");
 
-/// How the service is reached.
+/// The address of the service, and the credentials for it.
 #[derive(Debug)]
 pub struct Settings {
     /// The base URL; `/v1/messages` is appended to its path.
@@ -95,7 +95,7 @@ pub struct RequestFailure {
     pub status: Option<u16>,
     pub message: String,
     /// Whether a later request may succeed.
-    pub may_pass: bool,
+    pub is_temporary: bool,
 }
 
 /// The result of one attempt.
@@ -156,8 +156,8 @@ impl Service {
         })
     }
 
-    /// Sends the conversation until there is an answer, or no hope for one, and adds up the cost. The
-    /// outer error means that standard output is closed.
+    /// Sends the conversation, repeats the request while that may help, and adds the cost of each answer to
+    /// `cost`. The outer error means that standard output is closed.
     pub async fn ask(
         &self,
         conversation: &Conversation,
@@ -225,7 +225,7 @@ impl Service {
             "model": self.model,
             "max_tokens": MAX_TOKENS,
             "stream": true,
-            // Never change, so the service can cache everything up to the system prompt.
+            // The tools and the system prompt never change, so that the service can cache them.
             "tools": [
                 { "type": "bash_20250124", "name": "bash" },
                 { "type": "text_editor_20250728", "name": "str_replace_based_edit_tool" },
@@ -267,7 +267,7 @@ impl Service {
                 Ok(None) => return retry("its answer broke off".to_owned(), partial),
                 Err(_) => return retry("it sends nothing more".to_owned(), partial),
             };
-            // Within this request's own time limit, the worker's idle timeout must not fire.
+            // This request has its own time limit, so the worker's idle timeout must not fire earlier.
             writer.keep_alive();
             let data = event.data.unwrap_or_default();
             let change = match data.as_str() {
@@ -299,7 +299,8 @@ impl Service {
     }
 }
 
-/// The most tokens that one answer to this request can cost. A token has at least one byte.
+/// The most tokens that one answer to this request can cost. A token has at least one byte, so the size of
+/// the body limits the number of its tokens.
 fn upper_bound(body: &str) -> UpperBound {
     UpperBound {
         input_tokens: HIDDEN_INPUT_TOKENS + body.len() as u64,
@@ -316,29 +317,30 @@ async fn sleep_with_keep_alive(delay: Duration, writer: &mut Writer) {
     }
 }
 
-/// There was no complete answer; a retry may get one.
+/// The result of an attempt without a complete answer: a retry may get one.
 fn retry(message: String, partial: Partial) -> Attempt {
     Attempt::Retry {
         failure: RequestFailure {
             status: None,
             message,
-            may_pass: true,
+            is_temporary: true,
         },
         retry_after: None,
         partial,
     }
 }
 
-/// The answer is larger than any model's. A retry would cost as much again, so there is none.
+/// The result of an attempt with an answer that is larger than any model's. Another attempt would cost as
+/// much again, so there is none.
 fn too_large() -> Attempt {
     Attempt::Rejected(ServiceError::Failed(RequestFailure {
         status: None,
         message: "its answer is larger than any model's answer can be".to_owned(),
-        may_pass: true,
+        is_temporary: true,
     }))
 }
 
-/// Handles an error event in a stream. It has no status, but a type that stands for one.
+/// Handles an error event in a stream. The event has no HTTP status, but a type that corresponds to one.
 fn error_event(kind: &str, message: String, partial: Partial) -> Attempt {
     if is_too_long(kind, &message) {
         return Attempt::Rejected(ServiceError::TooLong);
@@ -352,7 +354,7 @@ fn error_event(kind: &str, message: String, partial: Partial) -> Attempt {
             return Attempt::Rejected(ServiceError::Failed(RequestFailure {
                 status: Some(400),
                 message: format!("{kind}: {message}"),
-                may_pass: false,
+                is_temporary: false,
             }));
         }
     };
@@ -360,14 +362,14 @@ fn error_event(kind: &str, message: String, partial: Partial) -> Attempt {
         failure: RequestFailure {
             status: Some(status),
             message,
-            may_pass: true,
+            is_temporary: true,
         },
         retry_after: None,
         partial,
     }
 }
 
-/// Handles a response with another status than success.
+/// Handles a response whose status is not a success.
 async fn error_response(response: Response, read_timeout: Duration) -> Attempt {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
@@ -384,16 +386,16 @@ async fn error_response(response: Response, read_timeout: Duration) -> Attempt {
     let should_retry = headers
         .get(SHOULD_RETRY)
         .and_then(|value| value.to_str().ok());
-    let may_pass = may_pass(status);
+    let is_temporary = is_temporary(status);
     let failure = RequestFailure {
         status: Some(status),
         message,
-        may_pass,
+        is_temporary,
     };
     let should_retry = match should_retry {
         Some("true") => true,
         Some("false") => false,
-        _ => may_pass,
+        _ => is_temporary,
     };
     if should_retry {
         Attempt::Retry {
@@ -424,7 +426,7 @@ fn connection_error(
         return Attempt::Rejected(ServiceError::Failed(RequestFailure {
             status: None,
             message,
-            may_pass: false,
+            is_temporary: false,
         }));
     }
     retry(message, partial)

@@ -1,6 +1,6 @@
-//! What the orchestrator's answer means, for any request: the rows of the table in docs/protocol.md.
+//! The meaning of an answer of the orchestrator, for any request: the rows of the table in docs/protocol.md.
 //!
-//! The caller decides what to do, because it knows what was asked.
+//! The caller decides what to do, because it knows which request was sent.
 
 use std::time::Duration;
 
@@ -25,9 +25,9 @@ pub enum Answer {
     NoRoute { why: String },
     /// 413.
     TooLarge { why: String },
-    /// A repetition would be answered in the same way.
+    /// The orchestrator would answer a retry in the same way.
     Rejected { why: String },
-    /// A repetition may succeed. `after` is the `Retry-After`.
+    /// A retry may succeed. `after` is the `Retry-After`.
     Later {
         why: String,
         after: Option<Duration>,

@@ -1,4 +1,4 @@
-//! The claim: asks the orchestrator for the task, and repeats the question until it is answered.
+//! The claim: asks the orchestrator for the task, and repeats the request until there is an answer.
 
 use super::answer::Answer;
 use super::exchange::Exchange;
@@ -24,7 +24,7 @@ pub enum Claim {
 
 /// Claims the task. The caller starts no work unless this returns [`Claim::Granted`].
 ///
-/// A stop signal ends the retries, but not the request under way: its answer decides whether the
+/// A stop signal ends the retries, but not a request that was already sent: its answer decides whether the
 /// orchestrator expects a terminal event.
 pub async fn claim(exchange: &Exchange, stop: &Stop) -> Claim {
     let mut event = exchange.event(Kind::Started, "claiming the task");
@@ -49,7 +49,7 @@ pub async fn claim(exchange: &Exchange, stop: &Stop) -> Claim {
         let delay = match next_delay(&mut retries, after, stop) {
             Ok(delay) => delay,
             Err(no_retry) => {
-                let why = no_retry.added_to(&why);
+                let why = no_retry.appended_to(&why);
                 return Claim::Unanswered { why };
             }
         };

@@ -34,7 +34,7 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub enum Bearer {
     Token(SecretString),
-    /// The platform's identity token for this audience, from its local socket.
+    /// The platform's identity token for this audience, from the platform's local socket.
     Identity {
         audience: String,
         socket: PathBuf,

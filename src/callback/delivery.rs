@@ -12,9 +12,9 @@ use super::wire::{Event, Kind};
 use crate::http::retries::{NoRetry, Retries};
 use crate::shutdown::Stop;
 
-/// The least time that a terminal event gets, even if the stop window is over already: the platform
-/// may kill late, and there is nothing else left to do.
-const LEAST_TIME: Duration = Duration::from_millis(500);
+/// The least time for a terminal event, even if the stop window is already over: the platform may kill the
+/// worker later than announced, and nothing else is left to do.
+const MIN_TIME: Duration = Duration::from_millis(500);
 /// How long a route that answers 404 is retried: the orchestrator granted the claim, so the 404 is
 /// most likely from a proxy while the orchestrator restarts.
 const MISSING_ROUTE_PATIENCE: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ pub enum Delivery {
 /// Delivers a terminal event. After a stop signal it has only what is left of the stop window.
 pub async fn deliver(exchange: &Exchange, event: &Event, stop: &Stop) -> Delivery {
     let mut attempts = Attempts::new(exchange, event, stop);
-    let least = Instant::now() + LEAST_TIME;
+    let least = Instant::now() + MIN_TIME;
     let time_is_up = async {
         stop.window_over().await;
         sleep_until(least).await;
@@ -67,7 +67,7 @@ struct Attempts<'a> {
 
 /// A route that answers 404.
 struct MissingRoute {
-    /// Counted from the first 404: other trouble may have taken minutes before it.
+    /// The time starts at the first 404, because other problems may have taken minutes before it.
     retries: Retries,
     answers: u32,
 }
@@ -94,11 +94,11 @@ impl<'a> Attempts<'a> {
             }
             let delivery = match answer {
                 Answer::Accepted { .. } | Answer::Known { .. } => Some(Delivery::Delivered),
-                Answer::NoRoute { why } if self.can_divert() => self.divert(&why),
+                Answer::NoRoute { why } if self.can_use_completed() => self.use_completed(&why),
                 Answer::NoRoute { why } | Answer::Rejected { why } => {
                     Some(Delivery::Rejected { why })
                 }
-                Answer::TooLarge { why } => self.shrink(why),
+                Answer::TooLarge { why } => self.send_without_bulk(why),
                 Answer::NotFound { why, after } => self.not_found(why, after).await,
                 Answer::Later { why, after } => self.retry_later(why, after).await,
             };
@@ -110,11 +110,12 @@ impl<'a> Attempts<'a> {
 
     /// Whether the event can go to `/completed` instead. An orchestrator that knows only the
     /// original two routes reads the event's status.
-    fn can_divert(&self) -> bool {
+    fn can_use_completed(&self) -> bool {
         self.route != Kind::Completed.route()
     }
 
-    fn divert(&mut self, why: &str) -> Option<Delivery> {
+    /// Sends the event to `/completed` from now on.
+    fn use_completed(&mut self, why: &str) -> Option<Delivery> {
         tracing::info!(
             why,
             "the orchestrator has no route /{}: sending the event to /{}",
@@ -126,7 +127,8 @@ impl<'a> Attempts<'a> {
         None
     }
 
-    fn shrink(&mut self, why: String) -> Option<Delivery> {
+    /// Leaves out the patch and the output from now on. If the event has neither, it cannot be delivered.
+    fn send_without_bulk(&mut self, why: String) -> Option<Delivery> {
         let Some(smaller) = self.event.without_bulk() else {
             return Some(Delivery::Rejected { why });
         };
@@ -139,10 +141,10 @@ impl<'a> Attempts<'a> {
     }
 
     async fn not_found(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
-        let (can_divert, is_stopped) = (self.can_divert(), self.stop.is_signalled());
+        let (can_use_completed, is_stopped) = (self.can_use_completed(), self.stop.is_signalled());
         let mut left = self.retries.left();
-        if can_divert {
-            // The other route gets the other half of the time.
+        if can_use_completed {
+            // The other half of the time is for the other route.
             left /= 2;
         }
         let missing = self.missing_route.get_or_insert_with(|| MissingRoute {
@@ -150,9 +152,9 @@ impl<'a> Attempts<'a> {
             answers: 0,
         });
         missing.answers += 1;
-        let persists = is_stopped && missing.answers >= MISSING_ROUTE_ATTEMPTS_WHEN_STOPPED;
-        if can_divert && persists {
-            return self.divert(&why);
+        let is_missing = is_stopped && missing.answers >= MISSING_ROUTE_ATTEMPTS_WHEN_STOPPED;
+        if can_use_completed && is_missing {
+            return self.use_completed(&why);
         }
         match next_delay(&mut missing.retries, after, self.stop) {
             Ok(delay) => {
@@ -165,10 +167,10 @@ impl<'a> Attempts<'a> {
                 pause(delay, self.stop).await;
                 None
             }
-            Err(_) if can_divert => self.divert(&why),
+            Err(_) if can_use_completed => self.use_completed(&why),
             Err(NoRetry::OutOfTime) => Some(Delivery::Rejected { why }),
             Err(no_retry) => Some(Delivery::OutOfTime {
-                why: no_retry.added_to(&why),
+                why: no_retry.appended_to(&why),
             }),
         }
     }
@@ -182,7 +184,7 @@ impl<'a> Attempts<'a> {
                 None
             }
             Err(no_retry) => Some(Delivery::OutOfTime {
-                why: no_retry.added_to(&why),
+                why: no_retry.appended_to(&why),
             }),
         }
     }

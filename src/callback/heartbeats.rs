@@ -1,4 +1,4 @@
-//! Heartbeats: say that the run is alive and what it has produced since the last heartbeat. The
+//! Heartbeats: each one reports that the run is alive and what it has produced since the last heartbeat. The
 //! answer may cancel the task.
 //!
 //! A heartbeat is never queued and never repeated, because the next one follows anyway. This module
@@ -14,11 +14,11 @@ use super::exchange::Exchange;
 use super::wire::{self, Kind};
 use crate::progress::Progress;
 
-/// After this many answers of 404 in a row, on a route that never answered 2xx, the orchestrator
+/// The number of answers of 404 in a row that show, on a route that never answered 2xx, that the orchestrator
 /// has no such route. Fewer may come from a proxy while the orchestrator restarts.
 const MISSING_ROUTE_ANSWERS: u32 = 5;
 
-/// What follows from the answer to a heartbeat.
+/// The next step after the answer to a heartbeat.
 enum Next {
     Continue,
     /// The orchestrator wants smaller heartbeats.
@@ -29,10 +29,10 @@ enum Next {
     Cancelled(Option<String>),
 }
 
-/// What is known about the orchestrator's route for heartbeats.
+/// The state of the orchestrator's route for heartbeats.
 #[derive(Default)]
 struct Route {
-    /// Whether it ever answered 2xx.
+    /// Whether the route ever answered 2xx.
     exists: bool,
     not_found_in_a_row: u32,
     /// Each kind of trouble is logged once: heartbeats would flood the log.
@@ -49,7 +49,7 @@ pub async fn heartbeats(exchange: &Exchange, progress: &Progress) -> Option<Stri
     let mut route = Route::default();
     let mut with_output = true;
     loop {
-        // Counted from the last answer, so that a slow orchestrator gets fewer heartbeats.
+        // The interval starts at the last answer, so that a slow orchestrator gets fewer heartbeats.
         sleep(interval).await;
         let answer = send(exchange, progress, with_output).await;
         with_output = match route.next(answer) {
@@ -86,11 +86,11 @@ impl Route {
                 };
             }
             Answer::Known { why } => return Next::Cancelled(Some(why)),
-            Answer::NoRoute { why } => return off(&why),
+            Answer::NoRoute { why } => return log_missing_route(&why),
             Answer::NotFound { why, .. } => {
                 self.not_found_in_a_row = not_found_before + 1;
                 if !self.exists && self.not_found_in_a_row >= MISSING_ROUTE_ANSWERS {
-                    return off(&why);
+                    return log_missing_route(&why);
                 }
                 (&mut self.trouble_is_logged, why, Next::Continue)
             }
@@ -108,7 +108,7 @@ impl Route {
     }
 }
 
-fn off(why: &str) -> Next {
+fn log_missing_route(why: &str) -> Next {
     tracing::info!(
         why,
         "the orchestrator has no route /progress: no further heartbeats"

@@ -8,7 +8,7 @@ use crate::http::retries::{NoRetry, Retries};
 use crate::shutdown::Stop;
 
 /// How long to wait before the next attempt; `after` is the answer's `Retry-After`. Once a stop
-/// signal has arrived the wait is short and `after` does not count: the process will be killed soon.
+/// signal has arrived, the wait is short and `after` is ignored, because the process will be killed soon.
 pub fn next_delay(
     retries: &mut Retries,
     after: Option<Duration>,

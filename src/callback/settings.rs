@@ -38,7 +38,7 @@ pub struct Identity {
     pub run_id: String,
     /// The kind of agent, if the settings alone decide it.
     pub agent: Option<&'static str>,
-    /// What separates the agent from the worker; set as soon as the runner's settings are known.
+    /// The isolation between the agent and the worker; set as soon as the runner's settings are known.
     pub isolation: Option<Isolation>,
     pub hostname: String,
     /// The git revision that this worker was built from, if its image names one.
@@ -47,8 +47,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Without secrets in what the platform says. The names of the task, the project and the run stay, because they identify
-    /// the run.
+    /// The same identity with secrets masked in the values that come from the platform. The names of the task,
+    /// the project and the run stay, because they identify the run.
     pub fn redacted(self, redactor: &Redactor) -> Self {
         let optional = |text: Option<String>| text.map(|text| redactor.text(&text));
         Self {
@@ -66,7 +66,7 @@ impl Identity {
     }
 }
 
-/// What the platform says about the machine.
+/// The platform's data about the machine.
 #[derive(Debug, Clone)]
 pub struct Machine {
     pub id: Option<String>,

@@ -88,8 +88,8 @@ impl Transport {
         let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = answer_body(response).await;
-        // A refusal counts even if its body breaks off. A grant whose body breaks off does not: it
-        // may come from a proxy that lost the orchestrator.
+        // A refusal counts even if its body breaks off. A success whose body breaks off does not count: it
+        // may come from a proxy that lost its connection to the orchestrator.
         let body = if status.is_success() {
             body?
         } else {

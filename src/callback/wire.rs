@@ -100,6 +100,8 @@ struct Worker {
     agent: Option<&'static str>,
     isolation: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    agent_user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     machine: Option<Machine>,
 }
 
@@ -208,6 +210,9 @@ impl Worker {
             hostname: line(&identity.hostname),
             agent: identity.agent,
             isolation: isolation.map(|isolation| isolation.kind().word()),
+            agent_user: isolation
+                .and_then(|isolation| isolation.user.as_ref())
+                .map(|user| line(&user.name)),
             machine: identity.machine.as_ref().map(|machine| Machine {
                 id: machine.id.as_deref().map(line),
                 app: machine.app.as_deref().map(line),

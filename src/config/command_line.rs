@@ -183,6 +183,7 @@ fn tasks() -> Command {
                     )
                     .conflicts_with("blocked"),
                     switch("blocked", "Only the tasks that are blocked, and why"),
+                    switch("ids", "Print the ids alone, one a line").conflicts_with("json"),
                     switch("json", "Print the tasks as JSON"),
                 ])
         })

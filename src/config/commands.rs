@@ -85,7 +85,11 @@ pub fn tasks(reader: &mut Reader, flags: &clap::ArgMatches) -> task_list::Settin
             (_, true) => task_list::Shown::Blocked,
             _ => task_list::Shown::All,
         },
-        format: format(flags),
+        output: if flags.get_flag("ids") {
+            task_list::Output::Ids
+        } else {
+            task_list::Output::Tasks(format(flags))
+        },
     }
 }
 

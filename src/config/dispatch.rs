@@ -109,6 +109,8 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
         state_root: state_root(reader),
         start_deadline: reader.with_default(&settings::DISPATCH_START_DEADLINE, values::duration),
         retry_delay: reader.with_default(&settings::DISPATCH_RETRY_DELAY, values::duration),
+        memory: reader.optional(&settings::DISPATCH_MEMORY, values::memory),
+        max_memory: reader.with_default(&settings::DISPATCH_MAX_MEMORY, values::memory),
         worker: worker(reader),
         missing_agent: given.missing_agent,
         checks: reader.optional(&settings::CHECKS, values::checks),
@@ -177,7 +179,6 @@ fn docker(reader: &mut Reader) -> engine::DockerSettings {
     engine::DockerSettings {
         address: reader.with_default(&settings::DOCKER_HOST, Address::parse),
         image: reader.required(&settings::DISPATCH_IMAGE, values::image),
-        memory: reader.optional(&settings::DISPATCH_MEMORY, values::size),
         nano_cpus: reader.optional(&settings::DISPATCH_CPUS, values::nano_cpus),
         network: reader.with_default(&settings::DISPATCH_NETWORK, values::network),
         has_own_url: reader.is_set(&settings::DISPATCH_URL),

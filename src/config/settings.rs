@@ -161,6 +161,13 @@ pub const GIT_IDLE_TIMEOUT: Setting = Setting::new(
     "How long a clone or a push may make no progress",
 )
 .default("60s");
+pub const PUSH_TIMEOUT: Setting = Setting::new(
+    "DESCARTES_PUSH_TIMEOUT",
+    "push-timeout",
+    "DURATION",
+    "How long the commit and the push of the work may take, with all attempts",
+)
+.default("10m");
 pub const WORKSPACE: Setting = Setting::new(
     "DESCARTES_WORKSPACE",
     "workspace",
@@ -229,6 +236,13 @@ pub const ISOLATION: Setting = Setting::new(
     "What separates the agent and the checks from the worker: auto for the best that this machine allows, strict for a PID namespace or no run, off for nothing",
 )
 .default("auto");
+pub const AGENT_USER: Setting = Setting::new(
+    "DESCARTES_AGENT_USER",
+    "agent-user",
+    "USER",
+    "If the worker is root: the user, by name or number, that the agent, the checks and their git run as; a clone belongs to it",
+)
+.when_unset("the worker's");
 pub const MODEL: Setting = Setting::new(
     "DESCARTES_MODEL",
     "model",
@@ -471,11 +485,6 @@ pub const DISPATCH_IMAGE: Setting = Setting::unflagged(
     "The image of the workers' containers, by name, tag or digest; its entrypoint is descartes-worker",
 )
 .when_unset("no image; the engine docker needs one");
-pub const DISPATCH_MEMORY: Setting = Setting::unflagged(
-    "DESCARTES_DISPATCH_MEMORY",
-    "How much memory a worker's container may use, for example 2GiB",
-)
-.when_unset("no limit");
 pub const DISPATCH_CPUS: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_CPUS",
     "How many processors a worker's container may use, for example 1.5",
@@ -508,15 +517,27 @@ pub const DISPATCH_COMMAND_STOP: Setting = Setting::unflagged(
 )
 .when_unset("no command; the engine command needs one");
 
+pub const DISPATCH_MEMORY: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_MEMORY",
+    "The memory that a worker of a dispatch may use, like 2GiB, for engines that can limit it",
+)
+.when_unset("no limit");
+pub const DISPATCH_MAX_MEMORY: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_MAX_MEMORY",
+    "The most memory that a worker may use after attempts that ran out of memory: each one doubles DESCARTES_DISPATCH_MEMORY",
+)
+.default("16GiB");
+
 /// `dispatch` only.
-pub const DISPATCH: [&Setting; 13] = [
+pub const DISPATCH: [&Setting; 14] = [
     &DISPATCH_STATE,
     &DISPATCH_LISTEN,
     &DISPATCH_URL,
     &DISPATCH_START_DEADLINE,
     &DISPATCH_RETRY_DELAY,
-    &DISPATCH_IMAGE,
     &DISPATCH_MEMORY,
+    &DISPATCH_MAX_MEMORY,
+    &DISPATCH_IMAGE,
     &DISPATCH_CPUS,
     &DISPATCH_NETWORK,
     &DOCKER_HOST,

@@ -19,7 +19,7 @@ use crate::callback::{self, credentials::is_token};
 use crate::dispatch::engine::{EngineKind, Place};
 use crate::environment::{Variables, VariablesFile, value_of};
 use crate::gateway;
-use crate::isolation::Mode;
+use crate::isolation::{Mode, User};
 use crate::runner::agent::{KINDS, Kind};
 use crate::terminal::LogFormat;
 use crate::webhook::SigningKey;
@@ -293,22 +293,6 @@ pub fn network(text: &str) -> Parsed<String> {
     }
 }
 
-/// A size in bytes: `512MiB`, `2GiB`, or the same with `M` and `G`.
-pub fn size(text: &str) -> Parsed<u64> {
-    let wrong = || "is not a size; write it like 512MiB or 2GiB".to_owned();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &text[digits.len()..] {
-        "M" | "MiB" => 20,
-        "G" | "GiB" => 30,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    match number.checked_mul(1 << shift) {
-        Some(size) if (6 << 20..=1 << 50).contains(&size) => Ok(size),
-        _ => Err("is not a size from 6MiB to 1048576GiB".to_owned()),
-    }
-}
-
 /// A number of processors such as `1.5`, in billionths.
 pub fn nano_cpus(text: &str) -> Parsed<u64> {
     let number: Option<f64> = text.parse().ok();
@@ -346,11 +330,31 @@ pub fn isolation(text: &str) -> Parsed<Mode> {
     }
 }
 
+/// The agent's user.
+pub fn agent_user(text: &str) -> Parsed<User> {
+    User::find(text)
+}
+
 /// US dollars.
 pub fn dollars(text: &str) -> Parsed<f64> {
     let amount: Option<f64> = text.strip_prefix('$').unwrap_or(text).parse().ok();
     let amount = amount.filter(|amount| amount.is_finite() && *amount > 0.0);
     amount.ok_or_else(|| "is not an amount of US dollars; write it like 2.50".to_owned())
+}
+
+/// An amount of memory, in bytes: `512MiB`, `2GiB`, `2g`.
+pub fn memory(text: &str) -> Parsed<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text[digits.len()..].trim().to_ascii_lowercase();
+    let shift = match unit.as_str() {
+        "k" | "kib" => Some(10),
+        "m" | "mib" => Some(20),
+        "g" | "gib" => Some(30),
+        _ => None,
+    };
+    let bytes = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
+    let bytes = bytes.filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "is not an amount of memory; write it like 512MiB or 2GiB".to_owned())
 }
 
 /// A number of tokens.

@@ -9,8 +9,9 @@ use super::reader::Reader;
 use super::{settings, values};
 use crate::callback::{self, credentials::Bearer};
 use crate::environment::{Variables, value_of};
-use crate::isolation::Isolation;
+use crate::isolation::{Isolation, Mode};
 use crate::runner;
+use crate::runner::agent::Sandbox;
 use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::FinishedTasks;
 
@@ -126,6 +127,11 @@ pub fn runner(
     let (base, variables_file) = agent_environment(reader);
     let source = source(reader, &task_id, &project_id, &run_id);
     let idle_timeout = reader.with_default(&settings::IDLE_TIMEOUT, values::duration_or_off);
+    let isolation = isolation(reader, &base);
+    let mut agent = agent_settings(reader, &base, variables_file.as_ref(), idle_timeout);
+    if isolation.user.is_some() {
+        agent.sandbox = Sandbox::User;
+    }
     runner::Settings {
         source,
         run_id,
@@ -137,11 +143,12 @@ pub fn runner(
         } else {
             FinishedTasks::Reject
         },
-        isolation: isolation(reader, &base),
-        agent: agent_settings(reader, &base, variables_file.as_ref(), idle_timeout),
+        isolation,
+        agent,
         environment: base,
         variables_file,
         task_timeout: reader.with_default(&settings::TASK_TIMEOUT, values::duration),
+        push_timeout: reader.with_default(&settings::PUSH_TIMEOUT, values::duration),
         idle_timeout,
         checks: reader.optional(&settings::CHECKS, values::checks),
         repairs: reader.with_default(&settings::REPAIRS, values::count),
@@ -157,7 +164,22 @@ pub fn runner(
 /// What separates the agent from the worker; `base` is the agent's environment.
 fn isolation(reader: &mut Reader, base: &Variables) -> Isolation {
     let mode = reader.with_default(&settings::ISOLATION, values::isolation);
-    Isolation::new(mode, value_of(base, "PATH").unwrap_or_default())
+    let user = reader.optional(&settings::AGENT_USER, |text| {
+        let user = values::agent_user(text)?;
+        let own = rustix::process::geteuid();
+        if own.as_raw() == user.uid {
+            // The agent has this user anyway.
+            Ok(None)
+        } else if !own.is_root() {
+            Err("needs a worker that runs as root".to_owned())
+        } else if mode == Mode::Off {
+            Err("needs isolation; set DESCARTES_ISOLATION=auto".to_owned())
+        } else {
+            Ok(Some(user))
+        }
+    });
+    let path = value_of(base, "PATH").unwrap_or_default();
+    Isolation::new(mode, user.flatten(), path)
 }
 
 /// How git reaches remotes.
@@ -192,7 +214,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     let lfs = reader.with_default(&settings::LFS, values::boolean);
     let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
     let Some(url) = reader.optional(&settings::REPO, values::repository) else {
-        return Source::Given(workspace.unwrap_or_else(|| ".".into()));
+        return Source::Directory(workspace.unwrap_or_else(|| ".".into()));
     };
     let branch = branch.unwrap_or_else(default);
     Source::Repository(Box::new(Repository {

@@ -1,6 +1,7 @@
 //! What to do next: one pure function of state, graph and time.
 
-use super::standing::{Standing, Terms, attempt_after_pause, halt, standings, task_key};
+use super::attempts::{NextAttempt, attempt_after_pause};
+use super::standing::{Standing, Terms, halt, standings, task_key};
 use super::state::{Millis, Run, Seen, State};
 use crate::scud::TaskGraph;
 
@@ -10,8 +11,7 @@ pub enum Action {
     /// Start a new attempt at a task.
     Start {
         task: String,
-        attempt: u32,
-        note: Option<String>,
+        next: NextAttempt,
     },
     /// Start a run that was about to be started when the last dispatcher ended, or adopt it.
     StartAgain {
@@ -74,9 +74,11 @@ pub fn decide(state: &State, graph: &TaskGraph, terms: &Terms, now: Millis) -> D
     tasks.sort_by_key(|task| graph.rank(*task));
     for task in tasks {
         let key = || task_key(graph, task);
-        let (attempt, note) = match &standings[task] {
-            Standing::Ready { attempt, note } => (*attempt, note.clone()),
-            Standing::Cooling { until } if *until <= now => attempt_after_pause(state, &key()),
+        let next = match &standings[task] {
+            Standing::Ready(next) => next.clone(),
+            Standing::Cooling { until } if *until <= now => {
+                attempt_after_pause(state, terms, &key())
+            }
             Standing::Cooling { until } => {
                 wake_at = Some(wake_at.map_or(*until, |wake: Millis| wake.min(*until)));
                 startable += 1;
@@ -87,11 +89,7 @@ pub fn decide(state: &State, graph: &TaskGraph, terms: &Terms, now: Millis) -> D
         startable += 1;
         if halted.is_none() && startable_now(running, &actions, terms) {
             let task = key();
-            actions.push(Action::Start {
-                task,
-                attempt,
-                note,
-            });
+            actions.push(Action::Start { task, next });
         }
     }
     let nothing_starts = startable == 0 || halted.is_some();

@@ -41,7 +41,7 @@ pub async fn end(
     let is_done = |standing: &Standing| {
         matches!(
             standing,
-            Standing::Done | Standing::Split | Standing::Outside
+            Standing::Done | Standing::Closed | Standing::Split | Standing::Outside
         )
     };
     let all_done = decision.standings.iter().all(is_done);
@@ -93,6 +93,7 @@ pub async fn end(
     if let Some(mut integration) = integration {
         publish(dispatcher, &mut integration, ended, branch, &mut text).await;
     }
+    dispatcher.show.flush();
     dispatcher.show.screen.clear_status();
     for line in text.lines() {
         dispatcher.show.screen.line(line);
@@ -116,7 +117,7 @@ fn counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> 
     // An expanded task is nothing but its subtasks.
     let tasks = dispatcher.graph.tasks.iter().zip(standings);
     let counted = tasks.filter(|(task, standing)| {
-        **standing != Standing::Outside && task.status != Status::Expanded
+        !matches!(standing, Standing::Outside | Standing::Closed) && task.status != Status::Expanded
     });
     let counted: Vec<&Standing> = counted.map(|(_, standing)| standing).collect();
     let all = counted.len();

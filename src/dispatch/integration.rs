@@ -21,7 +21,8 @@ mod user;
 
 pub use branch::{Integration, Opened};
 pub use error::IntegrationError;
+pub use run_branches::RunBranches;
 pub use types::{
     Accepted, Candidate, Commit, Conflict, FastForward, FinishedRun, Merged, Other, RunBranch,
-    Settings, Source, Synced, Workers,
+    Settings, Source, Synced, WorkChecks, Workers,
 };

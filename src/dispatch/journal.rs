@@ -54,6 +54,9 @@ pub enum Entry {
         base: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
+        /// The memory that it may use, in bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory: Option<u64>,
     },
     /// The engine has started a run.
     Handle {
@@ -76,6 +79,12 @@ pub enum Entry {
     Reported {
         run: String,
         event: Value,
+    },
+    /// A run was lost, but its finished work is on its branch.
+    Harvested {
+        run: String,
+        branch: String,
+        commit: String,
     },
     /// A run has no say any more.
     Fenced {

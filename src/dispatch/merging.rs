@@ -248,15 +248,12 @@ async fn report_moved(
         unpublished,
     };
     ports.outcomes.send(moved).await?;
-    for run in runs {
-        // A branch that stays is only untidy.
-        if let Err(error) = integration.drop_run_branch(&run).await {
-            tracing::debug!(
-                run,
-                error = &error as &dyn std::error::Error,
-                "a merged branch stays"
-            );
-        }
+    // A branch that stays is only untidy.
+    if let Err(error) = integration.drop_run_branches(&runs).await {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "the branches of merged runs stay"
+        );
     }
     Ok(())
 }

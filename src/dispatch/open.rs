@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use super::dispatcher::Dispatcher;
 use super::engine::{self, Engines};
 use super::event_listener::Secret;
+use super::harvest::Harvests;
 use super::integration::{self, Integration, Source, Workers};
 use super::journal::{self, Entry};
 use super::journaled_state::{JournaledState, now};
@@ -263,6 +264,7 @@ pub async fn begin<'a>(
         graph,
         tip,
         terms: Terms::new(settings, scope),
+        harvests: Harvests::new(integration.run_branches()),
         integration: Some(integration),
         checks: HashMap::new(),
         merge_failures: 0,

@@ -42,6 +42,10 @@ pub struct Settings {
     pub state_root: PathBuf,
     pub start_deadline: Duration,
     pub retry_delay: Duration,
+    /// The memory of a worker at its first attempt, in bytes.
+    pub memory: Option<u64>,
+    /// The most memory of a worker, in bytes.
+    pub max_memory: u64,
     pub worker: WorkerSettings,
     /// What the agent needs and does not have.
     pub missing_agent: Option<String>,

@@ -1,7 +1,8 @@
 //! What a person sees of a dispatch: a line for each event, the live table, the summary.
 
+use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use console::{Style, style};
 use serde_json::Value;
@@ -13,16 +14,24 @@ use super::state::{Merge, Millis, Run, State};
 use crate::receiver::{Answer, Route};
 use crate::scud::TaskGraph;
 use crate::terminal::{Screen, clock};
-use std::time::Duration;
 
-/// The rows of the live table: enough for a person, and few enough for every terminal.
+/// The most rows of the live table.
 const MAX_ROWS: usize = 12;
+/// The lines of a terminal that the table leaves to the events above it.
+const LINES_ABOVE: usize = 3;
+/// How often a terminal is drawn on, at most: with hundreds of workers there are many events in a second.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(250);
+/// How many lines may wait for the next drawing.
+const MAX_WAITING_LINES: usize = 10_000;
 
 pub struct Show<'a> {
     pub screen: &'a Screen,
     pub began: Instant,
     /// What was said last about a branch that could not be published.
     unpublished: Option<String>,
+    /// Lines for a terminal, which are printed when the table is drawn next.
+    waiting_lines: RefCell<Vec<String>>,
+    next_drawing: Cell<Instant>,
 }
 
 impl<'a> Show<'a> {
@@ -31,6 +40,8 @@ impl<'a> Show<'a> {
             screen,
             began: Instant::now(),
             unpublished: None,
+            waiting_lines: RefCell::default(),
+            next_drawing: Cell::new(Instant::now()),
         }
     }
 
@@ -47,7 +58,12 @@ impl<'a> Show<'a> {
             0 | 1 => String::new(),
             attempt => format!(", attempt {attempt}"),
         };
-        let what = format!("started{attempt}: run {}", run.id);
+        let memory = run.memory.map(|memory| {
+            let memory = indicatif::BinaryBytes(memory);
+            format!(", with {memory} of memory")
+        });
+        let memory = memory.unwrap_or_default();
+        let what = format!("started{attempt}{memory}: run {}", run.id);
         self.row(&look, &name(run, graph), &what);
     }
 
@@ -116,22 +132,37 @@ impl<'a> Show<'a> {
         self.unpublished = why;
     }
 
-    /// Draws the live table; does nothing without a terminal.
+    /// When the terminal must be drawn on; `None` if no line waits for that.
+    pub fn next_drawing(&self) -> Option<Instant> {
+        let is_waiting = !self.waiting_lines.borrow().is_empty();
+        is_waiting.then(|| self.next_drawing.get())
+    }
+
+    /// Prints the lines that wait for the next drawing.
+    pub fn flush(&self) {
+        self.screen.lines(&self.waiting_lines.take());
+    }
+
+    /// Draws the live table, unless it was drawn a moment ago; does nothing without a terminal.
     pub fn draw(&self, state: &State, graph: &TaskGraph, decision: &Decision) {
-        if !self.screen.is_live() {
+        if !self.screen.is_live() || Instant::now() < self.next_drawing.get() {
             return;
         }
+        self.next_drawing.set(Instant::now() + REDRAW_INTERVAL);
+        self.flush();
+        let rows = Screen::height().saturating_sub(LINES_ABOVE);
+        let max_rows = rows.saturating_sub(2).min(MAX_ROWS);
         let mut lines = Vec::new();
         let running = state
             .runs
             .iter()
             .filter(|run| run.is_live() && run.handle.is_some());
         let running: Vec<&Run> = running.collect();
-        for run in running.iter().take(MAX_ROWS) {
+        for run in running.iter().take(max_rows) {
             lines.push(live_row(run, graph));
         }
-        if running.len() > MAX_ROWS {
-            lines.push(format!("… and {} more runs", running.len() - MAX_ROWS));
+        if running.len() > max_rows {
+            lines.push(format!("… and {} more runs", running.len() - max_rows));
         }
         lines.push(self.totals(state, graph, decision));
         self.screen.set_table(&lines);
@@ -178,7 +209,13 @@ impl<'a> Show<'a> {
         let who = look.clone().for_stderr().apply_to(format!("{who:<10}"));
         let elapsed = style(elapsed).for_stderr().dim();
         let first = text.lines().next().unwrap_or_default();
-        self.screen.line(&format!("{elapsed} {who} {first}"));
+        let line = format!("{elapsed} {who} {first}");
+        let mut waiting = self.waiting_lines.borrow_mut();
+        if self.screen.is_live() && waiting.len() < MAX_WAITING_LINES {
+            waiting.push(line);
+        } else {
+            self.screen.line(&line);
+        }
     }
 }
 

@@ -1,56 +1,12 @@
 //! Where each task of the dispatch stands: the graph at the integration tip, and the runs.
 //!
-//! Pure: the failure table of docs/dispatch.md is here.
+//! Pure. What follows from ended runs is in `attempts`.
 
-use std::collections::HashSet;
-use std::fmt::Write as _;
-
-use super::state::{Fence, Merge, Millis, Report, Run, State};
+use super::attempts::{After, NextAttempt, after_ended_runs};
+use super::state::{Millis, Run, State};
+pub use super::terms::{Stopping, Terms};
 use crate::scud::{Standing as InGraph, TaskGraph};
-use crate::task::Reason;
-
-/// What the person has asked for, and what time there is.
-#[derive(Debug, Clone)]
-pub struct Terms {
-    pub jobs: usize,
-    /// How many attempts a task has.
-    pub attempts: u32,
-    pub max_budget_usd: Option<f64>,
-    pub start_deadline_ms: Millis,
-    /// The pause before the second attempt; it doubles with every further one.
-    pub retry_delay_ms: Millis,
-    /// The positions of the tasks to work on.
-    pub scope: HashSet<usize>,
-    /// What the person has asked for with Ctrl-C.
-    pub stopping: Stopping,
-}
-
-impl Terms {
-    pub fn new(settings: &super::settings::Settings, scope: HashSet<usize>) -> Self {
-        let millis = |duration: std::time::Duration| {
-            Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
-        };
-        Self {
-            jobs: settings.jobs,
-            attempts: settings.attempts,
-            max_budget_usd: settings.max_budget_usd,
-            start_deadline_ms: millis(settings.start_deadline),
-            retry_delay_ms: millis(settings.retry_delay),
-            scope,
-            stopping: Stopping::No,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Stopping {
-    #[default]
-    No,
-    /// Nothing new starts.
-    AfterRunning,
-    /// What runs is cancelled.
-    Cancelling,
-}
+use crate::task::{Reason, Status};
 
 /// Where a task stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,10 +14,7 @@ pub enum Standing {
     Done,
     /// Another task must be done first, and can be.
     Waiting,
-    Ready {
-        attempt: u32,
-        note: Option<String>,
-    },
+    Ready(NextAttempt),
     /// Waits before the next attempt.
     Cooling {
         until: Millis,
@@ -73,6 +26,8 @@ pub enum Standing {
     Reported(String),
     Blocked(String),
     Skipped,
+    /// A person has cancelled or deferred it in the graph.
+    Closed,
     /// Split into subtasks.
     Split,
     /// Not part of this dispatch.
@@ -84,13 +39,14 @@ impl Standing {
         match self {
             Self::Done => "done",
             Self::Waiting => "waiting",
-            Self::Ready { .. } => "ready",
+            Self::Ready(_) => "ready",
             Self::Cooling { .. } => "cooling",
             Self::Launching(_) => "launching",
             Self::Working(_) => "working",
             Self::Reported(_) => "merging",
             Self::Blocked(_) => "blocked",
             Self::Skipped => "skipped",
+            Self::Closed => "closed",
             Self::Split => "split",
             Self::Outside => "outside",
         }
@@ -159,6 +115,9 @@ fn standing(
             let why: Vec<String> = why.iter().map(|why| graph.describe(why)).collect();
             return Standing::Blocked(why.join("; "));
         }
+        InGraph::Closed if matches!(node.status, Status::Cancelled | Status::Deferred) => {
+            return Standing::Closed;
+        }
         InGraph::Closed => return Standing::Blocked(format!("is {}", node.status)),
         InGraph::Split => return split(graph, task, known),
         InGraph::Done | InGraph::Ready | InGraph::Waiting(_) => {}
@@ -176,7 +135,11 @@ fn standing(
     if asked.is_some_and(|asked| asked.is_cancelled) {
         return Standing::Blocked("was cancelled".to_owned());
     }
-    next_attempt(state, terms, &key)
+    match after_ended_runs(state, terms, &key) {
+        After::Start(next) => Standing::Ready(next),
+        After::Pause { until } => Standing::Cooling { until },
+        After::Block { why } => Standing::Blocked(why),
+    }
 }
 
 /// Why a task cannot be done because of one that it needs.
@@ -186,6 +149,10 @@ fn first_obstacle(graph: &TaskGraph, needs: &[usize], known: &[Standing]) -> Opt
         match &known[*needed] {
             Standing::Blocked(_) => Some(format!("needs {name}, which is blocked")),
             Standing::Skipped => Some(format!("needs {name}, which is skipped")),
+            Standing::Closed => Some(format!(
+                "needs {name}, which is {}",
+                graph.tasks[*needed].status
+            )),
             Standing::Outside => Some(format!(
                 "needs {name}, which is not done and not part of this dispatch"
             )),
@@ -206,195 +173,6 @@ fn split(graph: &TaskGraph, task: usize, known: &[Standing]) -> Standing {
     match first_obstacle(graph, subtasks, known) {
         Some(obstacle) => Standing::Blocked(obstacle),
         None => Standing::Split,
-    }
-}
-
-/// What follows from the ended runs of a task that could run.
-fn next_attempt(state: &State, terms: &Terms, key: &str) -> Standing {
-    let all: Vec<&Run> = state.runs_of(key).collect();
-    let runs_before_retry = state
-        .tasks
-        .get(key)
-        .map_or(0, |task| task.runs_before_retry);
-    let counted: Vec<&Run> = all.iter().skip(runs_before_retry).copied().collect();
-    let attempt = all.last().map_or(0, |run| run.attempt) + 1;
-    let Some(last) = counted.last() else {
-        let note = all.last().and_then(|run| note_after(run));
-        return Standing::Ready { attempt, note };
-    };
-    let tried = u32::try_from(counted.len()).unwrap_or(u32::MAX);
-    let after = match (&last.merge, &last.report, &last.fence) {
-        (Merge::Conflict(_) | Merge::Red(_), ..) => after_rejected_work(&counted),
-        (_, Some(report), _) => after_failure(report, &counted),
-        (_, None, fence) => After::Retry {
-            why: fence
-                .as_ref()
-                .map_or("", |fence| fence.why.as_str())
-                .to_owned(),
-        },
-    };
-    let position = state.runs.iter().position(|run| run.id == last.id);
-    let is_earlier = position.is_some_and(|position| position < state.earlier_runs);
-    match after {
-        After::Now => Standing::Ready {
-            attempt,
-            note: note_after(last),
-        },
-        // A person has started the dispatch again, presumably after setting it right.
-        After::BlockUntilNextStart { .. } if is_earlier => Standing::Ready {
-            attempt,
-            note: None,
-        },
-        After::Block { why } | After::BlockUntilNextStart { why } => Standing::Blocked(why),
-        After::Retry { why } if tried >= terms.attempts => Standing::Blocked(format!(
-            "has failed {tried} times, the last time: {why}{}",
-            whereabouts(last)
-        )),
-        After::Retry { .. } => {
-            let ended = [
-                last.report.as_ref().map(|report| report.at),
-                last.fence.as_ref().map(|fence| fence.at),
-            ];
-            let ended = ended
-                .into_iter()
-                .flatten()
-                .max()
-                .unwrap_or(last.intended_at);
-            let until = ended + delay(terms.retry_delay_ms, tried, &last.id);
-            Standing::Cooling { until }
-        }
-    }
-}
-
-/// The attempt that a task has after its pause.
-pub fn attempt_after_pause(state: &State, key: &str) -> (u32, Option<String>) {
-    let last = state.runs_of(key).next_back();
-    let attempt = last.map_or(0, |run| run.attempt) + 1;
-    (attempt, last.and_then(note_after))
-}
-
-/// The longest pause between two attempts.
-const MAX_DELAY_MS: Millis = 5 * 60 * 1000;
-
-/// The pause after a number of attempts: it doubles, up to five minutes, and differs between runs by up to a
-/// quarter, so that tasks that failed together do not start together.
-fn delay(first: Millis, tried: u32, run: &str) -> Millis {
-    let doubled = first.saturating_mul(1 << tried.saturating_sub(1).min(20));
-    let longest = doubled.min(MAX_DELAY_MS);
-    let spread: Millis = run
-        .bytes()
-        .fold(7, |sum, byte| (sum * 31 + Millis::from(byte)) % 1000);
-    longest - longest * spread / 4000
-}
-
-/// What to do after a run that has ended without success.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum After {
-    /// The next attempt, at once.
-    Now,
-    /// The next attempt, after a pause.
-    Retry {
-        why: String,
-    },
-    Block {
-        why: String,
-    },
-    /// The task is not at fault: the next dispatcher tries it again.
-    BlockUntilNextStart {
-        why: String,
-    },
-}
-
-/// Work that conflicts, or that makes the checks of others fail, is done again once.
-fn after_rejected_work(counted: &[&Run]) -> After {
-    let is_rejected = |run: &&&Run| matches!(run.merge, Merge::Conflict(_) | Merge::Red(_));
-    let rejected: Vec<&&Run> = counted.iter().filter(is_rejected).collect();
-    let branches: Vec<&str> = rejected
-        .iter()
-        .filter_map(|run| run.report.as_ref()?.branch())
-        .collect();
-    match rejected.last() {
-        Some(last) if rejected.len() > 1 => {
-            let what = match last.merge {
-                Merge::Conflict(_) => "its work conflicts with merged work again",
-                _ => "the checks fail on its merged work again",
-            };
-            let why = format!("{what}; its work is on {}", branches.join(" and "));
-            After::Block { why }
-        }
-        _ => After::Now,
-    }
-}
-
-/// The failure table: what to do after a failure that a worker has reported.
-fn after_failure(report: &Report, counted: &[&Run]) -> After {
-    let word = report.reason();
-    let message = report.text("/message");
-    let why = format!("{word}: {message}");
-    let blocked = || After::Block {
-        why: format!(
-            "{why}{}",
-            counted
-                .last()
-                .map_or_else(String::new, |run| whereabouts(run))
-        ),
-    };
-    let reason = Reason::ALL.into_iter().find(|reason| reason.word() == word);
-    match reason {
-        Some(Reason::AgentNotFound | Reason::Cancelled) => After::BlockUntilNextStart { why },
-        Some(
-            Reason::AgentKilled
-            | Reason::Interrupted
-            | Reason::Internal
-            | Reason::WorkspaceFailed
-            | Reason::Unclaimed
-            | Reason::OutOfMemory,
-        ) => After::Retry { why },
-        Some(Reason::PushFailed | Reason::ApiError) if report.is_retryable() => {
-            After::Retry { why }
-        }
-        Some(Reason::Idle) => {
-            let is_idle = |run: &&&Run| {
-                let report = run.report.as_ref();
-                report.is_some_and(|report| report.reason() == Reason::Idle.word())
-            };
-            match counted.iter().filter(is_idle).count() {
-                // Two attempts in all.
-                0 | 1 => After::Retry { why },
-                _ => blocked(),
-            }
-        }
-        _ => blocked(),
-    }
-}
-
-/// Where the work of a run that is not done lies.
-fn whereabouts(run: &Run) -> String {
-    let branch = run.report.as_ref().and_then(Report::branch);
-    branch.map_or_else(String::new, |branch| {
-        format!("; its work so far is on {branch}")
-    })
-}
-
-/// What the next attempt is told about a run.
-fn note_after(run: &Run) -> Option<String> {
-    match (&run.merge, &run.report, &run.fence) {
-        (Merge::Conflict(note) | Merge::Red(note), ..) => Some(note.clone()),
-        (_, Some(report), _) if !report.is_completed() => {
-            let mut note = format!(
-                "An earlier attempt at this task failed ({}): {}",
-                report.reason(),
-                report.text("/message")
-            );
-            if let Some(branch) = report.branch() {
-                let _ = write!(note, "\nIts work so far is on the branch {branch}.");
-            }
-            Some(note)
-        }
-        (_, None, Some(Fence { why, .. })) => {
-            Some(format!("An earlier attempt at this task was lost: {why}."))
-        }
-        _ => None,
     }
 }
 

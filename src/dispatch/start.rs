@@ -86,6 +86,6 @@ pub fn spec(common: &Common, worker: &WorkerSettings, run: &Run, secret: String)
         variables,
         removed: common.removed.clone(),
         inherited: worker.inherited.clone(),
-        memory: None,
+        memory: run.memory,
     }
 }

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::journal::{Asked, Entry, Handle, Record};
+use crate::task::Reason;
 
 /// A point in time, in milliseconds since 1970.
 pub type Millis = i64;
@@ -53,6 +54,8 @@ pub struct Run {
     pub attempt: u32,
     pub base: String,
     pub note: Option<String>,
+    /// The memory that it may use, in bytes.
+    pub memory: Option<u64>,
     pub intended_at: Millis,
     pub handle: Option<Handle>,
     pub grant: Option<Grant>,
@@ -75,11 +78,22 @@ pub struct Grant {
     pub lease_ms: u64,
 }
 
-/// A terminal event.
+/// How a run has ended.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub at: Millis,
+    pub origin: Origin,
+    /// The terminal event.
     pub event: Value,
+}
+
+/// Where a report comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The worker has sent or printed it.
+    Worker,
+    /// The worker was lost, and its branch has finished work: the event holds only what follows from that.
+    Branch,
 }
 
 /// Why a run has no say any more.
@@ -117,6 +131,20 @@ pub enum Seen {
 }
 
 impl Report {
+    /// The report that follows from a branch with finished work.
+    fn of_branch(at: Millis, branch: &str, commit: &str) -> Self {
+        let event = json!({
+            "status": "completed",
+            "message": "the work was found on its branch",
+            "result": { "work": { "branch": branch, "head_commit": commit } },
+        });
+        Self {
+            at,
+            origin: Origin::Branch,
+            event,
+        }
+    }
+
     pub fn text(&self, pointer: &str) -> &str {
         let value = self.event.pointer(pointer);
         value.and_then(Value::as_str).unwrap_or_default()
@@ -156,6 +184,12 @@ impl Run {
     pub fn is_completed(&self) -> bool {
         let completed = self.report.as_ref().is_some_and(Report::is_completed);
         completed && matches!(self.merge, Merge::Open | Merge::Merged(_))
+    }
+
+    /// Whether the run has failed because its memory was not enough.
+    pub fn is_out_of_memory(&self) -> bool {
+        let report = self.report.as_ref();
+        report.is_some_and(|report| report.reason() == Reason::OutOfMemory.word())
     }
 
     pub fn is_merged(&self) -> bool {
@@ -224,12 +258,14 @@ impl State {
                 attempt,
                 base,
                 note,
+                memory,
             } => self.intend(Run {
                 id: run.clone(),
                 task: task.clone(),
                 attempt: *attempt,
                 base: base.clone(),
                 note: note.clone(),
+                memory: *memory,
                 intended_at: at,
                 handle: None,
                 grant: None,
@@ -249,6 +285,7 @@ impl State {
             | Entry::NotStarted { run, .. }
             | Entry::Granted { run, .. }
             | Entry::Reported { run, .. }
+            | Entry::Harvested { run, .. }
             | Entry::Fenced { run, .. }
             | Entry::Merged { run, .. }
             | Entry::Conflict { run, .. }
@@ -311,8 +348,12 @@ impl Run {
                 });
             }
             Entry::Reported { event, .. } => {
-                let event = event.clone();
-                self.report.get_or_insert(Report { at, event });
+                let (origin, event) = (Origin::Worker, event.clone());
+                self.report.get_or_insert(Report { at, origin, event });
+            }
+            Entry::Harvested { branch, commit, .. } => {
+                self.report
+                    .get_or_insert_with(|| Report::of_branch(at, branch, commit));
             }
             Entry::Fenced { why, exit_code, .. } => {
                 self.fence = Some(Fence {

@@ -31,12 +31,13 @@ const MAX_REQUEST_SIZE: usize = 32 * 1024 * 1024;
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to send a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// How many requests need memory for their bodies at most, in bytes, all together.
+/// The most memory that the bodies of all requests together may need, in bytes.
 pub const MAX_BUFFERED: usize = 2 * MAX_REQUEST_SIZE;
 /// The longest part of a path in a report, in bytes.
 const MAX_REPORTED_PATH: usize = 200;
 
-/// Headers that concern only one connection (RFC 9110, section 7.6.1), and those that are set anew.
+/// Headers of a request that concern only one connection (RFC 9110, section 7.6.1), and those that the
+/// gateway sets itself.
 static NOT_FORWARDED: [HeaderName; 9] = [
     CONNECTION,
     HOST,
@@ -56,11 +57,11 @@ static NOT_RETURNED: [HeaderName; 5] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
-/// Connection headers without a constant.
+/// Headers that concern only one connection, and for which the HTTP library has no constant.
 const KEEP_ALIVE: [&str; 2] = ["keep-alive", "proxy-connection"];
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The connection is closed without an answer, because the service gave none.
+/// The service gave no answer, so the connection to the client is closed without one.
 #[derive(Debug, thiserror::Error)]
 #[error("the model's service gave no answer")]
 pub struct NoAnswer;
@@ -73,7 +74,7 @@ pub async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, NoAnswer> {
     let uri = request.uri();
-    // A proxy's client names another host.
+    // A client that takes the gateway for a proxy sends the name of another host.
     let is_for_proxy = uri.authority().is_some() || request.method() == Method::CONNECT;
     let decision = route::decide(&shared.endpoints, request.method(), uri.path());
     match decision {
@@ -81,7 +82,7 @@ pub async fn answer(
         Decision::Unknown => Ok(not_found()),
         Decision::NotForwarded { service } => {
             let method = request.method().to_string();
-            let path: String = below_secret(uri.path()).to_owned();
+            let path: String = path_without_secret(uri.path()).to_owned();
             let error = GatewayError::NotForwarded { method, path };
             Ok(error_answer(&error, shared.services[service].provider.api))
         }
@@ -99,15 +100,15 @@ pub async fn answer(
             let api = shared.services[service].provider.api;
             match forwarded.forward(request).await {
                 Ok(answer) => Ok(answer),
-                Err(Stopped::Error(error)) => Ok(error_answer(&error, api)),
-                Err(Stopped::NoAnswer) => Err(NoAnswer),
+                Err(NotAnswered::Error(error)) => Ok(error_answer(&error, api)),
+                Err(NotAnswered::NoAnswer) => Err(NoAnswer),
             }
         }
     }
 }
 
 /// The path without its random first segment, for messages.
-fn below_secret(path: &str) -> &str {
+fn path_without_secret(path: &str) -> &str {
     let rest = path.trim_start_matches('/');
     let below = rest.find('/').map_or("/", |at| &rest[at..]);
     let mut end = below.len().min(MAX_REPORTED_PATH);
@@ -128,7 +129,7 @@ fn error_answer(error: &GatewayError, api: Api) -> Response<AnswerBody> {
     *response.status_mut() = error.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // A repetition helps only against memory that others need.
+    // A retry helps only if other requests need the memory at the moment.
     let (name, value) = match error {
         GatewayError::Busy => ("retry-after", "1"),
         _ => ("x-should-retry", "false"),
@@ -137,19 +138,19 @@ fn error_answer(error: &GatewayError, api: Api) -> Response<AnswerBody> {
     response
 }
 
-/// Why a request has no answer of the service.
-enum Stopped {
+/// Why a request gets no answer from the service.
+enum NotAnswered {
     Error(GatewayError),
     NoAnswer,
 }
 
-impl From<GatewayError> for Stopped {
+impl From<GatewayError> for NotAnswered {
     fn from(error: GatewayError) -> Self {
         Self::Error(error)
     }
 }
 
-/// A request that the table has.
+/// A request that the table of routes allows.
 struct Forwarding {
     shared: Rc<Shared>,
     service: usize,
@@ -158,7 +159,10 @@ struct Forwarding {
 }
 
 impl Forwarding {
-    async fn forward(self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Stopped> {
+    async fn forward(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, NotAnswered> {
         let (parts, body) = request.into_parts();
         let service = &self.shared.services[self.service];
         let length = parts.headers.get(CONTENT_LENGTH);
@@ -174,7 +178,7 @@ impl Forwarding {
             .client
             .request(parts.method.clone(), url)
             .headers(headers);
-        // Neither a length nor a chunk where the client sent none.
+        // Without a body, so that no length and no chunk is sent if the client sent none.
         let request = match parts.method {
             Method::GET | Method::HEAD if body.is_empty() => request,
             _ => request.body(body),
@@ -186,15 +190,15 @@ impl Forwarding {
             Err(error) => {
                 open.state = State::Rejected;
                 let mut shown = service.url.clone();
-                // Credentials in a URL are not shown.
+                // The message must not show the credentials in the URL.
                 let _ = shown.set_username("");
                 let _ = shown.set_password(None);
                 let why = request_error(&shown, &error);
                 self.shared.reports.add(&Report::Unreachable { why });
-                return Err(Stopped::NoAnswer);
+                return Err(NotAnswered::NoAnswer);
             }
         };
-        Ok(self.pass_on(open, answer))
+        Ok(self.return_answer(open, answer))
     }
 
     /// Reads the whole body, within the limits of time and memory.
@@ -202,7 +206,7 @@ impl Forwarding {
         &self,
         mut body: Incoming,
         length: Option<usize>,
-    ) -> Result<(Bytes, Buffered), Stopped> {
+    ) -> Result<(Bytes, BufferedMemory), NotAnswered> {
         let too_large = || GatewayError::TooLarge {
             max_bytes: MAX_REQUEST_SIZE,
         };
@@ -210,7 +214,7 @@ impl Forwarding {
             return Err(too_large().into());
         }
         let deadline = Instant::now() + BODY_TIMEOUT;
-        let mut memory = Buffered {
+        let mut memory = BufferedMemory {
             shared: self.shared.clone(),
             bytes: 0,
         };
@@ -220,8 +224,8 @@ impl Forwarding {
             let frame = match timeout_at(deadline, frame).await {
                 Ok(Ok(Some(Ok(frame)))) => frame,
                 Ok(Ok(None)) => return Ok((read.into(), memory)),
-                // The client broke off.
-                Ok(Ok(Some(Err(_)))) => return Err(Stopped::NoAnswer),
+                // The client closed the connection.
+                Ok(Ok(Some(Err(_)))) => return Err(NotAnswered::NoAnswer),
                 Ok(Err(_)) | Err(_) => return Err(GatewayError::TooSlow.into()),
             };
             let Ok(bytes) = frame.into_data() else {
@@ -240,7 +244,7 @@ impl Forwarding {
         &self,
         headers: &HeaderMap,
         body: &Bytes,
-    ) -> Result<Option<Reservation>, Stopped> {
+    ) -> Result<Option<Reservation>, NotAnswered> {
         let shared = &self.shared;
         if !shared.ledger.borrow().has_limit() {
             return Ok(None);
@@ -286,7 +290,11 @@ impl Forwarding {
         }
     }
 
-    fn pass_on(&self, mut open: OpenRequest, answer: reqwest::Response) -> Response<AnswerBody> {
+    fn return_answer(
+        &self,
+        mut open: OpenRequest,
+        answer: reqwest::Response,
+    ) -> Response<AnswerBody> {
         let status = answer.status();
         open.status = Some(status.as_u16());
         let mut headers = answer.headers().clone();
@@ -316,7 +324,7 @@ fn forwarded_headers(headers: &HeaderMap, service: &Service) -> HeaderMap {
     remove_connection_headers(&mut headers, &NOT_FORWARDED);
     headers.remove(X_API_KEY);
     headers.remove(AUTHORIZATION);
-    // The numbers of tokens could not be read from a compressed answer.
+    // The gateway cannot read the numbers of tokens in a compressed answer.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     for (name, value) in &service.credentials {
         headers.insert(name, value.clone());
@@ -338,13 +346,13 @@ fn remove_connection_headers(headers: &mut HeaderMap, names: &[HeaderName]) {
     }
 }
 
-/// Memory that a request's body needs.
-struct Buffered {
+/// The memory that a request's body needs; released when this is dropped.
+struct BufferedMemory {
     shared: Rc<Shared>,
     bytes: usize,
 }
 
-impl Buffered {
+impl BufferedMemory {
     fn grow(&mut self, bytes: usize) -> Result<(), GatewayError> {
         let total = self.shared.buffered.get() + bytes;
         if total > MAX_BUFFERED {
@@ -356,7 +364,7 @@ impl Buffered {
     }
 }
 
-impl Drop for Buffered {
+impl Drop for BufferedMemory {
     fn drop(&mut self) {
         let total = self.shared.buffered.get();
         self.shared.buffered.set(total - self.bytes);

@@ -1,12 +1,12 @@
 //! What is spent, what is reserved, and whether a further request may be forwarded. Pure.
 //!
-//! A request is forwarded while something is left after everything that is reserved, so that the
-//! limit is exceeded by one answer at most, however many requests come at once.
+//! A request is forwarded if the sum of what is spent and what is reserved is below the limit. So one answer
+//! at most exceeds the limit, however many requests come at the same time.
 
 use super::meter::Measured;
 use crate::model::{Limits, Price, UpperBound, Usage};
 
-/// What a request may cost.
+/// The model and the maximum cost of a request.
 #[derive(Debug, Clone)]
 pub struct RequestCost {
     pub model: String,
@@ -24,7 +24,7 @@ pub struct Reservation {
 #[derive(Debug, PartialEq)]
 pub enum Admission {
     Admitted(Reservation),
-    /// What is left is reserved for other requests; one of them has to be settled first.
+    /// The rest of the limit is reserved for other requests, one of which has to end first.
     Wait,
     Refused(Refusal),
 }
@@ -52,7 +52,7 @@ pub enum End<'a> {
 pub struct Totals {
     /// Answers of models.
     pub answers: u64,
-    /// What the services reported.
+    /// The usage that the services reported.
     pub usage: Usage,
     /// US dollars; `None` if a model has no known price.
     pub cost_usd: Option<f64>,
@@ -62,11 +62,11 @@ pub struct Totals {
 pub struct Ledger {
     limits: Limits,
     totals: Totals,
-    /// Upper bounds in the place of numbers that a service did not report; only with a limit.
+    /// Upper bounds that are used instead of numbers that a service did not report; only with a limit.
     estimated_tokens: u64,
     reserved_usd: f64,
     reserved_tokens: u64,
-    open: u64,
+    open_reservations: u64,
 }
 
 impl Ledger {
@@ -80,7 +80,7 @@ impl Ledger {
             estimated_tokens: 0,
             reserved_usd: 0.0,
             reserved_tokens: 0,
-            open: 0,
+            open_reservations: 0,
         }
     }
 
@@ -118,27 +118,27 @@ impl Ledger {
                 .limits
                 .tokens
                 .is_some_and(|limit| spent.saturating_add(self.reserved_tokens) >= limit);
-        if nothing_left && self.open > 0 {
+        if nothing_left && self.open_reservations > 0 {
             return Admission::Wait;
         }
         let reservation = Reservation {
             price,
             upper_bound: cost.upper_bound,
         };
-        self.open += 1;
+        self.open_reservations += 1;
         self.reserved_usd += reservation.usd();
         self.reserved_tokens = self.reserved_tokens.saturating_add(reservation.tokens());
         Admission::Admitted(reservation)
     }
 
-    /// A request is over.
+    /// Accounts for a request that is over.
     pub fn settle(&mut self, reservation: Option<Reservation>, end: &End<'_>) {
         if let Some(reservation) = &reservation {
-            self.open -= 1;
+            self.open_reservations -= 1;
             self.reserved_usd -= reservation.usd();
             self.reserved_tokens = self.reserved_tokens.saturating_sub(reservation.tokens());
-            if self.open == 0 {
-                // Without the errors of the additions.
+            if self.open_reservations == 0 {
+                // Removes the rounding errors of the additions and subtractions.
                 self.reserved_usd = 0.0;
                 self.reserved_tokens = 0;
             }
@@ -176,13 +176,13 @@ impl Ledger {
     }
 }
 
-/// What an answer may have cost beyond the reported numbers.
+/// The tokens that an answer may have cost in addition to the reported ones.
 fn estimate(measured: &Measured, upper_bound: UpperBound) -> Usage {
     let unreported = upper_bound.of_unreported(measured.usage);
     if measured.is_complete || measured.usage == Usage::default() {
         return unreported;
     }
-    // It broke off: the reported output tokens are those of its beginning.
+    // The answer broke off, so the service has reported only the output tokens of its beginning.
     let reported = measured.usage.output_tokens.unwrap_or(0);
     let streamed = measured.streamed_tokens.min(upper_bound.output_tokens);
     Usage {
@@ -271,7 +271,7 @@ mod tests {
         let third = admitted(&mut ledger);
         ledger.settle(Some(second), &End::Rejected);
         ledger.settle(Some(third), &End::Answered(&measured(0, 2_000, true)));
-        // No input was reported, so the most counts for it.
+        // No input was reported, so its upper bound counts.
         assert_cost(&ledger, 0.0012 + 0.02 + 0.0025);
         let Admission::Refused(Refusal::Budget { limit_usd, .. }) = ledger.admit(&request()) else {
             panic!("{ledger:?}");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_request_is_forwarded_however_small_the_limit_is() {
+    fn the_first_request_is_forwarded_even_if_it_may_cost_more_than_the_limit() {
         admitted(&mut ledger(Some(0.000_001), None));
         let mut ledger = ledger(None, Some(1));
         let first = admitted(&mut ledger);
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_request_and_one_without_numbers_count_as_the_most_they_can_cost() {
+    fn an_abandoned_request_and_an_answer_without_numbers_count_with_their_upper_bound() {
         for end in [End::Abandoned, End::Answered(&Measured::default())] {
             let mut ledger = ledger(Some(1.0), None);
             let reservation = admitted(&mut ledger);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_breaks_off_counts_with_its_text_so_far() {
+    fn an_answer_that_breaks_off_is_charged_for_the_text_that_was_streamed() {
         let mut ledger = ledger(Some(1.0), None);
         let reservation = admitted(&mut ledger);
         ledger.settle(Some(reservation), &End::Answered(&measured(100, 1, false)));

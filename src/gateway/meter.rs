@@ -1,5 +1,5 @@
-//! Reads the numbers of tokens and the model from the bytes of an answer. Pure, and in bounded
-//! memory; the bytes themselves pass unchanged.
+//! Reads the numbers of tokens and the model from the bytes of an answer. Pure, needs bounded memory, and
+//! does not change the bytes.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,19 +9,20 @@ use crate::model::{Api, Usage, token_count};
 
 /// The longest event or JSON answer that is read, in bytes. The usage of a longer one is unknown.
 const MAX_READ: usize = 2 * 1024 * 1024;
-/// What an event has around its text, in bytes; not less than the least that services send.
+/// The size of an event without its text, in bytes: at most as large as the smallest that services send, so
+/// that the estimate is not too low.
 const EVENT_FRAME: u64 = 60;
-/// A token of text has about four bytes. Three keep the estimate above the truth.
+/// A token of text has about four bytes. Three make the estimate rather too high than too low.
 const BYTES_PER_TOKEN: u64 = 3;
 
-/// What is known about an answer.
+/// The result of reading an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Measured {
     pub model: Option<String>,
     pub usage: Usage,
     /// The end of the answer was read.
     pub is_complete: bool,
-    /// The tokens that the text seen so far has at most, if it is a stream.
+    /// An estimate of the output tokens in the text so far, rather too high than too low; only for a stream.
     pub streamed_tokens: u64,
 }
 
@@ -29,12 +30,12 @@ pub struct Measured {
 #[derive(Debug)]
 pub struct Meter {
     api: Api,
-    form: Form,
+    format: AnswerFormat,
     measured: Measured,
 }
 
 #[derive(Debug)]
-enum Form {
+enum AnswerFormat {
     /// Server-sent events.
     Events(LineSplitter),
     /// One JSON document; `None` if it is too long.
@@ -44,28 +45,28 @@ enum Form {
 impl Meter {
     /// For an answer with this content type.
     pub fn new(api: Api, content_type: &str) -> Self {
-        let form = if content_type.trim_start().starts_with("text/event-stream") {
-            Form::Events(LineSplitter::new(LineEnd::Newline, MAX_READ))
+        let format = if content_type.trim_start().starts_with("text/event-stream") {
+            AnswerFormat::Events(LineSplitter::new(LineEnd::Newline, MAX_READ))
         } else {
-            Form::Document(Some(Vec::new()))
+            AnswerFormat::Document(Some(Vec::new()))
         };
         Self {
             api,
-            form,
+            format,
             measured: Measured::default(),
         }
     }
 
     pub fn push(&mut self, mut bytes: &[u8]) {
-        match &mut self.form {
-            Form::Events(lines) => {
+        match &mut self.format {
+            AnswerFormat::Events(lines) => {
                 while let Some(line) = lines.next_line(&mut bytes) {
                     if !line.is_truncated {
                         self.measured.read_line(self.api, &line.bytes);
                     }
                 }
             }
-            Form::Document(document) => {
+            AnswerFormat::Document(document) => {
                 if let Some(text) = document {
                     if text.len() + bytes.len() > MAX_READ {
                         *document = None;
@@ -77,9 +78,9 @@ impl Meter {
         }
     }
 
-    /// The body of the answer has ended as it should.
+    /// Must be called if the body of the answer has ended without an error.
     pub fn finish(&mut self) {
-        if let Form::Document(document) = &mut self.form {
+        if let AnswerFormat::Document(document) = &mut self.format {
             let text = document.take().unwrap_or_default();
             self.measured.read_json(self.api, &text);
             self.measured.is_complete = true;
@@ -91,7 +92,7 @@ impl Meter {
     }
 }
 
-/// The part of an event or an answer that is read.
+/// The fields of an event or of an answer that are read.
 #[derive(Deserialize)]
 struct Part {
     #[serde(rename = "type")]
@@ -123,7 +124,7 @@ impl Measured {
         }
     }
 
-    /// A text that cannot be read says nothing.
+    /// Reads an event or an answer. Invalid JSON is ignored.
     fn read_json(&mut self, api: Api, text: &[u8]) {
         let Ok(part) = serde_json::from_slice::<Part>(text) else {
             return;
@@ -136,9 +137,9 @@ impl Measured {
             self.is_complete = true;
         }
         for part in [part.message, part.response].into_iter().flatten() {
-            self.take(api, *part);
+            self.add_part(api, *part);
         }
-        self.take(
+        self.add_part(
             api,
             Part {
                 kind: None,
@@ -150,7 +151,7 @@ impl Measured {
         );
     }
 
-    fn take(&mut self, api: Api, part: Part) {
+    fn add_part(&mut self, api: Api, part: Part) {
         self.model = part.model.or(self.model.take());
         if let Some(usage) = part.usage {
             self.usage = self.usage.updated_by(usage_of(api, &usage));
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_the_messages_api_is_measured_however_it_is_cut() {
+    fn a_stream_of_the_messages_api_is_measured_in_chunks_of_any_size() {
         for at in 0..STREAM.len() {
             let (one, other) = STREAM.as_bytes().split_at(at);
             let measured = measure(
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_stream_that_breaks_off_the_beginning_counts_and_the_text_is_estimated() {
+    fn the_output_tokens_of_a_stream_that_breaks_off_are_estimated_from_its_text() {
         let end = STREAM.find("event: message_delta").unwrap();
         let measured = measure(
             Api::Anthropic,
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn both_apis_of_openai_are_measured_with_cached_tokens_apart() {
+    fn both_apis_of_openai_are_measured_and_cached_tokens_are_not_input_tokens() {
         let document = br#"{"model":"gpt-x","usage":{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4}}}"#;
         let measured = measure(Api::OpenAi, "application/json", &[document]);
         assert_eq!(measured.usage, usage(6, 5, Some(4), None));
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_says_nothing_and_needs_no_memory() {
+    fn garbage_has_no_usage_and_needs_bounded_memory() {
         let garbage = vec![b'x'; MAX_READ];
         let chunks: Vec<&[u8]> = vec![&garbage, &garbage, b"\ndata: {\"usage\": [}\n\xff\n"];
         for content_type in ["text/event-stream", "application/json"] {
@@ -273,6 +274,6 @@ mod tests {
         for chunk in chunks {
             meter.push(chunk);
         }
-        assert!(matches!(meter.form, Form::Document(None)));
+        assert!(matches!(meter.format, AnswerFormat::Document(None)));
     }
 }

@@ -1,5 +1,5 @@
-//! A request that is not over: measures its answer, and settles its cost when it ends, however that
-//! happens.
+//! A request that is not over: measures its answer, and settles its cost when the request ends, even if the
+//! client or the service breaks it off.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ pub enum State {
     Answered(Box<Meter>),
 }
 
-/// A request that is not over. When it is dropped, for whatever reason, it is settled.
+/// A request that is not over. Its cost is settled when this is dropped, however the request ends.
 pub struct OpenRequest {
     pub shared: Rc<Shared>,
     pub method: Method,
@@ -90,7 +90,7 @@ impl Body for MeteredBody {
                     open.first_byte.get_or_insert_with(|| open.began.elapsed());
                     if let State::Answered(meter) = &mut open.state {
                         meter.push(bytes);
-                        // Then there is no further poll.
+                        // hyper does not poll again after the last bytes.
                         if this.body.is_end_stream() {
                             meter.finish();
                         }

@@ -1,7 +1,7 @@
 //! Writes the gateway's reports to the worker.
 //!
-//! The worker reads quickly, but a gateway must not wait for it: totals replace each other, and
-//! reports of requests are dropped while too many are unwritten.
+//! The gateway must not wait for the worker to read. So new totals replace unwritten ones, and reports of
+//! requests are dropped while too many are unwritten.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ impl Reports {
         if is_droppable && waiting.len() >= MAX_WAITING {
             return;
         }
-        // A few numbers and short texts always have a form in JSON.
+        // Numbers and texts can always be written as JSON.
         waiting.extend(serde_json::to_string(report).ok());
         self.changed.notify_one();
     }
@@ -49,7 +49,7 @@ impl Reports {
         }
     }
 
-    /// Writes everything that waits.
+    /// Writes all waiting reports.
     ///
     /// # Errors
     /// If the worker does not read any more.

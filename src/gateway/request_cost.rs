@@ -7,18 +7,18 @@ use crate::model::UpperBound;
 
 /// Tokens of a request that are not in its body: the service describes its own tools to the model.
 const HIDDEN_INPUT_TOKENS: u64 = 5_000;
-/// The longest answer of a request that names no length.
+/// The longest answer, in tokens, if the request sets no limit.
 const MAX_OUTPUT_TOKENS: u64 = 128_000;
 
 /// The part of a request that is read. A name that occurs twice is an error: servers differ in which
 /// of the two they use.
 #[derive(Deserialize)]
-struct Asked {
+struct RequestFields {
     model: String,
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
     max_output_tokens: Option<u64>,
-    /// How many answers are asked for at once.
+    /// The number of requested answers.
     n: Option<u64>,
 }
 
@@ -27,22 +27,22 @@ struct Asked {
 /// # Errors
 /// If the body is not a request.
 pub fn read(body: &[u8]) -> Result<RequestCost, String> {
-    let asked: Asked = serde_json::from_slice(body).map_err(|error| {
+    let fields: RequestFields = serde_json::from_slice(body).map_err(|error| {
         format!("the request cannot be read, so its cost cannot be limited: {error}")
     })?;
     let named = [
-        asked.max_tokens,
-        asked.max_completion_tokens,
-        asked.max_output_tokens,
+        fields.max_tokens,
+        fields.max_completion_tokens,
+        fields.max_output_tokens,
     ];
     let longest = named.into_iter().flatten().max();
     // A token has at least one byte.
     let input_tokens = HIDDEN_INPUT_TOKENS + body.len() as u64;
     let output_tokens = longest
         .unwrap_or(MAX_OUTPUT_TOKENS)
-        .saturating_mul(asked.n.unwrap_or(1).max(1));
+        .saturating_mul(fields.n.unwrap_or(1).max(1));
     Ok(RequestCost {
-        model: asked.model,
+        model: fields.model,
         upper_bound: UpperBound {
             input_tokens,
             output_tokens,
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_servers_could_read_differently_is_no_request() {
+    fn a_body_that_servers_could_read_differently_is_rejected() {
         for body in [
             r#"{"model":"cheap","model":"dear"}"#,
             r#"{"model":"m","max_tokens":1,"max_tokens":9}"#,

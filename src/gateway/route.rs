@@ -13,19 +13,19 @@ const MAX_SEGMENT: usize = 200;
 /// The decision about a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Without the random path: the client learns nothing.
+    /// The path does not begin with a random path of this gateway. The answer tells the client nothing.
     Unknown,
     /// A request to this service that is not forwarded.
     NotForwarded { service: usize },
     Forward {
         service: usize,
-        /// Below the base URL of the service.
+        /// The path, without the base URL of the service.
         path: String,
         price: RoutePrice,
     },
 }
 
-/// A service as the gateway endpoints it.
+/// A service, and the path under which the gateway offers it.
 #[derive(Debug)]
 pub struct Endpoint {
     pub provider: &'static Provider,
@@ -45,7 +45,7 @@ pub fn decide(endpoints: &[Endpoint], method: &Method, path: &str) -> Decision {
     };
     let path = &rest[first.len()..];
     if matches!(path, "" | "/") {
-        // Clients look whether the service is there.
+        // Some clients check whether the service is reachable.
         return if matches!(*method, Method::GET | Method::HEAD) {
             Decision::Forward {
                 service,
@@ -78,13 +78,13 @@ pub fn decide(endpoints: &[Endpoint], method: &Method, path: &str) -> Decision {
 /// The URL of a forwarded request: the path below the base, with both queries.
 pub fn target(base: &Url, path: &str, query: Option<&str>) -> Url {
     let mut url = base.clone();
-    let below = base.path().trim_end_matches('/');
-    // Both may have it; it counts once.
-    let below = match path.strip_prefix(VERSION) {
-        Some(rest) if rest.starts_with('/') => below.strip_suffix(VERSION).unwrap_or(below),
-        _ => below,
+    let base_path = base.path().trim_end_matches('/');
+    // The base URL and the path may both contain `/v1`; the result contains it once.
+    let base_path = match path.strip_prefix(VERSION) {
+        Some(rest) if rest.starts_with('/') => base_path.strip_suffix(VERSION).unwrap_or(base_path),
+        _ => base_path,
     };
-    url.set_path(&format!("{below}{path}"));
+    url.set_path(&format!("{base_path}{path}"));
     let query = match (base.query(), query) {
         (Some(one), Some(other)) => Some(format!("{one}&{other}")),
         (one, other) => one.or(other).map(ToOwned::to_owned),
@@ -100,7 +100,7 @@ fn matches_path(pattern: &str, path: &str) -> bool {
     path.strip_prefix(before).is_some_and(is_model_name)
 }
 
-/// One segment that no server could read as another path.
+/// Whether the text is one segment of a path, which no server could read as another path.
 fn is_model_name(text: &str) -> bool {
     let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte);
     (1..=MAX_SEGMENT).contains(&text.len())
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_random_path_nothing_is_there() {
+    fn a_request_without_the_random_path_is_unknown() {
         for path in [
             "",
             "/",
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_is_below_the_base_url_and_has_its_version_once() {
+    fn the_path_is_appended_to_the_base_url_and_contains_the_version_once() {
         let url = |base: &str, path, query| target(&base.parse().unwrap(), path, query).to_string();
         for (base, path, query, expected) in [
             (

@@ -47,7 +47,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// The random bytes in each path.
 const PATH_BYTES: usize = 16;
 
-/// What the gateway's process is started with; the rest is handed over on a pipe.
+/// The settings that the gateway's process is started with. The worker sends the others on a pipe.
 #[derive(Debug)]
 pub struct Settings {
     /// A PEM file with private certificate authorities to trust next to the public ones.
@@ -57,24 +57,25 @@ pub struct Settings {
 /// Serves until the worker closes standard input. The process must be hardened already.
 ///
 /// # Errors
-/// If the configuration cannot be read, or no port can be listened on.
+/// If the configuration cannot be read, or the gateway cannot listen on any port.
 pub async fn serve(settings: &Settings) -> eyre::Result<()> {
-    // The worker ends the gateway after the agent; a signal to all processes must not end it before.
+    // The worker ends the gateway after the agent. A signal to all processes must not end it earlier.
     let kinds = [
         SignalKind::terminate(),
         SignalKind::interrupt(),
         SignalKind::hangup(),
     ];
     let _ignored: Vec<_> = kinds.into_iter().map(signal).collect();
-    let (stdin, stdout) =
-        standard_pipes().wrap_err("the worker starts this command, with pipes")?;
+    let (stdin, stdout) = standard_pipes().wrap_err(
+        "only the worker can start this command: standard input and output must be pipes",
+    )?;
     let mut stdin = BufReader::new(stdin);
     let mut stdout = stdout;
     let ready = serde_json::to_string(&Report::Ready)? + "\n";
     stdout.write_all(ready.as_bytes()).await?;
     let shared = Rc::new(configuration(settings, &mut stdin).await?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-    let listener = listener.wrap_err("no port on 127.0.0.1 can be listened on")?;
+    let listener = listener.wrap_err("cannot listen on 127.0.0.1")?;
     shared.reports.add(&Report::Listening {
         port: listener.local_addr()?.port(),
         paths: shared
@@ -94,7 +95,7 @@ pub async fn serve(settings: &Settings) -> eyre::Result<()> {
             () = accept(&listener, &shared) => {}
         }
     };
-    // When this is over, all open requests are dropped, and thereby settled.
+    // At the end of this, all open requests are dropped, which settles their cost.
     LocalSet::new().run_until(serving).await;
     shared.report_totals();
     // Fails if the worker is gone.
@@ -131,7 +132,9 @@ async fn configuration(
     for service in configuration.services {
         let provider = Provider::named(&service.provider);
         let provider = provider.ok_or_else(|| eyre!("unknown provider {:?}", service.provider))?;
-        let url: Url = service.url.parse().wrap_err("the URL of a service")?;
+        let url: Url = service.url.parse().wrap_err_with(|| {
+            format!("the URL of the service {} is not valid", service.provider)
+        })?;
         let client = client(&url, settings)?;
         let mut credentials = Vec::new();
         if let Some(key) = service.key {
@@ -183,23 +186,25 @@ fn client(url: &Url, settings: &Settings) -> eyre::Result<Client> {
 }
 
 fn secret(text: &str) -> eyre::Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| eyre!("a key that cannot be sent"))?;
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        eyre!("a key or token contains a character that no HTTP header can contain")
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 fn random_path() -> eyre::Result<String> {
     let mut bytes = [0; PATH_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| eyre!("no random numbers: {error}"))?;
+    getrandom::fill(&mut bytes).map_err(|error| eyre!("cannot get random numbers: {error}"))?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 async fn accept(listener: &TcpListener, shared: &Rc<Shared>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    // Dropped with this future, and every connection with it.
+    // When this future is dropped, all connections are dropped too.
     let mut connections = JoinSet::new();
     loop {
-        // Impossible to fail: the semaphore is never closed.
+        // Cannot fail: the semaphore is never closed.
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
@@ -221,10 +226,10 @@ async fn accept(listener: &TcpListener, shared: &Rc<Shared>) {
 }
 
 async fn serve_connection(stream: TcpStream, shared: Rc<Shared>) {
-    // Small events must not wait for each other.
+    // Without this, the kernel may delay small events, to send them together.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(move |request| forward::answer(shared.clone(), request));
-    // An error means that the client broke off, sent no HTTP, or that the service gave no answer.
+    // An error means that the client closed the connection or sent no HTTP, or that the service gave no answer.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

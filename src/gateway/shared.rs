@@ -1,4 +1,4 @@
-//! What all requests of a gateway share.
+//! The state that all requests of a gateway share.
 
 use std::cell::{Cell, RefCell};
 
@@ -22,12 +22,12 @@ pub struct Service {
     pub credentials: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// What all requests share.
+/// The state that all requests share.
 pub struct Shared {
     pub services: Vec<Service>,
     pub endpoints: Vec<Endpoint>,
     pub ledger: RefCell<Ledger>,
-    /// Some request was settled.
+    /// Is notified when a request was settled.
     pub settled: Notify,
     pub has_refused: Cell<bool>,
     /// The memory that the bodies of requests need, in bytes.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The only line from the worker. The gateway stays until the worker closes the pipe.
+/// The only line from the worker. Afterwards the worker keeps the pipe open; the gateway ends when it closes.
 #[derive(Serialize, Deserialize)]
 pub struct Configuration {
     pub services: Vec<Service>,
@@ -32,7 +32,7 @@ pub enum Report {
     },
     Request(Request),
     Totals(Totals),
-    /// A limit is used up. The words complete "the run has failed: …".
+    /// A limit is used up. The text completes "the run has failed: …".
     Refused {
         why: String,
     },

@@ -21,7 +21,7 @@ use crate::progress::Progress;
 /// The name of the subcommand.
 pub const COMMAND: &str = "gateway";
 
-/// How long the gateway has to start: a few milliseconds on a machine that has time for it.
+/// How long the gateway may take to start. It needs a few milliseconds, but more on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the gateway has to report its last totals.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub enum Mode {
     Off,
 }
 
-/// What the settings say about the gateway.
+/// The settings of the gateway.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub mode: Mode,
@@ -55,7 +55,7 @@ pub enum StartError {
     Late,
 }
 
-/// What the gateway has reported so far.
+/// The reports of the gateway so far.
 #[derive(Debug, Clone, Default)]
 struct State {
     totals: wire::Totals,
@@ -75,7 +75,7 @@ pub enum Trouble {
     Ended,
 }
 
-/// What is known when the gateway has ended.
+/// The final report of a gateway that has ended.
 #[derive(Debug)]
 pub struct GatewayReport {
     /// Everything that it has counted.
@@ -108,7 +108,7 @@ impl Gateway {
     /// Starts the gateway for some services; `environment` is the agent's.
     ///
     /// # Errors
-    /// If it does not get ready.
+    /// If the gateway cannot be started, or is not ready in time.
     pub async fn start(
         access: &Access,
         settings: &Settings,
@@ -153,8 +153,8 @@ impl Gateway {
             services = names.join(", "),
             "the model gateway is ready"
         );
-        let kept = services.into_iter().zip(urls);
-        let access = access_behind(access, kept);
+        let moved_services = services.into_iter().zip(urls);
+        let access = access_behind_gateway(access, moved_services);
         let (sender, state) = watch::channel(State::default());
         tokio::spawn(read_reports(reports, sender, progress.clone()));
         tokio::spawn(log_stderr(stderr));
@@ -166,12 +166,12 @@ impl Gateway {
         })
     }
 
-    /// How agents reach the gateway.
+    /// The addresses of the gateway and the placeholder credentials, for agents.
     pub fn access(&self) -> &Access {
         &self.access
     }
 
-    /// Why the agent cannot go on, if it cannot.
+    /// Why the agent cannot go on; `None` if it can.
     pub fn trouble(&self) -> Option<Trouble> {
         trouble(&self.state.borrow())
     }
@@ -189,17 +189,17 @@ impl Gateway {
         }
     }
 
-    /// Why the service could not be reached the last time, if that was so.
+    /// Why the service could not be reached, if the last request failed for that reason.
     pub fn unreachable(&self) -> Option<String> {
         self.state.borrow().unreachable.clone()
     }
 
-    /// What it has counted so far.
+    /// The usage and the cost that the gateway has counted so far.
     pub fn spent(&self) -> Spent {
         spent(self.state.borrow().totals)
     }
 
-    /// Ends it, after the agent. Only now is everything known that the gateway has said.
+    /// Ends the gateway, after the agent. Only the returned report has everything that the gateway counted.
     pub async fn end(mut self) -> GatewayReport {
         drop(self.keys_pipe);
         let ended = self.state.wait_for(|state| state.has_ended);
@@ -213,7 +213,7 @@ impl Gateway {
                 requests, answers, ..
             } = totals;
             let spent = spent(totals);
-            let tokens = spent.usage.map(Usage::in_short);
+            let tokens = spent.usage.map(Usage::short_text);
             let cost = spent.cost_usd;
             tracing::info!(
                 requests,
@@ -231,19 +231,19 @@ impl Gateway {
 }
 
 /// The access with some services behind the gateway's URLs.
-fn access_behind<'a>(
+fn access_behind_gateway<'a>(
     access: &Access,
-    kept: impl Iterator<Item = (&'a ServiceAccess, String)>,
+    moved_services: impl Iterator<Item = (&'a ServiceAccess, String)>,
 ) -> Access {
     let mut access = access.clone();
-    for (service, url) in kept {
+    for (service, url) in moved_services {
         let provider = service.provider;
         let mut services = access.services.iter_mut();
         if let Some(known) = services.find(|known| known.provider == provider) {
-            *known = service.behind(&url);
+            *known = service.behind_gateway(&url);
         }
         if provider == &ANTHROPIC {
-            // No agent needs two credentials for one service.
+            // With the gateway, agents do not need the token of a subscription.
             access.oauth_token = None;
         }
     }
@@ -257,7 +257,7 @@ fn trouble(state: &State) -> Option<Trouble> {
     }
 }
 
-/// Nothing is known before there is an answer.
+/// The usage and the cost in the totals; all numbers are unknown before the first answer.
 fn spent(totals: wire::Totals) -> Spent {
     if totals.answers == 0 {
         return Spent::default();
@@ -291,6 +291,7 @@ fn program(settings: &Settings, environment: &Variables) -> io::Result<Program> 
             .collect(),
         stdin: None,
         stderr: Stderr::Apart,
+        inherited: None,
         launch: None,
     })
 }
@@ -303,7 +304,7 @@ fn configuration(services: &[&ServiceAccess], limits: Limits) -> SecretString {
     };
     let service = |service: &&ServiceAccess| {
         let url = service.base_url.as_ref();
-        // The settings were read, so it is a URL.
+        // The settings were validated, so this is a URL.
         let url = url.and_then(|url| url.to_str()?.parse::<Url>().ok());
         wire::Service {
             provider: service.provider.name.to_owned(),
@@ -317,7 +318,8 @@ fn configuration(services: &[&ServiceAccess], limits: Limits) -> SecretString {
         max_budget_usd: limits.usd,
         max_tokens: limits.tokens,
     };
-    let mut line = serde_json::to_string(&configuration).expect("texts and numbers have a form");
+    let mut line =
+        serde_json::to_string(&configuration).expect("texts and numbers are always JSON");
     line.push('\n');
     line.into()
 }
@@ -352,7 +354,7 @@ async fn exchange_keys(
     }
 }
 
-/// What the gateway printed before it ended, else the error.
+/// The text that the gateway printed to standard error before it ended, or else `error`.
 async fn stderr_or(stderr: &mut Reports, error: &str) -> String {
     let mut last = VecDeque::new();
     let read = async {

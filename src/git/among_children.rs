@@ -12,16 +12,17 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use super::words::{last_words, without_progress};
-use super::{Call, Finished, Git, GitError, LOCAL, Prepared};
+use super::{Call, DEFAULT_LIMIT, Finished, Git, GitError, Prepared};
+use crate::descriptors::Inherited;
 use crate::durations::in_words;
 use crate::process::Stderr;
 
 /// The most that a command may print on standard output: as much as the largest graph, and a little more.
 const MAX_OUTPUT: u64 = 65 << 20;
 /// How often to look whether a transfer makes progress.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long a transfer may take that makes progress.
-const TRANSFER: Duration = Duration::from_secs(60 * 60);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a transfer may take, even if it makes progress.
+const MAX_TRANSFER_TIME: Duration = Duration::from_secs(60 * 60);
 
 /// Kills git and what it has started if the future that waits for it is dropped.
 struct KillOnDrop(Option<Pid>);
@@ -53,6 +54,8 @@ impl Git<'_> {
             program,
             authorities: _authorities,
         } = prepared.map_err(unstarted)?;
+        let lent = program.inherited.as_ref().map(Inherited::lend);
+        let lent = lent.transpose().map_err(unstarted)?;
         let mut child = Command::new(&program.program)
             .args(&program.args)
             .current_dir(&program.dir)
@@ -61,11 +64,12 @@ impl Git<'_> {
             .stdin(program.stdin.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::piped())
             .stderr(errors)
-            // Ctrl-C on the terminal ends the dispatch in its order, and not a merge in the middle.
+            // Ctrl-C on the terminal must not end a merge in the middle: the dispatch ends git itself.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(unstarted)?;
+        drop(lent);
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         let mut group = KillOnDrop(pid.and_then(Pid::from_raw));
         let mut output = Vec::new();
@@ -101,7 +105,7 @@ impl Git<'_> {
     }
 
     fn words(&self, stderr: File) -> String {
-        let text = last_words(stderr, self.side.words());
+        let text = last_words(stderr, self.side.max_stderr_size());
         self.redactor.text(&without_progress(&text))
     }
 }
@@ -135,11 +139,15 @@ async fn read_to_end(
 /// Ends when a command has taken too long: a transfer that prints no progress for `stalled`, or any command
 /// at its limit. Says how it failed.
 async fn too_long(stderr: &File, transfer: bool, stalled: Duration) -> String {
-    let limit = if transfer { TRANSFER } else { LOCAL };
+    let limit = if transfer {
+        MAX_TRANSFER_TIME
+    } else {
+        DEFAULT_LIMIT
+    };
     let began = Instant::now();
     let (mut size, mut last_progress) = (0, began);
     loop {
-        sleep(LOOK.min(stalled)).await;
+        sleep(POLL_INTERVAL.min(stalled)).await;
         let now_size = stderr.metadata().map_or(size, |found| found.len());
         if now_size != size {
             (size, last_progress) = (now_size, Instant::now());

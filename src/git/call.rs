@@ -9,7 +9,7 @@ use super::trouble::Trouble;
 use super::words::quote;
 use crate::environment::Variables;
 
-/// One command.
+/// One git command.
 #[derive(Debug)]
 pub struct Call<'a> {
     pub(super) args: Vec<OsString>,
@@ -21,7 +21,7 @@ pub struct Call<'a> {
     pub(super) shows_progress: bool,
 }
 
-/// Why a command failed, in git's own words.
+/// The failure of a command.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("git {command} {how}")]
 pub struct GitError {
@@ -31,13 +31,13 @@ pub struct GitError {
     pub words: String,
     /// The exit status, if git ended by itself.
     pub code: Option<i32>,
-    /// The run was told to stop, and git with it.
+    /// The worker stopped git because of a stop signal or a cancellation.
     pub stopped: bool,
-    /// git printed nothing for too long, or was not done in time.
+    /// git made no progress for too long, or reached its time limit.
     pub timed_out: bool,
 }
 
-/// A command that has ended by itself.
+/// The result of a command that was not killed.
 #[derive(Debug)]
 pub struct Finished {
     pub code: i32,
@@ -58,7 +58,7 @@ impl Finished {
 }
 
 impl GitError {
-    /// An operation of the worker around a git command failed.
+    /// The failure of an operation that the worker does before or after a git command.
     pub fn around(command: &str, how: &str, error: &io::Error) -> Self {
         Self {
             command: command.to_owned(),
@@ -70,13 +70,12 @@ impl GitError {
         }
     }
 
-    /// What kind of trouble git's words describe.
+    /// The kind of trouble, according to git's error output.
     pub fn trouble(&self) -> Trouble {
         Trouble::of(&self.words)
     }
 
-    /// The error in one line: what failed, the kind of trouble, and the most telling words of the
-    /// remote or of git.
+    /// The error in one line: the command, the kind of trouble, and a quote from the remote or from git.
     pub fn summary(&self) -> String {
         let quote = quote(&self.words, |line| Trouble::of(line) != Trouble::Transient);
         let phrase = self.trouble().phrase().map(str::to_owned);
@@ -133,7 +132,7 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// The text that the command reads from standard input.
+    /// Gives the command a text as standard input.
     pub fn input(mut self, text: &[u8]) -> io::Result<Self> {
         let mut file = tempfile::tempfile()?;
         file.write_all(text)?;
@@ -142,7 +141,7 @@ impl<'a> Call<'a> {
         Ok(self)
     }
 
-    /// A file that the command reads from its beginning.
+    /// Gives the command a file as standard input, from its beginning.
     pub fn input_file(mut self, file: &File) -> io::Result<Self> {
         let mut file = file.try_clone()?;
         file.rewind()?;
@@ -150,13 +149,13 @@ impl<'a> Call<'a> {
         Ok(self)
     }
 
-    /// The command works on this machine and prints progress lines.
+    /// Marks a local command that prints progress lines.
     pub fn shows_progress(mut self) -> Self {
         self.shows_progress = true;
         self
     }
 
-    /// The command talks to the remote: the credential goes with it, and silence ends it.
+    /// Marks a command that contacts the remote: it gets the credential, and ends if it makes no progress.
     pub fn transfer(mut self) -> Self {
         self.transfer = true;
         self

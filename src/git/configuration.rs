@@ -1,48 +1,42 @@
-//! git's configuration in every call: what keeps a repository from having programs run, and the
-//! token, where it goes along.
+//! git's configuration in every call: it keeps a repository from running programs, and names the credential helper.
 //!
-//! By environment, which wins over what any file says.
+//! It is in environment variables, which override every configuration file.
 
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
 
 use crate::environment::Variables;
 
-/// The variable in which git's children find the token; gone when they are.
-const TOKEN: &str = "DESCARTES_GIT_TOKEN";
-
-/// Holds in every call, and wins over whatever a repository's own configuration says.
+/// For every call on the worker's side. It overrides the configuration of the repository.
 const CONFIGURATION: [(&str, &str); 16] = [
-    // Nothing that a repository brings along is run.
+    // Run no programs that the repository names.
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.untrackedCache", "false"),
     ("submodule.recurse", "false"),
     ("core.attributesFile", "/dev/null"),
     ("core.excludesFile", "/dev/null"),
-    // Objects only, never what an agent's files claim about them.
+    // Read the objects themselves: the agent can write wrong data into the files that speed git up.
     ("core.commitGraph", "false"),
     ("core.multiPackIndex", "false"),
     ("pack.useBitmaps", "false"),
-    // The machine is thrown away: what a crash would lose, it loses anyway.
+    // After a crash of the machine nothing is used again, so flushing to disk is not needed.
     ("core.fsync", "none"),
-    // An empty helper forgets all helpers before it.
+    // An empty value removes all helpers that other configuration adds.
     ("credential.helper", ""),
-    // Nobody is there to look at it, and it would go on after the command.
+    // These would run in the background after the command has ended.
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
     // The workspace may belong to another user.
     ("safe.directory", "*"),
-    // Forges redirect renamed projects. The credential does not go along: the helper knows its
-    // own host only.
+    // Forges redirect renamed projects. The helper gives the token to the original host only.
     ("http.followRedirects", "initial"),
     ("http.lowSpeedLimit", "1"),
 ];
 
-/// Holds in every call with the agent's environment: hooks stay off, and nothing is started that
-/// outlives the command. Everything else is as the agent configured it.
+/// For every call with the agent's environment: no hooks, and no programs that outlive the command. The rest of the
+/// agent's configuration applies.
 const CONFIGURATION_OF_AGENT: [(&str, &str); 6] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
@@ -52,7 +46,7 @@ const CONFIGURATION_OF_AGENT: [(&str, &str); 6] = [
     ("advice.addEmbeddedRepo", "false"),
 ];
 
-/// Whose configuration and environment a call has.
+/// Which configuration and environment a call uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     Worker,
@@ -60,8 +54,8 @@ pub enum Side {
 }
 
 impl Side {
-    /// How many bytes of standard error are kept. Calls on the agent's side name one file a line.
-    pub fn words(self) -> usize {
+    /// How many bytes of standard error are kept. On the agent's side git may print one line for each file.
+    pub fn max_stderr_size(self) -> usize {
         match self {
             Self::Worker => 2 * 1024,
             Self::Agent => 64 * 1024,
@@ -69,20 +63,20 @@ impl Side {
     }
 }
 
-/// Configuration by environment, which wins over a repository's own. The token is offered to
-/// its own host only, by a helper that finds it in git's environment: never in arguments.
+/// The environment variables with the configuration. `helper` is the credential helper for a URL: it gives the token to
+/// the host of that URL only.
 pub fn variables(
     side: Side,
-    token: Option<&(Url, SecretString)>,
+    helper: Option<(&Url, &str)>,
     stalled: Duration,
     further: &[(String, String)],
 ) -> Variables {
-    let constant: &[(&str, &str)] = match side {
+    let fixed: &[(&str, &str)] = match side {
         Side::Worker => &CONFIGURATION,
         Side::Agent => &CONFIGURATION_OF_AGENT,
     };
-    let constant = constant.iter();
-    let mut pairs: Vec<(String, String)> = constant
+    let fixed = fixed.iter();
+    let mut pairs: Vec<(String, String)> = fixed
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
     pairs.extend_from_slice(further);
@@ -91,15 +85,10 @@ pub fn variables(
         "http.lowSpeedTime".to_owned(),
         stalled.as_secs().max(1).to_string(),
     ));
-    if let Some((url, token)) = token {
-        // `printf`, because some shells' `echo` reads backslashes.
-        let helper = format!(
-            "!f() {{ printf 'username=x-access-token\\npassword=%s\\n' \"${TOKEN}\"; }}; f"
-        );
+    if let Some((url, helper)) = helper {
         for origin in origins(url) {
-            pairs.push((format!("credential.{origin}.helper"), helper.clone()));
+            pairs.push((format!("credential.{origin}.helper"), helper.to_owned()));
         }
-        variables.push((TOKEN.into(), token.expose_secret().into()));
     }
     variables.push(("GIT_CONFIG_COUNT".into(), pairs.len().to_string().into()));
     for (index, (key, value)) in pairs.into_iter().enumerate() {
@@ -109,7 +98,8 @@ pub fn variables(
     variables
 }
 
-/// Where the token may go: the remote's own origin, and the same host once it insists on https.
+/// The origins that get the token: the remote's, and for http without a port the same host with https, because
+/// servers redirect to it.
 fn origins(url: &Url) -> Vec<String> {
     let mut origins = vec![url.origin().ascii_serialization()];
     if let ("http", None, Some(host)) = (url.scheme(), url.port(), url.host_str()) {

@@ -1,8 +1,7 @@
-//! ssh as it was set up before an agent ran: which program, which configuration, which hosts are
-//! known.
+//! Records ssh's program, its configuration and its known hosts before the agent starts, and uses them for later calls.
 //!
-//! Keeps no keys: an agent of the same user can read and replace those. It cannot have a push go
-//! elsewhere, or have programs run by it.
+//! So the agent can neither redirect a push nor make ssh run programs. Keys are not recorded: an agent of the same user
+//! can read and replace them.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -11,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 
-/// What is kept of ssh's own answer: how to get there, and as whom. Everything else is either
-/// nobody's business here (terminals, forwarding) or the default again.
-const KEPT: [&str; 26] = [
+/// The keywords of `ssh -G` that are recorded: those about the connection and the login. The others have their defaults
+/// again, for example those about terminals and forwarding.
+const RECORDED_KEYWORDS: [&str; 26] = [
     "addressfamily",
     "bindaddress",
     "bindinterface",
@@ -41,34 +40,35 @@ const KEPT: [&str; 26] = [
     "stricthostkeychecking",
     "user",
 ];
-/// The most that is read of one file of known hosts.
-const KNOWN_HOSTS: u64 = 1024 * 1024;
+/// How much of a file of known hosts is read, in bytes.
+const MAX_KNOWN_HOSTS_SIZE: u64 = 1024 * 1024;
 
-/// ssh on its way to one remote.
+/// ssh for one remote.
 #[derive(Debug, Clone)]
 pub struct Ssh {
     program: PathBuf,
-    /// For the programs that a configuration may have ssh run.
+    /// `HOME` of the worker: the programs that ssh's configuration names may need it.
     home: Option<OsString>,
-    /// What `ssh` would be asked for: options and host.
+    /// The options and the host that git passes to ssh.
     destination: Vec<OsString>,
-    memory: Option<Memory>,
+    record: Option<Record>,
 }
 
+/// The recorded settings.
 #[derive(Debug, Clone)]
-struct Memory {
+struct Record {
     configuration: String,
     known_hosts: Vec<u8>,
 }
 
 impl Ssh {
-    /// Nothing where the remote is not reached by ssh.
+    /// `None` if the remote is not reached by ssh.
     pub fn to(remote: &str, program: PathBuf, home: Option<OsString>) -> Option<Self> {
         Some(Self {
             program,
             home,
             destination: destination(remote)?,
-            memory: None,
+            record: None,
         })
     }
 
@@ -76,21 +76,21 @@ impl Ssh {
         &self.program
     }
 
-    /// The arguments by which ssh says how it is set up for this remote.
-    pub fn question(&self) -> Vec<OsString> {
-        let mut question = vec!["-G".into()];
-        question.extend(self.destination.iter().cloned());
-        question
+    /// The arguments that make ssh print its configuration for this remote.
+    pub fn print_arguments(&self) -> Vec<OsString> {
+        let mut arguments = vec!["-G".into()];
+        arguments.extend(self.destination.iter().cloned());
+        arguments
     }
 
-    /// Keeps the answer, and the hosts that are known now.
-    pub fn remember(&mut self, answer: &str) {
-        // For this host alone: a jump on the way has another name.
+    /// Records the printed configuration, and the known hosts.
+    pub fn record(&mut self, answer: &str) {
+        // For this host only: a jump host has another name.
         let mut configuration = format!("Host {}\n", self.host());
         let mut known_hosts = Vec::new();
         for line in answer.lines() {
             let (key, value) = line.split_once(' ').unwrap_or_default();
-            if KEPT.contains(&key) {
+            if RECORDED_KEYWORDS.contains(&key) {
                 configuration.push_str(line);
                 configuration.push('\n');
             }
@@ -101,7 +101,7 @@ impl Ssh {
                 }
             }
         }
-        self.memory = Some(Memory {
+        self.record = Some(Record {
             configuration,
             known_hosts,
         });
@@ -123,25 +123,26 @@ impl Ssh {
             _ => PathBuf::from(file),
         };
         let mut hosts = Vec::new();
-        // A file that is not there knows no hosts.
-        let _ =
-            fs::File::open(file).and_then(|file| file.take(KNOWN_HOSTS).read_to_end(&mut hosts));
+        // A missing file has no hosts.
+        let _ = fs::File::open(file)
+            .and_then(|file| file.take(MAX_KNOWN_HOSTS_SIZE).read_to_end(&mut hosts));
         hosts
     }
 
-    /// The command as it is found, for before an agent ran.
+    /// The command for calls before the agent starts: ssh with its present configuration.
     pub fn command(&self) -> OsString {
         self.command_with("")
     }
 
-    /// The command with what is remembered, from files in a directory that no agent could write.
-    pub fn frozen_in(&self, dir: &Path) -> io::Result<Option<OsString>> {
-        let Some(memory) = &self.memory else {
+    /// The command with the recorded settings; `None` if there are none. It writes them to files in `dir`, which the agent
+    /// must not be able to write.
+    pub fn recorded_command(&self, dir: &Path) -> io::Result<Option<OsString>> {
+        let Some(record) = &self.record else {
             return Ok(None);
         };
         let (configuration, hosts) = (dir.join("ssh_config"), dir.join("ssh_known_hosts"));
-        fs::write(&configuration, &memory.configuration)?;
-        fs::write(&hosts, &memory.known_hosts)?;
+        fs::write(&configuration, &record.configuration)?;
+        fs::write(&hosts, &record.known_hosts)?;
         let hosts = format!("UserKnownHostsFile={}", hosts.display());
         Ok(Some(self.command_with(&format!(
             " -F {} -o {} -o UpdateHostKeys=no",
@@ -154,7 +155,7 @@ impl Ssh {
         let home = self.home.as_ref();
         let home = home.map_or_else(String::new, |home| format!("HOME={} ", quoted(home)));
         let program = quoted(self.program.as_os_str());
-        // Nobody is there to answer a question.
+        // Without a person, ssh must fail instead of asking questions.
         format!("{home}{program} -o BatchMode=yes{options}").into()
     }
 }

@@ -22,7 +22,8 @@ const TABLE: &[(Trouble, &[&str])] = &[
         Trouble::BranchConflict,
         &[
             "directory file conflict",
-            "cannot lock ref 'refs/heads/",
+            "' exists; cannot create 'refs/heads/",
+            "blocking reference 'refs/heads/",
             "refname conflict",
         ],
     ),
@@ -108,12 +109,23 @@ const TABLE: &[(Trouble, &[&str])] = &[
             "not our ref",
             "unadvertised object",
             "no such remote ref",
-            "is ambiguous",
         ],
+    ),
+    (
+        Trouble::Permanent("a branch and a tag have the same name"),
+        &["is ambiguous: write refs/"],
     ),
     (
         Trouble::Permanent("git-lfs is missing"),
         &["there is no git-lfs on the path"],
+    ),
+    (
+        Trouble::Permanent("the ssh server has no Git LFS"),
+        &[
+            "git-lfs-authenticate: command not found",
+            "git-lfs-authenticate: not found",
+            "unrecognized command 'git-lfs-authenticate",
+        ],
     ),
     (
         Trouble::Permanent("the repository belongs to another user"),
@@ -223,6 +235,10 @@ mod tests {
                 "fatal: detected dubious ownership in repository at '/srv/x'",
                 "the repository belongs to another user",
             ),
+            (
+                "batch request: fatal: unrecognized command 'git-lfs-authenticate /x upload': exit status 128",
+                "the ssh server has no Git LFS",
+            ),
         ] {
             assert_eq!(Trouble::of(words), Trouble::Permanent(phrase), "{words}");
             assert!(!Trouble::of(words).is_retryable());
@@ -238,6 +254,8 @@ mod tests {
             "error: RPC failed; curl 28 Operation too slow",
             "ssh: connect to host x port 22: Connection refused",
             "! [remote rejected] x -> x (cannot lock ref 'refs/heads/x': is at 1 but expected 2)",
+            "! [remote rejected] x -> x (cannot lock ref 'refs/heads/x': Unable to create '/srv/x.lock': File exists.)",
+            "fatal: cannot lock ref 'refs/heads/a/b': unable to create directory for .git/refs/heads/a/b",
             "",
         ] {
             assert!(Trouble::of(words).is_transient(), "{words}");
@@ -249,6 +267,8 @@ mod tests {
         let full = "error: unable to write file README: No space left on device";
         assert_eq!(Trouble::of(full), Trouble::DiskFull);
         let conflict = "! [remote rejected] a/b -> a/b (cannot lock ref 'refs/heads/a/b': 'refs/heads/a' exists; cannot create 'refs/heads/a/b')";
+        assert_eq!(Trouble::of(conflict), Trouble::BranchConflict);
+        let conflict = "error: cannot lock ref 'refs/heads/a': there is a non-empty directory '/srv/refs/heads/a' blocking reference 'refs/heads/a'";
         assert_eq!(Trouble::of(conflict), Trouble::BranchConflict);
         let conflict = "! [remote rejected] a -> a (directory file conflict)";
         assert_eq!(Trouble::of(conflict), Trouble::BranchConflict);

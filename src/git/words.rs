@@ -1,4 +1,4 @@
-//! The end of what git says, as an error shows it.
+//! The end of git's output, as an error shows it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -15,7 +15,7 @@ pub fn last_words(mut file: File, limit: usize) -> String {
         .unwrap_or_default()
 }
 
-/// The beginnings of lines that only tell how far a transfer is.
+/// How lines begin that only report the progress of a transfer.
 const PROGRESS: [&str; 17] = [
     "Enumerating objects:",
     "Counting objects:",
@@ -36,14 +36,13 @@ const PROGRESS: [&str; 17] = [
     "Downloading <unknown file>",
 ];
 
-/// Whether a line only tells how far a transfer is.
+/// Whether a line only reports the progress of a transfer.
 pub fn is_progress(line: &str) -> bool {
     let line = line.strip_prefix("remote: ").unwrap_or(line);
     PROGRESS.iter().any(|beginning| line.starts_with(beginning))
 }
 
-/// The most telling lines: what the remote itself says, else the line that names the trouble, else
-/// the last error.
+/// The most useful lines: those of the remote; without them, the line that names the trouble; without that, the last error.
 pub fn quote(words: &str, names_trouble: impl Fn(&str) -> bool) -> String {
     const MAX_LINES: usize = 3;
     let remote = words
@@ -58,9 +57,9 @@ pub fn quote(words: &str, names_trouble: impl Fn(&str) -> bool) -> String {
         return format!("remote: {}", remote.join("; "));
     }
     let mut backwards = words.lines().rev();
-    let telling = words.lines().rev().find(|line| names_trouble(line));
+    let trouble = words.lines().rev().find(|line| names_trouble(line));
     let error = backwards.find(|line| line.starts_with("fatal: ") || line.starts_with("error: "));
-    telling
+    trouble
         .or(error)
         .or_else(|| words.lines().last())
         .unwrap_or_default()

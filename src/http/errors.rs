@@ -26,7 +26,7 @@ pub fn no_answer_within(url: &Url, limit: Duration) -> String {
     format!("{url}: no answer within {seconds:.1} s")
 }
 
-/// The one cause that a person can act on, out of all the nested ones.
+/// The most useful of all the nested causes, in plain words.
 pub fn plain_cause(error: &(dyn Error + 'static)) -> String {
     if let Some(tls) = find::<rustls::Error>(error) {
         return tls::plain_cause(tls);
@@ -54,7 +54,7 @@ pub fn plain_cause(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// Whether the server's certificate was refused. A repetition does not help.
+/// Whether the server's certificate was refused. A retry would not help.
 pub fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
     let error = find::<rustls::Error>(error);
     matches!(error, Some(rustls::Error::InvalidCertificate(_)))

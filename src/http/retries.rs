@@ -11,12 +11,14 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use tokio::time::Instant;
 
-/// Larger values of `Retry-After` are cut to this, so that the arithmetic cannot overflow. No
-/// deadline is as long as this.
+/// Larger values of `Retry-After` are reduced to this, so that the arithmetic cannot overflow. It is longer than
+/// any deadline.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The longest wait before the second attempt.
 const FIRST_BOUND: Duration = Duration::from_millis(250);
+/// The bound doubles with each attempt, up to this.
 const MAX_BOUND: Duration = Duration::from_secs(15);
-/// The longest wait after a stop signal, whatever `Retry-After` says.
+/// The longest wait after a stop signal. `Retry-After` is ignored then.
 const HURRIED_BOUND: Duration = Duration::from_millis(500);
 /// The time before the deadline that is reserved for the last attempt.
 const LAST_ATTEMPT: Duration = Duration::from_secs(2);
@@ -39,8 +41,8 @@ pub enum NoRetry {
 }
 
 impl NoRetry {
-    /// The reason why the last attempt failed, and why it was the last one.
-    pub fn added_to(&self, why: &str) -> String {
+    /// Appends to `why`, the reason why the last attempt failed, why it was the last one.
+    pub fn appended_to(&self, why: &str) -> String {
         match self {
             Self::OutOfTime => why.to_owned(),
             Self::RetryAfterTooLong { .. } => format!("{why} ({self})"),
@@ -97,7 +99,7 @@ impl Retries {
         }
         let jitter = self.bound.mul_f64(random_share());
         self.bound = (self.bound * 2).min(MAX_BOUND);
-        // Jitter comes on top of `Retry-After`: all workers were given the same value.
+        // Jitter is added to `Retry-After`, because all workers got the same value.
         Ok((asked + jitter).min(left))
     }
 
@@ -133,7 +135,7 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 
 /// A random number between 0 and 1.
 fn random_share() -> f64 {
-    // Without randomness the wait is the whole bound.
+    // If there are no random numbers, the wait is the whole bound.
     let random = getrandom::u32().unwrap_or(u32::MAX);
     f64::from(random) / f64::from(u32::MAX)
 }
@@ -144,15 +146,15 @@ mod tests {
 
     use super::*;
 
-    fn paused<T>(test: impl Future<Output = T>) -> T {
+    fn run_with_paused_clock<T>(test: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
         runtime.block_on(test)
     }
 
     #[test]
-    fn the_waits_grow_to_their_cap_and_end_at_the_deadline() {
-        paused(async {
+    fn the_waits_grow_to_the_maximum_and_end_at_the_deadline() {
+        run_with_paused_clock(async {
             let began = Instant::now();
             let mut retries = Retries::within(Duration::from_secs(15 * 60));
             let mut waits = Vec::new();
@@ -183,8 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_never_shorter_than_retry_after_and_ends_the_retries_if_it_does_not_fit() {
-        paused(async {
+    fn a_wait_is_never_shorter_than_retry_after_and_ends_the_retries_if_there_is_not_enough_time() {
+        run_with_paused_clock(async {
             let seconds = Duration::from_secs;
             let mut retries = Retries::within(seconds(60));
             for asked in [0, 1, 30, 57, 58] {
@@ -200,7 +202,7 @@ mod tests {
             }
             let no_retry = retries.delay(Some(seconds(3600))).unwrap_err();
             assert_eq!(
-                no_retry.added_to("answered 503"),
+                no_retry.appended_to("answered 503"),
                 "answered 503 (it asks to wait 3600 s, but the last attempt would have to begin within 58.0 s)"
             );
             sleep(seconds(58)).await;

@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
-/// Why the private authorities cannot be used. The variable is named because it alone sets the path.
+/// Why the private authorities cannot be used. The messages name the variable that sets the path.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("SSL_CERT_FILE: the certificate authorities in {} cannot be read: {cause}", path.display())]
@@ -36,7 +36,7 @@ pub fn config(url: &Url, authorities: Option<&Path>) -> Result<ClientConfig, Tls
     Ok(config_with(roots))
 }
 
-/// For connections without TLS: the HTTP client wants a configuration anyway.
+/// A configuration for connections without TLS, because the HTTP client requires one anyway.
 pub fn none() -> ClientConfig {
     config_with(RootCertStore::empty())
 }

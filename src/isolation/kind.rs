@@ -1,10 +1,14 @@
-//! What separates a program from the worker, and its words between the worker and the launcher.
+//! The kinds of isolation, and the words in the launcher's command line.
 
 /// The hidden command that restricts itself and executes a program.
 pub(super) const COMMAND: &str = "launch";
 /// Before the name and the value of a variable for the program only: libraries that the loader cannot load
 /// must not break bubblewrap and the launcher.
 pub(super) const SET: &str = "set";
+/// Before the file by which the launcher becomes a member of a control group.
+pub(super) const GROUP: &str = "group";
+/// Before the numbers of the program's user and group.
+pub(super) const USER: &str = "user";
 /// Before the program and its arguments.
 pub(super) const PROGRAM: &str = "program";
 /// What a test without a program adds to the number of its isolation, as its exit code. No error of
@@ -56,9 +60,11 @@ impl Kind {
                 "has no terminal, but can read, signal and trace every process of its user"
             }
             Self::LandlockTrace => {
-                "cannot trace or read the memory of the worker, but can see and signal it"
+                "cannot trace or read the worker, but can see and signal it, and lower its resource limits"
             }
-            Self::Landlock => "can see the worker, but cannot trace, read or signal it",
+            Self::Landlock => {
+                "can see the worker and lower its resource limits, but cannot trace, read or signal it"
+            }
             Self::Namespace => "cannot see the worker, and no process of it survives",
         }
     }

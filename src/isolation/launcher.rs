@@ -1,10 +1,13 @@
 //! The hidden command: restricts itself with safe system calls, then executes the program.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use super::control_group;
 use super::init;
-use super::kind::{COMMAND, Kind, PROGRAM, SET, TEST_EXIT_CODE};
+use super::kind::{COMMAND, GROUP, Kind, PROGRAM, SET, TEST_EXIT_CODE, USER};
 use super::report::{Channel, NOT_STARTED};
 
 /// Why the hidden command did nothing: it was not started by a worker.
@@ -20,10 +23,15 @@ pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
     }
     let kind = args.next().unwrap_or_default();
     let keeps_pwd = args.next().is_some_and(|word| word == "pwd");
-    let mut variables = Vec::new();
+    let (mut variables, mut user, mut group) = (Vec::new(), None, None);
     let program = loop {
         match args.next() {
             Some(word) if word == SET => variables.extend(args.next().zip(args.next())),
+            Some(word) if word == GROUP => group = args.next(),
+            Some(word) if word == USER => match (number(args.next()), number(args.next())) {
+                (Some(uid), Some(gid)) => user = Some((uid, gid)),
+                _ => return Some(Err(Unusable)),
+            },
             Some(word) if word == PROGRAM => break args.next(),
             _ => break None,
         }
@@ -34,9 +42,14 @@ pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
     let Ok(stdin) = channel.receive_stdin() else {
         return Some(Err(Unusable));
     };
+    if let Some(members) = group {
+        control_group::join(Path::new(&members));
+    }
     // A session without a controlling terminal. An error means that the process leads a session already.
     let _ = rustix::process::setsid();
     let is_namespace = kind == Kind::Namespace.word();
+    #[cfg(target_os = "linux")]
+    drop_capabilities();
     let restricted = if is_namespace {
         Kind::Namespace
     } else {
@@ -50,6 +63,10 @@ pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
         .args(args)
         .envs(variables)
         .stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+    if let Some((uid, gid)) = user {
+        // This also drops root's supplementary groups.
+        command.uid(uid).gid(gid);
+    }
     if !keeps_pwd {
         command.env_remove("PWD");
     }
@@ -59,6 +76,10 @@ pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
         let error = command.exec();
         channel.not_started(&error)
     }))
+}
+
+fn number(word: Option<OsString>) -> Option<u32> {
+    word?.to_str()?.parse().ok()
 }
 
 fn test_result(kind: Kind) -> ExitCode {
@@ -71,7 +92,6 @@ fn test_result(kind: Kind) -> ExitCode {
 /// Restricts this process by Landlock, as far as the kernel supports it.
 #[cfg(target_os = "linux")]
 fn restrict() -> Kind {
-    drop_capabilities();
     if restrict_signals().is_ok() {
         Kind::Landlock
     } else if restrict_tracing().is_ok() {
@@ -86,8 +106,8 @@ fn restrict() -> Kind {
     Kind::Session
 }
 
-/// Since Linux 6.15, a process with one of these reads the environment of every other one, whatever Landlock says. root's
-/// programs get what is left in the bounding set. An error means that this process may drop nothing, and so has none of them.
+/// Since Linux 6.15, a process with one of these reads the environment of every other one, whatever Landlock says; in a PID
+/// namespace, it could unmount `/proc` and find the machine's below. root's programs get what is left in the bounding set. An error means that this process may drop nothing, and so has none of them.
 #[cfg(target_os = "linux")]
 fn drop_capabilities() {
     use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};

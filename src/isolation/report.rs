@@ -1,4 +1,4 @@
-//! What the launcher tells the worker, and the worker the launcher: a socket that no other process has.
+//! The messages between the worker and the launcher, on a socket that no other process has.
 //! It is the launcher's standard input, because only standard streams can be taken over without `unsafe`.
 
 use std::fs::File;
@@ -27,7 +27,7 @@ pub(super) const NOT_STARTED: u8 = 127;
 pub enum Message {
     /// The program could not be executed: the system's error number.
     NotStarted(i32),
-    /// The program ended: its status as `waitpid` has it. Processes that it started may be alive.
+    /// The program ended: its status, as `waitpid` returns it. Processes that it started may be alive.
     Ended(i32),
 }
 

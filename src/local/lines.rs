@@ -29,7 +29,7 @@ pub fn lines(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> mpsc::Rec
                 }
             }
             if let Some(line) = splitter.take_unfinished() {
-                // An error means that nobody shows lines any more.
+                // An error means that the receiver of the lines was dropped.
                 let _ = sender.send(shown(&line)).await;
             }
         });

@@ -100,20 +100,20 @@ impl Sample {
         self.git(["diff", "--no-ext-diff", "--no-color"]).await
     }
 
-    /// The history of a branch, as a picture of lines.
+    /// The history of a branch, as `git log --graph` draws it.
     pub async fn history(&self, branch: &str) -> eyre::Result<String> {
         self.git(["log", "--graph", "--no-color", "--pretty=%s", branch])
             .await
     }
 
-    /// Runs git without anything of the user's configuration.
+    /// Runs git without the user's configuration.
     async fn git(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> eyre::Result<String> {
         let mut command = Command::new("git");
         let output = command
             .env_clear()
             .envs(self.environment.iter().cloned())
             .current_dir(self.dir())
-            // These files are used even without the user's configuration.
+            // By default, git reads these two files of the user even without the user's configuration.
             .args(["-c", "core.excludesFile=/dev/null"])
             .args(["-c", "core.attributesFile=/dev/null"])
             .args(args)

@@ -13,7 +13,7 @@ use eyre::{WrapErr, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// A lock that is held until this is dropped.
+/// The lock of a task. It is released when this is dropped.
 #[derive(Debug)]
 pub struct TaskLock {
     /// The lock is released when the last process has closed this.
@@ -24,8 +24,8 @@ pub struct TaskLock {
 }
 
 impl TaskLock {
-    /// Takes the lock for a task of the project in a directory. Every name of a task is another lock, so
-    /// `task` must be the full one.
+    /// Takes the lock for a task of the project in a directory. Each name of a task has a separate lock, so
+    /// `task` must be the full name.
     ///
     /// `lock_dirs` are the directories that the lock file may be in; the first usable one is taken.
     ///
@@ -45,7 +45,7 @@ impl TaskLock {
                 Err(error) => return Err(error).wrap_err_with(cannot_lock),
             }
             if file.metadata().wrap_err_with(cannot_lock)?.nlink() == 0 {
-                // Its owner removed it between `open` and `flock`.
+                // Its owner removed the file between `open` and `flock`.
                 continue;
             }
             let mut lock = Self {
@@ -88,7 +88,7 @@ impl TaskLock {
         &self.path
     }
 
-    /// Writes who holds the lock, for the message to others.
+    /// Writes the process and the task to the lock file, for the error message of other processes.
     fn write_holder(&self, task: &str) -> io::Result<()> {
         let mut file = &self.file;
         file.set_len(0)?;
@@ -99,7 +99,7 @@ impl TaskLock {
 impl Drop for TaskLock {
     fn drop(&mut self) {
         if self.is_owner {
-            // A file that stays is harmless: it is not locked.
+            // If the file cannot be removed, that is harmless: the file is not locked.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,4 +1,4 @@
-//! How the models' services are reached, and with which credentials.
+//! The addresses of the models' services, and the credentials for them.
 //!
 //! [`Access::variables`] is the only place that turns these credentials into environment variables
 //! for an agent.
@@ -14,7 +14,7 @@ use crate::environment::{Variables, variable};
 /// How the tokens of a Claude subscription begin.
 const SUBSCRIPTION_PREFIX: &str = "sk-ant-oat";
 
-/// What an agent needs to reach its model. The checks get none of it.
+/// The addresses and credentials with which an agent reaches its model. The checks do not get them.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     pub services: Vec<ServiceAccess>,
@@ -22,39 +22,40 @@ pub struct Access {
     pub oauth_token: Option<SecretString>,
 }
 
-/// How one provider's service is reached.
+/// The address of one provider's service, and the credentials for it.
 #[derive(Debug, Clone)]
 pub struct ServiceAccess {
     pub provider: &'static Provider,
-    /// The base of the service's URLs as the user wrote it; the provider's own service if it is `None`.
+    /// The base URL as the user wrote it; `None` means the provider's own service.
     pub base_url: Option<OsString>,
     pub api_key: Option<SecretString>,
     /// A bearer token, instead of the API key or next to it.
     pub auth_token: Option<SecretString>,
-    /// The base URL is the model gateway's, and the credentials are placeholders.
+    /// Whether the base URL is that of the model gateway, and the credentials are placeholders.
     pub is_behind_gateway: bool,
 }
 
 impl Access {
     /// Whether requests to the Messages API can be authenticated.
     pub fn has_key(&self) -> bool {
-        self.of(&ANTHROPIC).is_some_and(ServiceAccess::has_key)
+        self.service_of(&ANTHROPIC)
+            .is_some_and(ServiceAccess::has_key)
     }
 
-    /// Whether the user names another service for the Messages API than Anthropic's.
+    /// Whether the user has set a base URL for the Messages API, instead of Anthropic's own.
     pub fn has_base_url(&self) -> bool {
-        let service = self.of(&ANTHROPIC);
+        let service = self.service_of(&ANTHROPIC);
         service.is_some_and(|service| service.base_url.is_some())
     }
 
-    fn of(&self, provider: &Provider) -> Option<&ServiceAccess> {
+    fn service_of(&self, provider: &Provider) -> Option<&ServiceAccess> {
         let mut services = self.services.iter();
         services.find(|service| service.provider == provider)
     }
 
-    /// The URL of the model gateway for a provider's service, if its credentials are behind one.
+    /// The URL of the model gateway for a provider's service, if the gateway has the credentials.
     pub fn gateway_url(&self, provider: &Provider) -> Option<&OsStr> {
-        let service = self.of(provider)?;
+        let service = self.service_of(provider)?;
         let url = service.base_url.as_deref();
         url.filter(|_| service.is_behind_gateway)
     }
@@ -85,8 +86,8 @@ impl ServiceAccess {
         self.provider == &ANTHROPIC && texts.any(|text| text.starts_with(SUBSCRIPTION_PREFIX))
     }
 
-    /// The same service at another URL, with credentials that are worth nothing.
-    pub fn behind(&self, url: &str) -> Self {
+    /// The same service at another URL, with placeholders instead of the credentials.
+    pub fn behind_gateway(&self, url: &str) -> Self {
         let placeholder = |secret: &Option<SecretString>| {
             let secret = secret.as_ref();
             secret.map(|_| SecretString::from(self.provider.placeholder))
@@ -125,7 +126,7 @@ impl ServiceAccess {
 /// # Panics
 /// Never: the URLs in the table are valid.
 pub fn service_url(provider: &Provider) -> Url {
-    Url::parse(provider.service).expect("a test reads it")
+    Url::parse(provider.service).expect("a test parses all URLs of the table")
 }
 
 #[cfg(test)]
@@ -158,7 +159,7 @@ mod tests {
                     auth_token: None,
                     is_behind_gateway: false,
                 }
-                .behind("http://127.0.0.1:1/path"),
+                .behind_gateway("http://127.0.0.1:1/path"),
             ],
             oauth_token: None,
         };
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriptions_token_is_recognised_in_the_place_of_any_credential() {
+    fn a_subscriptions_token_is_recognised_in_each_field_for_a_credential() {
         let with = |token: &str| ServiceAccess {
             provider: &ANTHROPIC,
             base_url: None,

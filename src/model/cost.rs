@@ -7,7 +7,7 @@ use super::usage::Usage;
 #[derive(Debug)]
 pub struct CostMeter {
     reported: Usage,
-    /// Upper bounds in the place of numbers that the service did not report.
+    /// Upper bounds that are used instead of numbers that the service did not report.
     estimated: Usage,
     /// `None` if the model has no known price.
     price: Option<Price>,
@@ -40,9 +40,8 @@ impl CostMeter {
         }
     }
 
-    /// Adds the usage of one answer, also of an incomplete one. With a limit, numbers that are
-    /// missing or cannot be true count as their upper bound: otherwise a service that reports
-    /// nothing would cost nothing.
+    /// Adds the usage of one answer, even of an incomplete one. With a limit, missing and impossible numbers
+    /// are replaced by their upper bounds: otherwise a service that reports nothing would cost nothing.
     pub fn add(&mut self, usage: Usage, upper_bound: UpperBound) -> CostLimit {
         self.reported = self.reported.and(usage);
         let estimate = upper_bound.of_unreported(usage);
@@ -58,7 +57,7 @@ impl CostMeter {
         self.limit_state()
     }
 
-    /// What the service reported.
+    /// The usage that the service reported.
     pub fn usage(&self) -> Usage {
         self.reported
     }
@@ -80,8 +79,8 @@ impl CostMeter {
 }
 
 impl UpperBound {
-    /// The bounds of the numbers that `usage` lacks. Each answer has input and output tokens, so
-    /// that a zero is not true.
+    /// The upper bounds of the numbers that are missing in `usage`. A zero counts as missing, because each
+    /// answer has input and output tokens.
     pub fn of_unreported(self, usage: Usage) -> Usage {
         let cached = [
             usage.cache_read_input_tokens,

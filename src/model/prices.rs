@@ -11,7 +11,8 @@ use super::usage::Usage;
 
 const TABLE: &str = include_str!("prices.toml");
 
-static PRICES: LazyLock<Table> = LazyLock::new(|| toml::from_str(TABLE).expect("a test reads it"));
+static PRICES: LazyLock<Table> =
+    LazyLock::new(|| toml::from_str(TABLE).expect("a test parses the table"));
 
 #[derive(Deserialize)]
 struct Table {

@@ -3,14 +3,14 @@
 /// A service with its own API and its own variables.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Provider {
-    /// Its name for people and between the worker and the model gateway.
+    /// The name of the service, for people and in the messages between the worker and the model gateway.
     pub name: &'static str,
     /// The base of the service's own URLs.
     pub service: &'static str,
     pub api: Api,
     /// The header that carries an API key. A token is always a bearer token.
     pub key_header: KeyHeader,
-    /// A key that looks like a real one and is worth nothing.
+    /// A text in the format of a real key. It gives no access.
     pub placeholder: &'static str,
     pub key_variable: &'static str,
     /// The variable of a bearer token, if the service has such tokens besides keys.
@@ -24,7 +24,7 @@ pub struct Provider {
     pub routes: &'static [Route],
 }
 
-/// The form of a service's errors, and of the numbers of tokens in its answers.
+/// The format of a service's errors, and of the numbers of tokens in its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Api {
     Anthropic,
@@ -39,17 +39,17 @@ pub enum KeyHeader {
     Bearer,
 }
 
-/// What a further variable holds.
+/// The value that a further variable contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alias {
     Key,
     BaseUrl,
 }
 
-/// Which base URLs a provider's clients have.
+/// How a provider's clients use the base URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// `/v1` follows the base URL if it is not its end.
+    /// Clients append `/v1` to the base URL, unless it already ends with that.
     IsAppended,
     /// The base URL is complete: services have `/v1`, `/v4` or nothing there.
     BelongsToBaseUrl,
@@ -102,7 +102,7 @@ pub static OPENAI: Provider = Provider {
     key_variable: "OPENAI_API_KEY",
     token_variable: None,
     base_url_variable: "OPENAI_BASE_URL",
-    // Of codex, and of programs that use LiteLLM.
+    // For codex, and for programs that use LiteLLM.
     aliases: &[
         ("CODEX_API_KEY", Alias::Key),
         ("OPENAI_API_BASE", Alias::BaseUrl),

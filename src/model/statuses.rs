@@ -1,7 +1,7 @@
 //! Which HTTP statuses of the model's service are temporary.
 
 /// Whether a later request may succeed although the service answered with this HTTP status. Does not
-/// apply to orchestrators, which mean other things by some of these statuses.
-pub fn may_pass(status: u16) -> bool {
+/// apply to orchestrators: in their protocol some of these statuses have other meanings.
+pub fn is_temporary(status: u16) -> bool {
     matches!(status, 408 | 409 | 425 | 429 | 500..=599)
 }

@@ -1,10 +1,10 @@
-//! What an agent's work cost: answers, tool calls, tokens, US dollars.
+//! The usage and the cost of an agent's work: answers, tool calls, tokens, US dollars.
 //!
 //! A number that was not reported is `None`, never zero.
 
 use serde_json::Value;
 
-/// What an agent has spent so far, in all its rounds together.
+/// The usage and the cost of an agent so far, in all its rounds together.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Spent {
     /// Answers of the model.
@@ -60,7 +60,7 @@ impl Spent {
 }
 
 impl Spent {
-    /// The same, with the numbers of `other` in the place of those that are missing.
+    /// The same numbers; those that are missing are taken from `other`.
     pub fn or(self, other: Self) -> Self {
         Self {
             turns: self.turns.or(other.turns),
@@ -100,7 +100,7 @@ impl Usage {
         counts.fold(0, u64::saturating_add)
     }
 
-    /// A later report on the same answer: its numbers replace the earlier ones, because each report
+    /// Applies a later report on the same answer: its numbers replace the earlier ones, because each report
     /// counts from the beginning of the answer.
     pub fn updated_by(self, later: Self) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Usage {
     }
 
     /// All input tokens and the output tokens, for people: `12k/3k`.
-    pub fn in_short(self) -> String {
+    pub fn short_text(self) -> String {
         let cached = sum(
             self.cache_read_input_tokens,
             self.cache_creation_input_tokens,
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn token_counts_are_read_generously_but_never_as_less_than_they_say() {
+    fn fractions_of_tokens_are_rounded_up_and_malformed_counts_are_absent() {
         for (value, expected) in [
             (json!(7), Some(7)),
             (json!(7.0), Some(7)),

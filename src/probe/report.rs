@@ -7,15 +7,15 @@ use serde::Serialize;
 
 use crate::terminal::Format;
 
-/// What is known about one rule.
+/// The verdict about one rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Kept,
-    /// Workers can live with it, and another answer would be better.
+    /// Workers accept the answer, but another one would be better.
     Advice,
     Broken,
-    /// It could not be tried.
+    /// The rule could not be tried.
     NotTried,
 }
 
@@ -45,8 +45,8 @@ pub struct Report {
     url: Url,
     format: Format,
     findings: Vec<Finding>,
-    /// Standard output may be closed; that is told at the end.
-    written: io::Result<()>,
+    /// The first error of writing to standard output; [`Report::finish`] returns it.
+    write_result: io::Result<()>,
 }
 
 impl Report {
@@ -55,7 +55,7 @@ impl Report {
             url,
             format,
             findings: Vec::new(),
-            written: Ok(()),
+            write_result: Ok(()),
         }
     }
 
@@ -120,7 +120,7 @@ impl Report {
             }
         };
         self.write(text.as_bytes());
-        std::mem::replace(&mut self.written, Ok(()))
+        std::mem::replace(&mut self.write_result, Ok(()))
     }
 
     fn count(&self, verdict: Verdict) -> usize {
@@ -131,9 +131,9 @@ impl Report {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        if self.written.is_ok() {
+        if self.write_result.is_ok() {
             let mut stdout = io::stdout().lock();
-            self.written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+            self.write_result = stdout.write_all(bytes).and_then(|()| stdout.flush());
         }
     }
 }

@@ -14,18 +14,18 @@ use crate::callback::{Event, cancellation};
 use crate::task::Reason;
 
 /// How many runs claim one task at the same time.
-const CONTENDERS: usize = 8;
+const CONCURRENT_CLAIMS: usize = 8;
 /// A signature this old, or this far in the future, must be refused: docs/protocol.md says five minutes.
 const TOO_OLD_SECONDS: i64 = 10 * 60;
 /// The heartbeat interval that the silent run claims with. Its lease is the shortest one: a minute.
 const SHORT_HEARTBEAT: Duration = Duration::from_secs(1);
-/// How long a lease of that interval may last: a minute, and some time for an orchestrator that looks only
-/// now and then.
+/// How long a lease of that interval may last: a minute, and some time for an orchestrator that checks its
+/// leases only from time to time.
 const LEASE_PATIENCE: Duration = Duration::from_secs(90);
-/// The time between two heartbeats of a run that a person is to cancel.
+/// The time between two heartbeats of the run that a person has to cancel.
 const CANCEL_HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// Whether the first claim was answered at all.
+/// Whether the first claim got any answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reached {
     Yes,
@@ -34,16 +34,16 @@ pub enum Reached {
 
 /// The answers that a rule allows.
 #[derive(Debug, Clone, Copy)]
-enum Wanted {
+enum Expected {
     /// 2xx.
     Success,
-    /// 409; the worker takes 410 for the same.
+    /// 409. Workers treat 410 in the same way, so that is [`Verdict::Advice`].
     Taken,
-    /// 410; the worker takes 409 for the same.
+    /// 410. Workers treat 409 in the same way, so that is [`Verdict::Advice`].
     Gone,
     /// 409 or 410.
     TakenOrGone,
-    /// 2xx, or 409 or 410: the orchestrator may ignore it or say that the run is over.
+    /// 2xx, or 409 or 410: the orchestrator may ignore the event or answer that the run is over.
     IgnoredOrOver,
     /// 401 or 403.
     Unauthorized,
@@ -64,12 +64,17 @@ pub async fn probe(settings: &Settings, sender: &Sender, report: &mut Report) ->
         Err(_) => Reached::No,
     };
     let is_granted = answer.as_ref().is_ok_and(Answer::is_success);
-    probe.judge("claims", "a free task is granted", Wanted::Success, answer);
+    probe.judge(
+        "claims",
+        "a free task is granted",
+        Expected::Success,
+        answer,
+    );
     if !is_granted {
         probe.not_tried(
             "claims",
             "all other rules",
-            "the orchestrator must know the tasks of --task, and nobody may have them",
+            "the orchestrator must know the tasks of --task, and no run may have claimed them",
         );
         return reached;
     }
@@ -78,7 +83,7 @@ pub async fn probe(settings: &Settings, sender: &Sender, report: &mut Report) ->
     probe.heartbeats(&first).await;
     probe.failures().await;
     probe.end(&first).await;
-    probe.contest().await;
+    probe.concurrent_claims().await;
     probe.cancellation().await;
     probe.lease().await;
     reached
@@ -102,22 +107,22 @@ impl<'a> Probe<'a> {
         &mut self,
         section: &'static str,
         rule: &'static str,
-        wanted: Wanted,
+        expected: Expected,
         event: &Event,
     ) {
         let answer = self.sender.send(event).await;
-        self.judge(section, rule, wanted, answer);
+        self.judge(section, rule, expected, answer);
     }
 
     fn judge(
         &mut self,
         section: &'static str,
         rule: &'static str,
-        wanted: Wanted,
+        expected: Expected,
         answer: Result<Answer, String>,
     ) {
         let (verdict, message) = match answer {
-            Ok(answer) => wanted.judge(answer.status),
+            Ok(answer) => expected.judge(answer.status),
             Err(why) => (Verdict::Broken, why),
         };
         self.report.add(section, rule, verdict, message);
@@ -131,13 +136,13 @@ impl<'a> Probe<'a> {
     async fn claims(&mut self, first: &SampleRun<'_>, claim: &Event) {
         let section = "claims";
         let rule = "the same claim, repeated, is granted again";
-        self.expect(section, rule, Wanted::Success, claim).await;
+        self.expect(section, rule, Expected::Success, claim).await;
         let other = self.run(first.task());
         let rule = "another run is refused while the task is taken";
-        self.expect(section, rule, Wanted::Taken, &other.claim())
+        self.expect(section, rule, Expected::Taken, &other.claim())
             .await;
         let rule = "a heartbeat of a run that has no claim is refused";
-        self.expect("leases", rule, Wanted::TakenOrGone, &other.heartbeat())
+        self.expect("leases", rule, Expected::TakenOrGone, &other.heartbeat())
             .await;
     }
 
@@ -166,7 +171,7 @@ impl<'a> Probe<'a> {
         if self.sender.signs() {
             for (rule, proof) in refused {
                 let answer = self.sender.send_with(&first.heartbeat(), proof).await;
-                self.judge(section, rule, Wanted::Unauthorized, answer);
+                self.judge(section, rule, Expected::Unauthorized, answer);
             }
             let rule = "one right signature among several is enough";
             let heartbeat = first.heartbeat();
@@ -174,7 +179,7 @@ impl<'a> Probe<'a> {
                 .sender
                 .send_with(&heartbeat, Proof::RightAmongOthers)
                 .await;
-            self.judge(section, rule, Wanted::Success, answer);
+            self.judge(section, rule, Expected::Success, answer);
         } else {
             let why = "DESCARTES_CALLBACK_SECRET is not set";
             self.not_tried(section, "wrong signatures are refused", why);
@@ -186,7 +191,7 @@ impl<'a> Probe<'a> {
                 ("another token is refused", Proof::OtherToken),
             ] {
                 let answer = self.sender.send_with(&first.heartbeat(), proof).await;
-                self.judge(section, rule, Wanted::Unauthorized, answer);
+                self.judge(section, rule, Expected::Unauthorized, answer);
             }
         } else {
             let why = "DESCARTES_CALLBACK_TOKEN is not set";
@@ -197,20 +202,20 @@ impl<'a> Probe<'a> {
     async fn heartbeats(&mut self, first: &SampleRun<'_>) {
         let (early, late) = (first.heartbeat(), first.heartbeat());
         let rule = "a heartbeat is accepted";
-        self.expect("heartbeats", rule, Wanted::Success, &late)
+        self.expect("heartbeats", rule, Expected::Success, &late)
             .await;
         let rule = "the same event, repeated, is accepted again";
-        self.expect("idempotency keys", rule, Wanted::Success, &late)
+        self.expect("idempotency keys", rule, Expected::Success, &late)
             .await;
         let rule = "a heartbeat with a smaller sequence than the last one is accepted";
-        self.expect("order", rule, Wanted::Success, &early).await;
+        self.expect("order", rule, Expected::Success, &early).await;
         let event = first.heartbeat();
         let answer = match with_unknown_fields(&event) {
             Some(body) => self.sender.post(&event, body, Proof::Right).await,
             None => Err("the sample event is not JSON".to_owned()),
         };
         let rule = "fields that the receiver does not know are ignored";
-        self.judge("events", rule, Wanted::Success, answer);
+        self.judge("events", rule, Expected::Success, answer);
     }
 
     /// Two runs of the other project's task with the same id, which fail in two ways.
@@ -221,7 +226,7 @@ impl<'a> Probe<'a> {
         let answer = self.sender.send(&retryable.claim()).await;
         let is_granted = answer.as_ref().is_ok_and(Answer::is_success);
         let rule = "the task of another project with the same id is another task";
-        self.judge("the key of a run", rule, Wanted::Success, answer);
+        self.judge("the key of a run", rule, Expected::Success, answer);
         if !is_granted {
             let why = "the task of the other project was not granted";
             self.not_tried("claims", "a task that failed may be claimed again", why);
@@ -229,18 +234,18 @@ impl<'a> Probe<'a> {
         }
         let rule = "a failure with a body of a quarter of a mebibyte is accepted";
         let failed = retryable.failed_with_large_patch(Reason::AgentKilled);
-        self.expect("the terminal event", rule, Wanted::Success, &failed)
+        self.expect("the terminal event", rule, Expected::Success, &failed)
             .await;
         let final_run = run();
         let rule = "a task whose last run failed with retryable: true is granted again";
-        self.expect("claims", rule, Wanted::Success, &final_run.claim())
+        self.expect("claims", rule, Expected::Success, &final_run.claim())
             .await;
         let rule = "a failure with retryable: false is accepted";
         let failed = final_run.failed(Reason::ChecksFailed);
-        self.expect("the terminal event", rule, Wanted::Success, &failed)
+        self.expect("the terminal event", rule, Expected::Success, &failed)
             .await;
         let rule = "a task whose last run failed with retryable: false is not granted again";
-        self.expect("claims", rule, Wanted::Gone, &run().claim())
+        self.expect("claims", rule, Expected::Gone, &run().claim())
             .await;
     }
 
@@ -248,25 +253,25 @@ impl<'a> Probe<'a> {
         let section = "the terminal event";
         let completed = first.completed();
         let rule = "completed is accepted";
-        self.expect(section, rule, Wanted::Success, &completed)
+        self.expect(section, rule, Expected::Success, &completed)
             .await;
         let rule = "completed, repeated, is accepted again";
-        self.expect("idempotency keys", rule, Wanted::Success, &completed)
+        self.expect("idempotency keys", rule, Expected::Success, &completed)
             .await;
         let rule = "a heartbeat after the terminal event does no harm";
-        self.expect("order", rule, Wanted::IgnoredOrOver, &first.heartbeat())
+        self.expect("order", rule, Expected::IgnoredOrOver, &first.heartbeat())
             .await;
         let rule = "a task that is completed is not granted again";
         let other = self.run(first.task());
-        self.expect("claims", rule, Wanted::Gone, &other.claim())
+        self.expect("claims", rule, Expected::Gone, &other.claim())
             .await;
     }
 
     /// Several runs claim one task at the same time.
-    async fn contest(&mut self) {
+    async fn concurrent_claims(&mut self) {
         let rule = "of eight claims at the same time, exactly one is granted";
         let task = &self.settings.tasks.contested;
-        let runs: Vec<_> = (0..CONTENDERS).map(|_| self.run(task)).collect();
+        let runs: Vec<_> = (0..CONCURRENT_CLAIMS).map(|_| self.run(task)).collect();
         let claims: Vec<Event> = runs.iter().map(SampleRun::claim).collect();
         let answers = join_all(claims.iter().map(|claim| self.sender.send(claim))).await;
         let mut winners = Vec::new();
@@ -286,7 +291,7 @@ impl<'a> Probe<'a> {
         };
         self.report.add("claims", rule, verdict, message);
         for winner in winners {
-            // Leaves no task that looks as if somebody worked on it.
+            // Ends the task: otherwise the orchestrator would show it as running.
             let _ = self.sender.send(&winner.completed()).await;
         }
     }
@@ -330,7 +335,7 @@ impl<'a> Probe<'a> {
         self.report.add("cancelling", rule, verdict, message);
         let rule = "the terminal event of a cancelled run is accepted";
         let failed = run.failed(Reason::Cancelled);
-        self.expect("cancelling", rule, Wanted::IgnoredOrOver, &failed)
+        self.expect("cancelling", rule, Expected::IgnoredOrOver, &failed)
             .await;
     }
 
@@ -373,7 +378,7 @@ impl<'a> Probe<'a> {
         self.report.add("leases", rule, verdict, message);
         if verdict == Verdict::Kept {
             let rule = "a heartbeat of the run whose lease was over is refused";
-            self.expect("leases", rule, Wanted::TakenOrGone, &silent.heartbeat())
+            self.expect("leases", rule, Expected::TakenOrGone, &silent.heartbeat())
                 .await;
         }
         let _ = self.sender.send(&other.completed()).await;
@@ -385,7 +390,7 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// How an answer to a heartbeat cancels the run, if it does.
+/// A description of how an answer to a heartbeat cancels the run; `None` if it does not.
 fn is_cancellation(answer: &Answer) -> Option<String> {
     match answer.status {
         409 | 410 => Some(format!("answered {}", answer.status)),
@@ -407,7 +412,7 @@ fn with_unknown_fields(event: &Event) -> Option<Vec<u8>> {
     serde_json::to_vec(&body).ok()
 }
 
-impl Wanted {
+impl Expected {
     fn judge(self, status: u16) -> (Verdict, String) {
         let answered = |right: &str| format!("answered {status}, {right} is right");
         let kept = (Verdict::Kept, String::new());

@@ -1,4 +1,4 @@
-//! The events of one run that does not exist.
+//! The events of one sample run, which does not exist.
 
 use std::cell::Cell;
 
@@ -7,7 +7,7 @@ use crate::progress::{Phase, Progress};
 use crate::redact::Redactor;
 use crate::task::{Failure, Outcome, Patch, Reason, Report, Verdict, Work};
 
-/// The size of the largest patch that a body has room for beside everything else, in bytes.
+/// The size of a patch that, together with the other fields, makes a body about as large as allowed, in bytes.
 const PATCH_SIZE: usize = 240 * 1024;
 
 /// A sample run: it numbers its events as a worker does.

@@ -1,4 +1,4 @@
-//! Sends one event, with right or with wrong credentials; nothing is repeated.
+//! Sends one event, with right or with wrong credentials. Repeats nothing.
 
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
@@ -12,10 +12,10 @@ use crate::http::{answer_body, route_url, tls};
 use crate::redact::Redactor;
 use crate::webhook::SigningKey;
 
-/// What proves, or does not prove, who sends a request.
+/// The credentials of a request: right, wrong or missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// Everything that the settings say.
+    /// All credentials of the settings.
     Right,
     /// A signature with another key first, then the right one.
     RightAmongOthers,
@@ -51,7 +51,7 @@ pub struct Sender {
     base: Url,
     keys: Vec<SigningKey>,
     other_key: SigningKey,
-    /// Without the signature, which is made here.
+    /// The credentials without signing keys: this module makes the signatures itself.
     bearer: Credentials,
     pub has_bearer: bool,
 }
@@ -75,14 +75,14 @@ impl Sender {
             .build()
             .map_err(|error| SetupError::Client(error.into()))?;
         let mut other = [0; 32];
-        // Any other key will do: these bytes need not be secret.
+        // Any other key is good enough, even if there are no random numbers.
         let _ = getrandom::fill(&mut other);
         Ok(Self {
             client,
             base: settings.url.clone(),
             keys: settings.credentials.signing.clone(),
             other_key: SigningKey::new(&other),
-            // What a probe prints has no token in it.
+            // Nothing needs to be masked: the report of a probe contains no token.
             bearer: Credentials::new(
                 credentials::Settings {
                     signing: Vec::new(),

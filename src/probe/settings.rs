@@ -1,11 +1,11 @@
-//! What to probe, and how.
+//! The settings of `probe`.
 
 use std::time::Duration;
 
 use crate::callback;
 use crate::terminal::Format;
 
-/// What to probe, and with which tasks.
+/// The settings of `probe`.
 #[derive(Debug)]
 pub struct Settings {
     /// The URL and the credentials; its identity is the one of the first task.
@@ -27,9 +27,9 @@ pub struct Tasks {
     pub completed: String,
     /// Is claimed by several runs at the same time.
     pub contested: String,
-    /// Is claimed by a run that then sends nothing, if leases are waited for.
+    /// Is claimed by a run that then sends nothing, if `leases` says so.
     pub silent: String,
-    /// Is cancelled by a person, if that is waited for.
+    /// Is cancelled by a person, if `cancel_within` is set.
     pub cancelled: String,
 }
 

@@ -4,8 +4,9 @@
 //! it left its process group or session, or was started by a double fork. Elsewhere only the process
 //! group can be found, and the functions here find nothing.
 //!
-//! Only the worker's own children, and the process groups that they lead, are killed here. Only their parent can reap them, so their pids
-//! cannot belong to other processes in the meantime. A grandchild becomes a child when its parent dies.
+//! Only the worker's own children, and the process groups that they lead, are killed here. Only the worker can
+//! reap them, so their pids cannot belong to other processes in the meantime. A grandchild becomes a child
+//! when its parent dies.
 //! While this module is in use, no other part of the program may start processes.
 
 use std::collections::HashSet;
@@ -24,29 +25,36 @@ use tokio::time::sleep;
 /// How often to look for dead processes while killing: the kernel reports no deaths of grandchildren.
 pub(super) const POLL_WHILE_KILLING: Duration = Duration::from_millis(20);
 
-/// Children that the worker already had when it was started (an entrypoint's `service & exec worker`), and
-/// helper processes of the worker. They do not belong to the agent, so they are never killed. A static, because children belong to the
-/// process and not to a value in it.
-static BYSTANDERS: OnceLock<Mutex<HashSet<Pid>>> = OnceLock::new();
+/// How many dead children are reaped at once. Children can die as fast as they are reaped, and must not delay everything
+/// else.
+const MAX_REAPED_AT_ONCE: u32 = 1_000;
 
-fn bystanders() -> MutexGuard<'static, HashSet<Pid>> {
-    let at_start = BYSTANDERS.get_or_init(|| Mutex::new(children().into_iter().collect()));
-    at_start.lock().unwrap_or_else(PoisonError::into_inner)
+/// Children that are never killed, because they do not belong to the agent: those that the worker already
+/// had when it was started (an entrypoint's `service & exec worker`), and helper processes of the worker.
+/// This is a static, because children belong to the whole process.
+static EXEMPT_CHILDREN: OnceLock<Mutex<HashSet<Pid>>> = OnceLock::new();
+
+fn exempt_children() -> MutexGuard<'static, HashSet<Pid>> {
+    let exempt_children =
+        EXEMPT_CHILDREN.get_or_init(|| Mutex::new(children().into_iter().collect()));
+    exempt_children
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Leaves a child of the worker alone until it is reaped.
-pub(super) fn spare(child: Pid) {
-    bystanders().insert(child);
+/// Exempts a child of the worker from being killed, until it is reaped.
+pub(super) fn exempt(child: Pid) {
+    exempt_children().insert(child);
 }
 
-/// Whether a child is left alone, and not reaped.
-pub(super) fn is_spared(child: Pid) -> bool {
-    bystanders().contains(&child)
+/// Whether a child is exempt, and not reaped.
+pub(super) fn is_exempt(child: Pid) -> bool {
+    exempt_children().contains(&child)
 }
 
-/// Treats a child like all others again; false if it was reaped.
-pub(super) fn stop_sparing(child: Pid) -> bool {
-    bystanders().remove(&child)
+/// Ends the exemption of a child; false if the child was reaped.
+pub(super) fn end_exemption(child: Pid) -> bool {
+    exempt_children().remove(&child)
 }
 
 /// The processes below the worker.
@@ -54,12 +62,12 @@ pub(super) struct Descendants {
     deaths: Option<Signal>,
 }
 
-/// What [`peek`] found.
+/// The state of a process, as [`peek`] found it.
 pub(super) enum State {
     Running,
-    /// It has ended, and its pid stays reserved until it is reaped.
+    /// The child has ended. Its pid stays reserved until it is reaped.
     Dead(ExitStatus),
-    /// It is not a child of this process, or it was reaped.
+    /// The pid is not that of a child of this process, or the child was reaped.
     NotAChild,
 }
 
@@ -74,8 +82,8 @@ impl Descendants {
                 "the worker cannot become a child subreaper; processes that leave their process group may survive the agent"
             );
         }
-        // Lists the bystanders now, before the worker's first child exists.
-        drop(bystanders());
+        // Initializes the list of exempt children now, before the worker's first child exists.
+        drop(exempt_children());
         Self {
             deaths: signal(SignalKind::child()).ok(),
         }
@@ -130,69 +138,70 @@ pub(super) fn reap_all_except(reserved: Pid) {
         if child != reserved
             && let Ok(Some(_)) = waitpid(Some(child), WaitOptions::NOHANG)
         {
-            bystanders().remove(&child);
+            exempt_children().remove(&child);
         }
     }
 }
 
-/// Reaps every dead child; false if no child is left.
+/// Reaps dead children, at most [`MAX_REAPED_AT_ONCE`]; false if no child is left.
 fn reap_all() -> bool {
-    loop {
+    for _ in 0..MAX_REAPED_AT_ONCE {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, _))) => {
-                bystanders().remove(&pid);
+                exempt_children().remove(&pid);
             }
             Ok(None) => return true,
             // The only possible error is ECHILD.
             Err(_) => return false,
         }
     }
+    true
 }
 
-/// Kills all children except the bystanders; false if only bystanders are left.
+/// Kills all children except the exempt ones; false if only exempt children are left.
 pub(super) fn kill_children() -> bool {
-    let mut to_kill = without_bystanders();
+    let mut to_kill = children_to_kill();
     if to_kill.is_empty() {
-        // The list may omit a child while another one ends, so one look is not enough.
-        to_kill = without_bystanders();
+        // The kernel's list may omit a child while another one ends, so read it twice.
+        to_kill = children_to_kill();
     }
     for pid in &to_kill {
-        // Fails only for a process that became another user's. The caller limits how long it tries.
+        // Fails only if the process now runs as another user. The caller limits how long it tries.
         let _ = kill_process(*pid, rustix::process::Signal::KILL);
-        // If it leads a group: the others in the group become the worker's children only later, and there
-        // may be no time for that. Until the child is reaped, no other group can have this id.
+        // If the child leads a process group, kill the whole group: its other members become the worker's
+        // children only later, and there may be no time for that. Until the child is reaped, no other
+        // group can have this id.
         let _ = kill_process_group(*pid, rustix::process::Signal::KILL);
     }
-    // Without bystanders there are children until `reap_all` says otherwise: the list may omit some.
-    !to_kill.is_empty() || bystanders().is_empty()
+    // Without exempt children, `reap_all` decides whether children are left: the list may omit some.
+    !to_kill.is_empty() || exempt_children().is_empty()
 }
 
-/// Whether every descendant is dead and reaped, apart from bystanders.
+/// Whether every descendant is dead and reaped, apart from exempt children.
 pub(super) fn none_left() -> bool {
-    if bystanders().is_empty() {
-        // The kernel's list may omit children that come and go; the answer to this does not.
+    if exempt_children().is_empty() {
+        // The kernel's list may omit children while others start and end; waitid(2) misses none.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         return waitid(WaitId::All, options).is_err();
     }
-    without_bystanders().is_empty()
+    children_to_kill().is_empty()
 }
 
-/// The children that the worker is responsible for.
-pub(super) fn without_bystanders() -> Vec<Pid> {
-    let bystanders = bystanders();
+/// The children without the exempt ones.
+pub(super) fn children_to_kill() -> Vec<Pid> {
+    let exempt_children = exempt_children();
     let mut children = children();
-    children.retain(|pid| !bystanders.contains(pid));
+    children.retain(|pid| !exempt_children.contains(pid));
     children
 }
 
-/// Whether a process group has a member that is alive, apart from its dead leader.
+/// Whether a process group has a living member. Its leader must be dead, but not reaped.
 ///
-/// The kernel cannot be asked with `kill(-group, 0)`: that also finds the leader, which is dead but
-/// not reaped.
+/// `kill(-group, 0)` cannot answer this, because it also finds the dead leader.
 #[cfg(target_os = "linux")]
 pub(super) fn has_living_member(group: Pid) -> bool {
     // Every descendant is below a child of the worker.
-    let is_outside = |child: &Pid| *child == group || is_spared(*child);
+    let is_outside = |child: &Pid| *child == group || is_exempt(*child);
     if listed_children().is_some_and(|children| children.iter().all(is_outside)) {
         return false;
     }
@@ -201,14 +210,14 @@ pub(super) fn has_living_member(group: Pid) -> bool {
     };
     let names = processes.filter_map(|process| process.ok()?.file_name().into_string().ok());
     let mut stats = names.filter_map(|name| Stat::of(&name)).peekable();
-    // Without a usable /proc, nothing proves that the group is empty.
+    // Without a usable /proc, assume that the group has a living member.
     stats.peek().is_none()
         || stats.any(|stat| stat.group == group.as_raw_nonzero().get() && !stat.is_dead())
 }
 
 #[cfg(not(target_os = "linux"))]
 pub(super) fn has_living_member(group: Pid) -> bool {
-    // These kernels do not count dead processes here.
+    // On these kernels the system call does not find dead processes.
     rustix::process::test_kill_process_group(group).is_ok()
 }
 
@@ -223,7 +232,7 @@ fn children() -> Vec<Pid> {
     if let Some(children) = listed_children() {
         return children;
     }
-    // A kernel that was built without the list of children.
+    // The kernel was built without the list of children.
     let me = rustix::process::getpid().as_raw_nonzero().get();
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return Vec::new();

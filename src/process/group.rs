@@ -53,7 +53,7 @@ impl Group {
     pub(super) async fn leader_ended(&mut self) -> LeaderEnd {
         loop {
             self.reap_all_but_the_leader();
-            // After that: a launcher reports before it ends.
+            // The report is read after the leader's state: a launcher reports before it ends.
             if let Some(end) = self.launcher.as_mut().and_then(Launcher::end) {
                 return end;
             }
@@ -90,14 +90,17 @@ impl Group {
             }
         }
         self.leader = Leader::Reaped;
+        if let Some(launcher) = &self.launcher {
+            launcher.kill_control_group();
+        }
         tokio::select! {
-            // In this order: even if no time is left, everything is killed once.
+            // `biased`: even if no time is left, everything is killed once.
             biased;
             () = self.descendants.kill_all() => {}
             () = give_up => {
-                // Kills what has become the worker's child since the last round.
+                // Kills processes that have become the worker's children since the last round.
                 descendants::kill_children();
-                let pids = descendants::without_bystanders();
+                let pids = descendants::children_to_kill();
                 tracing::warn!(?pids, "processes of the agent or a check survived SIGKILL; the run goes on without waiting for them");
             }
         }
@@ -153,7 +156,7 @@ impl Group {
 }
 
 impl Drop for Group {
-    /// After a panic, or if the caller stops waiting: everything that was started is killed.
+    /// Kills everything that was started, after a panic or if the caller stops waiting.
     /// [`super::kill_leftovers`] reaps it.
     fn drop(&mut self) {
         self.signal(Signal::KILL);
@@ -161,7 +164,7 @@ impl Drop for Group {
     }
 }
 
-/// The exit status to go on with if the real one is unknown.
+/// The exit status to use if the real one is unknown.
 pub(super) fn unknown_status() -> ExitStatus {
     tracing::error!(
         "the exit status of a child is unknown: another part of the worker waited for it"

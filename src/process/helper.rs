@@ -1,6 +1,7 @@
-//! A process that serves the worker while it supervises others, which leave it alone.
+//! A helper process of the worker, for example the model gateway. The supervision of other processes neither
+//! kills nor reaps it.
 //!
-//! It must end when its standard input ends: the kernel closes the pipe however the worker ends.
+//! The helper must end when its standard input ends: the kernel closes that pipe however the worker ends.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -16,13 +17,13 @@ use super::program::Program;
 /// How often to look whether the process has ended.
 const POLL: Duration = Duration::from_millis(2);
 
-/// The process. It is killed when this is dropped.
+/// A running helper process. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct HelperProcess {
     pid: Pid,
 }
 
-/// The other ends of its standard streams.
+/// The worker's ends of the helper's standard streams.
 #[derive(Debug)]
 pub struct Pipes {
     pub stdin: io::PipeWriter,
@@ -31,7 +32,7 @@ pub struct Pipes {
 }
 
 impl HelperProcess {
-    /// Starts a program; its own standard streams are ignored.
+    /// Starts a program; the standard streams that `program` names are ignored.
     ///
     /// # Errors
     /// If the program cannot be started.
@@ -39,7 +40,7 @@ impl HelperProcess {
         let (input, stdin) = io::pipe()?;
         let (stdout, output) = io::pipe()?;
         let (stderr, errors) = io::pipe()?;
-        // Lists the children that were there before.
+        // Initializes the list of exempt children before this child exists.
         drop(Descendants::adopt());
         let child = Command::new(program.program)
             .args(program.args)
@@ -49,11 +50,11 @@ impl HelperProcess {
             .stdin(Stdio::from(input))
             .stdout(output)
             .stderr(errors)
-            // A signal of the terminal is for the worker, which ends its helper last.
+            // A signal from the terminal must reach only the worker, which ends its helper last.
             .process_group(0)
             .spawn()?;
         let pid = Pid::from_child(&child);
-        descendants::spare(pid);
+        descendants::exempt(pid);
         let pipes = Pipes {
             stdin,
             stdout,
@@ -62,12 +63,12 @@ impl HelperProcess {
         Ok((Self { pid }, pipes))
     }
 
-    /// Waits until it has ended, whose standard input must be closed. Kills it after `patience`.
+    /// Waits until the helper has ended, and kills it after `patience`. Its standard input must be closed.
     pub async fn end(self, patience: Duration) {
         let deadline = Instant::now() + patience;
-        while descendants::is_spared(self.pid) && Instant::now() < deadline {
+        while descendants::is_exempt(self.pid) && Instant::now() < deadline {
             if !matches!(waitpid(Some(self.pid), WaitOptions::NOHANG), Ok(None)) {
-                descendants::stop_sparing(self.pid);
+                descendants::end_exemption(self.pid);
                 return;
             }
             sleep(POLL).await;
@@ -77,10 +78,10 @@ impl HelperProcess {
 
 impl Drop for HelperProcess {
     fn drop(&mut self) {
-        // If it was reaped, its pid may belong to another process.
-        if descendants::stop_sparing(self.pid) {
+        // Once the helper is reaped, its pid may belong to another process.
+        if descendants::end_exemption(self.pid) {
             let _ = kill_process(self.pid, Signal::KILL);
-            // Fails to reap it only if it is not dead yet: then it is reaped with later children.
+            // If the helper is not dead yet, it is reaped together with later children.
             let _ = waitpid(Some(self.pid), WaitOptions::NOHANG);
         }
     }

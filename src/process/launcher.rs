@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use crate::isolation::{Message, Prepared, Report};
+use crate::isolation::{ControlGroup, Message, Prepared, Report};
 
 /// How the leader, or the program that it launched, ended.
 pub(super) enum LeaderEnd {
@@ -20,6 +20,7 @@ pub(super) enum LeaderEnd {
 
 pub(super) struct Launcher {
     report: Report,
+    control_group: Option<ControlGroup>,
     /// Becomes readable with a message.
     readiness: Option<UnixStream>,
     /// Whether the leader of the group is bubblewrap, which lives until the namespace is empty.
@@ -28,11 +29,16 @@ pub(super) struct Launcher {
 
 impl Launcher {
     pub(super) fn of(prepared: Prepared) -> io::Result<Self> {
-        let Prepared { report, .. } = prepared;
+        let Prepared {
+            report,
+            control_group,
+            ..
+        } = prepared;
         let readiness = UnixStream::from_std(report.socket()?)?;
         Ok(Self {
             is_namespace: prepared.is_namespace,
             report,
+            control_group,
             readiness: Some(readiness),
         })
     }
@@ -62,6 +68,13 @@ impl Launcher {
             let _ = socket.try_io(Interest::READABLE, || -> io::Result<()> {
                 Err(io::ErrorKind::WouldBlock.into())
             });
+        }
+    }
+
+    /// Kills everything in the program's control group, if it has one.
+    pub(super) fn kill_control_group(&self) {
+        if let Some(group) = &self.control_group {
+            group.kill();
         }
     }
 

@@ -10,20 +10,22 @@ use std::sync::OnceLock;
 /// to report. Below 1000, so that the kernel still prefers large processes to small ones.
 const AGENT_SCORE: i32 = 500;
 
-/// The worker's own score.
+/// The path of the worker's own score.
 const OWN_SCORE: &str = "/proc/self/oom_score_adj";
 
-/// Opened once and early: a process that is not dumpable cannot open it any more.
+/// The open file of the worker's own score. A process that is not dumpable cannot open it.
 static OWN_SCORE_FILE: OnceLock<Option<File>> = OnceLock::new();
 
-/// Must be called before the worker makes itself undumpable.
+/// Opens the file of the worker's own score, once. Must be called before the worker makes itself
+/// undumpable.
 pub fn open() -> Option<&'static File> {
     let file = OWN_SCORE_FILE.get_or_init(|| File::options().write(true).open(OWN_SCORE).ok());
     file.as_ref()
 }
 
-/// Starts a process with the agent's score. The process inherits it from the worker, which has that
-/// score itself meanwhile: if it were set afterwards, the first grandchildren could be missed.
+/// Starts a process with the agent's score. The worker sets its own score to that value, so that the process
+/// inherits it, and then restores its own: if the score were set after the start, the first grandchildren
+/// could have the old one.
 pub(super) fn with_raised_score<T>(start: impl FnOnce() -> T) -> T {
     let own = read_to_string(OWN_SCORE).ok();
     let own = own.and_then(|text| text.trim().parse::<i32>().ok());
@@ -45,13 +47,13 @@ pub(super) fn with_raised_score<T>(start: impl FnOnce() -> T) -> T {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OutOfMemory {
     No,
-    /// It killed a process, but counts only for the whole machine.
+    /// It killed a process, but only the machine's counter shows that: perhaps one of another run.
     Possibly,
     /// It killed a process in the worker's control group.
     Certainly,
 }
 
-/// How many processes the kernel has killed so far because memory ran out; `None` if it does not count.
+/// How many processes the kernel has killed so far because memory ran out; `None` if there is no counter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OomKills {
     /// In the worker's control group.
@@ -90,15 +92,15 @@ impl OomKills {
     }
 }
 
-/// The files that may have the counter of the worker's control group, by the text of
-/// `/proc/self/cgroup`. In a container, the path in that text may be the one outside.
+/// The files that may contain the counter of the worker's control group. `groups` is the text of
+/// `/proc/self/cgroup`; in a container, its paths may be those on the host.
 fn group_files(groups: &str) -> Vec<String> {
     // Lines like `4:cpu,memory:/jobs/1`.
     let group_of = |controller: &str| {
         let mut lines = groups.lines().map(|line| line.splitn(3, ':'));
         lines.find_map(|mut fields| {
-            let has_it = fields.nth(1)?.split(',').any(|name| name == controller);
-            fields.next().filter(|_| has_it)
+            let is_controlled = fields.nth(1)?.split(',').any(|name| name == controller);
+            fields.next().filter(|_| is_controlled)
         })
     };
     let mut files = Vec::new();

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 
 /// The size of one read: large enough for throughput, small enough for the memory budget.
 const CHUNK: usize = 128 * 1024;
-/// The size of one read of standard error if it has its own pipe, which carries little.
+/// The size of one read of standard error if it has a separate pipe: there is little to read.
 const SMALL_CHUNK: usize = 8 * 1024;
 /// How long to read on after every known descendant is dead. Only a process that survived SIGKILL, or
 /// that received the pipe over a socket, can still hold it open.
@@ -27,11 +27,11 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     Stdout,
-    /// Only if [`super::program::Stderr::Apart`] was asked for.
+    /// Only with [`super::program::Stderr::Apart`].
     Stderr,
 }
 
-/// What the caller expects of the child after some output.
+/// The caller's decision after some output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterRead {
     ReadMore,
@@ -87,7 +87,7 @@ impl<'a> OutputReader<'a> {
         }
     }
 
-    /// Reads the rest.
+    /// Reads the rest of the output.
     pub(super) async fn finish(&mut self) {
         let rest = async {
             while self.is_open() {
@@ -137,7 +137,7 @@ impl Pipe {
         Self { receiver, buffer }
     }
 
-    /// The next bytes, none at the end of the stream; after that, waits forever.
+    /// Reads the next bytes: none at the end of the stream. After the end, waits forever.
     async fn read(&mut self) -> &[u8] {
         let Some(receiver) = &mut self.receiver else {
             return pending().await;

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::descriptors::Inherited;
 use crate::environment::Variables;
 use crate::isolation::Launch;
 
@@ -22,11 +23,13 @@ pub struct Program {
     /// blocks while the program does not read.
     pub stdin: Option<File>,
     pub stderr: Stderr,
+    /// Further descriptors that it inherits.
+    pub inherited: Option<Inherited>,
     /// How it is isolated from the worker; `None` for the worker's own programs.
     pub launch: Option<Launch>,
 }
 
-/// Where standard error goes.
+/// The destination of standard error.
 #[derive(Debug)]
 pub enum Stderr {
     /// Into the same pipe as standard output, which keeps their order exactly.
@@ -47,6 +50,7 @@ impl Program {
             env,
             stdin: None,
             stderr: Stderr::WithStdout,
+            inherited: None,
             launch,
         }
     }
@@ -55,9 +59,9 @@ impl Program {
 /// How long a program may run.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Wall clock.
+    /// The longest run time, by the wall clock.
     pub wall: Duration,
-    /// Without any output; `None` for no limit.
+    /// The longest time without any output; `None` is unlimited.
     pub idle: Option<Duration>,
 }
 

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-/// A signal by its number, if the signal has a name.
+/// The signal with this number, if it has a name.
 pub fn signal(number: i32) -> Option<Signal> {
     Signal::from_named_raw(number)
 }

@@ -1,4 +1,4 @@
-//! Answers that a developer scripts, to see what a worker does with them.
+//! Answers that a developer scripts to see how a worker reacts to them.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,7 +13,7 @@ pub struct ScriptedAnswers(HashMap<Route, VecDeque<Scripted>>);
 /// One scripted answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scripted {
-    /// What the orchestrator would answer by itself.
+    /// The answer that the orchestrator would give without a script.
     Normal,
     Status(StatusCode),
 }

@@ -13,12 +13,12 @@ const MISSING_HEARTBEATS: u32 = 4;
 const MIN_LEASE: Duration = Duration::from_secs(60);
 /// The interval of a worker whose claim does not report one: it is older than `heartbeat_interval_ms`.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
-/// What a run without heartbeats may need in addition to its time limit and its finish deadline: to
-/// clone and to push.
+/// The time to clone and to push. A run without heartbeats may need it in addition to its time limit and its
+/// finish deadline.
 const CLONE_AND_PUSH: Duration = Duration::from_secs(30 * 60);
 
-/// How long a cancelled run may take to end its agent (10 s) and to push what it has done (2 min).
-/// It sends no heartbeats meanwhile, and then delivers its terminal event.
+/// How long a cancelled run may take to end its agent (10 s) and to push its work (2 min). It sends no
+/// heartbeats during that time, and then delivers its terminal event.
 const CANCELLED_RUN: Duration = Duration::from_secs(130);
 /// The finish deadline of a worker whose claim does not report one.
 const DEFAULT_FINISH_DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -30,12 +30,12 @@ pub struct Lease {
     /// The length after a cancellation.
     length_if_cancelled: Duration,
     renewed: Instant,
-    /// Whether its end was reported.
+    /// Whether the end of the lease was reported.
     is_reported: bool,
 }
 
 impl Lease {
-    /// The lease that a claim gets.
+    /// The lease for a claim. `fixed` is a length that applies to every lease.
     pub fn new(claim: &Value, fixed: Option<Duration>, now: Instant) -> Self {
         let length = fixed.unwrap_or_else(|| lease_of_claim(claim));
         let finish_deadline = milliseconds(claim, "/limits/finish_deadline_ms");
@@ -62,7 +62,7 @@ impl Lease {
         now.saturating_duration_since(self.renewed) >= self.length
     }
 
-    /// How long the run has been silent, once after the end of the lease.
+    /// How long the run has been silent, if the lease is over. Returns this once for each end of the lease.
     pub fn report_end(&mut self, now: Instant) -> Option<Duration> {
         if self.is_reported || !self.is_over(now) {
             return None;
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn without_heartbeats_the_limits_of_the_run_are_the_lease() {
+    fn a_lease_without_heartbeats_is_as_long_as_the_run_may_take() {
         let limits = json!({ "task_timeout_ms": 3_600_000, "finish_deadline_ms": 900_000 });
         let claim = json!({ "heartbeat_interval_ms": null, "limits": limits });
         assert_eq!(lease_of_claim(&claim).as_secs(), 3600 + 900 + 30 * 60);

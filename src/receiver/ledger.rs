@@ -1,4 +1,4 @@
-//! What workers have reported, and which run has which task.
+//! The record of what workers have reported, and of which run has which task.
 //!
 //! Checks the order of events and the fields that all of them have, as docs/protocol.md says.
 
@@ -21,7 +21,7 @@ struct TaskKey {
     task_id: String,
 }
 
-/// What is known about one run.
+/// One run, with the events that it has sent.
 #[derive(Debug)]
 struct Run {
     task: TaskKey,
@@ -35,13 +35,13 @@ struct Run {
 /// Why a run does not have its task any more.
 #[derive(Debug)]
 enum End {
-    /// Its terminal event came.
+    /// Its terminal event arrived.
     Event { id: String, task: TaskEnd },
     /// Its lease was over, and the task was granted to this run.
     Replaced(String),
 }
 
-/// What a terminal event means for the task.
+/// The meaning of a terminal event for the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TaskEnd {
     /// The task is completed, or failed in a way that another run would not change.
@@ -63,7 +63,7 @@ pub struct Ledger {
     runs: HashMap<String, Run>,
     repetition: Repetition,
     fixed_lease: Option<Duration>,
-    /// Ids of tasks and runs.
+    /// Ids of tasks and of runs whose heartbeats are answered with a cancellation.
     cancelled: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ impl Ledger {
         }
     }
 
-    /// Takes one request. `scripted` replaces the status that the orchestrator would answer.
+    /// Handles one request. `scripted` replaces the status that the orchestrator would answer.
     ///
     /// # Errors
     /// The answer to a request that is not an event of a run.
@@ -138,7 +138,7 @@ impl Ledger {
         };
         let is_claim = received.route == Route::Started;
         let is_known = self.runs.contains_key(&run_id);
-        // A run that was never granted the task has no say while another one works on it.
+        // A run that was never granted the task is refused while another run works on it.
         if let Some(other) = self.working_run(&task, &run_id, now)
             && (is_claim || !is_known)
         {
@@ -189,7 +189,7 @@ impl Ledger {
         Some(id)
     }
 
-    /// Another run whose end is the end of the task.
+    /// Another run that has ended this task for good.
     fn final_run(&self, task: &TaskKey, run_id: &str) -> Option<&str> {
         let is_final = |run: &Run| {
             matches!(
@@ -205,7 +205,7 @@ impl Ledger {
         Some(id)
     }
 
-    /// The task is about to be granted to a run: earlier runs, whose leases are over, lose it.
+    /// Takes the task away from earlier runs, whose leases are over, because it is now granted to this run.
     fn replace_runs_without_lease(&mut self, task: &TaskKey, run_id: &str) {
         for (id, run) in &mut self.runs {
             if id != run_id && run.task == *task && run.end.is_none() {

@@ -1,4 +1,4 @@
-//! What the embedded orchestrator reports to the person who watches it.
+//! The notices of the embedded orchestrator, for the person who watches it.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! HTTP/1 connections with limits: how many there are, how long a request may take to arrive, how large it
-//! may be. What a request means is the caller's.
+//! may be. The caller decides what a request means.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use super::notice::Answer;
 
 /// The protocol's maximum size of a body, in bytes.
 const MAX_BODY_SIZE: usize = 256 * 1024;
-/// Far more than workers on one machine need; others wait until a connection ends.
+/// The most connections at a time: far more than the workers on one machine need. Further ones wait.
 const MAX_CONNECTIONS: usize = 1024;
 /// How long the head of a request, and then its body, may take to arrive.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);

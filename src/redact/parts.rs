@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::names::is_secret;
 
-/// The shortest secret that is masked, in bytes: a shorter one would be found everywhere.
+/// The shortest secret that is masked, in bytes: shorter ones occur by chance in many texts.
 const MIN_SECRET: usize = 4;
 /// The shortest value under a secret name inside JSON, in bytes.
 const MIN_NAMED_VALUE: usize = 6;

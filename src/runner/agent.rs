@@ -15,7 +15,7 @@ use crate::task::{Failure, Reason};
 use kind::NewAgent;
 pub use kind::{Agent, Kind, Place, Sandbox, Settings};
 
-/// The word of the kind that runs any command line.
+/// The name of the kind that runs any command line.
 pub const COMMAND: &str = command::KIND.word;
 
 /// All kinds, in the order in which `auto` tries them.

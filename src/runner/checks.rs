@@ -1,6 +1,6 @@
 //! The project's own checks: commands that must pass before the work counts as done.
 //!
-//! `runner` decides about repair rounds.
+//! `rounds` decides whether a failed check starts another round of the agent.
 
 use std::time::Duration;
 
@@ -20,13 +20,14 @@ use crate::scud::Project;
 use crate::shutdown::Stop;
 use crate::task::{CheckReport, Failure, Reason};
 
-/// How much of a check's output is reported and shown to the agent, in bytes: its end, because tools
-/// print what is wrong at the end.
+/// How much of the end of a check's output is reported and shown to the agent, in bytes. Tools print their
+/// errors at the end.
 const OUTPUT_TAIL: usize = 4 * 1024;
-/// The limit for each command that the settings give, and SCUD's default for the project's own.
+/// The limit for each command in the settings. SCUD has the same default for the project's commands.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
-/// The exit codes of a shell that found no program, or could not execute it (POSIX).
+/// A shell's exit code if it did not find a program (POSIX).
 const NOT_FOUND: i32 = 127;
+/// A shell's exit code if it could not execute a program (POSIX).
 const NOT_EXECUTABLE: i32 = 126;
 
 /// The commands that must pass.
@@ -40,8 +41,8 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// The commands of the settings. Without those, the project's, from a file that is not read
-    /// otherwise: a mistake in it must not stop a run that does not need it.
+    /// The commands of the settings, or else the project's. The project's file is read only if the settings
+    /// have no commands: a mistake in the file must not stop a run that does not need it.
     pub fn of(project: &Project, commands: Option<&[String]>) -> Result<Self, Failure> {
         if let Some(commands) = commands {
             return Ok(Self {
@@ -80,7 +81,7 @@ impl Checks {
 
 /// One check that has run.
 #[derive(Debug)]
-pub struct Checked {
+pub struct FinishedCheck {
     pub report: CheckReport,
     result: Result<(), CheckError>,
 }
@@ -95,17 +96,17 @@ enum CheckError {
 
 /// A check that failed.
 #[derive(Debug, Clone)]
-pub struct Failed {
+pub struct FailedCheck {
     pub command: String,
     /// How it ended, as the end of a sentence.
     pub how: String,
     pub output_tail: String,
 }
 
-impl Checked {
-    /// The failed check. A check that cannot start is a failure of the run: the command is wrong or
-    /// its program is not installed, and no repair of the work changes that.
-    pub fn failed(&self) -> Result<Option<Failed>, Failure> {
+impl FinishedCheck {
+    /// The failed check, if this one failed. A check that cannot start is a failure of the run: the command is
+    /// wrong or its program is not installed, and no work of the agent changes that.
+    pub fn failed(&self) -> Result<Option<FailedCheck>, Failure> {
         let CheckReport {
             command,
             output_tail,
@@ -113,7 +114,7 @@ impl Checked {
         } = &self.report;
         match &self.result {
             Ok(()) => Ok(None),
-            Err(CheckError::Failed(how)) => Ok(Some(Failed {
+            Err(CheckError::Failed(how)) => Ok(Some(FailedCheck {
                 command: command.clone(),
                 how: how.clone(),
                 output_tail: output_tail.clone(),
@@ -133,7 +134,7 @@ impl Checked {
     }
 }
 
-impl Failed {
+impl FailedCheck {
     pub fn failure(&self) -> Failure {
         let message = format!("the check `{}` {}", self.command, self.how);
         Failure {
@@ -143,7 +144,7 @@ impl Failed {
     }
 }
 
-/// Runs one check; an error only if the run itself must end.
+/// Runs one check. Returns an error only if the whole run must end.
 pub async fn run(
     command: &str,
     program: Program,
@@ -151,7 +152,7 @@ pub async fn run(
     redactor: &Redactor,
     stop: &Stop,
     progress: &Progress,
-) -> Result<Checked, Failure> {
+) -> Result<FinishedCheck, Failure> {
     let shown = visible(command);
     tracing::info!("check: {shown}");
     let began = Instant::now();
@@ -198,12 +199,12 @@ pub async fn run(
         duration: began.elapsed(),
         output_tail: tail.text(),
     };
-    Ok(Checked { report, result })
+    Ok(FinishedCheck { report, result })
 }
 
-/// Why the shell could not start a check; `None` if it did start. A program that exists has started:
-/// `npm test` exits with 127 if a program that it starts itself is missing, and the agent may install
-/// that one.
+/// Why the shell could not start a check; `None` if the check did start. If the program exists, exit code 127
+/// comes from that program: `npm test` exits with 127 if a program that it starts is missing, and the agent
+/// may install that one.
 fn cannot_start(code: i32, lookup: &Lookup) -> Option<String> {
     match (code, lookup) {
         (NOT_FOUND | NOT_EXECUTABLE, Lookup::Missing(word)) => Some(format!(

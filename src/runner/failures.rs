@@ -1,4 +1,4 @@
-//! The failures that the ends of agents and runs stand for.
+//! Turns the end of an agent or of a run into a failure.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::task::{Failure, Reason};
 /// than 128).
 const SIGNAL_OFFSET: i32 = 128;
 
-/// The exit code of an agent that ended by itself; any other end is a failure for every kind.
+/// The exit code of an agent that ended by itself. Any other end is a failure, for all kinds of agents.
 ///
 /// # Errors
-/// The failure.
+/// The failure that the other ends mean.
 pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
     let failure = match ending {
         Ok(Ending::Exited(code)) => return Ok(code),
@@ -31,7 +31,7 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
         Ok(Ending::TimedOut(limit)) => timed_out(limit),
         Ok(Ending::Idle(limit)) => Failure::new(
             Reason::Idle,
-            format!("the agent gave no sign of life for {}", in_words(limit)),
+            format!("the agent printed nothing for {}", in_words(limit)),
         ),
         Ok(Ending::Lingered) => Failure::new(
             Reason::AgentFailed,
@@ -47,7 +47,7 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
         Err(error @ StartError::Directory { .. }) => {
             Failure::because(Reason::WorkspaceFailed, &error)
         }
-        // This machine is short of processes or memory; another one may not be.
+        // This machine has no free process or memory left. Another attempt may find some.
         Err(error @ StartError::Other { .. }) => Failure {
             retryable: true,
             ..Failure::because(Reason::AgentFailed, &error)
@@ -56,7 +56,7 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
     Err(failure)
 }
 
-/// The signal that an exit code stands for.
+/// The signal that killed a program, if its exit code says so.
 pub fn killing_signal(code: i32) -> Option<Signal> {
     process::signal(code.checked_sub(SIGNAL_OFFSET)?)
 }
@@ -89,7 +89,8 @@ pub fn stopped(why: &StopReason) -> Failure {
     }
 }
 
-/// The project's configuration cannot be used. Another attempt helps only if the file could not be read.
+/// The failure if the project's configuration cannot be used. Another attempt helps only if the file could
+/// not be read.
 pub fn unusable_settings(error: &SettingsError) -> Failure {
     Failure {
         retryable: !error.is_permanent(),

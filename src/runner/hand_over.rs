@@ -1,7 +1,7 @@
-//! The end of a run: what was made leaves the machine, whatever became of the task.
+//! The end of a run: the worker commits the work and pushes it, however the task ended.
 //!
-//! A completed task's work goes to its branch; of any other, the work so far goes to a branch
-//! beside it while there is time. Only the first can change the verdict.
+//! The work of a completed task goes to the result branch. If the task failed, the partial work goes to a branch
+//! named like it with `-wip`, as far as there is time. If that fails, the verdict stays as it is.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -20,22 +20,20 @@ use crate::progress::Phase;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason, Verdict};
 
-/// How long the work of a task that is done may take to leave, with all attempts to push it.
-const COMPLETE: Duration = Duration::from_secs(10 * 60);
-/// How long the work of a task that is not done may take to leave, where no signal hurries.
-const UNFINISHED: Duration = Duration::from_secs(2 * 60);
+/// The limit for committing and pushing partial work, if no stop signal makes it shorter.
+const PARTIAL_WORK_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 
 /// How much of the work is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Completeness {
-    /// All of it, or it counts for nothing.
+    /// The whole work, for the result branch.
     Complete,
-    /// As much as there is.
+    /// The work so far, for the `-wip` branch.
     Partial,
 }
 
 impl Run<'_> {
-    /// Hands over what was made; the verdict that it leads to.
+    /// Commits and pushes the work; returns the final verdict.
     pub(super) async fn hand_over(&mut self, prepared: &Prepared<'_>, verdict: Verdict) -> Verdict {
         let Source::Repository(repository) = &self.settings.source else {
             return verdict;
@@ -44,15 +42,16 @@ impl Run<'_> {
             return verdict;
         }
         self.progress.enter(Phase::HandOver);
-        // Being told to stop does not end this, because it is what a stop leaves time for.
+        // A stop signal does not end the hand-over: the stop window has time for it.
         let (without_grace, stop) = (Stop::without_grace(), self.stop.clone());
         let branch = repository.branch.clone();
+        let limit = self.settings.push_timeout;
         match verdict {
             Verdict::Completed { message } => {
                 let deliver =
                     self.deliver(prepared, Completeness::Complete, branch, &without_grace);
                 let delivered = tokio::select! {
-                    delivered = timeout(COMPLETE, deliver) => delivered.ok(),
+                    delivered = timeout(limit, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,
                     () = stop.cancelled() => None,
                 };
@@ -65,31 +64,32 @@ impl Run<'_> {
                 }
             }
             Verdict::Failed(failure) => {
+                let limit = limit.min(PARTIAL_WORK_TIMEOUT);
                 let deliver = self.deliver(prepared, Completeness::Partial, branch, &without_grace);
                 let delivered = tokio::select! {
-                    delivered = timeout(UNFINISHED, deliver) => delivered.ok(),
+                    delivered = timeout(limit, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,
                 };
                 match delivered {
-                    Some(Ok(note)) => tracing::info!("the work so far: {note}"),
+                    Some(Ok(note)) => tracing::info!("the partial work: {note}"),
                     Some(Err(error)) => {
                         let error = error.sentence();
-                        tracing::warn!("the work so far was not handed over: {error}");
+                        tracing::warn!("the partial work was not pushed: {error}");
                     }
-                    None => tracing::warn!("there was no time to hand over the work so far"),
+                    None => tracing::warn!("there was no time to push the partial work"),
                 }
                 Verdict::Failed(failure)
             }
         }
     }
 
-    /// The failure of a run that was done, and was stopped before all of it had left.
+    /// The failure of a completed task whose work was not pushed in time.
     fn too_late(&self) -> Failure {
         let Some(why) = self.stop.why() else {
-            let limit = in_words(COMPLETE);
+            let limit = in_words(self.settings.push_timeout);
             return Failure::new(
                 Reason::PushFailed,
-                format!("the work was not pushed within {limit}"),
+                format!("the work was not pushed within {limit} (DESCARTES_PUSH_TIMEOUT)"),
             );
         };
         let mut failure = stopped(&why);
@@ -114,7 +114,7 @@ impl Run<'_> {
         delivered.unwrap_or_else(|bug| Err(Failure::new(Reason::Internal, bug)))
     }
 
-    /// Commits, and pushes to the branch if there is one; says where the work is.
+    /// Commits the work, and pushes it if there is a branch for it; returns a sentence about where it is.
     async fn commit_and_push(
         &mut self,
         prepared: &Prepared<'_>,
@@ -156,10 +156,10 @@ impl Run<'_> {
             Completeness::Complete => branch,
             Completeness::Partial => format!("{branch}-wip"),
         });
-        let mut whereabouts = "nothing was changed".to_owned();
-        let mut beside = String::new();
+        let mut location = "nothing was changed".to_owned();
+        let mut about_branches = String::new();
         if !work.is_empty() || !branches.is_empty() {
-            whereabouts = "nothing is pushed".to_owned();
+            location = "nothing is pushed".to_owned();
         }
         if let Some(branch) = branch {
             let push = Push {
@@ -175,26 +175,24 @@ impl Run<'_> {
             if !work.is_empty() {
                 let pushed = push.push(&work.head_commit, &branch).await?;
                 let Pushed { branch, earlier } = pushed;
-                whereabouts = format!("on branch {branch}");
+                location = format!("on branch {branch}");
                 if let Some(commit) = earlier {
-                    whereabouts.push_str(", pushed by an earlier worker of this run");
+                    location.push_str(", pushed by an earlier worker of this run");
                     work.head_commit = commit;
                 }
                 work.branch = Some(branch);
             }
-            beside = push_branches(&push, &branch, branches).await?;
+            about_branches = push_branches(&push, &branch, branches).await?;
         }
-        let note = format!("{beside}{note}");
+        let note = format!("{about_branches}{note}");
         match incomplete {
-            None => Ok(whereabouts + &note),
+            None => Ok(location + &note),
             Some(words) => Err(Failure {
                 causes: vec![words.clone()],
                 retryable: false,
                 ..Failure::new(
                     Reason::PushFailed,
-                    format!(
-                        "not all of the work could be committed; the rest is {whereabouts}{note}"
-                    ),
+                    format!("not all of the work could be committed; the rest is {location}{note}"),
                 )
             }),
         }
@@ -225,7 +223,7 @@ impl Run<'_> {
     }
 }
 
-/// Pushes the agent's other branches next to the result branch; says where they are.
+/// Pushes the agent's other branches under names that begin with the result branch's; returns sentences about them.
 async fn push_branches(
     push: &Push<'_>,
     result: &str,
@@ -242,7 +240,7 @@ async fn push_branches(
     Ok(note)
 }
 
-/// A part of a branch's name that git allows, whatever the agent called its branch.
+/// The name of an agent's branch without the characters that git may not allow in the middle of a name.
 fn branch_word(name: &str) -> String {
     let allowed = |c: char| {
         if c.is_alphanumeric() || c == '_' {

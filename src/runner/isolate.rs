@@ -1,16 +1,20 @@
-//! Finds out, once in a run, which isolation this machine allows: by starting nothing in it.
+//! Tests, once in a run, which isolation this machine allows: starts the launcher without a program.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::environment::Variables;
-use crate::isolation::{self, Isolation, Kind, Launch, Mode};
+use crate::isolation::{self, Isolation, Kind, Launch, Mode, User};
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stderr};
 use crate::progress::Progress;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason};
 
 /// How long a test may take; it usually needs a few milliseconds.
-const TEST_TIMEOUT: Duration = Duration::from_secs(10);
+const TEST_LIMITS: Limits = Limits {
+    wall: Duration::from_secs(10),
+    idle: None,
+};
 /// How much of a test's error is quoted, in bytes.
 const MAX_ERROR: usize = 500;
 
@@ -29,6 +33,7 @@ pub async fn test(
     if let Some(launch) = isolation.launch_as(Kind::Namespace) {
         match try_out(launch, environment, stop, progress).await {
             Ok(kind) => {
+                test_user(isolation, kind, environment, stop, progress).await?;
                 isolation.set_tested(kind);
                 return Ok(kind);
             }
@@ -50,12 +55,47 @@ pub async fn test(
         tracing::warn!(error, "programs cannot be isolated at all");
         Kind::Off
     });
-    isolation.set_tested(kind);
     tracing::debug!(why, "no PID namespace");
+    if kind != Kind::Off {
+        test_user(isolation, kind, environment, stop, progress).await?;
+    } else if let Some(user) = &isolation.user {
+        let error = "programs cannot be started with another user here";
+        return Err(unusable(user, &error));
+    }
+    isolation.set_tested(kind);
     Ok(kind)
 }
 
-/// Starts the launcher without a program; it ends with the number of what it got.
+/// Starts a program as the agent's user, if that is not the worker's.
+async fn test_user(
+    isolation: &Isolation,
+    kind: Kind,
+    environment: &Variables,
+    stop: &Stop,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let (Some(user), Some(launch)) = (&isolation.user, isolation.launch_as(kind)) else {
+        return Ok(());
+    };
+    let program = Program::shell("exit 0", "/".into(), environment.clone(), Some(launch));
+    let mut ignore = |_, _: &[u8]| AfterRead::ReadMore;
+    match process::supervise(program, TEST_LIMITS, stop, progress, &mut ignore).await {
+        Ok(Ending::Exited(0)) => Ok(()),
+        Ok(ending) => Err(unusable(user, &format!("a test {ending}"))),
+        Err(error) => Err(unusable(user, &eyre::Report::from(error))),
+    }
+}
+
+fn unusable(user: &User, error: &dyn Display) -> Failure {
+    let name = &user.name;
+    let message = format!(
+        "no program can be started as DESCARTES_AGENT_USER, {name}: {error:#}; give the worker the capabilities SETUID and \
+         SETGID, or unset it"
+    );
+    Failure::new(Reason::WorkspaceFailed, message)
+}
+
+/// Starts the launcher without a program; its exit code is the number of the isolation that it got.
 async fn try_out(
     launch: Launch,
     environment: &Variables,
@@ -69,26 +109,23 @@ async fn try_out(
         env: environment.clone(),
         stdin: None,
         stderr: Stderr::WithStdout,
+        inherited: None,
         launch: Some(launch),
     };
-    let limits = Limits {
-        wall: TEST_TIMEOUT,
-        idle: None,
-    };
-    let mut said = Vec::new();
-    let mut listen = |_, bytes: &[u8]| {
-        let room = MAX_ERROR - said.len();
-        said.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    let mut output = Vec::new();
+    let mut keep = |_, bytes: &[u8]| {
+        let room = MAX_ERROR - output.len();
+        output.extend_from_slice(&bytes[..bytes.len().min(room)]);
         AfterRead::ReadMore
     };
-    let ending = process::supervise(program, limits, stop, progress, &mut listen).await;
+    let ending = process::supervise(program, TEST_LIMITS, stop, progress, &mut keep).await;
     let ending = ending.map_err(|error| error.to_string())?;
     let kind = match ending {
         Ending::Exited(code) => isolation::kind_of_test(code),
         _ => None,
     };
     kind.ok_or_else(|| {
-        let words = String::from_utf8_lossy(&said);
+        let words = String::from_utf8_lossy(&output);
         match words.trim() {
             "" => format!("its test {ending}"),
             words => words.to_owned(),

@@ -1,4 +1,4 @@
-//! The model gateway in a run: whether there is one, and what its troubles mean for the run.
+//! The model gateway in a run: decides whether it is started, and turns its troubles into failures of the run.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
     Ok(Some(gateway))
 }
 
-/// A limit of tokens needs the gateway.
+/// Checks that a limit of tokens can be enforced, which needs the gateway.
 ///
 /// # Errors
 /// If there is such a limit, but no credential that a gateway can keep.

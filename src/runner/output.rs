@@ -1,4 +1,5 @@
-//! The output of child processes: secrets masked, then kept for reports, sent in heartbeats, and logged.
+//! Masks the secrets in the output of child processes, and passes the output on to the reports, the heartbeats
+//! and the log.
 //!
 //! Memory and log stay bounded, however much a process prints: `progress` keeps the first and the last
 //! bytes, and [`LogLines`] has a rate limit.
@@ -29,7 +30,7 @@ pub struct AgentOutput<'a> {
     logged_turns: u64,
 }
 
-/// Where masked output goes.
+/// The receivers of the masked output.
 struct Sinks<'a> {
     progress: &'a Progress,
     log: LogLines,
@@ -48,7 +49,7 @@ impl<'a> AgentOutput<'a> {
         }
     }
 
-    /// A part of what the agent printed.
+    /// Adds bytes that the agent printed.
     pub fn push(&mut self, bytes: &[u8]) {
         let Self {
             redaction, sinks, ..
@@ -56,28 +57,28 @@ impl<'a> AgentOutput<'a> {
         redaction.push(bytes, &mut |masked| sinks.push(masked));
     }
 
-    /// A complete text of the agent.
+    /// Adds a complete text of the agent.
     pub fn text(&mut self, text: &str) {
         let masked = self.redactor.text(text);
         self.push_text("agent", &masked, &masked);
     }
 
-    /// A description of a tool call, of any length.
+    /// Adds a description of a tool call; it may have any length.
     pub fn tool_call(&mut self, description: &str) {
         // Secrets are masked first: a part of a secret would not be recognised.
         let masked = self.redactor.text(description);
-        // On one line; more words than characters cannot fit.
+        // On one line. There are fewer words than characters, so this many words are enough.
         let words: Vec<&str> = masked.split_whitespace().take(MAX_TOOL_CALL + 1).collect();
         let line = excerpt::first_chars(&words.join(" "), MAX_TOOL_CALL);
         self.push_text("tool", &line, &format!("tool: {line}"));
     }
 
-    /// What the agent has spent so far; each turn is logged once.
-    pub fn spent(&mut self, spent: &Spent) {
+    /// Reports what the agent has spent so far, and logs it once in each turn.
+    pub fn set_spent(&mut self, spent: &Spent) {
         self.sinks.progress.set_spent(*spent);
         let turns = spent.turns.unwrap_or(0);
         if let (true, Some(usage)) = (turns > self.logged_turns, spent.usage) {
-            self.sinks.log.text("tokens", &usage.in_short());
+            self.sinks.log.text("tokens", &usage.short_text());
         }
         self.logged_turns = turns;
     }
@@ -91,8 +92,8 @@ impl<'a> AgentOutput<'a> {
         }
     }
 
-    /// The agent's process has ended. Bytes that may be the beginning of a secret stay held back: the
-    /// next round may print the rest of it.
+    /// Must be called when the agent's process has ended. Bytes that may be the beginning of a secret are still
+    /// held back, because the next round may print the rest of the secret.
     pub fn end_round(&mut self) {
         self.sinks.log.finish();
         if let Some(line) = self.last_line() {
@@ -100,7 +101,7 @@ impl<'a> AgentOutput<'a> {
         }
     }
 
-    /// There is no further round; returns the last line of the output.
+    /// Must be called after the last round; returns the last line of the output.
     pub fn finish(&mut self) -> Option<String> {
         let Self {
             redaction, sinks, ..
@@ -110,7 +111,7 @@ impl<'a> AgentOutput<'a> {
         self.last_line()
     }
 
-    /// The last line that is not empty; also one that the log left out, or without a newline.
+    /// The last line that is not empty, even if the log left it out, or if it has no newline.
     fn last_line(&self) -> Option<String> {
         let tail = self.sinks.progress.output().tail;
         let mut lines = tail
@@ -136,7 +137,7 @@ pub struct LogLines {
     lines: LineSplitter,
     interval_start: Instant,
     logged_in_interval: u32,
-    /// Since the rate limit was reached.
+    /// The bytes that were not logged since the rate limit was reached.
     skipped_bytes: u64,
 }
 
@@ -145,7 +146,7 @@ impl LogLines {
     pub fn new(prefix: &'static str) -> Self {
         Self {
             prefix,
-            // One byte more, so that `readable` sees that the line is too long.
+            // One byte more than is shown, so that `readable` sees that the line is too long.
             lines: LineSplitter::new(LineEnd::NewlineOrReturn, MAX_LOG_LINE + 1),
             interval_start: Instant::now(),
             logged_in_interval: 0,

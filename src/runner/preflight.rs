@@ -1,6 +1,6 @@
-//! Is everything there that a run would need? Looks and asks, within time limits, and changes nothing.
+//! Checks whether everything that a run would need is there, within time limits. Changes nothing.
 //!
-//! The orchestrator is not asked: every request of the protocol would have an effect there.
+//! Sends nothing to the orchestrator, because every request of the protocol would change something there.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,7 +17,7 @@ use super::isolate;
 use super::model_gateway;
 use super::project_task::{definition, find};
 use super::settings::{Settings, Steps};
-use super::workspace::{Repository, Source, existing_directory};
+use super::workspace::{Repository, Source, belongs_to, existing_directory};
 use crate::environment::value_of;
 use crate::git::{Call, Git, GitError};
 use crate::http::tls;
@@ -31,17 +31,17 @@ use crate::task::{Failure, Reason};
 /// How long the remote repository has for its answer.
 const REPOSITORY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The result of looking at one thing.
+/// The result of one check.
 #[derive(Debug)]
 pub struct Finding {
-    /// The thing, as a noun.
+    /// What was checked, as a noun.
     pub subject: &'static str,
-    /// What is there, or what is wrong.
+    /// A description of what is there, or the problem.
     pub result: Result<String, Failure>,
 }
 
-/// Looks at everything that `run` would use, in the order of its use. Things that need a missing thing
-/// are left out.
+/// Checks everything that `run` would use, in the order of its use. If something is missing, whatever needs it
+/// is not checked.
 pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
     let variable = |name| value_of(&settings.environment, name);
@@ -60,10 +60,13 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
     let (isolation, progress) = (&settings.isolation, Progress::new());
     let kind = isolate::test(isolation, &settings.environment, stop, &progress).await;
     findings.note("isolation", kind, |kind| {
-        format!("{}: the agent {}", kind.word(), kind.description())
+        format!("{}: the agent {}", kind.word(), isolation.description())
     });
+    if let Some(limits) = crate::isolation::limits() {
+        findings.note("control group", Ok(limits), String::clone);
+    }
     match &settings.source {
-        Source::Given(dir) => project(&mut findings, settings, dir).await,
+        Source::Directory(dir) => project(&mut findings, settings, dir).await,
         Source::Repository(repository) => {
             remote(&mut findings, settings, repository, redactor, stop).await;
         }
@@ -74,6 +77,10 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
 /// The project in a directory of this machine.
 async fn project(findings: &mut Findings, settings: &Settings, dir: &Path) {
     let workspace = existing_directory(dir).and_then(|dir| writable(&dir).map(|()| dir));
+    let workspace = workspace.and_then(|dir| match &settings.isolation.user {
+        Some(user) => belongs_to(user, &dir).map(|()| dir),
+        None => Ok(dir),
+    });
     let Some(dir) = findings.note("workspace", workspace, |dir| dir.display().to_string()) else {
         return;
     };
@@ -174,7 +181,7 @@ fn note_agent(
     findings.note("agent", agent, String::clone);
 }
 
-/// The kind of the agent that the settings choose, or what it needs and does not have.
+/// The kind of the agent that the settings choose; an error if something that it needs is missing.
 pub fn usable_agent(settings: &agent::Settings) -> Result<String, Failure> {
     usable(agent::create(settings, None), settings, None)
 }
@@ -252,7 +259,8 @@ fn clone_target(dir: Option<&Path>) -> Result<(), Failure> {
     })
 }
 
-/// Whether the programs of the checks exist. A program in the project may still be made by the agent.
+/// Whether the programs of the checks exist. A missing program in the project is accepted: the agent may make
+/// it.
 fn startable(checks: Checks, path: &OsStr) -> Result<Checks, Failure> {
     for command in &checks.commands {
         if let Lookup::Missing(word) = look_up(command, path, None) {

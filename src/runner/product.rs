@@ -1,10 +1,10 @@
-//! The work product: one head commit on top of the base, its numbers and its patch.
+//! The work product: one head commit on top of the base, the counts of its changes, and its patch.
 //!
-//! The agent's own git says what it would commit (`stage`), with the agent's environment. After
-//! everything of the agent is dead again, a new repository of the worker takes over the objects:
-//! it makes the commit, inspects what would be pushed, and is pushed from. If the agent's repository
-//! is damaged, the base is fetched again and the files of the workspace are staged against it.
-//! Pushes nothing itself; `push` does.
+//! First, the agent's own git stages what it would commit (`stage`), with the agent's environment. When all
+//! these processes are dead, the worker reads their objects from a repository that only the worker writes (the push
+//! repository): there it makes the commit, and inspects every object that a push would send. If the agent's repository
+//! is damaged, the worker fetches the base again and stages the files of the workspace against it.
+//! `push` does the pushing.
 
 mod agent_side;
 mod branches;
@@ -42,45 +42,45 @@ pub use lfs::Upload;
 pub use repository::Repository;
 use stage::Staged;
 
-/// What the commit says of itself.
+/// The message of the commit, and the task that the commit marks as done.
 #[derive(Debug, Clone)]
 pub struct Message {
     pub subject: String,
-    /// `Task-Id` and the like, with their values.
+    /// Names such as `Task-Id`, with their values.
     pub trailers: Vec<(&'static str, String)>,
-    /// The task to mark as done, if it is done.
+    /// The task to mark as done; `None` if the task failed.
     pub done: Option<Task>,
 }
 
-/// The work, in a repository from which it can be pushed.
+/// The work, in a repository from which the worker can push it.
 #[derive(Debug)]
 pub struct Product {
     pub push_repository: Repository,
     pub work: Work,
     /// Branches of the agent whose commits are not part of the work.
     pub branches: Vec<Branch>,
-    /// Why nothing may be pushed, if nothing may.
+    /// Why nothing may be pushed; `None` if the work may be pushed.
     pub held_back: Option<String>,
-    /// Why the commit is not the whole work, if it is not.
+    /// Why the commit is not the whole work; `None` if it is.
     pub incomplete: Option<String>,
-    /// Sentences about what is not in the commit.
+    /// Sentences about changes that are not in the commit.
     pub notes: Vec<String>,
-    /// The one changed path, if exactly one path changed.
+    /// The changed path, if exactly one path changed.
     pub only_path: Option<String>,
-    /// Git LFS objects that must be on the server before the commit is.
+    /// Git LFS objects that must be uploaded before the commit is pushed.
     pub upload: Option<Upload>,
-    /// The push repository reads objects from these.
+    /// The push repository reads objects from these directories, so they must exist as long as it does.
     _stores: Vec<Store>,
 }
 
-/// Something that holds objects, and deletes them when it is dropped.
+/// A temporary directory with objects; deleted when this is dropped.
 #[derive(Debug)]
 enum Store {
     Fetched { _repository: Repository },
     Staged { _staged: tempfile::TempDir },
 }
 
-/// What the final commit is made of.
+/// The parts of the final commit.
 struct Source {
     /// The agent's last commit, if it has one.
     head: Option<String>,
@@ -89,7 +89,7 @@ struct Source {
     tree: Option<String>,
     left_behind: LeftBehind,
     references: Vec<(String, String)>,
-    /// Whether the agent's commits must not be published.
+    /// Whether the agent's commits must not be published, because they may hold plain text.
     has_plain_commits: bool,
     incomplete: Option<String>,
     /// Whether `tree` may hold submodules.
@@ -101,14 +101,16 @@ struct Source {
 }
 
 impl Source {
-    /// The source, unless a process planted something else among the new objects.
-    async fn staged(staged: Staged) -> Result<Self, Failure> {
-        nothing_is_alive()?;
+    /// Errors if the directory of new objects contains anything but objects. `git_dirs` are the repositories in which
+    /// git-lfs may have stored objects.
+    async fn staged(staged: Staged, git_dirs: &[&Path]) -> Result<Self, Failure> {
+        check_that_the_agent_is_dead()?;
         let objects = staged.dir.path().join("objects");
+        let lfs_objects = lfs::stores(git_dirs, staged.lfs_storage.as_deref());
         let store = objects.clone();
         let is_plain = tokio::task::spawn_blocking(move || repository::is_plain_store(&store));
         if !is_plain.await.unwrap_or(false) {
-            let message = "the directory for new objects holds something else";
+            let message = "the directory for new objects contains files that are not objects, so nothing is pushed";
             return Err(Failure::new(Reason::PushFailed, message));
         }
         Ok(Self {
@@ -121,7 +123,7 @@ impl Source {
             has_plain_commits: staged.has_plain_commits,
             has_submodules: staged.has_submodules,
             objects: vec![objects],
-            lfs_objects: Vec::new(),
+            lfs_objects,
             stores: vec![Store::Staged {
                 _staged: staged.dir,
             }],
@@ -129,7 +131,7 @@ impl Source {
     }
 }
 
-/// Collects what was made in a clone.
+/// Makes the work product of a clone.
 pub async fn collect(
     git: &Git<'_>,
     clone: &Clone,
@@ -138,8 +140,8 @@ pub async fn collect(
 ) -> Result<Product, Failure> {
     // After a panic, killed processes may not be reaped yet.
     process::kill_leftovers().await;
-    nothing_is_alive()?;
-    clone.still_there()?;
+    check_that_the_agent_is_dead()?;
+    clone.check_directory()?;
     let agents_git = git.with_agents_environment(agents_environment, launch);
     let first = match stage::stage(&agents_git, &clone.dir, &clone.base, Staging::Agent).await {
         Ok(staged) => from_agents_repository(git, clone, message, staged).await,
@@ -150,14 +152,17 @@ pub async fn collect(
         Err(failure) if git.stop.why().is_some() => return Err(failure),
         Err(failure) => failure,
     };
-    nothing_is_alive()?;
+    check_that_the_agent_is_dead()?;
     tracing::warn!(
-        "{}; the base is fetched again, and all that differs becomes one commit",
+        "{}; the base is fetched again, and all differences become one commit",
         failure.sentence()
     );
     match from_files(git, &agents_git, clone, message).await {
         Err(second) if git.stop.why().is_none() => {
-            tracing::warn!("{}; only the agent's commits are kept", second.sentence());
+            tracing::warn!(
+                "{}; only the agent's own commits are used",
+                second.sentence()
+            );
             from_commits(git, &agents_git, clone, message, &failure)
                 .await
                 .map_err(|_| failure)
@@ -166,7 +171,7 @@ pub async fn collect(
     }
 }
 
-fn nothing_is_alive() -> Result<(), Failure> {
+fn check_that_the_agent_is_dead() -> Result<(), Failure> {
     if process::none_left() {
         return Ok(());
     }
@@ -174,18 +179,15 @@ fn nothing_is_alive() -> Result<(), Failure> {
     Err(Failure::new(Reason::PushFailed, message))
 }
 
-/// The usual way: the agent's repository is intact.
+/// The usual case: the agent's repository is intact.
 async fn from_agents_repository(
     git: &Git<'_>,
     clone: &Clone,
     message: &Message,
     staged: Staged,
 ) -> Result<Product, Failure> {
-    let mut source = Source::staged(staged).await?;
+    let mut source = Source::staged(staged, &[&clone.dir.join(".git")]).await?;
     source.objects.push(agents_objects(clone).await?);
-    source
-        .lfs_objects
-        .push(lfs_objects(&clone.dir.join(".git")));
     build(git, clone, message, source).await
 }
 
@@ -195,14 +197,9 @@ async fn agents_objects(clone: &Clone) -> Result<PathBuf, Failure> {
     found.ok().flatten().ok_or_else(|| {
         Failure::new(
             Reason::PushFailed,
-            "the agent's repository holds links, alternates or other things that are not objects",
+            "the agent's repository contains links, alternates or other files that are not objects",
         )
     })
-}
-
-/// Where git-lfs keeps the objects of a repository.
-fn lfs_objects(git_dir: &Path) -> PathBuf {
-    git_dir.join("lfs/objects")
 }
 
 /// The agent's repository is damaged: the base is fetched again, and the files of the workspace are
@@ -222,7 +219,7 @@ async fn from_files(
     let index = replacement.dir().join("index-of-base");
     let prepared = replacement
         .begin_with(&clone.base)
-        .and_then(|()| fs_copy_exclude(clone, &replacement))
+        .and_then(|()| copy_exclude_file(clone, &replacement))
         .and_then(|()| clone.write_index(&index));
     prepared.map_err(|error| failed_io(&error))?;
     run(
@@ -232,35 +229,36 @@ async fn from_files(
             .arg(&clone.base),
     )
     .await?;
+    for repository in [&fetched, &replacement] {
+        let given = agents_git.give_to_agent(repository.dir());
+        given.map_err(|error| failed_io(&error))?;
+    }
     let staging = Staging::Replacement {
         git_dir: replacement.dir(),
         index: &index,
     };
     let staged = stage::stage(agents_git, &clone.dir, &clone.base, staging).await;
     let staged = staged.map_err(|error| failed(&error))?;
-    let mut source = Source::staged(staged).await?;
+    let git_dirs = [&clone.dir.join(".git"), replacement.dir()];
+    let mut source = Source::staged(staged, &git_dirs).await?;
     source.objects.push(fetched.objects());
-    source.lfs_objects = vec![
-        lfs_objects(&clone.dir.join(".git")),
-        lfs_objects(replacement.dir()),
-    ];
     source.stores.push(Store::Fetched {
         _repository: fetched,
     });
     build(git, clone, message, source).await
 }
 
-/// The agent's `.git/info/exclude` still counts if it can be read.
-fn fs_copy_exclude(clone: &Clone, replacement: &Repository) -> std::io::Result<()> {
+/// Copies the agent's `.git/info/exclude`, if it can be read.
+fn copy_exclude_file(clone: &Clone, replacement: &Repository) -> std::io::Result<()> {
     let target = replacement.dir().join("info");
     std::fs::create_dir_all(&target)?;
     let exclude = clone.dir.join(".git/info/exclude");
-    // Without it the ignore rules of the project remain.
+    // On an error, only the ignore rules of the project apply.
     let _ = files::copy_regular(&exclude, &target.join("exclude"), 1024 * 1024);
     Ok(())
 }
 
-/// Nothing could be staged: the agent's own commits are all that can be saved.
+/// Nothing could be staged, so only the agent's own commits can be saved.
 async fn from_commits(
     git: &Git<'_>,
     agents_git: &Git<'_>,
@@ -281,20 +279,20 @@ async fn from_commits(
         incomplete: Some(failure.sentence()),
         has_submodules: true,
         objects: vec![objects],
-        lfs_objects: vec![lfs_objects(&clone.dir.join(".git"))],
+        lfs_objects: lfs::stores(&[&clone.dir.join(".git")], None),
         stores: Vec::new(),
     };
     build(git, clone, message, source).await
 }
 
-/// Makes the commit in a new repository, and inspects what would be pushed.
+/// Makes the commit in a new repository, and inspects every object that a push would send.
 async fn build(
     git: &Git<'_>,
     clone: &Clone,
     message: &Message,
     mut source: Source,
 ) -> Result<Product, Failure> {
-    nothing_is_alive()?;
+    check_that_the_agent_is_dead()?;
     let base = &clone.base;
     let repository = Repository::create(git, base, &source.objects).await?;
     repository
@@ -303,7 +301,7 @@ async fn build(
     let head = source.head.as_deref();
     let head = head.filter(|_| !source.has_plain_commits);
     let tip = agents_tip(git, base, &repository, head).await;
-    let tip_tree = trees(git, &repository, base, &tip).await?;
+    let tip_tree = tree_of_tip(git, &repository, base, &tip).await?;
     let mut tree = source.tree.unwrap_or_else(|| tip_tree.clone());
     if source.has_submodules {
         let trees = gitlinks::Trees {
@@ -376,8 +374,8 @@ async fn build(
     })
 }
 
-/// The tree of the tip. An error if it is missing, or the base's.
-async fn trees(
+/// The tree of the tip. Errors if the base or the tip is missing.
+async fn tree_of_tip(
     git: &Git<'_>,
     repository: &Repository,
     base: &str,
@@ -398,7 +396,7 @@ async fn trees(
     }
 }
 
-/// The agent's own last commit, if it stands on the base; else the base.
+/// The agent's own last commit if it descends from the base; otherwise the base.
 async fn agents_tip(
     git: &Git<'_>,
     base: &str,
@@ -408,10 +406,10 @@ async fn agents_tip(
     let Some(head) = head.filter(|head| *head != base) else {
         return base.to_owned();
     };
-    if !is_hash(head, base.len()) || !stands_on(git, repository, base, head).await {
+    if !is_hash(head, base.len()) || !descends_from(git, repository, base, head).await {
         tracing::warn!(
             head,
-            "the agent's commits don't stand on the base, so their content becomes one commit"
+            "the agent's commits do not descend from the base, so their content becomes one commit"
         );
         return base.to_owned();
     }
@@ -422,7 +420,7 @@ fn is_hash(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-async fn stands_on(git: &Git<'_>, repository: &Repository, base: &str, commit: &str) -> bool {
+async fn descends_from(git: &Git<'_>, repository: &Repository, base: &str, commit: &str) -> bool {
     let call = repository.call(["merge-base", "--is-ancestor", base, commit]);
     git.run(call).await.is_ok()
 }

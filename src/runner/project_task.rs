@@ -68,8 +68,8 @@ pub fn done(task: &Task) -> String {
     )
 }
 
-/// Marks the task as done in the graph; returns a sentence about it. A graph that cannot be written
-/// does not make the work worthless, so that is only a warning.
+/// Marks the task as done in the graph; returns a sentence about the task. If the graph cannot be written,
+/// that is only a warning, because the work is still useful.
 pub async fn mark_done(project: &Project, task: &Task) -> String {
     let done = done(task);
     match project.set_status(task, Status::Done).await {

@@ -5,13 +5,14 @@
 
 use std::fmt::Write;
 
-use super::checks::{Checks, Failed};
+use super::checks::{Checks, FailedCheck};
 use super::workspace::Workspace;
 use crate::excerpt;
 use crate::scud::{AgentDefinition, MAX_PROMPT_SIZE};
 use crate::task::{Failure, Reason, Task};
 
-/// The most of the orchestrator's note that the prompt contains, in bytes: the ends of a few failed checks.
+/// The largest part of the orchestrator's note that the prompt contains, in bytes: enough for the output of a
+/// few failed checks.
 const MAX_NOTE_SIZE: usize = 16 * 1024;
 
 /// The prompt of the first round.
@@ -57,8 +58,8 @@ pub fn note(note: &str) -> String {
 }
 
 /// The prompt of a round after a failed check.
-pub fn repair(task: &Task, failed: &Failed) -> String {
-    let Failed {
+pub fn repair(task: &Task, failed: &FailedCheck) -> String {
+    let FailedCheck {
         command,
         how,
         output_tail,

@@ -1,7 +1,7 @@
-//! The work on its way to the remote: a new branch, or one that it only adds to.
+//! Pushes the work to a new branch of the remote, or appends it to an existing one.
 //!
-//! Overwrites nothing: where the branch has moved on without this work, the work gets a branch of
-//! its own. Works in the repository, which no agent could write.
+//! Overwrites nothing: if the branch has other commits, the work goes to another branch. Pushes from a repository
+//! that the agent could not write.
 
 use std::time::Duration;
 
@@ -11,18 +11,17 @@ use super::product::{Repository, Upload};
 use crate::git::{Git, GitError, Trouble};
 use crate::task::{Failure, Reason};
 
-/// The waits between attempts: a remote that restarts is back in seconds; after that a person has
-/// to look.
+/// The waits between attempts. A remote that restarts is back in seconds; a longer outage needs a person.
 const WAITS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
     Duration::from_secs(12),
 ];
 
-/// The last number that is tried behind a branch's suffix.
+/// The highest number that is appended to a branch's suffix.
 const MAX_NUMBER: u32 = 9;
 
-/// What a remote says if two pushes meet; the next attempt sees the result of the other push.
+/// Words of a remote if two pushes change a branch at the same time. The next attempt sees the result of the other push.
 const RACES: [&str; 4] = [
     "but expected",
     "failed to update ref",
@@ -30,12 +29,12 @@ const RACES: [&str; 4] = [
     "reference already exists",
 ];
 
-/// What the remote said to a push.
+/// The remote's answer to a push.
 enum Answer {
     Accepted,
     /// The branch has other commits, or cannot be created next to another branch.
     BranchUnusable(GitError),
-    /// The remote does not want the commits.
+    /// The remote rejects the commits, and would do so again.
     Refused(GitError),
     /// The same push may succeed later.
     Failed(GitError),
@@ -48,11 +47,11 @@ pub struct Push<'a> {
     pub url: &'a str,
     /// Added to the name of a branch that cannot be used.
     pub suffix: &'a str,
-    /// The name of this attempt, as its commits have it in a trailer.
+    /// The id of this run, which is also in the `Run-Id` trailer of its commits.
     pub run_id: &'a str,
 }
 
-/// Where the work is.
+/// The result of a push.
 #[derive(Debug)]
 pub struct Pushed {
     pub branch: String,
@@ -140,8 +139,8 @@ impl Push<'_> {
             let Err(error) = upload.send(self.git).await else {
                 return Ok(());
             };
-            let may_pass = error.trouble().is_transient() && !error.stopped;
-            let Some(wait) = waits.next().filter(|_| may_pass) else {
+            let is_transient = error.trouble().is_transient() && !error.stopped;
+            let Some(wait) = waits.next().filter(|_| is_transient) else {
                 return Err(failed("the Git LFS server", &error));
             };
             tracing::warn!(
@@ -173,7 +172,7 @@ impl Push<'_> {
         if rejected.contains("[rejected]") || trouble == Trouble::BranchConflict {
             return Answer::BranchUnusable(error);
         }
-        // Another push was there at the same moment.
+        // Another push changed the branch at the same time.
         if RACES.iter().any(|race| rejected.contains(race)) {
             return Answer::Failed(error);
         }

@@ -20,13 +20,13 @@ use crate::progress::Phase;
 use crate::scud::AgentDefinition;
 use crate::task::{AgentReport, Failure, Reason, Task};
 
-/// The longest message of an agent about its failure, in characters; its output has the rest.
+/// The longest message of an agent about its failure, in characters. The whole message is in its output.
 const MAX_MESSAGE: usize = 1_000;
 
-/// The results of so many checks are kept for the report; each has 4 KiB of output.
+/// The most checks whose results are kept for the report; each result has up to 4 KiB of output.
 const MAX_REPORTED_CHECKS: usize = 100;
 
-/// What an agent is to do.
+/// The task of an agent, and what belongs to it.
 pub struct Assignment {
     pub task: Task,
     pub definition: Option<AgentDefinition>,
@@ -41,7 +41,7 @@ pub async fn work(
     assignment: &Assignment,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + run.settings.task_timeout;
-    // One for all rounds: a secret that is split between two of them must be masked, too.
+    // All rounds share one output: a secret whose parts are printed in two rounds must be masked too.
     let output = AgentOutput::new(run.redactor, run.progress);
     let mut rounds = Rounds {
         run,
@@ -95,10 +95,10 @@ struct Rounds<'r, 'a> {
     run: &'r mut Run<'a>,
     workspace: &'r Workspace,
     agent: &'r mut dyn Agent,
-    /// Of the agent and the checks.
+    /// The end of the time limit for the agent and the checks.
     deadline: Instant,
     output: AgentOutput<'a>,
-    /// Started before the first round, if there is a key for it to keep.
+    /// Started before the first round, if there is a key that the agent must not get.
     gateway: Option<Gateway>,
 }
 
@@ -116,12 +116,12 @@ impl Rounds<'_, '_> {
             prompt.push_str(&prompt::note(&self.run.redactor.text(note)));
         }
         let mut repairs = 0;
-        let mut last_failed: Option<checks::Failed> = None;
+        let mut last_failed: Option<checks::FailedCheck> = None;
         loop {
             let result = self.run_agent(&prompt).await;
             result.map_err(|mut failure| {
-                // The failed check is why there was another round.
-                let check = last_failed.as_ref().map(checks::Failed::failure);
+                // The report also names the failed check that started this round.
+                let check = last_failed.as_ref().map(checks::FailedCheck::failure);
                 failure.causes.extend(check.map(|check| check.sentence()));
                 failure
             })?;
@@ -176,7 +176,7 @@ impl Rounds<'_, '_> {
         let ending =
             process::supervise_until(program, limits, stop, progress, event, &mut on_output).await;
         output.end_round();
-        // The message names the task's time limit, not what was left of it for this round.
+        // The message names the task's time limit, not the time that was left for this round.
         let ending = ending.map(|ending| match ending {
             Ending::TimedOut(_) => Ending::TimedOut(run.settings.task_timeout),
             other => other,
@@ -200,7 +200,7 @@ impl Rounds<'_, '_> {
         result
     }
 
-    /// What the agent reports, completed by what the gateway has counted.
+    /// The agent's report. Numbers that the agent does not report are those that the gateway has counted.
     fn report(&self) -> AgentReport {
         let report = self.agent.report();
         let metered = self.gateway.as_ref().map(Gateway::spent);
@@ -234,7 +234,8 @@ impl Rounds<'_, '_> {
         };
         let place = Place {
             dir: &workspace.dir,
-            state_dir: workspace.own_dir(),
+            state_dir: workspace.state_dir.clone(),
+            user: workspace.user.as_ref(),
             environment,
             environment_without_file,
             launch: self.run.settings.isolation.launch(),
@@ -260,7 +261,7 @@ async fn run_checks(
     workspace: &Workspace,
     deadline: Instant,
     checks: &Checks,
-) -> Result<Option<checks::Failed>, Failure> {
+) -> Result<Option<checks::FailedCheck>, Failure> {
     run.progress.enter(Phase::Checks);
     run.report.checks.clear();
     let mut first_failed = None;

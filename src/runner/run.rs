@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use super::failures::stopped;
 use super::isolate;
 use super::settings::Settings;
-use super::workspace::{Source, Workspace};
-use crate::environment::{Variables, VariablesFile};
+use super::workspace::{Owner, Source, Workspace};
+use crate::environment::{Variables, VariablesFile, merge};
 use crate::git::Git;
-use crate::isolation::{Kind, Mode};
+use crate::isolation::{self, Kind, Mode};
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
@@ -29,12 +29,14 @@ pub struct Run<'a> {
     pub report: Report,
     /// `None` until the graph was read.
     pub task: Option<Task>,
+    /// Replace the worker's variables if the agent has another user.
+    pub user_variables: Variables,
 }
 
-/// What the first step leaves to all others.
+/// The results of the first step, which all others use.
 pub struct Prepared<'a> {
     pub workspace: Workspace,
-    /// For the clone's remote; `None` where the directory was given.
+    /// For the clone's remote; `None` if nothing was cloned.
     pub git: Option<Git<'a>>,
 }
 
@@ -52,16 +54,17 @@ impl<'a> Run<'a> {
             progress,
             report: Report::default(),
             task: None,
+            user_variables: Variables::new(),
         }
     }
 
-    /// Opens the given directory, or clones the repository.
+    /// Opens the existing directory, or clones the repository.
     pub async fn prepare(&self) -> Result<Prepared<'a>, Failure> {
         self.check_stop()?;
         self.test_isolation().await?;
         let repository = match &self.settings.source {
-            Source::Given(dir) => {
-                let workspace = Workspace::given(dir)?;
+            Source::Directory(dir) => {
+                let workspace = Workspace::existing(dir, self.owner())?;
                 return Ok(Prepared {
                     workspace,
                     git: None,
@@ -77,10 +80,14 @@ impl<'a> Run<'a> {
             self.stop,
             self.progress,
         );
-        let mut git = git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error))?;
+        // git is missing, or a file of certificates cannot be read: another attempt would fail, too.
+        let mut git = git.map_err(|error| Failure {
+            retryable: false,
+            ..Failure::because(Reason::WorkspaceFailed, &error)
+        })?;
         git.until = Some(Instant::now() + MAX_CLONE_TIME);
-        git.remember_ssh().await;
-        let cloned = Workspace::cloned(repository, &git).await;
+        git.record_ssh().await;
+        let cloned = Workspace::cloned(repository, &git, self.owner()).await;
         self.check_stop()?;
         Ok(Prepared {
             workspace: cloned?,
@@ -91,10 +98,13 @@ impl<'a> Run<'a> {
     /// Finds out what separates the agent from the worker, and logs it.
     async fn test_isolation(&self) -> Result<(), Failure> {
         let settings = self.settings;
-        let (isolation, environment) = (&settings.isolation, &settings.environment);
-        let kind = isolate::test(isolation, environment, self.stop, self.progress).await?;
-        let (word, description) = (kind.word(), kind.description());
-        if kind < Kind::Landlock && isolation.mode != Mode::Off {
+        let (own, environment) = (&settings.isolation, &settings.environment);
+        let kind = isolate::test(own, environment, self.stop, self.progress).await?;
+        let (word, description) = (kind.word(), own.description());
+        if let Some(limits) = isolation::limits() {
+            tracing::info!("the control group of the worker allows {limits}");
+        }
+        if kind < Kind::Landlock && own.mode != Mode::Off {
             tracing::warn!(
                 "isolation {word}: the agent {description}; install bubblewrap, or start the worker with `exec` \
                  and without secrets in its parent"
@@ -103,6 +113,15 @@ impl<'a> Run<'a> {
             tracing::info!("isolation {word}: the agent {description}");
         }
         Ok(())
+    }
+
+    /// The agent's user, and the environment that its variables replace.
+    fn owner(&self) -> Option<Owner<'a>> {
+        let user = self.settings.isolation.user.as_ref()?;
+        Some(Owner {
+            user,
+            environment: &self.settings.environment,
+        })
     }
 
     /// An error if the run was cancelled or stopped.
@@ -130,7 +149,7 @@ impl<'a> Run<'a> {
 
     /// The worker's variables that the agent gets too, and those of the run.
     pub fn environment_without_file(&self) -> Variables {
-        let mut environment = self.settings.environment.clone();
+        let mut environment = merge(&self.settings.environment, self.user_variables.clone());
         environment.push(("TASK_ID".into(), self.settings.task.clone().into()));
         environment.push(("PROJECT_ID".into(), self.settings.project.clone().into()));
         environment
@@ -141,7 +160,7 @@ impl Prepared<'_> {
     /// An error if the agent has replaced the clone's directory: the worker must not write there.
     pub fn check_clone(&self) -> Result<(), Failure> {
         match &self.workspace.clone {
-            Some(clone) => clone.still_there(),
+            Some(clone) => clone.check_directory(),
             None => Ok(()),
         }
     }

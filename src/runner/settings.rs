@@ -21,7 +21,7 @@ pub struct Settings {
     pub tag: Option<String>,
     pub finished_tasks: FinishedTasks,
     pub agent: agent::Settings,
-    /// The worker's variables that the agent and the checks get too, without the variables that the run adds.
+    /// The worker's variables that the agent and the checks get too. The run adds further ones.
     pub environment: Variables,
     /// What separates the agent and the checks from the worker.
     pub isolation: Isolation,
@@ -29,9 +29,11 @@ pub struct Settings {
     pub variables_file: Option<VariablesFile>,
     /// How long the agent and the checks may take together; cloning does not count.
     pub task_timeout: Duration,
+    /// How long the hand-over of the work may take, with all attempts to push it.
+    pub push_timeout: Duration,
     /// How long the agent may print nothing; `None` is unlimited.
     pub idle_timeout: Option<Duration>,
-    /// These checks instead of the project's.
+    /// The checks to run instead of the project's; `None` runs the project's.
     pub checks: Option<Vec<String>>,
     /// How often a failed check starts another round of the agent.
     pub repairs: u32,
@@ -43,8 +45,8 @@ pub struct Settings {
 /// What a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Steps {
-    /// The agent works, the checks run, the work is pushed.
+    /// The agent works, the checks run, and the work is pushed.
     All,
-    /// The checks run. No agent works, and nothing is pushed.
+    /// Only the checks run: no agent works, and nothing is pushed.
     OnlyChecks,
 }

@@ -1,14 +1,16 @@
-//! Where the agent works: a given directory, or a fresh clone; and the run's own files beside it.
+//! The directory that the agent works in: an existing one, or a new clone. Also a private directory for the
+//! prompts of the run.
 //!
-//! A given directory is used as it is: never cleaned, never committed to. A clone is shallow and
-//! of one commit; a clone in a temporary directory is deleted when the run has ended.
+//! The worker neither cleans an existing directory nor commits to it. A clone is shallow and has one
+//! commit. A clone in a temporary directory is deleted at the end of the run.
 
 mod fetch;
 mod lfs;
+mod submodules;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -17,6 +19,7 @@ use tempfile::TempDir;
 use crate::environment::Variables;
 pub use crate::git::Access;
 use crate::git::{Call, Git, GitError};
+use crate::isolation::User;
 use crate::task::{Failure, Reason};
 use fetch::fetch_base;
 
@@ -26,127 +29,175 @@ pub const GRAPH: &str = ".scud/tasks/tasks.scg";
 /// Where the project comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// It is there already.
-    Given(PathBuf),
+    /// An existing directory.
+    Directory(PathBuf),
     Repository(Box<Repository>),
 }
 
 /// A remote repository.
 #[derive(Debug, Clone)]
 pub struct Repository {
-    /// As git takes it; without credentials.
+    /// A URL or a path that git accepts; without credentials.
     pub url: String,
-    /// A branch, a tag or a commit; the default branch where this is `None`.
+    /// A branch, a tag or a commit; the default branch if this is `None`.
     pub reference: Option<String>,
     pub access: Access,
     /// The directory to clone to; a new temporary one if this is `None`.
     pub into: Option<PathBuf>,
     /// Whether submodules are cloned too.
     pub submodules: bool,
-    /// Whether files that Git LFS keeps elsewhere are fetched.
+    /// Whether the files of Git LFS are downloaded.
     pub lfs: bool,
-    /// Whether a temporary clone stays when the run has ended.
+    /// Whether a temporary clone is kept at the end of the run.
     pub keep_clone: bool,
-    /// The branch that the work is pushed to; nothing is pushed where this is `None`.
+    /// The branch that the work is pushed to; nothing is pushed if this is `None`.
     pub branch: Option<String>,
-    /// What is added to the branch where it is taken: this run's name.
+    /// Is appended to the branch's name if that branch exists already: the name of this run.
     pub suffix: String,
-    /// Who commits.
+    /// The author and committer of the worker's commits.
     pub name: String,
     pub email: String,
 }
 
-/// The project's directory, and a directory of the run's own that is gone when this is dropped.
+/// The agent's user, if it is not the worker's.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    pub user: &'a User,
+    /// The worker's variables for the agent.
+    pub environment: &'a Variables,
+}
+
+/// The project's directory, and a private directory of the run that is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Workspace {
     /// Absolute.
     pub dir: PathBuf,
-    own: TempDir,
-    /// The clone's directory, if it is to be deleted.
-    temporary: Option<TempDir>,
-    /// The clone, if the worker made the directory.
+    run_dir: TempDir,
+    /// The directory for the agent's files, in `run_dir`.
+    pub state_dir: PathBuf,
+    /// The agent's user, if it is not the worker's.
+    pub user: Option<User>,
+    /// Replace the worker's variables if the agent has another user.
+    pub user_variables: Variables,
+    /// The clone's directory, if it must be deleted at the end.
+    temporary_clone: Option<TempDir>,
+    /// `None` if the directory existed already.
     pub clone: Option<Clone>,
 }
 
-/// What is known of a clone from before the agent touched it.
+/// Facts about a clone, recorded before the agent started.
 #[derive(Debug)]
 pub struct Clone {
     /// Absolute.
     pub dir: PathBuf,
     pub url: String,
-    /// What is added to a branch that is taken.
+    /// Is appended to the name of a branch that exists already.
     pub suffix: String,
-    /// The commit that was checked out.
+    /// The commit that the agent started from.
     pub base: String,
     index: Index,
-    /// Who commits, as git's variables.
+    /// git's variables for the author and the committer of the worker's commits.
     pub identity: Variables,
-    /// Device and number of the directory, so that another one in its place is noticed.
+    /// The device and the inode number of the directory, to recognize a replaced directory.
     inode: (u64, u64),
 }
 
-/// git's index after the checkout: with it, unchanged files need not be read again. In a file
-/// without a name, because it can be large and nobody else should find it.
+/// A copy of git's index after the checkout. With it, git does not have to read unchanged files again.
+/// The copy is in an unnamed temporary file, because it can be large and the agent must not change it.
 #[derive(Debug)]
 struct Index {
     file: File,
-    /// When git wrote it. What was changed in the same instant has to be read after all, and this
-    /// is how git knows.
-    written: SystemTime,
+    /// The modification time of the index. git reads a file again if it was modified at this time or later.
+    modified: SystemTime,
 }
 
-/// The prompt as the agent gets it.
+/// A file that contains the prompt for the agent.
 #[derive(Debug)]
 pub struct PromptFile {
     pub path: PathBuf,
-    /// At its beginning.
+    /// The open file, at its beginning.
     pub reader: File,
 }
 
 impl Workspace {
-    /// Takes a given directory.
-    pub fn given(dir: &Path) -> Result<Self, Failure> {
+    /// Uses an existing directory.
+    pub fn existing(dir: &Path, owner: Option<Owner<'_>>) -> Result<Self, Failure> {
+        let dir = existing_directory(dir)?;
+        if let Some(owner) = owner {
+            belongs_to(owner.user, &dir)?;
+        }
+        Self::new(dir, None, None, owner)
+    }
+
+    fn new(
+        dir: PathBuf,
+        temporary_clone: Option<TempDir>,
+        clone: Option<Clone>,
+        owner: Option<Owner<'_>>,
+    ) -> Result<Self, Failure> {
+        let run_dir = new_run_directory()?;
+        let (mut state_dir, mut user_variables) = (run_dir.path().to_owned(), Variables::new());
+        if let Some(Owner { user, environment }) = owner {
+            state_dir.push("agent");
+            let prepared = fs::set_permissions(run_dir.path(), fs::Permissions::from_mode(0o711));
+            let prepared = prepared
+                .and_then(|()| fs::create_dir(&state_dir))
+                .and_then(|()| user.give(&state_dir))
+                .and_then(|()| user.variables(run_dir.path(), environment));
+            user_variables = prepared.map_err(|error| {
+                let name = &user.name;
+                failed(
+                    format!("no directories for the user {name} could be made"),
+                    &error,
+                )
+            })?;
+        }
         Ok(Self {
-            dir: existing_directory(dir)?,
-            own: own_directory()?,
-            temporary: None,
-            clone: None,
+            dir,
+            run_dir,
+            state_dir,
+            user: owner.map(|owner| owner.user.clone()),
+            user_variables,
+            temporary_clone,
+            clone,
         })
     }
 
     /// Clones a repository.
-    pub async fn cloned(repository: &Repository, git: &Git<'_>) -> Result<Self, Failure> {
-        let own = own_directory()?;
-        let (dir, mut temporary) = fresh_directory(repository.into.as_deref())?;
+    pub async fn cloned(
+        repository: &Repository,
+        git: &Git<'_>,
+        owner: Option<Owner<'_>>,
+    ) -> Result<Self, Failure> {
+        let (dir, mut temporary_clone) = clone_directory(repository.into.as_deref())?;
         tracing::info!(
             url = repository.url,
             reference = repository.reference,
             "cloning into {}",
             dir.display()
         );
-        let clone = clone(repository, git, &dir)
+        let clone = clone(repository, git, &dir, owner.map(|owner| owner.user))
             .await
-            .map_err(|error| refused(repository, &error))?;
-        warn_of_what_is_missing(&dir, repository);
+            .map_err(|error| clone_failure(repository, &error))?;
+        warn_of_missing_files(&dir, repository);
         if repository.keep_clone
-            && let Some(temporary) = temporary.take()
+            && let Some(temporary_clone) = temporary_clone.take()
         {
-            let _ = temporary.keep();
+            let _ = temporary_clone.keep();
         }
-        Ok(Self {
-            dir,
-            own,
-            temporary,
-            clone: Some(clone),
-        })
+        Self::new(dir, temporary_clone, Some(clone), owner)
     }
 
-    /// Deletes the run's files, and the clone if it is temporary. Not on the runtime's thread, because a
+    /// Deletes the private directory, and the clone if it is temporary. Another thread does that, because a
     /// clone can have very many files.
     pub async fn delete(self) {
-        let Self { own, temporary, .. } = self;
+        let Self {
+            run_dir,
+            temporary_clone,
+            ..
+        } = self;
         let deleted = tokio::task::spawn_blocking(move || {
-            let results = [Some(own), temporary]
+            let results = [Some(run_dir), temporary_clone]
                 .into_iter()
                 .flatten()
                 .map(TempDir::close);
@@ -157,8 +208,8 @@ impl Workspace {
         }
     }
 
-    /// Whether the graph is not among the files of a clone, after `git sparse-checkout` for example. Then it is marked in the
-    /// commit.
+    /// Whether a clone has no file for the graph, for example after `git sparse-checkout`. Then the worker changes the graph
+    /// in the commit only.
     pub fn lacks_graph(&self) -> bool {
         let is_absent = |clone: &Clone| {
             let found = fs::symlink_metadata(clone.dir.join(GRAPH));
@@ -167,22 +218,19 @@ impl Workspace {
         self.clone.as_ref().is_some_and(is_absent)
     }
 
-    /// The run's own directory, outside the project.
-    pub fn own_dir(&self) -> PathBuf {
-        self.own.path().to_owned()
-    }
-
-    /// Writes a prompt outside the project, so that it is no change to it. A new file each time, and
-    /// never opened by its name: the agent knows where the last one is, and may have put anything
-    /// in its place.
+    /// Writes a prompt to a new file outside the project. The file is never opened by its name, because the
+    /// agent knows where earlier prompts are and may put links there.
     pub fn write_prompt(&self, prompt: &str) -> Result<PromptFile, Failure> {
-        let dir = self.own.path();
+        let dir = self.run_dir.path();
         let written = fs::create_dir_all(dir).and_then(|()| {
-            let name = tempfile::Builder::new()
+            let file = tempfile::Builder::new()
                 .prefix("prompt-")
                 .suffix(".md")
                 .tempfile_in(dir)?;
-            let (mut reader, path) = name.keep().map_err(|error| error.error)?;
+            let (mut reader, path) = file.keep().map_err(|error| error.error)?;
+            if let Some(user) = &self.user {
+                user.give(&path)?;
+            }
             reader.write_all(prompt.as_bytes())?;
             reader.rewind()?;
             Ok(PromptFile { path, reader })
@@ -195,50 +243,54 @@ impl Workspace {
 }
 
 impl Clone {
-    /// An error where the directory is not the one that was made: a link to somewhere else would
-    /// have the worker collect what is no work of the agent's.
-    pub fn still_there(&self) -> Result<(), Failure> {
+    /// Errors if the directory was deleted or replaced: a link could lead to files that are not the agent's work.
+    pub fn check_directory(&self) -> Result<(), Failure> {
         let found = fs::symlink_metadata(&self.dir);
         match found {
             Ok(found) if found.is_dir() && (found.dev(), found.ino()) == self.inode => Ok(()),
             _ => Err(Failure::new(
                 Reason::PushFailed,
                 format!(
-                    "the workspace {} is gone, or something else stands in its place",
+                    "the workspace {} was deleted or replaced, so nothing is collected from it",
                     self.dir.display()
                 ),
             )),
         }
     }
 
-    /// Puts the checkout's index into a file.
+    /// Writes the index of the checkout to a file.
     pub fn write_index(&self, to: &Path) -> io::Result<()> {
         let mut from = &self.index.file;
         from.rewind()?;
         let mut file = File::create(to)?;
         io::copy(&mut from, &mut file)?;
-        file.set_modified(self.index.written)
+        file.set_modified(self.index.modified)
     }
 }
 
 impl Index {
-    fn of(repository: &Path) -> io::Result<Self> {
-        let mut from = File::open(repository.join("index"))?;
+    fn copy_of(git_dir: &Path) -> io::Result<Self> {
+        let mut from = File::open(git_dir.join("index"))?;
         let mut file = tempfile::tempfile()?;
         io::copy(&mut from, &mut file)?;
         Ok(Self {
             file,
-            written: from.metadata()?.modified()?,
+            modified: from.metadata()?.modified()?,
         })
     }
 }
 
-async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clone, GitError> {
+async fn clone(
+    repository: &Repository,
+    git: &Git<'_>,
+    dir: &Path,
+    user: Option<&User>,
+) -> Result<Clone, GitError> {
     let url = &repository.url;
     fetch_base(git, dir, url, repository.reference.as_deref()).await?;
-    // Tools and people write ignore rules into `.git/info/exclude`.
+    // git init did not make it, because no template is used. Tools write ignore rules to `.git/info/exclude`.
     fs::create_dir_all(dir.join(".git/info"))
-        .map_err(|error| GitError::around("init", "left no place for `info`", &error))?;
+        .map_err(|error| GitError::around("init", "could not make the directory `info`", &error))?;
     let base = git
         .run(Call::new(
             dir,
@@ -248,7 +300,7 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
     let branch = repository.branch.as_deref().unwrap_or("work");
     let checkout = ["checkout", "--quiet", "--progress", "-B", branch, &base];
     git.run(Call::new(dir, checkout).shows_progress()).await?;
-    // For the agent: it may commit, and look where the project comes from.
+    // For the agent, which may commit and may read the project's URL.
     for (key, value) in [
         ("remote.origin.url", url),
         ("user.name", &repository.name),
@@ -267,12 +319,18 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
             "--progress",
         ];
         git.run(Call::new(dir, args).transfer()).await?;
+        for submodule in submodules::cloned(git, dir).await? {
+            lfs::prepare(git, &submodule, repository.lfs).await?;
+        }
     }
-    let unknown = |error: io::Error| {
-        GitError::around("checkout", "left a repository that cannot be read", &error)
+    if let Some(user) = user {
+        give_clone(user, git, dir).await?;
+    }
+    let unreadable = |error: io::Error| {
+        GitError::around("checkout", "made a repository that cannot be read", &error)
     };
-    let found = fs::symlink_metadata(dir).map_err(unknown)?;
-    let person = |role: &str| {
+    let found = fs::symlink_metadata(dir).map_err(unreadable)?;
+    let identity_of = |role: &str| {
         [
             (
                 format!("GIT_{role}_NAME").into(),
@@ -289,29 +347,58 @@ async fn clone(repository: &Repository, git: &Git<'_>, dir: &Path) -> Result<Clo
         url: url.clone(),
         suffix: repository.suffix.clone(),
         base,
-        index: Index::of(&dir.join(".git")).map_err(unknown)?,
-        identity: [person("AUTHOR"), person("COMMITTER")].concat(),
+        index: Index::copy_of(&dir.join(".git")).map_err(unreadable)?,
+        identity: [identity_of("AUTHOR"), identity_of("COMMITTER")].concat(),
         inode: (found.dev(), found.ino()),
     })
 }
 
-/// The directory to clone into: the given one, which must be empty, or a new one, which is deleted with the
-/// second value.
-fn fresh_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Failure> {
+/// Gives a clone to the agent's user.
+async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
+    let (owner, path) = (user.clone(), dir.to_owned());
+    // Not on the runtime's thread, because a clone can have very many files.
+    let given = tokio::task::spawn_blocking(move || owner.give_all(&path)).await;
+    let given = given.map_err(io::Error::other).and_then(|given| given);
+    let failed = |error: io::Error| {
+        GitError::around("checkout", "could not be given to the agent's user", &error)
+    };
+    given.map_err(failed)?;
+    // The index has the owner of each file: it would hold all files for changed.
+    git.run(Call::new(dir, ["update-index", "-q", "--refresh"]))
+        .await?;
+    user.give(&dir.join(".git/index")).map_err(failed)
+}
+
+/// An error if a given project belongs to another user than the agent's.
+pub fn belongs_to(user: &User, dir: &Path) -> Result<(), Failure> {
+    if user.owns(dir) {
+        return Ok(());
+    }
+    let (name, dir) = (&user.name, dir.display());
+    let message = format!(
+        "the workspace {dir} does not belong to DESCARTES_AGENT_USER, {name}; run `chown -R {name} {dir}`"
+    );
+    Err(Failure::new(Reason::WorkspaceFailed, message))
+}
+
+/// The directory to clone into: `into`, which must be empty, or a new temporary one. Dropping the second value deletes the
+/// temporary one.
+fn clone_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Failure> {
     let Some(dir) = into else {
-        let made = tempfile::Builder::new()
+        let created = tempfile::Builder::new()
             .prefix("descartes-workspace-")
             .tempdir();
-        let made = made.and_then(|dir| Ok((fs::canonicalize(dir.path())?, Some(dir))));
-        return made.map_err(|error| {
+        let created = created.and_then(|dir| Ok((fs::canonicalize(dir.path())?, Some(dir))));
+        return created.map_err(|error| {
             failed(
-                "no directory for the clone could be made".to_owned(),
+                "no temporary directory for the clone could be made; set TMPDIR to a directory that the worker can write"
+                    .to_owned(),
                 &error,
             )
         });
     };
-    let made = fs::create_dir_all(dir).and_then(|()| fs::canonicalize(dir));
-    let dir = made.map_err(|error| {
+    let created = fs::create_dir_all(dir).and_then(|()| fs::canonicalize(dir));
+    let dir = created.map_err(|error| {
         failed(
             format!("the workspace {} cannot be made", dir.display()),
             &error,
@@ -324,10 +411,10 @@ fn fresh_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Fa
         )
     })?;
     // Every new ext4 volume has a `lost+found`.
-    let is_of_project = |entry: &io::Result<fs::DirEntry>| !matches!(entry, Ok(entry) if entry.file_name() == "lost+found");
-    if entries.any(|entry| is_of_project(&entry)) {
+    let counts = |entry: &io::Result<fs::DirEntry>| !matches!(entry, Ok(entry) if entry.file_name() == "lost+found");
+    if entries.any(|entry| counts(&entry)) {
         let message = format!(
-            "the workspace {} is not empty, so nothing is cloned into it",
+            "the workspace {} is not empty, so nothing is cloned into it; empty it, or name another directory",
             dir.display()
         );
         return Err(Failure::new(Reason::WorkspaceFailed, message));
@@ -335,7 +422,7 @@ fn fresh_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Fa
     Ok((dir, None))
 }
 
-/// The absolute path of a given directory that exists and can be read.
+/// The absolute path of an existing directory that the worker can read.
 pub fn existing_directory(dir: &Path) -> Result<PathBuf, Failure> {
     let failed = |what: &str, error: io::Error| failed(format!("{what} {}", dir.display()), &error);
     let absolute =
@@ -344,19 +431,20 @@ pub fn existing_directory(dir: &Path) -> Result<PathBuf, Failure> {
     Ok(absolute)
 }
 
-fn own_directory() -> Result<TempDir, Failure> {
-    let made = tempfile::Builder::new().prefix("descartes-").tempdir();
-    made.map_err(|error| {
+fn new_run_directory() -> Result<TempDir, Failure> {
+    let created = tempfile::Builder::new().prefix("descartes-").tempdir();
+    created.map_err(|error| {
         failed(
-            "no temporary directory for the prompt could be made".to_owned(),
+            "no temporary directory for the prompt could be made; set TMPDIR to a directory that the worker can write"
+                .to_owned(),
             &error,
         )
     })
 }
 
-/// Names what a shallow clone of one commit does not bring along.
-fn warn_of_what_is_missing(dir: &Path, repository: &Repository) {
-    let submodules = settings_in(&dir.join(".gitmodules"), |line| {
+/// Logs which submodules and which files of Git LFS were not fetched.
+fn warn_of_missing_files(dir: &Path, repository: &Repository) {
+    let submodules = values_in(&dir.join(".gitmodules"), |line| {
         let (key, path) = line.split_once('=')?;
         (key.trim() == "path").then(|| path.trim().to_owned())
     });
@@ -364,45 +452,48 @@ fn warn_of_what_is_missing(dir: &Path, repository: &Repository) {
         let submodules = submodules.join(", ");
         tracing::warn!("the project has submodules, which are not fetched: {submodules}");
     }
-    let large = settings_in(&dir.join(".gitattributes"), |line| {
+    let patterns = values_in(&dir.join(".gitattributes"), |line| {
         let mut words = line.split_whitespace();
         let pattern = words.next().filter(|word| !word.starts_with('#'))?;
         words
             .any(|word| word == "filter=lfs")
             .then(|| pattern.to_owned())
     });
-    if !large.is_empty() && !repository.lfs {
-        let large = large.join(", ");
+    if !patterns.is_empty() && !repository.lfs {
+        let patterns = patterns.join(", ");
         tracing::warn!(
-            "the project keeps files with Git LFS, of which only the pointers are here: {large}"
+            "the project keeps files in Git LFS, which are not fetched; the clone has their pointers: {patterns}"
         );
     }
 }
 
-/// What the lines of a file say, the first few of it; nothing where it is no file of the project.
-fn settings_in(path: &Path, said: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    const NAMED: usize = 10;
-    const READ: u64 = 1024 * 1024;
+/// The first values that `parse` finds in the lines of a file; none if the path is not a regular file.
+fn values_in(path: &Path, parse: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    const MAX_VALUES: usize = 10;
+    const MAX_FILE_SIZE: u64 = 1024 * 1024;
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         return Vec::new();
     }
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(READ).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_SIZE).read_to_end(&mut bytes));
     let text = String::from_utf8_lossy(&bytes);
     read.map_or_else(
         |_| Vec::new(),
-        |_| text.lines().filter_map(said).take(NAMED).collect(),
+        |_| text.lines().filter_map(parse).take(MAX_VALUES).collect(),
     )
 }
 
-fn refused(repository: &Repository, error: &GitError) -> Failure {
-    let what = repository
+fn clone_failure(repository: &Repository, error: &GitError) -> Failure {
+    let reference = repository
         .reference
         .as_deref()
         .map(|reference| format!(" ({reference})"))
         .unwrap_or_default();
     let summary = error.summary();
-    let message = format!("{}{what} could not be cloned: {summary}", repository.url);
+    let message = format!(
+        "{}{reference} could not be cloned: {summary}",
+        repository.url
+    );
     Failure {
         causes: vec![error.words.clone()],
         retryable: error.trouble().is_retryable(),

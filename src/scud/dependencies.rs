@@ -1,7 +1,7 @@
 //! Resolves the dependencies of a task: the title and the status of the tasks that it depends on.
 //!
-//! It reads the nodes once for all edges of a task, not once per edge. Dependencies of the parent task
-//! are not added: a task shows its own edges.
+//! The nodes are read once for all edges of a task, not once per edge. Dependencies of the parent task
+//! are not added: a task shows only its own edges.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ pub(super) fn resolve<'a>(search: &Search<'a>, phase: usize, edges: &[&'a str]) 
                 target.add_from_other_phase(node_phase, node);
             }
         }
-        // A migrated node (`phase:8`) that an edge in the same phase calls `8`.
+        // An edge in the same phase may name a migrated node (`phase:8`) as `8`.
         if node_phase == phase
             && id.len() < written_id.len()
             && let Some(target) = targets.get_mut(id)

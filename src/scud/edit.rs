@@ -1,8 +1,8 @@
 //! Sets the status of a task: changes one letter of one line, in place, under the lock that SCUD takes.
 //!
 //! The file is neither rewritten nor replaced, so that the branches of two workers merge and nothing
-//! that this module does not understand is lost. It does not call fsync: git reads through the page
-//! cache too.
+//! that this module does not understand is lost. There is no fsync, because git sees
+//! the change without it.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ impl Project {
     }
 }
 
-/// The same for the bytes of a graph that is in no file; says whether the letter has changed.
+/// Sets the status in the bytes of a graph that is not in a file; returns whether the letter has changed.
 pub fn set_status_in_bytes(
     graph: &mut [u8],
     phase: &str,

@@ -1,7 +1,7 @@
 //! Opens, locks and reads files below the project's root, within limits of time and size.
 //!
-//! It follows no symbolic link and waits for no FIFO. It does not know the contents of the files, and
-//! does not write.
+//! Follows no symbolic link and waits for no FIFO. Does not interpret the contents of the files, and writes
+//! nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,7 +37,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// Whether the file itself is at fault, so that another attempt would fail in the same way.
+    /// Whether the file itself is wrong, so that another attempt would fail in the same way.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Missing { .. } | Self::NotRegular { .. } | Self::TooLarge { .. } => true,
@@ -114,7 +114,7 @@ pub(super) async fn open_locked(
         match flock(&file, operation) {
             // Between open and lock another file may have been renamed to this path; then the lock
             // is on a file that is no longer in the project.
-            Ok(()) if same(&file, &open(root, components, access)?) => return Ok(file),
+            Ok(()) if is_same_file(&file, &open(root, components, access)?) => return Ok(file),
             Ok(()) | Err(Errno::WOULDBLOCK | Errno::INTR) => {}
             Err(errno) => {
                 return Err(FileError::NotReadable {
@@ -135,7 +135,7 @@ pub(super) async fn open_locked(
     }
 }
 
-fn same(one: &File, other: &File) -> bool {
+fn is_same_file(one: &File, other: &File) -> bool {
     match (fstat(one), fstat(other)) {
         (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
         _ => false,

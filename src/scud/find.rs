@@ -1,8 +1,8 @@
 //! Finds the task that a reference means: by phase and id, by the given tag, by an id that occurs in
 //! one phase only, or by the active tag.
 //!
-//! Every error says what would have worked. Dependencies are not checked: whether a task may run
-//! before them is the caller's decision.
+//! Every error says what would have worked. Dependencies are not checked: the caller decides whether a task
+//! may run before them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -85,7 +85,7 @@ impl From<ReadError> for FindError {
 }
 
 impl FindError {
-    /// Whether the graph or the reference is at fault, so that another attempt would fail in the same way.
+    /// Whether the graph or the reference is wrong, so that another attempt would fail in the same way.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::File(error) => error.is_permanent(),
@@ -102,7 +102,7 @@ fn suggestion(similar: &[String], phases: &PhaseNames) -> String {
     format!("; did you mean {}?", quoted.join(", "))
 }
 
-/// What a finished task is, and what to do about it.
+/// The end of the error about a finished task: its state, and what to do.
 fn finished(status: Status) -> String {
     match status {
         Status::Expanded => {
@@ -188,7 +188,7 @@ impl Project {
         }
     }
 
-    /// The index of the phase whose candidate is meant.
+    /// The index of the phase whose candidate the reference means.
     fn choose_phase(&self, search: &Search<'_>, query: &TaskQuery<'_>) -> Result<usize, FindError> {
         let tag_of = |candidate: &Candidate<'_>| search.phases[candidate.phase].tag;
         let all_phases = || PhaseNames::new(search.phases.iter().map(|phase| phase.tag));
@@ -258,17 +258,17 @@ struct SimilarId<'a> {
 
 /// The ids that the reference may be a typing error of.
 fn similar_ids(search: &Search<'_>, query: &TaskQuery<'_>) -> Vec<String> {
-    /// As many as a person reads at a glance.
+    /// The most ids in a message: few enough to read at once.
     const MAX_SHOWN: usize = 4;
-    /// Enough to see which of the shown ids occur in several phases; a broken graph may have millions
-    /// of equally similar ids.
+    /// The most ids that are collected: enough to see which of the shown ids occur in several phases. A broken
+    /// graph may have millions of equally similar ids.
     const MAX_COLLECTED: usize = 256;
     let mut similar: Vec<SimilarId<'_>> = Vec::new();
     for (phase, node) in search.nodes() {
         let tag = search.phases[phase].tag;
         let id = id_in_phase(tag, node.id());
         let distance = if id == query.reference {
-            // It exists, but not in the requested phase.
+            // The id exists, but not in the requested phase.
             Some(0)
         } else if query.tag.is_some_and(|requested| requested != tag) {
             None
@@ -304,7 +304,7 @@ fn similar_ids(search: &Search<'_>, query: &TaskQuery<'_>) -> Vec<String> {
 
 /// The number of typing errors between `reference` and a node's id; `None` if there are too many.
 fn distance(reference: &str, tag: &str, id: &str) -> Option<usize> {
-    /// Longer than any id that SCUD accepts, short enough to compare with all ids.
+    /// The longest reference or id that is compared: longer than any id that SCUD accepts.
     const MAX_LENGTH: usize = 128;
     let with_phase;
     let id = if reference.contains(':') {
@@ -320,7 +320,7 @@ fn distance(reference: &str, tag: &str, id: &str) -> Option<usize> {
     if reference.len() >= 8 && id.starts_with(reference) {
         return Some(1);
     }
-    // One error in three characters, and at least one character must be right: `7` does not suggest `9`.
+    // At most one error in three characters; at least one character must be right, so `7` does not suggest `9`.
     let allowed = (reference.len() / 3).max(1);
     if reference.len().abs_diff(id.len()) > allowed {
         return None;

@@ -33,7 +33,7 @@ pub(super) fn read_task(
 /// The most tasks that a task may depend on; further ones are ignored.
 const MAX_DEPENDENCIES: usize = 1_000;
 
-/// What the sections after `@nodes` say about one task.
+/// The data of one task in the sections after `@nodes`.
 #[derive(Debug, Default)]
 struct Sections<'a> {
     dependencies: Vec<&'a str>,

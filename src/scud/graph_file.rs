@@ -12,7 +12,7 @@ pub(super) const GRAPH: &[&str] = &[".scud", "tasks", "tasks.scg"];
 /// about 10 MB), far below the memory of the machine.
 const MAX_GRAPH_SIZE: u64 = 64 << 20;
 
-/// A file that SCUD could not read either, or whose meaning would be a guess.
+/// The error for a file that SCUD could not read either, or that could mean several things.
 #[derive(Debug, thiserror::Error)]
 #[error("{}, line {line}: {message}", path.display())]
 pub struct Malformed {

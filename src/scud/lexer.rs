@@ -1,8 +1,8 @@
 //! The `.scg` format line by line: the kind of each line, borrowed from the text.
 //!
-//! It accepts what SCUD accepts: unknown sections, comments, blank lines, the old `# Epic:`. Between
-//! lines it remembers only the current section, and it looks inside a field only to find its end.
-//! What the lines mean together is decided in `search` and `graph`.
+//! The lexer accepts everything that SCUD accepts: unknown sections, comments, blank lines, the old `# Epic:`.
+//! Between lines it remembers only the current section, and it reads a field only to find the field's end.
+//! `search` and `graph` decide what the lines mean together.
 
 /// An invalid line; the caller adds the path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +55,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Where a line begins.
+/// The position of a line's beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     at: usize,
@@ -87,10 +87,11 @@ enum Section {
 #[derive(Debug, Clone)]
 pub(super) struct Items<'a> {
     text: &'a str,
-    /// Where the next line begins.
+    /// The beginning of the next line.
     next: Position,
     expected: Expected,
     section: Section,
+    /// Whether the current phase has had a node.
     nodes_seen: bool,
 }
 
@@ -114,9 +115,9 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// The nodes of one phase, from its first to its last; skips what follows them.
+    /// The nodes of one phase, from its first to its last; the rest of the text is skipped.
     pub fn of_nodes(text: &'a str, first: Node<'a>, last: Node<'a>) -> Self {
-        // From the beginning of the line: without its indentation a `---` would be a separator.
+        // Starts at the beginning of the line: a `---` without its indentation would be a separator.
         let begin = text[..first.at].rfind('\n').map_or(0, |end| end + 1);
         Self {
             next: Position {
@@ -194,8 +195,9 @@ impl<'a> Items<'a> {
             self.expected = Expected::Header;
             return Ok(None);
         }
-        // Before anything else: an indented line below a heading is text, whatever it looks like. SCUD itself
-        // looks for `@` first and loses the rest of such a text; here the text of a task can never become a task.
+        // This comes first: an indented line below a heading is always text, even if it looks like another kind of
+        // line. SCUD itself looks for `@` first and loses the rest of such a text; here the text of a task can
+        // never become a task.
         if self.section == Section::Block
             && let Some(text) = line.strip_prefix("  ")
         {

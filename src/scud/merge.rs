@@ -1,7 +1,7 @@
 //! Prepares three versions of one graph for git's merge: if only one side changed a status letter, the
 //! letter becomes the same in all three, so that changes in neighbouring lines do not conflict.
 //!
-//! It changes status letters only: all other changes, and a letter that both sides changed in different
+//! Only status letters are changed: all other changes, and a letter that both sides changed in different
 //! ways, are left to git. No I/O.
 
 use std::collections::HashMap;

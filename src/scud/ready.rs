@@ -1,4 +1,4 @@
-//! What is ready, and what blocks the rest: all tasks of a graph with everything that each one needs.
+//! All tasks of a graph with everything that each one needs: which tasks are ready, and what blocks the others.
 //!
 //! A task needs its own dependencies and those of its parents; an expanded task needs its subtasks, and is
 //! done when all of them are (in SCUD, it never is). A task whose dependency failed, was cancelled or does
@@ -28,7 +28,7 @@ impl TaskGraph {
     /// Reads the text of a graph.
     ///
     /// # Errors
-    /// The line and the reason, if SCUD could not read it either, or its meaning would be a guess.
+    /// The line and the reason, if SCUD could not read the graph either, or if it could mean several things.
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
         let (tasks, phases) = read::read(text)?;
         let order = Vec::new();
@@ -37,25 +37,25 @@ impl TaskGraph {
             phases,
             order,
         };
-        graph.judge();
+        graph.set_standings();
         Ok(graph)
     }
 
     /// The position of a task.
     pub fn position(&self, phase: &str, id: &str) -> Option<usize> {
-        let is_it = |task: &TaskNode| task.phase == phase && task.id == id;
-        self.tasks.iter().position(is_it)
+        let is_requested = |task: &TaskNode| task.phase == phase && task.id == id;
+        self.tasks.iter().position(is_requested)
     }
 
     /// The positions of the tasks that are ready, the most important first: by priority, then by the length
     /// of the chain that waits for the task, then in the order of the file.
     pub fn ready(&self) -> Vec<usize> {
-        let mut ready = self.with(|standing| *standing == Standing::Ready);
+        let mut ready = self.tasks_with_standing(|standing| *standing == Standing::Ready);
         ready.sort_by_key(|task| self.rank(*task));
         ready
     }
 
-    /// What to compare to put the more important task first.
+    /// The key to sort tasks by, the more important one first.
     pub fn rank(&self, task: usize) -> (u8, std::cmp::Reverse<usize>, usize) {
         let node = &self.tasks[task];
         let priority = match node.priority {
@@ -74,7 +74,7 @@ impl TaskGraph {
         let all: Vec<usize> = (0..self.tasks.len()).filter(open).collect();
         let longest = |tasks: &[usize]| {
             let chains = tasks.iter().copied().filter(open);
-            // The first of equally long ones.
+            // Of equally long chains, the first one.
             chains.rev().max_by_key(|task| self.tasks[*task].chain)
         };
         let (mut path, mut seen) = (Vec::new(), HashSet::new());
@@ -113,11 +113,11 @@ impl TaskGraph {
                 };
                 format!("needs {}, which is {status}", self.name(*task))
             }
-            Obstacle::Behind(task) => format!("needs {}, which is blocked", self.name(*task)),
+            Obstacle::BlockedTask(task) => format!("needs {}, which is blocked", self.name(*task)),
         }
     }
 
-    /// Everything that directly needs each task.
+    /// For each task, the tasks that directly need it.
     pub fn dependents(&self) -> Vec<Vec<usize>> {
         let mut dependents = vec![Vec::new(); self.tasks.len()];
         for (task, node) in self.tasks.iter().enumerate() {
@@ -128,7 +128,8 @@ impl TaskGraph {
         dependents
     }
 
-    fn with(&self, is_wanted: impl Fn(&Standing) -> bool) -> Vec<usize> {
+    /// The positions of the tasks with a standing.
+    fn tasks_with_standing(&self, is_wanted: impl Fn(&Standing) -> bool) -> Vec<usize> {
         let tasks = self.tasks.iter().enumerate();
         let wanted = tasks.filter(|(_, task)| is_wanted(&task.standing));
         wanted.map(|(task, _)| task).collect()
@@ -140,31 +141,31 @@ impl TaskGraph {
         !node.is_done && matches!(node.status, Status::Pending | Status::Expanded)
     }
 
-    /// Fills in what follows from the status of all tasks.
-    fn judge(&mut self) {
+    /// Sets the fields of all tasks that follow from the statuses: whether a task is done, and its standing.
+    fn set_standings(&mut self) {
         let components = cycles::components(&self.tasks);
         for component in &components {
             self.mark_done(component);
         }
-        // Dependencies come first, so what they are is known already.
+        // Dependencies come first, so their standing is already known.
         for component in &components {
             let is_cycle =
                 component.len() > 1 || self.tasks[component[0]].needs.contains(&component[0]);
-            let cycle = is_cycle.then(|| cycles::walk(&self.tasks, component));
+            let cycle = is_cycle.then(|| cycles::cycle_members(&self.tasks, component));
             for task in component {
-                self.tasks[*task].standing = self.stand(*task, cycle.as_deref());
+                self.tasks[*task].standing = self.standing_of(*task, cycle.as_deref());
             }
         }
         self.order = components.iter().flatten().copied().collect();
         let dependents = self.dependents();
         for component in components.iter().rev() {
             for task in component {
-                let behind = dependents[*task].iter().map(|next| self.tasks[*next].chain);
-                let behind = behind.max().unwrap_or_default();
+                let after = dependents[*task].iter().map(|next| self.tasks[*next].chain);
+                let longest_after = after.max().unwrap_or_default();
                 let own = usize::from(
                     self.is_open(*task) && self.tasks[*task].status != Status::Expanded,
                 );
-                self.tasks[*task].chain = behind + own;
+                self.tasks[*task].chain = longest_after + own;
             }
         }
     }
@@ -182,7 +183,7 @@ impl TaskGraph {
         }
     }
 
-    fn stand(&self, task: usize, cycle: Option<&[usize]>) -> Standing {
+    fn standing_of(&self, task: usize, cycle: Option<&[usize]>) -> Standing {
         let node = &self.tasks[task];
         if node.is_done {
             return Standing::Done;
@@ -203,7 +204,7 @@ impl TaskGraph {
                 Standing::Done => {}
                 _ if is_member => {}
                 Standing::Closed => obstacles.push(Obstacle::Closed(needed)),
-                Standing::Blocked(_) => obstacles.push(Obstacle::Behind(needed)),
+                Standing::Blocked(_) => obstacles.push(Obstacle::BlockedTask(needed)),
                 Standing::Ready | Standing::Waiting(_) | Standing::Split => waits_for.push(needed),
             }
         }

@@ -4,7 +4,7 @@ use super::lexer::{Fields, Node, SyntaxError, excerpt, unescape};
 use crate::excerpt::{first_chars, visible};
 use crate::task::{Priority, Status};
 
-/// The most characters of a title that count; the rest is cut off.
+/// The maximum length of a title, in characters; the rest is cut off.
 const MAX_TITLE: usize = 1_000;
 
 /// A title as it is shown everywhere: short, and without control characters.
@@ -16,7 +16,7 @@ pub(super) fn shown_title(written: &str) -> String {
 /// The fields of a node line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row<'a> {
-    /// Still escaped.
+    /// The title with its escapes.
     pub title: &'a str,
     pub status: Status,
     /// The offset of the status letter in the file, in bytes.
@@ -26,10 +26,10 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Requires the five fields that SCUD requires, and one status letter that SCUD knows. SCUD reads
-    /// any other status as pending, and a word by its first letter (`Deferred` as done); that would run the
-    /// wrong tasks, so here it is an error. Complexity and priority have the same fallbacks as in SCUD; further fields are
-    /// ignored.
+    /// Reads a node line. Requires the five fields that SCUD requires, and one status letter that SCUD knows.
+    /// SCUD reads any other status as pending, and a word by its first letter (`Deferred` as done). Here that
+    /// is an error, because the wrong tasks would run. Complexity and priority have the same defaults as in
+    /// SCUD; further fields are ignored.
     pub fn of(node: Node<'a>) -> Result<Self, SyntaxError> {
         let error = |message| SyntaxError {
             line: node.line,

@@ -1,10 +1,10 @@
 //! Searches the graph for a reference: its phases, and the nodes that the reference may mean.
 //!
-//! It reads the text again instead of keeping pieces of it, so memory grows with the number of phases
-//! only. Which of several candidates is meant is decided in `find`. No I/O.
+//! The search reads the text again instead of storing pieces of it, so memory grows only with the number of
+//! phases. Which of several candidates is meant is decided in `find`. No I/O.
 //!
 //! A file that SCUD would reject is rejected as a whole, whichever phase is broken: the agent could
-//! not use `scud` on it either, and an id without a phase could belong to any phase of it. A
+//! not use `scud` on the file either, and an id without a phase could belong to any of its phases. A
 //! broken node is an error only when that node is requested, as in SCUD.
 
 use super::lexer::{Item, Items, Node, Position, SyntaxError, excerpt};
@@ -12,9 +12,9 @@ use super::lexer::{Item, Items, Node, Position, SyntaxError, excerpt};
 /// A task that is requested.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Reference<'r> {
-    /// As a person or an orchestrator writes it: `8` or `phase:8`.
+    /// The text that a person or an orchestrator wrote: `8` or `phase:8`.
     AsWritten(&'r str),
-    /// As an earlier search found it.
+    /// A task that an earlier search found.
     Exact { phase: &'r str, id: &'r str },
 }
 
@@ -22,7 +22,7 @@ pub(super) enum Reference<'r> {
 pub(super) struct Phase<'a> {
     pub tag: &'a str,
     pub line: usize,
-    /// Where the lines after the header begin.
+    /// The beginning of the lines after the header.
     pub body: Position,
     /// The first and the last node: all others are between them.
     nodes: Option<(Node<'a>, Node<'a>)>,
@@ -49,7 +49,7 @@ pub(super) enum Spelling {
 pub(super) struct Search<'a> {
     pub text: &'a str,
     pub phases: Vec<Phase<'a>>,
-    /// At most two of each phase: the second one only proves that the id is defined twice.
+    /// At most two of each phase. A second one shows that the id is defined twice.
     pub candidates: Vec<Candidate<'a>>,
 }
 
@@ -102,8 +102,8 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// The only candidate in `phase`. If an id or a phase is defined twice, SCUD uses the last
-    /// definition and loses the other one; changing a letter in either would be a guess.
+    /// The only candidate in `phase`; an error if an id or a phase is defined twice. SCUD uses the last
+    /// definition then and drops the other one, so it is unknown which of the two the status belongs to.
     pub fn only_candidate(&self, phase: usize) -> Result<Candidate<'a>, SyntaxError> {
         let tag = self.phases[phase].tag;
         let mut same_tag = self.phases.iter().filter(|other| other.tag == tag);

@@ -76,7 +76,7 @@ struct Swarm {
     backpressure: Option<Backpressure>,
 }
 
-/// Half of the real files set the other keys and no `commands`.
+/// Every key may be missing: about half of the files in public projects set other keys, but no `commands`.
 #[derive(Deserialize)]
 struct Backpressure {
     #[serde(default, deserialize_with = "commands")]
@@ -253,7 +253,7 @@ impl Project {
 }
 
 impl SettingsError {
-    /// Whether the files themselves are at fault, so that another attempt would fail in the same way.
+    /// Whether the files themselves are wrong, so that another attempt would fail in the same way.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::File(error) => error.is_permanent(),
@@ -274,7 +274,7 @@ impl AgentDefinition {
         let mut prompt = String::with_capacity(template.len());
         let mut rest = template;
         while let Some(brace) = rest.find('{') {
-            // The caller refuses it.
+            // The caller reports a prompt that is too large.
             if prompt.len() > MAX_PROMPT_SIZE {
                 return Some(prompt);
             }

@@ -1,4 +1,4 @@
-//! What an agent has spent: counted from its messages, until it reports totals itself.
+//! The usage and the cost of an agent: counted from its messages, until the agent reports totals itself.
 //!
 //! Needs constant memory, however many messages there are.
 
@@ -7,10 +7,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::model::{Spent, Usage};
 
-/// How many messages are remembered: the agent and its subagents can write one each at a time.
+/// How many messages are remembered. The agent and each subagent write one message at a time.
 const MAX_OPEN_MESSAGES: usize = 64;
 
-/// What the totals that an agent reports include.
+/// Which rounds the totals that an agent reports include.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Totals {
     /// The whole session, with all earlier rounds.
@@ -23,8 +23,8 @@ pub enum Totals {
 pub struct Account {
     totals: Totals,
     earlier_rounds: Spent,
-    /// The last messages: a message comes in several lines, each of which repeats its usage, with
-    /// lines of subagents between them.
+    /// The last messages. A message comes in several lines, each of which repeats its usage, and lines of
+    /// subagents may come between them.
     open_messages: VecDeque<(MessageKey, Usage)>,
     /// The usage of messages that are not remembered any more.
     closed_messages: Option<Usage>,
@@ -91,7 +91,7 @@ impl Account {
         }
     }
 
-    /// The totals that the agent reports.
+    /// Sets the totals of this round or session, as the agent reports them.
     pub fn set_totals(&mut self, cost_usd: Option<f64>, usage: Option<Usage>) {
         self.turns.get_or_insert(0);
         self.tool_calls.get_or_insert(0);
@@ -99,9 +99,9 @@ impl Account {
         self.reported_usage = usage;
     }
 
-    /// All rounds so far.
+    /// The usage and the cost of all rounds so far.
     pub fn spent(&self) -> Spent {
-        // Lower than the totals: messages report their output tokens before they are complete.
+        // This sum is lower than the totals, because messages report their output tokens before they are complete.
         let open = self.open_messages.iter().map(|(_, usage)| *usage);
         let counted = self.closed_messages.into_iter().chain(open);
         let counted = counted.reduce(Usage::and);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::excerpt;
-use crate::model::{Usage, may_pass, token_count};
+use crate::model::{Usage, is_temporary, token_count};
 use crate::task::{Failure, Reason};
 
 /// How many content blocks of one message are read.
@@ -24,25 +24,25 @@ const MAX_MODEL_NAME: usize = 200;
 const MAX_FINAL_MESSAGE: usize = 64 * 1024;
 /// The model of messages that Claude Code writes itself.
 const SYNTHETIC: &str = "<synthetic>";
-/// `api_error` if a request got no answer, and a later one may get one.
+/// The value of `api_error` if a request got no answer, but a later request may get one.
 pub const CONNECTION_FAILED: &str = "connection_failed";
-/// `api_error` if a request got no answer, and a later one will not get one either.
+/// The value of `api_error` if a request got no answer, and no later request will.
 pub const CONNECTION_REJECTED: &str = "connection_rejected";
 
 /// The JSON text of a field.
 type Raw<'a> = Option<&'a RawValue>;
 
-/// The value of a field, if it has the type.
+/// The value of a field, if the field has the expected type.
 fn value<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
 }
 
-/// A list or a table, unless it is too large.
-fn small(raw: Raw<'_>) -> Raw<'_> {
+/// A field with a list or a table; `None` if it is too large.
+fn unless_too_large(raw: Raw<'_>) -> Raw<'_> {
     raw.filter(|raw| raw.get().len() <= MAX_LIST_SIZE)
 }
 
-/// Reads some fields of an object; without fields if it is not one.
+/// Reads some fields of an object. If the JSON is not an object, all fields are absent.
 fn fields<'a, T: Deserialize<'a> + Default>(json: &'a [u8]) -> T {
     object(json).unwrap_or_default()
 }
@@ -263,7 +263,7 @@ fn visible(block: &RawValue) -> Option<Block> {
     }
 }
 
-/// A tool call in a few words: `bash cargo test`. Not shortened: secrets must be masked first, and a
+/// A description of a tool call: `bash cargo test`. Not shortened: secrets must be masked first, and a
 /// part of a secret would not be recognised.
 fn describe_call(name: &str, input: Raw<'_>) -> String {
     #[derive(Deserialize, Default)]
@@ -290,11 +290,11 @@ fn describe_call(name: &str, input: Raw<'_>) -> String {
     };
     let input: Fields<'_> = fields(raw.get().as_bytes());
     let (command, path) = (value::<String>(input.command), value::<String>(input.path));
-    // The command of an editor is one word and needs the path.
+    // The command of the editor tool is one word, so the path is shown too.
     if let (Some(command), Some(path)) = (&command, &path) {
         return format!("{name} {command} {path}");
     }
-    // The most specific one first.
+    // The argument that says most about the call comes first.
     let others = [
         input.file_path,
         input.notebook_path,
@@ -311,7 +311,7 @@ fn describe_call(name: &str, input: Raw<'_>) -> String {
     }
 }
 
-/// A `result` line: what the agent says about its end.
+/// A `result` line: the agent's own report about its end.
 #[derive(Debug)]
 pub struct Outcome {
     subtype: Option<String>,
@@ -322,7 +322,7 @@ pub struct Outcome {
     errors: Vec<String>,
     queued_turns: u64,
     pub cost_usd: Option<f64>,
-    /// The sum of all models, with those of subagents.
+    /// The sum for all models, with the usage of subagents.
     pub usage: Option<Usage>,
 }
 
@@ -358,10 +358,10 @@ impl Outcome {
             result: value(fields.result)
                 .filter(|message: &String| !message.trim().is_empty())
                 .map(|message| excerpt::first_bytes(&message, MAX_FINAL_MESSAGE)),
-            errors: value(small(fields.errors)).unwrap_or_default(),
+            errors: value(unless_too_large(fields.errors)).unwrap_or_default(),
             queued_turns: value(fields.queued_turn_count).unwrap_or(0),
             cost_usd: value(fields.total_cost_usd).filter(|cost: &f64| *cost >= 0.0),
-            usage: sum_of_models(small(fields.model_usage)),
+            usage: sum_of_models(unless_too_large(fields.model_usage)),
         }
     }
 
@@ -401,7 +401,7 @@ impl Outcome {
                 "the agent's budget is used up, and it was not done",
             ),
             (_, Some(status), _) => Failure {
-                retryable: may_pass(status),
+                retryable: is_temporary(status),
                 ..Failure::new(
                     Reason::ApiError,
                     format!("the model's service answered with status {status}: {message}"),
@@ -443,8 +443,7 @@ fn tokens(usage: Raw<'_>) -> Option<Usage> {
     ]))
 }
 
-/// From the numbers of input and output tokens, of those read from the cache and of those written to
-/// it.
+/// Usage from four numbers: input tokens, output tokens, tokens read from the cache, tokens written to it.
 fn usage_of(numbers: [Raw<'_>; 4]) -> Usage {
     let [input, output, cache_read, cache_creation] =
         numbers.map(|number| token_count(&value(number)?));

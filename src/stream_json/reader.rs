@@ -9,13 +9,13 @@ use crate::line_splitter::{Line, LineEnd, LineSplitter};
 use crate::model::Spent;
 use crate::task::Failure;
 
-/// The longest line that is read, in bytes; longer ones are skipped. Claude Code's have up to two
-/// megabytes: a file that it writes, twice.
+/// The longest line that is read, in bytes; longer ones are skipped. Claude Code's lines have up to two
+/// megabytes: they contain a written file twice.
 const MAX_LINE: usize = 4 * 1024 * 1024;
 /// The longest id of a session, in bytes; UUIDs have 36.
 const MAX_SESSION_ID: usize = 100;
 
-/// What an agent's output says, in all its rounds.
+/// Reads the output of an agent, in all its rounds.
 #[derive(Debug)]
 pub struct Reader {
     pub session_id: Option<String>,
@@ -24,11 +24,11 @@ pub struct Reader {
     lines: LineSplitter,
     /// The last request to the model's service failed.
     is_retrying: bool,
-    /// What the agent says about its end in this round.
+    /// The agent's report about its end in this round.
     conclusion: Option<Conclusion>,
 }
 
-/// What an agent says about its end, in a `result` line.
+/// An agent's report about its end, from a `result` line.
 #[derive(Debug)]
 pub struct Conclusion {
     /// `None` if the agent says that it succeeded.
@@ -44,13 +44,13 @@ pub enum Event<'a> {
     /// Output that is not JSON.
     Raw(&'a [u8]),
     Text(&'a str),
-    /// A tool call in a few words, of any length.
+    /// A description of a tool call. It may be long.
     ToolCall(&'a str),
-    /// What the agent has spent, in all rounds so far.
+    /// The usage and the cost of the agent, in all rounds so far.
     Spent(Spent),
 }
 
-/// What to expect after some output.
+/// Whether more output is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     MoreExpected,
@@ -59,7 +59,7 @@ pub enum Progress {
 }
 
 impl Reader {
-    /// `totals` is what the numbers in a `result` line include.
+    /// `totals` says what the numbers in a `result` line include.
     pub fn new(totals: Totals) -> Self {
         Self {
             session_id: None,
@@ -71,7 +71,7 @@ impl Reader {
         }
     }
 
-    /// A new round begins. What was spent in earlier rounds still counts.
+    /// Starts a new round. The cost of earlier rounds still counts.
     pub fn next_round(&mut self) {
         self.account.next_round();
         self.lines = new_splitter();
@@ -79,7 +79,7 @@ impl Reader {
         self.conclusion = None;
     }
 
-    /// What the agent has spent, in all rounds so far.
+    /// The usage and the cost of the agent, in all rounds so far.
     pub fn spent(&self) -> Spent {
         self.account.spent()
     }
@@ -106,7 +106,7 @@ impl Reader {
             on_event(Event::Raw(b"\n"));
             return Progress::MoreExpected;
         };
-        // It becomes an argument of the next round's command.
+        // The id becomes an argument of the next round's command.
         let session_id = kind.session_id.filter(|id| is_session_id(id));
         self.session_id = session_id.or(self.session_id.take());
         match (kind.word.as_str(), kind.subtype.as_str()) {
@@ -159,7 +159,7 @@ impl Reader {
         }
     }
 
-    /// What the agent said about its end in this round; also in a last line without a newline.
+    /// The agent's report about its end in this round. The last line is read even without a newline.
     pub fn conclusion(&mut self) -> Option<&Conclusion> {
         if let Some(line) = self.lines.take_unfinished()
             && is_readable(&line)

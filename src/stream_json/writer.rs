@@ -1,6 +1,6 @@
 //! Writes `stream-json` to standard output, in Claude Code's format.
 //!
-//! Does not redact: the worker, which reads the lines, does.
+//! Masks no secrets: the worker, which reads the lines, does that.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,11 +12,11 @@ use super::lines;
 use crate::excerpt;
 use crate::model::Usage;
 
-/// The shortest time between two keep-alive lines; less with a short idle timeout.
+/// The shortest time between two keep-alive lines; shorter if the idle timeout is short.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// The largest content block that is written, in bytes of JSON: the reader skips long lines.
 const MAX_BLOCK_SIZE: usize = 256 * 1024;
-/// The longest command, path or name in the place of a larger block, in bytes.
+/// The longest command, path or name that is written instead of a block that is too large, in bytes.
 const MAX_FIELD_SIZE: usize = 100;
 /// The longest final message, in characters.
 const MAX_FINAL_MESSAGE: usize = 64 * 1024;
@@ -37,7 +37,7 @@ pub enum End {
         status: Option<u16>,
         message: String,
         /// Whether a later request may succeed.
-        may_pass: bool,
+        is_temporary: bool,
     },
     Failed {
         message: String,
@@ -99,7 +99,7 @@ impl Writer {
         self.write_line(json!({ "type": "system", "subtype": "alive" }))
     }
 
-    /// A request failed and will be sent again after `delay`.
+    /// Writes that a request failed and will be sent again after `delay`.
     pub fn write_retry(
         &mut self,
         attempt: u32,
@@ -114,7 +114,7 @@ impl Writer {
         }))
     }
 
-    /// The answer of a turn. The turn's number is added to its id, because a service may use one
+    /// Writes the answer of a turn. The turn's number is added to its id, because a service may use one
     /// id for several answers.
     pub fn write_answer(&mut self, turn: u32, answer: &Message<'_>) -> io::Result<()> {
         let content: Vec<Value> = answer.content.iter().map(shortened).collect();
@@ -134,7 +134,7 @@ impl Writer {
         }))
     }
 
-    /// The result of a tool call.
+    /// Writes the result of a tool call.
     pub fn write_tool_result(&mut self, result: &Value) -> io::Result<()> {
         self.write_line(json!({
             "type": "user",
@@ -142,7 +142,7 @@ impl Writer {
         }))
     }
 
-    /// The last line. `cost` and `usage` are of this round.
+    /// Writes the last line. `cost` and `usage` are those of this round.
     pub fn write_result(
         &mut self,
         end: &End,
@@ -163,7 +163,9 @@ impl Writer {
                 status: Some(status),
                 ..
             } => (Some(*status), None),
-            End::ServiceFailed { may_pass: true, .. } => (None, Some(lines::CONNECTION_FAILED)),
+            End::ServiceFailed {
+                is_temporary: true, ..
+            } => (None, Some(lines::CONNECTION_FAILED)),
             End::ServiceFailed { .. } => (None, Some(lines::CONNECTION_REJECTED)),
             _ => (None, None),
         };
@@ -191,7 +193,8 @@ impl Writer {
     }
 }
 
-/// A content block; if it is too large, its type, and of a tool call what people read about it.
+/// A content block. One that is too large is reduced to its type and, for a tool call, its name, command and
+/// path.
 fn shortened(block: &Value) -> Value {
     if block.to_string().len() <= MAX_BLOCK_SIZE {
         return block.clone();

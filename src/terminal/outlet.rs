@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// How many bytes may wait for a reader: many screens full, and little of the memory budget.
+/// How many bytes may wait to be read: enough to fill many screens, and a small part of the memory budget.
 const MAX_WAITING: usize = 256 * 1024;
 /// If more bytes than this wait, the reader has stopped reading.
 const STUCK_SIZE: usize = 4 * 1024;
@@ -20,7 +20,8 @@ const STUCK_SIZE: usize = 4 * 1024;
 /// may have set.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// One stream; cheap to clone. Each call of [`Outlet::write`] arrives whole or not at all.
+/// The queue of one stream; cheap to clone. The bytes of each [`Outlet::write`] arrive completely or not at
+/// all.
 #[derive(Debug, Clone)]
 pub struct Outlet(Arc<Shared>);
 
@@ -35,7 +36,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// The thread is writing what it has taken from `waiting`.
+    /// The thread is writing bytes that it has taken from `waiting`.
     busy: bool,
     /// How many lines were dropped because `waiting` was full. The thread takes all of `waiting` together
     /// with this count. So each gap has one note, and the note is exactly where lines are missing.
@@ -75,7 +76,7 @@ impl Outlet {
         let writing = self.clone();
         let name = "outlet".to_owned();
         let thread = thread::Builder::new().name(name);
-        if thread.spawn(move || writing.pump(stream)).is_err() {
+        if thread.spawn(move || writing.write_queued(stream)).is_err() {
             // The number of threads is limited. Writing nothing is better than a run that may hang.
             self.state().closed = true;
         }
@@ -96,7 +97,7 @@ impl Outlet {
     }
 
     /// Waits until everything is written, at most for `patience`; false if something is not written.
-    pub async fn drained(&self, patience: Duration) -> bool {
+    pub async fn wait_until_written(&self, patience: Duration) -> bool {
         let drained = async {
             loop {
                 let written = self.0.written.notified();
@@ -110,7 +111,7 @@ impl Outlet {
         timeout(patience, drained).await.unwrap_or(false)
     }
 
-    /// Like [`Self::drained`], but blocks the thread.
+    /// Like [`Self::wait_until_written`], but blocks the thread.
     pub fn drain(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let mut state = self.state();
@@ -136,9 +137,9 @@ impl Outlet {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The loop of the thread: writes what is queued until the reader is gone.
-    fn pump(&self, mut stream: impl Write) {
-        while let Some(bytes) = self.take() {
+    /// The loop of the thread: writes the queued bytes until the reader is gone.
+    fn write_queued(&self, mut stream: impl Write) {
+        while let Some(bytes) = self.wait_for_bytes() {
             let mut left = bytes.as_slice();
             let written = loop {
                 let step = match left {
@@ -165,7 +166,7 @@ impl Outlet {
     }
 
     /// Waits for something to write; `None` if the reader is gone.
-    fn take(&self) -> Option<Vec<u8>> {
+    fn wait_for_bytes(&self) -> Option<Vec<u8>> {
         let mut state = self.state();
         loop {
             if state.closed {
@@ -176,7 +177,7 @@ impl Outlet {
                 let mut bytes = std::mem::take(&mut state.waiting);
                 let dropped = std::mem::take(&mut state.dropped);
                 if dropped > 0 {
-                    bytes.extend_from_slice(note(dropped).as_bytes());
+                    bytes.extend_from_slice(dropped_note(dropped).as_bytes());
                 }
                 return Some(bytes);
             }
@@ -186,8 +187,8 @@ impl Outlet {
     }
 }
 
-/// The note in the place of dropped lines.
-fn note(dropped: usize) -> String {
+/// The note that replaces dropped lines.
+fn dropped_note(dropped: usize) -> String {
     let lines = if dropped == 1 {
         "1 line was"
     } else {
@@ -198,7 +199,7 @@ fn note(dropped: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! A reader that is slow, stops or is gone, and what it reads afterwards.
+    //! Readers that are slow, stop reading, or are gone.
     //!
     //! The tests do not depend on which thread is faster: they decide when the outlet's thread starts,
     //! and when its writes block.
@@ -314,7 +315,7 @@ mod tests {
         assert!(outlet.drain(PATIENCE));
         write(&outlet, 2000..2003);
         assert!(outlet.drain(PATIENCE));
-        let gap = note(2000 - 1 - ROOM);
+        let gap = dropped_note(2000 - 1 - ROOM);
         assert_read(
             &gate.passed(),
             &(lines(0..1 + ROOM) + &gap + &lines(2000..2003)),
@@ -333,7 +334,7 @@ mod tests {
         write(&outlet, 1000..2000);
         gate.set_open(true);
         assert!(outlet.drain(PATIENCE));
-        let gap = note(1000 - ROOM);
+        let gap = dropped_note(1000 - ROOM);
         assert_read(
             &gate.passed(),
             &(lines(0..ROOM) + &gap + &lines(1000..1000 + ROOM) + &gap),
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_catches_up_and_falls_behind_again_finds_a_note_in_each_gap() {
+    fn each_gap_has_a_note_if_the_reader_is_slow_several_times() {
         let gate = Gate::default();
         let outlet = Outlet::new(gate.clone());
         let mut expected = String::new();
@@ -375,11 +376,11 @@ mod tests {
         gate.set_open(true);
         outlet.start(gate.clone());
         assert!(outlet.drain(PATIENCE));
-        assert_read(&gate.passed(), &(lines(0..ROOM) + &note(3)));
+        assert_read(&gate.passed(), &(lines(0..ROOM) + &dropped_note(3)));
     }
 
     #[test]
-    fn a_reader_that_stops_reading_blocks_no_write_and_finds_the_number_of_missing_lines() {
+    fn a_write_does_not_block_if_the_reader_stops_and_a_note_counts_the_missing_lines() {
         let (reader, writer) = io::pipe().unwrap();
         let outlet = Outlet::new(writer);
         write(&outlet, 0..2000);
@@ -390,7 +391,7 @@ mod tests {
         });
         assert!(outlet.drain(PATIENCE));
         outlet.write(b"end\n");
-        // How many gaps there are depends on when the thread looked; what is in them does not.
+        // The number of gaps depends on when the thread took lines; the missing lines do not.
         let (mut next, mut read) = (0, 0);
         for line in reading.join().unwrap() {
             if let Ok(number) = line.parse::<usize>() {

@@ -107,6 +107,13 @@ impl Screen {
         self.write(format!("{line}\n").as_bytes());
     }
 
+    /// Prints several lines above the status line, which is drawn once.
+    pub fn lines(&self, lines: &[String]) {
+        if !lines.is_empty() {
+            self.line(&lines.join("\n"));
+        }
+    }
+
     /// Sets the status line; does nothing without a terminal.
     pub fn set_status(&self, status: &str) {
         self.bar.set_message(self.redactor.text(status));
@@ -116,6 +123,11 @@ impl Screen {
     /// Whether there is a terminal to draw on.
     pub fn is_live(&self) -> bool {
         !self.bar.is_hidden()
+    }
+
+    /// How many lines the terminal has.
+    pub fn height() -> usize {
+        usize::from(console::Term::stderr().size().0)
     }
 
     /// Shows several lines below all others, cut to the width of the terminal.
@@ -287,7 +299,7 @@ fn summary(progress: &Progress) -> String {
         .into_iter()
         .filter_map(|(count, of)| Some((count?, of)));
     parts.extend(counted.map(|(count, of)| format!("{count} {of}")));
-    let usage = now.spent.usage.map(Usage::in_short);
+    let usage = now.spent.usage.map(Usage::short_text);
     parts.extend(usage.map(|tokens| format!("{tokens} tokens")));
     parts.extend(now.transfer.map(transferred));
     if now.idle > SHOWN_SILENCE {

@@ -1,6 +1,6 @@
 //! A worker's events, log lines and status, as a person reads them.
 //!
-//! Only shows them: `receiver` has checked the events before.
+//! Checks nothing: `receiver` has already checked the events.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -26,9 +26,9 @@ pub struct Timeline<'a> {
 #[derive(Debug)]
 struct Runs {
     /// Shown while no run has a task.
-    idle: &'static str,
-    /// By run id: what its last heartbeat said. Finished and dead runs are removed.
-    live: BTreeMap<String, String>,
+    idle_status: &'static str,
+    /// For each run id, the status from its last heartbeat. Finished and dead runs are removed.
+    active_runs: BTreeMap<String, String>,
     /// The run that reported last.
     last: String,
 }
@@ -38,7 +38,7 @@ impl Runs {
         let (run_id, task_id) = (received.text("/run_id"), received.text("/task_id"));
         match received.route.word() {
             "started" if received.answer.status.is_success() => {
-                self.live
+                self.active_runs
                     .insert(run_id.to_owned(), format!("{task_id}: started"));
             }
             // The worker of a cancelled or finished run sends no further heartbeats.
@@ -46,10 +46,10 @@ impl Runs {
                 let sequence = received.number("/sequence").unwrap_or_default();
                 let message = received.text("/message");
                 let status = format!("{task_id}: {message} · heartbeat {sequence}");
-                self.live.insert(run_id.to_owned(), status);
+                self.active_runs.insert(run_id.to_owned(), status);
             }
             "completed" | "failed" if received.answer.ends_delivery() => {
-                self.live.remove(run_id);
+                self.active_runs.remove(run_id);
             }
             _ => {}
         }
@@ -58,11 +58,11 @@ impl Runs {
 
     fn status(&self) -> String {
         let last = self
-            .live
+            .active_runs
             .get(&self.last)
-            .or_else(|| self.live.values().next());
-        match (last, self.live.len()) {
-            (None, _) => self.idle.to_owned(),
+            .or_else(|| self.active_runs.values().next());
+        match (last, self.active_runs.len()) {
+            (None, _) => self.idle_status.to_owned(),
             (Some(last), 1) => last.clone(),
             (Some(last), count) => format!("{count} runs · {last}"),
         }
@@ -75,28 +75,28 @@ impl<'a> Timeline<'a> {
             screen,
             began: Instant::now(),
             runs: Runs {
-                idle: "starting",
-                live: BTreeMap::new(),
+                idle_status: "starting",
+                active_runs: BTreeMap::new(),
                 last: String::new(),
             },
         }
     }
 
-    /// From now on the status line says that no worker is known, while there is none.
+    /// From now on, the status line says that the orchestrator waits for workers, while no run has a task.
     pub fn wait_for_workers(&mut self) {
-        self.runs.idle = "waiting for workers";
+        self.runs.idle_status = "waiting for workers";
         self.draw();
     }
 
-    /// Something that happened, and who says so.
+    /// Shows that something happened; `who` is the process that says so.
     pub fn say(&self, who: &str, what: &str) {
         self.row(&Style::new().bold(), who, what);
     }
 
-    /// What the orchestrator reports.
+    /// Shows what the orchestrator reports.
     pub fn notice(&mut self, notice: &Notice) {
         match notice {
-            Notice::Received(received) => self.received(received),
+            Notice::Received(received) => self.show_event(received),
             Notice::Refused { path, why } => {
                 self.row(
                     &Style::new().red().bold(),
@@ -109,7 +109,7 @@ impl<'a> Timeline<'a> {
                 run_id,
                 silence,
             } => {
-                self.runs.live.remove(run_id);
+                self.runs.active_runs.remove(run_id);
                 self.draw();
                 let what = format!(
                     "{task_id}: run {run_id} has been silent for {}, its lease is over",
@@ -121,15 +121,15 @@ impl<'a> Timeline<'a> {
         self.draw();
     }
 
-    /// An event that arrived, and the answer if it is not the usual one.
-    fn received(&mut self, received: &Received) {
+    /// Shows an event that arrived, and its answer if that is not the usual one.
+    fn show_event(&mut self, received: &Received) {
         self.runs.update(received);
-        // Before the row, which would be followed by the old status line.
+        // Drawn before the row: otherwise the old status line would appear below it.
         self.draw();
         let route = received.route.word();
         let (task_id, message) = (received.text("/task_id"), received.text("/message"));
         let answer = &received.answer;
-        let look = match route {
+        let row_style = match route {
             _ if !answer.status.is_success() => Style::new().yellow().bold(),
             "completed" => Style::new().green().bold(),
             "failed" => Style::new().red().bold(),
@@ -157,7 +157,7 @@ impl<'a> Timeline<'a> {
             };
             what = format!("{what} → {word} ({code}): {}", answer.message);
         }
-        self.row(&look, &format!("POST /{route}"), &what);
+        self.row(&row_style, &format!("POST /{route}"), &what);
         for problem in &received.problems {
             self.row(&Style::new().red().bold(), "protocol", problem);
         }
@@ -203,9 +203,12 @@ impl<'a> Timeline<'a> {
         self.screen.set_status(&format!("{elapsed} · {status}"));
     }
 
-    fn row(&self, look: &Style, source: &str, text: &str) {
+    fn row(&self, row_style: &Style, source: &str, text: &str) {
         let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
-        let source = look.clone().for_stderr().apply_to(format!("{source:<16}"));
+        let source = row_style
+            .clone()
+            .for_stderr()
+            .apply_to(format!("{source:<16}"));
         self.screen.line(&format!(
             "{} {source} {text}",
             style(elapsed).for_stderr().dim()

@@ -1,6 +1,6 @@
-//! The model gateway with clients that other people wrote: Anthropic's SDK for TypeScript, and codex.
+//! The model gateway with clients that other people wrote: Anthropic's SDK for TypeScript, codex and aider.
 //!
-//! Needs `node`, and what .ci/run installs into target/peers/gateway.
+//! Needs `node`, and what .ci/run installs into target/peers.
 
 #[path = "../it/gateway/service.rs"]
 #[expect(dead_code, reason = "the service is the tests' of the gateway")]
@@ -150,4 +150,41 @@ fn codex_works_with_the_configuration_that_it_is_given() {
         let key = arrived.header("authorization");
         assert_eq!(key, Some("Bearer sk-proj-test-0123456789"));
     }
+}
+
+#[test]
+fn aider_works_with_the_gateways_address_and_never_sees_the_key() {
+    let text = "roof.txt\n```\n<<<<<<< SEARCH\n=======\ntiles\n>>>>>>> REPLACE\n```\n";
+    let body = json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5",
+        "content": [{ "type": "text", "text": text }], "stop_reason": "end_turn", "stop_sequence": null,
+        "usage": { "input_tokens": 100, "output_tokens": 7 },
+    });
+    let json_answer = whole(200, "content-type: application/json\r\n", &body.to_string());
+    let service = Service::start([vec![json_answer]]);
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let programs = root.join("target/peers/aider/bin");
+    assert!(
+        programs.join("aider").exists(),
+        "aider is not there; .ci/run says how it is installed"
+    );
+    let script = quoted(root.join("examples/agents/aider.sh"));
+    let path = quoted(programs);
+    let ended = Worker::new(&receiver, &project)
+        .env("HOME", project.path("home"))
+        .env("ANTHROPIC_API_KEY", KEY)
+        .env("ANTHROPIC_BASE_URL", service.url())
+        .env("DESCARTES_MODEL", "anthropic/claude-sonnet-4-5")
+        .agent(format!(
+            "mkdir -p \"$HOME\"; git init -q 2>/dev/null; test \"$ANTHROPIC_API_KEY\" != {KEY} && PATH={path}:$PATH sh {script}"
+        ))
+        .run();
+    let event = ended.assert_completed(&receiver);
+    assert_eq!(project.read("roof.txt"), "tiles\n");
+    let arrived = service.arrived();
+    assert_eq!(arrived.len(), 1, "{arrived:?}");
+    assert_eq!(arrived[0].line(), "POST /v1/messages HTTP/1.1");
+    assert_eq!(arrived[0].header("x-api-key"), Some(KEY));
+    assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 7);
 }

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::origin::program;
-use crate::support::{Origin, Receiver, Worker, quoted, wait_until};
+use crate::support::{Forge, Origin, Receiver, Worker, lfs, quoted, wait_until};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
@@ -41,11 +41,13 @@ impl Server {
             .unwrap()
             .port();
         let settings = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nPidFile none\nUsePAM no\n\
+            "Port {port}\nListenAddress 127.0.0.1\nSetEnv PATH={programs}:/usr/bin:/bin\nHostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nPidFile none\nUsePAM no\n\
              StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n",
             at("host_key"),
-            at("authorized_keys")
+            at("authorized_keys"),
+            programs = at("programs-of-server")
         );
+        fs::create_dir_all(origin.path("programs-of-server")).unwrap();
         fs::write(origin.path("sshd_config"), settings).unwrap();
         // As root, sshd needs a directory that a service manager usually creates.
         let _ = fs::create_dir_all("/run/sshd");
@@ -214,4 +216,82 @@ fn the_report_has_the_patch_if_the_key_is_revoked_during_the_run() {
             .unwrap()
             .contains("+mine")
     );
+}
+
+/// What `git-lfs-authenticate` tells the client to send to the LFS server.
+const AUTHORIZATION: &str = "RemoteAuth token-of-ssh";
+
+/// An origin with Git LFS, and an ssh server. With `lfs_server`, the program `git-lfs-authenticate` of the server names it.
+fn lfs_origin(lfs_server: bool) -> (Origin, Server, Forge) {
+    let origin = Origin::with(&[
+        (
+            ".gitattributes",
+            "*.bin filter=lfs diff=lfs merge=lfs -text\n",
+        ),
+        ("a.bin", &lfs::pointer(b"content")),
+    ]);
+    lfs::store(&origin.path("project.git"), b"content");
+    let forge = Forge::start(&origin.path(""), None);
+    let server = Server::start(&origin);
+    if lfs_server {
+        let href = format!("{}/project.git/info/lfs", forge.base());
+        let answer = format!(
+            "echo '{{\"href\": \"{href}\", \"header\": {{\"Authorization\": \"{AUTHORIZATION}\"}}}}'"
+        );
+        let script = format!("echo \"$*\" >> {}; {answer}", quoted(origin.path("asked")));
+        program(
+            &origin.path("programs-of-server/git-lfs-authenticate"),
+            &script,
+        );
+    }
+    (origin, server, forge)
+}
+
+#[test]
+fn git_lfs_files_are_fetched_and_pushed_if_the_remote_is_reached_by_ssh() {
+    let (origin, _server, forge) = lfs_origin(true);
+    let receiver = Receiver::start();
+    let worker = worker(&origin, &receiver).env("DESCARTES_LFS", "true");
+    let ended = worker
+        .agent("grep -q '^content' a.bin || exit 9; printf new > new.bin")
+        .run();
+    ended.assert_code(0);
+    assert_eq!(
+        origin.show(BRANCH, "new.bin"),
+        lfs::pointer(b"new").trim_end()
+    );
+    let object = lfs::path(&origin.path("project.git"), &lfs::oid(b"new"));
+    assert_eq!(fs::read(object).unwrap(), b"new");
+    let asked = fs::read_to_string(origin.path("asked")).unwrap();
+    assert!(
+        asked.contains("download") && asked.contains("upload"),
+        "{asked}"
+    );
+    let journal = forge.journal();
+    let (_, authorization) = journal
+        .iter()
+        .find(|(asked, _)| asked.ends_with("/objects/batch"))
+        .expect("a question for objects");
+    assert_eq!(authorization.as_deref(), Some(AUTHORIZATION), "{journal:?}");
+}
+
+#[test]
+fn nothing_is_pushed_if_the_ssh_server_has_no_git_lfs() {
+    let (origin, _server, forge) = lfs_origin(false);
+    let receiver = Receiver::start();
+    worker(&origin, &receiver)
+        .agent("printf new > new.bin")
+        .run()
+        .assert_code(1);
+    let failure = &receiver.only_event("failed")["failure"];
+    assert_eq!(failure["reason"], "push_failed", "{failure}");
+    assert_eq!(failure["retryable"], false, "{failure}");
+    let message = failure["message"].as_str().unwrap();
+    assert!(
+        message.contains("could not be pushed to the Git LFS server")
+            && message.contains("git-lfs-authenticate"),
+        "{failure}"
+    );
+    assert_eq!(origin.branches(), ["main"]);
+    assert!(forge.journal().is_empty());
 }

@@ -252,7 +252,7 @@ fn an_agent_that_takes_longer_than_the_task_timeout_has_timed_out() {
         assert_eq!(event["result"]["agent"]["exit_code"], Value::Null);
         let output = &event["result"]["output"];
         if output["total_bytes"] == 0 {
-            return Err("the agent said nothing".to_owned());
+            return Err("the agent printed nothing".to_owned());
         }
         let begin = ["head", "tail"].map(|end| output[end].as_str().expect("a text"));
         assert!(begin.concat().starts_with("begun\n"), "{output}");
@@ -269,11 +269,11 @@ fn an_agent_that_prints_nothing_for_the_idle_timeout_is_idle() {
             .agent("echo hm; exec sleep 6000")
             .run()
             .assert_failed(&receiver, "idle");
-        let message = format!("the agent gave no sign of life for {}", written(limit));
+        let message = format!("the agent printed nothing for {}", written(limit));
         assert_eq!(event["message"], message);
         assert_eq!(event["failure"]["retryable"], true);
         if event["result"]["output"]["tail"] == "" {
-            return Err("the agent said nothing".to_owned());
+            return Err("the agent printed nothing".to_owned());
         }
         assert_eq!(event["result"]["output"]["tail"], "hm\n");
         Ok(())

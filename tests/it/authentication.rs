@@ -20,17 +20,17 @@ use crate::support::{Project, Receiver, Reply, Worker, assert_within, each};
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OLD_SECRET: &str = "whsec_YW4gb2xkZXIgc2VjcmV0IG9mIGEgZ29vZCBsZW5ndGg=";
 
-fn headers(said: &ReceivedRequest) -> HeaderMap {
-    let pairs = said.headers.iter().map(|(name, value)| {
+fn headers(request: &ReceivedRequest) -> HeaderMap {
+    let pairs = request.headers.iter().map(|(name, value)| {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         (name, HeaderValue::from_str(value).unwrap())
     });
     pairs.collect()
 }
 
-fn has_valid_signature(said: &ReceivedRequest, secret: &str) -> bool {
+fn has_valid_signature(request: &ReceivedRequest, secret: &str) -> bool {
     let webhook = Webhook::new(secret).unwrap();
-    webhook.verify(&said.bytes, &headers(said)).is_ok()
+    webhook.verify(&request.bytes, &headers(request)).is_ok()
 }
 
 #[test]
@@ -43,16 +43,19 @@ fn every_request_is_signed_as_standard_webhooks_specifies() {
         .env("DESCARTES_HEARTBEAT", "50ms")
         .run();
     ended.assert_code(1);
-    let said = receiver.requests();
-    let routes: Vec<&str> = said.iter().map(|said| said.route.as_str()).collect();
+    let requests = receiver.requests();
+    let routes: Vec<&str> = requests
+        .iter()
+        .map(|request| request.route.as_str())
+        .collect();
     for route in ["started", "progress", "failed", "completed"] {
         assert!(routes.contains(&route), "{routes:?}");
     }
-    for said in &said {
-        assert!(has_valid_signature(said, SECRET), "{said:#?}");
-        assert!(!has_valid_signature(said, OLD_SECRET));
-        assert_eq!(said.event["event_id"], *said.headers["webhook-id"]);
-        let mut tampered = said.clone();
+    for request in &requests {
+        assert!(has_valid_signature(request, SECRET), "{request:#?}");
+        assert!(!has_valid_signature(request, OLD_SECRET));
+        assert_eq!(request.event["event_id"], *request.headers["webhook-id"]);
+        let mut tampered = request.clone();
         tampered.bytes[20] ^= 1;
         assert!(!has_valid_signature(&tampered, SECRET));
     }
@@ -69,9 +72,9 @@ fn each_of_several_secrets_gives_a_signature() {
         )
         .run();
     ended.assert_code(0);
-    for said in receiver.requests() {
-        assert!(has_valid_signature(&said, SECRET) && has_valid_signature(&said, OLD_SECRET));
-        assert_eq!(said.headers["webhook-signature"].split(' ').count(), 2);
+    for request in receiver.requests() {
+        assert!(has_valid_signature(&request, SECRET) && has_valid_signature(&request, OLD_SECRET));
+        assert_eq!(request.headers["webhook-signature"].split(' ').count(), 2);
     }
 }
 
@@ -89,7 +92,7 @@ fn a_retry_has_a_new_timestamp_and_signature_and_the_same_id() {
     assert!(
         attempts
             .iter()
-            .all(|said| has_valid_signature(said, SECRET))
+            .all(|request| has_valid_signature(request, SECRET))
     );
     let header = |name: &str| {
         (
@@ -110,14 +113,14 @@ fn a_retry_has_a_new_timestamp_and_signature_and_the_same_id() {
 fn without_secrets_requests_have_no_credentials() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project).agent("true").run();
-    for said in receiver.requests() {
+    for request in receiver.requests() {
         for name in [
             "authorization",
             "webhook-id",
             "webhook-signature",
             "traceparent",
         ] {
-            assert!(!said.headers.contains_key(name), "{name}");
+            assert!(!request.headers.contains_key(name), "{name}");
         }
     }
 }
@@ -125,7 +128,7 @@ fn without_secrets_requests_have_no_credentials() {
 #[test]
 fn the_bearer_token_is_in_every_request_and_nowhere_else() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // The receiver repeats the token in its answers.
+    // The receiver's answers contain the token, so that it could get into the log.
     let echo = r#"{"why": "not with token-of-the-callback or MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
     receiver.script("started", [Reply::json(503, echo)]);
     receiver.script("completed", [Reply::json(500, echo)]);
@@ -137,9 +140,9 @@ fn the_bearer_token_is_in_every_request_and_nowhere_else() {
         .env("RUST_LOG", "trace")
         .run();
     ended.assert_code(0);
-    for said in receiver.requests() {
+    for request in receiver.requests() {
         assert_eq!(
-            said.headers["authorization"],
+            request.headers["authorization"],
             "Bearer token-of-the-callback"
         );
     }
@@ -177,8 +180,12 @@ fn a_valid_traceparent_is_sent_and_an_invalid_one_is_a_warning() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = || Worker::new(&receiver, &project).agent("true");
     worker().env("TRACEPARENT", good).run().assert_code(0);
-    let said = receiver.requests();
-    assert!(said.iter().all(|said| said.headers["traceparent"] == good));
+    let requests = receiver.requests();
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.headers["traceparent"] == good)
+    );
     let bad = [
         "nonsense",
         "00-4BF92F3577B34DA6A3CE929D0E0E4736-00F067AA0BA902B7-01",
@@ -189,9 +196,9 @@ fn a_valid_traceparent_is_sent_and_an_invalid_one_is_a_warning() {
         let ended = worker.env("TRACEPARENT", bad).run();
         ended.assert_code(0);
         assert!(ended.stderr.contains("TRACEPARENT"), "{}", ended.stderr);
-        let said = receiver.requests();
-        let none = |said: &ReceivedRequest| !said.headers.contains_key("traceparent");
-        assert!(said.iter().all(none));
+        let requests = receiver.requests();
+        let none = |request: &ReceivedRequest| !request.headers.contains_key("traceparent");
+        assert!(requests.iter().all(none));
     });
 }
 
@@ -291,8 +298,8 @@ fn the_identity_token_is_requested_once_and_sent_in_every_request() {
         .env("RUST_LOG", "trace")
         .run();
     ended.assert_code(0);
-    for said in receiver.requests() {
-        assert_eq!(said.headers["authorization"], "Bearer eyJ.abc.def");
+    for request in receiver.requests() {
+        assert_eq!(request.headers["authorization"], "Bearer eyJ.abc.def");
     }
     let requests = platform.requests.lock().unwrap();
     assert_eq!(requests.len(), 1);

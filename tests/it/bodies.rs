@@ -1,4 +1,4 @@
-//! For receivers with limits: whatever an agent prints, every body is complete JSON in UTF-8, of at most 256 KiB.
+//! For writers of orchestrators: whatever an agent prints, every body is complete JSON in UTF-8 of at most 256 KiB.
 
 use serde_json::Value;
 
@@ -21,21 +21,25 @@ fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
     }
     let ended = running.wait();
     assert!(matches!(ended.code, Some(0 | 1)), "{ended:#?}");
-    let mut said = receiver.requests();
+    let mut requests = receiver.requests();
     // The last heartbeat may arrive after the outcome.
-    said.sort_by_key(|said| said.event["sequence"].as_u64());
-    for said in &said {
-        assert!(said.bytes.len() <= LIMIT, "{} bytes", said.bytes.len());
-        std::str::from_utf8(&said.bytes).unwrap();
+    requests.sort_by_key(|request| request.event["sequence"].as_u64());
+    for request in &requests {
+        assert!(
+            request.bytes.len() <= LIMIT,
+            "{} bytes",
+            request.bytes.len()
+        );
+        std::str::from_utf8(&request.bytes).unwrap();
     }
-    assert_eq!(ended.result_line(), said.last().unwrap().event);
-    said
+    assert_eq!(ended.result_line(), requests.last().unwrap().event);
+    requests
 }
 
 #[test]
 fn bodies_stay_within_the_limit_if_the_agent_prints_much_of_any_bytes() {
     // One byte becomes six bytes in JSON, or three in UTF-8 (U+FFFD), or is part of a character.
-    let floods = [
+    let outputs = [
         r"\001",
         r"\377",
         r"\033[31m\000",
@@ -43,20 +47,20 @@ fn bodies_stay_within_the_limit_if_the_agent_prints_much_of_any_bytes() {
         r"\303",
         r#"\\""#,
     ];
-    each(&floods, |bytes| {
+    each(&outputs, |bytes| {
         let project = Project::new();
         let agent = format!(
             "line=$(printf '{bytes}%.0s' $(seq 200) | tr -d '\\000'); i=0; \
              while [ $i -lt 3000 ]; do echo \"$line\"; i=$((i+1)); done; \
              until [ -e go ]; do sleep 0.02; done"
         );
-        let said = requests_of_run(&agent, &project);
-        let output = &said.last().unwrap().event["result"]["output"];
+        let requests = requests_of_run(&agent, &project);
+        let output = &requests.last().unwrap().event["result"]["output"];
         let total = output["total_bytes"].as_u64().unwrap();
         assert!(total > 300_000, "{total}");
         assert!(output["dropped_bytes"].as_u64().unwrap() > total - 13_000);
         assert!(!output["tail"].as_str().unwrap().is_empty());
-        assert!(said.len() > 2, "no heartbeats");
+        assert!(requests.len() > 2, "no heartbeats");
     });
 }
 
@@ -70,8 +74,8 @@ fn many_checks_with_long_commands_and_output_fit_into_a_body() {
     ));
     let checks: Vec<&str> = checks.iter().map(String::as_str).collect();
     project.checks(&checks);
-    let said = requests_of_run("true", &project);
-    let failed = &said.last().unwrap().event;
+    let requests = requests_of_run("true", &project);
+    let failed = &requests.last().unwrap().event;
     assert_eq!(
         failed["failure"]["reason"], "checks_failed",
         "{}",
@@ -87,8 +91,8 @@ fn many_checks_with_long_commands_and_output_fit_into_a_body() {
 
 #[test]
 fn unknown_numbers_are_null() {
-    let said = requests_of_run("kill -9 $$", &Project::new());
-    let event = &said.last().unwrap().event;
+    let requests = requests_of_run("kill -9 $$", &Project::new());
+    let event = &requests.last().unwrap().event;
     let agent = &event["result"]["agent"];
     for unknown in [
         "exit_code",
@@ -108,8 +112,8 @@ fn a_long_command_is_cut_in_the_message() {
     let project = Project::new();
     let long = format!(": {}; false", "long ".repeat(10_000));
     project.checks(&[long.as_str()]);
-    let said = requests_of_run("true", &project);
-    let event = &said.last().unwrap().event;
+    let requests = requests_of_run("true", &project);
+    let event = &requests.last().unwrap().event;
     assert!(event["message"].as_str().unwrap().chars().count() <= 501);
     let failure = event["failure"]["message"].as_str().unwrap();
     assert!(failure.chars().count() <= 501);

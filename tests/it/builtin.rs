@@ -110,11 +110,11 @@ fn every_request_is_valid_and_extends_the_previous_one() {
     run.completed();
     let asked = run.model.request_bodies();
     assert_eq!(asked.len(), 3);
-    for (said, body) in run.model.requests().iter().zip(&asked) {
-        assert_eq!(said.target, "/v1/messages");
-        assert_eq!(said.headers["x-api-key"], KEY);
-        assert_eq!(said.headers["content-type"], "application/json");
-        assert!(said.headers["user-agent"].starts_with("descartes-worker/"));
+    for (request, body) in run.model.requests().iter().zip(&asked) {
+        assert_eq!(request.target, "/v1/messages");
+        assert_eq!(request.headers["x-api-key"], KEY);
+        assert_eq!(request.headers["content-type"], "application/json");
+        assert!(request.headers["user-agent"].starts_with("descartes-worker/"));
         assert_eq!(body["stream"], true);
         assert_eq!(body["max_tokens"], 32_000);
         assert_eq!(
@@ -467,8 +467,10 @@ fn heartbeats_report_turns_tool_calls_and_usage_so_far() {
     let running = worker(&receiver, &project, &model)
         .env("DESCARTES_HEARTBEAT", "50ms")
         .start();
-    let progress = receiver.wait_for("a tool call in a heartbeat", |said| {
-        let progress = said.iter().map(|said| said.event["progress"].clone());
+    let progress = receiver.wait_for("a tool call in a heartbeat", |requests| {
+        let progress = requests
+            .iter()
+            .map(|request| request.event["progress"].clone());
         progress
             .into_iter()
             .find(|progress| progress["tool_calls"] == 1)

@@ -1,5 +1,5 @@
-//! For people who rely on "exactly one terminal event": hundreds of workers under random faults, and the
-//! rules that every run must keep.
+//! For people who rely on "exactly one terminal event": hundreds of workers with random faults, and the rules
+//! that every run must keep.
 //!
 //! A seed decides the faults of each run (its [`Scenario`]). The first seed is printed: `CHAOS_SEED=… CHAOS_RUNS=1` repeats it.
 
@@ -23,7 +23,7 @@ use scenario::{Scenario, Work};
 
 /// The default number of runs; two cores need a minute for them.
 const RUNS: u64 = 500;
-/// How many runs there are at the same time; they mostly wait.
+/// How many runs there are at the same time. Most of the time they wait.
 const PARALLEL: usize = 12;
 
 #[expect(
@@ -60,7 +60,7 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() 
                     if index >= runs {
                         return;
                     }
-                    let outcome = run_day(seed.wrapping_add(index));
+                    let outcome = run_with_random_faults(seed.wrapping_add(index));
                     *outcomes.lock().unwrap().entry(outcome).or_default() += 1;
                 }
             });
@@ -74,8 +74,8 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() 
     );
 }
 
-/// Runs one worker under random faults; returns its outcome in words.
-fn run_day(seed: u64) -> String {
+/// Runs one worker with random faults; returns its outcome in words.
+fn run_with_random_faults(seed: u64) -> String {
     let scenario = Scenario::from_seed(seed);
     let (receiver, project) = (Receiver::listen(&address_for(seed)), Project::new());
     for (route, script, then) in &scenario.answers {
@@ -100,7 +100,7 @@ fn run_day(seed: u64) -> String {
     receiver.close();
     let run = Run {
         seed,
-        said: receiver.requests(),
+        requests: receiver.requests(),
         scenario,
         ended,
         project,
@@ -108,7 +108,7 @@ fn run_day(seed: u64) -> String {
     run.check().unwrap_or_else(|wrong| {
         panic!(
             "CHAOS_SEED={seed} CHAOS_RUNS=1: {wrong}\n{:#?}\n{:#?}\n{:#?}",
-            run.scenario, run.said, run.ended
+            run.scenario, run.requests, run.ended
         )
     })
 }
@@ -161,7 +161,7 @@ fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Finis
 struct Run {
     seed: u64,
     scenario: Scenario,
-    said: Vec<ReceivedRequest>,
+    requests: Vec<ReceivedRequest>,
     ended: FinishedWorker,
     project: Project,
 }
@@ -174,9 +174,9 @@ fn ensure(holds: bool, what: &str) -> Checked<()> {
 
 impl Run {
     fn requests_to(&self, route: &str) -> Vec<&ReceivedRequest> {
-        self.said
+        self.requests
             .iter()
-            .filter(|said| said.route == route)
+            .filter(|request| request.route == route)
             .collect()
     }
 
@@ -189,8 +189,8 @@ impl Run {
     /// The attempts at the terminal event.
     fn terminal_requests(&self) -> Vec<&ReceivedRequest> {
         let terminal =
-            |said: &&ReceivedRequest| matches!(said.route.as_str(), "completed" | "failed");
-        self.said.iter().filter(terminal).collect()
+            |request: &&ReceivedRequest| matches!(request.route.as_str(), "completed" | "failed");
+        self.requests.iter().filter(terminal).collect()
     }
 
     fn check(&self) -> Checked<String> {
@@ -203,7 +203,7 @@ impl Run {
                 "a signal killed it that the test did not send",
             )?;
             ensure(
-                self.said.is_empty(),
+                self.requests.is_empty(),
                 "a signal killed it after it had sent something",
             )?;
             return Ok("killed before the first request".to_owned());
@@ -253,7 +253,10 @@ impl Run {
         let claims = self.requests_to("started");
         let same = claims.iter().all(|claim| claim.bytes == claims[0].bytes);
         ensure(same, "two different claims")?;
-        let first = self.said.first().is_none_or(|said| said.route == "started");
+        let first = self
+            .requests
+            .first()
+            .is_none_or(|request| request.route == "started");
         ensure(first, "something was sent before the claim")?;
         let granted = self.answered_with("started", &[200]);
         ensure(granted || !self.agent_ran(), "work without a granted claim")?;
@@ -295,9 +298,9 @@ impl Run {
         )?;
         let too_large =
             self.answered_with("completed", &[413]) || self.answered_with("failed", &[413]);
-        for said in &attempts {
-            let same = said.bytes == first.bytes
-                || too_large && without_bulk(&said.event) == without_bulk(&first.event);
+        for request in &attempts {
+            let same = request.bytes == first.bytes
+                || too_large && without_bulk(&request.event) == without_bulk(&first.event);
             ensure(same, "two different terminal events")?;
         }
         let status = first.event["status"].as_str().unwrap_or_default();
@@ -306,7 +309,7 @@ impl Run {
             "the terminal event arrived on the wrong route",
         )?;
         let fallback = status == "failed" && self.answered_with("failed", &[404, 405, 501]);
-        let elsewhere = attempts.iter().any(|said| said.route != status);
+        let elsewhere = attempts.iter().any(|request| request.route != status);
         ensure(
             !elsewhere || fallback,
             "the terminal event arrived on the other route although its own route works",
@@ -314,7 +317,7 @@ impl Run {
         self.check_verdict(&first.event)
     }
 
-    /// The verdict fits what the agent did and what happened during the run.
+    /// The verdict matches the behaviour of the agent and the faults of the run.
     fn check_verdict(&self, event: &Value) -> Checked<()> {
         let holds = match (reason_of(event), self.scenario.work) {
             ("completed", work) => work == Work::Succeeds && self.agent_ran(),
@@ -332,9 +335,9 @@ impl Run {
             !self.terminal_requests().is_empty(),
             "reported as delivered, but no terminal event arrived",
         )?;
-        let said = line.and_then(|event| event["status"].as_str());
+        let reported = line.and_then(|event| event["status"].as_str());
         ensure(
-            said == Some(status),
+            reported == Some(status),
             "the exit code does not fit the status on the result line",
         )?;
         let accepted = |route| self.answered_with(route, &[200, 409, 410]);

@@ -1,4 +1,4 @@
-//! For operators before their first run: `check` says whether everything is there that a run would need.
+//! For operators before their first run: `check` reports whether everything that a run would need is there.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ fn assert_lines(ended: &FinishedWorker, code: i32, expected: &[&str]) {
     ended.assert_code(code);
     assert_eq!(ended.stderr, "");
     let mut lines: Vec<&str> = ended.stdout.lines().collect();
-    // The machine decides about the isolation.
+    // The isolation depends on the machine.
     lines.retain(|line| {
         let of_machine = ["ok      temporary directory: ", "ok      isolation: "];
         !of_machine.iter().any(|start| line.starts_with(start))
@@ -317,6 +317,22 @@ fn check_reports_a_repository_that_does_not_answer_in_time() {
         ended
             .stdout
             .contains("cannot be cloned: git ls-remote made no progress for 1s"),
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn check_reports_a_repository_that_makes_progress_but_never_answers() {
+    let (origin, receiver) = (Origin::new(), Receiver::start());
+    let progress = "while :; do echo 'Receiving objects:   1% (1/100)' >&2; sleep 0.2; done";
+    program(&origin.path("bin/git"), progress);
+    let path = format!("{}:{}", origin.path("bin").display(), path().display());
+    let began = Instant::now();
+    let ended = check_of(&origin, &receiver).env("PATH", path).run();
+    assert!(began.elapsed() < Duration::from_secs(300), "{ended:#?}");
+    ended.assert_code(2);
+    assert!(
+        ended.stdout.contains("cannot be cloned: git ls-remote "),
         "{ended:#?}"
     );
 }

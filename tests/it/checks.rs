@@ -188,7 +188,7 @@ fn a_check_is_ended_after_the_time_limit_of_the_project() {
         );
         assert_eq!(event["message"], message);
         if checks(&event) == [("echo slow; exec sleep 6000", Value::Null, "")] {
-            return Err("the check said nothing".to_owned());
+            return Err("the check printed nothing".to_owned());
         }
         assert_eq!(
             checks(&event),

@@ -1,4 +1,4 @@
-//! For writers of orchestrators: what the claim says, and what the answers to it mean.
+//! For writers of orchestrators: the content of the claim, and the meaning of the answers to it.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn a_task_is_claimed_then_done_then_reported() {
     let targets: Vec<String> = receiver
         .requests()
         .into_iter()
-        .map(|said| said.target)
+        .map(|request| request.target)
         .collect();
     assert_eq!(
         targets,
@@ -122,7 +122,7 @@ fn a_redirected_claim_is_not_followed() {
 fn no_work_is_done_before_the_claim_is_granted() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    // Two claims get no answer at all, the third one gets it when the test has looked around.
+    // Two claims get no answer. The third one is answered after the test has checked that there is no work yet.
     let silence = || Reply::status(200).after(Duration::MAX);
     receiver.script("started", [silence(), silence()]);
     receiver.set_default_reply("started", Reply::status(200).held(&hold));
@@ -130,7 +130,9 @@ fn no_work_is_done_before_the_claim_is_granted() {
         .env("DESCARTES_CALLBACK_TIMEOUT", "1s")
         .agent(TOUCH_WORKED)
         .start();
-    receiver.wait_for("a third claim", |said| (said.len() >= 3).then_some(()));
+    receiver.wait_for("a third claim", |requests| {
+        (requests.len() >= 3).then_some(())
+    });
     assert!(!project.path("worked").exists());
     hold.release();
     let ended = worker.wait();
@@ -235,7 +237,7 @@ fn a_stop_signal_during_an_unanswered_claim_ends_it_without_work() {
 }
 
 #[test]
-fn a_grant_that_comes_after_the_stop_signal_is_still_answered_with_an_outcome() {
+fn a_claim_that_is_granted_after_the_stop_signal_is_followed_by_an_outcome() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
     receiver.script("started", [Reply::status(200).held(&hold)]);

@@ -199,9 +199,9 @@ fn there_is_no_further_round_if_turns_or_budget_are_used_up() {
         ),
     ] {
         let project = Project::new();
-        let said = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
+        let line = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
         project
-            .write("stream", said + &result(&json!({})))
+            .write("stream", line + &result(&json!({})))
             .checks(&["false"]);
         let script = r#"cat > /dev/null; echo >> "$dir/started"; cat "$dir/stream""#;
         let run = run_script(project, script, |worker| worker.env(limit, value));
@@ -471,8 +471,8 @@ fn recorded_failures_get_the_right_reason_and_message() {
         ),
     ] {
         let event = run(stream, 1).failed(reason);
-        let said = event["failure"]["message"].as_str().expect("a message");
-        assert!(said.starts_with(message), "{said}");
+        let text = event["failure"]["message"].as_str().expect("a message");
+        assert!(text.starts_with(message), "{text}");
         assert_eq!(event["failure"]["retryable"], retryable);
     }
     let log = run(CUT, 0).ended.stderr;
@@ -516,7 +516,7 @@ fn auto_selects_claude_code_if_it_is_on_the_path_and_has_a_key() {
             .env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-token")),
         "claude-code"
     );
-    // Claude Code may have a login of its own or use another cloud, so with `claude-code` no key is needed.
+    // Claude Code may have a separate login or use another cloud, so `claude-code` needs no key.
     assert_eq!(
         claim(|worker| worker
             .without("ANTHROPIC_API_KEY")

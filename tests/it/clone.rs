@@ -374,6 +374,10 @@ fn the_name_of_a_branch_and_a_tag_is_ambiguous_and_the_full_names_are_not() {
         why.contains("refs/heads/twice") && why.contains("refs/tags/twice"),
         "{why}"
     );
+    assert!(
+        why.contains("a branch and a tag have the same name"),
+        "{why}"
+    );
     for (name, commit) in [("refs/heads/twice", second), ("refs/tags/twice", first)] {
         let receiver = Receiver::start();
         let worker = origin.worker(&receiver).env("DESCARTES_REF", name);
@@ -535,6 +539,27 @@ fn git_goes_through_the_proxy_that_the_environment_names() {
 }
 
 #[test]
+fn a_clone_without_git_or_with_unreadable_authorities_fails_for_good_and_says_why() {
+    for (name, value, expected) in [
+        ("PATH", "/nowhere", "there is no git on the PATH"),
+        (
+            "SSL_CERT_FILE",
+            "/nowhere",
+            "SSL_CERT_FILE /nowhere cannot be read: No such file",
+        ),
+    ] {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let worker = origin
+            .worker(&receiver)
+            .env("DESCARTES_REPO", "https://git.example/x.git")
+            .env(name, value);
+        let ended = worker.agent("true").run();
+        let why = permanent_failure(&receiver, &ended);
+        assert!(why.contains(expected), "{why}");
+    }
+}
+
+#[test]
 fn git_trusts_the_authorities_in_ssl_cert_file_in_addition_to_those_of_the_system() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let script = format!(
@@ -558,7 +583,7 @@ fn git_trusts_the_authorities_in_ssl_cert_file_in_addition_to_those_of_the_syste
 }
 
 #[test]
-fn the_progress_of_a_clone_is_reported_and_is_no_part_of_an_error() {
+fn the_progress_of_a_clone_is_reported_and_not_quoted_in_an_error() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let go = quoted(origin.path("go"));
     // As many progress lines as a large clone prints, after the reason.
@@ -576,9 +601,11 @@ fn the_progress_of_a_clone_is_reported_and_is_no_part_of_an_error() {
         .env("DESCARTES_HEARTBEAT", "50ms")
         .agent("true")
         .start();
-    let beat = receiver.wait_for("a heartbeat with progress", |said| {
-        let beats = said.iter().filter(|said| said.route == "progress");
-        let mut events = beats.map(|said| said.event.clone());
+    let beat = receiver.wait_for("a heartbeat with progress", |requests| {
+        let beats = requests
+            .iter()
+            .filter(|request| request.route == "progress");
+        let mut events = beats.map(|request| request.event.clone());
         events.find(|event| !event["progress"]["transfer"].is_null())
     });
     let transfer = &beat["progress"]["transfer"];

@@ -62,9 +62,9 @@ fn assert_diverted(receiver: &Receiver) {
     let failed = &receiver.requests_to("failed")[0];
     let completed = receiver.requests_to("completed");
     assert!(!completed.is_empty());
-    for said in completed {
-        assert_eq!(said.bytes, failed.bytes);
-        assert_eq!(said.headers["idempotency-key"], failed.event["event_id"]);
+    for request in completed {
+        assert_eq!(request.bytes, failed.bytes);
+        assert_eq!(request.headers["idempotency-key"], failed.event["event_id"]);
     }
     assert_eq!(failed.event["status"], "failed");
 }
@@ -100,9 +100,9 @@ fn a_failure_goes_to_completed_if_the_route_failed_keeps_answering_404() {
 }
 
 #[test]
-fn a_failure_is_delivered_to_its_own_route_if_the_404s_end() {
+fn a_failure_is_delivered_to_failed_if_that_route_stops_answering_404() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // Another error between them shows that this is a proxy in trouble.
+    // Another error between the 404s shows that they come from a proxy.
     receiver.script("failed", [404, 404, 503, 404].map(Reply::status));
     let ended = Worker::new(&receiver, &project).agent("false").run();
     ended.assert_code(1);
@@ -138,7 +138,7 @@ fn a_success_is_delivered_after_404s_from_a_proxy_that_restarts() {
     assert!(
         attempts_at_completed
             .iter()
-            .all(|said| said.bytes == attempts_at_completed[0].bytes)
+            .all(|request| request.bytes == attempts_at_completed[0].bytes)
     );
 }
 
@@ -236,8 +236,13 @@ fn a_redirect_is_not_followed() {
             }
             let running = worker.start();
             let count = if route == "progress" { 2 } else { 1 };
-            receiver.wait_for(route, |said| {
-                (said.iter().filter(|said| said.route == route).count() >= count).then_some(())
+            receiver.wait_for(route, |requests| {
+                (requests
+                    .iter()
+                    .filter(|request| request.route == route)
+                    .count()
+                    >= count)
+                    .then_some(())
             });
             project.write("go", "");
             let ended = running.wait();

@@ -3,8 +3,12 @@
 //! Real workers, real git, agents that are shell scripts.
 
 mod blocked;
+mod choices;
 mod crash;
+mod lost;
 mod sample;
+mod shape;
+mod table;
 mod words;
 
 use sample::Graph;

@@ -31,14 +31,14 @@ fn take_duration(event: &mut Value, pointer: &str) {
 /// The event on a route; the fields that differ from run to run are checked and removed.
 #[track_caller]
 fn event_without_variable_fields(receiver: &Receiver, route: &str) -> Value {
-    let said = receiver.requests_to(route).pop().expect("an event");
-    let mut event = said.event.clone();
+    let request = receiver.requests_to(route).pop().expect("an event");
+    let mut event = request.event.clone();
     let run_id = take(&mut event, "/run_id");
     assert_eq!(run_id.len(), 16);
     assert!(run_id.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let event_id = take(&mut event, "/event_id");
     assert_eq!(event_id, format!("{run_id}.{}", event["sequence"]));
-    assert_eq!(said.headers["idempotency-key"], event_id);
+    assert_eq!(request.headers["idempotency-key"], event_id);
     assert_is_timestamp(&take(&mut event, "/timestamp"));
     let hostname = rustix::system::uname();
     assert_eq!(
@@ -245,8 +245,8 @@ fn events_of_one_run_have_the_same_run_id_and_other_runs_have_others() {
             .agent("true")
             .run()
             .assert_code(0);
-        let said = receiver.requests();
-        let [started, completed] = &said[said.len() - 2..] else {
+        let requests = receiver.requests();
+        let [started, completed] = &requests[requests.len() - 2..] else {
             unreachable!()
         };
         assert_eq!(started.event["run_id"], completed.event["run_id"]);
@@ -311,12 +311,12 @@ fn every_request_names_its_content_type_and_its_user_agent() {
         .agent("exit 1")
         .run()
         .assert_failed(&receiver, "agent_failed");
-    for said in receiver.requests() {
-        assert_eq!(said.headers["content-type"], "application/json");
+    for request in receiver.requests() {
+        assert_eq!(request.headers["content-type"], "application/json");
         let agent = concat!("descartes-worker/", env!("CARGO_PKG_VERSION"));
-        assert_eq!(said.headers["user-agent"], agent);
-        assert!(!said.headers.contains_key("authorization"));
-        assert!(!said.headers.contains_key("traceparent"));
+        assert_eq!(request.headers["user-agent"], agent);
+        assert!(!request.headers.contains_key("authorization"));
+        assert!(!request.headers.contains_key("traceparent"));
     }
 }
 
@@ -325,8 +325,8 @@ fn the_result_line_is_the_terminal_event_byte_for_byte() {
     for (agent, route) in [("echo zwölf", "completed"), ("echo →; exit 1", "failed")] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project).agent(agent).run();
-        let said = receiver.wait_for_one(route);
-        let body = String::from_utf8(said.bytes).expect("UTF-8");
+        let request = receiver.wait_for_one(route);
+        let body = String::from_utf8(request.bytes).expect("UTF-8");
         assert_eq!(ended.stdout, format!("descartes-result {body}\n"));
     }
 }
@@ -340,11 +340,11 @@ fn the_result_line_is_printed_before_the_event_is_sent() {
         Reply::status(200).after(std::time::Duration::MAX),
     );
     let worker = Worker::new(&receiver, &project).agent("true").start();
-    let said = receiver.wait_for_one("completed");
+    let request = receiver.wait_for_one("completed");
     worker.signal(Signal::KILL);
     let ended = worker.wait();
     assert_eq!((ended.code, ended.signal), (None, Some(9)));
-    assert_eq!(ended.result_line(), said.event);
+    assert_eq!(ended.result_line(), request.event);
 }
 
 #[test]

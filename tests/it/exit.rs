@@ -1,4 +1,4 @@
-//! For platforms: the exit code tells the outcome, and standard output has the result line only.
+//! For platforms: the exit code shows the outcome, and standard output has only the result line.
 
 use crate::support::{FinishedWorker, Project, Receiver, Reply, Worker};
 

@@ -26,7 +26,7 @@ pub const KEY: &str = "sk-ant-test-0123456789";
 pub const WAITING_AGENT: &str =
     "mkfifo go && env > seen.new && mv seen.new seen && read code < go && exit \"$code\"";
 
-/// A worker whose agent waits, and the gateway that it was given.
+/// A worker whose agent waits, and the URL of its gateway.
 pub struct Session {
     pub receiver: Receiver,
     pub project: Project,
@@ -163,7 +163,7 @@ pub fn question() -> Value {
 }
 
 #[test]
-fn only_the_credential_of_a_request_changes_and_nothing_of_the_answer() {
+fn the_credential_of_a_request_is_replaced_and_the_answer_is_unchanged() {
     let error = r#"{"type":"error", "error":{"type":"rate_limit_error","message":"slower"}}"#;
     let headers = "retry-after: 17\r\nrequest-id: req_1\r\nx-unknown: a, b\r\ncontent-type: application/json\r\n";
     let service = Service::start([vec![whole(429, headers, error)], vec![document()]]);
@@ -206,7 +206,7 @@ fn only_the_credential_of_a_request_changes_and_nothing_of_the_answer() {
 }
 
 #[test]
-fn a_bearer_token_is_swapped_in_the_same_way() {
+fn a_bearer_token_is_replaced_too() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| {
         worker
@@ -270,12 +270,14 @@ fn usage_and_cost_of_a_command_are_in_heartbeats_result_and_log() {
     });
     session.ask(&question());
     let usage = json!({ "input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": null, "cache_creation_input_tokens": null });
-    session.receiver.wait_for("a heartbeat with usage", |said| {
-        let found = said
-            .iter()
-            .find(|said| said.event["progress"]["usage"] == usage);
-        found.map(|_| ())
-    });
+    session
+        .receiver
+        .wait_for("a heartbeat with usage", |requests| {
+            let found = requests
+                .iter()
+                .find(|request| request.event["progress"]["usage"] == usage);
+            found.map(|_| ())
+        });
     let (receiver, ended) = session.end(0);
     ended.assert_code(0);
     let agent = &receiver.only_event("completed")["result"]["agent"];
@@ -309,7 +311,7 @@ fn session_path(log: &str) -> Option<&str> {
 }
 
 #[test]
-fn a_service_that_cannot_be_reached_looks_so_to_the_agent_and_is_in_the_log() {
+fn an_unreachable_service_closes_the_agents_connection_and_is_in_the_log() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| {
         worker.env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
@@ -371,7 +373,7 @@ fn the_token_of_a_subscription_goes_to_the_agent_and_the_log_says_so() {
 }
 
 #[test]
-fn the_checks_get_nothing_of_the_access_even_if_the_settings_name_the_key() {
+fn the_checks_get_no_access_to_the_model_even_if_the_settings_name_the_key() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| {
         worker

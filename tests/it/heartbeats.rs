@@ -1,5 +1,5 @@
-//! For people who watch a run: heartbeats come at their interval, carry all output or count what is
-//! missing, and can cancel the task.
+//! For people who watch a run: heartbeats are sent at their interval, contain all output or the number of missing
+//! bytes, and their answers can cancel the task.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,10 @@ fn worker(receiver: &Receiver, project: &Project) -> Worker {
 }
 
 fn wait_for_heartbeats(receiver: &Receiver, count: usize) -> Vec<ReceivedRequest> {
-    receiver.wait_for(&format!("{count} heartbeats"), |said| {
-        let beats = said.iter().filter(|said| said.route == "progress");
+    receiver.wait_for(&format!("{count} heartbeats"), |requests| {
+        let beats = requests
+            .iter()
+            .filter(|request| request.route == "progress");
         let beats: Vec<ReceivedRequest> = beats.cloned().collect();
         (beats.len() >= count).then_some(beats)
     })
@@ -30,7 +32,7 @@ fn wait_for_heartbeats(receiver: &Receiver, count: usize) -> Vec<ReceivedRequest
 fn outputs(receiver: &Receiver) -> Vec<Value> {
     let beats = receiver.requests_to("progress").into_iter();
     beats
-        .map(|said| said.event["progress"]["output"].clone())
+        .map(|request| request.event["progress"]["output"].clone())
         .collect()
 }
 
@@ -52,13 +54,14 @@ fn run_for(receiver: &Receiver, worker: Worker, project: &Project, count: usize)
 fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
     run_for(&receiver, worker(&receiver, &project), &project, 4).assert_code(0);
-    // The outcome uses another connection if it is sent while a heartbeat is under way.
-    let mut said = receiver.requests();
-    said.retain(|said| said.route != "completed");
-    assert_one_connection(&said);
+    // The outcome uses another connection if it is sent while a heartbeat has no answer yet.
+    let mut requests = receiver.requests();
+    requests.retain(|request| request.route != "completed");
+    assert_one_connection(&requests);
     let mut last = created_at(&receiver.only_event("started"));
     for (index, beat) in receiver.requests_to("progress").iter().enumerate() {
-        // By the worker's clock, because heartbeats may arrive late. Timers and timestamps are exact to a millisecond.
+        // Measured by the worker's clock, because heartbeats may arrive late. Timers and timestamps are exact to a
+        // millisecond.
         let at = created_at(&beat.event);
         assert!(at.duration_since(last) >= jiff::SignedDuration::from_millis(48));
         last = at;
@@ -86,7 +89,7 @@ fn an_orchestrator_that_answers_405_or_501_to_a_heartbeat_gets_no_further_one() 
     each(&[405, 501], |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.set_default_reply("progress", Reply::status(status));
-        // Ten more would come in the time that the agent takes after the first one.
+        // The agent runs for 0.5 s after the first heartbeat, in which there would be ten more.
         let agent = format!("{WAIT_FOR_GO}; sleep 0.5");
         let running = worker(&receiver, &project).agent(agent).start();
         receiver.wait_for_one("progress");
@@ -110,10 +113,10 @@ fn five_404s_in_a_row_to_the_first_heartbeats_end_the_heartbeats() {
 }
 
 #[test]
-fn heartbeats_survive_404s_and_the_task_can_still_be_cancelled() {
+fn heartbeats_continue_after_fewer_than_five_404s_in_a_row_or_after_a_2xx() {
     let reply = Reply::status;
     let cases = [
-        // The route has answered before, so a proxy's 404 says nothing about it.
+        // The route has answered 2xx before, so the 404s come from a proxy.
         [vec![reply(200)], vec![reply(404); 8]].concat(),
         // Not five in a row.
         [vec![reply(404); 4], vec![reply(503)], vec![reply(404); 4]].concat(),
@@ -146,7 +149,7 @@ fn a_slow_receiver_gets_fewer_heartbeats_and_never_two_at_once() {
 }
 
 #[test]
-fn the_outcome_does_not_wait_for_a_heartbeat_under_way() {
+fn the_outcome_does_not_wait_for_the_answer_to_a_heartbeat() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hanging = Reply::status(200).after(Duration::MAX);
     receiver.set_default_reply("progress", hanging);
@@ -309,7 +312,7 @@ fn a_heartbeat_answered_with_413_is_followed_by_one_without_output() {
         running.wait().assert_code(0);
         let outputs = outputs(&receiver);
         if outputs[0]["text"] != "before\n" {
-            return Err("the agent said nothing before the first heartbeat".to_owned());
+            return Err("the agent printed nothing before the first heartbeat".to_owned());
         }
         assert_eq!(outputs[1], Value::Null);
         assert_eq!(outputs[2]["dropped_bytes"], 7);

@@ -1,5 +1,5 @@
-//! For people who give a worker a git token: whatever an agent leaves in its clone, its HOME or its
-//! PATH, the worker runs none of it while a process has the token, and the work is pushed anyway.
+//! For people who give a worker a git token: an agent may leave programs in its clone, its HOME or its PATH, but
+//! the worker runs none of them while a process has the token, and it pushes the work anyway.
 //!
 //! In every test the agent installs a spy where a careless worker's git would run it. The spy is a
 //! program that writes its environment, and that of every other process except the workers, to a

@@ -1,4 +1,4 @@
-//! For writers of orchestrators: `probe` says which rules of the protocol theirs keeps.
+//! For writers of orchestrators: `probe` reports which rules of the protocol their orchestrator keeps.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
@@ -48,7 +48,7 @@ fn the_receiver_for_development_keeps_every_rule() {
             "a-token-that-receive-does-not-look-at",
         )
         .run();
-    // It has no tokens, so it cannot refuse wrong ones.
+    // `receive` has no setting for a token, so it cannot refuse a wrong one.
     ended.assert_code(1);
     let broken: Vec<&str> = ended
         .stdout
@@ -109,7 +109,7 @@ fn a_cancellation_is_waited_for_and_a_kept_protocol_is_exit_code_0() {
     );
 }
 
-/// Answers every request with the same status, so it keeps no task from anybody.
+/// A server that answers every request with the same status, so it refuses no claim.
 fn grants_everything() -> Server {
     Server::listen("127.0.0.1:0", |connection: &Connection| {
         let mut reader = BufReader::new(&*connection.stream);

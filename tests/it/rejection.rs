@@ -131,7 +131,7 @@ fn all_invalid_settings_are_reported_at_once_and_nothing_is_sent() {
 
 #[test]
 fn an_invalid_value_is_reported_with_its_flag_or_variable() {
-    for (change, said) in [
+    for (change, expected) in [
         (("--task", " "), "--task: \" \" is blank"),
         (
             ("--repairs", "many"),
@@ -139,7 +139,7 @@ fn an_invalid_value_is_reported_with_its_flag_or_variable() {
         ),
     ] {
         let ended = valid().arg(change.0).arg(change.1).run();
-        assert_eq!(problems(&ended), [said]);
+        assert_eq!(problems(&ended), [expected]);
     }
     let ended = valid().arg("--heartbeat=-5s").run();
     assert_eq!(

@@ -22,11 +22,11 @@ fn temporary_failures() -> Vec<Reply> {
 /// Asserts that all attempts send the same event.
 #[track_caller]
 fn assert_same_event(attempts: &[ReceivedRequest]) {
-    for said in attempts {
-        assert_eq!(said.bytes, attempts[0].bytes);
-        let key = &said.headers["idempotency-key"];
+    for request in attempts {
+        assert_eq!(request.bytes, attempts[0].bytes);
+        let key = &request.headers["idempotency-key"];
         assert_eq!(*key, attempts[0].headers["idempotency-key"]);
-        assert_eq!(said.event["event_id"], **key);
+        assert_eq!(request.event["event_id"], **key);
     }
 }
 
@@ -190,7 +190,7 @@ fn a_request_without_an_answer_is_repeated_after_its_timeout() {
             }
             assert_eq!(attempts.len(), 2);
             assert_ne!(attempts[0].connection, attempts[1].connection);
-            // Not measured between the two attempts: the receiver may have read the first one late.
+            // The time between the two attempts is not measured: the receiver may have read the first one late.
             let waited = attempts[1].at - before;
             assert!(waited + Duration::from_millis(5) >= limit, "{waited:?}");
             before = attempts[1].at;

@@ -1,4 +1,4 @@
-//! For people who run the tests with few open files: a server in the tests closes when it is dropped.
+//! For people who run the tests on a system that allows few open files: a test server closes when it is dropped.
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};

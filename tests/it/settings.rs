@@ -189,11 +189,52 @@ fn help_and_version_exit_with_0() {
 }
 
 #[test]
+fn bash_completes_the_ids_of_tasks() {
+    let project = Project::new();
+    let script = r#"
+        eval "$("$0" completions bash)"
+        complete -p descartes-worker
+        try() {
+            COMP_WORDS=("$worker" "$@")
+            COMP_CWORD=$#
+            COMPREPLY=()
+            _descartes_worker_with_tasks "$worker" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+            echo "$*: ${COMPREPLY[*]}"
+        }
+        worker=$0
+        try --task ""
+        try local --task = ""
+        try local --task =
+        try dispatch retry ""
+        try dispatch --only 7
+        try dispatch --ba
+    "#;
+    let ended = Worker::without_settings()
+        .through("bash", |program| {
+            vec!["-c".into(), script.into(), program.into()]
+        })
+        .dir(project.dir())
+        .run();
+    ended.assert_code(0);
+    assert_eq!(
+        ended.stdout,
+        "complete -o bashdefault -o default -F _descartes_worker_with_tasks descartes-worker\n\
+         --task : 8\nlocal --task = : 8\nlocal --task =: 8\ndispatch retry : 7 8 9\ndispatch --only 7: 7\n\
+         dispatch --ba: --base\n",
+        "{ended:#?}"
+    );
+}
+
+#[test]
 fn shells_can_complete_the_command_line() {
     for (shell, part_of_script) in [
         ("bash", "complete -F"),
         ("zsh", "#compdef descartes-worker"),
+        ("zsh", ":ID:_descartes_worker_ready_tasks'"),
+        ("zsh", ":IDS:_descartes_worker_tasks'"),
+        ("zsh", "cancel:_descartes_worker_tasks'"),
         ("fish", "complete -c descartes-worker"),
+        ("fish", "-l task -x -a '(descartes-worker tasks --ids"),
     ] {
         let ended = Worker::without_settings()
             .args(["completions", shell])

@@ -19,7 +19,14 @@ const LAYERS: &[&[&str]] = &[
     &["dispatch"],
     &["task_list"],
     &["terminal"],
-    &["runner", "callback", "receiver", "exit", "merge_graph"],
+    &[
+        "runner",
+        "callback",
+        "receiver",
+        "exit",
+        "merge_graph",
+        "completions",
+    ],
     &["builtin", "gateway"],
     &["git", "stream_json", "scud", "http"],
     &["process"],
@@ -28,6 +35,7 @@ const LAYERS: &[&[&str]] = &[
     &["task"],
     &["model"],
     &[
+        "descriptors",
         "durations",
         "environment",
         "excerpt",

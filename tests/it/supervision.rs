@@ -1,14 +1,14 @@
-//! For anyone who pays for the machine: whatever an agent does, its run is limited in time, its output is
-//! read, every process is ended, and the outcome is reported exactly once.
+//! For anyone who pays for the machine: the run of any agent is limited in time, its output is read, all its
+//! processes are ended, and the outcome is reported exactly once.
 
 mod ending;
-mod hearing;
 mod hostile;
 #[cfg(feature = "peers")]
 mod kernel;
 mod limits;
-mod people;
+mod output;
 pub mod secrets;
+mod status_line;
 mod survivors;
 mod verdicts;
 
@@ -19,11 +19,11 @@ use crate::support::{Project, Receiver, Worker};
 /// Waits until heartbeats have sent these words of the agent; needs [`worker_with_fast_heartbeats`].
 #[track_caller]
 fn wait_for_output_in_heartbeats(receiver: &Receiver, words: &str) {
-    receiver.wait_for(words, |said| {
-        let told = said
+    receiver.wait_for(words, |requests| {
+        let texts = requests
             .iter()
-            .filter_map(|said| said.event["progress"]["output"]["text"].as_str());
-        told.collect::<String>().contains(words).then_some(())
+            .filter_map(|request| request.event["progress"]["output"]["text"].as_str());
+        texts.collect::<String>().contains(words).then_some(())
     });
 }
 
@@ -47,7 +47,7 @@ fn assert_failed(receiver: &Receiver, reason: &str, message: &str) {
     assert_eq!(event["failure"]["message"], message, "{event:#}");
 }
 
-/// The only terminal event, which must be a success; gives the tail of its output.
+/// The only terminal event must be a success; returns the tail of its output.
 #[track_caller]
 fn completed(receiver: &Receiver) -> String {
     assert_eq!(receiver.routes(), ["started", "completed"]);

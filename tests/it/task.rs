@@ -262,8 +262,11 @@ fn control_characters_of_a_title_and_a_check_are_made_visible() {
     let command = event["result"]["checks"][0]["command"].as_str().unwrap();
     assert_eq!(command, "sleep 1; : ␛[31m\u{fffd}2J");
     let raw = ['\u{1b}', '\u{9b}', '\u{7}', '\r'];
-    for said in receiver.requests() {
-        let texts = [&said.event["message"], &said.event["progress"]["activity"]];
+    for request in receiver.requests() {
+        let texts = [
+            &request.event["message"],
+            &request.event["progress"]["activity"],
+        ];
         for text in texts.into_iter().filter_map(|text| text.as_str()) {
             assert!(!text.contains(raw), "{text:?}");
         }

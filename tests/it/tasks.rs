@@ -1,4 +1,4 @@
-//! For people who want to know what can be worked on: `tasks`, and `local` without a task.
+//! For people who want to know which tasks are ready: `tasks`, and `local` without a task.
 
 use crate::support::{Project, Worker};
 

@@ -234,7 +234,7 @@ fn a_server_that_does_not_speak_tls_is_named_as_the_reason() {
 }
 
 #[test]
-fn a_server_that_speaks_nothing_but_tls_is_named_as_the_reason() {
+fn a_server_that_speaks_only_tls_is_named_as_the_reason() {
     // A TLS alert: unexpected message.
     let server = server_that_answers(&[0x15, 3, 3, 0, 2, 2, 10]);
     let url = format!("http://{}", server.address());

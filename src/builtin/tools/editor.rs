@@ -1,7 +1,7 @@
 //! The `str_replace_based_edit_tool`: shows files and directories, and changes text files.
 //!
 //! Paths that lead out of the workspace, by `..` or by a symbolic link, are rejected, so that a
-//! mistake of the model changes nothing else. This is no security boundary: the shell can reach
+//! mistake of the model changes nothing else. This is not a security boundary: the shell can reach
 //! everything. A file is written completely or not at all.
 
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::arguments::text;
 
-/// The largest file that is shown or changed, in bytes; larger ones are for the shell.
+/// The largest file that is shown or changed, in bytes. The model can use the shell for larger ones.
 const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
 /// How many entries the view of a directory has.
 const MAX_ENTRIES: usize = 500;
@@ -138,7 +138,7 @@ fn read(path: &Path, given_path: &str) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| format!("{given_path} is not text in UTF-8; use bash"))
 }
 
-/// Writes a file so that it has either its old or its new content, also after an error.
+/// Writes a file. After an error, the file has its old content, never a part of the new one.
 fn write(path: &Path, given_path: &str, content: &str) -> Result<(), String> {
     let written = match fs::metadata(path) {
         Ok(metadata) if metadata.permissions().readonly() => {
@@ -261,7 +261,7 @@ fn replace(path: &Path, given_path: &str, old: &str, new: &str) -> Result<String
     }
     let content = read(path, given_path)?;
     let (mut old, mut new) = (old.to_owned(), new.to_owned());
-    // The view does not show how lines end, so the model cannot know.
+    // The view does not show line ends, so the model cannot know that the file has carriage returns.
     if !content.contains(&old) && content.contains("\r\n") {
         old = old.replace("\r\n", "\n").replace('\n', "\r\n");
         new = new.replace("\r\n", "\n").replace('\n', "\r\n");

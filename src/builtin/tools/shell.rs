@@ -27,16 +27,16 @@ use crate::line_splitter::{LineEnd, LineSplitter};
 use crate::programs::on_path;
 use crate::ring_buffer::RingBuffer;
 
-/// The longest that one command may take: a large build fits.
+/// How long one command may take: enough for a large build.
 const MAX_TIME_LIMIT: Duration = Duration::from_secs(10 * 60);
-/// The share of the idle timeout that a silent command gets, so that the worker does not take the
-/// command's silence for the agent's.
+/// The share of the idle timeout that a silent command gets. It is below 1, so that the command is ended
+/// before the worker ends the whole agent for being idle.
 const IDLE_TIMEOUT_SHARE: f64 = 0.75;
 /// The time between SIGTERM and SIGKILL for processes whose results are not needed; shorter with a
 /// short time limit.
 const SHORT_GRACE: Duration = Duration::from_secs(1);
-/// The share of the time limit that the short grace period may take.
-const SHORT_GRACE_SHARE: u32 = 8;
+/// The short grace period is at most this fraction (one eighth) of the time limit.
+const SHORT_GRACE_DIVISOR: u32 = 8;
 /// How long to wait for the shell's exit status after SIGKILL.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often to check whether the process group is empty.
@@ -188,7 +188,7 @@ impl Shell {
             .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn()?;
-        // `command` holds the writing ends of the pipes; reads would never see their end.
+        // `command` holds the writing ends of the pipes; while they are open, reads do not end.
         drop(command);
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         let group = pid.and_then(Pid::from_raw);
@@ -217,7 +217,7 @@ impl Shell {
 
     /// Ends the process group with the short grace period.
     pub async fn close_soon(&mut self) {
-        let grace = SHORT_GRACE.min(self.time_limit / SHORT_GRACE_SHARE);
+        let grace = SHORT_GRACE.min(self.time_limit / SHORT_GRACE_DIVISOR);
         self.close(sleep(grace)).await;
     }
 }
@@ -280,9 +280,9 @@ impl ShellProcess {
         None
     }
 
-    /// What the shell reads: the command without standard input and with both output streams in
-    /// one, then the report of its exit status. Passed on standard input and not in a file, because
-    /// commands may have deleted or filled every directory for temporary files.
+    /// The script for the shell: the command without standard input and with both output streams in
+    /// one, then the report of its exit status. The shell reads the script from standard input and not
+    /// from a file, because commands may have deleted or filled every directory for temporary files.
     fn script(&self, command: &str) -> String {
         let command = command.replace('\'', r"'\''");
         let marker = &self.status_marker;
@@ -291,7 +291,8 @@ impl ShellProcess {
         )
     }
 
-    /// The shell has closed a stream: reports its exit status, or `reason` if it has none.
+    /// Handles a stream that the shell has closed: returns the shell's exit status, or `reason` if it has
+    /// not exited.
     async fn shell_exited(&mut self, reason: &dyn Display) -> CommandEnd {
         match timeout(EXIT_TIMEOUT, self.child.wait()).await {
             Ok(Ok(status)) => CommandEnd::ShellExited(status.to_string()),
@@ -382,7 +383,7 @@ impl CommandOutput {
     }
 }
 
-/// What the model reads about a command that ended.
+/// The text that the model reads about a command that ended.
 fn with_exit_code(output: &str, code: i32) -> String {
     match (output, code) {
         ("", 0) => "[no output]".to_owned(),

@@ -1,4 +1,4 @@
-//! What `started` says about the run's limits, so that an orchestrator can compute a lease.
+//! The run's limits in a `started` event, so that an orchestrator can compute a lease.
 
 use serde::Serialize;
 

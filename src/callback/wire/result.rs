@@ -146,7 +146,7 @@ impl TaskResult {
         }
     }
 
-    /// Leaves out the patch as a whole: a cut patch does not apply.
+    /// Leaves out the whole patch: a part of a patch cannot be applied.
     pub fn drop_patch(&mut self) {
         if let Some(work) = &mut self.work {
             work.patch_truncated |= work.patch.take().is_some();

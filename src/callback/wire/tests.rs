@@ -106,9 +106,9 @@ fn a_cancellation_counts_with_any_reason_and_without_one() {
     assert_eq!(reason(r#"{"cancel": true}"#), Some(None));
     assert_eq!(reason(r#"{"cancel": true, "reason": null}"#), Some(None));
     assert_eq!(reason(r#"{"cancel": true, "reason": 7}"#), Some(None));
-    let expected = Some(Some("too dear".to_owned()));
+    let expected = Some(Some("too expensive".to_owned()));
     assert_eq!(
-        reason(r#"{"cancel": true, "reason": "too dear"}"#),
+        reason(r#"{"cancel": true, "reason": "too expensive"}"#),
         expected
     );
     for body in [

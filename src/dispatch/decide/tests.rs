@@ -23,6 +23,8 @@ enum Worker {
     /// It has not been answered to its claim.
     Claiming,
     Working,
+    /// It has pushed its branch, and not printed its terminal event yet.
+    Pushed,
     /// It repeats its terminal event until it is answered.
     Reporting(Value),
     Ended,
@@ -37,6 +39,8 @@ struct World {
     workers: BTreeMap<String, Worker>,
     /// The terminal events that workers have printed.
     printed: BTreeMap<String, Value>,
+    /// The runs whose finished work is on their branches.
+    pushed: BTreeSet<String>,
     /// What the integration branch holds: the runs in the order of their merges.
     branch: Vec<String>,
     /// Runs whose `completed` was answered with 2xx.
@@ -53,6 +57,7 @@ impl World {
             state: State::default(),
             workers: BTreeMap::new(),
             printed: BTreeMap::new(),
+            pushed: BTreeSet::new(),
             branch: Vec::new(),
             acknowledged: BTreeSet::new(),
             faults: true,
@@ -118,6 +123,8 @@ impl World {
             max_budget_usd: None,
             start_deadline_ms: 300,
             retry_delay_ms: 10,
+            memory: None,
+            max_memory: 8 << 30,
             scope: (0..TASKS.len()).collect(),
             stopping: Stopping::No,
         }
@@ -151,18 +158,16 @@ impl World {
     fn act(&mut self, action: Action) -> bool {
         let crash = |world: &mut Self| world.faults && world.chance(12);
         match action {
-            Action::Start {
-                task,
-                attempt,
-                note,
-            } => {
-                let run = run_id("d", &task, attempt);
+            Action::Start { task, next } => {
+                let run = run_id("d", &task, next.number);
+                self.assert_no_work_is_ignored(&task);
                 self.write(Entry::Intent {
                     run: run.clone(),
                     task: Some(task),
-                    attempt,
+                    attempt: next.number,
                     base: String::new(),
-                    note,
+                    note: next.note,
+                    memory: next.memory,
                 });
                 if crash(self) {
                     return true;
@@ -174,24 +179,53 @@ impl World {
                 self.write(handle(&run));
             }
             Action::StartAgain { run } => {
-                self.start(&run);
-                if crash(self) {
-                    return true;
+                if !self.harvest(&run) {
+                    self.start(&run);
+                    if crash(self) {
+                        return true;
+                    }
+                    self.write(handle(&run));
                 }
-                self.write(handle(&run));
             }
             Action::Stop { run, .. } => {
                 self.state.run_mut(&run).unwrap().stop_asked_at = Some(self.now);
                 self.workers.insert(run, Worker::Killed);
             }
-            Action::ReadReport { run } => match self.printed.get(&run).cloned() {
-                Some(event) => self.write(Entry::Reported { run, event }),
-                None => self.write(fence(&run)),
-            },
+            Action::ReadReport { run } => {
+                if !self.harvest(&run) {
+                    self.write(fence(&run));
+                }
+            }
             Action::Fence { run, .. } => self.write(fence(&run)),
             Action::Merge { run } => return self.merge(run),
         }
         crash(self)
+    }
+
+    /// Notes what a worker has left behind; says whether it has left anything.
+    fn harvest(&mut self, run: &str) -> bool {
+        let run = run.to_owned();
+        if let Some(event) = self.printed.get(&run).cloned() {
+            self.write(Entry::Reported { run, event });
+        } else if self.pushed.contains(&run) {
+            let (branch, commit) = (String::new(), String::new());
+            self.write(Entry::Harvested {
+                run,
+                branch,
+                commit,
+            });
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// No task is done again while finished work of it lies on a branch that nobody has looked at.
+    fn assert_no_work_is_ignored(&self, task: &str) {
+        for run in self.state.runs_of(task) {
+            let is_pushed = self.pushed.contains(&run.id);
+            assert!(!is_pushed || run.report.is_some(), "{} is ignored", run.id);
+        }
     }
 
     fn start(&mut self, run: &str) {
@@ -233,19 +267,12 @@ impl World {
                     self.workers.insert(run.to_owned(), Worker::Ended);
                 }
             }
+            Worker::Working if self.faults && self.chance(4) => self.print(run, "failed"),
             Worker::Working => {
-                let succeeds = !self.faults || !self.chance(4);
-                let status = if succeeds { "completed" } else { "failed" };
-                let event = json!({
-                    "run_id": run,
-                    "event_id": format!("{run}.end"),
-                    "status": status,
-                    "failure": { "reason": "agent_killed", "retryable": true },
-                });
-                self.printed.insert(run.to_owned(), event.clone());
-                self.workers
-                    .insert(run.to_owned(), Worker::Reporting(event));
+                self.pushed.insert(run.to_owned());
+                self.workers.insert(run.to_owned(), Worker::Pushed);
             }
+            Worker::Pushed => self.print(run, "completed"),
             Worker::Reporting(event) => {
                 let is_completed = event["status"] == "completed";
                 let route = if is_completed {
@@ -263,6 +290,19 @@ impl World {
             }
             Worker::Ended | Worker::Killed => {}
         }
+    }
+
+    /// A worker prints its terminal event, and begins to send it.
+    fn print(&mut self, run: &str, status: &str) {
+        let event = json!({
+            "run_id": run,
+            "event_id": format!("{run}.end"),
+            "status": status,
+            "failure": { "reason": "agent_killed", "retryable": true },
+        });
+        self.printed.insert(run.to_owned(), event.clone());
+        self.workers
+            .insert(run.to_owned(), Worker::Reporting(event));
     }
 
     /// The answer to an event; `None` if the dispatcher was killed before it answered.
@@ -394,6 +434,7 @@ fn intent(task: &str, attempt: u32) -> Entry {
         attempt,
         base: "base".to_owned(),
         note: None,
+        memory: None,
     }
 }
 
@@ -468,6 +509,43 @@ fn a_task_is_idle_twice_at_most() {
 }
 
 #[test]
+fn an_attempt_after_one_that_ran_out_of_memory_gets_twice_the_memory_up_to_the_maximum() {
+    const GIB: u64 = 1 << 30;
+    let memory_after = |reasons: &[&str], first: Option<u64>| {
+        let terms = Terms {
+            memory: first,
+            ..World::terms()
+        };
+        let mut entries: Vec<Entry> = Vec::new();
+        for (attempt, reason) in (1..).zip(reasons) {
+            let memory = attempt_after_pause(&state_with(entries.clone()), &terms, "p:1").memory;
+            let mut failed = failed("1", attempt, reason, true);
+            if let Entry::Intent { memory: of_run, .. } = &mut failed[0] {
+                *of_run = memory;
+            }
+            entries.extend(failed);
+        }
+        attempt_after_pause(&state_with(entries), &terms, "p:1").memory
+    };
+    let (oom, other) = ("out_of_memory", "agent_killed");
+    assert_eq!(memory_after(&[], Some(GIB)), Some(GIB));
+    assert_eq!(memory_after(&[oom], Some(GIB)), Some(2 * GIB));
+    assert_eq!(memory_after(&[oom, other], Some(GIB)), Some(2 * GIB));
+    assert_eq!(memory_after(&[oom, other, oom], Some(GIB)), Some(4 * GIB));
+    assert_eq!(memory_after(&[oom; 5], Some(3 * GIB)), Some(8 * GIB));
+    assert_eq!(memory_after(&[oom; 2], None), None);
+}
+
+#[test]
+fn a_cancelled_task_does_not_count_and_blocks_only_what_needs_it() {
+    let text = "# SCUD Graph v1\n# Phase: p\n@nodes\n1 | t | C | 1 | M\n2 | t | P | 1 | M\n3 | t | R | 1 | M\n4 | t | P | 1 | M\n@edges\n2 -> 1\n";
+    let graph = TaskGraph::parse(text).unwrap();
+    let standings = standings(&state_with(vec![begun()]), &graph, &World::terms());
+    let words: Vec<&str> = standings.iter().map(Standing::word).collect();
+    assert_eq!(words, ["closed", "blocked", "blocked", "ready"]);
+}
+
+#[test]
 fn attempts_are_counted_anew_after_a_retry() {
     let mut entries: Vec<Entry> = (1..=3)
         .flat_map(|attempt| failed("1", attempt, "internal", true))
@@ -483,12 +561,13 @@ fn attempts_are_counted_anew_after_a_retry() {
         what: crate::dispatch::journal::Asked::Retry,
         task: Some("p:1".to_owned()),
     });
-    let Standing::Ready { attempt, note } = standing_of_first(entries) else {
+    let Standing::Ready(next) = standing_of_first(entries) else {
         panic!("a person has asked for another attempt");
     };
-    assert_eq!(attempt, 4);
+    assert_eq!(next.number, 4);
     assert!(
-        note.unwrap()
+        next.note
+            .unwrap()
             .contains("An earlier attempt at this task failed (internal)")
     );
 }
@@ -510,10 +589,10 @@ fn conflicting_work_is_done_again_once_with_a_note() {
             },
         ]
     };
-    let Standing::Ready { attempt: 2, note } = standing_of_first(completed(1)) else {
+    let Standing::Ready(next) = standing_of_first(completed(1)) else {
         panic!("the work is done again");
     };
-    assert_eq!(note.as_deref(), Some("look at it"));
+    assert_eq!((next.number, next.note.as_deref()), (2, Some("look at it")));
     let Standing::Blocked(why) = standing_of_first([completed(1), completed(2)].concat()) else {
         panic!("once is enough");
     };
@@ -533,7 +612,7 @@ fn a_missing_agent_and_a_used_budget_stop_everything_new_until_the_next_start() 
     assert!(halt(&state_with(next.clone()), &World::terms()).is_none());
     assert!(matches!(
         standing_of_first(next),
-        Standing::Ready { attempt: 2, .. }
+        Standing::Ready(NextAttempt { number: 2, .. })
     ));
 
     let terms = |budget| Terms {

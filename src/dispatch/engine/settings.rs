@@ -67,8 +67,6 @@ pub struct DockerSettings {
     pub address: Address,
     /// The image of the workers, whose entrypoint is this program.
     pub image: String,
-    /// The memory that a container may use, in bytes.
-    pub memory: Option<u64>,
     /// How much of all processors a container may use, in billionths of one.
     pub nano_cpus: Option<u64>,
     pub network: String,

@@ -14,7 +14,7 @@ pub struct Spec {
     /// The variables of this process that a worker reads. A process of this machine inherits them; every other
     /// engine must pass them on.
     pub inherited: Variables,
-    /// The memory that the run may use, in bytes, if it differs from the engine's setting.
+    /// The memory that the run may use, in bytes, for engines that can limit it.
     pub memory: Option<u64>,
 }
 

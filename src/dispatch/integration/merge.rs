@@ -7,7 +7,7 @@ use super::branch::Integration;
 use super::error::IntegrationError;
 use super::repository::{identity, with_input};
 use super::run_branches::candidate_name;
-use super::types::{Candidate, Commit, Conflict, FinishedRun, Merged, Other};
+use super::types::{Candidate, Commit, Conflict, FinishedRun, Merged, Other, WorkChecks};
 use crate::git::Git;
 use crate::scud::set_status_in_bytes;
 use crate::task::Status;
@@ -46,7 +46,7 @@ impl Integration {
                 return Ok(Merged::Conflict(Conflict { files, others }));
             }
         };
-        let needs_verification = merged != work.tree;
+        let needs_verification = merged != work.tree || run.checks == WorkChecks::Unknown;
         let tree = self.mark_done(&git, onto, merged, run).await?;
         let parents = [onto.id.as_str(), work.id.as_str()];
         let seconds = run.time.as_second();
@@ -74,7 +74,7 @@ impl Integration {
         if let Some(commit) = self.place.repository.resolve(git, &run.commit).await? {
             return Ok(commit);
         }
-        self.fetch_run_branches(git, &run.run_id).await?;
+        self.place.fetch_run_branches(git, &run.run_id).await?;
         let found = self.place.repository.resolve(git, &run.commit).await?;
         found.ok_or_else(|| IntegrationError::NoCommit {
             commit: run.commit.clone(),

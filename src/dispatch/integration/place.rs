@@ -107,7 +107,9 @@ impl Place {
         branch: &str,
     ) -> Result<Option<Commit>, IntegrationError> {
         let (name, target) = (format!("refs/heads/{branch}"), self.target());
-        let found = self.list_remote(git, &target, &name).await?;
+        let found = self
+            .list_remote(git, &target, std::slice::from_ref(&name))
+            .await?;
         let Some((_, commit)) = found.into_iter().find(|(found, _)| *found == name) else {
             return Ok(None);
         };
@@ -161,11 +163,12 @@ impl Place {
         &self,
         git: &Git<'_>,
         target: &str,
-        pattern: &str,
+        patterns: &[String],
     ) -> Result<Vec<(String, String)>, IntegrationError> {
         let call = self.repository.call(["ls-remote", "--refs"]);
         let call = call.args(self.server(git, "upload-pack"));
-        let call = call.arg("--").arg(target).arg(pattern);
+        let call = call.arg("--").arg(target);
+        let call = call.args(patterns.iter().map(Into::into));
         let what = format!("the branches of {target} cannot be listed");
         let text = self.repository.run(git, &what, call.transfer()).await?;
         let pairs = text.lines().filter_map(|line| line.split_once('\t'));

@@ -155,19 +155,36 @@ impl Repository {
         self.run(git, &what, call).await.map(drop)
     }
 
-    /// The names of all references below a prefix, with their commits.
+    /// The names of all references with or below some names, with their commits.
     pub async fn references(
         &self,
         git: &Git<'_>,
-        prefix: &str,
+        prefixes: &[String],
     ) -> Result<Vec<(String, String)>, IntegrationError> {
-        let call = self.call(["for-each-ref", "--format=%(objectname) %(refname)", prefix]);
+        let call = self.call(["for-each-ref", "--format=%(objectname) %(refname)"]);
+        let call = call.args(prefixes.iter().map(Into::into));
         let what = "the references of the integration repository cannot be listed";
         let text = self.run(git, what, call).await?;
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
         Ok(pairs
             .map(|(commit, name)| (name.to_owned(), commit.to_owned()))
             .collect())
+    }
+
+    pub async fn delete_references(
+        &self,
+        git: &Git<'_>,
+        names: impl Iterator<Item = &str>,
+    ) -> Result<(), IntegrationError> {
+        let commands = names.flat_map(|name| ["delete ", name, "\n"]);
+        let commands: String = commands.collect();
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let call = self.call(["update-ref", "--no-deref", "--stdin"]);
+        let call = with_input(call, commands.as_bytes())?;
+        let what = "branches of runs cannot be deleted";
+        self.run(git, what, call).await.map(drop)
     }
 
     /// The content of a file in a commit or tree; `None` if there is no such file.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use super::{Commit, FinishedRun, Integration, Settings, Source, Workers};
+use super::{Commit, FinishedRun, Integration, Settings, Source, WorkChecks, Workers};
 use crate::environment::variable;
 use crate::git::Access;
 use crate::redact::Redactor;
@@ -228,6 +228,7 @@ impl SampleProject {
             branch,
             commit: git(dir, &["rev-parse", "HEAD"]),
             time: Timestamp::from_second(1_800_000_000).unwrap(),
+            checks: WorkChecks::Passed,
         }
     }
 }

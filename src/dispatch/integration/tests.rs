@@ -232,7 +232,7 @@ fn the_users_files_index_head_configuration_and_branches_stay_byte_for_byte() {
         let candidate = merge_cleanly(&integration, &integration.tip().clone(), &run);
         accept(&mut integration, &candidate);
         block_on(integration.keep_run_branches(&run.run_id)).unwrap();
-        block_on(integration.drop_run_branch(&run.run_id)).unwrap();
+        block_on(integration.drop_run_branches(std::slice::from_ref(&run.run_id))).unwrap();
     }
     assert_eq!(block_on(integration.publish()).unwrap(), None);
     let why_not = block_on(integration.fast_forward("main")).unwrap();
@@ -425,7 +425,7 @@ fn branches_of_runs_are_found_copied_outside_the_list_of_branches_and_deleted() 
         let integration = sample.open();
         let run = sample.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
         let other = sample.run(&integration, integration.tip(), "2", &[("b.txt", "b\n")]);
-        let found = block_on(integration.find_run_branches(&run.run_id)).unwrap();
+        let found = block_on(integration.run_branches().find(&run.run_id)).unwrap();
         let expected = RunBranch {
             name: "descartes-runs/day-1-1/work".to_owned(),
             commit: run.commit.clone(),
@@ -458,15 +458,15 @@ fn branches_of_runs_are_found_copied_outside_the_list_of_branches_and_deleted() 
                 "refs/heads/main"
             );
         }
-        block_on(integration.drop_run_branch(&run.run_id)).unwrap();
+        block_on(integration.drop_run_branches(std::slice::from_ref(&run.run_id))).unwrap();
         assert_eq!(
-            block_on(integration.find_run_branches(&run.run_id)).unwrap(),
+            block_on(integration.run_branches().find(&run.run_id)).unwrap(),
             []
         );
         let left = git(&repository, &["for-each-ref", "--format=%(refname)"]);
         assert!(!left.contains("day-1-1"), "{left}");
         assert_eq!(
-            block_on(integration.find_run_branches(&other.run_id))
+            block_on(integration.run_branches().find(&other.run_id))
                 .unwrap()
                 .len(),
             1

@@ -70,6 +70,16 @@ pub struct FinishedRun {
     pub commit: String,
     /// When the terminal event was sent; the date of the merge commit.
     pub time: Timestamp,
+    pub checks: WorkChecks,
+}
+
+/// Whether the project's checks have passed on the commit of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkChecks {
+    /// The worker has said so.
+    Passed,
+    /// The worker's report is lost.
+    Unknown,
 }
 
 /// A merge that is not on the integration branch yet.

@@ -31,28 +31,28 @@ fn shell(dir: &Path, script: &str, task: &str, prompt: &str) -> Output {
         .unwrap()
 }
 
-fn works(dir: &Path, task: &str, prompt: &str) {
+fn assert_works(dir: &Path, task: &str, prompt: &str) {
     let output = shell(dir, ".agent.sh", task, prompt);
     assert!(output.status.success(), "{task}: {output:?}");
 }
 
-fn passes(dir: &Path) -> bool {
+fn passes_checks(dir: &Path) -> bool {
     shell(dir, "test.sh", "", "").status.success()
 }
 
 #[test]
-fn every_task_of_the_shop_passes_the_checks_and_the_receipt_only_after_a_repair() {
+fn every_task_of_the_shop_passes_the_checks_but_the_receipt_only_after_a_repair() {
     let sample = block_on(Sample::make_graph(&environment())).unwrap();
     let dir = sample.dir();
     for task in ["shop:1", "2.1", "shop:2.2", "6", "7", "4", "3", "5"] {
-        works(dir, task, "Do the task.");
+        assert_works(dir, task, "Do the task.");
         if task == "3" {
-            assert!(!passes(dir), "the receipt is right at once");
+            assert!(!passes_checks(dir), "the receipt is right at once");
             let repair =
                 "Your work on task 3 (Print a receipt) is not done: the check `sh test.sh` failed";
-            works(dir, task, repair);
+            assert_works(dir, task, repair);
         }
-        assert!(passes(dir), "{task}");
+        assert!(passes_checks(dir), "{task}");
     }
     let catalog = fs::read_to_string(dir.join("catalog.txt")).unwrap();
     let lines = [
@@ -65,11 +65,11 @@ fn every_task_of_the_shop_passes_the_checks_and_the_receipt_only_after_a_repair(
 }
 
 #[test]
-fn prices_and_stock_conflict_and_the_second_one_fits_on_top_of_the_first() {
+fn prices_and_stock_conflict_unless_one_is_built_on_the_other() {
     let sample = block_on(Sample::make_graph(&environment())).unwrap();
     let git = |args: &[&str]| block_on(sample.git(args)).unwrap();
     let commit = |task: &str| {
-        works(sample.dir(), task, "Do the task.");
+        assert_works(sample.dir(), task, "Do the task.");
         git(&["add", "--all"]);
         git(&["commit", "--quiet", "--message", task]);
     };
@@ -83,7 +83,7 @@ fn prices_and_stock_conflict_and_the_second_one_fits_on_top_of_the_first() {
     assert_eq!(conflicts, "catalog.txt\n");
     git(&["merge", "--abort"]);
     commit("2.2");
-    assert!(passes(sample.dir()));
+    assert!(passes_checks(sample.dir()));
 }
 
 #[test]

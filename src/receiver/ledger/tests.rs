@@ -8,8 +8,9 @@ use super::*;
 struct Fixture {
     ledger: Ledger,
     now: Instant,
-    /// Of the terminal events that follow.
+    /// The `failure` of the terminal events that are sent next.
     failure: serde_json::Value,
+    project: &'static str,
 }
 
 impl Fixture {
@@ -18,6 +19,7 @@ impl Fixture {
             ledger: Ledger::new(None, vec!["cancelled".to_owned()], Repetition::Refuse),
             now: Instant::now(),
             failure: json!(null),
+            project: "p",
         }
     }
 
@@ -40,7 +42,7 @@ impl Fixture {
         scripted: Option<u16>,
     ) -> Received {
         let event = json!({
-            "task_id": task, "project_id": "p", "message": "m", "version": 1, "run_id": run,
+            "task_id": task, "project_id": self.project, "message": "m", "version": 1, "run_id": run,
             "status": route.status(),
             "event": format!("task.{route}"), "event_id": format!("{run}.{sequence}"),
             "sequence": sequence, "timestamp": "2026-11-23T08:00:00.000Z",
@@ -79,6 +81,18 @@ fn a_task_is_refused_to_another_run_until_the_first_one_ends() {
     assert_eq!(fixture.send("b", 0, Started).0, 409);
     assert_eq!(fixture.send("a", 1, Failed).0, 200);
     assert_eq!(fixture.send("b", 0, Started).0, 200);
+}
+
+#[test]
+fn tasks_of_two_projects_with_the_same_id_are_two_tasks() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.send("a", 0, Started).0, 200);
+    fixture.project = "q";
+    assert_eq!(fixture.send("b", 0, Started).0, 200);
+    assert_eq!(fixture.send("b", 1, Completed).0, 200);
+    assert_eq!(fixture.send("c", 0, Started).0, 410);
+    fixture.project = "p";
+    assert_eq!(fixture.send("a", 1, Completed).0, 200);
 }
 
 #[test]

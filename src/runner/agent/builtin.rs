@@ -21,8 +21,8 @@ pub static KIND: Kind = Kind {
     create,
 };
 
-/// The share of the idle timeout that the agent gives the model's service. It is below 1, so that
-/// the agent reports what is wrong before the worker ends it for being idle.
+/// The share of the idle timeout for which the built-in agent waits for the model's service. It is below 1, so
+/// that the agent reports the problem before the worker ends it for being idle.
 const IDLE_TIMEOUT_SHARE: f64 = 0.9;
 /// The harnesses in agent definitions that use the same names for models.
 const HARNESSES: [&str; 3] = ["builtin", "claude", "claude-code"];

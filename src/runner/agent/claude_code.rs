@@ -1,6 +1,6 @@
 //! Claude Code: `claude --print`, which prints `stream-json`.
 //!
-//! Knows its command line and what it needs; [`Streaming`] reads its output.
+//! This file has the command line of Claude Code and its requirements; [`Streaming`] reads its output.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub static KIND: Kind = Kind {
 };
 
 const PROGRAM: &str = "claude";
-/// Its names in agent definitions.
+/// The names of Claude Code in agent definitions.
 const HARNESSES: [&str; 2] = ["claude", "claude-code"];
 
 fn has_key(access: &Access) -> bool {

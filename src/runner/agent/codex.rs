@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::environment::{Variables, value_of, variable};
+use crate::isolation::User;
 use crate::model::{Access, OPENAI};
 
 /// The variable with the directory of codex's configuration.
@@ -14,6 +16,7 @@ const HOME_VARIABLE: &str = "CODEX_HOME";
 /// configuration; returns the variable that names it.
 pub fn configuration(
     state_dir: &Path,
+    user: Option<&User>,
     environment: &Variables,
     access: &Access,
 ) -> Option<(OsString, OsString)> {
@@ -24,13 +27,22 @@ pub fn configuration(
         return None;
     }
     let dir = state_dir.join("codex");
-    let written =
-        fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join("config.toml"), text(url)));
-    if let Err(error) = written {
+    if let Err(error) = write(&dir, user, &text(url)) {
         tracing::warn!(%error, "the configuration for codex cannot be written");
         return None;
     }
     Some(variable(HOME_VARIABLE, dir))
+}
+
+/// Writes the file, and gives it to the agent's user. Not again in later rounds: then the agent could have put links there,
+/// and root would follow them.
+fn write(dir: &Path, user: Option<&User>, text: &str) -> io::Result<()> {
+    if user.is_some() && fs::symlink_metadata(dir).is_ok() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir)?;
+    fs::write(dir.join("config.toml"), text)?;
+    user.map_or(Ok(()), |user| user.give_all(dir))
 }
 
 /// The gateway's URL needs no quoting: it has letters, digits, slashes, colons and dots.

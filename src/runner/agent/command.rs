@@ -63,6 +63,7 @@ impl Agent for Shell {
         environment.extend(place.access.variables());
         environment.extend(codex::configuration(
             &place.state_dir,
+            place.user,
             &environment,
             place.access,
         ));
@@ -96,7 +97,7 @@ impl Agent for Shell {
     }
 }
 
-/// What a shell's exit code means.
+/// The failure that a shell's exit code means.
 fn failure(code: i32) -> Failure {
     let ended = format!("the agent's command ended with exit code {code}");
     match code {

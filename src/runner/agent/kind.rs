@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::environment::{Variables, VariablesFile};
 use crate::gateway;
-use crate::isolation::Launch;
+use crate::isolation::{Launch, User};
 use crate::model::{Access, Limits};
 use crate::process::{AfterRead, Ending, Program, StartError};
 use crate::programs::on_path;
@@ -16,7 +16,7 @@ use crate::task::{AgentReport, Failure};
 
 /// A kind of agent.
 pub struct Kind {
-    /// Its name in the settings and on the wire.
+    /// The name of the kind in the settings and in events.
     pub word: &'static str,
     /// Whether `auto` considers this kind.
     pub(super) is_candidate: fn(&Settings) -> bool,
@@ -24,7 +24,7 @@ pub struct Kind {
     pub(super) create: fn(&Settings, Option<&AgentDefinition>) -> NewAgent,
 }
 
-/// A new agent, or what it needs and does not have.
+/// A new agent; an error if something that it needs is missing.
 pub(super) type NewAgent = Result<Box<dyn Agent>, Failure>;
 
 impl std::fmt::Debug for Kind {
@@ -33,7 +33,7 @@ impl std::fmt::Debug for Kind {
     }
 }
 
-/// What the settings say about the agent.
+/// The settings of the agent.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `None` selects the kind automatically.
@@ -64,7 +64,7 @@ pub enum Sandbox {
 
 /// An agent works on a prompt in a round; each failed check starts another round.
 pub trait Agent {
-    /// What is known about the agent so far.
+    /// Everything that is known about the agent so far, for the run's report.
     fn report(&self) -> AgentReport;
 
     /// The program of the next round. The caller adds the prompt: on standard input, and as a file.
@@ -76,14 +76,14 @@ pub trait Agent {
     /// Reads a part of the program's standard output and passes it on to `output`.
     fn read_output(&mut self, bytes: &[u8], output: &mut AgentOutput<'_>) -> AfterRead;
 
-    /// Decides from the program's end whether the round succeeded.
+    /// Decides whether the round succeeded, by the way in which the program ended.
     fn judge(&mut self, ending: Result<Ending, StartError>) -> Result<(), Failure>;
 
     /// The agent's final message, if it marks one as such.
     fn final_message(&self) -> Option<String>;
 }
 
-/// Where an agent works, and with which environment.
+/// The directories, the environment and the credentials for an agent's program.
 #[derive(Debug)]
 pub struct Place<'a> {
     /// The workspace.
@@ -91,6 +91,8 @@ pub struct Place<'a> {
     /// A private directory of the run, for files that the agent keeps from one round to the next.
     pub state_dir: PathBuf,
     pub environment: Variables,
+    /// The agent's user, if it is not the worker's.
+    pub user: Option<&'a User>,
     /// How the agent is isolated from the worker.
     pub launch: Option<Launch>,
     /// The environment without the variables of `variables_file`, for an agent that is the worker's own program.

@@ -1,4 +1,4 @@
-//! Agents that print `stream-json`: everything that they have in common.
+//! The common part of all agents that print `stream-json`.
 //!
 //! Counts rounds and enforces limits; [`Reader`] reads the output.
 
@@ -13,7 +13,7 @@ use crate::runner::output::AgentOutput;
 use crate::stream_json::{Conclusion, Event, Progress, Reader, Totals};
 use crate::task::{AgentReport, Failure, Reason};
 
-/// The differences between such agents.
+/// The part that differs between such agents.
 pub trait CommandLine {
     /// The name of the kind.
     fn kind(&self) -> &'static str;
@@ -21,7 +21,7 @@ pub trait CommandLine {
     /// The requested model.
     fn model(&self) -> Option<String>;
 
-    /// What the numbers in a `result` line include.
+    /// Whether the numbers in a `result` line include earlier rounds.
     fn totals(&self) -> Totals;
 
     /// The program of a round. `limits` are the remaining ones; `session` is the session of the
@@ -74,7 +74,7 @@ impl<C: CommandLine> Agent for Streaming<C> {
             Event::Raw(bytes) => output.push(bytes),
             Event::Text(text) => output.text(text),
             Event::ToolCall(text) => output.tool_call(text),
-            Event::Spent(spent) => output.spent(&spent),
+            Event::Spent(spent) => output.set_spent(&spent),
         });
         match progress {
             Progress::MoreExpected => AfterRead::ReadMore,
@@ -110,8 +110,9 @@ impl Place<'_> {
             dir: self.dir.to_owned(),
             env,
             stdin: None,
-            // Mixed with standard output, it could break its lines.
+            // In the same pipe as standard output, it could break lines of `stream-json`.
             stderr: Stderr::Apart,
+            inherited: None,
             launch: self.launch,
         }
     }
@@ -158,7 +159,7 @@ fn judge(
             }
         }
         (None, _) => Ok(()),
-        // The worker ended the agent, and that is why the agent reports a failure.
+        // The agent reports a failure only because the worker ended it.
         (
             Some(_),
             Ok(

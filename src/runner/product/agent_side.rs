@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::files;
 use super::inspect::LARGEST;
@@ -21,12 +21,12 @@ const MAX_INDEX_SIZE: u64 = 1024 * 1024 * 1024;
 pub enum Staging<'a> {
     /// The agent's own.
     Agent,
-    /// One of the worker, because the agent's is damaged. It has the objects of the base, and its index
-    /// is in the file `index`.
+    /// A repository of the worker, if the agent's is damaged. It has the objects of the base, and its index is the file
+    /// `index`.
     Replacement { git_dir: &'a Path, index: &'a Path },
 }
 
-/// The names in a repository.
+/// The references of a repository.
 #[derive(Debug, Default)]
 pub struct References {
     /// The last commit, if there is one.
@@ -71,7 +71,7 @@ impl<'a> AgentSide<'a> {
             workspace,
             variables: Vec::new(),
         };
-        // Without its own `.git` the workspace is no repository; one around it is not meant.
+        // If the agent removed `.git`, git must not use a repository in a parent directory instead.
         if let Some(parent) = workspace.parent() {
             repository.set("GIT_CEILING_DIRECTORIES", parent);
         }
@@ -97,7 +97,8 @@ impl<'a> AgentSide<'a> {
             .map_err(|error| around(&io::Error::other(error)))?
             .map_err(|error| GitError::around("add", "could not read the index", &error))?;
         let new_objects = dir.join("objects");
-        fs::create_dir(&new_objects).map_err(|error| around(&error))?;
+        let made = fs::create_dir(&new_objects).and_then(|()| git.give_to_agent(dir));
+        made.map_err(|error| around(&error))?;
         repository.set("GIT_INDEX_FILE", &index);
         repository.set("GIT_OBJECT_DIRECTORY", &new_objects);
         let alternates = quoted_for_a_list(&objects);
@@ -151,7 +152,7 @@ impl<'a> AgentSide<'a> {
         }
     }
 
-    /// The commit that a merge in progress brings in.
+    /// The other commit of an unfinished merge.
     pub async fn merge_head(&self) -> Result<Option<String>, GitError> {
         if fs::symlink_metadata(self.workspace.join(".git/MERGE_HEAD")).is_err() {
             return Ok(None);
@@ -164,7 +165,18 @@ impl<'a> AgentSide<'a> {
         }
     }
 
-    /// What is special in the index.
+    /// The value of `lfs.storage`, if it is set.
+    pub async fn lfs_storage(&self) -> Result<Option<PathBuf>, GitError> {
+        match self.run(["config", "--get", "lfs.storage"]).await {
+            Ok(path) if path.is_empty() => Ok(None),
+            Ok(path) => Ok(Some(path.into())),
+            // 1: it is not set.
+            Err(error) if error.code == Some(1) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lists the index and the untracked files.
     pub async fn listing(&self) -> Result<Listing, GitError> {
         let (mut records, mut found) = (Records::new(0), Listing::default());
         let workspace = self.workspace;

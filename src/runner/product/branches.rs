@@ -22,7 +22,7 @@ pub struct Branch {
 pub struct Elsewhere {
     /// Branches that are pushed next to the result branch.
     pub kept: Vec<Branch>,
-    /// Branches that do not stand on the base, or are too many.
+    /// Branches that do not descend from the base, and those above the limit.
     left_out: Vec<String>,
     has_stash: bool,
 }
@@ -32,17 +32,17 @@ impl Elsewhere {
     pub fn name(&self, left: &mut LeftBehind) {
         if !self.left_out.is_empty() {
             left.add_sentence(format!(
-                "left out, because they do not stand on the base or are too many: the agent's branches {}",
+                "left out, because they do not descend from the base or are too many: the agent's branches {}",
                 self.left_out.join(", ")
             ));
         }
         if self.has_stash {
-            left.add_sentence("left out: what the agent has stashed (git stash)".to_owned());
+            left.add_sentence("left out: the agent's stashed changes (git stash)".to_owned());
         }
     }
 }
 
-/// Finds them among all references of the agent's repository.
+/// Finds the agent's commits outside the work, by all references of its repository.
 pub async fn elsewhere(
     git: &Git<'_>,
     repository: &Repository,
@@ -78,12 +78,12 @@ pub async fn elsewhere(
         for commit in known {
             call = call.arg(commit);
         }
-        let stands = repository.call(["merge-base", "--is-ancestor", base]);
+        let descends = repository.call(["merge-base", "--is-ancestor", base]);
         match git.run(call).await {
             Ok(new) if new.is_empty() => {}
             Ok(_)
                 if elsewhere.kept.len() < MAX_BRANCHES
-                    && git.run(stands.arg(commit)).await.is_ok() =>
+                    && git.run(descends.arg(commit)).await.is_ok() =>
             {
                 // The name goes into a message, and into the name of a branch.
                 run(git, repository.call(["cat-file", "-e"]).arg(commit)).await?;

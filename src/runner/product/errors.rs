@@ -11,17 +11,17 @@ pub async fn run(git: &Git<'_>, call: Call<'_>) -> Result<String, Failure> {
 /// The NUL-terminated records that a command prints.
 pub async fn run_records(git: &Git<'_>, call: Call<'_>) -> Result<Vec<Vec<u8>>, Failure> {
     let (mut records, mut found) = (Records::new(0), Vec::new());
-    let mut hear = |bytes: &[u8]| records.push(bytes, |record| found.push(record.to_vec()));
-    run_stream(git, call, &mut hear).await?;
+    let mut on_output = |bytes: &[u8]| records.push(bytes, |record| found.push(record.to_vec()));
+    run_stream(git, call, &mut on_output).await?;
     Ok(found)
 }
 
 pub async fn run_stream(
     git: &Git<'_>,
     call: Call<'_>,
-    hear: &mut dyn FnMut(&[u8]),
+    on_output: &mut dyn FnMut(&[u8]),
 ) -> Result<(), Failure> {
-    let done = git.stream(call, hear).await;
+    let done = git.stream(call, on_output).await;
     done.map(drop).map_err(|error| failed(&error))
 }
 
@@ -34,9 +34,9 @@ pub fn failed(error: &GitError) -> Failure {
     }
 }
 
-/// A file of a repository to push from could not be written or read.
+/// The failure if a file of the push repository cannot be written or read.
 pub fn failed_io(error: &std::io::Error) -> Failure {
-    let message = "a repository to push from could not be made";
+    let message = "the repository for the push could not be made";
     Failure {
         causes: vec![error.to_string()],
         ..Failure::new(Reason::PushFailed, message)

@@ -10,9 +10,9 @@ use crate::git::{Git, GitError};
 #[derive(Debug)]
 pub struct Filters {
     names: BTreeSet<String>,
-    /// Configuration for `git add`: a filter that fails must not let plain text through.
+    /// Configuration for `git add`: if a filter fails, git must not stage the plain text.
     pub overrides: Vec<(String, String)>,
-    /// Whether the working tree holds a part of the files only.
+    /// Whether the working tree is a sparse checkout.
     pub is_sparse: bool,
 }
 
@@ -74,8 +74,8 @@ impl Filters {
         values.map(|(key, value)| (format!("filter.{name}.{key}"), value.to_owned()))
     }
 
-    /// Turns off the filter that failed, as the words of `git add` name it; false if they name none. Its files
-    /// then count as files whose filter is not configured.
+    /// Turns off the filter that failed, according to the error of `git add`; false if the error names none. From then on
+    /// the filter counts as not configured.
     pub fn disable_failed(&mut self, words: &str) -> bool {
         let name = words.lines().find_map(|line| {
             let line = line.strip_prefix("fatal: ")?.strip_suffix("' failed")?;

@@ -1,4 +1,5 @@
-//! Submodules whose commit changed: a commit that no remote has would break every later clone.
+//! Submodules whose commit changed. If no remote has the new commit, every later clone would fail, so the old one is
+//! restored.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use crate::git::{Git, Trouble};
 use crate::runner::workspace::Clone;
 use crate::task::Failure;
 
-/// What a submodule's entry is compared in.
+/// The trees that the entries of submodules are compared in.
 pub struct Trees<'a> {
     pub base: &'a str,
     /// The agent's last commit, or the base.
@@ -21,8 +22,8 @@ pub struct Trees<'a> {
     pub tree: String,
 }
 
-/// Puts back changed submodules whose commit was never published, and names them. Those that the agent
-/// committed itself stay, because its commits are kept as they are. Gives the tree.
+/// Restores changed submodules whose commit was never published, and names them. Those in the agent's own commits stay,
+/// because its commits are pushed unchanged. Returns the tree.
 pub async fn check(
     git: &Git<'_>,
     repository: &Repository,

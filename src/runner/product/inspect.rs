@@ -1,7 +1,7 @@
-//! What must not travel: files that are too large, and whatever holds a secret that the worker knows.
+//! Finds what must not be pushed: files that are too large, and objects with a secret that the worker knows.
 //!
-//! Looks at every object that a push would send, so that what one commit adds and the next one
-//! removes is seen as well. Finds what was left by accident; who means to smuggle, encodes.
+//! Reads every object that a push would send, so it also finds a file that one commit adds and the next one removes. It
+//! finds accidents only: an agent that wants to hide a secret can encode it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,21 +15,21 @@ use crate::git::Git;
 use crate::redact::{Redactor, Stream};
 use crate::task::Failure;
 
-/// Larger files are not committed: forges refuse them, and they are build products.
+/// Larger files are not committed: forges reject them, and most are build products.
 pub const LARGEST: u64 = 50 * 1024 * 1024;
 /// How much of a line about an object is read, in bytes: a tree can name a file of any length.
 const MAX_LINE: usize = 64 * 1024;
 /// How many names a message holds.
-const NAMED: usize = 10;
+const MAX_NAMES: usize = 10;
 /// With more new Git LFS files than this nothing is pushed.
 const MAX_POINTERS: usize = 100_000;
 
 /// What the inspection found.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Why nothing may be pushed, if nothing may.
+    /// Why nothing may be pushed; `None` if everything may be pushed.
     pub held_back: Option<String>,
-    /// A sentence about something that may be pushed, but looks wrong.
+    /// A sentence about conflict markers, which may be pushed.
     pub warning: Option<String>,
     /// The new files that are Git LFS pointers.
     pub pointers: BTreeSet<PointerFile>,
@@ -122,7 +122,7 @@ async fn too_large(
             if let Some((header, path)) = Header::read(record)
                 && header.kind == "blob"
                 && header.size > LARGEST
-                && large.len() <= NAMED
+                && large.len() <= MAX_NAMES
             {
                 large.insert(path);
             }
@@ -147,8 +147,8 @@ async fn read_contents<'a>(
 }
 
 fn named(found: &BTreeSet<String>) -> String {
-    let names: Vec<&str> = found.iter().map(String::as_str).take(NAMED).collect();
-    let more = if found.len() > NAMED {
+    let names: Vec<&str> = found.iter().map(String::as_str).take(MAX_NAMES).collect();
+    let more = if found.len() > MAX_NAMES {
         ", and more"
     } else {
         ""
@@ -156,7 +156,7 @@ fn named(found: &BTreeSet<String>) -> String {
     names.join(", ") + more
 }
 
-/// The line that git prints of an object.
+/// The line that git prints before an object.
 struct Header {
     kind: String,
     size: u64,
@@ -183,20 +183,20 @@ impl Header {
     }
 }
 
-/// What `git cat-file --batch` prints: a line, so many bytes, a line feed, and so on.
+/// Reads the output of `git cat-file --batch`: for each object a header line, the content, and a line feed.
 struct Batch<'a> {
     redactor: &'a Redactor,
     line: Vec<u8>,
     name: String,
-    /// Bytes of the object that are still to come, its line feed included.
-    left: u64,
+    /// How many bytes of the object are missing, including its line feed.
+    missing: u64,
     scan: Stream,
     markers: Markers,
     /// The names of objects with secrets.
     found: BTreeSet<String>,
     /// The names of files with conflict markers.
     conflicts: BTreeSet<String>,
-    /// The content of a file that may be a pointer.
+    /// The path and the content of a file that may be a pointer.
     small: Option<(Vec<u8>, Vec<u8>)>,
     pointers: BTreeSet<PointerFile>,
 }
@@ -207,7 +207,7 @@ impl<'a> Batch<'a> {
             redactor,
             line: Vec::new(),
             name: String::new(),
-            left: 0,
+            missing: 0,
             scan: redactor.stream(),
             markers: Markers::default(),
             found: BTreeSet::new(),
@@ -219,10 +219,10 @@ impl<'a> Batch<'a> {
 
     fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            if self.left > 0 {
-                let now = usize::try_from(self.left).unwrap_or(usize::MAX);
+            if self.missing > 0 {
+                let now = usize::try_from(self.missing).unwrap_or(usize::MAX);
                 let now = now.min(bytes.len());
-                self.look_at(&bytes[..now]);
+                self.read_content(&bytes[..now]);
                 bytes = &bytes[now..];
                 continue;
             }
@@ -241,7 +241,7 @@ impl<'a> Batch<'a> {
         let line = std::mem::take(&mut self.line);
         if let Some((header, name)) = Header::read(&line) {
             self.name = name;
-            self.left = header.size + 1;
+            self.missing = header.size + 1;
             let may_be_pointer = header.kind == "blob" && header.size < MAX_POINTER_SIZE;
             self.small = may_be_pointer.then_some((header.path, Vec::new()));
             self.scan = self.redactor.stream();
@@ -249,21 +249,21 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn look_at(&mut self, bytes: &[u8]) {
-        self.left -= bytes.len() as u64;
+    fn read_content(&mut self, bytes: &[u8]) {
+        self.missing -= bytes.len() as u64;
         self.scan.push(bytes, &mut |_| {});
         self.markers.push(bytes);
         if let Some((_, content)) = &mut self.small {
             content.extend_from_slice(bytes);
         }
-        if self.left == 0 {
+        if self.missing == 0 {
             self.add_pointer();
             self.scan.finish(&mut |_| {});
         }
-        if self.scan.masked() && self.found.len() <= NAMED {
+        if self.scan.masked() && self.found.len() <= MAX_NAMES {
             self.found.insert(self.name.clone());
         }
-        if self.left == 0 && self.markers.are_complete() && self.conflicts.len() <= NAMED {
+        if self.missing == 0 && self.markers.are_complete() && self.conflicts.len() <= MAX_NAMES {
             self.conflicts.insert(self.name.clone());
         }
     }

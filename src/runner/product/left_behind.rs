@@ -1,14 +1,14 @@
-//! What stays in the workspace although the rest is committed, and the sentences about it.
+//! Changes in the workspace that are not committed, and the sentences that name them.
 
 /// How many names a sentence holds.
 const MAX_NAMES: usize = 10;
 
-/// Everything that is not in the commit.
+/// The changes that are not in the commit.
 #[derive(Debug, Default)]
 pub struct LeftBehind {
     /// Repositories that the agent made inside the project.
     nested: Vec<String>,
-    /// git's words about files and directories that it could not read.
+    /// git's errors about files and directories that it could not read.
     unreadable: Vec<String>,
     /// Paths whose filter is not configured, or failed.
     unfiltered: Vec<String>,
@@ -18,14 +18,14 @@ pub struct LeftBehind {
     unstaged: Vec<String>,
     /// New files that are too large for a commit.
     large: Vec<String>,
-    /// Changed files that the agent told git to take for unchanged.
+    /// Changed files for which the agent set assume-unchanged or skip-worktree.
     flagged: Vec<String>,
-    /// Anything else, as sentences.
+    /// Sentences about anything else.
     further: Vec<String>,
 }
 
 impl LeftBehind {
-    /// Sorts the words of `git add`.
+    /// Sorts the lines that `git add` printed on standard error.
     pub fn add_words(&mut self, words: &str) {
         for line in words.lines() {
             let Some(line) = line
@@ -80,8 +80,8 @@ impl LeftBehind {
         self.further.push(sentence);
     }
 
-    /// Why the commit is not the whole work, if it is not: changes of tracked files are missing, or
-    /// files whose filter could not be applied.
+    /// Why the commit is not the whole work: changes of tracked files are missing, or files whose filter could not be
+    /// applied. `None` if the commit is complete.
     pub fn incomplete(&self) -> Option<String> {
         let mut parts = Vec::new();
         if !self.unfiltered.is_empty() {

@@ -1,8 +1,8 @@
 //! Git LFS: commits hold small pointer files, and a server holds their objects.
 //!
-//! A pointer is never pushed without its object. The objects are copied from the agent's repository into one of the
-//! worker (`objects`), and go to the server from there (`upload`), so that the token is never used in a repository that
-//! the agent could write.
+//! A pointer is never pushed without its object. The worker copies the objects from the agent's repository to a private
+//! repository (`objects`), and uploads them from there (`upload`). So it never uses the token in a repository that the
+//! agent could write.
 
 mod endpoint;
 mod objects;
@@ -11,6 +11,7 @@ mod source;
 mod upload;
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::errors::{failed_io, run, run_records};
 use crate::git::Git;
@@ -21,17 +22,33 @@ pub use upload::Upload;
 
 /// How many names a message holds.
 const MAX_NAMES: usize = 10;
-/// How many objects that are not in the agent's repository the server is asked for.
+/// How many objects are looked up on the server.
 const MAX_QUESTIONS: usize = 100;
 
-/// What becomes of the objects.
+/// The result for the objects of all new pointers.
 #[derive(Debug)]
 pub enum Objects {
-    /// No new pointer needs one.
+    /// No new pointer needs an object.
     NotNeeded,
     Ready(Upload),
     /// Nothing may be pushed because of these files.
     HeldBack(String),
+}
+
+/// The directories in which the git-lfs of these repositories may have put objects. `storage` is the value of
+/// `lfs.storage`; a relative one is relative to the repository.
+pub fn stores(git_dirs: &[&Path], storage: Option<&Path>) -> Vec<PathBuf> {
+    let mut stores = Vec::new();
+    for git_dir in git_dirs {
+        stores.push(git_dir.join("lfs/objects"));
+        if let Some(storage) = storage {
+            // Links on the way to the directory lead nowhere that the setting could not name itself. Below it none is
+            // followed.
+            let named = std::fs::canonicalize(git_dir.join(storage));
+            stores.extend(named.map(|named| named.join("objects")));
+        }
+    }
+    stores
 }
 
 /// Copies and verifies the objects of new pointers.
@@ -44,7 +61,7 @@ pub async fn collect(
         return Ok(Objects::NotNeeded);
     }
     let with_filter = paths_with_filter(git, source, &files).await?;
-    // A file that only looks like a pointer, an example for instance, needs no object. It gets one if there is one, as
+    // A file without the filter, such as an example in documentation, needs no object. If there is one it is uploaded, as
     // `git lfs push` does.
     let needs_object = |file: &PointerFile| with_filter.contains(&file.path);
     let Some(program) = git.lfs_program() else {
@@ -68,6 +85,10 @@ pub async fn collect(
     if !copied.with_secret.is_empty() {
         let why = "holding a secret that the worker knows";
         return Ok(held_back(why, &names(copied.with_secret.iter())));
+    }
+    if !copied.too_large.is_empty() {
+        let why = "whose Git LFS objects are larger than 32 GiB together";
+        return Ok(held_back(why, &names(copied.too_large.iter())));
     }
     let mut missing = Vec::new();
     for (asked, file) in copied

@@ -1,5 +1,5 @@
-//! Marks the task as done in a tree whose graph is not in the working tree: after `git sparse-checkout`, for
-//! example. Everywhere else the worker has changed the file itself.
+//! Marks the task as done in the tree if the working tree has no graph, for example after `git sparse-checkout`.
+//! Otherwise the worker has already changed the file.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::runner::workspace::GRAPH;
 use crate::scud::Project;
 use crate::task::{Failure, Status, Task};
 
-/// The tree with the mark, or the same tree.
+/// Returns the tree with the changed graph, or the same tree if the graph cannot be changed.
 pub async fn mark(
     git: &Git<'_>,
     repository: &Repository,

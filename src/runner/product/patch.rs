@@ -1,6 +1,6 @@
-//! What a change looks like: its numbers, and the patch that goes into a report.
+//! The counts of changed files and lines, and the patch for the report.
 //!
-//! Looks at commits only. The patch applies with `git apply`, unless it says that it was cut.
+//! Compares commits only. The patch can be applied with `git apply`, unless it is marked as truncated.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,12 +15,12 @@ use super::repository::Repository;
 use crate::git::Git;
 use crate::task::{Failure, Patch};
 
-/// The most that a patch may take inside a report, as the report writes it (the protocol says
-/// 128 KiB; a line feed is two bytes there).
-const PATCH: usize = 128 * 1024;
+/// The maximum size of a patch in bytes, as it is written in the JSON of a report (the protocol says 128 KiB; a line feed
+/// takes two bytes).
+const MAX_PATCH_SIZE: usize = 128 * 1024;
 
-/// Larger files are left out of the patch: git holds both sides in memory, several times.
-const MAX_COMPARED: u64 = 16 * 1024 * 1024;
+/// Larger files are left out of the patch: git keeps several copies of both sides in memory.
+const MAX_COMPARED_SIZE: u64 = 16 * 1024 * 1024;
 /// With more large files than this there is no patch.
 const MAX_EXCLUDED: usize = 100;
 
@@ -31,7 +31,7 @@ pub struct Count {
     /// Binary files have no lines.
     pub insertions: u64,
     pub deletions: u64,
-    /// One of the paths, where there is but one.
+    /// The changed path, if exactly one path changed.
     pub only: Option<String>,
 }
 
@@ -70,7 +70,7 @@ pub async fn count(
     Ok(count)
 }
 
-/// The patch in git's format, with binary files, redacted; cut where it is too long.
+/// The redacted patch in git's format, with binary files; cut if it is too long.
 pub async fn patch(
     git: &Git<'_>,
     repository: &Repository,
@@ -84,12 +84,12 @@ pub async fn patch(
     let (mut bytes, mut cut) = difference(git, repository, base, head, &large).await?;
     let text = match std::str::from_utf8(&bytes) {
         Ok(text) => text,
-        // The end of a cut text may be half a character, which is no flaw of the text.
+        // A cut text may end with a part of a character.
         Err(error) if cut && error.error_len().is_none() => {
             std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default()
         }
         Err(_) => {
-            // A report is UTF-8 and the files are not. As binary files they survive it.
+            // A report is UTF-8, and these files are not. git writes binary files as ASCII.
             let attributes = repository.dir().join("info/attributes");
             let written = fs::create_dir_all(repository.dir().join("info"))
                 .and_then(|()| fs::write(attributes, "* -diff\n"));
@@ -123,7 +123,7 @@ async fn large_paths(
     if question.is_empty() {
         return Ok(Vec::new());
     }
-    // Objects that are not there (an added file has no old one) have no size.
+    // An object that does not exist has no size: an added file has no old object.
     let call = repository.call(["cat-file", "--batch-check=%(objectsize)"]);
     let call = call
         .input(question.as_bytes())
@@ -139,13 +139,13 @@ async fn large_paths(
     };
     run_stream(git, call, &mut on_output).await?;
     let large = entries.iter().zip(sizes.chunks(2));
-    let large = large.filter(|(_, sizes)| sizes.iter().any(|size| *size > MAX_COMPARED));
+    let large = large.filter(|(_, sizes)| sizes.iter().any(|size| *size > MAX_COMPARED_SIZE));
     Ok(large
         .map(|(entry, _)| OsString::from_vec(entry.path.clone()))
         .collect())
 }
 
-/// The first of the patch, at least as much as fits; and whether that is not all, or not as it was.
+/// The beginning of the patch, at least as much as fits; and whether the patch was cut or redacted.
 async fn difference(
     git: &Git<'_>,
     repository: &Repository,
@@ -164,9 +164,9 @@ async fn difference(
     let mut redacted = git.redactor.stream();
     let full = Notify::new();
     let mut keep = |clean: &[u8]| {
-        let room = PATCH + 1 - kept.len();
+        let room = MAX_PATCH_SIZE + 1 - kept.len();
         kept.extend_from_slice(&clean[..clean.len().min(room)]);
-        if kept.len() > PATCH {
+        if kept.len() > MAX_PATCH_SIZE {
             full.notify_one();
         }
     };
@@ -207,7 +207,7 @@ fn fitting(text: &str) -> &str {
             c if c.is_ascii_control() && *c != '\u{7f}' => 6,
             c => c.len_utf8(),
         };
-        taken > PATCH
+        taken > MAX_PATCH_SIZE
     });
     end.map_or(text, |(end, _)| &text[..end])
 }

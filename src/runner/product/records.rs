@@ -1,9 +1,8 @@
-//! Records between separators, from a stream that is cut anywhere.
+//! Splits the output of git into records. The output may arrive in pieces of any size.
 //!
-//! Knows nothing of what they hold. The one writer is git, whose records are paths and numbers; a tree
-//! can name a file of any length, so a longer record is cut off.
+//! A tree can contain a name of any length, so longer records are cut.
 
-/// The longest record, in bytes: the longest path of Linux has 4 KiB, and a prefix of numbers.
+/// The longest record, in bytes. The longest path of Linux has 4 KiB.
 const MAX_RECORD: usize = 64 * 1024;
 
 #[derive(Debug)]

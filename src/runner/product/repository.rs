@@ -1,5 +1,5 @@
-//! The worker's private repositories, and whether a directory that an agent could write may be read
-//! as a store of objects.
+//! The worker's private repositories. Also checks whether a directory that the agent could write is a plain store of
+//! objects.
 
 use std::ffi::OsString;
 use std::fs::{self, DirEntry};
@@ -23,8 +23,8 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Makes an empty one with the object format (SHA-1 or SHA-256) of the commit `like`. It also
-    /// reads the objects in `stores`.
+    /// Makes an empty repository with the object format (SHA-1 or SHA-256) of the commit `like`. It also reads the
+    /// objects in `stores`.
     pub async fn create(git: &Git<'_>, like: &str, stores: &[PathBuf]) -> Result<Self, Failure> {
         let dir = tempfile::Builder::new()
             .prefix("descartes-repository-")
@@ -42,7 +42,7 @@ impl Repository {
         }
         let variables = fs::create_dir_all(dir.path().join("objects/info"))
             .and_then(|()| fs::write(dir.path().join("objects/info/alternates"), list))
-            .and_then(|()| git.remembered(dir.path()));
+            .and_then(|()| git.ssh_variables(dir.path()));
         let mut variables = variables.map_err(|error| failed_io(&error))?;
         variables.push(("GIT_DIR".into(), dir.path().into()));
         variables.push(("GIT_INDEX_FILE".into(), dir.path().join("index").into()));
@@ -57,7 +57,7 @@ impl Repository {
         self.dir().join("objects")
     }
 
-    /// Makes a commit the first one of the history, because its parents were not fetched.
+    /// Makes the history begin with a commit, because its parents were not fetched.
     pub fn begin_with(&self, commit: &str) -> io::Result<()> {
         fs::write(self.dir().join("shallow"), format!("{commit}\n"))
     }
@@ -68,8 +68,8 @@ impl Repository {
     }
 }
 
-/// The objects of the agent's repository, if nothing but git's own files is there: a link, a FIFO
-/// or an alternate store would make git read elsewhere or wait forever.
+/// The directory of objects in the agent's repository. `None` if it has links, FIFOs or alternate stores: git would read
+/// other directories, or wait forever.
 pub fn agents_objects(workspace: &Path) -> Option<PathBuf> {
     let repository = workspace.join(".git");
     let objects = repository.join("objects");

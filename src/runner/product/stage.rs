@@ -1,15 +1,15 @@
-//! Asks the agent's own git what it would commit.
+//! Stages everything that the agent's own git would commit, and writes the tree.
 //!
-//! Every command here is a supervised child with the agent's environment and without a credential,
-//! so filters, attributes, the index and ignore rules mean what they mean to the agent, and hostile
-//! configuration gets nothing that the agent did not have. New objects and the changed index go
-//! into a temporary directory: the agent's repository is only read.
+//! Every command here is a supervised child with the agent's environment and without a credential. So filters,
+//! attributes, the index and ignore rules have the same effect as for the agent, and a hostile configuration can reach
+//! nothing that the agent could not. New objects and the changed index go into a temporary directory; the agent's
+//! repository is only read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
 use tempfile::TempDir;
@@ -24,22 +24,24 @@ use super::worktrees;
 use crate::git::{Git, GitError};
 use crate::runner::workspace::GRAPH;
 
-/// What the agent's git would commit, as objects.
+/// The result of staging.
 #[derive(Debug)]
 pub struct Staged {
-    /// The commit that the agent's HEAD names.
+    /// The commit of the agent's HEAD; `None` if it has no commit.
     pub head: Option<String>,
-    /// The commit that a merge in progress brings in.
+    /// The other commit of an unfinished merge.
     pub merge_head: Option<String>,
     pub tree: String,
     pub left_behind: LeftBehind,
-    /// Every reference with its commit.
+    /// The full name of every reference, and its commit.
     pub references: Vec<(String, String)>,
     /// Whether the agent's commits hold plain text that must not be published.
     pub has_plain_commits: bool,
-    /// Whether the agent's index had submodules. No others are in the tree.
+    /// The value of `lfs.storage`, if the agent's git has that setting.
+    pub lfs_storage: Option<PathBuf>,
+    /// Whether the agent's index had submodules. Otherwise the tree has none.
     pub has_submodules: bool,
-    /// Holds the new objects, in `objects`.
+    /// Contains the new objects, in the directory `objects`.
     pub dir: TempDir,
 }
 
@@ -61,6 +63,7 @@ pub async fn stage(
     let references = agent_side.references().await?;
     let merge_head = agent_side.merge_head().await?;
     let mut filters = Filters::configured(git, &agent_side).await?;
+    let lfs_storage = agent_side.lfs_storage().await?;
     let before = agent_side.listing().await?;
     let mut left_behind = LeftBehind::default();
     if before.flagged.contains(GRAPH.as_bytes()) {
@@ -93,7 +96,7 @@ pub async fn stage(
     let commits = commits.await?;
     worktrees::name(&agent_side, base, &commits.references, &mut left_behind).await?;
     if !words.is_empty() || !before.gitlinks.is_empty() || !large.is_empty() {
-        index.name_what_stays(&mut left_behind).await?;
+        index.name_unstaged(&mut left_behind).await?;
     }
     let tree = agent_side.run(["write-tree"]).await?;
     index
@@ -106,6 +109,7 @@ pub async fn stage(
         left_behind,
         references: commits.references.all,
         has_plain_commits: commits.has_plain,
+        lfs_storage,
         has_submodules: !before.gitlinks.is_empty(),
         dir,
     })
@@ -135,20 +139,20 @@ struct Commits {
     has_plain: bool,
 }
 
-/// The copy of the agent's index, on its way to what would be committed.
+/// The copy of the agent's index. The functions below change it step by step until it has everything to commit.
 struct Index<'a> {
     agent_side: &'a AgentSide<'a>,
 }
 
 impl Index<'_> {
-    /// The worker has written the task's state into the graph, so the graph must count as changed even if
-    /// the agent told git to take it for unchanged.
+    /// The worker has written the task's state into the graph. So git must see that change even if the agent set
+    /// assume-unchanged or skip-worktree for the graph.
     async fn make_graph_visible(&self) -> Result<(), GitError> {
         if fs::symlink_metadata(self.agent_side.workspace.join(GRAPH)).is_err() {
             return Ok(());
         }
         for flag in ["--no-assume-unchanged", "--no-skip-worktree"] {
-            // Fails if the graph is not in the index, which is no trouble.
+            // Exits with an error code if the graph is not in the index; then there is no flag to remove.
             match self
                 .agent_side
                 .run(["update-index", flag, "--", GRAPH])
@@ -161,7 +165,7 @@ impl Index<'_> {
         Ok(())
     }
 
-    /// The paths that no filter turns into something smaller.
+    /// The paths among `paths` that no filter applies to.
     async fn without_filter(
         &self,
         paths: BTreeSet<Vec<u8>>,
@@ -184,7 +188,7 @@ impl Index<'_> {
         Ok(plain.map(|answer| answer[0].clone()).collect())
     }
 
-    /// `git add --all`, but for files that are too large. Gives git's words.
+    /// Runs `git add --all` without the files that are too large. Returns the end of git's standard error.
     async fn add(
         &self,
         filters: &mut Filters,
@@ -223,8 +227,8 @@ impl Index<'_> {
         }
     }
 
-    /// Takes repositories that only `git add --all` has put into the index out again: a commit
-    /// would hold their names and none of their content.
+    /// Removes nested repositories that `git add --all` put into the index: a commit would contain their names
+    /// without their content.
     async fn leave_out_nested(
         &self,
         before: &BTreeSet<Vec<u8>>,
@@ -264,8 +268,8 @@ impl Index<'_> {
         Ok(entries_of_raw_diff(&records))
     }
 
-    /// Puts back the committed version of changed files whose filter is not configured: without
-    /// their filter they would be published as plain text.
+    /// Restores the committed version of changed files whose filter is not configured: without the filter they would be
+    /// published as plain text.
     async fn leave_out_unfiltered(
         &self,
         filters: &Filters,
@@ -310,10 +314,10 @@ impl Index<'_> {
         for (path, filter) in &named {
             left.add_unfiltered(path, filter);
         }
-        self.put_back(&index_info).await
+        self.change_entries(&index_info).await
     }
 
-    /// Puts back the base's version of files whose filter was not applied, and leaves out branches that hold such files.
+    /// Restores the base's version of files whose filter was not applied, and leaves out branches with such files.
     async fn leave_out_plain(
         &self,
         search: &Search<'_>,
@@ -345,7 +349,7 @@ impl Index<'_> {
             };
             match branch {
                 Some(branch) if has_plain && !is_head => left.add_sentence(format!(
-                    "left out, because it holds files whose git filter was not applied: the agent's branch {}",
+                    "left out, because it holds files whose git filter was not applied, or may not have been: the agent's branch {}",
                     branch.escape_debug()
                 )),
                 _ if has_plain => {}
@@ -365,16 +369,16 @@ impl Index<'_> {
         }
         if commits.has_plain {
             left.add_sentence(
-                "the agent's commits hold files whose git filter was not applied, so their content became one commit"
+                "the agent's commits hold files whose git filter was not applied, or may not have been, so their content became one commit"
                     .to_owned(),
             );
         }
-        self.put_back(&index_info).await?;
+        self.change_entries(&index_info).await?;
         Ok(commits)
     }
 
-    /// Changes entries of the index.
-    async fn put_back(&self, index_info: &[u8]) -> Result<(), GitError> {
+    /// Changes entries of the index, by lines for `git update-index --index-info`.
+    async fn change_entries(&self, index_info: &[u8]) -> Result<(), GitError> {
         if index_info.is_empty() {
             return Ok(());
         }
@@ -383,7 +387,7 @@ impl Index<'_> {
         self.agent_side.git.run(call).await.map(drop)
     }
 
-    /// What a small file of the repository says if it is a Git LFS pointer.
+    /// The Git LFS pointer in an object; `None` if the object is something else.
     async fn lfs_pointer(&self, object: &str) -> Result<Option<Pointer>, GitError> {
         let size = self
             .agent_side
@@ -398,7 +402,7 @@ impl Index<'_> {
         Ok(Pointer::parse(text.as_bytes()))
     }
 
-    /// Whether the new content is what the committed pointer stands for: the file was fetched and not changed.
+    /// Whether the new content is the object of the committed pointer: the file was downloaded and not changed.
     async fn is_object_of_old_pointer(&self, entry: &Entry) -> Result<bool, GitError> {
         if !entry.had_file() {
             return Ok(false);
@@ -417,8 +421,8 @@ impl Index<'_> {
         Ok(size == pointer.size && pointer.has_digest(digest))
     }
 
-    /// Names tracked files that differ from the index although everything was added.
-    async fn name_what_stays(&self, left: &mut LeftBehind) -> Result<(), GitError> {
+    /// Names tracked files that still differ from the index after `git add`.
+    async fn name_unstaged(&self, left: &mut LeftBehind) -> Result<(), GitError> {
         let args = ["diff-files", "--raw", "-z", "--ignore-submodules=none"];
         let records = self.agent_side.records(self.agent_side.call(args)).await?;
         for entry in entries_of_raw_diff(&records) {
@@ -431,8 +435,8 @@ impl Index<'_> {
         Ok(())
     }
 
-    /// Names changed files that the agent told git to take for unchanged. Changes the index, so it
-    /// comes after the tree was written.
+    /// Names changed files for which the agent set assume-unchanged or skip-worktree. Changes the index, so it must run
+    /// after the tree was written.
     async fn name_flagged(
         &self,
         flagged: &BTreeSet<Vec<u8>>,
@@ -456,7 +460,7 @@ impl Index<'_> {
             let call = call.input(&list).map_err(|error| around(&error))?;
             self.agent_side.git.run(call).await?;
         }
-        // Fails if a file needs an update, which is what is asked here.
+        // Exits with an error code if a file differs; diff-files lists those files.
         let refresh = ["update-index", "-q", "--refresh"];
         let _ = self.agent_side.run(refresh).await;
         let call = self.agent_side.call(["diff-files", "--raw", "-z"]);

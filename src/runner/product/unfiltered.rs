@@ -1,19 +1,25 @@
 //! Finds files that commits hold as plain text although the base's attributes demand a filter for them.
 //!
-//! A file is plain text if the smudge filter leaves it as it is and the clean filter would change it; or if it is the same
-//! as the file in the working tree and the clean filter would change it. So a filter that only cleans up, and one whose
-//! output differs each time, raise no false alarm. If the filter cannot be run, every changed file counts. Not found: text in an
-//! older commit if the smudge filter changes any text, so that plain text looks like the filter's output.
+//! A file of a commit may be published if the filter demonstrably wrote it:
+//!
+//! - the clean filter leaves it as it is, or makes it of the file in the working tree; or
+//! - the smudge filter turns it into the file in the working tree, or into text that the smudge filter then leaves as it is
+//!   or rejects. So this smudge filter tells its own output from plain text.
+//!
+//! Everything else counts as plain text: some filters (rot13) change any text, so that plain text looks like their output.
+//! If the filter cannot be run, every changed file counts. A filter that only cleans up, and one whose output differs each
+//! time, raise no false alarm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::agent_side::{AgentSide, around};
 use super::entries::{Entry, entries_of_raw_diff};
+use super::files::open_regular;
 use super::filters::Filters;
 use super::lfs::{MAX_POINTER_SIZE, Pointer};
 use crate::git::{Call, GitError};
@@ -54,12 +60,12 @@ impl<'a> Search<'a> {
         vec![("GIT_INDEX_FILE".into(), self.index.clone())]
     }
 
-    /// The files in the commits from the base to `tip` that are plain text, with their filters. Nothing if the commits do
-    /// not stand on the base.
+    /// The files in the commits from the base to `tip` that are plain text, with their filters. None if the commits do
+    /// not descend from the base.
     pub async fn in_commits(&self, tip: &str) -> Result<BTreeMap<Blob, String>, GitError> {
-        let stands = self.agent_side.call(["merge-base", "--is-ancestor"]);
-        let stands = stands.arg(self.base).arg(tip);
-        if tip == self.base || self.agent_side.git.run(stands).await.is_err() {
+        let descends = self.agent_side.call(["merge-base", "--is-ancestor"]);
+        let descends = descends.arg(self.base).arg(tip);
+        if tip == self.base || self.agent_side.git.run(descends).await.is_err() {
             return Ok(BTreeMap::new());
         }
         let entries = self.changes(tip).await?;
@@ -69,15 +75,25 @@ impl<'a> Search<'a> {
             .collect();
         let paths: BTreeSet<&[u8]> = blobs.iter().map(|(path, _)| path.as_slice()).collect();
         let demanded = self.demanded(&paths).await?;
-        let mut found = BTreeMap::new();
+        let (mut found, mut proved) = (BTreeMap::new(), BTreeSet::new());
         for blob in blobs {
-            if let Some(demand) = demanded.get(&blob.0)
-                && self.is_plain(&blob, demand).await?
-            {
-                found.insert(blob, demand.filter.clone());
+            let Some(demand) = demanded.get(&blob.0) else {
+                continue;
+            };
+            let key = (blob.1.clone(), demand.filter.clone());
+            match self.origin(&blob, demand).await? {
+                Origin::Filter => drop(proved.insert(key)),
+                Origin::Text => drop(found.insert(blob, (demand.filter.clone(), true))),
+                Origin::Unknown => drop(found.insert(blob, (demand.filter.clone(), false))),
             }
         }
-        Ok(found)
+        // A renamed file: the same content was proved at its other path.
+        let found = found
+            .into_iter()
+            .filter(|((_, object), (filter, is_text))| {
+                *is_text || !proved.contains(&(object.clone(), filter.clone()))
+            });
+        Ok(found.map(|(blob, (filter, _))| (blob, filter)).collect())
     }
 
     /// The files among `entries` whose filter the agent has turned off in `.gitattributes`.
@@ -164,39 +180,75 @@ impl<'a> Search<'a> {
         Ok(demanded)
     }
 
-    async fn is_plain(&self, blob: &Blob, demand: &Demand) -> Result<bool, GitError> {
+    /// What wrote the content of a file: the filter, or an agent that did without it.
+    async fn origin(&self, blob: &Blob, demand: &Demand) -> Result<Origin, GitError> {
         let (path, object) = blob;
         let mut content = tempfile::tempfile().map_err(|error| around(&error))?;
         let call = self.agent_side.call(["cat-file", "blob"]).arg(object);
         let size = self.write(call, &mut content).await?;
         // Filters leave empty files as they are.
         if size == 0 {
-            return Ok(false);
+            return Ok(Origin::Filter);
         }
         if demand.filter == "lfs" {
-            return Ok(demand.now == "lfs" && !is_lfs_pointer(&content, size));
+            let is_text = demand.now == "lfs" && !is_lfs_pointer(&content, size);
+            return Ok(if is_text {
+                Origin::Text
+            } else {
+                Origin::Filter
+            });
         }
         if demand.is_dropped() || self.filters.is_missing(&demand.filter) {
-            return Ok(true);
+            return Ok(Origin::Text);
         }
         let Ok(cleaned) = self.hash(path, &content, &[]).await else {
-            return Ok(true);
+            return Ok(Origin::Text);
         };
-        if cleaned == *object {
-            return Ok(false);
+        if cleaned == *object || self.is_in_base(blob).await? {
+            return Ok(Origin::Filter);
         }
+        let present = self.present(path, demand).await?;
+        if present.unchanged.as_ref() == Some(object) {
+            return Ok(Origin::Text);
+        }
+        if present.cleaned.as_ref() == Some(object) {
+            return Ok(Origin::Filter);
+        }
+        let Some(smudged) = self.smudged(path, object, demand).await? else {
+            return Ok(Origin::Text);
+        };
+        if smudged == *object {
+            return Ok(Origin::Text);
+        }
+        if present.converted.as_ref() == Some(&smudged) {
+            return Ok(Origin::Filter);
+        }
+        Ok(match self.smudged(path, &smudged, demand).await? {
+            Some(again) if again != smudged => Origin::Unknown,
+            _ => Origin::Filter,
+        })
+    }
+
+    /// What the smudge filter makes of an object, as an object; `None` if the filter rejects it. Line endings are as in
+    /// the repository.
+    async fn smudged(
+        &self,
+        path: &[u8],
+        object: &str,
+        demand: &Demand,
+    ) -> Result<Option<String>, GitError> {
         let mut smudged = tempfile::tempfile().map_err(|error| around(&error))?;
-        let mut option = OsString::from("--path=");
-        option.push(OsStr::from_bytes(path));
         let call = self.agent_side.call(["cat-file", "--filters"]);
-        let call = call.arg(option).arg(object);
-        if self.write(call, &mut smudged).await.is_err() {
-            return Ok(true);
+        let call = call.configured(&self.filters.overrides);
+        let call = call.arg(option_path(path)).arg(object);
+        match self.write(call, &mut smudged).await {
+            Err(error) if error.stopped => return Err(error),
+            Err(_) => return Ok(None),
+            Ok(_) => {}
         }
         // Without the filter, so that only line endings are converted back.
         let without_filter = Filters::turned_off(&demand.filter);
-        let converted = self.hash(path, &smudged, &without_filter).await?;
-        Ok(converted == *object || self.is_in_working_tree(path, object).await?)
+        self.hash(path, &smudged, &without_filter).await.map(Some)
     }
 
     /// The object that `git add` would make of a content.
@@ -206,25 +258,42 @@ impl<'a> Search<'a> {
         content: &File,
         configuration: &[(String, String)],
     ) -> Result<String, GitError> {
-        let mut option = OsString::from("--path=");
-        option.push(OsStr::from_bytes(path));
-        let call = self.agent_side.call(["hash-object", "--stdin"]).arg(option);
+        let call = self.agent_side.call(["hash-object", "-w", "--stdin"]);
         let call = call
+            .arg(option_path(path))
             .configured(&self.filters.overrides)
             .configured(configuration);
         let call = call.input_file(content).map_err(|error| around(&error))?;
         self.agent_side.git.run(call).await
     }
 
-    /// Whether the file in the working tree is, byte for byte, the object.
-    async fn is_in_working_tree(&self, path: &[u8], object: &str) -> Result<bool, GitError> {
-        let file = self.agent_side.workspace.join(OsStr::from_bytes(path));
-        if !fs::symlink_metadata(&file).is_ok_and(|found| found.is_file()) {
-            return Ok(false);
+    /// The file of the working tree, as objects. All are `None` if there is no regular file.
+    async fn present(&self, path: &[u8], demand: &Demand) -> Result<Present, GitError> {
+        let mut present = Present::default();
+        let name = self.agent_side.workspace.join(OsStr::from_bytes(path));
+        let Ok(file) = open_regular(&name, u64::MAX) else {
+            return Ok(present);
+        };
+        let call = self
+            .agent_side
+            .call(["hash-object", "--no-filters", "--stdin"]);
+        let call = call.input_file(&file).map_err(|error| around(&error))?;
+        present.unchanged = self.agent_side.git.run(call).await.ok();
+        present.cleaned = self.hash(path, &file, &[]).await.ok();
+        let without_filter = Filters::turned_off(&demand.filter);
+        present.converted = self.hash(path, &file, &without_filter).await.ok();
+        Ok(present)
+    }
+
+    /// Whether the base has the same file, so that it is public already.
+    async fn is_in_base(&self, (path, object): &Blob) -> Result<bool, GitError> {
+        let mut name = OsString::from(format!("{}:", self.base));
+        name.push(OsStr::from_bytes(path));
+        let call = self.agent_side.call(["rev-parse", "--verify", "--quiet"]);
+        match self.agent_side.git.run(call.arg(name)).await {
+            Err(error) if error.stopped => Err(error),
+            found => Ok(found.is_ok_and(|found| found == *object)),
         }
-        let call = self.agent_side.call(["hash-object", "--no-filters", "--"]);
-        let hash = self.agent_side.git.run(call.arg(file)).await;
-        Ok(hash.is_ok_and(|hash| hash == object))
     }
 
     /// Writes what a command prints into a file; gives the size.
@@ -240,6 +309,33 @@ impl<'a> Search<'a> {
         written.map_err(|error| around(&error))?;
         Ok(size)
     }
+}
+
+/// What wrote the content of a file in a commit.
+enum Origin {
+    Filter,
+    /// Plain text that did not pass the filter.
+    Text,
+    /// The filter changes any text, and the working tree does not show what it was.
+    Unknown,
+}
+
+/// A file of the working tree, as the objects that git could make of it.
+#[derive(Debug, Default)]
+struct Present {
+    /// Of its bytes.
+    unchanged: Option<String>,
+    /// With the filter.
+    cleaned: Option<String>,
+    /// Without the filter, with line endings as in the repository.
+    converted: Option<String>,
+}
+
+/// Tells git for which path a content is, so that the path's attributes apply.
+fn option_path(path: &[u8]) -> OsString {
+    let mut option = OsString::from("--path=");
+    option.push(OsStr::from_bytes(path));
+    option
 }
 
 /// What attributes say about one path.

@@ -1,4 +1,4 @@
-//! The agent's second working trees, and commits that no branch has.
+//! Names work of the agent that is on no branch: in further working trees (`git worktree`), and in commits without a branch.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub async fn name(
             heads.extend(tree.detached);
         }
     }
-    let lost = without_branch(agent_side, base, references, &["--reflog"], &heads).await;
+    let unreachable = without_branch(agent_side, base, references, &["--reflog"], &heads).await;
     let of_trees = if heads.is_empty() {
         Vec::new()
     } else {
@@ -38,15 +38,15 @@ pub async fn name(
             of_trees.join(", ")
         ));
     }
-    let lost: Vec<String> = lost
+    let unreachable: Vec<String> = unreachable
         .into_iter()
         .filter(|commit| !of_trees.contains(commit))
         .collect();
-    if !lost.is_empty() {
+    if !unreachable.is_empty() {
         // `git commit --amend` leaves such commits too, so this is for the log only.
         tracing::info!(
             "left out: commits of the agent that no branch has (amended, reset or deleted): {}",
-            lost.join(", ")
+            unreachable.join(", ")
         );
     }
     Ok(())
@@ -54,11 +54,11 @@ pub async fn name(
 
 struct SecondTree {
     dir: PathBuf,
-    /// The commit, if no branch is checked out.
+    /// The commit that is checked out without a branch.
     detached: Option<String>,
 }
 
-/// All but the first, which is the main one.
+/// All working trees except the first one, which is the workspace.
 fn second_trees(listed: &str) -> Vec<SecondTree> {
     let trees = listed.split("\n\n").skip(1).take(MAX_NAMES);
     let trees = trees.filter_map(|tree| {
@@ -105,7 +105,7 @@ async fn name_uncommitted(
     Ok(())
 }
 
-/// The commits that `from` or `heads` reach and neither the base nor a branch, a tag or the stash does.
+/// The commits that can be reached from `from` or `heads`, but not from the base, a branch, a tag or the stash.
 async fn without_branch(
     agent_side: &AgentSide<'_>,
     base: &str,

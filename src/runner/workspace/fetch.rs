@@ -9,15 +9,15 @@ use tokio::time::sleep;
 
 use crate::git::{Call, Git, GitError};
 
-/// The waits between attempts if the trouble may pass.
+/// The waits between attempts after transient trouble.
 pub const WAITS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
     Duration::from_secs(12),
 ];
 
-/// Makes a repository in `dir`, and fetches a branch, a tag or a commit into `FETCH_HEAD`; the default branch if
-/// there is no reference.
+/// Makes a repository in `dir`, and fetches a branch, a tag or a commit into `FETCH_HEAD`. Without a reference it fetches
+/// the default branch.
 pub async fn fetch_base(
     git: &Git<'_>,
     dir: &Path,
@@ -31,10 +31,11 @@ pub async fn fetch_base(
     }
     git.run(init(dir)).await?;
     match fetch(git, dir, url, reference).await {
-        // Only the answer of the remote says that it is a SHA-256 repository.
+        // Only this error tells that the remote repository uses SHA-256.
         Err(error) if error.words.contains("mismatched algorithms") => {
-            let failed =
-                |error: io::Error| GitError::around("init", "could not be repeated", &error);
+            let failed = |error: io::Error| {
+                GitError::around("init", "could not be repeated for SHA-256", &error)
+            };
             fs::remove_dir_all(dir.join(".git")).map_err(failed)?;
             git.run(init(dir).arg("--object-format=sha256")).await?;
             fetch(git, dir, url, reference).await?;
@@ -61,10 +62,13 @@ async fn fetch(
         let Err(error) = git.run(call.transfer()).await else {
             return Ok(());
         };
-        let may_pass = error.trouble().is_transient()
+        let is_transient = error.trouble().is_transient()
             && !error.stopped
             && !error.words.contains("mismatched algorithms");
-        let Some(wait) = waits.next().filter(|wait| may_pass && git.has_time(**wait)) else {
+        let Some(wait) = waits
+            .next()
+            .filter(|wait| is_transient && git.has_time(**wait))
+        else {
             return Err(error);
         };
         tracing::warn!("the clone failed, trying again: {}", error.summary());
@@ -75,7 +79,7 @@ async fn fetch(
     }
 }
 
-/// git prefers a tag to a branch of the same name; nobody can know which one was meant.
+/// Errors if a branch and a tag have this name. git would silently prefer the tag.
 async fn reject_ambiguous(
     git: &Git<'_>,
     dir: &Path,
@@ -97,7 +101,7 @@ async fn reject_ambiguous(
         let both = format!("{name} is ambiguous: write refs/heads/{name} or refs/tags/{name}");
         return Err(GitError::around(
             "fetch",
-            "was not used",
+            "found two references",
             &io::Error::other(both),
         ));
     }

@@ -8,25 +8,25 @@ use tokio::time::sleep;
 use super::fetch::WAITS;
 use crate::git::{Call, Git, GitError, lfs_progress};
 
-/// Sets up the filter of Git LFS if the project uses it, so that files which the agent changes become pointers; and
-/// fetches the files if they are wanted.
-pub async fn prepare(git: &Git<'_>, dir: &Path, is_wanted: bool) -> Result<(), GitError> {
-    let is_there = git.lfs_program().is_some();
-    if !(is_there || is_wanted) || !is_used(git, dir).await? {
+/// Configures the filter of Git LFS if the project uses it, so that the agent's git turns changed files into pointers.
+/// Downloads the files if `with_files` is set.
+pub async fn prepare(git: &Git<'_>, dir: &Path, with_files: bool) -> Result<(), GitError> {
+    let is_installed = git.lfs_program().is_some();
+    if !(is_installed || with_files) || !is_used(git, dir).await? {
         return Ok(());
     }
-    if !is_there {
-        let missing =
-            "DESCARTES_LFS is true, and there is no git-lfs on the PATH of the worker: install it";
+    if !is_installed {
+        let missing = "DESCARTES_LFS is true, but there is no git-lfs on the PATH of the worker: install it, or set \
+            DESCARTES_LFS to false";
         let missing = io::Error::other(missing);
         return Err(GitError::around("lfs", "could not be started", &missing));
     }
     let mut install = Call::new(dir, ["lfs", "install", "--local", "--skip-repo"]);
-    if !is_wanted {
+    if !with_files {
         install = install.arg("--skip-smudge");
     }
     git.run(install).await?;
-    if is_wanted {
+    if with_files {
         pull(git, dir).await
     } else {
         Ok(())
@@ -52,8 +52,11 @@ async fn pull(git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
         let Err(error) = git.run(call).await else {
             return Ok(());
         };
-        let may_pass = error.trouble().is_transient() && !error.stopped;
-        let Some(wait) = waits.next().filter(|wait| may_pass && git.has_time(**wait)) else {
+        let is_transient = error.trouble().is_transient() && !error.stopped;
+        let Some(wait) = waits
+            .next()
+            .filter(|wait| is_transient && git.has_time(**wait))
+        else {
             return Err(error);
         };
         tracing::warn!(

@@ -3,7 +3,7 @@
 
 use super::node::TaskNode;
 
-/// A task on the way from the first one, and which of its needs is next.
+/// A task on the current path, and which of its needs is visited next.
 struct Step {
     task: usize,
     next: usize,
@@ -65,7 +65,7 @@ impl Finder<'_> {
                 let lowest = self.lowest[task].min(self.lowest[before.task]);
                 self.lowest[before.task] = lowest;
             }
-            self.leave(task);
+            self.close_component(task);
         }
     }
 
@@ -79,7 +79,7 @@ impl Finder<'_> {
     }
 
     /// Closes the component of a task if the task is its first one.
-    fn leave(&mut self, task: usize) {
+    fn close_component(&mut self, task: usize) {
         if self.order[task] != Some(self.lowest[task]) {
             return;
         }
@@ -92,8 +92,8 @@ impl Finder<'_> {
     }
 }
 
-/// The members of a cycle, each followed by one that it needs, as far as one walk through them leads.
-pub fn walk(tasks: &[TaskNode], component: &[usize]) -> Vec<usize> {
+/// Members of a cycle in an order in which each one needs the next. Not every member has to be on this walk.
+pub fn cycle_members(tasks: &[TaskNode], component: &[usize]) -> Vec<usize> {
     let mut at = component.iter().copied().min().unwrap_or_default();
     let mut seen = Vec::new();
     while !seen.contains(&at) {

@@ -1,8 +1,8 @@
-//! A task of a graph, what it needs, and where it stands.
+//! A task of a graph, the tasks that it needs, and its standing: whether it can run now.
 
 use crate::task::{Priority, Status};
 
-/// One task, with what it needs by position in the graph.
+/// One task. Other tasks are named by their positions in the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskNode {
     pub phase: String,
@@ -24,21 +24,21 @@ pub struct TaskNode {
     pub standing: Standing,
 }
 
-/// Where a task stands.
+/// Whether a task can run now, and if not, why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     Done,
     Ready,
-    /// Tasks that must be done first, and can be.
+    /// It waits for these tasks, none of which is blocked.
     Waiting(Vec<usize>),
     Blocked(Vec<Obstacle>),
     /// Split into subtasks that are not all done.
     Split,
-    /// In a state that a person has set: it is not run.
+    /// A person has set a status with which a task is not run.
     Closed,
 }
 
-/// Why a task can never become ready as the graph is.
+/// Why a task cannot become ready unless the graph changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obstacle {
     /// It depends on a task that is not in the graph.
@@ -48,5 +48,5 @@ pub enum Obstacle {
     /// It needs a task that is neither done nor pending.
     Closed(usize),
     /// It needs a task that is blocked.
-    Behind(usize),
+    BlockedTask(usize),
 }

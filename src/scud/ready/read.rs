@@ -8,7 +8,7 @@ use crate::scud::row::Row;
 use crate::scud::search::id_in_phase;
 use crate::task::Status;
 
-/// A phase as it is read; ids are as written.
+/// A phase that is being read, with ids as they are written in the file.
 #[derive(Debug, Default)]
 struct Phase<'a> {
     tag: &'a str,
@@ -19,7 +19,7 @@ struct Phase<'a> {
     parents: Vec<(&'a str, Vec<&'a str>)>,
 }
 
-/// Finds tasks by what an edge calls them.
+/// Finds tasks by the names that edges use for them.
 struct Index<'a> {
     /// By phase and id in the phase.
     in_phase: HashMap<(usize, &'a str), usize>,
@@ -30,7 +30,7 @@ struct Index<'a> {
 }
 
 impl Index<'_> {
-    /// The task that an edge of a phase means. SCUD searches all phases; here the own one comes first.
+    /// The task that an edge of a phase means. SCUD searches all phases; here the phase of the edge comes first.
     fn find(&self, phase: usize, tag: &str, name: &str) -> Option<usize> {
         let own = self.in_phase.get(&(phase, id_in_phase(tag, name)));
         let with_phase = || {
@@ -86,13 +86,13 @@ fn reject_equal_phases(phases: &[Phase<'_>]) -> Result<(), SyntaxError> {
     let mut lines: HashMap<&str, usize> = HashMap::new();
     for phase in phases {
         if let Some(first) = lines.insert(phase.tag, phase.line) {
-            return Err(twice("phase", phase.tag, first, phase.line));
+            return Err(defined_twice_error("phase", phase.tag, first, phase.line));
         }
     }
     Ok(())
 }
 
-fn twice(kind: &str, name: &str, first: usize, second: usize) -> SyntaxError {
+fn defined_twice_error(kind: &str, name: &str, first: usize, second: usize) -> SyntaxError {
     let name = excerpt(name);
     SyntaxError {
         line: second,
@@ -100,7 +100,7 @@ fn twice(kind: &str, name: &str, first: usize, second: usize) -> SyntaxError {
     }
 }
 
-/// The tasks without what they need, and the index of them.
+/// The tasks without their needs, and the index to find them.
 fn tasks<'a>(
     phases: &[Phase<'a>],
     nodes: &[(usize, Node<'a>)],
@@ -121,7 +121,12 @@ fn tasks<'a>(
         let id = id_in_phase(tag, node.id());
         let task = tasks.len();
         if let Some(first) = index.in_phase.insert((*phase, id), task) {
-            return Err(twice("task", id, nodes[first].1.line, node.line));
+            return Err(defined_twice_error(
+                "task",
+                id,
+                nodes[first].1.line,
+                node.line,
+            ));
         }
         let anywhere = index.anywhere.entry(id).or_insert(Some(task));
         if *anywhere != Some(task) {
@@ -178,7 +183,7 @@ fn connect_parents(
     parents
 }
 
-/// Fills in what every task needs.
+/// Fills in the needs of every task.
 fn connect_dependencies(
     phases: &[Phase<'_>],
     index: &Index<'_>,

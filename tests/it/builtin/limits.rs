@@ -29,7 +29,7 @@ fn an_answer_that_is_cut_off_is_continued() {
             .cloned()
             .expect("one")
     };
-    let go_on = "Your answer was cut off at its greatest length";
+    let go_on = "Your answer was cut off at its maximum length";
     assert!(
         last(1)["content"][0]["text"]
             .as_str()
@@ -413,7 +413,7 @@ fn without_a_budget_answers_without_usage_cost_nothing() {
 }
 
 #[test]
-fn an_answer_larger_than_any_model_s_is_a_failure() {
+fn an_answer_that_is_larger_than_any_models_is_a_failure() {
     let large = says(&"x".repeat(3 * 1024 * 1024)).unsplit(1);
     let event = run([Turn::from(large), says("Done.").into()]).failed("api_error");
     assert_eq!(

@@ -37,7 +37,7 @@ fn temporary_errors_are_retried() {
                 .into(),
             "not now (400)",
         ),
-        // The model gateway closes its connection, however the service's ended.
+        // The model gateway closes the agent's connection, whichever error its own connection had.
         (Reply::Reset.into(), "the server closed the connection"),
         (breaks_off(10), "the server closed the connection"),
         (breaks_off(700), "the server closed the connection"),
@@ -132,7 +132,7 @@ fn an_unreachable_service_ends_the_run_within_the_idle_timeout() {
             .env("ANTHROPIC_API_KEY", KEY)
             // A port without a listener.
             .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
-            // The agent's own words, not the gateway's.
+            // Without the gateway, so that the message is the agent's.
             .env("DESCARTES_MODEL_GATEWAY", "off")
             .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
             .run();
@@ -173,7 +173,7 @@ fn complete_with_enough_time<T: Into<Turn>>(
 }
 
 #[test]
-fn a_service_that_stops_sending_is_asked_again() {
+fn a_request_is_repeated_if_the_service_stops_sending() {
     let hold = Hold::default();
     let silent = Reply::json(200, "{}").held(&hold);
     let answer = says("Never heard.");
@@ -303,7 +303,7 @@ fn a_cancellation_ends_the_agent_while_it_waits_for_the_service_or_a_tool() {
 }
 
 #[test]
-fn events_without_content_do_not_defeat_the_idle_timeout() {
+fn events_without_content_do_not_extend_the_idle_timeout() {
     let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
     let events = [
         "event: ping\ndata: {\"type\":\"ping\"}\n\n",

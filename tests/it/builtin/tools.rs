@@ -215,7 +215,7 @@ fn the_shell_works_after_its_temporary_files_are_deleted() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_the_conversation_file_is_no_failure() {
+fn a_pipe_in_the_place_of_the_conversation_file_does_not_fail_the_run() {
     let own = tempfile::tempdir().expect("a directory");
     let script = [
         bash("cd \"$(dirname \"$DESCARTES_PROMPT_FILE\")\" && mkfifo conversation.json && ls"),

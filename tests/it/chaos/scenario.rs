@@ -1,5 +1,5 @@
 //! A run with random faults. Its seed decides everything beforehand: what the agent does, what the receiver
-//! answers, what else happens and when.
+//! answers, which other faults happen, and when.
 
 use std::iter;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Scenario {
     pub work: Work,
-    /// For each route: these answers one after the other, then that one forever.
+    /// For each route: answers that are given one after the other, and the answer to all later requests.
     pub answers: Vec<(&'static str, Vec<Reply>, Reply)>,
     /// Sorted by time.
     pub events: Vec<(Duration, Event)>,
@@ -47,8 +47,8 @@ pub struct Scenario {
 
 impl Scenario {
     pub fn from_seed(seed: u64) -> Self {
-        let mut chance = Chance(seed);
-        let work = match chance.below(10) {
+        let mut random = Random(seed);
+        let work = match random.below(10) {
             0..6 => Work::Succeeds,
             6..8 => Work::Fails,
             _ => Work::GoesOn,
@@ -56,22 +56,22 @@ impl Scenario {
         let ms = |ms: u64| format!("{ms}ms");
         let settings = vec![
             ("DESCARTES_CALLBACK_TIMEOUT", ms(300)),
-            ("DESCARTES_CLAIM_DEADLINE", ms(1000 + chance.below(2000))),
-            ("DESCARTES_FINISH_DEADLINE", ms(1000 + chance.below(2000))),
-            ("DESCARTES_STOP_WINDOW", ms(1 + chance.below(1500))),
-            ("DESCARTES_HEARTBEAT", ms(5 + chance.below(50))),
+            ("DESCARTES_CLAIM_DEADLINE", ms(1000 + random.below(2000))),
+            ("DESCARTES_FINISH_DEADLINE", ms(1000 + random.below(2000))),
+            ("DESCARTES_STOP_WINDOW", ms(1 + random.below(1500))),
+            ("DESCARTES_HEARTBEAT", ms(5 + random.below(50))),
             ("DESCARTES_TASK_TIMEOUT", timeout(work).to_owned()),
         ];
         let answers = vec![
-            claims(&mut chance),
-            heartbeats(&mut chance),
-            ends("completed", &mut chance),
-            ends("failed", &mut chance),
+            claims(&mut random),
+            heartbeats(&mut random),
+            ends("completed", &mut random),
+            ends("failed", &mut random),
         ];
         Self {
             work,
             answers,
-            events: events(&mut chance),
+            events: events(&mut random),
             settings,
         }
     }
@@ -120,72 +120,78 @@ fn timeout(work: Work) -> &'static str {
 }
 
 /// Most claims are granted, some are refused or rejected. Repeated claims get the same answer.
-fn claims(chance: &mut Chance) -> (&'static str, Vec<Reply>, Reply) {
-    let then = match chance.below(20) {
-        0 => Reply::status(chance.one_of(&[409, 410])),
-        1 => Reply::status(chance.one_of(&[400, 401, 403, 413, 422, 302, 308])),
+fn claims(random: &mut Random) -> (&'static str, Vec<Reply>, Reply) {
+    let then = match random.below(20) {
+        0 => Reply::status(random.one_of(&[409, 410])),
+        1 => Reply::status(random.one_of(&[400, 401, 403, 413, 422, 302, 308])),
         _ => Reply::json(200, "{}"),
     };
-    ("started", noise(chance, &then, &[404, 405, 501]), then)
+    (
+        "started",
+        faulty_answers(random, &then, &[404, 405, 501]),
+        then,
+    )
 }
 
-fn ends(route: &'static str, chance: &mut Chance) -> (&'static str, Vec<Reply>, Reply) {
-    let then = match chance.below(20) {
-        0 => Reply::status(chance.one_of(&[409, 410])),
-        1 => Reply::status(chance.one_of(&[400, 401, 403, 404, 405, 422, 501, 302])),
+fn ends(route: &'static str, random: &mut Random) -> (&'static str, Vec<Reply>, Reply) {
+    let then = match random.below(20) {
+        0 => Reply::status(random.one_of(&[409, 410])),
+        1 => Reply::status(random.one_of(&[400, 401, 403, 404, 405, 422, 501, 302])),
         2 => Reply::status(503),
         _ => Reply::json(200, "{}"),
     };
-    (route, noise(chance, &then, &[413]), then)
+    (route, faulty_answers(random, &then, &[413]), then)
 }
 
-fn heartbeats(chance: &mut Chance) -> (&'static str, Vec<Reply>, Reply) {
-    let (most, go_on) = (chance.below(8), Reply::json(200, "{}"));
-    let replies = (0..most).map(|_| match chance.below(24) {
+fn heartbeats(random: &mut Random) -> (&'static str, Vec<Reply>, Reply) {
+    let (most, go_on) = (random.below(8), Reply::json(200, "{}"));
+    let replies = (0..most).map(|_| match random.below(24) {
         0 => Reply::json(200, CANCEL),
-        1 => Reply::status(chance.one_of(&[409, 410])),
-        2 => Reply::status(chance.one_of(&[404, 405, 501])),
-        3..10 => noisy(chance, &go_on, &[400, 401, 403, 413, 422, 302]),
+        1 => Reply::status(random.one_of(&[409, 410])),
+        2 => Reply::status(random.one_of(&[404, 405, 501])),
+        3..10 => faulty_answer(random, &go_on, &[400, 401, 403, 413, 422, 302]),
         _ => go_on.clone(),
     });
     ("progress", replies.collect(), go_on.clone())
 }
 
 /// Some faulty answers before the final one.
-fn noise(chance: &mut Chance, then: &Reply, own: &[u16]) -> Vec<Reply> {
-    let count = chance.one_of(&[0, 0, 0, 1, 1, 2, 3]);
-    (0..count).map(|_| noisy(chance, then, own)).collect()
+fn faulty_answers(random: &mut Random, then: &Reply, own: &[u16]) -> Vec<Reply> {
+    let count = random.one_of(&[0, 0, 0, 1, 1, 2, 3]);
+    (0..count)
+        .map(|_| faulty_answer(random, then, own))
+        .collect()
 }
 
-fn noisy(chance: &mut Chance, then: &Reply, own: &[u16]) -> Reply {
-    let passing = [408, 425, 429, 500, 502, 503, 504];
-    match chance.below(10) {
-        0..3 => Reply::status(chance.one_of(&passing)),
+fn faulty_answer(random: &mut Random, then: &Reply, own: &[u16]) -> Reply {
+    let temporary = [408, 425, 429, 500, 502, 503, 504];
+    match random.below(10) {
+        0..3 => Reply::status(random.one_of(&temporary)),
         3 => {
-            let after = chance.one_of(&["0", "1", "3600", "soon"]);
+            let after = random.one_of(&["0", "1", "3600", "soon"]);
             Reply::status(503).with_header("retry-after", after)
         }
-        4 => Reply::status(chance.one_of(own)),
+        4 => Reply::status(random.one_of(own)),
         5 => Reply::Reset,
         6 => Reply::BreakInHead,
         7 => Reply::BreakInBody,
         8 => then.clone().then_close(),
         // Sometimes slower than the request timeout.
-        _ => then.clone().after(Duration::from_millis(chance.below(450))),
+        _ => then.clone().after(Duration::from_millis(random.below(450))),
     }
 }
 
-fn events(chance: &mut Chance) -> Vec<(Duration, Event)> {
+fn events(random: &mut Random) -> Vec<(Duration, Event)> {
     let mut events = Vec::new();
-    let signals = chance.one_of(&[0, 0, 0, 1, 1, 2]);
+    let signals = random.one_of(&[0, 0, 0, 1, 1, 2]);
     for _ in 0..signals {
-        let signal = chance.one_of(&[Signal::TERM, Signal::INT, Signal::HUP]);
-        let at = Duration::from_millis(chance.below(400));
+        let signal = random.one_of(&[Signal::TERM, Signal::INT, Signal::HUP]);
+        let at = Duration::from_millis(random.below(400));
         events.push((at, Event::Signal(signal)));
     }
-    if chance.below(5) == 0 {
-        let down = Duration::from_millis(chance.below(300));
-        let up = down + Duration::from_millis(20 + chance.below(500));
+    if random.below(5) == 0 {
+        let down = Duration::from_millis(random.below(300));
+        let up = down + Duration::from_millis(20 + random.below(500));
         events.extend([(down, Event::Down), (up, Event::Up)]);
     }
     events.sort_by_key(|(at, _)| *at);
@@ -193,9 +199,9 @@ fn events(chance: &mut Chance) -> Vec<(Duration, Event)> {
 }
 
 /// Random numbers from a seed (`SplitMix64`).
-struct Chance(u64);
+struct Random(u64);
 
-impl Chance {
+impl Random {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.0;

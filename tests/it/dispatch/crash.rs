@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::sample::Graph;
+use super::sample::{Gate, Graph};
 use crate::support::wait_until;
 
 /// How many kills the chaos run has; unset for a short one.
@@ -16,92 +16,63 @@ const KILLS: &str = "DISPATCH_CHAOS_KILLS";
 #[test]
 fn a_dispatcher_that_was_killed_adopts_its_workers_and_starts_none_of_them_again() {
     let graph = Graph::new("1 | Slow | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
-    let gate = tempfile::tempdir().expect("a directory");
-    let agent = r#"
-        echo $TASK_ID >> "$GATE/begun"
-        while [ ! -e "$GATE/open" ]; do sleep 0.02; done
-        echo done > done-${TASK_ID##*:}"#;
-    let dispatch = || {
-        graph
-            .dispatch(agent)
-            .env("GATE", gate.path())
-            .env("DESCARTES_AGENT_ENV", "GATE")
-    };
-    let begun = gate.path().join("begun");
+    let gate = Gate::new();
+    let dispatch = || graph.dispatch_with_gate(&gate, "echo done > done-${TASK_ID##*:}");
     let running = dispatch().start();
-    wait_until("the agent to begin", || begun.exists());
+    gate.wait_for_an_agent();
     running.signal(Signal::KILL);
     assert_eq!(running.wait().signal, Some(9));
     let running = dispatch().start();
     running.wait_for_log("tasks, ");
-    fs::write(gate.path().join("open"), "").expect("a file");
-    let ended = running.wait();
-    ended.assert_code(0);
-    let text = fs::read_to_string(&begun).expect("the tasks that begun");
-    assert_eq!(text, "house:1\nhouse:2\n");
-    let handles = graph.journal();
-    let handles = handles.iter().filter(|entry| entry["entry"] == "handle");
-    assert_eq!(handles.count(), 2);
-}
-
-#[test]
-fn work_that_is_finished_while_no_dispatcher_runs_is_merged_by_the_next_one() {
-    let graph = Graph::new("1 | Only | P | 1 | H\n");
-    let gate = tempfile::tempdir().expect("a directory");
-    let agent = r#"
-        touch "$GATE/begun"
-        while [ ! -e "$GATE/open" ]; do sleep 0.02; done
-        echo done > done"#;
-    let dispatch = || {
-        graph
-            .dispatch(agent)
-            .env("GATE", gate.path())
-            .env("DESCARTES_AGENT_ENV", "GATE")
-            // The worker gives up before the next dispatcher begins.
-            .env("DESCARTES_FINISH_DEADLINE", "100ms")
-    };
-    let running = dispatch().start();
-    wait_until("the agent to begin", || gate.path().join("begun").exists());
-    running.signal(Signal::KILL);
-    running.wait();
-    fs::write(gate.path().join("open"), "").expect("a file");
-    let runs = graph.state().join("runs");
-    wait_until("the worker's result line", || {
-        let runs = fs::read_dir(&runs).into_iter().flatten().flatten();
-        let outputs = runs.filter_map(|run| fs::read_to_string(run.path().join("stdout")).ok());
-        { outputs }.any(|output| output.contains("descartes-result "))
-    });
-    let ended = dispatch().run();
-    ended.assert_code(0);
-    assert_eq!(graph.show("descartes/house", "done"), "done\n");
-    let intents = graph.journal();
-    let intents = intents.iter().filter(|entry| entry["entry"] == "intent");
-    assert_eq!(intents.count(), 1);
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(gate.begun(), "house:1\nhouse:2\n");
+    assert_eq!(graph.entries("handle").len(), 2);
 }
 
 #[test]
 fn ctrl_c_waits_for_what_runs_and_the_same_command_goes_on() {
     let graph = Graph::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
-    let gate = tempfile::tempdir().expect("a directory");
-    let agent = r#"
-        touch "$GATE/begun"
-        while [ ! -e "$GATE/open" ]; do sleep 0.02; done
-        echo done > done-${TASK_ID##*:}"#;
-    let dispatch = || {
-        graph
-            .dispatch(agent)
-            .env("GATE", gate.path())
-            .env("DESCARTES_AGENT_ENV", "GATE")
-    };
+    let gate = Gate::new();
+    let dispatch = || graph.dispatch_with_gate(&gate, "echo done > done-${TASK_ID##*:}");
     let running = dispatch().start();
-    wait_until("the agent to begin", || gate.path().join("begun").exists());
+    gate.wait_for_an_agent();
     running.signal(Signal::INT);
     running.wait_for_log("nothing new starts; 1 runs are waited for");
-    fs::write(gate.path().join("open"), "").expect("a file");
+    gate.open();
     let ended = running.wait();
     ended.assert_code(3);
     assert!(ended.stderr.contains("1 of 2 tasks are done"), "{ended:#?}");
     dispatch().run().assert_code(0);
+}
+
+#[test]
+fn the_third_ctrl_c_leaves_what_runs_and_the_same_command_takes_it_over() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let gate = Gate::new();
+    let dispatch = || {
+        let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
+        // The worker does not hear of the cancellation in time.
+        dispatch.env("DESCARTES_HEARTBEAT", "1h")
+    };
+    let running = dispatch().start();
+    gate.wait_for_an_agent();
+    for words in [
+        "nothing new starts; 1 runs are waited for",
+        "1 runs are cancelled",
+    ] {
+        running.signal(Signal::INT);
+        running.wait_for_log(words);
+    }
+    running.signal(Signal::INT);
+    let ended = running.wait();
+    ended.assert_code(3);
+    assert!(ended.stderr.contains("1 runs go on"), "{ended:#?}");
+    let running = dispatch().start();
+    running.wait_for_log("tasks, ");
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(gate.begun(), "house:1\n");
 }
 
 #[test]
@@ -251,7 +222,7 @@ fn after_random_kills_every_task_is_merged_once_and_the_tree_is_that_of_a_serial
     clippy::disallowed_methods,
     reason = "a test is told by its environment"
 )]
-fn number(name: &str) -> Option<u64> {
+pub fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().expect("a number"))
 }

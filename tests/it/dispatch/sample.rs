@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::{Worker, path};
+use crate::support::{Worker, path, wait_until};
 
 /// A repository with a graph of the phase `house`, committed on `main`; deleted when it is dropped.
 pub struct Graph {
@@ -16,6 +16,13 @@ pub struct Graph {
 impl Graph {
     /// `nodes` may go on with further sections.
     pub fn new(nodes: &str) -> Self {
+        Self::with_text(&format!(
+            "# SCUD Graph v1\n# Phase: house\n\n@nodes\n{nodes}"
+        ))
+    }
+
+    /// A whole graph, which may have several phases.
+    pub fn with_text(text: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         for name in ["project", "home", "tmp"] {
             fs::create_dir(dir.path().join(name)).expect("a directory");
@@ -23,10 +30,7 @@ impl Graph {
         let graph = Self { dir };
         graph.git(&["init", "--quiet", "--initial-branch=main"]);
         graph.write("README", "A house.\n");
-        graph.write(
-            ".scud/tasks/tasks.scg",
-            &format!("# SCUD Graph v1\n# Phase: house\n\n@nodes\n{nodes}"),
-        );
+        graph.write(".scud/tasks/tasks.scg", text);
         graph.commit("Plans");
         graph
     }
@@ -133,11 +137,60 @@ impl Graph {
             .env("DESCARTES_DISPATCH_STATE", self.state())
     }
 
+    /// `dispatch` with an agent that waits at a gate before it works.
+    pub fn dispatch_with_gate(&self, gate: &Gate, work: &str) -> Worker {
+        let agent = format!(
+            r#"echo "$TASK_ID" >> "$GATE/begun"
+            while [ ! -e "$GATE/open" ]; do sleep 0.02; done
+            {work}"#
+        );
+        let names = ("DESCARTES_AGENT_ENV", "GATE");
+        let worker = self.dispatch(&agent).env(names.0, names.1);
+        worker.env("GATE", gate.dir.path())
+    }
+
+    /// The entries of the journal with this name.
+    pub fn entries(&self, name: &str) -> Vec<serde_json::Value> {
+        let mut entries = self.journal();
+        entries.retain(|entry| entry["entry"] == name);
+        entries
+    }
+
     /// The journal's entries.
     pub fn journal(&self) -> Vec<serde_json::Value> {
         let text = fs::read_to_string(self.state().join("journal.jsonl")).unwrap_or_default();
         text.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
+    }
+}
+
+/// Agents wait here until the test lets them go on. They note their tasks when they begin.
+pub struct Gate {
+    dir: TempDir,
+}
+
+impl Gate {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self { dir }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn open(&self) {
+        fs::write(self.path("open"), "").expect("a file");
+    }
+
+    #[track_caller]
+    pub fn wait_for_an_agent(&self) {
+        wait_until("an agent to begin", || self.path("begun").exists());
+    }
+
+    /// The tasks that agents have begun, one a line.
+    pub fn begun(&self) -> String {
+        fs::read_to_string(self.path("begun")).unwrap_or_default()
     }
 }

@@ -11,7 +11,7 @@ use super::{KEY, Session, post, question, read_answer};
 use crate::support::{Project, Receiver, Worker, wait_until};
 
 #[test]
-fn without_the_random_path_there_is_nothing() {
+fn requests_without_the_random_path_get_404() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| worker);
     let length = session.path().len();
@@ -121,7 +121,7 @@ fn no_second_request_can_be_smuggled_to_the_service() {
     let length = question.len();
     let head = "POST {path}/v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
     for request in [
-        // Both lengths: whichever counts, the rest is not a request of the service.
+        // With two lengths: whichever of them counts, the rest must not reach the service as a request.
         format!("{head}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n{chunked}{smuggled}"),
         format!(
             "{head}content-length: {length}\r\ntransfer-encoding: x\r\n\r\n{question}{smuggled}"
@@ -167,7 +167,7 @@ fn no_second_request_can_be_smuggled_to_the_service() {
 }
 
 #[test]
-fn an_endless_body_is_refused_and_a_slow_one_hinders_nobody() {
+fn an_endless_body_is_refused_and_a_slow_one_delays_no_other_request() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| worker);
     let announced = session.send(
@@ -209,7 +209,7 @@ fn hundreds_of_connections_do_not_end_the_gateway() {
 }
 
 #[test]
-fn garbage_of_the_service_ends_only_the_request() {
+fn garbage_from_the_service_ends_only_that_request() {
     let script = [
         vec![bytes("\0\x01\x02 this is not HTTP\r\n\r\n"), Part::Close],
         vec![
@@ -257,7 +257,7 @@ fn if_the_agent_kills_the_gateway_the_run_fails_and_says_why() {
         exec sleep 1000";
     let event = Worker::new(&receiver, &project)
         .env("ANTHROPIC_API_KEY", KEY)
-        // In a PID namespace it does not find the gateway.
+        // In a PID namespace, the agent would not find the gateway.
         .env("DESCARTES_ISOLATION", "off")
         .agent(kill)
         .run()

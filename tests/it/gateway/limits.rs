@@ -1,4 +1,4 @@
-//! Budgets and limits of tokens hold for any agent.
+//! Budgets and limits of tokens apply to every agent.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn when_the_budget_is_used_up_requests_are_refused_and_the_run_fails_with_the_su
     let session = Session::start(&service, |worker| {
         worker.env("DESCARTES_MAX_BUDGET_USD", "0.0001")
     });
-    // Each costs 0.00007 dollars.
+    // Each request costs 0.00007 dollars.
     assert_eq!(session.ask(&question()).status, 200);
     assert_eq!(session.ask(&question()).status, 200);
     let refused = session.ask(&question());
@@ -32,7 +32,7 @@ fn when_the_budget_is_used_up_requests_are_refused_and_the_run_fails_with_the_su
         "{error}"
     );
     assert_eq!(service.arrived().len(), 2);
-    // The agent's own success does not count.
+    // The run fails although the agent succeeded.
     let (receiver, ended) = session.end(0);
     let event = ended.assert_failed(&receiver, "limit_reached");
     assert_eq!(event["failure"]["message"], words);
@@ -54,7 +54,7 @@ fn an_agent_that_goes_on_after_its_limit_is_ended() {
 }
 
 #[test]
-fn requests_at_the_same_time_cannot_spend_the_same_money() {
+fn a_request_waits_while_others_have_reserved_the_rest_of_the_limit() {
     let hold = Hold::default();
     let late_answer = || vec![Part::Wait(hold.clone()), document()];
     let service = Service::start([late_answer(), late_answer()]);
@@ -65,7 +65,7 @@ fn requests_at_the_same_time_cannot_spend_the_same_money() {
     let request = post("{path}/v1/messages", "", &question().to_string());
     let streams: Vec<_> = (0..3).map(|_| session.connect(&request)).collect();
     wait_until("two requests", || service.arrived().len() == 2);
-    // Requests that cost nothing are not held up; when this one is answered, the third was read too.
+    // A request that costs nothing does not wait. When it is answered, the gateway has also read the third one.
     let free =
         session.send("GET {path}/v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     assert_eq!(free.status, 200);
@@ -98,7 +98,7 @@ fn a_stream_that_breaks_off_is_counted() {
 }
 
 #[test]
-fn a_client_that_does_not_wait_for_its_answer_pays_for_it() {
+fn a_client_that_does_not_wait_for_its_answer_is_charged_the_upper_bound() {
     let hold = Hold::default();
     let service = Service::start([vec![Part::Wait(hold.clone()), document()]]);
     let session = Session::start(&service, |worker| {
@@ -107,7 +107,7 @@ fn a_client_that_does_not_wait_for_its_answer_pays_for_it() {
     let stream = session.connect(&post("{path}/v1/messages", "", &question().to_string()));
     wait_until("the request", || service.arrived().len() == 1);
     drop(stream);
-    // Until the gateway notices, this one waits for the other; then it is refused.
+    // This request waits until the gateway notices that the first client is gone, and is then refused.
     assert_eq!(session.ask(&question()).status, 402);
     hold.release();
     let (receiver, ended) = session.wait();

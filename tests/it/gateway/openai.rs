@@ -1,4 +1,4 @@
-//! OpenAI-style services by the same mechanism.
+//! The model gateway with services that have an OpenAI-style API.
 
 use std::fs;
 use std::io::Write;

@@ -1,10 +1,10 @@
-//! The key is nowhere where the agent can read.
+//! The agent cannot read the key anywhere.
 
 use super::{KEY, WAITING_AGENT};
 use crate::support::{Project, Receiver, Worker, nobody, wait_until};
 
-/// Looks for the key everywhere. The two halves of the key are only joined here, so that the script
-/// does not find itself.
+/// A script that searches for the key everywhere. The script contains the two halves of the key separately, so
+/// that it does not find itself.
 const SEARCH: &str = r#"
 first=sk-ant-test- second=0123456789
 key=$first$second
@@ -53,11 +53,11 @@ fn the_key_is_in_no_place_that_the_agent_can_read() {
     }
     let ended = crate::supervision::secrets::unprivileged("", worker, &bin).run();
     let event = ended.assert_completed(&receiver);
-    let said = event["result"]["output"]["tail"].as_str().expect("a tail");
-    assert!(!said.contains("found"), "{said}");
-    assert!(!said.contains("is open"), "{said}");
-    assert!(said.contains("gateway there"), "{said}");
-    assert!(!said.contains("looked at 0 files"), "{said}");
+    let report = event["result"]["output"]["tail"].as_str().expect("a tail");
+    assert!(!report.contains("found"), "{report}");
+    assert!(!report.contains("is open"), "{report}");
+    assert!(report.contains("gateway there"), "{report}");
+    assert!(!report.contains("looked at 0 files"), "{report}");
 }
 
 #[test]

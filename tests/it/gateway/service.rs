@@ -1,4 +1,4 @@
-//! A model's service on raw sockets that keeps every byte it gets, and a client for the gateway.
+//! A fake service of a model on raw sockets, which records every byte of its requests, and a client for the gateway.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};

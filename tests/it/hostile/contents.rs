@@ -143,7 +143,7 @@ fn a_workspace_that_became_a_link_is_neither_read_nor_written() {
         assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
         let message = event["failure"]["message"].as_str().unwrap();
         assert!(
-            message.ends_with("is gone, or something else stands in its place"),
+            message.ends_with("was deleted or replaced, so nothing is collected from it"),
             "{message}"
         );
         assert_eq!(scene.origin.branches(), ["main"]);

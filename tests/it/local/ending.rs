@@ -1,4 +1,4 @@
-//! `local` and its worker end together, and one task runs once at a time.
+//! `local` and its worker end together, and each task runs only once at a time.
 
 use rustix::process::Signal;
 
@@ -33,7 +33,7 @@ fn closing_the_terminal_stops_the_worker() {
 }
 
 #[test]
-fn a_killed_local_takes_its_worker_and_the_agent_with_it() {
+fn if_local_is_killed_its_worker_and_the_agent_end() {
     let project = Project::new();
     let local = local(&project, "trap '' HUP; echo ready; sleep 600 & wait");
     local.signal(Signal::KILL);
@@ -44,7 +44,7 @@ fn a_killed_local_takes_its_worker_and_the_agent_with_it() {
 }
 
 #[test]
-fn a_killed_demo_takes_its_worker_and_the_agent_with_it() {
+fn if_demo_is_killed_its_worker_and_the_agent_end() {
     let (dir, temporary) = (Project::empty(), Project::empty());
     let demo = program(&["demo"], &dir)
         .env("TMPDIR", temporary.dir())
@@ -112,7 +112,7 @@ fn tasks_with_the_same_id_in_two_phases_run_at_the_same_time() {
         .start();
     first.wait_for_log("agent: ready");
     let local = |args: &[&str]| program(args, &project).agent("touch go").run();
-    // The phase can also be a setting of its own.
+    // The phase can also be a separate setting.
     let same = local(&["local", "--task", "8", "--tag", "a"]);
     same.assert_code(2);
     assert!(same.stderr.starts_with("task a:8 is already"), "{same:#?}");

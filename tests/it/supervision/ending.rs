@@ -111,7 +111,7 @@ fn processes_that_left_the_process_group_are_killed_too() {
 
 #[test]
 fn processes_that_left_the_group_are_killed_even_if_the_stop_window_leaves_no_time() {
-    // With less than a millisecond for everything it is a matter of luck in which order things are due, so it is tried often.
+    // With less than a millisecond for everything, timers expire in a random order, so there are many attempts.
     for _ in 0..10 {
         let (receiver, project) = (Receiver::start(), Project::new());
         let worker = worker_with_fast_heartbeats(&receiver, &project)

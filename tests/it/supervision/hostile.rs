@@ -1,4 +1,4 @@
-//! Unusual surroundings: each of them works, or fails with a clear message, and is reported.
+//! Unusual environments: the run works or fails with a clear message, and is reported either way.
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Write};
@@ -190,7 +190,7 @@ fn a_workspace_that_the_agent_deleted_is_named() {
 fn a_limit_on_processes_that_keeps_the_agent_from_starting_is_named() {
     let (receiver, project) = (Receiver::start(), nobody::project());
     let bin = nobody::shared_dir();
-    // The kernel lets root start any number, whatever capabilities root has.
+    // The kernel lets root start any number of processes, even without capabilities.
     let limit = "prlimit --nproc=0 --pid $$ || exit 99";
     let worker = Worker::new(&receiver, &project).agent("echo done");
     let ended = unprivileged(limit, worker, &bin).run();

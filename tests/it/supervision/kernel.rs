@@ -1,5 +1,5 @@
-//! What only root can show, against the kernel itself: a namespace with the worker as its PID 1, a
-//! full disk, a control group without memory. Where it cannot be shown these fail.
+//! Tests that need root, with the real kernel: a namespace with the worker as its PID 1, a full disk, a control
+//! group with little memory. They fail if the test machine does not allow that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{after, assert_failed, completed, failure};
 use crate::support::{Origin, Project, Receiver, Worker, quoted};
 
-/// The worker as PID 1 of a namespace of its own.
+/// The worker as PID 1 of a new namespace.
 fn first_process(worker: Worker) -> Worker {
     worker.through("unshare", |program| {
         let mut args: Vec<_> = ["--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -38,7 +38,7 @@ fn as_pid_1_the_worker_reacts_to_stop_signals() {
     for signal in ["TERM", "INT"] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let agent = format!("trap '' TERM; kill -{signal} 1; while :; do sleep 1000; done");
-        // In a namespace of its own, the agent is not below the worker's PID 1.
+        // With isolation, the agent would be in another PID namespace than the worker.
         let worker = Worker::new(&receiver, &project)
             .without_isolation()
             .agent(&agent);
@@ -95,7 +95,7 @@ fn a_full_disk_is_reported_in_the_words_of_git_if_it_cannot_clone() {
     let event = failure(&receiver);
     assert_eq!(event["failure"]["reason"], "workspace_failed", "{event:#}");
     let detail = event["failure"]["detail"].as_str().unwrap();
-    // Which of git's files is the one too many decides its words.
+    // git's message depends on the file that it could not write.
     let words = ["No space left on device", "Out of diskspace"];
     assert!(words.iter().any(|word| detail.contains(word)), "{detail}");
 }
@@ -116,7 +116,7 @@ fn a_task_is_reported_although_its_agent_filled_the_disk() {
     assert_eq!(completed(&receiver), "full\n");
 }
 
-/// A control group with little memory; gone when it is dropped.
+/// A control group with little memory; removed when this is dropped.
 struct LittleMemory(PathBuf);
 
 impl LittleMemory {
@@ -147,9 +147,12 @@ impl Drop for LittleMemory {
 
 #[test]
 fn an_agent_that_runs_out_of_memory_is_killed_and_the_worker_reports_it() {
-    // The agent's shell is told of it in the one case, and says something of its own in the other.
-    let hog = "head -c 300000000 /dev/zero | tail -n 1 > /dev/null";
-    for agent in [hog.to_owned(), format!("exec sh -c '{hog}; exit 1'")] {
+    // In the first case the agent's shell sees the signal. In the second case a shell hides it behind exit code 1.
+    let use_memory = "head -c 300000000 /dev/zero | tail -n 1 > /dev/null";
+    for agent in [
+        use_memory.to_owned(),
+        format!("exec sh -c '{use_memory}; exit 1'"),
+    ] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let group = LittleMemory::new("oom");
         let worker = Worker::new(&receiver, &project).agent(&agent);

@@ -28,7 +28,7 @@ fn a_grandchild_that_keeps_the_output_open_does_not_delay_the_end() {
 }
 
 #[test]
-fn an_agent_that_closes_its_output_may_go_on() {
+fn an_agent_that_closes_its_output_can_still_complete_the_task() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = "echo last words; exec >&- 2>&-; sleep 0.2; exit 7";
     Worker::new(&receiver, &project)
@@ -51,11 +51,7 @@ fn an_agent_that_closes_its_output_and_hangs_is_idle() {
         .agent("exec >&- 2>&-; sleep 10000")
         .run()
         .assert_code(1);
-    assert_failed(
-        &receiver,
-        "idle",
-        "the agent gave no sign of life for 300ms",
-    );
+    assert_failed(&receiver, "idle", "the agent printed nothing for 300ms");
     assert_nothing_alive(&project);
 }
 
@@ -83,23 +79,23 @@ fn an_agent_that_hangs_after_its_last_output_is_idle() {
 
 #[test]
 fn an_agent_that_stopped_itself_is_continued_to_clean_up() {
-    // It cleans up after it has begun; the time for that is not the limit but the grace, which is seconds.
+    // The agent cleans up after SIGTERM, within the grace period of several seconds.
     let agent = "trap 'echo cleaned up; exit' TERM; kill -STOP $$; sleep 100000";
     idle_after(agent, "cleaned up\n");
 }
 
-/// Runs an agent that says these words and goes silent, and no longer than it takes for that.
+/// Runs an agent that prints these words and then nothing more; asserts that the idle timeout ends it.
 fn idle_after(agent: &str, words: &str) {
     with_enough_time(Duration::from_millis(500), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", setting(limit));
         worker.agent(agent).run().assert_code(1);
-        let message = format!("the agent gave no sign of life for {}", written(limit));
+        let message = format!("the agent printed nothing for {}", written(limit));
         assert_failed(&receiver, "idle", &message);
         assert_nothing_alive(&project);
         let tail = tail(&receiver.only_event("failed"));
         if tail.is_empty() {
-            return Err("the agent said nothing".to_owned());
+            return Err("the agent printed nothing".to_owned());
         }
         assert_eq!(tail, words);
         Ok(())
@@ -107,7 +103,7 @@ fn idle_after(agent: &str, words: &str) {
 }
 
 #[test]
-fn an_agent_that_prints_a_byte_now_and_then_is_not_idle() {
+fn an_agent_that_prints_a_byte_from_time_to_time_is_not_idle() {
     with_enough_time(Duration::from_secs(3), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", setting(limit));
@@ -142,7 +138,9 @@ fn a_flood_of_output_delays_neither_heartbeats_nor_signals() {
         .agent("yes this never ends")
         .start();
     super::wait_for_output_in_heartbeats(&receiver, "this never ends");
-    receiver.wait_for("more heartbeats", |said| (said.len() > 5).then_some(()));
+    receiver.wait_for("more heartbeats", |requests| {
+        (requests.len() > 5).then_some(())
+    });
     worker.signal(Signal::TERM);
     worker.wait().assert_code(1);
     assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
@@ -150,7 +148,7 @@ fn a_flood_of_output_delays_neither_heartbeats_nor_signals() {
 }
 
 #[test]
-fn a_stream_of_dying_orphans_does_not_delay_the_time_limit() {
+fn many_orphans_that_end_do_not_delay_the_time_limit() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("DESCARTES_TASK_TIMEOUT", "1s");
     let ended = worker.agent("while :; do ( true & ) ; done").run();

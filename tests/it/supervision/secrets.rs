@@ -1,4 +1,4 @@
-//! Secrets do not leave the worker.
+//! Secrets do not reach the agent, the log or the reports.
 
 use tempfile::TempDir;
 
@@ -60,10 +60,13 @@ fn the_agent_cannot_read_the_workers_environment_or_memory() {
         );
     let ended = unprivileged("", worker, &bin).run();
     ended.assert_code(0);
-    let said = completed(&receiver);
-    assert!(!said.contains("is open"), "{said}");
-    assert!(!said.contains("token") && !said.contains("***"), "{said}");
-    assert!(said.contains("\n500\n"), "{said}");
+    let output = completed(&receiver);
+    assert!(!output.contains("is open"), "{output}");
+    assert!(
+        !output.contains("token") && !output.contains("***"),
+        "{output}"
+    );
+    assert!(output.contains("\n500\n"), "{output}");
 }
 
 #[test]
@@ -88,8 +91,8 @@ fn a_secret_that_the_agent_prints_is_masked_everywhere() {
                     sk-ant-api03 is no secret, *** is\n";
     assert_eq!(completed(&receiver), expected);
     let mut everything = ended.stdout.clone() + &ended.stderr;
-    for said in receiver.requests() {
-        everything += std::str::from_utf8(&said.bytes).unwrap();
+    for request in receiver.requests() {
+        everything += std::str::from_utf8(&request.bytes).unwrap();
     }
     assert!(!everything.contains("sk-ant-api03-abcdef"));
     assert!(!everything.contains(line));
@@ -122,18 +125,21 @@ fn a_key_in_base64_of_several_lines_is_masked() {
         .agent("printf 'key: %s\\n' \"$DEPLOY_KEY\" | base64; echo end");
     let ended = worker.run();
     ended.assert_code(0);
-    let said = completed(&receiver);
+    let output = completed(&receiver);
     let encoded = base64::Engine::encode(
         &base64::engine::general_purpose::STANDARD,
         format!("key: {key}\n"),
     );
     for piece in encoded.as_bytes()[9..100].windows(8) {
         let piece = std::str::from_utf8(piece).unwrap();
-        for text in [&said, &ended.stderr] {
+        for text in [&output, &ended.stderr] {
             assert!(!text.contains(piece), "{piece} in {text}");
         }
     }
-    assert!(said.contains("***") && said.ends_with("end\n"), "{said}");
+    assert!(
+        output.contains("***") && output.ends_with("end\n"),
+        "{output}"
+    );
 }
 
 #[test]

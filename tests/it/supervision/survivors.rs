@@ -36,23 +36,32 @@ fn assert_none_exists(processes: &[Process]) {
 
 #[test]
 fn every_process_of_a_stopped_agent_is_dead_and_reaped_when_the_worker_has_ended() {
-    let (receiver, project) = (Receiver::start(), project_with_deaf_script());
-    let worker = worker_with_fast_heartbeats(&receiver, &project)
-        .agent(format!("{START_DEAF_PROCESSES}; exec sleep 1000"))
-        .start();
-    wait_for_output_in_heartbeats(&receiver, "ready");
-    let processes = working_in(project.dir());
-    assert!(processes.len() >= 6, "{processes:?}");
-    worker.signal(Signal::TERM);
-    worker.wait().assert_code(1);
-    assert_none_exists(&processes);
-    assert_eq!(working_in(project.dir()), []);
+    // In a PID namespace the kernel kills all of them; without isolation the worker must.
+    for has_isolation in [true, false] {
+        let (receiver, project) = (Receiver::start(), project_with_deaf_script());
+        let mut worker = worker_with_fast_heartbeats(&receiver, &project);
+        if !has_isolation {
+            worker = worker.without_isolation();
+        }
+        let worker = worker
+            .agent(format!("{START_DEAF_PROCESSES}; exec sleep 1000"))
+            .start();
+        wait_for_output_in_heartbeats(&receiver, "ready");
+        let processes = working_in(project.dir());
+        assert!(processes.len() >= 6, "{processes:?}");
+        worker.signal(Signal::TERM);
+        worker.wait().assert_code(1);
+        assert_none_exists(&processes);
+        assert_eq!(working_in(project.dir()), []);
+    }
 }
 
 #[test]
 fn orphans_that_die_while_the_agent_works_are_reaped() {
     let (receiver, project) = (Receiver::start(), Project::new());
+    // In a PID namespace, its first process reaps orphans.
     let worker = worker_with_fast_heartbeats(&receiver, &project)
+        .without_isolation()
         .agent(
             "for n in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done; echo ready; exec sleep 1000",
         )

@@ -4,7 +4,7 @@ use super::{assert_failed, completed};
 use crate::support::{Project, Receiver, Worker};
 
 #[test]
-fn each_way_to_end_has_its_own_reason_and_message() {
+fn each_way_to_end_has_a_separate_reason_and_message() {
     let cases = [
         (
             "exit 7",
@@ -58,7 +58,7 @@ fn the_kernel_kills_the_agent_before_the_worker_when_memory_runs_out() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
     let own = own.trim();
-    // The worker was the first choice itself for the moment in which the agent was born.
+    // The worker has the agent's score while it starts the agent, so the agent waits until that is over.
     let agent = format!(
         "until [ $(cat /proc/$PPID/oom_score_adj) = {own} ]; do sleep 0.01; done
          cat /proc/self/oom_score_adj"

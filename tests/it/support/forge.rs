@@ -20,7 +20,7 @@ use super::server::{Connection, Server};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerBehavior {
     Serving,
-    /// Every answer is 401, whatever the credentials.
+    /// Every answer is 401, even with the right credentials.
     Revoked,
     /// Every answer is a redirect to another base URL.
     Moved(String),

@@ -1,4 +1,4 @@
-//! What the tests share: a receiver, a project, a worker.
+//! Shared by the tests: a receiver, a project, a worker.
 
 pub mod forge;
 pub mod lfs;

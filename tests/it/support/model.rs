@@ -87,7 +87,7 @@ impl Answer {
         self.events_in_pieces(number, model, PIECE_SIZE)
     }
 
-    /// The same, with pieces of texts and inputs of so many characters.
+    /// The events of the stream, with texts and inputs in pieces of `piece_size` characters.
     fn events_in_pieces(&self, number: usize, model: &Value, piece_size: usize) -> Vec<Value> {
         let usage = json!({
             "input_tokens": 100, "output_tokens": 1,
@@ -231,7 +231,7 @@ struct State {
     script: VecDeque<Turn>,
     /// The messages before each thinking block, by its signature: the block is valid only after them.
     messages_before_thinking: HashMap<String, Vec<Value>>,
-    /// What the real API would have rejected.
+    /// The reasons for which the real API would have rejected requests.
     violations: Vec<String>,
 }
 
@@ -309,7 +309,11 @@ impl Model {
             "the agent broke the API's rules:\n{}",
             state.violations.join("\n")
         );
-        state.asked.iter().map(|said| said.event.clone()).collect()
+        state
+            .asked
+            .iter()
+            .map(|request| request.event.clone())
+            .collect()
     }
 
     /// All requests so far, with their headers.
@@ -345,14 +349,14 @@ impl Shared {
 
     fn serve(&self, connection: &Connection) {
         let mut buffer = Vec::new();
-        while let Some(said) = read_request(connection, &mut buffer) {
-            let model = said.event["model"].clone();
+        while let Some(request) = read_request(connection, &mut buffer) {
+            let model = request.event["model"].clone();
             let (turn, number) = {
                 let mut state = self.state();
-                let violations = violations(&said);
+                let violations = violations(&request);
                 state.violations.extend(violations);
-                state.check_thinking(&said.event);
-                state.asked.push(said);
+                state.check_thinking(&request.event);
+                state.asked.push(request);
                 self.changed.notify_all();
                 let turn = state.script.pop_front();
                 if turn.is_none() {
@@ -444,27 +448,28 @@ fn send_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
 }
 
 /// Why the real API would reject a request.
-fn violations(said: &ReceivedRequest) -> Vec<String> {
+fn violations(request: &ReceivedRequest) -> Vec<String> {
     let mut found = Vec::new();
     let mut must = |holds: bool, what: &str| {
         if !holds {
-            found.push(format!("{what}: {}", said.event));
+            found.push(format!("{what}: {}", request.event));
         }
     };
-    let header = |name: &str| said.headers.contains_key(name);
+    let header = |name: &str| request.headers.contains_key(name);
     // A proxy gets the complete URL.
-    must(said.target.contains("/v1/messages"), "the path");
+    must(request.target.contains("/v1/messages"), "the path");
     must(
         header("x-api-key") || header("authorization"),
         "a credential",
     );
     must(
-        said.headers
+        request
+            .headers
             .get("anthropic-version")
             .is_some_and(|version| version == "2023-06-01"),
         "the version",
     );
-    let body = &said.event;
+    let body = &request.event;
     must(body["model"].is_string(), "a model");
     must(
         body["max_tokens"].as_u64().is_some_and(|tokens| tokens > 0),

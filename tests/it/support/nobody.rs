@@ -13,7 +13,7 @@ use super::Project;
 use super::project::GRAPH;
 
 /// The user id of `nobody` on almost every system.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

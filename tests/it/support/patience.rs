@@ -1,7 +1,7 @@
 //! How long tests wait on a machine of any speed.
 //!
 //! A test waits for a state. On a quiet machine the state is reached soon or never. A machine with hundreds of busy
-//! processes may take a hundred times as long for everything, so a time limit says nothing about the worker there.
+//! processes may take a hundred times as long for everything, so a time limit cannot show whether the worker works.
 
 use std::process::Command;
 use std::thread::available_parallelism;

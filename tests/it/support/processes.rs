@@ -41,7 +41,7 @@ impl Process {
         })
     }
 
-    /// Whether it still exists, dead or alive.
+    /// Whether the process still exists, alive or as a zombie.
     pub fn exists(&self) -> bool {
         let now = Self::with_pid(self.pid);
         now.is_some_and(|now| now.started == self.started)

@@ -1,5 +1,5 @@
-//! A fake orchestrator: real sockets, a record of all requests, and answers that a test chooses,
-//! broken connections included.
+//! A fake orchestrator with real sockets: records all requests, and gives the answers that a test chooses, or
+//! breaks connections off.
 //!
 //! Threads and blocking sockets, so that a connection can be broken off at any byte. By default it
 //! answers every request with 200.
@@ -31,13 +31,13 @@ pub struct ReceivedRequest {
     pub bytes: Vec<u8>,
     pub event: Value,
     pub at: Instant,
-    /// The connection it came on; the same number means the same connection.
+    /// The number of the connection on which the request arrived.
     pub connection: usize,
 }
 
 #[derive(Default)]
 struct State {
-    said: Vec<ReceivedRequest>,
+    requests: Vec<ReceivedRequest>,
     scripts: HashMap<String, VecDeque<Reply>>,
     /// What a route answers when its script is over; 200 if there is no entry.
     defaults: HashMap<String, Reply>,
@@ -68,7 +68,7 @@ impl Shared {
     }
 }
 
-/// What the handles of a test share. Dropping the last handle closes the server, and fails the test if
+/// The state that the handles of a test share. Dropping the last handle closes the server, and fails the test if
 /// the worker broke the protocol.
 struct Owned {
     server: Server,
@@ -149,7 +149,7 @@ impl Receiver {
     #[track_caller]
     pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.0.shared.assert_no_violations();
-        self.state().said.clone()
+        self.state().requests.clone()
     }
 
     /// All requests on one route so far.
@@ -157,23 +157,23 @@ impl Receiver {
     pub fn requests_to(&self, route: &str) -> Vec<ReceivedRequest> {
         self.requests()
             .into_iter()
-            .filter(|said| said.route == route)
+            .filter(|request| request.route == route)
             .collect()
     }
 
     /// The routes of all requests in order, without heartbeats.
     #[track_caller]
     pub fn routes(&self) -> Vec<String> {
-        let routes = self.requests().into_iter().map(|said| said.route);
+        let routes = self.requests().into_iter().map(|request| request.route);
         routes.filter(|route| route != "progress").collect()
     }
 
     /// The only event on a route.
     #[track_caller]
     pub fn only_event(&self, route: &str) -> Value {
-        let said = self.requests_to(route);
-        assert_eq!(said.len(), 1, "events on /{route}: {said:#?}");
-        said[0].event.clone()
+        let requests = self.requests_to(route);
+        assert_eq!(requests.len(), 1, "events on /{route}: {requests:#?}");
+        requests[0].event.clone()
     }
 
     /// Waits until the function returns something for the requests so far; returns that.
@@ -191,14 +191,14 @@ impl Receiver {
                 "the worker broke the protocol:\n{}",
                 state.violations.join("\n")
             );
-            if let Some(found) = holds(&state.said) {
+            if let Some(found) = holds(&state.requests) {
                 return found;
             }
             let left = deadline.left();
             assert!(
                 !left.is_zero(),
                 "waited too long for {what}; requests so far: {:#?}",
-                state.said
+                state.requests
             );
             state = self.0.shared.changed.wait_timeout(state, left).unwrap().0;
         }
@@ -207,8 +207,11 @@ impl Receiver {
     /// Waits for the next event on a route.
     #[track_caller]
     pub fn wait_for_one(&self, route: &str) -> ReceivedRequest {
-        self.wait_for(route, |said| {
-            said.iter().find(|said| said.route == route).cloned()
+        self.wait_for(route, |requests| {
+            requests
+                .iter()
+                .find(|request| request.route == route)
+                .cloned()
         })
     }
 }
@@ -231,8 +234,8 @@ impl Shared {
 
     fn serve(&self, connection: &Connection) {
         let mut buffer = Vec::new();
-        while let Some(said) = read_request(connection, &mut buffer) {
-            let reply = self.note(said);
+        while let Some(request) = read_request(connection, &mut buffer) {
+            let reply = self.note(request);
             if send(connection, &reply).is_none() {
                 break;
             }
@@ -240,33 +243,33 @@ impl Shared {
     }
 
     /// Records a request and chooses the answer.
-    fn note(&self, said: ReceivedRequest) -> Reply {
+    fn note(&self, request: ReceivedRequest) -> Reply {
         let mut state = self.state();
         let scripted = state
             .scripts
-            .get_mut(&said.route)
+            .get_mut(&request.route)
             .and_then(VecDeque::pop_front);
-        let reply = scripted.or_else(|| state.defaults.get(&said.route).cloned());
-        let violations = schema::violations(&said.event);
+        let reply = scripted.or_else(|| state.defaults.get(&request.route).cloned());
+        let violations = schema::violations(&request.event);
         state.violations.extend(violations.into_iter().map(|what| {
             format!(
                 "POST /{} {what}\n  in {}",
-                said.route,
-                String::from_utf8_lossy(&said.bytes)
+                request.route,
+                String::from_utf8_lossy(&request.bytes)
             )
         }));
-        state.said.push(said);
+        state.requests.push(request);
         self.changed.notify_all();
         reply.unwrap_or_else(|| Reply::json(200, "{}"))
     }
 }
 
-/// Asserts that all requests came on one connection. A machine under load is excepted: there the connection may have been
-/// idle for so long that the worker opened another one.
+/// Asserts that all requests came on one connection, except on a machine under load: there the connection may have
+/// been idle for so long that the worker opened another one.
 #[track_caller]
-pub fn assert_one_connection(said: &[ReceivedRequest]) {
-    let one = said.iter().all(|said| said.connection == 1);
-    assert!(one || is_under_load(), "{said:#?}");
+pub fn assert_one_connection(requests: &[ReceivedRequest]) {
+    let one = requests.iter().all(|request| request.connection == 1);
+    assert!(one || is_under_load(), "{requests:#?}");
 }
 
 /// Reads one request; `None` if the connection ends before it is complete.

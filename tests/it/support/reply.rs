@@ -1,4 +1,4 @@
-//! The answers of a fake receiver, broken connections included.
+//! The answers of a fake receiver, including broken connections.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;

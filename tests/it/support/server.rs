@@ -175,7 +175,7 @@ impl State {
         shared: &Arc<Shared>,
         serve: &Arc<dyn Fn(&Connection) + Send + Sync>,
     ) {
-        // FinishedWorker threads hold no file, but the handles of a busy server would add up.
+        // Threads that have ended hold no file, but their handles need memory.
         self.threads.retain(|_, thread| !thread.is_finished());
         self.connections += 1;
         let connection = Connection {
@@ -206,7 +206,7 @@ impl Connection {
         hold.wait(|| self.server.state().closed);
     }
 
-    /// Ends with RST once the last handle is dropped: shutting down would send a FIN.
+    /// Resets the connection when its last handle is dropped. A shutdown would send FIN and not RST.
     pub fn reset(&self) -> io::Result<()> {
         let linger = Some(Duration::ZERO);
         Ok(rustix::net::sockopt::set_socket_linger(

@@ -22,7 +22,7 @@ impl Terminal {
         unlockpt(&person).expect("the terminal opens");
         let name = ptsname(&person, Vec::new()).expect("a name");
         let name = PathBuf::from(name.into_string().expect("UTF-8"));
-        // Without NOCTTY it would become the tests' controlling terminal if they have none, and its end would end them.
+        // Without NOCTTY, a test process without a controlling terminal would get this one, and would be ended with it.
         let flags = OFlags::RDWR | OFlags::NOCTTY;
         let program = open(&name, flags, Mode::empty()).expect("the program's side");
         let size = Winsize {
@@ -38,7 +38,7 @@ impl Terminal {
         }
     }
 
-    /// Makes it the three standard streams of a command; returns the side that the output is read from.
+    /// Connects the three standard streams of a command to the terminal; returns the file to read its output from.
     pub fn attach(self, command: &mut Command) -> File {
         let another = || self.program.try_clone().expect("another handle");
         command.stdin(another()).stdout(another()).stderr(another());

@@ -17,11 +17,11 @@ use super::{Project, Receiver};
 
 /// How long a failed test lets its worker end the agent.
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
-/// For tests that stop a worker and do not test how long that takes.
+/// The stop window for tests that stop a worker and do not test how long that takes.
 pub const LONG_STOP_WINDOW: &str = "1h";
-/// For the tests whose receiver answers: it may be slow on a busy machine.
+/// The request timeout for tests whose receiver answers: the answer may be slow on a busy machine.
 pub const LONG_CALLBACK_TIMEOUT: &str = "10m";
-/// For the tests in which the claim is granted or refused in the end.
+/// The claim deadline for tests in which the claim is finally granted or refused.
 pub const LONG_CLAIM_DEADLINE: &str = "10m";
 
 /// A worker before its start. Its environment is empty except for `PATH`.
@@ -41,7 +41,7 @@ pub struct Running {
 /// A worker that has ended.
 #[derive(Debug)]
 pub struct FinishedWorker {
-    /// None if it was killed by a signal.
+    /// `None` if the worker was killed by a signal.
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub stdout: String,
@@ -174,7 +174,7 @@ impl Worker {
         let terminal = terminal.map(|terminal| terminal.attach(&mut self.command));
         let began = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
-        // The command has the streams open that a test gave it.
+        // The command would keep the streams open that a test gave it.
         drop(self.command);
         let stdout = match terminal {
             Some(terminal) => Pipe::collect(Some(terminal)),

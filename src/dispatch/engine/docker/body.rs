@@ -60,7 +60,7 @@ pub fn container(
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     let mounts: Vec<Value> = surroundings.mounts.iter().map(mount).collect();
-    let memory = spec.memory.or(settings.memory).unwrap_or_default();
+    let memory = spec.memory.unwrap_or_default();
     let mut host = json!({
         "NetworkMode": settings.network,
         "Memory": memory,

@@ -62,7 +62,6 @@ async fn scripted(scripts: &[Script]) -> (Docker, Arc<Mutex<Vec<String>>>, tempf
     let settings = DockerSettings {
         address,
         image: "worker:1".to_owned(),
-        memory: Some(64 << 20),
         nano_cpus: Some(1_500_000_000),
         network: "bridge".to_owned(),
         has_own_url: false,
@@ -86,7 +85,7 @@ fn spec() -> Spec {
         variables: vec![variable("TASK_ID", "p:8")],
         removed: Vec::new(),
         inherited: Vec::new(),
-        memory: None,
+        memory: Some(64 << 20),
     }
 }
 

@@ -18,6 +18,8 @@ use crate::task::Failure;
 
 /// How much is read at once.
 const CHUNK_SIZE: usize = 64 * 1024;
+/// The limit for all objects together: they are copied, and a sparse file of any size costs an agent nothing.
+const MAX_TOTAL_SIZE: u64 = 32 * 1024 * 1024 * 1024;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub struct Copied {
     pub oids: BTreeSet<String>,
     /// Files whose object is nowhere, or is not what the pointer says.
     pub missing: Vec<PointerFile>,
+    /// Files with which the objects exceed the limit.
+    pub too_large: Vec<PointerFile>,
     /// Files whose object holds a secret.
     pub with_secret: Vec<PointerFile>,
 }
@@ -70,30 +74,33 @@ struct Copying {
 /// Whether an object was copied.
 enum Copy {
     Verified { has_secret: bool },
+    TooLarge,
     NotFound,
 }
 
 impl Copying {
     fn all(&self, files: BTreeSet<PointerFile>) -> io::Result<Copied> {
-        let mut copied = Copied::default();
+        let (mut copied, mut room) = (Copied::default(), MAX_TOTAL_SIZE);
         for file in files {
             if copied.oids.contains(&file.pointer.oid) {
                 continue;
             }
-            match self.one(&file.pointer)? {
+            match self.one(&file.pointer, room)? {
                 Copy::Verified { has_secret } => {
+                    room = room.saturating_sub(file.pointer.size);
                     copied.oids.insert(file.pointer.oid.clone());
                     if has_secret {
                         copied.with_secret.push(file);
                     }
                 }
+                Copy::TooLarge => copied.too_large.push(file),
                 Copy::NotFound => copied.missing.push(file),
             }
         }
         Ok(copied)
     }
 
-    fn one(&self, pointer: &Pointer) -> io::Result<Copy> {
+    fn one(&self, pointer: &Pointer, room: u64) -> io::Result<Copy> {
         let target = path_in(&self.target, &pointer.oid);
         for store in &self.stores {
             let found = path_in(store, &pointer.oid);
@@ -109,6 +116,9 @@ impl Copying {
             };
             if !is_plain {
                 continue;
+            }
+            if pointer.size > room {
+                return Ok(Copy::TooLarge);
             }
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent)?;

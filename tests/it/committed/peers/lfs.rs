@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::committed::{BRANCH, changed};
 use crate::support::lfs::{oid, path, pointer, store};
+use crate::support::origin::git;
 use crate::support::{Forge, Origin, Receiver, Worker, quoted};
 
 const TOKEN: &str = "git-token-0123456789abcdef";
@@ -225,4 +226,107 @@ fn the_token_goes_to_the_projects_server_only_and_never_from_the_agents_reposito
     assert!(with_token, "{journal:?}");
     let config = fs::read_to_string(project.origin.workspace().join(".git/config")).unwrap();
     assert!(!config.contains(TOKEN), "{config}");
+}
+
+#[test]
+fn objects_in_the_directory_that_lfs_storage_names_are_pushed() {
+    for storage in [
+        "git config lfs.storage \"$PWD/../store\"",
+        "git config lfs.storage store",
+        "git config --global lfs.storage \"$PWD/../store\"",
+        // The agent may reach it through a link.
+        "mkdir ../real; ln -s real ../store; git config lfs.storage \"$PWD/../store\"",
+    ] {
+        let project = Project::new(&[], false);
+        let agent = format!("{storage}; printf new > new.bin; git add -A; git commit -qm mine");
+        project.completed(&agent);
+        assert_eq!(changed(&project.origin), ["new.bin"], "{storage}");
+        project.assert_pointer("new.bin", b"new");
+    }
+}
+
+#[test]
+fn links_among_the_objects_are_not_followed() {
+    let commit = "printf new > new.bin; git add -A; git commit -qm mine; rm new.bin";
+    for agent in [
+        format!("{commit}; mv .git/lfs/objects ../moved; ln -s ../../../moved .git/lfs/objects"),
+        format!(
+            "{commit}; cd .git/lfs/objects; mv * ../moved; ln -s ../moved \"$(ls ../moved | cut -c1-2 | head -n 1)\""
+        ),
+        format!(
+            "git config lfs.storage \"$PWD/../store\"; {commit}; mv ../store/objects ../moved; ln -s ../moved ../store/objects"
+        ),
+    ] {
+        let project = Project::new(&[], false);
+        let message = project.held_back(&agent);
+        assert!(
+            message.contains("nor on the project's server: new.bin"),
+            "{message}"
+        );
+        assert!(!project.object(b"new").exists());
+    }
+}
+
+#[test]
+fn objects_that_are_too_large_together_are_not_copied() {
+    let project = Project::new(&[], false);
+    let content = oid(b"huge");
+    let (first, second) = (&content[..2], &content[2..4]);
+    let size = 33_u64 * 1024 * 1024 * 1024;
+    let agent = format!(
+        "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:{content}\\nsize {size}\\n' > new.bin
+         mkdir -p .git/lfs/objects/{first}/{second}; truncate -s {size} .git/lfs/objects/{first}/{second}/{content}"
+    );
+    let message = project.held_back(&agent);
+    assert!(
+        message.contains("larger than 32 GiB together: new.bin"),
+        "{message}"
+    );
+}
+
+/// A project with a submodule `vendor/lib`, which has one file in Git LFS.
+fn project_with_submodule() -> (Project, Origin) {
+    let library = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
+    store(&library.path("project.git"), b"content");
+    let project = Project::new(&[], false);
+    let seed = project.origin.path("seed");
+    let (allow, url) = ("protocol.file.allow=always", library.url());
+    let add = ["submodule", "--quiet", "add", &url, "vendor/lib"];
+    git(&seed, &[&["-c", allow][..], &add].concat());
+    project.origin.commit(&[]);
+    (project, library)
+}
+
+#[test]
+fn files_of_a_submodule_are_fetched_if_both_settings_say_so() {
+    for (lfs, expected) in [("true", "content"), ("false", "version")] {
+        let (project, _library) = project_with_submodule();
+        let receiver = Receiver::start();
+        let worker = project.worker(&receiver).env("DESCARTES_LFS", lfs);
+        let worker = worker.env("DESCARTES_SUBMODULES", "true");
+        let agent =
+            format!("grep -q '^{expected}' vendor/lib/a.bin || exit 9; echo more >> README");
+        worker.agent(agent).run().assert_code(0);
+        assert_eq!(changed(&project.origin), ["README"], "{lfs}");
+        let message = receiver.only_event("completed")["message"].to_string();
+        assert!(!message.contains("vendor/lib"), "{message}");
+    }
+}
+
+#[test]
+fn a_changed_file_of_a_submodule_is_named() {
+    for lfs in ["true", "false"] {
+        let (project, _library) = project_with_submodule();
+        let receiver = Receiver::start();
+        let worker = project.worker(&receiver).env("DESCARTES_LFS", lfs);
+        let worker = worker.env("DESCARTES_SUBMODULES", "true");
+        let agent = "printf changed > vendor/lib/a.bin; echo more >> README";
+        worker.agent(agent).run().assert_code(0);
+        assert_eq!(changed(&project.origin), ["README"], "{lfs}");
+        let message = receiver.only_event("completed")["message"].to_string();
+        assert!(
+            message.contains("not committed inside them: vendor/lib"),
+            "{message}"
+        );
+    }
 }

@@ -1,4 +1,5 @@
-//! Output of any size and any bytes: constant memory, exact counts, start and end are kept.
+//! Output of any size with any bytes needs constant memory, is counted exactly, and its beginning and end are
+//! reported.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What a person sees: a live status line on a terminal, otherwise plain lines.
+//! Standard error has a live status line on a terminal, and otherwise plain lines.
 
 use super::completed;
 use crate::support::{Project, Receiver, Worker};
@@ -21,7 +21,7 @@ fn a_terminal_has_a_live_status_line_with_time_phase_silence_and_counters() {
     let time = &before.as_bytes()[before.len() - "0:00".len()..];
     let is_time = matches!(time, [b'0'..=b'9', b':', b'0'..=b'5', b'0'..=b'9']);
     assert!(is_time, "{screen:?}");
-    // Each log line stands on a line of its own, cleared of the status line.
+    // The status line is removed before each log line, so that each log line is alone on its line.
     assert!(
         screen.contains("agent: building\u{1b}[0m\r\n") || screen.contains("agent: building\r\n"),
         "{screen:?}"

@@ -1,0 +1,113 @@
+//! Runs that only check a commit, and what waits for them.
+
+use tokio::sync::oneshot;
+
+use super::fields::{Dispatcher, EndCheck, PendingCheck};
+use crate::dispatch::journal::Entry;
+use crate::dispatch::merging::{CheckRequest, CheckResult};
+use crate::dispatch::run_output::failed_output;
+use crate::dispatch::standing::Stopping;
+use crate::dispatch::verification::Mode;
+
+/// How often a check that could not run is started again.
+const CHECK_ATTEMPTS: u32 = 3;
+
+impl Dispatcher<'_> {
+    /// Runs the checks of the whole branch, if they run only at the end; says whether there is something to
+    /// wait for.
+    pub(super) async fn check_at_end(&mut self) -> eyre::Result<bool> {
+        match self.end_check.take() {
+            None if self.mode == Mode::End && self.terms.stopping == Stopping::No => {
+                let (answer, answered) = oneshot::channel();
+                let commit = self.tip.commit.clone();
+                self.end_check = Some(EndCheck::Running(answered));
+                self.start_check(CheckRequest { commit, answer }, 1).await?;
+                Ok(true)
+            }
+            Some(EndCheck::Running(mut answered)) => {
+                let result = answered.try_recv();
+                let result = result.unwrap_or_else(|_| CheckResult::NotRun("no answer".to_owned()));
+                self.end_check = Some(EndCheck::Ended(result));
+                Ok(false)
+            }
+            other => {
+                self.end_check = other;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Why the checks at the end have not passed, if so.
+    pub fn end_check_failed(&self) -> Option<&str> {
+        match &self.end_check {
+            Some(EndCheck::Ended(CheckResult::Failed(why) | CheckResult::NotRun(why))) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// A check that could not run is started again a few times.
+    pub(super) async fn repeat_check(&mut self, id: &str, why: &str) -> eyre::Result<()> {
+        let Some(check) = self.checks.remove(id) else {
+            return Ok(());
+        };
+        if check.attempt < CHECK_ATTEMPTS {
+            return Box::pin(self.start_check(check.request, check.attempt + 1)).await;
+        }
+        let _ = check
+            .request
+            .answer
+            .send(CheckResult::NotRun(why.to_owned()));
+        Ok(())
+    }
+
+    /// A check that has reported answers those who wait for it.
+    pub(super) async fn after_report(&mut self, id: &str) -> eyre::Result<()> {
+        self.release(id);
+        if !self.checks.contains_key(id) {
+            return Ok(());
+        }
+        let report = self
+            .journaled
+            .state
+            .run(id)
+            .and_then(|run| run.report.clone());
+        let Some(report) = report else { return Ok(()) };
+        let result = if report.is_completed() {
+            CheckResult::Passed
+        } else if report.reason() == "checks_failed" {
+            CheckResult::Failed(format!(
+                "{}\n{}",
+                report.text("/message"),
+                failed_output(&report.event)
+            ))
+        } else {
+            let why = format!("{}: {}", report.reason(), report.text("/message"));
+            return self.repeat_check(id, &why).await;
+        };
+        if let Some(check) = self.checks.remove(id) {
+            let _ = check.request.answer.send(result);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn start_check(
+        &mut self,
+        request: CheckRequest,
+        attempt: u32,
+    ) -> eyre::Result<()> {
+        let state = &self.journaled.state;
+        let earlier = state.runs.iter().filter(|run| run.task.is_none()).count();
+        let number = u32::try_from(earlier).unwrap_or(u32::MAX).saturating_add(1);
+        let run = format!("{}-checks-{number}", state.dispatch);
+        let intent = Entry::Intent {
+            run: run.clone(),
+            task: None,
+            attempt,
+            base: request.commit.clone(),
+            note: None,
+            memory: self.terms.memory,
+        };
+        self.checks.insert(run, PendingCheck { request, attempt });
+        self.intend(vec![intent]).await
+    }
+}

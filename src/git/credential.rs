@@ -1,0 +1,94 @@
+//! The way of the token to git's children: a socket that git and its children inherit.
+//!
+//! The token is in no environment, no argument and no file, where other processes of the same user could read it: unlike a pipe
+//! or a file, a socket cannot be opened through `/proc/<pid>/fd`. A helper, which is a hidden command of this
+//! binary, looks at what is in the socket and leaves it there, so that git can ask as often as it needs to.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use rustix::net::{RecvFlags, recv};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+
+use crate::descriptors::{Inherited, reserved_number};
+use crate::programs;
+
+/// The hidden command.
+const COMMAND: &str = "git-credential";
+/// The longest token, in bytes.
+const MAX_TOKEN_SIZE: usize = 64 * 1024;
+
+/// The token for one git command.
+pub(super) struct Credential {
+    /// What git inherits.
+    pub inherited: Inherited,
+    /// The value of `credential.helper`.
+    pub helper: String,
+}
+
+impl Credential {
+    pub fn new(token: &SecretString) -> io::Result<Self> {
+        let token = token.expose_secret();
+        if token.len() > MAX_TOKEN_SIZE {
+            let error = format!("the git token is longer than {MAX_TOKEN_SIZE} bytes");
+            return Err(io::Error::other(error));
+        }
+        let (socket, mut writer) = UnixStream::pair()?;
+        // A socket that is full is an error; the token is far smaller.
+        writer.set_nonblocking(true)?;
+        writer.write_all(token.as_bytes())?;
+        let program = programs::own()?;
+        let (file, program) = if cfg!(target_os = "linux") && program.starts_with("/proc") {
+            // Whatever becomes of the file at the program's path: the helper is this program.
+            let file = File::open(program)?;
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            (Some(file), path)
+        } else {
+            (None, program.to_string_lossy().replace('\'', "'\\''"))
+        };
+        let number = reserved_number()?;
+        Ok(Self {
+            inherited: Inherited {
+                reserved: socket.into(),
+                file,
+            },
+            // git adds the operation at the end.
+            helper: format!("!'{program}' {COMMAND} <&{number}"),
+        })
+    }
+}
+
+/// Answers git if this process is its credential helper.
+pub fn answer_if_requested() -> Option<io::Result<ExitCode>> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != COMMAND {
+        return None;
+    }
+    // git also says whether the credential was right: nothing is kept, so there is nothing to do.
+    if args.next().is_none_or(|operation| operation != "get") {
+        return Some(Ok(ExitCode::SUCCESS));
+    }
+    Some(answer().map(|()| ExitCode::SUCCESS).map_err(|error| {
+        let message = format!(
+            "`{COMMAND}` is used by the worker itself; run `descartes-worker --help` ({error})"
+        );
+        io::Error::other(message)
+    }))
+}
+
+fn answer() -> io::Result<()> {
+    let mut buffer = Zeroizing::new(vec![0; MAX_TOKEN_SIZE]);
+    let (_, size) = recv(
+        io::stdin(),
+        buffer.as_mut_slice(),
+        RecvFlags::PEEK | RecvFlags::DONTWAIT,
+    )?;
+    let mut answer = Zeroizing::new(Vec::with_capacity(size + 64));
+    answer.extend_from_slice(b"username=x-access-token\npassword=");
+    answer.extend_from_slice(&buffer[..size]);
+    answer.push(b'\n');
+    io::stdout().write_all(&answer)
+}

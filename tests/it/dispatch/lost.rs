@@ -1,0 +1,132 @@
+//! Workers that are lost after their work was finished: it is merged, and not done again.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::sample::{Gate, Graph};
+use crate::support::{each, wait_until};
+
+/// The name of the branch with a run's result.
+fn branch_of(run: &str) -> String {
+    format!("refs/heads/descartes-runs/{run}/work")
+}
+
+/// Runs a task until its worker has pushed the result while no dispatcher listens, and then kills the worker.
+/// Gives the entry of its handle.
+fn lose_a_worker_after_its_push(graph: &Graph, gate: &Gate, work: &str) -> Value {
+    let running = graph.dispatch_with_gate(gate, work).start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::KILL);
+    running.wait();
+    gate.open();
+    let handle = graph.entries("handle").remove(0);
+    let run = handle["run"].as_str().expect("a run");
+    let repository = graph.state().join("integration.git");
+    let (repository, branch) = (repository.display().to_string(), branch_of(run));
+    wait_until("the pushed branch", || {
+        let listed = graph.git(&["--git-dir", &repository, "for-each-ref", &branch]);
+        !listed.is_empty()
+    });
+    let pid = handle["handle"]["pid"].as_i64().expect("a process id");
+    let pid = i32::try_from(pid).expect("a small number");
+    let _ = kill_process(Pid::from_raw(pid).expect("a process id"), Signal::KILL);
+    let session = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    wait_until("the end of the worker", || {
+        let stat = session();
+        stat.is_empty() || stat.contains(") Z ")
+    });
+    handle
+}
+
+#[test]
+fn work_that_is_finished_while_no_dispatcher_runs_is_merged_by_the_next_one() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let gate = Gate::new();
+    let dispatch = || {
+        // The worker gives up before the next dispatcher begins.
+        let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
+        dispatch.env("DESCARTES_FINISH_DEADLINE", "100ms")
+    };
+    let running = dispatch().start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::KILL);
+    running.wait();
+    gate.open();
+    wait_until("the worker's result line", || {
+        has_result_line(&graph.state().join("runs"))
+    });
+    dispatch().run().assert_code(0);
+    assert_eq!(graph.show("descartes/house", "done"), "done\n");
+    assert_eq!(graph.entries("intent").len(), 1);
+    assert_eq!(graph.entries("harvested").len(), 0);
+}
+
+fn has_result_line(runs: &Path) -> bool {
+    let runs = fs::read_dir(runs).into_iter().flatten().flatten();
+    let outputs = runs.filter_map(|run| fs::read_to_string(run.path().join("stdout")).ok());
+    { outputs }.any(|output| output.contains("descartes-result "))
+}
+
+#[test]
+fn a_worker_that_dies_after_its_push_is_not_replaced_and_its_work_is_checked_again_and_merged() {
+    // The dispatcher may have been killed before it could note the handle.
+    each(&[true, false], |has_handle| {
+        let graph = Graph::new("1 | Only | P | 1 | H\n2 | Next | P | 1 | H\n\n@edges\n2 -> 1\n");
+        let gate = Gate::new();
+        let checks = gate.path("checks");
+        graph.checks(&[&format!("sh -c 'echo >> {}'", checks.display())]);
+        let work = "echo done > done-${TASK_ID##*:}";
+        let handle = lose_a_worker_after_its_push(&graph, &gate, work);
+        let run = handle["run"].as_str().expect("a run");
+        // An engine may have no output of a machine that is gone.
+        fs::write(graph.state().join("runs").join(run).join("stdout"), "").expect("a file");
+        if !has_handle {
+            let journal = graph.state().join("journal.jsonl");
+            let text = fs::read_to_string(&journal).expect("the journal");
+            let lines = text.lines().take(3).map(|line| format!("{line}\n"));
+            fs::write(&journal, lines.collect::<String>()).expect("the journal");
+            assert_eq!(graph.entries("intent").len(), 1);
+            assert_eq!(graph.entries("handle").len(), 0);
+        }
+        let checked = || fs::read_to_string(&checks).unwrap_or_default().len();
+        let before = checked();
+        let ended = graph.dispatch_with_gate(&gate, work).run();
+        ended.assert_code(0);
+        assert!(
+            ended.stderr.contains("has pushed finished work"),
+            "{ended:#?}"
+        );
+        assert_eq!(gate.begun(), "house:1\nhouse:2\n");
+        assert_eq!(graph.entries("harvested")[0]["run"], run);
+        assert_eq!(graph.merges_of("descartes/house", "1"), 1);
+        assert_eq!(graph.show("descartes/house", "done-2"), "done\n");
+        // Once for the lost work, and once by the worker of the second task.
+        assert_eq!(checked() - before, 2, "{ended:#?}");
+    });
+}
+
+#[test]
+fn lost_work_whose_checks_fail_now_is_not_merged_and_the_task_is_done_again() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let gate = Gate::new();
+    let broken = gate.path("broken");
+    graph.checks(&[&format!(
+        "sh -c '[ ! -e {} ] || [ -e repaired ]'",
+        broken.display()
+    )]);
+    let work = "if grep -q 'checks fail when it is merged' \"$DESCARTES_PROMPT_FILE\"; then touch repaired; fi; touch done";
+    lose_a_worker_after_its_push(&graph, &gate, work);
+    fs::write(&broken, "").expect("a file");
+    let ended = graph.dispatch_with_gate(&gate, work).run();
+    ended.assert_code(0);
+    assert_eq!(graph.entries("red").len(), 1, "{ended:#?}");
+    assert_eq!(
+        graph.entries("intent").len(),
+        4,
+        "two attempts and two checks"
+    );
+    assert_eq!(graph.show("descartes/house", "repaired"), "");
+}

@@ -1,0 +1,208 @@
+//! Whole graphs like those of public projects: split tasks, chains, several phases, tasks that are done or
+//! cancelled already.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::sample::Graph;
+use crate::support::Worker;
+
+/// A folder with further graphs (`*.scg`) to work through; unset for the one below alone.
+const GRAPHS: &str = "DISPATCH_GRAPHS";
+
+const PUBLIC_SHAPE: &str = "\
+# SCUD Graph v1
+# Phase: init
+
+@meta {
+  name init
+  updated 2026-04-06T15:20:00Z
+}
+
+@nodes
+# id | title | status | complexity | priority
+1 | Analyze the old code | D | 3 | H
+2 | Design modules \\| layers | X | 5 | H
+2.1 | Outline the modules | P | 0 | H
+2.2 | Define interfaces — keep them small | P | 0 | M
+3 | Set up the project | P | 2 | C
+4 | Old idea | C | 1 | L
+5 | Add tests | X | 8 | H
+5.1 | Test the parser | P | 0 | H
+5.2 | Test the reports | P | 0 | L
+
+@edges
+# dependent -> dependency
+2 -> 1
+2.2 -> 2.1
+3 -> 2
+5 -> 3
+5.2 -> 5.1
+
+@parents
+2: 2.1, 2.2
+5: 5.1, 5.2
+
+@details
+2.1 | description |
+  Layers, from the top to the ground.
+
+  | P | is no status here.
+
+---
+
+# SCUD Graph v1
+# Phase: polish
+
+@meta {
+  name polish
+  updated 2026-04-06T15:20:00Z
+}
+
+@nodes
+1 | Write the manual | P | 1 | M
+2 | Publish it | P | 1 | M
+
+@edges
+1 -> init:5
+2 -> 1
+";
+
+/// The tasks of a graph by their standing, from `tasks --json`.
+fn tasks(graph: &Graph, standings: &[&str]) -> Vec<String> {
+    let ended = Worker::without_settings()
+        .args(["tasks", "--json"])
+        .dir(graph.project())
+        .run();
+    ended.assert_code(0);
+    let tasks: Vec<Value> = serde_json::from_str(&ended.stdout).expect("JSON");
+    let wanted = tasks.iter().filter(|task| {
+        let standing = task["standing"].as_str().expect("a standing");
+        standings.contains(&standing)
+    });
+    let names = wanted.map(|task| {
+        let id = task["id"].as_str().expect("an id");
+        let phase = task["phase"].as_str().expect("a phase");
+        format!("{phase}:{}", id.rsplit(':').next().unwrap_or(id))
+    });
+    names.collect()
+}
+
+/// Works through a graph; every task that can be done is done on the branch at the end, and once.
+fn work_through(name: &str, text: &str) -> Graph {
+    let graph = Graph::with_text(text);
+    let doable = tasks(&graph, &["ready", "waiting"]);
+    let blocked = tasks(&graph, &["blocked"]);
+    let code = i32::from(!blocked.is_empty());
+    let agent = "echo \"$TASK_ID\" > \"done-$(echo \"$TASK_ID\" | tr :/ --)\"";
+    let dispatch = graph.dispatch(agent);
+    let ended = dispatch
+        .args(["--all-phases", "--branch", "all", "--jobs", "4"])
+        .run();
+    assert_eq!(ended.code, Some(code), "{name}: {blocked:?}\n{ended:#?}");
+    graph.git(&["checkout", "--quiet", "all"]);
+    assert_eq!(tasks(&graph, &["ready", "waiting"]), [""; 0], "{name}");
+    for task in &doable {
+        let key = format!("done-{}", task.replace([':', '/'], "-"));
+        assert_eq!(graph.show("all", &key), format!("{task}\n"), "{name}");
+    }
+    let merged = graph.entries("merged");
+    assert_eq!(merged.len(), doable.len(), "{name}");
+    graph
+}
+
+/// Graphs by the names of their files.
+fn graphs() -> Vec<(String, String)> {
+    let mut all = vec![("public shape".to_owned(), PUBLIC_SHAPE.to_owned())];
+    let Some(folder) = folder() else { return all };
+    for entry in fs::read_dir(folder).expect("the folder of graphs") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "scg") {
+            let text = fs::read_to_string(&path).expect("a graph");
+            all.push((path.display().to_string(), text));
+        }
+    }
+    all
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is told by its environment"
+)]
+fn folder() -> Option<PathBuf> {
+    std::env::var_os(GRAPHS).map(PathBuf::from)
+}
+
+#[test]
+fn graphs_like_those_of_public_projects_are_worked_through() {
+    for (name, text) in graphs() {
+        work_through(&name, &text);
+    }
+}
+
+#[cfg(feature = "peers")]
+mod peers {
+    use std::process::Command;
+
+    use super::*;
+
+    /// How many tasks of a phase have a status, as the real scud says.
+    fn list_with_scud(dir: &std::path::Path, phase: &str) -> Vec<Value> {
+        let output = Command::new("scud")
+            .args(["list", "--tag", phase, "--json"])
+            .current_dir(dir)
+            .env("NO_COLOR", "1")
+            .output()
+            .expect("scud on PATH: cargo install --locked scud-cli@1.67.0");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "scud list --tag {phase}: {error}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    #[test]
+    fn scud_reads_every_graph_that_the_branch_ever_had_and_each_merge_finishes_one_task() {
+        for (name, text) in graphs() {
+            let graph = work_through(&name, &text);
+            let phases: Vec<&str> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("# Phase: "))
+                .map(str::trim)
+                .collect();
+            let commits = graph.git(&["rev-list", "--reverse", "--first-parent", "all"]);
+            let dir = tempfile::tempdir().expect("a directory");
+            let file = dir.path().join(".scud/tasks/tasks.scg");
+            fs::create_dir_all(file.parent().expect("a parent")).expect("directories");
+            let mut done_before = None;
+            for commit in commits.lines() {
+                fs::write(&file, graph.show(commit, ".scud/tasks/tasks.scg")).expect("a file");
+                let tasks = phases
+                    .iter()
+                    .flat_map(|phase| list_with_scud(dir.path(), phase));
+                let tasks: Vec<Value> = tasks.collect();
+                let count = |status: &str| {
+                    let tasks = tasks.iter().filter(|task| task["status"] == status);
+                    tasks.count()
+                };
+                assert_eq!(
+                    count("in-progress") + count("failed"),
+                    0,
+                    "{name}: {commit}"
+                );
+                let done = count("done");
+                let expected = done_before.map_or(done, |before| before + 1);
+                assert_eq!(done, expected, "{name}: {commit}");
+                done_before = Some(done);
+            }
+            // A worker's commit has its own graph too.
+            let all = graph.git(&["rev-list", "all"]);
+            for commit in all.lines() {
+                fs::write(&file, graph.show(commit, ".scud/tasks/tasks.scg")).expect("a file");
+                for phase in &phases {
+                    list_with_scud(dir.path(), phase);
+                }
+            }
+        }
+    }
+}

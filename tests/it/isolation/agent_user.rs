@@ -1,0 +1,125 @@
+//! Another user for the agent: `DESCARTES_AGENT_USER`. Only root can have it.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::support::nobody::{self, NOBODY};
+use crate::support::{Origin, Project, Receiver, Worker};
+
+use super::{isolation, path_without_bubblewrap};
+
+/// A user who may enter the worker's directories, and who has no name on any machine.
+const NUMBER: &str = "65534";
+
+/// Prints the user and the groups, and writes to all places that belong to the user.
+const AGENT: &str = "id -u; id -G; echo mine > mine; : > \"$HOME/here\"; : > \"${TMPDIR:-/tmp}/of-$TASK_ID-$$\";
+    cat \"$DESCARTES_PROMPT_FILE\" > /dev/null; git add mine; git -c user.name=a -c user.email=a@b commit -qm mine";
+
+fn assert_ran_as_nobody(origin: &Origin, receiver: &Receiver, worker: Worker) -> String {
+    let worker = worker
+        .env("DESCARTES_AGENT_USER", NUMBER)
+        .env("DESCARTES_CHECKS", "test \"$(id -u)\" = 65534");
+    let ended = worker.agent(AGENT).run();
+    let event = ended.assert_completed(receiver);
+    let tail = event["result"]["output"]["tail"].as_str().unwrap();
+    assert_eq!(tail, "65534\n65534\n");
+    let worker = &event["worker"];
+    assert!(worker["agent_user"].is_string(), "{worker:#}");
+    assert!(ended.stderr.contains("the agent runs as the user "));
+    assert_eq!(origin.show("descartes/proj-456/8", "mine"), "mine");
+    isolation(&event)
+}
+
+#[test]
+fn the_agent_and_its_checks_run_as_another_user_who_owns_the_clone_with_and_without_bubblewrap() {
+    if !nobody::is_root() {
+        return assert_refused_without_root();
+    }
+    let bin = nobody::shared_dir();
+    let without_bubblewrap = path_without_bubblewrap(&bin);
+    for path in [crate::support::path(), without_bubblewrap.clone()] {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let tmp = nobody::shared_dir();
+        let worker = origin.worker(&receiver).env("PATH", &path);
+        let worker = worker.env("TMPDIR", tmp.path());
+        let word = assert_ran_as_nobody(&origin, &receiver, worker);
+        if path == without_bubblewrap {
+            assert_ne!(word, "pid-namespace");
+        }
+    }
+}
+
+fn assert_refused_without_root() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", "1");
+    let ended = worker.agent("true").run();
+    ended.assert_code(2);
+    let words = "DESCARTES_AGENT_USER: \"1\" needs a worker that runs as root";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
+}
+
+#[test]
+fn unknown_users_root_and_a_run_without_isolation_are_mistakes_in_the_settings() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let run = |user: &str| {
+        let worker = Worker::new(&receiver, &project).without_isolation();
+        worker.env("DESCARTES_AGENT_USER", user).agent("true").run()
+    };
+    for (user, words) in [
+        (
+            "no such user",
+            "is not a user in /etc/passwd, and not a user id",
+        ),
+        ("root", "is root; name a user without root's rights"),
+    ] {
+        let ended = run(user);
+        ended.assert_code(2);
+        assert!(ended.stderr.contains(words), "{ended:#?}");
+    }
+    if nobody::is_root() {
+        let ended = run(NUMBER);
+        ended.assert_code(2);
+        assert!(ended.stderr.contains("needs isolation"), "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_project_of_another_user_is_refused_before_the_agent_starts() {
+    if !nobody::is_root() {
+        return assert_refused_without_root();
+    }
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = || {
+        let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", NUMBER);
+        worker.agent(": > started")
+    };
+    let event = worker().run().assert_failed(&receiver, "workspace_failed");
+    let message = event["failure"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("does not belong to DESCARTES_AGENT_USER"),
+        "{message}"
+    );
+    assert!(!project.path("started").exists());
+    let checked = worker().arg("check").run();
+    checked.assert_code(2);
+    assert!(
+        checked.stdout.contains("does not belong to"),
+        "{checked:#?}"
+    );
+}
+
+#[test]
+fn in_a_given_project_the_agents_files_belong_to_its_user() {
+    if !nobody::is_root() {
+        return assert_refused_without_root();
+    }
+    let (receiver, project) = (Receiver::start(), nobody::project());
+    let tmp = nobody::shared_dir();
+    let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", NUMBER);
+    let worker = worker.env("TMPDIR", tmp.path());
+    let worker = worker.agent(
+        "echo mine > mine; cat /proc/$PPID/environ 2>&1 | tr '\\0' '\\n' | grep -c TASK_ID; true",
+    );
+    worker.run().assert_completed(&receiver);
+    let found = std::fs::metadata(project.path("mine")).unwrap();
+    assert_eq!(found.uid(), NOBODY);
+}

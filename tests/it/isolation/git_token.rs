@@ -1,0 +1,116 @@
+//! The git token is in no environment, no argument and no file while git uses it.
+
+use std::fs;
+
+use crate::support::{Forge, Origin, Receiver, Worker, quoted, wait_until};
+
+const TOKEN: &str = "the-secret-git-token";
+/// No process of another test has this one.
+const TOKEN_OF_ONE_TEST: &str = "the-token-of-one-test";
+
+/// A worker that pushes to a server that wants the token.
+fn pushing(origin: &Origin, receiver: &Receiver, forge: &Forge, token: &str) -> Worker {
+    let worker = origin.worker(receiver).env("DESCARTES_REPO", forge.url());
+    let worker = worker.env("DESCARTES_GIT_TOKEN", token);
+    worker.agent("echo mine > mine")
+}
+
+/// What another process can read of all processes but one: path and content.
+fn readable_files(except: i32) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
+            continue;
+        };
+        if pid == except {
+            continue;
+        }
+        let mut paths = vec![entry.path().join("environ"), entry.path().join("cmdline")];
+        // Open pipes would block, and reading a device could have an effect.
+        let descriptors = fs::read_dir(entry.path().join("fd"));
+        let descriptors = descriptors.into_iter().flatten().flatten();
+        let descriptors = descriptors.map(|descriptor| descriptor.path());
+        paths.extend(
+            descriptors.filter(|path| fs::metadata(path).is_ok_and(|found| found.is_file())),
+        );
+        for path in paths {
+            let is_small = fs::metadata(&path).is_ok_and(|found| found.len() < 1 << 20);
+            if let Ok(content) = fs::read(&path)
+                && is_small
+            {
+                found.push((path.display().to_string(), content));
+            }
+        }
+    }
+    found
+}
+
+fn contains(content: &[u8], part: &str) -> bool {
+    content
+        .windows(part.len())
+        .any(|window| window == part.as_bytes())
+}
+
+#[test]
+fn no_process_but_the_worker_has_the_token_in_a_readable_place_while_git_pushes() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), Some(TOKEN_OF_ONE_TEST));
+    let (begun, over) = (origin.path("begun"), origin.path("over"));
+    let script = format!(
+        ": > {}; until [ -e {} ]; do sleep 0.05; done",
+        quoted(&begun),
+        quoted(&over)
+    );
+    origin.hook("pre-receive", &script);
+    let worker = pushing(&origin, &receiver, &forge, TOKEN_OF_ONE_TEST).start();
+    wait_until("the push to begin", || begun.exists());
+    let files = readable_files(worker.pid().as_raw_nonzero().get());
+    std::fs::write(&over, "").unwrap();
+    worker.wait();
+    // Was git's own process there? Its environment names the helper for the forge.
+    let helper = format!("credential.{}.helper", forge.base());
+    assert!(files.iter().any(|(_, content)| contains(content, &helper)));
+    for (path, content) in files {
+        let text = String::from_utf8_lossy(&content);
+        assert!(
+            !contains(&content, TOKEN_OF_ONE_TEST),
+            "{path} has the token: {text}"
+        );
+    }
+}
+
+#[test]
+fn git_gets_the_token_as_often_as_it_asks() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), Some(TOKEN));
+    let worker = pushing(&origin, &receiver, &forge, TOKEN);
+    worker.run().assert_completed(&receiver);
+    assert_eq!(origin.show("descartes/proj-456/8", "mine"), "mine");
+    let journal = forge.journal();
+    let accepted = journal.iter().filter(|(_, token)| token.is_some()).count();
+    assert!(accepted >= 4, "{journal:?}");
+}
+
+#[test]
+fn a_worker_that_finds_all_small_descriptors_in_use_says_so_before_the_agent_starts() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), Some(TOKEN));
+    let worker = pushing(&origin, &receiver, &forge, TOKEN).through("/bin/sh", |program| {
+        let open = "exec 3>&1 4>&1 5>&1 6>&1 7>&1 8>&1 9>&1; exec \"$0\"";
+        vec!["-c".into(), open.into(), program.into()]
+    });
+    let event = worker.run().assert_failed(&receiver, "workspace_failed");
+    let words = "the descriptors 3 to 9 were all open when the worker started";
+    assert!(event["failure"].to_string().contains(words), "{event:#}");
+}
+
+#[test]
+fn descriptors_that_the_worker_inherits_do_not_keep_git_from_the_token() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), Some(TOKEN));
+    let worker = pushing(&origin, &receiver, &forge, TOKEN).through("/bin/sh", |program| {
+        let open = "exec 3>&1 4>&1 6>&1 9>&1; exec \"$0\"";
+        vec!["-c".into(), open.into(), program.into()]
+    });
+    worker.run().assert_completed(&receiver);
+}

@@ -1,0 +1,254 @@
+//! What keeps an agent's processes away from the worker and its credentials, and a push from lasting too long.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::chown;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::nobody::{self, NOBODY};
+use crate::support::{Forge, Origin, Project, Receiver, Worker, quoted, wait_until};
+
+use super::path_without_bubblewrap;
+
+const TOKEN: &str = "the-secret-git-token";
+
+#[test]
+fn nothing_is_pushed_while_a_process_of_the_agent_cannot_be_killed() {
+    if !nobody::is_root() || !nobody::may_become_nobody() {
+        // Only root without the right to kill has a process below it that it cannot kill.
+        return;
+    }
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), Some(TOKEN));
+    let pid = origin.path("pid");
+    let agent = format!(
+        "echo mine > mine; setsid setpriv --reuid {NOBODY} --clear-groups sleep 1000 > /dev/null 2>&1 & echo $! > {}",
+        quoted(&pid)
+    );
+    let worker = origin.worker(&receiver).without_isolation();
+    let worker = worker
+        .env("DESCARTES_REPO", forge.url())
+        .env("DESCARTES_GIT_TOKEN", TOKEN)
+        .agent(agent)
+        .through("setpriv", |program| {
+            vec![
+                "--bounding-set=-kill".into(),
+                "--inh-caps=-kill".into(),
+                program.into(),
+            ]
+        });
+    let ended = worker.run();
+    let survivor = std::fs::read_to_string(&pid).unwrap();
+    let survivor = survivor.trim().parse().ok().and_then(Pid::from_raw);
+    let killed = kill_process(survivor.unwrap(), Signal::KILL);
+    let event = ended.assert_failed(&receiver, "push_failed");
+    assert_eq!(killed, Ok(()), "the process should have survived");
+    let failure = event["failure"].to_string();
+    let words = "processes of the agent survived SIGKILL, so nothing is collected or pushed";
+    assert!(failure.contains(words), "{failure}");
+    assert_eq!(origin.branches(), ["main"]);
+    let is_push = |(request, _): &(String, _)| request.contains("git-receive-pack");
+    assert!(!forge.journal().iter().any(is_push));
+}
+
+/// Whether the worker may make control groups below the tests' own.
+fn may_make_control_groups() -> bool {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    let mount = mounts.lines().find(|line| line.contains(" cgroup2 "));
+    let mount = mount.and_then(|line| line.split(' ').nth(1));
+    let dir = mount
+        .zip(path)
+        .map(|(mount, path)| format!("{mount}{path}"));
+    let name = format!("of-a-test-{}", std::process::id());
+    dir.is_some_and(|dir| {
+        let group = std::path::Path::new(&dir).join(name);
+        let can_kill = std::fs::create_dir(&group).is_ok() && group.join("cgroup.kill").exists();
+        let _ = std::fs::remove_dir(&group);
+        can_kill
+    })
+}
+
+#[test]
+fn in_a_control_group_no_process_of_the_agent_survives_not_even_of_another_user() {
+    if !nobody::is_root() || !nobody::may_become_nobody() {
+        return;
+    }
+    let bin = nobody::shared_dir();
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let agent = format!(
+        "setsid setpriv --reuid {NOBODY} --clear-groups sleep 1000 > /dev/null 2>&1 & echo $! > pid"
+    );
+    let worker = Worker::new(&receiver, &project).env("PATH", path_without_bubblewrap(&bin));
+    let worker = worker.agent(agent).through("setpriv", |program| {
+        vec![
+            "--bounding-set=-kill".into(),
+            "--inh-caps=-kill".into(),
+            program.into(),
+        ]
+    });
+    worker.run().assert_completed(&receiver);
+    let survivor = std::fs::read_to_string(project.path("pid")).unwrap();
+    let survivor = survivor.trim().parse().ok().and_then(Pid::from_raw);
+    let is_alive = kill_process(survivor.unwrap(), Signal::KILL).is_ok();
+    assert_eq!(is_alive, !may_make_control_groups());
+}
+
+#[test]
+fn a_git_that_the_workers_user_can_write_gets_no_token() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let forge = Forge::start(&origin.path(""), Some(TOKEN));
+    let bin = nobody::shared_dir();
+    let program = nobody::copy_worker(&bin);
+    let path = crate::support::path();
+    let real = std::env::split_paths(&path).map(|dir| dir.join("git"));
+    let real = quoted(real.into_iter().find(|git| git.exists()).expect("git"));
+    let (git, stolen) = (bin.path().join("git"), bin.path().join("stolen"));
+    crate::support::origin::program(
+        &git,
+        &format!("env >> {}; exec {real} \"$@\"", quoted(&stolen)),
+    );
+    if nobody::is_root() {
+        chown(&git, Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(bin.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let mut dirs = vec![bin.path().to_owned()];
+    dirs.extend(std::env::split_paths(&path));
+    let tmp = nobody::project();
+    let worker = Worker::new(&receiver, &tmp)
+        .without("DESCARTES_WORKSPACE")
+        .env("PATH", std::env::join_paths(dirs).unwrap())
+        .env("TMPDIR", tmp.path("."))
+        .env("DESCARTES_REPO", forge.url())
+        .env("DESCARTES_GIT_TOKEN", TOKEN);
+    let worker = worker.program(&program).with(nobody::run_as_nobody);
+    let event = worker
+        .agent("true")
+        .run()
+        .assert_failed(&receiver, "workspace_failed");
+    let failure = event["failure"].to_string();
+    let words = "can be written by the agent's user, so it gets no credential";
+    assert!(failure.contains(words), "{failure}");
+    assert_eq!(
+        forge
+            .journal()
+            .iter()
+            .filter(|(_, token)| token.is_some())
+            .count(),
+        0
+    );
+    let stolen = std::fs::read_to_string(&stolen).unwrap_or_default();
+    assert!(!stolen.contains(TOKEN), "{stolen}");
+}
+
+#[test]
+fn a_remote_that_trickles_cannot_hold_the_push_beyond_its_limit() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let (begun, over) = (origin.path("begun"), origin.path("over"));
+    let script = format!(
+        ": > {}; until [ -e {} ]; do echo still here; sleep 0.1; done",
+        quoted(&begun),
+        quoted(&over)
+    );
+    origin.hook("pre-receive", &script);
+    let worker = origin.worker(&receiver).env("DESCARTES_PUSH_TIMEOUT", "3s");
+    // Silence would end each attempt, but there is none.
+    let worker = worker.env("DESCARTES_GIT_IDLE_TIMEOUT", "60s");
+    let ended = worker.agent("echo mine > mine").run();
+    std::fs::write(&over, "").unwrap();
+    let event = ended.assert_failed(&receiver, "push_failed");
+    let message = event["failure"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("the work was not pushed within 3s"),
+        "{message}"
+    );
+    assert_eq!(origin.branches(), ["main"]);
+}
+
+#[test]
+fn the_first_process_of_a_namespace_starts_nothing_outside_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = dir.path().join("started");
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    // The message with the program's standard input, which is empty.
+    ours.write_all(b"I").unwrap();
+    let mut launcher = Command::new(env!("CARGO_BIN_EXE_descartes-worker"));
+    launcher
+        .args([
+            "launch",
+            "pid-namespace",
+            "no-pwd",
+            "program",
+            "/bin/sh",
+            "-c",
+        ])
+        .arg(format!(": > {}", quoted(&started)))
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
+    let status = launcher.status().unwrap();
+    drop(launcher);
+    assert_eq!(status.code(), Some(127));
+    let mut message = Vec::new();
+    ours.read_to_end(&mut message).unwrap();
+    assert_eq!(message.first(), Some(&b'E'));
+    assert!(!started.exists());
+}
+
+/// The capabilities that root's agent must not have: `PERFMON`, `SYS_ADMIN` and `SYS_PTRACE`.
+const DROPPED: u64 = 1 << 38 | 1 << 21 | 1 << 19;
+
+#[test]
+fn roots_agent_cannot_read_other_processes_or_unmount_proc_with_and_without_bubblewrap() {
+    let bin = nobody::shared_dir();
+    for path in [crate::support::path(), path_without_bubblewrap(&bin)] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let agent = "[ $PPID != 1 ] || umount -l /proc 2>/dev/null; grep -h Cap /proc/self/status;
+            cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c the-callback-token; true";
+        let worker = Worker::new(&receiver, &project)
+            .env("PATH", &path)
+            .env("DESCARTES_CALLBACK_TOKEN", "the-callback-token");
+        let event = worker.agent(agent).run().assert_completed(&receiver);
+        let tail = event["result"]["output"]["tail"].as_str().unwrap();
+        let sets = tail.lines().filter_map(|line| line.split_once(":\t"));
+        let sets: Vec<_> = sets
+            .filter(|(name, _)| ["CapPrm", "CapEff", "CapBnd"].contains(name))
+            .map(|(_, bits)| u64::from_str_radix(bits, 16).unwrap())
+            .collect();
+        assert_eq!(sets.len(), 3, "{tail}");
+        if nobody::is_root() {
+            assert!(sets.iter().all(|bits| bits & DROPPED == 0), "{tail}");
+        }
+        assert!(tail.ends_with("\n0\n"), "{tail}");
+    }
+}
+
+#[test]
+fn other_processes_of_the_user_cannot_read_local_demo_and_dispatch() {
+    for command in ["local", "demo", "dispatch"] {
+        let project = nobody::project();
+        let bin = nobody::shared_dir();
+        let worker = Worker::without_settings()
+            .program(&nobody::copy_worker(&bin))
+            .env("TMPDIR", project.path("."))
+            .env("HOME", project.path("."))
+            .env("DESCARTES_AGENT_COMMAND", "sleep 1000")
+            .env("ANTHROPIC_API_KEY", "sk-ant-the-key")
+            .dir(project.path("."))
+            .arg(command);
+        let worker = match command {
+            "local" => worker.args(["--task", "8"]),
+            _ => worker,
+        };
+        let running = worker.with(nobody::run_as_nobody).start();
+        let file = format!("/proc/{}/environ", running.pid().as_raw_nonzero());
+        // Files of a process that other processes of its user cannot read belong to root.
+        wait_until("the process to be closed to others", || {
+            use std::os::unix::fs::MetadataExt;
+            std::fs::metadata(&file).is_ok_and(|found| found.uid() == 0)
+        });
+        running.signal(Signal::KILL);
+        running.wait();
+    }
+}
