@@ -6,7 +6,7 @@ mod control;
 mod decide;
 mod dispatcher;
 mod end;
-mod engine;
+pub mod engine;
 mod event_listener;
 mod harvest;
 pub mod integration;
@@ -70,10 +70,12 @@ async fn work(
     for note in &opened.notes {
         screen.line(note);
     }
+    // Only what runs here needs the programs of this machine.
+    let is_local = settings.engines.uses(engine::EngineKind::Local);
     let questions = Questions {
-        path: value_of(&settings.environment, "PATH"),
+        path: value_of(&settings.environment, "PATH").filter(|_| is_local),
         checks: settings.checks.as_deref(),
-        missing_agent: settings.missing_agent.clone(),
+        missing_agent: settings.missing_agent.clone().filter(|_| is_local),
     };
     let findings = preflight(&opened.integration, &questions).await?;
     for warning in &findings.warnings {

@@ -212,7 +212,9 @@ fn dispatch_only() -> Vec<Arg> {
         arg("into", "BRANCH", "Move this branch forward to the merged work at the end, if it can be"),
         switch("all-phases", "Work on all phases; needs --branch").conflicts_with("tag"),
         arg("only", "IDS", "Only these tasks, separated by commas; a split task stands for its subtasks"),
-        arg("jobs", "COUNT", "How many workers at a time [default: half as many as there are cores, at least 2]"),
+        arg("engine", "ENGINE", "Where workers run: local, docker or command; local=2 for at most two. Can be repeated: the first one with room gets the next run [default: local]")
+            .action(ArgAction::Append),
+        arg("jobs", "COUNT", "How many workers at a time [default: as many as the engines may have, or half as many as there are cores, at least 2]"),
         arg("attempts", "COUNT", "How many attempts a task has [default: 3]"),
         arg("max-budget-usd", "DOLLARS", "How much all agents together may spend before nothing new starts; DESCARTES_MAX_BUDGET_USD limits each one"),
         arg("verify", "WHEN", "When the checks run on merged work: changed (if the merged tree differs from the one that a run has checked), always, end or never [default: changed]")

@@ -7,6 +7,8 @@ use clap::ArgMatches;
 use super::command_line::format;
 use super::reader::Reader;
 use super::{command_line, settings, values};
+use crate::dispatch::engine::docker::client::Address;
+use crate::dispatch::engine::{self, EngineKind};
 use crate::dispatch::integration::Source;
 use crate::dispatch::verification::Mode;
 use crate::dispatch::{Fresh, Phases, Settings, What, WorkerSettings};
@@ -67,6 +69,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
     };
     let jobs = number("jobs", MAX_JOBS);
     let attempts = number("attempts", 100);
+    let engines = engines(reader, flags);
     let dollars = |text: String| values::dollars(&text);
     let max_budget_usd = text("max-budget-usd").map(dollars).transpose();
     let max_budget_usd = max_budget_usd.unwrap_or_else(|why| {
@@ -84,7 +87,8 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
         into,
         phases,
         only: only.map(str::to_owned).collect(),
-        jobs: jobs.unwrap_or_else(default_jobs),
+        jobs: number_of_jobs(jobs, &engines),
+        engines,
         attempts: attempts
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(3),
@@ -140,6 +144,57 @@ fn what(reader: &mut Reader, flags: &ArgMatches) -> What {
     }
 }
 
+/// `--engine`, which can be repeated.
+fn engines(reader: &mut Reader, flags: &ArgMatches) -> engine::Settings {
+    let mut places: Vec<engine::Place> = Vec::new();
+    for text in flags.get_many::<String>("engine").unwrap_or_default() {
+        match values::engine(text) {
+            Ok(place) if places.iter().any(|other| other.engine == place.engine) => {
+                reader.reject_flag("engine", &format!("{} is named twice", place.engine));
+            }
+            Ok(place) => places.push(place),
+            Err(why) => reader.reject_flag("engine", &format!("{text:?} {why}")),
+        }
+    }
+    if places.is_empty() {
+        places.push(engine::Place {
+            engine: EngineKind::Local,
+            limit: None,
+        });
+    }
+    let uses = |engine| places.iter().any(|place| place.engine == engine);
+    engine::Settings {
+        docker: uses(EngineKind::Docker).then(|| docker(reader)),
+        command: uses(EngineKind::Command).then(|| engine::CommandSettings {
+            start: reader.required(&settings::DISPATCH_COMMAND_START, values::text),
+            look: reader.required(&settings::DISPATCH_COMMAND_LOOK, values::text),
+            stop: reader.required(&settings::DISPATCH_COMMAND_STOP, values::text),
+            image: reader.optional(&settings::DISPATCH_IMAGE, values::image),
+        }),
+        places,
+    }
+}
+
+fn docker(reader: &mut Reader) -> engine::DockerSettings {
+    engine::DockerSettings {
+        address: reader.with_default(&settings::DOCKER_HOST, Address::parse),
+        image: reader.required(&settings::DISPATCH_IMAGE, values::image),
+        nano_cpus: reader.optional(&settings::DISPATCH_CPUS, values::nano_cpus),
+        network: reader.with_default(&settings::DISPATCH_NETWORK, values::network),
+        has_own_url: reader.is_set(&settings::DISPATCH_URL),
+    }
+}
+
+/// How many runs there may be at a time: as many as the person says, and no more than the engines may have.
+fn number_of_jobs(jobs: Option<usize>, engines: &engine::Settings) -> usize {
+    match (jobs, engines.total_limit()) {
+        (Some(jobs), Some(limit)) => jobs.min(limit),
+        (Some(jobs), None) => jobs,
+        (None, Some(limit)) => limit,
+        (None, None) => default_jobs(),
+    }
+}
+
 /// Half of the cores, because agents and checks need some too.
 fn default_jobs() -> usize {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -161,7 +216,18 @@ fn worker(reader: &mut Reader) -> WorkerSettings {
     let mut variables = reader.flags_as_variables();
     // The task's name has the phase.
     variables.retain(|(name, _)| *name != settings::TAG.name());
+    let passed_on = reader.optional(&settings::AGENT_ENV, values::names);
+    let names = settings::WORKER
+        .iter()
+        .flat_map(|setting| setting.short_name.into_iter().chain([setting.variable]))
+        .map(str::to_owned)
+        .chain(passed_on.into_iter().flatten());
+    let inherited = names.filter_map(|name| {
+        let value = reader.environment.get(&name)?.to_owned();
+        Some((name.into(), value))
+    });
     WorkerSettings {
+        inherited: inherited.collect(),
         variables,
         project_id: reader.optional(&settings::PROJECT_ID, values::line),
         has_heartbeat: reader.is_set(&settings::HEARTBEAT),

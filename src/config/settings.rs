@@ -480,6 +480,43 @@ pub const DISPATCH_RETRY_DELAY: Setting = Setting::unflagged(
 )
 .default("10s");
 
+pub const DISPATCH_IMAGE: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_IMAGE",
+    "The image of the workers' containers, by name, tag or digest; its entrypoint is descartes-worker",
+)
+.when_unset("no image; the engine docker needs one");
+pub const DISPATCH_CPUS: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_CPUS",
+    "How many processors a worker's container may use, for example 1.5",
+)
+.when_unset("no limit");
+pub const DISPATCH_NETWORK: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_NETWORK",
+    "The Docker network of the workers' containers; host for the network of the Docker Engine's machine",
+)
+.default("bridge");
+pub const DOCKER_HOST: Setting = Setting::unflagged(
+    "DOCKER_HOST",
+    "The address of the Docker Engine: unix:///path or tcp://host:port",
+)
+.default("unix:///var/run/docker.sock");
+
+pub const DISPATCH_COMMAND_START: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_COMMAND_START",
+    "The command line that starts a worker, for the engine command",
+)
+.when_unset("no command; the engine command needs one");
+pub const DISPATCH_COMMAND_LOOK: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_COMMAND_LOOK",
+    "The command line that prints the state of a worker, for the engine command",
+)
+.when_unset("no command; the engine command needs one");
+pub const DISPATCH_COMMAND_STOP: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_COMMAND_STOP",
+    "The command line that ends a worker and removes what is left of it, for the engine command",
+)
+.when_unset("no command; the engine command needs one");
+
 pub const DISPATCH_MEMORY: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_MEMORY",
     "The memory that a worker of a dispatch may use, like 2GiB, for engines that can limit it",
@@ -492,7 +529,7 @@ pub const DISPATCH_MAX_MEMORY: Setting = Setting::unflagged(
 .default("16GiB");
 
 /// `dispatch` only.
-pub const DISPATCH: [&Setting; 7] = [
+pub const DISPATCH: [&Setting; 14] = [
     &DISPATCH_STATE,
     &DISPATCH_LISTEN,
     &DISPATCH_URL,
@@ -500,6 +537,13 @@ pub const DISPATCH: [&Setting; 7] = [
     &DISPATCH_RETRY_DELAY,
     &DISPATCH_MEMORY,
     &DISPATCH_MAX_MEMORY,
+    &DISPATCH_IMAGE,
+    &DISPATCH_CPUS,
+    &DISPATCH_NETWORK,
+    &DOCKER_HOST,
+    &DISPATCH_COMMAND_START,
+    &DISPATCH_COMMAND_LOOK,
+    &DISPATCH_COMMAND_STOP,
 ];
 
 /// `receive` only.

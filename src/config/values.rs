@@ -16,6 +16,7 @@ use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::callback::{self, credentials::is_token};
+use crate::dispatch::engine::{EngineKind, Place};
 use crate::environment::{Variables, VariablesFile, value_of};
 use crate::gateway;
 use crate::isolation::{Mode, User};
@@ -249,6 +250,60 @@ pub fn branch_part(name: &str) -> String {
 pub fn address(text: &str) -> Parsed<SocketAddr> {
     text.parse()
         .map_err(|_| "is not an address; write it like 127.0.0.1:8080 or [::1]:8080".to_owned())
+}
+
+/// An engine and the most runs that it may have at a time: `docker`, or `docker=20`.
+pub fn engine(text: &str) -> Parsed<Place> {
+    let (word, limit) = match text.split_once('=') {
+        Some((word, limit)) => (word, Some(limit)),
+        None => (text, None),
+    };
+    let known = EngineKind::ALL.into_iter();
+    let words: Vec<&str> = known.clone().map(EngineKind::word).collect();
+    let wrong = || format!("is not an engine; there are: {}", words.join(", "));
+    let engine = { known }.find(|engine| engine.word() == word);
+    let limit = limit.map(|limit| limit.parse().ok().filter(|limit| *limit <= 10_000));
+    Ok(Place {
+        engine: engine.ok_or_else(wrong)?,
+        limit: match limit {
+            Some(None) => return Err("needs a number up to 10000 after the equals sign".to_owned()),
+            limit => limit.flatten(),
+        },
+    })
+}
+
+/// The name of a container image: no character in it may change the path of a request.
+pub fn image(text: &str) -> Parsed<String> {
+    let text = line(text)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+    if text.chars().all(allowed) && !text.starts_with(['/', '.']) && !text.contains("..") {
+        Ok(text)
+    } else {
+        Err("is not the name of an image; write it like registry.example/worker:1.0".to_owned())
+    }
+}
+
+/// The name of a container network.
+pub fn network(text: &str) -> Parsed<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if text.chars().all(allowed) && !text.starts_with('.') {
+        Ok(text.to_owned())
+    } else {
+        Err("is not the name of a network; write it like bridge or host".to_owned())
+    }
+}
+
+/// A number of processors such as `1.5`, in billionths.
+pub fn nano_cpus(text: &str) -> Parsed<u64> {
+    let number: Option<f64> = text.parse().ok();
+    let number = number.filter(|number| (0.01..=10_000.0).contains(number));
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at most 10^13"
+    )]
+    let nanos = number.map(|number| (number * 1e9).round() as u64);
+    nanos.ok_or_else(|| "is not a number of processors; write it like 2 or 1.5".to_owned())
 }
 
 /// A kind of agent; `None` for `auto`.

@@ -14,10 +14,11 @@ use tokio::time::{Instant, sleep_until};
 use super::claims::{note_event, reply};
 use super::control::Waiting;
 use super::decide::{Action, Decision, decide};
+use super::engine::{Event, StartFailure};
 use super::event_listener::{MAX_WAITING, Request};
 use super::harvest::Harvest;
 use super::integration::RunBranch;
-use super::journal::Entry;
+use super::journal::{Entry, Handle};
 use super::journaled_state::now;
 use super::merging::Ports;
 use super::names::run_id;
@@ -110,6 +111,7 @@ impl Dispatcher<'_> {
                 }
                 Some(waiting) = inbox.questions.recv() => self.answer(waiting, &decision).await?,
                 Some(()) = self.harvests.next() => {}
+                Some(event) = self.engine.next_event() => self.hear_engine(event).await?,
                 _ = signals.child.recv() => {}
                 () = sleep_until(wake) => {}
             }
@@ -145,6 +147,7 @@ impl Dispatcher<'_> {
                 run.seen = self.engine.look(&run.id, handle);
             }
         }
+        self.engine.ask_again();
     }
 
     /// Does what was decided; says whether anything has changed.
@@ -166,6 +169,9 @@ impl Dispatcher<'_> {
                     note: next.note.clone(),
                     memory: next.memory,
                 }),
+                // Its start has no result yet.
+                Action::StartAgain { run } | Action::Fence { run, .. }
+                    if self.engine.is_starting(run) => {}
                 Action::StartAgain { run } => acted |= self.start_again(run).await?,
                 Action::Stop { run, why } => self.stop(run, why),
                 Action::ReadReport { run } => acted |= self.read_report(run).await?,
@@ -217,17 +223,12 @@ impl Dispatcher<'_> {
                 run,
                 self.secret.of_run(&id),
             );
-            let entry = match self.engine.start(&id, &spec) {
-                Ok(handle) => Entry::Handle {
-                    run: id.clone(),
-                    handle,
-                },
-                Err(error) => Entry::NotStarted {
-                    run: id.clone(),
-                    why: format!("it could not be started: {error:#}"),
-                },
-            };
-            records.push(self.journaled.apply(entry));
+            // The others are heard later.
+            if let Some(started) = self.engine.start(&id, spec) {
+                let started = started.map_err(|error| StartFailure::Failed(format!("{error:#}")));
+                let entry = start_entry(id.clone(), started);
+                records.push(self.journaled.apply(entry));
+            }
             if let Some(run) = self.journaled.state.run(&id) {
                 self.show.started(run, &self.graph);
             }
@@ -235,8 +236,54 @@ impl Dispatcher<'_> {
         self.journaled.write(records).await
     }
 
+    /// What an engine says later.
+    async fn hear_engine(&mut self, event: Event) -> eyre::Result<()> {
+        match event {
+            Event::Said(text) => self.show.say(&text),
+            Event::Looked { engine, answer } => {
+                if let Some(text) = self.engine.hear_look(engine, answer) {
+                    self.show.say(&text);
+                }
+            }
+            Event::Started { run, started } => {
+                self.engine.hear_start(&run, started.is_ok());
+                if let Err(failure) = &started {
+                    self.show
+                        .say(&format!("{run}: not started: {}", failure.why()));
+                }
+                self.journaled
+                    .note(start_entry(run.clone(), started))
+                    .await?;
+                // It may have reported already.
+                if self
+                    .journaled
+                    .state
+                    .run(&run)
+                    .is_some_and(|run| !run.is_live())
+                {
+                    self.release(&run);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A run has ended, or has no say any more: its engine need not keep it.
+    fn release(&mut self, id: &str) {
+        let grace = self.grace();
+        let run = self.journaled.state.run(id);
+        if let Some(handle) = run.and_then(|run| run.handle.as_ref()) {
+            self.engine.release(id, handle, grace);
+        }
+    }
+
+    /// How long a worker may take to end after its stop signal.
+    pub fn grace(&self) -> Duration {
+        self.settings.worker.stop_window + Duration::from_secs(5)
+    }
+
     fn stop(&mut self, run: &str, why: &str) {
-        let grace = self.settings.worker.stop_window + Duration::from_secs(5);
+        let grace = self.grace();
         let Some(run) = self.journaled.state.run_mut(run) else {
             return;
         };
@@ -312,6 +359,7 @@ impl Dispatcher<'_> {
                 commit,
             };
             self.journaled.note(entry).await?;
+            self.release(id);
         }
         Ok(harvest)
     }
@@ -325,6 +373,7 @@ impl Dispatcher<'_> {
                 exit_code,
             })
             .await?;
+        self.release(id);
         self.repeat_check(id, why).await
     }
 
@@ -374,5 +423,17 @@ impl Dispatcher<'_> {
             )
         };
         tasks.filter(is_counted).count()
+    }
+}
+
+/// The entry for the result of a start.
+fn start_entry(run: String, started: Result<Handle, StartFailure>) -> Entry {
+    match started {
+        Ok(handle) => Entry::Handle { run, handle },
+        Err(failure) => Entry::NotStarted {
+            run,
+            why: format!("it could not be started: {}", failure.why()),
+            is_refused: matches!(failure, StartFailure::Refused(_)),
+        },
     }
 }

@@ -14,6 +14,9 @@ use crate::task::Status;
 use crate::terminal::clock;
 use serde_json::json;
 
+/// How long engines may take to remove what has ended, in addition to the time that a worker has to end.
+const CLEAN_UP: Duration = Duration::from_secs(60);
+
 /// How a dispatch has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -62,6 +65,12 @@ pub async fn end(
             "{} runs go on without a dispatcher; the same command takes them over",
             live.count()
         );
+    }
+    if let Finish::Over { .. } = finish {
+        let limit = dispatcher.grace() + CLEAN_UP;
+        for sentence in dispatcher.engine.close(limit).await {
+            let _ = writeln!(text, "{sentence}");
+        }
     }
     if let Finish::Over { halted: Some(why) } = &finish {
         let _ = writeln!(text, "nothing new was started: {why}");

@@ -40,6 +40,9 @@ pub enum Entry {
     Begun {
         version: String,
         listen: String,
+        /// The engines that it used: there may be a run that is not noted yet.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        engines: Vec<String>,
     },
     /// A run is about to be started.
     Intent {
@@ -64,6 +67,9 @@ pub enum Entry {
     NotStarted {
         run: String,
         why: String,
+        /// Whether the engine would refuse every other run too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_refused: bool,
     },
     Granted {
         run: String,
@@ -129,6 +135,10 @@ pub enum Asked {
 pub enum Handle {
     /// A process of this machine; the start time tells it from a later process with the same id.
     Local { pid: i32, start_time: u64 },
+    /// A container, by its id.
+    Docker { container: String },
+    /// The line that the command `start` has printed.
+    Command { id: String },
 }
 
 /// The open journal of one dispatcher.

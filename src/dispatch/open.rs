@@ -9,7 +9,7 @@ use eyre::{WrapErr, bail, eyre};
 use tokio::net::TcpListener;
 
 use super::dispatcher::Dispatcher;
-use super::engine::Engine;
+use super::engine::{self, Engines};
 use super::event_listener::Secret;
 use super::harvest::Harvests;
 use super::integration::{self, Integration, Source, Workers};
@@ -21,8 +21,8 @@ use super::scope::scope;
 use super::settings::{Fresh, Phases, Settings};
 use super::show::Show;
 use super::standing::{Terms, task_key};
-use super::start::Common;
-use super::state::Run;
+use super::start::{Common, removed};
+use super::state::{Run, State};
 use crate::scud::{Project, TaskGraph};
 use crate::task_list::choose_phases;
 use crate::terminal::Screen;
@@ -160,7 +160,7 @@ pub async fn open(settings: &Settings, place: &Place, fresh: Fresh) -> eyre::Res
         branch: place.branch.clone(),
         state_dir: place.state_dir.clone(),
         dispatch_id: journaled.state.dispatch.clone(),
-        workers: Workers::OnThisMachine,
+        workers: settings.workers(),
         name: settings.git_name.clone(),
         email: settings.git_email.clone(),
         program,
@@ -222,16 +222,28 @@ pub async fn begin<'a>(
             );
         }
     }
-    let listener = listen(settings, &journaled).await?;
-    let address = listener.local_addr()?;
+    require_engines(&settings.engines, &journaled.state)?;
     let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
     let runs = place.state_dir.join("runs");
-    let mut engine = Engine::local(program, runs, journaled.state.dispatch.clone());
+    let workers = settings.workers();
+    let needs = engine::Needs {
+        dispatch: journaled.state.dispatch.clone(),
+        program,
+        dir: runs,
+        repository: (workers == Workers::OnThisMachine).then(|| integration.dir().to_owned()),
+        start_deadline: settings.start_deadline,
+        stop_window: settings.worker.stop_window,
+    };
+    let mut engine = Engines::open(&settings.engines, &needs)?;
+    let reached_at = engine.prepare(&|text| screen.line(text)).await?;
+    let listener = listen(settings, &journaled, reached_at).await?;
+    let address = listener.local_addr()?;
     adopt(&mut journaled, &mut engine).await?;
     journaled
         .note(Entry::Begun {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listen: address.to_string(),
+            engines: engine.words(),
         })
         .await?;
     let url = settings.url.clone();
@@ -242,8 +254,9 @@ pub async fn begin<'a>(
                 .project_id
                 .clone()
                 .unwrap_or_else(|| place.name.clone()),
-            callback_url: url.unwrap_or_else(|| format!("http://{address}/api/agents/callback")),
+            callback_url: url.unwrap_or_else(|| callback_url(address, reached_at)),
             clone_url: integration.clone_url(),
+            removed: removed(workers),
         },
         show: Show::new(screen),
         engine,
@@ -264,8 +277,22 @@ pub async fn begin<'a>(
     Ok((dispatcher, listener))
 }
 
-/// Listens where the last dispatcher did, so that the workers that it has started find this one.
-async fn listen(settings: &Settings, journaled: &JournaledState) -> eyre::Result<TcpListener> {
+/// What workers call: the address that is listened on, or, if that is every address, the one at which they reach
+/// this machine.
+fn callback_url(mut address: SocketAddr, reached_at: Option<IpAddr>) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(reached_at.unwrap_or(LOOPBACK.ip()));
+    }
+    format!("http://{address}/api/agents/callback")
+}
+
+/// Listens where the last dispatcher did, so that the workers that it has started find this one; else at a free
+/// port of the address at which workers reach this machine.
+async fn listen(
+    settings: &Settings,
+    journaled: &JournaledState,
+    reached_at: Option<IpAddr>,
+) -> eyre::Result<TcpListener> {
     if let Some(address) = settings.listen {
         let listener = TcpListener::bind(address).await;
         return listener.wrap_err_with(|| format!("cannot listen on {address}"));
@@ -275,7 +302,8 @@ async fn listen(settings: &Settings, journaled: &JournaledState) -> eyre::Result
         .listen
         .as_ref()
         .and_then(|text| text.parse::<SocketAddr>().ok());
-    if let Some(address) = last {
+    let wanted = reached_at.unwrap_or(LOOPBACK.ip());
+    if let Some(address) = last.filter(|address| address.ip() == wanted) {
         match TcpListener::bind(address).await {
             Ok(listener) => return Ok(listener),
             Err(error) => tracing::warn!(
@@ -284,15 +312,41 @@ async fn listen(settings: &Settings, journaled: &JournaledState) -> eyre::Result
             ),
         }
     }
-    TcpListener::bind(LOOPBACK)
-        .await
-        .wrap_err("cannot listen on the loopback interface")
+    let Some(ip) = reached_at else {
+        let listener = TcpListener::bind(LOOPBACK).await;
+        return listener.wrap_err("cannot listen on the loopback interface");
+    };
+    TcpListener::bind((ip, 0)).await.wrap_err_with(|| {
+        format!("cannot listen on {ip}, at which the workers' containers reach this machine; choose another address with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL, or another network with DESCARTES_DISPATCH_NETWORK")
+    })
+}
+
+/// An error if runs of the last dispatcher may be on engines that this one does not use: it could neither see nor
+/// end them.
+fn require_engines(settings: &engine::Settings, state: &State) -> eyre::Result<()> {
+    let live = || state.runs.iter().filter(|run| run.is_live());
+    if live().next().is_none() {
+        return Ok(());
+    }
+    let known = engine::EngineKind::ALL;
+    let used = known.into_iter().find(|engine| {
+        // Runs on this machine are found without any setting.
+        let is_used = state.engines.iter().any(|word| word == engine.word());
+        is_used && *engine != engine::EngineKind::Local && !settings.uses(*engine)
+    });
+    match used {
+        None => Ok(()),
+        Some(engine) => bail!(
+            "the last dispatcher used the engine {engine}, and {} of its runs may be there still: add --engine {engine}=0 to look after them without starting new ones",
+            live().count()
+        ),
+    }
 }
 
 /// Finds the runs of the last dispatcher: those that it had no time to note, and those that have no say any more.
-async fn adopt(journaled: &mut JournaledState, engine: &mut Engine) -> eyre::Result<()> {
+async fn adopt(journaled: &mut JournaledState, engine: &mut Engines) -> eyre::Result<()> {
     let mut records = Vec::new();
-    for (name, handle) in engine.sweep() {
+    for (name, handle) in engine.sweep().await? {
         match journaled.state.run(&name) {
             Some(run) if run.is_live() && run.handle.is_none() => {
                 records.push(journaled.apply(Entry::Handle { run: name, handle }));
@@ -300,8 +354,11 @@ async fn adopt(journaled: &mut JournaledState, engine: &mut Engine) -> eyre::Res
             // It works for this dispatcher.
             Some(run) if run.is_live() => {}
             // It has reported, and is about to end.
-            Some(run) if run.report.is_some() => {}
-            _ => engine.stop(&handle, STRAY_GRACE),
+            Some(run) if run.report.is_some() => engine.release(&name, &handle, STRAY_GRACE),
+            _ => {
+                engine.stop(&handle, STRAY_GRACE);
+                engine.release(&name, &handle, STRAY_GRACE);
+            }
         }
     }
     journaled.write(records).await

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::integration::Source;
+use super::engine;
+use super::integration::{Source, Workers};
 use super::verification::Mode;
 use crate::environment::Variables;
 use crate::git::Access;
@@ -26,6 +27,7 @@ pub struct Settings {
     /// Only these tasks, if there are any.
     pub only: Vec<String>,
     pub jobs: usize,
+    pub engines: engine::Settings,
     pub attempts: u32,
     pub max_budget_usd: Option<f64>,
     pub verify: Mode,
@@ -57,11 +59,23 @@ pub struct Settings {
     pub redactor: Redactor,
 }
 
+impl Settings {
+    /// Which repository workers clone from and push to.
+    pub fn workers(&self) -> Workers {
+        match self.source {
+            Source::Remote(_) if self.engines.has_remote() => Workers::Elsewhere,
+            _ => Workers::OnThisMachine,
+        }
+    }
+}
+
 /// What every worker is started with.
 #[derive(Debug)]
 pub struct WorkerSettings {
     /// The settings that were given as flags, as variables.
     pub variables: Vec<(&'static str, OsString)>,
+    /// The variables of this process that a worker reads.
+    pub inherited: Variables,
     pub project_id: Option<String>,
     /// Whether the person has set how often workers report.
     pub has_heartbeat: bool,

@@ -181,6 +181,9 @@ pub fn halt(state: &State, terms: &Terms) -> Option<String> {
     if terms.stopping > Stopping::No {
         return Some("stopped by a signal".to_owned());
     }
+    if let Some(why) = &state.engine_refusal {
+        return Some(why.clone());
+    }
     let cost = state.cost_usd();
     if let Some(budget) = terms.max_budget_usd.filter(|budget| cost >= *budget) {
         return Some(format!(

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::engine::Spec;
-use super::integration::Integration;
+use super::integration::{Integration, Workers};
 use super::settings::WorkerSettings;
 use super::state::Run;
 
@@ -12,15 +12,13 @@ const HEARTBEAT: &str = "5s";
 
 /// Settings of this process that a worker must not take over: the dispatcher sets them, or they are about a
 /// worker alone.
-const REMOVED: [&str; 19] = [
+const REMOVED: [&str; 18] = [
     "DESCARTES_BRANCH",
     "DESCARTES_CALLBACK_OIDC_AUDIENCE",
     "DESCARTES_CALLBACK_SECRET",
     "DESCARTES_CALLBACK_TOKEN",
     "DESCARTES_CALLBACK_URL",
     "DESCARTES_FORCE",
-    // The repository is on this machine.
-    "DESCARTES_GIT_TOKEN",
     "DESCARTES_NOTE",
     "DESCARTES_PROJECT_ID",
     "DESCARTES_REF",
@@ -35,12 +33,26 @@ const REMOVED: [&str; 19] = [
     "TASK_ID",
 ];
 
+/// Removed too if workers use the repository of this machine.
+const GIT_TOKEN: &str = "DESCARTES_GIT_TOKEN";
+
+/// The variables of this process that a worker must not have.
+pub fn removed(workers: Workers) -> Vec<&'static str> {
+    let mut removed = REMOVED.to_vec();
+    if workers == Workers::OnThisMachine {
+        removed.push(GIT_TOKEN);
+    }
+    removed
+}
+
 /// What is the same for all runs of a dispatch.
 #[derive(Debug)]
 pub struct Common {
     pub project_id: String,
     pub callback_url: String,
     pub clone_url: String,
+    /// The variables of this process that a worker must not have.
+    pub removed: Vec<&'static str>,
 }
 
 /// The environment of a run's worker.
@@ -72,7 +84,8 @@ pub fn spec(common: &Common, worker: &WorkerSettings, run: &Run, secret: String)
     }
     Spec {
         variables,
-        removed: REMOVED.to_vec(),
+        removed: common.removed.clone(),
+        inherited: worker.inherited.clone(),
         memory: run.memory,
     }
 }

@@ -28,6 +28,10 @@ pub struct State {
     pub begun_at: Millis,
     /// The address that the dispatcher listened on last.
     pub listen: Option<String>,
+    /// The engines that the last dispatcher used.
+    pub engines: Vec<String>,
+    /// Why an engine refuses every run, if one does.
+    pub engine_refusal: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -236,7 +240,11 @@ impl State {
                 self.dispatch.clone_from(dispatch);
                 self.branch.clone_from(branch);
             }
-            Entry::Begun { listen, .. } => {
+            Entry::Begun {
+                listen, engines, ..
+            } => {
+                self.engines.clone_from(engines);
+                self.engine_refusal = None;
                 self.earlier_runs = self.runs.len();
                 self.begun_at = at;
                 self.listen = Some(listen.clone());
@@ -282,6 +290,14 @@ impl State {
             | Entry::Merged { run, .. }
             | Entry::Conflict { run, .. }
             | Entry::Red { run, .. } => {
+                if let Entry::NotStarted {
+                    why,
+                    is_refused: true,
+                    ..
+                } = &record.entry
+                {
+                    self.engine_refusal = Some(why.clone());
+                }
                 if let Some(run) = self.run_mut(run) {
                     run.apply(at, &record.entry);
                 }

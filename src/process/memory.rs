@@ -107,6 +107,8 @@ fn group_files(groups: &str) -> Vec<String> {
     // Version 1, if the memory controller is there; the root group counts the whole machine.
     if let Some(group) = group_of("memory").filter(|group| *group != "/") {
         files.push(format!("/sys/fs/cgroup/memory{group}/memory.oom_control"));
+        // In a container, the path is the one outside, and its own group is mounted here.
+        files.push("/sys/fs/cgroup/memory/memory.oom_control".to_owned());
     }
     // Version 2; the root group of the machine does not have the file.
     if let Some(group) = group_of("") {
@@ -169,6 +171,7 @@ mod tests {
             group_files(first),
             [
                 "/sys/fs/cgroup/memory/jobs/1/memory.oom_control",
+                "/sys/fs/cgroup/memory/memory.oom_control",
                 "/sys/fs/cgroup//memory.events",
                 "/sys/fs/cgroup/memory.events"
             ]

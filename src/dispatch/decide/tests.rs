@@ -101,6 +101,7 @@ impl World {
         self.write(Entry::Begun {
             version: String::new(),
             listen: String::new(),
+            engines: Vec::new(),
         });
     }
 
@@ -459,6 +460,7 @@ fn begun() -> Entry {
     Entry::Begun {
         version: String::new(),
         listen: String::new(),
+        engines: Vec::new(),
     }
 }
 

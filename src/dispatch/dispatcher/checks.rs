@@ -62,6 +62,7 @@ impl Dispatcher<'_> {
 
     /// A check that has reported answers those who wait for it.
     pub(super) async fn after_report(&mut self, id: &str) -> eyre::Result<()> {
+        self.release(id);
         if !self.checks.contains_key(id) {
             return Ok(());
         }

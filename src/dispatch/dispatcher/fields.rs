@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::dispatch::engine::Engine;
+use crate::dispatch::engine::Engines;
 use crate::dispatch::event_listener::Secret;
 use crate::dispatch::harvest::Harvests;
 use crate::dispatch::integration::Integration;
@@ -26,7 +26,7 @@ pub struct Dispatcher<'a> {
     pub settings: &'a Settings,
     pub show: Show<'a>,
     pub journaled: JournaledState,
-    pub engine: Engine,
+    pub engine: Engines,
     pub secret: Secret,
     pub common: Common,
     pub graph: TaskGraph,

@@ -29,6 +29,8 @@ pub struct Local {
     dispatch: String,
     /// The workers that this process has started.
     children: HashMap<String, Child>,
+    /// Workers whose runs need no further attention, and that have not ended yet.
+    released: Vec<Child>,
 }
 
 impl Local {
@@ -38,6 +40,7 @@ impl Local {
             dir,
             dispatch,
             children: HashMap::new(),
+            released: Vec::new(),
         }
     }
 
@@ -55,8 +58,8 @@ impl Local {
             .envs(spec.variables.iter().map(|(name, value)| (name, value)))
             .env("DESCARTES_NEW_SESSION", "true")
             .stdin(Stdio::null())
-            .stdout(file(self.output(name)).wrap_err_with(in_dir)?)
-            .stderr(file(self.log(name)).wrap_err_with(in_dir)?);
+            .stdout(file(dir.join("stdout")).wrap_err_with(in_dir)?)
+            .stderr(file(dir.join("log")).wrap_err_with(in_dir)?);
         let child = command
             .spawn()
             .wrap_err_with(|| format!("cannot start {}", self.program.display()))?;
@@ -121,18 +124,23 @@ impl Local {
         named.collect()
     }
 
-    pub fn output(&self, name: &str) -> PathBuf {
-        self.dir.join(name).join("stdout")
+    /// A run needs no further attention.
+    pub fn release(&mut self, name: &str) {
+        self.released.extend(self.children.remove(name));
     }
 
-    pub fn log(&self, name: &str) -> PathBuf {
-        self.dir.join(name).join("log")
+    /// Reaps released workers that have ended: a process that has ended stays in the table of processes until then.
+    pub fn reap(&mut self) {
+        let is_running = |child: &mut Child| matches!(child.try_wait(), Ok(None));
+        self.released.retain_mut(is_running);
     }
 }
 
 /// The process of a handle, if it still runs.
 fn find(handle: &Handle) -> Option<Process> {
-    let Handle::Local { pid, start_time } = handle;
+    let Handle::Local { pid, start_time } = handle else {
+        return None;
+    };
     let process = Process::find(*pid)?;
     (process.start_time == *start_time && !process.is_dead()).then_some(process)
 }

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use crate::environment::Variables;
+
 /// What a run needs.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -9,6 +11,59 @@ pub struct Spec {
     pub variables: Vec<(OsString, OsString)>,
     /// Variables of this process that the worker must not have.
     pub removed: Vec<&'static str>,
+    /// The variables of this process that a worker reads. A process of this machine inherits them; every other
+    /// engine must pass them on.
+    pub inherited: Variables,
     /// The memory that the run may use, in bytes, for engines that can limit it.
     pub memory: Option<u64>,
+}
+
+impl Spec {
+    /// All variables of a worker that does not inherit this process's environment.
+    pub fn environment(&self, run: &str) -> Vec<(String, String)> {
+        let mut all: Vec<(String, String)> = Vec::new();
+        let inherited = self.inherited.iter().filter(|(name, _)| {
+            let is_set = self.variables.iter().any(|(set, _)| set == name);
+            !is_set && !self.removed.iter().any(|removed| name == removed)
+        });
+        for (name, value) in inherited.chain(&self.variables) {
+            all.push((
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            ));
+        }
+        all.push(("DESCARTES_RUN_ID".to_owned(), run.to_owned()));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::variable;
+
+    #[test]
+    fn a_worker_elsewhere_gets_inherited_variables_except_those_that_are_set_or_removed() {
+        let spec = Spec {
+            variables: vec![variable("TASK_ID", "8"), variable("DESCARTES_MODEL", "new")],
+            removed: vec!["DESCARTES_FORCE"],
+            inherited: vec![
+                variable("DESCARTES_MODEL", "old"),
+                variable("DESCARTES_FORCE", "true"),
+                variable("DESCARTES_CHECKS", "true"),
+            ],
+            memory: None,
+        };
+        let pairs = spec.environment("run-1");
+        let pairs: Vec<String> = pairs.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        assert_eq!(
+            pairs,
+            [
+                "DESCARTES_CHECKS=true",
+                "TASK_ID=8",
+                "DESCARTES_MODEL=new",
+                "DESCARTES_RUN_ID=run-1"
+            ]
+        );
+    }
 }

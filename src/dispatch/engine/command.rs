@@ -1,0 +1,309 @@
+//! Runs on any platform, by three command lines: start, look and stop.
+//!
+//! The commands get the run's name and the variables of its worker in their environment, never as arguments, which
+//! every user of the machine could read. A file for each run says what was started, so that it is found again.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+
+use super::calls::{Found, Look, StartFailure};
+use super::settings::CommandSettings;
+use super::spec::Spec;
+use crate::dispatch::journal::Handle;
+use crate::dispatch::state::Seen;
+
+/// How long a command may take.
+pub const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// The pause between two looks for the end of a run.
+const END_PAUSE: Duration = Duration::from_secs(2);
+/// The most that is read of a command's output, in bytes.
+const MAX_OUTPUT: u64 = 64 * 1024;
+/// The exit code for "try again later" (`EX_TEMPFAIL` of sysexits.h).
+const TRY_AGAIN: i32 = 75;
+/// The exit code for "this can never work" (`EX_CONFIG` of sysexits.h).
+const WRONG_CONFIGURATION: i32 = 78;
+/// The file with what the start command has printed, in the run's directory.
+const HANDLE_FILE: &str = "handle";
+
+#[derive(Debug)]
+pub struct CommandLines {
+    settings: CommandSettings,
+    dispatch: String,
+    /// Each run's directory for its output is in here.
+    dir: PathBuf,
+    time_limit: Duration,
+}
+
+/// A command that has ended.
+struct Finished {
+    status: ExitStatus,
+    stdout: String,
+    stderr: String,
+}
+
+impl CommandLines {
+    pub fn new(
+        settings: CommandSettings,
+        dispatch: String,
+        dir: PathBuf,
+        time_limit: Duration,
+    ) -> Self {
+        Self {
+            settings,
+            dispatch,
+            dir,
+            time_limit,
+        }
+    }
+
+    pub async fn start(&self, run: &str, spec: &Spec) -> Result<Handle, StartFailure> {
+        let variables = spec.environment(run);
+        let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
+        let mut command = self.command(&self.settings.start, run);
+        for name in &spec.removed {
+            command.env_remove(name);
+        }
+        command
+            .env("RUN_VARIABLES", names.join(" "))
+            .envs(variables.iter().map(|(name, value)| (name, value)));
+        let dir = self.dir.join(run);
+        let cannot_write =
+            |error| StartFailure::Failed(format!("cannot write to {}: {error}", dir.display()));
+        fs::create_dir_all(&dir).map_err(cannot_write)?;
+        let finished = self.run(command, "start", self.time_limit).await;
+        let finished = finished.map_err(StartFailure::Unknown)?;
+        match finished.status.code() {
+            Some(0) => {}
+            Some(WRONG_CONFIGURATION) => {
+                return Err(StartFailure::Refused(finished.trouble("start")));
+            }
+            // A signal has ended it, so it may have started something.
+            Some(TRY_AGAIN) | None => return Err(StartFailure::Unknown(finished.trouble("start"))),
+            Some(_) => return Err(StartFailure::Failed(finished.trouble("start"))),
+        }
+        let Some(id) = last_line(&finished.stdout) else {
+            return Err(StartFailure::Unknown(
+                "the command start has printed no line by which the run is found again".to_owned(),
+            ));
+        };
+        fs::write(dir.join(HANDLE_FILE), id).map_err(cannot_write)?;
+        Ok(Handle::Command { id: id.to_owned() })
+    }
+
+    /// One command for each run. What cannot be known of one run says nothing about the others.
+    pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
+        let (mut looks, mut first_trouble) = (Vec::new(), None);
+        for (run, handle) in asked {
+            let seen = match self.look_at(run, handle).await {
+                Ok(seen) => seen,
+                Err(why) => {
+                    first_trouble.get_or_insert(why);
+                    Seen::Unknown
+                }
+            };
+            looks.push((run.clone(), seen));
+        }
+        let knows_any = looks.iter().any(|(_, seen)| *seen != Seen::Unknown);
+        match first_trouble {
+            Some(why) if !knows_any => Err(why),
+            _ => Ok(looks),
+        }
+    }
+
+    async fn look_at(&self, run: &str, handle: &Handle) -> Result<Seen, String> {
+        let mut command = self.command(&self.settings.look, run);
+        command.env("RUN_HANDLE", id_of(handle));
+        let finished = self.run(command, "look", self.time_limit).await?;
+        if !finished.status.success() {
+            return Err(finished.trouble("look"));
+        }
+        parse_look(last_line(&finished.stdout).unwrap_or_default())
+    }
+
+    pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
+        let Some(run) = self.run_of(handle) else {
+            return Ok(());
+        };
+        let mut command = self.command(&self.settings.stop, &run);
+        command
+            .env("RUN_HANDLE", id_of(handle))
+            .env("RUN_GRACE_SECONDS", grace.as_secs().to_string());
+        let finished = self.run(command, "stop", grace + self.time_limit).await?;
+        if finished.status.success() {
+            return Ok(());
+        }
+        Err(finished.trouble("stop"))
+    }
+
+    /// Waits until a run has ended.
+    pub async fn ended(&self, handle: &Handle) -> Result<(), String> {
+        let Some(run) = self.run_of(handle) else {
+            return Ok(());
+        };
+        loop {
+            match self.look_at(&run, handle).await? {
+                Seen::Ended(_) | Seen::Gone => return Ok(()),
+                Seen::Running | Seen::Unknown => sleep(END_PAUSE).await,
+            }
+        }
+    }
+
+    /// Stops the run without grace, which also removes what is left of it.
+    pub async fn remove(&self, handle: &Handle) -> Result<(), String> {
+        let Some(run) = self.run_of(handle) else {
+            return Ok(());
+        };
+        self.stop(handle, Duration::ZERO).await?;
+        let file = self.dir.join(run).join(HANDLE_FILE);
+        fs::remove_file(&file).map_err(|error| format!("cannot remove {}: {error}", file.display()))
+    }
+
+    /// What was started and not removed.
+    pub fn sweep(&self) -> Vec<Found> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let found = entries.filter_map(|entry| {
+            let run = entry.file_name().into_string().ok()?;
+            let id = fs::read_to_string(entry.path().join(HANDLE_FILE)).ok()?;
+            run.starts_with(&format!("{}-", self.dispatch))
+                .then_some(Found {
+                    run,
+                    handle: Handle::Command { id },
+                    is_started: true,
+                })
+        });
+        found.collect()
+    }
+
+    pub fn how_to_remove(&self) -> String {
+        let dir = self.dir.display();
+        format!(
+            "to remove it, call the command stop for each run that has a file {dir}/*/{HANDLE_FILE}"
+        )
+    }
+
+    /// The run that a handle belongs to, unless it was removed.
+    fn run_of(&self, handle: &Handle) -> Option<String> {
+        let found = self.sweep().into_iter();
+        { found }
+            .find(|found| found.handle == *handle)
+            .map(|found| found.run)
+    }
+
+    fn command(&self, line: &str, run: &str) -> Command {
+        let dir = self.dir.join(run);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", line])
+            .env("RUN_NAME", run)
+            .env("RUN_DISPATCH", &self.dispatch)
+            .env(
+                "RUN_IMAGE",
+                self.settings.image.as_deref().unwrap_or_default(),
+            )
+            .env("RUN_OUTPUT", dir.join("stdout"))
+            .env("RUN_LOG", dir.join("log"));
+        command
+    }
+
+    /// Runs a command in a process group of its own, which is killed when the time is over. The output goes to
+    /// files: a process that the command leaves running may hold them open.
+    async fn run(
+        &self,
+        mut command: Command,
+        what: &str,
+        limit: Duration,
+    ) -> Result<Finished, String> {
+        let failed = |error: std::io::Error| format!("the command {what} cannot run: {error}");
+        let (mut stdout, mut stderr) = (
+            tempfile::tempfile().map_err(failed)?,
+            tempfile::tempfile().map_err(failed)?,
+        );
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(stdout.try_clone().map_err(failed)?)
+            .stderr(stderr.try_clone().map_err(failed)?)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let pid = child
+            .id()
+            .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let Ok(status) = timeout(limit, child.wait()).await else {
+            if let Some(pid) = pid {
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
+            let _ = child.wait().await;
+            let seconds = limit.as_secs_f64();
+            return Err(format!("the command {what} was killed after {seconds} s"));
+        };
+        Ok(Finished {
+            status: status.map_err(failed)?,
+            stdout: text(&mut stdout).map_err(failed)?,
+            stderr: text(&mut stderr).map_err(failed)?,
+        })
+    }
+}
+
+impl Finished {
+    /// Why a command has failed: its exit status, and its last words.
+    fn trouble(&self, what: &str) -> String {
+        let how = match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => "an unknown status".to_owned(),
+        };
+        let words = last_line(&self.stderr).or(last_line(&self.stdout));
+        match words {
+            Some(words) => format!("the command {what} ended with {how}: {words}"),
+            None => format!("the command {what} ended with {how}"),
+        }
+    }
+}
+
+/// The end of a file.
+fn text(file: &mut fs::File) -> std::io::Result<String> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_OUTPUT)))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_OUTPUT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn last_line(text: &str) -> Option<&str> {
+    text.lines().map(str::trim).rfind(|line| !line.is_empty())
+}
+
+/// Reads the word that the command `look` prints.
+fn parse_look(line: &str) -> Result<Seen, String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let seen = match words.as_slice() {
+        ["starting" | "running"] => Some(Seen::Running),
+        ["gone"] => Some(Seen::Gone),
+        ["exit", code] | ["exit", code, "oom"] => {
+            code.parse().ok().map(|code| Seen::Ended(Some(code)))
+        }
+        _ => None,
+    };
+    seen.ok_or_else(|| {
+        format!("the command look printed {line:?}; it must print starting, running, gone, exit N or exit N oom")
+    })
+}
+
+fn id_of(handle: &Handle) -> &str {
+    match handle {
+        Handle::Command { id } => id,
+        _ => "",
+    }
+}

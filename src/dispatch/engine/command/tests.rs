@@ -1,0 +1,176 @@
+//! The three command lines, as shell scripts.
+
+use super::*;
+use crate::environment::variable;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn engine(
+    start: &str,
+    look: &str,
+    stop: &str,
+    limit: Duration,
+) -> (CommandLines, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = CommandSettings {
+        start: start.to_owned(),
+        look: look.to_owned(),
+        stop: stop.to_owned(),
+        image: Some("worker:1".to_owned()),
+    };
+    let engine = CommandLines::new(settings, "d1".to_owned(), dir.path().to_owned(), limit);
+    (engine, dir)
+}
+
+fn spec() -> Spec {
+    Spec {
+        variables: vec![
+            variable("TASK_ID", "p:8"),
+            variable("DESCARTES_CALLBACK_SECRET", "whsec_secret"),
+        ],
+        removed: vec!["HOME"],
+        inherited: Vec::new(),
+        memory: None,
+    }
+}
+
+fn handle(id: &str) -> Handle {
+    Handle::Command { id: id.to_owned() }
+}
+
+#[tokio::test]
+async fn start_has_the_variables_in_its_environment_and_prints_the_handle_on_its_last_line() {
+    let start = r#"printf '%s\n' "$RUN_NAME" "$RUN_IMAGE" "$RUN_VARIABLES" "$TASK_ID" "${HOME-no home}" > "$RUN_OUTPUT"
+        case "$(tr '\0' ' ' < /proc/$$/cmdline)" in *"$DESCARTES_CALLBACK_SECRET"*) exit 1;; esac
+        echo 'starting…'; echo job-7; echo"#;
+    let (engine, dir) = engine(start, "echo gone", "true", LIMIT);
+    assert_eq!(engine.start("d1-8-1", &spec()).await, Ok(handle("job-7")));
+    let output = fs::read_to_string(dir.path().join("d1-8-1/stdout")).unwrap();
+    assert_eq!(
+        output,
+        "d1-8-1\nworker:1\nTASK_ID DESCARTES_CALLBACK_SECRET DESCARTES_RUN_ID\np:8\nno home\n"
+    );
+}
+
+#[tokio::test]
+async fn what_was_started_is_found_again_until_it_is_removed() {
+    let stop = r#"echo "$RUN_HANDLE $RUN_GRACE_SECONDS" >> "$RUN_LOG""#;
+    let (engine, dir) = engine("echo job-7", "echo running", stop, LIMIT);
+    engine.start("d1-8-1", &spec()).await.unwrap();
+    let found = Found {
+        run: "d1-8-1".to_owned(),
+        handle: handle("job-7"),
+        is_started: true,
+    };
+    assert_eq!(engine.sweep(), [found]);
+    engine
+        .stop(&handle("job-7"), Duration::from_secs(9))
+        .await
+        .unwrap();
+    engine.remove(&handle("job-7")).await.unwrap();
+    let log = fs::read_to_string(dir.path().join("d1-8-1/log")).unwrap();
+    assert_eq!(log, "job-7 9\njob-7 0\n");
+    assert!(engine.sweep().is_empty());
+    // A second removal has nothing to do.
+    engine.remove(&handle("job-7")).await.unwrap();
+}
+
+#[tokio::test]
+async fn exit_codes_of_start_tell_refused_failed_and_unknown_apart() {
+    for (start, expected) in [
+        (
+            "echo no quota >&2; exit 75",
+            StartFailure::Unknown("the command start ended with exit code 75: no quota".to_owned()),
+        ),
+        (
+            "echo no such image >&2; exit 78",
+            StartFailure::Refused(
+                "the command start ended with exit code 78: no such image".to_owned(),
+            ),
+        ),
+        (
+            "echo broken; exit 3",
+            StartFailure::Failed("the command start ended with exit code 3: broken".to_owned()),
+        ),
+        (
+            "kill -9 $$",
+            StartFailure::Unknown("the command start ended with signal 9".to_owned()),
+        ),
+        (
+            "true",
+            StartFailure::Unknown(
+                "the command start has printed no line by which the run is found again".to_owned(),
+            ),
+        ),
+    ] {
+        let (engine, _dir) = engine(start, "echo gone", "true", LIMIT);
+        assert_eq!(engine.start("d1-8-1", &spec()).await, Err(expected));
+    }
+}
+
+#[tokio::test]
+async fn look_prints_one_word_and_anything_else_is_unknown() {
+    for (line, expected) in [
+        ("starting", Seen::Running),
+        ("running", Seen::Running),
+        ("gone", Seen::Gone),
+        ("exit 3", Seen::Ended(Some(3))),
+        ("exit 137 oom", Seen::Ended(Some(137))),
+    ] {
+        let (engine, _dir) = engine("true", &format!("echo {line}"), "true", LIMIT);
+        let looks = engine.look(&[("r".to_owned(), handle("x"))]).await;
+        assert_eq!(looks, Ok(vec![("r".to_owned(), expected)]));
+    }
+    for look in ["echo exit", "echo dead", "true", "echo running; exit 1"] {
+        let (engine, _dir) = engine("true", look, "true", LIMIT);
+        assert!(
+            engine.look(&[("r".to_owned(), handle("x"))]).await.is_err(),
+            "{look}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_run_that_cannot_be_looked_at_says_nothing_about_the_others() {
+    let look = "[ $RUN_HANDLE = good ] && echo running";
+    let (engine, _dir) = engine("true", look, "true", LIMIT);
+    let asked = [
+        ("a".to_owned(), handle("bad")),
+        ("b".to_owned(), handle("good")),
+    ];
+    assert_eq!(
+        engine.look(&asked).await,
+        Ok(vec![
+            ("a".to_owned(), Seen::Unknown),
+            ("b".to_owned(), Seen::Running)
+        ])
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_killed_with_everything_that_it_has_started() {
+    let start = r#"sleep 1000 & echo $! > "$RUN_LOG"; wait"#;
+    let (engine, dir) = engine(start, "true", "true", Duration::from_millis(500));
+    let failure = engine.start("d1-8-1", &spec()).await.unwrap_err();
+    assert_eq!(
+        failure,
+        StartFailure::Unknown("the command start was killed after 0.5 s".to_owned())
+    );
+    let pid = fs::read_to_string(dir.path().join("d1-8-1/log")).unwrap();
+    let status_file = format!("/proc/{}/stat", pid.trim());
+    // The process that inherits it may not have reaped it yet.
+    let is_running = || fs::read_to_string(&status_file).is_ok_and(|stat| !stat.contains(") Z "));
+    while is_running() {
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_may_leave_a_process_behind_that_holds_its_output_open() {
+    let (engine, _dir) = engine("sleep 1000 & echo $!", "true", "true", LIMIT);
+    let Handle::Command { id } = engine.start("d1-8-1", &spec()).await.unwrap() else {
+        panic!("not a handle of this engine");
+    };
+    let pid = Pid::from_raw(id.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+}

@@ -1,0 +1,378 @@
+//! Runs as containers of a Docker Engine, on this machine or another one.
+//!
+//! A container is called like its run and has two labels. It is not removed by the engine when it ends: then its
+//! exit code and its output would be gone. Tried with Docker Engine 20.10.
+
+mod body;
+pub mod client;
+mod image;
+mod logs;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use eyre::{bail, eyre};
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+
+use super::calls::{Found, Look, StartFailure};
+use super::settings::DockerSettings;
+use super::spec::Spec;
+use crate::dispatch::journal::Handle;
+use crate::dispatch::state::Seen;
+use body::{DISPATCH_LABEL, RUN_LABEL, container};
+pub use body::{Mount, Surroundings};
+use client::{ApiClient, ApiError};
+use logs::Demultiplexer;
+
+/// How long one question waits for the end of a container.
+const END: Duration = Duration::from_secs(300);
+/// How long the engine may take for a stop, in addition to the grace period.
+const STOP: Duration = Duration::from_secs(30);
+/// How long a container's log may bring nothing.
+const LOG_SILENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub struct Docker {
+    client: ApiClient,
+    settings: DockerSettings,
+    surroundings: Surroundings,
+    /// Each run's directory for its output is in here.
+    dir: PathBuf,
+}
+
+impl Docker {
+    pub fn new(
+        client: ApiClient,
+        settings: DockerSettings,
+        surroundings: Surroundings,
+        dir: PathBuf,
+    ) -> Self {
+        Self {
+            client,
+            settings,
+            surroundings,
+            dir,
+        }
+    }
+
+    /// Makes sure that the engine answers, and that it has the image and the network. Returns the address at which
+    /// containers reach this machine, if it is not the loopback interface.
+    pub async fn prepare(&mut self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
+        let address = self.client.address().name();
+        let asked = self.client.request(Method::GET, "version", &[]);
+        self.client.call(asked).await.map_err(|error| {
+            let why = error.why();
+            eyre!("{why}; is it running, and may this user enter it? DOCKER_HOST names another one")
+        })?;
+        let image = &self.settings.image;
+        let found = image::require(&self.client, image, say).await;
+        let found = found.map_err(|error| {
+            eyre!(
+                "{}; DESCARTES_DISPATCH_IMAGE names the image of the workers",
+                error.why()
+            )
+        })?;
+        let user = found.pointer("/Config/User").and_then(Value::as_str);
+        self.surroundings.image_user = user.unwrap_or_default().to_owned();
+        if self.settings.network == "host" {
+            return Ok(None);
+        }
+        let network = &self.settings.network;
+        let asked = self
+            .client
+            .request(Method::GET, &format!("networks/{network}"), &[]);
+        let network = self.client.call(asked).await.map_err(|error| {
+            eyre!(
+                "{}; DESCARTES_DISPATCH_NETWORK names the network of the workers' containers, for example host",
+                error.why()
+            )
+        })?;
+        let gateways = network.pointer("/IPAM/Config").and_then(Value::as_array);
+        let mut gateways = gateways
+            .into_iter()
+            .flatten()
+            .filter_map(|config| config.get("Gateway")?.as_str()?.parse::<IpAddr>().ok());
+        match gateways.next() {
+            Some(gateway) => Ok(Some(gateway)),
+            None if self.settings.has_own_url => Ok(None),
+            None => bail!(
+                "the network {} of the Docker Engine at {address} has no gateway at which workers would reach this machine: set DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL, or choose another network with DESCARTES_DISPATCH_NETWORK",
+                self.settings.network
+            ),
+        }
+    }
+
+    pub async fn start(&self, run: &str, spec: &Spec) -> Result<Handle, StartFailure> {
+        let body = container(run, spec, &self.settings, &self.surroundings);
+        let request = self
+            .client
+            .request(Method::POST, "containers/create", &[("name", run)]);
+        let request = request.header(CONTENT_TYPE, "application/json");
+        let id = match self.client.call(request.body(body.to_string())).await {
+            Ok(answer) => id_of(&answer).ok_or_else(|| garbage("the answer has no id"))?,
+            Err(error) if error.code() == Some(409) => return self.adopt(run).await,
+            Err(error) if error.code() == Some(404) => {
+                // The image was removed since the beginning.
+                let found = image::require(&self.client, &self.settings.image, &|_| {}).await;
+                found.map_err(failure)?;
+                return Err(StartFailure::Unknown(error.why()));
+            }
+            Err(error) => return Err(failure(error)),
+        };
+        self.begin(&id).await
+    }
+
+    /// The name is taken: by this run, unless it belongs to somebody else.
+    async fn adopt(&self, run: &str) -> Result<Handle, StartFailure> {
+        let found = match self.inspect(run).await {
+            Ok(found) => found,
+            Err(error) if error.code() == Some(404) => {
+                return Err(garbage("the container with this name was just removed"));
+            }
+            Err(error) => return Err(failure(error)),
+        };
+        let label = |name: &str| found.pointer(&format!("/Config/Labels/{name}"))?.as_str();
+        if label(DISPATCH_LABEL) != Some(&self.surroundings.dispatch) {
+            return Err(StartFailure::Failed(format!(
+                "there is a container called {run} that is not of this dispatch; remove it"
+            )));
+        }
+        let id = id_of(&found).ok_or_else(|| garbage("the container has no id"))?;
+        if found.pointer("/State/Status").and_then(Value::as_str) == Some("created") {
+            return self.begin(&id).await;
+        }
+        // A container that has ended must not begin again.
+        Ok(Handle::Docker { container: id })
+    }
+
+    async fn begin(&self, id: &str) -> Result<Handle, StartFailure> {
+        let path = format!("containers/{id}/start");
+        let request = self.client.request(Method::POST, &path, &[]);
+        match self.client.call(request).await {
+            Ok(_) => {}
+            Err(error) if error.code() == Some(404) => {
+                return Err(StartFailure::Unknown(error.why()));
+            }
+            Err(error) => return Err(failure(error)),
+        }
+        let container = id.to_owned();
+        Ok(Handle::Docker { container })
+    }
+
+    /// One request for all containers, and one more for each that has ended.
+    pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
+        let list = self.list().await.map_err(ApiError::why)?;
+        let mut looks = Vec::new();
+        for (run, handle) in asked {
+            let id = container_of(handle);
+            let listed = list
+                .iter()
+                .find(|found| id_of(found).as_deref() == Some(id));
+            let state = listed.and_then(|found| found.get("State")?.as_str());
+            let is_running = matches!(state, Some("running" | "paused" | "restarting" | "created"));
+            let seen = if is_running {
+                Seen::Running
+            } else {
+                self.look_closely(run, id).await.map_err(ApiError::why)?
+            };
+            looks.push((run.clone(), seen));
+        }
+        Ok(looks)
+    }
+
+    async fn look_closely(&self, run: &str, id: &str) -> Result<Seen, ApiError> {
+        let found = match self.inspect(id).await {
+            Ok(found) => found,
+            Err(error) if error.code() == Some(404) => return Ok(Seen::Gone),
+            Err(error) => return Err(error),
+        };
+        let state = found.pointer("/State/Status").and_then(Value::as_str);
+        match state {
+            Some("exited" | "dead") => {
+                self.save_log(run, id, &found).await?;
+                let code = found.pointer("/State/ExitCode").and_then(Value::as_i64);
+                Ok(Seen::Ended(code.and_then(|code| i32::try_from(code).ok())))
+            }
+            Some("removing") => Ok(Seen::Gone),
+            Some(_) => Ok(Seen::Running),
+            None => Ok(Seen::Unknown),
+        }
+    }
+
+    pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
+        let path = format!("containers/{}/stop", container_of(handle));
+        let seconds = grace.as_secs().max(1).to_string();
+        let request = self.client.request(Method::POST, &path, &[("t", &seconds)]);
+        unless_gone(self.client.call_within(request, grace + STOP).await)
+    }
+
+    pub async fn ended(&self, handle: &Handle) -> Result<(), String> {
+        let path = format!("containers/{}/wait", container_of(handle));
+        let request = self.client.request(Method::POST, &path, &[]);
+        unless_gone(self.client.call_within(request, END).await)
+    }
+
+    pub async fn harvest(&self, run: &str, handle: &Handle) -> Result<(), String> {
+        let id = container_of(handle);
+        match self.inspect(id).await {
+            Ok(found) => self.save_log(run, id, &found).await.map_err(ApiError::why),
+            Err(error) => unless_gone(Err(error)),
+        }
+    }
+
+    pub async fn remove(&self, handle: &Handle) -> Result<(), String> {
+        let path = format!("containers/{}", container_of(handle));
+        let query = [("force", "1"), ("v", "1")];
+        let request = self.client.request(Method::DELETE, &path, &query);
+        match self.client.call(request).await {
+            // Another removal is under way.
+            Err(error) if error.code() == Some(409) => Ok(()),
+            result => unless_gone(result),
+        }
+    }
+
+    pub async fn sweep(&self) -> Result<Vec<Found>, String> {
+        let list = self.list().await.map_err(ApiError::why)?;
+        let found = list.iter().filter_map(|container| {
+            let run = container
+                .pointer(&format!("/Labels/{RUN_LABEL}"))?
+                .as_str()?;
+            Some(Found {
+                run: run.to_owned(),
+                handle: Handle::Docker {
+                    container: id_of(container)?,
+                },
+                is_started: container.get("State")?.as_str()? != "created",
+            })
+        });
+        Ok(found.collect())
+    }
+
+    pub fn how_to_remove(&self) -> String {
+        let dispatch = &self.surroundings.dispatch;
+        format!(
+            "to remove it: docker rm --force $(docker ps --all --quiet --filter label={DISPATCH_LABEL}={dispatch})"
+        )
+    }
+
+    /// All containers of this dispatch.
+    async fn list(&self) -> Result<Vec<Value>, ApiError> {
+        let label = format!("{DISPATCH_LABEL}={}", self.surroundings.dispatch);
+        let filters = json!({ "label": [label] }).to_string();
+        let query = [("all", "1"), ("filters", &filters)];
+        let request = self.client.request(Method::GET, "containers/json", &query);
+        match self.client.call(request).await? {
+            Value::Array(list) => Ok(list),
+            _ => Err(ApiError::Unknown(
+                "the list of containers is not a list".to_owned(),
+            )),
+        }
+    }
+
+    async fn inspect(&self, container: &str) -> Result<Value, ApiError> {
+        let path = format!("containers/{container}/json");
+        self.client
+            .call(self.client.request(Method::GET, &path, &[]))
+            .await
+    }
+
+    /// Writes what a container has printed to the run's files, and why it has ended if only the engine knows.
+    async fn save_log(&self, run: &str, id: &str, found: &Value) -> Result<(), ApiError> {
+        let path = format!("containers/{id}/logs");
+        let query = [("stdout", "1"), ("stderr", "1")];
+        let mut response = self
+            .client
+            .open(self.client.request(Method::GET, &path, &query))
+            .await?;
+        let dir = self.dir.join(run);
+        let written = |error: std::io::Error| {
+            ApiError::Unknown(format!(
+                "the output of {run} cannot be written to {}: {error}",
+                dir.display()
+            ))
+        };
+        fs::create_dir_all(&dir).map_err(written)?;
+        let file = |name: &str| File::create(dir.join(name)).map(std::io::BufWriter::new);
+        let (stdout, stderr) = (
+            file("stdout").map_err(written)?,
+            file("log").map_err(written)?,
+        );
+        let mut frames = Demultiplexer::new(stdout, stderr);
+        loop {
+            let chunk = tokio::time::timeout(LOG_SILENCE, response.chunk()).await;
+            let chunk =
+                chunk.map_err(|_| ApiError::Unknown(format!("the log of {run} does not end")))?;
+            match chunk.map_err(|error| self.client.broken(&error))? {
+                Some(bytes) => frames.feed(&bytes).map_err(written)?,
+                None => break,
+            }
+        }
+        frames.finish().map_err(written)?;
+        let mut log = OpenOptions::new()
+            .append(true)
+            .open(dir.join("log"))
+            .map_err(written)?;
+        for sentence in reasons(found) {
+            writeln!(log, "{sentence}").map_err(written)?;
+        }
+        Ok(())
+    }
+}
+
+/// What only the engine knows about the end of a container.
+fn reasons(found: &Value) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if found.pointer("/State/OOMKilled") == Some(&Value::Bool(true)) {
+        let limit = found.pointer("/HostConfig/Memory").and_then(Value::as_u64);
+        let limit = match limit.filter(|limit| *limit > 0) {
+            Some(limit) => format!("its limit is {} MiB", limit >> 20),
+            None => "it has no limit of its own".to_owned(),
+        };
+        reasons.push(format!("docker: the container ran out of memory; {limit}"));
+    }
+    let error = found.pointer("/State/Error").and_then(Value::as_str);
+    if let Some(error) = error.filter(|error| !error.is_empty()) {
+        reasons.push(format!("docker: {error}"));
+    }
+    reasons
+}
+
+/// What an error of the API means for a start.
+fn failure(error: ApiError) -> StartFailure {
+    match error.code() {
+        None => StartFailure::Unknown(error.why()),
+        // The request is wrong, or forbidden, or the image does not exist: also for the next run.
+        Some(400 | 401 | 403 | 404) => StartFailure::Refused(error.why()),
+        Some(_) => StartFailure::Failed(error.why()),
+    }
+}
+
+fn garbage(what: &str) -> StartFailure {
+    StartFailure::Unknown(format!("the Docker Engine: {what}"))
+}
+
+/// A container that does not exist needs nothing more.
+fn unless_gone(result: Result<Value, ApiError>) -> Result<(), String> {
+    match result {
+        Err(error) if error.code() == Some(404) => Ok(()),
+        result => result.map(drop).map_err(ApiError::why),
+    }
+}
+
+fn id_of(container: &Value) -> Option<String> {
+    container.get("Id")?.as_str().map(str::to_owned)
+}
+
+fn container_of(handle: &Handle) -> &str {
+    match handle {
+        Handle::Docker { container } => container,
+        _ => "",
+    }
+}

@@ -1,0 +1,327 @@
+//! The engine against a scripted API: answers that a real Docker Engine gives rarely.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::client::{Address, ApiClient};
+use super::*;
+use crate::environment::variable;
+
+/// What the scripted engine does with a request.
+#[derive(Clone)]
+enum Script {
+    /// Status and body.
+    Answer(u16, &'static str),
+    /// The connection closes without an answer.
+    Close,
+    /// There is never an answer.
+    Hang,
+}
+
+/// Answers the requests one after the other; the last script stays. Returns the engine and the requests so far.
+async fn scripted(scripts: &[Script]) -> (Docker, Arc<Mutex<Vec<String>>>, tempfile::TempDir) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let (heard, scripts) = (Arc::clone(&requests), scripts.to_vec());
+    tokio::spawn(async move {
+        let mut at = 0;
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = vec![0; 64 * 1024];
+            let count = stream.read(&mut bytes).await.unwrap();
+            let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+            let line = text.lines().next().unwrap_or_default();
+            let line = line.trim_end_matches(" HTTP/1.1").to_owned();
+            heard.lock().unwrap().push(line);
+            match scripts[at.min(scripts.len() - 1)].clone() {
+                Script::Answer(status, body) => {
+                    let length = body.len();
+                    let text = format!(
+                        "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+                    );
+                    stream.write_all(text.as_bytes()).await.unwrap();
+                }
+                Script::Close => {}
+                Script::Hang => {
+                    tokio::spawn(async move {
+                        let _stream = stream;
+                        std::future::pending::<()>().await;
+                    });
+                }
+            }
+            at += 1;
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let address = Address::parse(&address).unwrap();
+    let client = ApiClient::with_timeout(address.clone(), Duration::from_millis(500)).unwrap();
+    let settings = DockerSettings {
+        address,
+        image: "worker:1".to_owned(),
+        nano_cpus: Some(1_500_000_000),
+        network: "bridge".to_owned(),
+        has_own_url: false,
+    };
+    let surroundings = Surroundings {
+        dispatch: "d1".to_owned(),
+        mounts: vec![Mount {
+            dir: "/state/integration.git".into(),
+            is_read_only: false,
+        }],
+        user: (1234, 100),
+        image_user: "1000".to_owned(),
+        stop_window: Duration::from_secs(5),
+    };
+    let docker = Docker::new(client, settings, surroundings, dir.path().to_owned());
+    (docker, requests, dir)
+}
+
+fn spec() -> Spec {
+    Spec {
+        variables: vec![variable("TASK_ID", "p:8")],
+        removed: Vec::new(),
+        inherited: Vec::new(),
+        memory: Some(64 << 20),
+    }
+}
+
+fn handle() -> Handle {
+    Handle::Docker {
+        container: "c1".to_owned(),
+    }
+}
+
+use Script::{Answer, Close, Hang};
+
+#[tokio::test]
+async fn a_container_is_made_and_started() {
+    let (docker, requests, _dir) =
+        scripted(&[Answer(201, r#"{"Id":"c1"}"#), Answer(204, "")]).await;
+    assert_eq!(docker.start("run-1", &spec()).await, Ok(handle()));
+    assert_eq!(
+        *requests.lock().unwrap(),
+        [
+            "POST /containers/create?name=run-1",
+            "POST /containers/c1/start"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_taken_name_is_adopted_and_a_container_that_has_ended_does_not_begin_again() {
+    let conflict = Answer(
+        409,
+        r#"{"message":"Conflict. The container name is in use"}"#,
+    );
+    let found = r#"{"Id":"c1","State":{"Status":"exited"},"Config":{"Labels":{"descartes-dispatch":"d1"}}}"#;
+    let (docker, requests, _dir) = scripted(&[conflict, Answer(200, found)]).await;
+    assert_eq!(docker.start("run-1", &spec()).await, Ok(handle()));
+    assert_eq!(requests.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_taken_name_whose_container_was_never_started_is_started() {
+    let conflict = Answer(409, "{}");
+    let found = r#"{"Id":"c1","State":{"Status":"created"},"Config":{"Labels":{"descartes-dispatch":"d1"}}}"#;
+    let (docker, requests, _dir) = scripted(&[conflict, Answer(200, found), Answer(204, "")]).await;
+    assert_eq!(docker.start("run-1", &spec()).await, Ok(handle()));
+    assert_eq!(requests.lock().unwrap()[2], "POST /containers/c1/start");
+}
+
+#[tokio::test]
+async fn a_container_of_somebody_else_with_the_same_name_is_left_alone() {
+    let found = r#"{"Id":"c1","State":{"Status":"running"},"Config":{"Labels":{}}}"#;
+    let (docker, _, _dir) = scripted(&[Answer(409, "{}"), Answer(200, found)]).await;
+    let failure = docker.start("run-1", &spec()).await.unwrap_err();
+    assert!(
+        matches!(&failure, StartFailure::Failed(why) if why.contains("not of this dispatch")),
+        "{failure:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_start_without_a_clear_answer_is_unknown() {
+    let vague = [
+        Hang,
+        Close,
+        Answer(500, r#"{"message":"server error"}"#),
+        Answer(503, "<html>"),
+        Answer(200, "garbage"),
+        Answer(201, r#"{"Name":"no id"}"#),
+    ];
+    for script in vague {
+        let (docker, _, _dir) = scripted(&[script]).await;
+        let failure = docker.start("run-1", &spec()).await.unwrap_err();
+        assert!(matches!(failure, StartFailure::Unknown(_)), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_the_engine_rejects_is_a_refusal_with_its_words() {
+    for code in [400, 401, 403] {
+        let (docker, _, _dir) =
+            scripted(&[Answer(code, r#"{"message":"invalid memory limit"}"#)]).await;
+        let failure = docker.start("run-1", &spec()).await.unwrap_err();
+        let expected = format!("invalid memory limit ({code})");
+        assert_eq!(failure, StartFailure::Refused(expected));
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_answer_says_nothing_about_runs() {
+    for script in [
+        Hang,
+        Close,
+        Answer(500, "{}"),
+        Answer(200, "[garbage"),
+        Answer(200, "{}"),
+    ] {
+        let (docker, _, _dir) = scripted(&[script]).await;
+        let asked = [("run-1".to_owned(), handle())];
+        assert!(docker.look(&asked).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_container_that_is_missing_in_the_list_is_gone_only_if_a_second_question_says_so() {
+    let asked = [("run-1".to_owned(), handle())];
+    let gone = [
+        Answer(200, "[]"),
+        Answer(404, r#"{"message":"No such container"}"#),
+    ];
+    let (docker, _, _dir) = scripted(&gone).await;
+    assert_eq!(
+        docker.look(&asked).await,
+        Ok(vec![("run-1".to_owned(), Seen::Gone)])
+    );
+    let there = [
+        Answer(200, "[]"),
+        Answer(200, r#"{"Id":"c1","State":{"Status":"running"}}"#),
+    ];
+    let (docker, _, _dir) = scripted(&there).await;
+    assert_eq!(
+        docker.look(&asked).await,
+        Ok(vec![("run-1".to_owned(), Seen::Running)])
+    );
+}
+
+#[tokio::test]
+async fn the_end_of_a_container_is_known_once_its_output_is_saved() {
+    let list = r#"[{"Id":"c1","State":"exited"}]"#;
+    let found = r#"{"Id":"c1","State":{"Status":"exited","ExitCode":137,"OOMKilled":true,"Error":"broke"},"HostConfig":{"Memory":67108864}}"#;
+    let asked = [("run-1".to_owned(), handle())];
+    let log = "\u{1}\0\0\0\0\0\0\u{4}out\n\u{2}\0\0\0\0\0\0\u{4}err\n";
+    let (docker, _, dir) =
+        scripted(&[Answer(200, list), Answer(200, found), Answer(200, log)]).await;
+    let looks = docker.look(&asked).await;
+    assert_eq!(
+        looks,
+        Ok(vec![("run-1".to_owned(), Seen::Ended(Some(137)))])
+    );
+    let text = |name: &str| fs::read_to_string(dir.path().join("run-1").join(name)).unwrap();
+    assert_eq!(text("stdout"), "out\n");
+    assert_eq!(
+        text("log"),
+        "err\ndocker: the container ran out of memory; its limit is 64 MiB\ndocker: broke\n"
+    );
+    // Half a frame: the output is not whole yet.
+    let cut = Answer(200, "\u{1}\0\0\0\0\0\0\u{9}out");
+    let (docker, _, _dir) = scripted(&[Answer(200, list), Answer(200, found), cut]).await;
+    assert!(docker.look(&asked).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_gone_already_needs_no_stop_and_no_removal() {
+    let (docker, _, _dir) = scripted(&[Answer(404, "{}")]).await;
+    assert_eq!(docker.stop(&handle(), Duration::from_secs(1)).await, Ok(()));
+    assert_eq!(docker.ended(&handle()).await, Ok(()));
+    assert_eq!(docker.harvest("run-1", &handle()).await, Ok(()));
+    assert_eq!(docker.remove(&handle()).await, Ok(()));
+    let (docker, _, _dir) = scripted(&[Answer(409, "{}")]).await;
+    assert_eq!(docker.remove(&handle()).await, Ok(()));
+}
+
+#[tokio::test]
+async fn the_network_of_the_containers_says_where_they_reach_this_machine() {
+    let prepared = |network: &'static str| {
+        [
+            Answer(200, r#"{"ApiVersion":"1.41"}"#),
+            Answer(200, r#"{"Config":{"User":"1000"}}"#),
+            Answer(200, network),
+        ]
+    };
+    let bridge = r#"{"IPAM":{"Config":[{"Subnet":"172.17.0.0/16","Gateway":"172.17.0.1"}]}}"#;
+    let (mut docker, requests, _dir) = scripted(&prepared(bridge)).await;
+    let ip = docker.prepare(&|_| {}).await.unwrap();
+    assert_eq!(ip, Some("172.17.0.1".parse().unwrap()));
+    assert_eq!(
+        *requests.lock().unwrap(),
+        [
+            "GET /version",
+            "GET /images/worker:1/json",
+            "GET /networks/bridge"
+        ]
+    );
+    let (mut docker, _, _dir) = scripted(&prepared(r#"{"IPAM":{"Config":[]}}"#)).await;
+    let error = docker.prepare(&|_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("has no gateway"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_image_is_pulled_and_the_progress_is_shown() {
+    let scripts = [
+        Answer(200, "{}"),
+        Answer(404, r#"{"message":"No such image"}"#),
+        Answer(200, "{\"status\":\"Pulling\"}\n{\"status\":\"Done\"}\n"),
+        Answer(200, r#"{"Config":{"User":""}}"#),
+        Answer(200, r#"{"IPAM":{"Config":[{"Gateway":"172.17.0.1"}]}}"#),
+    ];
+    let (mut docker, requests, _dir) = scripted(&scripts).await;
+    let said = Mutex::new(Vec::new());
+    docker
+        .prepare(&|text| said.lock().unwrap().push(text.to_owned()))
+        .await
+        .unwrap();
+    assert_eq!(
+        requests.lock().unwrap()[2],
+        "POST /images/create?fromImage=worker&tag=1"
+    );
+    assert_eq!(
+        *said.lock().unwrap(),
+        ["pulling the image worker:1", "pulled the image worker:1"]
+    );
+}
+
+#[tokio::test]
+async fn a_container_gets_limits_labels_the_repository_and_the_user_that_owns_it() {
+    let (docker, _, _dir) = scripted(&[Hang]).await;
+    let body = container("run-1", &spec(), &docker.settings, &docker.surroundings);
+    let expected = json!({
+        "Image": "worker:1",
+        "Env": ["TASK_ID=p:8", "DESCARTES_RUN_ID=run-1", "HOME=/tmp"],
+        "User": "1234:100",
+        "Labels": { "descartes-dispatch": "d1", "descartes-run": "run-1" },
+        "StopSignal": "SIGTERM",
+        "StopTimeout": 5,
+        "HostConfig": {
+            "NetworkMode": "bridge",
+            "Memory": 67_108_864,
+            "MemorySwap": 67_108_864,
+            "NanoCpus": 1_500_000_000_u64,
+            "Mounts": [{
+                "Type": "bind",
+                "Source": "/state/integration.git",
+                "Target": "/state/integration.git",
+                "ReadOnly": false,
+            }],
+            "RestartPolicy": { "Name": "no" },
+            "LogConfig": { "Type": "json-file", "Config": { "max-size": "64m", "max-file": "2" } },
+            "ExtraHosts": ["host.docker.internal:host-gateway"],
+        },
+    });
+    assert_eq!(body, expected);
+}

@@ -1,0 +1,467 @@
+//! All engines of a dispatch: which run is placed where, what each engine has said last, and what is under way.
+//!
+//! Processes of this machine answer at once. Every other engine is asked by tasks in the background, whose
+//! results the dispatcher hears through [`Engines::next_event`]: an engine that hangs delays nothing else.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use eyre::{bail, eyre};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::calls::{Event, Look, StartFailure};
+use super::command::{self, CommandLines};
+use super::docker::client::ApiClient;
+use super::docker::{Docker, Mount, Surroundings};
+use super::local::Local;
+use super::remote::Remote;
+use super::repository_dirs::borrowed;
+use super::settings::{DockerSettings, EngineKind, Place, Settings};
+use super::spec::Spec;
+use crate::dispatch::journal::Handle;
+use crate::dispatch::state::Seen;
+
+/// How many events of engines may wait for the dispatcher.
+const MAX_EVENTS: usize = 256;
+/// The pause between two questions to an engine about its runs.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a call that had no answer is repeated; it doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+/// How long a worker that has reported may take to end by itself.
+const EXIT_GRACE: Duration = Duration::from_secs(30);
+
+/// An engine that answers later.
+#[derive(Debug)]
+struct Station {
+    remote: Rc<Remote>,
+    /// The runs to ask about, collected since the last question.
+    asked: Vec<(String, Handle)>,
+    is_looking: bool,
+    next_look: Instant,
+    /// Why the engine does not answer, if so; a person is told once.
+    trouble: Option<String>,
+}
+
+/// What engines need to know about a dispatch.
+#[derive(Debug)]
+pub struct Needs {
+    pub dispatch: String,
+    /// This program, for the engine `local`.
+    pub program: PathBuf,
+    /// Gets a directory for each run's output.
+    pub dir: PathBuf,
+    /// The repository of this machine that workers clone from and push to, if they do.
+    pub repository: Option<PathBuf>,
+    /// How long a start may go on without an answer.
+    pub start_deadline: Duration,
+    /// The time between a stop signal and a kill.
+    pub stop_window: Duration,
+}
+
+#[derive(Debug)]
+pub struct Engines {
+    places: Vec<Place>,
+    /// How long a start may go on without an answer.
+    start_deadline: Duration,
+    /// Each run's directory for its output is in here.
+    dir: PathBuf,
+    local: Local,
+    stations: Vec<Station>,
+    /// Which engine each run is on.
+    placed: HashMap<String, EngineKind>,
+    starting: HashSet<String>,
+    seen: HashMap<String, Seen>,
+    released: HashSet<String>,
+    events: mpsc::Sender<Event>,
+    heard: mpsc::Receiver<Event>,
+    /// Stops and clean-ups, which the end waits for.
+    tasks: JoinSet<()>,
+}
+
+impl Engines {
+    fn new(
+        places: Vec<Place>,
+        start_deadline: Duration,
+        dir: PathBuf,
+        local: Local,
+        remotes: Vec<Remote>,
+    ) -> Self {
+        let (events, heard) = mpsc::channel(MAX_EVENTS);
+        let stations = remotes.into_iter().map(|remote| Station {
+            remote: Rc::new(remote),
+            asked: Vec::new(),
+            is_looking: false,
+            next_look: Instant::now(),
+            trouble: None,
+        });
+        Self {
+            places,
+            start_deadline,
+            dir,
+            local,
+            stations: stations.collect(),
+            placed: HashMap::new(),
+            starting: HashSet::new(),
+            seen: HashMap::new(),
+            released: HashSet::new(),
+            events,
+            heard,
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// The engines of the settings.
+    pub fn open(settings: &Settings, needs: &Needs) -> eyre::Result<Self> {
+        let dir = needs.dir.clone();
+        let local = Local::new(needs.program.clone(), dir.clone(), needs.dispatch.clone());
+        let mut remotes = Vec::new();
+        if let Some(docker) = &settings.docker {
+            remotes.push(Remote::Docker(Box::new(open_docker(docker, needs)?)));
+        }
+        if let Some(command) = &settings.command {
+            let (dispatch, dir) = (needs.dispatch.clone(), dir.clone());
+            let command = CommandLines::new(command.clone(), dispatch, dir, command::TIME_LIMIT);
+            remotes.push(Remote::Command(command));
+        }
+        let places = settings.places.clone();
+        Ok(Self::new(places, needs.start_deadline, dir, local, remotes))
+    }
+
+    /// The engines that the dispatch uses, for the journal.
+    pub fn words(&self) -> Vec<String> {
+        let words = self.places.iter().map(|place| place.engine.word());
+        words.map(str::to_owned).collect()
+    }
+
+    /// Makes sure that every engine answers and has what its runs need, before anything starts.
+    /// Returns the address at which workers reach this machine, if it is not the loopback interface.
+    pub async fn prepare(&mut self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
+        let mut address = None;
+        for station in &mut self.stations {
+            // Nothing asks the engine yet.
+            if let Some(remote) = Rc::get_mut(&mut station.remote) {
+                address = address.or(remote.prepare(say).await?);
+            }
+        }
+        Ok(address)
+    }
+
+    /// Starts a run on the first engine with room, or finds it again. `None` if the result comes as an event.
+    pub fn start(&mut self, run: &str, spec: Spec) -> Option<eyre::Result<Handle>> {
+        let engine = self.choose(run);
+        self.placed.insert(run.to_owned(), engine);
+        let Some(station) = self.station(engine) else {
+            let started = self.local.start(run, &spec);
+            if started.is_err() {
+                self.placed.remove(run);
+            }
+            return Some(started);
+        };
+        let remote = Rc::clone(&station.remote);
+        self.starting.insert(run.to_owned());
+        let (events, run) = (self.events.clone(), run.to_owned());
+        let deadline = Instant::now() + self.start_deadline;
+        tokio::task::spawn_local(async move {
+            let started = start_until(&remote, &run, &spec, deadline, &events).await;
+            let _ = events.send(Event::Started { run, started }).await;
+        });
+        None
+    }
+
+    /// Whether a start has no result yet.
+    pub fn is_starting(&self, run: &str) -> bool {
+        self.starting.contains(run)
+    }
+
+    /// What is known about a run now; an engine that answers later is asked again by [`Engines::ask_again`].
+    pub fn look(&mut self, run: &str, handle: &Handle) -> Seen {
+        let engine = engine_of(handle);
+        self.placed.insert(run.to_owned(), engine);
+        let known = self.seen.get(run).copied().unwrap_or_default();
+        let Some(station) = self.station_mut(engine) else {
+            return match engine {
+                EngineKind::Local => self.local.look(run, handle),
+                // The engine is not among those of this dispatch.
+                EngineKind::Docker | EngineKind::Command => Seen::Unknown,
+            };
+        };
+        if !matches!(known, Seen::Ended(_) | Seen::Gone) {
+            station.asked.push((run.to_owned(), handle.clone()));
+        }
+        known
+    }
+
+    /// Asks every engine about the runs that were looked at since the last question.
+    pub fn ask_again(&mut self) {
+        self.local.reap();
+        for station in &mut self.stations {
+            let asked = std::mem::take(&mut station.asked);
+            if asked.is_empty() || station.is_looking || Instant::now() < station.next_look {
+                continue;
+            }
+            station.is_looking = true;
+            let (remote, events) = (Rc::clone(&station.remote), self.events.clone());
+            tokio::task::spawn_local(async move {
+                let answer = remote.look(&asked).await;
+                let engine = remote.kind();
+                let _ = events.send(Event::Looked { engine, answer }).await;
+            });
+        }
+    }
+
+    /// Ends a run: a stop signal, and after the grace period a kill. Returns at once.
+    pub fn stop(&mut self, handle: &Handle, grace: Duration) {
+        let Some(station) = self.station(engine_of(handle)) else {
+            return Local::stop(handle, grace);
+        };
+        let (remote, handle) = (Rc::clone(&station.remote), handle.clone());
+        self.tasks.spawn_local(async move {
+            repeat(|| remote.stop(&handle, grace)).await;
+        });
+    }
+
+    /// A run has no further use: what it has printed is kept in its files, and the engine forgets it when it has
+    /// ended. A worker that does not end by itself is stopped.
+    pub fn release(&mut self, run: &str, handle: &Handle, grace: Duration) {
+        self.placed.remove(run);
+        self.seen.remove(run);
+        let Some(station) = self.station(engine_of(handle)) else {
+            return self.local.release(run);
+        };
+        let remote = Rc::clone(&station.remote);
+        if !self.released.insert(run.to_owned()) {
+            return;
+        }
+        let (run, handle) = (run.to_owned(), handle.clone());
+        self.tasks.spawn_local(async move {
+            if timeout(EXIT_GRACE, repeat(|| remote.ended(&handle)))
+                .await
+                .is_err()
+            {
+                repeat(|| remote.stop(&handle, grace)).await;
+            }
+            repeat(|| remote.harvest(&run, &handle)).await;
+            repeat(|| remote.remove(&handle)).await;
+        });
+    }
+
+    /// Everything of a dispatch that the engines have, by name.
+    pub async fn sweep(&self) -> eyre::Result<Vec<(String, Handle)>> {
+        let mut all = self.local.sweep();
+        for station in &self.stations {
+            let found = station.remote.sweep().await.map_err(|why| eyre!(why))?;
+            // What was made and not started is started again by its name.
+            let started = found.into_iter().filter(|found| found.is_started);
+            all.extend(started.map(|found| (found.run, found.handle)));
+        }
+        Ok(all)
+    }
+
+    /// The next thing that an engine has to say.
+    pub async fn next_event(&mut self) -> Option<Event> {
+        self.heard.recv().await
+    }
+
+    /// Notes the answer to [`Engines::ask_again`]; returns what a person should know.
+    pub fn hear_look(
+        &mut self,
+        engine: EngineKind,
+        answer: Result<Vec<Look>, String>,
+    ) -> Option<String> {
+        let station = self.station_mut(engine)?;
+        station.is_looking = false;
+        station.next_look = Instant::now() + LOOK_PAUSE;
+        match answer {
+            Ok(looks) => {
+                let had_trouble = station.trouble.take().is_some();
+                self.seen.extend(looks);
+                had_trouble.then(|| format!("the engine {engine} answers again"))
+            }
+            Err(why) => {
+                // Unknown is never dead: what had ended stays so, and the others may run.
+                let is_over = |seen: &Seen| matches!(seen, Seen::Ended(_) | Seen::Gone);
+                let is_new = station.trouble.replace(why.clone()).is_none();
+                let placed = &self.placed;
+                self.seen
+                    .retain(|run, seen| is_over(seen) || placed.get(run) != Some(&engine));
+                is_new.then(|| {
+                    format!("the state of the runs on the engine {engine} is unknown until it answers: {why}")
+                })
+            }
+        }
+    }
+
+    /// Notes that a start has a result.
+    pub fn hear_start(&mut self, run: &str, is_started: bool) {
+        self.starting.remove(run);
+        if !is_started {
+            self.placed.remove(run);
+        }
+    }
+
+    /// Waits for stops and clean-ups, and removes what is left of the dispatch. Returns what a person must do.
+    pub async fn close(&mut self, limit: Duration) -> Vec<String> {
+        let finished = async { while self.tasks.join_next().await.is_some() {} };
+        let is_late = timeout(limit, finished).await.is_err();
+        self.tasks.abort_all();
+        let mut left = Vec::new();
+        for station in &self.stations {
+            if let Err(why) = remove_all(&station.remote).await {
+                let kind = station.remote.kind();
+                let how = station.remote.how_to_remove();
+                left.push(format!(
+                    "the engine {kind} may still have something of this dispatch ({why}); {how}"
+                ));
+            } else if is_late {
+                tracing::warn!("what was left after {limit:?} was removed by force");
+            }
+        }
+        left
+    }
+
+    /// The file with what a run has written to standard output.
+    pub fn output(&self, run: &str) -> PathBuf {
+        self.dir.join(run).join("stdout")
+    }
+
+    /// The file with what a run has written to standard error.
+    pub fn log(&self, run: &str) -> PathBuf {
+        self.dir.join(run).join("log")
+    }
+
+    /// The first engine with room. A run that is placed already stays where it is.
+    fn choose(&self, run: &str) -> EngineKind {
+        if let Some(engine) = self.placed.get(run) {
+            return *engine;
+        }
+        let has_room = |place: &&Place| {
+            let here = self
+                .placed
+                .values()
+                .filter(|engine| **engine == place.engine);
+            place.limit.is_none_or(|limit| here.count() < limit)
+        };
+        let mut places = self.places.iter();
+        let place = places.find(has_room).or(self.places.first());
+        place.map_or(EngineKind::Local, |place| place.engine)
+    }
+
+    fn station(&self, engine: EngineKind) -> Option<&Station> {
+        self.stations
+            .iter()
+            .find(|station| station.remote.kind() == engine)
+    }
+
+    fn station_mut(&mut self, engine: EngineKind) -> Option<&mut Station> {
+        self.stations
+            .iter_mut()
+            .find(|station| station.remote.kind() == engine)
+    }
+}
+
+fn open_docker(settings: &DockerSettings, needs: &Needs) -> eyre::Result<Docker> {
+    let mut mounts = Vec::new();
+    if let Some(repository) = &needs.repository {
+        if settings.address.is_elsewhere() {
+            bail!(
+                "the Docker Engine at {} is on another machine, which cannot see the project's directory: use --repo with a URL that its containers can reach",
+                settings.address.name()
+            );
+        }
+        mounts.push(Mount {
+            dir: repository.clone(),
+            is_read_only: false,
+        });
+        mounts.extend(borrowed(repository)?.into_iter().map(|dir| Mount {
+            dir,
+            is_read_only: true,
+        }));
+    }
+    if settings.address.is_elsewhere() && !settings.has_own_url {
+        bail!(
+            "the Docker Engine at {} is on another machine: say with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL how its containers reach this one",
+            settings.address.name()
+        );
+    }
+    let surroundings = Surroundings {
+        dispatch: needs.dispatch.clone(),
+        mounts,
+        user: (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        ),
+        image_user: String::new(),
+        stop_window: needs.stop_window,
+    };
+    let client = ApiClient::new(settings.address.clone())?;
+    Ok(Docker::new(
+        client,
+        settings.clone(),
+        surroundings,
+        needs.dir.clone(),
+    ))
+}
+
+/// The engine that a handle belongs to.
+pub fn engine_of(handle: &Handle) -> EngineKind {
+    match handle {
+        Handle::Local { .. } => EngineKind::Local,
+        Handle::Docker { .. } => EngineKind::Docker,
+        Handle::Command { .. } => EngineKind::Command,
+    }
+}
+
+/// Starts a run. A start without an answer is repeated: it has the same name, so it finds what the first one has
+/// started.
+async fn start_until(
+    remote: &Remote,
+    run: &str,
+    spec: &Spec,
+    deadline: Instant,
+    events: &mpsc::Sender<Event>,
+) -> Result<Handle, StartFailure> {
+    let mut pause = FIRST_PAUSE;
+    let mut is_said = false;
+    loop {
+        let failure = match remote.start(run, spec).await {
+            Err(failure @ StartFailure::Unknown(_)) => failure,
+            result => return result,
+        };
+        if Instant::now() + pause > deadline {
+            return Err(failure);
+        }
+        if !is_said {
+            is_said = true;
+            let why = failure.why();
+            let text = format!("{run}: the start is tried again: {why}");
+            let _ = events.send(Event::Said(text)).await;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+/// Repeats a call until it succeeds.
+async fn repeat<F: Future<Output = Result<(), String>>>(call: impl Fn() -> F) {
+    let mut pause = FIRST_PAUSE;
+    while let Err(why) = call().await {
+        tracing::debug!(why, "a call to an engine is repeated");
+        sleep(pause).await;
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+async fn remove_all(remote: &Remote) -> Result<(), String> {
+    for found in remote.sweep().await? {
+        let _ = remote.harvest(&found.run, &found.handle).await;
+        remote.remove(&found.handle).await?;
+    }
+    Ok(())
+}

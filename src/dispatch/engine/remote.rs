@@ -1,0 +1,103 @@
+//! The engines that answer later.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::calls::{Found, Look, StartFailure};
+use super::command::CommandLines;
+use super::docker::Docker;
+use super::settings::EngineKind;
+use super::spec::Spec;
+use crate::dispatch::journal::Handle;
+
+/// An engine that is asked over a network, or by a program.
+///
+/// Every call has a time limit. An error is a sentence about why there is no answer; the call may be repeated.
+#[derive(Debug)]
+pub enum Remote {
+    Docker(Box<Docker>),
+    Command(CommandLines),
+}
+
+impl Remote {
+    pub fn kind(&self) -> EngineKind {
+        match self {
+            Self::Docker(_) => EngineKind::Docker,
+            Self::Command(_) => EngineKind::Command,
+        }
+    }
+
+    /// Makes sure that the engine answers and has what every run needs. Returns the address at which its workers
+    /// reach this machine, if it is not the loopback interface.
+    pub async fn prepare(&mut self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
+        match self {
+            Self::Docker(docker) => docker.prepare(say).await,
+            Self::Command(_) => Ok(None),
+        }
+    }
+
+    /// Starts a run, or finds it again by its name.
+    pub async fn start(&self, run: &str, spec: &Spec) -> Result<Handle, StartFailure> {
+        match self {
+            Self::Docker(docker) => docker.start(run, spec).await,
+            Self::Command(command) => command.start(run, spec).await,
+        }
+    }
+
+    /// What the engine says about runs. The output of a run that has ended is in its files.
+    pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
+        match self {
+            Self::Docker(docker) => docker.look(asked).await,
+            Self::Command(command) => command.look(asked).await,
+        }
+    }
+
+    /// Sends a stop signal, and kills what has not ended after the grace period. Waits for the end.
+    pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
+        match self {
+            Self::Docker(docker) => docker.stop(handle, grace).await,
+            Self::Command(command) => command.stop(handle, grace).await,
+        }
+    }
+
+    /// Waits until a run has ended.
+    pub async fn ended(&self, handle: &Handle) -> Result<(), String> {
+        match self {
+            Self::Docker(docker) => docker.ended(handle).await,
+            Self::Command(command) => command.ended(handle).await,
+        }
+    }
+
+    /// Writes what a run has printed to its files.
+    pub async fn harvest(&self, run: &str, handle: &Handle) -> Result<(), String> {
+        match self {
+            Self::Docker(docker) => docker.harvest(run, handle).await,
+            // The command `look` has written the files.
+            Self::Command(_) => Ok(()),
+        }
+    }
+
+    /// Makes the engine forget a run, whether it has ended or not.
+    pub async fn remove(&self, handle: &Handle) -> Result<(), String> {
+        match self {
+            Self::Docker(docker) => docker.remove(handle).await,
+            Self::Command(command) => command.remove(handle).await,
+        }
+    }
+
+    /// Everything of this dispatch that the engine has.
+    pub async fn sweep(&self) -> Result<Vec<Found>, String> {
+        match self {
+            Self::Docker(docker) => docker.sweep().await,
+            Self::Command(command) => Ok(command.sweep()),
+        }
+    }
+
+    /// How a person removes what is left.
+    pub fn how_to_remove(&self) -> String {
+        match self {
+            Self::Docker(docker) => docker.how_to_remove(),
+            Self::Command(command) => command.how_to_remove(),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a person can choose about engines.
+
+use std::fmt;
+
+use super::docker::client::Address;
+
+/// The engines that runs can be placed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EngineKind {
+    /// Processes of this machine.
+    Local,
+    /// Containers of a Docker Engine.
+    Docker,
+    /// Whatever three command lines start.
+    Command,
+}
+
+impl EngineKind {
+    pub const ALL: [Self; 3] = [Self::Local, Self::Docker, Self::Command];
+
+    /// The word of `--engine`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Docker => "docker",
+            Self::Command => "command",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// One `--engine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub engine: EngineKind,
+    /// How many runs may be there at a time; `None` for as many as `--jobs` allows.
+    pub limit: Option<usize>,
+}
+
+#[derive(Debug)]
+pub struct Settings {
+    /// The preferred engine first.
+    pub places: Vec<Place>,
+    /// If the engine is used.
+    pub docker: Option<DockerSettings>,
+    /// If the engine is used.
+    pub command: Option<CommandSettings>,
+}
+
+/// Command lines for a shell.
+#[derive(Debug, Clone)]
+pub struct CommandSettings {
+    pub start: String,
+    pub look: String,
+    pub stop: String,
+    /// The image of the workers, for platforms that need one.
+    pub image: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct DockerSettings {
+    pub address: Address,
+    /// The image of the workers, whose entrypoint is this program.
+    pub image: String,
+    /// How much of all processors a container may use, in billionths of one.
+    pub nano_cpus: Option<u64>,
+    pub network: String,
+    /// Whether the person has said at which URL workers reach the dispatcher.
+    pub has_own_url: bool,
+}
+
+impl Settings {
+    pub fn uses(&self, engine: EngineKind) -> bool {
+        self.places.iter().any(|place| place.engine == engine)
+    }
+
+    /// The engines whose workers are not processes of this machine.
+    pub fn has_remote(&self) -> bool {
+        self.places
+            .iter()
+            .any(|place| place.engine != EngineKind::Local)
+    }
+
+    /// How many runs all engines together may have, if every engine has a limit.
+    pub fn total_limit(&self) -> Option<usize> {
+        self.places.iter().map(|place| place.limit).sum()
+    }
+}

@@ -1,0 +1,183 @@
+//! The engine `command`, with the scripts of `examples/engines`.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::daemon::{Daemon, IMAGE};
+use crate::sample::Graph;
+use crate::support::{Worker, path, wait_until};
+
+const CHAIN: &str = "1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n";
+const AGENT: &str = "echo done > done-${TASK_ID##*:}";
+
+fn dispatch(graph: &Graph, script: &str, agent: &str) -> Worker {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("examples/engines")
+        .join(script);
+    let line = |call: &str| format!("'{}' {call}", script.display());
+    graph
+        .dispatch(agent)
+        .args(["--engine", "command"])
+        .env("DESCARTES_DISPATCH_COMMAND_START", line("start"))
+        .env("DESCARTES_DISPATCH_COMMAND_LOOK", line("look"))
+        .env("DESCARTES_DISPATCH_COMMAND_STOP", line("stop"))
+}
+
+/// Asserts that both tasks are merged, and that each run's output and no handle is in its directory.
+fn assert_done(graph: &Graph) {
+    assert_eq!(graph.show("descartes/house", "done-2"), "done\n");
+    let runs = fs::read_dir(graph.state().join("runs")).expect("a directory");
+    for run in runs {
+        let dir = run.expect("an entry").path();
+        let stdout = fs::read_to_string(dir.join("stdout")).expect("the output");
+        assert!(stdout.starts_with("descartes-result "), "{stdout}");
+        let log = fs::read_to_string(dir.join("log")).expect("the log");
+        assert!(log.contains("completed"), "{log}");
+        assert!(!dir.join("handle").exists());
+    }
+}
+
+#[test]
+fn dockers_command_line_works_through_a_graph_and_leaves_no_container() {
+    let daemon = Daemon::start();
+    let graph = Graph::new(CHAIN);
+    let with_docker = |agent| {
+        dispatch(&graph, "docker-cli.sh", agent)
+            .env("DOCKER_HOST", daemon.host())
+            .env("DOCKER_OPTIONS", "--network host")
+            .env("DESCARTES_DISPATCH_IMAGE", IMAGE)
+    };
+    with_docker(AGENT).run().assert_code(0);
+    assert_done(&graph);
+    assert_eq!(daemon.containers(), [""; 0]);
+    let graph = Graph::new("1 | Endless | P | 1 | H\n");
+    let running = dispatch(&graph, "docker-cli.sh", "sleep 1000")
+        .env("DOCKER_HOST", daemon.host())
+        .env("DOCKER_OPTIONS", "--network host")
+        .env("DESCARTES_DISPATCH_IMAGE", IMAGE)
+        .start();
+    running.wait_for_log(" works");
+    graph.command(&["cancel"]).run().assert_code(0);
+    running.wait().assert_code(3);
+    assert_eq!(daemon.containers(), [""; 0]);
+}
+
+/// An ssh server on loopback that accepts one key for this user; killed when it is dropped.
+struct Server {
+    dir: tempfile::TempDir,
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        for key in ["host_key", "key"] {
+            let made = Command::new("ssh-keygen")
+                .args(["-qt", "ed25519", "-N", "", "-f", &at(key)])
+                .status();
+            assert!(made.expect("openssh-client is installed").success());
+        }
+        fs::copy(at("key.pub"), at("authorized_keys")).expect("a key");
+        fs::create_dir(at("home")).expect("a directory");
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_descartes-worker"));
+        let programs = program.parent().expect("a directory").display();
+        let settings = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nPidFile none\nUsePAM no\n\
+             StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n\
+             SetEnv PATH={programs}:{} HOME={}\n",
+            at("host_key"),
+            at("authorized_keys"),
+            path().to_str().expect("UTF-8"),
+            at("home"),
+        );
+        fs::write(at("sshd_config"), settings).expect("a file");
+        // As root, sshd needs a directory that a service manager usually creates.
+        let _ = fs::create_dir_all("/run/sshd");
+        let child = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-e", "-f", &at("sshd_config")])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssh-server is installed");
+        let host_key = fs::read_to_string(at("host_key.pub")).expect("a key");
+        fs::write(at("known_hosts"), format!("[127.0.0.1]:{port} {host_key}")).expect("a file");
+        wait_until("sshd", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self { dir, child, port }
+    }
+
+    /// The ssh command of the script.
+    fn ssh(&self) -> String {
+        let at = |name: &str| self.dir.path().join(name).display().to_string();
+        format!(
+            "ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -i {} -o UserKnownHostsFile={} -p {}",
+            at("key"),
+            at("known_hosts"),
+            self.port
+        )
+    }
+}
+
+#[test]
+fn processes_of_other_machines_work_through_a_graph_over_ssh() {
+    let server = Server::start();
+    let with_ssh = |graph: &Graph, agent| {
+        dispatch(graph, "ssh.sh", agent)
+            .env("SSH", server.ssh())
+            .env("SSH_HOSTS", "127.0.0.1 127.0.0.1")
+    };
+    let graph = Graph::new(CHAIN);
+    with_ssh(&graph, AGENT).run().assert_code(0);
+    assert_done(&graph);
+    let graph = Graph::new("1 | Endless | P | 1 | H\n");
+    let running = with_ssh(&graph, "sleep 1000").start();
+    running.wait_for_log(" works");
+    graph.command(&["cancel"]).run().assert_code(0);
+    running.wait().assert_code(3);
+    let left = server.dir.path().join("home/.descartes-runs");
+    let left = fs::read_dir(left).into_iter().flatten().count();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn a_graph_is_shared_by_two_engines_by_their_limits() {
+    let daemon = Daemon::start();
+    let graph = Graph::new("1 | One | P | 1 | H\n2 | Two | P | 1 | H\n3 | Three | P | 1 | H\n");
+    let meeting = graph.state().join("integration.git/meeting");
+    graph.command(&["--plan"]).run().assert_code(0);
+    fs::create_dir_all(&meeting).expect("a directory");
+    // None ends before all have begun.
+    let agent = "touch $MEETING/${TASK_ID##*:}; while [ ! -e $MEETING/1 ] || [ ! -e $MEETING/2 ] || [ ! -e $MEETING/3 ]; do sleep 0.05; done; echo done > done-${TASK_ID##*:}";
+    let ended = graph
+        .dispatch(agent)
+        .args(["--engine", "local=1", "--engine", "docker=2"])
+        .env("DOCKER_HOST", daemon.host())
+        .env("DESCARTES_DISPATCH_IMAGE", IMAGE)
+        .env("DESCARTES_DISPATCH_NETWORK", "host")
+        .env("MEETING", &meeting)
+        .env("DESCARTES_AGENT_ENV", "MEETING")
+        .run();
+    ended.assert_code(0);
+    let journal = graph.journal();
+    let engines = journal
+        .iter()
+        .filter_map(|entry| entry["handle"]["engine"].as_str());
+    let mut engines: Vec<&str> = engines.collect();
+    engines.sort_unstable();
+    assert_eq!(engines, ["docker", "docker", "local"]);
+    assert_eq!(daemon.containers(), [""; 0]);
+}

@@ -1,0 +1,137 @@
+//! A Docker Engine of the tests: its own data, its own socket, and no network but the machine's.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::image;
+use crate::support::{path, wait_until};
+
+/// The image of the workers.
+pub const IMAGE: &str = "worker:test";
+
+/// One engine runs at a time: it is heavy.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// An engine with the image of the workers; ended when it is dropped.
+pub struct Daemon {
+    dir: TempDir,
+    child: Option<Child>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Daemon {
+    pub fn start() -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut daemon = Self {
+            dir,
+            child: None,
+            _turn: turn,
+        };
+        daemon.run();
+        let entrypoint = "ENTRYPOINT [\"/app/descartes-worker\"]";
+        let path = "ENV PATH=/bin";
+        let tarball = image::tarball();
+        let tarball = tarball.to_str().expect("UTF-8");
+        daemon.docker(&[
+            "import", "--change", entrypoint, "--change", path, tarball, IMAGE,
+        ]);
+        daemon
+    }
+
+    /// `DOCKER_HOST`
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.at("socket").display())
+    }
+
+    /// Starts the engine, which has ended, and waits until it answers.
+    pub fn run(&mut self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.at("log"));
+        let child = Command::new("dockerd")
+            .arg("--data-root")
+            .arg(self.at("data"))
+            .arg("--exec-root")
+            .arg(self.at("exec"))
+            .arg("--pidfile")
+            .arg(self.at("pid"))
+            .arg("--host")
+            .arg(self.host())
+            .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.expect("a log file"))
+            .spawn();
+        self.child = Some(child.expect("docker.io is installed"));
+        wait_until("dockerd", || {
+            let answer = self
+                .command(&["version"])
+                .output()
+                .expect("docker.io is installed");
+            answer.status.success()
+        });
+    }
+
+    /// Ends the engine with a signal, and waits until it is gone.
+    pub fn end(&mut self, signal: Signal) {
+        let mut child = self.child.take().expect("the engine runs");
+        let _ = kill_process(Pid::from_child(&child), signal);
+        child.wait().expect("a child");
+        // containerd ends with dockerd. Where nothing reaps it, its process id stays, and the next dockerd would take it
+        // for a running one.
+        let _ = fs::remove_file(self.at("exec/containerd/containerd.pid"));
+    }
+
+    /// Runs the docker command; gives what it prints.
+    #[track_caller]
+    pub fn docker(&self, args: &[&str]) -> String {
+        let output = self.command(args).output().expect("docker.io is installed");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "docker {args:?}: {stderr}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// The names of all containers.
+    pub fn containers(&self) -> Vec<String> {
+        let text = self.docker(&["ps", "--all", "--format", "{{.Names}}"]);
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command
+            .env_clear()
+            .env("PATH", path())
+            .env("HOME", self.dir.path());
+        command.env("DOCKER_HOST", self.host()).args(args);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // An engine that was killed has left its helpers: the next one ends them.
+        if self.child.is_none() && !std::thread::panicking() {
+            self.run();
+        }
+        if self.child.is_some() {
+            let all = self.containers();
+            for name in &all {
+                let _ = self.command(&["rm", "--force", name]).output();
+            }
+            self.end(Signal::TERM);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `dispatch` on engines other than processes of this machine, with the real ones: a Docker Engine that the tests
+//! start themselves, and OpenSSH's server on loopback.
+//!
+//! Needs root, and `docker.io` and `openssh-server` installed; fails if one is missing.
+
+#[path = "../it/support/mod.rs"]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the support is all tests' and these need the least of it"
+)]
+mod support;
+
+#[path = "../it/dispatch/sample.rs"]
+#[expect(
+    dead_code,
+    reason = "the sample is shared with the other tests of dispatch"
+)]
+mod sample;
+
+mod command;
+mod daemon;
+mod docker;
+mod image;
