@@ -127,6 +127,7 @@ pub fn runner(
     let (base, variables_file) = agent_environment(reader);
     let source = source(reader, &task_id, &project_id, &run_id);
     let idle_timeout = reader.with_default(&settings::IDLE_TIMEOUT, values::duration_or_off);
+    let tag = reader.optional(&settings::TAG, values::line);
     let isolation = isolation(reader, &base);
     let mut agent = agent_settings(reader, &base, variables_file.as_ref(), idle_timeout);
     if isolation.user.is_some() {
@@ -137,7 +138,7 @@ pub fn runner(
         run_id,
         task: task_id,
         project: project_id,
-        tag: reader.optional(&settings::TAG, values::line),
+        tag,
         finished_tasks: if forced {
             FinishedTasks::Allow
         } else {

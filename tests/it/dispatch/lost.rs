@@ -38,6 +38,8 @@ fn lose_a_worker_after_its_push(graph: &Graph, gate: &Gate, work: &str) -> Value
         let stat = session();
         stat.is_empty() || stat.contains(") Z ")
     });
+    // The worker may have printed its result before it was killed, but an engine has no output of a machine that is gone.
+    fs::write(graph.state().join("runs").join(run).join("stdout"), "").expect("a file");
     handle
 }
 
@@ -81,8 +83,6 @@ fn a_worker_that_dies_after_its_push_is_not_replaced_and_its_work_is_checked_aga
         let work = "echo done > done-${TASK_ID##*:}";
         let handle = lose_a_worker_after_its_push(&graph, &gate, work);
         let run = handle["run"].as_str().expect("a run");
-        // An engine may have no output of a machine that is gone.
-        fs::write(graph.state().join("runs").join(run).join("stdout"), "").expect("a file");
         if !has_handle {
             let journal = graph.state().join("journal.jsonl");
             let text = fs::read_to_string(&journal).expect("the journal");

@@ -23,8 +23,10 @@ fn nothing_is_pushed_while_a_process_of_the_agent_cannot_be_killed() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
     let pid = origin.path("pid");
+    // The agent ends when the process has its other user, and not before.
     let agent = format!(
-        "echo mine > mine; setsid setpriv --reuid {NOBODY} --clear-groups sleep 1000 > /dev/null 2>&1 & echo $! > {}",
+        "echo mine > mine; setsid setpriv --reuid {NOBODY} --clear-groups sleep 1000 > /dev/null 2>&1 & echo $! > {}; \
+         until grep -q '^Uid:.{NOBODY}.{NOBODY}' /proc/$!/status; do sleep 0.01; done",
         quoted(&pid)
     );
     let worker = origin.worker(&receiver).without_isolation();

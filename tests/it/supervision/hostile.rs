@@ -140,7 +140,7 @@ fn a_missing_directory_for_temporary_files_is_named() {
     assert_failed(
         &receiver,
         "workspace_failed",
-        "no temporary directory for the prompt could be made",
+        "no temporary directory for the prompt could be made; set TMPDIR to a directory that the worker can write",
     );
     let event = failure(&receiver);
     let detail = event["failure"]["detail"].as_str().unwrap();
