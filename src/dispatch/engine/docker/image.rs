@@ -40,7 +40,17 @@ async fn pull(client: &ApiClient, image: &str, say: &dyn Fn(&str)) -> Result<(),
     let mut query = vec![("fromImage", name)];
     query.extend(tag.map(|tag| ("tag", tag)));
     let request = client.request(Method::POST, "images/create", &query);
-    let mut response = client.open_within(request, PULL_SILENCE).await?;
+    let opened = client.open_within(request, PULL_SILENCE).await;
+    // What a registry says does not name the image.
+    let mut response = opened.map_err(|error| match error {
+        ApiError::Status { code, message } => ApiError::Status {
+            code,
+            message: format!("the image {image} cannot be pulled: {message}"),
+        },
+        ApiError::Unknown(why) => {
+            ApiError::Unknown(format!("the image {image} cannot be pulled: {why}"))
+        }
+    })?;
     let (mut lines, mut progress) = (
         LineSplitter::new(LineEnd::Newline, MAX_LINE),
         Progress::default(),
