@@ -5,8 +5,7 @@ use std::fmt::Write;
 
 use super::branch::Integration;
 use super::error::IntegrationError;
-use super::repository::{identity, with_input};
-use super::run_branches::candidate_name;
+use super::repository::{Blob, identity, with_input};
 use super::types::{Candidate, Commit, Conflict, FinishedRun, Merged, Other, WorkChecks};
 use crate::git::Git;
 use crate::scud::set_status_in_bytes;
@@ -30,13 +29,8 @@ impl Integration {
         run: &FinishedRun,
     ) -> Result<Merged, IntegrationError> {
         let git = self.place.git()?;
-        let work = self.commit_of(&git, run).await?;
-        if self
-            .place
-            .repository
-            .is_ancestor(&git, &work.id, &onto.id)
-            .await?
-        {
+        let (work, is_in) = self.commit_of(&git, run, onto).await?;
+        if is_in {
             return Ok(Merged::AlreadyIn);
         }
         let merged = match self.merge_trees(&git, &onto.id, &work.id).await? {
@@ -54,28 +48,26 @@ impl Integration {
         let commit = self
             .commit(&git, &tree, &parents, &message, seconds)
             .await?;
-        let name = candidate_name(&run.run_id);
-        self.place
-            .repository
-            .set(&git, &name, &commit, None)
-            .await?;
         Ok(Merged::Merged(Candidate {
             commit: Commit { id: commit, tree },
+            run_id: run.run_id.clone(),
             needs_verification,
         }))
     }
 
-    /// The commit of a run, fetched from the remote if it is not here yet.
+    /// The commit of a run, fetched from the remote if it is not here yet, and whether `onto` has it already.
     async fn commit_of(
         &self,
         git: &Git<'_>,
         run: &FinishedRun,
-    ) -> Result<Commit, IntegrationError> {
-        if let Some(commit) = self.place.repository.resolve(git, &run.commit).await? {
-            return Ok(commit);
+        onto: &Commit,
+    ) -> Result<(Commit, bool), IntegrationError> {
+        let repository = &self.place.repository;
+        if let Some(found) = repository.resolve_for(git, &run.commit, &onto.id).await? {
+            return Ok(found);
         }
         self.place.fetch_run_branches(git, &run.run_id).await?;
-        let found = self.place.repository.resolve(git, &run.commit).await?;
+        let found = repository.resolve_for(git, &run.commit, &onto.id).await?;
         found.ok_or_else(|| IntegrationError::NoCommit {
             commit: run.commit.clone(),
             branch: run.branch.clone(),
@@ -158,14 +150,17 @@ impl Integration {
         let repository = &self.place.repository;
         let set_done =
             |graph: &mut [u8]| set_status_in_bytes(graph, &run.phase, &run.task, Status::Done);
-        if let Some(mut graph) = repository.read_file(git, &merged, GRAPH).await?
-            && let Ok(changed) = set_done(&mut graph.content)
+        let content = repository.read_content(git, &merged, GRAPH).await?;
+        if let Some(mut content) = content
+            && let Ok(changed) = set_done(&mut content)
         {
-            return if changed {
-                repository.replace_file(git, &merged, GRAPH, &graph).await
-            } else {
-                Ok(merged)
-            };
+            if !changed {
+                return Ok(merged);
+            }
+            if let Some(graph) = repository.read_file(git, &merged, GRAPH).await? {
+                let graph = Blob { content, ..graph };
+                return repository.replace_file(git, &merged, GRAPH, &graph).await;
+            }
         }
         let Some(mut graph) = repository.read_file(git, &onto.tree, GRAPH).await? else {
             return Ok(merged);

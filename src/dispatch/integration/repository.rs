@@ -130,6 +130,30 @@ impl Repository {
         }))
     }
 
+    /// The commit that a name means, if it exists, and whether another commit has it in its history. One command, because
+    /// every merge begins with this.
+    pub async fn resolve_for(
+        &self,
+        git: &Git<'_>,
+        name: &str,
+        descendant: &str,
+    ) -> Result<Option<(Commit, bool)>, IntegrationError> {
+        let call = self.call(["rev-parse", "--quiet", "--revs-only", "--end-of-options"]);
+        let call = call.arg(format!("{name}^{{commit}}"));
+        let call = call.arg(format!("{name}^{{tree}}"));
+        // The two commits, and behind a caret what both have in their history.
+        let call = call.arg(format!("{descendant}...{name}^{{commit}}"));
+        let what = format!("the commit {name} cannot be read");
+        let text = self.run(git, &what, call).await?;
+        let mut lines = text.lines();
+        let (Some(id), Some(tree)) = (lines.next(), lines.next()) else {
+            return Ok(None);
+        };
+        let is_in = lines.any(|line| line.strip_prefix('^') == Some(id));
+        let (id, tree) = (id.to_owned(), tree.to_owned());
+        Ok(Some((Commit { id, tree }, is_in)))
+    }
+
     pub async fn is_ancestor(
         &self,
         git: &Git<'_>,
@@ -187,7 +211,31 @@ impl Repository {
         self.run(git, what, call).await.map(drop)
     }
 
-    /// The content of a file in a commit or tree; `None` if there is no such file.
+    /// The content of a file or of a symbolic link in a commit or tree; `None` if there is neither.
+    pub async fn read_content(
+        &self,
+        git: &Git<'_>,
+        tree: &str,
+        path: &str,
+    ) -> Result<Option<Vec<u8>>, IntegrationError> {
+        let what = format!("{path} cannot be read from {tree}");
+        let call = self.call(["cat-file", "--batch"]);
+        let call = with_input(call, format!("{tree}:{path}\n").as_bytes())?;
+        let finished = self.ask(git, &what, call).await?;
+        let output = finished.success().map_err(IntegrationError::git(what))?;
+        // `<id> blob <size>`, the content and a line break; or one line that says what there is.
+        let Some(end) = output.iter().position(|byte| *byte == b'\n') else {
+            return Ok(None);
+        };
+        let (head, content) = (String::from_utf8_lossy(&output[..end]), &output[end + 1..]);
+        let mut words = head.split(' ').skip(1);
+        Ok(match (words.next(), content.strip_suffix(b"\n")) {
+            (Some("blob"), Some(content)) => Some(content.to_owned()),
+            _ => None,
+        })
+    }
+
+    /// A file in a commit or tree; `None` if there is no such file.
     pub async fn read_file(
         &self,
         git: &Git<'_>,

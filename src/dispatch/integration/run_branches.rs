@@ -36,15 +36,13 @@ impl Integration {
     /// Makes sure that a worker can clone a candidate; returns the commit (`DESCARTES_REF`). The branch by which
     /// it does that is deleted with the branches of the run.
     pub async fn offer(&self, candidate: &Candidate) -> Result<String, IntegrationError> {
+        let git = self.place.git()?;
+        let (commit, run_id) = (&candidate.commit.id, &candidate.run_id);
+        self.place
+            .repository
+            .set(&git, &candidate_name(run_id), commit, None)
+            .await?;
         if let Some(url) = self.place.remote_of_workers() {
-            let git = self.place.git()?;
-            let commit = &candidate.commit.id;
-            let prefix = candidate_name("");
-            let prefixes = std::slice::from_ref(&prefix);
-            let names = self.place.repository.references(&git, prefixes).await?;
-            let name = names.iter().find(|(_, known)| known == commit);
-            let run_id = name.and_then(|(name, _)| name.strip_prefix(&prefix));
-            let run_id = run_id.unwrap_or("candidates");
             let name = format!("refs/heads/{RUNS}/{run_id}/{CANDIDATE}");
             self.place
                 .push_to(&git, url, &format!("+{commit}:{name}"), None)
@@ -195,7 +193,7 @@ impl RunBranches {
 }
 
 /// The reference of a run's merge.
-pub fn candidate_name(run_id: &str) -> String {
+fn candidate_name(run_id: &str) -> String {
     format!("refs/descartes/candidates/{run_id}")
 }
 

@@ -86,6 +86,7 @@ pub enum WorkChecks {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     pub commit: Commit,
+    pub run_id: String,
     /// Whether the merged tree differs from the tree that the run's own checks have seen.
     pub needs_verification: bool,
 }
