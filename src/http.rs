@@ -7,11 +7,36 @@ pub mod errors;
 pub mod retries;
 pub mod tls;
 
-use reqwest::{Response, Url};
+use std::path::Path;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder, Response, Url};
 
 /// The maximum size of an answer's body, in bytes; the rest is not read. Cancellations and error
 /// messages are small.
 const MAX_ANSWER_SIZE: usize = 64 * 1024;
+
+/// A client that sends JSON to one server: without proxies and redirects. `headers` go with every request, and
+/// `authorities` is a PEM file of further certificate authorities.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn json_client(
+    url: &Url,
+    authorities: Option<&Path>,
+    headers: HeaderMap,
+) -> Result<ClientBuilder, tls::TlsError> {
+    let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+    let mut headers = headers;
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+    Ok(Client::builder()
+        .tls_backend_preconfigured(tls::config(url, authorities)?)
+        .default_headers(headers)
+        .redirect(Policy::none())
+        .no_proxy())
+}
 
 /// The body, up to the maximum size.
 pub async fn answer_body(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {

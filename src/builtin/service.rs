@@ -34,8 +34,6 @@ const MAX_STREAM_SIZE: usize = 16 * 1024 * 1024;
 /// The largest request, in bytes: more than a model with a million tokens can read. Keeps the memory
 /// of this process bounded if the service accepts everything.
 const MAX_REQUEST_SIZE: usize = 8 * 1024 * 1024;
-/// Tokens of a request that are not in its body: the service describes its own tools to the model.
-const HIDDEN_INPUT_TOKENS: u64 = 5_000;
 /// How long the service may send nothing while it streams an answer. It sends a ping every few seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 /// How long the body of an error may take.
@@ -299,13 +297,9 @@ impl Service {
     }
 }
 
-/// The most tokens that one answer to this request can cost. A token has at least one byte, so the size of
-/// the body limits the number of its tokens.
+/// The most tokens that one answer to this request can cost.
 fn upper_bound(body: &str) -> UpperBound {
-    UpperBound {
-        input_tokens: HIDDEN_INPUT_TOKENS + body.len() as u64,
-        output_tokens: u64::from(MAX_TOKENS),
-    }
+    UpperBound::of_request(body.len(), u64::from(MAX_TOKENS))
 }
 
 /// Sleeps and writes keep-alive lines, so that the worker's idle timeout does not fire.

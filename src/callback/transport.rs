@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use reqwest::redirect::Policy;
+use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{Client, Url};
 use tokio::time::{Instant, timeout_at};
 
@@ -15,8 +14,8 @@ use super::credentials::{Credentials, IdentityError};
 use super::settings::Settings;
 use super::traceparent;
 use crate::http::errors::{no_answer_within, request_error};
-use crate::http::tls::{self, TlsError};
-use crate::http::{answer_body, route_url};
+use crate::http::tls::TlsError;
+use crate::http::{answer_body, json_client, route_url};
 use crate::redact::Redactor;
 
 /// How long an idle connection is reused: longer than the usual heartbeat interval, shorter than
@@ -44,17 +43,10 @@ pub struct Transport {
 impl Transport {
     pub fn new(settings: &Settings, redactor: &Redactor) -> Result<Self, SetupError> {
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
         if let Some(traceparent) = &settings.traceparent {
             headers.insert(traceparent::HEADER, traceparent.clone());
         }
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls::config(&settings.url, settings.authorities.as_deref())?)
-            .default_headers(headers)
-            .redirect(Policy::none())
-            .no_proxy()
+        let client = json_client(&settings.url, settings.authorities.as_deref(), headers)?
             .pool_idle_timeout(IDLE_CONNECTION)
             .build()
             .map_err(|error| SetupError::Client(error.into()))?;

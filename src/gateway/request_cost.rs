@@ -5,8 +5,6 @@ use serde::Deserialize;
 use super::ledger::RequestCost;
 use crate::model::UpperBound;
 
-/// Tokens of a request that are not in its body: the service describes its own tools to the model.
-const HIDDEN_INPUT_TOKENS: u64 = 5_000;
 /// The longest answer, in tokens, if the request sets no limit.
 const MAX_OUTPUT_TOKENS: u64 = 128_000;
 
@@ -36,17 +34,12 @@ pub fn read(body: &[u8]) -> Result<RequestCost, String> {
         fields.max_output_tokens,
     ];
     let longest = named.into_iter().flatten().max();
-    // A token has at least one byte.
-    let input_tokens = HIDDEN_INPUT_TOKENS + body.len() as u64;
     let output_tokens = longest
         .unwrap_or(MAX_OUTPUT_TOKENS)
         .saturating_mul(fields.n.unwrap_or(1).max(1));
     Ok(RequestCost {
         model: fields.model,
-        upper_bound: UpperBound {
-            input_tokens,
-            output_tokens,
-        },
+        upper_bound: UpperBound::of_request(body.len(), output_tokens),
     })
 }
 

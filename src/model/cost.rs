@@ -22,11 +22,24 @@ pub enum CostLimit {
     Reached,
 }
 
+/// Tokens of a request that are not in its body: the service describes its own tools to the model.
+const HIDDEN_INPUT_TOKENS: u64 = 5_000;
+
 /// The most tokens that one answer can have cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpperBound {
     pub input_tokens: u64,
     pub output_tokens: u64,
+}
+
+impl UpperBound {
+    /// For the answer to a request with a body of this size, in bytes. A token has at least one byte.
+    pub fn of_request(body_size: usize, output_tokens: u64) -> Self {
+        Self {
+            input_tokens: HIDDEN_INPUT_TOKENS + body_size as u64,
+            output_tokens,
+        }
+    }
 }
 
 impl CostMeter {

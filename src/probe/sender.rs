@@ -1,14 +1,13 @@
 //! Sends one event, with right or with wrong credentials. Repeats nothing.
 
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
-use reqwest::redirect::Policy;
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Url};
 
 use crate::callback::credentials::{self, Credentials};
 use crate::callback::{Event, Settings, SetupError};
 use crate::http::errors::request_error;
-use crate::http::{answer_body, route_url, tls};
+use crate::http::{answer_body, json_client, route_url};
 use crate::redact::Redactor;
 use crate::webhook::SigningKey;
 
@@ -62,15 +61,8 @@ impl Sender {
     /// # Errors
     /// If the file with certificate authorities cannot be read.
     pub fn new(settings: &Settings) -> Result<Self, SetupError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls::config(&settings.url, settings.authorities.as_deref())?)
-            .default_headers(headers)
-            .redirect(Policy::none())
-            .no_proxy()
+        let authorities = settings.authorities.as_deref();
+        let client = json_client(&settings.url, authorities, HeaderMap::new())?
             .timeout(settings.request_timeout)
             .build()
             .map_err(|error| SetupError::Client(error.into()))?;
