@@ -79,6 +79,8 @@ impl Server {
                     return;
                 }
                 if let Ok(stream) = stream {
+                    // As real servers do: otherwise each small write waits until the one before was acknowledged.
+                    let _ = stream.set_nodelay(true);
                     state.serve(stream, &shared, &serve);
                 }
             }
