@@ -183,7 +183,7 @@ fn a_merge_whose_driver_fails_is_not_left_as_a_conflict_without_marks() {
     git(&repo, &["init", "-q", "-b", "main"]);
     let driver = format!(
         "{} merge-graph %O %A /nowhere",
-        env!("CARGO_BIN_EXE_descartes-worker")
+        quoted(env!("CARGO_BIN_EXE_descartes-worker"))
     );
     git(&repo, &["config", "merge.scud.driver", &driver]);
     fs::write(repo.join(".git/info/attributes"), "*.scg merge=scud\n").expect("written");
