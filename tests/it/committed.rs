@@ -246,7 +246,10 @@ fn all_commits_of_filtered_files_are_pushed_if_the_filter_can_tell_its_output_fr
         "strict",
     ] {
         let origin = origin_without_hidden_files();
-        program(&origin.path("bin/strict"), "exec sed -n '/^x/!q9; s/^x//p'");
+        let strict = r#"while IFS= read -r line; do
+            case $line in x*) printf '%s\n' "${line#x}" ;; *) exit 9 ;; esac
+        done"#;
+        program(&origin.path("bin/strict"), strict);
         let agent = format!(
             "git config filter.hidden.clean 'sed s/^/x/'; git config filter.hidden.smudge '{smudge}'
              mkdir secrets; echo 1 > secrets/new; echo 1 > secrets/gone; git add -A; git commit -qm first
