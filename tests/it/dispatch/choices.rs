@@ -1,7 +1,5 @@
 //! What a person can choose: when checks run, how much may be spent, which phases and tasks, which repository.
 
-use std::process::Command;
-
 use super::sample::{Gate, Graph};
 use crate::support::origin::program;
 use crate::support::path;
@@ -174,15 +172,7 @@ fn a_remote_repository_gets_the_branch_and_the_branch_that_into_names() {
     dispatch(&["--tag", "house", "--into", "main"])
         .run()
         .assert_code(0);
-    let git = |args: &[&str]| {
-        let output = Command::new("git")
-            .args(["--git-dir", remote])
-            .args(args)
-            .output();
-        let output = output.expect("git");
-        assert!(output.status.success(), "git {args:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("UTF-8")
-    };
+    let git = |args: &[&str]| graph.git(&[&["--git-dir", remote], args].concat());
     assert_eq!(git(&["show", "main:done-2"]), "done-1\n");
     assert_eq!(
         git(&["for-each-ref", "--format=%(refname)"]),

@@ -79,7 +79,7 @@ fn a_worker_that_dies_after_its_push_is_not_replaced_and_its_work_is_checked_aga
         let graph = Graph::new("1 | Only | P | 1 | H\n2 | Next | P | 1 | H\n\n@edges\n2 -> 1\n");
         let gate = Gate::new();
         let checks = gate.path("checks");
-        graph.checks(&[&format!("sh -c 'echo >> {}'", checks.display())]);
+        graph.checks(&["sh -c 'echo >> \"$GATE/checks\"'"]);
         let work = "echo done > done-${TASK_ID##*:}";
         let handle = lose_a_worker_after_its_push(&graph, &gate, work);
         let run = handle["run"].as_str().expect("a run");
@@ -113,10 +113,7 @@ fn lost_work_whose_checks_fail_now_is_not_merged_and_the_task_is_done_again() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let gate = Gate::new();
     let broken = gate.path("broken");
-    graph.checks(&[&format!(
-        "sh -c '[ ! -e {} ] || [ -e repaired ]'",
-        broken.display()
-    )]);
+    graph.checks(&["sh -c '[ ! -e \"$GATE/broken\" ] || [ -e repaired ]'"]);
     let work = "if grep -q 'checks fail when it is merged' \"$DESCARTES_PROMPT_FILE\"; then touch repaired; fi; touch done";
     lose_a_worker_after_its_push(&graph, &gate, work);
     fs::write(&broken, "").expect("a file");

@@ -37,7 +37,7 @@ fn the_agent_and_its_checks_run_as_another_user_who_owns_the_clone_with_and_with
     let bin = nobody::shared_dir();
     let without_bubblewrap = path_without_bubblewrap(&bin);
     for path in [crate::support::path(), without_bubblewrap.clone()] {
-        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let (receiver, origin) = (Receiver::start(), Origin::in_dir(nobody::shared_dir()));
         let tmp = nobody::shared_dir();
         let worker = origin.worker(&receiver).env("PATH", &path);
         let worker = worker.env("TMPDIR", tmp.path());
@@ -53,7 +53,7 @@ fn the_files_of_another_user_are_pushed_although_its_repository_is_damaged() {
     if !nobody::is_root() {
         return assert_refused_without_root();
     }
-    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let (receiver, origin) = (Receiver::start(), Origin::in_dir(nobody::shared_dir()));
     let tmp = nobody::shared_dir();
     let worker = origin.worker(&receiver).env("TMPDIR", tmp.path());
     let worker = worker.env("DESCARTES_AGENT_USER", NUMBER);

@@ -26,8 +26,17 @@ impl Origin {
         Self::made("sha1", files)
     }
 
+    /// In this directory, for users who may not enter the usual one.
+    pub fn in_dir(dir: TempDir) -> Self {
+        Self::made_in(dir, "sha1", &[("README", "A house.\n")])
+    }
+
     pub fn made(format: &str, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
+        Self::made_in(dir, format, files)
+    }
+
+    fn made_in(dir: TempDir, format: &str, files: &[(&str, &str)]) -> Self {
         for name in ["tmp", "home", "bin"] {
             fs::create_dir(dir.path().join(name)).expect("a directory");
         }
