@@ -29,10 +29,12 @@ event() {
     printf '{"task_id":"%s","project_id":"%s","status":"%s","message":"%s"' "$TASK_ID" "$PROJECT_ID" "$1" "$1"
     printf ',"version":1,"event":"task.%s","event_id":"sh.%s","run_id":"sh","sequence":%s' "$1" "$2" "$2"
     printf ',"timestamp":"2026-01-01T00:00:00.000Z"'
-    printf ',"worker":{"version":"0.0.0","revision":null,"hostname":"sh","agent":null}%s}' "$3"
+    printf ',"worker":{"version":"0.0.0","revision":null,"hostname":"sh","agent":null,"isolation":"off"}%s}' "$3"
 }
 say() { curl -sS -o /dev/null -H 'content-type: application/json' --data-binary @- "$CALLBACK_URL/$1"; }
-event started 0 | say started || exit 3
+limits=',"heartbeat_interval_ms":null,"limits":{"callback_timeout_ms":1,"claim_deadline_ms":1,"finish_deadline_ms":1,'
+limits=$limits'"task_timeout_ms":1,"idle_timeout_ms":null,"stop_window_ms":1,"max_turns":null,"max_budget_usd":null,"max_tokens":null}'
+event started 0 "$limits" | say started || exit 3
 sh -c "$DESCARTES_AGENT_COMMAND" || exit 1
 output='"output":{"head":"","tail":"","total_bytes":0,"dropped_bytes":0}'
 result=',"result":{"summary":null,"duration_ms":0,"agent":null,"work":null,"checks":[],'$output'}'
@@ -46,7 +48,7 @@ fn main() {
     let size = fs::metadata(env!("CARGO_BIN_EXE_descartes-worker"))
         .unwrap()
         .len();
-    row("binary", &format!("{:.1} MiB", mib(size)), "", "6 MiB");
+    row("binary", &format!("{:.1} MiB", mib(size)), "", "7 MiB");
 }
 
 fn start_up() {
