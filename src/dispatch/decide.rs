@@ -67,7 +67,7 @@ pub fn decide(state: &State, graph: &TaskGraph, terms: &Terms, now: Millis) -> D
     actions.extend(reported.iter().map(|run| Action::Merge {
         run: run.id.clone(),
     }));
-    let running = state.runs.iter().filter(|run| run.is_live()).count();
+    let running = state.live_runs().count();
     let mut wake_at = None;
     let mut startable = 0;
     let mut tasks: Vec<usize> = (0..standings.len()).collect();

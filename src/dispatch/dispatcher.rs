@@ -136,13 +136,7 @@ impl Dispatcher<'_> {
 
     /// Asks the engine about all runs that live.
     fn look(&mut self) {
-        for run in self
-            .journaled
-            .state
-            .runs
-            .iter_mut()
-            .filter(|run| run.is_live())
-        {
+        for run in self.journaled.state.live_runs_mut() {
             if let Some(handle) = &run.handle {
                 run.seen = self.engine.look(&run.id, handle);
             }

@@ -54,12 +54,7 @@ pub async fn end(
     };
     let mut text = counts(dispatcher, &decision.standings, branch);
     if let Finish::Left = finish {
-        let live = dispatcher
-            .journaled
-            .state
-            .runs
-            .iter()
-            .filter(|run| run.is_live());
+        let live = dispatcher.journaled.state.live_runs();
         let _ = writeln!(
             text,
             "{} runs go on without a dispatcher; the same command takes them over",

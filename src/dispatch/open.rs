@@ -324,7 +324,7 @@ async fn listen(
 /// An error if runs of the last dispatcher may be on engines that this one does not use: it could neither see nor
 /// end them.
 fn require_engines(settings: &engine::Settings, state: &State) -> eyre::Result<()> {
-    let live = || state.runs.iter().filter(|run| run.is_live());
+    let live = || state.live_runs();
     if live().next().is_none() {
         return Ok(());
     }

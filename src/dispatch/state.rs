@@ -207,6 +207,16 @@ impl State {
         state
     }
 
+    /// The runs that still hold their task.
+    pub fn live_runs(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(|run| run.is_live())
+    }
+
+    /// The same, to note what is known about them.
+    pub fn live_runs_mut(&mut self) -> impl Iterator<Item = &mut Run> {
+        self.runs.iter_mut().filter(|run| run.is_live())
+    }
+
     pub fn run(&self, id: &str) -> Option<&Run> {
         self.by_id.get(id).map(|at| &self.runs[*at])
     }

@@ -67,7 +67,7 @@ pub fn answer_if_requested() -> Option<io::Result<ExitCode>> {
     if args.next()? != COMMAND {
         return None;
     }
-    // git also says whether the credential was right: nothing is kept, so there is nothing to do.
+    // git also reports whether the credential was right. This program does not store credentials, so it ignores that.
     if args.next().is_none_or(|operation| operation != "get") {
         return Some(Ok(ExitCode::SUCCESS));
     }

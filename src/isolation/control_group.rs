@@ -55,7 +55,7 @@ impl Drop for ControlGroup {
 
 /// Makes this process a member of the group whose list of members is this file.
 pub(super) fn join(members: &Path) {
-    // An error means that the program stays in the worker's group, as without a group of its own.
+    // After an error the program stays in the worker's group.
     let _ = fs::write(members, "0");
 }
 

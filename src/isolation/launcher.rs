@@ -106,8 +106,10 @@ fn restrict() -> Kind {
     Kind::Session
 }
 
-/// Since Linux 6.15, a process with one of these reads the environment of every other one, whatever Landlock says; in a PID
-/// namespace, it could unmount `/proc` and find the machine's below. root's programs get what is left in the bounding set. An error means that this process may drop nothing, and so has none of them.
+/// Drops capabilities that let a program see the machine's processes. Since Linux 6.15, a process with one of them can read
+/// the environment of every other process, also under Landlock. In a PID namespace, such a process could unmount `/proc`: the
+/// `/proc` of the machine is below it. A program of root gets the capabilities that are left in the bounding set. An error
+/// means that this process has none of them.
 #[cfg(target_os = "linux")]
 fn drop_capabilities() {
     use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};

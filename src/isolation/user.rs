@@ -66,7 +66,7 @@ impl User {
         lchown(path, Some(self.uid), Some(self.gid))
     }
 
-    /// The same for a directory and everything below it. Nobody else may change it meanwhile.
+    /// Gives a directory and everything below it to this user. No other process may change it at the same time.
     pub fn give_all(&self, dir: &Path) -> io::Result<()> {
         let mut left = vec![dir.to_owned()];
         while let Some(next) = left.pop() {

@@ -65,13 +65,7 @@ impl Dispatcher<'_> {
             if key.is_none() {
                 self.terms.stopping = Stopping::Cancelling;
             }
-            for run in self
-                .journaled
-                .state
-                .runs
-                .iter_mut()
-                .filter(|run| run.is_live())
-            {
+            for run in self.journaled.state.live_runs_mut() {
                 run.is_cancelled |= key.is_none() || run.task == key;
             }
         }
