@@ -19,6 +19,7 @@ mod durations;
 mod environment;
 mod excerpt;
 mod exit;
+mod file_lock;
 mod gateway;
 mod git;
 mod http;

@@ -8,19 +8,15 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use eyre::{WrapErr, bail};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::file_lock::{FileLock, LockError};
+
 const FILE: &str = "journal.jsonl";
 const LOCK: &str = "lock";
-/// How long a lock is waited for whose owner is dead.
-const LEFT_LOCK: Duration = Duration::from_secs(5);
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -151,7 +147,7 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     /// Held while this exists.
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl Journal {
@@ -254,39 +250,17 @@ fn private() -> fs::OpenOptions {
     options
 }
 
-fn lock(dir: &Path) -> eyre::Result<File> {
+fn lock(dir: &Path) -> eyre::Result<FileLock> {
     let path = dir.join(LOCK);
     let cannot_lock = || format!("cannot lock {}", path.display());
     fs::create_dir_all(dir).wrap_err_with(cannot_lock)?;
-    let mut file = private().open(&path).wrap_err_with(cannot_lock)?;
-    let began = Instant::now();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => break,
-            Err(Errno::WOULDBLOCK) => {}
-            Err(error) => return Err(error).wrap_err_with(cannot_lock),
-        }
-        let holder = fs::read_to_string(&path).unwrap_or_default();
-        // A dispatcher that was killed while it started a program leaves the lock to that process, for the moment until the
-        // program runs.
-        if is_alive(holder.trim()) || began.elapsed() > LEFT_LOCK {
-            bail!(
-                "another dispatcher (process {}) works on this project; ask it with `descartes-worker dispatch status`",
-                holder.trim()
-            );
-        }
-        std::thread::yield_now();
+    match FileLock::take(&path, "") {
+        Ok(lock) => Ok(lock),
+        Err(LockError::Held(process)) => bail!(
+            "another dispatcher (process {process}) works on this project; ask it with `descartes-worker dispatch status`"
+        ),
+        Err(LockError::File(error)) => Err(error).wrap_err_with(cannot_lock),
     }
-    file.set_len(0).wrap_err_with(cannot_lock)?;
-    writeln!(file, "{}", std::process::id()).wrap_err_with(cannot_lock)?;
-    Ok(file)
-}
-
-/// Whether there is a process with this id. Without an id, its owner is just writing it.
-fn is_alive(pid: &str) -> bool {
-    let pid = pid.parse().ok().and_then(Pid::from_raw);
-    // An error other than "no such process" is about a process of another user.
-    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// A new file is only on disk when its directory is.
@@ -307,34 +281,21 @@ mod tests {
         (0..count).map(record).collect()
     }
 
-    /// Opens the journal. A process that another test starts holds a copy of the lock until its program
-    /// runs.
-    fn open(dir: &Path) -> (Journal, Vec<Record>) {
-        let began = std::time::Instant::now();
-        loop {
-            match Journal::open(dir) {
-                Ok(opened) => return opened,
-                Err(error) => assert!(began.elapsed().as_secs() < 60, "{error:#}"),
-            }
-            std::thread::yield_now();
-        }
-    }
-
     #[test]
     fn a_journal_that_is_cut_at_any_byte_keeps_every_whole_line() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut journal, _) = open(dir.path());
+        let (mut journal, _) = Journal::open(dir.path()).unwrap();
         journal.append(&records(3)).unwrap();
         drop(journal);
         let whole = fs::read(dir.path().join(FILE)).unwrap();
         for length in 0..=whole.len() {
             fs::write(dir.path().join(FILE), &whole[..length]).unwrap();
-            let (mut journal, found) = open(dir.path());
+            let (mut journal, found) = Journal::open(dir.path()).unwrap();
             let lines = whole[..length].iter().filter(|byte| **byte == b'\n');
             assert_eq!(found, records(3)[..lines.count()], "cut at {length}");
             journal.append(&records(1)).unwrap();
             drop(journal);
-            let (_, again) = open(dir.path());
+            let (_, again) = Journal::open(dir.path()).unwrap();
             assert_eq!(again.len(), found.len() + 1, "cut at {length}");
         }
     }
@@ -362,28 +323,6 @@ mod tests {
         let process = format!("(process {})", std::process::id());
         assert!(error.contains(&process), "{error}");
         drop(first);
-        open(dir.path());
-    }
-
-    #[test]
-    fn a_lock_that_a_killed_dispatcher_has_left_to_a_starting_program_is_waited_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut dead = std::process::Command::new("true").spawn().unwrap();
-        dead.wait().unwrap();
-        let path = dir.path().join(LOCK);
-        fs::write(&path, format!("{}\n", dead.id())).unwrap();
-        let left = File::open(&path).unwrap();
-        flock(&left, FlockOperation::LockExclusive).unwrap();
-        let opened = std::thread::scope(|scope| {
-            let opening = scope.spawn(|| Journal::open(dir.path()).map(drop));
-            // Long enough for a refusal, which must not come.
-            let began = Instant::now();
-            while !opening.is_finished() && began.elapsed() < Duration::from_millis(200) {
-                std::thread::yield_now();
-            }
-            drop(left);
-            opening.join().unwrap()
-        });
-        opened.unwrap();
+        Journal::open(dir.path()).unwrap();
     }
 }

@@ -4,21 +4,19 @@
 //! it exclusively and then shares it with its worker, which may live a little longer than `local`. The
 //! kernel releases it when both have ended, however they end.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use eyre::{WrapErr, bail};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use eyre::{WrapErr, bail, eyre};
+
+use crate::file_lock::{FileLock, LockError};
 
 /// The lock of a task. It is released when this is dropped.
 #[derive(Debug)]
 pub struct TaskLock {
-    /// The lock is released when the last process has closed this.
-    file: File,
-    path: PathBuf,
+    file: FileLock,
     /// Whether to remove the file when the lock is released.
     is_owner: bool,
 }
@@ -36,32 +34,18 @@ impl TaskLock {
             format!("cannot use the project's directory {}", project.display())
         })?;
         let path = usable(lock_dirs)?.join(file_name(&project, task));
-        let cannot_lock = || format!("cannot lock {}", path.display());
-        loop {
-            let file = open(&path).wrap_err_with(cannot_lock)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => bail!(busy(&project, &path)),
-                Err(error) => return Err(error).wrap_err_with(cannot_lock),
+        let refused = |error| match error {
+            LockError::Held(holder) => eyre!(busy(&project, &holder)),
+            LockError::File(error) => {
+                eyre::Report::new(error).wrap_err(format!("cannot lock {}", path.display()))
             }
-            if file.metadata().wrap_err_with(cannot_lock)?.nlink() == 0 {
-                // Its owner removed the file between `open` and `flock`.
-                continue;
-            }
-            let mut lock = Self {
-                file,
-                path,
-                is_owner: false,
-            };
-            lock.write_holder(task)
-                .wrap_err("cannot write the lock file")?;
-            // The kernel releases the exclusive lock before it takes the shared one.
-            if flock(&lock.file, FlockOperation::NonBlockingLockShared).is_err() {
-                bail!(busy(&project, &lock.path));
-            }
-            lock.is_owner = true;
-            return Ok(lock);
-        }
+        };
+        let file = FileLock::take(&path, task).map_err(refused)?;
+        file.make_shareable().map_err(refused)?;
+        Ok(Self {
+            file,
+            is_owner: true,
+        })
     }
 
     /// Shares the lock that the parent of this process holds.
@@ -69,30 +53,20 @@ impl TaskLock {
     /// # Errors
     /// If another process has taken the lock in the meantime.
     pub fn share(path: &Path) -> eyre::Result<Self> {
-        let cannot_lock = || {
+        let file = FileLock::share(path).wrap_err_with(|| {
             format!(
                 "cannot lock {}, which DESCARTES_TASK_LOCK names",
                 path.display()
             )
-        };
-        let file = open(path).wrap_err_with(cannot_lock)?;
-        flock(&file, FlockOperation::NonBlockingLockShared).wrap_err_with(cannot_lock)?;
+        })?;
         Ok(Self {
             file,
-            path: path.to_owned(),
             is_owner: false,
         })
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Writes the process and the task to the lock file, for the error message of other processes.
-    fn write_holder(&self, task: &str) -> io::Result<()> {
-        let mut file = &self.file;
-        file.set_len(0)?;
-        writeln!(file, "{} {task}", std::process::id())
+        self.file.path()
     }
 }
 
@@ -100,21 +74,9 @@ impl Drop for TaskLock {
     fn drop(&mut self) {
         if self.is_owner {
             // If the file cannot be removed, that is harmless: the file is not locked.
-            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(self.file.path());
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-    File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(no_follow)
-        .open(path)
 }
 
 /// The first directory that exists, or can be made, and that only this user can write to.
@@ -161,10 +123,9 @@ fn file_name(project: &Path, task: &str) -> String {
     format!("{}.lock", hex.collect::<String>())
 }
 
-fn busy(project: &Path, lock: &Path) -> String {
-    let holder = fs::read_to_string(lock).unwrap_or_default();
+fn busy(project: &Path, holder: &str) -> String {
     let project = project.display();
-    match holder.trim_end().split_once(' ') {
+    match holder.split_once(' ') {
         Some((pid, task)) => format!(
             "task {task} is already running in {project}, started by process {pid}; wait until it ends, or stop it with `kill {pid}`"
         ),

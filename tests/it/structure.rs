@@ -39,6 +39,7 @@ const LAYERS: &[&[&str]] = &[
         "durations",
         "environment",
         "excerpt",
+        "file_lock",
         "line_splitter",
         "panics",
         "programs",
