@@ -10,6 +10,7 @@ mod command_line;
 mod commands;
 mod dispatch;
 pub mod environment;
+mod fly;
 mod reader;
 pub mod settings;
 mod values;

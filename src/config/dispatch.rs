@@ -6,7 +6,7 @@ use clap::ArgMatches;
 
 use super::command_line::format;
 use super::reader::Reader;
-use super::{command_line, settings, values};
+use super::{command_line, fly, settings, values};
 use crate::dispatch::engine::docker::client::Address;
 use crate::dispatch::engine::{self, EngineKind};
 use crate::dispatch::integration::Source;
@@ -70,6 +70,9 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
     let jobs = number("jobs", MAX_JOBS);
     let attempts = number("attempts", 100);
     let engines = engines(reader, flags);
+    let memory = reader.optional(&settings::DISPATCH_MEMORY, values::memory);
+    // A machine always has a limit; a run that needs more is found out only if it is known.
+    let needs_memory = engines.uses(EngineKind::Fly);
     let dollars = |text: String| values::dollars(&text);
     let max_budget_usd = text("max-budget-usd").map(dollars).transpose();
     let max_budget_usd = max_budget_usd.unwrap_or_else(|why| {
@@ -109,7 +112,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
         state_root: state_root(reader),
         start_deadline: reader.with_default(&settings::DISPATCH_START_DEADLINE, values::duration),
         retry_delay: reader.with_default(&settings::DISPATCH_RETRY_DELAY, values::duration),
-        memory: reader.optional(&settings::DISPATCH_MEMORY, values::memory),
+        memory: memory.or(needs_memory.then_some(engine::FLY_MEMORY)),
         max_memory: reader.with_default(&settings::DISPATCH_MAX_MEMORY, values::memory),
         worker: worker(reader),
         missing_agent: given.missing_agent,
@@ -171,6 +174,7 @@ fn engines(reader: &mut Reader, flags: &ArgMatches) -> engine::Settings {
             stop: reader.required(&settings::DISPATCH_COMMAND_STOP, values::text),
             image: reader.optional(&settings::DISPATCH_IMAGE, values::image),
         }),
+        fly: uses(EngineKind::Fly).then(|| fly::settings(reader)),
         places,
     }
 }

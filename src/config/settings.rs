@@ -484,12 +484,12 @@ pub const DISPATCH_IMAGE: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_IMAGE",
     "The image of the workers' containers, by name, tag or digest; its entrypoint is descartes-worker",
 )
-.when_unset("no image; the engine docker needs one");
+.when_unset("no image; the engines docker and fly need one");
 pub const DISPATCH_CPUS: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_CPUS",
-    "How many processors a worker's container may use, for example 1.5",
+    "How many processors a worker's container may use, for example 1.5; a machine of Fly has the next larger number that exists",
 )
-.when_unset("no limit");
+.when_unset("no limit; with the engine fly as few as the memory allows");
 pub const DISPATCH_NETWORK: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_NETWORK",
     "The Docker network of the workers' containers; host for the network of the Docker Engine's machine",
@@ -517,11 +517,37 @@ pub const DISPATCH_COMMAND_STOP: Setting = Setting::unflagged(
 )
 .when_unset("no command; the engine command needs one");
 
+pub const FLY_API_TOKEN: Setting = Setting::unflagged(
+    "FLY_API_TOKEN",
+    "The token for the Machines API of Fly, for the engine fly; it may manage the app's machines and secrets",
+)
+.when_unset("no token; the engine fly needs one");
+pub const FLY_FLAPS_BASE_URL: Setting = Setting::unflagged(
+    "FLY_FLAPS_BASE_URL",
+    "The address of the Machines API of Fly",
+)
+.default("https://api.machines.dev");
+pub const DISPATCH_FLY_APP: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_FLY_APP",
+    "The app of Fly whose machines the workers are",
+)
+.when_unset("FLY_APP_NAME; the engine fly needs an app");
+pub const DISPATCH_FLY_REGION: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_FLY_REGION",
+    "The regions of Fly for workers, the preferred one first, like fra,ams,any: the next one is used if one is full",
+)
+.when_unset("Fly chooses");
+pub const DISPATCH_FLY_CPU_KIND: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_FLY_CPU_KIND",
+    "The kind of the CPUs of the workers' machines on Fly: shared or performance",
+)
+.default("shared");
+
 pub const DISPATCH_MEMORY: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_MEMORY",
     "The memory that a worker of a dispatch may use, like 2GiB, for engines that can limit it",
 )
-.when_unset("no limit");
+.when_unset("no limit; with the engine fly 1GiB");
 pub const DISPATCH_MAX_MEMORY: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_MAX_MEMORY",
     "The most memory that a worker may use after attempts that ran out of memory: each one doubles DESCARTES_DISPATCH_MEMORY",
@@ -529,7 +555,7 @@ pub const DISPATCH_MAX_MEMORY: Setting = Setting::unflagged(
 .default("16GiB");
 
 /// `dispatch` only.
-pub const DISPATCH: [&Setting; 14] = [
+pub const DISPATCH: [&Setting; 19] = [
     &DISPATCH_STATE,
     &DISPATCH_LISTEN,
     &DISPATCH_URL,
@@ -544,6 +570,11 @@ pub const DISPATCH: [&Setting; 14] = [
     &DISPATCH_COMMAND_START,
     &DISPATCH_COMMAND_LOOK,
     &DISPATCH_COMMAND_STOP,
+    &FLY_API_TOKEN,
+    &FLY_FLAPS_BASE_URL,
+    &DISPATCH_FLY_APP,
+    &DISPATCH_FLY_REGION,
+    &DISPATCH_FLY_CPU_KIND,
 ];
 
 /// `receive` only.

@@ -164,7 +164,8 @@ fn look_after(
     }
     let since = |at: Millis| now - at.max(state.begun_at);
     match &run.grant {
-        None if since(run.intended_at) > terms.start_deadline_ms => {
+        // An engine can have no room for long.
+        None if since(run.started_at.unwrap_or(run.intended_at)) > terms.start_deadline_ms => {
             stop("it has not claimed its task within the start deadline")
         }
         None => None,

@@ -24,7 +24,7 @@ use super::merging::Ports;
 use super::names::run_id;
 use super::run_output::{find_report, lost};
 use super::start::spec;
-use super::state::{Run, Seen};
+use super::state::{End, Run, Seen};
 use crate::receiver::lease_of_claim;
 use crate::task::Status;
 pub use fields::Dispatcher;
@@ -171,7 +171,7 @@ impl Dispatcher<'_> {
                 Action::ReadReport { run } => acted |= self.read_report(run).await?,
                 Action::Fence { run, why } => {
                     acted = true;
-                    self.fence(run, why, None).await?;
+                    self.fence(run, why, End::default()).await?;
                 }
                 Action::Merge { run } => to_merge.extend(self.finished_run(run)),
             }
@@ -300,13 +300,13 @@ impl Dispatcher<'_> {
                 let Some(run) = self.journaled.state.run(id) else {
                     return Ok(false);
                 };
-                let exit_code = match run.seen {
-                    Seen::Ended(code) => code,
-                    _ => None,
+                let end = match run.seen {
+                    Seen::Ended(end) => end,
+                    _ => End::default(),
                 };
                 let why = run.stop_reason.clone();
-                let why = why.unwrap_or_else(|| lost(exit_code, &self.engine.log(id)));
-                self.fence(id, &why, exit_code).await?;
+                let why = why.unwrap_or_else(|| lost(end.code, &self.engine.log(id)));
+                self.fence(id, &why, end).await?;
                 Ok(true)
             }
         }
@@ -358,13 +358,14 @@ impl Dispatcher<'_> {
         Ok(harvest)
     }
 
-    async fn fence(&mut self, id: &str, why: &str, exit_code: Option<i32>) -> eyre::Result<()> {
+    async fn fence(&mut self, id: &str, why: &str, end: End) -> eyre::Result<()> {
         self.show.say(&format!("{id}: lost: {why}"));
         self.journaled
             .note(Entry::Fenced {
                 run: id.to_owned(),
                 why: why.to_owned(),
-                exit_code,
+                exit_code: end.code,
+                is_out_of_memory: end.is_out_of_memory,
             })
             .await?;
         self.release(id);

@@ -8,14 +8,19 @@ mod calls;
 mod command;
 pub mod docker;
 mod engines;
+mod fly;
 mod local;
 mod processes;
 mod remote;
 mod repository_dirs;
 mod settings;
 mod spec;
+mod starting;
 
 pub use calls::{Event, StartFailure};
 pub use engines::{Engines, Needs};
-pub use settings::{CommandSettings, DockerSettings, EngineKind, Place, Settings};
+pub use fly::DEFAULT_MEMORY as FLY_MEMORY;
+pub use settings::{
+    CommandSettings, CpuKind, DockerSettings, EngineKind, FlySettings, Place, Settings, Token,
+};
 pub use spec::Spec;

@@ -93,6 +93,9 @@ pub enum Entry {
         /// The exit code of the worker, if the engine knows it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exit_code: Option<i32>,
+        /// Whether the engine has killed it because its memory was not enough.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_out_of_memory: bool,
     },
     /// The work of a run is on the integration branch.
     Merged {
@@ -139,6 +142,8 @@ pub enum Handle {
     Docker { container: String },
     /// The line that the command `start` has printed.
     Command { id: String },
+    /// A machine of Fly, by its id.
+    Fly { machine: String },
 }
 
 /// The open journal of one dispatcher.

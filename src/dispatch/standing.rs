@@ -202,7 +202,7 @@ pub fn halt(state: &State, terms: &Terms) -> Option<String> {
         if let Some(fence) = run
             .fence
             .as_ref()
-            .filter(|fence| fence.exit_code == Some(2))
+            .filter(|fence| fence.end.code == Some(2))
         {
             return Some(format!("a worker rejects its settings: {}", fence.why));
         }

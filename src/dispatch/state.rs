@@ -58,6 +58,8 @@ pub struct Run {
     pub memory: Option<u64>,
     pub intended_at: Millis,
     pub handle: Option<Handle>,
+    /// When the engine had started it.
+    pub started_at: Option<Millis>,
     pub grant: Option<Grant>,
     pub report: Option<Report>,
     pub fence: Option<Fence>,
@@ -101,7 +103,7 @@ pub enum Origin {
 pub struct Fence {
     pub at: Millis,
     pub why: String,
-    pub exit_code: Option<i32>,
+    pub end: End,
 }
 
 /// What became of the work of a completed run.
@@ -124,10 +126,27 @@ pub enum Seen {
     #[default]
     Unknown,
     Running,
-    /// It has ended; with its exit code, if that is known.
-    Ended(Option<i32>),
+    Ended(End),
     /// There is no such process or machine.
     Gone,
+}
+
+/// How a run has ended, as its engine says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct End {
+    /// `None` if it is not known.
+    pub code: Option<i32>,
+    /// Whether it was killed because its memory was not enough.
+    pub is_out_of_memory: bool,
+}
+
+impl From<Option<i32>> for End {
+    fn from(code: Option<i32>) -> Self {
+        Self {
+            code,
+            is_out_of_memory: false,
+        }
+    }
 }
 
 impl Report {
@@ -189,7 +208,9 @@ impl Run {
     /// Whether the run has failed because its memory was not enough.
     pub fn is_out_of_memory(&self) -> bool {
         let report = self.report.as_ref();
+        let fence = self.fence.as_ref();
         report.is_some_and(|report| report.reason() == Reason::OutOfMemory.word())
+            || fence.is_some_and(|fence| fence.end.is_out_of_memory)
     }
 
     pub fn is_merged(&self) -> bool {
@@ -278,6 +299,7 @@ impl State {
                 memory: *memory,
                 intended_at: at,
                 handle: None,
+                started_at: None,
                 grant: None,
                 report: None,
                 fence: None,
@@ -343,12 +365,15 @@ impl State {
 impl Run {
     fn apply(&mut self, at: Millis, entry: &Entry) {
         match entry {
-            Entry::Handle { handle, .. } => self.handle = Some(handle.clone()),
+            Entry::Handle { handle, .. } => {
+                self.handle = Some(handle.clone());
+                self.started_at = Some(at);
+            }
             Entry::NotStarted { why, .. } => {
                 self.fence = Some(Fence {
                     at,
                     why: why.clone(),
-                    exit_code: None,
+                    end: End::default(),
                 });
             }
             Entry::Granted { lease_ms, .. } => {
@@ -365,11 +390,19 @@ impl Run {
                 self.report
                     .get_or_insert_with(|| Report::of_branch(at, branch, commit));
             }
-            Entry::Fenced { why, exit_code, .. } => {
+            Entry::Fenced {
+                why,
+                exit_code,
+                is_out_of_memory,
+                ..
+            } => {
                 self.fence = Some(Fence {
                     at,
                     why: why.clone(),
-                    exit_code: *exit_code,
+                    end: End {
+                        code: *exit_code,
+                        is_out_of_memory: *is_out_of_memory,
+                    },
                 });
             }
             Entry::Merged { commit, .. } => self.merge = Merge::Merged(commit.clone()),

@@ -141,8 +141,8 @@ impl World {
             let id = self.state.runs[run].id.clone();
             self.state.runs[run].seen = match self.workers.get(&id) {
                 _ if unknown => Seen::Unknown,
-                Some(Worker::Ended) => Seen::Ended(Some(0)),
-                Some(Worker::Killed) => Seen::Ended(None),
+                Some(Worker::Ended) => Seen::Ended(Some(0).into()),
+                Some(Worker::Killed) => Seen::Ended(None.into()),
                 Some(_) => Seen::Running,
                 None => Seen::Gone,
             };
@@ -369,6 +369,7 @@ fn fence(run: &str) -> Entry {
         run: run.to_owned(),
         why: "lost".to_owned(),
         exit_code: None,
+        is_out_of_memory: false,
     }
 }
 

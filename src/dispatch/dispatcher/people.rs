@@ -21,6 +21,7 @@ impl Dispatcher<'_> {
         match self.terms.stopping {
             Stopping::No => {
                 self.terms.stopping = Stopping::AfterRunning;
+                self.engine.give_up_waiting(None);
                 self.show.say(&format!(
                     "nothing new starts; {live} runs are waited for (Ctrl-C again cancels them)"
                 ));
@@ -67,6 +68,9 @@ impl Dispatcher<'_> {
             }
             for run in self.journaled.state.live_runs_mut() {
                 run.is_cancelled |= key.is_none() || run.task == key;
+                if run.is_cancelled {
+                    self.engine.give_up_waiting(Some(&run.id));
+                }
             }
         }
         self.journaled

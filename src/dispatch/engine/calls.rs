@@ -11,6 +11,8 @@ pub enum StartFailure {
     Refused(String),
     /// This attempt has failed.
     Failed(String),
+    /// There is no room at present, or too much was asked for at once: the run was not started, and may be later.
+    Full(String),
     /// The engine has not answered, or not with an answer that can be read: the run may have started.
     Unknown(String),
 }
@@ -18,7 +20,7 @@ pub enum StartFailure {
 impl StartFailure {
     pub fn why(&self) -> &str {
         match self {
-            Self::Refused(why) | Self::Failed(why) | Self::Unknown(why) => why,
+            Self::Refused(why) | Self::Failed(why) | Self::Full(why) | Self::Unknown(why) => why,
         }
     }
 }

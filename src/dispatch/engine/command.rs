@@ -21,7 +21,7 @@ use super::calls::{Found, Look, StartFailure};
 use super::settings::CommandSettings;
 use super::spec::Spec;
 use crate::dispatch::journal::Handle;
-use crate::dispatch::state::Seen;
+use crate::dispatch::state::{End, Seen};
 
 /// How long a command may take.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -291,9 +291,12 @@ fn parse_look(line: &str) -> Result<Seen, String> {
     let seen = match words.as_slice() {
         ["starting" | "running"] => Some(Seen::Running),
         ["gone"] => Some(Seen::Gone),
-        ["exit", code] | ["exit", code, "oom"] => {
-            code.parse().ok().map(|code| Seen::Ended(Some(code)))
-        }
+        ["exit", code] | ["exit", code, "oom"] => code.parse().ok().map(|code| {
+            Seen::Ended(End {
+                code: Some(code),
+                is_out_of_memory: words.len() == 3,
+            })
+        }),
         _ => None,
     };
     seen.ok_or_else(|| {

@@ -25,7 +25,7 @@ use super::calls::{Found, Look, StartFailure};
 use super::settings::DockerSettings;
 use super::spec::Spec;
 use crate::dispatch::journal::Handle;
-use crate::dispatch::state::Seen;
+use crate::dispatch::state::{End, Seen};
 use body::{DISPATCH_LABEL, RUN_LABEL, container};
 pub use body::{Mount, Surroundings};
 use client::{ApiClient, ApiError};
@@ -198,7 +198,10 @@ impl Docker {
             Some("exited" | "dead") => {
                 self.save_log(run, id, &found).await?;
                 let code = found.pointer("/State/ExitCode").and_then(Value::as_i64);
-                Ok(Seen::Ended(code.and_then(|code| i32::try_from(code).ok())))
+                Ok(Seen::Ended(End {
+                    code: code.and_then(|code| i32::try_from(code).ok()),
+                    is_out_of_memory: is_out_of_memory(&found),
+                }))
             }
             Some("removing") => Ok(Seen::Gone),
             Some(_) => Ok(Seen::Running),
@@ -326,10 +329,14 @@ impl Docker {
     }
 }
 
+fn is_out_of_memory(found: &Value) -> bool {
+    found.pointer("/State/OOMKilled") == Some(&Value::Bool(true))
+}
+
 /// What only the engine knows about the end of a container.
 fn reasons(found: &Value) -> Vec<String> {
     let mut reasons = Vec::new();
-    if found.pointer("/State/OOMKilled") == Some(&Value::Bool(true)) {
+    if is_out_of_memory(found) {
         let limit = found.pointer("/HostConfig/Memory").and_then(Value::as_u64);
         let limit = match limit.filter(|limit| *limit > 0) {
             Some(limit) => format!("its limit is {} MiB", limit >> 20),

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use eyre::{bail, eyre};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -19,21 +19,18 @@ use super::calls::{Event, Look, StartFailure};
 use super::command::{self, CommandLines};
 use super::docker::client::ApiClient;
 use super::docker::{Docker, Mount, Surroundings};
+use super::fly::Fly;
 use super::local::Local;
 use super::remote::Remote;
 use super::repository_dirs::borrowed;
-use super::settings::{DockerSettings, EngineKind, Place, Settings};
+use super::settings::{DockerSettings, EngineKind, FlySettings, Place, Settings};
 use super::spec::Spec;
+use super::starting::{FIRST_PAUSE, MAX_PAUSE, start_until};
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::Seen;
 
 /// How many events of engines may wait for the dispatcher.
 const MAX_EVENTS: usize = 256;
-/// The pause between two questions to an engine about its runs.
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
-/// The pause before a call that had no answer is repeated; it doubles up to [`MAX_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// How long a worker that has reported may take to end by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(30);
 
@@ -76,7 +73,8 @@ pub struct Engines {
     stations: Vec<Station>,
     /// Which engine each run is on.
     placed: HashMap<String, EngineKind>,
-    starting: HashSet<String>,
+    /// The starts that have no result yet. Each is told here if it need not wait for room any longer.
+    starting: HashMap<String, Rc<Notify>>,
     seen: HashMap<String, Seen>,
     released: HashSet<String>,
     events: mpsc::Sender<Event>,
@@ -108,7 +106,7 @@ impl Engines {
             local,
             stations: stations.collect(),
             placed: HashMap::new(),
-            starting: HashSet::new(),
+            starting: HashMap::new(),
             seen: HashMap::new(),
             released: HashSet::new(),
             events,
@@ -129,6 +127,9 @@ impl Engines {
             let (dispatch, dir) = (needs.dispatch.clone(), dir.clone());
             let command = CommandLines::new(command.clone(), dispatch, dir, command::TIME_LIMIT);
             remotes.push(Remote::Command(command));
+        }
+        if let Some(fly) = &settings.fly {
+            remotes.push(Remote::Fly(Box::new(open_fly(fly, needs)?)));
         }
         let places = settings.places.clone();
         Ok(Self::new(places, needs.start_deadline, dir, local, remotes))
@@ -165,11 +166,11 @@ impl Engines {
             return Some(started);
         };
         let remote = Rc::clone(&station.remote);
-        self.starting.insert(run.to_owned());
-        let (events, run) = (self.events.clone(), run.to_owned());
-        let deadline = Instant::now() + self.start_deadline;
+        let give_up = Rc::new(Notify::new());
+        self.starting.insert(run.to_owned(), Rc::clone(&give_up));
+        let (events, run, limit) = (self.events.clone(), run.to_owned(), self.start_deadline);
         tokio::task::spawn_local(async move {
-            let started = start_until(&remote, &run, &spec, deadline, &events).await;
+            let started = start_until(&remote, &run, &spec, limit, &give_up, &events).await;
             let _ = events.send(Event::Started { run, started }).await;
         });
         None
@@ -177,7 +178,15 @@ impl Engines {
 
     /// Whether a start has no result yet.
     pub fn is_starting(&self, run: &str) -> bool {
-        self.starting.contains(run)
+        self.starting.contains_key(run)
+    }
+
+    /// The runs that wait for room in an engine are not needed any more: of one of them, or of all.
+    pub fn give_up_waiting(&self, run: Option<&str>) {
+        let waiting = self.starting.iter();
+        for (_, give_up) in waiting.filter(|(name, _)| run.is_none_or(|run| run == *name)) {
+            give_up.notify_one();
+        }
     }
 
     /// What is known about a run now; an engine that answers later is asked again by [`Engines::ask_again`].
@@ -189,7 +198,7 @@ impl Engines {
             return match engine {
                 EngineKind::Local => self.local.look(run, handle),
                 // The engine is not among those of this dispatch.
-                EngineKind::Docker | EngineKind::Command => Seen::Unknown,
+                EngineKind::Docker | EngineKind::Command | EngineKind::Fly => Seen::Unknown,
             };
         };
         if !matches!(known, Seen::Ended(_) | Seen::Gone) {
@@ -277,7 +286,7 @@ impl Engines {
     ) -> Option<String> {
         let station = self.station_mut(engine)?;
         station.is_looking = false;
-        station.next_look = Instant::now() + LOOK_PAUSE;
+        station.next_look = Instant::now() + station.remote.look_pause();
         match answer {
             Ok(looks) => {
                 let had_trouble = station.trouble.take().is_some();
@@ -409,42 +418,28 @@ fn open_docker(settings: &DockerSettings, needs: &Needs) -> eyre::Result<Docker>
     ))
 }
 
+fn open_fly(settings: &FlySettings, needs: &Needs) -> eyre::Result<Fly> {
+    if needs.repository.is_some() {
+        bail!(
+            "machines of Fly cannot see the project's directory: use --repo with a URL that they can reach"
+        );
+    }
+    if settings.private_ip.is_none() && !settings.has_own_url {
+        bail!(
+            "machines of Fly cannot reach this one without help: say with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL how they do (a WireGuard peer, or a public URL), or run dispatch as a machine of the same organization"
+        );
+    }
+    let (dispatch, dir) = (needs.dispatch.clone(), needs.dir.clone());
+    Fly::new(settings.clone(), dispatch, needs.stop_window, dir)
+}
+
 /// The engine that a handle belongs to.
 pub fn engine_of(handle: &Handle) -> EngineKind {
     match handle {
         Handle::Local { .. } => EngineKind::Local,
         Handle::Docker { .. } => EngineKind::Docker,
         Handle::Command { .. } => EngineKind::Command,
-    }
-}
-
-/// Starts a run. A start without an answer is repeated: it has the same name, so it finds what the first one has
-/// started.
-async fn start_until(
-    remote: &Remote,
-    run: &str,
-    spec: &Spec,
-    deadline: Instant,
-    events: &mpsc::Sender<Event>,
-) -> Result<Handle, StartFailure> {
-    let mut pause = FIRST_PAUSE;
-    let mut is_said = false;
-    loop {
-        let failure = match remote.start(run, spec).await {
-            Err(failure @ StartFailure::Unknown(_)) => failure,
-            result => return result,
-        };
-        if Instant::now() + pause > deadline {
-            return Err(failure);
-        }
-        if !is_said {
-            is_said = true;
-            let why = failure.why();
-            let text = format!("{run}: the start is tried again: {why}");
-            let _ = events.send(Event::Said(text)).await;
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(MAX_PAUSE);
+        Handle::Fly { .. } => EngineKind::Fly,
     }
 }
 
@@ -463,5 +458,5 @@ async fn remove_all(remote: &Remote) -> Result<(), String> {
         let _ = remote.harvest(&found.run, &found.handle).await;
         remote.remove(&found.handle).await?;
     }
-    Ok(())
+    remote.clear().await
 }

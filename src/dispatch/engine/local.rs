@@ -74,7 +74,7 @@ impl Local {
         if let Some(child) = self.children.get_mut(name) {
             return match child.try_wait() {
                 Ok(None) => Seen::Running,
-                Ok(Some(status)) => Seen::Ended(status.code()),
+                Ok(Some(status)) => Seen::Ended(status.code().into()),
                 Err(_) => Seen::Unknown,
             };
         }

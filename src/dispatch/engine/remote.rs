@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::calls::{Found, Look, StartFailure};
 use super::command::CommandLines;
 use super::docker::Docker;
+use super::fly::Fly;
 use super::settings::EngineKind;
 use super::spec::Spec;
 use crate::dispatch::journal::Handle;
@@ -17,6 +18,7 @@ use crate::dispatch::journal::Handle;
 pub enum Remote {
     Docker(Box<Docker>),
     Command(CommandLines),
+    Fly(Box<Fly>),
 }
 
 impl Remote {
@@ -24,6 +26,7 @@ impl Remote {
         match self {
             Self::Docker(_) => EngineKind::Docker,
             Self::Command(_) => EngineKind::Command,
+            Self::Fly(_) => EngineKind::Fly,
         }
     }
 
@@ -33,6 +36,7 @@ impl Remote {
         match self {
             Self::Docker(docker) => docker.prepare(say).await,
             Self::Command(_) => Ok(None),
+            Self::Fly(fly) => fly.prepare(say).await,
         }
     }
 
@@ -41,6 +45,7 @@ impl Remote {
         match self {
             Self::Docker(docker) => docker.start(run, spec).await,
             Self::Command(command) => command.start(run, spec).await,
+            Self::Fly(fly) => fly.start(run, spec).await,
         }
     }
 
@@ -49,6 +54,7 @@ impl Remote {
         match self {
             Self::Docker(docker) => docker.look(asked).await,
             Self::Command(command) => command.look(asked).await,
+            Self::Fly(fly) => fly.look(asked).await,
         }
     }
 
@@ -57,6 +63,7 @@ impl Remote {
         match self {
             Self::Docker(docker) => docker.stop(handle, grace).await,
             Self::Command(command) => command.stop(handle, grace).await,
+            Self::Fly(fly) => fly.stop(handle, grace).await,
         }
     }
 
@@ -65,6 +72,7 @@ impl Remote {
         match self {
             Self::Docker(docker) => docker.ended(handle).await,
             Self::Command(command) => command.ended(handle).await,
+            Self::Fly(fly) => fly.ended(handle).await,
         }
     }
 
@@ -72,8 +80,8 @@ impl Remote {
     pub async fn harvest(&self, run: &str, handle: &Handle) -> Result<(), String> {
         match self {
             Self::Docker(docker) => docker.harvest(run, handle).await,
-            // The command `look` has written the files.
-            Self::Command(_) => Ok(()),
+            // The command `look` has written the files. The Machines API has no output.
+            Self::Command(_) | Self::Fly(_) => Ok(()),
         }
     }
 
@@ -82,6 +90,24 @@ impl Remote {
         match self {
             Self::Docker(docker) => docker.remove(handle).await,
             Self::Command(command) => command.remove(handle).await,
+            Self::Fly(fly) => fly.remove(handle).await,
+        }
+    }
+
+    /// Removes what this dispatch has in the engine besides its runs.
+    pub async fn clear(&self) -> Result<(), String> {
+        match self {
+            Self::Docker(_) | Self::Command(_) => Ok(()),
+            Self::Fly(fly) => fly.clear().await,
+        }
+    }
+
+    /// The pause between two questions about runs.
+    pub fn look_pause(&self) -> Duration {
+        match self {
+            Self::Docker(_) | Self::Command(_) => Duration::from_secs(1),
+            // The API limits requests. Workers report by themselves, so few questions are enough.
+            Self::Fly(_) => Duration::from_secs(5),
         }
     }
 
@@ -90,6 +116,7 @@ impl Remote {
         match self {
             Self::Docker(docker) => docker.sweep().await,
             Self::Command(command) => Ok(command.sweep()),
+            Self::Fly(fly) => fly.sweep().await,
         }
     }
 
@@ -98,6 +125,7 @@ impl Remote {
         match self {
             Self::Docker(docker) => docker.how_to_remove(),
             Self::Command(command) => command.how_to_remove(),
+            Self::Fly(fly) => fly.how_to_remove(),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What a person can choose about engines.
 
 use std::fmt;
+use std::net::IpAddr;
+
+use reqwest::Url;
 
 use super::docker::client::Address;
 
@@ -13,10 +16,12 @@ pub enum EngineKind {
     Docker,
     /// Whatever three command lines start.
     Command,
+    /// Machines of Fly.
+    Fly,
 }
 
 impl EngineKind {
-    pub const ALL: [Self; 3] = [Self::Local, Self::Docker, Self::Command];
+    pub const ALL: [Self; 4] = [Self::Local, Self::Docker, Self::Command, Self::Fly];
 
     /// The word of `--engine`.
     pub fn word(self) -> &'static str {
@@ -24,6 +29,7 @@ impl EngineKind {
             Self::Local => "local",
             Self::Docker => "docker",
             Self::Command => "command",
+            Self::Fly => "fly",
         }
     }
 }
@@ -50,6 +56,8 @@ pub struct Settings {
     pub docker: Option<DockerSettings>,
     /// If the engine is used.
     pub command: Option<CommandSettings>,
+    /// If the engine is used.
+    pub fly: Option<FlySettings>,
 }
 
 /// Command lines for a shell.
@@ -72,6 +80,51 @@ pub struct DockerSettings {
     pub network: String,
     /// Whether the person has said at which URL workers reach the dispatcher.
     pub has_own_url: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct FlySettings {
+    /// The address of the Machines API.
+    pub api: Url,
+    pub token: Token,
+    pub app: String,
+    /// Where machines may be, the preferred region first. Fly chooses one if there is none.
+    pub regions: Vec<String>,
+    /// The image of the workers, whose entrypoint is this program.
+    pub image: String,
+    pub cpu_kind: CpuKind,
+    /// How many processors a machine has at least, in billionths of one.
+    pub nano_cpus: Option<u64>,
+    /// Whether the person has said at which URL workers reach the dispatcher.
+    pub has_own_url: bool,
+    /// The address of this machine in the private network, if this is a machine of Fly.
+    pub private_ip: Option<IpAddr>,
+}
+
+/// The kind of the CPUs of a machine of Fly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CpuKind {
+    Shared,
+    Performance,
+}
+
+impl CpuKind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Performance => "performance",
+        }
+    }
+}
+
+/// A secret of this process for an engine.
+#[derive(Clone)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
 }
 
 impl Settings {

@@ -114,8 +114,14 @@ async fn look_prints_one_word_and_anything_else_is_unknown() {
         ("starting", Seen::Running),
         ("running", Seen::Running),
         ("gone", Seen::Gone),
-        ("exit 3", Seen::Ended(Some(3))),
-        ("exit 137 oom", Seen::Ended(Some(137))),
+        ("exit 3", Seen::Ended(Some(3).into())),
+        (
+            "exit 137 oom",
+            Seen::Ended(End {
+                code: Some(137),
+                is_out_of_memory: true,
+            }),
+        ),
     ] {
         let (engine, _dir) = engine("true", &format!("echo {line}"), "true", LIMIT);
         let looks = engine.look(&[("r".to_owned(), handle("x"))]).await;

@@ -220,7 +220,13 @@ async fn the_end_of_a_container_is_known_once_its_output_is_saved() {
     let looks = docker.look(&asked).await;
     assert_eq!(
         looks,
-        Ok(vec![("run-1".to_owned(), Seen::Ended(Some(137)))])
+        Ok(vec![(
+            "run-1".to_owned(),
+            Seen::Ended(End {
+                code: Some(137),
+                is_out_of_memory: true,
+            })
+        )])
     );
     let text = |name: &str| fs::read_to_string(dir.path().join("run-1").join(name)).unwrap();
     assert_eq!(text("stdout"), "out\n");

@@ -1,0 +1,341 @@
+//! Runs as machines of one app on Fly.
+//!
+//! A machine is called like its run, has metadata, and destroys itself when its worker ends. The API has no way to
+//! repeat a request safely, its lists can lack machines, and a host can be full: see the comments. Tried only with
+//! a server that behaves as the API is described.
+
+mod body;
+mod client;
+mod limiter;
+mod machine;
+mod secrets;
+mod start;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use eyre::bail;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::calls::{Found, Look};
+use super::settings::FlySettings;
+use crate::dispatch::journal::Handle;
+use crate::dispatch::state::{End, Seen};
+pub use body::DEFAULT_MEMORY;
+use body::seconds;
+use client::{ApiClient, ApiError, Kind};
+use machine::{DISPATCH, Exit, Machine, RUN};
+use secrets::AppSecrets;
+
+/// The pause between two looks, if the first one has found nothing: lists can be late.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// The longest that one request can wait for a machine's end.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// How long the API may take for a stop, in addition to the grace period.
+const STOP: Duration = Duration::from_secs(30);
+#[derive(Debug)]
+pub struct Fly {
+    client: ApiClient,
+    settings: FlySettings,
+    dispatch: String,
+    stop_window: Duration,
+    /// Each run's directory is in here.
+    dir: PathBuf,
+    secrets: AppSecrets,
+    /// The image by its digest, as the first machine has it: a tag may move while the dispatch runs.
+    pinned_image: RefCell<Option<String>>,
+    /// The position of the region that had room last.
+    region: Cell<usize>,
+    /// No region has had room: until when no machine is asked for, and the pause that led to it.
+    full: Cell<Option<(Instant, Duration)>>,
+    /// The runs for which a machine may have been made although nobody has said so.
+    doubtful: RefCell<HashSet<String>>,
+    /// The runs of machines, by the machine's id.
+    runs: RefCell<HashMap<String, String>>,
+    /// Machines that the API did not know when it was asked last.
+    missing: RefCell<HashSet<String>>,
+    /// Machines that are destroyed.
+    destroyed: RefCell<HashSet<String>>,
+}
+
+impl Fly {
+    pub fn new(
+        settings: FlySettings,
+        dispatch: String,
+        stop_window: Duration,
+        dir: PathBuf,
+    ) -> eyre::Result<Self> {
+        let client = ApiClient::new(&settings.api, &settings.app, &settings.token.0)?;
+        Ok(Self {
+            client,
+            settings,
+            secrets: AppSecrets::new(&dispatch),
+            dispatch,
+            stop_window,
+            dir,
+            pinned_image: RefCell::default(),
+            region: Cell::default(),
+            full: Cell::default(),
+            doubtful: RefCell::default(),
+            runs: RefCell::default(),
+            missing: RefCell::default(),
+            destroyed: RefCell::default(),
+        })
+    }
+
+    /// Makes sure that the API answers and knows the app. Returns the address at which machines reach this one, if
+    /// it runs on Fly.
+    pub async fn prepare(&self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
+        let app = &self.settings.app;
+        match self.get("").await {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => bail!(
+                "{}: there is no app {app} that FLY_API_TOKEN may use; `fly apps create {app}` makes it, and DESCARTES_DISPATCH_FLY_APP names another one",
+                error.why
+            ),
+            Err(error) => bail!(error.why),
+        }
+        if !self.settings.image.contains('@') {
+            say(&format!(
+                "the image {} has no digest: every run gets what the first machine of this dispatcher has got",
+                self.settings.image
+            ));
+        }
+        Ok(self.settings.private_ip)
+    }
+
+    /// One request for all machines, and one more for each that has ended.
+    pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
+        let list = self.list(false).await.map_err(|error| error.why)?;
+        let (mut looks, mut first_trouble) = (Vec::new(), None);
+        for (run, handle) in asked {
+            let id = machine_of(handle);
+            self.runs.borrow_mut().insert(id.to_owned(), run.clone());
+            let mut listed = list.iter().map(Machine);
+            let listed = listed.find(|machine| machine.id() == Some(id));
+            let seen = match listed {
+                Some(machine) if !machine.is_over() => {
+                    self.missing.borrow_mut().remove(id);
+                    Seen::Running
+                }
+                _ => self.look_closely(run, id).await.unwrap_or_else(|why| {
+                    first_trouble.get_or_insert(why);
+                    Seen::Unknown
+                }),
+            };
+            looks.push((run.clone(), seen));
+        }
+        let knows_any = looks.iter().any(|(_, seen)| *seen != Seen::Unknown);
+        match first_trouble {
+            Some(why) if !knows_any => Err(why),
+            _ => Ok(looks),
+        }
+    }
+
+    /// What the API says about one machine.
+    async fn look_closely(&self, run: &str, id: &str) -> Result<Seen, String> {
+        let found = match self.get(&format!("machines/{id}")).await {
+            Ok(found) => found,
+            // A machine that is destroyed is still known. The API may not know a new one yet.
+            Err(error) if error.is_not_found() => {
+                let is_first = self.missing.borrow_mut().insert(id.to_owned());
+                return Ok(if is_first { Seen::Unknown } else { Seen::Gone });
+            }
+            Err(error) => return Err(error.why),
+        };
+        let found = Machine(&found);
+        self.missing.borrow_mut().remove(id);
+        if !found.is_over() {
+            return Ok(Seen::Running);
+        }
+        if found.is_destroyed() {
+            self.note_destroyed(id);
+        }
+        let Some(exit) = found.exit() else {
+            let is_gone = found.is_destroyed();
+            return Ok(if is_gone { Seen::Gone } else { Seen::Ended(End::default()) });
+        };
+        self.save_reason(run, found, exit)?;
+        Ok(Seen::Ended(End {
+            code: exit.code,
+            is_out_of_memory: exit.is_out_of_memory,
+        }))
+    }
+
+    /// Writes to the run's log what only the API knows about its end.
+    fn save_reason(&self, run: &str, machine: Machine, exit: Exit) -> Result<(), String> {
+        if !exit.is_out_of_memory {
+            return Ok(());
+        }
+        let memory = machine.memory_mib().unwrap_or_default();
+        let dir = self.dir.join(run);
+        let write = || -> std::io::Result<()> {
+            fs::create_dir_all(&dir)?;
+            let mut log = OpenOptions::new().create(true).append(true).open(dir.join("log"))?;
+            writeln!(log, "fly: the machine ran out of memory; it has {memory} MiB")
+        };
+        write().map_err(|error| format!("cannot write to {}: {error}", dir.display()))
+    }
+
+    pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
+        let id = machine_of(handle);
+        if self.is_destroyed(id) {
+            return Ok(());
+        }
+        let body = json!({ "signal": "SIGTERM", "timeout": seconds(grace) });
+        let path = format!("machines/{id}/stop");
+        let asked = self.client.call(Kind::Other, Method::POST, &path, &[], Some(&body));
+        match asked.await {
+            Ok(_) => {
+                if self.wait(id, grace + STOP).await? {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) if error.is_ambiguous() || error.code == Some(429) => return Err(error.why),
+            // It does not run: it may not have started yet.
+            Err(_) => {}
+        }
+        self.remove(handle).await
+    }
+
+    /// Waits until a machine is destroyed.
+    pub async fn ended(&self, handle: &Handle) -> Result<(), String> {
+        let id = machine_of(handle);
+        match self.wait(id, MAX_WAIT).await? {
+            true => Ok(()),
+            false => Err(format!("the machine {id} still runs")),
+        }
+    }
+
+    /// Waits until a machine is destroyed; says whether it is.
+    async fn wait(&self, id: &str, limit: Duration) -> Result<bool, String> {
+        let deadline = Instant::now() + limit;
+        while !self.is_destroyed(id) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let wait = left.min(MAX_WAIT).max(Duration::from_secs(1));
+            let seconds = wait.as_secs().to_string();
+            let query = [("state", "destroyed"), ("timeout", seconds.as_str())];
+            let path = format!("machines/{id}/wait");
+            let limit = wait + STOP;
+            let asked = self.client.call_within(limit, Kind::Other, Method::GET, &path, &query, None);
+            match asked.await {
+                Ok(_) => self.note_destroyed(id),
+                Err(error) if error.is_not_found() => self.note_destroyed(id),
+                // It still runs.
+                Err(error) if error.code == Some(408) => {}
+                Err(error) => return Err(error.why),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Destroys a machine, whatever it does.
+    pub async fn remove(&self, handle: &Handle) -> Result<(), String> {
+        let id = machine_of(handle);
+        if !self.is_destroyed(id) {
+            let (path, query) = (format!("machines/{id}"), [("force", "true")]);
+            let asked = self.client.call(Kind::Other, Method::DELETE, &path, &query, None);
+            match asked.await {
+                Err(error) if !error.is_not_found() => return Err(error.why),
+                _ => self.note_destroyed(id),
+            }
+        }
+        if let Some(run) = self.runs.borrow().get(id) {
+            self.secrets.release(run);
+        }
+        Ok(())
+    }
+
+    /// The machines of this dispatch, those that have ended included.
+    pub async fn sweep(&self) -> Result<Vec<Found>, String> {
+        let why = |error: ApiError| error.why;
+        let mut list = self.list(true).await.map_err(why)?;
+        if list.is_empty() {
+            sleep(SECOND_LOOK).await;
+            list = self.list(true).await.map_err(why)?;
+        }
+        let found = list.iter().map(Machine).filter_map(|machine| {
+            let (id, run) = (machine.id()?, machine.metadata(RUN)?);
+            if machine.is_destroyed() {
+                self.note_destroyed(id);
+            }
+            Some(Found {
+                run: run.to_owned(),
+                handle: self.adopt(run, id),
+                is_started: true,
+            })
+        });
+        Ok(found.collect())
+    }
+
+    /// Removes what is not a machine.
+    pub async fn clear(&self) -> Result<(), String> {
+        let cleared = self.secrets.clear(&self.client).await;
+        cleared.map_err(|error| error.why)
+    }
+
+    pub fn how_to_remove(&self) -> String {
+        let (app, dispatch) = (&self.settings.app, &self.dispatch);
+        format!(
+            "its machines have names that begin with {dispatch}-; `fly machine list --app {app}` shows them, and `fly machine destroy --force ID --app {app}` removes one"
+        )
+    }
+
+    /// The machines of this dispatch.
+    async fn list(&self, with_destroyed: bool) -> Result<Vec<Value>, ApiError> {
+        let filter = format!("metadata.{DISPATCH}");
+        let mut query = vec![(filter.as_str(), self.dispatch.as_str())];
+        if with_destroyed {
+            query.push(("include_deleted", "true"));
+        }
+        let asked = self.client.call(Kind::List, Method::GET, "machines", &query, None);
+        match asked.await? {
+            // The filter is checked again: nothing of others may be touched.
+            Value::Array(list) => Ok(list
+                .into_iter()
+                .filter(|found| Machine(found).metadata(DISPATCH) == Some(&self.dispatch))
+                .collect()),
+            // An empty list of the language that the API is written in.
+            Value::Null => Ok(Vec::new()),
+            _ => Err(garbage("the list of machines is not a list")),
+        }
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, ApiError> {
+        self.client.call(Kind::Get, Method::GET, path, &[], None).await
+    }
+
+    fn is_destroyed(&self, id: &str) -> bool {
+        self.destroyed.borrow().contains(id)
+    }
+
+    fn note_destroyed(&self, id: &str) {
+        self.destroyed.borrow_mut().insert(id.to_owned());
+    }
+}
+
+fn garbage(what: &str) -> ApiError {
+    ApiError {
+        code: None,
+        word: String::new(),
+        why: format!("the Machines API: {what}"),
+    }
+}
+
+fn machine_of(handle: &Handle) -> &str {
+    match handle {
+        Handle::Fly { machine } => machine,
+        _ => "",
+    }
+}

@@ -1,0 +1,215 @@
+//! The request for a machine.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::super::settings::{CpuKind, FlySettings};
+use super::super::spec::Spec;
+use super::machine::{DISPATCH, RUN, TASK};
+use crate::redact::names::is_secret;
+
+/// The memory of a machine for which nothing is set, in bytes.
+pub const DEFAULT_MEMORY: u64 = 1 << 30;
+/// The memory of a machine is a multiple of this, in MiB.
+const MEMORY_STEP: u64 = 256;
+/// The longest time between the stop signal and the kill that Fly allows.
+const MAX_STOP_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The size of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guest {
+    pub kind: CpuKind,
+    pub cpus: u64,
+    pub memory_mib: u64,
+}
+
+impl CpuKind {
+    /// How many CPUs a machine may have.
+    fn counts(self) -> &'static [u64] {
+        match self {
+            Self::Shared => &[1, 2, 4, 6, 8],
+            Self::Performance => &[1, 2, 4, 6, 8, 10, 12, 14, 16],
+        }
+    }
+
+    /// The least and the most memory for each CPU, in MiB.
+    fn memory_per_cpu(self) -> (u64, u64) {
+        match self {
+            Self::Shared => (256, 2048),
+            Self::Performance => (2048, 8192),
+        }
+    }
+}
+
+impl Guest {
+    /// The smallest machine with so much memory and so many CPUs. More memory than the largest one has is not
+    /// possible: then it is the largest one.
+    pub fn with(kind: CpuKind, memory: u64, nano_cpus: Option<u64>) -> Self {
+        let (least, most) = kind.memory_per_cpu();
+        let wanted_cpus = nano_cpus.unwrap_or_default().div_ceil(1_000_000_000);
+        let wanted = (memory.div_ceil(1 << 20)).next_multiple_of(MEMORY_STEP);
+        let counts = kind.counts();
+        let fits = |count: &&u64| **count >= wanted_cpus && **count * most >= wanted;
+        let cpus = *counts.iter().find(fits).unwrap_or(&counts[counts.len() - 1]);
+        Self {
+            kind,
+            cpus,
+            memory_mib: wanted.clamp(cpus * least, cpus * most),
+        }
+    }
+
+    fn json(self) -> Value {
+        json!({ "cpu_kind": self.kind.word(), "cpus": self.cpus, "memory_mb": self.memory_mib })
+    }
+}
+
+/// The variables of a run, divided into those that everybody may read who may look at the app's machines, and
+/// those that may not be read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Variables {
+    pub plain: Vec<(String, String)>,
+    pub secret: Vec<Secret>,
+}
+
+/// A variable that becomes a secret of the app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// The name of the variable.
+    pub variable: String,
+    pub value: String,
+    /// Whether only this run has it.
+    pub is_of_run: bool,
+}
+
+impl Variables {
+    pub fn of(run: &str, spec: &Spec) -> Self {
+        let (mut plain, mut secret) = (Vec::new(), Vec::new());
+        for (variable, value) in spec.environment(run) {
+            if is_secret(&variable) || may_hold_password(&value) {
+                let is_of_run = spec.variables.iter().any(|(name, _)| *name == *variable);
+                secret.push(Secret {
+                    variable,
+                    value,
+                    is_of_run,
+                });
+            } else {
+                plain.push((variable, value));
+            }
+        }
+        Self { plain, secret }
+    }
+}
+
+/// A URL can have a user with a password, or a token in its query.
+fn may_hold_password(value: &str) -> bool {
+    let urls = value.split("://").skip(1);
+    { urls }.any(|rest| {
+        let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+        rest[..end].contains(['@', '?'])
+    })
+}
+
+/// What a request needs besides the run.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub dispatch: &'a str,
+    pub settings: &'a FlySettings,
+    pub stop_window: Duration,
+    pub image: &'a str,
+    pub region: Option<&'a str>,
+    /// The variables and the secrets of the app that they get their values from.
+    pub secrets: &'a [(String, String)],
+    /// The machine starts with secrets of this version or a later one.
+    pub secrets_version: Option<u64>,
+}
+
+/// The body of the request that makes a machine.
+pub fn machine(run: &str, spec: &Spec, plain: &[(String, String)], request: &Request) -> Value {
+    let environment: Map<String, Value> = plain
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone().into()))
+        .collect();
+    let secrets: Vec<Value> = request
+        .secrets
+        .iter()
+        .map(|(variable, name)| json!({ "env_var": variable, "name": name }))
+        .collect();
+    let task = spec.variables.iter().find(|(name, _)| name == "TASK_ID");
+    let task = task.map(|(_, value)| value.to_string_lossy());
+    let settings = request.settings;
+    let memory = spec.memory.unwrap_or(DEFAULT_MEMORY);
+    let guest = Guest::with(settings.cpu_kind, memory, settings.nano_cpus);
+    let stop_timeout = request.stop_window.clamp(Duration::from_secs(1), MAX_STOP_TIMEOUT);
+    let mut body = json!({
+        "name": run,
+        "config": {
+            "image": request.image,
+            "auto_destroy": true,
+            // Without a policy, Fly would start a worker that has failed again.
+            "restart": { "policy": "no" },
+            "stop_config": { "signal": "SIGTERM", "timeout": seconds(stop_timeout) },
+            "metadata": { (DISPATCH): request.dispatch, (TASK): task, (RUN): run },
+            "guest": guest.json(),
+            "env": environment,
+            // The worker gets its own secrets, and none of the other ones that the app has.
+            "processes": [{ "ignore_app_secrets": true, "secrets": secrets }],
+        },
+    });
+    if let Some(region) = request.region {
+        body["region"] = region.into();
+    }
+    if let Some(version) = request.secrets_version {
+        body["min_secrets_version"] = version.into();
+    }
+    body
+}
+
+/// A duration as the API reads it.
+pub fn seconds(duration: Duration) -> String {
+    format!("{}s", duration.as_secs().max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn guest(kind: CpuKind, memory: u64, nano_cpus: Option<u64>) -> (u64, u64) {
+        let guest = Guest::with(kind, memory, nano_cpus);
+        (guest.cpus, guest.memory_mib)
+    }
+
+    #[test]
+    fn a_machine_gets_more_cpus_when_its_memory_needs_them() {
+        let shared = |memory| guest(CpuKind::Shared, memory, None);
+        assert_eq!(shared(1), (1, 256));
+        assert_eq!(shared(300 << 20), (1, 512));
+        assert_eq!(shared(2 * GIB), (1, 2048));
+        assert_eq!(shared(2 * GIB + 1), (2, 2304));
+        assert_eq!(shared(16 * GIB), (8, 16_384));
+        let performance = |memory| guest(CpuKind::Performance, memory, None);
+        assert_eq!(performance(GIB), (1, 2048));
+        assert_eq!(performance(9 * GIB), (2, 9216));
+        assert_eq!(performance(128 * GIB), (16, 131_072));
+    }
+
+    #[test]
+    fn a_machine_gets_at_least_the_memory_that_its_cpus_need_and_at_most_the_largest_machine() {
+        assert_eq!(guest(CpuKind::Shared, 1, Some(3_500_000_000)), (4, 1024));
+        assert_eq!(guest(CpuKind::Performance, 1, Some(3_000_000_000)), (4, 8192));
+        assert_eq!(guest(CpuKind::Shared, 99 * GIB, None), (8, 16_384));
+        assert_eq!(guest(CpuKind::Shared, GIB, Some(99_000_000_000)), (8, 2048));
+    }
+
+    #[test]
+    fn urls_with_a_password_or_a_query_are_secret() {
+        for secret in ["https://me:pw@host/x", "http://host/x?token=1", "a=b ssh://git@host"] {
+            assert!(may_hold_password(secret), "{secret}");
+        }
+        for plain in ["http://[::1]:80/api", "me@host", "what?", "https://a b@c"] {
+            assert!(!may_hold_password(plain), "{plain}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Requests to the Machines API about one app.
+
+use std::time::Duration;
+
+use eyre::eyre;
+use jiff::Timestamp;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use super::limiter::Limiter;
+use crate::http::errors::plain_cause;
+use crate::http::json_client;
+use crate::http::retries::retry_after;
+
+/// How long a connection may take to open.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long the API may take for an answer. A machine is made in seconds.
+const ANSWER: Duration = Duration::from_secs(60);
+/// The largest answer that is read, in bytes: a machine in a list has a few kilobytes.
+const MAX_ANSWER: usize = 64 << 20;
+/// How often a request that came too soon is repeated.
+const MAX_REPEATS: u32 = 4;
+/// The pause after a request that came too soon, if the API does not say how long it should be.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause that the API can ask for.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// The kinds of requests that have separate limits. Other requests are limited for each machine, which gets few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Create,
+    List,
+    Get,
+    Secrets,
+    Other,
+}
+
+/// Why there is no good answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    /// The status of the answer; `None` if there was none, or one that cannot be read.
+    pub code: Option<u16>,
+    /// The API's word for what has happened, such as `insufficient_capacity`; often empty.
+    pub word: String,
+    pub why: String,
+}
+
+impl ApiError {
+    /// Whether the request may have had its effect.
+    pub fn is_ambiguous(&self) -> bool {
+        self.code.is_none_or(|code| code == 408 || code >= 500)
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        self.code == Some(404)
+    }
+}
+
+#[derive(Debug)]
+pub struct ApiClient {
+    client: Client,
+    /// `…/v1/apps/<app>`
+    base: Url,
+    creates: Limiter,
+    lists: Limiter,
+    gets: Limiter,
+    secrets: Limiter,
+    answer_timeout: Duration,
+}
+
+impl ApiClient {
+    pub fn new(api: &Url, app: &str, token: &str) -> eyre::Result<Self> {
+        Self::with_timeout(api, app, token, ANSWER)
+    }
+
+    pub fn with_timeout(
+        api: &Url,
+        app: &str,
+        token: &str,
+        answer_timeout: Duration,
+    ) -> eyre::Result<Self> {
+        let mut headers = HeaderMap::new();
+        let mut authorization = HeaderValue::from_str(&authorization(token))
+            .map_err(|_| eyre!("FLY_API_TOKEN contains characters that no token has"))?;
+        authorization.set_sensitive(true);
+        headers.insert(AUTHORIZATION, authorization);
+        let client = json_client(api, None, headers)?.connect_timeout(CONNECT);
+        let mut base = api.clone();
+        let root = base.path().trim_end_matches('/');
+        let root = root.trim_end_matches("/v1");
+        base.set_path(&format!("{root}/v1/apps/{app}"));
+        Ok(Self {
+            client: client.build()?,
+            base,
+            creates: Limiter::new(1, 3),
+            lists: Limiter::new(1, 3),
+            gets: Limiter::new(5, 10),
+            secrets: Limiter::new(1, 3),
+            answer_timeout,
+        })
+    }
+
+    /// Sends a request to a path below the app, when its turn comes; gives the JSON of the answer. A request that
+    /// the API rejects because it came too soon is repeated.
+    pub async fn call(
+        &self,
+        kind: Kind,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value, ApiError> {
+        self.call_within(self.answer_timeout, kind, method, path, query, body)
+            .await
+    }
+
+    /// The same, for requests whose answer comes when something happens.
+    pub async fn call_within(
+        &self,
+        limit: Duration,
+        kind: Kind,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value, ApiError> {
+        let mut url = self.base.clone();
+        if !path.is_empty() {
+            url.set_path(&format!("{}/{path}", self.base.path()));
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut repeats = 0;
+        loop {
+            if let Some(limiter) = self.limiter(kind) {
+                limiter.wait().await;
+            }
+            let mut request = self.client.request(method.clone(), url.clone());
+            if let Some(body) = body {
+                request = request.body(body.to_string());
+            }
+            let exchange = async {
+                let response = request.send().await;
+                let response = response.map_err(|error| self.unknown(&plain_cause(&error)))?;
+                self.read(response).await
+            };
+            let late = |_| self.unknown(&format!("no answer within {} s", limit.as_secs_f64()));
+            match timeout(limit, exchange).await.map_err(late)?? {
+                Answer::Done(value) => return Ok(value),
+                Answer::TooSoon(_, error) if repeats == MAX_REPEATS => return Err(error),
+                Answer::TooSoon(pause, _) => {
+                    repeats += 1;
+                    match self.limiter(kind) {
+                        Some(limiter) => limiter.pause(pause).await,
+                        None => sleep(pause).await,
+                    }
+                }
+            }
+        }
+    }
+
+    fn limiter(&self, kind: Kind) -> Option<&Limiter> {
+        match kind {
+            Kind::Create => Some(&self.creates),
+            Kind::List => Some(&self.lists),
+            Kind::Get => Some(&self.gets),
+            Kind::Secrets => Some(&self.secrets),
+            Kind::Other => None,
+        }
+    }
+
+    async fn read(&self, mut response: Response) -> Result<Answer, ApiError> {
+        let status = response.status();
+        let pause = retry_after(response.headers(), Timestamp::now());
+        let mut body = Vec::new();
+        loop {
+            let chunk = response.chunk().await;
+            match chunk.map_err(|error| self.unknown(&plain_cause(&error)))? {
+                Some(bytes) => body.extend_from_slice(&bytes),
+                None => break,
+            }
+            if body.len() > MAX_ANSWER {
+                return Err(self.unknown("the answer is too long"));
+            }
+        }
+        if status.is_success() {
+            if body.trim_ascii().is_empty() {
+                return Ok(Answer::Done(Value::Null));
+            }
+            let parsed = serde_json::from_slice(&body);
+            let value = parsed.map_err(|_| {
+                let words = excerpt(&body);
+                self.unknown(&format!(
+                    "the answer is not JSON: {words}; is FLY_FLAPS_BASE_URL the address of the Machines API?"
+                ))
+            })?;
+            return Ok(Answer::Done(value));
+        }
+        let error = self.rejection(status, &body);
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let pause = pause.unwrap_or(PAUSE).clamp(PAUSE / 2, MAX_PAUSE);
+            return Ok(Answer::TooSoon(pause, error));
+        }
+        Err(error)
+    }
+
+    /// What an answer with an error means.
+    fn rejection(&self, status: StatusCode, body: &[u8]) -> ApiError {
+        let json = serde_json::from_slice::<Value>(body).unwrap_or_default();
+        let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);
+        let message = text("message").or_else(|| text("error"));
+        let message = message.unwrap_or_else(|| excerpt(body));
+        let code = status.as_u16();
+        let mut error = self.unknown(&format!("{message} ({code})"));
+        if matches!(code, 401 | 403) {
+            error.why.push_str(
+                "; is FLY_API_TOKEN a token for this app? `fly tokens create deploy --app APP` makes one",
+            );
+        }
+        error.code = Some(code);
+        error.word = text("status").unwrap_or_default();
+        error
+    }
+
+    fn unknown(&self, why: &str) -> ApiError {
+        let host = self.base.authority();
+        ApiError {
+            code: None,
+            word: String::new(),
+            why: format!("the Machines API at {host}: {why}"),
+        }
+    }
+}
+
+enum Answer {
+    Done(Value),
+    /// To be repeated after a pause.
+    TooSoon(Duration, ApiError),
+}
+
+/// The value of the header `Authorization`: the tokens of today need the scheme `FlyV1`, older ones `Bearer`.
+fn authorization(token: &str) -> String {
+    let mut token = token.trim();
+    while let Some((scheme, rest)) = token.split_once(' ') {
+        if !(scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("flyv1")) {
+            break;
+        }
+        token = rest.trim_start();
+    }
+    let is_macaroon = ["fm1r_", "fm1a_", "fm2_"].iter().any(|prefix| token.starts_with(prefix));
+    let scheme = if is_macaroon { "FlyV1" } else { "Bearer" };
+    format!("{scheme} {token}")
+}
+
+/// The beginning of an answer, on one line.
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    match words.join(" ") {
+        words if words.is_empty() => "an error without words".to_owned(),
+        words => words.chars().take(200).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_gets_the_scheme_that_its_kind_needs() {
+        for (token, expected) in [
+            ("fm2_lJPE", "FlyV1 fm2_lJPE"),
+            ("FlyV1 fm2_lJPE,fm2_x", "FlyV1 fm2_lJPE,fm2_x"),
+            ("Bearer FlyV1 fm1r_a", "FlyV1 fm1r_a"),
+            ("fo1_old", "Bearer fo1_old"),
+            (" Bearer plain ", "Bearer plain"),
+        ] {
+            assert_eq!(authorization(token), expected);
+        }
+    }
+}

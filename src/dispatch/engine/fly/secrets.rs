@@ -1,0 +1,139 @@
+//! The variables of workers that nobody else may read, as secrets of the app.
+//!
+//! The API never shows their values, and a machine gets only those that its configuration names.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::body::Secret;
+use super::client::{ApiClient, ApiError, Kind};
+
+#[derive(Debug)]
+pub struct AppSecrets {
+    /// What all names of secrets of this dispatch begin with.
+    prefix: String,
+    /// The stored secrets that all runs share, by variable.
+    shared: RefCell<BTreeMap<String, String>>,
+    /// The names of the secrets that only one run has, by run.
+    of_runs: RefCell<BTreeMap<String, Vec<String>>>,
+    /// The names of the secrets of runs that have ended.
+    unneeded: RefCell<BTreeSet<String>>,
+    /// The newest version of the app's secrets that has all that are stored.
+    version: Cell<Option<u64>>,
+}
+
+/// The variables of a machine, and the names of the secrets that they get their values from.
+#[derive(Debug)]
+pub struct Stored {
+    pub names: Vec<(String, String)>,
+    pub version: Option<u64>,
+}
+
+impl AppSecrets {
+    pub fn new(dispatch: &str) -> Self {
+        Self {
+            prefix: format!("DESCARTES_RUN_{}_", word(dispatch)),
+            shared: RefCell::default(),
+            of_runs: RefCell::default(),
+            unneeded: RefCell::default(),
+            version: Cell::default(),
+        }
+    }
+
+    /// Stores the secrets of a run. One request for each run: it also removes the secrets of runs that have ended.
+    pub async fn store(
+        &self,
+        client: &ApiClient,
+        run: &str,
+        secrets: &[Secret],
+    ) -> Result<Stored, ApiError> {
+        let mut names = Vec::new();
+        let mut values = Map::new();
+        let (mut newly_shared, mut of_run) = (Vec::new(), Vec::new());
+        for secret in secrets {
+            let Secret { variable, value, .. } = secret;
+            let name = if secret.is_of_run {
+                name_of_run(run, variable)
+            } else {
+                format!("{}_{variable}", self.prefix)
+            };
+            names.push((variable.clone(), name.clone()));
+            let is_stored = !secret.is_of_run && self.shared.borrow().get(variable) == Some(value);
+            if !is_stored {
+                values.insert(name, value.clone().into());
+            }
+            if secret.is_of_run {
+                of_run.push(names[names.len() - 1].1.clone());
+            } else {
+                newly_shared.push((variable.clone(), value.clone()));
+            }
+        }
+        self.of_runs.borrow_mut().insert(run.to_owned(), of_run);
+        if !values.is_empty() {
+            let unneeded = self.unneeded.take();
+            let kept = |name: &&String| !values.contains_key(*name);
+            let removed: Vec<String> = unneeded.iter().filter(kept).cloned().collect();
+            values.extend(removed.into_iter().map(|name| (name, Value::Null)));
+            match self.update(client, values).await {
+                Ok(()) => self.shared.borrow_mut().extend(newly_shared),
+                Err(error) => {
+                    self.unneeded.borrow_mut().extend(unneeded);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Stored {
+            names,
+            version: self.version.get(),
+        })
+    }
+
+    /// A run has ended: its secrets are removed with the next request, or at the end.
+    pub fn release(&self, run: &str) {
+        let names = self.of_runs.borrow_mut().remove(run);
+        self.unneeded.borrow_mut().extend(names.unwrap_or_default());
+    }
+
+    /// Removes everything of this dispatch.
+    pub async fn clear(&self, client: &ApiClient) -> Result<(), ApiError> {
+        let list = client.call(Kind::Secrets, Method::GET, "secrets", &[], None);
+        let list = list.await?;
+        let list = list.get("secrets").and_then(Value::as_array);
+        let names = list
+            .into_iter()
+            .flatten()
+            .filter_map(|secret| secret.get("name")?.as_str())
+            .filter(|name| name.starts_with(&self.prefix));
+        let values: Map<String, Value> =
+            names.map(|name| (name.to_owned(), Value::Null)).collect();
+        if !values.is_empty() {
+            self.update(client, values).await?;
+        }
+        self.shared.borrow_mut().clear();
+        self.unneeded.borrow_mut().clear();
+        Ok(())
+    }
+
+    /// Sets values, and removes secrets whose value is null.
+    async fn update(&self, client: &ApiClient, values: Map<String, Value>) -> Result<(), ApiError> {
+        let body = json!({ "values": values });
+        let answer = client.call(Kind::Secrets, Method::POST, "secrets", &[], Some(&body));
+        let answer = answer.await?;
+        let version = ["version", "Version"];
+        let mut version = version.iter().filter_map(|name| answer.get(name)?.as_u64());
+        self.version.set(version.next().max(self.version.get()));
+        Ok(())
+    }
+}
+
+fn name_of_run(run: &str, variable: &str) -> String {
+    format!("DESCARTES_RUN_{}__{variable}", word(run))
+}
+
+/// A name of a run or a dispatch, as a part of the name of a variable.
+fn word(name: &str) -> String {
+    name.to_ascii_uppercase().replace('-', "_")
+}
