@@ -199,11 +199,7 @@ pub fn halt(state: &State, terms: &Terms) -> Option<String> {
         {
             return Some(report.text("/message").to_owned());
         }
-        if let Some(fence) = run
-            .fence
-            .as_ref()
-            .filter(|fence| fence.end.code == Some(2))
-        {
+        if let Some(fence) = run.fence.as_ref().filter(|fence| fence.end.code == Some(2)) {
             return Some(format!("a worker rejects its settings: {}", fence.why));
         }
     }

@@ -5,6 +5,8 @@
 mod blocked;
 mod choices;
 mod crash;
+mod fly;
+mod fly_api;
 mod lost;
 mod sample;
 mod shape;

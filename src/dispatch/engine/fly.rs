@@ -160,7 +160,11 @@ impl Fly {
         }
         let Some(exit) = found.exit() else {
             let is_gone = found.is_destroyed();
-            return Ok(if is_gone { Seen::Gone } else { Seen::Ended(End::default()) });
+            return Ok(if is_gone {
+                Seen::Gone
+            } else {
+                Seen::Ended(End::default())
+            });
         };
         self.save_reason(run, found, exit)?;
         Ok(Seen::Ended(End {
@@ -178,8 +182,14 @@ impl Fly {
         let dir = self.dir.join(run);
         let write = || -> std::io::Result<()> {
             fs::create_dir_all(&dir)?;
-            let mut log = OpenOptions::new().create(true).append(true).open(dir.join("log"))?;
-            writeln!(log, "fly: the machine ran out of memory; it has {memory} MiB")
+            let mut log = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(dir.join("log"))?;
+            writeln!(
+                log,
+                "fly: the machine ran out of memory; it has {memory} MiB"
+            )
         };
         write().map_err(|error| format!("cannot write to {}: {error}", dir.display()))
     }
@@ -191,7 +201,9 @@ impl Fly {
         }
         let body = json!({ "signal": "SIGTERM", "timeout": seconds(grace) });
         let path = format!("machines/{id}/stop");
-        let asked = self.client.call(Kind::Other, Method::POST, &path, &[], Some(&body));
+        let asked = self
+            .client
+            .call(Kind::Other, Method::POST, &path, &[], Some(&body));
         match asked.await {
             Ok(_) => {
                 if self.wait(id, grace + STOP).await? {
@@ -228,7 +240,9 @@ impl Fly {
             let query = [("state", "destroyed"), ("timeout", seconds.as_str())];
             let path = format!("machines/{id}/wait");
             let limit = wait + STOP;
-            let asked = self.client.call_within(limit, Kind::Other, Method::GET, &path, &query, None);
+            let asked =
+                self.client
+                    .call_within(limit, Kind::Other, Method::GET, &path, &query, None);
             match asked.await {
                 Ok(_) => self.note_destroyed(id),
                 Err(error) if error.is_not_found() => self.note_destroyed(id),
@@ -245,7 +259,9 @@ impl Fly {
         let id = machine_of(handle);
         if !self.is_destroyed(id) {
             let (path, query) = (format!("machines/{id}"), [("force", "true")]);
-            let asked = self.client.call(Kind::Other, Method::DELETE, &path, &query, None);
+            let asked = self
+                .client
+                .call(Kind::Other, Method::DELETE, &path, &query, None);
             match asked.await {
                 Err(error) if !error.is_not_found() => return Err(error.why),
                 _ => self.note_destroyed(id),
@@ -299,7 +315,9 @@ impl Fly {
         if with_destroyed {
             query.push(("include_deleted", "true"));
         }
-        let asked = self.client.call(Kind::List, Method::GET, "machines", &query, None);
+        let asked = self
+            .client
+            .call(Kind::List, Method::GET, "machines", &query, None);
         match asked.await? {
             // The filter is checked again: nothing of others may be touched.
             Value::Array(list) => Ok(list
@@ -313,7 +331,9 @@ impl Fly {
     }
 
     async fn get(&self, path: &str) -> Result<Value, ApiError> {
-        self.client.call(Kind::Get, Method::GET, path, &[], None).await
+        self.client
+            .call(Kind::Get, Method::GET, path, &[], None)
+            .await
     }
 
     fn is_destroyed(&self, id: &str) -> bool {

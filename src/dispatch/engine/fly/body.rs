@@ -51,7 +51,10 @@ impl Guest {
         let wanted = (memory.div_ceil(1 << 20)).next_multiple_of(MEMORY_STEP);
         let counts = kind.counts();
         let fits = |count: &&u64| **count >= wanted_cpus && **count * most >= wanted;
-        let cpus = *counts.iter().find(fits).unwrap_or(&counts[counts.len() - 1]);
+        let cpus = *counts
+            .iter()
+            .find(fits)
+            .unwrap_or(&counts[counts.len() - 1]);
         Self {
             kind,
             cpus,
@@ -140,7 +143,9 @@ pub fn machine(run: &str, spec: &Spec, plain: &[(String, String)], request: &Req
     let settings = request.settings;
     let memory = spec.memory.unwrap_or(DEFAULT_MEMORY);
     let guest = Guest::with(settings.cpu_kind, memory, settings.nano_cpus);
-    let stop_timeout = request.stop_window.clamp(Duration::from_secs(1), MAX_STOP_TIMEOUT);
+    let stop_timeout = request
+        .stop_window
+        .clamp(Duration::from_secs(1), MAX_STOP_TIMEOUT);
     let mut body = json!({
         "name": run,
         "config": {
@@ -198,14 +203,21 @@ mod tests {
     #[test]
     fn a_machine_gets_at_least_the_memory_that_its_cpus_need_and_at_most_the_largest_machine() {
         assert_eq!(guest(CpuKind::Shared, 1, Some(3_500_000_000)), (4, 1024));
-        assert_eq!(guest(CpuKind::Performance, 1, Some(3_000_000_000)), (4, 8192));
+        assert_eq!(
+            guest(CpuKind::Performance, 1, Some(3_000_000_000)),
+            (4, 8192)
+        );
         assert_eq!(guest(CpuKind::Shared, 99 * GIB, None), (8, 16_384));
         assert_eq!(guest(CpuKind::Shared, GIB, Some(99_000_000_000)), (8, 2048));
     }
 
     #[test]
     fn urls_with_a_password_or_a_query_are_secret() {
-        for secret in ["https://me:pw@host/x", "http://host/x?token=1", "a=b ssh://git@host"] {
+        for secret in [
+            "https://me:pw@host/x",
+            "http://host/x?token=1",
+            "a=b ssh://git@host",
+        ] {
             assert!(may_hold_password(secret), "{secret}");
         }
         for plain in ["http://[::1]:80/api", "me@host", "what?", "https://a b@c"] {

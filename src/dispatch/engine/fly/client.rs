@@ -250,7 +250,9 @@ fn authorization(token: &str) -> String {
         }
         token = rest.trim_start();
     }
-    let is_macaroon = ["fm1r_", "fm1a_", "fm2_"].iter().any(|prefix| token.starts_with(prefix));
+    let is_macaroon = ["fm1r_", "fm1a_", "fm2_"]
+        .iter()
+        .any(|prefix| token.starts_with(prefix));
     let scheme = if is_macaroon { "FlyV1" } else { "Bearer" };
     format!("{scheme} {token}")
 }

@@ -65,7 +65,9 @@ impl<'a> Machine<'a> {
     /// The newest event of the end of its process, if there is one.
     pub fn exit(self) -> Option<Exit> {
         let events = self.0.get("events")?.as_array()?;
-        let exits = events.iter().filter(|event| event.get("type").is_some_and(|t| t == "exit"));
+        let exits = events
+            .iter()
+            .filter(|event| event.get("type").is_some_and(|t| t == "exit"));
         let time = |event: &&Value| event.get("timestamp").and_then(Value::as_i64);
         // The API lists the newest event first; of equal ones, the first is taken.
         let newest = exits.rev().max_by_key(time)?;
@@ -101,7 +103,8 @@ mod tests {
 
     #[test]
     fn the_exit_is_that_of_the_newest_event_and_its_newer_place_counts_first() {
-        let old = json!({"type": "exit", "timestamp": 1, "request": {"exit_event": {"exit_code": 1}}});
+        let old =
+            json!({"type": "exit", "timestamp": 1, "request": {"exit_event": {"exit_code": 1}}});
         let both = json!({"type": "exit", "timestamp": 5, "request": {
             "exit_event": {"exit_code": 2},
             "MonitorEvent": {"exit_event": {"exit_code": 137, "oom_killed": true}},

@@ -54,7 +54,9 @@ impl AppSecrets {
         let mut values = Map::new();
         let (mut newly_shared, mut of_run) = (Vec::new(), Vec::new());
         for secret in secrets {
-            let Secret { variable, value, .. } = secret;
+            let Secret {
+                variable, value, ..
+            } = secret;
             let name = if secret.is_of_run {
                 name_of_run(run, variable)
             } else {
@@ -107,8 +109,7 @@ impl AppSecrets {
             .flatten()
             .filter_map(|secret| secret.get("name")?.as_str())
             .filter(|name| name.starts_with(&self.prefix));
-        let values: Map<String, Value> =
-            names.map(|name| (name.to_owned(), Value::Null)).collect();
+        let values: Map<String, Value> = names.map(|name| (name.to_owned(), Value::Null)).collect();
         if !values.is_empty() {
             self.update(client, values).await?;
         }

@@ -43,10 +43,11 @@ impl Fly {
                     return result;
                 }
             }
+            self.region.set((self.region.get() + 1) % regions);
+            // The machine may have been made: it is looked for first.
             if self.doubtful.borrow().contains(run) {
                 break;
             }
-            self.region.set((self.region.get() + 1) % regions);
         }
         let pause = self.full.get().map_or(FULL_PAUSE, |(_, pause)| pause * 2);
         let pause = pause.min(MAX_FULL_PAUSE);
@@ -68,12 +69,18 @@ impl Fly {
             settings: &self.settings,
             stop_window: self.stop_window,
             image: image.as_deref().unwrap_or(&self.settings.image),
-            region: self.settings.regions.get(self.region.get()).map(String::as_str),
+            region: self
+                .settings
+                .regions
+                .get(self.region.get())
+                .map(String::as_str),
             secrets: &stored.names,
             secrets_version: stored.version,
         };
         let body = machine(run, spec, plain, &request);
-        let made = self.client.call(Kind::Create, Method::POST, "machines", &[], Some(&body));
+        let made = self
+            .client
+            .call(Kind::Create, Method::POST, "machines", &[], Some(&body));
         let error = match made.await {
             Ok(made) => match Machine(&made).id() {
                 Some(id) => {
@@ -157,7 +164,9 @@ fn failure(error: ApiError) -> StartFailure {
     match error.code {
         _ if error.word == "insufficient_capacity" => StartFailure::Full(why),
         Some(429 | 412 | 503) => StartFailure::Full(why),
-        Some(403 | 409 | 422) if says(&["no capacity", "insufficient ", "over the allowed quota"]) => {
+        Some(403 | 409 | 422)
+            if says(&["no capacity", "insufficient ", "over the allowed quota"]) =>
+        {
             StartFailure::Full(why)
         }
         None | Some(408 | 409 | 500..) => StartFailure::Unknown(why),
@@ -173,6 +182,9 @@ fn taken_by(error: &ApiError) -> Option<String> {
             .iter()
             .any(|words| error.why.contains(words));
     let rest = error.why.split("machine ID ").nth(1).filter(|_| is_clash)?;
-    let id: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let id: String = rest
+        .chars()
+        .take_while(char::is_ascii_alphanumeric)
+        .collect();
     (!id.is_empty()).then_some(id)
 }

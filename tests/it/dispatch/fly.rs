@@ -1,0 +1,584 @@
+//! The engine `fly`, against an API that behaves as that of Fly does, oddities included.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::fly_api::{APP, Create, ExitPlace, FlyApi, TOKEN};
+use super::sample::{Gate, Graph};
+use crate::support::{Server, Worker, each, wait_until};
+
+const ONE: &str = "1 | Only | P | 1 | H\n";
+const DIAMOND: &str = "\
+1 | Top | P | 1 | H
+2 | Left | P | 1 | H
+3 | Right | P | 1 | M
+4 | Bottom | P | 1 | M
+
+@edges
+2 -> 1
+3 -> 1
+4 -> 2
+4 -> 3
+";
+/// Writes a file that is called like the task, with the files that it has found.
+const AGENT: &str = "ls done-* 2> /dev/null | sort > done-${TASK_ID##*:} || true; echo done";
+/// Kills its worker, unless an earlier attempt was lost.
+const KILLER: &str = r#"
+    if grep -q 'An earlier attempt at this task was lost' "$DESCARTES_PROMPT_FILE"; then
+        echo again > again
+    else
+        kill -9 $(sed 's/.*) . \([0-9]*\) .*/\1/' /proc/$$/stat)
+    fi"#;
+
+/// A project with a remote repository, and the cloud that works on it.
+struct Cloud {
+    graph: Graph,
+    api: FlyApi,
+    remote: PathBuf,
+}
+
+impl Cloud {
+    fn new(nodes: &str) -> Self {
+        let graph = Graph::new(nodes);
+        let remote = graph.state().with_file_name("remote.git");
+        let path = remote.to_str().expect("UTF-8");
+        graph.git(&["clone", "--quiet", "--bare", ".", path]);
+        Self {
+            graph,
+            api: FlyApi::start(),
+            remote,
+        }
+    }
+
+    fn on_fly(&self, dispatch: Worker) -> Worker {
+        dispatch
+            .args(["--repo", &format!("file://{}", self.remote.display())])
+            .args(["--tag", "house", "--engine", "fly"])
+            .dir(self.graph.state().parent().expect("a directory"))
+            .env("FLY_FLAPS_BASE_URL", self.api.url())
+            .env("FLY_API_TOKEN", TOKEN)
+            .env("DESCARTES_DISPATCH_FLY_APP", APP)
+            .env("DESCARTES_DISPATCH_IMAGE", "registry.fly.io/workers:1")
+            // As on a machine of Fly.
+            .env("FLY_PRIVATE_IP", "::1")
+    }
+
+    fn dispatch(&self, agent: &str) -> Worker {
+        self.on_fly(self.graph.dispatch(agent))
+    }
+
+    /// Agents wait at the gate.
+    fn dispatch_with_gate(&self, gate: &Gate, work: &str) -> Worker {
+        self.on_fly(self.graph.dispatch_with_gate(gate, work))
+    }
+
+    /// A file on the branch.
+    #[track_caller]
+    fn show(&self, file: &str) -> String {
+        let name = format!("descartes/house:{file}");
+        let remote = self.remote.to_str().expect("UTF-8");
+        self.graph.git(&["--git-dir", remote, "show", &name])
+    }
+
+    /// The requests for machines that were made.
+    fn created(&self) -> Vec<Value> {
+        let created = self.api.exchanges("create").into_iter();
+        let made = created.filter(|exchange| exchange.status == 200);
+        made.map(|exchange| exchange.body).collect()
+    }
+}
+
+#[test]
+fn a_diamond_runs_on_machines_and_ends_as_one_branch_with_nothing_left() {
+    let cloud = Cloud::new(DIAMOND);
+    cloud.api.add_foreign_machine("somebody-elses");
+    let ended = cloud
+        .dispatch(AGENT)
+        .env("DESCARTES_DISPATCH_FLY_REGION", "fra,ams")
+        .env("DESCARTES_STOP_WINDOW", "40s")
+        .env("ANTHROPIC_API_KEY", "sk-ant-the-key-of-the-model")
+        .run();
+    ended.assert_code(0);
+    assert_eq!(cloud.show("done-4"), "done-1\ndone-2\ndone-3\n");
+    assert!(ended.stderr.contains("has no digest"), "{ended:#?}");
+    let created = cloud.created();
+    assert_eq!(created.len(), 4);
+    let digest = "registry.fly.io/workers@sha256:597c3e12f830132be2aa69b4c0deccb0657ea4253e6d59c6f38e41e9f69a0add";
+    for (number, body) in created.iter().enumerate() {
+        let config = &body["config"];
+        let image = if number == 0 {
+            "registry.fly.io/workers:1"
+        } else {
+            digest
+        };
+        assert_eq!(config["image"], image);
+        assert_eq!(config["stop_config"]["timeout"], "40s");
+        assert_eq!(config["metadata"]["descartes_run"], body["name"]);
+        assert_eq!(body["region"], "fra");
+        let url = config["env"]["CALLBACK_URL"].as_str().expect("a URL");
+        assert!(url.starts_with("http://[::1]:"), "{url}");
+    }
+    // Keys and callback secrets are in no configuration, which people and machines of the app can read.
+    let text = format!("{created:?}");
+    for secret in ["sk-ant-the-key", "whsec_", TOKEN] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+    // The key of the model is stored once, and the callback secret for each run.
+    let stored = cloud.api.exchanges("set secrets");
+    let stored: Vec<String> = stored
+        .iter()
+        .map(|exchange| exchange.body.to_string())
+        .collect();
+    let holding = |what: &str| stored.iter().filter(|body| body.contains(what)).count();
+    assert_eq!((holding("sk-ant-the-key"), holding("whsec_")), (1, 4));
+    assert_eq!(cloud.api.living(), ["somebody-elses"]);
+    assert_eq!(cloud.api.secrets(), [""; 0]);
+    cloud.api.assert_allowed();
+}
+
+#[test]
+fn a_machine_costs_three_requests_and_a_share_of_the_lists() {
+    let cloud = Cloud::new(DIAMOND);
+    cloud.dispatch(AGENT).run().assert_code(0);
+    let count = |action: &str| cloud.api.exchanges(action).len();
+    assert_eq!(count("create"), 4);
+    assert_eq!(count("wait"), 4);
+    // One more at the end.
+    assert_eq!(count("set secrets"), 5);
+    for unneeded in ["get", "stop", "destroy"] {
+        assert_eq!(count(unneeded), 0, "{unneeded}");
+    }
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_request_for_a_machine_without_a_clear_answer_leads_to_one_machine() {
+    let both = |make: fn(bool) -> Create| [make(true), make(false)];
+    let cases = [
+        both(|is_made| Create::TimesOut { is_made }),
+        both(|is_made| Create::Closes { is_made }),
+        both(|is_made| Create::Fails { is_made }),
+        [Create::Garbage, Create::TooSoon(1)],
+    ];
+    each(&cases.concat(), |oddity| {
+        let cloud = Cloud::new(ONE);
+        cloud.api.odd(|odd| odd.creates.push_back(oddity));
+        let ended = cloud.dispatch(AGENT).args(["--attempts", "1"]).run();
+        assert_eq!(ended.code, Some(0), "{oddity:?} {ended:#?}");
+        assert_eq!(cloud.api.made(), 1, "{oddity:?}");
+        cloud.api.assert_clean();
+    });
+}
+
+#[test]
+fn a_machine_that_lists_lack_is_found_by_its_taken_name() {
+    // The first list is that of the beginning, which is repeated.
+    each(
+        &[(false, 3), (true, 4), (false, 4)],
+        |(is_clash_422, empty_lists)| {
+            let cloud = Cloud::new(ONE);
+            let gate = Gate::new();
+            cloud.api.odd(|odd| {
+                odd.creates.push_back(Create::TimesOut { is_made: true });
+                odd.empty_lists = empty_lists;
+                odd.is_clash_422 = is_clash_422;
+            });
+            let running = cloud
+                .dispatch_with_gate(&gate, AGENT)
+                .args(["--attempts", "1"])
+                .start();
+            wait_until("the handle", || cloud.graph.entries("handle").len() == 1);
+            gate.open();
+            running.wait().assert_code(0);
+            assert_eq!(cloud.api.made(), 1);
+            cloud.api.assert_clean();
+        },
+    );
+}
+
+#[test]
+fn a_full_region_is_followed_by_the_next_one_and_costs_no_attempt() {
+    let cases = [
+        (
+            422,
+            r#"{"error":"no room","status":"insufficient_capacity"}"#,
+        ),
+        (409, r#"{"error":"aborted: no capacity"}"#),
+        (
+            409,
+            r#"{"error":"aborted: insufficient resources available to fulfill request"}"#,
+        ),
+        (
+            412,
+            r#"{"error":"insufficient resources to create new machine"}"#,
+        ),
+        (503, "<html>Service Unavailable</html>"),
+        (403, r#"{"error":"over the allowed quota"}"#),
+    ];
+    each(&cases, |answer| {
+        let cloud = Cloud::new(ONE);
+        cloud.api.odd(|odd| {
+            odd.full_regions.insert("fra".to_owned(), answer);
+        });
+        let ended = cloud
+            .dispatch(AGENT)
+            .args(["--attempts", "1"])
+            .env("DESCARTES_DISPATCH_FLY_REGION", "fra,ams")
+            .run();
+        assert_eq!(ended.code, Some(0), "{answer:?} {ended:#?}");
+        assert_eq!(cloud.created()[0]["region"], "ams");
+        cloud.api.assert_clean();
+    });
+}
+
+#[test]
+fn when_all_regions_are_full_the_same_attempt_starts_as_soon_as_there_is_room() {
+    let cloud = Cloud::new(ONE);
+    let full = (
+        422,
+        r#"{"error":"no room in fra","status":"insufficient_capacity"}"#,
+    );
+    cloud.api.odd(|odd| {
+        odd.full_regions.insert("fra".to_owned(), full);
+    });
+    let running = cloud
+        .dispatch(AGENT)
+        .args(["--attempts", "1"])
+        .env("DESCARTES_DISPATCH_FLY_REGION", "fra")
+        // Waiting for room is not part of it.
+        .env("DESCARTES_DISPATCH_START_DEADLINE", "1s")
+        .start();
+    running.wait_for_log("the start is tried again: the Machines API");
+    wait_until("several requests", || {
+        cloud.api.exchanges("create").len() >= 3
+    });
+    cloud.api.odd(|odd| odd.full_regions.clear());
+    running.wait().assert_code(0);
+    assert_eq!(cloud.graph.entries("intent").len(), 1);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_run_that_waits_for_room_does_not_keep_a_stopped_dispatcher_waiting() {
+    let cloud = Cloud::new(ONE);
+    cloud.api.odd(|odd| {
+        let full = (409, r#"{"error":"aborted: no capacity"}"#);
+        odd.full_regions.insert(String::new(), full);
+    });
+    let running = cloud.dispatch(AGENT).start();
+    running.wait_for_log("the start is tried again");
+    running.signal(Signal::INT);
+    running.wait().assert_code(3);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_machine_that_does_not_boot_is_destroyed_and_the_next_attempt_succeeds() {
+    let cloud = Cloud::new(ONE);
+    cloud.api.odd(|odd| odd.creates.push_back(Create::Stuck));
+    let ended = cloud
+        .dispatch(AGENT)
+        .env("DESCARTES_DISPATCH_START_DEADLINE", "2s")
+        .run();
+    ended.assert_code(0);
+    assert!(
+        ended.stderr.contains("within the start deadline"),
+        "{ended:#?}"
+    );
+    assert_eq!(cloud.api.made(), 2);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_machine_that_boots_late_is_waited_for() {
+    let cloud = Cloud::new(ONE);
+    cloud
+        .api
+        .odd(|odd| odd.creates.push_back(Create::Late(Duration::from_secs(1))));
+    cloud.dispatch(AGENT).run().assert_code(0);
+    assert_eq!(cloud.api.made(), 1);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_worker_that_was_killed_is_tried_again_wherever_its_exit_code_is_and_whatever_it_is() {
+    let cases = [
+        (ExitPlace::Request, None, "exit code 137"),
+        (ExitPlace::MonitorEvent, None, "exit code 137"),
+        (ExitPlace::MonitorEvent, Some(0), "exit code 0"),
+        (ExitPlace::Null, None, "was killed"),
+        (ExitPlace::Missing, None, "was killed"),
+    ];
+    each(&cases, |(place, exit_code, words)| {
+        let cloud = Cloud::new(ONE);
+        cloud
+            .api
+            .odd(|odd| (odd.exit_place, odd.exit_code) = (place, exit_code));
+        let ended = cloud
+            .dispatch(KILLER)
+            .env("DESCARTES_ISOLATION", "off")
+            .run();
+        assert_eq!(ended.code, Some(0), "{place:?} {ended:#?}");
+        assert!(ended.stderr.contains(words), "{place:?} {ended:#?}");
+        assert_eq!(cloud.show("again"), "again\n");
+        cloud.api.assert_clean();
+    });
+}
+
+#[test]
+fn a_wrong_exit_code_changes_nothing_about_a_run_that_has_reported() {
+    let cloud = Cloud::new(ONE);
+    cloud.api.odd(|odd| odd.exit_code = Some(137));
+    cloud
+        .dispatch(AGENT)
+        .args(["--attempts", "1"])
+        .run()
+        .assert_code(0);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_machine_that_ran_out_of_memory_is_followed_by_one_with_twice_as_much() {
+    let cloud = Cloud::new(ONE);
+    cloud.api.odd(|odd| odd.is_out_of_memory = true);
+    let ended = cloud
+        .dispatch(KILLER)
+        .env("DESCARTES_ISOLATION", "off")
+        .env("DESCARTES_DISPATCH_MEMORY", "1500MiB")
+        .run();
+    ended.assert_code(0);
+    let words = "the machine ran out of memory; it has 1536 MiB";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
+    let guests: Vec<Value> = cloud
+        .created()
+        .iter()
+        .map(|body| body["config"]["guest"].clone())
+        .collect();
+    let guest = |cpus: u64, memory: u64| serde_json::json!({ "cpu_kind": "shared", "cpus": cpus, "memory_mb": memory });
+    assert_eq!(guests, [guest(1, 1536), guest(2, 3072)]);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_lost_machine_costs_an_attempt_and_the_next_one_succeeds() {
+    let cloud = Cloud::new(ONE);
+    let agent = "case $(cat \"$DESCARTES_PROMPT_FILE\") in *'was lost'*) echo again > again;; *) sleep 1000;; esac";
+    let running = cloud.dispatch(agent).start();
+    running.wait_for_log(" works");
+    cloud.api.lose_machines();
+    running.wait().assert_code(0);
+    assert_eq!(cloud.show("again"), "again\n");
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_killed_dispatcher_adopts_its_machines_also_from_a_state_directory_that_was_moved() {
+    each(&[false, true], |is_moved| {
+        let cloud = Cloud::new(ONE);
+        let gate = Gate::new();
+        let dispatch = || cloud.dispatch_with_gate(&gate, "echo done > done");
+        let running = dispatch().start();
+        gate.wait_for_an_agent();
+        running.signal(Signal::KILL);
+        running.wait();
+        let mut again = dispatch();
+        if is_moved {
+            let moved = cloud.graph.state().with_file_name("moved");
+            fs::rename(cloud.graph.state(), &moved).expect("the state directory");
+            again = again.env("DESCARTES_DISPATCH_STATE", moved);
+        }
+        let running = again.start();
+        running.wait_for_log("tasks, ");
+        gate.open();
+        running.wait().assert_code(0);
+        assert_eq!(gate.begun(), "house:1\n");
+        assert_eq!(cloud.show("done"), "done\n");
+        assert_eq!(cloud.api.made(), 1);
+        cloud.api.assert_clean();
+    });
+}
+
+#[test]
+fn a_machine_that_ended_before_its_dispatcher_noted_it_does_not_run_again() {
+    let cloud = Cloud::new(ONE);
+    let gate = Gate::new();
+    // The worker gives up before the next dispatcher begins.
+    let dispatch = || {
+        let dispatch = cloud.dispatch_with_gate(&gate, "echo done > done");
+        dispatch.env("DESCARTES_FINISH_DEADLINE", "100ms")
+    };
+    let running = dispatch().start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::KILL);
+    running.wait();
+    let journal = cloud.graph.state().join("journal.jsonl");
+    let text = fs::read_to_string(&journal).expect("the journal");
+    let lines = text.lines().take_while(|line| !line.contains("\"handle\""));
+    let lines: String = lines.map(|line| format!("{line}\n")).collect();
+    fs::write(&journal, lines).expect("the journal");
+    gate.open();
+    cloud.api.wait_for_machines(0);
+    dispatch().run().assert_code(0);
+    assert_eq!(gate.begun(), "house:1\n");
+    assert_eq!(cloud.show("done"), "done\n");
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_broken_network_between_worker_and_dispatcher_delays_the_report_and_loses_nothing() {
+    let cloud = Cloud::new(ONE);
+    let gate = Gate::new();
+    let state = cloud.graph.state();
+    let proxy = Server::listen("127.0.0.1:0", move |connection| {
+        let journal = fs::read_to_string(state.join("journal.jsonl")).expect("the journal");
+        let begun = journal
+            .lines()
+            .rfind(|line| line.contains("\"begun\""))
+            .expect("an entry");
+        let begun: Value = serde_json::from_str(begun).expect("JSON");
+        let target = TcpStream::connect(begun["listen"].as_str().expect("an address"));
+        let target = Arc::new(target.expect("the dispatcher"));
+        let (to, from) = (Arc::clone(&target), Arc::clone(&connection.stream));
+        let forward = thread::spawn(move || copy(&from, &to));
+        copy(&target, &connection.stream);
+        let _ = forward.join();
+    });
+    let url = format!("http://{}/api/agents/callback", proxy.address());
+    let running = cloud
+        .dispatch_with_gate(&gate, "echo done > done")
+        .args(["--attempts", "1"])
+        .without("FLY_PRIVATE_IP")
+        .env("DESCARTES_DISPATCH_URL", url)
+        .env("DESCARTES_HEARTBEAT", "100ms")
+        .start();
+    gate.wait_for_an_agent();
+    proxy.close();
+    gate.open();
+    let pushed = || {
+        let remote = cloud.remote.to_str().expect("UTF-8");
+        cloud.graph.git(&["--git-dir", remote, "for-each-ref"])
+    };
+    wait_until("the push of the work", || pushed().contains("/work"));
+    proxy.reopen();
+    running.wait().assert_code(0);
+    assert_eq!(cloud.graph.entries("intent").len(), 1);
+    assert_eq!(cloud.show("done"), "done\n");
+    cloud.api.assert_clean();
+}
+
+fn copy(mut from: &TcpStream, mut to: &TcpStream) {
+    let mut chunk = [0; 8 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut chunk) {
+        if to.write_all(&chunk[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn cancel_ends_the_machines_and_removes_them() {
+    let cloud = Cloud::new("1 | Endless | P | 1 | H\n2 | Endless too | P | 1 | H\n");
+    let running = cloud.dispatch("sleep 1000").start();
+    cloud.api.wait_for_machines(2);
+    running.wait_for_log(" works");
+    cloud.graph.command(&["cancel"]).run().assert_code(0);
+    running.wait().assert_code(3);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn an_api_that_does_not_answer_as_it_should_is_reported_before_anything_starts() {
+    let cases = [
+        (
+            (401, r#"{"error":"token validation error"}"#),
+            "fly tokens create deploy",
+        ),
+        (
+            (404, r#"{"error":"App not found"}"#),
+            "fly apps create workers",
+        ),
+        (
+            (200, "<html>Welcome</html>"),
+            "is FLY_FLAPS_BASE_URL the address",
+        ),
+        ((502, "<html>Bad Gateway</html>"), "Bad Gateway"),
+    ];
+    each(&cases, |(answer, words)| {
+        let cloud = Cloud::new(ONE);
+        cloud.api.odd(|odd| odd.answer = Some(answer));
+        let ended = cloud.dispatch(AGENT).run();
+        ended.assert_code(2);
+        assert!(ended.stderr.contains(words), "{ended:#?}");
+        assert_eq!(cloud.graph.entries("intent").len(), 0);
+    });
+}
+
+#[test]
+fn an_api_that_refuses_in_the_middle_lets_nothing_new_start_and_what_runs_is_merged() {
+    let cloud = Cloud::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
+    let gate = Gate::new();
+    let running = cloud.dispatch_with_gate(&gate, AGENT).start();
+    gate.wait_for_an_agent();
+    cloud
+        .api
+        .odd(|odd| odd.answer = Some((403, r#"{"error":"unauthorized"}"#)));
+    gate.open();
+    running.wait_for_log("not started: the Machines API");
+    cloud.api.odd(|odd| odd.answer = None);
+    let ended = running.wait();
+    ended.assert_code(1);
+    assert!(
+        ended.stderr.contains("nothing new was started: "),
+        "{ended:#?}"
+    );
+    assert_eq!(cloud.show("done-1"), "");
+    assert_eq!(cloud.api.made(), 1);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn an_api_that_is_away_says_nothing_about_its_machines() {
+    let cloud = Cloud::new(ONE);
+    let gate = Gate::new();
+    let running = cloud.dispatch_with_gate(&gate, "echo done > done").start();
+    gate.wait_for_an_agent();
+    cloud.api.odd(|odd| odd.is_away = true);
+    running.wait_for_log("is unknown until it answers");
+    cloud.api.odd(|odd| odd.is_away = false);
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(cloud.graph.entries("intent").len(), 1);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn what_machines_cannot_reach_is_reported_before_anything_starts() {
+    let cloud = Cloud::new(ONE);
+    let ended = cloud.dispatch(AGENT).without("FLY_PRIVATE_IP").run();
+    ended.assert_code(2);
+    assert!(
+        ended.stderr.contains("DESCARTES_DISPATCH_URL"),
+        "{ended:#?}"
+    );
+    let ended = cloud
+        .graph
+        .dispatch(AGENT)
+        .args(["--engine", "fly"])
+        .env("FLY_API_TOKEN", TOKEN)
+        .env("FLY_APP_NAME", APP)
+        .env("DESCARTES_DISPATCH_IMAGE", "worker:1")
+        .run();
+    ended.assert_code(2);
+    assert!(ended.stderr.contains("use --repo"), "{ended:#?}");
+    assert_eq!(cloud.api.made(), 0);
+}
