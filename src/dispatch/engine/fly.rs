@@ -108,6 +108,12 @@ impl Fly {
                 self.settings.image
             ));
         }
+        if self.stop_window > body::MAX_STOP_TIMEOUT {
+            let most = body::MAX_STOP_TIMEOUT.as_secs();
+            say(&format!(
+                "Fly kills a machine {most} s after its stop signal, before DESCARTES_STOP_WINDOW is over"
+            ));
+        }
         Ok(self.settings.private_ip)
     }
 
@@ -221,10 +227,10 @@ impl Fly {
     /// Waits until a machine is destroyed.
     pub async fn ended(&self, handle: &Handle) -> Result<(), String> {
         let id = machine_of(handle);
-        match self.wait(id, MAX_WAIT).await? {
-            true => Ok(()),
-            false => Err(format!("the machine {id} still runs")),
+        if self.wait(id, MAX_WAIT).await? {
+            return Ok(());
         }
+        Err(format!("the machine {id} still runs"))
     }
 
     /// Waits until a machine is destroyed; says whether it is.

@@ -1,17 +1,19 @@
 //! The engine `fly`, against an API that behaves as that of Fly does, oddities included.
 
+mod answers;
+mod ends;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::fly_api::{APP, Create, ExitPlace, FlyApi, TOKEN};
+use super::fly_api::{APP, FlyApi, TOKEN};
 use super::sample::{Gate, Graph};
 use crate::support::{Server, Worker, each, wait_until};
 
@@ -30,14 +32,6 @@ const DIAMOND: &str = "\
 ";
 /// Writes a file that is called like the task, with the files that it has found.
 const AGENT: &str = "ls done-* 2> /dev/null | sort > done-${TASK_ID##*:} || true; echo done";
-/// Kills its worker, unless an earlier attempt was lost.
-const KILLER: &str = r#"
-    if grep -q 'An earlier attempt at this task was lost' "$DESCARTES_PROMPT_FILE"; then
-        echo again > again
-    else
-        kill -9 $(sed 's/.*) . \([0-9]*\) .*/\1/' /proc/$$/stat)
-    fi"#;
-
 /// A project with a remote repository, and the cloud that works on it.
 struct Cloud {
     graph: Graph,
@@ -160,226 +154,6 @@ fn a_machine_costs_three_requests_and_a_share_of_the_lists() {
 }
 
 #[test]
-fn a_request_for_a_machine_without_a_clear_answer_leads_to_one_machine() {
-    let both = |make: fn(bool) -> Create| [make(true), make(false)];
-    let cases = [
-        both(|is_made| Create::TimesOut { is_made }),
-        both(|is_made| Create::Closes { is_made }),
-        both(|is_made| Create::Fails { is_made }),
-        [Create::Garbage, Create::TooSoon(1)],
-    ];
-    each(&cases.concat(), |oddity| {
-        let cloud = Cloud::new(ONE);
-        cloud.api.odd(|odd| odd.creates.push_back(oddity));
-        let ended = cloud.dispatch(AGENT).args(["--attempts", "1"]).run();
-        assert_eq!(ended.code, Some(0), "{oddity:?} {ended:#?}");
-        assert_eq!(cloud.api.made(), 1, "{oddity:?}");
-        cloud.api.assert_clean();
-    });
-}
-
-#[test]
-fn a_machine_that_lists_lack_is_found_by_its_taken_name() {
-    // The first list is that of the beginning, which is repeated.
-    each(
-        &[(false, 3), (true, 4), (false, 4)],
-        |(is_clash_422, empty_lists)| {
-            let cloud = Cloud::new(ONE);
-            let gate = Gate::new();
-            cloud.api.odd(|odd| {
-                odd.creates.push_back(Create::TimesOut { is_made: true });
-                odd.empty_lists = empty_lists;
-                odd.is_clash_422 = is_clash_422;
-            });
-            let running = cloud
-                .dispatch_with_gate(&gate, AGENT)
-                .args(["--attempts", "1"])
-                .start();
-            wait_until("the handle", || cloud.graph.entries("handle").len() == 1);
-            gate.open();
-            running.wait().assert_code(0);
-            assert_eq!(cloud.api.made(), 1);
-            cloud.api.assert_clean();
-        },
-    );
-}
-
-#[test]
-fn a_full_region_is_followed_by_the_next_one_and_costs_no_attempt() {
-    let cases = [
-        (
-            422,
-            r#"{"error":"no room","status":"insufficient_capacity"}"#,
-        ),
-        (409, r#"{"error":"aborted: no capacity"}"#),
-        (
-            409,
-            r#"{"error":"aborted: insufficient resources available to fulfill request"}"#,
-        ),
-        (
-            412,
-            r#"{"error":"insufficient resources to create new machine"}"#,
-        ),
-        (503, "<html>Service Unavailable</html>"),
-        (403, r#"{"error":"over the allowed quota"}"#),
-    ];
-    each(&cases, |answer| {
-        let cloud = Cloud::new(ONE);
-        cloud.api.odd(|odd| {
-            odd.full_regions.insert("fra".to_owned(), answer);
-        });
-        let ended = cloud
-            .dispatch(AGENT)
-            .args(["--attempts", "1"])
-            .env("DESCARTES_DISPATCH_FLY_REGION", "fra,ams")
-            .run();
-        assert_eq!(ended.code, Some(0), "{answer:?} {ended:#?}");
-        assert_eq!(cloud.created()[0]["region"], "ams");
-        cloud.api.assert_clean();
-    });
-}
-
-#[test]
-fn when_all_regions_are_full_the_same_attempt_starts_as_soon_as_there_is_room() {
-    let cloud = Cloud::new(ONE);
-    let full = (
-        422,
-        r#"{"error":"no room in fra","status":"insufficient_capacity"}"#,
-    );
-    cloud.api.odd(|odd| {
-        odd.full_regions.insert("fra".to_owned(), full);
-    });
-    let running = cloud
-        .dispatch(AGENT)
-        .args(["--attempts", "1"])
-        .env("DESCARTES_DISPATCH_FLY_REGION", "fra")
-        // Waiting for room is not part of it.
-        .env("DESCARTES_DISPATCH_START_DEADLINE", "1s")
-        .start();
-    running.wait_for_log("the start is tried again: the Machines API");
-    wait_until("several requests", || {
-        cloud.api.exchanges("create").len() >= 3
-    });
-    cloud.api.odd(|odd| odd.full_regions.clear());
-    running.wait().assert_code(0);
-    assert_eq!(cloud.graph.entries("intent").len(), 1);
-    cloud.api.assert_clean();
-}
-
-#[test]
-fn a_run_that_waits_for_room_does_not_keep_a_stopped_dispatcher_waiting() {
-    let cloud = Cloud::new(ONE);
-    cloud.api.odd(|odd| {
-        let full = (409, r#"{"error":"aborted: no capacity"}"#);
-        odd.full_regions.insert(String::new(), full);
-    });
-    let running = cloud.dispatch(AGENT).start();
-    running.wait_for_log("the start is tried again");
-    running.signal(Signal::INT);
-    running.wait().assert_code(3);
-    cloud.api.assert_clean();
-}
-
-#[test]
-fn a_machine_that_does_not_boot_is_destroyed_and_the_next_attempt_succeeds() {
-    let cloud = Cloud::new(ONE);
-    cloud.api.odd(|odd| odd.creates.push_back(Create::Stuck));
-    let ended = cloud
-        .dispatch(AGENT)
-        .env("DESCARTES_DISPATCH_START_DEADLINE", "2s")
-        .run();
-    ended.assert_code(0);
-    assert!(
-        ended.stderr.contains("within the start deadline"),
-        "{ended:#?}"
-    );
-    assert_eq!(cloud.api.made(), 2);
-    cloud.api.assert_clean();
-}
-
-#[test]
-fn a_machine_that_boots_late_is_waited_for() {
-    let cloud = Cloud::new(ONE);
-    cloud
-        .api
-        .odd(|odd| odd.creates.push_back(Create::Late(Duration::from_secs(1))));
-    cloud.dispatch(AGENT).run().assert_code(0);
-    assert_eq!(cloud.api.made(), 1);
-    cloud.api.assert_clean();
-}
-
-#[test]
-fn a_worker_that_was_killed_is_tried_again_wherever_its_exit_code_is_and_whatever_it_is() {
-    let cases = [
-        (ExitPlace::Request, None, "exit code 137"),
-        (ExitPlace::MonitorEvent, None, "exit code 137"),
-        (ExitPlace::MonitorEvent, Some(0), "exit code 0"),
-        (ExitPlace::Null, None, "was killed"),
-        (ExitPlace::Missing, None, "was killed"),
-    ];
-    each(&cases, |(place, exit_code, words)| {
-        let cloud = Cloud::new(ONE);
-        cloud
-            .api
-            .odd(|odd| (odd.exit_place, odd.exit_code) = (place, exit_code));
-        let ended = cloud
-            .dispatch(KILLER)
-            .env("DESCARTES_ISOLATION", "off")
-            .run();
-        assert_eq!(ended.code, Some(0), "{place:?} {ended:#?}");
-        assert!(ended.stderr.contains(words), "{place:?} {ended:#?}");
-        assert_eq!(cloud.show("again"), "again\n");
-        cloud.api.assert_clean();
-    });
-}
-
-#[test]
-fn a_wrong_exit_code_changes_nothing_about_a_run_that_has_reported() {
-    let cloud = Cloud::new(ONE);
-    cloud.api.odd(|odd| odd.exit_code = Some(137));
-    cloud
-        .dispatch(AGENT)
-        .args(["--attempts", "1"])
-        .run()
-        .assert_code(0);
-    cloud.api.assert_clean();
-}
-
-#[test]
-fn a_machine_that_ran_out_of_memory_is_followed_by_one_with_twice_as_much() {
-    let cloud = Cloud::new(ONE);
-    cloud.api.odd(|odd| odd.is_out_of_memory = true);
-    let ended = cloud
-        .dispatch(KILLER)
-        .env("DESCARTES_ISOLATION", "off")
-        .env("DESCARTES_DISPATCH_MEMORY", "1500MiB")
-        .run();
-    ended.assert_code(0);
-    let words = "the machine ran out of memory; it has 1536 MiB";
-    assert!(ended.stderr.contains(words), "{ended:#?}");
-    let guests: Vec<Value> = cloud
-        .created()
-        .iter()
-        .map(|body| body["config"]["guest"].clone())
-        .collect();
-    let guest = |cpus: u64, memory: u64| serde_json::json!({ "cpu_kind": "shared", "cpus": cpus, "memory_mb": memory });
-    assert_eq!(guests, [guest(1, 1536), guest(2, 3072)]);
-    cloud.api.assert_clean();
-}
-
-#[test]
-fn a_lost_machine_costs_an_attempt_and_the_next_one_succeeds() {
-    let cloud = Cloud::new(ONE);
-    let agent = "case $(cat \"$DESCARTES_PROMPT_FILE\") in *'was lost'*) echo again > again;; *) sleep 1000;; esac";
-    let running = cloud.dispatch(agent).start();
-    running.wait_for_log(" works");
-    cloud.api.lose_machines();
-    running.wait().assert_code(0);
-    assert_eq!(cloud.show("again"), "again\n");
-    cloud.api.assert_clean();
-}
-
-#[test]
 fn a_killed_dispatcher_adopts_its_machines_also_from_a_state_directory_that_was_moved() {
     each(&[false, true], |is_moved| {
         let cloud = Cloud::new(ONE);
@@ -422,8 +196,8 @@ fn a_machine_that_ended_before_its_dispatcher_noted_it_does_not_run_again() {
     let journal = cloud.graph.state().join("journal.jsonl");
     let text = fs::read_to_string(&journal).expect("the journal");
     let lines = text.lines().take_while(|line| !line.contains("\"handle\""));
-    let lines: String = lines.map(|line| format!("{line}\n")).collect();
-    fs::write(&journal, lines).expect("the journal");
+    let lines: Vec<&str> = lines.collect();
+    fs::write(&journal, lines.join("\n") + "\n").expect("the journal");
     gate.open();
     cloud.api.wait_for_machines(0);
     dispatch().run().assert_code(0);
@@ -493,71 +267,6 @@ fn cancel_ends_the_machines_and_removes_them() {
     running.wait_for_log(" works");
     cloud.graph.command(&["cancel"]).run().assert_code(0);
     running.wait().assert_code(3);
-    cloud.api.assert_clean();
-}
-
-#[test]
-fn an_api_that_does_not_answer_as_it_should_is_reported_before_anything_starts() {
-    let cases = [
-        (
-            (401, r#"{"error":"token validation error"}"#),
-            "fly tokens create deploy",
-        ),
-        (
-            (404, r#"{"error":"App not found"}"#),
-            "fly apps create workers",
-        ),
-        (
-            (200, "<html>Welcome</html>"),
-            "is FLY_FLAPS_BASE_URL the address",
-        ),
-        ((502, "<html>Bad Gateway</html>"), "Bad Gateway"),
-    ];
-    each(&cases, |(answer, words)| {
-        let cloud = Cloud::new(ONE);
-        cloud.api.odd(|odd| odd.answer = Some(answer));
-        let ended = cloud.dispatch(AGENT).run();
-        ended.assert_code(2);
-        assert!(ended.stderr.contains(words), "{ended:#?}");
-        assert_eq!(cloud.graph.entries("intent").len(), 0);
-    });
-}
-
-#[test]
-fn an_api_that_refuses_in_the_middle_lets_nothing_new_start_and_what_runs_is_merged() {
-    let cloud = Cloud::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
-    let gate = Gate::new();
-    let running = cloud.dispatch_with_gate(&gate, AGENT).start();
-    gate.wait_for_an_agent();
-    cloud
-        .api
-        .odd(|odd| odd.answer = Some((403, r#"{"error":"unauthorized"}"#)));
-    gate.open();
-    running.wait_for_log("not started: the Machines API");
-    cloud.api.odd(|odd| odd.answer = None);
-    let ended = running.wait();
-    ended.assert_code(1);
-    assert!(
-        ended.stderr.contains("nothing new was started: "),
-        "{ended:#?}"
-    );
-    assert_eq!(cloud.show("done-1"), "");
-    assert_eq!(cloud.api.made(), 1);
-    cloud.api.assert_clean();
-}
-
-#[test]
-fn an_api_that_is_away_says_nothing_about_its_machines() {
-    let cloud = Cloud::new(ONE);
-    let gate = Gate::new();
-    let running = cloud.dispatch_with_gate(&gate, "echo done > done").start();
-    gate.wait_for_an_agent();
-    cloud.api.odd(|odd| odd.is_away = true);
-    running.wait_for_log("is unknown until it answers");
-    cloud.api.odd(|odd| odd.is_away = false);
-    gate.open();
-    running.wait().assert_code(0);
-    assert_eq!(cloud.graph.entries("intent").len(), 1);
     cloud.api.assert_clean();
 }
 

@@ -3,12 +3,12 @@
 //! Each of its oddities can be switched on. Requests that the description does not allow are rejected and fail the
 //! test, as do requests that come more often than the limits allow.
 
+mod creates;
 mod description;
+mod http;
 mod machines;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 
 use crate::support::server::{Connection, Server};
 use crate::support::wait_until;
-use description::check_create;
+use creates::create;
+use http::{Request, serve};
 use machines::Machine;
 
 pub const APP: &str = "workers";
@@ -107,16 +108,16 @@ pub struct FlyApi {
     shared: Arc<Shared>,
 }
 
-struct Request {
-    method: String,
-    path: String,
-    query: Vec<(String, String)>,
-    authorization: String,
-    body: Value,
+enum Answer {
+    /// The connection is closed.
+    Close,
+    Send {
+        status: u16,
+        /// `Retry-After`
+        pause: Option<u64>,
+        body: String,
+    },
 }
-
-/// What to send; `None` closes the connection.
-type Answer = Option<(u16, Vec<(&'static str, String)>, String)>;
 
 impl FlyApi {
     pub fn start() -> Self {
@@ -215,31 +216,13 @@ impl Shared {
     }
 }
 
-fn serve(shared: &Arc<Shared>, connection: &Connection) {
-    let mut buffer = Vec::new();
-    while let Some(request) = read_request(connection, &mut buffer) {
-        let Some((status, headers, body)) = answer(shared, connection, &request) else {
-            let _ = connection.stream.shutdown(Shutdown::Both);
-            return;
-        };
-        let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
-        for (name, value) in headers {
-            head.extend([name, ": ", &value, "\r\n"]);
-        }
-        let text = format!("{head}\r\n{body}");
-        if (&*connection.stream).write_all(text.as_bytes()).is_err() {
-            return;
-        }
-    }
-}
-
 fn answer(shared: &Arc<Shared>, connection: &Connection, request: &Request) -> Answer {
     if shared.oddities().is_away {
-        return None;
+        return Answer::Close;
     }
     let whole = shared.oddities().answer;
     if let Some((status, body)) = whole {
-        return Some((status, Vec::new(), body.to_owned()));
+        return send(status, body);
     }
     let (action, id) = match action_of(request) {
         Ok(found) => found,
@@ -257,7 +240,10 @@ fn answer(shared: &Arc<Shared>, connection: &Connection, request: &Request) -> A
         Some(seconds) => too_soon(seconds),
         None => act(shared, connection, request, action, id),
     };
-    let status = answer.as_ref().map_or(0, |(status, ..)| *status);
+    let status = match &answer {
+        Answer::Send { status, .. } => *status,
+        Answer::Close => 0,
+    };
     shared.state().exchanges.push(Exchange {
         action,
         body: request.body.clone(),
@@ -304,10 +290,10 @@ fn act(
     }
     match action {
         "app" => ok(&json!({ "id": "a1", "name": APP, "status": "deployed" })),
-        "create" => return create(shared, &request.body),
+        "create" => create(shared, &request.body),
         "list" => list(shared, request),
         "get" => shared.about(id, |machine| ok(&machine.describe())),
-        "wait" => return wait(shared, connection, request, id),
+        "wait" => wait(shared, connection, request, id),
         "stop" => stop(shared, &request.body, id),
         "destroy" => shared.about(id, |machine| {
             machine.destroy();
@@ -322,81 +308,6 @@ fn act(
             ok(&json!({ "secrets": names.collect::<Vec<_>>() }))
         }
         _ => shared.state().set_secrets(&request.body),
-    }
-}
-
-fn create(shared: &Arc<Shared>, body: &Value) -> Answer {
-    if let Err(what) = check_create(body) {
-        shared.state().violations.push(format!("create: {what}"));
-        return error(422, &format!("invalid machine: {what}"));
-    }
-    let (oddity, is_clash_422, full) = {
-        let mut oddities = shared.oddities();
-        let region = body["region"].as_str().unwrap_or_default();
-        let full = oddities.full_regions.get(region).copied();
-        let oddity = if full.is_none() {
-            oddities.creates.pop_front()
-        } else {
-            None
-        };
-        (oddity, oddities.is_clash_422, full)
-    };
-    if let Some((status, body)) = full {
-        return Some((status, Vec::new(), body.to_owned()));
-    }
-    if let Some(Create::TooSoon(seconds)) = oddity {
-        return too_soon(seconds);
-    }
-    let is_made = !matches!(
-        oddity,
-        Some(
-            Create::TimesOut { is_made: false }
-                | Create::Closes { is_made: false }
-                | Create::Fails { is_made: false }
-        )
-    );
-    let mut made = Value::Null;
-    if is_made {
-        let mut state = shared.state();
-        let name = body["name"].as_str().unwrap_or_default();
-        let living = state
-            .machines
-            .iter()
-            .find(|other| other.is_living() && other.name == name);
-        if let Some(other) = living {
-            let code = if is_clash_422 { 422 } else { 409 };
-            let id = &other.id;
-            return error(
-                code,
-                &format!(
-                    "already_exists: unique machine name violation, machine ID {id} already exists with name \"{name}\""
-                ),
-            );
-        }
-        let version = body["min_secrets_version"].as_u64().unwrap_or_default();
-        if version > state.secrets_version {
-            return error(
-                412,
-                &format!("min_secrets_version {version} is not yet available on this app"),
-            );
-        }
-        let machine = Machine::new(state.machines.len(), body, &state.secrets, DIGEST);
-        made = machine.describe();
-        let number = state.machines.len();
-        state.machines.push(machine);
-        drop(state);
-        match oddity {
-            Some(Create::Stuck) => {}
-            Some(Create::Late(time)) => machines::start(shared, number, time),
-            _ => machines::start(shared, number, Duration::ZERO),
-        }
-    }
-    match oddity {
-        Some(Create::TimesOut { .. }) => error(408, "deadline_exceeded: request timed out"),
-        Some(Create::Fails { .. }) => error(500, "internal: server error"),
-        Some(Create::Closes { .. }) => None,
-        Some(Create::Garbage) => Some((201, Vec::new(), "<html>made</html>".to_owned())),
-        _ => ok(&made),
     }
 }
 
@@ -436,15 +347,13 @@ fn wait(shared: &Arc<Shared>, connection: &Connection, request: &Request, id: &s
     }
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
-        let is_over = shared.about(id, |machine| {
-            if machine.is_living() {
-                None
-            } else {
-                ok(&json!({ "ok": true }))
-            }
+        let mut is_living = false;
+        let answer = shared.about(id, |machine| {
+            is_living = machine.is_living();
+            ok(&json!({ "ok": true }))
         });
-        if is_over.is_some() {
-            return is_over;
+        if !is_living {
+            return answer;
         }
         if Instant::now() > deadline {
             return error(
@@ -531,62 +440,25 @@ impl State {
 }
 
 fn ok(body: &Value) -> Answer {
-    Some((200, Vec::new(), body.to_string()))
+    send(200, &body.to_string())
 }
 
 fn error(status: u16, what: &str) -> Answer {
-    Some((status, Vec::new(), json!({ "error": what }).to_string()))
+    send(status, &json!({ "error": what }).to_string())
+}
+
+fn send(status: u16, body: &str) -> Answer {
+    Answer::Send {
+        status,
+        pause: None,
+        body: body.to_owned(),
+    }
 }
 
 fn too_soon(seconds: u64) -> Answer {
-    let headers = vec![("retry-after", seconds.to_string())];
-    let body = json!({ "error": "rate limit exceeded" });
-    Some((429, headers, body.to_string()))
-}
-
-/// Reads one request; `None` if the connection ends.
-fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<Request> {
-    let more = |buffer: &mut Vec<u8>| {
-        let mut chunk = [0; 8 * 1024];
-        let count = (&*connection.stream)
-            .read(&mut chunk)
-            .ok()
-            .filter(|count| *count > 0)?;
-        buffer.extend_from_slice(&chunk[..count]);
-        Some(())
-    };
-    loop {
-        let mut headers = [httparse::EMPTY_HEADER; 64];
-        let mut request = httparse::Request::new(&mut headers);
-        if let Ok(httparse::Status::Complete(head)) = request.parse(buffer) {
-            let header = |name: &str| {
-                let header = request
-                    .headers
-                    .iter()
-                    .find(|header| header.name.eq_ignore_ascii_case(name));
-                header.map(|header| String::from_utf8_lossy(header.value).into_owned())
-            };
-            let length = header("content-length").map_or(0, |text| text.parse().expect("a length"));
-            let target = request.path.expect("a path").to_owned();
-            let (method, authorization) = (
-                request.method.expect("a method").to_owned(),
-                header("authorization"),
-            );
-            while buffer.len() < head + length {
-                more(buffer)?;
-            }
-            let rest = buffer.split_off(head + length);
-            let body = serde_json::from_slice(&buffer[head..]).unwrap_or_default();
-            *buffer = rest;
-            let url = reqwest::Url::parse(&format!("http://x{target}")).expect("a target");
-            return Some(Request {
-                method,
-                path: url.path().to_owned(),
-                query: url.query_pairs().into_owned().collect(),
-                authorization: authorization.unwrap_or_default(),
-                body,
-            });
-        }
-        more(buffer)?;
+    Answer::Send {
+        status: 429,
+        pause: Some(seconds),
+        body: json!({ "error": "rate limit exceeded" }).to_string(),
     }
 }

@@ -14,7 +14,7 @@ pub const DEFAULT_MEMORY: u64 = 1 << 30;
 /// The memory of a machine is a multiple of this, in MiB.
 const MEMORY_STEP: u64 = 256;
 /// The longest time between the stop signal and the kill that Fly allows.
-const MAX_STOP_TIMEOUT: Duration = Duration::from_secs(300);
+pub const MAX_STOP_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The size of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

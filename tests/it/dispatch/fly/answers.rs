@@ -1,0 +1,204 @@
+//! Answers of the API that are unclear, late, wrong, or that there is no room.
+
+use rustix::process::Signal;
+
+use super::{AGENT, Cloud, ONE};
+use crate::dispatch::fly_api::Create;
+use crate::dispatch::sample::Gate;
+use crate::support::{each, wait_until};
+
+#[test]
+fn a_request_for_a_machine_without_a_clear_answer_leads_to_one_machine() {
+    let both = |make: fn(bool) -> Create| [make(true), make(false)];
+    let cases = [
+        both(|is_made| Create::TimesOut { is_made }),
+        both(|is_made| Create::Closes { is_made }),
+        both(|is_made| Create::Fails { is_made }),
+        [Create::Garbage, Create::TooSoon(1)],
+    ];
+    each(&cases.concat(), |oddity| {
+        let cloud = Cloud::new(ONE);
+        cloud.api.odd(|odd| odd.creates.push_back(oddity));
+        let ended = cloud.dispatch(AGENT).args(["--attempts", "1"]).run();
+        assert_eq!(ended.code, Some(0), "{oddity:?} {ended:#?}");
+        assert_eq!(cloud.api.made(), 1, "{oddity:?}");
+        let is_made = matches!(
+            oddity,
+            Create::TimesOut { is_made: true }
+                | Create::Closes { is_made: true }
+                | Create::Fails { is_made: true }
+                | Create::Garbage
+        );
+        // A machine that was made is found without another request for it.
+        let requests = cloud.api.exchanges("create").len();
+        assert_eq!(requests, if is_made { 1 } else { 2 }, "{oddity:?}");
+        cloud.api.assert_clean();
+    });
+}
+
+#[test]
+fn a_machine_that_lists_lack_is_found_by_its_taken_name() {
+    // The first list is that of the beginning, which is repeated.
+    each(
+        &[(false, 3), (true, 4), (false, 4)],
+        |(is_clash_422, empty_lists)| {
+            let cloud = Cloud::new(ONE);
+            let gate = Gate::new();
+            cloud.api.odd(|odd| {
+                odd.creates.push_back(Create::TimesOut { is_made: true });
+                odd.empty_lists = empty_lists;
+                odd.is_clash_422 = is_clash_422;
+            });
+            let running = cloud
+                .dispatch_with_gate(&gate, AGENT)
+                .args(["--attempts", "1"])
+                .start();
+            wait_until("the handle", || cloud.graph.entries("handle").len() == 1);
+            gate.open();
+            running.wait().assert_code(0);
+            assert_eq!(cloud.api.made(), 1);
+            cloud.api.assert_clean();
+        },
+    );
+}
+
+#[test]
+fn a_full_region_is_followed_by_the_next_one_and_costs_no_attempt() {
+    let cases = [
+        (
+            422,
+            r#"{"error":"no room","status":"insufficient_capacity"}"#,
+        ),
+        (409, r#"{"error":"aborted: no capacity"}"#),
+        (
+            409,
+            r#"{"error":"aborted: insufficient resources available to fulfill request"}"#,
+        ),
+        (
+            412,
+            r#"{"error":"insufficient resources to create new machine"}"#,
+        ),
+        (503, "<html>Service Unavailable</html>"),
+        (403, r#"{"error":"over the allowed quota"}"#),
+    ];
+    each(&cases, |answer| {
+        let cloud = Cloud::new(ONE);
+        cloud.api.odd(|odd| {
+            odd.full_regions.insert("fra".to_owned(), answer);
+        });
+        let ended = cloud
+            .dispatch(AGENT)
+            .args(["--attempts", "1"])
+            .env("DESCARTES_DISPATCH_FLY_REGION", "fra,ams")
+            .run();
+        assert_eq!(ended.code, Some(0), "{answer:?} {ended:#?}");
+        assert_eq!(cloud.created()[0]["region"], "ams");
+        cloud.api.assert_clean();
+    });
+}
+
+#[test]
+fn when_all_regions_are_full_the_same_attempt_starts_as_soon_as_there_is_room() {
+    let cloud = Cloud::new(ONE);
+    let full = (
+        422,
+        r#"{"error":"no room in fra","status":"insufficient_capacity"}"#,
+    );
+    cloud.api.odd(|odd| {
+        odd.full_regions.insert("fra".to_owned(), full);
+    });
+    let running = cloud
+        .dispatch(AGENT)
+        .args(["--attempts", "1"])
+        .env("DESCARTES_DISPATCH_FLY_REGION", "fra")
+        // Waiting for room is not part of it.
+        .env("DESCARTES_DISPATCH_START_DEADLINE", "1s")
+        .start();
+    running.wait_for_log("the start is tried again: the Machines API");
+    wait_until("several requests", || {
+        cloud.api.exchanges("create").len() >= 3
+    });
+    cloud.api.odd(|odd| odd.full_regions.clear());
+    running.wait().assert_code(0);
+    assert_eq!(cloud.graph.entries("intent").len(), 1);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_run_that_waits_for_room_does_not_keep_a_stopped_dispatcher_waiting() {
+    let cloud = Cloud::new(ONE);
+    cloud.api.odd(|odd| {
+        let full = (409, r#"{"error":"aborted: no capacity"}"#);
+        odd.full_regions.insert(String::new(), full);
+    });
+    let running = cloud.dispatch(AGENT).start();
+    running.wait_for_log("the start is tried again");
+    running.signal(Signal::INT);
+    running.wait().assert_code(3);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn an_api_that_does_not_answer_as_it_should_is_reported_before_anything_starts() {
+    let cases = [
+        (
+            (401, r#"{"error":"token validation error"}"#),
+            "fly tokens create deploy",
+        ),
+        (
+            (404, r#"{"error":"App not found"}"#),
+            "fly apps create workers",
+        ),
+        (
+            (200, "<html>Welcome</html>"),
+            "is FLY_FLAPS_BASE_URL the address",
+        ),
+        ((502, "<html>Bad Gateway</html>"), "Bad Gateway"),
+    ];
+    each(&cases, |(answer, words)| {
+        let cloud = Cloud::new(ONE);
+        cloud.api.odd(|odd| odd.answer = Some(answer));
+        let ended = cloud.dispatch(AGENT).run();
+        ended.assert_code(2);
+        assert!(ended.stderr.contains(words), "{ended:#?}");
+        assert_eq!(cloud.graph.entries("intent").len(), 0);
+    });
+}
+
+#[test]
+fn an_api_that_refuses_in_the_middle_lets_nothing_new_start_and_what_runs_is_merged() {
+    let cloud = Cloud::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
+    let gate = Gate::new();
+    let running = cloud.dispatch_with_gate(&gate, AGENT).start();
+    gate.wait_for_an_agent();
+    cloud
+        .api
+        .odd(|odd| odd.answer = Some((403, r#"{"error":"unauthorized"}"#)));
+    gate.open();
+    running.wait_for_log("not started: the Machines API");
+    cloud.api.odd(|odd| odd.answer = None);
+    let ended = running.wait();
+    ended.assert_code(1);
+    assert!(
+        ended.stderr.contains("nothing new was started: "),
+        "{ended:#?}"
+    );
+    assert_eq!(cloud.show("done-1"), "");
+    assert_eq!(cloud.api.made(), 1);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn an_api_that_is_away_says_nothing_about_its_machines() {
+    let cloud = Cloud::new(ONE);
+    let gate = Gate::new();
+    let running = cloud.dispatch_with_gate(&gate, "echo done > done").start();
+    gate.wait_for_an_agent();
+    cloud.api.odd(|odd| odd.is_away = true);
+    running.wait_for_log("is unknown until it answers");
+    cloud.api.odd(|odd| odd.is_away = false);
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(cloud.graph.entries("intent").len(), 1);
+    cloud.api.assert_clean();
+}
