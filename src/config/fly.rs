@@ -25,6 +25,7 @@ pub fn settings(reader: &mut Reader) -> FlySettings {
         image: reader.required(&settings::DISPATCH_IMAGE, values::image),
         cpu_kind: reader.with_default(&settings::DISPATCH_FLY_CPU_KIND, cpu_kind),
         nano_cpus: reader.optional(&settings::DISPATCH_CPUS, values::nano_cpus),
+        rate: reader.with_default(&settings::DISPATCH_FLY_RATE, rate),
         has_own_url: reader.is_set(&settings::DISPATCH_URL),
         private_ip,
     }
@@ -58,6 +59,11 @@ fn cpu_kind(text: &str) -> Result<CpuKind, String> {
     let kinds = [CpuKind::Shared, CpuKind::Performance];
     let kind = kinds.into_iter().find(|kind| kind.word() == text);
     kind.ok_or_else(|| "is not a kind of CPUs; the kinds are shared and performance".to_owned())
+}
+
+fn rate(text: &str) -> Result<u32, String> {
+    let rate = text.parse().ok().filter(|rate| (1..=1000).contains(rate));
+    rate.ok_or_else(|| "is not a number from 1 to 1000".to_owned())
 }
 
 /// The address of the Machines API.

@@ -542,6 +542,11 @@ pub const DISPATCH_FLY_CPU_KIND: Setting = Setting::unflagged(
     "The kind of the CPUs of the workers' machines on Fly: shared or performance",
 )
 .default("shared");
+pub const DISPATCH_FLY_RATE: Setting = Setting::unflagged(
+    "DESCARTES_DISPATCH_FLY_RATE",
+    "How many requests of a kind the Machines API of Fly allows your organization in a second",
+)
+.default("1");
 
 pub const DISPATCH_MEMORY: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_MEMORY",
@@ -555,7 +560,7 @@ pub const DISPATCH_MAX_MEMORY: Setting = Setting::unflagged(
 .default("16GiB");
 
 /// `dispatch` only.
-pub const DISPATCH: [&Setting; 19] = [
+pub const DISPATCH: [&Setting; 20] = [
     &DISPATCH_STATE,
     &DISPATCH_LISTEN,
     &DISPATCH_URL,
@@ -575,6 +580,7 @@ pub const DISPATCH: [&Setting; 19] = [
     &DISPATCH_FLY_APP,
     &DISPATCH_FLY_REGION,
     &DISPATCH_FLY_CPU_KIND,
+    &DISPATCH_FLY_RATE,
 ];
 
 /// `receive` only.

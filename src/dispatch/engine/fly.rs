@@ -36,6 +36,8 @@ use secrets::AppSecrets;
 
 /// The pause between two looks, if the first one has found nothing: lists can be late.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// The pause between two lists, at the usual rate of requests.
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
 /// The longest that one request can wait for a machine's end.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 /// How long the API may take for a stop, in addition to the grace period.
@@ -72,7 +74,12 @@ impl Fly {
         stop_window: Duration,
         dir: PathBuf,
     ) -> eyre::Result<Self> {
-        let client = ApiClient::new(&settings.api, &settings.app, &settings.token.0)?;
+        let client = ApiClient::new(
+            &settings.api,
+            &settings.app,
+            &settings.token.0,
+            settings.rate,
+        )?;
         Ok(Self {
             client,
             settings,
@@ -115,6 +122,11 @@ impl Fly {
             ));
         }
         Ok(self.settings.private_ip)
+    }
+
+    /// The pause between two looks: workers report by themselves, so few looks are enough.
+    pub fn look_pause(&self) -> Duration {
+        LOOK_PAUSE / self.settings.rate
     }
 
     /// One request for all machines, and one more for each that has ended.

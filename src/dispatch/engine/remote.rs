@@ -106,8 +106,7 @@ impl Remote {
     pub fn look_pause(&self) -> Duration {
         match self {
             Self::Docker(_) | Self::Command(_) => Duration::from_secs(1),
-            // The API limits requests. Workers report by themselves, so few questions are enough.
-            Self::Fly(_) => Duration::from_secs(5),
+            Self::Fly(fly) => fly.look_pause(),
         }
     }
 

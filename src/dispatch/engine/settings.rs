@@ -95,6 +95,8 @@ pub struct FlySettings {
     pub cpu_kind: CpuKind,
     /// How many processors a machine has at least, in billionths of one.
     pub nano_cpus: Option<u64>,
+    /// How many requests of a kind the API allows in a second.
+    pub rate: u32,
     /// Whether the person has said at which URL workers reach the dispatcher.
     pub has_own_url: bool,
     /// The address of this machine in the private network, if this is a machine of Fly.

@@ -10,7 +10,7 @@ use super::sample::{Gate, Graph};
 use crate::support::wait_until;
 
 /// How many kills the chaos run has; unset for a short one.
-const KILLS: &str = "DISPATCH_CHAOS_KILLS";
+pub const KILLS: &str = "DISPATCH_CHAOS_KILLS";
 
 #[test]
 fn a_dispatcher_that_was_killed_adopts_its_workers_and_starts_none_of_them_again() {
@@ -118,10 +118,10 @@ fn a_second_dispatcher_is_refused_and_status_comes_from_the_first() {
 }
 
 /// A small random generator: its seed is printed, so that a failure can be repeated.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -130,7 +130,7 @@ impl Random {
 }
 
 /// Diamonds and subtasks.
-fn chaos_graph(diamonds: u32) -> String {
+pub fn chaos_graph(diamonds: u32) -> String {
     use std::fmt::Write as _;
     let (mut nodes, mut edges, mut parents) = (String::new(), String::new(), String::new());
     for diamond in 0..diamonds {
@@ -152,10 +152,10 @@ fn chaos_graph(diamonds: u32) -> String {
     format!("{nodes}\n@edges\n{edges}\n@parents\n{parents}")
 }
 
-const CHAOS_AGENT: &str = "sleep 0.1; echo $TASK_ID > done-${TASK_ID##*:}";
+pub const CHAOS_AGENT: &str = "sleep 0.1; echo $TASK_ID > done-${TASK_ID##*:}";
 
 /// The tree of the branch after every task ran once, one after the other, without any failure.
-fn serial_tree(nodes: &str, agent: &str) -> String {
+pub fn serial_tree(nodes: &str, agent: &str) -> String {
     let graph = Graph::new(nodes);
     graph
         .dispatch(agent)
@@ -248,12 +248,12 @@ pub fn number(name: &str) -> Option<u64> {
 }
 
 /// The test harness captures `eprintln!`, so that the seed of a test that hangs would never be seen.
-fn print(line: &str) {
+pub fn print(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-fn seed_of_this_run() -> u64 {
+pub fn seed_of_this_run() -> u64 {
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let set = number("DISPATCH_CHAOS_SEED");
     let nanos = u64::try_from(time.expect("a time").as_nanos() % (1 << 60)).expect("small");
@@ -281,7 +281,7 @@ fn kill_a_worker(graph: &Graph, random: &mut Random) -> bool {
 }
 
 /// Kills come at random times, not at states.
-fn pause(length: Duration) {
+pub fn pause(length: Duration) {
     let until = Instant::now() + length;
     wait_until("the next kill", || Instant::now() >= until);
 }

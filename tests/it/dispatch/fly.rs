@@ -1,6 +1,7 @@
 //! The engine `fly`, against an API that behaves as that of Fly does, oddities included.
 
 mod answers;
+mod chaos;
 mod ends;
 
 use std::fs;
@@ -37,18 +38,25 @@ struct Cloud {
     graph: Graph,
     api: FlyApi,
     remote: PathBuf,
+    rate: u32,
 }
 
 impl Cloud {
+    /// With an API that allows many requests, so that tests do not wait for their turns.
     fn new(nodes: &str) -> Self {
+        Self::with_rate(nodes, 20)
+    }
+
+    fn with_rate(nodes: &str, rate: u32) -> Self {
         let graph = Graph::new(nodes);
         let remote = graph.state().with_file_name("remote.git");
         let path = remote.to_str().expect("UTF-8");
         graph.git(&["clone", "--quiet", "--bare", ".", path]);
         Self {
             graph,
-            api: FlyApi::start(),
+            api: FlyApi::start(rate),
             remote,
+            rate,
         }
     }
 
@@ -61,6 +69,7 @@ impl Cloud {
             .env("FLY_API_TOKEN", TOKEN)
             .env("DESCARTES_DISPATCH_FLY_APP", APP)
             .env("DESCARTES_DISPATCH_IMAGE", "registry.fly.io/workers:1")
+            .env("DESCARTES_DISPATCH_FLY_RATE", self.rate.to_string())
             // As on a machine of Fly.
             .env("FLY_PRIVATE_IP", "::1")
     }
@@ -77,9 +86,14 @@ impl Cloud {
     /// A file on the branch.
     #[track_caller]
     fn show(&self, file: &str) -> String {
-        let name = format!("descartes/house:{file}");
+        self.git(&["show", &format!("descartes/house:{file}")])
+    }
+
+    /// Runs git in the remote repository; gives what it prints.
+    #[track_caller]
+    fn git(&self, args: &[&str]) -> String {
         let remote = self.remote.to_str().expect("UTF-8");
-        self.graph.git(&["--git-dir", remote, "show", &name])
+        self.graph.git(&[&["--git-dir", remote], args].concat())
     }
 
     /// The requests for machines that were made.
@@ -139,8 +153,8 @@ fn a_diamond_runs_on_machines_and_ends_as_one_branch_with_nothing_left() {
 }
 
 #[test]
-fn a_machine_costs_three_requests_and_a_share_of_the_lists() {
-    let cloud = Cloud::new(DIAMOND);
+fn a_machine_costs_three_requests_that_do_not_come_too_soon_and_a_share_of_the_lists() {
+    let cloud = Cloud::with_rate(DIAMOND, 1);
     cloud.dispatch(AGENT).run().assert_code(0);
     let count = |action: &str| cloud.api.exchanges(action).len();
     assert_eq!(count("create"), 4);
@@ -236,10 +250,7 @@ fn a_broken_network_between_worker_and_dispatcher_delays_the_report_and_loses_no
     gate.wait_for_an_agent();
     proxy.close();
     gate.open();
-    let pushed = || {
-        let remote = cloud.remote.to_str().expect("UTF-8");
-        cloud.graph.git(&["--git-dir", remote, "for-each-ref"])
-    };
+    let pushed = || cloud.git(&["for-each-ref"]);
     wait_until("the push of the work", || pushed().contains("/work"));
     proxy.reopen();
     running.wait().assert_code(0);

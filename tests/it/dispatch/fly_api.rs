@@ -100,6 +100,7 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     oddities: Mutex<Oddities>,
+    rate: u32,
 }
 
 /// A listening API; its machines end when it is dropped.
@@ -120,10 +121,12 @@ enum Answer {
 }
 
 impl FlyApi {
-    pub fn start() -> Self {
+    /// `rate` is how many requests of a kind are allowed in a second.
+    pub fn start(rate: u32) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             oddities: Mutex::default(),
+            rate,
         });
         let serving = Arc::clone(&shared);
         let server = Server::listen("127.0.0.1:0", move |connection| serve(&serving, connection));
@@ -171,11 +174,26 @@ impl FlyApi {
         state.machines.push(Machine::foreign(number, name));
     }
 
-    /// Kills a machine; the API says nothing about how it ended.
+    /// Kills all machines that run; the API says nothing about how they ended.
     pub fn lose_machines(&self) {
         for machine in &mut self.shared.state().machines {
             machine.lose();
         }
+    }
+
+    /// Kills one of the machines that run; says whether there was one.
+    pub fn lose_a_machine(&self, number: usize) -> bool {
+        let mut state = self.shared.state();
+        let running = state
+            .machines
+            .iter_mut()
+            .filter(|machine| machine.is_running());
+        let mut running: Vec<&mut Machine> = running.collect();
+        let count = running.len().max(1);
+        running
+            .get_mut(number % count)
+            .map(|machine| machine.lose())
+            .is_some()
     }
 
     #[track_caller]
@@ -235,7 +253,7 @@ fn answer(shared: &Arc<Shared>, connection: &Connection, request: &Request) -> A
     if request.authorization != format!("Bearer {TOKEN}") {
         return error(401, "Authenticate: token validation error");
     }
-    let pause = shared.state().limit(action, id);
+    let pause = shared.state().limit(action, id, shared.rate);
     let answer = match pause {
         Some(seconds) => too_soon(seconds),
         None => act(shared, connection, request, action, id),
@@ -411,12 +429,13 @@ impl State {
     }
 
     /// How many seconds a request must wait, if it comes too soon.
-    fn limit(&mut self, action: &str, id: &str) -> Option<u64> {
+    fn limit(&mut self, action: &str, id: &str, rate: u32) -> Option<u64> {
         let (per_second, burst) = match action {
             "get" | "app" => (5, 10),
             "wait" => return None,
             _ => (1, 3),
         };
+        let (per_second, burst) = (per_second * rate, burst * rate);
         let interval = Duration::from_secs(1) / per_second;
         let key = if matches!(action, "get" | "app") {
             action.to_owned()

@@ -67,20 +67,11 @@ pub struct ApiClient {
     lists: Limiter,
     gets: Limiter,
     secrets: Limiter,
-    answer_timeout: Duration,
 }
 
 impl ApiClient {
-    pub fn new(api: &Url, app: &str, token: &str) -> eyre::Result<Self> {
-        Self::with_timeout(api, app, token, ANSWER)
-    }
-
-    pub fn with_timeout(
-        api: &Url,
-        app: &str,
-        token: &str,
-        answer_timeout: Duration,
-    ) -> eyre::Result<Self> {
+    /// `rate` is how many requests of a kind the API allows in a second; it allows three times as many at once.
+    pub fn new(api: &Url, app: &str, token: &str, rate: u32) -> eyre::Result<Self> {
         let mut headers = HeaderMap::new();
         let mut authorization = HeaderValue::from_str(&authorization(token))
             .map_err(|_| eyre!("FLY_API_TOKEN contains characters that no token has"))?;
@@ -94,11 +85,10 @@ impl ApiClient {
         Ok(Self {
             client: client.build()?,
             base,
-            creates: Limiter::new(1, 3),
-            lists: Limiter::new(1, 3),
-            gets: Limiter::new(5, 10),
-            secrets: Limiter::new(1, 3),
-            answer_timeout,
+            creates: Limiter::new(rate, 3 * rate),
+            lists: Limiter::new(rate, 3 * rate),
+            gets: Limiter::new(5 * rate, 10 * rate),
+            secrets: Limiter::new(rate, 3 * rate),
         })
     }
 
@@ -112,7 +102,7 @@ impl ApiClient {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, ApiError> {
-        self.call_within(self.answer_timeout, kind, method, path, query, body)
+        self.call_within(ANSWER, kind, method, path, query, body)
             .await
     }
 

@@ -82,6 +82,10 @@ impl Machine {
         self.state != "destroyed"
     }
 
+    pub fn is_running(&self) -> bool {
+        self.pid.is_some()
+    }
+
     pub fn has_metadata(&self, filters: &[(String, String)]) -> bool {
         let has = |(key, value): &(String, String)| self.config["metadata"][key] == **value;
         filters.iter().all(has)

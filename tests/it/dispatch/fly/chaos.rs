@@ -1,0 +1,84 @@
+//! Random kills of dispatchers and machines, and unclear answers of the API.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::Cloud;
+use crate::dispatch::crash::{
+    CHAOS_AGENT, KILLS, Random, chaos_graph, number, pause, print, seed_of_this_run, serial_tree,
+};
+use crate::dispatch::fly_api::Create;
+
+const ODDITIES: [Create; 5] = [
+    Create::TimesOut { is_made: true },
+    Create::TimesOut { is_made: false },
+    Create::Closes { is_made: true },
+    Create::Fails { is_made: false },
+    Create::Garbage,
+];
+
+#[test]
+fn after_random_kills_and_unclear_answers_the_tree_is_that_of_a_serial_run() {
+    let (kills, diamonds) = number(KILLS).map_or((3, 1), |kills| (kills, 6));
+    let seed = seed_of_this_run();
+    print(&format!("dispatch on fly: seed {seed}, {kills} kills"));
+    let mut random = Random(seed);
+    let nodes = chaos_graph(diamonds);
+    let expected = serial_tree(&nodes, CHAOS_AGENT);
+    let (mut dispatchers, mut machines) = (0, 0);
+    while dispatchers + machines < kills {
+        let cloud = Cloud::new(&nodes);
+        let dispatch = || {
+            let dispatch = cloud.dispatch(CHAOS_AGENT);
+            dispatch.args(["--jobs", "3", "--attempts", "100"])
+        };
+        let mut running = dispatch().start();
+        let ended = loop {
+            if dispatchers + machines >= kills {
+                break running.wait();
+            }
+            pause(Duration::from_millis(200 + random.below(1500)));
+            let oddity = usize::try_from(random.below(8)).expect("small");
+            let oddity = ODDITIES.get(oddity).copied();
+            cloud.api.odd(|odd| odd.creates.extend(oddity));
+            let chosen = usize::try_from(random.below(3)).expect("small");
+            if random.below(3) == 0 && cloud.api.lose_a_machine(chosen) {
+                machines += 1;
+                continue;
+            }
+            running.signal(Signal::KILL);
+            let ended = running.wait();
+            if ended.signal != Some(9) {
+                break ended;
+            }
+            dispatchers += 1;
+            running = dispatch().start();
+        };
+        assert_eq!(ended.code, Some(0), "seed {seed}: {ended:#?}");
+        assert_eq!(
+            cloud.git(&["rev-parse", "descartes/house^{tree}"]),
+            expected,
+            "seed {seed}"
+        );
+        let ids = cloud.git(&[
+            "log",
+            "--merges",
+            "--format=%(trailers:key=Task-Id,valueonly)",
+            "descartes/house",
+        ]);
+        let mut ids: Vec<&str> = ids.lines().filter(|id| !id.is_empty()).collect();
+        ids.sort_unstable();
+        let tasks = nodes.lines().filter(|row| row.contains("| P |"));
+        let mut tasks: Vec<&str> = tasks
+            .map(|row| row.split(" | ").next().expect("an id"))
+            .collect();
+        tasks.sort_unstable();
+        assert_eq!(ids, tasks, "seed {seed}");
+        assert_eq!(cloud.api.living(), [""; 0], "seed {seed}");
+        assert_eq!(cloud.api.secrets(), [""; 0], "seed {seed}");
+    }
+    print(&format!(
+        "dispatch on fly: killed {dispatchers} dispatchers, {machines} machines"
+    ));
+}
