@@ -212,7 +212,7 @@ fn dispatch_only() -> Vec<Arg> {
         arg("into", "BRANCH", "Move this branch forward to the merged work at the end, if it can be"),
         switch("all-phases", "Work on all phases; needs --branch").conflicts_with("tag"),
         arg("only", "IDS", "Only these tasks, separated by commas; a split task stands for its subtasks"),
-        arg("engine", "ENGINE", "Where workers run: local, docker or command; local=2 for at most two. Can be repeated: the first one with room gets the next run [default: local]")
+        arg("engine", "ENGINE", "Where workers run: local, docker, fly or command; local=2 for at most two. Can be repeated: the first one with room gets the next run [default: local]")
             .action(ArgAction::Append),
         arg("jobs", "COUNT", "How many workers at a time [default: as many as the engines may have, or half as many as there are cores, at least 2]"),
         arg("attempts", "COUNT", "How many attempts a task has [default: 3]"),

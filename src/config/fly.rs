@@ -4,7 +4,7 @@ use reqwest::Url;
 
 use super::reader::Reader;
 use super::{settings, values};
-use crate::dispatch::engine::{CpuKind, FlySettings, Token};
+use crate::dispatch::engine::{CpuKind, FlySettings};
 
 pub fn settings(reader: &mut Reader) -> FlySettings {
     // On a machine of Fly, this is the machine's own app.
@@ -19,7 +19,9 @@ pub fn settings(reader: &mut Reader) -> FlySettings {
     let regions = reader.optional(&settings::DISPATCH_FLY_REGION, regions);
     FlySettings {
         api: reader.with_default(&settings::FLY_FLAPS_BASE_URL, api),
-        token: Token(reader.required(&settings::FLY_API_TOKEN, values::text)),
+        token: reader
+            .required(&settings::FLY_API_TOKEN, values::text)
+            .into(),
         app,
         regions: regions.unwrap_or_default(),
         image: reader.required(&settings::DISPATCH_IMAGE, values::image),

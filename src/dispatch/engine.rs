@@ -21,6 +21,6 @@ pub use calls::{Event, StartFailure};
 pub use engines::{Engines, Needs};
 pub use fly::DEFAULT_MEMORY as FLY_MEMORY;
 pub use settings::{
-    CommandSettings, CpuKind, DockerSettings, EngineKind, FlySettings, Place, Settings, Token,
+    CommandSettings, CpuKind, DockerSettings, EngineKind, FlySettings, Place, Settings,
 };
 pub use spec::Spec;

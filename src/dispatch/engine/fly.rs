@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use eyre::bail;
 use reqwest::Method;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -74,12 +75,8 @@ impl Fly {
         stop_window: Duration,
         dir: PathBuf,
     ) -> eyre::Result<Self> {
-        let client = ApiClient::new(
-            &settings.api,
-            &settings.app,
-            &settings.token.0,
-            settings.rate,
-        )?;
+        let token = settings.token.expose_secret();
+        let client = ApiClient::new(&settings.api, &settings.app, token, settings.rate)?;
         Ok(Self {
             client,
             settings,

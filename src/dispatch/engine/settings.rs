@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use reqwest::Url;
+use secrecy::SecretString;
 
 use super::docker::client::Address;
 
@@ -86,7 +87,7 @@ pub struct DockerSettings {
 pub struct FlySettings {
     /// The address of the Machines API.
     pub api: Url,
-    pub token: Token,
+    pub token: SecretString,
     pub app: String,
     /// Where machines may be, the preferred region first. Fly chooses one if there is none.
     pub regions: Vec<String>,
@@ -116,16 +117,6 @@ impl CpuKind {
             Self::Shared => "shared",
             Self::Performance => "performance",
         }
-    }
-}
-
-/// A secret of this process for an engine.
-#[derive(Clone)]
-pub struct Token(pub String);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
     }
 }
 
