@@ -61,9 +61,13 @@ impl Cloud {
     }
 
     fn on_fly(&self, dispatch: Worker) -> Worker {
+        self.on_engine(dispatch, "fly")
+    }
+
+    fn on_engine(&self, dispatch: Worker, engine: &str) -> Worker {
         dispatch
             .args(["--repo", &format!("file://{}", self.remote.display())])
-            .args(["--tag", "house", "--engine", "fly"])
+            .args(["--tag", "house", "--engine", engine])
             .dir(self.graph.state().parent().expect("a directory"))
             .env("FLY_FLAPS_BASE_URL", self.api.url())
             .env("FLY_API_TOKEN", TOKEN)
@@ -301,4 +305,36 @@ fn what_machines_cannot_reach_is_reported_before_anything_starts() {
     ended.assert_code(2);
     assert!(ended.stderr.contains("use --repo"), "{ended:#?}");
     assert_eq!(cloud.api.made(), 0);
+}
+
+#[test]
+fn this_machine_and_fly_share_a_graph() {
+    let cloud = Cloud::new("1 | Left | P | 1 | H\n2 | Right | P | 1 | H\n");
+    let gate = Gate::new();
+    let running = cloud
+        .on_engine(
+            cloud
+                .graph
+                .dispatch_with_gate(&gate, "touch done-${TASK_ID##*:}"),
+            "fly=1",
+        )
+        .args(["--engine", "local=1"])
+        .start();
+    let engines = || {
+        let handles = cloud.graph.entries("handle");
+        let engines = handles
+            .iter()
+            .map(|entry| entry["handle"]["engine"].to_string());
+        engines.collect::<Vec<_>>()
+    };
+    wait_until("both runs", || engines().len() == 2);
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(cloud.api.made(), 1);
+    assert!(
+        engines().contains(&"\"local\"".to_owned()),
+        "{:?}",
+        engines()
+    );
+    cloud.api.assert_clean();
 }

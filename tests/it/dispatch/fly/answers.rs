@@ -202,3 +202,53 @@ fn an_api_that_is_away_says_nothing_about_its_machines() {
     assert_eq!(cloud.graph.entries("intent").len(), 1);
     cloud.api.assert_clean();
 }
+
+#[test]
+fn a_machine_that_the_api_does_not_know_is_gone_only_if_it_says_so_twice() {
+    // One look in vain, and the machine goes on.
+    let cloud = Cloud::new(ONE);
+    let gate = Gate::new();
+    let running = cloud.dispatch_with_gate(&gate, "echo done > done").start();
+    gate.wait_for_an_agent();
+    cloud
+        .api
+        .odd(|odd| (odd.empty_lists, odd.lost_machines) = (1, 1));
+    wait_until("the look", || cloud.api.oddities_left() == 0);
+    let looks = cloud.api.exchanges("list").len();
+    wait_until("the next look", || {
+        cloud.api.exchanges("list").len() > looks + 1
+    });
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(cloud.graph.entries("intent").len(), 1);
+    cloud.api.assert_clean();
+    // Two looks in vain, and there is another attempt.
+    let cloud = Cloud::new(ONE);
+    let agent = "case $(cat \"$DESCARTES_PROMPT_FILE\") in *'was lost'*) echo again > again;; *) sleep 1000;; esac";
+    let running = cloud.dispatch(agent).start();
+    running.wait_for_log(" works");
+    cloud
+        .api
+        .odd(|odd| (odd.empty_lists, odd.lost_machines) = (2, 2));
+    running.wait().assert_code(0);
+    assert_eq!(cloud.show("again"), "again\n");
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_server_error_of_the_api_says_nothing_about_its_machines() {
+    let cloud = Cloud::new(ONE);
+    let gate = Gate::new();
+    let running = cloud.dispatch_with_gate(&gate, "echo done > done").start();
+    gate.wait_for_an_agent();
+    let broken = (500, r#"{"error":"internal: server error"}"#);
+    cloud.api.odd(|odd| odd.answer = Some(broken));
+    let words = running.wait_for_log("is unknown until it answers");
+    assert!(words.contains("internal: server error (500)"), "{words}");
+    cloud.api.odd(|odd| odd.answer = None);
+    running.wait_for_log("the engine fly answers again");
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(cloud.graph.entries("intent").len(), 1);
+    cloud.api.assert_clean();
+}
