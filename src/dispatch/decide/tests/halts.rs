@@ -1,0 +1,49 @@
+//! When no new run starts.
+
+use super::*;
+
+#[test]
+fn a_missing_agent_and_a_used_budget_stop_everything_new_until_the_next_start() {
+    let missing = state_with([vec![begun()], failed("1", 1, "agent_not_found", false)].concat());
+    assert!(halt(&missing, &terms()).is_some());
+    let next = [
+        vec![begun()],
+        failed("1", 1, "agent_not_found", false),
+        vec![begun()],
+    ]
+    .concat();
+    assert!(halt(&state_with(next.clone()), &terms()).is_none());
+    assert!(matches!(
+        standing_of_first(next),
+        Standing::Ready(NextAttempt { number: 2, .. })
+    ));
+
+    let terms = |budget| Terms {
+        max_budget_usd: Some(budget),
+        ..terms()
+    };
+    let spent = state_with(failed("1", 1, "agent_failed", false));
+    assert!(halt(&spent, &terms(0.26)).is_none());
+    let why = halt(&spent, &terms(0.25)).unwrap();
+    assert_eq!(why, "the budget is used up: 0.25 of 0.25 US dollars");
+}
+
+#[test]
+fn three_tasks_in_a_row_with_one_systemic_reason_stop_everything_new() {
+    let fail = |task: &str, reason: &str| failed(task, 1, reason, true);
+    let two = [
+        vec![begun()],
+        fail("1", "api_error"),
+        fail("2", "api_error"),
+    ]
+    .concat();
+    assert!(halt(&state_with(two.clone()), &terms()).is_none());
+    let three = [two.clone(), fail("3", "api_error")].concat();
+    assert!(
+        halt(&state_with(three), &terms())
+            .unwrap()
+            .contains("api_error")
+    );
+    let mixed = [two, fail("3", "agent_failed")].concat();
+    assert!(halt(&state_with(mixed), &terms()).is_none());
+}
