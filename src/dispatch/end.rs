@@ -149,7 +149,7 @@ async fn kept_work(
     };
     let mut places = Vec::new();
     for run in dispatcher.journaled.state.runs_of(key).filter(has_branch) {
-        match integration.keep_run_branches(&run.id).await {
+        match integration.copy_unmerged_branches(&run.id).await {
             Ok(names) => places.extend(names),
             Err(error) => tracing::warn!(
                 run = run.id,

@@ -9,7 +9,8 @@ use eyre::{WrapErr, bail};
 use tokio::sync::{mpsc, oneshot};
 
 use super::integration::{
-    Accepted, Candidate, Commit, Conflict, FinishedRun, Integration, IntegrationError, Merged,
+    AcceptResult, Candidate, Commit, Conflict, FinishedRun, Integration, IntegrationError,
+    MergeResult,
 };
 use super::verification::{Batch, Mode, Step, Verdict};
 use crate::scud::GRAPH_PATH;
@@ -127,16 +128,16 @@ async fn make_batch(
         let id = run.run_id.clone();
         match integration.merge(&onto, run).await {
             // In a candidate is not in the branch: the next batch sees it there.
-            Ok(Merged::AlreadyIn) if made.merges.is_empty() => made.in_already.push(id),
-            Ok(Merged::AlreadyIn) => {}
-            Ok(Merged::Merged(candidate)) => {
+            Ok(MergeResult::AlreadyMerged) if made.merges.is_empty() => made.in_already.push(id),
+            Ok(MergeResult::AlreadyMerged) => {}
+            Ok(MergeResult::Clean(candidate)) => {
                 onto = candidate.commit.clone();
                 made.merges.push((id, candidate));
             }
             // It conflicts with a merge that is not on the branch yet, where the next attempt would begin:
             // it is merged again when that one is accepted or blamed.
-            Ok(Merged::Conflict(_)) if !made.merges.is_empty() => {}
-            Ok(Merged::Conflict(conflict)) => {
+            Ok(MergeResult::Conflict(_)) if !made.merges.is_empty() => {}
+            Ok(MergeResult::Conflict(conflict)) => {
                 let note = conflict_note(run, &conflict, &integration.clone_url());
                 made.conflicts.push(id.clone());
                 ports
@@ -177,7 +178,7 @@ async fn verify(
         match batch.next() {
             Step::Check { merge } => {
                 let (_, candidate) = &merges[merge];
-                let commit = integration.offer(candidate).await?;
+                let commit = integration.publish_candidate(candidate).await?;
                 match check(commit, ports).await? {
                     CheckResult::Passed => batch.record(merge, Verdict::Passed),
                     CheckResult::Failed(text) => {
@@ -226,8 +227,8 @@ async fn accept(
     };
     match integration.accept(&last.commit).await? {
         // The candidates are made anew on the new tip.
-        Accepted::TipChanged => Ok(()),
-        Accepted::Moved { unpublished } => {
+        AcceptResult::TipChanged => Ok(()),
+        AcceptResult::Moved { unpublished } => {
             let names: Vec<String> = merges.iter().map(|(run, _)| run.clone()).collect();
             runs.retain(|run| !names.contains(&run.run_id));
             report_moved(integration, names, unpublished, ports).await
@@ -249,7 +250,7 @@ async fn report_moved(
     };
     ports.outcomes.send(moved).await?;
     // A branch that stays is only untidy.
-    if let Err(error) = integration.drop_run_branches(&runs).await {
+    if let Err(error) = integration.delete_run_branches(&runs).await {
         tracing::debug!(
             error = &error as &dyn std::error::Error,
             "the branches of merged runs stay"

@@ -12,7 +12,7 @@ use super::dispatcher::Dispatcher;
 use super::engine::{self, Engines};
 use super::event_listener::Secret;
 use super::harvest::Harvests;
-use super::integration::{self, Integration, Source, Workers};
+use super::integration::{self, Integration, Source, WorkerLocation};
 use super::journal::{self, Entry};
 use super::journaled_state::{JournaledState, now};
 use super::merging::read_tip;
@@ -230,7 +230,8 @@ pub async fn begin<'a>(
         dispatch: journaled.state.dispatch.clone(),
         program,
         dir: runs,
-        repository: (workers == Workers::OnThisMachine).then(|| integration.dir().to_owned()),
+        repository: (workers == WorkerLocation::OnThisMachine)
+            .then(|| integration.dir().to_owned()),
         start_deadline: settings.start_deadline,
         stop_window: settings.worker.stop_window,
     };

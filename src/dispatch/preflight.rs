@@ -58,7 +58,7 @@ pub async fn preflight(
              moves with the next merge"
         ));
     }
-    if let Some(why) = integration.refuses_a_push().await? {
+    if let Some(why) = integration.push_refusal().await? {
         findings.obstacles.push(format!(
             "{} refuses a push: {why}",
             integration.source_name()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::engine;
-use super::integration::{Source, Workers};
+use super::integration::{Source, WorkerLocation};
 use super::verification::Mode;
 use crate::environment::Variables;
 use crate::git::Access;
@@ -61,10 +61,10 @@ pub struct Settings {
 
 impl Settings {
     /// Which repository workers clone from and push to.
-    pub fn workers(&self) -> Workers {
+    pub fn workers(&self) -> WorkerLocation {
         match self.source {
-            Source::Remote(_) if self.engines.has_remote() => Workers::Elsewhere,
-            _ => Workers::OnThisMachine,
+            Source::Remote(_) if self.engines.has_remote() => WorkerLocation::Elsewhere,
+            _ => WorkerLocation::OnThisMachine,
         }
     }
 }

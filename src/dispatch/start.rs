@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::engine::Spec;
-use super::integration::{Integration, Workers};
+use super::integration::{Integration, WorkerLocation};
 use super::settings::WorkerSettings;
 use super::state::Run;
 
@@ -37,9 +37,9 @@ const REMOVED: [&str; 18] = [
 const GIT_TOKEN: &str = "DESCARTES_GIT_TOKEN";
 
 /// The variables of this process that a worker must not have.
-pub fn removed(workers: Workers) -> Vec<&'static str> {
+pub fn removed(workers: WorkerLocation) -> Vec<&'static str> {
     let mut removed = REMOVED.to_vec();
-    if workers == Workers::OnThisMachine {
+    if workers == WorkerLocation::OnThisMachine {
         removed.push(GIT_TOKEN);
     }
     removed

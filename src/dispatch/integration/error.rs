@@ -29,7 +29,7 @@ pub enum IntegrationError {
     )]
     NoBase { source_name: String, base: String },
     #[error(
-        "the branch {branch} of {source_name} and this dispatch's own state conflict in {}: merge {ours} into {branch} by hand, or begin anew with --fresh",
+        "the branch {branch} of {source_name} conflicts with the work of this dispatch in {}: merge {ours} into {branch} by hand, or begin anew with --fresh",
         files.join(", ")
     )]
     Diverged {
@@ -67,8 +67,8 @@ impl IntegrationError {
         move |error| Self::Git { what, error }
     }
 
-    /// Whether the same operation may succeed in a while: the connection or the remote's server failed.
-    pub fn may_pass(&self) -> bool {
+    /// Whether the same operation may succeed later: the connection or the remote's server failed.
+    pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Git { error, .. } if error.trouble().is_retryable())
     }
 }

@@ -9,14 +9,14 @@ mod run_branches;
 use super::samples::{BRANCH, GRAPH, SampleProject, block_on, git};
 use super::*;
 
-fn merge(integration: &Integration, onto: &Commit, run: &FinishedRun) -> Merged {
+fn merge(integration: &Integration, onto: &Commit, run: &FinishedRun) -> MergeResult {
     block_on(integration.merge(onto, run)).unwrap()
 }
 
 #[track_caller]
 fn merge_cleanly(integration: &Integration, onto: &Commit, run: &FinishedRun) -> Candidate {
     match merge(integration, onto, run) {
-        Merged::Merged(candidate) => candidate,
+        MergeResult::Clean(candidate) => candidate,
         other => panic!("{other:?}"),
     }
 }
@@ -24,7 +24,7 @@ fn merge_cleanly(integration: &Integration, onto: &Commit, run: &FinishedRun) ->
 #[track_caller]
 fn accept(integration: &mut Integration, candidate: &Candidate) {
     let accepted = block_on(integration.accept(&candidate.commit)).unwrap();
-    assert_eq!(accepted, Accepted::Moved { unpublished: None });
+    assert_eq!(accepted, AcceptResult::Moved { unpublished: None });
 }
 
 fn read(integration: &Integration, commit: &Commit, path: &str) -> String {

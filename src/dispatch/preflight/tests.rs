@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::super::integration::samples::{BRANCH, SampleProject, block_on, git};
-use super::super::integration::{Integration, Workers};
+use super::super::integration::{Integration, WorkerLocation};
 use super::*;
 
 fn questions() -> Questions<'static> {
@@ -22,9 +22,9 @@ fn look(sample: &SampleProject, questions: &Questions<'_>) -> Findings {
 #[test]
 fn a_project_that_has_everything_has_no_findings() {
     for (remote, workers) in [
-        (false, Workers::OnThisMachine),
-        (true, Workers::OnThisMachine),
-        (true, Workers::Elsewhere),
+        (false, WorkerLocation::OnThisMachine),
+        (true, WorkerLocation::OnThisMachine),
+        (true, WorkerLocation::Elsewhere),
     ] {
         let sample = SampleProject::new(remote, workers);
         assert_eq!(look(&sample, &questions()), Findings::default());
@@ -112,7 +112,7 @@ fn a_branch_that_is_checked_out_is_a_warning() {
 
 #[test]
 fn a_remote_that_refuses_a_push_is_an_obstacle_and_nothing_is_pushed() {
-    let sample = SampleProject::new(true, Workers::Elsewhere);
+    let sample = SampleProject::new(true, WorkerLocation::Elsewhere);
     let remote = sample.published();
     let opened = block_on(Integration::open(sample.settings())).unwrap();
     let before = git(&remote, &["for-each-ref"]);

@@ -51,7 +51,7 @@ fn the_letters_of_two_tasks_in_neighbouring_lines_merge_by_the_driver() {
     assert_eq!(graph, expected.replace("Stock | P", "Stock | D"));
     assert_eq!(
         merge(&integration, integration.tip(), &one),
-        Merged::AlreadyIn
+        MergeResult::AlreadyMerged
     );
     let history = block_on(integration.history()).unwrap();
     assert!(history[0].contains("Merge task 2: Stock"), "{history:?}");
@@ -84,12 +84,15 @@ fn a_conflict_names_the_files_and_the_task_that_changed_them() {
     let tip = integration.tip().clone();
     let expected = Conflict {
         files: vec!["a b".to_owned(), "prices.txt".to_owned()],
-        others: vec![Other {
+        others: vec![OtherCommit {
             task_id: Some("1".to_owned()),
             subject: "Merge task 1: Prices".to_owned(),
         }],
     };
-    assert_eq!(merge(&integration, &tip, &two), Merged::Conflict(expected));
+    assert_eq!(
+        merge(&integration, &tip, &two),
+        MergeResult::Conflict(expected)
+    );
     assert_eq!(integration.tip(), &tip);
 }
 
@@ -150,7 +153,10 @@ fn a_graph_that_the_agent_has_deleted_or_broken_stays_as_it_was_on_the_branch() 
 
 #[test]
 fn a_run_whose_commit_does_not_exist_is_an_error_that_names_the_run() {
-    for (remote, workers) in [(false, Workers::OnThisMachine), (true, Workers::Elsewhere)] {
+    for (remote, workers) in [
+        (false, WorkerLocation::OnThisMachine),
+        (true, WorkerLocation::Elsewhere),
+    ] {
         let sample = SampleProject::new(remote, workers);
         let integration = sample.open();
         let mut run = sample.run(&integration, integration.tip(), "1", &[]);
@@ -158,7 +164,7 @@ fn a_run_whose_commit_does_not_exist_is_an_error_that_names_the_run() {
         let error = block_on(integration.merge(integration.tip(), &run)).unwrap_err();
         let words = "the work of run day-1-1 is gone";
         assert!(error.to_string().contains(words), "{error}");
-        assert!(!error.may_pass());
+        assert!(!error.is_temporary());
     }
 }
 
@@ -174,7 +180,7 @@ fn merges_stand_on_each_other_and_move_the_branch_together() {
     }
     assert_eq!(integration.tip(), &base);
     let accepted = block_on(integration.accept(&onto)).unwrap();
-    assert_eq!(accepted, Accepted::Moved { unpublished: None });
+    assert_eq!(accepted, AcceptResult::Moved { unpublished: None });
     let graph = read(&integration, integration.tip(), ".scud/tasks/tasks.scg");
     assert!(!graph.contains("| P |"), "{graph}");
 }

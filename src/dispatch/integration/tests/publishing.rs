@@ -64,8 +64,8 @@ fn the_users_files_index_head_configuration_and_branches_stay_byte_for_byte() {
         let run = sample.run(&integration, &base, task, &[(file, "x\n")]);
         let candidate = merge_cleanly(&integration, &integration.tip().clone(), &run);
         accept(&mut integration, &candidate);
-        block_on(integration.keep_run_branches(&run.run_id)).unwrap();
-        block_on(integration.drop_run_branches(std::slice::from_ref(&run.run_id))).unwrap();
+        block_on(integration.copy_unmerged_branches(&run.run_id)).unwrap();
+        block_on(integration.delete_run_branches(std::slice::from_ref(&run.run_id))).unwrap();
     }
     assert_eq!(block_on(integration.publish()).unwrap(), None);
     let why_not = block_on(integration.fast_forward("main")).unwrap();
@@ -108,7 +108,7 @@ fn a_dispatcher_that_was_killed_at_any_point_of_a_merge_ends_at_the_same_commit(
     assert_eq!(integration.tip(), &candidate.commit);
     assert_eq!(
         merge(&integration, integration.tip(), &run),
-        Merged::AlreadyIn
+        MergeResult::AlreadyMerged
     );
     accept(&mut integration, &candidate);
     assert_eq!(git(&project, &["rev-parse", BRANCH]), candidate.commit.id);
@@ -117,9 +117,9 @@ fn a_dispatcher_that_was_killed_at_any_point_of_a_merge_ends_at_the_same_commit(
 #[test]
 fn a_merge_is_made_again_on_the_commit_that_a_person_pushed_meanwhile() {
     for (remote, workers) in [
-        (false, Workers::OnThisMachine),
-        (true, Workers::OnThisMachine),
-        (true, Workers::Elsewhere),
+        (false, WorkerLocation::OnThisMachine),
+        (true, WorkerLocation::OnThisMachine),
+        (true, WorkerLocation::Elsewhere),
     ] {
         let sample = SampleProject::new(remote, workers);
         let mut integration = sample.open();
@@ -132,7 +132,7 @@ fn a_merge_is_made_again_on_the_commit_that_a_person_pushed_meanwhile() {
         let persons = sample.person_pushes("stock.txt", "pear\n");
 
         let accepted = block_on(integration.accept(&stale.commit)).unwrap();
-        assert_eq!(accepted, Accepted::TipChanged);
+        assert_eq!(accepted, AcceptResult::TipChanged);
         assert_eq!(integration.tip().id, persons);
         let candidate = merge_cleanly(&integration, &integration.tip().clone(), &two);
         assert_ne!(candidate, stale);
@@ -140,7 +140,7 @@ fn a_merge_is_made_again_on_the_commit_that_a_person_pushed_meanwhile() {
         assert_eq!(read(&integration, integration.tip(), "stock.txt"), "pear\n");
         let published = git(&sample.published(), &["rev-parse", BRANCH]);
         assert_eq!(published, integration.tip().id);
-        assert_eq!(block_on(integration.sync()).unwrap(), Synced::Unchanged);
+        assert_eq!(block_on(integration.sync()).unwrap(), SyncResult::Unchanged);
     }
 }
 
@@ -157,7 +157,7 @@ fn work_goes_on_while_the_branch_is_checked_out_and_is_published_later() {
     let two = sample.run(&integration, &base, "2", &[("b.txt", "b\n")]);
     let candidate = merge_cleanly(&integration, &integration.tip().clone(), &two);
     let accepted = block_on(integration.accept(&candidate.commit)).unwrap();
-    let Accepted::Moved { unpublished } = accepted else {
+    let AcceptResult::Moved { unpublished } = accepted else {
         panic!("{accepted:?}");
     };
     assert!(
@@ -177,5 +177,5 @@ fn work_goes_on_while_the_branch_is_checked_out_and_is_published_later() {
     assert_eq!(read(&integration, &tip, "stock.txt"), "pear\n");
     assert_eq!(read(&integration, &tip, "b.txt"), "b\n");
     assert_eq!(git(&project, &["rev-parse", BRANCH]), tip.id);
-    assert_eq!(merge(&integration, &tip, &two), Merged::AlreadyIn);
+    assert_eq!(merge(&integration, &tip, &two), MergeResult::AlreadyMerged);
 }

@@ -5,9 +5,9 @@ use super::*;
 #[test]
 fn branches_of_runs_are_found_copied_outside_the_list_of_branches_and_deleted() {
     for (remote, workers) in [
-        (false, Workers::OnThisMachine),
-        (true, Workers::OnThisMachine),
-        (true, Workers::Elsewhere),
+        (false, WorkerLocation::OnThisMachine),
+        (true, WorkerLocation::OnThisMachine),
+        (true, WorkerLocation::Elsewhere),
     ] {
         let sample = SampleProject::new(remote, workers);
         let integration = sample.open();
@@ -23,7 +23,7 @@ fn branches_of_runs_are_found_copied_outside_the_list_of_branches_and_deleted() 
         };
         assert_eq!(found, [expected]);
         let candidate = merge_cleanly(&integration, integration.tip(), &run);
-        let offered = block_on(integration.offer(&candidate)).unwrap();
+        let offered = block_on(integration.publish_candidate(&candidate)).unwrap();
         let url = integration.clone_url();
         let clone = tempfile::tempdir_in(sample.dir.path()).unwrap();
         git(clone.path(), &["init", "--quiet"]);
@@ -34,9 +34,9 @@ fn branches_of_runs_are_found_copied_outside_the_list_of_branches_and_deleted() 
         // The same run, merged again on another commit, as after a push of a person.
         let onto = merge_cleanly(&integration, integration.tip(), &other).commit;
         let candidate = merge_cleanly(&integration, &onto, &run);
-        block_on(integration.offer(&candidate)).unwrap();
+        block_on(integration.publish_candidate(&candidate)).unwrap();
 
-        let names = block_on(integration.keep_run_branches(&run.run_id)).unwrap();
+        let names = block_on(integration.copy_unmerged_branches(&run.run_id)).unwrap();
         let repository = sample.published();
         assert_eq!(names.len(), 1);
         assert_eq!(git(&repository, &["rev-parse", &names[0]]), run.commit);
@@ -46,7 +46,7 @@ fn branches_of_runs_are_found_copied_outside_the_list_of_branches_and_deleted() 
                 "refs/heads/main"
             );
         }
-        block_on(integration.drop_run_branches(std::slice::from_ref(&run.run_id))).unwrap();
+        block_on(integration.delete_run_branches(std::slice::from_ref(&run.run_id))).unwrap();
         assert_eq!(
             block_on(integration.run_branches().find(&run.run_id)).unwrap(),
             []
