@@ -7,7 +7,6 @@
 mod bare_repository;
 mod branch;
 mod error;
-mod history;
 mod local_project;
 mod merge;
 mod publish;
@@ -20,10 +19,10 @@ mod tests;
 mod types;
 mod user;
 
-pub use branch::{Integration, Opened};
+pub use branch::Integration;
 pub use error::IntegrationError;
 pub use run_branches::RunBranches;
 pub use types::{
-    AcceptResult, Candidate, Commit, Conflict, FastForward, FinishedRun, MergeResult, OtherCommit,
-    RunBranch, Settings, Source, SyncResult, WorkChecks, WorkerLocation,
+    AcceptResult, Candidate, Commit, Conflict, FastForward, FinishedRun, MergeResult, RunBranch,
+    Settings, Source, WorkChecks, WorkerLocation,
 };

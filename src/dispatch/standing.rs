@@ -51,14 +51,6 @@ impl Standing {
             Self::Outside => "outside",
         }
     }
-
-    /// The run that works on the task.
-    pub fn run(&self) -> Option<&str> {
-        match self {
-            Self::Launching(run) | Self::Working(run) | Self::Reported(run) => Some(run),
-            _ => None,
-        }
-    }
 }
 
 /// The name of a task in the journal.

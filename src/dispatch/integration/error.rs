@@ -66,9 +66,4 @@ impl IntegrationError {
         let what = what.into();
         move |error| Self::Git { what, error }
     }
-
-    /// Whether the same operation may succeed later: the connection or the remote's server failed.
-    pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Git { error, .. } if error.trouble().is_retryable())
-    }
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::dispatch::integration::types::SyncResult;
 
 /// Everything of a repository that a dispatch must not change: each file except objects and the one branch.
 fn untouched_files(project: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
