@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::*;
 use crate::dispatch::journal::{Entry, Handle, Record};
-use crate::dispatch::standing::Stopping;
+use crate::dispatch::policy::Stopping;
 
 /// Four tasks: 2 and 3 depend on 1, and 4 depends on both.
 const TASKS: [&str; 4] = ["1", "2", "3", "4"];
@@ -29,8 +29,8 @@ fn diamond(done: &HashSet<&str>) -> TaskGraph {
     TaskGraph::parse(&text).unwrap()
 }
 
-fn terms() -> Terms {
-    Terms {
+fn policy() -> Policy {
+    Policy {
         jobs: 2,
         attempts: 1000,
         max_budget_usd: None,
@@ -108,18 +108,18 @@ fn begun() -> Entry {
 }
 
 fn standing_of_first(entries: Vec<Entry>) -> Standing {
-    let terms = Terms {
+    let policy = Policy {
         attempts: 3,
-        ..terms()
+        ..policy()
     };
-    standings(&state_with(entries), &diamond(&HashSet::new()), &terms)[0].clone()
+    standings(&state_with(entries), &diamond(&HashSet::new()), &policy)[0].clone()
 }
 
 #[test]
 fn a_cancelled_task_does_not_count_and_blocks_only_what_needs_it() {
     let text = "# SCUD Graph v1\n# Phase: p\n@nodes\n1 | t | C | 1 | M\n2 | t | P | 1 | M\n3 | t | R | 1 | M\n4 | t | P | 1 | M\n@edges\n2 -> 1\n";
     let graph = TaskGraph::parse(text).unwrap();
-    let standings = standings(&state_with(vec![begun()]), &graph, &terms());
+    let standings = standings(&state_with(vec![begun()]), &graph, &policy());
     let words: Vec<&str> = standings.iter().map(Standing::word).collect();
     assert_eq!(words, ["closed", "blocked", "blocked", "ready"]);
 }
@@ -139,7 +139,7 @@ fn a_silent_run_is_stopped_only_while_the_engine_says_that_it_runs() {
     let mut state = state_with(entries);
     let mut actions = |seen, now| {
         state.runs[0].seen = seen;
-        decide(&state, &graph, &terms(), now).actions
+        decide(&state, &graph, &policy(), now).actions
     };
     let stops = |actions: &[Action]| matches!(actions, [Action::Stop { .. }]);
     assert!(actions(Seen::Running, 60_000).is_empty());

@@ -41,20 +41,20 @@ fn a_task_is_idle_twice_at_most() {
 fn an_attempt_after_one_that_ran_out_of_memory_gets_twice_the_memory_up_to_the_maximum() {
     const GIB: u64 = 1 << 30;
     let memory_after = |reasons: &[&str], first: Option<u64>| {
-        let terms = Terms {
+        let policy = Policy {
             memory: first,
-            ..terms()
+            ..policy()
         };
         let mut entries: Vec<Entry> = Vec::new();
         for (attempt, reason) in (1..).zip(reasons) {
-            let memory = attempt_after_pause(&state_with(entries.clone()), &terms, "p:1").memory;
+            let memory = attempt_after_pause(&state_with(entries.clone()), &policy, "p:1").memory;
             let mut failed = failed("1", attempt, reason, true);
             if let Entry::Intent { memory: of_run, .. } = &mut failed[0] {
                 *of_run = memory;
             }
             entries.extend(failed);
         }
-        attempt_after_pause(&state_with(entries), &terms, "p:1").memory
+        attempt_after_pause(&state_with(entries), &policy, "p:1").memory
     };
     let (oom, other) = ("out_of_memory", "agent_killed");
     assert_eq!(memory_after(&[], Some(GIB)), Some(GIB));
@@ -78,7 +78,7 @@ fn attempts_are_counted_anew_after_a_retry() {
         "{why}"
     );
     entries.push(Entry::Asked {
-        what: crate::dispatch::journal::Asked::Retry,
+        what: crate::dispatch::journal::UserCommand::Retry,
         task: Some("p:1".to_owned()),
     });
     let Standing::Ready(next) = standing_of_first(entries) else {

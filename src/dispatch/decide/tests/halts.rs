@@ -5,26 +5,26 @@ use super::*;
 #[test]
 fn a_missing_agent_and_a_used_budget_stop_everything_new_until_the_next_start() {
     let missing = state_with([vec![begun()], failed("1", 1, "agent_not_found", false)].concat());
-    assert!(halt(&missing, &terms()).is_some());
+    assert!(halt_reason(&missing, &policy()).is_some());
     let next = [
         vec![begun()],
         failed("1", 1, "agent_not_found", false),
         vec![begun()],
     ]
     .concat();
-    assert!(halt(&state_with(next.clone()), &terms()).is_none());
+    assert!(halt_reason(&state_with(next.clone()), &policy()).is_none());
     assert!(matches!(
         standing_of_first(next),
         Standing::Ready(NextAttempt { number: 2, .. })
     ));
 
-    let terms = |budget| Terms {
+    let policy = |budget| Policy {
         max_budget_usd: Some(budget),
-        ..terms()
+        ..policy()
     };
     let spent = state_with(failed("1", 1, "agent_failed", false));
-    assert!(halt(&spent, &terms(0.26)).is_none());
-    let why = halt(&spent, &terms(0.25)).unwrap();
+    assert!(halt_reason(&spent, &policy(0.26)).is_none());
+    let why = halt_reason(&spent, &policy(0.25)).unwrap();
     assert_eq!(why, "the budget is used up: 0.25 of 0.25 US dollars");
 }
 
@@ -37,13 +37,13 @@ fn three_tasks_in_a_row_with_one_systemic_reason_stop_everything_new() {
         fail("2", "api_error"),
     ]
     .concat();
-    assert!(halt(&state_with(two.clone()), &terms()).is_none());
+    assert!(halt_reason(&state_with(two.clone()), &policy()).is_none());
     let three = [two.clone(), fail("3", "api_error")].concat();
     assert!(
-        halt(&state_with(three), &terms())
+        halt_reason(&state_with(three), &policy())
             .unwrap()
             .contains("api_error")
     );
     let mixed = [two, fail("3", "agent_failed")].concat();
-    assert!(halt(&state_with(mixed), &terms()).is_none());
+    assert!(halt_reason(&state_with(mixed), &policy()).is_none());
 }

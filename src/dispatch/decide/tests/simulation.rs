@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::dispatch::claims::{note_event, reply};
+use crate::dispatch::claims::{record_event, reply};
 use crate::dispatch::names::run_id;
 use crate::receiver::Route;
 
@@ -103,7 +103,7 @@ impl World {
     }
 
     pub fn decide(&self) -> Decision {
-        decide(&self.state, &self.graph(), &terms(), self.now)
+        decide(&self.state, &self.graph(), &policy(), self.now)
     }
 
     /// One round of the dispatcher, which may be killed after each side effect.
@@ -160,7 +160,7 @@ impl World {
                 }
             }
             Action::Stop { run, .. } => {
-                self.state.run_mut(&run).unwrap().stop_asked_at = Some(self.now);
+                self.state.run_mut(&run).unwrap().stop_requested_at = Some(self.now);
                 self.workers.insert(run, Worker::Killed);
             }
             Action::ReadReport { run } => {
@@ -282,7 +282,7 @@ impl World {
         let event = event.unwrap_or_else(
             || json!({ "run_id": run, "event_id": format!("{run}.{route}"), "status": status }),
         );
-        note_event(&mut self.state, route, &event, self.now);
+        record_event(&mut self.state, route, &event, self.now);
         let reply = reply(&self.state, route, &event, 200);
         if let Some(entry) = reply.entry {
             self.write(entry);
