@@ -24,7 +24,7 @@ impl Dispatcher<'_> {
             Stopping::No => {
                 self.policy.stopping = Stopping::AfterRunning;
                 self.show.say(&format!(
-                    "nothing new starts; {live} runs are waited for (Ctrl-C again cancels them)"
+                    "nothing new starts; waiting for {live} runs (press Ctrl-C again to cancel them)"
                 ));
                 false
             }
@@ -34,7 +34,7 @@ impl Dispatcher<'_> {
                     run.is_cancelled |= run.is_live();
                 }
                 self.show.say(&format!(
-                    "{live} runs are cancelled (Ctrl-C again leaves them running)"
+                    "cancelling {live} runs (press Ctrl-C again to leave them running)"
                 ));
                 false
             }

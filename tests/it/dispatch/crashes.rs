@@ -1,5 +1,5 @@
-//! The dispatcher and its workers are killed at any moment: the same command goes on, and nothing is lost or
-//! done twice.
+//! Dispatchers and workers are stopped or killed at any moment. The same command continues the dispatch, and no
+//! work is lost or done twice.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::sample::{Gate, Graph};
+use super::sample::{Gate, Graph, number_from_environment};
 use crate::support::wait_until;
 
-/// How many kills the chaos run has; unset for a short one.
+/// The variable with the number of kills of the random test. Without it, the test is short.
 const KILLS: &str = "DISPATCH_CHAOS_KILLS";
 
 #[test]
-fn a_dispatcher_that_was_killed_adopts_its_workers_and_starts_none_of_them_again() {
+fn after_a_kill_the_next_dispatcher_adopts_the_running_workers_and_starts_no_second_ones() {
     let graph = Graph::new("1 | Slow | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
     let gate = Gate::new();
     let dispatch = || graph.dispatch_with_gate(&gate, "echo done > done-${TASK_ID##*:}");
@@ -31,14 +31,14 @@ fn a_dispatcher_that_was_killed_adopts_its_workers_and_starts_none_of_them_again
 }
 
 #[test]
-fn ctrl_c_waits_for_what_runs_and_the_same_command_goes_on() {
+fn the_first_ctrl_c_waits_for_running_workers_and_the_same_command_continues() {
     let graph = Graph::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
     let gate = Gate::new();
     let dispatch = || graph.dispatch_with_gate(&gate, "echo done > done-${TASK_ID##*:}");
     let running = dispatch().start();
     gate.wait_for_an_agent();
     running.signal(Signal::INT);
-    running.wait_for_log("nothing new starts; 1 runs are waited for");
+    running.wait_for_log("nothing new starts; waiting for 1 runs");
     gate.open();
     let ended = running.wait();
     ended.assert_code(3);
@@ -47,19 +47,19 @@ fn ctrl_c_waits_for_what_runs_and_the_same_command_goes_on() {
 }
 
 #[test]
-fn the_third_ctrl_c_leaves_what_runs_and_the_same_command_takes_it_over() {
+fn the_third_ctrl_c_leaves_workers_running_and_the_same_command_adopts_them() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let gate = Gate::new();
     let dispatch = || {
         let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
-        // The worker does not hear of the cancellation in time.
+        // Without heartbeats, the worker does not learn of the cancellation.
         dispatch.env("DESCARTES_HEARTBEAT", "1h")
     };
     let running = dispatch().start();
     gate.wait_for_an_agent();
     for words in [
-        "nothing new starts; 1 runs are waited for",
-        "1 runs are cancelled",
+        "nothing new starts; waiting for 1 runs",
+        "cancelling 1 runs",
     ] {
         running.signal(Signal::INT);
         running.wait_for_log(words);
@@ -76,7 +76,7 @@ fn the_third_ctrl_c_leaves_what_runs_and_the_same_command_takes_it_over() {
 }
 
 #[test]
-fn the_second_ctrl_c_cancels_what_runs() {
+fn the_second_ctrl_c_cancels_running_workers() {
     let graph = Graph::new("1 | Endless | P | 1 | H\n");
     let running = graph
         .dispatch("echo half > half; sleep 1000")
@@ -93,7 +93,7 @@ fn the_second_ctrl_c_cancels_what_runs() {
 }
 
 #[test]
-fn a_second_dispatcher_is_refused_and_status_comes_from_the_first() {
+fn a_second_dispatcher_cannot_start_and_status_comes_from_the_first() {
     let graph = Graph::new("1 | Endless | P | 1 | H\n");
     let running = graph.dispatch("sleep 1000").start();
     running.wait_for_log(" works");
@@ -118,7 +118,7 @@ fn a_second_dispatcher_is_refused_and_status_comes_from_the_first() {
     );
 }
 
-/// A small random generator: its seed is printed, so that a failure can be repeated.
+/// A small random number generator. Its seed is printed, so that a failure can be repeated.
 struct Random(u64);
 
 impl Random {
@@ -130,7 +130,7 @@ impl Random {
     }
 }
 
-/// Diamonds and subtasks.
+/// A chain of diamonds. In each, the left task is split into two subtasks.
 fn chaos_graph(diamonds: u32) -> String {
     use std::fmt::Write as _;
     let (mut nodes, mut edges, mut parents) = (String::new(), String::new(), String::new());
@@ -153,7 +153,7 @@ fn chaos_graph(diamonds: u32) -> String {
     format!("{nodes}\n@edges\n{edges}\n@parents\n{parents}")
 }
 
-/// The tree of the branch after every task ran once, one after the other, without any failure.
+/// The tree of the branch after all tasks have run one after the other, without any failure.
 fn serial_tree(nodes: &str, agent: &str) -> String {
     let graph = Graph::new(nodes);
     graph
@@ -165,8 +165,8 @@ fn serial_tree(nodes: &str, agent: &str) -> String {
 }
 
 #[test]
-fn after_random_kills_every_task_is_merged_once_and_the_tree_is_that_of_a_serial_run() {
-    let long = number(KILLS);
+fn after_random_kills_every_task_is_merged_once_and_the_tree_equals_that_of_a_serial_run() {
+    let long = number_from_environment(KILLS);
     let (kills, diamonds) = long.map_or((6, 2), |kills| (kills, 6));
     let seed = seed_of_this_run();
     print(&format!("dispatch: seed {seed}, {kills} kills"));
@@ -191,7 +191,7 @@ fn after_random_kills_every_task_is_merged_once_and_the_tree_is_that_of_a_serial
         running.signal(Signal::KILL);
         let ended = running.wait();
         *done.entry("dispatchers").or_default() += 1;
-        // It may have been finished already.
+        // The dispatcher may have finished before the kill.
         assert!(
             ended.signal == Some(9) || ended.code == Some(0),
             "{ended:#?}"
@@ -218,16 +218,7 @@ fn after_random_kills_every_task_is_merged_once_and_the_tree_is_that_of_a_serial
     graph.git(&["fsck", "--no-dangling"]);
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test is told by its environment"
-)]
-pub fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().expect("a number"))
-}
-
-/// The test harness captures `eprintln!`, so that the seed of a test that hangs would never be seen.
+/// Prints at once. The test harness captures `eprintln!`, which would hide the seed of a test that hangs.
 fn print(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -235,12 +226,12 @@ fn print(line: &str) {
 
 fn seed_of_this_run() -> u64 {
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let set = number("DISPATCH_CHAOS_SEED");
+    let set = number_from_environment("DISPATCH_CHAOS_SEED");
     let nanos = u64::try_from(time.expect("a time").as_nanos() % (1 << 60)).expect("small");
     set.unwrap_or(nanos | 1)
 }
 
-/// Kills one of the workers, if any runs.
+/// Kills one running worker. Returns `false` if no worker runs.
 fn kill_a_worker(graph: &Graph, random: &mut Random) -> bool {
     let handles = graph.journal();
     let pids = handles.iter().filter(|entry| entry["entry"] == "handle");
@@ -260,8 +251,8 @@ fn kill_a_worker(graph: &Graph, random: &mut Random) -> bool {
     true
 }
 
-/// Kills come at random times, not at states.
+/// Waits. The kills of this test must come at random times.
 fn pause(length: Duration) {
     let until = Instant::now() + length;
-    wait_until("the next kill", || Instant::now() >= until);
+    wait_until("the time of the next kill", || Instant::now() >= until);
 }
