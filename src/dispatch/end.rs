@@ -194,7 +194,7 @@ async fn publish(
     };
     let _ = match integration.fast_forward(into).await {
         Ok(FastForward::Done) => writeln!(text, "{into} was moved forward to {branch}"),
-        Ok(FastForward::AlreadyThere) => writeln!(text, "{into} holds all of it already"),
+        Ok(FastForward::AlreadyThere) => writeln!(text, "{into} already contains {branch}"),
         Ok(FastForward::NotPossible(why)) => writeln!(text, "{into} was not moved: {why}"),
         Err(error) => writeln!(text, "{into} was not moved: {error}"),
     };

@@ -42,7 +42,7 @@ impl Secret {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).wrap_err_with(in_path);
             }
-            // The file is missing, or a crash has left a part of it. No worker has used an incomplete secret.
+            // The file is missing or incomplete after a crash. A worker starts only after the file is complete.
             _ => {
                 let mut bytes = vec![0; 32];
                 getrandom::fill(&mut bytes)

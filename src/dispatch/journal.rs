@@ -213,7 +213,7 @@ fn parse(bytes: &[u8]) -> eyre::Result<(Vec<Record>, usize)> {
             Ok(_) => break,
             Err(_) if is_last => break,
             Err(error) => bail!(
-                "line {}: {error}; was it written by a newer version? `--fresh` begins anew",
+                "line {}: {error}; was it written by a newer version? --fresh starts a new dispatch",
                 records.len() + 1
             ),
         }

@@ -269,7 +269,7 @@ fn conflict_note(run: &FinishedRun, conflict: &Conflict, repository: &str) -> St
         conflict.files.join(", ")
     );
     if !conflict.others.is_empty() {
-        note.push_str("\nWhat was merged there meanwhile:");
+        note.push_str("\nThe work that was merged meanwhile:");
     }
     for other in &conflict.others {
         let _ = match &other.task_id {
@@ -279,7 +279,7 @@ fn conflict_note(run: &FinishedRun, conflict: &Conflict, repository: &str) -> St
     }
     let _ = write!(
         note,
-        "\nYour earlier work is commit {} on the branch {} of {repository}. Do the task again on the present state, so that both are in it.",
+        "\nYour earlier work is commit {} on the branch {} of {repository}. Do the task again on the present state, so that it contains both.",
         run.commit, run.branch
     );
     note

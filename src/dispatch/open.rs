@@ -224,7 +224,7 @@ pub async fn start_dispatcher<'a>(
         let is_merged = journaled.state.runs_of(&key).any(Run::is_merged);
         if is_merged && !graph.tasks[*task].is_done {
             bail!(
-                "the journal says that task {key} is merged, but the branch {} does not have it: the branch was moved back or deleted. `--fresh` begins anew with the present branch",
+                "the journal says that task {key} is merged, but the branch {} does not have it: the branch was moved back or deleted. --fresh starts a new dispatch from the present branch",
                 target.branch
             );
         }
@@ -338,7 +338,7 @@ fn require_engines(settings: &engine::Settings, state: &State) -> eyre::Result<(
     }
     let known = engine::EngineKind::ALL;
     let used = known.into_iter().find(|engine| {
-        // Runs on this machine are found by their process ids, so they need no engine in the settings.
+        // Runs on this machine are always looked for, even if the settings do not name the engine `local`.
         let is_used = state.engines.iter().any(|word| word == engine.word());
         is_used && *engine != engine::EngineKind::Local && !settings.uses(*engine)
     });

@@ -116,7 +116,7 @@ fn standing_of_first(entries: Vec<Entry>) -> Standing {
 }
 
 #[test]
-fn a_cancelled_task_does_not_count_and_blocks_only_what_needs_it() {
+fn a_task_that_is_cancelled_in_the_graph_is_closed_and_blocks_only_its_dependents() {
     let text = "# SCUD Graph v1\n# Phase: p\n@nodes\n1 | t | C | 1 | M\n2 | t | P | 1 | M\n3 | t | R | 1 | M\n4 | t | P | 1 | M\n@edges\n2 -> 1\n";
     let graph = TaskGraph::parse(text).unwrap();
     let standings = standings(&state_with(vec![begun()]), &graph, &policy());
@@ -125,7 +125,7 @@ fn a_cancelled_task_does_not_count_and_blocks_only_what_needs_it() {
 }
 
 #[test]
-fn a_silent_run_is_stopped_only_while_the_engine_says_that_it_runs() {
+fn a_silent_run_is_stopped_only_if_the_engine_reports_it_as_running() {
     let entries = vec![
         begun(),
         intent("1", 1),

@@ -81,7 +81,7 @@ impl BareRepository {
             .configured(&self.configuration)
     }
 
-    /// Runs a command; `what` says for people what failed.
+    /// Runs a command. `what` is the beginning of the error message.
     pub async fn run(
         &self,
         git: &Git<'_>,

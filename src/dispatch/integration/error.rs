@@ -29,7 +29,7 @@ pub enum IntegrationError {
     )]
     NoBase { source_name: String, base: String },
     #[error(
-        "the branch {branch} of {source_name} conflicts with the work of this dispatch in {}: merge {ours} into {branch} by hand, or begin anew with --fresh",
+        "the branch {branch} of {source_name} conflicts with the work of this dispatch in {}: merge {ours} into {branch} by hand, or start a new dispatch with --fresh",
         files.join(", ")
     )]
     Diverged {
@@ -39,7 +39,7 @@ pub enum IntegrationError {
         files: Vec<String>,
     },
     #[error(
-        "the branch {branch} of {source_name} was moved back from {published} to {now}: push {published} again, or begin anew with --fresh"
+        "the branch {branch} of {source_name} was moved back from {published} to {now}: push {published} again, or start a new dispatch with --fresh"
     )]
     MovedBack {
         branch: String,

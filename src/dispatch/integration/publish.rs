@@ -265,7 +265,7 @@ fn is_checked_out(error: &GitError) -> bool {
     error.words.contains("branch is currently checked out")
 }
 
-/// Whether a push was rejected because the branch is not where it was expected.
+/// Whether a push was rejected because the branch is at another commit than expected.
 fn is_stale(error: &GitError) -> bool {
     let words = [
         "stale info",

@@ -89,7 +89,7 @@ impl Repositories {
         found.ok_or_else(no_base)
     }
 
-    /// Where the branch is published: the URL, or the directory of the user's repository.
+    /// The repository that the branch is published to: the URL, or the directory of the user's repository.
     pub fn target(&self) -> String {
         match (&self.settings.source, &self.project) {
             (Source::Remote(url), _) => url.clone(),

@@ -8,7 +8,7 @@ use crate::environment::Variables;
 use crate::git::Access;
 use crate::redact::Redactor;
 
-/// Where the project is.
+/// The repository of the project.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// The user's own repository on this machine: any directory in its work tree, or a bare repository.
@@ -131,7 +131,7 @@ pub enum AcceptResult {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncResult {
     Unchanged,
-    /// The tip is a commit of a person now, or a merge with it.
+    /// The tip is now somebody else's commit, or a merge with it.
     TipChanged,
 }
 

@@ -58,7 +58,10 @@ fn merged_tasks_of_a_deleted_branch_do_not_count_as_done() {
     graph.git(&["branch", "-D", "descartes/house"]);
     let ended = graph.dispatch("echo again > done").run();
     ended.assert_code(2);
-    assert!(ended.stderr.contains("`--fresh` begins anew"), "{ended:#?}");
+    assert!(
+        ended.stderr.contains("--fresh starts a new dispatch"),
+        "{ended:#?}"
+    );
     let fresh = graph.dispatch("echo again > done").arg("--fresh").run();
     fresh.assert_code(0);
     assert_eq!(graph.show("descartes/house", "done"), "again\n");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn failures_that_may_pass_are_tried_again_after_a_pause_and_others_block() {
+fn after_a_temporary_failure_a_task_pauses_and_after_others_it_is_blocked() {
     for (reason, retryable, is_retried) in [
         ("agent_killed", true, true),
         ("interrupted", true, true),
@@ -32,7 +32,7 @@ fn failures_that_may_pass_are_tried_again_after_a_pause_and_others_block() {
 }
 
 #[test]
-fn a_task_is_idle_twice_at_most() {
+fn a_task_that_was_idle_twice_is_blocked() {
     let entries = [failed("1", 1, "idle", true), failed("1", 2, "idle", true)].concat();
     assert!(matches!(standing_of_first(entries), Standing::Blocked(_)));
 }
@@ -66,12 +66,12 @@ fn an_attempt_after_one_that_ran_out_of_memory_gets_twice_the_memory_up_to_the_m
 }
 
 #[test]
-fn attempts_are_counted_anew_after_a_retry() {
+fn retry_starts_the_count_of_attempts_again() {
     let mut entries: Vec<Entry> = (1..=3)
         .flat_map(|attempt| failed("1", attempt, "internal", true))
         .collect();
     let Standing::Blocked(why) = standing_of_first(entries.clone()) else {
-        panic!("three attempts are enough");
+        panic!("the task must be blocked after three attempts");
     };
     assert!(
         why.contains("has failed 3 times, the last time: internal: it went wrong"),
@@ -82,7 +82,7 @@ fn attempts_are_counted_anew_after_a_retry() {
         task: Some("p:1".to_owned()),
     });
     let Standing::Ready(next) = standing_of_first(entries) else {
-        panic!("a person has asked for another attempt");
+        panic!("retry must allow another attempt");
     };
     assert_eq!(next.number, 4);
     assert!(
@@ -93,7 +93,7 @@ fn attempts_are_counted_anew_after_a_retry() {
 }
 
 #[test]
-fn conflicting_work_is_done_again_once_with_a_note() {
+fn after_a_first_conflict_the_task_is_done_again_with_a_note_and_after_a_second_it_is_blocked() {
     let completed = |attempt: u32| {
         let run = format!("1#{attempt}");
         let event = json!({ "status": "completed", "result": { "work": { "branch": run } } });
@@ -110,11 +110,11 @@ fn conflicting_work_is_done_again_once_with_a_note() {
         ]
     };
     let Standing::Ready(next) = standing_of_first(completed(1)) else {
-        panic!("the work is done again");
+        panic!("the task must be done again");
     };
     assert_eq!((next.number, next.note.as_deref()), (2, Some("look at it")));
     let Standing::Blocked(why) = standing_of_first([completed(1), completed(2)].concat()) else {
-        panic!("once is enough");
+        panic!("the task must be blocked");
     };
     assert!(why.contains("its work is on 1#1 and 1#2"), "{why}");
 }

@@ -9,7 +9,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_is_killed_one_run_has_a_task_and_every_reported_success_is_merged_once(
+    fn with_crashes_at_any_step_a_task_has_one_run_and_each_success_is_merged_once(
         seed in any::<u64>(),
         faulty_steps in 0_usize..150,
     ) {
@@ -31,7 +31,7 @@ proptest! {
             }
         }
         let decision = world.decide();
-        // A second conflict blocks a task and what needs it; everything else is merged.
+        // A task is blocked after its second conflict, and so are the tasks that need it. All others are merged.
         prop_assert!(decision.is_over, "{:?}", decision);
         for (task, standing) in decision.standings.iter().enumerate() {
             let is_merged = world.branch.iter().any(|run| task_of(run) == TASKS[task]);
@@ -42,7 +42,7 @@ proptest! {
         for run in &world.acknowledged {
             let run = world.state.run(run).unwrap();
             let is_merged = world.branch.contains(&run.id);
-            prop_assert!(is_merged || !run.is_completed(), "{} was forgotten", run.id);
+            prop_assert!(is_merged || !run.is_completed(), "the success of {} was lost", run.id);
         }
     }
 }

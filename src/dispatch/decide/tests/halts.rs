@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_missing_agent_and_a_used_budget_stop_everything_new_until_the_next_start() {
+fn a_missing_agent_halts_until_the_next_start_and_a_used_up_budget_always() {
     let missing = state_with([vec![begun()], failed("1", 1, "agent_not_found", false)].concat());
     assert!(halt_reason(&missing, &policy()).is_some());
     let next = [
@@ -29,7 +29,7 @@ fn a_missing_agent_and_a_used_budget_stop_everything_new_until_the_next_start() 
 }
 
 #[test]
-fn three_tasks_in_a_row_with_one_systemic_reason_stop_everything_new() {
+fn three_tasks_in_a_row_with_the_same_systemic_failure_halt_the_dispatch() {
     let fail = |task: &str, reason: &str| failed(task, 1, reason, true);
     let two = [
         vec![begun()],

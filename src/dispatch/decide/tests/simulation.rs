@@ -13,7 +13,7 @@ use crate::receiver::Route;
 /// A worker that the engine runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Worker {
-    /// It has not been answered to its claim.
+    /// It sends its claim until it is answered.
     Claiming,
     Working,
     /// It has pushed its branch, and not printed its terminal event yet.
@@ -24,20 +24,25 @@ pub enum Worker {
     Killed,
 }
 
+/// The whole simulation.
 pub struct World {
-    pub random: u64,
+    /// The state of the random number generator.
+    random: u64,
     pub now: Millis,
-    pub disk: Vec<Record>,
+    /// The journal.
+    journal: Vec<Record>,
+    /// The memory of the dispatcher.
     pub state: State,
-    pub workers: BTreeMap<String, Worker>,
+    workers: BTreeMap<String, Worker>,
     /// The terminal events that workers have printed.
-    pub printed: BTreeMap<String, Value>,
+    printed: BTreeMap<String, Value>,
     /// The runs whose finished work is on their branches.
-    pub pushed: BTreeSet<String>,
-    /// What the integration branch holds: the runs in the order of their merges.
+    pushed: BTreeSet<String>,
+    /// The runs on the integration branch, in the order of their merges.
     pub branch: Vec<String>,
     /// Runs whose `completed` was answered with 2xx.
     pub acknowledged: BTreeSet<String>,
+    /// Whether crashes and failures happen.
     pub faults: bool,
 }
 
@@ -46,7 +51,7 @@ impl World {
         let mut world = Self {
             random: seed | 1,
             now: 1,
-            disk: Vec::new(),
+            journal: Vec::new(),
             state: State::default(),
             workers: BTreeMap::new(),
             printed: BTreeMap::new(),
@@ -63,6 +68,7 @@ impl World {
         world
     }
 
+    /// Returns `true` once in `one_in` calls on average.
     fn chance(&mut self, one_in: u64) -> bool {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -74,13 +80,13 @@ impl World {
         let at = self.now;
         let record = Record { at, entry };
         self.state.apply(&record);
-        self.disk.push(record);
+        self.journal.push(record);
     }
 
     /// The dispatcher is killed and started again.
     fn restart(&mut self) {
-        self.state = State::of(&self.disk);
-        // As the dispatcher does when it begins: it adopts what the engine has.
+        self.state = State::of(&self.journal);
+        // A dispatcher adopts the runs of the engine when it starts.
         for name in self.workers.keys().cloned().collect::<Vec<_>>() {
             let is_running = !matches!(self.workers[&name], Worker::Ended | Worker::Killed);
             let unknown = self
@@ -106,7 +112,7 @@ impl World {
         decide(&self.state, &self.graph(), &policy(), self.now)
     }
 
-    /// One round of the dispatcher, which may be killed after each side effect.
+    /// One round of the main loop. The dispatcher may be killed after each side effect.
     fn tick(&mut self) {
         for run in 0..self.state.runs.len() {
             let unknown = self.faults && self.chance(4);
@@ -126,7 +132,7 @@ impl World {
         }
     }
 
-    /// Does one thing; says whether the dispatcher was killed in the middle of it.
+    /// Performs an action. Returns whether the dispatcher was killed during it.
     fn act(&mut self, action: Action) -> bool {
         let crash = |world: &mut Self| world.faults && world.chance(12);
         match action {
@@ -174,7 +180,7 @@ impl World {
         crash(self)
     }
 
-    /// Notes what a worker has left behind; says whether it has left anything.
+    /// Records the report or the branch of a run. Returns `false` if there is neither.
     fn harvest(&mut self, run: &str) -> bool {
         let run = run.to_owned();
         if let Some(event) = self.printed.get(&run).cloned() {
@@ -192,7 +198,7 @@ impl World {
         true
     }
 
-    /// No task is done again while finished work of it lies on a branch that nobody has looked at.
+    /// A new attempt must not start before the pushed work of earlier attempts was found.
     fn assert_no_work_is_ignored(&self, task: &str) {
         for run in self.state.runs_of(task) {
             let is_pushed = self.pushed.contains(&run.id);
@@ -209,6 +215,7 @@ impl World {
         self.workers.insert(run.to_owned(), Worker::Claiming);
     }
 
+    /// Merges the work of a run. Returns whether the dispatcher was killed during it.
     fn merge(&mut self, run: String) -> bool {
         if !self.branch.contains(&run) {
             if self.faults && self.chance(5) {

@@ -6,15 +6,18 @@ use super::*;
 use crate::dispatch::integration::types::OtherCommit;
 
 #[test]
-fn the_same_merge_made_twice_gives_the_same_commit_with_its_trailers() {
+fn a_repeated_merge_gives_the_same_commit_with_the_same_trailers() {
     let sample = SampleProject::local();
     let integration = sample.open();
     let run = sample.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
     let first = merge_cleanly(&integration, integration.tip(), &run);
-    // Another process, after a crash.
+    // As after a crash, with the repository opened again.
     let again = sample.open();
     assert_eq!(merge_cleanly(&again, again.tip(), &run), first);
-    assert!(!first.needs_verification, "the run's checks saw this tree");
+    assert!(
+        !first.needs_verification,
+        "the checks of the run have passed on this tree"
+    );
 
     let dir = integration.dir();
     let shown = git(
@@ -36,7 +39,7 @@ fn the_same_merge_made_twice_gives_the_same_commit_with_its_trailers() {
 }
 
 #[test]
-fn the_letters_of_two_tasks_in_neighbouring_lines_merge_by_the_driver() {
+fn the_merge_driver_merges_the_status_of_two_tasks_in_neighbouring_lines() {
     let sample = SampleProject::local();
     let mut integration = sample.open();
     let base = integration.tip().clone();
@@ -45,7 +48,10 @@ fn the_letters_of_two_tasks_in_neighbouring_lines_merge_by_the_driver() {
     let candidate = merge_cleanly(&integration, &base, &one);
     accept(&mut integration, &candidate);
     let candidate = merge_cleanly(&integration, integration.tip(), &two);
-    assert!(candidate.needs_verification, "no checks saw both changes");
+    assert!(
+        candidate.needs_verification,
+        "no checks have run on both changes together"
+    );
     accept(&mut integration, &candidate);
     let graph = read(&integration, integration.tip(), ".scud/tasks/tasks.scg");
     let expected = GRAPH.replace("Prices | P", "Prices | D");
@@ -92,7 +98,7 @@ fn a_conflict_names_the_files_and_the_task_that_changed_them() {
 }
 
 #[test]
-fn a_letter_that_the_agent_took_back_is_set_in_the_merged_graph() {
+fn a_task_that_the_agent_has_marked_as_pending_again_is_done_in_the_merged_graph() {
     let sample = SampleProject::local();
     let integration = sample.open();
     let files = [("a.txt", "a\n")];
@@ -104,7 +110,7 @@ fn a_letter_that_the_agent_took_back_is_set_in_the_merged_graph() {
 }
 
 #[test]
-fn a_graph_that_the_agent_has_deleted_or_broken_stays_as_it_was_on_the_branch() {
+fn a_graph_that_the_agent_has_deleted_or_broken_is_replaced_by_that_of_the_branch() {
     let sample = SampleProject::local();
     let integration = sample.open();
     let tip = integration.tip();
@@ -117,7 +123,7 @@ fn a_graph_that_the_agent_has_deleted_or_broken_stays_as_it_was_on_the_branch() 
     {
         let mut run = first.clone();
         run.task = "2".to_owned();
-        // What the agent has done to the graph.
+        // The agent breaks or deletes the graph.
         let clone = tempfile::tempdir_in(sample.dir.path()).unwrap();
         let dir = clone.path();
         git(dir, &["init", "--quiet"]);
@@ -147,7 +153,7 @@ fn a_graph_that_the_agent_has_deleted_or_broken_stays_as_it_was_on_the_branch() 
 }
 
 #[test]
-fn a_run_whose_commit_does_not_exist_is_an_error_that_names_the_run() {
+fn a_missing_commit_of_a_run_is_an_error_that_names_the_run() {
     for (remote, workers) in [
         (false, WorkerLocation::OnThisMachine),
         (true, WorkerLocation::Elsewhere),
@@ -163,7 +169,7 @@ fn a_run_whose_commit_does_not_exist_is_an_error_that_names_the_run() {
 }
 
 #[test]
-fn merges_stand_on_each_other_and_move_the_branch_together() {
+fn a_series_of_merges_moves_the_branch_when_the_last_one_is_accepted() {
     let sample = SampleProject::local();
     let mut integration = sample.open();
     let base = integration.tip().clone();

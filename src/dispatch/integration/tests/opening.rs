@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_branch_that_a_person_moved_back_is_an_error_and_a_deleted_one_begins_again() {
+fn a_branch_that_was_moved_back_is_an_error_and_a_deleted_one_begins_at_the_base() {
     let sample = SampleProject::local();
     let mut integration = sample.open();
     let base = integration.tip().clone();
@@ -34,7 +34,7 @@ fn a_branch_that_a_person_moved_back_is_an_error_and_a_deleted_one_begins_again(
 }
 
 #[test]
-fn the_base_is_fast_forwarded_if_it_can_be_and_a_merged_branch_follows_its_base() {
+fn fast_forward_moves_a_branch_if_possible_and_a_merged_branch_follows_its_base() {
     let sample = SampleProject::local();
     let project = sample.project();
     git(&project, &["branch", "stable"]);
@@ -52,7 +52,7 @@ fn the_base_is_fast_forwarded_if_it_can_be_and_a_merged_branch_follows_its_base(
     assert_eq!(forward(&integration), FastForward::AlreadyThere);
     git(&project, &["checkout", "--quiet", "stable"]);
     let newer = sample.person_writes(&[("stock.txt", "pear\n")]);
-    // Its base is now `stable`, which holds everything of the branch.
+    // The base is now `stable`, which contains the whole integration branch.
     let mut integration = sample.open();
     assert_eq!(integration.tip().id, newer);
     let two = sample.run(&integration, integration.tip(), "2", &[("b.txt", "b\n")]);
@@ -70,7 +70,7 @@ fn the_base_is_fast_forwarded_if_it_can_be_and_a_merged_branch_follows_its_base(
 }
 
 #[test]
-fn a_base_that_does_not_exist_and_a_directory_without_git_are_named() {
+fn errors_name_a_missing_base_and_a_directory_without_git() {
     let sample = SampleProject::local();
     let mut settings = sample.settings();
     settings.base = Some("nowhere".to_owned());

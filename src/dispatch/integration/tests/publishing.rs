@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::dispatch::integration::types::SyncResult;
 
-/// Everything of a repository that a dispatch must not change: each file except objects and the one branch.
-fn untouched_files(project: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// The files of a repository that a dispatch must not change: all except objects and the references of the dispatch.
+fn protected_files(project: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (mut files, mut left) = (BTreeMap::new(), vec![project.to_owned()]);
     while let Some(dir) = left.pop() {
         for entry in fs::read_dir(dir).unwrap() {
@@ -37,10 +37,10 @@ fn untouched_files(project: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn the_users_files_index_head_configuration_and_branches_stay_byte_for_byte() {
+fn the_users_files_index_head_configuration_and_branches_are_not_changed() {
     let sample = SampleProject::local();
     let project = sample.project();
-    // Settings and hooks of the user that would change a work tree or stop a push.
+    // A setting that would change the work tree at a push, and a hook that would reject the push.
     git(
         &project,
         &["config", "receive.denyCurrentBranch", "updateInstead"],
@@ -57,7 +57,7 @@ fn the_users_files_index_head_configuration_and_branches_stay_byte_for_byte() {
     .unwrap();
     fs::write(project.join("new.txt"), "a new file\n").unwrap();
     git(&project, &["add", "new.txt"]);
-    let before = untouched_files(&project);
+    let before = protected_files(&project);
 
     let mut integration = sample.open();
     let base = integration.tip().clone();
@@ -75,17 +75,17 @@ fn the_users_files_index_head_configuration_and_branches_stay_byte_for_byte() {
         "{why_not:?}"
     );
 
-    assert_eq!(untouched_files(&project), before);
+    assert_eq!(protected_files(&project), before);
     let branches = git(&project, &["branch", "--format=%(refname:short)"]);
     assert_eq!(branches, "descartes/shop\nmain");
     assert_eq!(git(&project, &["rev-parse", BRANCH]), integration.tip().id);
-    // The user's repository needs nothing of the state directory.
+    // The user's repository does not depend on the state directory.
     fs::remove_dir_all(sample.path("state")).unwrap();
     git(&project, &["fsck", "--strict", "--no-dangling"]);
 }
 
 #[test]
-fn a_dispatcher_that_was_killed_at_any_point_of_a_merge_ends_at_the_same_commit() {
+fn after_a_kill_at_any_point_of_a_merge_the_repeated_merge_ends_at_the_same_commit() {
     let sample = SampleProject::local();
     let integration = sample.open();
     let run = sample.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
@@ -99,7 +99,7 @@ fn a_dispatcher_that_was_killed_at_any_point_of_a_merge_ends_at_the_same_commit(
         merge_cleanly(&integration, integration.tip(), &run),
         candidate
     );
-    // Killed after the push to the user's repository, before anything is noted.
+    // Killed after the push to the user's repository, before the journal entry.
     let refspec = format!("{}:refs/heads/{BRANCH}", candidate.commit.id);
     let project = sample.project();
     let args = ["push", "--quiet", project.to_str().unwrap(), &refspec];
@@ -116,7 +116,7 @@ fn a_dispatcher_that_was_killed_at_any_point_of_a_merge_ends_at_the_same_commit(
 }
 
 #[test]
-fn a_merge_is_made_again_on_the_commit_that_a_person_pushed_meanwhile() {
+fn if_a_person_has_pushed_meanwhile_the_merge_is_made_again_on_their_commit() {
     for (remote, workers) in [
         (false, WorkerLocation::OnThisMachine),
         (true, WorkerLocation::OnThisMachine),
@@ -130,11 +130,11 @@ fn a_merge_is_made_again_on_the_commit_that_a_person_pushed_meanwhile() {
         let candidate = merge_cleanly(&integration, &base, &one);
         accept(&mut integration, &candidate);
         let stale = merge_cleanly(&integration, &integration.tip().clone(), &two);
-        let persons = sample.person_pushes("stock.txt", "pear\n");
+        let pushed = sample.person_pushes("stock.txt", "pear\n");
 
         let accepted = block_on(integration.accept(&stale.commit)).unwrap();
         assert_eq!(accepted, AcceptResult::TipChanged);
-        assert_eq!(integration.tip().id, persons);
+        assert_eq!(integration.tip().id, pushed);
         let candidate = merge_cleanly(&integration, &integration.tip().clone(), &two);
         assert_ne!(candidate, stale);
         accept(&mut integration, &candidate);
@@ -146,7 +146,7 @@ fn a_merge_is_made_again_on_the_commit_that_a_person_pushed_meanwhile() {
 }
 
 #[test]
-fn work_goes_on_while_the_branch_is_checked_out_and_is_published_later() {
+fn merges_continue_while_the_branch_is_checked_out_and_are_published_later() {
     let sample = SampleProject::local();
     let mut integration = sample.open();
     let base = integration.tip().clone();
@@ -167,7 +167,7 @@ fn work_goes_on_while_the_branch_is_checked_out_and_is_published_later() {
             .contains("descartes/shop is checked out")
     );
     assert_eq!(integration.tip(), &candidate.commit);
-    // The person commits, and leaves the branch.
+    // The user commits, and checks out another branch.
     sample.person_writes(&[("stock.txt", "pear\n")]);
     git(&project, &["checkout", "--quiet", "main"]);
     drop(integration);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn branches_of_runs_are_found_copied_outside_the_list_of_branches_and_deleted() {
+fn branches_of_runs_are_found_copied_to_the_users_repository_and_deleted() {
     for (remote, workers) in [
         (false, WorkerLocation::OnThisMachine),
         (true, WorkerLocation::OnThisMachine),
@@ -31,7 +31,7 @@ fn branches_of_runs_are_found_copied_outside_the_list_of_branches_and_deleted() 
             clone.path(),
             &["fetch", "--quiet", "--depth=1", &url, &offered],
         );
-        // The same run, merged again on another commit, as after a push of a person.
+        // The run is merged again on another commit, as after a push of a person.
         let onto = merge_cleanly(&integration, integration.tip(), &other).commit;
         let candidate = merge_cleanly(&integration, &onto, &run);
         block_on(integration.publish_candidate(&candidate)).unwrap();
