@@ -294,8 +294,8 @@ fn callback_url(mut address: SocketAddr, reached_at: Option<IpAddr>) -> String {
     format!("http://{address}/api/agents/callback")
 }
 
-/// Listens on the address of the settings, or else on that of the last dispatcher, because its workers send their events there. If that address is
-/// not free, listens on another port.
+/// Listens on the address of the settings. Without one, listens on the address of the last dispatcher, because its
+/// workers send their events there, or on another port if that address is not free.
 async fn listen(
     settings: &Settings,
     journaled: &JournaledState,
