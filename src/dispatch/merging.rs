@@ -126,7 +126,7 @@ async fn make_batch(
         match integration.merge(&onto, run).await {
             // If only a candidate of this batch contains it, the next batch decides.
             Ok(MergeResult::AlreadyMerged) if batch.merges.is_empty() => {
-                batch.already_merged.push(id)
+                batch.already_merged.push(id);
             }
             Ok(MergeResult::AlreadyMerged) => {}
             Ok(MergeResult::Clean(candidate)) => {
