@@ -23,7 +23,9 @@ const MAX_QUESTION: u64 = 64 * 1024;
 pub enum Question {
     Status,
     /// `task` is the id as the user has written it; `None` means all tasks.
+    #[serde(rename = "ask")]
     Command {
+        #[serde(rename = "asked")]
         command: UserCommand,
         task: Option<String>,
     },
@@ -96,4 +98,23 @@ pub async fn ask(dir: &Path, question: &Question) -> eyre::Result<Option<String>
     };
     exchange.await.wrap_err("the dispatcher did not answer")?;
     Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_have_the_json_that_other_versions_of_the_program_send_and_read() {
+        let json = |question: &Question| serde_json::to_string(question).unwrap();
+        assert_eq!(json(&Question::Status), r#"{"what":"status"}"#);
+        let cancel = Question::Command {
+            command: UserCommand::Cancel,
+            task: Some("1".to_owned()),
+        };
+        assert_eq!(
+            json(&cancel),
+            r#"{"what":"ask","asked":"cancel","task":"1"}"#
+        );
+    }
 }
