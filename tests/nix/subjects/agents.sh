@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# `mkImage` with an agent: the settings of the worker come with it.
+# shellcheck source=tests/nix/support.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../support.sh"
+
+presets=$(jq . examples/agents/agents.json)
+codex=$(made '{ inherit pkgs; name = "mine"; agent = pkgs.codex; }')
+assert 'mkImage: a tried agent brings its command, and needs no name of a key, which the model gateway keeps' "$(jq --slurp . <<<"$codex $presets")" '
+    .[1].codex as $preset
+    | .[0].config.Env
+    | index("DESCARTES_AGENT_COMMAND=" + $preset.command) != null and all(startswith("DESCARTES_AGENT_ENV=") | not)'
+assert 'mkImage: the script of an agent is where its command names it' \
+    "$(made '{ inherit pkgs; agent = pkgs.record "package" { name = "aider-chat"; }; }')" '
+    (.config.Env | index("DESCARTES_AGENT_COMMAND=sh /opt/agents/aider.sh") != null) and (.root | test("install -m 644 [^ ]*aider.sh opt/agents/aider.sh\n"))'
+assert 'mkImage: a command of the project wins over the agent'\''s' \
+    "$(made '{ inherit pkgs; agent = pkgs.codex; env.DESCARTES_AGENT_COMMAND = "mine"; }')" '
+    .config.Env | index("DESCARTES_AGENT_COMMAND=mine") != null and all(contains("CODEX_API_KEY") | not)'
+assert 'mkImage: an agent without settings is only on the PATH' "$(made '{ inherit pkgs; agent = pkgs.hello; }')" '
+    .contents[0].paths[0] == "hello" and (.config.Env | all(startswith("DESCARTES_AGENT_COMMAND") | not))'
+readme=$(jq --raw-input --slurp . examples/agents/README.md)
+assert 'the settings of the agents are those of their documentation' "$(jq --slurp . <<<"$presets $readme")" '
+    .[1] as $readme
+    | .[0]
+    | length >= 4 and all(
+        .command as $command | .variables as $variables
+        | $readme | contains("DESCARTES_AGENT_COMMAND='\''" + $command + "'\''\n" + (if $variables == [] then "" else "DESCARTES_AGENT_ENV=" + ($variables | join(",")) end)))'
+assert 'each script of an agent is there' "$(jq 'map(.script // empty)' <<<"$presets")" "$(git ls-files 'examples/agents/*.sh' | xargs -n 1 basename | jq --raw-input . | jq --slurp --compact-output .) == sort"
+
+exit "$failed"
