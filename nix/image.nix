@@ -79,6 +79,8 @@ let
   }
   // user;
   owner = "${toString person.uid}:${toString person.gid}";
+  # Where the shell is while the topmost layer is made, in the directory that becomes the root of the image.
+  shellFile = if lib.hasPrefix builtins.storeDir person.shell then person.shell else ".${person.shell}";
   # Programs expect these directories, and some of them cannot make more than one level.
   xdg = map (directory: "${person.home}/${directory}") [
     ".cache"
@@ -168,10 +170,16 @@ let
         lib.concatMapStringsSep " " (directory: ".${directory}") directories
       }
 
+      if ! test -x ${shellFile}; then
+        echo 'mkImage: `user.shell` is ${person.shell}, but the image has no such program; add the package of the shell to `tools`' >&2
+        exit 1
+      fi
+
       install -m 755 ${lib.getExe crate.worker} app/${crate.manifest.name}
       # Some orchestrators start the worker by this name.
       ln -s ${crate.manifest.name} app/worker
-      ln -s /app/${crate.manifest.name} bin/${crate.manifest.name}
+      # A worker in the project's tools does not replace this one.
+      ln -sf /app/${crate.manifest.name} bin/${crate.manifest.name}
       ln -s ${pkgs.coreutils}/bin/env usr/bin/env
       # The file also keeps the store paths of its variables in the image.
       install -m 644 ${environmentFile} app/environment.json
