@@ -110,7 +110,9 @@ let
   isDate =
     text:
     let
-      parts = match "([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])" text;
+      date = "([0-9]{4})-([0-9]{2})-([0-9]{2})";
+      time = "([01][0-9]|2[0-3]):[0-5][0-9]";
+      parts = match "${date}T${time}:[0-5][0-9]([.][0-9]+)?(Z|[+-]${time})" text;
       # JSON knows no numbers with a zero in front.
       number = at: fromJSON (elemAt (match "0*([0-9]+)" (elemAt parts at)) 0);
       year = number 0;

@@ -76,7 +76,7 @@ let
       }
       ''
         ${image} > image.tar
-        python3 ${../tests/nix/promises.py} image.tar --foreign "$foreign" ${lib.escapeShellArgs arguments}
+        python3 ${../tests/nix/promises} image.tar --foreign "$foreign" ${lib.escapeShellArgs arguments}
         touch $out
       '';
 in

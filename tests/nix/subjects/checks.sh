@@ -23,7 +23,7 @@ assert 'clippy gets its configuration, the tests get the files that they read' "
     (.clippy.files | index("clippy.toml") != null) and (.nextest.files | index("tests/it/main.rs") != null)'
 assert 'only the tests depend on the documents' "$checks" '
     to_entries | map(select(.value.files // [] | index("README.md") != null) | .key) == ["nextest"]'
-assert 'the image is unpacked and used' "$checks" '.image.command | test("promises.py image.tar")'
+assert 'the image is unpacked and used' "$checks" '.image.command | test("promises image.tar")'
 assert 'the worker is built twice, and the images of the two are compared' "$checks" '.reproducible.command | test("diff --recursive first second")'
 
 exit "$failed"
