@@ -21,6 +21,7 @@
 }:
 let
   inherit (builtins)
+    all
     attrNames
     concatLists
     concatStringsSep
@@ -214,8 +215,16 @@ let
         isPath value || isPackage value || matches "/[^:]*(:/[^:]*)*" value
       ) "env.PATH" value "it is a list of absolute directories, separated by colons"
     else if name == "DESCARTES_AGENT_ENV" then
-      rule (matches "[ ,]*([A-Za-z_][A-Za-z0-9_]*[ ,]*)*" value) "env.${name}" value
-        "it is a list of names of variables, separated by commas or spaces"
+      rule
+        (
+          isString value
+          && all (name: isVariable name && !lib.hasPrefix "DESCARTES_" name) (
+            filter (name: isString name && name != "") (builtins.split "[ ,]+" value)
+          )
+        )
+        "env.${name}"
+        value
+        "it is a list of names of variables, separated by commas or spaces; names with DESCARTES_ are for the worker alone"
     else
       [ ];
 

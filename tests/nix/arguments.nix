@@ -200,6 +200,8 @@ in
   "A-B"
   "1X"
   "A;B"
+  "A DESCARTES_TOKEN"
+  7
 ]
 ++ [
   (bad { env.A = null; } "`env.A` is null; ")

@@ -15,13 +15,16 @@ assert 'mkImage: the script of an agent is where its command names it' \
 assert 'mkImage: a command of the project wins over the agent'\''s' \
     "$(made '{ inherit pkgs; agent = pkgs.codex; env.DESCARTES_AGENT_COMMAND = "mine"; }')" '
     .config.Env | index("DESCARTES_AGENT_COMMAND=mine") != null and all(contains("CODEX_API_KEY") | not)'
+assert 'mkImage: an agent whose key the model gateway does not know gets the variable with the key' \
+    "$(made '{ inherit pkgs; agent = pkgs.record "package" { name = "gemini-cli"; }; env.GREETING = "hello"; }')" '
+    .config.Env | index("DESCARTES_AGENT_ENV=GREETING,GEMINI_API_KEY") != null and any(startswith("DESCARTES_AGENT_COMMAND=gemini --yolo"))'
 assert 'mkImage: an agent without settings is only on the PATH' "$(made '{ inherit pkgs; agent = pkgs.hello; }')" '
     .contents[0].paths[0] == "hello" and (.config.Env | all(startswith("DESCARTES_AGENT_COMMAND") | not))'
 readme=$(jq --raw-input --slurp . examples/agents/README.md)
 assert 'the settings of the agents are those of their documentation' "$(jq --slurp . <<<"$presets $readme")" '
     .[1] as $readme
     | .[0]
-    | length >= 4 and all(
+    | length >= 6 and all(
         .command as $command | .variables as $variables
         | $readme | contains("DESCARTES_AGENT_COMMAND='\''" + $command + "'\''\n" + (if $variables == [] then "" else "DESCARTES_AGENT_ENV=" + ($variables | join(",")) end)))'
 assert 'each script of an agent is there' "$(jq 'map(.script // empty)' <<<"$presets")" "$(git ls-files 'examples/agents/*.sh' | xargs -n 1 basename | jq --raw-input . | jq --slurp --compact-output .) == sort"
