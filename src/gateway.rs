@@ -9,6 +9,7 @@
 //! The decisions are in files without input and output: [`route`], [`request_cost`], [`ledger`], [`meter`],
 //! [`errors`].
 
+mod document;
 mod errors;
 mod forward;
 mod ledger;

@@ -4,10 +4,11 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::document::Document;
 use crate::line_splitter::{LineEnd, LineSplitter};
 use crate::model::{Api, Usage, token_count};
 
-/// The longest event or JSON answer that is read, in bytes. The usage of a longer one is unknown.
+/// The longest event that is read, in bytes. The usage in a longer one is unknown.
 const MAX_READ: usize = 2 * 1024 * 1024;
 /// The size of an event without its text, in bytes: at most as large as the smallest that services send, so
 /// that the estimate is not too low.
@@ -38,8 +39,8 @@ pub struct Meter {
 enum AnswerFormat {
     /// Server-sent events.
     Events(LineSplitter),
-    /// One JSON document; `None` if it is too long.
-    Document(Option<Vec<u8>>),
+    /// One JSON document.
+    Document(Document),
 }
 
 impl Meter {
@@ -48,7 +49,7 @@ impl Meter {
         let format = if content_type.trim_start().starts_with("text/event-stream") {
             AnswerFormat::Events(LineSplitter::new(LineEnd::Newline, MAX_READ))
         } else {
-            AnswerFormat::Document(Some(Vec::new()))
+            AnswerFormat::Document(Document::new(&["model", "usage"]))
         };
         Self {
             api,
@@ -66,23 +67,14 @@ impl Meter {
                     }
                 }
             }
-            AnswerFormat::Document(document) => {
-                if let Some(text) = document {
-                    if text.len() + bytes.len() > MAX_READ {
-                        *document = None;
-                    } else {
-                        text.extend_from_slice(bytes);
-                    }
-                }
-            }
+            AnswerFormat::Document(document) => document.push(bytes),
         }
     }
 
     /// Must be called if the body of the answer has ended without an error.
     pub fn finish(&mut self) {
-        if let AnswerFormat::Document(document) = &mut self.format {
-            let text = document.take().unwrap_or_default();
-            self.measured.read_json(self.api, &text);
+        if let AnswerFormat::Document(document) = &self.format {
+            self.measured.read_json(self.api, &document.object());
             self.measured.is_complete = true;
         }
     }
@@ -263,17 +255,12 @@ mod tests {
     }
 
     #[test]
-    fn garbage_has_no_usage_and_needs_bounded_memory() {
+    fn garbage_has_no_usage() {
         let garbage = vec![b'x'; MAX_READ];
         let chunks: Vec<&[u8]> = vec![&garbage, &garbage, b"\ndata: {\"usage\": [}\n\xff\n"];
         for content_type in ["text/event-stream", "application/json"] {
             let measured = measure(Api::Anthropic, content_type, &chunks);
             assert_eq!((measured.usage, measured.model), (Usage::default(), None));
         }
-        let mut meter = Meter::new(Api::Anthropic, "application/json");
-        for chunk in chunks {
-            meter.push(chunk);
-        }
-        assert!(matches!(meter.format, AnswerFormat::Document(None)));
     }
 }

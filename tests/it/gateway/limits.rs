@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::service::{Part, Service, document, message_start, stream_head};
+use super::service::{Part, Service, document, message_start, stream_head, whole};
 use super::{KEY, Session, post, question, read_answer};
 use crate::support::{Hold, Project, Receiver, Worker, wait_until};
 
@@ -95,6 +95,26 @@ fn a_stream_that_breaks_off_is_counted() {
         json!({ "input_tokens": 100, "output_tokens": 1, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 20 })
     );
     assert!(agent["cost_usd"].as_f64().is_some_and(|cost| cost > 0.0));
+}
+
+#[test]
+fn the_usage_of_an_answer_of_many_megabytes_is_counted() {
+    let text = "a \"quoted\" word and {\"usage\": 1}, ".repeat(200_000);
+    let body = json!({
+        "type": "message", "model": "claude-sonnet-5-5", "content": [{ "type": "text", "text": text }],
+        "usage": { "input_tokens": 10, "output_tokens": 5 },
+    });
+    let answer = whole(200, "content-type: application/json\r\n", &body.to_string());
+    let service = Service::start([vec![answer]]);
+    let session = Session::start(&service, |worker| worker);
+    let received = session.ask(&question());
+    assert_eq!(received.body.len(), body.to_string().len());
+    let (receiver, ended) = session.end(0);
+    let usage = &ended.assert_completed(&receiver)["result"]["agent"]["usage"];
+    assert_eq!(
+        (&usage["input_tokens"], &usage["output_tokens"]),
+        (&json!(10), &json!(5))
+    );
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! Finds a few members of a JSON object in its bytes, without keeping the rest. Pure, needs bounded memory.
+
+/// The longest member that is kept, in bytes. Longer ones are treated as absent.
+const MAX_MEMBER: usize = 64 * 1024;
+/// The most that is kept of all members, in bytes.
+const MAX_KEPT: usize = 256 * 1024;
+
+/// Reads one JSON document in chunks of any size. Does not check that the rest of it is valid.
+#[derive(Debug)]
+pub struct Document {
+    names: &'static [&'static str],
+    /// The number of objects and arrays that are open.
+    depth: usize,
+    is_in_string: bool,
+    is_escaped: bool,
+    /// The bytes of the current member of the outermost object; empty if it is not kept.
+    member: Vec<u8>,
+    /// Whether the name of the current member is not yet complete.
+    is_in_name: bool,
+    is_kept: bool,
+    kept: Vec<u8>,
+}
+
+impl Document {
+    /// Keeps the members of the outermost object that have one of these names.
+    pub fn new(names: &'static [&'static str]) -> Self {
+        Self {
+            names,
+            depth: 0,
+            is_in_string: false,
+            is_escaped: false,
+            member: Vec::new(),
+            is_in_name: false,
+            is_kept: false,
+            kept: Vec::new(),
+        }
+    }
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((byte, after)) = rest.split_first() {
+            self.push_byte(*byte);
+            rest = after;
+            if self.is_in_string && !self.is_kept && !self.is_escaped {
+                // The text of a string that is not kept, up to what can end it.
+                let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+                rest = &rest[end..];
+            }
+        }
+    }
+
+    /// An object with the members that were found.
+    pub fn object(&self) -> Vec<u8> {
+        [b"{", self.kept.as_slice(), b"}"].concat()
+    }
+
+    fn push_byte(&mut self, byte: u8) {
+        if self.is_in_string {
+            self.keep(byte);
+            match byte {
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' => self.is_escaped = true,
+                b'"' => self.is_in_string = false,
+                _ => {}
+            }
+            return;
+        }
+        match (byte, self.depth) {
+            (b'{', 0) => self.begin_member(),
+            (b',', 1) => {
+                self.end_member();
+                self.begin_member();
+            }
+            (b'}', 1) => self.end_member(),
+            (b':', 1) => {
+                self.end_name();
+                self.keep(byte);
+            }
+            _ => self.keep(byte),
+        }
+        match byte {
+            b'"' => self.is_in_string = true,
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    fn begin_member(&mut self) {
+        self.member.clear();
+        self.is_in_name = true;
+        self.is_kept = true;
+    }
+
+    fn end_name(&mut self) {
+        if self.is_in_name {
+            let name: Option<String> = serde_json::from_slice(&self.member).ok();
+            self.is_kept &= name.is_some_and(|name| self.names.contains(&name.as_str()));
+            self.is_in_name = false;
+        }
+    }
+
+    fn end_member(&mut self) {
+        let size = self.member.len();
+        if self.is_kept && !self.is_in_name && self.kept.len() + size < MAX_KEPT {
+            if !self.kept.is_empty() {
+                self.kept.push(b',');
+            }
+            self.kept.append(&mut self.member);
+        }
+        self.is_kept = false;
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.is_kept && self.member.len() < MAX_MEMBER {
+            self.member.push(byte);
+        } else {
+            self.is_kept = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    const NAMES: &[&str] = &["usage", "model"];
+
+    fn members(chunks: &[&[u8]]) -> Value {
+        let mut document = Document::new(NAMES);
+        for chunk in chunks {
+            document.push(chunk);
+        }
+        serde_json::from_slice(&document.object()).unwrap()
+    }
+
+    #[test]
+    fn members_of_the_outermost_object_are_found_in_chunks_of_any_size() {
+        let text = r#" { "content":[{"usage":1,"text":"\"},\"usage\":2,"}], "usage" : {"a":[1,{"b":"}"}]},"us\u0061ge2":3,"model":"m\\" }"#;
+        for at in 0..=text.len() {
+            let (one, other) = text.as_bytes().split_at(at);
+            let expected = json!({ "usage": { "a": [1, { "b": "}" }] }, "model": "m\\" });
+            assert_eq!(members(&[one, other]), expected, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_is_not_an_object_has_no_members() {
+        for text in [
+            "",
+            "[{\"usage\":1}]",
+            "\"usage\":1",
+            "}{",
+            "]]]",
+            "{\"usage\"",
+        ] {
+            assert_eq!(members(&[text.as_bytes()]), json!({}), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_large_document_needs_little_memory_and_its_small_members_are_found() {
+        let mut document = Document::new(NAMES);
+        document.push(b"{\"model\":\"");
+        for _ in 0..100 {
+            document.push(&[b'x'; 100_000]);
+        }
+        document.push(b"\",\"content\":\"");
+        for _ in 0..100 {
+            document.push(&[b'x'; 100_000]);
+        }
+        document.push(b"\",\"usage\":{\"input_tokens\":7}}");
+        assert_eq!(document.object(), b"{\"usage\":{\"input_tokens\":7}}");
+        assert!(document.member.capacity() + document.kept.capacity() <= 4 * MAX_MEMBER);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_object_has_the_same_members_as_for_serde(
+            names in proptest::collection::btree_set("usage|model|[a-z\"\\\\{},:]{0,3}", 0..5),
+            text in ".{0,20}",
+        ) {
+            let value = |name: &String| json!({ "usage": [text, name], "rest": { "model": text } });
+            let object: Map<String, Value> = names.iter().map(|name| (name.clone(), value(name))).collect();
+            let bytes = serde_json::to_vec_pretty(&object).unwrap();
+            let wanted = object.into_iter().filter(|(name, _)| NAMES.contains(&name.as_str()));
+            let wanted: Map<String, Value> = wanted.collect();
+            proptest::prop_assert_eq!(members(&[&bytes]), Value::Object(wanted));
+        }
+    }
+}
