@@ -14,10 +14,10 @@ nix flake metadata --json --no-update-lock-file "$flake" >/dev/null 2>"$store/lo
     { cat "$store/log.txt"; echo 'FAILED  flake.lock does not fit flake.nix'; exit 1; }
 lock=$(jq --null-input --argjson inputs "$(nix eval --json --file flake.nix inputs)" --slurpfile lock flake.lock '{ $inputs, lock: $lock[0] }')
 assert 'flake.lock is of version 7' "$lock" '.lock.version == 7'
-assert 'it has a node for every input of flake.nix, and no other' "$lock" '
+assert 'flake.lock has a node for every input of flake.nix, and no other' "$lock" '
     (.inputs | keys) as $names
     | (.lock.nodes.root.inputs | keys) == $names and (.lock.nodes | del(.root) | keys) == $names'
-assert 'each node is of the reference that flake.nix names' "$lock" '
+assert 'each node of flake.lock has the reference that flake.nix names' "$lock" '
     .lock as $lock
     | .inputs
     | to_entries
@@ -27,7 +27,7 @@ assert 'each node is of the reference that flake.nix names' "$lock" '
         | "\($node.original.type):\([$node.original | .owner, .repo, .ref // empty] | join("/"))" == .value.url
         and (if .value.flake == false then $node.flake == false else ($node | has("flake") | not) end)
       )'
-assert 'each node names one revision and its content' "$lock" '
+assert 'each node of flake.lock names one revision and the hash of its content' "$lock" '
     .lock.nodes
     | del(.root)
     | all(
@@ -37,7 +37,7 @@ assert 'each node names one revision and its content' "$lock" '
 
 # --- the outputs ---
 
-assert 'Linux has the packages: the worker and the images' \
+assert 'both Linux systems have the worker and the images' \
     "$(evaluate "$flake#packages" --apply 'builtins.mapAttrs (_: builtins.attrNames)')" '
     .["x86_64-linux"] == ["default", "image", "image-claude-code", "image-minimal"]
     and .["aarch64-linux"] == .["x86_64-linux"]'
@@ -57,7 +57,7 @@ assert 'every system has a shell and a formatter' \
     length == 3 and all(. == "devShell")'
 assert 'the formatter is nixfmt' "$(evaluate "$flake#formatter" --apply 'builtins.mapAttrs (_: formatter: formatter.name)')" '
     length == 3 and all(. == "nixfmt-tree")'
-assert 'the template is there' "$(evaluate "$flake#templates.default")" '
+assert 'the template has a description' "$(evaluate "$flake#templates.default")" '
     .description | length > 10'
 
 exit "$failed"

@@ -18,7 +18,7 @@ tools=$(made '{
     libraries = [ pkgs.zlib ];
     revision = "0123abc";
 }')
-assert 'mkImage: tools come first, the everyday ones stay' "$(jq --slurp '.' <<<"$tools $image")" '
+assert 'mkImage: tools come first on the PATH, and the everyday ones stay' "$(jq --slurp '.' <<<"$tools $image")" '
     .[0].contents[0].paths == ["tree", "git"] + .[1].contents[0].paths and .[0].contents[0].ignoreCollisions'
 assert 'mkImage: name, tag, layers, date and labels are the caller'\''s' "$tools" '
     .name == "mine" and .tag == "7" and .maxLayers == 20 and .created == "2026-01-02T03:04:05Z"
@@ -30,11 +30,11 @@ assert 'mkImage: the user is the caller'\''s' "$tools" '
     .config.User == "1234:1235" and (.config.Env | index("USER=me") != null) and (.root | contains("chown -R 1234:1235 ./home/worker"))'
 assert 'mkImage: further directories belong to the user' "$tools" '
     .root | contains(" ./data/cache\n") and test("chown -R 1234:1235 ./home/worker workspace ./data/cache\n")'
-assert 'mkImage: version and revision are the project'\''s, the worker'\''s have their own labels' "$tools" '
+assert 'mkImage: the OCI labels have the version and the revision of the project, other labels those of the worker' "$tools" '
     .config.Labels
     | .["org.opencontainers.image.version"] == "7" and .["org.opencontainers.image.revision"] == "0123abc" and .["descartes-worker.version"] == "'"$version"'"
     and (has("org.opencontainers.image.licenses") or has("org.opencontainers.image.description") | not)'
-assert 'mkImage: without a tag, the image has no version of its own' "$(made '{ inherit pkgs; name = "mine"; }')" '
+assert 'mkImage: without a tag, the image has the worker'\''s version as its tag, and no label with a version' "$(made '{ inherit pkgs; name = "mine"; }')" '
     .tag == "'"$version"'" and (.config.Labels | has("org.opencontainers.image.version") | not)'
 
 values=$(made '{
@@ -46,7 +46,7 @@ values=$(made '{
 assert 'mkImage: numbers, booleans and paths become text' "$values" '
     (.config.Env | index("NUMBER=80") != null and index("FLAG=true") != null and any(test("^FILE=/.*run$")) and index("TEXT=a \"b\" $c") != null)
     and .config.Labels["org.example.number"] == "7" and .config.Labels["org.example.flag"] == "false"'
-assert 'mkImage: PATH is added in front, and is not a name that replaces the file'\''s' "$values" '
+assert 'mkImage: env.PATH comes before /bin, and DESCARTES_AGENT_ENV does not name PATH, which would replace the one in the file' "$values" '
     .config.Env | index("PATH=/opt/tools/bin:/bin:/usr/bin") != null and index("DESCARTES_AGENT_ENV=FILE,FLAG,NUMBER,TEXT") != null'
 
 exit "$failed"

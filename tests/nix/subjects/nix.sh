@@ -27,7 +27,7 @@ known=$(
         nix-store --query --requisites "$second" | jq --raw-input . | jq --slurp .
 )
 assert 'database.sh: Nix knows the paths of the image and their references' "$known" '. == ["'"$first"'", "'"$second"'"]'
-assert 'database.sh: it does not contain the time of the build' \
+assert 'database.sh: the database does not contain the time of the build' \
     "$(sqlite3 "$store/image/nix/var/nix/db/db.sqlite" 'SELECT DISTINCT registrationTime FROM ValidPaths')" '. == 1'
 assert 'database.sh: garbage collection keeps what the image holds' \
     "$(jq --null-input --arg to "$(readlink "$store/image/nix/var/nix/gcroots/image/"*-second)" '$to')" '. == "'"$second"'"'

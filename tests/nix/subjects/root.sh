@@ -36,14 +36,14 @@ layer() {
 }
 
 usual=$(layer '{ inherit pkgs; }' 'bash sh')
-assert 'the worker is a program of its own, with the names under which it is started' "$usual" '
+assert 'the worker is a file, and has the names under which it is started' "$usual" '
     .files | .["/app/descartes-worker"] == "f755" and .["/app/worker"] == "l777 descartes-worker" and .["/bin/descartes-worker"] == "l777 /app/descartes-worker"'
 assert 'the home and the workspace belong to the user, and only the user can enter the home' "$usual" '
     .owners == { "/home/worker": "1000:1000", "/workspace": "1000:1000" } and .files["/home/worker"] == "d700" and .files["/workspace"] == "d755"'
 assert 'the home has the directories that programs expect' "$usual" '
     .files as $files | [".cache", ".config", ".local/bin", ".local/share", ".local/state"] | all($files["/home/worker/" + .] == "d755")'
 assert 'everybody can write to /tmp, and only root can enter the home of root' "$usual" '.files["/tmp"] == "d1777" and .files["/root"] == "d700"'
-assert 'the files in /etc are files, because some engines refuse links there' "$usual" '
+assert 'the files in /etc are not links, which some engines refuse there' "$usual" '
     .files as $files | ["passwd", "group", "nsswitch.conf", "gitconfig", "os-release"] | all($files["/etc/" + .] == "f644")'
 assert 'the authorities have the names of several distributions' "$usual" '
     .files | [.["/etc/ssl/certs/ca-bundle.crt"], .["/etc/ssl/certs/ca-certificates.crt"], .["/etc/pki/tls/certs/ca-bundle.crt"]]

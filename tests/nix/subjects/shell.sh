@@ -12,10 +12,10 @@ shell=$(made '{
 assert 'mkImage: the variables of a devShell are in a file, and none in the configuration' "$shell" '
     .environment.by == "runCommand" and (.config.Env | all(test("^(GREETING|TERM|LD_LIBRARY_PATH|INNER)=") | not))
     and (.config.Env | index("DESCARTES_AGENT_ENV_FILE=/app/environment.json") != null)'
-assert 'mkImage: the file knows the search path of the image and what the author of the shell wrote' "$shell" '
+assert 'mkImage: the file is made with the search path of the image and the names in the call of mkShell' "$shell" '
     .environment.path == "/opt/bin:/bin:/usr/bin" and (.environment.explicit - ["env", "name"] | sort) == ["GREETING", "INNER", "LD_LIBRARY_PATH", "TERM", "packages"]
     and .environment.base.NIX_LD == "/usr/lib/nix-ld/ld.so"'
-assert 'mkImage: an image with a shell has what every image has' "$shell" '.programs == ["push", "load"] and .passthru == ["conf"]'
+assert 'mkImage: an image with a shell has push, load and the attribute conf, as every image' "$shell" '.programs == ["push", "load"] and .passthru == ["conf"]'
 
 # What nix/environment.jq makes of the variables of two builders: $1 in the shell, $2 in an empty one, one NAME=VALUE a line.
 environment() {
@@ -38,11 +38,11 @@ PATH=/hello/bin:/gcc/bin:/coreutils/bin:/bash/bin' 'TERM=xterm
 SSL_CERT_FILE=/no-cert-file.crt
 out=/nix/store/bare
 PATH=/coreutils/bin:/bash/bin:/only-bare/bin')
-assert 'environment.jq: the file has what the shell sets, and what every image has' "$filtered" '
+assert 'environment.jq: the file has the variables of the shell, and those of every image' "$filtered" '
     .GREETING == "hello" and .LD_LIBRARY_PATH == "/nix/store/zlib/lib" and .FROM_A_HOOK == "a=b" and .NIX_LD == "/usr/lib/nix-ld/ld.so"'
-assert 'environment.jq: what the author of the shell wrote is taken even if a builder sets it' "$filtered" '.TERM == "dumb"'
-assert 'environment.jq: what a builder sets is left out, so that a private authority counts' "$filtered" 'has("SSL_CERT_FILE") or has("out") | not'
-assert 'environment.jq: paths of the builder, settings of the worker and functions are left out' "$filtered" '
+assert 'environment.jq: the file has a variable that the call of mkShell names, even if a builder sets it too' "$filtered" '.TERM == "dumb"'
+assert 'environment.jq: the file lacks what a builder sets, so that a private authority counts' "$filtered" 'has("SSL_CERT_FILE") or has("out") | not'
+assert 'environment.jq: the file lacks paths of the builder, settings of the worker and functions of bash' "$filtered" '
     keys == ["FROM_A_HOOK", "GREETING", "LD_LIBRARY_PATH", "NIX_LD", "PATH", "TERM"]'
 assert 'environment.jq: the shell'\''s programs come first, the builder'\''s bash after the image'\''s' "$filtered" '
     .PATH == "/hello/bin:/gcc/bin:/bin:/usr/bin:/coreutils/bin:/bash/bin"'

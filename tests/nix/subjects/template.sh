@@ -9,7 +9,7 @@ template=$(nix eval --json --no-write-lock-file --override-input descartes-worke
     { cat "$store/log.txt"; exit 1; }
 assert 'the template makes an image of its shell' "$template" '
     .name == "my-project-worker" and .environment.by == "runCommand" and .programs == ["push", "load"]'
-assert 'its shell has no C compiler' "$(grep --count 'pkgs.mkShellNoCC {' templates/default/flake.nix)" '. == 1'
+assert 'the shell of the template has no C compiler' "$(grep --count 'pkgs.mkShellNoCC {' templates/default/flake.nix)" '. == 1'
 assert 'the template has less than 40 lines' "$(git ls-files -z templates/default | xargs -0 cat | wc -l)" '. < 40'
 assert 'the template has a task graph and checks' "$(git ls-files templates/default | jq --raw-input . | jq --slurp .)" '
     index("templates/default/.scud/tasks/tasks.scg") != null and index("templates/default/.scud/config.toml") != null'
