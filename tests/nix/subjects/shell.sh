@@ -13,16 +13,16 @@ assert 'mkImage: the variables of a devShell are in a file, and none in the conf
     .environment.by == "runCommand" and (.config.Env | all(test("^(GREETING|TERM|LD_LIBRARY_PATH|INNER)=") | not))
     and (.config.Env | index("DESCARTES_AGENT_ENV_FILE=/app/environment.json") != null)'
 assert 'mkImage: the file is made with the search path of the image and the names in the call of mkShell' "$shell" '
-    .environment.path == "/opt/bin:/bin:/usr/bin" and (.environment.explicit - ["env", "name"] | sort) == ["GREETING", "INNER", "LD_LIBRARY_PATH", "TERM", "packages"]
+    .environment.path == "/opt/bin:/bin:/usr/bin" and (.environment.named - ["env", "name"] | sort) == ["GREETING", "INNER", "LD_LIBRARY_PATH", "TERM", "packages"]
     and .environment.base.NIX_LD == "/usr/lib/nix-ld/ld.so"'
 assert 'mkImage: an image with a shell has push, load and the attribute conf, as every image' "$shell" '.programs == ["push", "load"] and .passthru == ["conf"]'
 
 # What nix/environment.jq makes of the variables of two builders: $1 in the shell, $2 in an empty one, one NAME=VALUE a line.
 environment() {
     tr '\n' '\0' <<<"$1" >"$store/shell"
-    tr '\n' '\0' <<<"$2" >"$store/bare"
-    jq --null-input --from-file nix/environment.jq --rawfile shell "$store/shell" --rawfile bare "$store/bare" \
-        --argjson base '{ "NIX_LD": "/usr/lib/nix-ld/ld.so" }' --argjson explicit '["GREETING", "TERM", "DESCARTES_FORCE"]' --arg path /bin:/usr/bin
+    tr '\n' '\0' <<<"$2" >"$store/empty"
+    jq --null-input --from-file nix/environment.jq --rawfile shell "$store/shell" --rawfile empty_shell "$store/empty" \
+        --argjson base '{ "NIX_LD": "/usr/lib/nix-ld/ld.so" }' --argjson named '["GREETING", "TERM", "DESCARTES_FORCE"]' --arg path /bin:/usr/bin
 }
 filtered=$(environment 'GREETING=hello
 TERM=dumb
