@@ -1,0 +1,85 @@
+//! Requests of the user: Ctrl-C, and questions through the control socket.
+
+use super::fields::Dispatcher;
+use crate::dispatch::control::{PendingQuestion, Question};
+use crate::dispatch::decide::Decision;
+use crate::dispatch::journal::{Entry, UserCommand};
+use crate::dispatch::policy::Stopping;
+use crate::dispatch::scope::find_task;
+use crate::dispatch::show::status;
+use crate::dispatch::standing::task_key;
+
+impl Dispatcher<'_> {
+    /// Handles Ctrl-C: the first one starts no further runs, the second one cancels all runs, the third one ends the
+    /// dispatcher and leaves the workers running. Returns whether to end the dispatcher.
+    pub(super) fn handle_interrupt(&mut self) -> bool {
+        let live = self
+            .journaled
+            .state
+            .runs
+            .iter()
+            .filter(|run| run.is_live())
+            .count();
+        match self.policy.stopping {
+            Stopping::No => {
+                self.policy.stopping = Stopping::AfterRunning;
+                self.show.say(&format!(
+                    "nothing new starts; waiting for {live} runs (press Ctrl-C again to cancel them)"
+                ));
+                false
+            }
+            Stopping::AfterRunning => {
+                self.policy.stopping = Stopping::Cancelling;
+                for run in &mut self.journaled.state.runs {
+                    run.is_cancelled |= run.is_live();
+                }
+                self.show.say(&format!(
+                    "cancelling {live} runs (press Ctrl-C again to leave them running)"
+                ));
+                false
+            }
+            Stopping::Cancelling => true,
+        }
+    }
+
+    /// Answers a question from the control socket.
+    pub(super) async fn answer(
+        &mut self,
+        pending: PendingQuestion,
+        decision: &Decision,
+    ) -> eyre::Result<()> {
+        let text = match pending.question {
+            Question::Status => status(&self.journaled.state, &self.graph, &decision.standings),
+            Question::Command { command, task } => self.run_command(command, task).await?,
+        };
+        let _ = pending.answer.send(text);
+        Ok(())
+    }
+
+    /// Records a command; returns the answer for the user.
+    async fn run_command(
+        &mut self,
+        what: UserCommand,
+        task: Option<String>,
+    ) -> eyre::Result<String> {
+        let key = match &task {
+            None => None,
+            Some(name) => match find_task(&self.graph, &self.policy.scope, name) {
+                Ok(task) => Some(task_key(&self.graph, task)),
+                Err(why) => return Ok(format!("{why}\n")),
+            },
+        };
+        if what == UserCommand::Cancel {
+            if key.is_none() {
+                self.policy.stopping = Stopping::Cancelling;
+            }
+            for run in self.journaled.state.live_runs_mut() {
+                run.is_cancelled |= key.is_none() || run.task == key;
+            }
+        }
+        self.journaled
+            .record(Entry::Asked { what, task: key })
+            .await?;
+        Ok("done\n".to_owned())
+    }
+}
