@@ -21,11 +21,14 @@
 }:
 let
   inherit (builtins)
+    all
     attrNames
     concatLists
     concatStringsSep
     elem
+    elemAt
     filter
+    fromJSON
     isAttrs
     isBool
     isFloat
@@ -34,12 +37,22 @@ let
     isPath
     isString
     match
+    replaceStrings
     stringLength
     toJSON
     ;
 
   matches = pattern: text: isString text && match pattern text != null;
   isPackage = value: isAttrs value && (value.type or "") == "derivation";
+  # A package that is compiled on another processor has the system of that processor.
+  systems = [
+    pkgs.stdenv.hostPlatform.system
+    pkgs.stdenv.buildPlatform.system
+    "builtin"
+  ]
+  # Such processors also run 32-bit programs.
+  ++ lib.optional pkgs.stdenv.hostPlatform.isx86_64 "i686-linux";
+  isForImage = value: !(value ? system) || elem value.system systems;
   # Whether a value can become text: a string, a number, a boolean, a path or a package.
   isText =
     value:
@@ -68,6 +81,14 @@ let
   each =
     argument: values: right: rules:
     if isList values then concatLists (map rules values) else rule false argument values right;
+  # A package must be for the system of the image. On a Mac it is easy to pass packages of the Mac.
+  package =
+    argument: value: condition: right:
+    if condition && !isForImage value then
+      rule false argument value
+        "it is for ${value.system}, and the programs of the image are for ${pkgs.stdenv.hostPlatform.system}: take it from `pkgs`"
+    else
+      rule condition argument value right;
   # The same for the names and values of a set.
   eachOf =
     argument: set: right: rules:
@@ -79,7 +100,42 @@ let
   # The grammar of references that the OCI distribution specification and Docker use. Nix writes the name in lower case.
   host = "[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]+)?";
   part = "[A-Za-z0-9]+(([.]|_|__|-+)[A-Za-z0-9]+)*";
-  isName = text: matches "(${host}/)?${part}(/${part})*" text && stringLength text <= 255;
+  # The last part is in the names of store paths, which Nix limits to 211 characters.
+  isName =
+    text:
+    matches "(${host}/)?${part}(/${part})*" text
+    && stringLength text <= 255
+    && stringLength (baseNameOf text) <= 128;
+
+  # Whether a text is a date as RFC 3339 specifies, on a day that the calendar has.
+  isDate =
+    text:
+    let
+      date = "([0-9]{4})-([0-9]{2})-([0-9]{2})";
+      time = "([01][0-9]|2[0-3]):[0-5][0-9]";
+      parts = match "${date}T${time}:[0-5][0-9]([.][0-9]+)?(Z|[+-]${time})" text;
+      # JSON knows no numbers with a zero in front.
+      number = at: fromJSON (elemAt (match "0*([0-9]+)" (elemAt parts at)) 0);
+      year = number 0;
+      month = number 1;
+      day = number 2;
+      divides = by: year / by * by == year;
+      days =
+        if month == 2 then
+          if divides 4 && (!divides 100 || divides 400) then 29 else 28
+        else if
+          elem month [
+            4
+            6
+            9
+            11
+          ]
+        then
+          30
+        else
+          31;
+    in
+    isString text && parts != null && month >= 1 && month <= 12 && day >= 1 && day <= days;
 
   isVariable = matches "[A-Za-z_][A-Za-z0-9_]*";
   variableRule = "the name of a variable consists of letters, digits and `_`, and does not begin with a digit";
@@ -99,6 +155,7 @@ let
       "nix"
       "opt"
       "proc"
+      "root"
       "run"
       "sys"
       "tmp"
@@ -113,17 +170,17 @@ let
       rule (!ofTheImage value) argument value
         "the image or the container's platform owns that directory; choose one such as /home/worker or /data";
 
-  # 65534 is `nobody`, 0 is root; the largest number that Linux allows is 2^32 - 2.
-  isId = value: isInt value && value > 0 && value < 4294967295 && value != 65534;
-  idRule = "a number from 1 to 4294967294, but not 65534 (nobody): the worker and its agent do not run as root";
+  # 65534 is `nobody`, 0 is root. Docker refuses numbers that do not fit into 31 bits.
+  isId = value: isInt value && value > 0 && value <= 2147483647 && value != 65534;
+  idRule = "a number from 1 to 2147483647, but not 65534 (nobody): the worker and its agent do not run as root";
 
   packages =
     argument: values:
     each argument values "it is a list of packages, such as [ pkgs.python3 ]" (
       value:
-      rule (
+      package argument value (
         isPackage value || isPath value
-      ) argument value "each element is a package, such as pkgs.python3"
+      ) "each element is a package, such as pkgs.python3"
     );
 
   setByUser = {
@@ -132,6 +189,9 @@ let
     SHELL = "shell";
     USER = "name";
   };
+  # The worker refuses to start with a setting that it does not know.
+  tableOfSettings = builtins.readFile ../src/config/settings.rs;
+  isSetting = name: replaceStrings [ "\"${name}\"" ] [ "" ] tableOfSettings != tableOfSettings;
   variable =
     name: value:
     if !isVariable name then
@@ -145,9 +205,28 @@ let
     else if name == "DESCARTES_AGENT_ENV_FILE" then
       rule false "env.${name}" value
         "the image has such a file already; set variables in `env` or in the `devShell`"
+    else if lib.hasPrefix "DESCARTES_" name && !isSetting name then
+      rule false "env" name "the worker has no such setting; docs/reference.md lists all settings"
+    else if !isText value then
+      rule false "env.${name}" value "a variable's value is a string, a number, a boolean or a path"
+    else if name == "PATH" then
+      # An empty element would be the current directory.
+      rule (
+        isPath value || isPackage value || matches "/[^:]*(:/[^:]*)*" value
+      ) "env.PATH" value "it is a list of absolute directories, separated by colons"
+    else if name == "DESCARTES_AGENT_ENV" then
+      rule
+        (
+          isString value
+          && all (name: isVariable name && !lib.hasPrefix "DESCARTES_" name) (
+            filter (name: isString name && name != "") (builtins.split "[ ,]+" value)
+          )
+        )
+        "env.${name}"
+        value
+        "it is a list of names of variables, separated by commas or spaces; names with DESCARTES_ are for the worker alone"
     else
-      rule (isText value) "env.${name}" value
-        "a variable's value is a string, a number, a boolean or a path";
+      [ ];
 
   userRules = {
     name =
@@ -172,7 +251,7 @@ let
 in
 filter isString (concatLists [
   (rule (isName name) "name" name
-    "a name is like project/worker or registry.example:5000/worker: letters and digits, in between . _ - and /, at most 255 characters"
+    "a name is like project/worker or registry.example:5000/worker: letters and digits, in between . _ - and /, at most 255 characters, and 128 after the last /"
   )
   (rule (tag == null || matches "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}" tag) "tag" tag
     "a tag has at most 128 letters, digits and the characters _ . -, and does not begin with . or -"
@@ -180,10 +259,7 @@ filter isString (concatLists [
   (rule (
     isInt maxLayers && maxLayers >= 2 && maxLayers <= 127
   ) "maxLayers" maxLayers "it is a number from 2 to 127, which is the most that Docker allows")
-  (rule
-    (matches "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})" created)
-    "created"
-    created
+  (rule (isDate created) "created" created
     "it is a date in the format of RFC 3339, such as 2026-01-02T03:04:05Z"
   )
   (rule (
@@ -196,12 +272,12 @@ filter isString (concatLists [
   (rule (isBool nix) "nix" nix "it is true or false")
   (packages "tools" tools)
   (packages "libraries" libraries)
-  (rule (devShell == null || devShell ? overrideAttrs && devShell ? drvAttrs) "devShell" devShell
-    "it is one shell made with mkShell, such as self.devShells.x86_64-linux.default"
-  )
-  (rule (
+  (package "devShell" devShell (
+    devShell == null || devShell ? overrideAttrs && devShell ? drvAttrs
+  ) "it is one shell made with mkShell, such as self.devShells.x86_64-linux.default")
+  (package "agent" agent (
     agent == null || isPackage agent
-  ) "agent" agent "it is the package of a coding agent, such as pkgs.opencode")
+  ) "it is the package of a coding agent, such as pkgs.opencode")
   (eachOf "env" env "it is a set of variables, such as { GREETING = \"hello\"; }" variable)
   (eachOf "labels" labels "it is a set of labels" (
     label: value:

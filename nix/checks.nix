@@ -5,7 +5,7 @@
   imagesOf,
   image,
   image-minimal,
-  own,
+  ownArguments,
   advisory-db,
 }:
 let
@@ -13,19 +13,19 @@ let
   inherit (lib) fileset;
   inherit (crate) craneLib;
 
-  built = crate.testArgs // {
+  checkArgs = crate.testArgs // {
     cargoArtifacts = crate.testArtifacts;
     # Nothing builds on the compiled files of a check.
     doInstallCargoArtifacts = false;
   };
-  linted = crate.compiled ++ [
+  lintedFiles = crate.compiledFiles ++ [
     ../benches
     ../clippy.toml
     ../docs/callback.schema.json
     (fileset.difference ../tests ../tests/nix)
   ];
   # The tests also read the documents, and check that the files which those name exist.
-  tested = linted ++ [
+  testedFiles = lintedFiles ++ [
     ../.ci
     ../LICENSE-APACHE
     ../LICENSE-MIT
@@ -76,28 +76,28 @@ let
       }
       ''
         ${image} > image.tar
-        python3 ${../tests/nix/promises.py} image.tar --foreign "$foreign" ${lib.escapeShellArgs arguments}
+        python3 ${../tests/nix/promises} image.tar --foreign "$foreign" ${lib.escapeShellArgs arguments}
         touch $out
       '';
 in
 {
   clippy = craneLib.cargoClippy (
-    built
+    checkArgs
     // {
-      src = crate.source linted;
+      src = crate.source lintedFiles;
       cargoClippyExtraArgs = "--all-targets --all-features -- --deny warnings";
     }
   );
 
   fmt = craneLib.cargoFmt {
     inherit (crate.args) pname version;
-    src = crate.source linted;
+    src = crate.source lintedFiles;
   };
 
   nextest = craneLib.cargoNextest (
-    built
+    checkArgs
     // {
-      src = crate.source tested;
+      src = crate.source testedFiles;
       # The tests take minutes, so one run reports every failure and not only the first.
       cargoNextestExtraArgs = "--no-fail-fast";
       nativeBuildInputs = [
@@ -111,17 +111,17 @@ in
   );
 
   doc = craneLib.cargoDoc (
-    built
+    checkArgs
     // {
       cargoDocExtraArgs = "--no-deps --document-private-items";
-      env = built.env // {
+      env = checkArgs.env // {
         RUSTDOCFLAGS = "--deny warnings";
       };
     }
   );
 
   deny = craneLib.cargoDeny (
-    crate.args // { src = crate.source (crate.compiled ++ [ ../deny.toml ]); }
+    crate.args // { src = crate.source (crate.compiledFiles ++ [ ../deny.toml ]); }
   );
 
   audit = craneLib.cargoAudit {
@@ -207,7 +207,7 @@ in
   reproducible =
     let
       worker = crate.worker.overrideAttrs { buildAgain = "1"; };
-      again = imagesOf (crate // { inherit worker; }) (own // { inherit pkgs; });
+      again = imagesOf (crate // { inherit worker; }) (ownArguments // { inherit pkgs; });
     in
     pkgs.runCommand "reproducible" { nativeBuildInputs = [ pkgs.jq ]; } ''
       # If both were the same derivation, the comparison could not fail.

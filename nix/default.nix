@@ -31,7 +31,7 @@ let
   mkImage = imagesOf crate;
 
   # What this project says about its own images.
-  own = {
+  ownArguments = {
     tag = crate.manifest.version;
     inherit (origin) revision;
     labels = {
@@ -43,9 +43,9 @@ let
     };
   };
   images = {
-    image = mkImage (own // { inherit pkgs; });
+    image = mkImage (ownArguments // { inherit pkgs; });
     image-minimal = mkImage (
-      own
+      ownArguments
       // {
         inherit pkgs;
         name = "descartes-worker-minimal";
@@ -61,7 +61,7 @@ let
         };
       in
       mkImage (
-        own
+        ownArguments
         // {
           pkgs = unfree;
           name = "descartes-worker-claude-code";
@@ -99,7 +99,7 @@ let
         pkgs
         crate
         imagesOf
-        own
+        ownArguments
         ;
       inherit (images) image image-minimal;
       inherit (inputs) advisory-db;

@@ -79,8 +79,12 @@ let
   }
   // user;
   owner = "${toString person.uid}:${toString person.gid}";
+  # Directories below the one that becomes the root of the image, which is the current directory while the topmost layer is made.
+  inRoot = lib.concatMapStringsSep " " (directory: ".${directory}");
+  # Where the shell is while the topmost layer is made.
+  shellFile = if lib.hasPrefix builtins.storeDir person.shell then person.shell else ".${person.shell}";
   # Programs expect these directories, and some of them cannot make more than one level.
-  xdg = map (directory: "${person.home}/${directory}") [
+  xdgDirectories = map (directory: "${person.home}/${directory}") [
     ".cache"
     ".config"
     ".local/bin"
@@ -93,7 +97,7 @@ let
     name = baseName;
     paths = lib.optional (agent != null) agent ++ tools ++ lib.optional nix pkgs.nix;
   };
-  everyday = if isFull then programs.full else programs.minimal;
+  everydayPrograms = if isFull then programs.full else programs.minimal;
 
   # The settings of the worker for this agent, if the project sets none.
   presets = lib.importJSON ../examples/agents/agents.json;
@@ -106,17 +110,17 @@ let
   searchPath = lib.optionalString (env ? PATH) "${text env.PATH}:" + "/bin:/usr/bin";
   # Where nix-ld finds the loader and the libraries. They are in the environment, because its built-in path is below /run, which
   # some platforms replace.
-  foreign = lib.optionalAttrs isFull {
+  nixLdVariables = lib.optionalAttrs isFull {
     NIX_LD = "/usr/lib/nix-ld/ld.so";
     NIX_LD_LIBRARY_PATH = "/usr/lib/nix-ld";
   };
   environmentFile = import ./variables.nix {
     inherit pkgs devShell;
     name = baseName;
-    base = foreign;
+    base = nixLdVariables;
     path = searchPath;
   };
-  always = {
+  commonVariables = {
     HOME = person.home;
     USER = person.name;
     SHELL = person.shell;
@@ -127,7 +131,7 @@ let
     SSL_CERT_FILE = "/etc/ssl/certs/ca-bundle.crt";
     DESCARTES_AGENT_ENV_FILE = "/app/environment.json";
   }
-  // foreign
+  // nixLdVariables
   // lib.optionalAttrs (preset != null) { DESCARTES_AGENT_COMMAND = preset.command; }
   // lib.optionalAttrs (origin.revision != null) {
     # Set here and not at compile time, so that a commit that changes no source file rebuilds no program.
@@ -135,18 +139,18 @@ let
   };
   isSetting = variable: lib.hasPrefix "DESCARTES_" variable;
   # The worker builds the agent's environment from empty, so further variables must be named.
-  forAgent = lib.concatStringsSep "," (
+  namesForAgent = lib.concatStringsSep "," (
     lib.filter (variable: !isSetting variable && variable != "PATH") (lib.attrNames env)
     ++ lib.optionals (preset != null) preset.variables
     ++ lib.optional (env ? DESCARTES_AGENT_ENV) (text env.DESCARTES_AGENT_ENV)
   );
   variables =
-    always
+    commonVariables
     // lib.mapAttrs (_: text) env
     // {
       PATH = searchPath;
     }
-    // lib.optionalAttrs (forAgent != "") { DESCARTES_AGENT_ENV = forAgent; };
+    // lib.optionalAttrs (namesForAgent != "") { DESCARTES_AGENT_ENV = namesForAgent; };
 
   files = import ./files.nix {
     inherit pkgs person owner;
@@ -156,22 +160,26 @@ let
   layered = pkgs.dockerTools.streamLayeredImage {
     inherit name maxLayers created;
     tag = if tag == null then crate.manifest.version else tag;
-    contents = [ (programs.link everyday) ];
+    contents = [ (programs.link everydayPrograms) ];
 
     # These files form the topmost layer.
     fakeRootCommands = ''
       mkdir -p app usr/bin etc/ssl/certs etc/pki/tls/certs root .${person.home} workspace tmp var/empty
-      mkdir -p ${lib.concatMapStringsSep " " (directory: ".${directory}") (xdg ++ directories)}
+      mkdir -p ${inRoot (xdgDirectories ++ directories)}
       chmod 1777 tmp
       chmod 700 root .${person.home}
-      chown -R ${owner} .${person.home} workspace ${
-        lib.concatMapStringsSep " " (directory: ".${directory}") directories
-      }
+      chown -R ${owner} .${person.home} workspace ${inRoot directories}
+
+      if ! test -x ${shellFile}; then
+        echo 'mkImage: `user.shell` is ${person.shell}, but the image has no such program; add the package of the shell to `tools`' >&2
+        exit 1
+      fi
 
       install -m 755 ${lib.getExe crate.worker} app/${crate.manifest.name}
       # Some orchestrators start the worker by this name.
       ln -s ${crate.manifest.name} app/worker
-      ln -s /app/${crate.manifest.name} bin/${crate.manifest.name}
+      # A worker in the project's tools does not replace this one.
+      ln -sf /app/${crate.manifest.name} bin/${crate.manifest.name}
       ln -s ${pkgs.coreutils}/bin/env usr/bin/env
       # The file also keeps the store paths of its variables in the image.
       install -m 644 ${environmentFile} app/environment.json
@@ -227,7 +235,7 @@ let
   };
   # What Nix in the image must know, and must not delete.
   storeRoots = [
-    (programs.link everyday)
+    (programs.link everydayPrograms)
     environmentFile
     pkgs.cacert
   ]

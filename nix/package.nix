@@ -11,7 +11,7 @@ let
       fileset = fileset.unions files;
     };
   # The files that the compiler reads. src/ also contains the sample project that `demo` embeds.
-  compiled = [
+  compiledFiles = [
     ../Cargo.toml
     ../Cargo.lock
     ../src
@@ -22,7 +22,7 @@ let
   args = {
     pname = manifest.name;
     inherit (manifest) version;
-    src = source compiled;
+    src = source compiledFiles;
     strictDeps = true;
   };
 
@@ -71,7 +71,7 @@ in
   inherit
     args
     cargoArtifacts
-    compiled
+    compiledFiles
     craneLib
     manifest
     source

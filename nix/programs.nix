@@ -54,10 +54,10 @@ in
   ];
 
   link =
-    everyday:
+    everydayPrograms:
     pkgs.buildEnv {
       name = "${name}-programs";
-      paths = paths ++ everyday;
+      paths = paths ++ everydayPrograms;
       pathsToLink = [ "/bin" ];
       # The first package with a program wins, so the project's tools replace the everyday ones.
       ignoreCollisions = true;

@@ -13,9 +13,9 @@
 let
   inherit (pkgs) lib;
 
-  bare = pkgs.mkShellNoCC { };
+  emptyShell = pkgs.mkShellNoCC { };
   # The variables of a shell as its own builder sees them, including those that its packages' hooks set.
-  surroundings =
+  environmentOf =
     shell:
     shell.overrideAttrs {
       name = "${name}-surroundings";
@@ -25,11 +25,11 @@ let
       buildCommand = "env --null > $out";
     };
   # The names in the call of mkShell, without the attributes that every derivation has.
-  explicit =
+  named =
     let
-      own = shell: lib.attrNames shell.drvAttrs ++ lib.attrNames (shell.drvAttrs.env or { });
+      namesIn = shell: lib.attrNames shell.drvAttrs ++ lib.attrNames (shell.drvAttrs.env or { });
     in
-    lib.subtractLists (own bare) (own devShell);
+    lib.subtractLists (namesIn emptyShell) (namesIn devShell);
 in
 if devShell == null then
   pkgs.writeText "${name}-environment.json" (builtins.toJSON base)
@@ -39,14 +39,14 @@ else
       nativeBuildInputs = [ pkgs.jq ];
       filter = ./environment.jq;
       base = builtins.toJSON base;
-      explicit = builtins.toJSON explicit;
+      named = builtins.toJSON named;
       inherit path;
     }
     ''
       jq --null-input --from-file "$filter" \
-        --rawfile shell ${surroundings devShell} \
-        --rawfile bare ${surroundings bare} \
+        --rawfile shell ${environmentOf devShell} \
+        --rawfile empty_shell ${environmentOf emptyShell} \
         --argjson base "$base" \
-        --argjson explicit "$explicit" \
+        --argjson named "$named" \
         --arg path "$path" > $out
     ''

@@ -1,4 +1,5 @@
-//! `dispatch`: works through a whole graph, from ready tasks to one branch of merged, verified work.
+//! `dispatch`: works through a whole task graph. Starts a worker for each ready task, and merges and verifies the
+//! finished work on one branch.
 
 mod attempts;
 mod claims;
@@ -15,6 +16,7 @@ mod journaled_state;
 mod merging;
 mod names;
 mod open;
+mod policy;
 pub mod preflight;
 mod run_output;
 mod scope;
@@ -23,7 +25,6 @@ mod show;
 mod standing;
 mod start;
 mod state;
-mod terms;
 pub mod verification;
 
 use eyre::{bail, eyre};
@@ -36,41 +37,47 @@ use crate::terminal::Screen;
 use control::Question;
 use dispatcher::Inbox;
 pub use end::Ended;
-use journal::{Asked, Entry};
-use open::{Place, begin, open, read_scope};
+use journal::{Entry, UserCommand};
+use open::{Target, open, read_scope, start_dispatcher};
 use preflight::{Questions, preflight};
-pub use settings::{Fresh, Phases, Settings, What, WorkerSettings};
+pub use settings::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings};
 
-/// How many questions of people may wait.
+/// How many requests from the control socket may wait.
 const MAX_QUESTIONS: usize = 16;
 
-/// Does what the person asks for.
+/// Runs the subcommand.
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
-    let place = Place::find(&settings).await?;
-    match settings.what.clone() {
-        What::Run { fresh } => {
-            let work = work(&settings, &place, fresh, screen);
+    let target = Target::find(&settings).await?;
+    match settings.subcommand.clone() {
+        Subcommand::Run { earlier_journal } => {
+            let work = work_through(&settings, &target, earlier_journal, screen);
             LocalSet::new().run_until(Box::pin(work)).await
         }
-        What::Plan => plan(&settings, &place).await,
-        What::Status => tell(&settings, &place, Question::Status).await,
-        What::Retry(task) => ask(&settings, &place, Asked::Retry, Some(task)).await,
-        What::Skip(task) => ask(&settings, &place, Asked::Skip, Some(task)).await,
-        What::Cancel(task) => ask(&settings, &place, Asked::Cancel, task).await,
+        Subcommand::Plan => plan(&settings, &target).await,
+        Subcommand::Status => ask_dispatcher(&settings, &target, Question::Status).await,
+        Subcommand::Retry(task) => {
+            send_command(&settings, &target, UserCommand::Retry, Some(task)).await
+        }
+        Subcommand::Skip(task) => {
+            send_command(&settings, &target, UserCommand::Skip, Some(task)).await
+        }
+        Subcommand::Cancel(task) => {
+            send_command(&settings, &target, UserCommand::Cancel, task).await
+        }
     }
 }
 
-async fn work(
+async fn work_through(
     settings: &Settings,
-    place: &Place,
-    fresh: Fresh,
+    target: &Target,
+    earlier_journal: EarlierJournal,
     screen: &Screen,
 ) -> eyre::Result<Ended> {
-    let opened = open(settings, place, fresh).await?;
+    let opened = open(settings, target, earlier_journal).await?;
     for note in &opened.notes {
         screen.line(note);
     }
-    // Only what runs here needs the programs of this machine.
+    // Workers on other machines do not use the programs of this one.
     let is_local = settings.engines.uses(engine::EngineKind::Local);
     let questions = Questions {
         path: value_of(&settings.environment, "PATH").filter(|_| is_local),
@@ -84,25 +91,25 @@ async fn work(
     if !findings.obstacles.is_empty() {
         bail!("{}", findings.obstacles.join("\n"));
     }
-    let (mut dispatcher, listener) = begin(settings, place, opened, screen).await?;
+    let (mut dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
     dispatcher.show.say(&format!(
         "{} tasks, {} at a time, on the branch {} from {}",
         dispatcher.count_tasks(),
         settings.jobs,
-        place.branch,
+        target.branch,
         dispatcher
             .tip
             .commit
             .get(..10)
             .unwrap_or(&dispatcher.tip.commit)
     ));
-    let (requests, heard_requests) = mpsc::channel(event_listener::MAX_WAITING);
-    let (questions, heard_questions) = mpsc::channel(MAX_QUESTIONS);
+    let (requests, requests_receiver) = mpsc::channel(event_listener::MAX_WAITING);
+    let (questions, questions_receiver) = mpsc::channel(MAX_QUESTIONS);
     let secret = dispatcher.secret.clone();
     let server = tokio::task::spawn_local(async move {
         event_listener::listen(&listener, secret, requests).await;
     });
-    let state_dir = place.state_dir.clone();
+    let state_dir = target.state_dir.clone();
     let socket = tokio::task::spawn_local(async move {
         if let Err(error) = control::listen(&state_dir, questions).await {
             tracing::warn!(%error, "`dispatch status` and the like cannot reach this dispatcher");
@@ -110,75 +117,86 @@ async fn work(
         }
     });
     let inbox = Inbox {
-        requests: heard_requests,
-        questions: heard_questions,
+        requests: requests_receiver,
+        questions: questions_receiver,
     };
-    let finish = dispatcher.run(inbox).await;
+    let loop_end = dispatcher.run(inbox).await;
     server.abort();
     socket.abort();
-    let finish = match finish {
-        Ok(finish) => finish,
+    let loop_end = match loop_end {
+        Ok(loop_end) => loop_end,
         Err(error) => {
             dispatcher.show.flush();
             screen.clear_status();
             screen.line(&format!("{error:#}"));
             screen.line(
-                "the dispatch has stopped; what runs goes on, and the same command takes it over",
+                "the dispatcher has stopped; its workers go on, and the same command takes them over",
             );
             return Ok(Ended::Stopped);
         }
     };
-    end::end(&mut dispatcher, finish, &place.branch).await
+    end::end(&mut dispatcher, loop_end, &target.branch).await
 }
 
-async fn plan(settings: &Settings, place: &Place) -> eyre::Result<Ended> {
-    let opened = open(settings, place, Fresh::GoOn).await?;
-    let (_, graph, scope) = read_scope(settings, place, &opened.integration).await?;
+async fn plan(settings: &Settings, target: &Target) -> eyre::Result<Ended> {
+    let opened = open(settings, target, EarlierJournal::Continue).await?;
+    let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
     task_list::write(&task_list::plan(&graph, |task| scope.contains(&task)))?;
     Ok(Ended::AllDone)
 }
 
-/// Asks a running dispatcher, and prints its answer.
-async fn tell(settings: &Settings, place: &Place, question: Question) -> eyre::Result<Ended> {
-    if let Some(text) = control::ask(&place.state_dir, &question).await? {
+/// Sends a question to the running dispatcher, and prints its answer. If no dispatcher runs, reads the journal or
+/// writes to it.
+async fn ask_dispatcher(
+    settings: &Settings,
+    target: &Target,
+    question: Question,
+) -> eyre::Result<Ended> {
+    if let Some(text) = control::ask(&target.state_dir, &question).await? {
         task_list::write(&text)?;
         return Ok(Ended::AllDone);
     }
-    if !open::exists(&place.state_dir)? {
+    if !open::has_journal(&target.state_dir)? {
         bail!(
             "there is no dispatch for the branch {} ({} is empty)",
-            place.branch,
-            place.state_dir.display()
+            target.branch,
+            target.state_dir.display()
         );
     }
-    let opened = open(settings, place, Fresh::GoOn).await?;
-    let (_, graph, scope) = read_scope(settings, place, &opened.integration).await?;
+    let opened = open(settings, target, EarlierJournal::Continue).await?;
+    let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
     match question {
         Question::Status => {
-            let terms = standing::Terms::new(settings, scope);
-            let standings = standing::standings(&opened.journaled.state, &graph, &terms);
+            let policy = policy::Policy::new(settings, scope);
+            let standings = standing::standings(&opened.journaled.state, &graph, &policy);
             let text = show::status(&opened.journaled.state, &graph, &standings);
             task_list::write(&format!("no dispatcher runs; the journal says:\n{text}"))?;
         }
-        Question::Ask { asked, task } => {
+        Question::Command { command, task } => {
             let mut journaled = opened.journaled;
-            let Some(name) = task.filter(|_| asked != Asked::Cancel) else {
+            let Some(name) = task.filter(|_| command != UserCommand::Cancel) else {
                 bail!("no dispatcher runs, so there is nothing to cancel");
             };
             let task = scope::find_task(&graph, &scope, &name).map_err(|why| eyre!(why))?;
             let task = Some(standing::task_key(&graph, task));
-            journaled.note(Entry::Asked { what: asked, task }).await?;
-            task_list::write("noted; the next `descartes-worker dispatch` takes it up\n")?;
+            journaled
+                .record(Entry::Asked {
+                    what: command,
+                    task,
+                })
+                .await?;
+            task_list::write("noted; the next `descartes-worker dispatch` acts on it\n")?;
         }
     }
     Ok(Ended::AllDone)
 }
 
-async fn ask(
+/// Sends a command about a task, or about all tasks.
+async fn send_command(
     settings: &Settings,
-    place: &Place,
-    asked: Asked,
+    target: &Target,
+    command: UserCommand,
     task: Option<String>,
 ) -> eyre::Result<Ended> {
-    tell(settings, place, Question::Ask { asked, task }).await
+    ask_dispatcher(settings, target, Question::Command { command, task }).await
 }

@@ -9,11 +9,6 @@ mod check;
 mod completions;
 mod config;
 mod descriptors;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the command `dispatch` uses these modules"
-)]
 mod dispatch;
 mod durations;
 mod environment;

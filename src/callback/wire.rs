@@ -29,7 +29,7 @@ const VERSION: u32 = 1;
 /// The maximum size of a body, in bytes.
 const MAX_BODY_SIZE: usize = 256 * 1024;
 
-/// What an event reports.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Started,
@@ -39,7 +39,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The last part of the URL.
+    /// The last part of the URL that the event is sent to.
     pub fn route(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -49,6 +49,7 @@ impl Kind {
         }
     }
 
+    /// The field `event`.
     fn event(self) -> &'static str {
         match self {
             Self::Started => "task.started",
@@ -58,6 +59,7 @@ impl Kind {
         }
     }
 
+    /// The field `status`.
     fn status(self) -> &'static str {
         match self {
             Self::Progress => "running",
@@ -66,7 +68,7 @@ impl Kind {
     }
 }
 
-/// One event. It stays the same on every retry.
+/// One event. All retries send the same event.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
     task_id: String,
@@ -123,7 +125,7 @@ impl Event {
             message: line(message),
             version: VERSION,
             event: kind.event(),
-            // It is also a header's value, which must be ASCII.
+            // The id is also sent in a header, and headers must be ASCII.
             event_id: format!(
                 "{}.{sequence}",
                 utf8_percent_encode(&identity.run_id, CONTROLS)
@@ -148,16 +150,17 @@ impl Event {
         &self.event_id
     }
 
-    /// The body as it is sent.
+    /// The body of the request.
     pub fn body(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings, numbers and lists are always JSON")
     }
 
-    /// The heartbeat interval and the limits, for `started`.
+    /// Adds the heartbeat interval and the limits to a `started` event.
     pub fn add_limits(&mut self, settings: &Settings) {
         self.started = Some(StartedFields::new(settings));
     }
 
+    /// Adds the progress to a heartbeat.
     pub fn add_progress(
         &mut self,
         snapshot: &Snapshot,
@@ -167,30 +170,32 @@ impl Event {
         self.progress = Some(Progress::new(snapshot, window, redactor));
     }
 
-    /// Adds the result and the failure, within the maximum size of a body.
+    /// Adds the result and the failure to a terminal event. Drops parts of the result if the body is too large.
     pub fn add_outcome(&mut self, outcome: &Outcome, redactor: &Redactor) {
         self.result = Some(Box::new(TaskResult::new(&outcome.report, redactor)));
         if let Verdict::Failed(failure) = &outcome.verdict {
             self.failure = Some(Failure::new(failure, redactor));
         }
-        self.fit();
+        self.shrink_to_fit();
     }
 
-    /// The same event without the patch and the output; `None` if it has neither.
-    pub fn without_bulk(&self) -> Option<Self> {
+    /// The same event without the patch and the output; `None` if it has no patch and no output.
+    pub fn without_patch_and_output(&self) -> Option<Self> {
         let mut smaller = self.clone();
         let result = smaller.result.as_mut()?;
-        result.has_bulk().then(|| result.drop_bulk())?;
+        result
+            .has_patch_or_output()
+            .then(|| result.drop_patch_and_output())?;
         Some(smaller)
     }
 
-    /// Leaves out parts until the body is small enough, the least important first. One byte of
-    /// output can take six bytes in JSON.
-    fn fit(&mut self) {
+    /// Drops parts of the result until the body is small enough, the least important parts first. The limits of the
+    /// parts do not suffice, because one byte of output can take six bytes in JSON.
+    fn shrink_to_fit(&mut self) {
         for drop_part in [
             TaskResult::drop_passed_output,
             TaskResult::drop_patch,
-            TaskResult::drop_bulk,
+            TaskResult::drop_patch_and_output,
             TaskResult::drop_texts,
         ] {
             if self.body().len() <= MAX_BODY_SIZE {

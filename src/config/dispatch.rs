@@ -11,7 +11,7 @@ use crate::dispatch::engine::docker::client::Address;
 use crate::dispatch::engine::{self, EngineKind};
 use crate::dispatch::integration::Source;
 use crate::dispatch::verification::Mode;
-use crate::dispatch::{Fresh, Phases, Settings, What, WorkerSettings};
+use crate::dispatch::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings};
 use crate::git::Access;
 use crate::redact::Redactor;
 
@@ -80,7 +80,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
         None
     });
     Settings {
-        what: what(reader, flags),
+        subcommand: subcommand(reader, flags),
         source: match repo {
             Some(url) => Source::Remote(url),
             None => Source::Local(project.unwrap_or_else(|| ".".into())),
@@ -125,7 +125,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
     }
 }
 
-fn what(reader: &mut Reader, flags: &ArgMatches) -> What {
+fn subcommand(reader: &mut Reader, flags: &ArgMatches) -> Subcommand {
     let action = flags.get_one::<String>("action").map(String::as_str);
     let task = flags.get_one::<String>("task-of-action").cloned();
     let mut task_of = |action: &str| {
@@ -135,15 +135,17 @@ fn what(reader: &mut Reader, flags: &ArgMatches) -> What {
         task.clone().unwrap_or_default()
     };
     match action {
-        Some("status") => What::Status,
-        Some(action @ "retry") => What::Retry(task_of(action)),
-        Some(action @ "skip") => What::Skip(task_of(action)),
-        Some(_) => What::Cancel(task),
-        None if flags.get_flag("plan") => What::Plan,
-        None if flags.get_flag("fresh") => What::Run {
-            fresh: Fresh::BeginAnew,
+        Some("status") => Subcommand::Status,
+        Some(action @ "retry") => Subcommand::Retry(task_of(action)),
+        Some(action @ "skip") => Subcommand::Skip(task_of(action)),
+        Some(_) => Subcommand::Cancel(task),
+        None if flags.get_flag("plan") => Subcommand::Plan,
+        None if flags.get_flag("fresh") => Subcommand::Run {
+            earlier_journal: EarlierJournal::PutAside,
         },
-        None => What::Run { fresh: Fresh::GoOn },
+        None => Subcommand::Run {
+            earlier_journal: EarlierJournal::Continue,
+        },
     }
 }
 

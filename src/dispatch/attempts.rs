@@ -1,16 +1,16 @@
-//! What follows from the ended runs of a task: the next attempt, a pause before it, or a block.
+//! Decides what follows from the ended runs of a task: the next attempt, a pause before it, or a block.
 //!
-//! Pure: the failure table of docs/dispatch.md is here.
+//! No I/O. This is the table "When something fails" of docs/dispatch.md.
 
 use std::fmt::Write as _;
 
+use super::policy::Policy;
 use super::state::{Fence, Merge, Millis, Report, Run, State};
-use super::terms::Terms;
 use crate::task::Reason;
 
 /// What follows from the ended runs of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum After {
+pub enum NextStep {
     Start(NextAttempt),
     /// The next attempt starts after a pause.
     Pause {
@@ -25,46 +25,46 @@ pub enum After {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextAttempt {
     pub number: u32,
-    /// What its agent is told about the earlier ones.
+    /// What its prompt says about earlier attempts.
     pub note: Option<String>,
-    /// The memory that it may use, in bytes; `None` if nobody has set a limit.
+    /// The memory limit in bytes; `None` for no limit.
     pub memory: Option<u64>,
 }
 
 impl NextAttempt {
-    /// The attempt after all earlier ones of a task.
-    fn after(earlier: &[&Run], terms: &Terms) -> Self {
+    /// The attempt that follows the earlier runs of a task.
+    fn after(earlier: &[&Run], policy: &Policy) -> Self {
         let last = earlier.last();
         Self {
             number: last.map_or(0, |run| run.attempt) + 1,
             note: last.and_then(|run| note_after(run)),
-            memory: memory_after(earlier, terms),
+            memory: memory_after(earlier, policy),
         }
     }
 }
 
-/// Twice the memory of a run that had too little, but no more than the maximum; the same memory after any
-/// other failure.
-fn memory_after(earlier: &[&Run], terms: &Terms) -> Option<u64> {
+/// The memory limit of the next attempt: twice the limit of a run that ran out of memory, up to the maximum, and the
+/// same limit after any other failure.
+fn memory_after(earlier: &[&Run], policy: &Policy) -> Option<u64> {
     let needed = earlier.iter().filter_map(|run| match run.memory {
         Some(memory) if run.is_out_of_memory() => Some(memory.saturating_mul(2)),
         memory => memory,
     });
-    let needed = needed.map(|memory| memory.min(terms.max_memory)).max();
-    terms.memory.max(needed)
+    let needed = needed.map(|memory| memory.min(policy.max_memory)).max();
+    policy.memory.max(needed)
 }
 
-/// What follows from the ended runs of a task that could run.
-pub fn after_ended_runs(state: &State, terms: &Terms, key: &str) -> After {
+/// What follows from the ended runs of a task that has no other obstacle.
+pub fn after_ended_runs(state: &State, policy: &Policy, key: &str) -> NextStep {
     let all: Vec<&Run> = state.runs_of(key).collect();
     let runs_before_retry = state
         .tasks
         .get(key)
         .map_or(0, |task| task.runs_before_retry);
     let counted: Vec<&Run> = all.iter().skip(runs_before_retry).copied().collect();
-    let next = || NextAttempt::after(&all, terms);
+    let next = || NextAttempt::after(&all, policy);
     let Some(last) = counted.last() else {
-        return After::Start(next());
+        return NextStep::Start(next());
     };
     let tried = u32::try_from(counted.len()).unwrap_or(u32::MAX);
     let after = match (&last.merge, &last.report, &last.fence) {
@@ -80,17 +80,17 @@ pub fn after_ended_runs(state: &State, terms: &Terms, key: &str) -> After {
     let position = state.runs.iter().position(|run| run.id == last.id);
     let is_earlier = position.is_some_and(|position| position < state.earlier_runs);
     match after {
-        Rule::Now => After::Start(next()),
-        // A person has started the dispatch again, presumably after setting it right.
-        Rule::BlockUntilNextStart { .. } if is_earlier => After::Start(NextAttempt {
+        Rule::Now => NextStep::Start(next()),
+        // The dispatcher was started again, so a user has probably fixed the cause.
+        Rule::BlockUntilNextStart { .. } if is_earlier => NextStep::Start(NextAttempt {
             note: None,
             ..next()
         }),
-        Rule::Block { why } | Rule::BlockUntilNextStart { why } => After::Block { why },
-        Rule::Retry { why } if tried >= terms.attempts => After::Block {
+        Rule::Block { why } | Rule::BlockUntilNextStart { why } => NextStep::Block { why },
+        Rule::Retry { why } if tried >= policy.attempts => NextStep::Block {
             why: format!(
                 "has failed {tried} times, the last time: {why}{}",
-                whereabouts(last)
+                kept_branch(last)
             ),
         },
         Rule::Retry { .. } => {
@@ -103,24 +103,24 @@ pub fn after_ended_runs(state: &State, terms: &Terms, key: &str) -> After {
                 .flatten()
                 .max()
                 .unwrap_or(last.intended_at);
-            let until = ended + delay(terms.retry_delay_ms, tried, &last.id);
-            After::Pause { until }
+            let until = ended + retry_delay(policy.retry_delay_ms, tried, &last.id);
+            NextStep::Pause { until }
         }
     }
 }
 
-/// The attempt that a task has after its pause.
-pub fn attempt_after_pause(state: &State, terms: &Terms, key: &str) -> NextAttempt {
+/// The next attempt at a task whose pause is over.
+pub fn attempt_after_pause(state: &State, policy: &Policy, key: &str) -> NextAttempt {
     let all: Vec<&Run> = state.runs_of(key).collect();
-    NextAttempt::after(&all, terms)
+    NextAttempt::after(&all, policy)
 }
 
 /// The longest pause between two attempts.
 const MAX_DELAY_MS: Millis = 5 * 60 * 1000;
 
-/// The pause after a number of attempts: it doubles, up to five minutes, and differs between runs by up to a
-/// quarter, so that tasks that failed together do not start together.
-fn delay(first: Millis, tried: u32, run: &str) -> Millis {
+/// The pause after a number of attempts. It doubles with each attempt, up to five minutes, and is shortened by up to
+/// a quarter depending on the run, so that tasks that failed together do not start together.
+fn retry_delay(first: Millis, tried: u32, run: &str) -> Millis {
     let doubled = first.saturating_mul(1 << tried.saturating_sub(1).min(20));
     let longest = doubled.min(MAX_DELAY_MS);
     let spread: Millis = run
@@ -129,7 +129,7 @@ fn delay(first: Millis, tried: u32, run: &str) -> Millis {
     longest - longest * spread / 4000
 }
 
-/// What the failure table says.
+/// A row of the failure table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Rule {
     /// The next attempt, at once.
@@ -141,13 +141,13 @@ enum Rule {
     Block {
         why: String,
     },
-    /// The task is not at fault: the next dispatcher tries it again.
+    /// Blocks the task until the dispatcher is started again, because the cause is not the task.
     BlockUntilNextStart {
         why: String,
     },
 }
 
-/// Work that conflicts, or that makes the checks of others fail, is done again once.
+/// What follows if the work conflicts or fails the checks when it is merged: one further attempt, then a block.
 fn after_rejected_work(counted: &[&Run]) -> Rule {
     let is_rejected = |run: &&&Run| matches!(run.merge, Merge::Conflict(_) | Merge::Red(_));
     let rejected: Vec<&&Run> = counted.iter().filter(is_rejected).collect();
@@ -178,7 +178,7 @@ fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
             "{why}{}",
             counted
                 .last()
-                .map_or_else(String::new, |run| whereabouts(run))
+                .map_or_else(String::new, |run| kept_branch(run))
         ),
     };
     let reason = Reason::ALL.into_iter().find(|reason| reason.word() == word);
@@ -199,7 +199,7 @@ fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
                 report.is_some_and(|report| report.reason() == Reason::Idle.word())
             };
             match counted.iter().filter(is_idle).count() {
-                // Two attempts in all.
+                // One further attempt after the first one.
                 0 | 1 => Rule::Retry { why },
                 _ => blocked(),
             }
@@ -208,15 +208,15 @@ fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
     }
 }
 
-/// Where the work of a run that is not done lies.
-fn whereabouts(run: &Run) -> String {
+/// The part of a message that names the branch with the unfinished work of a run.
+fn kept_branch(run: &Run) -> String {
     let branch = run.report.as_ref().and_then(Report::branch);
     branch.map_or_else(String::new, |branch| {
         format!("; its work so far is on {branch}")
     })
 }
 
-/// What the next attempt is told about a run.
+/// What the prompt of the next attempt says about a run.
 fn note_after(run: &Run) -> Option<String> {
     match (&run.merge, &run.report, &run.fence) {
         (Merge::Conflict(note) | Merge::Red(note), ..) => Some(note.clone()),

@@ -1,10 +1,10 @@
-//! What a worker is answered, and what the journal must hold before it is. No I/O.
+//! Decides the answer to a worker's event, and the journal entry that must be on disk before it is sent. No I/O.
 
 use hyper::StatusCode;
 use serde_json::Value;
 
 use super::journal::Entry;
-use super::state::{Millis, State};
+use super::state::{Millis, Report, Run, State};
 use crate::receiver::{Answer, Route};
 
 /// An answer, and the entry that must be on disk before it is sent.
@@ -15,7 +15,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    fn plain(answer: Answer) -> Self {
+    /// An answer that needs no journal entry.
+    fn without_entry(answer: Answer) -> Self {
         Self {
             answer,
             entry: None,
@@ -23,7 +24,7 @@ impl Reply {
     }
 
     fn status(status: StatusCode, why: &str) -> Self {
-        Self::plain(Answer::new(status, why))
+        Self::without_entry(Answer::new(status, why))
     }
 }
 
@@ -39,7 +40,7 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
     match route {
         Route::Started => {
             let is_first = run.grant.is_none();
-            if run.fence.is_some() || others().any(super::state::Run::is_completed) {
+            if run.fence.is_some() || others().any(Run::is_completed) {
                 Reply::status(StatusCode::GONE, "another run has the task")
             } else if run.report.is_some() {
                 Reply::status(StatusCode::CONFLICT, "the run has ended already")
@@ -55,20 +56,19 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
             if run.fence.is_some() {
                 Reply::status(StatusCode::CONFLICT, "another run has the task")
             } else if run.is_cancelled {
-                Reply::plain(Answer::cancellation("cancelled by the dispatcher"))
+                Reply::without_entry(Answer::cancellation("cancelled by the dispatcher"))
             } else {
                 Reply::status(StatusCode::OK, "ok")
             }
         }
         Route::Completed | Route::Failed => {
-            let is_late = run.fence.is_some();
-            let is_repeated =
-                |report: &super::state::Report| Some(report.text("/event_id")) == text("/event_id");
+            let is_fenced = run.fence.is_some();
+            let is_repeated = |report: &Report| Some(report.text("/event_id")) == text("/event_id");
             match &run.report {
                 Some(report) if is_repeated(report) => Reply::status(StatusCode::OK, "ok"),
                 Some(_) => Reply::status(StatusCode::CONFLICT, "the run has ended already"),
-                // Finished work is not thrown away, unless another run works or has worked on the task.
-                None if is_late && others().any(|other| is_newer(other, run)) => {
+                // A fenced run may still report, so that its finished work is used, unless a newer run has the task.
+                None if is_fenced && others().any(|other| has_taken_over(other, run)) => {
                     Reply::status(StatusCode::CONFLICT, "another run has the task")
                 }
                 None => Reply {
@@ -83,16 +83,17 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
     }
 }
 
-fn is_newer(other: &super::state::Run, run: &super::state::Run) -> bool {
+/// Whether another run has taken over the task, or has completed it.
+fn has_taken_over(other: &Run, run: &Run) -> bool {
     other.attempt > run.attempt && (other.grant.is_some() || other.report.is_some())
         || other.is_completed()
 }
 
-/// Notes that a run was heard.
-pub fn note_event(state: &mut State, route: Route, event: &Value, now: Millis) {
+/// Records the time of an event, and the progress of a heartbeat.
+pub fn record_event(state: &mut State, route: Route, event: &Value, now: Millis) {
     let run_id = event.pointer("/run_id").and_then(Value::as_str);
     if let Some(run) = run_id.and_then(|id| state.run_mut(id)) {
-        run.heard_at = Some(now);
+        run.last_event_at = Some(now);
         if route == Route::Progress {
             run.progress = event.get("progress").cloned();
         }

@@ -1,5 +1,5 @@
-//! `dispatch status`, `retry`, `skip` and `cancel`: one line of JSON each way through a socket in the state
-//! directory, which only this user can enter.
+//! `dispatch status`, `retry`, `skip` and `cancel` reach the running dispatcher through a socket in the state
+//! directory. The question is one line of JSON, and the answer is text.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -11,41 +11,47 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::journal::Asked;
+use super::journal::UserCommand;
 
 const SOCKET: &str = "socket";
-/// The longest request, in bytes.
-const MAX_REQUEST: u64 = 64 * 1024;
+/// The maximum size of a question, in bytes.
+const MAX_QUESTION: u64 = 64 * 1024;
 
-/// What a person asks a running dispatcher.
+/// What a user asks a running dispatcher.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Question {
     Status,
-    Ask { asked: Asked, task: Option<String> },
+    /// `task` is the id as the user has written it; `None` means all tasks.
+    #[serde(rename = "ask")]
+    Command {
+        #[serde(rename = "asked")]
+        command: UserCommand,
+        task: Option<String>,
+    },
 }
 
-/// A question that waits for its answer.
+/// A question, and the channel for its answer.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct PendingQuestion {
     pub question: Question,
     pub answer: oneshot::Sender<String>,
 }
 
-/// Serves forever. Must run in a [`tokio::task::LocalSet`].
-pub async fn listen(dir: &Path, questions: mpsc::Sender<Waiting>) -> std::io::Result<()> {
+/// Answers questions forever. Must run in a [`tokio::task::LocalSet`].
+pub async fn listen(dir: &Path, questions: mpsc::Sender<PendingQuestion>) -> std::io::Result<()> {
     let path = dir.join(SOCKET);
-    // The lock of the journal says that no other dispatcher listens.
+    // This process holds the lock of the journal, so a socket that exists belongs to a dead dispatcher.
     let _ = std::fs::remove_file(&path);
     let opened = File::open(dir)?;
-    let listener = UnixListener::bind(socket_in(dir, &opened))?;
+    let listener = UnixListener::bind(socket_path(dir, &opened))?;
     loop {
         let (stream, _) = listener.accept().await?;
         let questions = questions.clone();
         tokio::task::spawn_local(async move {
             let (read, mut write) = stream.into_split();
             let mut line = String::new();
-            let mut reader = BufReader::new(read.take(MAX_REQUEST));
+            let mut reader = BufReader::new(read.take(MAX_QUESTION));
             let question = match reader.read_line(&mut line).await {
                 Ok(_) => serde_json::from_str(&line),
                 Err(_) => return,
@@ -53,7 +59,7 @@ pub async fn listen(dir: &Path, questions: mpsc::Sender<Waiting>) -> std::io::Re
             let text = match question {
                 Ok(question) => {
                     let (answer, answered) = oneshot::channel();
-                    let _ = questions.send(Waiting { question, answer }).await;
+                    let _ = questions.send(PendingQuestion { question, answer }).await;
                     answered.await.unwrap_or_default()
                 }
                 Err(error) => format!("the question is malformed: {error}\n"),
@@ -63,9 +69,9 @@ pub async fn listen(dir: &Path, questions: mpsc::Sender<Waiting>) -> std::io::Re
     }
 }
 
-/// The path of the socket. A path of a socket has at most about a hundred bytes, and state directories may have longer ones, so
-/// on Linux the directory is named by an open descriptor.
-fn socket_in(dir: &Path, opened: &File) -> PathBuf {
+/// The path of the socket. The kernel limits it to about a hundred bytes, and the path of a state directory may be
+/// longer. On Linux, the path of an open descriptor stands for the directory.
+fn socket_path(dir: &Path, opened: &File) -> PathBuf {
     if cfg!(target_os = "linux") {
         Path::new("/proc/self/fd")
             .join(opened.as_raw_fd().to_string())
@@ -75,12 +81,12 @@ fn socket_in(dir: &Path, opened: &File) -> PathBuf {
     }
 }
 
-/// Asks the dispatcher of a state directory; `None` if none runs there.
+/// Sends a question to the dispatcher of a state directory; `None` if no dispatcher runs there.
 pub async fn ask(dir: &Path, question: &Question) -> eyre::Result<Option<String>> {
     let Ok(opened) = File::open(dir) else {
         return Ok(None);
     };
-    let Ok(mut stream) = UnixStream::connect(socket_in(dir, &opened)).await else {
+    let Ok(mut stream) = UnixStream::connect(socket_path(dir, &opened)).await else {
         return Ok(None);
     };
     let mut line = serde_json::to_string(question)?;
@@ -92,4 +98,23 @@ pub async fn ask(dir: &Path, question: &Question) -> eyre::Result<Option<String>
     };
     exchange.await.wrap_err("the dispatcher did not answer")?;
     Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_have_the_json_that_other_versions_of_the_program_send_and_read() {
+        let json = |question: &Question| serde_json::to_string(question).unwrap();
+        assert_eq!(json(&Question::Status), r#"{"what":"status"}"#);
+        let cancel = Question::Command {
+            command: UserCommand::Cancel,
+            task: Some("1".to_owned()),
+        };
+        assert_eq!(
+            json(&cancel),
+            r#"{"what":"ask","asked":"cancel","task":"1"}"#
+        );
+    }
 }

@@ -1,39 +1,26 @@
-//! What to do next: one pure function of state, graph and time.
+//! Decides what to do next, from the state, the graph and the time. No I/O.
 
 use super::attempts::{NextAttempt, attempt_after_pause};
-use super::standing::{Standing, Terms, halt, standings, task_key};
+use super::policy::Policy;
+use super::standing::{Standing, halt_reason, standings, task_key};
 use super::state::{Millis, Run, Seen, State};
 use crate::scud::TaskGraph;
 
-/// One thing to do. Each may be repeated after a crash.
+/// Something to do. Each action may be repeated after a crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Start a new attempt at a task.
-    Start {
-        task: String,
-        next: NextAttempt,
-    },
-    /// Start a run that was about to be started when the last dispatcher ended, or adopt it.
-    StartAgain {
-        run: String,
-    },
+    Start { task: String, next: NextAttempt },
+    /// Start or adopt a run that the last dispatcher was about to start when it ended.
+    StartAgain { run: String },
     /// Ask the engine to end a run.
-    Stop {
-        run: String,
-        why: String,
-    },
-    /// The engine says that the run has ended: look for its report in its output, else fence it.
-    ReadReport {
-        run: String,
-    },
-    Fence {
-        run: String,
-        why: String,
-    },
+    Stop { run: String, why: String },
+    /// The engine says that the run has ended: look for its report and its work, otherwise fence it.
+    ReadReport { run: String },
+    /// Forbid a run to work on its task any longer.
+    Fence { run: String, why: String },
     /// Merge the work of a completed run.
-    Merge {
-        run: String,
-    },
+    Merge { run: String },
 }
 
 #[derive(Debug, Clone)]
@@ -41,27 +28,28 @@ pub struct Decision {
     pub actions: Vec<Action>,
     /// Where every task stands, by its position in the graph.
     pub standings: Vec<Standing>,
-    /// Why nothing new starts, if so.
+    /// The reason if no new run may start.
     pub halted: Option<String>,
-    /// Nothing runs, nothing is left to merge, and nothing may start any more.
+    /// No run is live, no work waits for its merge, and no further run may start.
     pub is_over: bool,
-    /// When a pause ends, if one does.
+    /// The end of the shortest pause before a next attempt.
     pub wake_at: Option<Millis>,
 }
 
-pub fn decide(state: &State, graph: &TaskGraph, terms: &Terms, now: Millis) -> Decision {
-    let standings = standings(state, graph, terms);
-    let halted = halt(state, terms);
+/// The actions and the standings that follow from the state.
+pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) -> Decision {
+    let standings = standings(state, graph, policy);
+    let halted = halt_reason(state, policy);
     let mut actions = Vec::new();
     for (position, run) in state.runs.iter().enumerate() {
         let is_earlier = position < state.earlier_runs;
-        let live = || look_after(state, terms, run, is_earlier, halted.is_some(), now);
-        actions.extend(run.is_live().then(live).flatten());
+        let action = || action_for(state, policy, run, is_earlier, halted.is_some(), now);
+        actions.extend(run.is_live().then(action).flatten());
     }
     let mut reported: Vec<&Run> = state
         .runs
         .iter()
-        .filter(|run| is_to_merge(state, run))
+        .filter(|run| must_merge(state, run))
         .collect();
     reported.sort_by_key(|run| run.report.as_ref().map(|report| report.at));
     actions.extend(reported.iter().map(|run| Action::Merge {
@@ -77,7 +65,7 @@ pub fn decide(state: &State, graph: &TaskGraph, terms: &Terms, now: Millis) -> D
         let next = match &standings[task] {
             Standing::Ready(next) => next.clone(),
             Standing::Cooling { until } if *until <= now => {
-                attempt_after_pause(state, terms, &key())
+                attempt_after_pause(state, policy, &key())
             }
             Standing::Cooling { until } => {
                 wake_at = Some(wake_at.map_or(*until, |wake: Millis| wake.min(*until)));
@@ -87,14 +75,14 @@ pub fn decide(state: &State, graph: &TaskGraph, terms: &Terms, now: Millis) -> D
             _ => continue,
         };
         startable += 1;
-        if halted.is_none() && startable_now(running, &actions, terms) {
+        if halted.is_none() && has_free_job(running, &actions, policy) {
             let task = key();
             actions.push(Action::Start { task, next });
         }
     }
-    let nothing_starts = startable == 0 || halted.is_some();
+    let no_start_is_possible = startable == 0 || halted.is_some();
     Decision {
-        is_over: running == 0 && reported.is_empty() && nothing_starts,
+        is_over: running == 0 && reported.is_empty() && no_start_is_possible,
         actions,
         standings,
         halted,
@@ -102,14 +90,14 @@ pub fn decide(state: &State, graph: &TaskGraph, terms: &Terms, now: Millis) -> D
     }
 }
 
-fn startable_now(running: usize, actions: &[Action], terms: &Terms) -> bool {
+fn has_free_job(running: usize, actions: &[Action], policy: &Policy) -> bool {
     let starting = actions
         .iter()
         .filter(|action| matches!(action, Action::Start { .. }));
-    running + starting.count() < terms.jobs
+    running + starting.count() < policy.jobs
 }
 
-fn is_to_merge(state: &State, run: &Run) -> bool {
+fn must_merge(state: &State, run: &Run) -> bool {
     let Some(task) = &run.task else { return false };
     let is_current = state
         .current_run(task)
@@ -117,10 +105,10 @@ fn is_to_merge(state: &State, run: &Run) -> bool {
     run.is_completed() && !run.is_merged() && is_current
 }
 
-/// What a run needs that has neither reported nor lost its task.
-fn look_after(
+/// The action that a live run needs.
+fn action_for(
     state: &State,
-    terms: &Terms,
+    policy: &Policy,
     run: &Run,
     is_earlier: bool,
     is_halted: bool,
@@ -129,7 +117,7 @@ fn look_after(
     let id = || run.id.clone();
     let stop = |why: &str| {
         let why = why.to_owned();
-        run.stop_asked_at
+        run.stop_requested_at
             .is_none()
             .then(|| Action::Stop { run: id(), why })
     };
@@ -138,7 +126,7 @@ fn look_after(
     }
     let others = run.task.iter().flat_map(|task| state.runs_of(task));
     let is_superseded = { others }.any(|other| other.id != run.id && other.is_completed());
-    // The candidate that an earlier dispatcher checked is made anew.
+    // This dispatcher merges again, so a check of an earlier one is of no use.
     let is_old_check = run.task.is_none() && is_earlier;
     if run.handle.is_none() {
         let is_unwanted = is_superseded || is_old_check;
@@ -152,7 +140,7 @@ fn look_after(
                 why: "it was not started".to_owned(),
             }),
             (true, false, false) => Some(Action::StartAgain { run: id() }),
-            // It is being started.
+            // The engine is starting it.
             (false, ..) => None,
         };
     }
@@ -164,17 +152,17 @@ fn look_after(
     }
     let since = |at: Millis| now - at.max(state.begun_at);
     match &run.grant {
-        // An engine can have no room for long.
-        None if since(run.started_at.unwrap_or(run.intended_at)) > terms.start_deadline_ms => {
+        // An engine without room may have started it long after the decision.
+        None if since(run.started_at.unwrap_or(run.intended_at)) > policy.start_deadline_ms => {
             stop("it has not claimed its task within the start deadline")
         }
         None => None,
         Some(grant) => {
-            let heard_at = run.heard_at.unwrap_or(grant.at);
+            let last_event_at = run.last_event_at.unwrap_or(grant.at);
             let lease = Millis::try_from(grant.lease_ms).unwrap_or(Millis::MAX);
-            // An engine that does not know is asked again.
+            // If the engine gives no answer, it is asked again instead of stopping the run.
             let is_running = run.seen == Seen::Running;
-            (since(heard_at) > lease && is_running)
+            (since(last_event_at) > lease && is_running)
                 .then(|| stop("it has been silent for longer than its lease"))
                 .flatten()
         }

@@ -1,9 +1,10 @@
-//! The main loop: hears workers, the engine, merges, people and the clock; decides; acts.
+//! The main loop: waits for events of workers, engines, merges, the user and the clock, decides what follows from
+//! the new state, and does it.
 
 mod checks;
 mod fields;
 mod merges;
-mod people;
+mod user_requests;
 
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::claims::{note_event, reply};
-use super::control::Waiting;
+use super::claims::{record_event, reply};
+use super::control::PendingQuestion;
 use super::decide::{Action, Decision, decide};
 use super::engine::{Event, StartFailure};
 use super::event_listener::{MAX_WAITING, Request};
@@ -20,33 +21,33 @@ use super::harvest::Harvest;
 use super::integration::RunBranch;
 use super::journal::{Entry, Handle};
 use super::journaled_state::now;
-use super::merging::Ports;
+use super::merging::MergeChannels;
 use super::names::run_id;
-use super::run_output::{find_report, lost};
-use super::start::spec;
+use super::run_output::{describe_loss, find_report};
+use super::start::worker_spec;
 use super::state::{End, Run, Seen};
 use crate::receiver::lease_of_claim;
 use crate::task::Status;
 pub use fields::Dispatcher;
-use fields::TICK;
-use merges::{Merging, finished};
+use fields::IDLE_PAUSE;
+use merges::{Merging, wait_for_merging};
 
-/// How often the engine is asked while runs live.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the engine is asked about runs that have not ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why the loop has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finish {
-    /// Nothing is left that could run.
-    Over { halted: Option<String> },
-    /// A third Ctrl-C, or another signal: what runs goes on without a dispatcher.
-    Left,
+pub enum LoopEnd {
+    /// No run is live, and no further run may start. `halted` is the reason if tasks are left that could run.
+    NothingLeft { halted: Option<String> },
+    /// A third Ctrl-C or another signal: the workers go on without a dispatcher.
+    RunsLeft,
 }
 
-/// What the loop hears.
+/// The channels that the loop receives from.
 pub struct Inbox {
     pub requests: mpsc::Receiver<Request>,
-    pub questions: mpsc::Receiver<Waiting>,
+    pub questions: mpsc::Receiver<PendingQuestion>,
 }
 
 struct Signals {
@@ -57,22 +58,23 @@ struct Signals {
 }
 
 impl Dispatcher<'_> {
-    pub async fn run(&mut self, mut inbox: Inbox) -> eyre::Result<Finish> {
+    /// Runs until no work is left, or a signal ends the dispatcher.
+    pub async fn run(&mut self, mut inbox: Inbox) -> eyre::Result<LoopEnd> {
         let mut signals = Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
             child: signal(SignalKind::child())?,
         };
-        let (outcomes, mut heard_outcomes) = mpsc::channel(16);
-        let (checks, mut heard_checks) = mpsc::channel(1);
-        let ports = Ports { outcomes, checks };
+        let (outcomes, mut outcomes_receiver) = mpsc::channel(16);
+        let (checks, mut checks_receiver) = mpsc::channel(1);
+        let channels = MergeChannels { outcomes, checks };
         let mut merging: Option<Merging> = None;
         loop {
-            self.look();
-            let decision = decide(&self.journaled.state, &self.graph, &self.terms, now());
-            let acted = self.act(&decision, &mut merging, &ports).await?;
-            if acted {
+            self.update_engine_status();
+            let decision = decide(&self.journaled.state, &self.graph, &self.policy, now());
+            let has_changed = self.perform(&decision, &mut merging, &channels).await?;
+            if has_changed {
                 continue;
             }
             self.show
@@ -82,46 +84,46 @@ impl Dispatcher<'_> {
                     continue;
                 }
                 let halted = decision.halted;
-                return Ok(Finish::Over { halted });
+                return Ok(LoopEnd::NothingLeft { halted });
             }
-            let wake = self.next_look(&decision);
+            let wake = self.next_wake(&decision);
             let mut requests = Vec::new();
             tokio::select! {
                 biased;
                 _ = signals.interrupt.recv() => {
-                    if self.interrupt() {
-                        return Ok(Finish::Left);
+                    if self.handle_interrupt() {
+                        return Ok(LoopEnd::RunsLeft);
                     }
                 }
-                _ = signals.terminate.recv() => return Ok(Finish::Left),
-                _ = signals.hangup.recv() => return Ok(Finish::Left),
-                Some(outcome) = heard_outcomes.recv() => self.hear_outcome(outcome).await?,
+                _ = signals.terminate.recv() => return Ok(LoopEnd::RunsLeft),
+                _ = signals.hangup.recv() => return Ok(LoopEnd::RunsLeft),
+                Some(outcome) = outcomes_receiver.recv() => self.handle_merge_outcome(outcome).await?,
                 count = inbox.requests.recv_many(&mut requests, MAX_WAITING), if !inbox.requests.is_closed() => {
                     if count > 0 {
-                        self.hear(requests).await?;
+                        self.handle_requests(requests).await?;
                     }
                 }
-                Some(request) = heard_checks.recv() => self.start_check(request, 1).await?,
-                ended = finished(&mut merging) => {
+                Some(request) = checks_receiver.recv() => self.start_check(request, 1).await?,
+                ended = wait_for_merging(&mut merging) => {
                     merging = None;
-                    while let Ok(outcome) = heard_outcomes.try_recv() {
-                        self.hear_outcome(outcome).await?;
+                    while let Ok(outcome) = outcomes_receiver.try_recv() {
+                        self.handle_merge_outcome(outcome).await?;
                     }
                     self.end_merging(ended)?;
                 }
-                Some(waiting) = inbox.questions.recv() => self.answer(waiting, &decision).await?,
-                Some(()) = self.harvests.next() => {}
-                Some(event) = self.engine.next_event() => self.hear_engine(event).await?,
+                Some(pending) = inbox.questions.recv() => self.answer(pending, &decision).await?,
+                Some(()) = self.branch_searches.next() => {}
+                Some(event) = self.engine.next_event() => self.handle_engine_event(event).await?,
                 _ = signals.child.recv() => {}
                 () = sleep_until(wake) => {}
             }
         }
     }
 
-    /// When to look at everything again, if nothing happens.
-    fn next_look(&self, decision: &Decision) -> Instant {
+    /// When the loop must run again if no event arrives before.
+    fn next_wake(&self, decision: &Decision) -> Instant {
         let is_live = self.journaled.state.runs.iter().any(Run::is_live);
-        let mut pause = if is_live { LOOK } else { TICK };
+        let mut pause = if is_live { LOOK_INTERVAL } else { IDLE_PAUSE };
         if let Some(wake_at) = decision.wake_at {
             let until = u64::try_from(wake_at - now()).unwrap_or_default();
             pause = pause.min(Duration::from_millis(until + 1));
@@ -134,8 +136,8 @@ impl Dispatcher<'_> {
         further.into_iter().flatten().fold(wake, Instant::min)
     }
 
-    /// Asks the engine about all runs that live.
-    fn look(&mut self) {
+    /// Asks the engine about all live runs.
+    fn update_engine_status(&mut self) {
         for run in self.journaled.state.live_runs_mut() {
             if let Some(handle) = &run.handle {
                 run.seen = self.engine.look(&run.id, handle);
@@ -144,14 +146,14 @@ impl Dispatcher<'_> {
         self.engine.ask_again();
     }
 
-    /// Does what was decided; says whether anything has changed.
-    async fn act(
+    /// Performs the actions of a decision. Returns whether the state has changed, so that the loop must decide again.
+    async fn perform(
         &mut self,
         decision: &Decision,
         merging: &mut Option<Merging>,
-        ports: &Ports,
+        channels: &MergeChannels,
     ) -> eyre::Result<bool> {
-        let mut acted = false;
+        let mut has_changed = false;
         let (mut to_merge, mut to_start) = (Vec::new(), Vec::new());
         for action in &decision.actions {
             match action {
@@ -163,22 +165,22 @@ impl Dispatcher<'_> {
                     note: next.note.clone(),
                     memory: next.memory,
                 }),
-                // Its start has no result yet.
+                // The engine has not answered to its start yet.
                 Action::StartAgain { run } | Action::Fence { run, .. }
                     if self.engine.is_starting(run) => {}
-                Action::StartAgain { run } => acted |= self.start_again(run).await?,
+                Action::StartAgain { run } => has_changed |= self.start_again(run).await?,
                 Action::Stop { run, why } => self.stop(run, why),
-                Action::ReadReport { run } => acted |= self.read_report(run).await?,
+                Action::ReadReport { run } => has_changed |= self.read_report(run).await?,
                 Action::Fence { run, why } => {
-                    acted = true;
+                    has_changed = true;
                     self.fence(run, why, End::default()).await?;
                 }
                 Action::Merge { run } => to_merge.extend(self.finished_run(run)),
             }
         }
         if !to_start.is_empty() {
-            acted = true;
-            self.intend(to_start).await?;
+            has_changed = true;
+            self.record_and_start(to_start).await?;
         }
         let may_merge = self.next_merge.is_none_or(|next| next <= Instant::now());
         if !to_merge.is_empty()
@@ -186,12 +188,13 @@ impl Dispatcher<'_> {
             && merging.is_none()
             && let Some(integration) = self.integration.take()
         {
-            *merging = Some(self.spawn_merging(integration, to_merge, ports));
+            *merging = Some(self.spawn_merging(integration, to_merge, channels));
         }
-        Ok(acted)
+        Ok(has_changed)
     }
 
-    async fn intend(&mut self, intents: Vec<Entry>) -> eyre::Result<()> {
+    /// Writes the intents to the journal, then starts their runs.
+    async fn record_and_start(&mut self, intents: Vec<Entry>) -> eyre::Result<()> {
         let mut runs = Vec::new();
         let mut records = Vec::new();
         for entry in intents {
@@ -204,20 +207,20 @@ impl Dispatcher<'_> {
         self.start(runs).await
     }
 
-    /// Starts runs whose intents are on disk.
+    /// Starts runs. Their intents must be on disk.
     async fn start(&mut self, runs: Vec<String>) -> eyre::Result<()> {
         let mut records = Vec::new();
         for id in runs {
             let Some(run) = self.journaled.state.run(&id) else {
                 continue;
             };
-            let spec = spec(
-                &self.common,
+            let spec = worker_spec(
+                &self.shared_settings,
                 &self.settings.worker,
                 run,
                 self.secret.of_run(&id),
             );
-            // The others are heard later.
+            // Engines that answer later send an event.
             if let Some(started) = self.engine.start(&id, spec) {
                 let started = started.map_err(|error| StartFailure::Failed(format!("{error:#}")));
                 let entry = start_entry(id.clone(), started);
@@ -230,8 +233,8 @@ impl Dispatcher<'_> {
         self.journaled.write(records).await
     }
 
-    /// What an engine says later.
-    async fn hear_engine(&mut self, event: Event) -> eyre::Result<()> {
+    /// Handles an event of an engine that answers in the background.
+    async fn handle_engine_event(&mut self, event: Event) -> eyre::Result<()> {
         match event {
             Event::Said(text) => self.show.say(&text),
             Event::Looked { engine, answer } => {
@@ -246,9 +249,9 @@ impl Dispatcher<'_> {
                         .say(&format!("{run}: not started: {}", failure.why()));
                 }
                 self.journaled
-                    .note(start_entry(run.clone(), started))
+                    .record(start_entry(run.clone(), started))
                     .await?;
-                // It may have reported already.
+                // The run may have reported before the engine answered to its start.
                 if self
                     .journaled
                     .state
@@ -262,7 +265,7 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// A run has ended, or has no say any more: its engine need not keep it.
+    /// Tells the engine that it may remove a run that has ended or is fenced.
     fn release(&mut self, id: &str) {
         let grace = self.grace();
         let run = self.journaled.state.run(id);
@@ -276,12 +279,13 @@ impl Dispatcher<'_> {
         self.settings.worker.stop_window + Duration::from_secs(5)
     }
 
+    /// Asks the engine to end a run.
     fn stop(&mut self, run: &str, why: &str) {
         let grace = self.grace();
         let Some(run) = self.journaled.state.run_mut(run) else {
             return;
         };
-        run.stop_asked_at = Some(now());
+        run.stop_requested_at = Some(now());
         run.stop_reason = Some(why.to_owned());
         if let Some(handle) = &run.handle {
             self.engine.stop(handle, grace);
@@ -290,13 +294,13 @@ impl Dispatcher<'_> {
             .say(&format!("{}: stopping, because {why}", run.id));
     }
 
-    /// A run has ended without a report: its output may have the report, or its branch the work. Says whether
-    /// anything has changed.
+    /// Handles a run that has ended without sending a report. Looks for the report in its output and for finished work
+    /// on its branch; fences the run if there is neither. Returns whether the state has changed.
     async fn read_report(&mut self, id: &str) -> eyre::Result<bool> {
         match self.harvest(id).await? {
             Harvest::Pending => Ok(false),
             Harvest::Report | Harvest::Branch(_) => Ok(true),
-            Harvest::Nothing => {
+            Harvest::NotFound => {
                 let Some(run) = self.journaled.state.run(id) else {
                     return Ok(false);
                 };
@@ -305,31 +309,34 @@ impl Dispatcher<'_> {
                     _ => End::default(),
                 };
                 let why = run.stop_reason.clone();
-                let why = why.unwrap_or_else(|| lost(end.code, &self.engine.log(id)));
+                let why = why.unwrap_or_else(|| describe_loss(end.code, &self.engine.log(id)));
                 self.fence(id, &why, end).await?;
                 Ok(true)
             }
         }
     }
 
-    /// A run whose start an earlier dispatcher has announced, and that the engine does not have: it never began,
-    /// or it is over. Says whether anything has changed.
+    /// Handles a run that an earlier dispatcher was about to start and that the engine does not have now: it was never
+    /// started, or it has ended. Starts it unless it has left a report or finished work. Returns whether the state has
+    /// changed.
     async fn start_again(&mut self, id: &str) -> eyre::Result<bool> {
         match self.harvest(id).await? {
             Harvest::Pending => Ok(false),
             Harvest::Report | Harvest::Branch(_) => Ok(true),
-            Harvest::Nothing => {
+            Harvest::NotFound => {
                 self.start(vec![id.to_owned()]).await?;
                 Ok(true)
             }
         }
     }
 
-    /// Notes what a run has left behind: the report that its worker has printed, or the branch.
+    /// Records what a run has left behind: the report that its worker has printed, or finished work on its branch.
     async fn harvest(&mut self, id: &str) -> eyre::Result<Harvest> {
         let run = id.to_owned();
         if let Some(event) = find_report(&self.engine.output(id), id) {
-            self.journaled.note(Entry::Reported { run, event }).await?;
+            self.journaled
+                .record(Entry::Reported { run, event })
+                .await?;
             self.after_report(id).await?;
             return Ok(Harvest::Report);
         }
@@ -339,9 +346,9 @@ impl Dispatcher<'_> {
             .run(id)
             .is_some_and(|run| run.task.is_none());
         if is_check {
-            return Ok(Harvest::Nothing);
+            return Ok(Harvest::NotFound);
         }
-        let harvest = self.harvests.of_run(id);
+        let harvest = self.branch_searches.result_of(id);
         if let Harvest::Branch(RunBranch { name, commit, .. }) = &harvest {
             self.show.say(&format!(
                 "{id}: its worker is gone, but it has pushed finished work; the checks run on it again"
@@ -352,16 +359,17 @@ impl Dispatcher<'_> {
                 branch,
                 commit,
             };
-            self.journaled.note(entry).await?;
+            self.journaled.record(entry).await?;
             self.release(id);
         }
         Ok(harvest)
     }
 
+    /// Fences a run: it may not work on its task any longer.
     async fn fence(&mut self, id: &str, why: &str, end: End) -> eyre::Result<()> {
         self.show.say(&format!("{id}: lost: {why}"));
         self.journaled
-            .note(Entry::Fenced {
+            .record(Entry::Fenced {
                 run: id.to_owned(),
                 why: why.to_owned(),
                 exit_code: end.code,
@@ -372,8 +380,8 @@ impl Dispatcher<'_> {
         self.repeat_check(id, why).await
     }
 
-    /// Answers events: what they change is on disk before any answer is sent.
-    async fn hear(&mut self, requests: Vec<Request>) -> eyre::Result<()> {
+    /// Handles events of workers. Their changes are on disk before the answers are sent.
+    async fn handle_requests(&mut self, requests: Vec<Request>) -> eyre::Result<()> {
         let (mut records, mut answers, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         for Request {
             route,
@@ -381,7 +389,7 @@ impl Dispatcher<'_> {
             answer,
         } in requests
         {
-            note_event(&mut self.journaled.state, route, &event, now());
+            record_event(&mut self.journaled.state, route, &event, now());
             let lease = u64::try_from(lease_of_claim(&event).as_millis()).unwrap_or(u64::MAX);
             let reply = reply(&self.journaled.state, route, &event, lease);
             if let Some(entry) = reply.entry {
@@ -403,11 +411,11 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// How many tasks there are, without those that are nothing but their subtasks, and without those that a
-    /// person has cancelled or deferred.
+    /// The number of tasks to work on, without expanded tasks (their subtasks are counted) and without tasks that are
+    /// cancelled or deferred in the graph.
     pub fn count_tasks(&self) -> usize {
         let tasks = self
-            .terms
+            .policy
             .scope
             .iter()
             .map(|task| self.graph.tasks[*task].status);

@@ -1,10 +1,11 @@
-//! The end of a dispatch: what is done and merged, what is blocked and where its work lies, what to do next.
+//! The end of a dispatch: publishes the branch, and prints a summary with the blocked tasks and the branches of
+//! their work.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::decide::decide;
-use super::dispatcher::{Dispatcher, Finish};
+use super::dispatcher::{Dispatcher, LoopEnd};
 use super::integration::{FastForward, Integration};
 use super::journal::Entry;
 use super::journaled_state::now;
@@ -14,7 +15,7 @@ use crate::task::Status;
 use crate::terminal::clock;
 use serde_json::json;
 
-/// How long engines may take to remove what has ended, in addition to the time that a worker has to end.
+/// How long engines may take to remove ended runs, in addition to the grace period of a worker.
 const CLEAN_UP: Duration = Duration::from_secs(60);
 
 /// How a dispatch has ended.
@@ -22,20 +23,20 @@ const CLEAN_UP: Duration = Duration::from_secs(60);
 pub enum Ended {
     AllDone,
     Blocked,
-    /// A person has stopped it; the same command goes on.
+    /// The user has stopped it. The same command continues it.
     Stopped,
 }
 
-/// Publishes what is merged, and says how it ended.
+/// Publishes the merged work, prints the summary and writes the report.
 pub async fn end(
     dispatcher: &mut Dispatcher<'_>,
-    finish: Finish,
+    loop_end: LoopEnd,
     branch: &str,
 ) -> eyre::Result<Ended> {
     let decision = decide(
         &dispatcher.journaled.state,
         &dispatcher.graph,
-        &dispatcher.terms,
+        &dispatcher.policy,
         now(),
     );
     let is_done = |standing: &Standing| {
@@ -45,15 +46,15 @@ pub async fn end(
         )
     };
     let all_done = decision.standings.iter().all(is_done);
-    let stopped_by_person = dispatcher.terms.stopping > super::standing::Stopping::No;
-    let ended = match finish {
-        _ if all_done && dispatcher.end_check_failed().is_none() => Ended::AllDone,
-        Finish::Left => Ended::Stopped,
-        Finish::Over { .. } if stopped_by_person => Ended::Stopped,
-        Finish::Over { .. } => Ended::Blocked,
+    let stopped_by_person = dispatcher.policy.stopping > super::policy::Stopping::No;
+    let ended = match loop_end {
+        _ if all_done && dispatcher.end_check_failure().is_none() => Ended::AllDone,
+        LoopEnd::RunsLeft => Ended::Stopped,
+        LoopEnd::NothingLeft { .. } if stopped_by_person => Ended::Stopped,
+        LoopEnd::NothingLeft { .. } => Ended::Blocked,
     };
     let mut text = counts(dispatcher, &decision.standings, branch);
-    if let Finish::Left = finish {
+    if let LoopEnd::RunsLeft = loop_end {
         let live = dispatcher.journaled.state.live_runs();
         let _ = writeln!(
             text,
@@ -61,16 +62,16 @@ pub async fn end(
             live.count()
         );
     }
-    if let Finish::Over { .. } = finish {
+    if let LoopEnd::NothingLeft { .. } = loop_end {
         let limit = dispatcher.grace() + CLEAN_UP;
         for sentence in dispatcher.engine.close(limit).await {
             let _ = writeln!(text, "{sentence}");
         }
     }
-    if let Finish::Over { halted: Some(why) } = &finish {
+    if let LoopEnd::NothingLeft { halted: Some(why) } = &loop_end {
         let _ = writeln!(text, "nothing new was started: {why}");
     }
-    if let Some(why) = dispatcher.end_check_failed() {
+    if let Some(why) = dispatcher.end_check_failure() {
         let _ = writeln!(text, "the checks fail on the branch: {why}");
     }
     let integration = dispatcher.integration.take();
@@ -81,7 +82,7 @@ pub async fn end(
         let title = &dispatcher.graph.tasks[task].title;
         let _ = writeln!(text, "blocked   {name:<8} {title}: {}", first_line(why));
         let key = task_key(&dispatcher.graph, task);
-        for place in kept_work(dispatcher, integration.as_ref(), &key).await {
+        for place in copy_unmerged_work(dispatcher, integration.as_ref(), &key).await {
             let _ = writeln!(text, "          its work is on {place}");
         }
     }
@@ -93,14 +94,14 @@ pub async fn end(
     for line in text.lines() {
         dispatcher.show.screen.line(line);
     }
-    report(dispatcher, &decision.standings, ended)?;
+    write_report(dispatcher, &decision.standings, ended)?;
     let how = match ended {
         Ended::AllDone => "done",
         Ended::Blocked => "blocked",
         Ended::Stopped => "stopped",
     };
     let how = how.to_owned();
-    dispatcher.journaled.note(Entry::Ended { how }).await?;
+    dispatcher.journaled.record(Entry::Ended { how }).await?;
     Ok(ended)
 }
 
@@ -108,8 +109,9 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
+/// The first line of the summary: how many tasks are done, the time and the cost.
 fn counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> String {
-    // An expanded task is nothing but its subtasks.
+    // The subtasks of an expanded task are counted instead of the task.
     let tasks = dispatcher.graph.tasks.iter().zip(standings);
     let counted = tasks.filter(|(task, standing)| {
         !matches!(standing, Standing::Outside | Standing::Closed) && task.status != Status::Expanded
@@ -133,8 +135,8 @@ fn counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> 
     text
 }
 
-/// The branches with the work of a task that is not merged, where a person can see them.
-async fn kept_work(
+/// Copies the branches with unmerged work of a task to the project; returns their names.
+async fn copy_unmerged_work(
     dispatcher: &Dispatcher<'_>,
     integration: Option<&Integration>,
     key: &str,
@@ -149,7 +151,7 @@ async fn kept_work(
     };
     let mut places = Vec::new();
     for run in dispatcher.journaled.state.runs_of(key).filter(has_branch) {
-        match integration.keep_run_branches(&run.id).await {
+        match integration.copy_unmerged_branches(&run.id).await {
             Ok(names) => places.extend(names),
             Err(error) => tracing::warn!(
                 run = run.id,
@@ -161,7 +163,7 @@ async fn kept_work(
     places
 }
 
-/// Publishes the branch, and moves the one that `--into` names.
+/// Publishes the integration branch, and moves the branch of `--into` forward to it.
 async fn publish(
     dispatcher: &Dispatcher<'_>,
     integration: &mut Integration,
@@ -192,14 +194,18 @@ async fn publish(
     };
     let _ = match integration.fast_forward(into).await {
         Ok(FastForward::Done) => writeln!(text, "{into} was moved forward to {branch}"),
-        Ok(FastForward::AlreadyThere) => writeln!(text, "{into} holds all of it already"),
+        Ok(FastForward::AlreadyThere) => writeln!(text, "{into} already contains {branch}"),
         Ok(FastForward::NotPossible(why)) => writeln!(text, "{into} was not moved: {why}"),
         Err(error) => writeln!(text, "{into} was not moved: {error}"),
     };
 }
 
-/// Writes the report for programs, if one is asked for.
-fn report(dispatcher: &Dispatcher<'_>, standings: &[Standing], ended: Ended) -> eyre::Result<()> {
+/// Writes the JSON report of `--report`.
+fn write_report(
+    dispatcher: &Dispatcher<'_>,
+    standings: &[Standing],
+    ended: Ended,
+) -> eyre::Result<()> {
     use eyre::WrapErr;
     let Some(path) = &dispatcher.settings.report else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The HTTP side of a dispatch: only workers of this dispatch are heard, each with its own secret.
+//! The HTTP server of a dispatch. It accepts only events that are signed with the secret of their run.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,10 +17,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::receiver::{Answer, Arrived, Route, serve, signature};
 use crate::webhook::SigningKey;
 
-/// How many requests may wait for the dispatcher; workers repeat the others.
+/// How many requests may wait for the dispatcher. Workers repeat requests that get no answer.
 pub const MAX_WAITING: usize = 512;
 
-/// An event of a worker that has proved which run it is.
+/// An event with a valid signature.
 #[derive(Debug)]
 pub struct Request {
     pub route: Route,
@@ -33,8 +33,8 @@ pub struct Request {
 pub struct Secret(hmac::Key);
 
 impl Secret {
-    /// Reads the secret of a state directory, or makes it.
-    pub fn of(dir: &Path) -> eyre::Result<Self> {
+    /// Reads the secret of a state directory, or creates it.
+    pub fn read_or_create(dir: &Path) -> eyre::Result<Self> {
         let path = dir.join("secret");
         let in_path = || format!("cannot use the secret {}", path.display());
         let bytes = match fs::read(&path) {
@@ -42,7 +42,7 @@ impl Secret {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).wrap_err_with(in_path);
             }
-            // A crash may have left half of it: no run can have had it.
+            // The file is missing or incomplete after a crash. A worker starts only after the file is complete.
             _ => {
                 let mut bytes = vec![0; 32];
                 getrandom::fill(&mut bytes)
@@ -60,22 +60,22 @@ impl Secret {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
     }
 
-    /// The secret of a run, as its worker gets it.
+    /// The secret of a run in the form of `DESCARTES_CALLBACK_SECRET`.
     pub fn of_run(&self, run: &str) -> String {
         let tag = hmac::sign(&self.0, run.as_bytes());
         format!("whsec_{}", STANDARD.encode(tag))
     }
 }
 
-/// Serves forever: passes every event that is signed with its run's secret on, and waits for the answer.
+/// Serves requests forever. Passes each event with a valid signature to the dispatcher, and sends its answer.
 pub async fn listen(listener: &TcpListener, secret: Secret, requests: mpsc::Sender<Request>) {
     let answer = move |arrived: Arrived| {
-        let checked = check(&secret, &arrived);
+        let authenticated = authenticate(&secret, &arrived);
         let requests = requests.clone();
         async move {
             let busy = || Answer::new(StatusCode::SERVICE_UNAVAILABLE, "the dispatcher is busy");
-            let (route, event) = match checked {
-                Ok(checked) => checked,
+            let (route, event) = match authenticated {
+                Ok(authenticated) => authenticated,
                 Err(answer) => return answer,
             };
             let (answer, answered) = oneshot::channel();
@@ -93,7 +93,8 @@ pub async fn listen(listener: &TcpListener, secret: Secret, requests: mpsc::Send
     serve(listener, answer).await;
 }
 
-fn check(secret: &Secret, arrived: &Arrived) -> Result<(Route, Value), Answer> {
+/// Verifies the signature of a request, and reads its route and event.
+fn authenticate(secret: &Secret, arrived: &Arrived) -> Result<(Route, Value), Answer> {
     let refused = |why: &str| Answer::new(StatusCode::UNAUTHORIZED, why);
     let event: Value =
         serde_json::from_slice(&arrived.body).map_err(|_| refused("the body is not JSON"))?;

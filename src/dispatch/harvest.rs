@@ -1,7 +1,6 @@
-//! Looks for the finished work of runs that were lost: a worker may have pushed its branch, and be gone before
-//! a dispatcher heard it.
+//! Searches for finished work of lost runs: a worker may push its branch and then be killed before it reports.
 //!
-//! A search may ask a remote repository, so it runs next to everything else.
+//! A search may ask a remote repository, so it runs as a background task.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,14 +10,14 @@ use tokio::time::Instant;
 
 use super::integration::{Integration, IntegrationError, RunBranch, RunBranches};
 
-/// How often a search that fails is made before the run counts as one without a branch.
+/// How often a failed search is tried before the run counts as one without finished work.
 const ATTEMPTS: u32 = 5;
 /// The pause between two attempts of a search.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// The searches for the branches of lost runs.
 #[derive(Debug)]
-pub struct Harvests {
+pub struct BranchSearches {
     branches: RunBranches,
     searches: HashMap<String, Search>,
     running: JoinSet<(String, Result<Vec<RunBranch>, IntegrationError>)>,
@@ -35,16 +34,17 @@ enum Search {
 /// What a lost run has left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Harvest {
-    /// The answer comes later.
+    /// The search is not finished.
     Pending,
     /// The worker has printed its report.
     Report,
     /// The branch with the finished work.
     Branch(RunBranch),
-    Nothing,
+    /// Neither a report nor finished work.
+    NotFound,
 }
 
-impl Harvests {
+impl BranchSearches {
     pub fn new(branches: RunBranches) -> Self {
         Self {
             branches,
@@ -53,11 +53,11 @@ impl Harvests {
         }
     }
 
-    /// What is known about a run; starts the search if there was none. Must run in a
+    /// The result of the search for a run. Starts the search at the first call. Must run in a
     /// [`tokio::task::LocalSet`].
-    pub fn of_run(&mut self, run: &str) -> Harvest {
+    pub fn result_of(&mut self, run: &str) -> Harvest {
         let attempt = match self.searches.get(run) {
-            Some(Search::Ended(None)) => return Harvest::Nothing,
+            Some(Search::Ended(None)) => return Harvest::NotFound,
             Some(Search::Ended(Some(branch))) => return Harvest::Branch(branch.clone()),
             Some(Search::Running { .. }) => return Harvest::Pending,
             Some(Search::Failed { next, .. }) if *next > Instant::now() => {
@@ -76,11 +76,11 @@ impl Harvests {
         Harvest::Pending
     }
 
-    /// Waits for the end of a search; `None` if none is made.
+    /// Waits for the end of a search; `None` if no search runs.
     pub async fn next(&mut self) -> Option<()> {
         let ended = self.running.join_next().await?;
         let Ok((run, found)) = ended else {
-            // A search that panicked is repeated, as one that failed.
+            // A search panicked. The error does not say which one, so all running searches count as failed.
             self.fail_running();
             return Some(());
         };
@@ -90,7 +90,7 @@ impl Harvests {
         };
         let search = match found {
             Ok(branches) => Search::Ended(finished_work(branches, &run)),
-            Err(error) => failed(&run, attempt, &error),
+            Err(error) => retry_search(&run, attempt, &error),
         };
         self.searches.insert(run, search);
         Some(())
@@ -106,12 +106,13 @@ impl Harvests {
     }
 }
 
-fn failed(run: &str, attempt: u32, error: &IntegrationError) -> Search {
+/// Logs a failed search; it is tried again until [`ATTEMPTS`].
+fn retry_search(run: &str, attempt: u32, error: &IntegrationError) -> Search {
     tracing::warn!(
         run,
         attempt,
         error = error as &dyn std::error::Error,
-        "the branch of a lost run cannot be looked for"
+        "the search for the branch of a lost run failed"
     );
     if attempt >= ATTEMPTS {
         return Search::Ended(None);
@@ -120,8 +121,8 @@ fn failed(run: &str, attempt: u32, error: &IntegrationError) -> Search {
     Search::Failed { attempt, next }
 }
 
-/// The branch with the finished work of a run: its newest commit names the run. The other branches of a run
-/// are unfinished work, or the agent's own.
+/// The branch with the finished work of a run. Its newest commit must name the run. Other branches of the run hold
+/// unfinished work, or were pushed by the agent.
 fn finished_work(branches: Vec<RunBranch>, run: &str) -> Option<RunBranch> {
     let name = Integration::run_branch(run);
     let is_finished = |branch: &RunBranch| {
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_branch_of_the_result_whose_newest_commit_names_the_run_is_harvested() {
+    fn only_the_result_branch_whose_newest_commit_names_the_run_counts_as_finished_work() {
         let result = Integration::run_branch("r-1");
         let others = vec![
             branch(&format!("{result}-wip"), "r-1", true),

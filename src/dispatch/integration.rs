@@ -1,16 +1,16 @@
 //! The integration branch: finished runs are merged in a bare repository in the state directory, without a
 //! work tree, and published to the user's repository or to the remote.
 //!
-//! Knows no journal, no engines and no checks. Every operation may be repeated after a crash: the same
+//! Does not know journals, engines or checks. Every operation may be repeated after a crash: the same
 //! merge gives the same commit.
 
+mod bare_repository;
 mod branch;
 mod error;
-mod history;
+mod local_project;
 mod merge;
-mod place;
 mod publish;
-mod repository;
+mod repositories;
 mod run_branches;
 #[cfg(test)]
 pub mod samples;
@@ -19,10 +19,10 @@ mod tests;
 mod types;
 mod user;
 
-pub use branch::{Integration, Opened};
+pub use branch::Integration;
 pub use error::IntegrationError;
 pub use run_branches::RunBranches;
 pub use types::{
-    Accepted, Candidate, Commit, Conflict, FastForward, FinishedRun, Merged, Other, RunBranch,
-    Settings, Source, Synced, WorkChecks, Workers,
+    AcceptResult, Candidate, Commit, Conflict, FastForward, FinishedRun, MergeResult, RunBranch,
+    Settings, Source, WorkChecks, WorkerLocation,
 };

@@ -1,8 +1,8 @@
-//! What a dispatch has done and is about to do: JSON lines in a file that only grows.
+//! The journal of a dispatch: a file to which JSON lines are appended, one for each thing that the dispatch does.
 //!
-//! An entry is on disk before the side effect that it announces, and before the 2xx that it stands for. One
-//! process writes: it holds a lock. A last line that was cut off by a crash is removed when the file is
-//! opened; any other malformed line is an error, because the entries after it would mean something else.
+//! An entry is on disk before its side effect happens, and before the answer 2xx that depends on it is sent. Only the
+//! process that holds the lock writes. A last line that was cut off by a crash is removed when the file is
+//! opened. Any other malformed line is an error, because without it the later entries would be misunderstood.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -27,20 +27,17 @@ pub struct Record {
     pub entry: Entry,
 }
 
-/// What a line of the journal says. The names are API: people read the file.
+/// The content of a line. The names are API, because users and their programs read the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub enum Entry {
-    /// The first line.
-    Created {
-        dispatch: String,
-        branch: String,
-    },
-    /// A dispatcher has begun to work.
+    /// A new dispatch: the first line.
+    Created { dispatch: String, branch: String },
+    /// A dispatcher has started.
     Begun {
         version: String,
         listen: String,
-        /// The engines that it used: there may be a run that is not noted yet.
+        /// The engines that it uses. The next dispatcher looks there for runs whose handle was not recorded.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         engines: Vec<String>,
     },
@@ -54,39 +51,31 @@ pub enum Entry {
         base: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
-        /// The memory that it may use, in bytes.
+        /// The memory limit in bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         memory: Option<u64>,
     },
     /// The engine has started a run.
-    Handle {
-        run: String,
-        handle: Handle,
-    },
+    Handle { run: String, handle: Handle },
     /// The engine could not start a run.
     NotStarted {
         run: String,
         why: String,
-        /// Whether the engine would refuse every other run too.
+        /// Whether the reason concerns all runs, so that no other run could start either.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_refused: bool,
     },
-    Granted {
-        run: String,
-        lease_ms: u64,
-    },
+    /// A worker has claimed the task of its run.
+    Granted { run: String, lease_ms: u64 },
     /// A terminal event, as it arrived.
-    Reported {
-        run: String,
-        event: Value,
-    },
-    /// A run was lost, but its finished work is on its branch.
+    Reported { run: String, event: Value },
+    /// A run was lost, but its finished work was found on its branch.
     Harvested {
         run: String,
         branch: String,
         commit: String,
     },
-    /// A run has no say any more.
+    /// A run may not work on its task any longer.
     Fenced {
         run: String,
         why: String,
@@ -98,49 +87,38 @@ pub enum Entry {
         is_out_of_memory: bool,
     },
     /// The work of a run is on the integration branch.
-    Merged {
-        run: String,
-        commit: String,
-    },
+    Merged { run: String, commit: String },
     /// The work of a run conflicts with what is on the integration branch.
-    Conflict {
-        run: String,
-        note: String,
-    },
-    /// The checks fail on the merged work because of this run.
-    Red {
-        run: String,
-        note: String,
-    },
-    /// A person has asked for something.
+    Conflict { run: String, note: String },
+    /// The checks failed on the merged work because of this run.
+    Red { run: String, note: String },
+    /// A user has given a command.
     Asked {
-        what: Asked,
+        what: UserCommand,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         task: Option<String>,
     },
     /// The dispatcher has ended: done, blocked or stopped.
-    Ended {
-        how: String,
-    },
+    Ended { how: String },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Asked {
+pub enum UserCommand {
     Retry,
     Skip,
     Cancel,
 }
 
-/// How an engine finds a run again.
+/// The identity by which an engine finds a run again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "engine", rename_all = "snake_case")]
 pub enum Handle {
-    /// A process of this machine; the start time tells it from a later process with the same id.
+    /// A process of this machine. The start time distinguishes it from a later process with the same id.
     Local { pid: i32, start_time: u64 },
     /// A container, by its id.
     Docker { container: String },
-    /// The line that the command `start` has printed.
+    /// The last line that the engine's command `start` has printed.
     Command { id: String },
     /// A machine of Fly, by its id.
     Fly { machine: String },
@@ -156,7 +134,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal in a directory; gives its records.
+    /// Opens or creates the journal in a directory; returns it with its records.
     ///
     /// # Errors
     /// If another dispatcher works in the directory, or the file is malformed.
@@ -165,19 +143,20 @@ impl Journal {
             .wrap_err_with(|| format!("cannot create the state directory {}", dir.display()))?;
         let lock = lock(dir)?;
         let path = dir.join(FILE);
-        let in_path = || format!("cannot use the journal {}", path.display());
-        let mut file = private().open(&path).wrap_err_with(in_path)?;
+        let context = || format!("cannot use the journal {}", path.display());
+        let mut file = private_file().open(&path).wrap_err_with(context)?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).wrap_err_with(in_path)?;
-        let (records, good) =
+        file.read_to_end(&mut bytes).wrap_err_with(context)?;
+        let (records, complete_length) =
             parse(&bytes).wrap_err_with(|| format!("{} is malformed", path.display()))?;
-        if good < bytes.len() {
-            file.set_len(good as u64).wrap_err_with(in_path)?;
+        if complete_length < bytes.len() {
+            file.set_len(complete_length as u64)
+                .wrap_err_with(context)?;
         }
-        file.seek(SeekFrom::Start(good as u64))
-            .wrap_err_with(in_path)?;
-        file.sync_all().wrap_err_with(in_path)?;
-        sync_directory(dir).wrap_err_with(in_path)?;
+        file.seek(SeekFrom::Start(complete_length as u64))
+            .wrap_err_with(context)?;
+        file.sync_all().wrap_err_with(context)?;
+        sync_directory(dir).wrap_err_with(context)?;
         let journal = Self {
             file,
             path,
@@ -200,7 +179,7 @@ impl Journal {
     }
 }
 
-/// Reads a journal without its lock, as a person does who asks for the status.
+/// Reads a journal without taking its lock.
 pub fn read(dir: &Path) -> eyre::Result<Vec<Record>> {
     let path = dir.join(FILE);
     let bytes = match fs::read(&path) {
@@ -215,7 +194,7 @@ pub fn read(dir: &Path) -> eyre::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Puts the journal of an earlier dispatch aside; gives its new path.
+/// Renames the journal of an earlier dispatch; returns its new path, or `None` if there is no journal.
 pub fn put_aside(dir: &Path, suffix: &str) -> eyre::Result<Option<PathBuf>> {
     let _lock = lock(dir)?;
     let (from, to) = (dir.join(FILE), dir.join(format!("journal-{suffix}.jsonl")));
@@ -226,29 +205,30 @@ pub fn put_aside(dir: &Path, suffix: &str) -> eyre::Result<Option<PathBuf>> {
     }
 }
 
-/// The records, and the length of the lines that hold them. A last line that is not whole does not count.
+/// The records, and the length of their lines in bytes. An incomplete last line is left out.
 fn parse(bytes: &[u8]) -> eyre::Result<(Vec<Record>, usize)> {
-    let (mut records, mut good) = (Vec::new(), 0);
+    let (mut records, mut complete_length) = (Vec::new(), 0);
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').peekable();
     while let Some(line) = lines.next() {
         let is_last = lines.peek().is_none();
         let parsed = serde_json::from_slice(line);
         match parsed {
             Ok(record) if line.ends_with(b"\n") => records.push(record),
-            // Only the last line can be without its end.
+            // An incomplete last line.
             Ok(_) => break,
             Err(_) if is_last => break,
             Err(error) => bail!(
-                "line {}: {error}; was it written by a newer version? `--fresh` begins anew",
+                "line {}: {error}; was it written by a newer version? --fresh starts a new dispatch",
                 records.len() + 1
             ),
         }
-        good += line.len();
+        complete_length += line.len();
     }
-    Ok((records, good))
+    Ok((records, complete_length))
 }
 
-fn private() -> fs::OpenOptions {
+/// Options for a file that only this user can read.
+fn private_file() -> fs::OpenOptions {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
     options.mode(0o600);
@@ -262,13 +242,13 @@ fn lock(dir: &Path) -> eyre::Result<FileLock> {
     match FileLock::take(&path, "") {
         Ok(lock) => Ok(lock),
         Err(LockError::Held(process)) => bail!(
-            "another dispatcher (process {process}) works on this project; ask it with `descartes-worker dispatch status`"
+            "another dispatcher (process {process}) works on this project; `descartes-worker dispatch status` shows its state"
         ),
         Err(LockError::File(error)) => Err(error).wrap_err_with(cannot_lock),
     }
 }
 
-/// A new file is only on disk when its directory is.
+/// Writes the directory to disk: a new file survives a crash only if its directory entry does.
 fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
@@ -287,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_is_cut_at_any_byte_keeps_every_whole_line() {
+    fn a_journal_that_is_cut_off_at_any_byte_keeps_its_complete_lines() {
         let dir = tempfile::tempdir().unwrap();
         let (mut journal, _) = Journal::open(dir.path()).unwrap();
         journal.append(&records(3)).unwrap();
@@ -321,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_dispatcher_is_refused_while_the_first_one_works() {
+    fn a_second_dispatcher_cannot_open_the_journal_of_a_running_one() {
         let dir = tempfile::tempdir().unwrap();
         let first = Journal::open(dir.path()).unwrap();
         let error = Journal::open(dir.path()).unwrap_err().to_string();

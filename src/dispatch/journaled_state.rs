@@ -1,4 +1,4 @@
-//! The journal and the state that follows from it, changed together.
+//! The journal together with the state that follows from it.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,9 +14,10 @@ pub fn now() -> Millis {
     Timestamp::now().as_millisecond()
 }
 
+/// The open journal and the state that follows from it.
 #[derive(Debug)]
 pub struct JournaledState {
-    /// `None` only while a write is on its way.
+    /// `None` only during a write.
     journal: Option<Journal>,
     pub state: State,
     format: Format,
@@ -32,7 +33,7 @@ impl JournaledState {
         })
     }
 
-    /// Adds entries to the state; they must be written before anything follows from them.
+    /// Applies an entry to the state. The caller must write the record before it acts on the new state.
     pub fn apply(&mut self, entry: Entry) -> Record {
         let record = Record { at: now(), entry };
         self.state.apply(&record);
@@ -61,7 +62,7 @@ impl JournaledState {
     }
 
     /// Applies and writes one entry.
-    pub async fn note(&mut self, entry: Entry) -> eyre::Result<()> {
+    pub async fn record(&mut self, entry: Entry) -> eyre::Result<()> {
         let record = self.apply(entry);
         self.write(vec![record]).await
     }

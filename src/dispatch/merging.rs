@@ -1,7 +1,7 @@
-//! Merges finished runs, one batch at a time, next to everything else that the dispatcher does.
+//! Merges finished runs, one batch at a time, in a background task.
 //!
-//! It owns the integration branch while it works, and says what happened through a channel. Every step may
-//! be repeated after a crash, so that nothing needs to be remembered.
+//! The task owns the integration branch, and reports its results through a channel. Every step may be repeated
+//! after a crash, so the journal records only results.
 
 use std::fmt::Write as _;
 
@@ -9,69 +9,66 @@ use eyre::{WrapErr, bail};
 use tokio::sync::{mpsc, oneshot};
 
 use super::integration::{
-    Accepted, Candidate, Commit, Conflict, FinishedRun, Integration, IntegrationError, Merged,
+    AcceptResult, Candidate, Commit, Conflict, FinishedRun, Integration, IntegrationError,
+    MergeResult,
 };
 use super::verification::{Batch, Mode, Step, Verdict};
 use crate::scud::GRAPH_PATH;
 
-/// What happened to some runs.
+/// The result of merging some runs.
 #[derive(Debug)]
-pub enum Outcome {
-    /// The branch has moved; these runs are on it.
+pub enum MergeOutcome {
+    /// The branch was moved, and now contains these runs.
     Moved {
         runs: Vec<String>,
         tip: Tip,
-        /// Why the user's repository does not have it yet, if so.
+        /// The reason if the new tip could not be published.
         unpublished: Option<String>,
     },
-    Conflict {
-        run: String,
-        note: String,
-    },
+    /// The work of a run conflicts with the branch.
+    Conflict { run: String, note: String },
     /// The checks fail on the merged work because of this run.
-    Red {
-        run: String,
-        note: String,
-    },
+    Red { run: String, note: String },
 }
 
-/// Where the integration branch is, and the graph there.
+/// The commit at the tip of the integration branch, and its graph.
 #[derive(Debug, Clone)]
 pub struct Tip {
     pub commit: String,
     pub graph: String,
 }
 
-/// A commit whose checks must run.
+/// A request to run the checks on a commit.
 #[derive(Debug)]
 pub struct CheckRequest {
     pub commit: String,
     pub answer: oneshot::Sender<CheckResult>,
 }
 
+/// The result of the checks on a commit.
 #[derive(Debug)]
 pub enum CheckResult {
     Passed,
-    /// With the end of the output.
+    /// With the end of the output of the failed checks.
     Failed(String),
-    /// The checks could not be run.
+    /// The checks could not be run, for this reason.
     NotRun(String),
 }
 
-/// How the merging speaks with the dispatcher.
+/// The channels from a merge to the main loop.
 #[derive(Debug, Clone)]
-pub struct Ports {
-    pub outcomes: mpsc::Sender<Outcome>,
+pub struct MergeChannels {
+    pub outcomes: mpsc::Sender<MergeOutcome>,
     pub checks: mpsc::Sender<CheckRequest>,
 }
 
-/// The graph at the tip.
+/// Reads the graph at the tip.
 pub async fn read_tip(integration: &Integration) -> eyre::Result<Tip> {
     let tip = integration.tip();
     let graph = integration.read_file(tip, GRAPH_PATH).await?;
     let Some(graph) = graph else {
         bail!(
-            "there is no {GRAPH_PATH} in the commit {} that the dispatch is at: commit the graph, or name another commit with --base",
+            "there is no {GRAPH_PATH} in the commit {}, at which the dispatch begins: commit the graph, or name another commit with --base",
             tip.id
         );
     };
@@ -82,90 +79,92 @@ pub async fn read_tip(integration: &Integration) -> eyre::Result<Tip> {
     })
 }
 
-/// Merges runs in their order.
+/// Merges and verifies runs in their order.
 pub async fn merge_all(
     integration: &mut Integration,
     mut runs: Vec<FinishedRun>,
     mode: Mode,
-    ports: &Ports,
+    channels: &MergeChannels,
 ) -> eyre::Result<()> {
     while !runs.is_empty() {
-        let batch = make_batch(integration, &runs, ports).await?;
-        let in_already: Vec<String> = batch.in_already;
-        if !in_already.is_empty() {
-            runs.retain(|run| !in_already.contains(&run.run_id));
-            report_moved(integration, in_already, None, ports).await?;
+        let batch = make_batch(integration, &runs, channels).await?;
+        let already_merged: Vec<String> = batch.already_merged;
+        if !already_merged.is_empty() {
+            runs.retain(|run| !already_merged.contains(&run.run_id));
+            report_moved(integration, already_merged, None, channels).await?;
         }
         runs.retain(|run| !batch.conflicts.contains(&run.run_id));
         if batch.merges.is_empty() {
             continue;
         }
-        verify(integration, &mut runs, batch.merges, mode, ports).await?;
+        verify(integration, &mut runs, batch.merges, mode, channels).await?;
     }
     Ok(())
 }
 
-/// Merges on top of each other.
-struct Made {
+/// A series of merges, each on top of the one before it.
+struct MergedBatch {
     merges: Vec<(String, Candidate)>,
-    in_already: Vec<String>,
+    already_merged: Vec<String>,
     conflicts: Vec<String>,
 }
 
+/// Merges as many runs as possible on top of the tip and of each other.
 async fn make_batch(
     integration: &Integration,
     runs: &[FinishedRun],
-    ports: &Ports,
-) -> eyre::Result<Made> {
-    let mut made = Made {
+    channels: &MergeChannels,
+) -> eyre::Result<MergedBatch> {
+    let mut batch = MergedBatch {
         merges: Vec::new(),
-        in_already: Vec::new(),
+        already_merged: Vec::new(),
         conflicts: Vec::new(),
     };
     let mut onto: Commit = integration.tip().clone();
     for run in runs {
         let id = run.run_id.clone();
         match integration.merge(&onto, run).await {
-            // In a candidate is not in the branch: the next batch sees it there.
-            Ok(Merged::AlreadyIn) if made.merges.is_empty() => made.in_already.push(id),
-            Ok(Merged::AlreadyIn) => {}
-            Ok(Merged::Merged(candidate)) => {
-                onto = candidate.commit.clone();
-                made.merges.push((id, candidate));
+            // If only a candidate of this batch contains it, the next batch decides.
+            Ok(MergeResult::AlreadyMerged) if batch.merges.is_empty() => {
+                batch.already_merged.push(id);
             }
-            // It conflicts with a merge that is not on the branch yet, where the next attempt would begin:
-            // it is merged again when that one is accepted or blamed.
-            Ok(Merged::Conflict(_)) if !made.merges.is_empty() => {}
-            Ok(Merged::Conflict(conflict)) => {
+            Ok(MergeResult::AlreadyMerged) => {}
+            Ok(MergeResult::Clean(candidate)) => {
+                onto = candidate.commit.clone();
+                batch.merges.push((id, candidate));
+            }
+            // It conflicts with a candidate that may still be rejected, so it is merged again in the next batch.
+            Ok(MergeResult::Conflict(_)) if !batch.merges.is_empty() => {}
+            Ok(MergeResult::Conflict(conflict)) => {
                 let note = conflict_note(run, &conflict, &integration.clone_url());
-                made.conflicts.push(id.clone());
-                ports
+                batch.conflicts.push(id.clone());
+                channels
                     .outcomes
-                    .send(Outcome::Conflict { run: id, note })
+                    .send(MergeOutcome::Conflict { run: id, note })
                     .await?;
             }
             Err(IntegrationError::NoCommit { .. }) => {
                 let note = "An earlier attempt at this task reported success, but its commit cannot be found.";
-                made.conflicts.push(id.clone());
+                batch.conflicts.push(id.clone());
                 let note = note.to_owned();
-                ports
+                channels
                     .outcomes
-                    .send(Outcome::Conflict { run: id, note })
+                    .send(MergeOutcome::Conflict { run: id, note })
                     .await?;
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(made)
+    Ok(batch)
 }
 
-/// Runs the checks as far as needed, and moves the branch to what is good.
+/// Runs the checks that are needed, and moves the branch to the merges that pass.
 async fn verify(
     integration: &mut Integration,
     runs: &mut Vec<FinishedRun>,
     merges: Vec<(String, Candidate)>,
     mode: Mode,
-    ports: &Ports,
+    channels: &MergeChannels,
 ) -> eyre::Result<()> {
     let needs: Vec<bool> = merges
         .iter()
@@ -177,8 +176,8 @@ async fn verify(
         match batch.next() {
             Step::Check { merge } => {
                 let (_, candidate) = &merges[merge];
-                let commit = integration.offer(candidate).await?;
-                match check(commit, ports).await? {
+                let commit = integration.publish_candidate(candidate).await?;
+                match check(commit, channels).await? {
                     CheckResult::Passed => batch.record(merge, Verdict::Passed),
                     CheckResult::Failed(text) => {
                         output = text;
@@ -189,83 +188,88 @@ async fn verify(
                     }
                 }
             }
-            Step::AcceptAll => return accept(integration, runs, &merges, ports).await,
+            Step::AcceptAll => return accept(integration, runs, &merges, channels).await,
             Step::Blame { merge } => {
                 let (run, _) = &merges[merge];
                 let note = format!(
                     "Your earlier work on this task passed its checks alone, but the project's checks fail when it is \
                      merged with the work of other tasks. The end of their output:\n\n{output}"
                 );
-                let blamed = Outcome::Red {
+                let blamed = MergeOutcome::Red {
                     run: run.clone(),
                     note,
                 };
-                ports.outcomes.send(blamed).await?;
+                channels.outcomes.send(blamed).await?;
                 runs.retain(|other| other.run_id != *run);
-                return accept(integration, runs, &merges[..merge], ports).await;
+                return accept(integration, runs, &merges[..merge], channels).await;
             }
         }
     }
 }
 
-/// Runs the checks of a commit.
-pub async fn check(commit: String, ports: &Ports) -> eyre::Result<CheckResult> {
+/// Has the main loop run the checks on a commit; waits for the result.
+async fn check(commit: String, channels: &MergeChannels) -> eyre::Result<CheckResult> {
     let (answer, answered) = oneshot::channel();
-    ports.checks.send(CheckRequest { commit, answer }).await?;
+    channels
+        .checks
+        .send(CheckRequest { commit, answer })
+        .await?;
     answered.await.wrap_err("the dispatcher has stopped")
 }
 
+/// Moves the branch to the last of these merges.
 async fn accept(
     integration: &mut Integration,
     runs: &mut Vec<FinishedRun>,
     merges: &[(String, Candidate)],
-    ports: &Ports,
+    channels: &MergeChannels,
 ) -> eyre::Result<()> {
     let Some((_, last)) = merges.last() else {
         return Ok(());
     };
     match integration.accept(&last.commit).await? {
-        // The candidates are made anew on the new tip.
-        Accepted::TipChanged => Ok(()),
-        Accepted::Moved { unpublished } => {
+        // The loop of `merge_all` merges the runs again, on the new tip.
+        AcceptResult::TipChanged => Ok(()),
+        AcceptResult::Moved { unpublished } => {
             let names: Vec<String> = merges.iter().map(|(run, _)| run.clone()).collect();
             runs.retain(|run| !names.contains(&run.run_id));
-            report_moved(integration, names, unpublished, ports).await
+            report_moved(integration, names, unpublished, channels).await
         }
     }
 }
 
+/// Reports that the branch contains these runs, and deletes their own branches.
 async fn report_moved(
     integration: &Integration,
     runs: Vec<String>,
     unpublished: Option<String>,
-    ports: &Ports,
+    channels: &MergeChannels,
 ) -> eyre::Result<()> {
     let tip = read_tip(integration).await?;
-    let moved = Outcome::Moved {
+    let moved = MergeOutcome::Moved {
         runs: runs.clone(),
         tip,
         unpublished,
     };
-    ports.outcomes.send(moved).await?;
-    // A branch that stays is only untidy.
-    if let Err(error) = integration.drop_run_branches(&runs).await {
+    channels.outcomes.send(moved).await?;
+    // A branch that cannot be deleted does no harm.
+    if let Err(error) = integration.delete_run_branches(&runs).await {
         tracing::debug!(
             error = &error as &dyn std::error::Error,
-            "the branches of merged runs stay"
+            "the branches of merged runs could not be deleted"
         );
     }
     Ok(())
 }
 
-/// What the next attempt is told about a conflict.
+/// What the prompt of the next attempt says about a conflict.
 fn conflict_note(run: &FinishedRun, conflict: &Conflict, repository: &str) -> String {
     let mut note = format!(
         "Your earlier work on this task conflicts with work that was merged meanwhile, in {}.",
         conflict.files.join(", ")
     );
     if !conflict.others.is_empty() {
-        note.push_str("\nWhat was merged there meanwhile:");
+        note.push_str("\nThe work that was merged meanwhile:");
     }
     for other in &conflict.others {
         let _ = match &other.task_id {
@@ -275,7 +279,7 @@ fn conflict_note(run: &FinishedRun, conflict: &Conflict, repository: &str) -> St
     }
     let _ = write!(
         note,
-        "\nYour earlier work is commit {} on the branch {} of {repository}. Do the task again on the present state, so that both are in it.",
+        "\nYour earlier work is commit {} on the branch {} of {repository}. Do the task again on the present state, so that it contains both.",
         run.commit, run.branch
     );
     note

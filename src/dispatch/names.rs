@@ -1,14 +1,14 @@
-//! Names of runs: what the engine calls them, what their branches end with.
+//! The ids of dispatches and runs. The id of a run is also the name of its process or machine.
 
 use std::fmt::Write as _;
 
 /// The longest name that every engine accepts.
 const MAX_LENGTH: usize = 63;
-/// The room for the attempt, with its hyphen.
+/// The length that is reserved for the attempt with its hyphen.
 const ATTEMPT_LENGTH: usize = 6;
 
-/// The id of a run: `<dispatch>-<task>-<attempt>`, at most 63 of `[a-z0-9-]`. Different tasks have different
-/// ids: a task whose name had to be changed gets a hash of it.
+/// The id of a run: `<dispatch>-<task>-<hash>-<attempt>`, at most 63 characters of `[a-z0-9-]`. The hash of the
+/// task's full name keeps apart tasks whose ids look the same after shortening, or are the same in two phases.
 pub fn run_id(dispatch: &str, task: &str, attempt: u32) -> String {
     let room = MAX_LENGTH - ATTEMPT_LENGTH - dispatch.len() - 1;
     let id = task.rsplit(':').next().unwrap_or(task);
@@ -23,11 +23,10 @@ pub fn run_id(dispatch: &str, task: &str, attempt: u32) -> String {
         });
         plain.take(room.saturating_sub(7)).collect()
     };
-    // Tasks of different phases may have the same id.
     format!("{dispatch}-{word}-{}-{attempt}", short_hash(task))
 }
 
-/// Six hexadecimal digits that differ between texts.
+/// Six hexadecimal digits of the SHA-256 hash of a text.
 pub fn short_hash(text: &str) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     let mut digits = String::new();

@@ -1,6 +1,7 @@
-//! The beginning of a dispatch: state directory, journal, integration branch, scope, receiver, engine.
+//! The start of a dispatch: finds the state directory, opens the journal and the integration branch, reads the
+//! graph, opens the engines, and adopts the runs of an earlier dispatcher.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,40 +12,42 @@ use tokio::net::TcpListener;
 use super::dispatcher::Dispatcher;
 use super::engine::{self, Engines};
 use super::event_listener::Secret;
-use super::harvest::Harvests;
-use super::integration::{self, Integration, Source, Workers};
+use super::harvest::BranchSearches;
+use super::integration::{self, Integration, Source, WorkerLocation};
 use super::journal::{self, Entry};
 use super::journaled_state::{JournaledState, now};
-use super::merging::read_tip;
+use super::merging::{Tip, read_tip};
 use super::names::{dispatch_id, short_hash};
+use super::policy::Policy;
 use super::scope::scope;
-use super::settings::{Fresh, Phases, Settings};
+use super::settings::{EarlierJournal, Phases, Settings};
 use super::show::Show;
-use super::standing::{Terms, task_key};
-use super::start::{Common, removed};
+use super::standing::task_key;
+use super::start::{SharedSettings, removed_variables};
 use super::state::{Run, State};
 use crate::scud::{Project, TaskGraph};
 use crate::task_list::choose_phases;
 use crate::terminal::Screen;
 
-/// A free port of the loopback interface.
+/// The loopback interface, with a port that the kernel chooses.
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// How long a process that has no say any more may take to end.
+/// The grace period of a worker that this dispatch does not need any more.
 const STRAY_GRACE: Duration = Duration::from_secs(10);
 
-/// What follows from the settings before anything is opened.
+/// The project, the branch and the state directory that the settings select.
 #[derive(Debug)]
-pub struct Place {
+pub struct Target {
     pub branch: String,
     pub state_dir: PathBuf,
     pub source: Source,
-    /// The project's name, for people.
+    /// The project's name in messages.
     pub name: String,
-    /// The phase, if it is only one.
+    /// The phase to work on; `None` for all.
     phase: Option<String>,
 }
 
-impl Place {
+impl Target {
+    /// Reads the active phase from the project if the settings name no phase.
     pub async fn find(settings: &Settings) -> eyre::Result<Self> {
         let source = match &settings.source {
             Source::Local(dir) => {
@@ -62,14 +65,14 @@ impl Place {
                 bail!("--all-phases needs --branch, the name of the branch for the merged work")
             }
         };
-        let place = match &source {
+        let address = match &source {
             Source::Local(dir) => dir.to_string_lossy().into_owned(),
             Source::Remote(url) => url.clone(),
         };
-        let name = place.trim_end_matches('/').trim_end_matches(".git");
+        let name = address.trim_end_matches('/').trim_end_matches(".git");
         let name = name.rsplit(['/', ':']).next().unwrap_or_default();
         let state_dir = settings.state_dir.clone().unwrap_or_else(|| {
-            let hash = short_hash(&format!("{place}\n{branch}"));
+            let hash = short_hash(&format!("{address}\n{branch}"));
             settings
                 .state_root
                 .join(format!("{}-{hash}", branch_word(name)))
@@ -109,7 +112,7 @@ async fn choose_phase(settings: &Settings, source: &Source) -> eyre::Result<Opti
     }
 }
 
-/// A word that git allows in a branch.
+/// The text as a part of a branch name: characters that git may reject become hyphens.
 fn branch_word(text: &str) -> String {
     let allowed = |c: char| {
         if c.is_alphanumeric() || matches!(c, '_' | '-') {
@@ -123,42 +126,50 @@ fn branch_word(text: &str) -> String {
     if word.is_empty() { "project" } else { word }.to_owned()
 }
 
-/// The journal, the integration branch and the graph at its tip.
+/// The opened journal and integration branch, and messages for the user.
 pub struct Opened {
     pub journaled: JournaledState,
     pub integration: Integration,
     pub notes: Vec<String>,
 }
 
-/// Opens what a dispatch has on disk; creates it for a new one.
-pub async fn open(settings: &Settings, place: &Place, fresh: Fresh) -> eyre::Result<Opened> {
+/// Opens the journal and the integration branch of a dispatch, or creates them.
+pub async fn open(
+    settings: &Settings,
+    target: &Target,
+    earlier_journal: EarlierJournal,
+) -> eyre::Result<Opened> {
     let mut notes = Vec::new();
-    if fresh == Fresh::BeginAnew {
-        let aside = journal::put_aside(&place.state_dir, &now().to_string())?;
+    if earlier_journal == EarlierJournal::PutAside {
+        let aside = journal::put_aside(&target.state_dir, &now().to_string())?;
         notes.extend(aside.map(|path| {
             let path = path.display();
-            format!("the journal of the last dispatch is in {path}; the branches of its runs stay where they are")
+            format!(
+                "the journal of the last dispatch is in {path}; the branches of its runs are kept"
+            )
         }));
     }
-    let mut journaled = JournaledState::open(&place.state_dir, settings.format)?;
+    let mut journaled = JournaledState::open(&target.state_dir, settings.format)?;
     if journaled.state.dispatch.is_empty() {
-        let (dispatch, branch) = (dispatch_id(), place.branch.clone());
-        journaled.note(Entry::Created { dispatch, branch }).await?;
+        let (dispatch, branch) = (dispatch_id(), target.branch.clone());
+        journaled
+            .record(Entry::Created { dispatch, branch })
+            .await?;
     }
-    if journaled.state.branch != place.branch {
+    if journaled.state.branch != target.branch {
         bail!(
-            "the state directory {} belongs to the branch {}, not to {}: name another one with DESCARTES_DISPATCH_STATE",
-            place.state_dir.display(),
+            "the state directory {} belongs to the branch {}, not to {}: name another directory with DESCARTES_DISPATCH_STATE",
+            target.state_dir.display(),
             journaled.state.branch,
-            place.branch
+            target.branch
         );
     }
     let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
     let opened = Integration::open(integration::Settings {
-        source: place.source.clone(),
+        source: target.source.clone(),
         base: settings.base.clone(),
-        branch: place.branch.clone(),
-        state_dir: place.state_dir.clone(),
+        branch: target.branch.clone(),
+        state_dir: target.state_dir.clone(),
         dispatch_id: journaled.state.dispatch.clone(),
         workers: settings.workers(),
         name: settings.git_name.clone(),
@@ -177,16 +188,12 @@ pub async fn open(settings: &Settings, place: &Place, fresh: Fresh) -> eyre::Res
     })
 }
 
-/// The graph at the tip, and the tasks of it that the dispatch works on.
+/// Reads the graph at the tip, and finds the tasks that the dispatch works on.
 pub async fn read_scope(
     settings: &Settings,
-    place: &Place,
+    target: &Target,
     integration: &Integration,
-) -> eyre::Result<(
-    super::merging::Tip,
-    TaskGraph,
-    std::collections::HashSet<usize>,
-)> {
+) -> eyre::Result<(Tip, TaskGraph, HashSet<usize>)> {
     let tip = read_tip(integration).await?;
     let graph = TaskGraph::parse(&tip.graph).map_err(|error| {
         eyre!(
@@ -194,15 +201,15 @@ pub async fn read_scope(
             tip.commit
         )
     })?;
-    let phases = place.phases(&graph)?;
+    let phases = target.phases(&graph)?;
     let scope = scope(&graph, &phases, &settings.only).map_err(|why| eyre!(why))?;
     Ok((tip, graph, scope))
 }
 
-/// Makes the dispatcher, listens, and adopts what an earlier dispatcher has left running.
-pub async fn begin<'a>(
+/// Creates the dispatcher, opens its port, and adopts the runs of an earlier dispatcher.
+pub async fn start_dispatcher<'a>(
     settings: &'a Settings,
-    place: &Place,
+    target: &Target,
     opened: Opened,
     screen: &'a Screen,
 ) -> eyre::Result<(Dispatcher<'a>, TcpListener)> {
@@ -211,26 +218,27 @@ pub async fn begin<'a>(
         integration,
         ..
     } = opened;
-    let (tip, graph, scope) = read_scope(settings, place, &integration).await?;
+    let (tip, graph, scope) = read_scope(settings, target, &integration).await?;
     for task in &scope {
         let key = task_key(&graph, *task);
         let is_merged = journaled.state.runs_of(&key).any(Run::is_merged);
         if is_merged && !graph.tasks[*task].is_done {
             bail!(
-                "the journal says that task {key} is merged, but the branch {} does not have it: it was moved back or deleted. `--fresh` begins anew with what the branch has",
-                place.branch
+                "the journal says that task {key} is merged, but the branch {} does not have it: the branch was moved back or deleted. --fresh starts a new dispatch from the present branch",
+                target.branch
             );
         }
     }
     require_engines(&settings.engines, &journaled.state)?;
     let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
-    let runs = place.state_dir.join("runs");
+    let runs = target.state_dir.join("runs");
     let workers = settings.workers();
     let needs = engine::Needs {
         dispatch: journaled.state.dispatch.clone(),
         program,
         dir: runs,
-        repository: (workers == Workers::OnThisMachine).then(|| integration.dir().to_owned()),
+        repository: (workers == WorkerLocation::OnThisMachine)
+            .then(|| integration.dir().to_owned()),
         start_deadline: settings.start_deadline,
         stop_window: settings.worker.stop_window,
     };
@@ -240,7 +248,7 @@ pub async fn begin<'a>(
     let address = listener.local_addr()?;
     adopt(&mut journaled, &mut engine).await?;
     journaled
-        .note(Entry::Begun {
+        .record(Entry::Begun {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listen: address.to_string(),
             engines: engine.words(),
@@ -248,28 +256,28 @@ pub async fn begin<'a>(
         .await?;
     let url = settings.url.clone();
     let dispatcher = Dispatcher {
-        common: Common {
+        shared_settings: SharedSettings {
             project_id: settings
                 .worker
                 .project_id
                 .clone()
-                .unwrap_or_else(|| place.name.clone()),
+                .unwrap_or_else(|| target.name.clone()),
             callback_url: url.unwrap_or_else(|| callback_url(address, reached_at)),
             clone_url: integration.clone_url(),
-            removed: removed(workers),
+            removed: removed_variables(workers),
         },
         show: Show::new(screen),
         engine,
-        secret: Secret::of(&place.state_dir)?,
+        secret: Secret::read_or_create(&target.state_dir)?,
         graph,
         tip,
-        terms: Terms::new(settings, scope),
-        harvests: Harvests::new(integration.run_branches()),
+        policy: Policy::new(settings, scope),
+        branch_searches: BranchSearches::new(integration.run_branches()),
         integration: Some(integration),
         checks: HashMap::new(),
         merge_failures: 0,
         next_merge: None,
-        mode: settings.verify,
+        verify: settings.verify,
         end_check: None,
         settings,
         journaled,
@@ -277,7 +285,7 @@ pub async fn begin<'a>(
     Ok((dispatcher, listener))
 }
 
-/// What workers call: the address that is listened on, or, if that is every address, the one at which they reach
+/// The callback URL of workers. If the dispatcher listens on all addresses, the URL has the one at which workers reach
 /// this machine.
 fn callback_url(mut address: SocketAddr, reached_at: Option<IpAddr>) -> String {
     if address.ip().is_unspecified() {
@@ -286,8 +294,8 @@ fn callback_url(mut address: SocketAddr, reached_at: Option<IpAddr>) -> String {
     format!("http://{address}/api/agents/callback")
 }
 
-/// Listens where the last dispatcher did, so that the workers that it has started find this one; else at a free
-/// port of the address at which workers reach this machine.
+/// Listens on the address of the settings. Without one, listens on the address of the last dispatcher, because its
+/// workers send their events there, or on another port if that address is not free.
 async fn listen(
     settings: &Settings,
     journaled: &JournaledState,
@@ -308,7 +316,7 @@ async fn listen(
             Ok(listener) => return Ok(listener),
             Err(error) => tracing::warn!(
                 %address, %error,
-                "the address of the last dispatcher is not free; the workers that it has started cannot report here"
+                "the address of the last dispatcher is not free, so the workers that it has started cannot reach this one"
             ),
         }
     }
@@ -321,8 +329,8 @@ async fn listen(
     })
 }
 
-/// An error if runs of the last dispatcher may be on engines that this one does not use: it could neither see nor
-/// end them.
+/// Errors if runs of the last dispatcher may be on an engine that this one does not use, because it could not stop
+/// them.
 fn require_engines(settings: &engine::Settings, state: &State) -> eyre::Result<()> {
     let live = || state.live_runs();
     if live().next().is_none() {
@@ -330,20 +338,21 @@ fn require_engines(settings: &engine::Settings, state: &State) -> eyre::Result<(
     }
     let known = engine::EngineKind::ALL;
     let used = known.into_iter().find(|engine| {
-        // Runs on this machine are found without any setting.
+        // Runs on this machine are always looked for, even if the settings do not name the engine `local`.
         let is_used = state.engines.iter().any(|word| word == engine.word());
         is_used && *engine != engine::EngineKind::Local && !settings.uses(*engine)
     });
     match used {
         None => Ok(()),
         Some(engine) => bail!(
-            "the last dispatcher used the engine {engine}, and {} of its runs may be there still: add --engine {engine}=0 to look after them without starting new ones",
+            "the last dispatcher used the engine {engine}, and {} of its runs may still be there: add --engine {engine}=0 to watch them without starting new ones",
             live().count()
         ),
     }
 }
 
-/// Finds the runs of the last dispatcher: those that it had no time to note, and those that have no say any more.
+/// Finds the runs of the last dispatcher on the engines. Records the handles that it had no time to record, and stops
+/// the runs that are not needed any more.
 async fn adopt(journaled: &mut JournaledState, engine: &mut Engines) -> eyre::Result<()> {
     let mut records = Vec::new();
     for (name, handle) in engine.sweep().await? {
@@ -351,9 +360,9 @@ async fn adopt(journaled: &mut JournaledState, engine: &mut Engines) -> eyre::Re
             Some(run) if run.is_live() && run.handle.is_none() => {
                 records.push(journaled.apply(Entry::Handle { run: name, handle }));
             }
-            // It works for this dispatcher.
+            // Its handle is in the journal already.
             Some(run) if run.is_live() => {}
-            // It has reported, and is about to end.
+            // It has reported and will end soon.
             Some(run) if run.report.is_some() => engine.release(&name, &handle, STRAY_GRACE),
             _ => {
                 engine.stop(&handle, STRAY_GRACE);
@@ -364,7 +373,7 @@ async fn adopt(journaled: &mut JournaledState, engine: &mut Engines) -> eyre::Re
     journaled.write(records).await
 }
 
-/// What `status` says without a running dispatcher, and where commands are written for the next one.
-pub fn exists(state_dir: &Path) -> eyre::Result<bool> {
+/// Whether the state directory has a journal with entries.
+pub fn has_journal(state_dir: &Path) -> eyre::Result<bool> {
     Ok(!journal::read(state_dir)?.is_empty())
 }

@@ -1,6 +1,6 @@
-//! What would go wrong later in a dispatch, found before anything starts.
+//! Finds problems that would make a dispatch fail later, before it starts.
 //!
-//! Reads only: the user's index is not refreshed, and a push is tried without effect.
+//! Changes nothing: the user's index is not refreshed, and the push is a dry run.
 
 #[cfg(test)]
 mod tests;
@@ -15,42 +15,42 @@ use crate::scud::Project;
 
 /// The path of the graph in a project.
 const GRAPH: &str = ".scud/tasks/tasks.scg";
-/// The path of the project's settings, which name the checks.
+/// The path of the project's settings with the checks.
 const CONFIG: &str = ".scud/config.toml";
-/// The most changed files that a warning names.
+/// The maximum number of changed files that a warning names.
 const MAX_NAMED_FILES: usize = 5;
 
-/// What only the caller knows.
+/// What to check, as far as the settings decide it.
 #[derive(Debug)]
 pub struct Questions<'a> {
     /// The search path for the programs of checks; `None` if the workers run on other machines.
     pub path: Option<&'a OsStr>,
-    /// The checks that the settings name instead of the project's.
+    /// Check commands that replace the project's.
     pub checks: Option<&'a [String]>,
-    /// What the agent needs and does not have.
+    /// An error message if the agent cannot run, for example because its program is missing.
     pub missing_agent: Option<String>,
 }
 
-/// Sentences for a person.
+/// Messages for the user.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// With these, nothing should start.
+    /// Problems that prevent the dispatch.
     pub obstacles: Vec<String>,
     pub warnings: Vec<String>,
 }
 
-/// Looks at everything that the runs will need.
+/// Checks everything that the runs will need.
 pub async fn preflight(
     integration: &Integration,
     questions: &Questions<'_>,
 ) -> Result<Findings, IntegrationError> {
     let mut findings = Findings::default();
     findings.obstacles.extend(questions.missing_agent.clone());
-    graph(integration, &mut findings).await?;
+    check_graph(integration, &mut findings).await?;
     if let Some(path) = questions.path {
-        checks(integration, path, questions.checks, &mut findings).await?;
+        check_programs(integration, path, questions.checks, &mut findings).await?;
     }
-    changes(integration, &mut findings).await?;
+    check_changes(integration, &mut findings).await?;
     let branch = integration.branch();
     if let Some(dir) = integration.checked_out_in().await? {
         findings.warnings.push(format!(
@@ -58,7 +58,7 @@ pub async fn preflight(
              moves with the next merge"
         ));
     }
-    if let Some(why) = integration.refuses_a_push().await? {
+    if let Some(why) = integration.push_refusal().await? {
         findings.obstacles.push(format!(
             "{} refuses a push: {why}",
             integration.source_name()
@@ -68,7 +68,10 @@ pub async fn preflight(
 }
 
 /// The graph must be in the commit that the workers clone.
-async fn graph(integration: &Integration, findings: &mut Findings) -> Result<(), IntegrationError> {
+async fn check_graph(
+    integration: &Integration,
+    findings: &mut Findings,
+) -> Result<(), IntegrationError> {
     if integration
         .read_file(integration.tip(), GRAPH)
         .await?
@@ -95,8 +98,8 @@ async fn graph(integration: &Integration, findings: &mut Findings) -> Result<(),
     Ok(())
 }
 
-/// The programs of the checks must exist. A program in the project may still be made by a task.
-async fn checks(
+/// The programs of the checks must exist. A program inside the project is not looked for, because a task may create it.
+async fn check_programs(
     integration: &Integration,
     path: &OsStr,
     replaced: Option<&[String]>,
@@ -140,8 +143,8 @@ fn commands_of(config: &[u8]) -> Result<Vec<String>, String> {
         .map_err(|error| error.to_string().replace(&prefix, ""))
 }
 
-/// Runs see commits only, and not what is merely in the work tree.
-async fn changes(
+/// Workers clone commits, so they do not see uncommitted changes of the work tree.
+async fn check_changes(
     integration: &Integration,
     findings: &mut Findings,
 ) -> Result<(), IntegrationError> {
@@ -157,7 +160,7 @@ async fn changes(
     };
     if !named.is_empty() {
         findings.warnings.push(format!(
-            "no task will see what is not committed: {}{further}",
+            "uncommitted changes, which no task will see: {}{further}",
             named.join(", ")
         ));
     }

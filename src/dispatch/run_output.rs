@@ -1,4 +1,4 @@
-//! What a run has left in its files after it ended without a report.
+//! Reads the output files of a run.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,12 +8,12 @@ use serde_json::Value;
 
 /// The prefix of the line with a worker's terminal event.
 const RESULT: &str = "descartes-result ";
-/// More than the largest event.
+/// How much of the end of a file is read, in bytes. It is more than the largest event.
 const MAX_TAIL: u64 = 1024 * 1024;
-/// How many bytes of a log are quoted.
+/// How much of a log is quoted, in bytes.
 const MAX_QUOTE: usize = 600;
 
-/// The terminal event that a worker has printed, if its output has one of this run.
+/// The terminal event of this run in the output of its worker.
 pub fn find_report(output: &Path, run: &str) -> Option<Value> {
     let text = tail(output)?;
     let lines = text.lines().rev();
@@ -22,8 +22,8 @@ pub fn find_report(output: &Path, run: &str) -> Option<Value> {
     (event.get("run_id").and_then(Value::as_str) == Some(run)).then_some(event)
 }
 
-/// Why a run is lost that left no report.
-pub fn lost(exit_code: Option<i32>, log: &Path) -> String {
+/// Explains the end of a run that has left no report.
+pub fn describe_loss(exit_code: Option<i32>, log: &Path) -> String {
     let how = match exit_code {
         Some(code) => format!("the worker ended with exit code {code} and without a report"),
         None => "the worker was killed, or ended while no dispatcher watched".to_owned(),
@@ -38,17 +38,17 @@ pub fn lost(exit_code: Option<i32>, log: &Path) -> String {
     if exit_code.is_none() || last.is_empty() {
         return how;
     }
-    let mut words: String = last
+    let mut quote: String = last
         .into_iter()
         .rev()
         .map(str::trim)
         .collect::<Vec<_>>()
         .join(" / ");
-    if words.len() > MAX_QUOTE {
-        let cut = (0..=MAX_QUOTE).rev().find(|at| words.is_char_boundary(*at));
-        words.truncate(cut.unwrap_or_default());
+    if quote.len() > MAX_QUOTE {
+        let cut = (0..=MAX_QUOTE).rev().find(|at| quote.is_char_boundary(*at));
+        quote.truncate(cut.unwrap_or_default());
     }
-    format!("{how}; its last words: {words}")
+    format!("{how}; the end of its log: {quote}")
 }
 
 /// The end of the output of the checks that failed.

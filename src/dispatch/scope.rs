@@ -1,13 +1,13 @@
-//! Which tasks a dispatch works on.
+//! Finds the tasks that a dispatch works on.
 
 use std::collections::{BTreeSet, HashSet};
 
 use crate::scud::TaskGraph;
 
-/// The positions of the tasks in some phases; only those that are named, if any are.
+/// The positions of the tasks in some phases. If `only` names tasks, the others are left out.
 ///
 /// # Errors
-/// The name that fits no task, or several.
+/// If a name matches no task or several.
 pub fn scope(
     graph: &TaskGraph,
     phases: &BTreeSet<String>,
@@ -34,7 +34,7 @@ pub fn scope(
     Ok(found)
 }
 
-/// The task that a person means.
+/// The task with an id, written with or without its phase.
 pub fn find_task(graph: &TaskGraph, scope: &HashSet<usize>, name: &str) -> Result<usize, String> {
     let fits = |task: &usize| {
         let node = &graph.tasks[*task];

@@ -1,4 +1,4 @@
-//! What a person can choose about a dispatch.
+//! The settings of `dispatch`.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::engine;
-use super::integration::{Source, Workers};
+use super::integration::{Source, WorkerLocation};
 use super::verification::Mode;
 use crate::environment::Variables;
 use crate::git::Access;
 use crate::redact::Redactor;
 use crate::terminal::Format;
 
-/// What `dispatch` is to do.
+/// The settings of one invocation of `dispatch`.
 #[derive(Debug)]
 pub struct Settings {
-    pub what: What,
+    pub subcommand: Subcommand,
     pub source: Source,
     pub base: Option<String>,
     /// The integration branch, instead of `descartes/<phase>`.
@@ -24,7 +24,7 @@ pub struct Settings {
     /// A branch to move forward when everything is done.
     pub into: Option<String>,
     pub phases: Phases,
-    /// Only these tasks, if there are any.
+    /// The ids of the tasks to work on; all tasks of the phases if the list is empty.
     pub only: Vec<String>,
     pub jobs: usize,
     pub engines: engine::Settings,
@@ -35,23 +35,23 @@ pub struct Settings {
     /// Where to write the report at the end.
     pub report: Option<PathBuf>,
     pub listen: Option<SocketAddr>,
-    /// What workers are told to call, if it is not the address that the dispatcher listens on.
+    /// The callback URL of workers, if it is not the address that the dispatcher listens on.
     pub url: Option<String>,
     pub state_dir: Option<PathBuf>,
-    /// The directory that default state directories are in.
+    /// The parent of the default state directories.
     pub state_root: PathBuf,
     pub start_deadline: Duration,
     pub retry_delay: Duration,
-    /// The memory of a worker at its first attempt, in bytes.
+    /// The memory limit of a worker in the first attempt, in bytes.
     pub memory: Option<u64>,
-    /// The most memory of a worker, in bytes.
+    /// The highest memory limit of a worker in any attempt, in bytes.
     pub max_memory: u64,
     pub worker: WorkerSettings,
-    /// What the agent needs and does not have.
+    /// An error message if the agent cannot run, for example because its program is missing.
     pub missing_agent: Option<String>,
-    /// The checks that the settings name instead of the project's.
+    /// Check commands that replace the project's.
     pub checks: Option<Vec<String>>,
-    /// Who commits merges.
+    /// The author of merge commits.
     pub git_name: String,
     pub git_email: String,
     pub environment: Variables,
@@ -61,50 +61,54 @@ pub struct Settings {
 
 impl Settings {
     /// Which repository workers clone from and push to.
-    pub fn workers(&self) -> Workers {
+    pub fn workers(&self) -> WorkerLocation {
         match self.source {
-            Source::Remote(_) if self.engines.has_remote() => Workers::Elsewhere,
-            _ => Workers::OnThisMachine,
+            Source::Remote(_) if self.engines.has_remote() => WorkerLocation::Elsewhere,
+            _ => WorkerLocation::OnThisMachine,
         }
     }
 }
 
-/// What every worker is started with.
+/// The settings that are passed on to every worker.
 #[derive(Debug)]
 pub struct WorkerSettings {
-    /// The settings that were given as flags, as variables.
+    /// The worker settings from the command line, as environment variables.
     pub variables: Vec<(&'static str, OsString)>,
     /// The variables of this process that a worker reads.
     pub inherited: Variables,
     pub project_id: Option<String>,
-    /// Whether the person has set how often workers report.
+    /// Whether the user has set `DESCARTES_HEARTBEAT`.
     pub has_heartbeat: bool,
     /// The time between a stop signal and a kill.
     pub stop_window: Duration,
 }
 
-/// A dispatch, or a word with one that runs.
+/// What `dispatch` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum Subcommand {
+    /// Works through the graph.
     Run {
-        fresh: Fresh,
+        earlier_journal: EarlierJournal,
     },
-    /// Print the plan and start nothing.
+    /// Prints the plan and starts nothing.
     Plan,
     Status,
     Retry(String),
     Skip(String),
-    /// One task, or all.
+    /// Cancels one task, or all.
     Cancel(Option<String>),
 }
 
-/// Whether the journal of an earlier dispatch counts.
+/// What happens to the journal of an earlier dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fresh {
-    GoOn,
-    BeginAnew,
+pub enum EarlierJournal {
+    /// The dispatch continues from it.
+    Continue,
+    /// It is renamed, and the dispatch begins without one (`--fresh`).
+    PutAside,
 }
 
+/// The phases of the graph to work on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phases {
     /// The active phase, or the only one.

@@ -1,4 +1,4 @@
-//! What a person sees of a dispatch: a line for each event, the live table, the summary.
+//! The terminal output of a dispatch: a line for each event, the live table, the status.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
@@ -17,9 +17,9 @@ use crate::terminal::{Screen, clock};
 
 /// The most rows of the live table.
 const MAX_ROWS: usize = 12;
-/// The lines of a terminal that the table leaves to the events above it.
+/// How many lines of the terminal are left free for events above the table.
 const LINES_ABOVE: usize = 3;
-/// How often a terminal is drawn on, at most: with hundreds of workers there are many events in a second.
+/// The minimum time between two drawings. Hundreds of workers send many events in a second.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(250);
 /// How many lines may wait for the next drawing.
 const MAX_WAITING_LINES: usize = 10_000;
@@ -27,9 +27,9 @@ const MAX_WAITING_LINES: usize = 10_000;
 pub struct Show<'a> {
     pub screen: &'a Screen,
     pub began: Instant,
-    /// What was said last about a branch that could not be published.
+    /// The last message about a branch that could not be published.
     unpublished: Option<String>,
-    /// Lines for a terminal, which are printed when the table is drawn next.
+    /// Lines that are printed when the table is drawn next.
     waiting_lines: RefCell<Vec<String>>,
     next_drawing: Cell<Instant>,
 }
@@ -45,14 +45,16 @@ impl<'a> Show<'a> {
         }
     }
 
+    /// Prints a message of the dispatcher.
     pub fn say(&self, text: &str) {
         self.row(&Style::new().bold(), "dispatch", text);
     }
 
+    /// Prints that a run was started, or why not.
     pub fn started(&self, run: &Run, graph: &TaskGraph) {
-        let look = Style::new().dim();
+        let label_style = Style::new().dim();
         if let Some(fence) = &run.fence {
-            return self.row(&look, &name(run, graph), &fence.why);
+            return self.row(&label_style, &task_name(run, graph), &fence.why);
         }
         let attempt = match run.attempt {
             0 | 1 => String::new(),
@@ -64,10 +66,10 @@ impl<'a> Show<'a> {
         });
         let memory = memory.unwrap_or_default();
         let what = format!("started{attempt}{memory}: run {}", run.id);
-        self.row(&look, &name(run, graph), &what);
+        self.row(&label_style, &task_name(run, graph), &what);
     }
 
-    /// An event of a worker.
+    /// Prints an event of a worker.
     pub fn event(&self, route: Route, event: &Value, answer: &Answer, graph: &TaskGraph) {
         let text = |pointer| {
             event
@@ -84,13 +86,13 @@ impl<'a> Show<'a> {
             None => task.to_owned(),
         };
         if !answer.status.is_success() {
-            let look = Style::new().yellow().bold();
+            let label_style = Style::new().yellow().bold();
             let (code, why) = (answer.status.as_u16(), &answer.message);
             let what = format!(
                 "{route} of run {} is refused ({code}): {why}",
                 text("/run_id")
             );
-            return self.row(&look, &task, &what);
+            return self.row(&label_style, &task, &what);
         }
         match route {
             Route::Started => self.row(&Style::new().cyan().bold(), &task, "works"),
@@ -109,6 +111,7 @@ impl<'a> Show<'a> {
         }
     }
 
+    /// Prints that a run was merged.
     pub fn merged(&self, run: &str, state: &State, graph: &TaskGraph) {
         let Some(run) = state.run(run) else { return };
         let Merge::Merged(commit) = &run.merge else {
@@ -117,11 +120,12 @@ impl<'a> Show<'a> {
         let commit = commit.get(..10).unwrap_or(commit);
         self.row(
             &Style::new().green().bold(),
-            &name(run, graph),
+            &task_name(run, graph),
             &format!("merged: {commit}"),
         );
     }
 
+    /// Prints why the branch could not be published, unless the last message was the same.
     pub fn unpublished(&mut self, why: Option<String>) {
         if let Some(why) = why
             .as_ref()
@@ -132,7 +136,7 @@ impl<'a> Show<'a> {
         self.unpublished = why;
     }
 
-    /// When the terminal must be drawn on; `None` if no line waits for that.
+    /// The time of the next drawing; `None` if no line waits for it.
     pub fn next_drawing(&self) -> Option<Instant> {
         let is_waiting = !self.waiting_lines.borrow().is_empty();
         is_waiting.then(|| self.next_drawing.get())
@@ -143,7 +147,7 @@ impl<'a> Show<'a> {
         self.screen.lines(&self.waiting_lines.take());
     }
 
-    /// Draws the live table, unless it was drawn a moment ago; does nothing without a terminal.
+    /// Draws the live table if [`REDRAW_INTERVAL`] has passed since the last time. Without a terminal, does nothing.
     pub fn draw(&self, state: &State, graph: &TaskGraph, decision: &Decision) {
         if !self.screen.is_live() || Instant::now() < self.next_drawing.get() {
             return;
@@ -168,6 +172,7 @@ impl<'a> Show<'a> {
         self.screen.set_table(&lines);
     }
 
+    /// The last row of the table: counts of tasks by their standing, and the cost.
     fn totals(&self, state: &State, graph: &TaskGraph, decision: &Decision) -> String {
         let count = |word: &str| {
             let standings = decision.standings.iter();
@@ -204,12 +209,16 @@ impl<'a> Show<'a> {
         parts.join(" · ")
     }
 
-    fn row(&self, look: &Style, who: &str, text: &str) {
+    /// Prints one line: the time, a label, and the first line of the text.
+    fn row(&self, label_style: &Style, label: &str, text: &str) {
         let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
-        let who = look.clone().for_stderr().apply_to(format!("{who:<10}"));
+        let label = label_style
+            .clone()
+            .for_stderr()
+            .apply_to(format!("{label:<10}"));
         let elapsed = style(elapsed).for_stderr().dim();
         let first = text.lines().next().unwrap_or_default();
-        let line = format!("{elapsed} {who} {first}");
+        let line = format!("{elapsed} {label} {first}");
         let mut waiting = self.waiting_lines.borrow_mut();
         if self.screen.is_live() && waiting.len() < MAX_WAITING_LINES {
             waiting.push(line);
@@ -219,8 +228,8 @@ impl<'a> Show<'a> {
     }
 }
 
-/// The task of a run, as a person names it.
-fn name(run: &Run, graph: &TaskGraph) -> String {
+/// The id of the task of a run, without its phase if that is unambiguous.
+fn task_name(run: &Run, graph: &TaskGraph) -> String {
     let Some(task) = &run.task else {
         return "checks".to_owned();
     };
@@ -230,7 +239,7 @@ fn name(run: &Run, graph: &TaskGraph) -> String {
     position.map_or_else(|| task.clone(), |task| graph.name(task))
 }
 
-/// One run of the live table: task, state, attempt, time, phase, turns, tokens, last activity.
+/// The row of a run: task, state, attempt, time, phase, turns, tokens, last activity.
 fn live_row(run: &Run, graph: &TaskGraph) -> String {
     let state = if run.grant.is_some() {
         "working"
@@ -240,7 +249,7 @@ fn live_row(run: &Run, graph: &TaskGraph) -> String {
     let elapsed = elapsed(now() - run.intended_at);
     let mut parts = vec![format!(
         "{:<8} {state:<9} #{} {:>6}",
-        name(run, graph),
+        task_name(run, graph),
         run.attempt,
         clock(elapsed)
     )];
@@ -260,7 +269,7 @@ fn elapsed(millis: Millis) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
-/// Where every task of the dispatch stands, one line each.
+/// One line with the standing of each task.
 pub fn status(state: &State, graph: &TaskGraph, standings: &[Standing]) -> String {
     let mut text = String::new();
     for (task, standing) in standings.iter().enumerate() {

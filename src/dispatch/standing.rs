@@ -1,32 +1,35 @@
-//! Where each task of the dispatch stands: the graph at the integration tip, and the runs.
+//! The standing of each task: it follows from the graph at the tip of the integration branch and from the runs.
 //!
-//! Pure. What follows from ended runs is in `attempts`.
+//! No I/O. The module `attempts` decides what follows from ended runs.
 
-use super::attempts::{After, NextAttempt, after_ended_runs};
+use super::attempts::{NextAttempt, NextStep, after_ended_runs};
+use super::policy::{Policy, Stopping};
 use super::state::{Millis, Run, State};
-pub use super::terms::{Stopping, Terms};
 use crate::scud::{Standing as InGraph, TaskGraph};
 use crate::task::{Reason, Status};
 
-/// Where a task stands.
+/// The standing of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     Done,
-    /// Another task must be done first, and can be.
+    /// Another task must be done first, and it is not blocked.
     Waiting,
     Ready(NextAttempt),
-    /// Waits before the next attempt.
+    /// Pauses before the next attempt.
     Cooling {
         until: Millis,
     },
-    /// A run that the engine has started, or is about to.
+    /// A run of the task was started, or is being started, and has not claimed it yet.
     Launching(String),
+    /// A run has claimed the task.
     Working(String),
     /// The run has completed, and its work is not merged yet.
     Reported(String),
+    /// With the reason.
     Blocked(String),
+    /// A user has skipped it with `dispatch skip`.
     Skipped,
-    /// A person has cancelled or deferred it in the graph.
+    /// It is cancelled or deferred in the graph.
     Closed,
     /// Split into subtasks.
     Split,
@@ -51,14 +54,6 @@ impl Standing {
             Self::Outside => "outside",
         }
     }
-
-    /// The run that works on the task.
-    pub fn run(&self) -> Option<&str> {
-        match self {
-            Self::Launching(run) | Self::Working(run) | Self::Reported(run) => Some(run),
-            _ => None,
-        }
-    }
 }
 
 /// The name of a task in the journal.
@@ -67,19 +62,20 @@ pub fn task_key(graph: &TaskGraph, task: usize) -> String {
     format!("{}:{}", node.phase, node.id)
 }
 
-/// Where every task stands, by its position in the graph.
-pub fn standings(state: &State, graph: &TaskGraph, terms: &Terms) -> Vec<Standing> {
+/// The standing of every task, by its position in the graph.
+pub fn standings(state: &State, graph: &TaskGraph, policy: &Policy) -> Vec<Standing> {
     let mut all = vec![Standing::Outside; graph.tasks.len()];
     for task in graph.order.iter().copied() {
-        all[task] = standing(state, graph, terms, task, &all);
+        all[task] = standing(state, graph, policy, task, &all);
     }
     all
 }
 
+/// The standing of one task. `known` has the standings of all tasks that it needs.
 fn standing(
     state: &State,
     graph: &TaskGraph,
-    terms: &Terms,
+    policy: &Policy,
     task: usize,
     known: &[Standing],
 ) -> Standing {
@@ -89,13 +85,13 @@ fn standing(
     if node.is_done || run.is_some_and(Run::is_merged) {
         return Standing::Done;
     }
-    if !terms.scope.contains(&task) {
+    if !policy.scope.contains(&task) {
         return match &node.standing {
-            InGraph::Split => split(graph, task, known),
+            InGraph::Split => standing_of_expanded(graph, task, known),
             _ => Standing::Outside,
         };
     }
-    let asked = state.tasks.get(&key);
+    let requests = state.tasks.get(&key);
     if let Some(run) = run {
         if run.is_completed() {
             return Standing::Reported(run.id.clone());
@@ -107,7 +103,7 @@ fn standing(
             };
         }
     }
-    if asked.is_some_and(|asked| asked.is_skipped) {
+    if requests.is_some_and(|requests| requests.is_skipped) {
         return Standing::Skipped;
     }
     match &node.standing {
@@ -119,7 +115,7 @@ fn standing(
             return Standing::Closed;
         }
         InGraph::Closed => return Standing::Blocked(format!("is {}", node.status)),
-        InGraph::Split => return split(graph, task, known),
+        InGraph::Split => return standing_of_expanded(graph, task, known),
         InGraph::Done | InGraph::Ready | InGraph::Waiting(_) => {}
     }
     if let Some(obstacle) = first_obstacle(graph, &node.needs, known) {
@@ -132,17 +128,17 @@ fn standing(
     {
         return Standing::Waiting;
     }
-    if asked.is_some_and(|asked| asked.is_cancelled) {
+    if requests.is_some_and(|requests| requests.is_cancelled) {
         return Standing::Blocked("was cancelled".to_owned());
     }
-    match after_ended_runs(state, terms, &key) {
-        After::Start(next) => Standing::Ready(next),
-        After::Pause { until } => Standing::Cooling { until },
-        After::Block { why } => Standing::Blocked(why),
+    match after_ended_runs(state, policy, &key) {
+        NextStep::Start(next) => Standing::Ready(next),
+        NextStep::Pause { until } => Standing::Cooling { until },
+        NextStep::Block { why } => Standing::Blocked(why),
     }
 }
 
-/// Why a task cannot be done because of one that it needs.
+/// Why a task is blocked by one that it needs; `None` if no needed task blocks it.
 fn first_obstacle(graph: &TaskGraph, needs: &[usize], known: &[Standing]) -> Option<String> {
     needs.iter().find_map(|needed| {
         let name = graph.name(*needed);
@@ -161,8 +157,9 @@ fn first_obstacle(graph: &TaskGraph, needs: &[usize], known: &[Standing]) -> Opt
     })
 }
 
-/// An expanded task is done when its subtasks are, also those whose merge is newer than the graph.
-fn split(graph: &TaskGraph, task: usize, known: &[Standing]) -> Standing {
+/// The standing of an expanded task. It is done when all its subtasks are done. A subtask may be merged already and
+/// not be marked in this graph yet.
+fn standing_of_expanded(graph: &TaskGraph, task: usize, known: &[Standing]) -> Standing {
     let subtasks = &graph.tasks[task].subtasks;
     if subtasks
         .iter()
@@ -176,16 +173,16 @@ fn split(graph: &TaskGraph, task: usize, known: &[Standing]) -> Standing {
     }
 }
 
-/// Why nothing new may start, if so.
-pub fn halt(state: &State, terms: &Terms) -> Option<String> {
-    if terms.stopping > Stopping::No {
+/// Why no new run may start; `None` if runs may start.
+pub fn halt_reason(state: &State, policy: &Policy) -> Option<String> {
+    if policy.stopping > Stopping::No {
         return Some("stopped by a signal".to_owned());
     }
     if let Some(why) = &state.engine_refusal {
         return Some(why.clone());
     }
     let cost = state.cost_usd();
-    if let Some(budget) = terms.max_budget_usd.filter(|budget| cost >= *budget) {
+    if let Some(budget) = policy.max_budget_usd.filter(|budget| cost >= *budget) {
         return Some(format!(
             "the budget is used up: {cost:.2} of {budget:.2} US dollars"
         ));
@@ -203,11 +200,11 @@ pub fn halt(state: &State, terms: &Terms) -> Option<String> {
             return Some(format!("a worker rejects its settings: {}", fence.why));
         }
     }
-    systemic(&mut ended)
+    systemic_failure(&mut ended)
 }
 
-/// Three tasks in a row with one reason that is not the tasks' fault.
-fn systemic(ended: &mut [&Run]) -> Option<String> {
+/// Whether the last three tasks failed for the same reason, and the reason is one that would affect any task.
+fn systemic_failure(ended: &mut [&Run]) -> Option<String> {
     const SYSTEMIC: [Reason; 4] = [
         Reason::WorkspaceFailed,
         Reason::PushFailed,

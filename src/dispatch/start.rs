@@ -1,17 +1,17 @@
-//! What a worker is started with.
+//! The environment of a worker.
 
 use std::ffi::OsString;
 
 use super::engine::Spec;
-use super::integration::{Integration, Workers};
+use super::integration::{Integration, WorkerLocation};
 use super::settings::WorkerSettings;
 use super::state::Run;
 
-/// How often workers report, unless the person has chosen.
+/// The heartbeat interval of workers, unless the user has set one.
 const HEARTBEAT: &str = "5s";
 
-/// Settings of this process that a worker must not take over: the dispatcher sets them, or they are about a
-/// worker alone.
+/// Variables of this process that a worker must not inherit: the dispatcher sets them itself, or they make sense only
+/// for a worker that runs without a dispatcher.
 const REMOVED: [&str; 18] = [
     "DESCARTES_BRANCH",
     "DESCARTES_CALLBACK_OIDC_AUDIENCE",
@@ -33,30 +33,35 @@ const REMOVED: [&str; 18] = [
     "TASK_ID",
 ];
 
-/// Removed too if workers use the repository of this machine.
+/// Must not be inherited if workers clone from a repository on this machine.
 const GIT_TOKEN: &str = "DESCARTES_GIT_TOKEN";
 
-/// The variables of this process that a worker must not have.
-pub fn removed(workers: Workers) -> Vec<&'static str> {
+/// The variables of this process that a worker must not inherit.
+pub fn removed_variables(workers: WorkerLocation) -> Vec<&'static str> {
     let mut removed = REMOVED.to_vec();
-    if workers == Workers::OnThisMachine {
+    if workers == WorkerLocation::OnThisMachine {
         removed.push(GIT_TOKEN);
     }
     removed
 }
 
-/// What is the same for all runs of a dispatch.
+/// The settings that are the same for all workers of a dispatch.
 #[derive(Debug)]
-pub struct Common {
+pub struct SharedSettings {
     pub project_id: String,
     pub callback_url: String,
     pub clone_url: String,
-    /// The variables of this process that a worker must not have.
+    /// The variables of this process that a worker must not inherit.
     pub removed: Vec<&'static str>,
 }
 
 /// The environment of a run's worker.
-pub fn spec(common: &Common, worker: &WorkerSettings, run: &Run, secret: String) -> Spec {
+pub fn worker_spec(
+    shared: &SharedSettings,
+    worker: &WorkerSettings,
+    run: &Run,
+    secret: String,
+) -> Spec {
     let mut variables: Vec<(OsString, OsString)> = Vec::new();
     let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
     if !worker.has_heartbeat {
@@ -65,10 +70,10 @@ pub fn spec(common: &Common, worker: &WorkerSettings, run: &Run, secret: String)
     for (name, value) in &worker.variables {
         set(name, value.clone());
     }
-    set("PROJECT_ID", common.project_id.clone().into());
-    set("CALLBACK_URL", common.callback_url.clone().into());
+    set("PROJECT_ID", shared.project_id.clone().into());
+    set("CALLBACK_URL", shared.callback_url.clone().into());
     set("DESCARTES_CALLBACK_SECRET", secret.into());
-    set("DESCARTES_REPO", common.clone_url.clone().into());
+    set("DESCARTES_REPO", shared.clone_url.clone().into());
     set("DESCARTES_REF", run.base.clone().into());
     set("DESCARTES_LOG_FORMAT", "pretty".into());
     if let Some(task) = &run.task {
@@ -84,7 +89,7 @@ pub fn spec(common: &Common, worker: &WorkerSettings, run: &Run, secret: String)
     }
     Spec {
         variables,
-        removed: common.removed.clone(),
+        removed: shared.removed.clone(),
         inherited: worker.inherited.clone(),
         memory: run.memory,
     }

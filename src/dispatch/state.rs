@@ -1,13 +1,12 @@
-//! What the journal says about every run, and what was seen since the dispatcher began.
+//! The state of a dispatch: what the journal says about every run, and what the dispatcher has seen since it started.
 //!
-//! No I/O. [`State::apply`] folds the journal; `decide` says what follows from the state; `claims` says what
-//! a worker is answered.
+//! No I/O. [`State::apply`] adds one record of the journal. The modules `decide` and `claims` read the state.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::journal::{Asked, Entry, Handle, Record};
+use super::journal::{Entry, Handle, Record, UserCommand};
 use crate::task::Reason;
 
 /// A point in time, in milliseconds since 1970.
@@ -22,15 +21,15 @@ pub struct State {
     by_id: BTreeMap<String, usize>,
     /// By `phase:id`.
     pub tasks: BTreeMap<String, TaskState>,
-    /// How many runs there were when this dispatcher began: what ended the others does not stop it.
+    /// How many runs there were when this dispatcher started. The failures of those runs do not halt it.
     pub earlier_runs: usize,
-    /// When this dispatcher began.
+    /// When this dispatcher started.
     pub begun_at: Millis,
     /// The address that the dispatcher listened on last.
     pub listen: Option<String>,
     /// The engines that the last dispatcher used.
     pub engines: Vec<String>,
-    /// Why an engine refuses every run, if one does.
+    /// The reason of an engine that refuses all runs.
     pub engine_refusal: Option<String>,
 }
 
@@ -39,9 +38,9 @@ pub struct TaskState {
     /// Positions in [`State::runs`], in the order of the attempts.
     pub runs: Vec<usize>,
     pub is_skipped: bool,
-    /// Whether a person has cancelled it.
+    /// Whether a user has cancelled it.
     pub is_cancelled: bool,
-    /// How many runs there were at the last `retry`: earlier ones do not count.
+    /// How many runs the task had at the last `retry`. They do not count as attempts.
     pub runs_before_retry: usize,
 }
 
@@ -52,9 +51,11 @@ pub struct Run {
     /// `phase:id`; `None` for a run that only checks a commit.
     pub task: Option<String>,
     pub attempt: u32,
+    /// The commit that it works on.
     pub base: String,
+    /// What the prompt says about earlier attempts.
     pub note: Option<String>,
-    /// The memory that it may use, in bytes.
+    /// The memory limit in bytes.
     pub memory: Option<u64>,
     pub intended_at: Millis,
     pub handle: Option<Handle>,
@@ -64,23 +65,24 @@ pub struct Run {
     pub report: Option<Report>,
     pub fence: Option<Fence>,
     pub merge: Merge,
-    /// What follows is not in the journal.
+    /// What the engine said last. This field and the following ones are not in the journal.
     pub seen: Seen,
-    pub heard_at: Option<Millis>,
-    pub stop_asked_at: Option<Millis>,
+    pub last_event_at: Option<Millis>,
+    pub stop_requested_at: Option<Millis>,
     pub stop_reason: Option<String>,
     pub is_cancelled: bool,
-    /// The last heartbeat.
+    /// `progress` of the last heartbeat.
     pub progress: Option<Value>,
 }
 
+/// The claim of a run was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     pub at: Millis,
     pub lease_ms: u64,
 }
 
-/// How a run has ended.
+/// The report of a run that has ended.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub at: Millis,
@@ -94,11 +96,11 @@ pub struct Report {
 pub enum Origin {
     /// The worker has sent or printed it.
     Worker,
-    /// The worker was lost, and its branch has finished work: the event holds only what follows from that.
+    /// The worker was lost, and finished work was found on its branch. The event holds only the branch and the commit.
     Branch,
 }
 
-/// Why a run has no say any more.
+/// The mark of a run that may not work on its task any longer: its claims and heartbeats are rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fence {
     pub at: Millis,
@@ -106,35 +108,37 @@ pub struct Fence {
     pub end: End,
 }
 
-/// What became of the work of a completed run.
+/// The merge of the work of a completed run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Merge {
+    /// Not merged yet.
     #[default]
     Open,
     /// The commit on the integration branch.
     Merged(String),
-    /// What to tell the next attempt.
+    /// Rejected because of a conflict. The text is for the prompt of the next attempt.
     Conflict(String),
-    /// The same, because checks fail on the merged work.
+    /// Rejected because checks fail on the merged work. The text is for the prompt of the next attempt.
     Red(String),
 }
 
-/// What the engine says about a run.
+/// What the engine says about the process or machine of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Seen {
-    /// Unknown is never dead.
+    /// The engine gave no answer. This never means that the run has ended.
     #[default]
     Unknown,
     Running,
+    /// It has ended.
     Ended(End),
     /// There is no such process or machine.
     Gone,
 }
 
-/// How a run has ended, as its engine says.
+/// How a run has ended, according to its engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct End {
-    /// `None` if it is not known.
+    /// The exit code, if the engine knows it.
     pub code: Option<i32>,
     /// Whether it was killed because its memory was not enough.
     pub is_out_of_memory: bool,
@@ -164,6 +168,7 @@ impl Report {
         }
     }
 
+    /// The string at a JSON pointer, or the empty string.
     pub fn text(&self, pointer: &str) -> &str {
         let value = self.event.pointer(pointer);
         value.and_then(Value::as_str).unwrap_or_default()
@@ -207,8 +212,7 @@ impl Run {
 
     /// Whether the run has failed because its memory was not enough.
     pub fn is_out_of_memory(&self) -> bool {
-        let report = self.report.as_ref();
-        let fence = self.fence.as_ref();
+        let (report, fence) = (self.report.as_ref(), self.fence.as_ref());
         report.is_some_and(|report| report.reason() == Reason::OutOfMemory.word())
             || fence.is_some_and(|fence| fence.end.is_out_of_memory)
     }
@@ -233,7 +237,7 @@ impl State {
         self.runs.iter().filter(|run| run.is_live())
     }
 
-    /// The same, to note what is known about them.
+    /// The runs that still hold their task, mutably.
     pub fn live_runs_mut(&mut self) -> impl Iterator<Item = &mut Run> {
         self.runs.iter_mut().filter(|run| run.is_live())
     }
@@ -258,12 +262,13 @@ impl State {
         completed.or_else(|| self.runs_of(task).next_back())
     }
 
-    /// What all runs have cost, in US dollars, as far as their agents say it.
+    /// The cost of all runs in US dollars. Agents that report no cost count as 0.
     pub fn cost_usd(&self) -> f64 {
         let reports = self.runs.iter().filter_map(|run| run.report.as_ref());
         reports.map(Report::cost_usd).sum()
     }
 
+    /// Adds a record of the journal.
     pub fn apply(&mut self, record: &Record) {
         let at = record.at;
         match &record.entry {
@@ -290,7 +295,7 @@ impl State {
                 base,
                 note,
                 memory,
-            } => self.intend(Run {
+            } => self.add_run(Run {
                 id: run.clone(),
                 task: task.clone(),
                 attempt: *attempt,
@@ -305,13 +310,13 @@ impl State {
                 fence: None,
                 merge: Merge::Open,
                 seen: Seen::Unknown,
-                heard_at: None,
-                stop_asked_at: None,
+                last_event_at: None,
+                stop_requested_at: None,
                 stop_reason: None,
                 is_cancelled: false,
                 progress: None,
             }),
-            Entry::Asked { what, task } => self.ask(*what, task.as_deref()),
+            Entry::Asked { what, task } => self.apply_command(*what, task.as_deref()),
             Entry::Ended { .. } => {}
             Entry::Handle { run, .. }
             | Entry::NotStarted { run, .. }
@@ -337,7 +342,7 @@ impl State {
         }
     }
 
-    fn intend(&mut self, run: Run) {
+    fn add_run(&mut self, run: Run) {
         let at = self.runs.len();
         self.by_id.insert(run.id.clone(), at);
         if let Some(task) = &run.task {
@@ -347,17 +352,17 @@ impl State {
         self.runs.push(run);
     }
 
-    fn ask(&mut self, what: Asked, task: Option<&str>) {
+    fn apply_command(&mut self, what: UserCommand, task: Option<&str>) {
         let Some(task) = task else { return };
         let task = self.tasks.entry(task.to_owned()).or_default();
         match what {
-            Asked::Retry => {
+            UserCommand::Retry => {
                 task.is_skipped = false;
                 task.is_cancelled = false;
                 task.runs_before_retry = task.runs.len();
             }
-            Asked::Skip => task.is_skipped = true,
-            Asked::Cancel => task.is_cancelled = true,
+            UserCommand::Skip => task.is_skipped = true,
+            UserCommand::Cancel => task.is_cancelled = true,
         }
     }
 }

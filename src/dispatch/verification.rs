@@ -1,53 +1,53 @@
-//! Which merges need the project's checks, and which merge of a batch makes them fail. No I/O.
+//! Decides which merges need the project's checks, and finds the merge of a batch that makes them fail. No I/O.
 
 /// When the project's checks run on merged work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Once for each merged tree that no checks have seen.
+    /// For each merged tree on which the checks have not passed before.
     #[default]
     Changed,
-    /// For each merge, even if the checks of its run have seen the same tree.
+    /// For each merge, even if the checks have passed on the same tree.
     Always,
     /// Once, when everything is merged.
     End,
     Never,
 }
 
-/// The next step of a batch. Merges are named by their position in the batch.
+/// The next step of a batch. A merge is identified by its position in the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Run the checks on the tree of this merge.
     Check { merge: usize },
-    /// The tree of the last merge is good: the branch moves to it. The batch is over.
+    /// All merges are good: move the branch to the last one. The batch is finished.
     AcceptAll,
-    /// The branch moves to the merge before this one (if there is one); this merge's task runs again; the
-    /// merges after it are made anew without it. The batch is over.
+    /// This merge makes the checks fail: move the branch to the merge before it (if there is one), run its task again,
+    /// and merge the later ones again without it. The batch is finished.
     Blame { merge: usize },
 }
 
-/// What the checks said about a tree.
+/// The result of the checks on a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Passed,
     Failed,
 }
 
-/// Merges that wait for verification: each one is on top of the one before it.
+/// Merges that wait for verification, each on top of the one before it.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    merges: Vec<Record>,
+    merges: Vec<CheckedMerge>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Record {
+struct CheckedMerge {
     has_passed: bool,
     failures: u32,
 }
 
 impl Batch {
-    /// `needs_verification` says for each merge, in order, whether no checks have seen its tree.
+    /// `needs_verification` says for each merge, in order, whether the checks have not passed on its tree yet.
     pub fn new(mode: Mode, needs_verification: &[bool]) -> Self {
-        let merges = needs_verification.iter().map(|needs| Record {
+        let merges = needs_verification.iter().map(|needs| CheckedMerge {
             has_passed: match mode {
                 Mode::Changed => !needs,
                 Mode::Always => false,
@@ -60,9 +60,9 @@ impl Batch {
         }
     }
 
-    /// What to do next.
+    /// The next step.
     pub fn next(&self) -> Step {
-        // How many merges the branch may move forward.
+        // How many merges are good, counted from the first one.
         let good = self.merges.iter().rposition(|merge| merge.has_passed);
         let good = good.map_or(0, |at| at + 1);
         let last = self.merges.len().saturating_sub(1);
@@ -72,7 +72,7 @@ impl Batch {
         let failed = (good..self.merges.len()).find(|at| self.merges[*at].failures > 0);
         match failed {
             None => Step::Check { merge: last },
-            // One repetition: a check that fails now and then must not blame a task.
+            // The checks run twice before a task is blamed, because a check may fail by chance.
             Some(at) if at == good && self.merges[at].failures > 1 => Step::Blame { merge: at },
             Some(at) if at == good => Step::Check { merge: at },
             Some(at) => Step::Check {
@@ -81,7 +81,7 @@ impl Batch {
         }
     }
 
-    /// Notes what the checks said about the tree of a merge.
+    /// Records the result of the checks on the tree of a merge.
     pub fn record(&mut self, merge: usize, verdict: Verdict) {
         let Some(merge) = self.merges.get_mut(merge) else {
             return;
@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    /// What became of a batch.
+    /// The end of a batch.
     #[derive(Debug, PartialEq, Eq)]
     struct Ending {
         /// How many merges the branch moves forward.
@@ -109,7 +109,7 @@ mod tests {
     }
 
     /// Runs a batch; `passes` says for a merge whether the checks pass on its tree, this time.
-    fn work(mode: Mode, needs: &[bool], mut passes: impl FnMut(usize) -> bool) -> Ending {
+    fn run_batch(mode: Mode, needs: &[bool], mut passes: impl FnMut(usize) -> bool) -> Ending {
         let mut batch = Batch::new(mode, needs);
         let mut checks = 0;
         loop {
@@ -130,7 +130,7 @@ mod tests {
                 }
                 Step::Check { merge } => {
                     checks += 1;
-                    assert!(checks < 1000, "it does not end: {batch:?}");
+                    assert!(checks < 1000, "the batch does not end: {batch:?}");
                     let verdict = if passes(merge) {
                         Verdict::Passed
                     } else {
@@ -143,37 +143,37 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_checks_have_seen_needs_none() {
-        let never = |_| panic!("nothing is to be checked");
-        assert_eq!(work(Mode::Changed, &[false], never).accepted, 1);
-        // The last tree of a batch stands for all of them.
-        assert_eq!(work(Mode::Changed, &[true, false], never).accepted, 2);
-        assert_eq!(work(Mode::Never, &[true, true], never).accepted, 2);
-        assert_eq!(work(Mode::End, &[true, true], never).accepted, 2);
-        assert_eq!(work(Mode::Always, &[false], |_| true).checks, 1);
+    fn a_tree_on_which_the_checks_have_passed_is_not_checked_again() {
+        let never = |_| panic!("no checks may run");
+        assert_eq!(run_batch(Mode::Changed, &[false], never).accepted, 1);
+        // The last tree of a batch contains all merges.
+        assert_eq!(run_batch(Mode::Changed, &[true, false], never).accepted, 2);
+        assert_eq!(run_batch(Mode::Never, &[true, true], never).accepted, 2);
+        assert_eq!(run_batch(Mode::End, &[true, true], never).accepted, 2);
+        assert_eq!(run_batch(Mode::Always, &[false], |_| true).checks, 1);
     }
 
     #[test]
-    fn several_merges_are_checked_once_if_they_are_good() {
+    fn good_merges_of_a_batch_are_checked_once_together() {
         let expected = Ending {
             accepted: 5,
             blamed: None,
             checks: 1,
         };
         assert_eq!(
-            work(Mode::Changed, &[true; 5], |merge| merge == 4),
+            run_batch(Mode::Changed, &[true; 5], |merge| merge == 4),
             expected
         );
     }
 
     #[test]
-    fn a_single_culprit_is_found_wherever_it_is() {
+    fn the_merge_that_breaks_the_checks_is_found_at_any_position() {
         for count in 1..=33 {
             for culprit in 0..count {
-                let ending = work(Mode::Changed, &vec![true; count], |merge| merge < culprit);
+                let ending = run_batch(Mode::Changed, &vec![true; count], |merge| merge < culprit);
                 assert_eq!(ending.blamed, Some(culprit), "of {count}");
                 assert_eq!(ending.accepted, culprit);
-                // The whole, the halves, and one repetition.
+                // One check of the whole batch, a binary search, and one repetition.
                 let most = 2 + count.next_power_of_two().ilog2() as usize;
                 assert!(ending.checks <= most, "{ending:?} of {count}");
             }
@@ -187,7 +187,8 @@ mod tests {
                 for first in 0..second {
                     // The tree of a merge is bad if it holds both.
                     let has_both = |merge: usize| merge >= first && merge >= second;
-                    let ending = work(Mode::Changed, &vec![true; count], |merge| !has_both(merge));
+                    let ending =
+                        run_batch(Mode::Changed, &vec![true; count], |merge| !has_both(merge));
                     assert_eq!(ending.blamed, Some(second), "{first} of {count}");
                 }
             }
@@ -198,7 +199,7 @@ mod tests {
     fn a_check_that_fails_only_once_blames_no_merge() {
         for count in 1..=9 {
             let mut first = true;
-            let ending = work(Mode::Changed, &vec![true; count], |_| {
+            let ending = run_batch(Mode::Changed, &vec![true; count], |_| {
                 !std::mem::take(&mut first)
             });
             assert_eq!((ending.accepted, ending.blamed), (count, None));
@@ -206,31 +207,32 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_that_was_good_before_is_never_blamed() {
-        let ending = work(Mode::Changed, &[true, false, true, true], |merge| merge < 3);
+    fn a_merge_whose_checks_have_passed_is_never_blamed() {
+        let ending = run_batch(Mode::Changed, &[true, false, true, true], |merge| merge < 3);
         assert_eq!(ending.blamed, Some(3));
     }
 
     proptest! {
-        /// Whatever the checks say: it ends, and nothing red is accepted, and only twice red is blamed.
+        /// With any results of the checks, the batch ends, accepts only merges that passed, and blames a merge only after two
+        /// failures.
         #[test]
         fn the_branch_never_moves_to_a_tree_that_has_not_passed(
             needs in prop::collection::vec(any::<bool>(), 1..12),
             answers in prop::collection::vec(any::<bool>(), 200),
         ) {
-            let mut said: Vec<(usize, bool)> = Vec::new();
+            let mut results: Vec<(usize, bool)> = Vec::new();
             let mut answers = answers.into_iter();
-            let ending = work(Mode::Changed, &needs, |merge| {
+            let ending = run_batch(Mode::Changed, &needs, |merge| {
                 let answer = answers.next().unwrap_or(true);
-                said.push((merge, answer));
+                results.push((merge, answer));
                 answer
             });
             if let Some(last) = ending.accepted.checked_sub(1) {
-                prop_assert!(!needs[last] || said.contains(&(last, true)), "{said:?}");
+                prop_assert!(!needs[last] || results.contains(&(last, true)), "{results:?}");
             }
             if let Some(blamed) = ending.blamed {
-                let reds = said.iter().filter(|said| **said == (blamed, false)).count();
-                prop_assert_eq!(reds, 2);
+                let failures = results.iter().filter(|result| **result == (blamed, false)).count();
+                prop_assert_eq!(failures, 2);
             }
         }
     }

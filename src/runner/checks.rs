@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failures::{stopped, unusable_settings};
+use super::failures::{NOT_EXECUTABLE, NOT_FOUND, stopped, unusable_settings};
 use super::output;
 use crate::durations::in_words;
 use crate::environment::value_of;
@@ -25,10 +25,6 @@ use crate::task::{CheckReport, Failure, Reason};
 const OUTPUT_TAIL: usize = 4 * 1024;
 /// The limit for each command in the settings. SCUD has the same default for the project's commands.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
-/// A shell's exit code if it did not find a program (POSIX).
-const NOT_FOUND: i32 = 127;
-/// A shell's exit code if it could not execute a program (POSIX).
-const NOT_EXECUTABLE: i32 = 126;
 
 /// The commands that must pass.
 #[derive(Debug, Clone)]

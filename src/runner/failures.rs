@@ -10,6 +10,10 @@ use crate::scud::SettingsError;
 use crate::shutdown::StopReason;
 use crate::task::{Failure, Reason};
 
+/// A shell's exit code if it did not find a program (POSIX).
+pub const NOT_FOUND: i32 = 127;
+/// A shell's exit code if it found a program but could not execute it (POSIX).
+pub const NOT_EXECUTABLE: i32 = 126;
 /// Shells and many programs add this to the number of the signal that killed them (POSIX: more
 /// than 128).
 const SIGNAL_OFFSET: i32 = 128;

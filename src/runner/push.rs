@@ -1,7 +1,7 @@
-//! Pushes the work to a new branch of the remote, or appends it to an existing one.
+//! Pushes the work to a branch of the remote: a new branch, or an existing one whose last commit the work is based on.
 //!
-//! Overwrites nothing: if the branch has other commits, the work goes to another branch. Pushes from a repository
-//! that the agent could not write.
+//! Never overwrites commits: if the branch has other commits, the work goes to another branch. Pushes from a
+//! repository in which the agent could not write.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::product::{Repository, Upload};
 use crate::git::{Git, GitError, Trouble};
 use crate::task::{Failure, Reason};
 
-/// The waits between attempts. A remote that restarts is back in seconds; a longer outage needs a person.
+/// The waits between attempts. They suffice for a remote that restarts. After a longer outage, the push fails.
 const WAITS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
@@ -21,8 +21,9 @@ const WAITS: [Duration; 3] = [
 /// The highest number that is appended to a branch's suffix.
 const MAX_NUMBER: u32 = 9;
 
-/// Words of a remote if two pushes change a branch at the same time. The next attempt sees the result of the other push.
-const RACES: [&str; 4] = [
+/// What remotes answer if two pushes change a branch at the same time. The next attempt finds the result of the other
+/// push.
+const CONCURRENT_PUSH_ERRORS: [&str; 4] = [
     "but expected",
     "failed to update ref",
     "incorrect old value provided",
@@ -34,18 +35,18 @@ enum Answer {
     Accepted,
     /// The branch has other commits, or cannot be created next to another branch.
     BranchUnusable(GitError),
-    /// The remote rejects the commits, and would do so again.
-    Refused(GitError),
+    /// The remote rejects the commits, and would reject them again.
+    Rejected(GitError),
     /// The same push may succeed later.
     Failed(GitError),
 }
 
-/// Where and how to push.
+/// What a push needs.
 pub struct Push<'a> {
     pub git: &'a Git<'a>,
     pub repository: &'a Repository,
     pub url: &'a str,
-    /// Added to the name of a branch that cannot be used.
+    /// Appended to the name of the branch if that branch cannot be used.
     pub suffix: &'a str,
     /// The id of this run, which is also in the `Run-Id` trailer of its commits.
     pub run_id: &'a str,
@@ -55,15 +56,16 @@ pub struct Push<'a> {
 #[derive(Debug)]
 pub struct Pushed {
     pub branch: String,
-    /// The commit of an earlier worker of the same run, if that one had pushed already.
+    /// The commit that an earlier worker of the same run has pushed; then this worker pushes no commit.
     pub earlier: Option<String>,
 }
 
 impl Push<'_> {
-    /// Pushes a commit. If an earlier worker of this run has pushed to the branch, nothing is pushed.
+    /// Pushes the commit `head` to the branch `wanted` or, if that branch cannot be used, to another one. If an earlier
+    /// worker of this run has pushed to the branch, pushes no commit.
     pub async fn push(&self, head: &str, wanted: &str) -> Result<Pushed, Failure> {
         let mut branch = wanted.to_owned();
-        let mut further = fallbacks(wanted, self.suffix).into_iter();
+        let mut other_names = other_branch_names(wanted, self.suffix).into_iter();
         let mut waits = WAITS.iter();
         loop {
             let error = match self.attempt(head, &branch).await {
@@ -75,19 +77,19 @@ impl Push<'_> {
                     });
                 }
                 Answer::BranchUnusable(error) => {
-                    if let Some(commit) = self.pushed_earlier(&branch).await {
+                    if let Some(commit) = self.commit_of_earlier_worker(&branch).await {
                         tracing::warn!(
                             branch,
                             commit,
-                            "an earlier worker of this run has pushed already, so nothing is pushed"
+                            "an earlier worker of this run has already pushed, so this one pushes no commit"
                         );
                         return Ok(Pushed {
                             branch,
                             earlier: Some(commit),
                         });
                     }
-                    let Some(next) = further.next() else {
-                        return Err(failed(&branch, &error));
+                    let Some(next) = other_names.next() else {
+                        return Err(failure(&branch, &error));
                     };
                     tracing::warn!(
                         branch,
@@ -97,11 +99,11 @@ impl Push<'_> {
                     branch = next;
                     continue;
                 }
-                Answer::Refused(error) => return Err(failed(&branch, &error)),
+                Answer::Rejected(error) => return Err(failure(&branch, &error)),
                 Answer::Failed(error) => error,
             };
             let Some(wait) = waits.next().filter(|_| !error.stopped) else {
-                return Err(failed(&branch, &error));
+                return Err(failure(&branch, &error));
             };
             tracing::warn!(
                 words = error.words,
@@ -110,13 +112,13 @@ impl Push<'_> {
             );
             tokio::select! {
                 () = sleep(*wait) => {}
-                _ = self.git.stop.requested() => return Err(failed(&branch, &error)),
+                _ = self.git.stop.requested() => return Err(failure(&branch, &error)),
             }
         }
     }
 
-    /// The last commit of a remote branch, if it is of this run.
-    async fn pushed_earlier(&self, branch: &str) -> Option<String> {
+    /// The last commit of a remote branch, if its `Run-Id` trailer names this run.
+    async fn commit_of_earlier_worker(&self, branch: &str) -> Option<String> {
         let reference = format!("refs/heads/{branch}");
         let fetch = self
             .repository
@@ -132,7 +134,7 @@ impl Push<'_> {
         is_ours.then(|| commit.to_owned())
     }
 
-    /// Uploads Git LFS objects, which must be there before the commits that name them.
+    /// Uploads Git LFS objects. This must happen before the push of the commits that refer to them.
     pub async fn upload(&self, upload: &Upload) -> Result<(), Failure> {
         let mut waits = WAITS.iter();
         loop {
@@ -141,7 +143,7 @@ impl Push<'_> {
             };
             let is_transient = error.trouble().is_transient() && !error.stopped;
             let Some(wait) = waits.next().filter(|_| is_transient) else {
-                return Err(failed("the Git LFS server", &error));
+                return Err(failure("the Git LFS server", &error));
             };
             tracing::warn!(
                 words = error.words,
@@ -150,11 +152,12 @@ impl Push<'_> {
             );
             tokio::select! {
                 () = sleep(*wait) => {}
-                _ = self.git.stop.requested() => return Err(failed("the Git LFS server", &error)),
+                _ = self.git.stop.requested() => return Err(failure("the Git LFS server", &error)),
             }
         }
     }
 
+    /// Pushes once.
     async fn attempt(&self, head: &str, branch: &str) -> Answer {
         let refspec = format!("{head}:refs/heads/{branch}");
         let call = self
@@ -166,38 +169,41 @@ impl Push<'_> {
             return Answer::Accepted;
         };
         let trouble = error.trouble();
-        // The porcelain's line for a rejected reference: `!<tab>from:to<tab>[why] (words)`.
+        // With `--porcelain`, git prints for a rejected reference: `!<tab>from:to<tab>[reason] (details)`.
         let rejected = error.words.lines().find(|line| line.starts_with('!'));
         let rejected = rejected.unwrap_or_default().to_owned();
         if rejected.contains("[rejected]") || trouble == Trouble::BranchConflict {
             return Answer::BranchUnusable(error);
         }
-        // Another push changed the branch at the same time.
-        if RACES.iter().any(|race| rejected.contains(race)) {
+        if CONCURRENT_PUSH_ERRORS
+            .iter()
+            .any(|error| rejected.contains(error))
+        {
             return Answer::Failed(error);
         }
         if rejected.contains("[remote rejected]") || !trouble.is_transient() {
-            return Answer::Refused(error);
+            return Answer::Rejected(error);
         }
         Answer::Failed(error)
     }
 }
 
-/// Further names to try in order. If another branch is a prefix of the wanted name (`a` and `a/b`), only a name
-/// outside its first parts can exist.
-fn fallbacks(wanted: &str, suffix: &str) -> Vec<String> {
+/// Further branch names in the order in which they are tried. If there is a branch `a`, git cannot create `a/b`; the
+/// name without slashes is for this case.
+fn other_branch_names(wanted: &str, suffix: &str) -> Vec<String> {
     let flat = wanted.replace('/', "-");
     let first = [format!("{wanted}-{suffix}"), format!("{flat}-{suffix}")];
     let numbered = (2..=MAX_NUMBER).map(|number| format!("{wanted}-{suffix}-{number}"));
     first.into_iter().chain(numbered).collect()
 }
 
-fn failed(target: &str, error: &GitError) -> Failure {
+/// The failure of a push or an upload to `target`.
+fn failure(target: &str, error: &GitError) -> Failure {
     let summary = error.summary();
     let message = format!("the work could not be pushed to {target}: {summary}");
-    let mut failure = Failure::new(Reason::PushFailed, message);
-    failure.causes.push(error.words.clone());
-    let refused = error.words.contains("[remote rejected]") && error.trouble().is_transient();
-    failure.retryable = error.trouble().is_retryable() && !refused;
-    failure
+    let mut failed = Failure::new(Reason::PushFailed, message);
+    failed.causes.push(error.words.clone());
+    let is_rejected = error.words.contains("[remote rejected]") && error.trouble().is_transient();
+    failed.retryable = error.trouble().is_retryable() && !is_rejected;
+    failed
 }

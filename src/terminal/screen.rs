@@ -1,7 +1,7 @@
-//! Standard error: log lines, and a live status line on a terminal.
+//! Standard error: log lines, and a status line or table if it is a terminal.
 //!
-//! No other module writes to standard error, so that lines never mix. Everything is redacted before it
-//! is written. Nothing here blocks if standard error is not read.
+//! No other module writes to standard error, so that lines never mix. All text is redacted before it
+//! is written. No method of [`Screen`] waits for a slow reader, except `close` for a limited time.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -23,13 +23,14 @@ use crate::model::Usage;
 use crate::progress::{Progress, Transfer};
 use crate::redact::Redactor;
 
-/// How often the status line is drawn.
+/// The time between two drawings of the status line.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(120);
-/// How often indicatif may draw, in hertz: faster than [`REDRAW_INTERVAL`], so that it never skips.
+/// The maximum rate at which indicatif draws, in hertz. It is higher than that of [`REDRAW_INTERVAL`], so that
+/// indicatif skips no drawing.
 const MAX_DRAW_RATE: u8 = 20;
-/// The status line shows how long the agent has been silent, from this time on.
-const SHOWN_SILENCE: Duration = Duration::from_secs(2);
-/// How long to wait before the exit until the last lines are written.
+/// If the agent has been silent for longer, the status line says how long.
+const MIN_SHOWN_SILENCE: Duration = Duration::from_secs(2);
+/// How long [`Screen::close`] waits until the last lines are written.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which events are logged, and how.
@@ -39,9 +40,10 @@ pub struct Log {
     pub format: LogFormat,
 }
 
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Pretty on a terminal, otherwise JSON.
+    /// `Pretty` on a terminal, otherwise `Json`.
     Auto,
     Pretty,
     Json,
@@ -107,7 +109,7 @@ impl Screen {
         self.write(format!("{line}\n").as_bytes());
     }
 
-    /// Prints several lines above the status line, which is drawn once.
+    /// Prints several lines above the status line. Draws the status line only once.
     pub fn lines(&self, lines: &[String]) {
         if !lines.is_empty() {
             self.line(&lines.join("\n"));
@@ -120,7 +122,7 @@ impl Screen {
         self.bar.tick();
     }
 
-    /// Whether there is a terminal to draw on.
+    /// Whether standard error is a terminal, so that the status line is shown.
     pub fn is_live(&self) -> bool {
         !self.bar.is_hidden()
     }
@@ -130,12 +132,12 @@ impl Screen {
         usize::from(console::Term::stderr().size().0)
     }
 
-    /// Shows several lines below all others, cut to the width of the terminal.
+    /// Sets several lines as the status, each cut to the width of the terminal.
     pub fn set_table(&self, lines: &[String]) {
         let width = usize::from(console::Term::stderr().size().1).max(20);
         let lines = lines.iter().map(|line| {
             let line = self.redactor.text(line);
-            // A control character would move the cursor.
+            // Control characters could move the cursor.
             let line: String = line.chars().filter(|c| !c.is_control()).collect();
             console::truncate_str(&line, width - 1, "…").into_owned()
         });
@@ -151,13 +153,13 @@ impl Screen {
         self.bar.finish_and_clear();
     }
 
-    /// Shows a run's progress as the status line, until the guard is dropped.
+    /// Shows a run's progress in the status line until the returned guard is dropped.
     pub fn show_progress(&self, progress: &Progress) -> StatusLine {
         let (screen, progress) = (self.clone(), progress.clone());
         let drawing = (!self.bar.is_hidden()).then(|| {
             tokio::spawn(async move {
                 loop {
-                    screen.set_status(&summary(&progress));
+                    screen.set_status(&status_text(&progress));
                     tokio::time::sleep(REDRAW_INTERVAL).await;
                 }
             })
@@ -168,10 +170,10 @@ impl Screen {
         }
     }
 
-    /// Waits a moment until the last lines are written.
+    /// Removes the status line, and waits up to [`LAST_LINES_TIMEOUT`] until all lines are written.
     pub fn close(&self) {
         self.clear_status();
-        // Ignore a failed write: there is no other place to report it to.
+        // Ignore a failed write: there is no other place to report it.
         self.outlet.drain(LAST_LINES_TIMEOUT);
     }
 
@@ -180,12 +182,12 @@ impl Screen {
     }
 }
 
-/// The terminal for indicatif. Each state of the status line is written in one piece, and skipped if
-/// the terminal is not read.
+/// The terminal to which indicatif draws. Each drawing is collected and written in one piece. It is skipped if the
+/// terminal does not accept output at the moment.
 #[derive(Debug)]
 struct Terminal {
     outlet: Outlet,
-    /// The part of the next state that indicatif has drawn so far.
+    /// What indicatif has drawn since the last flush.
     drawn: Mutex<String>,
 }
 
@@ -202,6 +204,7 @@ impl Terminal {
         drawn.write_fmt(text).map_err(io::Error::other)
     }
 
+    /// Moves the cursor by a number of cells; `direction` is the final letter of the escape sequence.
     fn cursor(&self, cells: usize, direction: char) -> io::Result<()> {
         match cells {
             0 => Ok(()),
@@ -282,12 +285,13 @@ impl Drop for StatusLine {
     }
 }
 
-/// Prints an error when there is no screen yet.
+/// Prints an error before a [`Screen`] exists.
 pub fn print_error(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-fn summary(progress: &Progress) -> String {
+/// The text of the status line.
+fn status_text(progress: &Progress) -> String {
     let now = progress.snapshot();
     let mut parts = vec![
         clock(now.elapsed),
@@ -297,19 +301,20 @@ fn summary(progress: &Progress) -> String {
     let counted = [(now.spent.turns, "turns"), (now.spent.tool_calls, "tools")];
     let counted = counted
         .into_iter()
-        .filter_map(|(count, of)| Some((count?, of)));
-    parts.extend(counted.map(|(count, of)| format!("{count} {of}")));
+        .filter_map(|(count, unit)| Some((count?, unit)));
+    parts.extend(counted.map(|(count, unit)| format!("{count} {unit}")));
     let usage = now.spent.usage.map(Usage::short_text);
     parts.extend(usage.map(|tokens| format!("{tokens} tokens")));
-    parts.extend(now.transfer.map(transferred));
-    if now.idle > SHOWN_SILENCE {
+    parts.extend(now.transfer.map(transfer_text));
+    if now.idle > MIN_SHOWN_SILENCE {
         parts.push(format!("silent for {}", clock(now.idle)));
     }
     parts.extend(now.activity);
     parts.join(" · ")
 }
 
-fn transferred(transfer: Transfer) -> String {
+/// How far a clone or a push is.
+fn transfer_text(transfer: Transfer) -> String {
     let Transfer { phase, percent, .. } = transfer;
     match transfer.bytes {
         Some(bytes) => format!("{phase}: {percent} %, {}", HumanBytes(bytes)),
@@ -317,7 +322,7 @@ fn transferred(transfer: Transfer) -> String {
     }
 }
 
-/// Collects one log event, so that it is written in one piece.
+/// Collects the text of one log event and writes it in one piece.
 #[derive(Debug)]
 pub struct LogLine<'a> {
     screen: &'a Screen,

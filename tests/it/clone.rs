@@ -2,13 +2,16 @@
 //! can be cloned.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::origin::{git, program};
 use crate::support::worker::FinishedWorker;
-use crate::support::{Forge, Origin, Project, Receiver, ServerBehavior, path, quoted};
+use crate::support::{
+    Forge, Origin, Project, Receiver, ServerBehavior, path, quoted, setting, with_enough_time,
+};
 
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
@@ -265,16 +268,13 @@ fn a_connection_that_closes_without_an_answer_is_a_workspace_failure() {
 #[test]
 fn the_error_for_a_full_disk_quotes_git() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let path = path();
-    let real = std::env::split_paths(&path).map(|dir| dir.join("git"));
-    let real = real.into_iter().find(|git| git.is_file());
     let full = "error: unable to write file README: No space left on device";
     let script = format!(
         "[ \"$1\" = checkout ] && {{ echo '{full}' >&2; exit 128; }}; exec {} \"$@\"",
-        quoted(real.expect("git is on PATH"))
+        quoted(real_git())
     );
     program(&origin.path("bin/git"), &script);
-    let path = format!("{}:{}", origin.path("bin").display(), path.display());
+    let path = format!("{}:{}", origin.path("bin").display(), path().display());
     let ended = origin
         .worker(&receiver)
         .env("PATH", path)
@@ -431,16 +431,43 @@ fn a_directory_that_contains_only_lost_and_found_can_be_cloned_into() {
         .assert_code(0);
 }
 
+/// The git that the tests use.
+fn real_git() -> PathBuf {
+    let path = path();
+    let mut programs = std::env::split_paths(&path).map(|dir| dir.join("git"));
+    let real = programs.find(|program| program.is_file());
+    real.expect("git is on PATH")
+}
+
+#[test]
+fn the_time_limit_of_the_task_begins_after_the_clone() {
+    with_enough_time(Duration::from_secs(1), |limit| {
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let longer = limit.mul_f64(1.5).as_secs_f64();
+        let real = quoted(real_git());
+        let script =
+            format!("case \" $* \" in *' fetch '*) sleep {longer};; esac\nexec {real} \"$@\"");
+        program(&origin.path("bin/git"), &script);
+        let path = format!("{}:{}", origin.path("bin").display(), path().display());
+        let worker = origin.worker(&receiver).env("PATH", path);
+        let ended = worker
+            .env("DESCARTES_TASK_TIMEOUT", setting(limit))
+            .agent("true")
+            .run();
+        match ended.code {
+            Some(0) => Ok(()),
+            _ => Err(format!("the agent did not end: {}", ended.stderr)),
+        }
+    });
+}
+
 #[test]
 fn a_repository_of_another_user_is_cloned_and_pushed_to() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let path_of_tests = path();
-    let mut programs = std::env::split_paths(&path_of_tests).map(|dir| dir.join("git"));
-    let real = programs.find(|program| program.is_file());
     // git's own way to pretend that every repository belongs to another user.
     let script = format!(
         "GIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {} \"$@\"",
-        quoted(real.expect("git is on PATH"))
+        quoted(real_git())
     );
     program(&origin.path("bin/git"), &script);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());

@@ -1,23 +1,23 @@
-//! For people with a graph: `dispatch` turns pending tasks into one branch of merged, verified work.
+//! `dispatch` does the pending tasks of a graph, and merges the verified work on one branch.
 //!
-//! Real workers, real git, agents that are shell scripts.
+//! With real workers, real git, and shell scripts as agents.
 
 mod blocked;
-mod choices;
-mod crash;
+mod crashes;
 mod fly;
 mod fly_api;
-mod lost;
+mod lost_workers;
+mod options;
+mod output;
+mod public_graphs;
 mod sample;
-mod shape;
 mod table;
-mod words;
 
 use sample::Graph;
 
 use crate::support::assert_in_order;
 
-/// A diamond whose left side is split into subtasks.
+/// Tasks 2 and 3 depend on 1, and 4 depends on both. Task 2 is split into subtasks.
 const DIAMOND: &str = "\
 1 | Lay the foundation | P | 1 | H
 2 | Build the left | X | 1 | H
@@ -37,11 +37,11 @@ const DIAMOND: &str = "\
 2: 2.1, 2.2
 ";
 
-/// Writes a file that is called like the task, and notes which files it has found.
+/// Writes a file that is named after the task, and lists in it the files of earlier tasks.
 const AGENT: &str = "ls done-* 2> /dev/null | sort > done-${TASK_ID##*:} || true; echo done";
 
 #[test]
-fn a_diamond_with_subtasks_ends_as_one_branch_and_each_task_sees_what_it_depends_on() {
+fn all_tasks_are_merged_on_one_branch_and_each_starts_with_the_work_that_it_depends_on() {
     let graph = Graph::new(DIAMOND);
     let ended = graph.dispatch(AGENT).run();
     ended.assert_code(0);
@@ -75,27 +75,27 @@ fn a_diamond_with_subtasks_ends_as_one_branch_and_each_task_sees_what_it_depends
 }
 
 #[test]
-fn the_users_work_tree_index_head_and_branches_stay_as_they_are() {
+fn the_users_work_tree_index_head_and_branches_are_not_changed() {
     let graph = Graph::new(DIAMOND);
     graph.write("README", "changed by a person, not committed\n");
     graph.write("staged", "staged\n");
     graph.git(&["add", "staged"]);
-    let before = graph.untouchable();
+    let before = graph.protected_state();
     let ended = graph.dispatch(AGENT).run();
     ended.assert_code(0);
     assert!(
         ended
             .stderr
-            .contains("no task will see what is not committed"),
+            .contains("uncommitted changes, which no task will see: "),
         "{ended:#?}"
     );
-    assert_eq!(graph.untouchable(), before);
+    assert_eq!(graph.protected_state(), before);
     let branches = graph.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads"]);
     assert_eq!(branches, "descartes/house\nmain\n");
 }
 
 #[test]
-fn a_finished_dispatch_that_is_run_again_does_nothing_and_succeeds() {
+fn a_finished_dispatch_that_is_run_again_succeeds_and_does_not_move_the_branch() {
     let graph = Graph::new(DIAMOND);
     graph.dispatch(AGENT).run().assert_code(0);
     let tip = graph.git(&["rev-parse", "descartes/house"]);
@@ -107,12 +107,12 @@ fn a_finished_dispatch_that_is_run_again_does_nothing_and_succeeds() {
 
 #[test]
 fn conflicting_work_is_done_again_with_a_note_and_then_merged() {
-    // Both tasks append to the same file; the second attempt has been told about the other.
+    // Both tasks append to the same file. The prompt of the second attempt names the conflict.
     let graph = Graph::new("1 | Left | P | 1 | H\n2 | Right | P | 1 | H\n");
     let agent = r#"
         id=${TASK_ID##*:}
         grep -q 'conflicts with work that was merged meanwhile, in shared' "$DESCARTES_PROMPT_FILE" && touch "told-$id"
-        # Neither ends before both have begun.
+        # No agent ends before both have begun.
         touch "$MEETING/$id"
         while [ ! -e "$MEETING/1" ] || [ ! -e "$MEETING/2" ]; do sleep 0.02; done
         echo "$id" >> shared"#;
@@ -143,7 +143,7 @@ fn conflicting_work_is_done_again_with_a_note_and_then_merged() {
 }
 
 #[test]
-fn into_moves_a_branch_of_the_user_forward() {
+fn into_moves_the_named_branch_forward_to_the_merged_work() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     graph.git(&["branch", "release"]);
     let ended = graph.dispatch(AGENT).args(["--into", "release"]).run();
@@ -179,7 +179,7 @@ fn no_more_workers_run_at_a_time_than_jobs_allow() {
 }
 
 #[test]
-fn demo_graph_works_through_its_sample_and_shows_the_history() {
+fn demo_graph_finishes_its_sample_project_and_prints_the_history() {
     let dir = crate::support::Project::empty();
     let ended = crate::support::Worker::without_settings()
         .args(["demo", "--graph"])

@@ -52,6 +52,7 @@ const LAYERS: &[&[&str]] = &[
 /// Paths in `src/` that only unit tests compile.
 fn is_for_tests(path: &str) -> bool {
     path.ends_with("/tests.rs")
+        || path.contains("/tests/")
         || matches!(
             path,
             "scud/peers.rs" | "scud/samples.rs" | "dispatch/integration/samples.rs"

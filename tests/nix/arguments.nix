@@ -1,15 +1,27 @@
 # Calls of `mkImage`, and what is wrong with each: the beginning of the sentence, or nothing if the call is right. `tests/nix/run`
 # gives each to nix/arguments.nix, which `mkImage` asks.
-{ pkgs }:
+{
+  pkgs,
+  # The packages of a Mac, of another processor, and of 32-bit programs on this one.
+  mac,
+  other,
+  small,
+}:
 let
   bad = arguments: begins: { inherit arguments begins; };
   good = arguments: bad arguments null;
+  inherit (builtins) genList;
+  concat = builtins.concatStringsSep "";
   quoted = argument: value: "`${argument}` is ${builtins.toJSON value}; ";
   # The same wrong value for each of a list.
   all = argument: values: map (value: bad { ${argument} = value; } (quoted argument value)) values;
-  users =
-    attribute: values:
-    map (value: bad { user.${attribute} = value; } (quoted "user.${attribute}" value)) values;
+  # The same for an attribute of the argument.
+  all' =
+    argument: attribute: values:
+    map (
+      value: bad { ${argument}.${attribute} = value; } (quoted "${argument}.${attribute}" value)
+    ) values;
+  users = all' "user";
 in
 [
   (good { })
@@ -23,8 +35,9 @@ in
       FLAG = true;
       FILE = ./run;
       TOOL = pkgs.hello;
-      PATH = "/opt/tools/bin";
+      PATH = "/opt/tools/bin:/opt/more tools/bin";
       DESCARTES_TASK_TIMEOUT = "10m";
+      DESCARTES_AGENT_ENV = "ONE, _two THREE3";
       _x1 = "";
     };
     labels = {
@@ -33,7 +46,7 @@ in
     };
     user = {
       name = "my-user_1";
-      uid = 1000660000;
+      uid = 2147483647;
       gid = 1;
       home = "/var/lib/my.user";
       shell = "/bin/sh";
@@ -42,7 +55,11 @@ in
       "/data/cache"
       "/home/worker/.cargo"
     ];
-    tools = [ pkgs.hello ];
+    tools = [
+      pkgs.hello
+      small.hello
+      ./run
+    ];
     libraries = [ pkgs.zlib ];
     maxLayers = 127;
     created = "2026-01-02T03:04:05+02:00";
@@ -55,6 +72,11 @@ in
   # Docker has no upper-case names; Nix writes the name in lower case.
   (good { name = "MyProject"; })
   (good { tag = null; })
+  (good { name = concat (genList (_: "a") 127) + "b"; })
+  (good { created = "2028-02-29T23:59:59Z"; })
+  (good { created = "2000-02-29T00:00:00.5-12:30"; })
+  (good { env.PATH = pkgs.hello; })
+  (good { env.DESCARTES_AGENT_ENV = ""; })
 ]
 ++ all "name" [
   ""
@@ -66,7 +88,8 @@ in
   "team/"
   "worker:1"
   "wörker"
-  (builtins.concatStringsSep "" (builtins.genList (_: "a") 256))
+  (concat (genList (_: "a") 129))
+  (concat (genList (_: "a/") 128) + "b")
   7
   null
 ]
@@ -77,7 +100,7 @@ in
   "-1"
   "a b"
   "a/b"
-  (builtins.concatStringsSep "" (builtins.genList (_: "1") 129))
+  (concat (genList (_: "1") 129))
   7
 ]
 ++ all "maxLayers" [
@@ -89,6 +112,17 @@ in
   "now"
   "2026-01-02"
   "2026-01-02 03:04:05"
+  "2026-00-02T03:04:05Z"
+  "2026-13-02T03:04:05Z"
+  "2026-01-00T03:04:05Z"
+  "2026-01-32T03:04:05Z"
+  "2026-04-31T03:04:05Z"
+  "2026-02-29T03:04:05Z"
+  "2100-02-29T03:04:05Z"
+  "2026-01-02T24:04:05Z"
+  "2026-01-02T03:60:05Z"
+  "2026-01-02T03:04:05"
+  0
 ]
 ++ all "revision" [
   ""
@@ -108,12 +142,13 @@ in
   0
   (-1)
   65534
-  4294967295
+  2147483648
   "1000"
 ]
 ++ users "gid" [
   0
   65534
+  2147483648
 ]
 ++ users "home" [
   "/"
@@ -127,6 +162,8 @@ in
   "/nix/home"
   "/tmp"
   "/app"
+  "/root"
+  null
 ]
 ++ users "shell" [
   "bash"
@@ -139,6 +176,8 @@ in
   "A,B"
   "A=B"
   ""
+  "DESCARTES_TASK_TIMOUT"
+  "DESCARTES_"
 ]
 ++ map (name: bad { env.${name} = "x"; } "`env.${name}` is \"x\"; ") [
   "HOME"
@@ -148,6 +187,21 @@ in
   "LD_LIBRARY_PATH"
   "LD_PRELOAD"
   "DESCARTES_AGENT_ENV_FILE"
+]
+++ all' "env" "PATH" [
+  ""
+  ":/bin"
+  "/bin:"
+  "/bin::/usr/bin"
+  "bin"
+  7
+]
+++ all' "env" "DESCARTES_AGENT_ENV" [
+  "A-B"
+  "1X"
+  "A;B"
+  "A DESCARTES_TOKEN"
+  7
 ]
 ++ [
   (bad { env.A = null; } "`env.A` is null; ")
@@ -161,6 +215,18 @@ in
   (bad { user = "me"; } "`user` is \"me\"; ")
   (bad { tools = pkgs.hello; } "`tools` is the package hello; ")
   (bad { tools = [ "hello" ]; } "`tools` is \"hello\"; ")
+  (bad {
+    tools = [
+      pkgs.hello
+      mac.tree
+    ];
+  } "`tools` is the package tree; it is for aarch64-darwin, and the programs of the image are for x86_64-linux: ")
+  (bad { tools = [ other.tree ]; } "`tools` is the package tree; it is for aarch64-linux")
+  (bad { libraries = [ mac.zlib ]; } "`libraries` is the package zlib; it is for aarch64-darwin")
+  (bad { agent = mac.opencode; } "`agent` is the package opencode; it is for aarch64-darwin")
+  (bad {
+    devShell = mac.mkShellNoCC { };
+  } "`devShell` is the package nix-shell; it is for aarch64-darwin")
   (bad { libraries = [ 7 ]; } "`libraries` is 7; ")
   (bad { devShell = { }; } "`devShell` is a set; ")
   (bad { agent = "opencode"; } "`agent` is \"opencode\"; ")

@@ -29,7 +29,7 @@ in
           inherit (image.environment.asked) command;
           inherit (image.environment.asked.environment) path;
           base = builtins.fromJSON image.environment.asked.environment.base;
-          explicit = builtins.fromJSON image.environment.asked.environment.explicit;
+          named = builtins.fromJSON image.environment.asked.environment.named;
         }
     );
     passthru = builtins.filter (name: image ? ${name}) [ "conf" ];

@@ -7,7 +7,7 @@ use super::usage::Usage;
 use crate::redact::Redactor;
 use crate::task;
 
-/// The maximum length of a longer text (a summary, the causes), in characters.
+/// The maximum length of the summary and of the causes of a failure, in characters.
 const MAX_TEXT: usize = 8 * 1024;
 /// The maximum number of checks that one report lists.
 pub const MAX_CHECKS: usize = 100;
@@ -121,15 +121,15 @@ impl TaskResult {
         }
     }
 
-    /// Whether there is a patch or any output that could be left out.
-    pub fn has_bulk(&self) -> bool {
+    /// Whether there is a patch or any output that could be dropped.
+    pub fn has_patch_or_output(&self) -> bool {
         let tails = self.checks.iter().map(|check| &check.output_tail);
-        let mut bulk = tails.chain([&self.output.head, &self.output.tail]);
+        let mut outputs = tails.chain([&self.output.head, &self.output.tail]);
         let patch = self.work.as_ref().is_some_and(|work| work.patch.is_some());
-        patch || bulk.any(|text| !text.is_empty())
+        patch || outputs.any(|text| !text.is_empty())
     }
 
-    /// Leaves out the output of passed checks, which matters least.
+    /// Drops the output of passed checks, which is the least important part.
     pub fn drop_passed_output(&mut self) {
         for check in &mut self.checks {
             if check.exit_code == Some(0) {
@@ -138,7 +138,7 @@ impl TaskResult {
         }
     }
 
-    /// Leaves out the summary and shortens the checks' commands.
+    /// Drops the summary and shortens the checks' commands.
     pub fn drop_texts(&mut self) {
         self.summary = None;
         for check in &mut self.checks {
@@ -146,15 +146,15 @@ impl TaskResult {
         }
     }
 
-    /// Leaves out the whole patch: a part of a patch cannot be applied.
+    /// Drops the whole patch, because a part of a patch cannot be applied.
     pub fn drop_patch(&mut self) {
         if let Some(work) = &mut self.work {
             work.patch_truncated |= work.patch.take().is_some();
         }
     }
 
-    /// Leaves out the patch and all output.
-    pub fn drop_bulk(&mut self) {
+    /// Drops the patch and all output.
+    pub fn drop_patch_and_output(&mut self) {
         self.drop_patch();
         for check in &mut self.checks {
             check.output_tail.clear();

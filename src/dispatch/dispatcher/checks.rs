@@ -1,23 +1,23 @@
-//! Runs that only check a commit, and what waits for them.
+//! Runs that only check a commit.
 
 use tokio::sync::oneshot;
 
 use super::fields::{Dispatcher, EndCheck, PendingCheck};
 use crate::dispatch::journal::Entry;
 use crate::dispatch::merging::{CheckRequest, CheckResult};
+use crate::dispatch::policy::Stopping;
 use crate::dispatch::run_output::failed_output;
-use crate::dispatch::standing::Stopping;
 use crate::dispatch::verification::Mode;
 
-/// How often a check that could not run is started again.
+/// How often a check is started before it counts as not possible.
 const CHECK_ATTEMPTS: u32 = 3;
 
 impl Dispatcher<'_> {
-    /// Runs the checks of the whole branch, if they run only at the end; says whether there is something to
-    /// wait for.
+    /// With `--verify end`, starts the checks of the finished branch and later reads their result. Returns whether they
+    /// were started now, so that the loop must go on.
     pub(super) async fn check_at_end(&mut self) -> eyre::Result<bool> {
         match self.end_check.take() {
-            None if self.mode == Mode::End && self.terms.stopping == Stopping::No => {
+            None if self.verify == Mode::End && self.policy.stopping == Stopping::No => {
                 let (answer, answered) = oneshot::channel();
                 let commit = self.tip.commit.clone();
                 self.end_check = Some(EndCheck::Running(answered));
@@ -37,15 +37,15 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// Why the checks at the end have not passed, if so.
-    pub fn end_check_failed(&self) -> Option<&str> {
+    /// The error if the checks of the finished branch have not passed.
+    pub fn end_check_failure(&self) -> Option<&str> {
         match &self.end_check {
             Some(EndCheck::Ended(CheckResult::Failed(why) | CheckResult::NotRun(why))) => Some(why),
             _ => None,
         }
     }
 
-    /// A check that could not run is started again a few times.
+    /// Starts a check again that could not run. After [`CHECK_ATTEMPTS`], answers the request with the error.
     pub(super) async fn repeat_check(&mut self, id: &str, why: &str) -> eyre::Result<()> {
         let Some(check) = self.checks.remove(id) else {
             return Ok(());
@@ -60,7 +60,7 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// A check that has reported answers those who wait for it.
+    /// Releases a run that has reported. If the run is a check, answers its request.
     pub(super) async fn after_report(&mut self, id: &str) -> eyre::Result<()> {
         self.release(id);
         if !self.checks.contains_key(id) {
@@ -90,6 +90,7 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
+    /// Starts a run that only checks a commit.
     pub(super) async fn start_check(
         &mut self,
         request: CheckRequest,
@@ -105,9 +106,9 @@ impl Dispatcher<'_> {
             attempt,
             base: request.commit.clone(),
             note: None,
-            memory: self.terms.memory,
+            memory: self.policy.memory,
         };
         self.checks.insert(run, PendingCheck { request, attempt });
-        self.intend(vec![intent]).await
+        self.record_and_start(vec![intent]).await
     }
 }

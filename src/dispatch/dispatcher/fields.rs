@@ -1,4 +1,4 @@
-//! What a dispatcher knows and uses.
+//! The state of a dispatcher.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,48 +8,53 @@ use tokio::time::Instant;
 
 use crate::dispatch::engine::Engines;
 use crate::dispatch::event_listener::Secret;
-use crate::dispatch::harvest::Harvests;
+use crate::dispatch::harvest::BranchSearches;
 use crate::dispatch::integration::Integration;
 use crate::dispatch::journaled_state::JournaledState;
 use crate::dispatch::merging::{CheckRequest, CheckResult, Tip};
+use crate::dispatch::policy::Policy;
 use crate::dispatch::settings::Settings;
 use crate::dispatch::show::Show;
-use crate::dispatch::standing::Terms;
-use crate::dispatch::start::Common;
+use crate::dispatch::start::SharedSettings;
 use crate::dispatch::verification::Mode;
 use crate::scud::TaskGraph;
 
-/// How often everything is looked at if nothing happens.
-pub(super) const TICK: Duration = Duration::from_secs(5);
+/// How long the main loop sleeps at most if no run is live.
+pub(super) const IDLE_PAUSE: Duration = Duration::from_secs(5);
 
+/// Everything that the main loop works with.
 pub struct Dispatcher<'a> {
     pub settings: &'a Settings,
     pub show: Show<'a>,
     pub journaled: JournaledState,
     pub engine: Engines,
     pub secret: Secret,
-    pub common: Common,
+    pub shared_settings: SharedSettings,
     pub graph: TaskGraph,
     pub tip: Tip,
-    pub terms: Terms,
-    /// `None` while a merge owns it.
+    pub policy: Policy,
+    /// The integration branch; `None` while a merge owns it.
     pub integration: Option<Integration>,
-    pub harvests: Harvests,
+    pub branch_searches: BranchSearches,
+    /// The runs that only check a commit, by the id of the run.
     pub checks: HashMap<String, PendingCheck>,
+    /// How many merges in a row have failed with an error.
     pub merge_failures: u32,
+    /// The earliest time for the next merge, after a failed one.
     pub next_merge: Option<Instant>,
-    pub mode: Mode,
-    /// The result of the checks at the end, if they run only then.
+    /// When the checks run on merged work.
+    pub verify: Mode,
+    /// The checks of the finished branch, with `--verify end`.
     pub end_check: Option<EndCheck>,
 }
 
-/// The checks of the whole branch, when everything is merged.
+/// The checks that run once on the finished branch.
 pub enum EndCheck {
     Running(oneshot::Receiver<CheckResult>),
     Ended(CheckResult),
 }
 
-/// A run that only checks a commit, and what waits for it.
+/// A run that only checks a commit, and the request that it serves.
 pub struct PendingCheck {
     pub request: CheckRequest,
     pub attempt: u32,

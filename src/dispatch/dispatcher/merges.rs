@@ -1,25 +1,26 @@
-//! Merges next to everything else: what they need, and what follows from them.
+//! Starts merges in background tasks, and applies their results.
 
 use jiff::Timestamp;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
-use super::fields::{Dispatcher, TICK};
+use super::fields::{Dispatcher, IDLE_PAUSE};
 use crate::dispatch::integration::{FinishedRun, Integration, WorkChecks};
 use crate::dispatch::journal::Entry;
-use crate::dispatch::merging::{Outcome, Ports, Tip, merge_all};
+use crate::dispatch::merging::{MergeChannels, MergeOutcome, Tip, merge_all};
 use crate::dispatch::standing::task_key;
 use crate::dispatch::state::Origin;
 use crate::dispatch::verification::Mode;
 use crate::scud::TaskGraph;
 
-/// How often a merge that failed for another reason than its content is tried again before giving up.
+/// How often merges may fail in a row with an error that is not a conflict.
 const MERGE_ATTEMPTS: u32 = 5;
 
+/// A running merge. It owns the integration branch and returns it at the end.
 pub(super) type Merging = JoinHandle<(Integration, eyre::Result<()>)>;
 
 impl Dispatcher<'_> {
-    /// What the merge needs to know about a completed run.
+    /// The facts about a completed run that a merge needs.
     pub(super) fn finished_run(&self, id: &str) -> Option<FinishedRun> {
         let run = self.journaled.state.run(id)?;
         let (report, task) = (run.report.as_ref()?, run.task.as_deref()?);
@@ -34,7 +35,7 @@ impl Dispatcher<'_> {
             run_id: id.to_owned(),
             title: node.map_or_else(String::new, |node| self.graph.tasks[node].title.clone()),
             branch: report.branch().unwrap_or_default().to_owned(),
-            // A run that has changed nothing has its base.
+            // A run without changes reports no commit; its work is its base.
             commit: if commit.is_empty() { &run.base } else { commit }.to_owned(),
             time: sent.unwrap_or_else(|_| {
                 Timestamp::from_millisecond(report.at).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -46,13 +47,14 @@ impl Dispatcher<'_> {
         })
     }
 
+    /// Starts a merge of some runs.
     pub(super) fn spawn_merging(
         &self,
         mut integration: Integration,
         runs: Vec<FinishedRun>,
-        ports: &Ports,
+        channels: &MergeChannels,
     ) -> Merging {
-        // Without checks in the project there is nothing to verify. Only a report says which checks there are.
+        // Only reports tell whether the project has checks. If it has none, no verification is needed.
         let has_checks = runs.iter().any(|run| {
             if run.checks == WorkChecks::Unknown {
                 return true;
@@ -64,17 +66,18 @@ impl Dispatcher<'_> {
                 .and_then(|checks| checks.as_array())
                 .is_some_and(|checks| !checks.is_empty())
         });
-        let mode = if has_checks { self.mode } else { Mode::Never };
-        let ports = ports.clone();
+        let mode = if has_checks { self.verify } else { Mode::Never };
+        let channels = channels.clone();
         tokio::task::spawn_local(async move {
-            let merged = merge_all(&mut integration, runs, mode, &ports).await;
+            let merged = merge_all(&mut integration, runs, mode, &channels).await;
             (integration, merged)
         })
     }
 
-    pub(super) async fn hear_outcome(&mut self, outcome: Outcome) -> eyre::Result<()> {
+    /// Records what a merge has reported.
+    pub(super) async fn handle_merge_outcome(&mut self, outcome: MergeOutcome) -> eyre::Result<()> {
         match outcome {
-            Outcome::Moved {
+            MergeOutcome::Moved {
                 runs,
                 tip,
                 unpublished,
@@ -92,19 +95,20 @@ impl Dispatcher<'_> {
                 self.show.unpublished(unpublished);
                 self.merge_failures = 0;
             }
-            Outcome::Conflict { run, note } => {
+            MergeOutcome::Conflict { run, note } => {
                 self.show.say(&format!("{run}: conflicts with merged work"));
-                self.journaled.note(Entry::Conflict { run, note }).await?;
+                self.journaled.record(Entry::Conflict { run, note }).await?;
             }
-            Outcome::Red { run, note } => {
+            MergeOutcome::Red { run, note } => {
                 self.show
                     .say(&format!("{run}: the checks fail on its merged work"));
-                self.journaled.note(Entry::Red { run, note }).await?;
+                self.journaled.record(Entry::Red { run, note }).await?;
             }
         }
         Ok(())
     }
 
+    /// Takes over a new tip. Its graph may have other positions, so the scope is found again by the ids of the tasks.
     pub(super) fn set_tip(&mut self, tip: Tip) -> eyre::Result<()> {
         let scope: Vec<String> = self.scope_keys();
         self.graph = TaskGraph::parse(&tip.graph)?;
@@ -113,16 +117,16 @@ impl Dispatcher<'_> {
             let (phase, id) = key.split_once(':')?;
             self.graph.position(phase, id)
         });
-        self.terms.scope = positions.collect();
+        self.policy.scope = positions.collect();
         Ok(())
     }
 
-    pub(super) fn scope_keys(&self) -> Vec<String> {
-        let scope = self.terms.scope.iter();
+    fn scope_keys(&self) -> Vec<String> {
+        let scope = self.policy.scope.iter();
         scope.map(|task| task_key(&self.graph, *task)).collect()
     }
 
-    /// The merging has ended: with an error, it is tried again later.
+    /// Takes the integration branch back from a merge that has ended. After an error, the next merge waits a while.
     pub(super) fn end_merging(
         &mut self,
         ended: Result<(Integration, eyre::Result<()>), JoinError>,
@@ -138,14 +142,14 @@ impl Dispatcher<'_> {
             self.show.say(&format!(
                 "finished work could not be merged, trying again: {error:#}"
             ));
-            self.next_merge = Some(Instant::now() + TICK);
+            self.next_merge = Some(Instant::now() + IDLE_PAUSE);
         }
         Ok(())
     }
 }
 
-/// The end of the merging; waits forever if there is none.
-pub(super) async fn finished(
+/// Waits for the end of the running merge; waits forever if no merge runs.
+pub(super) async fn wait_for_merging(
     merging: &mut Option<Merging>,
 ) -> Result<(Integration, eyre::Result<()>), JoinError> {
     match merging {

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::calls::{Event, Look, StartFailure};
+use super::calls::{Event, Look};
 use super::command::{self, CommandLines};
 use super::docker::client::ApiClient;
 use super::docker::{Docker, Mount, Surroundings};

@@ -1,24 +1,24 @@
-//! The integration branch: opened at its base, or where it was left.
+//! Opens the integration branch: at its base, or at the commit that the last dispatch reached.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::error::IntegrationError;
-use super::place::{BASE, PUBLISHED, Place};
+use super::repositories::{BASE, PUBLISHED, Repositories};
 use super::types::{Commit, Settings};
 
 /// The integration branch.
 #[derive(Debug)]
 pub struct Integration {
-    pub(super) place: Arc<Place>,
-    /// The commit that the branch began at; later, if a new dispatch found the branch merged into its base.
+    pub(super) repositories: Arc<Repositories>,
+    /// The commit that the branch began at, or a later one: if a new dispatch finds the branch merged into its base.
     pub(super) base: Commit,
     pub(super) tip: Commit,
-    /// The branch as the user's repository or the remote has it, as far as this program knows.
+    /// The commit of the published branch, as this program last saw it.
     pub(super) published: Option<String>,
 }
 
-/// An opened integration branch, and sentences about what a person should know.
+/// An opened integration branch, and messages for the user.
 #[derive(Debug)]
 pub struct Opened {
     pub integration: Integration,
@@ -26,22 +26,22 @@ pub struct Opened {
 }
 
 impl Integration {
-    /// Opens the branch, or begins it at the base. Changes nothing in the user's repository or the remote.
+    /// Opens the branch, or creates it at the base. Does not change the user's repository or the remote.
     pub async fn open(settings: Settings) -> Result<Opened, IntegrationError> {
-        let place = Place::open(settings).await?;
-        let git = place.git()?;
+        let repositories = Repositories::open(settings).await?;
+        let git = repositories.git()?;
         let mut notes = Vec::new();
-        let base = place.find_base(&git).await?;
-        let branch = &place.settings.branch;
-        let repository = &place.repository;
+        let base = repositories.find_base(&git).await?;
+        let branch = &repositories.settings.branch;
+        let repository = &repositories.bare;
         let ours = repository
             .resolve(&git, &format!("refs/heads/{branch}"))
             .await?;
         let published = repository.resolve(&git, PUBLISHED).await?;
         let old_base = repository.resolve(&git, BASE).await?;
-        let theirs = place.read_branch(&git, branch).await?;
+        let theirs = repositories.read_branch(&git, branch).await?;
         let (tip, published) = match (ours, published, theirs) {
-            // Nothing was merged yet, so the branch begins at the base of today.
+            // No work was merged yet, so the branch begins at the present base.
             (Some(ours), None, None) if Some(&ours) == old_base.as_ref() => (base.clone(), None),
             (Some(ours), Some(published), Some(_)) => (ours, Some(published.id)),
             (Some(ours), None, _) => (ours, None),
@@ -57,32 +57,36 @@ impl Integration {
         };
         drop(git);
         let mut integration = Self {
-            place: Arc::new(place),
+            repositories: Arc::new(repositories),
             base,
             tip,
             published,
         };
         integration.sync().await?;
         notes.extend(integration.follow_base().await?);
-        integration.name_commits().await?;
+        integration.set_references().await?;
         Ok(Opened { integration, notes })
     }
 
-    /// Gives the base and the tip a name: git accepts a push from a shallow clone only if a name leads to the
-    /// commit that the clone begins at.
-    async fn name_commits(&self) -> Result<(), IntegrationError> {
-        let git = self.place.git()?;
-        let repository = &self.place.repository;
-        let branch = format!("refs/heads/{}", self.place.settings.branch);
-        repository.set(&git, BASE, &self.base.id, None).await?;
-        repository.set(&git, &branch, &self.tip.id, None).await
+    /// Sets references to the base and the tip: git accepts a push from a shallow clone only if the clone's first
+    /// commit can be reached from a reference.
+    async fn set_references(&self) -> Result<(), IntegrationError> {
+        let git = self.repositories.git()?;
+        let repository = &self.repositories.bare;
+        let branch = format!("refs/heads/{}", self.repositories.settings.branch);
+        repository
+            .set_reference(&git, BASE, &self.base.id, None)
+            .await?;
+        repository
+            .set_reference(&git, &branch, &self.tip.id, None)
+            .await
     }
 
-    /// Moves the tip to the base if the base holds everything of the branch; says if the base has commits that
-    /// the branch does not have.
+    /// Moves the tip to the base if the base contains the whole branch. Returns a message if the base has commits
+    /// that the branch does not have.
     async fn follow_base(&mut self) -> Result<Option<String>, IntegrationError> {
-        let git = self.place.git()?;
-        let repository = &self.place.repository;
+        let git = self.repositories.git()?;
+        let repository = &self.repositories.bare;
         let (base, tip) = (&self.base.id, &self.tip.id);
         if repository.is_ancestor(&git, base, tip).await? {
             return Ok(None);
@@ -95,7 +99,7 @@ impl Integration {
         Ok(Some(format!(
             "the base {base} has commits that the branch {} does not have, and no task will see them; merge the base \
              into the branch if tasks should",
-            self.place.settings.branch
+            self.repositories.settings.branch
         )))
     }
 
@@ -105,10 +109,10 @@ impl Integration {
         commit: &Commit,
         path: &str,
     ) -> Result<Option<Vec<u8>>, IntegrationError> {
-        let git = self.place.git()?;
+        let git = self.repositories.git()?;
         let blob = self
-            .place
-            .repository
+            .repositories
+            .bare
             .read_file(&git, &commit.tree, path)
             .await?;
         Ok(blob.map(|blob| blob.content))
@@ -126,6 +130,6 @@ impl Integration {
 
     /// The bare repository.
     pub fn dir(&self) -> &Path {
-        self.place.repository.dir()
+        self.repositories.bare.dir()
     }
 }

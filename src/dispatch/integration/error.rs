@@ -29,7 +29,7 @@ pub enum IntegrationError {
     )]
     NoBase { source_name: String, base: String },
     #[error(
-        "the branch {branch} of {source_name} and this dispatch's own state conflict in {}: merge {ours} into {branch} by hand, or begin anew with --fresh",
+        "the branch {branch} of {source_name} conflicts with the work of this dispatch in {}: merge {ours} into {branch} by hand, or start a new dispatch with --fresh",
         files.join(", ")
     )]
     Diverged {
@@ -39,7 +39,7 @@ pub enum IntegrationError {
         files: Vec<String>,
     },
     #[error(
-        "the branch {branch} of {source_name} was moved back from {published} to {now}: push {published} again, or begin anew with --fresh"
+        "the branch {branch} of {source_name} was moved back from {published} to {now}: push {published} again, or start a new dispatch with --fresh"
     )]
     MovedBack {
         branch: String,
@@ -65,10 +65,5 @@ impl IntegrationError {
     pub(super) fn git(what: impl Into<String>) -> impl FnOnce(GitError) -> Self {
         let what = what.into();
         move |error| Self::Git { what, error }
-    }
-
-    /// Whether the same operation may succeed in a while: the connection or the remote's server failed.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Git { error, .. } if error.trouble().is_retryable())
     }
 }

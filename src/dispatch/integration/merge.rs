@@ -1,12 +1,14 @@
-//! Merges without a work tree: `merge-tree` makes the tree, `commit-tree` the commit, with dates that are
-//! always the same.
+//! Merges without a work tree: `git merge-tree` writes the tree and `git commit-tree` the commit. The commit's date
+//! is that of the run, so that the same merge always gives the same commit.
 
 use std::fmt::Write;
 
+use super::bare_repository::{Blob, identity_variables, with_input};
 use super::branch::Integration;
 use super::error::IntegrationError;
-use super::repository::{Blob, identity, with_input};
-use super::types::{Candidate, Commit, Conflict, FinishedRun, Merged, Other, WorkChecks};
+use super::types::{
+    Candidate, Commit, Conflict, FinishedRun, MergeResult, OtherCommit, WorkChecks,
+};
 use crate::git::Git;
 use crate::scud::set_status_in_bytes;
 use crate::task::Status;
@@ -21,23 +23,25 @@ pub(super) enum Tree {
 }
 
 impl Integration {
-    /// Merges the commit of a finished run into `onto`: the tip, or another candidate. Moves nothing. The same
-    /// merge gives the same commit again.
+    /// Merges the commit of a finished run into `onto`: the tip, or another candidate. Moves no branch. The same
+    /// merge always gives the same commit.
     pub async fn merge(
         &self,
         onto: &Commit,
         run: &FinishedRun,
-    ) -> Result<Merged, IntegrationError> {
-        let git = self.place.git()?;
+    ) -> Result<MergeResult, IntegrationError> {
+        let git = self.repositories.git()?;
         let (work, is_in) = self.commit_of(&git, run, onto).await?;
         if is_in {
-            return Ok(Merged::AlreadyIn);
+            return Ok(MergeResult::AlreadyMerged);
         }
         let merged = match self.merge_trees(&git, &onto.id, &work.id).await? {
             Tree::Clean(tree) => tree,
             Tree::Conflicts(files) => {
-                let others = self.who_changed(&git, &onto.id, &work.id, &files).await?;
-                return Ok(Merged::Conflict(Conflict { files, others }));
+                let others = self
+                    .commits_that_changed(&git, &onto.id, &work.id, &files)
+                    .await?;
+                return Ok(MergeResult::Conflict(Conflict { files, others }));
             }
         };
         let needs_verification = merged != work.tree || run.checks == WorkChecks::Unknown;
@@ -48,26 +52,33 @@ impl Integration {
         let commit = self
             .commit(&git, &tree, &parents, &message, seconds)
             .await?;
-        Ok(Merged::Merged(Candidate {
+        Ok(MergeResult::Clean(Candidate {
             commit: Commit { id: commit, tree },
             run_id: run.run_id.clone(),
             needs_verification,
         }))
     }
 
-    /// The commit of a run, fetched from the remote if it is not here yet, and whether `onto` has it already.
+    /// The commit of a run, fetched from the remote if necessary, and whether it is in the history of `onto`.
     async fn commit_of(
         &self,
         git: &Git<'_>,
         run: &FinishedRun,
         onto: &Commit,
     ) -> Result<(Commit, bool), IntegrationError> {
-        let repository = &self.place.repository;
-        if let Some(found) = repository.resolve_for(git, &run.commit, &onto.id).await? {
+        let repository = &self.repositories.bare;
+        if let Some(found) = repository
+            .resolve_with_ancestry(git, &run.commit, &onto.id)
+            .await?
+        {
             return Ok(found);
         }
-        self.place.fetch_run_branches(git, &run.run_id).await?;
-        let found = repository.resolve_for(git, &run.commit, &onto.id).await?;
+        self.repositories
+            .fetch_run_branches(git, &run.run_id)
+            .await?;
+        let found = repository
+            .resolve_with_ancestry(git, &run.commit, &onto.id)
+            .await?;
         found.ok_or_else(|| IntegrationError::NoCommit {
             commit: run.commit.clone(),
             branch: run.branch.clone(),
@@ -75,13 +86,14 @@ impl Integration {
         })
     }
 
+    /// Merges two commits into a tree.
     pub(super) async fn merge_trees(
         &self,
         git: &Git<'_>,
         ours: &str,
         theirs: &str,
     ) -> Result<Tree, IntegrationError> {
-        let call = self.place.repository.call([
+        let call = self.repositories.bare.call([
             "merge-tree",
             "--write-tree",
             "-z",
@@ -91,9 +103,13 @@ impl Integration {
             theirs,
         ]);
         let what = format!("{theirs} cannot be merged");
-        let finished = self.place.repository.ask(git, &what, call).await?;
+        let finished = self
+            .repositories
+            .bare
+            .run_allowing_code_1(git, &what, call)
+            .await?;
         let text = String::from_utf8_lossy(&finished.output).into_owned();
-        // The tree, then the paths that conflict, each of them with a zero byte at its end.
+        // The output is the tree, then the paths that conflict. A zero byte follows each of them.
         let mut parts = text.split('\0').filter(|part| !part.is_empty());
         let Some(tree) = parts.next() else {
             return Err(IntegrationError::Unexpected {
@@ -107,17 +123,17 @@ impl Integration {
         })
     }
 
-    /// The commits on the branch that changed these files since the run began.
-    async fn who_changed(
+    /// The commits of the branch that changed these files and that the run does not have.
+    async fn commits_that_changed(
         &self,
         git: &Git<'_>,
         onto: &str,
         work: &str,
         files: &[String],
-    ) -> Result<Vec<Other>, IntegrationError> {
+    ) -> Result<Vec<OtherCommit>, IntegrationError> {
         let format = "--format=%(trailers:key=Task-Id,valueonly,separator=%x2C)%x09%s";
         let range = format!("{work}..{onto}");
-        let call = self.place.repository.call([
+        let call = self.repositories.bare.call([
             "--literal-pathspecs",
             "log",
             "--first-parent",
@@ -127,19 +143,19 @@ impl Integration {
         ]);
         let call = call.args(files.iter().map(Into::into));
         let what = "the history of the integration branch cannot be read";
-        let text = self.place.repository.run(git, what, call).await?;
+        let text = self.repositories.bare.run(git, what, call).await?;
         let lines = text.lines().filter_map(|line| line.split_once('\t'));
         Ok(lines
-            .map(|(task_id, subject)| Other {
+            .map(|(task_id, subject)| OtherCommit {
                 task_id: (!task_id.is_empty()).then(|| task_id.to_owned()),
                 subject: subject.to_owned(),
             })
             .collect())
     }
 
-    /// The same tree with the task marked as done: the worker has done that already, unless the agent undid it.
-    /// A graph that the agent has deleted or broken is replaced by the graph of `onto`, because without a graph
-    /// no further task could run.
+    /// Marks the task as done in the graph of a merged tree. The worker has already done that, unless the agent
+    /// has undone it. If the agent has deleted or broken the graph, the graph of `onto` replaces it, because
+    /// without a graph no further task could run.
     async fn mark_done(
         &self,
         git: &Git<'_>,
@@ -147,7 +163,7 @@ impl Integration {
         merged: String,
         run: &FinishedRun,
     ) -> Result<String, IntegrationError> {
-        let repository = &self.place.repository;
+        let repository = &self.repositories.bare;
         let set_done =
             |graph: &mut [u8]| set_status_in_bytes(graph, &run.phase, &run.task, Status::Done);
         let content = repository.read_content(git, &merged, GRAPH).await?;
@@ -167,12 +183,13 @@ impl Integration {
         };
         tracing::warn!(
             run = run.run_id,
-            "the run has deleted or broken the task graph; the graph of the branch stays"
+            "the run has deleted or broken the task graph, so the graph of the integration branch replaces it"
         );
         set_done(&mut graph.content)?;
         repository.replace_file(git, &merged, GRAPH, &graph).await
     }
 
+    /// Writes a commit.
     pub(super) async fn commit(
         &self,
         git: &Git<'_>,
@@ -182,30 +199,31 @@ impl Integration {
         seconds: i64,
     ) -> Result<String, IntegrationError> {
         let call = self
-            .place
-            .repository
+            .repositories
+            .bare
             .call(["commit-tree", "--no-gpg-sign", tree]);
         let parents = parents.iter().flat_map(|parent| ["-p", parent]);
         let call = call
             .args(parents.map(Into::into))
-            .variables(&identity(&self.place.settings, seconds));
+            .variables(&identity_variables(&self.repositories.settings, seconds));
         let call = with_input(call, message.as_bytes())?;
         let what = "the merge cannot be committed";
-        self.place.repository.run(git, what, call).await
+        self.repositories.bare.run(git, what, call).await
     }
 
+    /// The message of a merge commit.
     fn message(&self, run: &FinishedRun) -> String {
         let title = run.title.lines().next().unwrap_or_default();
         let mut message = format!("Merge task {}: {title}\n\n", run.task_id);
         let trailers = [
             ("Task-Id", &run.task_id),
             ("Run-Id", &run.run_id),
-            ("Dispatch-Id", &self.place.settings.dispatch_id),
+            ("Dispatch-Id", &self.repositories.settings.dispatch_id),
         ];
         for (name, value) in trailers {
             // Writing to a string does not fail.
             let _ = writeln!(message, "{name}: {value}");
         }
-        self.place.settings.redactor.text(&message)
+        self.repositories.settings.redactor.text(&message)
     }
 }

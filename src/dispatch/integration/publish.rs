@@ -1,126 +1,134 @@
-//! The integration branch in the user's repository or on the remote: published, and read again if a person
-//! has pushed to it.
+//! Publishes the integration branch to the user's repository or to the remote, and takes over commits that
+//! somebody else has pushed to it there.
 
 use super::branch::Integration;
 use super::error::IntegrationError;
 use super::merge::Tree;
-use super::place::PUBLISHED;
-use super::types::{Accepted, Commit, FastForward, Source, Synced};
+use super::repositories::PUBLISHED;
+use super::types::{AcceptResult, Commit, FastForward, Source, SyncResult};
 use crate::git::{Git, GitError};
 use std::sync::Arc;
 
-/// What the other side said to a push.
-enum Push {
+/// The answer to a push.
+enum PushAnswer {
     Accepted,
-    /// The branch is not where it was expected.
+    /// The published branch is at another commit than expected.
     Stale,
     Refused(GitError),
 }
 
 impl Integration {
-    /// Moves the integration branch to a candidate, here and in the user's repository or on the remote.
-    pub async fn accept(&mut self, candidate: &Commit) -> Result<Accepted, IntegrationError> {
-        let place = Arc::clone(&self.place);
-        let git = place.git()?;
+    /// Moves the integration branch to a candidate, in the bare repository and in the published one.
+    pub async fn accept(&mut self, candidate: &Commit) -> Result<AcceptResult, IntegrationError> {
+        let repositories = Arc::clone(&self.repositories);
+        let git = repositories.git()?;
         if self
-            .place
-            .repository
+            .repositories
+            .bare
             .is_ancestor(&git, &candidate.id, &self.tip.id)
             .await?
         {
-            return Ok(Accepted::Moved { unpublished: None });
+            return Ok(AcceptResult::Moved { unpublished: None });
         }
         if !self
-            .place
-            .repository
+            .repositories
+            .bare
             .is_ancestor(&git, &self.tip.id, &candidate.id)
             .await?
         {
-            return Ok(Accepted::TipChanged);
+            return Ok(AcceptResult::TipChanged);
         }
         let unpublished = match self.push_branch(&git, &candidate.id).await {
-            Push::Accepted => None,
-            Push::Stale => {
+            PushAnswer::Accepted => None,
+            PushAnswer::Stale => {
                 drop(git);
                 self.sync().await?;
-                return Ok(Accepted::TipChanged);
+                return Ok(AcceptResult::TipChanged);
             }
-            // A branch that is checked out must not keep the work from going on.
-            Push::Refused(error) if matches!(self.place.settings.source, Source::Local(_)) => {
-                Some(self.refusal(&error))
+            // The user may have the branch checked out. The work goes on, and the branch is published later.
+            PushAnswer::Refused(error)
+                if matches!(self.repositories.settings.source, Source::Local(_)) =>
+            {
+                Some(self.explain_refusal(&error))
             }
-            Push::Refused(error) => return Err(self.not_published(error)),
+            PushAnswer::Refused(error) => return Err(self.publish_error(error)),
         };
         let published = unpublished.is_none();
         self.set_tip(&git, candidate.clone()).await?;
         if published {
             self.set_published(&git, &candidate.id).await?;
         }
-        Ok(Accepted::Moved { unpublished })
+        Ok(AcceptResult::Moved { unpublished })
     }
 
-    /// Looks whether a person has pushed to the branch, and takes their commits over.
-    pub async fn sync(&mut self) -> Result<Synced, IntegrationError> {
-        let place = Arc::clone(&self.place);
-        let git = place.git()?;
-        let Some(theirs) = self.place.read_published(&git).await? else {
-            return Ok(Synced::Unchanged);
+    /// Takes over the commits that a person has pushed to the branch, if any.
+    pub async fn sync(&mut self) -> Result<SyncResult, IntegrationError> {
+        let repositories = Arc::clone(&self.repositories);
+        let git = repositories.git()?;
+        let Some(theirs) = self.repositories.read_published(&git).await? else {
+            return Ok(SyncResult::Unchanged);
         };
         if Some(&theirs.id) == self.published.as_ref() {
-            return Ok(Synced::Unchanged);
+            return Ok(SyncResult::Unchanged);
         }
         if let Some(published) = &self.published
             && self
-                .place
-                .repository
+                .repositories
+                .bare
                 .is_ancestor(&git, &theirs.id, published)
                 .await?
         {
             return Err(IntegrationError::MovedBack {
-                branch: self.place.settings.branch.clone(),
-                source_name: self.place.target(),
+                branch: self.repositories.settings.branch.clone(),
+                source_name: self.repositories.target(),
                 published: published.clone(),
                 now: theirs.id,
             });
         }
-        let synced = self.join(&git, &theirs).await?;
+        let synced = self.merge_with_published(&git, &theirs).await?;
         self.set_published(&git, &theirs.id).await?;
         Ok(synced)
     }
 
-    /// Moves the tip so that it holds `theirs`.
-    async fn join(&mut self, git: &Git<'_>, theirs: &Commit) -> Result<Synced, IntegrationError> {
+    /// Moves the tip so that it contains `theirs`, the commit of the published branch.
+    async fn merge_with_published(
+        &mut self,
+        git: &Git<'_>,
+        theirs: &Commit,
+    ) -> Result<SyncResult, IntegrationError> {
         let (ours, theirs) = (self.tip.clone(), theirs.clone());
         if self
-            .place
-            .repository
+            .repositories
+            .bare
             .is_ancestor(git, &theirs.id, &ours.id)
             .await?
         {
-            return Ok(Synced::Unchanged);
+            return Ok(SyncResult::Unchanged);
         }
         let tip = if self
-            .place
-            .repository
+            .repositories
+            .bare
             .is_ancestor(git, &ours.id, &theirs.id)
             .await?
         {
             theirs
         } else {
-            // Merges that could not be published, and a person's commits.
+            // Both sides have commits: merges that could not be published, and pushes of a person.
             match self.merge_trees(git, &theirs.id, &ours.id).await? {
                 Tree::Clean(tree) => {
                     let parents = [theirs.id.as_str(), ours.id.as_str()];
-                    let seconds = self.place.repository.latest_date(git, parents).await?;
-                    let message =
-                        format!("Merge the dispatch {}\n", self.place.settings.dispatch_id);
+                    let seconds = self.repositories.bare.latest_date(git, parents).await?;
+                    let message = format!(
+                        "Merge the dispatch {}\n",
+                        self.repositories.settings.dispatch_id
+                    );
                     let id = self.commit(git, &tree, &parents, &message, seconds).await?;
                     Commit { id, tree }
                 }
                 Tree::Conflicts(files) => {
                     return Err(IntegrationError::Diverged {
-                        branch: self.place.settings.branch.clone(),
-                        source_name: self.place.target(),
+                        branch: self.repositories.settings.branch.clone(),
+                        source_name: self.repositories.target(),
                         ours: ours.id,
                         files,
                     });
@@ -128,52 +136,52 @@ impl Integration {
             }
         };
         self.set_tip(git, tip).await?;
-        Ok(Synced::TipChanged)
+        Ok(SyncResult::TipChanged)
     }
 
-    /// Publishes the tip, if the user's repository or the remote does not have it yet; says why not.
+    /// Publishes the tip if it is not published yet. Returns the reason if that is not possible now.
     pub async fn publish(&mut self) -> Result<Option<String>, IntegrationError> {
         self.sync().await?;
         if self.published.as_ref() == Some(&self.tip.id) || self.tip.id == self.base.id {
             return Ok(None);
         }
-        let place = Arc::clone(&self.place);
-        let git = place.git()?;
+        let repositories = Arc::clone(&self.repositories);
+        let git = repositories.git()?;
         match self.push_branch(&git, &self.tip.id).await {
-            Push::Accepted => {
+            PushAnswer::Accepted => {
                 let tip = self.tip.id.clone();
                 self.set_published(&git, &tip).await?;
                 Ok(None)
             }
-            Push::Stale => Ok(Some(format!(
+            PushAnswer::Stale => Ok(Some(format!(
                 "the branch {} moved while it was published; run the same command again",
-                self.place.settings.branch
+                self.repositories.settings.branch
             ))),
-            Push::Refused(error) => Ok(Some(self.refusal(&error))),
+            PushAnswer::Refused(error) => Ok(Some(self.explain_refusal(&error))),
         }
     }
 
-    /// Moves another branch of the user's repository or the remote forward to the tip, if it is an ancestor.
+    /// Moves another published branch forward to the tip, if that branch is an ancestor of the tip.
     pub async fn fast_forward(&self, into: &str) -> Result<FastForward, IntegrationError> {
-        let git = self.place.git()?;
-        let target = self.place.target();
-        let Some(current) = self.place.read_branch(&git, into).await? else {
+        let git = self.repositories.git()?;
+        let target = self.repositories.target();
+        let Some(current) = self.repositories.read_branch(&git, into).await? else {
             return Ok(FastForward::NotPossible(format!(
                 "{target} has no branch {into}"
             )));
         };
-        let (tip, branch) = (&self.tip.id, &self.place.settings.branch);
+        let (tip, branch) = (&self.tip.id, &self.repositories.settings.branch);
         if self
-            .place
-            .repository
+            .repositories
+            .bare
             .is_ancestor(&git, tip, &current.id)
             .await?
         {
             return Ok(FastForward::AlreadyThere);
         }
         if !self
-            .place
-            .repository
+            .repositories
+            .bare
             .is_ancestor(&git, &current.id, tip)
             .await?
         {
@@ -184,7 +192,7 @@ impl Integration {
         let refspec = format!("{tip}:refs/heads/{into}");
         let lease = format!("--force-with-lease=refs/heads/{into}:{}", current.id);
         match self
-            .place
+            .repositories
             .push_to(&git, &target, &refspec, Some(lease))
             .await
         {
@@ -196,38 +204,44 @@ impl Integration {
         }
     }
 
-    async fn push_branch(&self, git: &Git<'_>, commit: &str) -> Push {
-        let name = format!("refs/heads/{}", self.place.settings.branch);
+    async fn push_branch(&self, git: &Git<'_>, commit: &str) -> PushAnswer {
+        let name = format!("refs/heads/{}", self.repositories.settings.branch);
         let published = self.published.as_deref().unwrap_or_default();
         let lease = format!("--force-with-lease={name}:{published}");
         let refspec = format!("{commit}:{name}");
         match self
-            .place
-            .push_to(git, &self.place.target(), &refspec, Some(lease))
+            .repositories
+            .push_to(git, &self.repositories.target(), &refspec, Some(lease))
             .await
         {
-            Ok(()) => Push::Accepted,
-            Err(error) if is_stale(&error) => Push::Stale,
-            Err(error) => Push::Refused(error),
+            Ok(()) => PushAnswer::Accepted,
+            Err(error) if is_stale(&error) => PushAnswer::Stale,
+            Err(error) => PushAnswer::Refused(error),
         }
     }
 
     async fn set_tip(&mut self, git: &Git<'_>, tip: Commit) -> Result<(), IntegrationError> {
-        let name = format!("refs/heads/{}", self.place.settings.branch);
-        self.place.repository.set(git, &name, &tip.id, None).await?;
+        let name = format!("refs/heads/{}", self.repositories.settings.branch);
+        self.repositories
+            .bare
+            .set_reference(git, &name, &tip.id, None)
+            .await?;
         self.tip = tip;
         Ok(())
     }
 
     async fn set_published(&mut self, git: &Git<'_>, id: &str) -> Result<(), IntegrationError> {
-        self.place.repository.set(git, PUBLISHED, id, None).await?;
+        self.repositories
+            .bare
+            .set_reference(git, PUBLISHED, id, None)
+            .await?;
         self.published = Some(id.to_owned());
         Ok(())
     }
 
-    /// Why the user's repository did not accept the branch.
-    fn refusal(&self, error: &GitError) -> String {
-        let branch = &self.place.settings.branch;
+    /// Explains to the user why a push of the branch was refused.
+    fn explain_refusal(&self, error: &GitError) -> String {
+        let branch = &self.repositories.settings.branch;
         if is_checked_out(error) {
             format!(
                 "{branch} is checked out, and a work tree is never changed by a dispatch; check out another branch, and run the same command again"
@@ -237,11 +251,11 @@ impl Integration {
         }
     }
 
-    fn not_published(&self, error: GitError) -> IntegrationError {
+    fn publish_error(&self, error: GitError) -> IntegrationError {
         let what = format!(
             "{} cannot be pushed to {}",
-            self.place.settings.branch,
-            self.place.target()
+            self.repositories.settings.branch,
+            self.repositories.target()
         );
         IntegrationError::Git { what, error }
     }
@@ -251,7 +265,7 @@ fn is_checked_out(error: &GitError) -> bool {
     error.words.contains("branch is currently checked out")
 }
 
-/// Whether a push was rejected because the branch is not where it was expected.
+/// Whether a push was rejected because the branch is at another commit than expected.
 fn is_stale(error: &GitError) -> bool {
     let words = [
         "stale info",

@@ -1,30 +1,34 @@
-//! The branches that runs push, and the candidates: in the bare repository, and on the remote if the workers
-//! run elsewhere.
+//! The branches that runs push, and the branches of candidates: in the bare repository, and on the remote if the
+//! workers run on other machines.
 //!
-//! All branches of a run are below a directory that is named after it, so that no branch can be in the way of
-//! another one, or of the integration branch.
+//! All branches of a run are in a directory that is named after the run. git allows no branch `a/b` next to a
+//! branch `a`, so this keeps them apart from each other and from the integration branch.
 
 use std::sync::Arc;
 
 use super::branch::Integration;
 use super::error::IntegrationError;
-use super::place::Place;
-use super::types::{Candidate, RunBranch, Source, Workers};
+use super::repositories::Repositories;
+use super::types::{Candidate, RunBranch, Source, WorkerLocation};
 use crate::git::Git;
 
-/// All branches of runs; no integration branch is below it.
+/// The directory of the branches of all runs. No integration branch is in it.
 const RUNS: &str = "descartes-runs";
-/// The last part of the name of the branch with a run's merge, by which a worker elsewhere can clone it.
+/// The last part of the name of the branch with a run's merge. A worker on another machine clones the merge by it.
 const CANDIDATE: &str = "candidate";
-/// Where the user's repository has the branches of runs whose work was not merged: not in the list of branches.
+/// The directory in the user's repository for the branches of runs whose work was not merged. `git branch` does
+/// not list them.
 const UNMERGED_RUNS: &str = "refs/descartes/runs";
 
 impl Integration {
     /// The URL that workers clone from and push to (`DESCARTES_REPO`).
     pub fn clone_url(&self) -> String {
-        match (&self.place.settings.source, self.place.settings.workers) {
-            (Source::Remote(url), Workers::Elsewhere) => url.clone(),
-            _ => file_url(self.place.repository.dir()),
+        match (
+            &self.repositories.settings.source,
+            self.repositories.settings.workers,
+        ) {
+            (Source::Remote(url), WorkerLocation::Elsewhere) => url.clone(),
+            _ => url_of_dir(self.repositories.bare.dir()),
         }
     }
 
@@ -33,18 +37,21 @@ impl Integration {
         format!("{RUNS}/{run_id}/work")
     }
 
-    /// Makes sure that a worker can clone a candidate; returns the commit (`DESCARTES_REF`). The branch by which
-    /// it does that is deleted with the branches of the run.
-    pub async fn offer(&self, candidate: &Candidate) -> Result<String, IntegrationError> {
-        let git = self.place.git()?;
+    /// Publishes a candidate so that a worker can clone it; returns the commit (`DESCARTES_REF`). The candidate's
+    /// branch is deleted with the branches of the run.
+    pub async fn publish_candidate(
+        &self,
+        candidate: &Candidate,
+    ) -> Result<String, IntegrationError> {
+        let git = self.repositories.git()?;
         let (commit, run_id) = (&candidate.commit.id, &candidate.run_id);
-        self.place
-            .repository
-            .set(&git, &candidate_name(run_id), commit, None)
+        self.repositories
+            .bare
+            .set_reference(&git, &candidate_name(run_id), commit, None)
             .await?;
-        if let Some(url) = self.place.remote_of_workers() {
+        if let Some(url) = self.repositories.remote_of_workers() {
             let name = format!("refs/heads/{RUNS}/{run_id}/{CANDIDATE}");
-            self.place
+            self.repositories
                 .push_to(&git, url, &format!("+{commit}:{name}"), None)
                 .await
                 .map_err(IntegrationError::git(format!(
@@ -54,27 +61,27 @@ impl Integration {
         Ok(candidate.commit.id.clone())
     }
 
-    /// The branches that runs have pushed; can be asked while a merge owns the integration branch.
+    /// Access to the branches that runs have pushed. It can be used while a merge owns the integration branch.
     pub fn run_branches(&self) -> RunBranches {
         RunBranches {
-            place: Arc::clone(&self.place),
+            repositories: Arc::clone(&self.repositories),
         }
     }
 
-    /// Deletes all branches of some runs, everywhere.
-    pub async fn drop_run_branches(&self, run_ids: &[String]) -> Result<(), IntegrationError> {
-        let git = self.place.git()?;
+    /// Deletes all branches of some runs in all repositories.
+    pub async fn delete_run_branches(&self, run_ids: &[String]) -> Result<(), IntegrationError> {
+        let git = self.repositories.git()?;
         let pushed = run_ids.iter().map(|id| format!("refs/heads/{RUNS}/{id}/"));
-        if let Some(url) = self.place.remote_of_workers() {
+        if let Some(url) = self.repositories.remote_of_workers() {
             let patterns: Vec<String> = pushed.clone().map(|prefix| prefix + "*").collect();
-            let names = self.place.list_remote(&git, url, &patterns).await?;
-            self.place
-                .delete_at(&git, url, names.into_iter().map(|(name, _)| name))
+            let names = self.repositories.list_remote(&git, url, &patterns).await?;
+            self.repositories
+                .delete_from(&git, url, names.into_iter().map(|(name, _)| name))
                 .await?;
         }
         let candidates = run_ids.iter().map(|id| candidate_name(id));
         let prefixes: Vec<String> = pushed.chain(candidates).collect();
-        let repository = &self.place.repository;
+        let repository = &self.repositories.bare;
         let names = repository.references(&git, &prefixes).await?;
         repository
             .delete_references(&git, names.iter().map(|(name, _)| name.as_str()))
@@ -84,27 +91,33 @@ impl Integration {
             let patterns: Vec<String> = ids
                 .map(|id| format!("{}/*", self.names_of_unmerged_run(id)))
                 .collect();
-            let names = self.place.list_remote(&git, &target, &patterns).await?;
-            self.place
-                .delete_at(&git, &target, names.into_iter().map(|(name, _)| name))
+            let names = self
+                .repositories
+                .list_remote(&git, &target, &patterns)
+                .await?;
+            self.repositories
+                .delete_from(&git, &target, names.into_iter().map(|(name, _)| name))
                 .await?;
         }
         Ok(())
     }
 
-    /// Copies the branches of a run whose work was not merged to where a person can see them; returns their
-    /// names there. In a repository on this machine these are references outside the list of branches.
-    pub async fn keep_run_branches(&self, run_id: &str) -> Result<Vec<String>, IntegrationError> {
+    /// Copies the branches of a run whose work was not merged to the user's repository or to the remote; returns
+    /// their names there.
+    pub async fn copy_unmerged_branches(
+        &self,
+        run_id: &str,
+    ) -> Result<Vec<String>, IntegrationError> {
         let branches = self.run_branches().find(run_id).await?;
         let Some(target) = self.target_of_unmerged_runs() else {
             return Ok(branches.into_iter().map(|branch| branch.name).collect());
         };
-        let git = self.place.git()?;
+        let git = self.repositories.git()?;
         let mut names = Vec::new();
         for branch in branches {
             let last = branch.name.rsplit('/').next().unwrap_or("work");
             let name = format!("{}/{last}", self.names_of_unmerged_run(run_id));
-            self.place
+            self.repositories
                 .push_to(&git, &target, &format!("+{}:{name}", branch.commit), None)
                 .await
                 .map_err(IntegrationError::git(format!(
@@ -115,24 +128,24 @@ impl Integration {
         Ok(names)
     }
 
-    /// The directory of a run's branches there.
+    /// The directory of the copied branches of a run.
     fn names_of_unmerged_run(&self, run_id: &str) -> String {
-        match self.place.settings.source {
+        match self.repositories.settings.source {
             Source::Local(_) => format!("{UNMERGED_RUNS}/{run_id}"),
             Source::Remote(_) => format!("refs/heads/{RUNS}/{run_id}"),
         }
     }
 
-    /// Where branches are copied to that a person should see; `None` if the workers push them there.
+    /// The repository that unmerged branches are copied to; `None` if the workers have pushed them there already.
     fn target_of_unmerged_runs(&self) -> Option<String> {
-        match self.place.settings.workers {
-            Workers::OnThisMachine => Some(self.place.target()),
-            Workers::Elsewhere => None,
+        match self.repositories.settings.workers {
+            WorkerLocation::OnThisMachine => Some(self.repositories.target()),
+            WorkerLocation::Elsewhere => None,
         }
     }
 }
 
-impl Place {
+impl Repositories {
     /// Fetches the branches of a run if the workers push them to the remote.
     pub(super) async fn fetch_run_branches(
         &self,
@@ -146,33 +159,34 @@ impl Place {
         self.fetch_from(git, url, &[pattern]).await
     }
 
+    /// The remote, if the workers clone from it and push to it.
     fn remote_of_workers(&self) -> Option<&str> {
         match (&self.settings.source, self.settings.workers) {
-            (Source::Remote(url), Workers::Elsewhere) => Some(url),
+            (Source::Remote(url), WorkerLocation::Elsewhere) => Some(url),
             _ => None,
         }
     }
 }
 
-/// The branches that runs have pushed.
+/// Access to the branches that runs have pushed.
 #[derive(Debug, Clone)]
 pub struct RunBranches {
-    place: Arc<Place>,
+    repositories: Arc<Repositories>,
 }
 
 impl RunBranches {
-    /// The branches that a run has pushed, for example if its result was never reported.
+    /// The branches that a run has pushed.
     pub async fn find(&self, run_id: &str) -> Result<Vec<RunBranch>, IntegrationError> {
-        let git = self.place.git()?;
-        self.place.fetch_run_branches(&git, run_id).await?;
+        let git = self.repositories.git()?;
+        self.repositories.fetch_run_branches(&git, run_id).await?;
         let format = "--format=%(objectname)%09%(refname:lstrip=2)%09%(contents:trailers:key=Run-Id,valueonly,separator=%x2C)%09%(contents:trailers:key=Task-Id,valueonly,separator=%x2C)";
         let prefix = format!("refs/heads/{RUNS}/{run_id}/");
         let call = self
-            .place
-            .repository
+            .repositories
+            .bare
             .call(["for-each-ref", format, &prefix]);
         let what = "the branches of a run cannot be listed";
-        let text = self.place.repository.run(&git, what, call).await?;
+        let text = self.repositories.bare.run(&git, what, call).await?;
         let branches = text.lines().filter_map(|line| {
             let mut fields = line.split('\t');
             let mut next = || fields.next().map(str::to_owned);
@@ -192,13 +206,13 @@ impl RunBranches {
     }
 }
 
-/// The reference of a run's merge.
+/// The reference of a run's candidate in the bare repository.
 fn candidate_name(run_id: &str) -> String {
     format!("refs/descartes/candidates/{run_id}")
 }
 
-/// The URL of a directory.
-fn file_url(dir: &std::path::Path) -> String {
+/// The `file://` URL of a directory.
+fn url_of_dir(dir: &std::path::Path) -> String {
     use std::fmt::Write;
     use std::os::unix::ffi::OsStrExt;
     let mut url = "file://".to_owned();

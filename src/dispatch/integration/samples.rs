@@ -1,4 +1,4 @@
-//! For unit tests with real git: a user's project, and workers that are clones.
+//! For unit tests with real git: a user's project, and what workers push.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use super::{Commit, FinishedRun, Integration, Settings, Source, WorkChecks, Workers};
+use super::{Commit, FinishedRun, Integration, Settings, Source, WorkChecks, WorkerLocation};
 use crate::environment::variable;
 use crate::git::Access;
 use crate::redact::Redactor;
@@ -45,13 +45,13 @@ pub fn git(dir: &Path, args: &[&str]) -> String {
     out.trim_end().to_owned()
 }
 
-/// This program as cargo has built it for the tests, because git runs it as the merge driver.
+/// The path of the built program. git runs it as the merge driver.
 fn program() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().unwrap().with_file_name("descartes-worker");
     assert!(
         program.exists(),
-        "{} does not exist; `cargo build` makes it",
+        "{} does not exist; run `cargo build` first",
         program.display()
     );
     program
@@ -61,15 +61,15 @@ fn program() -> PathBuf {
 pub struct SampleProject {
     pub dir: TempDir,
     remote: bool,
-    workers: Workers,
+    workers: WorkerLocation,
 }
 
 impl SampleProject {
     pub fn local() -> Self {
-        Self::new(false, Workers::OnThisMachine)
+        Self::new(false, WorkerLocation::OnThisMachine)
     }
 
-    pub fn new(remote: bool, workers: Workers) -> Self {
+    pub fn new(remote: bool, workers: WorkerLocation) -> Self {
         let sample = Self {
             dir: tempfile::tempdir().unwrap(),
             remote,
@@ -174,7 +174,7 @@ impl SampleProject {
         opened.integration
     }
 
-    /// What a worker does: clones a commit, changes files, marks its task as done, commits and pushes.
+    /// Does what a worker does: clones a commit, changes files, marks the task as done, commits and pushes.
     pub fn run(
         &self,
         integration: &Integration,
@@ -185,6 +185,7 @@ impl SampleProject {
         self.run_with_letter(integration, base, task, files, "D")
     }
 
+    /// Like [`Self::run`], with another status letter for the task.
     pub fn run_with_letter(
         &self,
         integration: &Integration,

@@ -1,4 +1,4 @@
-//! What a dispatcher and the integration branch say to each other.
+//! The types in the interface of the integration branch.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::environment::Variables;
 use crate::git::Access;
 use crate::redact::Redactor;
 
-/// Where the project is.
+/// The repository of the project.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// The user's own repository on this machine: any directory in its work tree, or a bare repository.
@@ -17,9 +17,9 @@ pub enum Source {
     Remote(String),
 }
 
-/// Where the workers run.
+/// Where the workers run, which decides which repository they use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Workers {
+pub enum WorkerLocation {
     /// They clone from the bare repository and push to it.
     OnThisMachine,
     /// They clone from the remote and push to it.
@@ -35,13 +35,13 @@ pub struct Settings {
     pub branch: String,
     pub state_dir: PathBuf,
     pub dispatch_id: String,
-    pub workers: Workers,
-    /// Who commits.
+    pub workers: WorkerLocation,
+    /// The author of merge commits.
     pub name: String,
     pub email: String,
-    /// This program, which git runs as the merge driver of the graph.
+    /// The path of this program. git runs it as the merge driver of the graph.
     pub program: PathBuf,
-    /// What git finds `PATH`, `TMPDIR` and certificate authorities in.
+    /// The environment of git: `PATH`, `TMPDIR`, certificate authorities.
     pub environment: Variables,
     pub access: Access,
     pub redactor: Redactor,
@@ -76,7 +76,7 @@ pub struct FinishedRun {
 /// Whether the project's checks have passed on the commit of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkChecks {
-    /// The worker has said so.
+    /// The worker has reported that.
     Passed,
     /// The worker's report is lost.
     Unknown,
@@ -87,35 +87,32 @@ pub enum WorkChecks {
 pub struct Candidate {
     pub commit: Commit,
     pub run_id: String,
-    /// Whether the merged tree differs from the tree that the run's own checks have seen.
+    /// Whether the merged tree differs from the tree on which the run's own checks have passed.
     pub needs_verification: bool,
 }
 
 /// The result of a merge.
-#[expect(
-    clippy::enum_variant_names,
-    reason = "a run is merged, conflicts, or was merged before"
-)]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Merged {
-    Merged(Candidate),
+pub enum MergeResult {
+    /// Without conflicts.
+    Clean(Candidate),
     Conflict(Conflict),
     /// The run's commit is on the branch already.
-    AlreadyIn,
+    AlreadyMerged,
 }
 
-/// Two tasks have changed the same lines.
+/// The work of a run conflicts with the branch: both have changed the same lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
     /// The paths with conflicts.
     pub files: Vec<String>,
     /// Commits on the branch that changed these paths since the run began, newest first.
-    pub others: Vec<Other>,
+    pub others: Vec<OtherCommit>,
 }
 
 /// A commit on the integration branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Other {
+pub struct OtherCommit {
     /// The trailer `Task-Id`; `None` if a person made the commit.
     pub task_id: Option<String>,
     pub subject: String,
@@ -123,18 +120,18 @@ pub struct Other {
 
 /// The result of moving the integration branch to a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Accepted {
-    /// The branch is there. `unpublished` says why the user's repository does not have it yet, if so.
+pub enum AcceptResult {
+    /// The branch was moved. `unpublished` is the reason if the user's repository does not have the new commits yet.
     Moved { unpublished: Option<String> },
-    /// A person has pushed to the branch, and `Integration::tip` is at their commit now: merge again.
+    /// A person has pushed to the branch, and `Integration::tip` is their commit now: merge again.
     TipChanged,
 }
 
-/// Whether the branch has moved without this program.
+/// Whether somebody else has moved the published branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Synced {
+pub enum SyncResult {
     Unchanged,
-    /// The tip is a commit of a person now, or a merge with it.
+    /// The tip is now somebody else's commit, or a merge with it.
     TipChanged,
 }
 
@@ -143,7 +140,7 @@ pub enum Synced {
 pub enum FastForward {
     Done,
     AlreadyThere,
-    /// Why not, and what to do instead.
+    /// The reason, and what to do instead.
     NotPossible(String),
 }
 

@@ -1,4 +1,4 @@
-//! Questions about the user's repository and the remote. Nothing here changes them.
+//! Reads facts from the user's repository and the remote, and does not change them.
 
 use std::path::PathBuf;
 
@@ -11,12 +11,12 @@ use crate::git::{Call, Git};
 impl Integration {
     /// The name of the integration branch.
     pub fn branch(&self) -> &str {
-        &self.place.settings.branch
+        &self.repositories.settings.branch
     }
 
     /// The URL or the directory of the project.
     pub fn source_name(&self) -> String {
-        match &self.place.settings.source {
+        match &self.repositories.settings.source {
             Source::Local(dir) => dir.display().to_string(),
             Source::Remote(url) => url.clone(),
         }
@@ -24,21 +24,23 @@ impl Integration {
 
     /// The top directory of the user's work tree, if the project is on this machine and is not bare.
     pub fn work_tree(&self) -> Option<PathBuf> {
-        let project = self.place.project.as_ref()?;
+        let project = self.repositories.project.as_ref()?;
         project.work_tree.clone()
     }
 
-    /// Whether the user's rules make git ignore a path.
+    /// Whether git ignores a path in the user's work tree.
     pub async fn ignores(&self, path: &str) -> Result<bool, IntegrationError> {
         let Some(dir) = self.work_tree() else {
             return Ok(false);
         };
         let call = Call::new(&dir, ["check-ignore", "--quiet", "--", path]);
-        let finished = self.users_git(&self.place.git()?, call).await?;
+        let finished = self
+            .run_in_users_repository(&self.repositories.git()?, call)
+            .await?;
         Ok(finished.is_some())
     }
 
-    /// The files of the work tree that differ from its commit, new ones included.
+    /// The changed and the new files of the user's work tree.
     pub async fn uncommitted_files(&self) -> Result<Vec<String>, IntegrationError> {
         let Some(dir) = self.work_tree() else {
             return Ok(Vec::new());
@@ -53,20 +55,22 @@ impl Integration {
                 "--untracked-files=normal",
             ],
         );
-        let text = self.users_git(&self.place.git()?, call).await?;
+        let text = self
+            .run_in_users_repository(&self.repositories.git()?, call)
+            .await?;
         let text = text.unwrap_or_default();
-        // `XY path`
+        // Each entry is `XY path`: two letters for the status, a space, the path.
         let files = text.split('\0').filter_map(|entry| entry.get(3..));
         Ok(files.map(str::to_owned).collect())
     }
 
     /// The work tree that has the integration branch checked out.
     pub async fn checked_out_in(&self) -> Result<Option<String>, IntegrationError> {
-        let Some(project) = &self.place.project else {
+        let Some(project) = &self.repositories.project else {
             return Ok(None);
         };
         let call = Call::new(&project.common_dir, ["worktree", "list", "--porcelain"]);
-        let git = self.place.git()?;
+        let git = self.repositories.git()?;
         let text = git.run_among_children(call).await;
         let text = text.map_err(IntegrationError::git("the work trees cannot be listed"))?;
         let branch = format!("branch refs/heads/{}", self.branch());
@@ -81,15 +85,15 @@ impl Integration {
         Ok(None)
     }
 
-    /// Why a push would be refused, as far as that can be found out without one.
-    pub async fn refuses_a_push(&self) -> Result<Option<String>, IntegrationError> {
-        let git = self.place.git()?;
-        let target = self.place.target();
+    /// The reason for which the repository would refuse a push, found by `git push --dry-run`.
+    pub async fn push_refusal(&self) -> Result<Option<String>, IntegrationError> {
+        let git = self.repositories.git()?;
+        let target = self.repositories.target();
         let call = self
-            .place
-            .repository
+            .repositories
+            .bare
             .call(["push", "--dry-run", "--no-verify"]);
-        let call = call.args(self.place.server(&git, "receive-pack"));
+        let call = call.args(self.repositories.server_option(&git, "receive-pack"));
         let refspec = format!("{}:refs/heads/descartes-runs/preflight", self.tip.id);
         let call = call.arg("--").arg(target).arg(refspec);
         let pushed = git.run_among_children(call.transfer()).await;
@@ -97,12 +101,12 @@ impl Integration {
     }
 
     /// Runs a command in the user's repository with the user's own configuration; `None` if its exit code is 1.
-    async fn users_git(
+    async fn run_in_users_repository(
         &self,
         git: &Git<'_>,
         call: Call<'_>,
     ) -> Result<Option<String>, IntegrationError> {
-        let users = git.with_agents_environment(&self.place.settings.environment, None);
+        let users = git.with_agents_environment(&self.repositories.settings.environment, None);
         let what = "the user's repository cannot be read";
         let call = call.variables(&vec![variable("GIT_OPTIONAL_LOCKS", "0")]);
         let finished = users.finish_among_children(call).await;

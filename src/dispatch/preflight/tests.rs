@@ -1,9 +1,9 @@
-//! With real git: what a person is warned of before a dispatch begins.
+//! The problems that are found before a dispatch starts, with real git.
 
 use std::fs;
 
 use super::super::integration::samples::{BRANCH, SampleProject, block_on, git};
-use super::super::integration::{Integration, Workers};
+use super::super::integration::{Integration, WorkerLocation};
 use super::*;
 
 fn questions() -> Questions<'static> {
@@ -14,31 +14,31 @@ fn questions() -> Questions<'static> {
     }
 }
 
-fn look(sample: &SampleProject, questions: &Questions<'_>) -> Findings {
+fn find_problems(sample: &SampleProject, questions: &Questions<'_>) -> Findings {
     let opened = block_on(Integration::open(sample.settings())).unwrap();
     block_on(preflight(&opened.integration, questions)).unwrap()
 }
 
 #[test]
-fn a_project_that_has_everything_has_no_findings() {
+fn a_correct_project_has_no_findings() {
     for (remote, workers) in [
-        (false, Workers::OnThisMachine),
-        (true, Workers::OnThisMachine),
-        (true, Workers::Elsewhere),
+        (false, WorkerLocation::OnThisMachine),
+        (true, WorkerLocation::OnThisMachine),
+        (true, WorkerLocation::Elsewhere),
     ] {
         let sample = SampleProject::new(remote, workers);
-        assert_eq!(look(&sample, &questions()), Findings::default());
+        assert_eq!(find_problems(&sample, &questions()), Findings::default());
     }
 }
 
 #[test]
-fn a_graph_that_is_not_committed_or_ignored_or_absent_is_an_obstacle() {
+fn an_uncommitted_ignored_or_missing_graph_is_an_obstacle() {
     let sample = SampleProject::local();
     let project = sample.project();
     git(&project, &["rm", "--quiet", "--cached", GRAPH]);
     git(&project, &["commit", "--quiet", "--message=without"]);
     let obstacle = |words: &str| {
-        let findings = look(&sample, &questions());
+        let findings = find_problems(&sample, &questions());
         assert_eq!(findings.obstacles.len(), 1, "{findings:?}");
         assert!(findings.obstacles[0].contains(words), "{findings:?}");
     };
@@ -50,7 +50,7 @@ fn a_graph_that_is_not_committed_or_ignored_or_absent_is_an_obstacle() {
 }
 
 #[test]
-fn changes_that_are_not_committed_are_a_warning_and_the_index_stays_as_it_is() {
+fn uncommitted_changes_are_a_warning_and_the_index_is_not_changed() {
     let sample = SampleProject::local();
     let project = sample.project();
     for number in 1..=6 {
@@ -58,9 +58,9 @@ fn changes_that_are_not_committed_are_a_warning_and_the_index_stays_as_it_is() {
     }
     fs::write(project.join("stock.txt"), "pear\n").unwrap();
     let index = fs::read(project.join(".git/index")).unwrap();
-    let findings = look(&sample, &questions());
+    let findings = find_problems(&sample, &questions());
     assert_eq!(findings.obstacles, Vec::<String>::new());
-    let words = "no task will see what is not committed: stock.txt, new-1.txt, new-2.txt, new-3.txt, new-4.txt and 2 more";
+    let words = "uncommitted changes, which no task will see: stock.txt, new-1.txt, new-2.txt, new-3.txt, new-4.txt and 2 more";
     assert_eq!(findings.warnings, [words]);
     assert_eq!(fs::read(project.join(".git/index")).unwrap(), index);
 }
@@ -70,26 +70,29 @@ fn a_missing_program_of_a_check_and_a_missing_agent_are_obstacles() {
     let sample = SampleProject::local();
     let config = "[swarm.backpressure]\ncommands = [\"sh test.sh\", \"no-such-program --all\"]\n";
     sample.person_writes(&[(CONFIG, config)]);
-    let findings = look(&sample, &questions());
+    let findings = find_problems(&sample, &questions());
     assert_eq!(findings.obstacles.len(), 1, "{findings:?}");
     let words = "the check `no-such-program --all` cannot start: there is no executable program `no-such-program`";
     assert!(findings.obstacles[0].starts_with(words), "{findings:?}");
-    // Workers on other machines have other programs, and the settings may name other checks.
+    // Programs are not looked for if workers run on other machines, or if the settings name other checks.
     let elsewhere = Questions {
         path: None,
         ..questions()
     };
-    assert_eq!(look(&sample, &elsewhere), Findings::default());
+    assert_eq!(find_problems(&sample, &elsewhere), Findings::default());
     let checks = ["true".to_owned()];
     let other = Questions {
         checks: Some(&checks),
         missing_agent: Some("no agent is set".to_owned()),
         ..questions()
     };
-    assert_eq!(look(&sample, &other).obstacles, ["no agent is set"]);
+    assert_eq!(
+        find_problems(&sample, &other).obstacles,
+        ["no agent is set"]
+    );
 
     sample.person_writes(&[(CONFIG, "[swarm.backpressure]\ncommands = \"sh test.sh\"\n")]);
-    let findings = look(&sample, &questions());
+    let findings = find_problems(&sample, &questions());
     assert!(
         findings.obstacles[0].contains(CONFIG) && !findings.obstacles[0].contains("/tmp"),
         "{findings:?}"
@@ -97,11 +100,11 @@ fn a_missing_program_of_a_check_and_a_missing_agent_are_obstacles() {
 }
 
 #[test]
-fn a_branch_that_is_checked_out_is_a_warning() {
+fn a_checked_out_integration_branch_is_a_warning() {
     let sample = SampleProject::local();
     let project = sample.project();
     git(&project, &["checkout", "--quiet", "-b", BRANCH]);
-    let findings = look(&sample, &questions());
+    let findings = find_problems(&sample, &questions());
     assert_eq!(findings.obstacles, Vec::<String>::new());
     let words = format!(
         "the branch {BRANCH} is checked out in {}",
@@ -111,8 +114,8 @@ fn a_branch_that_is_checked_out_is_a_warning() {
 }
 
 #[test]
-fn a_remote_that_refuses_a_push_is_an_obstacle_and_nothing_is_pushed() {
-    let sample = SampleProject::new(true, Workers::Elsewhere);
+fn a_remote_that_refuses_pushes_is_an_obstacle_and_the_check_pushes_no_branch() {
+    let sample = SampleProject::new(true, WorkerLocation::Elsewhere);
     let remote = sample.published();
     let opened = block_on(Integration::open(sample.settings())).unwrap();
     let before = git(&remote, &["for-each-ref"]);

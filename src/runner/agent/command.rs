@@ -8,7 +8,7 @@ use super::kind::{Agent, Kind, NewAgent, Place, Settings};
 use crate::environment::variable;
 use crate::model::Spent;
 use crate::process::{self, AfterRead, Ending, Program, StartError};
-use crate::runner::failures::{exit_code, killing_signal};
+use crate::runner::failures::{NOT_EXECUTABLE, NOT_FOUND, exit_code, killing_signal};
 use crate::runner::output::AgentOutput;
 use crate::scud::AgentDefinition;
 use crate::task::{AgentReport, Failure, Reason};
@@ -18,11 +18,6 @@ pub static KIND: Kind = Kind {
     is_candidate: |settings| settings.command.is_some(),
     create,
 };
-
-/// A shell's exit code if a program does not exist (POSIX).
-const NOT_FOUND: i32 = 127;
-/// A shell's exit code if a program is not executable (POSIX).
-const NOT_EXECUTABLE: i32 = 126;
 
 struct Shell {
     command: String,

@@ -1,9 +1,8 @@
-//! What fails: tried again, or blocked with its work named.
+//! Failed tasks: they are tried again, or blocked, and the branch with their work is named.
 
 use super::sample::Graph;
 
-const CHAIN: &str =
-    "1 | First | P | 1 | H\n2 | Second | P | 1 | H\n3 | Beside | P | 1 | H\n\n@edges\n2 -> 1\n";
+const CHAIN: &str = "1 | First | P | 1 | H\n2 | Second | P | 1 | H\n3 | Independent | P | 1 | H\n\n@edges\n2 -> 1\n";
 
 #[test]
 fn a_failed_task_blocks_what_depends_on_it_and_its_unfinished_work_is_named() {
@@ -31,7 +30,7 @@ fn a_failed_task_blocks_what_depends_on_it_and_its_unfinished_work_is_named() {
 }
 
 #[test]
-fn a_worker_that_was_killed_is_tried_again_and_the_agent_is_told() {
+fn after_a_worker_was_killed_the_task_is_tried_again_and_the_prompt_says_why() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     // The agent kills its worker in the first attempt.
     let agent = r#"
@@ -40,7 +39,7 @@ fn a_worker_that_was_killed_is_tried_again_and_the_agent_is_told() {
         else
             kill -9 $(sed 's/.*) . \([0-9]*\) .*/\1/' /proc/$$/stat)
         fi"#;
-    // In a PID namespace it could not.
+    // In a PID namespace, the agent could not kill the worker.
     let ended = graph
         .dispatch(agent)
         .env("DESCARTES_ISOLATION", "off")
@@ -53,7 +52,7 @@ fn a_worker_that_was_killed_is_tried_again_and_the_agent_is_told() {
 }
 
 #[test]
-fn attempts_end_and_retry_begins_them_anew() {
+fn a_task_is_blocked_after_its_last_attempt_and_retry_gives_it_new_ones() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let killed = "kill -9 $$";
     let ended = graph.dispatch(killed).args(["--attempts", "2"]).run();
@@ -74,9 +73,9 @@ fn attempts_end_and_retry_begins_them_anew() {
 }
 
 #[test]
-fn checks_that_fail_on_merged_work_only_send_one_task_back() {
+fn if_checks_fail_only_on_merged_work_one_task_is_done_again() {
     let graph = Graph::new("1 | Left | P | 1 | H\n2 | Right | P | 1 | H\n");
-    // Each alone is fine; both together are not, unless the second one was told.
+    // The checks pass with the work of one task and fail with both, unless the second attempt has added `both`.
     graph.checks(&["sh -c '[ ! -e left ] || [ ! -e right ] || [ -e both ]'"]);
     let agent = r#"
         id=${TASK_ID##*:}
@@ -102,7 +101,7 @@ fn checks_that_fail_on_merged_work_only_send_one_task_back() {
 }
 
 #[test]
-fn nothing_starts_without_an_agent_or_without_a_committed_graph() {
+fn without_an_agent_or_a_committed_graph_no_run_starts() {
     let graph = Graph::new(CHAIN);
     let ended = graph.command(&[]).run();
     ended.assert_code(2);

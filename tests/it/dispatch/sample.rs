@@ -14,7 +14,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// `nodes` may go on with further sections.
+    /// `nodes` are the rows of tasks; further sections may follow in the same text.
     pub fn new(nodes: &str) -> Self {
         Self::with_text(&format!(
             "# SCUD Graph v1\n# Phase: house\n\n@nodes\n{nodes}"
@@ -50,6 +50,7 @@ impl Graph {
         self
     }
 
+    /// Commits these commands as the checks of the project.
     pub fn checks(&self, commands: &[&str]) -> &Self {
         let commands = serde_json::to_string(commands).expect("strings");
         let config = format!("[swarm.backpressure]\ncommands = {commands}\n");
@@ -63,7 +64,7 @@ impl Graph {
         self.git(&["commit", "--quiet", "--message", message]);
     }
 
-    /// Runs git in the project; gives what it prints.
+    /// Runs git in the project; returns its output.
     #[track_caller]
     pub fn git(&self, args: &[&str]) -> String {
         let output = Command::new("git")
@@ -85,7 +86,7 @@ impl Graph {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// A file on a branch.
+    /// The content of a file on a branch.
     #[track_caller]
     pub fn show(&self, branch: &str, file: &str) -> String {
         self.git(&["show", &format!("{branch}:{file}")])
@@ -100,8 +101,8 @@ impl Graph {
             .count()
     }
 
-    /// What a dispatch must not change: HEAD, the index, the work tree, and `main`.
-    pub fn untouchable(&self) -> Vec<String> {
+    /// The state that a dispatch must not change: HEAD, the index, `main`, and the files of the work tree.
+    pub fn protected_state(&self) -> Vec<String> {
         let index = fs::read(self.project().join(".git/index")).expect("the index");
         vec![
             fs::read_to_string(self.project().join(".git/HEAD")).expect("HEAD"),
@@ -126,18 +127,18 @@ impl Graph {
             .env("DESCARTES_DISPATCH_RETRY_DELAY", "20ms")
     }
 
-    /// A further word with the dispatch.
-    pub fn command(&self, words: &[&str]) -> Worker {
+    /// `dispatch` with arguments, for example `status`.
+    pub fn command(&self, args: &[&str]) -> Worker {
         Worker::without_settings()
             .arg("dispatch")
-            .args(words)
+            .args(args)
             .dir(self.project())
             .env("HOME", self.dir.path().join("home"))
             .env("TMPDIR", self.dir.path().join("tmp"))
             .env("DESCARTES_DISPATCH_STATE", self.state())
     }
 
-    /// `dispatch` with an agent that waits at a gate before it works.
+    /// `dispatch` with an agent that waits until the gate is open, and then runs the script `work`.
     pub fn dispatch_with_gate(&self, gate: &Gate, work: &str) -> Worker {
         let agent = format!(
             r#"echo "$TASK_ID" >> "$GATE/begun"
@@ -165,7 +166,7 @@ impl Graph {
     }
 }
 
-/// Agents wait here until the test lets them go on. They note their tasks when they begin.
+/// Stops agents until the test opens it. Each agent writes its task into the file `begun` first.
 pub struct Gate {
     dir: TempDir,
 }
@@ -189,8 +190,18 @@ impl Gate {
         wait_until("an agent to begin", || self.path("begun").exists());
     }
 
-    /// The tasks that agents have begun, one a line.
+    /// The tasks that agents have begun, one on each line.
     pub fn begun(&self) -> String {
         fs::read_to_string(self.path("begun")).unwrap_or_default()
     }
+}
+
+/// A number from an environment variable, with which a developer makes a test longer.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the developer sets the size of long tests with variables"
+)]
+pub fn number_from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect("a number"))
 }

@@ -2,21 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use super::sample::{Gate, Graph};
+use super::sample::{Gate, Graph, number_from_environment};
 use crate::support::wait_until;
 
-/// How many workers the table test has; unset for a few, because each worker is a process with a clone.
+/// The variable with the number of workers of this test. The default is low, because each worker is a process with a
+/// clone.
 const WORKERS: &str = "DISPATCH_TABLE_WORKERS";
 const COLUMNS: u16 = 80;
-/// The terminal of the tests has this many lines.
+/// The number of lines of the terminal in the tests.
 const LINES: usize = 24;
-/// The most that may be written in a second while nothing but heartbeats arrives: the table is drawn four times, or
-/// twice as often if events stand above it.
+/// The maximum output while only heartbeats arrive. In a second, the table is drawn four times, or up to eight times if
+/// lines are printed above it.
 const MAX_BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
 
 #[test]
-fn the_table_of_many_workers_stays_within_the_window_and_is_calm() {
-    let workers = super::crash::number(WORKERS).unwrap_or(20);
+fn the_table_of_many_workers_fits_in_the_window_and_is_drawn_rarely() {
+    let workers = number_from_environment(WORKERS).unwrap_or(20);
     let rows = (1..=workers).map(|id| format!("{id} | A task with a long title | P | 1 | M\n"));
     let graph = Graph::new(&rows.collect::<String>());
     let gate = Gate::new();
@@ -62,12 +63,12 @@ fn assert_within_the_window(output: &str) {
         if text.starts_with('A') {
             assert!(lines < LINES, "the cursor moves up by {lines} lines");
         }
-        // A cleared line begins anew.
+        // `K` clears the line.
         plain.push_str(if text.starts_with('K') { "\n" } else { "" });
         plain.push_str(&text[1..]);
     }
-    // A row is filled with blanks to the window's width, so that the next one begins without a line break. The last
-    // row is the one with the totals.
+    // Rows are filled with blanks to the width of the window and follow each other without line breaks. The last row
+    // has the totals.
     let columns = usize::from(COLUMNS);
     let mut tables = 0;
     for table in plain.lines().filter(|line| line.contains("more runs")) {

@@ -42,6 +42,7 @@ free
     isLinux = lib.hasSuffix "-linux" system;
     isx86_64 = lib.hasPrefix "x86_64-" system;
   };
+  stdenv.buildPlatform = { inherit system; };
   stdenv.cc = {
     cc = package "gcc";
     bintools.dynamicLinker = "/glibc/lib/ld-linux-${lib.removeSuffix "-linux" system}.so";

@@ -31,11 +31,6 @@ impl<'a> Machine<'a> {
         self.text("/state")
     }
 
-    /// The region, for people.
-    pub fn region(self) -> &'a str {
-        self.text("/region")
-    }
-
     /// A value of the metadata.
     pub fn metadata(self, key: &str) -> Option<&'a str> {
         let config = ["config", "incomplete_config"];

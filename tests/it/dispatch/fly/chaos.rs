@@ -5,10 +5,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::Cloud;
-use crate::dispatch::crash::{
-    CHAOS_AGENT, KILLS, Random, chaos_graph, number, pause, print, seed_of_this_run, serial_tree,
+use crate::dispatch::crashes::{
+    CHAOS_AGENT, KILLS, Random, chaos_graph, pause, print, seed_of_this_run, serial_tree,
 };
 use crate::dispatch::fly_api::Create;
+use crate::dispatch::sample::number_from_environment;
 
 const ODDITIES: [Create; 5] = [
     Create::TimesOut { is_made: true },
@@ -20,7 +21,7 @@ const ODDITIES: [Create; 5] = [
 
 #[test]
 fn after_random_kills_and_unclear_answers_the_tree_is_that_of_a_serial_run() {
-    let (kills, diamonds) = number(KILLS).map_or((3, 1), |kills| (kills, 6));
+    let (kills, diamonds) = number_from_environment(KILLS).map_or((3, 1), |kills| (kills, 6));
     let seed = seed_of_this_run();
     print(&format!("dispatch on fly: seed {seed}, {kills} kills"));
     let mut random = Random(seed);

@@ -1,14 +1,14 @@
-//! What a person can choose: when checks run, how much may be spent, which phases and tasks, which repository.
+//! The options of `dispatch`: when checks run, the budget, the phases and tasks, the repository.
 
 use super::sample::{Gate, Graph};
 use crate::support::origin::program;
 use crate::support::path;
 
-/// Two tasks whose work passes the checks alone, and fails them together.
+/// Two tasks. The checks pass on the work of each task, and fail on both together.
 fn incompatible() -> (Graph, Gate, &'static str) {
     let graph = Graph::new("1 | Left | P | 1 | H\n2 | Right | P | 1 | H\n");
     graph.checks(&["sh -c '[ ! -e done-1 ] || [ ! -e done-2 ]'"]);
-    // Neither ends before both have begun.
+    // No agent ends before both have begun.
     let work = r#"while [ "$(grep -c . "$GATE/begun")" -lt 2 ]; do sleep 0.02; done
         touch done-${TASK_ID##*:}"#;
     let gate = Gate::new();
@@ -17,7 +17,7 @@ fn incompatible() -> (Graph, Gate, &'static str) {
 }
 
 #[test]
-fn verify_end_merges_everything_and_says_at_the_end_that_the_checks_fail() {
+fn verify_end_merges_all_work_and_reports_failed_checks_at_the_end() {
     let (graph, gate, work) = incompatible();
     let dispatch = graph.dispatch_with_gate(&gate, work);
     let ended = dispatch.args(["--verify", "end"]).run();
@@ -54,7 +54,7 @@ fn verify_never_runs_no_checks_on_merged_work() {
 }
 
 #[test]
-fn nothing_new_starts_when_the_budget_is_used_up_and_what_is_done_stays_merged() {
+fn when_the_budget_is_used_up_no_further_run_starts_and_finished_work_stays_merged() {
     let graph = Graph::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
     let bin = graph.state().with_file_name("bin");
     std::fs::create_dir(&bin).expect("a directory");
@@ -80,7 +80,7 @@ fn nothing_new_starts_when_the_budget_is_used_up_and_what_is_done_stays_merged()
     let words = "nothing new was started: the budget is used up: 0.75 of 0.50 US dollars";
     assert!(stderr.contains(words), "{stderr}");
     assert_eq!(graph.entries("intent").len(), 1);
-    // What was spent counts after a restart too; a larger budget lets the dispatch go on.
+    // Earlier costs count after a restart, too. With a larger budget, the dispatch continues.
     dispatch("0.75").run().assert_code(1);
     assert_eq!(graph.entries("intent").len(), 1);
     dispatch("2").run().assert_code(0);
@@ -88,7 +88,7 @@ fn nothing_new_starts_when_the_budget_is_used_up_and_what_is_done_stays_merged()
 }
 
 #[test]
-fn all_phases_are_worked_through_on_one_branch_that_the_person_names() {
+fn all_phases_merges_the_tasks_of_all_phases_on_the_named_branch() {
     let graph = Graph::with_text(
         "# SCUD Graph v1\n# Phase: house\n\n@nodes\n1 | Walls | P | 1 | H\n\n---\n\n\
          # SCUD Graph v1\n# Phase: garden\n\n@nodes\n1 | Trees | P | 1 | H\n\n@edges\n1 -> house:1\n",
@@ -111,7 +111,7 @@ fn all_phases_are_worked_through_on_one_branch_that_the_person_names() {
 }
 
 #[test]
-fn a_skipped_task_is_left_out_what_needs_it_is_blocked_and_retry_takes_it_up_again() {
+fn a_skipped_task_blocks_the_tasks_that_need_it_until_retry() {
     let graph = Graph::new(
         "1 | First | P | 1 | H\n2 | Second | P | 1 | M\n3 | Third | P | 1 | M\n4 | Fourth | P | 1 | M\n\n@edges\n2 -> 1\n3 -> 2\n4 -> 1\n",
     );
@@ -136,7 +136,7 @@ fn a_skipped_task_is_left_out_what_needs_it_is_blocked_and_retry_takes_it_up_aga
         status.stdout.contains("skipped   2        Second"),
         "{status:#?}"
     );
-    // Without a dispatcher, the words are noted for the next one.
+    // Without a dispatcher, commands are recorded for the next one.
     let retry = graph.command(&["retry", "2"]).run();
     retry.assert_code(0);
     assert!(retry.stdout.contains("noted; "), "{retry:#?}");
@@ -147,7 +147,7 @@ fn a_skipped_task_is_left_out_what_needs_it_is_blocked_and_retry_takes_it_up_aga
 }
 
 #[test]
-fn a_remote_repository_gets_the_branch_and_the_branch_that_into_names() {
+fn with_repo_the_integration_branch_and_the_branch_of_into_are_pushed_to_the_remote() {
     let graph = Graph::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
     let remote = graph.state().with_file_name("remote.git");
     let remote = remote.to_str().expect("UTF-8");
@@ -158,7 +158,7 @@ fn a_remote_repository_gets_the_branch_and_the_branch_that_into_names() {
             .dispatch("ls done-* 2> /dev/null > done-${TASK_ID##*:} || true")
             .args(["--repo", &url])
             .args(more)
-            // Not in the project.
+            // Not started in the project.
             .dir(graph.state().parent().expect("a directory"))
     };
     let ended = dispatch(&[]).run();

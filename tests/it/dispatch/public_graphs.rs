@@ -1,5 +1,5 @@
-//! Whole graphs like those of public projects: split tasks, chains, several phases, tasks that are done or
-//! cancelled already.
+//! Graphs like those of public projects: with split tasks, chains, several phases, and tasks that are already done or
+//! cancelled.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::sample::Graph;
 use crate::support::Worker;
 
-/// A folder with further graphs (`*.scg`) to work through; unset for the one below alone.
+/// The variable with a folder of further graphs (`*.scg`). Without it, only [`PUBLIC_SHAPE`] is used.
 const GRAPHS: &str = "DISPATCH_GRAPHS";
 
 const PUBLIC_SHAPE: &str = "\
@@ -70,7 +70,7 @@ const PUBLIC_SHAPE: &str = "\
 2 -> 1
 ";
 
-/// The tasks of a graph by their standing, from `tasks --json`.
+/// The tasks with these standings, from `tasks --json`.
 fn tasks(graph: &Graph, standings: &[&str]) -> Vec<String> {
     let ended = Worker::without_settings()
         .args(["tasks", "--json"])
@@ -90,7 +90,7 @@ fn tasks(graph: &Graph, standings: &[&str]) -> Vec<String> {
     names.collect()
 }
 
-/// Works through a graph; every task that can be done is done on the branch at the end, and once.
+/// Runs `dispatch` on a graph. Each task that can be done must be on the branch at the end, merged once.
 fn work_through(name: &str, text: &str) -> Graph {
     let graph = Graph::with_text(text);
     let doable = tasks(&graph, &["ready", "waiting"]);
@@ -113,7 +113,7 @@ fn work_through(name: &str, text: &str) -> Graph {
     graph
 }
 
-/// Graphs by the names of their files.
+/// The graphs to test, with their names.
 fn graphs() -> Vec<(String, String)> {
     let mut all = vec![("public shape".to_owned(), PUBLIC_SHAPE.to_owned())];
     let Some(folder) = folder() else { return all };
@@ -129,14 +129,14 @@ fn graphs() -> Vec<(String, String)> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a test is told by its environment"
+    reason = "the developer names further graphs with a variable"
 )]
 fn folder() -> Option<PathBuf> {
     std::env::var_os(GRAPHS).map(PathBuf::from)
 }
 
 #[test]
-fn graphs_like_those_of_public_projects_are_worked_through() {
+fn all_possible_tasks_of_graphs_like_those_of_public_projects_are_done() {
     for (name, text) in graphs() {
         work_through(&name, &text);
     }
@@ -148,7 +148,7 @@ mod peers {
 
     use super::*;
 
-    /// How many tasks of a phase have a status, as the real scud says.
+    /// The tasks of a phase, as the real scud lists them.
     fn list_with_scud(dir: &std::path::Path, phase: &str) -> Vec<Value> {
         let output = Command::new("scud")
             .args(["list", "--tag", phase, "--json"])
@@ -162,7 +162,7 @@ mod peers {
     }
 
     #[test]
-    fn scud_reads_every_graph_that_the_branch_ever_had_and_each_merge_finishes_one_task() {
+    fn scud_reads_the_graph_of_every_commit_and_each_merge_marks_one_task_as_done() {
         for (name, text) in graphs() {
             let graph = work_through(&name, &text);
             let phases: Vec<&str> = text
@@ -195,7 +195,7 @@ mod peers {
                 assert_eq!(done, expected, "{name}: {commit}");
                 done_before = Some(done);
             }
-            // A worker's commit has its own graph too.
+            // The commits of workers contain the graph, too.
             let all = graph.git(&["rev-list", "all"]);
             for commit in all.lines() {
                 fs::write(&file, graph.show(commit, ".scud/tasks/tasks.scg")).expect("a file");

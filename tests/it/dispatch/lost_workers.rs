@@ -1,4 +1,4 @@
-//! Workers that are lost after their work was finished: it is merged, and not done again.
+//! Workers that are lost after they have finished their work: the work is merged and not done again.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn branch_of(run: &str) -> String {
 }
 
 /// Runs a task until its worker has pushed the result while no dispatcher listens, and then kills the worker.
-/// Gives the entry of its handle.
+/// Returns the journal entry with its handle.
 fn lose_a_worker_after_its_push(graph: &Graph, gate: &Gate, work: &str) -> Value {
     let running = graph.dispatch_with_gate(gate, work).start();
     gate.wait_for_an_agent();
@@ -33,18 +33,18 @@ fn lose_a_worker_after_its_push(graph: &Graph, gate: &Gate, work: &str) -> Value
     let pid = handle["handle"]["pid"].as_i64().expect("a process id");
     let pid = i32::try_from(pid).expect("a small number");
     let _ = kill_process(Pid::from_raw(pid).expect("a process id"), Signal::KILL);
-    let session = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let process_stat = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     wait_until("the end of the worker", || {
-        let stat = session();
+        let stat = process_stat();
         stat.is_empty() || stat.contains(") Z ")
     });
-    // The worker may have printed its result before it was killed, but an engine has no output of a machine that is gone.
+    // The worker may have printed its result before the kill. Remove it, because the output of a lost machine is lost, too.
     fs::write(graph.state().join("runs").join(run).join("stdout"), "").expect("a file");
     handle
 }
 
 #[test]
-fn work_that_is_finished_while_no_dispatcher_runs_is_merged_by_the_next_one() {
+fn work_that_is_finished_without_a_dispatcher_is_merged_by_the_next_one() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let gate = Gate::new();
     let dispatch = || {
@@ -73,8 +73,8 @@ fn has_result_line(runs: &Path) -> bool {
 }
 
 #[test]
-fn a_worker_that_dies_after_its_push_is_not_replaced_and_its_work_is_checked_again_and_merged() {
-    // The dispatcher may have been killed before it could note the handle.
+fn the_work_of_a_worker_that_dies_after_its_push_is_checked_again_and_merged() {
+    // The second time, as if the dispatcher was killed before it recorded the handle.
     each(&[true, false], |has_handle| {
         let graph = Graph::new("1 | Only | P | 1 | H\n2 | Next | P | 1 | H\n\n@edges\n2 -> 1\n");
         let gate = Gate::new();
@@ -103,13 +103,13 @@ fn a_worker_that_dies_after_its_push_is_not_replaced_and_its_work_is_checked_aga
         assert_eq!(graph.entries("harvested")[0]["run"], run);
         assert_eq!(graph.merges_of("descartes/house", "1"), 1);
         assert_eq!(graph.show("descartes/house", "done-2"), "done\n");
-        // Once for the lost work, and once by the worker of the second task.
+        // The checks run once on the lost work, and once in the worker of the second task.
         assert_eq!(checked() - before, 2, "{ended:#?}");
     });
 }
 
 #[test]
-fn lost_work_whose_checks_fail_now_is_not_merged_and_the_task_is_done_again() {
+fn lost_work_that_fails_its_checks_is_not_merged_and_the_task_is_done_again() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let gate = Gate::new();
     let broken = gate.path("broken");

@@ -1,16 +1,18 @@
-//! What people ask for: Ctrl-C, and the questions that come through the socket.
+//! Requests of the user: Ctrl-C, and questions through the control socket.
 
 use super::fields::Dispatcher;
-use crate::dispatch::control::{Question, Waiting};
+use crate::dispatch::control::{PendingQuestion, Question};
 use crate::dispatch::decide::Decision;
-use crate::dispatch::journal::{Asked, Entry};
+use crate::dispatch::journal::{Entry, UserCommand};
+use crate::dispatch::policy::Stopping;
 use crate::dispatch::scope::find_task;
 use crate::dispatch::show::status;
-use crate::dispatch::standing::{Stopping, task_key};
+use crate::dispatch::standing::task_key;
 
 impl Dispatcher<'_> {
-    /// Ctrl-C: nothing new starts; what runs is cancelled; the dispatcher leaves. Says whether to leave.
-    pub(super) fn interrupt(&mut self) -> bool {
+    /// Handles Ctrl-C: the first one starts no further runs, the second one cancels all runs, the third one ends the
+    /// dispatcher and leaves the workers running. Returns whether to end the dispatcher.
+    pub(super) fn handle_interrupt(&mut self) -> bool {
         let live = self
             .journaled
             .state
@@ -18,22 +20,22 @@ impl Dispatcher<'_> {
             .iter()
             .filter(|run| run.is_live())
             .count();
-        match self.terms.stopping {
+        match self.policy.stopping {
             Stopping::No => {
-                self.terms.stopping = Stopping::AfterRunning;
+                self.policy.stopping = Stopping::AfterRunning;
                 self.engine.give_up_waiting(None);
                 self.show.say(&format!(
-                    "nothing new starts; {live} runs are waited for (Ctrl-C again cancels them)"
+                    "nothing new starts; waiting for {live} runs (press Ctrl-C again to cancel them)"
                 ));
                 false
             }
             Stopping::AfterRunning => {
-                self.terms.stopping = Stopping::Cancelling;
+                self.policy.stopping = Stopping::Cancelling;
                 for run in &mut self.journaled.state.runs {
                     run.is_cancelled |= run.is_live();
                 }
                 self.show.say(&format!(
-                    "{live} runs are cancelled (Ctrl-C again leaves them running)"
+                    "cancelling {live} runs (press Ctrl-C again to leave them running)"
                 ));
                 false
             }
@@ -41,30 +43,36 @@ impl Dispatcher<'_> {
         }
     }
 
+    /// Answers a question from the control socket.
     pub(super) async fn answer(
         &mut self,
-        waiting: Waiting,
+        pending: PendingQuestion,
         decision: &Decision,
     ) -> eyre::Result<()> {
-        let text = match waiting.question {
+        let text = match pending.question {
             Question::Status => status(&self.journaled.state, &self.graph, &decision.standings),
-            Question::Ask { asked, task } => self.ask(asked, task).await?,
+            Question::Command { command, task } => self.run_command(command, task).await?,
         };
-        let _ = waiting.answer.send(text);
+        let _ = pending.answer.send(text);
         Ok(())
     }
 
-    pub(super) async fn ask(&mut self, what: Asked, task: Option<String>) -> eyre::Result<String> {
+    /// Records a command; returns the answer for the user.
+    async fn run_command(
+        &mut self,
+        what: UserCommand,
+        task: Option<String>,
+    ) -> eyre::Result<String> {
         let key = match &task {
             None => None,
-            Some(name) => match find_task(&self.graph, &self.terms.scope, name) {
+            Some(name) => match find_task(&self.graph, &self.policy.scope, name) {
                 Ok(task) => Some(task_key(&self.graph, task)),
                 Err(why) => return Ok(format!("{why}\n")),
             },
         };
-        if what == Asked::Cancel {
+        if what == UserCommand::Cancel {
             if key.is_none() {
-                self.terms.stopping = Stopping::Cancelling;
+                self.policy.stopping = Stopping::Cancelling;
             }
             for run in self.journaled.state.live_runs_mut() {
                 run.is_cancelled |= key.is_none() || run.task == key;
@@ -74,7 +82,7 @@ impl Dispatcher<'_> {
             }
         }
         self.journaled
-            .note(Entry::Asked { what, task: key })
+            .record(Entry::Asked { what, task: key })
             .await?;
         Ok("done\n".to_owned())
     }

@@ -1,19 +1,19 @@
-//! The dispatcher and its workers are killed at any moment: the same command goes on, and nothing is lost or
-//! done twice.
+//! Dispatchers and workers are stopped or killed at any moment. The same command continues the dispatch, and no
+//! work is lost or done twice.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::sample::{Gate, Graph};
+use super::sample::{Gate, Graph, number_from_environment};
 use crate::support::wait_until;
 
-/// How many kills the chaos run has; unset for a short one.
+/// The variable with the number of kills of the random test. Without it, the test is short.
 pub const KILLS: &str = "DISPATCH_CHAOS_KILLS";
 
 #[test]
-fn a_dispatcher_that_was_killed_adopts_its_workers_and_starts_none_of_them_again() {
+fn after_a_kill_the_next_dispatcher_adopts_the_running_workers_and_starts_no_second_ones() {
     let graph = Graph::new("1 | Slow | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
     let gate = Gate::new();
     let dispatch = || graph.dispatch_with_gate(&gate, "echo done > done-${TASK_ID##*:}");
@@ -30,14 +30,14 @@ fn a_dispatcher_that_was_killed_adopts_its_workers_and_starts_none_of_them_again
 }
 
 #[test]
-fn ctrl_c_waits_for_what_runs_and_the_same_command_goes_on() {
+fn the_first_ctrl_c_waits_for_running_workers_and_the_same_command_continues() {
     let graph = Graph::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
     let gate = Gate::new();
     let dispatch = || graph.dispatch_with_gate(&gate, "echo done > done-${TASK_ID##*:}");
     let running = dispatch().start();
     gate.wait_for_an_agent();
     running.signal(Signal::INT);
-    running.wait_for_log("nothing new starts; 1 runs are waited for");
+    running.wait_for_log("nothing new starts; waiting for 1 runs");
     gate.open();
     let ended = running.wait();
     ended.assert_code(3);
@@ -46,19 +46,19 @@ fn ctrl_c_waits_for_what_runs_and_the_same_command_goes_on() {
 }
 
 #[test]
-fn the_third_ctrl_c_leaves_what_runs_and_the_same_command_takes_it_over() {
+fn the_third_ctrl_c_leaves_workers_running_and_the_same_command_adopts_them() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let gate = Gate::new();
     let dispatch = || {
         let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
-        // The worker does not hear of the cancellation in time.
+        // Without heartbeats, the worker does not learn of the cancellation.
         dispatch.env("DESCARTES_HEARTBEAT", "1h")
     };
     let running = dispatch().start();
     gate.wait_for_an_agent();
     for words in [
-        "nothing new starts; 1 runs are waited for",
-        "1 runs are cancelled",
+        "nothing new starts; waiting for 1 runs",
+        "cancelling 1 runs",
     ] {
         running.signal(Signal::INT);
         running.wait_for_log(words);
@@ -75,7 +75,7 @@ fn the_third_ctrl_c_leaves_what_runs_and_the_same_command_takes_it_over() {
 }
 
 #[test]
-fn the_second_ctrl_c_cancels_what_runs() {
+fn the_second_ctrl_c_cancels_running_workers() {
     let graph = Graph::new("1 | Endless | P | 1 | H\n");
     let running = graph
         .dispatch("echo half > half; sleep 1000")
@@ -92,7 +92,7 @@ fn the_second_ctrl_c_cancels_what_runs() {
 }
 
 #[test]
-fn a_second_dispatcher_is_refused_and_status_comes_from_the_first() {
+fn a_second_dispatcher_cannot_start_and_status_comes_from_the_first() {
     let graph = Graph::new("1 | Endless | P | 1 | H\n");
     let running = graph.dispatch("sleep 1000").start();
     running.wait_for_log(" works");
@@ -117,7 +117,7 @@ fn a_second_dispatcher_is_refused_and_status_comes_from_the_first() {
     );
 }
 
-/// A small random generator: its seed is printed, so that a failure can be repeated.
+/// A small random number generator. Its seed is printed, so that a failure can be repeated.
 pub struct Random(pub u64);
 
 impl Random {
@@ -129,7 +129,7 @@ impl Random {
     }
 }
 
-/// Diamonds and subtasks.
+/// A chain of diamonds. In each, the left task is split into two subtasks.
 pub fn chaos_graph(diamonds: u32) -> String {
     use std::fmt::Write as _;
     let (mut nodes, mut edges, mut parents) = (String::new(), String::new(), String::new());
@@ -152,9 +152,10 @@ pub fn chaos_graph(diamonds: u32) -> String {
     format!("{nodes}\n@edges\n{edges}\n@parents\n{parents}")
 }
 
+/// The agent of the random test.
 pub const CHAOS_AGENT: &str = "sleep 0.1; echo $TASK_ID > done-${TASK_ID##*:}";
 
-/// The tree of the branch after every task ran once, one after the other, without any failure.
+/// The tree of the branch after all tasks have run one after the other, without any failure.
 pub fn serial_tree(nodes: &str, agent: &str) -> String {
     let graph = Graph::new(nodes);
     graph
@@ -166,15 +167,15 @@ pub fn serial_tree(nodes: &str, agent: &str) -> String {
 }
 
 #[test]
-fn after_random_kills_every_task_is_merged_once_and_the_tree_is_that_of_a_serial_run() {
-    let (kills, diamonds) = number(KILLS).map_or((6, 2), |kills| (kills, 6));
+fn after_random_kills_every_task_is_merged_once_and_the_tree_equals_that_of_a_serial_run() {
+    let (kills, diamonds) = number_from_environment(KILLS).map_or((6, 2), |kills| (kills, 6));
     let seed = seed_of_this_run();
     print(&format!("dispatch: seed {seed}, {kills} kills"));
     let mut random = Random(seed);
     let nodes = chaos_graph(diamonds);
     let expected = serial_tree(&nodes, CHAOS_AGENT);
     let (mut killed, mut graphs) = (Killed::default(), 0);
-    // A graph that is done needs another one: a dispatcher that has ended cannot be killed.
+    // A dispatcher whose graph is done ends, so more kills need another graph.
     while killed.dispatchers + killed.workers < kills {
         let graph = Graph::new(&nodes);
         dispatch_with_kills(&graph, kills, &mut killed, &mut random, seed);
@@ -198,14 +199,15 @@ fn after_random_kills_every_task_is_merged_once_and_the_tree_is_that_of_a_serial
     print(&format!("dispatch: {graphs} graphs, {killed:?}"));
 }
 
-/// How many processes were killed before their work was done.
+/// How many dispatchers and workers were killed during their work.
 #[derive(Debug, Default)]
 struct Killed {
     dispatchers: u64,
     workers: u64,
 }
 
-/// Works a graph through, while dispatchers and workers are killed at random until there were enough kills.
+/// Runs `dispatch` on a graph until it is done. Kills dispatchers and workers at random until `killed` has reached
+/// `kills`.
 fn dispatch_with_kills(
     graph: &Graph,
     kills: u64,
@@ -227,6 +229,7 @@ fn dispatch_with_kills(
         }
         running.signal(Signal::KILL);
         let ended = running.wait();
+        // The dispatcher may have finished before the kill.
         if ended.signal != Some(9) {
             assert_eq!(ended.code, Some(0), "seed {seed}: {ended:#?}");
             return;
@@ -238,16 +241,7 @@ fn dispatch_with_kills(
     assert_eq!(ended.code, Some(0), "seed {seed}: {ended:#?}");
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test is told by its environment"
-)]
-pub fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().expect("a number"))
-}
-
-/// The test harness captures `eprintln!`, so that the seed of a test that hangs would never be seen.
+/// Prints at once. The test harness captures `eprintln!`, which would hide the seed of a test that hangs.
 pub fn print(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -255,12 +249,12 @@ pub fn print(line: &str) {
 
 pub fn seed_of_this_run() -> u64 {
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let set = number("DISPATCH_CHAOS_SEED");
+    let set = number_from_environment("DISPATCH_CHAOS_SEED");
     let nanos = u64::try_from(time.expect("a time").as_nanos() % (1 << 60)).expect("small");
     set.unwrap_or(nanos | 1)
 }
 
-/// Kills one of the workers, if any runs.
+/// Kills one running worker. Returns `false` if no worker runs.
 fn kill_a_worker(graph: &Graph, random: &mut Random) -> bool {
     let handles = graph.journal();
     let pids = handles.iter().filter(|entry| entry["entry"] == "handle");
@@ -280,8 +274,8 @@ fn kill_a_worker(graph: &Graph, random: &mut Random) -> bool {
     true
 }
 
-/// Kills come at random times, not at states.
+/// Waits. The kills of this test must come at random times.
 pub fn pause(length: Duration) {
     let until = Instant::now() + length;
-    wait_until("the next kill", || Instant::now() >= until);
+    wait_until("the time of the next kill", || Instant::now() >= until);
 }

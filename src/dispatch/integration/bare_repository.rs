@@ -1,26 +1,27 @@
-//! The bare repository in the state directory: all commands of git that work in it.
+//! The bare repository in the state directory, and the git commands that work in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::IntegrationError;
+use super::local_project::LocalProject;
 use super::types::{Commit, Settings};
 use crate::environment::{Variables, variable};
 use crate::git::{Call, Finished, Git};
 
-/// The graph, with the merge driver that only this repository configures.
+/// Makes git merge the task graph with our merge driver, which [`configuration`] defines.
 const ATTRIBUTES: &str = ".scud/tasks/tasks.scg merge=scud\n";
 
 /// The bare repository.
 #[derive(Debug)]
-pub struct Repository {
+pub struct BareRepository {
     dir: PathBuf,
     configuration: Vec<(String, String)>,
 }
 
-impl Repository {
-    /// Makes the repository, unless it exists. `objects` is the directory of a local project's objects, which
-    /// are read from there.
+impl BareRepository {
+    /// Creates the repository if it does not exist. It reads the objects of a project on this machine from the
+    /// project's repository instead of copying them.
     pub async fn create(
         git: &Git<'_>,
         settings: &Settings,
@@ -80,7 +81,7 @@ impl Repository {
             .configured(&self.configuration)
     }
 
-    /// Runs a command; `what` says for people what failed.
+    /// Runs a command. `what` is the beginning of the error message.
     pub async fn run(
         &self,
         git: &Git<'_>,
@@ -92,8 +93,8 @@ impl Repository {
             .map_err(IntegrationError::git(what))
     }
 
-    /// Runs a command whose exit code 1 is an answer, too.
-    pub async fn ask(
+    /// Runs a command for which exit code 1 is a valid answer and not a failure.
+    pub async fn run_allowing_code_1(
         &self,
         git: &Git<'_>,
         what: &str,
@@ -112,13 +113,13 @@ impl Repository {
         }
     }
 
-    /// The commit that a name means, if it exists.
+    /// The commit that a revision names; `None` if there is no such commit.
     pub async fn resolve(
         &self,
         git: &Git<'_>,
         name: &str,
     ) -> Result<Option<Commit>, IntegrationError> {
-        // A name that means nothing is left out of the answer.
+        // git prints no line for a revision that does not exist.
         let call = self.call(["rev-parse", "--quiet", "--revs-only", "--end-of-options"]);
         let call = call.arg(format!("{name}^{{commit}}"));
         let call = call.arg(format!("{name}^{{tree}}"));
@@ -130,9 +131,9 @@ impl Repository {
         }))
     }
 
-    /// The commit that a name means, if it exists, and whether another commit has it in its history. One command, because
-    /// every merge begins with this.
-    pub async fn resolve_for(
+    /// The commit that a revision names, and whether it is in the history of `descendant`; `None` if there is no
+    /// such commit. Uses one git command for both, because every merge begins with this.
+    pub async fn resolve_with_ancestry(
         &self,
         git: &Git<'_>,
         name: &str,
@@ -141,7 +142,7 @@ impl Repository {
         let call = self.call(["rev-parse", "--quiet", "--revs-only", "--end-of-options"]);
         let call = call.arg(format!("{name}^{{commit}}"));
         let call = call.arg(format!("{name}^{{tree}}"));
-        // The two commits, and behind a caret what both have in their history.
+        // Prints both commits, and with a caret before them their merge bases.
         let call = call.arg(format!("{descendant}...{name}^{{commit}}"));
         let what = format!("the commit {name} cannot be read");
         let text = self.run(git, &what, call).await?;
@@ -162,11 +163,12 @@ impl Repository {
     ) -> Result<bool, IntegrationError> {
         let call = self.call(["merge-base", "--is-ancestor", ancestor, descendant]);
         let what = "the history of the integration branch cannot be read";
-        Ok(self.ask(git, what, call).await?.code == 0)
+        Ok(self.run_allowing_code_1(git, what, call).await?.code == 0)
     }
 
-    /// Sets a reference, if it is still at `old`: the empty text for one that must not exist.
-    pub async fn set(
+    /// Sets a reference. If `old` is given, the reference must still have that value; the empty string means that
+    /// it must not exist.
+    pub async fn set_reference(
         &self,
         git: &Git<'_>,
         name: &str,
@@ -179,7 +181,7 @@ impl Repository {
         self.run(git, &what, call).await.map(drop)
     }
 
-    /// The names of all references with or below some names, with their commits.
+    /// All references that begin with one of the prefixes: their names and commits.
     pub async fn references(
         &self,
         git: &Git<'_>,
@@ -211,7 +213,7 @@ impl Repository {
         self.run(git, what, call).await.map(drop)
     }
 
-    /// The content of a file or of a symbolic link in a commit or tree; `None` if there is neither.
+    /// The content of a file in a commit or tree, or the target of a symbolic link; `None` if there is neither.
     pub async fn read_content(
         &self,
         git: &Git<'_>,
@@ -221,9 +223,10 @@ impl Repository {
         let what = format!("{path} cannot be read from {tree}");
         let call = self.call(["cat-file", "--batch"]);
         let call = with_input(call, format!("{tree}:{path}\n").as_bytes())?;
-        let finished = self.ask(git, &what, call).await?;
+        let finished = self.run_allowing_code_1(git, &what, call).await?;
         let output = finished.success().map_err(IntegrationError::git(what))?;
-        // `<id> blob <size>`, the content and a line break; or one line that says what there is.
+        // The output is `<id> blob <size>`, the content and a line break. Without such a file, it is one line that
+        // describes the problem.
         let Some(end) = output.iter().position(|byte| *byte == b'\n') else {
             return Ok(None);
         };
@@ -253,7 +256,7 @@ impl Repository {
             return Ok(None);
         };
         let finished = self
-            .ask(git, &what, self.call(["cat-file", "blob", id]))
+            .run_allowing_code_1(git, &what, self.call(["cat-file", "blob", id]))
             .await?;
         let content = finished.success().map_err(IntegrationError::git(what))?;
         Ok(Some(Blob {
@@ -262,7 +265,7 @@ impl Repository {
         }))
     }
 
-    /// The tree with another content of a file, which need not be in it yet.
+    /// Writes a tree in which a file has another content. The file is added if the tree does not have it.
     pub async fn replace_file(
         &self,
         git: &Git<'_>,
@@ -303,7 +306,7 @@ impl Repository {
     }
 }
 
-/// The call with a text on its standard input.
+/// Adds a text for the standard input of a command.
 pub fn with_input<'a>(call: Call<'a>, text: &[u8]) -> Result<Call<'a>, IntegrationError> {
     call.input(text).map_err(|source| IntegrationError::File {
         what: "written",
@@ -319,89 +322,6 @@ pub struct Blob {
     pub content: Vec<u8>,
 }
 
-/// The user's own repository.
-#[derive(Debug)]
-pub struct LocalProject {
-    /// The directory with the objects and the references.
-    pub common_dir: PathBuf,
-    /// `sha1` or `sha256`.
-    pub format: String,
-    /// The top directory of the work tree; `None` for a bare repository.
-    pub work_tree: Option<PathBuf>,
-}
-
-impl LocalProject {
-    pub async fn find(git: &Git<'_>, dir: &Path) -> Result<Self, IntegrationError> {
-        let question = [
-            "rev-parse",
-            "--path-format=absolute",
-            "--git-common-dir",
-            "--show-object-format",
-        ];
-        let answer = git
-            .run_among_children(Call::new(dir, question))
-            .await
-            .map_err(IntegrationError::git(format!(
-                "{} is not in a git repository",
-                dir.display()
-            )))?;
-        let (common_dir, format) =
-            answer
-                .rsplit_once('\n')
-                .ok_or_else(|| IntegrationError::Unexpected {
-                    command: "rev-parse".to_owned(),
-                    output: answer.clone(),
-                })?;
-        let promisor = Call::new(dir, ["config", "--get", "extensions.partialClone"]);
-        if git.run_among_children(promisor).await.is_ok() {
-            return Err(IntegrationError::PartialClone {
-                source_name: dir.display().to_string(),
-            });
-        }
-        Ok(Self {
-            common_dir: common_dir.into(),
-            format: format.to_owned(),
-            work_tree: work_tree_of(git, dir).await,
-        })
-    }
-
-    /// The content of `objects/info/alternates`.
-    fn alternates(&self) -> Vec<u8> {
-        use std::os::unix::ffi::OsStrExt;
-        let objects = self.common_dir.join("objects");
-        let mut line = quoted(objects.as_os_str().as_bytes());
-        line.push(b'\n');
-        line
-    }
-}
-
-/// The top directory of the work tree that a directory is in.
-async fn work_tree_of(git: &Git<'_>, dir: &Path) -> Option<PathBuf> {
-    let question = ["rev-parse", "--path-format=absolute", "--show-toplevel"];
-    let answer = git.run_among_children(Call::new(dir, question)).await;
-    answer.ok().filter(|top| !top.is_empty()).map(PathBuf::from)
-}
-
-/// A path as git reads it in a list: quoted like in C if it begins with a quote or `#`, or has a line break.
-fn quoted(path: &[u8]) -> Vec<u8> {
-    if !path
-        .iter()
-        .any(|byte| matches!(byte, b'"' | b'#' | b'\n' | b'\\'))
-    {
-        return path.to_vec();
-    }
-    let mut text = vec![b'"'];
-    for byte in path {
-        match byte {
-            b'\n' => text.extend(b"\\n"),
-            b'"' | b'\\' => text.extend([b'\\', *byte]),
-            _ => text.push(*byte),
-        }
-    }
-    text.push(b'"');
-    text
-}
-
 /// The configuration of every command in the bare repository.
 fn configuration(program: &Path) -> Vec<(String, String)> {
     let program = program.to_string_lossy().replace('\'', "'\\''");
@@ -409,7 +329,7 @@ fn configuration(program: &Path) -> Vec<(String, String)> {
     [
         ("merge.scud.driver", driver.as_str()),
         ("merge.scud.name", "status letters of two tasks"),
-        // Unlike a clone of a worker, this repository must survive a power failure.
+        // This repository must survive a power failure, unlike a worker's clone.
         ("core.fsync", "committed,reference"),
         ("core.attributesFile", "/dev/null"),
         ("merge.renames", "true"),
@@ -418,8 +338,8 @@ fn configuration(program: &Path) -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// Author and committer, at a fixed time.
-pub fn identity(settings: &Settings, seconds: i64) -> Variables {
+/// The variables that set author and committer, with a fixed date.
+pub fn identity_variables(settings: &Settings, seconds: i64) -> Variables {
     let date = format!("@{seconds} +0000");
     vec![
         variable("GIT_AUTHOR_NAME", &settings.name),

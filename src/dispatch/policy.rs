@@ -1,29 +1,30 @@
-//! What a person has asked of a dispatch, as far as decisions depend on it.
+//! The settings and requests of the user that decisions depend on.
 
 use std::collections::HashSet;
 
 use super::state::Millis;
 
-/// What decisions depend on, besides the state and the graph.
+/// The settings and requests of the user that decisions depend on.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct Policy {
+    /// The maximum number of live runs.
     pub jobs: usize,
-    /// How many attempts a task has.
+    /// The maximum number of attempts at a task.
     pub attempts: u32,
     pub max_budget_usd: Option<f64>,
     pub start_deadline_ms: Millis,
     /// The pause before the second attempt; it doubles with every further one.
     pub retry_delay_ms: Millis,
-    /// The memory of a first attempt, in bytes, and the most that a later one gets.
+    /// The memory limit of a first attempt, and the highest limit of a later one, in bytes.
     pub memory: Option<u64>,
     pub max_memory: u64,
     /// The positions of the tasks to work on.
     pub scope: HashSet<usize>,
-    /// What the person has asked for with Ctrl-C.
+    /// What the user has requested with Ctrl-C or `dispatch cancel`.
     pub stopping: Stopping,
 }
 
-impl Terms {
+impl Policy {
     pub fn new(settings: &super::settings::Settings, scope: HashSet<usize>) -> Self {
         let millis = |duration: std::time::Duration| {
             Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
@@ -42,12 +43,13 @@ impl Terms {
     }
 }
 
+/// How far the user has stopped the dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Stopping {
     #[default]
     No,
-    /// Nothing new starts.
+    /// No new run starts, and live runs continue.
     AfterRunning,
-    /// What runs is cancelled.
+    /// Live runs are cancelled.
     Cancelling,
 }

@@ -1,37 +1,39 @@
-//! The bare repository and the other side of it: the user's repository, or the remote. All transfers.
+//! The bare repository in the state directory, and the repository that the branch is published to: the user's
+//! repository on this machine, or the remote. All fetches and pushes between them.
 
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::bare_repository::BareRepository;
 use super::error::IntegrationError;
-use super::repository::{LocalProject, Repository};
+use super::local_project::LocalProject;
 use super::types::{Commit, Settings, Source};
 use crate::git::{Call, Git, GitError};
 use crate::progress::Progress;
 use crate::shutdown::Stop;
 
-/// The branch as this program last saw it in the user's repository or on the remote.
+/// The reference for the published branch as this program last saw it.
 pub const PUBLISHED: &str = "refs/descartes/published";
 
-/// The commit that the last dispatch began at.
+/// The reference for the commit that the last dispatch began at.
 pub const BASE: &str = "refs/descartes/base";
 
 /// The first version of git with `merge-tree --write-tree`.
 const FIRST_WITH_MERGE_TREE: (u32, u32) = (2, 38);
 
-/// Where merges are made, and where they are published.
+/// The repository in which merges are made, and the one to which they are published.
 #[derive(Debug)]
-pub struct Place {
+pub struct Repositories {
     pub settings: Settings,
-    pub repository: Repository,
+    pub bare: BareRepository,
     /// The user's repository, if it is on this machine.
     pub project: Option<LocalProject>,
     stop: Stop,
     progress: Progress,
 }
 
-impl Place {
-    /// Makes the bare repository, unless it exists.
+impl Repositories {
+    /// Creates the bare repository if it does not exist.
     pub async fn open(settings: Settings) -> Result<Self, IntegrationError> {
         let (stop, progress) = (Stop::without_grace(), Progress::new());
         let git = find_git(&settings, &stop, &progress)?;
@@ -44,11 +46,11 @@ impl Place {
             }
             Source::Remote(url) => (None, format_of_remote(&git, url).await?),
         };
-        let repository = Repository::create(&git, &settings, project.as_ref(), &format).await?;
+        let bare = BareRepository::create(&git, &settings, project.as_ref(), &format).await?;
         drop(git);
         Ok(Self {
             settings,
-            repository,
+            bare,
             project,
             stop,
             progress,
@@ -83,11 +85,11 @@ impl Place {
                 seen.to_owned()
             }
         };
-        let found = self.repository.resolve(git, &id).await?;
+        let found = self.bare.resolve(git, &id).await?;
         found.ok_or_else(no_base)
     }
 
-    /// Where the branch is published: the URL, or the directory of the user's repository.
+    /// The repository that the branch is published to: the URL, or the directory of the user's repository.
     pub fn target(&self) -> String {
         match (&self.settings.source, &self.project) {
             (Source::Remote(url), _) => url.clone(),
@@ -101,6 +103,7 @@ impl Place {
         self.read_branch(git, &self.settings.branch).await
     }
 
+    /// A branch as it is there now, fetched into the bare repository.
     pub async fn read_branch(
         &self,
         git: &Git<'_>,
@@ -113,18 +116,18 @@ impl Place {
         let Some((_, commit)) = found.into_iter().find(|(found, _)| *found == name) else {
             return Ok(None);
         };
-        if let Some(known) = self.repository.resolve(git, &commit).await? {
+        if let Some(known) = self.bare.resolve(git, &commit).await? {
             return Ok(Some(known));
         }
         let seen = format!("+{name}:refs/descartes/seen/{branch}");
         self.fetch_from(git, &target, std::slice::from_ref(&seen))
             .await?;
-        self.repository
+        self.bare
             .resolve(git, &format!("refs/descartes/seen/{branch}"))
             .await
     }
 
-    /// Pushes to the user's repository or to the remote.
+    /// Pushes one refspec. `lease` is a `--force-with-lease` option.
     pub async fn push_to(
         &self,
         git: &Git<'_>,
@@ -132,14 +135,15 @@ impl Place {
         refspec: &str,
         lease: Option<String>,
     ) -> Result<(), GitError> {
-        let call = self.repository.call(["push", "--progress", "--no-verify"]);
+        let call = self.bare.call(["push", "--progress", "--no-verify"]);
         let call = call.args(lease.map(Into::into));
-        let call = call.args(self.server(git, "receive-pack"));
+        let call = call.args(self.server_option(git, "receive-pack"));
         let call = call.arg("--").arg(target).arg(refspec);
         git.run_among_children(call.transfer()).await.map(drop)
     }
 
-    pub async fn delete_at(
+    /// Deletes references.
+    pub async fn delete_from(
         &self,
         git: &Git<'_>,
         target: &str,
@@ -149,28 +153,26 @@ impl Place {
         if refspecs.is_empty() {
             return Ok(());
         }
-        let call = self.repository.call(["push", "--progress", "--no-verify"]);
-        let call = call.args(self.server(git, "receive-pack"));
+        let call = self.bare.call(["push", "--progress", "--no-verify"]);
+        let call = call.args(self.server_option(git, "receive-pack"));
         let call = call.arg("--").arg(target).args(refspecs);
         let what = format!("branches of runs cannot be deleted from {target}");
-        self.repository
-            .run(git, &what, call.transfer())
-            .await
-            .map(drop)
+        self.bare.run(git, &what, call.transfer()).await.map(drop)
     }
 
+    /// The references that match the patterns: their names and commits.
     pub async fn list_remote(
         &self,
         git: &Git<'_>,
         target: &str,
         patterns: &[String],
     ) -> Result<Vec<(String, String)>, IntegrationError> {
-        let call = self.repository.call(["ls-remote", "--refs"]);
-        let call = call.args(self.server(git, "upload-pack"));
+        let call = self.bare.call(["ls-remote", "--refs"]);
+        let call = call.args(self.server_option(git, "upload-pack"));
         let call = call.arg("--").arg(target);
         let call = call.args(patterns.iter().map(Into::into));
         let what = format!("the branches of {target} cannot be listed");
-        let text = self.repository.run(git, &what, call.transfer()).await?;
+        let text = self.bare.run(git, &what, call.transfer()).await?;
         let pairs = text.lines().filter_map(|line| line.split_once('\t'));
         Ok(pairs
             .map(|(commit, name)| (name.to_owned(), commit.to_owned()))
@@ -190,20 +192,17 @@ impl Place {
             "--no-write-fetch-head",
             "--no-auto-maintenance",
         ];
-        let call = self.repository.call(args);
-        let call = call.args(self.server(git, "upload-pack"));
+        let call = self.bare.call(args);
+        let call = call.args(self.server_option(git, "upload-pack"));
         let call = call.arg("--").arg(target);
         let call = call.args(refspecs.iter().map(Into::into));
         let what = format!("{target} cannot be fetched from");
-        self.repository
-            .run(git, &what, call.transfer())
-            .await
-            .map(drop)
+        self.bare.run(git, &what, call.transfer()).await.map(drop)
     }
 
-    /// The option that runs the other side of a transfer to the user's repository: without its hooks, and
-    /// without changes of a work tree.
-    pub fn server(&self, git: &Git<'_>, service: &str) -> Option<OsString> {
+    /// The option for the git command that serves a transfer in the user's repository. That command runs no hooks
+    /// and changes no work tree.
+    pub fn server_option(&self, git: &Git<'_>, service: &str) -> Option<OsString> {
         match &self.settings.source {
             Source::Remote(url) => git.served_locally(url, service),
             Source::Local(_) => {
@@ -246,20 +245,20 @@ fn find_git<'a>(
 async fn require_new_git(git: &Git<'_>) -> Result<(), IntegrationError> {
     let call = Call::new(Path::new("/"), ["version"]);
     let answer = git.run_among_children(call).await;
-    let answer = answer.map_err(IntegrationError::git("git does not tell its version"))?;
+    let answer = answer.map_err(IntegrationError::git("cannot read the version of git"))?;
     match version(&answer) {
         Some(found) if found < FIRST_WITH_MERGE_TREE => Err(IntegrationError::OldGit(answer)),
         _ => Ok(()),
     }
 }
 
-/// The version in `git version 2.47.3`; `None` if it is written in another way.
+/// The version in a text like `git version 2.47.3`; `None` if the text has another form.
 fn version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.split_whitespace().nth(2)?.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// The object format of a remote repository: SHA-256 if its names are that long.
+/// The object format of a remote repository: SHA-256 if its object ids have 64 digits.
 async fn format_of_remote(git: &Git<'_>, url: &str) -> Result<String, IntegrationError> {
     let call = Call::new(Path::new("/"), ["ls-remote"]);
     let call = call.args(git.served_locally(url, "upload-pack"));

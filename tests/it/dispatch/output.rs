@@ -1,4 +1,4 @@
-//! What a person and a program read: the plan, lines, JSON.
+//! The output of `dispatch`: the plan, messages, JSON, and the answers to workers.
 
 use serde_json::Value;
 
@@ -52,20 +52,23 @@ fn json_prints_every_entry_of_the_journal() {
 }
 
 #[test]
-fn a_branch_that_was_deleted_is_not_taken_for_done() {
+fn merged_tasks_of_a_deleted_branch_do_not_count_as_done() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     graph.dispatch("echo done > done").run().assert_code(0);
     graph.git(&["branch", "-D", "descartes/house"]);
     let ended = graph.dispatch("echo again > done").run();
     ended.assert_code(2);
-    assert!(ended.stderr.contains("`--fresh` begins anew"), "{ended:#?}");
+    assert!(
+        ended.stderr.contains("--fresh starts a new dispatch"),
+        "{ended:#?}"
+    );
     let fresh = graph.dispatch("echo again > done").arg("--fresh").run();
     fresh.assert_code(0);
     assert_eq!(graph.show("descartes/house", "done"), "again\n");
 }
 
 #[test]
-fn only_works_on_the_tasks_that_are_named() {
+fn only_does_the_named_tasks_and_no_others() {
     let graph = Graph::new(
         "1 | First | P | 1 | M\n2 | Second | P | 1 | M\n3 | Third | P | 1 | M\n\n@edges\n3 -> 2\n",
     );
@@ -84,7 +87,7 @@ fn only_works_on_the_tasks_that_are_named() {
 }
 
 #[test]
-fn a_worker_without_the_secret_of_its_run_is_not_heard() {
+fn events_without_the_secret_of_their_run_are_rejected() {
     let graph = Graph::new("1 | Endless | P | 1 | H\n");
     let running = graph.dispatch("sleep 1000").start();
     running.wait_for_log(" works");

@@ -1,0 +1,120 @@
+//! What follows from failed runs: the next attempt, a pause before it, or a block.
+
+use super::*;
+
+#[test]
+fn after_a_temporary_failure_a_task_pauses_and_after_others_it_is_blocked() {
+    for (reason, retryable, is_retried) in [
+        ("agent_killed", true, true),
+        ("interrupted", true, true),
+        ("internal", true, true),
+        ("workspace_failed", true, true),
+        ("push_failed", true, true),
+        ("push_failed", false, false),
+        ("idle", true, true),
+        ("api_error", true, true),
+        ("api_error", false, false),
+        ("out_of_memory", true, true),
+        ("checks_failed", false, false),
+        ("agent_failed", false, false),
+        ("limit_reached", false, false),
+        ("timed_out", false, false),
+    ] {
+        let standing = standing_of_first(failed("1", 1, reason, retryable));
+        match (&standing, is_retried) {
+            (Standing::Cooling { .. }, true) => {}
+            (Standing::Blocked(why), false) => {
+                assert!(why.contains("its work so far is on 1#1-wip"), "{why}");
+            }
+            _ => panic!("{reason}, retryable: {retryable}: {standing:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_task_that_was_idle_twice_is_blocked() {
+    let entries = [failed("1", 1, "idle", true), failed("1", 2, "idle", true)].concat();
+    assert!(matches!(standing_of_first(entries), Standing::Blocked(_)));
+}
+
+#[test]
+fn an_attempt_after_one_that_ran_out_of_memory_gets_twice_the_memory_up_to_the_maximum() {
+    const GIB: u64 = 1 << 30;
+    let memory_after = |reasons: &[&str], first: Option<u64>| {
+        let policy = Policy {
+            memory: first,
+            ..policy()
+        };
+        let mut entries: Vec<Entry> = Vec::new();
+        for (attempt, reason) in (1..).zip(reasons) {
+            let memory = attempt_after_pause(&state_with(entries.clone()), &policy, "p:1").memory;
+            let mut failed = failed("1", attempt, reason, true);
+            if let Entry::Intent { memory: of_run, .. } = &mut failed[0] {
+                *of_run = memory;
+            }
+            entries.extend(failed);
+        }
+        attempt_after_pause(&state_with(entries), &policy, "p:1").memory
+    };
+    let (oom, other) = ("out_of_memory", "agent_killed");
+    assert_eq!(memory_after(&[], Some(GIB)), Some(GIB));
+    assert_eq!(memory_after(&[oom], Some(GIB)), Some(2 * GIB));
+    assert_eq!(memory_after(&[oom, other], Some(GIB)), Some(2 * GIB));
+    assert_eq!(memory_after(&[oom, other, oom], Some(GIB)), Some(4 * GIB));
+    assert_eq!(memory_after(&[oom; 5], Some(3 * GIB)), Some(8 * GIB));
+    assert_eq!(memory_after(&[oom; 2], None), None);
+}
+
+#[test]
+fn retry_starts_the_count_of_attempts_again() {
+    let mut entries: Vec<Entry> = (1..=3)
+        .flat_map(|attempt| failed("1", attempt, "internal", true))
+        .collect();
+    let Standing::Blocked(why) = standing_of_first(entries.clone()) else {
+        panic!("the task must be blocked after three attempts");
+    };
+    assert!(
+        why.contains("has failed 3 times, the last time: internal: it went wrong"),
+        "{why}"
+    );
+    entries.push(Entry::Asked {
+        what: crate::dispatch::journal::UserCommand::Retry,
+        task: Some("p:1".to_owned()),
+    });
+    let Standing::Ready(next) = standing_of_first(entries) else {
+        panic!("retry must allow another attempt");
+    };
+    assert_eq!(next.number, 4);
+    assert!(
+        next.note
+            .unwrap()
+            .contains("An earlier attempt at this task failed (internal)")
+    );
+}
+
+#[test]
+fn after_a_first_conflict_the_task_is_done_again_with_a_note_and_after_a_second_it_is_blocked() {
+    let completed = |attempt: u32| {
+        let run = format!("1#{attempt}");
+        let event = json!({ "status": "completed", "result": { "work": { "branch": run } } });
+        vec![
+            intent("1", attempt),
+            Entry::Reported {
+                run: run.clone(),
+                event,
+            },
+            Entry::Conflict {
+                run,
+                note: "look at it".to_owned(),
+            },
+        ]
+    };
+    let Standing::Ready(next) = standing_of_first(completed(1)) else {
+        panic!("the task must be done again");
+    };
+    assert_eq!((next.number, next.note.as_deref()), (2, Some("look at it")));
+    let Standing::Blocked(why) = standing_of_first([completed(1), completed(2)].concat()) else {
+        panic!("the task must be blocked");
+    };
+    assert!(why.contains("its work is on 1#1 and 1#2"), "{why}");
+}

@@ -1,0 +1,338 @@
+//! A whole dispatch in memory. The dispatcher can be killed between any two steps: the journal, the workers and
+//! the integration branch survive; the dispatcher's state in memory does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::dispatch::claims::{record_event, reply};
+use crate::dispatch::names::run_id;
+use crate::receiver::Route;
+
+/// A worker that the engine runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Worker {
+    /// It sends its claim until it is answered.
+    Claiming,
+    Working,
+    /// It has pushed its branch, and not printed its terminal event yet.
+    Pushed,
+    /// It repeats its terminal event until it is answered.
+    Reporting(Value),
+    Ended,
+    Killed,
+}
+
+/// The whole simulation.
+pub struct World {
+    /// The state of the random number generator.
+    random: u64,
+    pub now: Millis,
+    /// The journal.
+    journal: Vec<Record>,
+    /// The memory of the dispatcher.
+    pub state: State,
+    workers: BTreeMap<String, Worker>,
+    /// The terminal events that workers have printed.
+    printed: BTreeMap<String, Value>,
+    /// The runs whose finished work is on their branches.
+    pushed: BTreeSet<String>,
+    /// The runs on the integration branch, in the order of their merges.
+    pub branch: Vec<String>,
+    /// Runs whose `completed` was answered with 2xx.
+    pub acknowledged: BTreeSet<String>,
+    /// Whether crashes and failures happen.
+    pub faults: bool,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut world = Self {
+            random: seed | 1,
+            now: 1,
+            journal: Vec::new(),
+            state: State::default(),
+            workers: BTreeMap::new(),
+            printed: BTreeMap::new(),
+            pushed: BTreeSet::new(),
+            branch: Vec::new(),
+            acknowledged: BTreeSet::new(),
+            faults: true,
+        };
+        world.write(Entry::Created {
+            dispatch: "d".to_owned(),
+            branch: "b".to_owned(),
+        });
+        world.restart();
+        world
+    }
+
+    /// Returns `true` once in `one_in` calls on average.
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random.is_multiple_of(one_in)
+    }
+
+    fn write(&mut self, entry: Entry) {
+        let at = self.now;
+        let record = Record { at, entry };
+        self.state.apply(&record);
+        self.journal.push(record);
+    }
+
+    /// The dispatcher is killed and started again.
+    fn restart(&mut self) {
+        self.state = State::of(&self.journal);
+        // A dispatcher adopts the runs of the engine when it starts.
+        for name in self.workers.keys().cloned().collect::<Vec<_>>() {
+            let is_running = !matches!(self.workers[&name], Worker::Ended | Worker::Killed);
+            let unknown = self
+                .state
+                .run(&name)
+                .is_some_and(|run| run.is_live() && run.handle.is_none());
+            if is_running && unknown {
+                self.write(handle(&name));
+            }
+        }
+        self.write(Entry::Begun {
+            version: String::new(),
+            listen: String::new(),
+            engines: Vec::new(),
+        });
+    }
+
+    fn graph(&self) -> TaskGraph {
+        diamond(&self.branch.iter().map(|run| task_of(run)).collect())
+    }
+
+    pub fn decide(&self) -> Decision {
+        decide(&self.state, &self.graph(), &policy(), self.now)
+    }
+
+    /// One round of the main loop. The dispatcher may be killed after each side effect.
+    fn tick(&mut self) {
+        for run in 0..self.state.runs.len() {
+            let unknown = self.faults && self.chance(4);
+            let id = self.state.runs[run].id.clone();
+            self.state.runs[run].seen = match self.workers.get(&id) {
+                _ if unknown => Seen::Unknown,
+                Some(Worker::Ended) => Seen::Ended(Some(0).into()),
+                Some(Worker::Killed) => Seen::Ended(None.into()),
+                Some(_) => Seen::Running,
+                None => Seen::Gone,
+            };
+        }
+        for action in self.decide().actions {
+            if self.act(action) {
+                return self.restart();
+            }
+        }
+    }
+
+    /// Performs an action. Returns whether the dispatcher was killed during it.
+    fn act(&mut self, action: Action) -> bool {
+        let crash = |world: &mut Self| world.faults && world.chance(12);
+        match action {
+            Action::Start { task, next } => {
+                let run = run_id("d", &task, next.number);
+                self.assert_no_work_is_ignored(&task);
+                self.write(Entry::Intent {
+                    run: run.clone(),
+                    task: Some(task),
+                    attempt: next.number,
+                    base: String::new(),
+                    note: next.note,
+                    memory: next.memory,
+                });
+                if crash(self) {
+                    return true;
+                }
+                self.start(&run);
+                if crash(self) {
+                    return true;
+                }
+                self.write(handle(&run));
+            }
+            Action::StartAgain { run } => {
+                if !self.harvest(&run) {
+                    self.start(&run);
+                    if crash(self) {
+                        return true;
+                    }
+                    self.write(handle(&run));
+                }
+            }
+            Action::Stop { run, .. } => {
+                self.state.run_mut(&run).unwrap().stop_requested_at = Some(self.now);
+                self.workers.insert(run, Worker::Killed);
+            }
+            Action::ReadReport { run } => {
+                if !self.harvest(&run) {
+                    self.write(fence(&run));
+                }
+            }
+            Action::Fence { run, .. } => self.write(fence(&run)),
+            Action::Merge { run } => return self.merge(run),
+        }
+        crash(self)
+    }
+
+    /// Records the report or the branch of a run. Returns `false` if there is neither.
+    fn harvest(&mut self, run: &str) -> bool {
+        let run = run.to_owned();
+        if let Some(event) = self.printed.get(&run).cloned() {
+            self.write(Entry::Reported { run, event });
+        } else if self.pushed.contains(&run) {
+            let (branch, commit) = (String::new(), String::new());
+            self.write(Entry::Harvested {
+                run,
+                branch,
+                commit,
+            });
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// A new attempt must not start before the pushed work of earlier attempts was found.
+    fn assert_no_work_is_ignored(&self, task: &str) {
+        for run in self.state.runs_of(task) {
+            let is_pushed = self.pushed.contains(&run.id);
+            assert!(!is_pushed || run.report.is_some(), "{} is ignored", run.id);
+        }
+    }
+
+    fn start(&mut self, run: &str) {
+        let is_running = self
+            .workers
+            .get(run)
+            .is_some_and(|worker| !matches!(worker, Worker::Ended | Worker::Killed));
+        assert!(!is_running, "{run} was started twice");
+        self.workers.insert(run.to_owned(), Worker::Claiming);
+    }
+
+    /// Merges the work of a run. Returns whether the dispatcher was killed during it.
+    fn merge(&mut self, run: String) -> bool {
+        if !self.branch.contains(&run) {
+            if self.faults && self.chance(5) {
+                let note = String::new();
+                self.write(Entry::Conflict { run, note });
+                return false;
+            }
+            self.branch.push(run.clone());
+            if self.faults && self.chance(3) {
+                return true;
+            }
+        }
+        let commit = String::new();
+        self.write(Entry::Merged { run, commit });
+        false
+    }
+
+    /// One step of one worker.
+    fn work(&mut self, run: &str) {
+        match self.workers[run].clone() {
+            Worker::Claiming => match self.send(run, Route::Started, "running", None) {
+                Some(200) => drop(self.workers.insert(run.to_owned(), Worker::Working)),
+                Some(_) => drop(self.workers.insert(run.to_owned(), Worker::Ended)),
+                None => {}
+            },
+            Worker::Working if self.chance(2) => {
+                if self.send(run, Route::Progress, "running", None) == Some(409) {
+                    self.workers.insert(run.to_owned(), Worker::Ended);
+                }
+            }
+            Worker::Working if self.faults && self.chance(4) => self.print(run, "failed"),
+            Worker::Working => {
+                self.pushed.insert(run.to_owned());
+                self.workers.insert(run.to_owned(), Worker::Pushed);
+            }
+            Worker::Pushed => self.print(run, "completed"),
+            Worker::Reporting(event) => {
+                let is_completed = event["status"] == "completed";
+                let route = if is_completed {
+                    Route::Completed
+                } else {
+                    Route::Failed
+                };
+                let answer = self.send(run, route, "", Some(event));
+                if answer == Some(200) && is_completed {
+                    self.acknowledged.insert(run.to_owned());
+                }
+                if answer.is_some() {
+                    self.workers.insert(run.to_owned(), Worker::Ended);
+                }
+            }
+            Worker::Ended | Worker::Killed => {}
+        }
+    }
+
+    /// A worker prints its terminal event, and begins to send it.
+    fn print(&mut self, run: &str, status: &str) {
+        let event = json!({
+            "run_id": run,
+            "event_id": format!("{run}.end"),
+            "status": status,
+            "failure": { "reason": "agent_killed", "retryable": true },
+        });
+        self.printed.insert(run.to_owned(), event.clone());
+        self.workers
+            .insert(run.to_owned(), Worker::Reporting(event));
+    }
+
+    /// The answer to an event; `None` if the dispatcher was killed before it answered.
+    fn send(&mut self, run: &str, route: Route, status: &str, event: Option<Value>) -> Option<u16> {
+        let event = event.unwrap_or_else(
+            || json!({ "run_id": run, "event_id": format!("{run}.{route}"), "status": status }),
+        );
+        record_event(&mut self.state, route, &event, self.now);
+        let reply = reply(&self.state, route, &event, 200);
+        if let Some(entry) = reply.entry {
+            self.write(entry);
+        }
+        if self.faults && self.chance(8) {
+            self.restart();
+            return None;
+        }
+        Some(reply.answer.status.as_u16())
+    }
+
+    pub fn step(&mut self) {
+        self.now += 7;
+        let names: Vec<String> = self.workers.keys().cloned().collect();
+        for name in names {
+            if self.faults && self.chance(25) && self.workers[&name] != Worker::Ended {
+                self.workers.insert(name, Worker::Killed);
+            } else if self.chance(2) {
+                self.work(&name);
+            }
+        }
+        if self.faults && self.chance(15) {
+            self.restart();
+        }
+        if self.faults && self.chance(20) {
+            self.now += 400;
+        }
+        self.tick();
+        self.assert_invariants();
+    }
+
+    fn assert_invariants(&self) {
+        for id in TASKS {
+            let working = self.state.runs_of(&format!("p:{id}"));
+            let working = working.filter(|run| run.grant.is_some() && run.is_live());
+            assert!(working.count() <= 1, "two runs work on {id}");
+            let merged = self.branch.iter().filter(|run| task_of(run) == id);
+            assert!(merged.count() <= 1, "{id} is merged twice");
+        }
+    }
+}
+
+/// The task of `d-<task>-<hash>-<attempt>`.
+pub fn task_of(run: &str) -> &str {
+    run.split('-').nth(1).unwrap()
+}

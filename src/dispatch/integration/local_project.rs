@@ -1,0 +1,91 @@
+//! The user's repository on this machine: where its objects and its work tree are.
+
+use std::path::{Path, PathBuf};
+
+use super::error::IntegrationError;
+use crate::git::{Call, Git};
+
+/// The user's repository on this machine.
+#[derive(Debug)]
+pub struct LocalProject {
+    /// The directory with the objects and the references.
+    pub common_dir: PathBuf,
+    /// `sha1` or `sha256`.
+    pub format: String,
+    /// The top directory of the work tree; `None` for a bare repository.
+    pub work_tree: Option<PathBuf>,
+}
+
+impl LocalProject {
+    /// Finds the repository that a directory is in.
+    pub async fn find(git: &Git<'_>, dir: &Path) -> Result<Self, IntegrationError> {
+        let question = [
+            "rev-parse",
+            "--path-format=absolute",
+            "--git-common-dir",
+            "--show-object-format",
+        ];
+        let answer = git
+            .run_among_children(Call::new(dir, question))
+            .await
+            .map_err(IntegrationError::git(format!(
+                "{} is not in a git repository",
+                dir.display()
+            )))?;
+        let (common_dir, format) =
+            answer
+                .rsplit_once('\n')
+                .ok_or_else(|| IntegrationError::Unexpected {
+                    command: "rev-parse".to_owned(),
+                    output: answer.clone(),
+                })?;
+        let promisor = Call::new(dir, ["config", "--get", "extensions.partialClone"]);
+        if git.run_among_children(promisor).await.is_ok() {
+            return Err(IntegrationError::PartialClone {
+                source_name: dir.display().to_string(),
+            });
+        }
+        Ok(Self {
+            common_dir: common_dir.into(),
+            format: format.to_owned(),
+            work_tree: work_tree_of(git, dir).await,
+        })
+    }
+
+    /// The line for `objects/info/alternates` by which another repository reads the objects of this one.
+    pub fn alternates(&self) -> Vec<u8> {
+        use std::os::unix::ffi::OsStrExt;
+        let objects = self.common_dir.join("objects");
+        let mut line = quote_path(objects.as_os_str().as_bytes());
+        line.push(b'\n');
+        line
+    }
+}
+
+/// The top directory of the work tree that a directory is in.
+async fn work_tree_of(git: &Git<'_>, dir: &Path) -> Option<PathBuf> {
+    let question = ["rev-parse", "--path-format=absolute", "--show-toplevel"];
+    let answer = git.run_among_children(Call::new(dir, question)).await;
+    answer.ok().filter(|top| !top.is_empty()).map(PathBuf::from)
+}
+
+/// The path for a file in which git expects one path a line. Quoted as in C if it contains a quote, `#`, a
+/// backslash or a line break.
+fn quote_path(path: &[u8]) -> Vec<u8> {
+    if !path
+        .iter()
+        .any(|byte| matches!(byte, b'"' | b'#' | b'\n' | b'\\'))
+    {
+        return path.to_vec();
+    }
+    let mut text = vec![b'"'];
+    for byte in path {
+        match byte {
+            b'\n' => text.extend(b"\\n"),
+            b'"' | b'\\' => text.extend([b'\\', *byte]),
+            _ => text.push(*byte),
+        }
+    }
+    text.push(b'"');
+    text
+}

@@ -1,0 +1,186 @@
+//! `assistant` lines: the messages of the model.
+
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::fields::{Raw, fields, value};
+use super::tokens::tokens;
+use crate::model::Usage;
+
+/// How many content blocks of one message are read.
+const MAX_BLOCKS: usize = 1_000;
+/// The model of messages that Claude Code writes itself.
+const SYNTHETIC: &str = "<synthetic>";
+
+/// An `assistant` line: a message of the model, or a part of one.
+#[derive(Debug, Default)]
+pub struct Assistant {
+    pub blocks: Vec<Block>,
+    pub usage: Option<MessageUsage>,
+}
+
+/// The usage of a message.
+#[derive(Debug)]
+pub struct MessageUsage {
+    pub message_id: String,
+    pub usage: Usage,
+    /// It is a message of the agent, and not of a subagent.
+    pub is_turn: bool,
+}
+
+impl Assistant {
+    pub fn of(json: &[u8]) -> Self {
+        #[derive(Deserialize, Default)]
+        struct Fields<'a> {
+            #[serde(borrow, default)]
+            message: Raw<'a>,
+            #[serde(borrow, default)]
+            parent_tool_use_id: Raw<'a>,
+        }
+        #[derive(Deserialize, Default)]
+        struct Message<'a> {
+            #[serde(borrow, default)]
+            id: Raw<'a>,
+            #[serde(borrow, default)]
+            model: Raw<'a>,
+            #[serde(borrow, default)]
+            content: Raw<'a>,
+            #[serde(borrow, default)]
+            usage: Raw<'a>,
+        }
+        let line: Fields<'_> = fields(json);
+        let Some(message) = line.message else {
+            return Self::default();
+        };
+        let message: Message<'_> = fields(message.get().as_bytes());
+        let content = message.content.map_or("[]", RawValue::get);
+        let blocks: Blocks<'_> = serde_json::from_str(content).unwrap_or(Blocks(Vec::new()));
+        let is_synthetic = value::<String>(message.model).as_deref() == Some(SYNTHETIC);
+        let is_turn = value::<String>(line.parent_tool_use_id).is_none();
+        let usage = match (value(message.id), tokens(message.usage)) {
+            (Some(message_id), Some(usage)) if !is_synthetic => Some(MessageUsage {
+                message_id,
+                usage,
+                is_turn,
+            }),
+            _ => None,
+        };
+        Self {
+            blocks: blocks.0.into_iter().filter_map(visible).collect(),
+            usage,
+        }
+    }
+}
+
+/// A part of a message that people are shown.
+#[derive(Debug)]
+pub enum Block {
+    Text(String),
+    /// A tool call, as [`describe_call`] describes it.
+    ToolCall(String),
+}
+
+/// The first [`MAX_BLOCKS`] content blocks of a message.
+struct Blocks<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Blocks<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct First;
+        impl<'de> Visitor<'de> for First {
+            type Value = Vec<&'de RawValue>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of blocks")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut blocks = Vec::new();
+                while let Some(block) = list.next_element()? {
+                    if blocks.len() < MAX_BLOCKS {
+                        blocks.push(block);
+                    }
+                }
+                Ok(blocks)
+            }
+        }
+        from.deserialize_seq(First).map(Self)
+    }
+}
+
+/// The part of a block that people are shown.
+fn visible(block: &RawValue) -> Option<Block> {
+    #[derive(Deserialize, Default)]
+    struct Fields<'a> {
+        #[serde(borrow, default, rename = "type")]
+        kind: Raw<'a>,
+        #[serde(borrow, default)]
+        text: Raw<'a>,
+        #[serde(borrow, default)]
+        name: Raw<'a>,
+        #[serde(borrow, default)]
+        input: Raw<'a>,
+    }
+    let block: Fields<'_> = fields(block.get().as_bytes());
+    match value::<String>(block.kind)?.as_str() {
+        "text" => value(block.text).map(Block::Text),
+        "tool_use" => {
+            let name: String = value(block.name).unwrap_or_default();
+            Some(Block::ToolCall(describe_call(
+                &name.to_lowercase(),
+                block.input,
+            )))
+        }
+        _ => None,
+    }
+}
+
+/// A description of a tool call: `bash cargo test`. Not shortened: secrets must be masked first, and a
+/// part of a secret would not be recognised.
+fn describe_call(name: &str, input: Raw<'_>) -> String {
+    #[derive(Deserialize, Default)]
+    struct Fields<'a> {
+        #[serde(borrow, default)]
+        command: Raw<'a>,
+        #[serde(borrow, default)]
+        path: Raw<'a>,
+        #[serde(borrow, default)]
+        file_path: Raw<'a>,
+        #[serde(borrow, default)]
+        notebook_path: Raw<'a>,
+        #[serde(borrow, default)]
+        pattern: Raw<'a>,
+        #[serde(borrow, default)]
+        url: Raw<'a>,
+        #[serde(borrow, default)]
+        query: Raw<'a>,
+        #[serde(borrow, default)]
+        description: Raw<'a>,
+    }
+    let Some(raw) = input else {
+        return name.to_owned();
+    };
+    let input: Fields<'_> = fields(raw.get().as_bytes());
+    let (command, path) = (value::<String>(input.command), value::<String>(input.path));
+    // The command of the editor tool is one word, so the path is shown too.
+    if let (Some(command), Some(path)) = (&command, &path) {
+        return format!("{name} {command} {path}");
+    }
+    // The argument that says most about the call comes first.
+    let others = [
+        input.file_path,
+        input.notebook_path,
+        input.pattern,
+        input.url,
+        input.query,
+        input.description,
+    ];
+    let other = || others.into_iter().find_map(value::<String>);
+    match command.or(path).or_else(other) {
+        Some(argument) => format!("{name} {argument}"),
+        None if raw.get() == "{}" => name.to_owned(),
+        None => format!("{name} {}", raw.get()),
+    }
+}

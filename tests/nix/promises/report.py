@@ -1,0 +1,10 @@
+"""Which promises are kept."""
+
+broken = []
+
+
+def promise(kept, what):
+    """Prints and records whether a promise is kept."""
+    print(("ok      " if kept else "BROKEN  ") + what)
+    if not kept:
+        broken.append(what)

@@ -1,0 +1,40 @@
+"""Runs programs in an unpacked image, as its user, under bubblewrap."""
+
+import subprocess
+
+from report import promise
+
+
+class Sandbox:
+    """Runs programs in the unpacked image."""
+
+    def __init__(self, image, root):
+        self.config = image.config["config"]
+        self.root = root
+
+    def command(self, arguments, *, writable, environment=None, outside=False):
+        user, group = self.config["User"].split(":")
+        variables = dict(pair.split("=", 1) for pair in self.config["Env"]) | (environment or {})
+        # Read-only except for the directories in `writable`; as process 1, with a private loopback interface.
+        command = ["bwrap", "--ro-bind", self.root, "/"]
+        for path in writable:
+            command += ["--bind", self.root + path, path]
+        command += ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev", "--unshare-all", "--die-with-parent", "--as-pid-1", "--clearenv"]
+        if outside:
+            # With the host's network, to reach the servers of this script.
+            command += ["--share-net"]
+        command += ["--uid", user, "--gid", group, "--chdir", self.config["WorkingDir"]]
+        for name, value in variables.items():
+            command += ["--setenv", name, value]
+        return command + ["--"] + arguments
+
+    def run(self, arguments, *, writable=("/workspace", "/home/worker"), **options):
+        done = subprocess.run(self.command(arguments, writable=writable, **options), capture_output=True, text=True, timeout=120)
+        return done.returncode, done.stdout + done.stderr
+
+    def says(self, arguments, what, expected=None, **options):
+        code, output = self.run(arguments, **options)
+        kept = code == 0 and (expected is None or expected in output)
+        promise(kept, what)
+        if not kept:
+            print("        exit code %d\n%s" % (code, "".join(f"        {line}\n" for line in output.splitlines()[-20:])))

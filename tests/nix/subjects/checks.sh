@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The checks: what they compile, and with which files.
+# shellcheck source=tests/nix/support.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../support.sh"
+
+checks=$(facts checks.x86_64-linux checks)
+assert 'x86_64-linux has all checks' "$checks" '
+    keys == ["actionlint", "audit", "clippy", "deny", "doc", "fmt", "image", "image-minimal", "image-of-a-project", "nextest", "nixfmt", "reproducible", "shellcheck"]'
+assert 'aarch64-linux has the same checks' "$(evaluate "$flake#checks.aarch64-linux" --apply builtins.attrNames)" "$(jq --compact-output 'keys' <<<"$checks") == ."
+assert 'darwin has no checks' "$(evaluate "$flake#checks.aarch64-darwin")" '. == {}'
+assert 'clippy, tests and documentation share one build of the dependencies' "$checks" '
+    [.clippy, .nextest, .doc | .artifacts] | unique | length == 1 and .[0] != null'
+assert 'clippy, tests and documentation compile with the profile of cargo test, without link time optimization' "$checks" '
+    [.clippy, .nextest, .doc] | all(.env.CARGO_PROFILE == "dev" and (.env | del(.RUSTDOCFLAGS)) == .artifactsEnv)'
+assert 'the tests do not use the dependencies that are compiled for the worker' "$(jq --slurp . <<<"$checks $(facts packages.x86_64-linux.default crate)")" '
+    .[0].nextest.artifacts != .[1].dependencies.path'
+assert 'clippy, tests and documentation do not keep what they compiled' "$checks" '[.clippy, .nextest, .doc] | all(.installs == false)'
+assert 'clippy gets every test and benchmark' "$(jq --slurp . <<<"$checks $manifest")" '
+    .[0].clippy.files as $files
+    | .[1].test + .[1].bench
+    | all(.path as $path | $files | index($path) != null)'
+assert 'clippy gets its configuration, the tests get the files that they read' "$checks" '
+    (.clippy.files | index("clippy.toml") != null) and (.nextest.files | index("tests/it/main.rs") != null)'
+assert 'only the tests depend on the documents' "$checks" '
+    to_entries | map(select(.value.files // [] | index("README.md") != null) | .key) == ["nextest"]'
+assert 'the check of the image runs the promises on an archive' "$checks" '.image.command | test("promises image.tar")'
+assert 'the worker is built twice, and the images of the two are compared' "$checks" '.reproducible.command | test("diff --recursive first second")'
+
+exit "$failed"
