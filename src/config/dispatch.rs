@@ -71,7 +71,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
     let attempts = number("attempts", 100);
     let engines = engines(reader, flags);
     let memory = reader.optional(&settings::DISPATCH_MEMORY, values::memory);
-    // A machine always has a limit; a run that needs more is found out only if it is known.
+    // Machines of Fly always have a limit. It must be known, so that it can be doubled.
     let needs_memory = engines.uses(EngineKind::Fly);
     let dollars = |text: String| values::dollars(&text);
     let max_budget_usd = text("max-budget-usd").map(dollars).transpose();

@@ -11,7 +11,7 @@ pub enum StartFailure {
     Refused(String),
     /// This attempt has failed.
     Failed(String),
-    /// There is no room at present, or too much was asked for at once: the run was not started, and may be later.
+    /// The engine has no room at present, or limits requests. The run has not started; it can start later.
     Full(String),
     /// The engine has not answered, or not with an answer that can be read: the run may have started.
     Unknown(String),

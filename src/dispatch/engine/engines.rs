@@ -73,7 +73,7 @@ pub struct Engines {
     stations: Vec<Station>,
     /// Which engine each run is on.
     placed: HashMap<String, EngineKind>,
-    /// The starts that have no result yet. Each is told here if it need not wait for room any longer.
+    /// The starts that have no result yet. The notification ends a wait for room.
     starting: HashMap<String, Rc<Notify>>,
     seen: HashMap<String, Seen>,
     released: HashSet<String>,
@@ -181,7 +181,7 @@ impl Engines {
         self.starting.contains_key(run)
     }
 
-    /// The runs that wait for room in an engine are not needed any more: of one of them, or of all.
+    /// Ends the starts that wait for room in an engine: of one run, or of all.
     pub fn give_up_waiting(&self, run: Option<&str>) {
         let waiting = self.starting.iter();
         for (_, give_up) in waiting.filter(|(name, _)| run.is_none_or(|run| run == *name)) {

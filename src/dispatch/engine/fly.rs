@@ -54,11 +54,11 @@ pub struct Fly {
     secrets: AppSecrets,
     /// The image by its digest, as the first machine has it: a tag may move while the dispatch runs.
     pinned_image: RefCell<Option<String>>,
-    /// The position of the region that had room last.
+    /// The index of the region for the next machine.
     region: Cell<usize>,
-    /// No region has had room: until when no machine is asked for, and the pause that led to it.
+    /// Set if no region had room: until when no machine is requested, and how long this pause is.
     full: Cell<Option<(Instant, Duration)>>,
-    /// The runs for which a machine may have been made although nobody has said so.
+    /// The runs whose request for a machine had no clear answer: the machine may exist.
     doubtful: RefCell<HashSet<String>>,
     /// The runs of machines, by the machine's id.
     runs: RefCell<HashMap<String, String>>,

@@ -67,8 +67,8 @@ impl Guest {
     }
 }
 
-/// The variables of a run, divided into those that everybody may read who may look at the app's machines, and
-/// those that may not be read.
+/// The variables of a run. Everyone with access to the app can read the configurations of its machines, so only the
+/// `plain` ones are in there.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variables {
     pub plain: Vec<(String, String)>,
@@ -104,7 +104,7 @@ impl Variables {
     }
 }
 
-/// A URL can have a user with a password, or a token in its query.
+/// Whether the value contains a URL with a user or a query, which can hold a password or a token.
 fn may_hold_password(value: &str) -> bool {
     let urls = value.split("://").skip(1);
     { urls }.any(|rest| {

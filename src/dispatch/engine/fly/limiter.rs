@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// A token bucket. Those who wait get their turn in the order in which they came.
+/// A token bucket. Requests are sent in the order in which they have called [`Limiter::wait`].
 #[derive(Debug)]
 pub struct Limiter {
     /// The time in which one token comes back.

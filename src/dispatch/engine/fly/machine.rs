@@ -51,7 +51,7 @@ impl<'a> Machine<'a> {
 
     /// Whether its process has ended, or can never begin.
     pub fn is_over(self) -> bool {
-        // A host that cannot be reached has told its state some time ago.
+        // If the host cannot be reached, the state may be old.
         let is_known = self.0.get("host_status").and_then(Value::as_str);
         let is_known = is_known.is_none_or(|status| status == "ok");
         self.is_destroyed() || is_known && matches!(self.state(), "stopped" | "failed")

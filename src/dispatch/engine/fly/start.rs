@@ -1,4 +1,4 @@
-//! The start of a machine: its name makes it unique, and what is not known is looked for before it is tried again.
+//! Starts machines. After a request without a clear answer, the machine is searched for before the request is repeated.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl Fly {
                 }
             }
             self.region.set((self.region.get() + 1) % regions);
-            // The machine may have been made: it is looked for first.
+            // The machine may exist, so the next attempt searches for it first.
             if self.doubtful.borrow().contains(run) {
                 break;
             }
@@ -126,8 +126,8 @@ impl Fly {
         }
     }
 
-    /// The machine of a run for which a request had no clear answer. A list can lack machines, so nothing is found
-    /// only if two lists lack it. Destroyed machines count: what has run must not run again.
+    /// Searches for the machine of a run whose request had no clear answer. A list can lack machines, so two lists are
+    /// read before the machine counts as missing. Destroyed machines are found too: their runs must not run again.
     async fn find(&self, run: &str) -> Result<Option<Handle>, StartFailure> {
         for look in 0..2 {
             if look > 0 {
