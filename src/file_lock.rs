@@ -40,6 +40,10 @@ impl FileLock {
     ///
     /// # Errors
     /// If another process holds the lock, or the file is not usable.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a lock is taken before there is anything that has to be stopped"
+    )]
     pub fn take(path: &Path, note: &str) -> Result<Self, LockError> {
         let began = Instant::now();
         loop {

@@ -11,14 +11,31 @@ pub struct Document {
     names: &'static [&'static str],
     /// The number of objects and arrays that are open.
     depth: usize,
-    is_in_string: bool,
-    is_escaped: bool,
-    /// The bytes of the current member of the outermost object; empty if it is not kept.
+    text: Text,
+    /// The bytes of the current member of the outermost object, if it is kept.
     member: Vec<u8>,
-    /// Whether the name of the current member is not yet complete.
-    is_in_name: bool,
-    is_kept: bool,
+    part: Part,
     kept: Vec<u8>,
+}
+
+/// Whether the current byte is in a string.
+#[derive(Debug, PartialEq)]
+enum Text {
+    Outside,
+    Inside,
+    /// Inside, after a backslash.
+    Escaped,
+}
+
+/// The part of the outermost object that the current byte belongs to.
+#[derive(Debug, PartialEq)]
+enum Part {
+    /// The name of a member. It is kept, because it decides whether the member is kept.
+    Name,
+    /// A member that is kept.
+    Kept,
+    /// Anything else.
+    Skipped,
 }
 
 impl Document {
@@ -27,11 +44,9 @@ impl Document {
         Self {
             names,
             depth: 0,
-            is_in_string: false,
-            is_escaped: false,
+            text: Text::Outside,
             member: Vec::new(),
-            is_in_name: false,
-            is_kept: false,
+            part: Part::Skipped,
             kept: Vec::new(),
         }
     }
@@ -41,7 +56,7 @@ impl Document {
         while let Some((byte, after)) = rest.split_first() {
             self.push_byte(*byte);
             rest = after;
-            if self.is_in_string && !self.is_kept && !self.is_escaped {
+            if self.text == Text::Inside && self.part == Part::Skipped {
                 // The text of a string that is not kept, up to what can end it.
                 let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
                 rest = &rest[end..];
@@ -55,14 +70,13 @@ impl Document {
     }
 
     fn push_byte(&mut self, byte: u8) {
-        if self.is_in_string {
+        if self.text != Text::Outside {
             self.keep(byte);
-            match byte {
-                _ if self.is_escaped => self.is_escaped = false,
-                b'\\' => self.is_escaped = true,
-                b'"' => self.is_in_string = false,
-                _ => {}
-            }
+            self.text = match (byte, &self.text) {
+                (b'\\', Text::Inside) => Text::Escaped,
+                (b'"', Text::Inside) => Text::Outside,
+                _ => Text::Inside,
+            };
             return;
         }
         match (byte, self.depth) {
@@ -79,7 +93,7 @@ impl Document {
             _ => self.keep(byte),
         }
         match byte {
-            b'"' => self.is_in_string = true,
+            b'"' => self.text = Text::Inside,
             b'{' | b'[' => self.depth += 1,
             b'}' | b']' => self.depth = self.depth.saturating_sub(1),
             _ => {}
@@ -88,34 +102,33 @@ impl Document {
 
     fn begin_member(&mut self) {
         self.member.clear();
-        self.is_in_name = true;
-        self.is_kept = true;
+        self.part = Part::Name;
     }
 
     fn end_name(&mut self) {
-        if self.is_in_name {
+        if self.part == Part::Name {
             let name: Option<String> = serde_json::from_slice(&self.member).ok();
-            self.is_kept &= name.is_some_and(|name| self.names.contains(&name.as_str()));
-            self.is_in_name = false;
+            let is_kept = name.is_some_and(|name| self.names.contains(&name.as_str()));
+            self.part = if is_kept { Part::Kept } else { Part::Skipped };
         }
     }
 
     fn end_member(&mut self) {
         let size = self.member.len();
-        if self.is_kept && !self.is_in_name && self.kept.len() + size < MAX_KEPT {
+        if self.part == Part::Kept && self.kept.len() + size < MAX_KEPT {
             if !self.kept.is_empty() {
                 self.kept.push(b',');
             }
             self.kept.append(&mut self.member);
         }
-        self.is_kept = false;
+        self.part = Part::Skipped;
     }
 
     fn keep(&mut self, byte: u8) {
-        if self.is_kept && self.member.len() < MAX_MEMBER {
-            self.member.push(byte);
+        if self.part == Part::Skipped || self.member.len() == MAX_MEMBER {
+            self.part = Part::Skipped;
         } else {
-            self.is_kept = false;
+            self.member.push(byte);
         }
     }
 }
@@ -165,11 +178,11 @@ mod tests {
         let mut document = Document::new(NAMES);
         document.push(b"{\"model\":\"");
         for _ in 0..100 {
-            document.push(&[b'x'; 100_000]);
+            document.push(&vec![b'x'; 100_000]);
         }
         document.push(b"\",\"content\":\"");
         for _ in 0..100 {
-            document.push(&[b'x'; 100_000]);
+            document.push(&vec![b'x'; 100_000]);
         }
         document.push(b"\",\"usage\":{\"input_tokens\":7}}");
         assert_eq!(document.object(), b"{\"usage\":{\"input_tokens\":7}}");

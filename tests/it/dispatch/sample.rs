@@ -138,11 +138,12 @@ impl Graph {
             .env("DESCARTES_DISPATCH_STATE", self.state())
     }
 
-    /// `dispatch` with an agent that waits until the gate is open, and then runs the script `work`.
+    /// `dispatch` with an agent that waits until the gate is open, and then runs the script `work`. It does not wait for the
+    /// gate of a test that has failed, because a dispatcher that is killed leaves its workers running.
     pub fn dispatch_with_gate(&self, gate: &Gate, work: &str) -> Worker {
         let agent = format!(
             r#"echo "$TASK_ID" >> "$GATE/begun"
-            while [ ! -e "$GATE/open" ]; do sleep 0.02; done
+            while [ -e "$GATE" ] && [ ! -e "$GATE/open" ]; do sleep 0.02; done
             {work}"#
         );
         let names = ("DESCARTES_AGENT_ENV", "GATE");

@@ -107,8 +107,8 @@ fn the_usage_of_an_answer_of_many_megabytes_is_counted() {
     let answer = whole(200, "content-type: application/json\r\n", &body.to_string());
     let service = Service::start([vec![answer]]);
     let session = Session::start(&service, |worker| worker);
-    let received = session.ask(&question());
-    assert_eq!(received.body.len(), body.to_string().len());
+    let answer = session.ask(&question());
+    assert_eq!(answer.body.len(), body.to_string().len());
     let (receiver, ended) = session.end(0);
     let usage = &ended.assert_completed(&receiver)["result"]["agent"]["usage"];
     assert_eq!(
