@@ -32,7 +32,8 @@ const DIAMOND: &str = "\
 4 -> 3
 ";
 /// Writes a file that is called like the task, with the files that it has found.
-const AGENT: &str = "ls done-* 2> /dev/null | sort > done-${TASK_ID##*:} || true; echo done";
+const AGENT: &str =
+    r#"found=$(ls done-* 2> /dev/null | sort); echo "$found" > done-${TASK_ID##*:}; echo done"#;
 /// A project with a remote repository, and the cloud that works on it.
 struct Cloud {
     graph: Graph,

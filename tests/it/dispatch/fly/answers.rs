@@ -183,7 +183,7 @@ fn an_api_that_refuses_in_the_middle_lets_nothing_new_start_and_what_runs_is_mer
         ended.stderr.contains("nothing new was started: "),
         "{ended:#?}"
     );
-    assert_eq!(cloud.show("done-1"), "");
+    assert_eq!(cloud.show("done-1"), "\n");
     assert_eq!(cloud.api.made(), 1);
     cloud.api.assert_clean();
 }
