@@ -1,13 +1,12 @@
 //! The engine `command`, with the scripts of `examples/engines`.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use crate::daemon::{Daemon, IMAGE};
 use crate::sample::Graph;
-use crate::support::{Worker, path, wait_until};
+use crate::ssh_server::SshServer;
+use crate::support::{Worker, path};
 
 const CHAIN: &str = "1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n";
 const AGENT: &str = "echo done > done-${TASK_ID##*:}";
@@ -64,60 +63,24 @@ fn dockers_command_line_works_through_a_graph_and_leaves_no_container() {
     assert_eq!(daemon.containers(), [""; 0]);
 }
 
-/// An ssh server on loopback that accepts one key for this user; killed when it is dropped.
+/// An ssh server whose commands find this program.
 struct Server {
     dir: tempfile::TempDir,
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    sshd: SshServer,
 }
 
 impl Server {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let at = |name: &str| dir.path().join(name).display().to_string();
-        for key in ["host_key", "key"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-qt", "ed25519", "-N", "", "-f", &at(key)])
-                .status();
-            assert!(made.expect("openssh-client is installed").success());
-        }
-        fs::copy(at("key.pub"), at("authorized_keys")).expect("a key");
-        fs::create_dir(at("home")).expect("a directory");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
+        let home = dir.path().join("home");
+        fs::create_dir(&home).expect("a directory");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_descartes-worker"));
         let programs = program.parent().expect("a directory").display();
-        let settings = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nPidFile none\nUsePAM no\n\
-             StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n\
-             SetEnv PATH={programs}:{} HOME={}\n",
-            at("host_key"),
-            at("authorized_keys"),
-            path().to_str().expect("UTF-8"),
-            at("home"),
-        );
-        fs::write(at("sshd_config"), settings).expect("a file");
-        // As root, sshd needs a directory that a service manager usually creates.
-        let _ = fs::create_dir_all("/run/sshd");
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f", &at("sshd_config")])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("openssh-server is installed");
-        let host_key = fs::read_to_string(at("host_key.pub")).expect("a key");
-        fs::write(at("known_hosts"), format!("[127.0.0.1]:{port} {host_key}")).expect("a file");
-        wait_until("sshd", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        Self { dir, child, port }
+        let path = path();
+        let path = path.to_str().expect("UTF-8");
+        let variables = format!("PATH={programs}:{path} HOME={}", home.display());
+        let sshd = SshServer::start(dir.path(), &variables);
+        Self { dir, sshd }
     }
 
     /// The ssh command of the script.
@@ -127,7 +90,7 @@ impl Server {
             "ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -i {} -o UserKnownHostsFile={} -p {}",
             at("key"),
             at("known_hosts"),
-            self.port
+            self.sshd.port
         )
     }
 }

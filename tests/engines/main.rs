@@ -18,6 +18,9 @@ mod support;
 )]
 mod sample;
 
+#[path = "../git_ssh/server.rs"]
+mod ssh_server;
+
 mod command;
 mod daemon;
 mod docker;

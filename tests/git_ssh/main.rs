@@ -12,4 +12,5 @@
 mod support;
 
 mod merge;
+mod server;
 mod ssh;

@@ -2,66 +2,28 @@
 //! agent that runs as the same user cannot redirect the push.
 
 use std::fs;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use crate::server::SshServer;
 use crate::support::origin::program;
-use crate::support::{Forge, Origin, Receiver, Worker, lfs, quoted, wait_until};
+use crate::support::{Forge, Origin, Receiver, Worker, lfs, quoted};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
-/// An ssh server that accepts one key for this user; killed when it is dropped.
+/// An ssh server that clients call `forge`.
 struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    sshd: SshServer,
 }
 
 impl Server {
-    /// Starts the server. Writes its files, and a client configuration that calls it `forge`, below the
-    /// origin's directory.
+    /// Starts the server. Writes its files, and a client configuration, below the origin's directory.
     fn start(origin: &Origin) -> Self {
-        let at = |name: &str| origin.path(name).display().to_string();
-        for key in ["host_key", "key"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-qt", "ed25519", "-N", "", "-f", &at(key)])
-                .status();
-            assert!(made.expect("ssh-keygen is installed").success());
-        }
-        fs::copy(origin.path("key.pub"), origin.path("authorized_keys")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let settings = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nSetEnv PATH={programs}:/usr/bin:/bin\nHostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nPidFile none\nUsePAM no\n\
-             StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n",
-            at("host_key"),
-            at("authorized_keys"),
-            programs = at("programs-of-server")
-        );
-        fs::create_dir_all(origin.path("programs-of-server")).unwrap();
-        fs::write(origin.path("sshd_config"), settings).unwrap();
-        // As root, sshd needs a directory that a service manager usually creates.
-        let _ = fs::create_dir_all("/run/sshd");
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f", &at("sshd_config")])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("openssh-server is installed");
-        let server = Self { child, port };
-        wait_until("sshd", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        let host_key = fs::read_to_string(origin.path("host_key.pub")).unwrap();
-        fs::write(origin.path("known_hosts"), format!("forge {host_key}")).unwrap();
+        let programs = origin.path("programs-of-server");
+        fs::create_dir_all(&programs).unwrap();
+        let variables = format!("PATH={}:/usr/bin:/bin", programs.display());
+        let server = Self {
+            sshd: SshServer::start(&origin.path(""), &variables),
+        };
         server.configure(origin, "");
         server
     }
@@ -72,7 +34,7 @@ impl Server {
         let text = format!(
             "{before}Host forge\n HostName 127.0.0.1\n Port {}\n HostKeyAlias forge\n IdentityFile \"{}\"\n\
              IdentitiesOnly yes\n UserKnownHostsFile \"{}\"\n",
-            self.port,
+            self.sshd.port,
             at("key"),
             at("known_hosts")
         );
@@ -128,7 +90,7 @@ fn a_project_is_cloned_and_pushed_over_ssh() {
     let url = format!(
         "ssh://{}@127.0.0.1:{}{}",
         user.trim(),
-        server.port,
+        server.sshd.port,
         origin.path("project.git").display()
     );
     let again = worker(&origin, &receiver)
