@@ -15,6 +15,7 @@ mod journal;
 mod journaled_state;
 mod merging;
 mod names;
+mod needs;
 mod open;
 mod policy;
 pub mod preflight;
@@ -27,6 +28,8 @@ mod start;
 mod state;
 pub mod verification;
 
+use std::collections::HashMap;
+
 use eyre::{bail, eyre};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -38,7 +41,7 @@ use control::Question;
 use dispatcher::Inbox;
 pub use end::Ended;
 use journal::{Entry, UserCommand};
-use open::{Target, open, read_scope, start_dispatcher};
+use open::{Target, open, read_needs, read_scope, start_dispatcher};
 use preflight::{Questions, preflight};
 pub use settings::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings};
 
@@ -140,7 +143,9 @@ async fn work_through(
 
 async fn plan(settings: &Settings, target: &Target) -> eyre::Result<Ended> {
     let opened = open(settings, target, EarlierJournal::Continue).await?;
-    let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
+    let (tip, graph, scope) = read_scope(settings, target, &opened.integration).await?;
+    // A mistake in the file is told before anything starts.
+    read_needs(&opened.integration, &tip, &graph).await?;
     task_list::write(&task_list::plan(&graph, |task| scope.contains(&task)))?;
     Ok(Ended::AllDone)
 }
@@ -167,7 +172,7 @@ async fn ask_dispatcher(
     let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
     match question {
         Question::Status => {
-            let policy = policy::Policy::new(settings, scope);
+            let policy = policy::Policy::new(settings, scope, HashMap::new());
             let standings = standing::standings(&opened.journaled.state, &graph, &policy);
             let text = show::status(&opened.journaled.state, &graph, &standings);
             task_list::write(&format!("no dispatcher runs; the journal says:\n{text}"))?;

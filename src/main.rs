@@ -3,6 +3,7 @@
 //! `main` wires the lifecycle, configuration to exit code, and is the only place that knows what
 //! an outcome means for the process.
 
+mod amounts;
 mod builtin;
 mod callback;
 mod check;

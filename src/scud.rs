@@ -30,6 +30,6 @@ pub use edit::{EditError, set_status_in_bytes};
 pub use find::{FindError, FinishedTasks, TaskQuery};
 pub use merge::unify_status_letters;
 pub use project::Project;
-pub use ready::{Standing, TaskGraph};
+pub use ready::{Standing, TaskGraph, TaskNode};
 pub use settings::{AgentDefinition, MAX_PROMPT_SIZE, SettingsError};
 pub use whole::GRAPH_PATH;

@@ -2,7 +2,7 @@
 # The engine `command` with docker's command line: docker-cli.sh start|look|stop.
 # Tried in CI with Docker Engine 20.10.
 #
-# DOCKER_OPTIONS holds further options of `docker create`, for example: --network host --memory 2g
+# DOCKER_OPTIONS holds further options of `docker create`, for example: --network host
 set -eu
 
 # The directories of a repository on this machine, its own and those that it borrows objects from.
@@ -34,6 +34,7 @@ start)
         for dir in $(directories); do
             set -- "$@" --volume "$dir:$dir"
         done
+        set -- "$@" ${RUN_MEMORY:+--memory "$RUN_MEMORY"} ${RUN_CPUS:+--cpus "$RUN_CPUS"}
         # shellcheck disable=SC2086 # several options
         id=$(docker create --name "$RUN_NAME" --label "descartes-command=$RUN_DISPATCH" "$@" ${DOCKER_OPTIONS-} "$RUN_IMAGE") || exit 75
         state=created

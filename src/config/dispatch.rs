@@ -7,6 +7,7 @@ use clap::ArgMatches;
 use super::command_line::format;
 use super::reader::Reader;
 use super::{command_line, fly, settings, values};
+use crate::amounts;
 use crate::dispatch::engine::docker::client::Address;
 use crate::dispatch::engine::{self, EngineKind};
 use crate::dispatch::integration::Source;
@@ -70,7 +71,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
     let jobs = number("jobs", MAX_JOBS);
     let attempts = number("attempts", 100);
     let engines = engines(reader, flags);
-    let memory = reader.optional(&settings::DISPATCH_MEMORY, values::memory);
+    let memory = reader.optional(&settings::DISPATCH_MEMORY, amounts::memory);
     // Machines of Fly always have a limit. It must be known, so that it can be doubled.
     let needs_memory = engines.uses(EngineKind::Fly);
     let dollars = |text: String| values::dollars(&text);
@@ -113,7 +114,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
         start_deadline: reader.with_default(&settings::DISPATCH_START_DEADLINE, values::duration),
         retry_delay: reader.with_default(&settings::DISPATCH_RETRY_DELAY, values::duration),
         memory: memory.or(needs_memory.then_some(engine::FLY_MEMORY)),
-        max_memory: reader.with_default(&settings::DISPATCH_MAX_MEMORY, values::memory),
+        max_memory: reader.with_default(&settings::DISPATCH_MAX_MEMORY, amounts::memory),
         worker: worker(reader),
         missing_agent: given.missing_agent,
         checks: reader.optional(&settings::CHECKS, values::checks),
@@ -175,6 +176,7 @@ fn engines(reader: &mut Reader, flags: &ArgMatches) -> engine::Settings {
             look: reader.required(&settings::DISPATCH_COMMAND_LOOK, values::text),
             stop: reader.required(&settings::DISPATCH_COMMAND_STOP, values::text),
             image: reader.optional(&settings::DISPATCH_IMAGE, values::image),
+            nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::nano_cpus),
         }),
         fly: uses(EngineKind::Fly).then(|| fly::settings(reader)),
         places,
@@ -185,7 +187,7 @@ fn docker(reader: &mut Reader) -> engine::DockerSettings {
     engine::DockerSettings {
         address: reader.with_default(&settings::DOCKER_HOST, Address::parse),
         image: reader.required(&settings::DISPATCH_IMAGE, values::image),
-        nano_cpus: reader.optional(&settings::DISPATCH_CPUS, values::nano_cpus),
+        nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::nano_cpus),
         network: reader.with_default(&settings::DISPATCH_NETWORK, values::network),
         has_own_url: reader.is_set(&settings::DISPATCH_URL),
     }

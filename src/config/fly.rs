@@ -4,6 +4,7 @@ use reqwest::Url;
 
 use super::reader::Reader;
 use super::{settings, values};
+use crate::amounts;
 use crate::dispatch::engine::{CpuKind, FlySettings};
 
 pub fn settings(reader: &mut Reader) -> FlySettings {
@@ -26,7 +27,7 @@ pub fn settings(reader: &mut Reader) -> FlySettings {
         regions: regions.unwrap_or_default(),
         image: reader.required(&settings::DISPATCH_IMAGE, values::image),
         cpu_kind: reader.with_default(&settings::DISPATCH_FLY_CPU_KIND, cpu_kind),
-        nano_cpus: reader.optional(&settings::DISPATCH_CPUS, values::nano_cpus),
+        nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::nano_cpus),
         rate: reader.with_default(&settings::DISPATCH_FLY_RATE, rate),
         has_own_url: reader.is_set(&settings::DISPATCH_URL),
         private_ip,

@@ -33,25 +33,25 @@ pub struct NextAttempt {
 
 impl NextAttempt {
     /// The attempt that follows the earlier runs of a task.
-    fn after(earlier: &[&Run], policy: &Policy) -> Self {
+    fn after(earlier: &[&Run], policy: &Policy, key: &str) -> Self {
         let last = earlier.last();
         Self {
             number: last.map_or(0, |run| run.attempt) + 1,
             note: last.and_then(|run| note_after(run)),
-            memory: memory_after(earlier, policy),
+            memory: memory_after(earlier, policy, key),
         }
     }
 }
 
 /// The memory limit of the next attempt: twice the limit of a run that ran out of memory, up to the maximum, and the
 /// same limit after any other failure.
-fn memory_after(earlier: &[&Run], policy: &Policy) -> Option<u64> {
+fn memory_after(earlier: &[&Run], policy: &Policy, key: &str) -> Option<u64> {
     let needed = earlier.iter().filter_map(|run| match run.memory {
         Some(memory) if run.is_out_of_memory() => Some(memory.saturating_mul(2)),
         memory => memory,
     });
     let needed = needed.map(|memory| memory.min(policy.max_memory)).max();
-    policy.memory.max(needed)
+    policy.first_memory(key).max(needed)
 }
 
 /// What follows from the ended runs of a task that has no other obstacle.
@@ -62,7 +62,7 @@ pub fn after_ended_runs(state: &State, policy: &Policy, key: &str) -> NextStep {
         .get(key)
         .map_or(0, |task| task.runs_before_retry);
     let counted: Vec<&Run> = all.iter().skip(runs_before_retry).copied().collect();
-    let next = || NextAttempt::after(&all, policy);
+    let next = || NextAttempt::after(&all, policy, key);
     let Some(last) = counted.last() else {
         return NextStep::Start(next());
     };
@@ -112,7 +112,7 @@ pub fn after_ended_runs(state: &State, policy: &Policy, key: &str) -> NextStep {
 /// The next attempt at a task whose pause is over.
 pub fn attempt_after_pause(state: &State, policy: &Policy, key: &str) -> NextAttempt {
     let all: Vec<&Run> = state.runs_of(key).collect();
-    NextAttempt::after(&all, policy)
+    NextAttempt::after(&all, policy, key)
 }
 
 /// The longest pause between two attempts.

@@ -72,6 +72,7 @@ impl Dispatcher<'_> {
         let mut merging: Option<Merging> = None;
         loop {
             self.update_engine_status();
+            self.start_waiting().await?;
             let decision = decide(&self.journaled.state, &self.graph, &self.policy, now());
             let has_changed = self.perform(&decision, &mut merging, &channels).await?;
             if has_changed {
@@ -214,10 +215,12 @@ impl Dispatcher<'_> {
             let Some(run) = self.journaled.state.run(&id) else {
                 continue;
             };
+            let needs = run.task.as_ref().and_then(|key| self.policy.needs.get(key));
             let spec = worker_spec(
                 &self.shared_settings,
                 &self.settings.worker,
                 run,
+                needs.cloned().unwrap_or_default(),
                 self.secret.of_run(&id),
             );
             // Engines that answer later send an event.
@@ -229,6 +232,16 @@ impl Dispatcher<'_> {
             if let Some(run) = self.journaled.state.run(&id) {
                 self.show.started(run, &self.graph);
             }
+        }
+        self.journaled.write(records).await
+    }
+
+    /// Starts the runs that have waited for room in the engine that their tasks need.
+    async fn start_waiting(&mut self) -> eyre::Result<()> {
+        let mut records = Vec::new();
+        for (run, started) in self.engine.start_waiting() {
+            let started = started.map_err(|error| StartFailure::Failed(format!("{error:#}")));
+            records.push(self.journaled.apply(start_entry(run, started)));
         }
         self.journaled.write(records).await
     }

@@ -18,9 +18,9 @@ mod spec;
 mod starting;
 
 pub use calls::{Event, StartFailure};
-pub use engines::{Engines, Needs};
+pub use engines::{Context, Engines};
 pub use fly::DEFAULT_MEMORY as FLY_MEMORY;
 pub use settings::{
     CommandSettings, CpuKind, DockerSettings, EngineKind, FlySettings, Place, Settings,
 };
-pub use spec::Spec;
+pub use spec::{Spec, TaskNeeds};

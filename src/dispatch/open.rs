@@ -1,7 +1,7 @@
 //! The start of a dispatch: finds the state directory, opens the journal and the integration branch, reads the
 //! graph, opens the engines, and adopts the runs of an earlier dispatcher.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use eyre::{WrapErr, bail, eyre};
 use tokio::net::TcpListener;
 
 use super::dispatcher::Dispatcher;
-use super::engine::{self, Engines};
+use super::engine::{self, Engines, TaskNeeds};
 use super::event_listener::Secret;
 use super::harvest::BranchSearches;
 use super::integration::{self, Integration, Source, WorkerLocation};
@@ -18,6 +18,7 @@ use super::journal::{self, Entry};
 use super::journaled_state::{JournaledState, now};
 use super::merging::{Tip, read_tip};
 use super::names::{dispatch_id, short_hash};
+use super::needs;
 use super::policy::Policy;
 use super::scope::scope;
 use super::settings::{EarlierJournal, Phases, Settings};
@@ -233,7 +234,7 @@ pub async fn start_dispatcher<'a>(
     let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
     let runs = target.state_dir.join("runs");
     let workers = settings.workers();
-    let needs = engine::Needs {
+    let context = engine::Context {
         dispatch: journaled.state.dispatch.clone(),
         program,
         dir: runs,
@@ -242,7 +243,11 @@ pub async fn start_dispatcher<'a>(
         start_deadline: settings.start_deadline,
         stop_window: settings.worker.stop_window,
     };
-    let mut engine = Engines::open(&settings.engines, &needs)?;
+    let needs = read_needs(&integration, &tip, &graph).await?;
+    for note in unused_engines(&needs, &settings.engines) {
+        screen.line(&note);
+    }
+    let mut engine = Engines::open(&settings.engines, &context)?;
     let reached_at = engine.prepare(&|text| screen.line(text)).await?;
     let listener = listen(settings, &journaled, reached_at).await?;
     let address = listener.local_addr()?;
@@ -271,7 +276,7 @@ pub async fn start_dispatcher<'a>(
         secret: Secret::read_or_create(&target.state_dir)?,
         graph,
         tip,
-        policy: Policy::new(settings, scope),
+        policy: Policy::new(settings, scope, needs),
         branch_searches: BranchSearches::new(integration.run_branches()),
         integration: Some(integration),
         checks: HashMap::new(),
@@ -283,6 +288,39 @@ pub async fn start_dispatcher<'a>(
         journaled,
     };
     Ok((dispatcher, listener))
+}
+
+/// What the tasks need of an engine, at the tip.
+pub async fn read_needs(
+    integration: &Integration,
+    tip: &Tip,
+    graph: &TaskGraph,
+) -> eyre::Result<HashMap<String, TaskNeeds>> {
+    let file = integration
+        .read_file(integration.tip(), needs::FILE)
+        .await?;
+    let place = || format!("{} at the commit {}", needs::FILE, tip.commit);
+    let text = String::from_utf8(file.unwrap_or_default());
+    let text = text.wrap_err_with(|| format!("{} is not UTF-8", place()))?;
+    needs::read(&text, graph).map_err(|why| eyre!("{} cannot be used: {why}", place()))
+}
+
+/// A sentence about each engine that tasks need and this dispatch does not use.
+fn unused_engines(needs: &HashMap<String, TaskNeeds>, engines: &engine::Settings) -> Vec<String> {
+    let mut tasks: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (task, needs) in needs {
+        if let Some(engine) = needs.engine.filter(|engine| !engines.uses(*engine)) {
+            tasks.entry(engine.word()).or_default().push(task);
+        }
+    }
+    let sentence = |(engine, tasks): (&str, Vec<&str>)| {
+        format!(
+            "{} of the tasks should run on the engine {engine}, as {} says; they run elsewhere, because --engine does not name it",
+            tasks.len(),
+            needs::FILE
+        )
+    };
+    tasks.into_iter().map(sentence).collect()
 }
 
 /// The callback URL of workers. If the dispatcher listens on all addresses, the URL has the one at which workers reach

@@ -1,7 +1,8 @@
 //! The settings and requests of the user that decisions depend on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use super::engine::TaskNeeds;
 use super::state::Millis;
 
 /// The settings and requests of the user that decisions depend on.
@@ -18,6 +19,8 @@ pub struct Policy {
     /// The memory limit of a first attempt, and the highest limit of a later one, in bytes.
     pub memory: Option<u64>,
     pub max_memory: u64,
+    /// What tasks need of an engine, by key, where it differs from the settings.
+    pub needs: HashMap<String, TaskNeeds>,
     /// The positions of the tasks to work on.
     pub scope: HashSet<usize>,
     /// What the user has requested with Ctrl-C or `dispatch cancel`.
@@ -25,7 +28,11 @@ pub struct Policy {
 }
 
 impl Policy {
-    pub fn new(settings: &super::settings::Settings, scope: HashSet<usize>) -> Self {
+    pub fn new(
+        settings: &super::settings::Settings,
+        scope: HashSet<usize>,
+        needs: HashMap<String, TaskNeeds>,
+    ) -> Self {
         let millis = |duration: std::time::Duration| {
             Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
         };
@@ -37,9 +44,20 @@ impl Policy {
             retry_delay_ms: millis(settings.retry_delay),
             memory: settings.memory,
             max_memory: settings.max_memory,
+            needs,
             scope,
             stopping: Stopping::No,
         }
+    }
+}
+
+impl Policy {
+    /// The memory limit of the first attempt at a task, in bytes.
+    pub fn first_memory(&self, key: &str) -> Option<u64> {
+        let needed = self.needs.get(key).and_then(|needs| needs.memory);
+        needed
+            .map(|memory| memory.min(self.max_memory))
+            .or(self.memory)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::engine::Spec;
+use super::engine::{Spec, TaskNeeds};
 use super::integration::{Integration, WorkerLocation};
 use super::settings::WorkerSettings;
 use super::state::Run;
@@ -60,6 +60,7 @@ pub fn worker_spec(
     shared: &SharedSettings,
     worker: &WorkerSettings,
     run: &Run,
+    needs: TaskNeeds,
     secret: String,
 ) -> Spec {
     let mut variables: Vec<(OsString, OsString)> = Vec::new();
@@ -92,5 +93,6 @@ pub fn worker_spec(
         removed: shared.removed.clone(),
         inherited: worker.inherited.clone(),
         memory: run.memory,
+        needs,
     }
 }

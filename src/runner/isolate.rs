@@ -1,6 +1,7 @@
 //! Tests, once in a run, which isolation this machine allows: starts the launcher without a program.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::environment::Variables;
@@ -15,6 +16,9 @@ const TEST_LIMITS: Limits = Limits {
     wall: Duration::from_secs(10),
     idle: None,
 };
+/// Exits with the number of the first argument that is not a directory that can be entered.
+const ENTER: &str =
+    "number=0; for dir; do number=$((number + 1)); cd -- \"$dir\" || exit $number; done";
 /// How much of a test's error is quoted, in bytes.
 const MAX_ERROR: usize = 500;
 
@@ -84,6 +88,41 @@ async fn test_user(
         Ok(ending) => Err(unusable(user, &format!("a test {ending}"))),
         Err(error) => Err(unusable(user, &eyre::Report::from(error))),
     }
+}
+
+/// An error if the agent's user cannot enter a directory that the agent needs. Tries it, because the permissions alone do
+/// not tell.
+pub async fn enter(
+    isolation: &Isolation,
+    dirs: &[&Path],
+    environment: &Variables,
+    stop: &Stop,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let (Some(user), Some(launch)) = (&isolation.user, isolation.launch()) else {
+        return Ok(());
+    };
+    let mut program = Program::shell(ENTER, "/".into(), environment.clone(), Some(launch));
+    program.args.push("sh".into());
+    program.args.extend(dirs.iter().map(Into::into));
+    let mut ignore = |_, _: &[u8]| AfterRead::ReadMore;
+    let ending = process::supervise(program, TEST_LIMITS, stop, progress, &mut ignore).await;
+    let ending = ending.map_err(|error| unusable(user, &eyre::Report::from(error)))?;
+    let Ending::Exited(number) = ending else {
+        return Err(unusable(user, &format!("a test {ending}")));
+    };
+    let at = usize::try_from(number)
+        .ok()
+        .and_then(|number| number.checked_sub(1));
+    let Some(dir) = at.and_then(|at| dirs.get(at)) else {
+        return Ok(());
+    };
+    let (name, dir) = (&user.name, dir.display());
+    let message = format!(
+        "DESCARTES_AGENT_USER, {name}, cannot enter {dir}: give everyone the right to enter each directory above it \
+         (`chmod o+x`), or choose another one with TMPDIR or DESCARTES_WORKSPACE"
+    );
+    Err(Failure::new(Reason::WorkspaceFailed, message))
 }
 
 fn unusable(user: &User, error: &dyn Display) -> Failure {

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
@@ -64,6 +64,16 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
     });
     if let Some(limits) = crate::isolation::limits() {
         findings.note("control group", Ok(limits), String::clone);
+    }
+    let mut needed = vec![std::env::temp_dir()];
+    if let Source::Directory(dir) = &settings.source {
+        needed.push(dir.clone());
+    }
+    let needed: Vec<&Path> = needed.iter().map(PathBuf::as_path).collect();
+    if let Err(failure) =
+        isolate::enter(isolation, &needed, &settings.environment, stop, &progress).await
+    {
+        findings.note("agent's user", Err(failure), String::clone);
     }
     match &settings.source {
         Source::Directory(dir) => project(&mut findings, settings, dir).await,

@@ -60,6 +60,15 @@ impl<'a> Run<'a> {
 
     /// Opens the existing directory, or clones the repository.
     pub async fn prepare(&self) -> Result<Prepared<'a>, Failure> {
+        let prepared = self.open().await?;
+        let (own, environment) = (&self.settings.isolation, &self.settings.environment);
+        let Workspace { dir, state_dir, .. } = &prepared.workspace;
+        let dirs = [dir.as_path(), state_dir];
+        isolate::enter(own, &dirs, environment, self.stop, self.progress).await?;
+        Ok(prepared)
+    }
+
+    async fn open(&self) -> Result<Prepared<'a>, Failure> {
         self.check_stop()?;
         self.test_isolation().await?;
         let repository = match &self.settings.source {

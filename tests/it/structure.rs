@@ -35,6 +35,7 @@ const LAYERS: &[&[&str]] = &[
     &["task"],
     &["model"],
     &[
+        "amounts",
         "descriptors",
         "durations",
         "environment",

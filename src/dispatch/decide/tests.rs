@@ -6,7 +6,7 @@ mod crashes;
 mod halts;
 mod simulation;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
@@ -38,6 +38,7 @@ fn policy() -> Policy {
         retry_delay_ms: 10,
         memory: None,
         max_memory: 8 << 30,
+        needs: HashMap::new(),
         scope: (0..TASKS.len()).collect(),
         stopping: Stopping::No,
     }

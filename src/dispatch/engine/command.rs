@@ -71,6 +71,15 @@ impl CommandLines {
         let variables = spec.environment(run);
         let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
         let mut command = self.command(&self.settings.start, run);
+        if let Some(image) = &spec.needs.image {
+            command.env("RUN_IMAGE", image);
+        }
+        if let Some(memory) = spec.memory {
+            command.env("RUN_MEMORY", memory.to_string());
+        }
+        if let Some(cpus) = spec.needs.nano_cpus.or(self.settings.nano_cpus) {
+            command.env("RUN_CPUS", decimal(cpus));
+        }
         for name in &spec.removed {
             command.env_remove(name);
         }
@@ -279,6 +288,12 @@ fn text(file: &mut fs::File) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     file.take(MAX_OUTPUT).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Billionths as a decimal number: `1.5`.
+fn decimal(nanos: u64) -> String {
+    let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn last_line(text: &str) -> Option<&str> {

@@ -119,8 +119,9 @@ impl Docker {
             Ok(answer) => id_of(&answer).ok_or_else(|| garbage("the answer has no id"))?,
             Err(error) if error.code() == Some(409) => return self.adopt(run).await,
             Err(error) if error.code() == Some(404) => {
-                // The image was removed since the beginning.
-                let found = image::require(&self.client, &self.settings.image, &|_| {}).await;
+                // The image was removed since the beginning, or only this task needs it.
+                let image = spec.needs.image.as_ref().unwrap_or(&self.settings.image);
+                let found = image::require(&self.client, image, &|_| {}).await;
                 found.map_err(failure)?;
                 return Err(StartFailure::Unknown(error.why()));
             }

@@ -46,9 +46,18 @@ struct Station {
     trouble: Option<String>,
 }
 
+/// A run whose task needs an engine that has as many runs as it may have.
+#[derive(Debug)]
+struct Waiting {
+    run: String,
+    spec: Spec,
+    /// Whether the run is not needed any more.
+    is_given_up: bool,
+}
+
 /// What engines need to know about a dispatch.
 #[derive(Debug)]
-pub struct Needs {
+pub struct Context {
     pub dispatch: String,
     /// This program, for the engine `local`.
     pub program: PathBuf,
@@ -75,6 +84,7 @@ pub struct Engines {
     placed: HashMap<String, EngineKind>,
     /// The starts that have no result yet. The notification ends a wait for room.
     starting: HashMap<String, Rc<Notify>>,
+    waiting: Vec<Waiting>,
     seen: HashMap<String, Seen>,
     released: HashSet<String>,
     events: mpsc::Sender<Event>,
@@ -107,6 +117,7 @@ impl Engines {
             stations: stations.collect(),
             placed: HashMap::new(),
             starting: HashMap::new(),
+            waiting: Vec::new(),
             seen: HashMap::new(),
             released: HashSet::new(),
             events,
@@ -116,23 +127,33 @@ impl Engines {
     }
 
     /// The engines of the settings.
-    pub fn open(settings: &Settings, needs: &Needs) -> eyre::Result<Self> {
-        let dir = needs.dir.clone();
-        let local = Local::new(needs.program.clone(), dir.clone(), needs.dispatch.clone());
+    pub fn open(settings: &Settings, context: &Context) -> eyre::Result<Self> {
+        let dir = context.dir.clone();
+        let local = Local::new(
+            context.program.clone(),
+            dir.clone(),
+            context.dispatch.clone(),
+        );
         let mut remotes = Vec::new();
         if let Some(docker) = &settings.docker {
-            remotes.push(Remote::Docker(Box::new(open_docker(docker, needs)?)));
+            remotes.push(Remote::Docker(Box::new(open_docker(docker, context)?)));
         }
         if let Some(command) = &settings.command {
-            let (dispatch, dir) = (needs.dispatch.clone(), dir.clone());
+            let (dispatch, dir) = (context.dispatch.clone(), dir.clone());
             let command = CommandLines::new(command.clone(), dispatch, dir, command::TIME_LIMIT);
             remotes.push(Remote::Command(command));
         }
         if let Some(fly) = &settings.fly {
-            remotes.push(Remote::Fly(Box::new(open_fly(fly, needs)?)));
+            remotes.push(Remote::Fly(Box::new(open_fly(fly, context)?)));
         }
         let places = settings.places.clone();
-        Ok(Self::new(places, needs.start_deadline, dir, local, remotes))
+        Ok(Self::new(
+            places,
+            context.start_deadline,
+            dir,
+            local,
+            remotes,
+        ))
     }
 
     /// The engines that the dispatch uses, for the journal.
@@ -154,9 +175,17 @@ impl Engines {
         Ok(address)
     }
 
-    /// Starts a run on the first engine with room, or finds it again. `None` if the result comes as an event.
+    /// Starts a run on the engine that its task needs, or else on the first one with room, or finds it again. `None` if
+    /// the result comes as an event, or from [`Engines::start_waiting`].
     pub fn start(&mut self, run: &str, spec: Spec) -> Option<eyre::Result<Handle>> {
-        let engine = self.choose(run);
+        let Some(engine) = self.choose(run, spec.needs.engine) else {
+            self.waiting.push(Waiting {
+                run: run.to_owned(),
+                spec,
+                is_given_up: false,
+            });
+            return None;
+        };
         self.placed.insert(run.to_owned(), engine);
         let Some(station) = self.station(engine) else {
             let started = self.local.start(run, &spec);
@@ -176,16 +205,34 @@ impl Engines {
         None
     }
 
+    /// Starts the runs whose engine has room again; gives the results that do not come as events.
+    pub fn start_waiting(&mut self) -> Vec<(String, eyre::Result<Handle>)> {
+        let mut results = Vec::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            let started = if waiting.is_given_up {
+                Some(Err(eyre!("it was given up while it waited for room")))
+            } else {
+                // Without room, it waits again.
+                self.start(&waiting.run, waiting.spec)
+            };
+            results.extend(started.map(|started| (waiting.run, started)));
+        }
+        results
+    }
+
     /// Whether a start has no result yet.
     pub fn is_starting(&self, run: &str) -> bool {
-        self.starting.contains_key(run)
+        self.starting.contains_key(run) || self.waiting.iter().any(|waiting| waiting.run == run)
     }
 
     /// Ends the starts that wait for room in an engine: of one run, or of all.
-    pub fn give_up_waiting(&self, run: Option<&str>) {
-        let waiting = self.starting.iter();
-        for (_, give_up) in waiting.filter(|(name, _)| run.is_none_or(|run| run == *name)) {
+    pub fn give_up_waiting(&mut self, run: Option<&str>) {
+        let is_meant = |name: &str| run.is_none_or(|run| run == name);
+        for (_, give_up) in self.starting.iter().filter(|(name, _)| is_meant(name)) {
             give_up.notify_one();
+        }
+        for waiting in &mut self.waiting {
+            waiting.is_given_up |= is_meant(&waiting.run);
         }
     }
 
@@ -345,10 +392,11 @@ impl Engines {
         self.dir.join(run).join("log")
     }
 
-    /// The first engine with room. A run that is placed already stays where it is.
-    fn choose(&self, run: &str) -> EngineKind {
+    /// The engine that the task needs, if it has room, or else the first one with room. A run that is placed already stays
+    /// where it is.
+    fn choose(&self, run: &str, needed: Option<EngineKind>) -> Option<EngineKind> {
         if let Some(engine) = self.placed.get(run) {
-            return *engine;
+            return Some(*engine);
         }
         let has_room = |place: &&Place| {
             let here = self
@@ -358,8 +406,14 @@ impl Engines {
             place.limit.is_none_or(|limit| here.count() < limit)
         };
         let mut places = self.places.iter();
+        // An engine that this dispatch does not use cannot be needed.
+        let needed = places.find(|place| Some(place.engine) == needed);
+        if let Some(needed) = needed {
+            return has_room(&needed).then_some(needed.engine);
+        }
+        let mut places = self.places.iter();
         let place = places.find(has_room).or(self.places.first());
-        place.map_or(EngineKind::Local, |place| place.engine)
+        Some(place.map_or(EngineKind::Local, |place| place.engine))
     }
 
     fn station(&self, engine: EngineKind) -> Option<&Station> {
@@ -375,9 +429,9 @@ impl Engines {
     }
 }
 
-fn open_docker(settings: &DockerSettings, needs: &Needs) -> eyre::Result<Docker> {
+fn open_docker(settings: &DockerSettings, context: &Context) -> eyre::Result<Docker> {
     let mut mounts = Vec::new();
-    if let Some(repository) = &needs.repository {
+    if let Some(repository) = &context.repository {
         if settings.address.is_elsewhere() {
             bail!(
                 "the Docker Engine at {} is on another machine, which cannot see the project's directory: use --repo with a URL that its containers can reach",
@@ -400,26 +454,26 @@ fn open_docker(settings: &DockerSettings, needs: &Needs) -> eyre::Result<Docker>
         );
     }
     let surroundings = Surroundings {
-        dispatch: needs.dispatch.clone(),
+        dispatch: context.dispatch.clone(),
         mounts,
         user: (
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
         ),
         image_user: String::new(),
-        stop_window: needs.stop_window,
+        stop_window: context.stop_window,
     };
     let client = ApiClient::new(settings.address.clone())?;
     Ok(Docker::new(
         client,
         settings.clone(),
         surroundings,
-        needs.dir.clone(),
+        context.dir.clone(),
     ))
 }
 
-fn open_fly(settings: &FlySettings, needs: &Needs) -> eyre::Result<Fly> {
-    if needs.repository.is_some() {
+fn open_fly(settings: &FlySettings, context: &Context) -> eyre::Result<Fly> {
+    if context.repository.is_some() {
         bail!(
             "machines of Fly cannot see the project's directory: use --repo with a URL that they can reach"
         );
@@ -429,8 +483,8 @@ fn open_fly(settings: &FlySettings, needs: &Needs) -> eyre::Result<Fly> {
             "machines of Fly cannot reach this one without help: say with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL how they do (a WireGuard peer, or a public URL), or run dispatch as a machine of the same organization"
         );
     }
-    let (dispatch, dir) = (needs.dispatch.clone(), needs.dir.clone());
-    Fly::new(settings.clone(), dispatch, needs.stop_window, dir)
+    let (dispatch, dir) = (context.dispatch.clone(), context.dir.clone());
+    Fly::new(settings.clone(), dispatch, context.stop_window, dir)
 }
 
 /// The engine that a handle belongs to.

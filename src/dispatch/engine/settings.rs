@@ -69,6 +69,8 @@ pub struct CommandSettings {
     pub stop: String,
     /// The image of the workers, for platforms that need one.
     pub image: Option<String>,
+    /// How much of all processors a run may use, in billionths of one, for platforms that can limit it.
+    pub nano_cpus: Option<u64>,
 }
 
 #[derive(Debug, Clone)]

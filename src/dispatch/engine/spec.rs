@@ -4,6 +4,30 @@ use std::ffi::OsString;
 
 use crate::environment::Variables;
 
+use super::settings::EngineKind;
+
+/// What a task needs of an engine, where it differs from the settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskNeeds {
+    /// The memory limit of the first attempt, in bytes.
+    pub memory: Option<u64>,
+    /// In billionths of a processor.
+    pub nano_cpus: Option<u64>,
+    pub image: Option<String>,
+    pub engine: Option<EngineKind>,
+}
+
+impl TaskNeeds {
+    pub fn overridden_by(self, later: &Self) -> Self {
+        Self {
+            memory: later.memory.or(self.memory),
+            nano_cpus: later.nano_cpus.or(self.nano_cpus),
+            image: later.image.clone().or(self.image),
+            engine: later.engine.or(self.engine),
+        }
+    }
+}
+
 /// What a run needs.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -16,6 +40,8 @@ pub struct Spec {
     pub inherited: Variables,
     /// The memory that the run may use, in bytes, for engines that can limit it.
     pub memory: Option<u64>,
+    /// Its `memory` is that of a first attempt, and does not count here.
+    pub needs: TaskNeeds,
 }
 
 impl Spec {
@@ -53,6 +79,7 @@ mod tests {
                 variable("DESCARTES_CHECKS", "true"),
             ],
             memory: None,
+            needs: TaskNeeds::default(),
         };
         let pairs = spec.environment("run-1");
         let pairs: Vec<String> = pairs.iter().map(|(n, v)| format!("{n}={v}")).collect();

@@ -10,6 +10,8 @@ pub struct TaskNode {
     pub id: String,
     pub title: String,
     pub status: Status,
+    /// 0 if unknown.
+    pub complexity: u32,
     pub priority: Priority,
     /// The tasks that must be done before this one: its own dependencies and its parents'; of an expanded
     /// task, its subtasks.

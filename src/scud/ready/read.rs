@@ -137,6 +137,7 @@ fn tasks<'a>(
             id: id.to_owned(),
             title: unescape(row.title),
             status: row.status,
+            complexity: row.complexity,
             priority: row.priority,
             needs: Vec::new(),
             subtasks: Vec::new(),

@@ -122,6 +122,32 @@ fn a_project_of_another_user_is_refused_before_the_agent_starts() {
 }
 
 #[test]
+fn a_directory_that_the_agents_user_cannot_enter_is_named_before_the_agent_starts() {
+    if !nobody::is_root() {
+        return assert_refused_without_root();
+    }
+    let (receiver, project) = (Receiver::start(), nobody::project());
+    // Only root can enter it.
+    let closed = tempfile::tempdir().unwrap();
+    let worker = || {
+        let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", NUMBER);
+        let worker = worker.env("TMPDIR", closed.path());
+        worker.agent(": > started")
+    };
+    let event = worker().run().assert_failed(&receiver, "workspace_failed");
+    let message = event["failure"]["message"].as_str().unwrap();
+    let dir = closed.path().display();
+    assert!(
+        message.contains(&format!(", cannot enter {dir}")),
+        "{message}"
+    );
+    assert!(!project.path("started").exists());
+    let checked = worker().arg("check").run();
+    checked.assert_code(2);
+    assert!(checked.stdout.contains("cannot enter"), "{checked:#?}");
+}
+
+#[test]
 fn in_a_given_project_the_agents_files_belong_to_its_user() {
     if !nobody::is_root() {
         return assert_refused_without_root();

@@ -1,6 +1,7 @@
 //! What follows from failed runs: the next attempt, a pause before it, or a block.
 
 use super::*;
+use crate::dispatch::engine::TaskNeeds;
 
 #[test]
 fn after_a_temporary_failure_a_task_pauses_and_after_others_it_is_blocked() {
@@ -63,6 +64,35 @@ fn an_attempt_after_one_that_ran_out_of_memory_gets_twice_the_memory_up_to_the_m
     assert_eq!(memory_after(&[oom, other, oom], Some(GIB)), Some(4 * GIB));
     assert_eq!(memory_after(&[oom; 5], Some(3 * GIB)), Some(8 * GIB));
     assert_eq!(memory_after(&[oom; 2], None), None);
+}
+
+#[test]
+fn a_first_attempt_has_the_memory_that_its_task_needs() {
+    let needs = |memory: u64| TaskNeeds {
+        memory: Some(memory),
+        ..TaskNeeds::default()
+    };
+    let policy = Policy {
+        memory: Some(1 << 30),
+        needs: [
+            ("p:1".to_owned(), needs(4 << 30)),
+            ("p:2".to_owned(), needs(64 << 30)),
+        ]
+        .into(),
+        ..policy()
+    };
+    let memory = |key: &str| attempt_after_pause(&state_with(Vec::new()), &policy, key).memory;
+    // The second task needs more than the maximum.
+    assert_eq!(
+        ["p:1", "p:2", "p:3"].map(memory),
+        [Some(4 << 30), Some(8 << 30), Some(1 << 30)]
+    );
+    let mut failed = failed("1", 1, "out_of_memory", true);
+    if let Entry::Intent { memory, .. } = &mut failed[0] {
+        *memory = Some(4 << 30);
+    }
+    let next = attempt_after_pause(&state_with(failed), &policy, "p:1");
+    assert_eq!(next.memory, Some(8 << 30));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The three command lines, as shell scripts.
 
 use super::*;
+use crate::dispatch::engine::TaskNeeds;
 use crate::environment::variable;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -17,6 +18,7 @@ fn engine(
         look: look.to_owned(),
         stop: stop.to_owned(),
         image: Some("worker:1".to_owned()),
+        nano_cpus: Some(1_500_000_000),
     };
     let engine = CommandLines::new(settings, "d1".to_owned(), dir.path().to_owned(), limit);
     (engine, dir)
@@ -31,6 +33,7 @@ fn spec() -> Spec {
         removed: vec!["HOME"],
         inherited: Vec::new(),
         memory: None,
+        needs: TaskNeeds::default(),
     }
 }
 
@@ -50,6 +53,26 @@ async fn start_has_the_variables_in_its_environment_and_prints_the_handle_on_its
         output,
         "d1-8-1\nworker:1\nTASK_ID DESCARTES_CALLBACK_SECRET DESCARTES_RUN_ID\np:8\nno home\n"
     );
+}
+
+#[tokio::test]
+async fn start_gets_what_the_task_needs_or_else_what_the_settings_say() {
+    let start = r#"echo "$RUN_IMAGE ${RUN_MEMORY-none} $RUN_CPUS" > "$RUN_OUTPUT"; echo job-7"#;
+    let (engine, dir) = engine(start, "echo gone", "true", LIMIT);
+    engine.start("d1-8-1", &spec()).await.unwrap();
+    let needy = Spec {
+        memory: Some(4 << 30),
+        needs: TaskNeeds {
+            nano_cpus: Some(12_000_000_000),
+            image: Some("tools:2".to_owned()),
+            ..TaskNeeds::default()
+        },
+        ..spec()
+    };
+    engine.start("d1-9-1", &needy).await.unwrap();
+    let output = |run: &str| fs::read_to_string(dir.path().join(run).join("stdout")).unwrap();
+    assert_eq!(output("d1-8-1"), "worker:1 none 1.5\n");
+    assert_eq!(output("d1-9-1"), "tools:2 4294967296 12\n");
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ pub fn container(
         "Memory": memory,
         // As much as the memory: no swap.
         "MemorySwap": memory,
-        "NanoCpus": settings.nano_cpus.unwrap_or_default(),
+        "NanoCpus": spec.needs.nano_cpus.or(settings.nano_cpus).unwrap_or_default(),
         "Mounts": mounts,
         "RestartPolicy": { "Name": "no" },
         "LogConfig": { "Type": "json-file", "Config": { "max-size": "64m", "max-file": "2" } },
@@ -75,7 +75,7 @@ pub fn container(
         host["ExtraHosts"] = json!(["host.docker.internal:host-gateway"]);
     }
     json!({
-        "Image": settings.image,
+        "Image": spec.needs.image.as_ref().unwrap_or(&settings.image),
         "Env": pairs,
         "User": user,
         "Labels": { (DISPATCH_LABEL): surroundings.dispatch, (RUN_LABEL): run },

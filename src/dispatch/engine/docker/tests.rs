@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use super::client::{Address, ApiClient};
 use super::*;
+use crate::dispatch::engine::TaskNeeds;
 use crate::environment::variable;
 
 /// What the scripted engine does with a request.
@@ -86,6 +87,7 @@ fn spec() -> Spec {
         removed: Vec::new(),
         inherited: Vec::new(),
         memory: Some(64 << 20),
+        needs: TaskNeeds::default(),
     }
 }
 

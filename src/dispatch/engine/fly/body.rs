@@ -142,14 +142,18 @@ pub fn machine(run: &str, spec: &Spec, plain: &[(String, String)], request: &Req
     let task = task.map(|(_, value)| value.to_string_lossy());
     let settings = request.settings;
     let memory = spec.memory.unwrap_or(DEFAULT_MEMORY);
-    let guest = Guest::with(settings.cpu_kind, memory, settings.nano_cpus);
+    let guest = Guest::with(
+        settings.cpu_kind,
+        memory,
+        spec.needs.nano_cpus.or(settings.nano_cpus),
+    );
     let stop_timeout = request
         .stop_window
         .clamp(Duration::from_secs(1), MAX_STOP_TIMEOUT);
     let mut body = json!({
         "name": run,
         "config": {
-            "image": request.image,
+            "image": spec.needs.image.as_deref().unwrap_or(request.image),
             "auto_destroy": true,
             // Without a policy, Fly would start a worker that has failed again.
             "restart": { "policy": "no" },

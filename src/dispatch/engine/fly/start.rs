@@ -84,7 +84,9 @@ impl Fly {
         let error = match made.await {
             Ok(made) => match Machine(&made).id() {
                 Some(id) => {
-                    self.pin_image(Machine(&made));
+                    if spec.needs.image.is_none() {
+                        self.pin_image(Machine(&made));
+                    }
                     return Ok(self.adopt(run, id));
                 }
                 None => garbage("the answer has no id of a machine"),

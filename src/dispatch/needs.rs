@@ -1,0 +1,191 @@
+//! What tasks need of an engine: the tables `[[needs]]` in the project's `.descartes.toml`.
+//!
+//! Pure. Each table has conditions and needs; of the tables that fit a task, a later one overrides an earlier one.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use super::engine::{EngineKind, TaskNeeds};
+use super::standing::task_key;
+use crate::amounts::{memory, nano_cpus};
+use crate::scud::{TaskGraph, TaskNode};
+
+/// The file, in the project's root.
+pub const FILE: &str = ".descartes.toml";
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    needs: Vec<Table>,
+}
+
+/// One table. Without conditions, it fits every task.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    /// Fits tasks with this complexity, or a higher one.
+    complexity: Option<u32>,
+    /// Fits tasks of these phases.
+    tags: Option<Vec<String>>,
+    /// Fits these tasks, by `phase:id`, or by the id alone for the tasks of all phases that have it.
+    tasks: Option<Vec<String>>,
+    memory: Option<String>,
+    cpus: Option<f64>,
+    image: Option<String>,
+    engine: Option<String>,
+}
+
+impl Table {
+    fn fits(&self, task: &TaskNode) -> bool {
+        let full_name = format!("{}:{}", task.phase, task.id);
+        let is_named = |tasks: &Vec<String>| {
+            tasks
+                .iter()
+                .any(|name| *name == full_name || *name == task.id)
+        };
+        self.complexity.is_none_or(|least| task.complexity >= least)
+            && self
+                .tags
+                .as_ref()
+                .is_none_or(|tags| tags.contains(&task.phase))
+            && self.tasks.as_ref().is_none_or(is_named)
+    }
+
+    fn needs(&self) -> Result<TaskNeeds, String> {
+        let quoted = |name: &str, text: &str, why: String| format!("{name} = {text:?} {why}");
+        let memory = self
+            .memory
+            .as_deref()
+            .map(|text| memory(text).map_err(|why| quoted("memory", text, why)));
+        let cpus = self.cpus.map(|number| {
+            let text = number.to_string();
+            nano_cpus(&text).map_err(|why| quoted("cpus", &text, why))
+        });
+        let engine = self.engine.as_deref().map(|text| {
+            let found = EngineKind::ALL.into_iter().find(|kind| kind.word() == text);
+            found.ok_or_else(|| {
+                let words = EngineKind::ALL.map(EngineKind::word).join(", ");
+                quoted("engine", text, format!("is none of {words}"))
+            })
+        });
+        if self
+            .image
+            .as_deref()
+            .is_some_and(|image| image.is_empty() || image.contains(char::is_whitespace))
+        {
+            return Err("image must be the name of an image".to_owned());
+        }
+        Ok(TaskNeeds {
+            memory: memory.transpose()?,
+            nano_cpus: cpus.transpose()?,
+            image: self.image.clone(),
+            engine: engine.transpose()?,
+        })
+    }
+}
+
+/// The needs of a graph's tasks, by key; tasks without a table are not in there.
+///
+/// # Errors
+/// A sentence about the first mistake in the file's text.
+pub fn read(text: &str, graph: &TaskGraph) -> Result<HashMap<String, TaskNeeds>, String> {
+    let file: File =
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    let mut tables = Vec::new();
+    for (number, table) in (1..).zip(&file.needs) {
+        let needs = table.needs();
+        tables.push((
+            table,
+            needs.map_err(|why| format!("in table {number} of [[needs]], {why}"))?,
+        ));
+    }
+    let mut all = HashMap::new();
+    for (position, task) in graph.tasks.iter().enumerate() {
+        let fitting = tables.iter().filter(|(table, _)| table.fits(task));
+        let needs = fitting.fold(TaskNeeds::default(), |needs, (_, later)| {
+            needs.overridden_by(later)
+        });
+        if needs != TaskNeeds::default() {
+            all.insert(task_key(graph, position), needs);
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRAPH: &str = "# SCUD Graph v1\n# Phase: web\n\n@nodes\n1 | A | P | 2 | H\n2 | B | P | 8 | H\n---\n\n# SCUD Graph v1\n# Phase: api\n\n@nodes\n2 | C | P | 13 | H\n";
+
+    fn of(text: &str) -> Result<HashMap<String, TaskNeeds>, String> {
+        read(text, &TaskGraph::parse(GRAPH).unwrap())
+    }
+
+    #[test]
+    fn a_table_fits_tasks_that_meet_all_its_conditions_and_a_later_one_overrides_an_earlier_one() {
+        let needs = of("[[needs]]\ncomplexity = 8\nmemory = \"4GiB\"\ncpus = 2\n\n\
+            [[needs]]\ntags = [\"api\"]\ncomplexity = 8\ncpus = 1.5\nengine = \"fly\"\n\n\
+            [[needs]]\ntasks = [\"web:1\"]\nimage = \"tools@sha256:12\"\n")
+        .unwrap();
+        let memory = Some(4 << 30);
+        assert_eq!(needs.len(), 3);
+        assert_eq!(
+            needs["web:2"],
+            TaskNeeds {
+                memory,
+                nano_cpus: Some(2_000_000_000),
+                ..TaskNeeds::default()
+            }
+        );
+        let expected = TaskNeeds {
+            memory,
+            nano_cpus: Some(1_500_000_000),
+            engine: Some(EngineKind::Fly),
+            image: None,
+        };
+        assert_eq!(needs["api:2"], expected);
+        assert_eq!(needs["web:1"].image.as_deref(), Some("tools@sha256:12"));
+    }
+
+    #[test]
+    fn an_id_without_a_phase_and_a_table_without_conditions_fit_tasks_of_all_phases() {
+        let needs =
+            of("[[needs]]\nmemory = \"1GiB\"\n[[needs]]\ntasks = [\"2\"]\nmemory = \"2GiB\"\n")
+                .unwrap();
+        let memory = |key: &str| needs[key].memory.map(|bytes| bytes >> 30);
+        assert_eq!(
+            [memory("web:1"), memory("web:2"), memory("api:2")],
+            [Some(1), Some(2), Some(2)]
+        );
+        assert!(of("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_mistake_is_named() {
+        for (text, words) in [
+            (
+                "[[needs]]\nmemory = \"much\"\n",
+                "in table 1 of [[needs]], memory = \"much\" is not an amount",
+            ),
+            (
+                "[[needs]]\n[[needs]]\ncpus = 0\n",
+                "in table 2 of [[needs]], cpus = \"0\" is not a number of processors",
+            ),
+            (
+                "[[needs]]\nengine = \"cloud\"\n",
+                "engine = \"cloud\" is none of local, docker, command, fly",
+            ),
+            ("[[needs]]\nimage = \"\"\n", "image must be"),
+            ("[[needs]]\nmemroy = \"1GiB\"\n", "unknown field `memroy`"),
+            ("[needs]\n", "expected a sequence"),
+            ("needs", "expected"),
+        ] {
+            let error = of(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}
