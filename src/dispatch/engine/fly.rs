@@ -11,6 +11,8 @@ mod machine;
 mod secrets;
 mod start;
 
+pub use secrets::prefix as prefix_of_secrets;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, OpenOptions};
