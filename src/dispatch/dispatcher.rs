@@ -245,6 +245,8 @@ impl Dispatcher<'_> {
         }
         self.journaled.write(records).await?;
         for (run, failure) in failed {
+            self.show
+                .say(&format!("{run}: not started: {}", failure.why()));
             self.after_failed_start(&run, &failure).await?;
         }
         Ok(())
@@ -267,15 +269,13 @@ impl Dispatcher<'_> {
             }
             Event::Started { run, started } => {
                 self.engine.hear_start(&run, started.is_ok());
-                if let Err(failure) = &started {
-                    if self.works_without_handle(&run, failure) {
-                        self.show.say(&format!(
-                            "{run} works, but its engine has not answered to its start"
-                        ));
-                        return self.start(vec![run]).await;
-                    }
-                    self.show
-                        .say(&format!("{run}: not started: {}", failure.why()));
+                if let Err(failure) = &started
+                    && self.works_without_handle(&run, failure)
+                {
+                    self.show.say(&format!(
+                        "{run} works, but its engine has not answered to its start"
+                    ));
+                    return self.start(vec![run]).await;
                 }
                 self.record_starts(vec![(run.clone(), started)]).await?;
                 // The run may have reported before the engine answered to its start.

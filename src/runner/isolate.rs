@@ -122,7 +122,10 @@ pub async fn enter(
         "DESCARTES_AGENT_USER, {name}, cannot enter {dir}: give everyone the right to enter each directory above it \
          (`chmod o+x`), or choose another one with TMPDIR or DESCARTES_WORKSPACE"
     );
-    Err(Failure::new(Reason::WorkspaceFailed, message))
+    Err(Failure {
+        retryable: false,
+        ..Failure::new(Reason::WorkspaceFailed, message)
+    })
 }
 
 fn unusable(user: &User, error: &dyn Display) -> Failure {

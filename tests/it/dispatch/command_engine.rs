@@ -39,7 +39,7 @@ fn if_the_engine_refuses_the_checks_of_merged_work_the_dispatch_says_so_and_the_
     let refusal =
         format!("case $RUN_NAME in *-checks-*) echo 'no checks here' >&2; exit 78;; esac; {START}");
     let ended = dispatch(&refusal).run();
-    ended.assert_code(1);
+    ended.assert_code(3);
     assert!(ended.stderr.contains("no checks here"), "{ended:#?}");
     dispatch(START).run().assert_code(0);
     for id in ["1", "2"] {

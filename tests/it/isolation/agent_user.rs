@@ -1,6 +1,6 @@
 //! Another user for the agent: `DESCARTES_AGENT_USER`. Only root can have it.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::support::nobody::{self, NOBODY};
 use crate::support::{Origin, Project, Receiver, Worker};
@@ -127,14 +127,15 @@ fn a_directory_that_the_agents_user_cannot_enter_is_named_before_the_agent_start
         return assert_refused_without_root();
     }
     let (receiver, project) = (Receiver::start(), nobody::project());
-    // Only root can enter it.
     let closed = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     let worker = || {
         let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", NUMBER);
         let worker = worker.env("TMPDIR", closed.path());
         worker.agent(": > started")
     };
     let event = worker().run().assert_failed(&receiver, "workspace_failed");
+    assert_eq!(event["failure"]["retryable"], false);
     let message = event["failure"]["message"].as_str().unwrap();
     let dir = closed.path().display();
     assert!(
