@@ -210,7 +210,7 @@ impl Dispatcher<'_> {
 
     /// Starts runs. Their intents must be on disk.
     async fn start(&mut self, runs: Vec<String>) -> eyre::Result<()> {
-        let mut records = Vec::new();
+        let mut results = Vec::new();
         for id in runs {
             let Some(run) = self.journaled.state.run(&id) else {
                 continue;
@@ -224,26 +224,36 @@ impl Dispatcher<'_> {
                 self.secret.of_run(&id),
             );
             // Engines that answer later send an event.
-            if let Some(started) = self.engine.start(&id, spec) {
-                let started = started.map_err(|error| StartFailure::Failed(format!("{error:#}")));
-                let entry = start_entry(id.clone(), started);
-                records.push(self.journaled.apply(entry));
-            }
-            if let Some(run) = self.journaled.state.run(&id) {
-                self.show.started(run, &self.graph);
-            }
+            let started = self.engine.start(&id, spec);
+            self.show.started(run, &self.graph);
+            results.extend(started.map(|started| (id, started)));
         }
-        self.journaled.write(records).await
+        self.record_starts(results).await
+    }
+
+    /// Writes the results of starts to the journal.
+    async fn record_starts(
+        &mut self,
+        results: Vec<(String, Result<Handle, StartFailure>)>,
+    ) -> eyre::Result<()> {
+        let (mut records, mut failed) = (Vec::new(), Vec::new());
+        for (run, started) in results {
+            if let Err(failure) = &started {
+                failed.push((run.clone(), failure.clone()));
+            }
+            records.push(self.journaled.apply(start_entry(run, started)));
+        }
+        self.journaled.write(records).await?;
+        for (run, failure) in failed {
+            self.after_failed_start(&run, &failure).await?;
+        }
+        Ok(())
     }
 
     /// Starts the runs that have waited for room in the engine that their tasks need.
     async fn start_waiting(&mut self) -> eyre::Result<()> {
-        let mut records = Vec::new();
-        for (run, started) in self.engine.start_waiting() {
-            let started = started.map_err(|error| StartFailure::Failed(format!("{error:#}")));
-            records.push(self.journaled.apply(start_entry(run, started)));
-        }
-        self.journaled.write(records).await
+        let results = self.engine.start_waiting();
+        self.record_starts(results).await
     }
 
     /// Handles an event of an engine that answers in the background.
@@ -258,12 +268,16 @@ impl Dispatcher<'_> {
             Event::Started { run, started } => {
                 self.engine.hear_start(&run, started.is_ok());
                 if let Err(failure) = &started {
+                    if self.works_without_handle(&run, failure) {
+                        self.show.say(&format!(
+                            "{run} works, but its engine has not answered to its start"
+                        ));
+                        return self.start(vec![run]).await;
+                    }
                     self.show
                         .say(&format!("{run}: not started: {}", failure.why()));
                 }
-                self.journaled
-                    .record(start_entry(run.clone(), started))
-                    .await?;
+                self.record_starts(vec![(run.clone(), started)]).await?;
                 // The run may have reported before the engine answered to its start.
                 if self
                     .journaled
@@ -276,6 +290,14 @@ impl Dispatcher<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a run has claimed its task although it is not clear that the engine has started it. A start with the same name
+    /// finds it again.
+    fn works_without_handle(&self, run: &str, failure: &StartFailure) -> bool {
+        let is_unclear = matches!(failure, StartFailure::Unknown(_) | StartFailure::Full(_));
+        let run = self.journaled.state.run(run);
+        is_unclear && run.is_some_and(|run| run.is_live() && run.grant.is_some())
     }
 
     /// Tells the engine that it may remove a run that has ended or is fenced.

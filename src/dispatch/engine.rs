@@ -19,7 +19,7 @@ mod spec;
 mod starting;
 
 pub use calls::{Event, StartFailure};
-pub use engines::{Context, Engines};
+pub use engines::{Context, Engines, left_behind};
 pub use fly::DEFAULT_MEMORY as FLY_MEMORY;
 pub use settings::{
     CommandSettings, CpuKind, DockerSettings, EngineKind, FlySettings, Place, Settings,

@@ -194,12 +194,35 @@ pub fn read(dir: &Path) -> eyre::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Renames the journal of an earlier dispatch; returns its new path, or `None` if there is no journal.
-pub fn put_aside(dir: &Path, suffix: &str) -> eyre::Result<Option<PathBuf>> {
+/// The journal of an earlier dispatch that was renamed.
+pub struct PutAside {
+    pub path: PathBuf,
+    /// The id of the dispatch, if the journal can be read.
+    pub dispatch: Option<String>,
+    /// The engines that it used last, besides processes of this machine.
+    pub engines: Vec<String>,
+}
+
+/// Renames the journal of an earlier dispatch; `None` if there is no journal.
+pub fn put_aside(dir: &Path, suffix: &str) -> eyre::Result<Option<PutAside>> {
     let _lock = lock(dir)?;
+    let (mut dispatch, mut engines) = (None, Vec::new());
+    // A journal that cannot be read is put aside too.
+    for record in read(dir).unwrap_or_default() {
+        match record.entry {
+            Entry::Created { dispatch: id, .. } => dispatch = Some(id),
+            Entry::Begun { engines: used, .. } => engines = used,
+            _ => {}
+        }
+    }
+    engines.retain(|engine| engine != "local");
     let (from, to) = (dir.join(FILE), dir.join(format!("journal-{suffix}.jsonl")));
     match fs::rename(&from, &to) {
-        Ok(()) => Ok(Some(to)),
+        Ok(()) => Ok(Some(PutAside {
+            path: to,
+            dispatch,
+            engines,
+        })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).wrap_err_with(|| format!("cannot rename {}", from.display())),
     }

@@ -2,6 +2,7 @@
 //! graph, opens the engines, and adopts the runs of an earlier dispatcher.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,11 +11,11 @@ use eyre::{WrapErr, bail, eyre};
 use tokio::net::TcpListener;
 
 use super::dispatcher::Dispatcher;
-use super::engine::{self, Engines, TaskNeeds};
+use super::engine::{self, EngineKind, Engines, TaskNeeds};
 use super::event_listener::Secret;
 use super::harvest::BranchSearches;
 use super::integration::{self, Integration, Source, WorkerLocation};
-use super::journal::{self, Entry};
+use super::journal::{self, Entry, PutAside};
 use super::journaled_state::{JournaledState, now};
 use super::merging::{Tip, read_tip};
 use super::names::{dispatch_id, short_hash};
@@ -143,12 +144,7 @@ pub async fn open(
     let mut notes = Vec::new();
     if earlier_journal == EarlierJournal::PutAside {
         let aside = journal::put_aside(&target.state_dir, &now().to_string())?;
-        notes.extend(aside.map(|path| {
-            let path = path.display();
-            format!(
-                "the journal of the last dispatch is in {path}; the branches of its runs are kept"
-            )
-        }));
+        notes.extend(aside.map(|aside| put_aside_note(&aside)));
     }
     let mut journaled = JournaledState::open(&target.state_dir, settings.format)?;
     if journaled.state.dispatch.is_empty() {
@@ -288,6 +284,22 @@ pub async fn start_dispatcher<'a>(
         journaled,
     };
     Ok((dispatcher, listener))
+}
+
+/// What is left of the dispatch whose journal was put aside.
+fn put_aside_note(aside: &PutAside) -> String {
+    let mut note = format!(
+        "the journal of the last dispatch is in {}; the branches of its runs are kept",
+        aside.path.display()
+    );
+    for kind in EngineKind::ALL {
+        let is_used = aside.engines.iter().any(|engine| engine == kind.word());
+        let dispatch = aside.dispatch.as_deref().filter(|_| is_used);
+        if let Some(kept) = dispatch.and_then(|id| engine::left_behind(kind, id)) {
+            let _ = write!(note, "; the engine {kind} may still have {kept}");
+        }
+    }
+    note
 }
 
 /// What the tasks need of an engine, at the tip.

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::fields::{Dispatcher, EndCheck, PendingCheck};
+use crate::dispatch::engine::StartFailure;
 use crate::dispatch::journal::Entry;
 use crate::dispatch::merging::{CheckRequest, CheckResult};
 use crate::dispatch::policy::Stopping;
@@ -47,17 +48,35 @@ impl Dispatcher<'_> {
 
     /// Starts a check again that could not run. After [`CHECK_ATTEMPTS`], answers the request with the error.
     pub(super) async fn repeat_check(&mut self, id: &str, why: &str) -> eyre::Result<()> {
-        let Some(check) = self.checks.remove(id) else {
-            return Ok(());
-        };
-        if check.attempt < CHECK_ATTEMPTS {
+        let attempt = self.checks.get(id).map(|check| check.attempt);
+        if attempt.is_some_and(|attempt| attempt < CHECK_ATTEMPTS)
+            && let Some(check) = self.checks.remove(id)
+        {
             return Box::pin(self.start_check(check.request, check.attempt + 1)).await;
         }
-        let _ = check
-            .request
-            .answer
-            .send(CheckResult::NotRun(why.to_owned()));
+        self.answer_not_run(id, why);
         Ok(())
+    }
+
+    /// If a check was not started, starts it again, or answers its request with the error if that is of no use.
+    pub(super) async fn after_failed_start(
+        &mut self,
+        id: &str,
+        failure: &StartFailure,
+    ) -> eyre::Result<()> {
+        let is_refused = matches!(failure, StartFailure::Refused(_));
+        if is_refused || self.policy.stopping != Stopping::No {
+            self.answer_not_run(id, failure.why());
+            return Ok(());
+        }
+        self.repeat_check(id, failure.why()).await
+    }
+
+    fn answer_not_run(&mut self, id: &str, why: &str) {
+        if let Some(check) = self.checks.remove(id) {
+            let result = CheckResult::NotRun(why.to_owned());
+            let _ = check.request.answer.send(result);
+        }
     }
 
     /// Releases a run that has reported. If the run is a check, answers its request.

@@ -31,6 +31,8 @@ impl Dispatcher<'_> {
             }
             Stopping::AfterRunning => {
                 self.policy.stopping = Stopping::Cancelling;
+                // Something may have begun to wait since the first one.
+                self.engine.give_up_waiting(None);
                 for run in &mut self.journaled.state.runs {
                     run.is_cancelled |= run.is_live();
                 }

@@ -14,12 +14,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::calls::{Event, Look};
+use super::calls::{Event, Look, StartFailure};
 use super::clean_up::{remove_all, repeat};
 use super::command::{self, CommandLines};
 use super::docker::client::ApiClient;
 use super::docker::{Docker, Mount, Surroundings};
-use super::fly::Fly;
+use super::fly::{self, Fly};
 use super::local::Local;
 use super::remote::Remote;
 use super::repository_dirs::borrowed;
@@ -177,7 +177,7 @@ impl Engines {
 
     /// Starts a run on the engine that its task needs, or else on the first one with room, or finds it again. `None` if
     /// the result comes as an event, or from [`Engines::start_waiting`].
-    pub fn start(&mut self, run: &str, spec: Spec) -> Option<eyre::Result<Handle>> {
+    pub fn start(&mut self, run: &str, spec: Spec) -> Option<Result<Handle, StartFailure>> {
         let Some(engine) = self.choose(run, spec.needs.engine) else {
             self.waiting.push(Waiting {
                 run: run.to_owned(),
@@ -192,7 +192,7 @@ impl Engines {
             if started.is_err() {
                 self.placed.remove(run);
             }
-            return Some(started);
+            return Some(started.map_err(|error| StartFailure::Failed(format!("{error:#}"))));
         };
         let remote = Rc::clone(&station.remote);
         let give_up = Rc::new(Notify::new());
@@ -206,11 +206,12 @@ impl Engines {
     }
 
     /// Starts the runs whose engine has room again; gives the results that do not come as events.
-    pub fn start_waiting(&mut self) -> Vec<(String, eyre::Result<Handle>)> {
+    pub fn start_waiting(&mut self) -> Vec<(String, Result<Handle, StartFailure>)> {
         let mut results = Vec::new();
         for waiting in std::mem::take(&mut self.waiting) {
             let started = if waiting.is_given_up {
-                Some(Err(eyre!("it was given up while it waited for room")))
+                let why = "it was given up while it waited for room".to_owned();
+                Some(Err(StartFailure::Full(why)))
             } else {
                 // Without room, it waits again.
                 self.start(&waiting.run, waiting.spec)
@@ -494,5 +495,21 @@ pub fn engine_of(handle: &Handle) -> EngineKind {
         Handle::Docker { .. } => EngineKind::Docker,
         Handle::Command { .. } => EngineKind::Command,
         Handle::Fly { .. } => EngineKind::Fly,
+    }
+}
+
+/// What an engine may still have of a dispatch whose journal was put aside.
+pub fn left_behind(engine: EngineKind, dispatch: &str) -> Option<String> {
+    let named = |what: &str| format!("{what} with names that begin with {dispatch}-");
+    match engine {
+        // The processes end with their tasks.
+        EngineKind::Local => None,
+        EngineKind::Docker => Some(named("containers")),
+        EngineKind::Command => Some(named("runs")),
+        EngineKind::Fly => Some(format!(
+            "{}, and secrets of the app with names that begin with {}",
+            named("machines"),
+            fly::prefix_of_secrets(dispatch)
+        )),
     }
 }

@@ -13,6 +13,8 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+pub use secrets::prefix as prefix_of_secrets;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, OpenOptions};

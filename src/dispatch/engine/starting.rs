@@ -50,7 +50,7 @@ pub async fn start_until(
             // If it may have started, the next attempt finds it.
             () = give_up.notified(), if is_full => {
                 let why = format!("it was given up while it waited for room: {}", failure.why());
-                return Err(StartFailure::Failed(why));
+                return Err(StartFailure::Full(why));
             }
         }
         pause = (pause * 2).min(MAX_PAUSE);

@@ -3,6 +3,7 @@
 mod answers;
 mod chaos;
 mod ends;
+mod needs;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -35,7 +35,7 @@ pub struct Stored {
 impl AppSecrets {
     pub fn new(dispatch: &str) -> Self {
         Self {
-            prefix: format!("DESCARTES_RUN_{}_", word(dispatch)),
+            prefix: prefix(dispatch),
             stored: RefCell::default(),
             of_runs: RefCell::default(),
             unneeded: RefCell::default(),
@@ -133,6 +133,11 @@ impl AppSecrets {
 
 fn name_of_run(run: &str, variable: &str) -> String {
     format!("DESCARTES_RUN_{}__{variable}", word(run))
+}
+
+/// What the names of all secrets of a dispatch begin with.
+pub fn prefix(dispatch: &str) -> String {
+    format!("DESCARTES_RUN_{}_", word(dispatch))
 }
 
 /// A name of a run or a dispatch, as a part of the name of a variable.

@@ -1,0 +1,106 @@
+//! What tasks need, from `.descartes.toml`.
+
+use super::*;
+
+fn cloud_with(nodes: &str, needs: &str) -> Cloud {
+    let cloud = Cloud::new(nodes);
+    cloud.graph.write(".descartes.toml", needs);
+    cloud.graph.commit("Needs");
+    let remote = cloud.remote.to_str().expect("UTF-8");
+    cloud.graph.git(&["push", "--quiet", remote, "main"]);
+    cloud
+}
+
+#[test]
+fn tasks_get_the_memory_the_processors_and_the_image_that_they_need() {
+    let needs = r#"
+        [[needs]]
+        complexity = 8
+        memory = "4GiB"
+        cpus = 2
+
+        [[needs]]
+        tasks = ["house:3"]
+        image = "registry.fly.io/tools:2"
+        engine = "docker"
+    "#;
+    let nodes = "1 | Small | P | 1 | H\n2 | Large | P | 8 | H\n3 | Odd | P | 13 | H\n";
+    let cloud = cloud_with(nodes, needs);
+    let ended = cloud
+        .dispatch(AGENT)
+        .env(
+            "DESCARTES_DISPATCH_IMAGE",
+            format!("workers@sha256:{}", "1".repeat(64)),
+        )
+        .run();
+    ended.assert_code(0);
+    let words = "1 of the tasks should run on the engine docker, as .descartes.toml says";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
+    let created = cloud.created();
+    let of = |task: &str| {
+        let is_it = |body: &&Value| body["config"]["metadata"]["descartes_task"] == task;
+        let config = &created.iter().find(is_it).expect("a machine")["config"];
+        let guest = &config["guest"];
+        let image = config["image"]
+            .as_str()
+            .expect("an image")
+            .split('@')
+            .next();
+        let number = |name: &str| guest[name].as_u64().expect("a number");
+        (
+            number("memory_mb"),
+            number("cpus"),
+            image.expect("a name").to_owned(),
+        )
+    };
+    assert_eq!(of("house:1"), (1024, 1, "workers".to_owned()));
+    assert_eq!(of("house:2"), (4096, 2, "workers".to_owned()));
+    assert_eq!(
+        of("house:3"),
+        (4096, 2, "registry.fly.io/tools:2".to_owned())
+    );
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn tasks_that_need_an_engine_wait_for_room_there_and_ctrl_c_ends_the_wait() {
+    let nodes = "1 | Left | P | 1 | H\n2 | Right | P | 1 | H\n";
+    each(&[false, true], |is_stopped| {
+        let cloud = cloud_with(nodes, "[[needs]]\nengine = \"fly\"\n");
+        let gate = Gate::new();
+        let dispatch = cloud
+            .graph
+            .dispatch_with_gate(&gate, "touch done-${TASK_ID##*:}");
+        let running = cloud
+            .on_engine(dispatch, "local=1")
+            .args(["--engine", "fly=1"])
+            .start();
+        gate.wait_for_an_agent();
+        wait_until("both intents", || cloud.graph.entries("intent").len() == 2);
+        assert_eq!(cloud.api.made(), 1);
+        if is_stopped {
+            running.signal(Signal::INT);
+            running.wait_for_log("given up while it waited for room");
+        }
+        gate.open();
+        running.wait().assert_code(if is_stopped { 3 } else { 0 });
+        assert_eq!(cloud.api.made(), if is_stopped { 1 } else { 2 });
+        cloud.api.assert_clean();
+    });
+}
+
+#[test]
+fn a_mistake_in_the_needs_is_reported_before_anything_starts() {
+    let cloud = cloud_with(ONE, "[[needs]]\nmemory = \"much\"\n");
+    for is_plan in [false, true] {
+        let mut dispatch = cloud.dispatch(AGENT);
+        if is_plan {
+            dispatch = dispatch.arg("--plan");
+        }
+        let ended = dispatch.run();
+        assert_ne!(ended.code, Some(0));
+        let words = "in table 1 of [[needs]], memory = \"much\" is not an amount of memory";
+        assert!(ended.stderr.contains(words), "{ended:#?}");
+    }
+    assert_eq!(cloud.api.made(), 0);
+}
