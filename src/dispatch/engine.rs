@@ -5,6 +5,7 @@
 //! background, so that the dispatcher never waits for one of them.
 
 mod calls;
+mod clean_up;
 mod command;
 pub mod docker;
 mod engines;

@@ -4,7 +4,6 @@
 //! results the dispatcher hears through [`Engines::next_event`]: an engine that hangs delays nothing else.
 
 use std::collections::{HashMap, HashSet};
-use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -13,9 +12,10 @@ use std::time::Duration;
 use eyre::{bail, eyre};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::calls::{Event, Look, StartFailure};
+use super::clean_up::{remove_all, repeat};
 use super::command::{self, CommandLines};
 use super::docker::client::ApiClient;
 use super::docker::{Docker, Mount, Surroundings};
@@ -25,7 +25,7 @@ use super::remote::Remote;
 use super::repository_dirs::borrowed;
 use super::settings::{DockerSettings, EngineKind, FlySettings, Place, Settings};
 use super::spec::Spec;
-use super::starting::{FIRST_PAUSE, MAX_PAUSE, start_until};
+use super::starting::start_until;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::Seen;
 
@@ -512,22 +512,4 @@ pub fn left_behind(engine: EngineKind, dispatch: &str) -> Option<String> {
             fly::prefix_of_secrets(dispatch)
         )),
     }
-}
-
-/// Repeats a call until it succeeds.
-async fn repeat<F: Future<Output = Result<(), String>>>(call: impl Fn() -> F) {
-    let mut pause = FIRST_PAUSE;
-    while let Err(why) = call().await {
-        tracing::debug!(why, "a call to an engine is repeated");
-        sleep(pause).await;
-        pause = (pause * 2).min(MAX_PAUSE);
-    }
-}
-
-async fn remove_all(remote: &Remote) -> Result<(), String> {
-    for found in remote.sweep().await? {
-        let _ = remote.harvest(&found.run, &found.handle).await;
-        remote.remove(&found.handle).await?;
-    }
-    remote.clear().await
 }

@@ -10,6 +10,8 @@ mod limiter;
 mod machine;
 mod secrets;
 mod start;
+#[cfg(test)]
+mod tests;
 
 pub use secrets::prefix as prefix_of_secrets;
 
@@ -25,14 +27,14 @@ use eyre::bail;
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::calls::{Found, Look};
 use super::settings::FlySettings;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::{End, Seen};
 pub use body::DEFAULT_MEMORY;
-use body::seconds;
+use body::{MAX_STOP_TIMEOUT, stop_timeout};
 use client::{ApiClient, ApiError, Kind};
 use machine::{DISPATCH, Exit, Machine, RUN};
 use secrets::AppSecrets;
@@ -43,14 +45,19 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
 /// The longest that one request can wait for a machine's end.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+/// The time between two requests that wait for the same machine, if the first one has its answer early.
+const WAIT_PAUSE: Duration = Duration::from_secs(1);
 /// How long the API may take for a stop, in addition to the grace period.
-const STOP: Duration = Duration::from_secs(30);
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+
 #[derive(Debug)]
 pub struct Fly {
     client: ApiClient,
     settings: FlySettings,
     dispatch: String,
     stop_window: Duration,
+    /// [`STOP_MARGIN`], except in tests.
+    stop_margin: Duration,
     /// Each run's directory is in here.
     dir: PathBuf,
     secrets: AppSecrets,
@@ -66,8 +73,10 @@ pub struct Fly {
     runs: RefCell<HashMap<String, String>>,
     /// Machines that the API did not know when it was asked last.
     missing: RefCell<HashSet<String>>,
-    /// Machines that are destroyed.
+    /// Machines that are destroyed, or that the API did not know when they were to be removed.
     destroyed: RefCell<HashSet<String>>,
+    /// When the machines that were asked to stop are destroyed by force.
+    kills: RefCell<HashMap<String, Instant>>,
 }
 
 impl Fly {
@@ -85,6 +94,7 @@ impl Fly {
             secrets: AppSecrets::new(&dispatch),
             dispatch,
             stop_window,
+            stop_margin: STOP_MARGIN,
             dir,
             pinned_image: RefCell::default(),
             region: Cell::default(),
@@ -93,6 +103,7 @@ impl Fly {
             runs: RefCell::default(),
             missing: RefCell::default(),
             destroyed: RefCell::default(),
+            kills: RefCell::default(),
         })
     }
 
@@ -114,8 +125,8 @@ impl Fly {
                 self.settings.image
             ));
         }
-        if self.stop_window > body::MAX_STOP_TIMEOUT {
-            let most = body::MAX_STOP_TIMEOUT.as_secs();
+        if self.stop_window > MAX_STOP_TIMEOUT {
+            let most = MAX_STOP_TIMEOUT.as_secs();
             say(&format!(
                 "Fly kills a machine {most} s after its stop signal, before DESCARTES_STOP_WINDOW is over"
             ));
@@ -131,6 +142,7 @@ impl Fly {
     /// One request for all machines, and one more for each that has ended.
     pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
         let list = self.list(false).await.map_err(|error| error.why)?;
+        self.note_living(&list);
         let (mut looks, mut first_trouble) = (Vec::new(), None);
         for (run, handle) in asked {
             let id = machine_of(handle);
@@ -211,64 +223,91 @@ impl Fly {
         write().map_err(|error| format!("cannot write to {}: {error}", dir.display()))
     }
 
+    /// Asks a machine to stop, and destroys it by force if it still exists after the grace period, whatever the API has
+    /// answered. A repeated stop does not begin a new grace period.
     pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
         let id = machine_of(handle);
-        if self.is_destroyed(id) {
-            return Ok(());
+        let kill = Instant::now() + grace.min(MAX_STOP_TIMEOUT) + self.stop_margin;
+        let kill = {
+            let mut kills = self.kills.borrow_mut();
+            let earliest = kills.entry(id.to_owned()).or_insert(kill);
+            *earliest = kill.min(*earliest);
+            *earliest
+        };
+        if timeout_at(kill, self.stop_gently(id, grace)).await.is_err() {
+            tracing::warn!("the machine {id} has not stopped in time, and is destroyed by force");
         }
-        let body = json!({ "signal": "SIGTERM", "timeout": seconds(grace) });
+        self.remove(handle).await
+    }
+
+    /// Asks a machine to stop, and waits until it is destroyed, or until there is nothing to wait for.
+    async fn stop_gently(&self, id: &str, grace: Duration) {
+        if self.is_destroyed(id) {
+            return;
+        }
+        let body = json!({ "signal": "SIGTERM", "timeout": stop_timeout(grace) });
         let path = format!("machines/{id}/stop");
         let asked = self
             .client
             .call(Kind::Other, Method::POST, &path, &[], Some(&body));
         match asked.await {
-            Ok(_) => {
-                if self.wait(id, grace + STOP).await? {
-                    return Ok(());
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => return,
+            Err(error) => {
+                tracing::debug!(why = error.why, "a machine was asked to stop");
+                let found = self.get(&format!("machines/{id}")).await;
+                // Without a process, there is nothing to wait for.
+                let idle = ["created", "starting", "stopped", "failed"];
+                if found.is_ok_and(|found| idle.contains(&Machine(&found).state())) {
+                    return;
                 }
             }
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) if error.is_ambiguous() || error.code == Some(429) => return Err(error.why),
-            // It does not run: it may not have started yet.
-            Err(_) => {}
         }
-        self.remove(handle).await
+        while !self.wait(id, MAX_WAIT).await {}
     }
 
     /// Waits until a machine is destroyed.
     pub async fn ended(&self, handle: &Handle) -> Result<(), String> {
         let id = machine_of(handle);
-        if self.wait(id, MAX_WAIT).await? {
+        if self.wait(id, MAX_WAIT).await {
             return Ok(());
         }
         Err(format!("the machine {id} still runs"))
     }
 
-    /// Waits until a machine is destroyed; says whether it is.
-    async fn wait(&self, id: &str, limit: Duration) -> Result<bool, String> {
+    /// Waits until a machine is destroyed; says whether it is. An error of the API does not mean that it is.
+    async fn wait(&self, id: &str, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
+        let mut was_unknown = false;
         while !self.is_destroyed(id) {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = deadline.saturating_duration_since(now);
             if left.is_zero() {
-                return Ok(false);
+                return false;
             }
             let wait = left.min(MAX_WAIT).max(Duration::from_secs(1));
             let seconds = wait.as_secs().to_string();
             let query = [("state", "destroyed"), ("timeout", seconds.as_str())];
             let path = format!("machines/{id}/wait");
-            let limit = wait + STOP;
+            let limit = wait + STOP_MARGIN;
             let asked =
                 self.client
                     .call_within(limit, Kind::Other, Method::GET, &path, &query, None);
-            match asked.await {
-                Ok(_) => self.note_destroyed(id),
-                Err(error) if error.is_not_found() => self.note_destroyed(id),
-                // It still runs.
-                Err(error) if error.code == Some(408) => {}
-                Err(error) => return Err(error.why),
+            let is_unknown = match asked.await {
+                Ok(_) => {
+                    self.note_destroyed(id);
+                    return true;
+                }
+                Err(error) => error.is_not_found(),
+            };
+            // The API may not know a machine for a moment.
+            if is_unknown && was_unknown {
+                self.note_destroyed(id);
             }
+            was_unknown = is_unknown;
+            sleep_until((now + WAIT_PAUSE).min(deadline)).await;
         }
-        Ok(true)
+        true
     }
 
     /// Destroys a machine, whatever it does.
@@ -279,10 +318,16 @@ impl Fly {
             let asked = self
                 .client
                 .call(Kind::Other, Method::DELETE, &path, &query, None);
-            match asked.await {
-                Err(error) if !error.is_not_found() => return Err(error.why),
-                _ => self.note_destroyed(id),
+            if let Err(error) = asked.await
+                && !error.is_not_found()
+            {
+                // A request that had no clear answer before may have had its effect.
+                let found = self.get(&path).await;
+                if !found.is_ok_and(|found| Machine(&found).is_destroyed()) {
+                    return Err(error.why);
+                }
             }
+            self.note_destroyed(id);
         }
         if let Some(run) = self.runs.borrow().get(id) {
             self.secrets.release(run);
@@ -290,7 +335,8 @@ impl Fly {
         Ok(())
     }
 
-    /// The machines of this dispatch, those that have ended included.
+    /// The machines of this dispatch, those that have ended included. Those that exist come first: a run can have several
+    /// machines, because the name of a destroyed one is free.
     pub async fn sweep(&self) -> Result<Vec<Found>, String> {
         let why = |error: ApiError| error.why;
         let mut list = self.list(true).await.map_err(why)?;
@@ -298,7 +344,13 @@ impl Fly {
             sleep(SECOND_LOOK).await;
             list = self.list(true).await.map_err(why)?;
         }
-        let found = list.iter().map(Machine).filter_map(|machine| {
+        self.note_living(&list);
+        let machines = list.iter().map(Machine);
+        let mut machines: Vec<Machine> = machines
+            .filter(|machine| !machine.never_started())
+            .collect();
+        machines.sort_by_key(|machine| machine.is_destroyed());
+        let found = machines.into_iter().filter_map(|machine| {
             let (id, run) = (machine.id()?, machine.metadata(RUN)?);
             if machine.is_destroyed() {
                 self.note_destroyed(id);
@@ -359,6 +411,18 @@ impl Fly {
 
     fn note_destroyed(&self, id: &str) {
         self.destroyed.borrow_mut().insert(id.to_owned());
+    }
+
+    /// Machines that are listed and not destroyed exist, even if the API did not know them before.
+    fn note_living(&self, list: &[Value]) {
+        let mut destroyed = self.destroyed.borrow_mut();
+        let living = list
+            .iter()
+            .map(Machine)
+            .filter(|machine| !matches!(machine.state(), "destroyed" | "destroying"));
+        for id in living.filter_map(Machine::id) {
+            destroyed.remove(id);
+        }
     }
 }
 

@@ -147,9 +147,6 @@ pub fn machine(run: &str, spec: &Spec, plain: &[(String, String)], request: &Req
         memory,
         spec.needs.nano_cpus.or(settings.nano_cpus),
     );
-    let stop_timeout = request
-        .stop_window
-        .clamp(Duration::from_secs(1), MAX_STOP_TIMEOUT);
     let mut body = json!({
         "name": run,
         "config": {
@@ -157,7 +154,7 @@ pub fn machine(run: &str, spec: &Spec, plain: &[(String, String)], request: &Req
             "auto_destroy": true,
             // Without a policy, Fly would start a worker that has failed again.
             "restart": { "policy": "no" },
-            "stop_config": { "signal": "SIGTERM", "timeout": seconds(stop_timeout) },
+            "stop_config": { "signal": "SIGTERM", "timeout": stop_timeout(request.stop_window) },
             "metadata": { (DISPATCH): request.dispatch, (TASK): task, (RUN): run },
             "guest": guest.json(),
             "env": environment,
@@ -174,9 +171,9 @@ pub fn machine(run: &str, spec: &Spec, plain: &[(String, String)], request: &Req
     body
 }
 
-/// A duration as the API reads it.
-pub fn seconds(duration: Duration) -> String {
-    format!("{}s", duration.as_secs().max(1))
+/// The time between a stop signal and the kill, as the API reads it.
+pub fn stop_timeout(duration: Duration) -> String {
+    format!("{}s", duration.min(MAX_STOP_TIMEOUT).as_secs().max(1))
 }
 
 #[cfg(test)]
@@ -227,5 +224,14 @@ mod tests {
         for plain in ["http://[::1]:80/api", "me@host", "what?", "https://a b@c"] {
             assert!(!may_hold_password(plain), "{plain}");
         }
+    }
+
+    #[test]
+    fn the_time_between_a_stop_signal_and_the_kill_is_one_that_the_api_allows() {
+        let text = |seconds| stop_timeout(Duration::from_secs(seconds));
+        assert_eq!(
+            [text(0), text(40), text(300), text(305)],
+            ["1s", "40s", "300s", "300s"]
+        );
     }
 }

@@ -63,6 +63,8 @@ pub struct ApiClient {
     client: Client,
     /// `…/v1/apps/<app>`
     base: Url,
+    /// [`MAX_REPEATS`], except in tests.
+    pub max_repeats: u32,
     creates: Limiter,
     lists: Limiter,
     gets: Limiter,
@@ -85,6 +87,7 @@ impl ApiClient {
         Ok(Self {
             client: client.build()?,
             base,
+            max_repeats: MAX_REPEATS,
             creates: Limiter::new(rate, 3 * rate),
             lists: Limiter::new(rate, 3 * rate),
             gets: Limiter::new(5 * rate, 10 * rate),
@@ -140,11 +143,11 @@ impl ApiClient {
             let late = |_| self.unknown(&format!("no answer within {} s", limit.as_secs_f64()));
             match timeout(limit, exchange).await.map_err(late)?? {
                 Answer::Done(value) => return Ok(value),
-                Answer::TooSoon(_, error) if repeats == MAX_REPEATS => return Err(error),
+                Answer::TooSoon(_, error) if repeats == self.max_repeats => return Err(error),
                 Answer::TooSoon(pause, _) => {
                     repeats += 1;
                     match self.limiter(kind) {
-                        Some(limiter) => limiter.pause(pause).await,
+                        Some(limiter) => limiter.pause(pause),
                         None => sleep(pause).await,
                     }
                 }
@@ -216,11 +219,14 @@ impl ApiClient {
     }
 
     fn unknown(&self, why: &str) -> ApiError {
-        let host = self.base.authority();
+        // Without the user and the password that the URL may have.
+        let host = self.base.host_str().unwrap_or_default();
+        let port = self.base.port().map(|port| format!(":{port}"));
+        let port = port.unwrap_or_default();
         ApiError {
             code: None,
             word: String::new(),
-            why: format!("the Machines API at {host}: {why}"),
+            why: format!("the Machines API at {host}{port}: {why}"),
         }
     }
 }
@@ -272,5 +278,13 @@ mod tests {
         ] {
             assert_eq!(authorization(token), expected);
         }
+    }
+
+    #[test]
+    fn an_error_names_the_host_and_the_port_and_not_the_password_of_the_url() {
+        let api = Url::parse("http://me:the-password@[::1]:4280/").unwrap();
+        let client = ApiClient::new(&api, "workers", "fo1_x", 1).unwrap();
+        let why = client.unknown("it is away").why;
+        assert_eq!(why, "the Machines API at [::1]:4280: it is away");
     }
 }

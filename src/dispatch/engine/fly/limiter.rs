@@ -1,5 +1,6 @@
 //! Keeps requests below the rate that the API allows, so that they are not rejected.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -14,6 +15,8 @@ pub struct Limiter {
     burst: u32,
     /// When the bucket is full again. Each request moves it by one interval.
     full_at: Mutex<Instant>,
+    /// The end of the last pause that the API has asked for. A request that waits with the lock reads it too.
+    not_before: Cell<Option<Instant>>,
 }
 
 impl Limiter {
@@ -22,23 +25,35 @@ impl Limiter {
             interval: Duration::from_secs(1) / per_second,
             burst,
             full_at: Mutex::new(Instant::now()),
+            not_before: Cell::new(None),
         }
     }
 
     /// Waits until a request may be sent.
     pub async fn wait(&self) {
-        let mut full_at = self.full_at.lock().await;
-        let next = (*full_at).max(Instant::now()) + self.interval;
         // The others wait for the lock meanwhile.
-        sleep_until(next.checked_sub(self.interval * self.burst).unwrap_or(next)).await;
-        *full_at = next;
+        let mut full_at = self.full_at.lock().await;
+        loop {
+            let now = Instant::now();
+            // After a pause, the bucket has one token.
+            let after_pause = self.not_before.get();
+            let after_pause = after_pause.map(|end| end + self.interval * (self.burst - 1));
+            let next = (*full_at).max(now).max(after_pause.unwrap_or(now)) + self.interval;
+            let turn = next.checked_sub(self.interval * self.burst);
+            let turn = turn.unwrap_or(next);
+            if turn <= now {
+                *full_at = next;
+                return;
+            }
+            // The API may ask for a pause meanwhile.
+            sleep_until(turn).await;
+        }
     }
 
-    /// The API has asked for a pause: no request is sent before it is over.
-    pub async fn pause(&self, length: Duration) {
-        let mut full_at = self.full_at.lock().await;
-        let after_pause = Instant::now() + length + self.interval * (self.burst - 1);
-        *full_at = (*full_at).max(after_pause);
+    /// The API has asked for a pause: no request is sent before it is over, those that wait already included.
+    pub fn pause(&self, length: Duration) {
+        let end = Instant::now() + length;
+        self.not_before.set(self.not_before.get().max(Some(end)));
     }
 }
 
@@ -64,11 +79,33 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_that_the_api_asks_for_is_kept_by_all_requests() {
         let limiter = Limiter::new(1, 3);
-        limiter.pause(Duration::from_secs(7)).await;
+        limiter.pause(Duration::from_secs(7));
         let began = Instant::now();
         limiter.wait().await;
         assert!(began.elapsed() >= Duration::from_secs(7));
         limiter.wait().await;
         assert!(began.elapsed() >= Duration::from_secs(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_kept_by_the_requests_that_wait_for_their_turn_already() {
+        let limiter = Limiter::new(1, 1);
+        limiter.wait().await;
+        let began = Instant::now();
+        let pause = async {
+            sleep_until(began + Duration::from_millis(500)).await;
+            limiter.pause(Duration::from_secs(7));
+        };
+        let in_turn = async {
+            tokio::join!(limiter.wait(), limiter.wait());
+        };
+        let first = async {
+            limiter.wait().await;
+            began.elapsed()
+        };
+        let (first, (), ()) = tokio::join!(first, in_turn, pause);
+        assert!(first >= Duration::from_millis(7500), "{first:?}");
+        let last = began.elapsed();
+        assert!(last >= Duration::from_millis(9500), "{last:?}");
     }
 }

@@ -57,6 +57,17 @@ impl<'a> Machine<'a> {
         self.is_destroyed() || is_known && matches!(self.state(), "stopped" | "failed")
     }
 
+    /// Whether it is destroyed and its process has never begun, as far as the API tells what has happened to it.
+    pub fn never_started(self) -> bool {
+        let events = self.0.get("events").and_then(Value::as_array);
+        let is_sign = |event: &Value| {
+            let kind = event.get("type").and_then(Value::as_str);
+            matches!(kind, Some("start" | "exit"))
+        };
+        self.is_destroyed()
+            && events.is_some_and(|events| !events.is_empty() && !events.iter().any(is_sign))
+    }
+
     /// The newest event of the end of its process, if there is one.
     pub fn exit(self) -> Option<Exit> {
         let events = self.0.get("events")?.as_array()?;
@@ -136,5 +147,20 @@ mod tests {
         assert!(Machine(&machine("destroyed", "unreachable")).is_over());
         assert!(!Machine(&machine("destroying", "ok")).is_over());
         assert!(!Machine(&machine("created", "ok")).is_over());
+    }
+
+    #[test]
+    fn a_destroyed_machine_never_started_only_if_its_events_say_so() {
+        let never_started = |state: &str, events: Value| {
+            Machine(&json!({"state": state, "events": events})).never_started()
+        };
+        let launch = json!({"type": "launch"});
+        assert!(never_started("destroyed", json!([launch])));
+        assert!(!never_started("created", json!([launch])));
+        for kind in ["start", "exit"] {
+            assert!(!never_started("destroyed", json!([{"type": kind}, launch])));
+        }
+        assert!(!never_started("destroyed", json!([])));
+        assert!(!never_started("destroyed", Value::Null));
     }
 }

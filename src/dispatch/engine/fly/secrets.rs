@@ -15,8 +15,8 @@ use super::client::{ApiClient, ApiError, Kind};
 pub struct AppSecrets {
     /// What all names of secrets of this dispatch begin with.
     prefix: String,
-    /// The stored secrets that all runs share, by variable.
-    shared: RefCell<BTreeMap<String, String>>,
+    /// The values of the secrets that are stored, by the secret's name.
+    stored: RefCell<BTreeMap<String, String>>,
     /// The names of the secrets that only one run has, by run.
     of_runs: RefCell<BTreeMap<String, Vec<String>>>,
     /// The names of the secrets of runs that have ended.
@@ -36,7 +36,7 @@ impl AppSecrets {
     pub fn new(dispatch: &str) -> Self {
         Self {
             prefix: prefix(dispatch),
-            shared: RefCell::default(),
+            stored: RefCell::default(),
             of_runs: RefCell::default(),
             unneeded: RefCell::default(),
             version: Cell::default(),
@@ -51,8 +51,8 @@ impl AppSecrets {
         secrets: &[Secret],
     ) -> Result<Stored, ApiError> {
         let mut names = Vec::new();
-        let mut values = Map::new();
-        let (mut newly_shared, mut of_run) = (Vec::new(), Vec::new());
+        let mut values = BTreeMap::new();
+        let mut of_run = Vec::new();
         for secret in secrets {
             let Secret {
                 variable, value, ..
@@ -63,29 +63,26 @@ impl AppSecrets {
                 format!("{}_{variable}", self.prefix)
             };
             names.push((variable.clone(), name.clone()));
-            let is_stored = !secret.is_of_run && self.shared.borrow().get(variable) == Some(value);
-            if !is_stored {
-                values.insert(name, value.clone().into());
-            }
             if secret.is_of_run {
-                of_run.push(names[names.len() - 1].1.clone());
-            } else {
-                newly_shared.push((variable.clone(), value.clone()));
+                of_run.push(name.clone());
+            }
+            if self.stored.borrow().get(&name) != Some(value) {
+                values.insert(name, value.clone());
             }
         }
         self.of_runs.borrow_mut().insert(run.to_owned(), of_run);
         if !values.is_empty() {
             let unneeded = self.unneeded.take();
             let kept = |name: &&String| !values.contains_key(*name);
-            let removed: Vec<String> = unneeded.iter().filter(kept).cloned().collect();
-            values.extend(removed.into_iter().map(|name| (name, Value::Null)));
-            match self.update(client, values).await {
-                Ok(()) => self.shared.borrow_mut().extend(newly_shared),
-                Err(error) => {
-                    self.unneeded.borrow_mut().extend(unneeded);
-                    return Err(error);
-                }
+            let removed = unneeded.iter().filter(kept).cloned();
+            let mut changes: Map<String, Value> = removed.map(|name| (name, Value::Null)).collect();
+            let set = values.iter();
+            changes.extend(set.map(|(name, value)| (name.clone(), value.clone().into())));
+            if let Err(error) = self.update(client, changes).await {
+                self.unneeded.borrow_mut().extend(unneeded);
+                return Err(error);
             }
+            self.stored.borrow_mut().extend(values);
         }
         Ok(Stored {
             names,
@@ -95,8 +92,12 @@ impl AppSecrets {
 
     /// A run has ended: its secrets are removed with the next request, or at the end.
     pub fn release(&self, run: &str) {
-        let names = self.of_runs.borrow_mut().remove(run);
-        self.unneeded.borrow_mut().extend(names.unwrap_or_default());
+        let names = self.of_runs.borrow_mut().remove(run).unwrap_or_default();
+        let mut stored = self.stored.borrow_mut();
+        for name in &names {
+            stored.remove(name);
+        }
+        self.unneeded.borrow_mut().extend(names);
     }
 
     /// Removes everything of this dispatch.
@@ -113,7 +114,7 @@ impl AppSecrets {
         if !values.is_empty() {
             self.update(client, values).await?;
         }
-        self.shared.borrow_mut().clear();
+        self.stored.borrow_mut().clear();
         self.unneeded.borrow_mut().clear();
         Ok(())
     }

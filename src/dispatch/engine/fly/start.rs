@@ -18,62 +18,90 @@ use crate::dispatch::journal::Handle;
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 const MAX_FULL_PAUSE: Duration = Duration::from_secs(60);
 
+/// Why a request has made no machine.
+enum NotMade {
+    /// The region has no room; another one may have some.
+    RegionFull(String),
+    Other(StartFailure),
+}
+
+impl From<StartFailure> for NotMade {
+    fn from(failure: StartFailure) -> Self {
+        Self::Other(failure)
+    }
+}
+
 impl Fly {
     pub async fn start(&self, run: &str, spec: &Spec) -> Result<Handle, StartFailure> {
-        if let Some((until, _)) = self.full.get()
-            && Instant::now() < until
-        {
-            return Err(StartFailure::Full("no region has room".to_owned()));
-        }
+        // A machine that exists needs no room.
         if self.doubtful.borrow().contains(run)
             && let Some(handle) = self.find(run).await?
         {
             return Ok(handle);
         }
+        if let Some((until, _)) = self.full.get()
+            && Instant::now() < until
+        {
+            return Err(StartFailure::Full("no region has room".to_owned()));
+        }
         let variables = Variables::of(run, spec);
         let stored = self.secrets.store(&self.client, run, &variables.secret);
         let stored = stored.await.map_err(failure)?;
         let regions = self.settings.regions.len().max(1);
+        // Other runs start at the same time and change the preferred region: this one asks each region once.
+        let first = self.region.get();
         let mut last = String::new();
-        for _ in 0..regions {
-            match self.create(run, spec, &variables.plain, &stored).await {
-                Err(StartFailure::Full(why)) => last = why,
-                result => {
+        for step in 0..regions {
+            let region = (first + step) % regions;
+            let made = self.create(run, spec, region, &variables.plain, &stored);
+            match made.await {
+                Ok(handle) => {
                     self.full.set(None);
-                    return result;
+                    return Ok(handle);
                 }
+                Err(NotMade::Other(failure)) => return Err(failure),
+                Err(NotMade::RegionFull(why)) => last = why,
             }
-            self.region.set((self.region.get() + 1) % regions);
+            if self.region.get() == region {
+                self.region.set((region + 1) % regions);
+            }
             // The machine may exist, so the next attempt searches for it first.
             if self.doubtful.borrow().contains(run) {
                 break;
             }
         }
-        let pause = self.full.get().map_or(FULL_PAUSE, |(_, pause)| pause * 2);
-        let pause = pause.min(MAX_FULL_PAUSE);
-        self.full.set(Some((Instant::now() + pause, pause)));
+        self.note_full();
         Err(StartFailure::Full(last))
     }
 
-    /// Asks for a machine in the present region.
+    /// No region has room: no machine is requested for a while. The pause doubles if it was too short, and not for each
+    /// of the runs that start at the same time.
+    fn note_full(&self) {
+        let now = Instant::now();
+        let pause = match self.full.get() {
+            Some((until, _)) if now < until => return,
+            Some((_, pause)) => (pause * 2).min(MAX_FULL_PAUSE),
+            None => FULL_PAUSE,
+        };
+        self.full.set(Some((now + pause, pause)));
+    }
+
+    /// Asks for a machine in the region with this index.
     async fn create(
         &self,
         run: &str,
         spec: &Spec,
+        region: usize,
         plain: &[(String, String)],
         stored: &Stored,
-    ) -> Result<Handle, StartFailure> {
+    ) -> Result<Handle, NotMade> {
         let image = self.pinned_image.borrow().clone();
         let request = Request {
             dispatch: &self.dispatch,
             settings: &self.settings,
             stop_window: self.stop_window,
             image: image.as_deref().unwrap_or(&self.settings.image),
-            region: self
-                .settings
-                .regions
-                .get(self.region.get())
-                .map(String::as_str),
+            region: self.settings.regions.get(region).map(String::as_str),
             secrets: &stored.names,
             secrets_version: stored.version,
         };
@@ -93,13 +121,22 @@ impl Fly {
             },
             Err(error) => error,
         };
-        if let Some(id) = taken_by(&error) {
-            return self.adopt_by_name(run, &id).await;
+        let is_clash = is_name_clash(&error);
+        if let Some(id) = taken_by(&error).filter(|_| is_clash) {
+            return Ok(self.adopt_by_name(run, &id).await?);
         }
-        if error.is_ambiguous() {
+        if error.is_ambiguous() || is_clash {
             self.doubtful.borrow_mut().insert(run.to_owned());
         }
-        Err(failure(error))
+        if is_clash {
+            return Err(StartFailure::Unknown(error.why).into());
+        }
+        // Requests that come too soon do so in every region.
+        let is_too_soon = error.code == Some(429);
+        Err(match failure(error) {
+            StartFailure::Full(why) if !is_too_soon => NotMade::RegionFull(why),
+            failure => NotMade::Other(failure),
+        })
     }
 
     /// The name is taken: by this run, unless the machine belongs to somebody else.
@@ -129,21 +166,26 @@ impl Fly {
     }
 
     /// Searches for the machine of a run whose request had no clear answer. A list can lack machines, so two lists are
-    /// read before the machine counts as missing. Destroyed machines are found too: their runs must not run again.
-    async fn find(&self, run: &str) -> Result<Option<Handle>, StartFailure> {
+    /// read before the machine counts as missing. A destroyed machine that has run is found too, if there is no other:
+    /// its run must not run again.
+    pub(super) async fn find(&self, run: &str) -> Result<Option<Handle>, StartFailure> {
+        let mut destroyed = None;
         for look in 0..2 {
             if look > 0 {
                 sleep(SECOND_LOOK).await;
             }
             let list = self.list(true).await.map_err(failure)?;
-            let mut machines = list.iter().map(Machine);
-            let found = machines.find(|machine| machine.metadata(RUN) == Some(run));
-            if let Some(id) = found.and_then(Machine::id) {
-                return Ok(Some(self.adopt(run, id)));
+            let machines = list.iter().map(Machine);
+            let machines = machines.filter(|machine| machine.metadata(RUN) == Some(run));
+            for machine in machines.filter(|machine| !machine.never_started()) {
+                match machine.id() {
+                    Some(id) if !machine.is_destroyed() => return Ok(Some(self.adopt(run, id))),
+                    id => destroyed = id.map(str::to_owned).or(destroyed),
+                }
             }
         }
         self.doubtful.borrow_mut().remove(run);
-        Ok(None)
+        Ok(destroyed.map(|id| self.adopt(run, &id)))
     }
 
     /// All later machines get the image that the first one has.
@@ -177,13 +219,15 @@ fn failure(error: ApiError) -> StartFailure {
     }
 }
 
-/// The id of the machine that has the name already.
+/// Whether a machine has the name already.
+fn is_name_clash(error: &ApiError) -> bool {
+    let words = ["unique machine name violation", "already_exists"];
+    matches!(error.code, Some(409 | 422)) && words.iter().any(|words| error.why.contains(words))
+}
+
+/// The id of the machine that has the name already, if the error says it.
 fn taken_by(error: &ApiError) -> Option<String> {
-    let is_clash = matches!(error.code, Some(409 | 422))
-        && ["unique machine name violation", "already_exists"]
-            .iter()
-            .any(|words| error.why.contains(words));
-    let rest = error.why.split("machine ID ").nth(1).filter(|_| is_clash)?;
+    let rest = error.why.split("machine ID ").nth(1)?;
     let id: String = rest
         .chars()
         .take_while(char::is_ascii_alphanumeric)

@@ -1,11 +1,13 @@
 //! Answers of the API that are unclear, late, wrong, or that there is no room.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use super::{AGENT, Cloud, ONE};
 use crate::dispatch::fly_api::Create;
 use crate::dispatch::sample::Gate;
-use crate::support::{each, wait_until};
+use crate::support::{each, setting, wait_until, with_enough_time};
 
 #[test]
 fn a_request_for_a_machine_without_a_clear_answer_leads_to_one_machine() {
@@ -99,29 +101,36 @@ fn a_full_region_is_followed_by_the_next_one_and_costs_no_attempt() {
 
 #[test]
 fn when_all_regions_are_full_the_same_attempt_starts_as_soon_as_there_is_room() {
-    let cloud = Cloud::new(ONE);
-    let full = (
-        422,
-        r#"{"error":"no room in fra","status":"insufficient_capacity"}"#,
-    );
-    cloud.api.odd(|odd| {
-        odd.full_regions.insert("fra".to_owned(), full);
+    // The worker must claim its task within the start deadline. Waiting for room is not part of it.
+    with_enough_time(Duration::from_secs(1), |limit| {
+        let cloud = Cloud::new(ONE);
+        let full = (
+            422,
+            r#"{"error":"no room in fra","status":"insufficient_capacity"}"#,
+        );
+        cloud.api.odd(|odd| {
+            odd.full_regions.insert("fra".to_owned(), full);
+        });
+        let running = cloud
+            .dispatch(AGENT)
+            .args(["--attempts", "1"])
+            .env("DESCARTES_DISPATCH_FLY_REGION", "fra")
+            .env("DESCARTES_DISPATCH_START_DEADLINE", setting(limit))
+            .start();
+        running.wait_for_log("the start is tried again: the Machines API");
+        wait_until("several requests", || {
+            cloud.api.exchanges("create").len() >= 2
+        });
+        cloud.api.odd(|odd| odd.full_regions.clear());
+        let ended = running.wait();
+        if ended.code != Some(0) && ended.stderr.contains("within the start deadline") {
+            return Err("the claim did not come".to_owned());
+        }
+        ended.assert_code(0);
+        assert_eq!(cloud.graph.entries("intent").len(), 1);
+        cloud.api.assert_clean();
+        Ok(())
     });
-    let running = cloud
-        .dispatch(AGENT)
-        .args(["--attempts", "1"])
-        .env("DESCARTES_DISPATCH_FLY_REGION", "fra")
-        // Waiting for room is not part of it.
-        .env("DESCARTES_DISPATCH_START_DEADLINE", "1s")
-        .start();
-    running.wait_for_log("the start is tried again: the Machines API");
-    wait_until("several requests", || {
-        cloud.api.exchanges("create").len() >= 2
-    });
-    cloud.api.odd(|odd| odd.full_regions.clear());
-    running.wait().assert_code(0);
-    assert_eq!(cloud.graph.entries("intent").len(), 1);
-    cloud.api.assert_clean();
 }
 
 #[test]
