@@ -11,6 +11,7 @@ pub mod docker;
 mod engines;
 mod fly;
 mod local;
+mod opening;
 mod processes;
 mod remote;
 mod repository_dirs;
@@ -19,8 +20,9 @@ mod spec;
 mod starting;
 
 pub use calls::{Event, StartFailure};
-pub use engines::{Context, Engines, left_behind};
+pub use engines::Engines;
 pub use fly::DEFAULT_MEMORY as FLY_MEMORY;
+pub use opening::{Context, left_behind, open};
 pub use settings::{
     CommandSettings, CpuKind, DockerSettings, EngineKind, FlySettings, Place, Settings,
 };

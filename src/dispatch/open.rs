@@ -243,7 +243,7 @@ pub async fn start_dispatcher<'a>(
     for note in unused_engines(&needs, &settings.engines) {
         screen.line(&note);
     }
-    let mut engine = Engines::open(&settings.engines, &context)?;
+    let mut engine = engine::open(&settings.engines, &context)?;
     let reached_at = engine.prepare(&|text| screen.line(text)).await?;
     let listener = listen(settings, &journaled, reached_at).await?;
     let address = listener.local_addr()?;
@@ -321,13 +321,13 @@ pub async fn read_needs(
 fn unused_engines(needs: &HashMap<String, TaskNeeds>, engines: &engine::Settings) -> Vec<String> {
     let mut tasks: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (task, needs) in needs {
-        if let Some(engine) = needs.engine.filter(|engine| !engines.uses(*engine)) {
+        if let Some(engine) = needs.engine.filter(|engine| !engines.is_open(*engine)) {
             tasks.entry(engine.word()).or_default().push(task);
         }
     }
     let sentence = |(engine, tasks): (&str, Vec<&str>)| {
         format!(
-            "{} of the tasks should run on the engine {engine}, as {} says; they run elsewhere, because --engine does not name it",
+            "{} of the tasks should run on the engine {engine}, as {} says; they run elsewhere, because --engine does not name it, or lets nothing new start there",
             tasks.len(),
             needs::FILE
         )

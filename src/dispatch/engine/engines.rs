@@ -9,21 +9,16 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use eyre::{bail, eyre};
+use eyre::eyre;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::calls::{Event, Look, StartFailure};
 use super::clean_up::{remove_all, repeat};
-use super::command::{self, CommandLines};
-use super::docker::client::ApiClient;
-use super::docker::{Docker, Mount, Surroundings};
-use super::fly::{self, Fly};
 use super::local::Local;
 use super::remote::Remote;
-use super::repository_dirs::borrowed;
-use super::settings::{DockerSettings, EngineKind, FlySettings, Place, Settings};
+use super::settings::{EngineKind, Place};
 use super::spec::Spec;
 use super::starting::start_until;
 use crate::dispatch::journal::Handle;
@@ -55,22 +50,6 @@ struct Waiting {
     is_given_up: bool,
 }
 
-/// What engines need to know about a dispatch.
-#[derive(Debug)]
-pub struct Context {
-    pub dispatch: String,
-    /// This program, for the engine `local`.
-    pub program: PathBuf,
-    /// Gets a directory for each run's output.
-    pub dir: PathBuf,
-    /// The repository of this machine that workers clone from and push to, if they do.
-    pub repository: Option<PathBuf>,
-    /// How long a start may go on without an answer.
-    pub start_deadline: Duration,
-    /// The time between a stop signal and a kill.
-    pub stop_window: Duration,
-}
-
 #[derive(Debug)]
 pub struct Engines {
     places: Vec<Place>,
@@ -94,7 +73,7 @@ pub struct Engines {
 }
 
 impl Engines {
-    fn new(
+    pub(super) fn new(
         places: Vec<Place>,
         start_deadline: Duration,
         dir: PathBuf,
@@ -124,36 +103,6 @@ impl Engines {
             heard,
             tasks: JoinSet::new(),
         }
-    }
-
-    /// The engines of the settings.
-    pub fn open(settings: &Settings, context: &Context) -> eyre::Result<Self> {
-        let dir = context.dir.clone();
-        let local = Local::new(
-            context.program.clone(),
-            dir.clone(),
-            context.dispatch.clone(),
-        );
-        let mut remotes = Vec::new();
-        if let Some(docker) = &settings.docker {
-            remotes.push(Remote::Docker(Box::new(open_docker(docker, context)?)));
-        }
-        if let Some(command) = &settings.command {
-            let (dispatch, dir) = (context.dispatch.clone(), dir.clone());
-            let command = CommandLines::new(command.clone(), dispatch, dir, command::TIME_LIMIT);
-            remotes.push(Remote::Command(command));
-        }
-        if let Some(fly) = &settings.fly {
-            remotes.push(Remote::Fly(Box::new(open_fly(fly, context)?)));
-        }
-        let places = settings.places.clone();
-        Ok(Self::new(
-            places,
-            context.start_deadline,
-            dir,
-            local,
-            remotes,
-        ))
     }
 
     /// The engines that the dispatch uses, for the journal.
@@ -407,8 +356,8 @@ impl Engines {
             place.limit.is_none_or(|limit| here.count() < limit)
         };
         let mut places = self.places.iter();
-        // An engine that this dispatch does not use cannot be needed.
-        let needed = places.find(|place| Some(place.engine) == needed);
+        // A run would wait for ever for an engine that this dispatch does not use.
+        let needed = places.find(|place| Some(place.engine) == needed && place.is_open());
         if let Some(needed) = needed {
             return has_room(&needed).then_some(needed.engine);
         }
@@ -430,64 +379,6 @@ impl Engines {
     }
 }
 
-fn open_docker(settings: &DockerSettings, context: &Context) -> eyre::Result<Docker> {
-    let mut mounts = Vec::new();
-    if let Some(repository) = &context.repository {
-        if settings.address.is_elsewhere() {
-            bail!(
-                "the Docker Engine at {} is on another machine, which cannot see the project's directory: use --repo with a URL that its containers can reach",
-                settings.address.name()
-            );
-        }
-        mounts.push(Mount {
-            dir: repository.clone(),
-            is_read_only: false,
-        });
-        mounts.extend(borrowed(repository)?.into_iter().map(|dir| Mount {
-            dir,
-            is_read_only: true,
-        }));
-    }
-    if settings.address.is_elsewhere() && !settings.has_own_url {
-        bail!(
-            "the Docker Engine at {} is on another machine: say with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL how its containers reach this one",
-            settings.address.name()
-        );
-    }
-    let surroundings = Surroundings {
-        dispatch: context.dispatch.clone(),
-        mounts,
-        user: (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        ),
-        image_user: String::new(),
-        stop_window: context.stop_window,
-    };
-    let client = ApiClient::new(settings.address.clone())?;
-    Ok(Docker::new(
-        client,
-        settings.clone(),
-        surroundings,
-        context.dir.clone(),
-    ))
-}
-
-fn open_fly(settings: &FlySettings, context: &Context) -> eyre::Result<Fly> {
-    if context.repository.is_some() {
-        bail!(
-            "machines of Fly cannot see the project's directory: use --repo with a URL that they can reach"
-        );
-    }
-    if settings.private_ip.is_none() && !settings.has_own_url {
-        bail!(
-            "machines of Fly cannot reach this one without help: say with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL how they do (a WireGuard peer, or a public URL), or run dispatch as a machine of the same organization"
-        );
-    }
-    let (dispatch, dir) = (context.dispatch.clone(), context.dir.clone());
-    Fly::new(settings.clone(), dispatch, context.stop_window, dir)
-}
-
 /// The engine that a handle belongs to.
 pub fn engine_of(handle: &Handle) -> EngineKind {
     match handle {
@@ -495,21 +386,5 @@ pub fn engine_of(handle: &Handle) -> EngineKind {
         Handle::Docker { .. } => EngineKind::Docker,
         Handle::Command { .. } => EngineKind::Command,
         Handle::Fly { .. } => EngineKind::Fly,
-    }
-}
-
-/// What an engine may still have of a dispatch whose journal was put aside.
-pub fn left_behind(engine: EngineKind, dispatch: &str) -> Option<String> {
-    let named = |what: &str| format!("{what} with names that begin with {dispatch}-");
-    match engine {
-        // The processes end with their tasks.
-        EngineKind::Local => None,
-        EngineKind::Docker => Some(named("containers")),
-        EngineKind::Command => Some(named("runs")),
-        EngineKind::Fly => Some(format!(
-            "{}, and secrets of the app with names that begin with {}",
-            named("machines"),
-            fly::prefix_of_secrets(dispatch)
-        )),
     }
 }

@@ -122,7 +122,20 @@ impl CpuKind {
     }
 }
 
+impl Place {
+    /// Whether new runs may be placed here at all.
+    pub fn is_open(&self) -> bool {
+        self.limit != Some(0)
+    }
+}
+
 impl Settings {
+    /// Whether new runs may be placed on an engine.
+    pub fn is_open(&self, engine: EngineKind) -> bool {
+        let mut places = self.places.iter();
+        places.any(|place| place.engine == engine && place.is_open())
+    }
+
     pub fn uses(&self, engine: EngineKind) -> bool {
         self.places.iter().any(|place| place.engine == engine)
     }

@@ -90,6 +90,19 @@ fn tasks_that_need_an_engine_wait_for_room_there_and_ctrl_c_ends_the_wait() {
 }
 
 #[test]
+fn a_task_does_not_wait_for_an_engine_on_which_nothing_new_may_start() {
+    let cloud = cloud_with(ONE, "[[needs]]\nengine = \"fly\"\n");
+    let ended = cloud
+        .on_engine(cloud.graph.dispatch(AGENT), "local=1")
+        .args(["--engine", "fly=0"])
+        .run();
+    ended.assert_code(0);
+    let words = "1 of the tasks should run on the engine fly";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
+    assert_eq!(cloud.api.made(), 0);
+}
+
+#[test]
 fn a_mistake_in_the_needs_is_reported_before_anything_starts() {
     let cloud = cloud_with(ONE, "[[needs]]\nmemory = \"much\"\n");
     for is_plan in [false, true] {
