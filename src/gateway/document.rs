@@ -56,11 +56,13 @@ impl Document {
         while let Some((byte, after)) = rest.split_first() {
             self.push_byte(*byte);
             rest = after;
-            if self.text == Text::Inside && self.part == Part::Skipped {
-                // The text of a string that is not kept, up to what can end it.
-                let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-                rest = &rest[end..];
-            }
+            // Bytes that are not kept, up to the next one with a meaning.
+            let next = match (&self.part, &self.text) {
+                (Part::Skipped, Text::Inside) => memchr::memchr2(b'"', b'\\', rest),
+                (Part::Skipped, Text::Outside) => rest.iter().copied().position(is_structural),
+                _ => continue,
+            };
+            rest = &rest[next.unwrap_or(rest.len())..];
         }
     }
 
@@ -131,6 +133,11 @@ impl Document {
             self.member.push(byte);
         }
     }
+}
+
+/// Whether a byte outside of strings has a meaning in JSON.
+fn is_structural(byte: u8) -> bool {
+    matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b',' | b':')
 }
 
 #[cfg(test)]

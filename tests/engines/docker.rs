@@ -101,6 +101,8 @@ fn a_restart_of_the_engine_in_the_middle_costs_an_attempt_and_no_result() {
     let agent = "case $(cat \"$DESCARTES_PROMPT_FILE\") in *'earlier attempt'*|*After*) echo done > done-${TASK_ID##*:};; *) sleep 1000;; esac";
     let running = dispatch(&graph, &daemon, agent).start();
     running.wait_for_log(" works");
+    // The worker may be quicker than the engine's answer to its start.
+    wait_until("the handle", || graph.entries("handle").len() == 1);
     daemon.end(Signal::KILL);
     running.wait_for_log("is unknown until it answers");
     daemon.run();
