@@ -66,10 +66,10 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
             event.add_outcome(&outcome, &redactor);
             assert_valid(&event);
             assert!(event.body().len() <= MAX_BODY_SIZE);
-            if let Some(smaller) = event.without_bulk() {
+            if let Some(smaller) = event.without_patch_and_output() {
                 assert_valid(&smaller);
                 assert!(
-                    smaller.without_bulk().is_none(),
+                    smaller.without_patch_and_output().is_none(),
                     "there is nothing more to leave out"
                 );
             }
