@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::callback::{self, credentials::is_token};
-use crate::dispatch::engine::{EngineKind, Place};
+use crate::dispatch::engine::{EngineKind, Place, image_name};
 use crate::environment::{Variables, VariablesFile, value_of};
 use crate::gateway;
 use crate::isolation::{Mode, User};
@@ -258,10 +258,9 @@ pub fn engine(text: &str) -> Parsed<Place> {
         Some((word, limit)) => (word, Some(limit)),
         None => (text, None),
     };
-    let known = EngineKind::ALL.into_iter();
-    let words: Vec<&str> = known.clone().map(EngineKind::word).collect();
+    let words = EngineKind::ALL.map(EngineKind::word);
     let wrong = || format!("is not an engine; there are: {}", words.join(", "));
-    let engine = { known }.find(|engine| engine.word() == word);
+    let engine = EngineKind::of_word(word);
     let limit = limit.map(|limit| limit.parse().ok().filter(|limit| *limit <= 10_000));
     Ok(Place {
         engine: engine.ok_or_else(wrong)?,
@@ -272,15 +271,9 @@ pub fn engine(text: &str) -> Parsed<Place> {
     })
 }
 
-/// The name of a container image: no character in it may change the path of a request.
+/// The name of a container image.
 pub fn image(text: &str) -> Parsed<String> {
-    let text = line(text)?;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    if text.chars().all(allowed) && !text.starts_with(['/', '.']) && !text.contains("..") {
-        Ok(text)
-    } else {
-        Err("is not the name of an image; write it like registry.example/worker:1.0".to_owned())
-    }
+    image_name(&line(text)?)
 }
 
 /// The name of a container network.

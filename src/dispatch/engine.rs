@@ -24,6 +24,6 @@ pub use engines::Engines;
 pub use fly::DEFAULT_MEMORY as FLY_MEMORY;
 pub use opening::{Context, left_behind, open};
 pub use settings::{
-    CommandSettings, CpuKind, DockerSettings, EngineKind, FlySettings, Place, Settings,
+    CommandSettings, CpuKind, DockerSettings, EngineKind, FlySettings, Place, Settings, image_name,
 };
 pub use spec::{Spec, TaskNeeds};

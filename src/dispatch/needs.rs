@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::engine::{EngineKind, TaskNeeds};
+use super::engine::{EngineKind, TaskNeeds, image_name};
 use super::standing::task_key;
 use crate::amounts::{memory, nano_cpus};
 use crate::scud::{TaskGraph, TaskNode};
@@ -65,23 +65,19 @@ impl Table {
             nano_cpus(&text).map_err(|why| quoted("cpus", &text, why))
         });
         let engine = self.engine.as_deref().map(|text| {
-            let found = EngineKind::ALL.into_iter().find(|kind| kind.word() == text);
-            found.ok_or_else(|| {
+            EngineKind::of_word(text).ok_or_else(|| {
                 let words = EngineKind::ALL.map(EngineKind::word).join(", ");
                 quoted("engine", text, format!("is none of {words}"))
             })
         });
-        if self
-            .image
-            .as_deref()
-            .is_some_and(|image| image.is_empty() || image.contains(char::is_whitespace))
-        {
-            return Err("image must be the name of an image".to_owned());
-        }
+        let image = self.image.as_deref().map(|text| {
+            image_name(text)
+                .map_err(|why| format!("image must be the name of an image: {text:?} {why}"))
+        });
         Ok(TaskNeeds {
             memory: memory.transpose()?,
             nano_cpus: cpus.transpose()?,
-            image: self.image.clone(),
+            image: image.transpose()?,
             engine: engine.transpose()?,
         })
     }
@@ -180,6 +176,8 @@ mod tests {
                 "engine = \"cloud\" is none of local, docker, command, fly",
             ),
             ("[[needs]]\nimage = \"\"\n", "image must be"),
+            ("[[needs]]\nimage = \"../containers/x\"\n", "image must be"),
+            ("[[needs]]\nimage = \"worker?a=b\"\n", "image must be"),
             ("[[needs]]\nmemroy = \"1GiB\"\n", "unknown field `memroy`"),
             ("[needs]\n", "expected a sequence"),
             ("needs", "expected"),

@@ -28,6 +28,15 @@ impl StartFailure {
 /// What an engine says about a run, and the run's id.
 pub type Look = (String, Seen);
 
+/// The answer to a question about several runs: an error only if none of them is known.
+pub fn answer_of(looks: Vec<Look>, first_trouble: Option<String>) -> Result<Vec<Look>, String> {
+    let knows_any = looks.iter().any(|(_, seen)| *seen != Seen::Unknown);
+    match first_trouble {
+        Some(why) if !knows_any => Err(why),
+        _ => Ok(looks),
+    }
+}
+
 /// Something of this dispatch that an engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {

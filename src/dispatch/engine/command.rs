@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use super::calls::{Found, Look, StartFailure};
+use super::calls::{Found, Look, StartFailure, answer_of};
 use super::settings::CommandSettings;
 use super::spec::Spec;
 use crate::dispatch::journal::Handle;
@@ -123,11 +123,7 @@ impl CommandLines {
             };
             looks.push((run.clone(), seen));
         }
-        let knows_any = looks.iter().any(|(_, seen)| *seen != Seen::Unknown);
-        match first_trouble {
-            Some(why) if !knows_any => Err(why),
-            _ => Ok(looks),
-        }
+        answer_of(looks, first_trouble)
     }
 
     async fn look_at(&self, run: &str, handle: &Handle) -> Result<Seen, String> {

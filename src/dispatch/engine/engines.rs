@@ -356,7 +356,7 @@ impl Engines {
             place.limit.is_none_or(|limit| here.count() < limit)
         };
         let mut places = self.places.iter();
-        // A run would wait for ever for an engine that this dispatch does not use.
+        // A run would wait without end for an engine that this dispatch does not use.
         let needed = places.find(|place| Some(place.engine) == needed && place.is_open());
         if let Some(needed) = needed {
             return has_room(&needed).then_some(needed.engine);

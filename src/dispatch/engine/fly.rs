@@ -29,7 +29,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::calls::{Found, Look};
+use super::calls::{Found, Look, answer_of};
 use super::settings::FlySettings;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::{End, Seen};
@@ -161,11 +161,7 @@ impl Fly {
             };
             looks.push((run.clone(), seen));
         }
-        let knows_any = looks.iter().any(|(_, seen)| *seen != Seen::Unknown);
-        match first_trouble {
-            Some(why) if !knows_any => Err(why),
-            _ => Ok(looks),
-        }
+        answer_of(looks, first_trouble)
     }
 
     /// What the API says about one machine.

@@ -24,6 +24,11 @@ pub enum EngineKind {
 impl EngineKind {
     pub const ALL: [Self; 4] = [Self::Local, Self::Docker, Self::Command, Self::Fly];
 
+    /// The engine that `--engine` calls so.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
     /// The word of `--engine`.
     pub fn word(self) -> &'static str {
         match self {
@@ -38,6 +43,18 @@ impl EngineKind {
 impl fmt::Display for EngineKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
+    }
+}
+
+/// The name of a container image: no character in it may change the path of a request. The error completes a sentence that
+/// begins with the text.
+pub fn image_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+    let is_odd = text.is_empty() || text.starts_with(['/', '.']) || text.contains("..");
+    if text.chars().all(allowed) && !is_odd {
+        Ok(text.to_owned())
+    } else {
+        Err("is not the name of an image; write it like registry.example/worker:1.0".to_owned())
     }
 }
 

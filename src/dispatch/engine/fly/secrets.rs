@@ -1,4 +1,4 @@
-//! The variables of workers that nobody else may read, as secrets of the app.
+//! The secret variables of workers, as secrets of the app: only the worker may read them.
 //!
 //! The API never shows their values, and a machine gets only those that its configuration names.
 
