@@ -35,24 +35,27 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
     timeline.say("orchestrator", &format!("listens at {url}"));
     timeline.say("orchestrator", signatures);
     timeline.wait_for_workers();
-    let show = async {
-        loop {
-            tokio::select! {
-                biased;
-                Some(notice) = notices.recv() => timeline.notice(&notice),
-                () = timeline.tick() => {}
-            }
-        }
-    };
     let (mut terminated, mut interrupted) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
+    let show = async {
+        loop {
+            tokio::select! {
+                Some(notice) = notices.recv() => timeline.notice(&notice),
+                _ = terminated.recv() => break,
+                _ = interrupted.recv() => break,
+                () = timeline.tick() => {}
+            }
+        }
+    };
     tokio::select! {
         () = orchestrator.serve(sender) => {}
         () = show => {}
-        _ = terminated.recv() => {}
-        _ = interrupted.recv() => {}
+    }
+    // Every request that was answered is shown: its notice was sent before the answer.
+    while let Ok(notice) = notices.try_recv() {
+        timeline.notice(&notice);
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -42,6 +43,11 @@ fn worker(url: &str, project: &Project) -> Worker {
 
 fn end(running: Running) -> FinishedWorker {
     running.signal(Signal::TERM);
+    end_of(running)
+}
+
+/// The end of `receive`, which has the signal already.
+fn end_of(running: Running) -> FinishedWorker {
     let ended = running.wait();
     ended.assert_code(0);
     assert_eq!(ended.stdout, "");
@@ -353,21 +359,67 @@ fn post(url: &str, body: &str) -> (u16, Value) {
         .strip_prefix("http://")
         .and_then(|rest| rest.split_once('/'))
         .expect("a URL");
-    let mut stream = TcpStream::connect(host).expect("a listening receiver");
-    let length = body.len();
-    write!(
-        stream,
-        "POST /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-    .expect("a sent request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
+    let answer = exchange(host, path, body).expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
     (
         status.expect("a status"),
         serde_json::from_str(body).expect("JSON"),
     )
+}
+
+/// Posts to a path of a server; gives the whole answer.
+fn exchange(host: &str, path: &str, body: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(host)?;
+    let length = body.len();
+    write!(
+        stream,
+        "POST /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn receive_shows_every_request_that_it_answered_before_a_signal_ended_it() {
+    const ROUNDS: u64 = 10;
+    const CLIENTS: u64 = 8;
+    const ANSWERS_BEFORE_THE_SIGNAL: u64 = 40;
+    for _ in 0..ROUNDS {
+        let (receiving, url) = receive();
+        let (host, _) = url["http://".len()..].split_once('/').expect("a path");
+        let answered = AtomicU64::new(0);
+        let paths: Vec<String> = std::thread::scope(|scope| {
+            let client = |client| {
+                let (answered, receiving) = (&answered, &receiving);
+                let mut paths = Vec::new();
+                move || {
+                    for request in 0.. {
+                        let path = format!("request-{client}-{request}");
+                        match exchange(host, &path, "{}") {
+                            Ok(answer) if answer.ends_with('}') => paths.push(path),
+                            _ => break,
+                        }
+                        if answered.fetch_add(1, Ordering::SeqCst) == ANSWERS_BEFORE_THE_SIGNAL {
+                            receiving.signal(Signal::TERM);
+                        }
+                    }
+                    paths
+                }
+            };
+            let clients: Vec<_> = (0..CLIENTS).map(|n| scope.spawn(client(n))).collect();
+            let paths = clients.into_iter().map(|client| client.join());
+            paths
+                .flat_map(|paths| paths.expect("answered paths"))
+                .collect()
+        });
+        let ended = end_of(receiving);
+        for path in paths {
+            let line = format!("there is no route \"{path}\"\n");
+            assert!(ended.stderr.contains(&line), "{path}\n{}", ended.stderr);
+        }
+    }
 }
 
 #[test]
