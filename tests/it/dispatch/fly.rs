@@ -6,18 +6,15 @@ mod ends;
 mod needs;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::fly_api::{APP, FlyApi, TOKEN};
 use super::sample::{Gate, Graph};
-use crate::support::{Server, Worker, each, wait_until};
+use crate::support::{Worker, each, wait_until};
 
 const ONE: &str = "1 | Only | P | 1 | H\n";
 const DIAMOND: &str = "\
@@ -253,21 +250,7 @@ fn a_machine_that_ended_before_its_dispatcher_noted_it_does_not_run_again() {
 fn a_broken_network_between_worker_and_dispatcher_delays_the_report_and_loses_nothing() {
     let cloud = Cloud::new(ONE);
     let gate = Gate::new();
-    let state = cloud.graph.state();
-    let proxy = Server::listen("127.0.0.1:0", move |connection| {
-        let journal = fs::read_to_string(state.join("journal.jsonl")).expect("the journal");
-        let begun = journal
-            .lines()
-            .rfind(|line| line.contains("\"begun\""))
-            .expect("an entry");
-        let begun: Value = serde_json::from_str(begun).expect("JSON");
-        let target = TcpStream::connect(begun["listen"].as_str().expect("an address"));
-        let target = Arc::new(target.expect("the dispatcher"));
-        let (to, from) = (Arc::clone(&target), Arc::clone(&connection.stream));
-        let forward = thread::spawn(move || copy(&from, &to));
-        copy(&target, &connection.stream);
-        let _ = forward.join();
-    });
+    let proxy = cloud.graph.proxy_of_the_dispatcher();
     let url = format!("http://{}/api/agents/callback", proxy.address());
     let running = cloud
         .dispatch_with_gate(&gate, "echo done > done")
@@ -286,17 +269,6 @@ fn a_broken_network_between_worker_and_dispatcher_delays_the_report_and_loses_no
     assert_eq!(cloud.graph.entries("intent").len(), 1);
     assert_eq!(cloud.show("done"), "done\n");
     cloud.api.assert_clean();
-}
-
-fn copy(mut from: &TcpStream, mut to: &TcpStream) {
-    let mut chunk = [0; 8 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut chunk) {
-        if to.write_all(&chunk[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
 }
 
 #[test]
