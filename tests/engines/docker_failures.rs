@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use rustix::process::Signal;
 
 use crate::daemon::Daemon;
 use crate::docker::dispatch;
 use crate::faulty_engine::{Fault, FaultyEngine};
-use crate::sample::Graph;
+use crate::sample::{Graph, independent_tasks, number_from_environment};
 use crate::support::{Hold, Worker, wait_until};
 
 /// A graph whose agents wait until the test lets them go on.
@@ -23,7 +25,11 @@ struct Stage {
 
 /// Counts its starts, waits, and writes a file that is called like the task.
 const AGENT: &str = "touch $GATE/begun-${TASK_ID##*:}-$(cat /proc/sys/kernel/random/uuid)
-while [ ! -e $GATE/open ]; do sleep 0.05; done
+pauses=0
+while [ ! -e $GATE/open ]; do
+    pauses=$((pauses + 1))
+    if [ $pauses -lt 100 ]; then sleep 0.05; else sleep 0.5; fi
+done
 echo done > done-${TASK_ID##*:}";
 
 impl Stage {
@@ -253,6 +259,42 @@ fn a_dispatcher_whose_state_directory_was_moved_adopts_its_containers() {
     running.wait().assert_code(0);
     assert_eq!(stage.graph.show("descartes/house", "done-1"), "done\n");
     assert_eq!(stage.begun(), 1);
+    assert_eq!(stage.daemon.containers(), [""; 0]);
+}
+
+/// `DISPATCH_CONTAINERS` sets the number of containers. Prints how long each part took, and the requests.
+#[test]
+fn many_containers_are_adopted_by_the_next_dispatcher_and_end_as_one_branch() {
+    let count = number_from_environment("DISPATCH_CONTAINERS").unwrap_or(6);
+    let stage = Stage::new(&independent_tasks(count));
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
+    stage.engine.set_rule(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        None
+    });
+    let jobs = count.to_string();
+    let agents = usize::try_from(count).expect("a small number");
+    let dispatch = || stage.dispatch().args(["--jobs", &jobs]);
+    let start = Instant::now();
+    let running = dispatch().start();
+    stage.wait_for_agents(agents);
+    let started = start.elapsed();
+    running.signal(Signal::KILL);
+    running.wait();
+    let again = Instant::now();
+    let running = dispatch().start();
+    running.wait_for_log("tasks, ");
+    let recovered = again.elapsed();
+    stage.open();
+    let ended = running.wait();
+    ended.assert_code(0);
+    let merged = again.elapsed() - recovered;
+    println!(
+        "{count} containers: all agents after {started:.1?}, the next dispatcher after {recovered:.1?}, all merged after {merged:.1?}; {} requests",
+        requests.load(Ordering::SeqCst),
+    );
+    assert_eq!(stage.begun(), agents, "{ended:#?}");
     assert_eq!(stage.daemon.containers(), [""; 0]);
 }
 

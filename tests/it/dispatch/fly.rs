@@ -8,12 +8,13 @@ mod needs;
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::fly_api::{APP, FlyApi, TOKEN};
-use super::sample::{Gate, Graph};
+use super::sample::{Gate, Graph, independent_tasks, number_from_environment};
 use crate::support::{Worker, each, wait_until};
 
 const ONE: &str = "1 | Only | P | 1 | H\n";
@@ -177,8 +178,7 @@ fn machines_reach_a_dispatcher_on_fly_at_its_ipv6_address() {
 #[test]
 fn a_machine_costs_three_requests_that_do_not_come_too_soon_and_a_share_of_the_lists() {
     // More than the API allows at once.
-    let tasks = (1..=7).map(|task| format!("{task} | Task {task} | P | 1 | H\n"));
-    let cloud = Cloud::with_rate(&tasks.collect::<String>(), 1);
+    let cloud = Cloud::with_rate(&independent_tasks(7), 1);
     let dispatch = cloud.dispatch("touch done-${TASK_ID##*:}");
     dispatch.args(["--jobs", "7"]).run().assert_code(0);
     let count = |action: &str| cloud.api.exchanges(action).len();
@@ -218,6 +218,45 @@ fn a_killed_dispatcher_adopts_its_machines_also_from_a_state_directory_that_was_
         assert_eq!(cloud.api.made(), 1);
         cloud.api.assert_clean();
     });
+}
+
+/// `DISPATCH_MACHINES` sets the number of machines. Prints how long each part took, and the requests.
+#[test]
+fn many_machines_are_adopted_by_the_next_dispatcher_and_end_as_one_branch() {
+    let count = number_from_environment("DISPATCH_MACHINES").unwrap_or(8);
+    let cloud = Cloud::new(&independent_tasks(count));
+    let gate = Gate::new();
+    let jobs = count.to_string();
+    let dispatch = || {
+        let dispatch = cloud.dispatch_with_gate(&gate, "touch done-${TASK_ID##*:}");
+        dispatch.args(["--jobs", &jobs])
+    };
+    let begun = || gate.begun().lines().count() as u64;
+    let start = Instant::now();
+    let running = dispatch().start();
+    wait_until("all agents", || begun() == count);
+    let started = start.elapsed();
+    running.signal(Signal::KILL);
+    running.wait();
+    let again = Instant::now();
+    let running = dispatch().start();
+    running.wait_for_log("tasks, ");
+    let recovered = again.elapsed();
+    gate.open();
+    let ended = running.wait();
+    ended.assert_code(0);
+    let merged = again.elapsed() - recovered;
+    let requests = |action| cloud.api.exchanges(action).len();
+    println!(
+        "{count} machines: all agents after {started:.1?}, the next dispatcher after {recovered:.1?}, all merged after {merged:.1?}; requests: {} for secrets, {} for machines, {} for their ends, {} lists",
+        requests("set secrets"),
+        requests("create"),
+        requests("wait"),
+        requests("list"),
+    );
+    assert_eq!(begun(), count, "{ended:#?}");
+    assert_eq!(cloud.api.made() as u64, count);
+    cloud.api.assert_clean();
 }
 
 #[test]
@@ -279,6 +318,18 @@ fn cancel_ends_the_machines_and_removes_them() {
     running.wait_for_log(" works");
     cloud.graph.command(&["cancel"]).run().assert_code(0);
     running.wait().assert_code(3);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn cancel_removes_the_machines_of_a_dispatcher_that_was_killed() {
+    let cloud = Cloud::new(ONE);
+    let running = cloud.dispatch("sleep 1000").start();
+    cloud.api.wait_for_machines(1);
+    running.wait_for_log(" works");
+    running.signal(Signal::KILL);
+    running.wait();
+    cloud.dispatch("true").arg("cancel").run().assert_code(0);
     cloud.api.assert_clean();
 }
 
