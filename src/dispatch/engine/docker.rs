@@ -47,6 +47,7 @@ pub struct Docker {
     client: ApiClient,
     settings: DockerSettings,
     surroundings: Surroundings,
+    image_users: image::Users,
     /// Each run's directory for its output is in here.
     dir: PathBuf,
     /// How often the output of a run could not be read.
@@ -64,6 +65,7 @@ impl Docker {
             client,
             settings,
             surroundings,
+            image_users: image::Users::default(),
             dir,
             unread: Mutex::default(),
         }
@@ -71,7 +73,7 @@ impl Docker {
 
     /// Makes sure that the engine answers, and that it has the image and the network. Returns the address at which
     /// containers reach this machine, if it is not the loopback interface.
-    pub async fn prepare(&mut self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
+    pub async fn prepare(&self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
         let address = self.client.address().name();
         let asked = self.client.request(Method::GET, "version", &[]);
         self.client.call(asked).await.map_err(|error| {
@@ -79,15 +81,14 @@ impl Docker {
             eyre!("{why}; is it running, and may this user enter it? DOCKER_HOST names another one")
         })?;
         let image = &self.settings.image;
-        let found = image::require(&self.client, image, say).await;
-        let found = found.map_err(|error| {
+        let users = &self.image_users;
+        let found = users.look_up(&self.client, image, say).await;
+        found.map_err(|error| {
             eyre!(
                 "{}; DESCARTES_DISPATCH_IMAGE names the image of the workers",
                 error.why()
             )
         })?;
-        let user = found.pointer("/Config/User").and_then(Value::as_str);
-        self.surroundings.image_user = user.unwrap_or_default().to_owned();
         if self.settings.network == "host" {
             return Ok(None);
         }
@@ -117,7 +118,10 @@ impl Docker {
     }
 
     pub async fn start(&self, run: &str, spec: &Spec) -> Result<Handle, StartFailure> {
-        let body = container(run, spec, &self.settings, &self.surroundings);
+        let image = spec.needs.image.as_ref().unwrap_or(&self.settings.image);
+        let user = self.image_users.of(&self.client, image).await;
+        let user = user.map_err(failure)?;
+        let body = container(run, spec, &self.settings, &self.surroundings, &user);
         let request = self
             .client
             .request(Method::POST, "containers/create", &[("name", run)]);
@@ -126,8 +130,7 @@ impl Docker {
             Ok(answer) => id_of(&answer).ok_or_else(|| garbage("the answer has no id"))?,
             Err(error) if error.code() == Some(409) => return self.adopt(run).await,
             Err(error) if error.code() == Some(404) => {
-                // The image was removed since the beginning, or only this task needs it.
-                let image = spec.needs.image.as_ref().unwrap_or(&self.settings.image);
+                // The image was removed since it was last asked for.
                 let found = image::require(&self.client, image, &|_| {}).await;
                 found.map_err(failure)?;
                 return Err(StartFailure::Unknown(error.why()));

@@ -92,7 +92,6 @@ fn open_docker(settings: &DockerSettings, context: &Context) -> eyre::Result<Doc
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
         ),
-        image_user: String::new(),
         stop_window: context.stop_window,
     };
     let client = ApiClient::new(settings.address.clone())?;

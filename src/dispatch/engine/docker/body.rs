@@ -28,28 +28,23 @@ pub struct Surroundings {
     pub mounts: Vec<Mount>,
     /// This process's user and group, to which the repository belongs.
     pub user: (u32, u32),
-    /// The user of the image, as the image names it.
-    pub image_user: String,
     pub stop_window: Duration,
 }
 
-/// The body of the request that makes a container.
+/// The body of the request that makes a container. `image_user` is the user of its image, as the image names it.
 pub fn container(
     run: &str,
     spec: &Spec,
     settings: &DockerSettings,
     surroundings: &Surroundings,
+    image_user: &str,
 ) -> Value {
     let mut variables = spec.environment(run);
     let mut user = String::new();
     if !surroundings.mounts.is_empty() {
         let (uid, gid) = surroundings.user;
         user = format!("{uid}:{gid}");
-        let image_user = surroundings
-            .image_user
-            .split(':')
-            .next()
-            .unwrap_or_default();
+        let image_user = image_user.split(':').next().unwrap_or_default();
         // The image's home directory belongs to another user.
         if uid != 0 && image_user != uid.to_string() {
             variables.push(("HOME".to_owned(), "/tmp".to_owned()));

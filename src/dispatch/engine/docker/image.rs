@@ -1,5 +1,7 @@
 //! Whether the engine has the image, and the pull if it does not.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -15,6 +17,39 @@ const PULL_SILENCE: Duration = Duration::from_secs(120);
 const SHOW: Duration = Duration::from_secs(5);
 /// The longest line of progress, in bytes.
 const MAX_LINE: usize = 64 * 1024;
+
+/// The user of each image, as the image names it. Tasks may need other images than that of the settings.
+#[derive(Debug, Default)]
+pub struct Users(pub(super) Mutex<HashMap<String, String>>);
+
+impl Users {
+    /// The user of the image, which the engine is asked for at most once. Pulls the image if the engine does not have it.
+    pub async fn of(&self, client: &ApiClient, image: &str) -> Result<String, ApiError> {
+        let known = self.known().get(image).cloned();
+        match known {
+            Some(user) => Ok(user),
+            None => self.look_up(client, image, &|_| {}).await,
+        }
+    }
+
+    /// Asks the engine for the user of the image. Pulls the image if the engine does not have it.
+    pub async fn look_up(
+        &self,
+        client: &ApiClient,
+        image: &str,
+        say: &dyn Fn(&str),
+    ) -> Result<String, ApiError> {
+        let found = require(client, image, say).await?;
+        let user = found.pointer("/Config/User").and_then(Value::as_str);
+        let user = user.unwrap_or_default().to_owned();
+        self.known().insert(image.to_owned(), user.clone());
+        Ok(user)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The image's configuration; pulls the image if the engine does not have it.
 pub async fn require(

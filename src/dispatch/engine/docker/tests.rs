@@ -22,12 +22,22 @@ enum Script {
     Hang,
 }
 
+/// What the scripted engine was asked: a list of texts that grows.
+type Asked = Arc<Mutex<Vec<String>>>;
+
 /// Answers the requests one after the other; the last script stays. Returns the engine and the requests so far.
-async fn scripted(scripts: &[Script]) -> (Docker, Arc<Mutex<Vec<String>>>, tempfile::TempDir) {
+async fn scripted(scripts: &[Script]) -> (Docker, Asked, tempfile::TempDir) {
+    let (docker, requests, _, dir) = scripted_with_bodies(scripts).await;
+    (docker, requests, dir)
+}
+
+/// The same, with the bodies of the requests.
+async fn scripted_with_bodies(scripts: &[Script]) -> (Docker, Asked, Asked, tempfile::TempDir) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
-    let requests = Arc::new(Mutex::new(Vec::new()));
+    let (requests, bodies) = (Asked::default(), Asked::default());
     let (heard, scripts) = (Arc::clone(&requests), scripts.to_vec());
+    let heard_bodies = Arc::clone(&bodies);
     tokio::spawn(async move {
         let mut at = 0;
         loop {
@@ -38,6 +48,8 @@ async fn scripted(scripts: &[Script]) -> (Docker, Arc<Mutex<Vec<String>>>, tempf
             let line = text.lines().next().unwrap_or_default();
             let line = line.trim_end_matches(" HTTP/1.1").to_owned();
             heard.lock().unwrap().push(line);
+            let body = text.split_once("\r\n\r\n").unwrap_or_default().1;
+            heard_bodies.lock().unwrap().push(body.to_owned());
             match scripts[at.min(scripts.len() - 1)] {
                 Script::Answer(status, body) => {
                     let length = body.len();
@@ -74,11 +86,13 @@ async fn scripted(scripts: &[Script]) -> (Docker, Arc<Mutex<Vec<String>>>, tempf
             is_read_only: false,
         }],
         user: (1234, 100),
-        image_user: "1000".to_owned(),
         stop_window: Duration::from_secs(5),
     };
     let docker = Docker::new(client, settings, surroundings, dir.path().to_owned());
-    (docker, requests, dir)
+    let mut users = docker.image_users.0.lock().unwrap();
+    users.insert("worker:1".to_owned(), "1000".to_owned());
+    drop(users);
+    (docker, requests, bodies, dir)
 }
 
 fn spec() -> Spec {
@@ -294,7 +308,7 @@ async fn the_network_of_the_containers_says_where_they_reach_this_machine() {
         ]
     };
     let bridge = r#"{"IPAM":{"Config":[{"Subnet":"172.17.0.0/16","Gateway":"172.17.0.1"}]}}"#;
-    let (mut docker, requests, _dir) = scripted(&prepared(bridge)).await;
+    let (docker, requests, _dir) = scripted(&prepared(bridge)).await;
     let ip = docker.prepare(&|_| {}).await.unwrap();
     assert_eq!(ip, Some("172.17.0.1".parse().unwrap()));
     assert_eq!(
@@ -305,7 +319,7 @@ async fn the_network_of_the_containers_says_where_they_reach_this_machine() {
             "GET /networks/bridge"
         ]
     );
-    let (mut docker, _, _dir) = scripted(&prepared(r#"{"IPAM":{"Config":[]}}"#)).await;
+    let (docker, _, _dir) = scripted(&prepared(r#"{"IPAM":{"Config":[]}}"#)).await;
     let error = docker.prepare(&|_| {}).await.unwrap_err().to_string();
     assert!(error.contains("has no gateway"), "{error}");
 }
@@ -319,7 +333,7 @@ async fn a_missing_image_is_pulled_and_the_progress_is_shown() {
         Answer(200, r#"{"Config":{"User":""}}"#),
         Answer(200, r#"{"IPAM":{"Config":[{"Gateway":"172.17.0.1"}]}}"#),
     ];
-    let (mut docker, requests, _dir) = scripted(&scripts).await;
+    let (docker, requests, _dir) = scripted(&scripts).await;
     let said = Mutex::new(Vec::new());
     docker
         .prepare(&|text| said.lock().unwrap().push(text.to_owned()))
@@ -338,7 +352,8 @@ async fn a_missing_image_is_pulled_and_the_progress_is_shown() {
 #[tokio::test]
 async fn a_container_gets_limits_labels_the_repository_and_the_user_that_owns_it() {
     let (docker, _, _dir) = scripted(&[Hang]).await;
-    let body = container("run-1", &spec(), &docker.settings, &docker.surroundings);
+    let (settings, surroundings) = (&docker.settings, &docker.surroundings);
+    let body = container("run-1", &spec(), settings, surroundings, "1000");
     let expected = json!({
         "Image": "worker:1",
         "Env": ["TASK_ID=p:8", "DESCARTES_RUN_ID=run-1", "HOME=/tmp"],
@@ -363,4 +378,34 @@ async fn a_container_gets_limits_labels_the_repository_and_the_user_that_owns_it
         },
     });
     assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn home_depends_on_the_user_of_the_image_that_the_task_needs() {
+    let (created, started) = (Answer(201, r#"{"Id":"c1"}"#), Answer(204, ""));
+    let found = Answer(200, r#"{"Config":{"User":"1234:1234"}}"#);
+    let scripts = [created, started, found, created, started, created, started];
+    let (docker, requests, bodies, _dir) = scripted_with_bodies(&scripts).await;
+    let mut other = spec();
+    other.needs.image = Some("other:1".to_owned());
+    for spec in [&spec(), &other, &other] {
+        assert_eq!(docker.start("run-1", spec).await, Ok(handle()));
+    }
+    let mut homes = Vec::new();
+    for (request, body) in requests
+        .lock()
+        .unwrap()
+        .iter()
+        .zip(&*bodies.lock().unwrap())
+    {
+        if request.starts_with("POST /containers/create") {
+            homes.push((
+                body.contains(r#""Image":"other:1""#),
+                body.contains("HOME=/tmp"),
+            ));
+        }
+    }
+    assert_eq!(homes, [(false, true), (true, false), (true, false)]);
+    assert_eq!(requests.lock().unwrap()[2], "GET /images/other:1/json");
+    assert_eq!(requests.lock().unwrap().len(), 7);
 }
