@@ -27,7 +27,7 @@ use std::time::Duration;
 use eyre::bail;
 use reqwest::Method;
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::calls::{Found, Look, answer_of};
