@@ -80,7 +80,7 @@ impl Drop for TaskLock {
 }
 
 /// The first directory that exists, or can be made, and that only this user can write to.
-fn usable(lock_dirs: &[PathBuf]) -> eyre::Result<&Path> {
+pub fn usable(lock_dirs: &[PathBuf]) -> eyre::Result<&Path> {
     let mut problems = Vec::new();
     for dir in lock_dirs {
         match private_directory(dir) {

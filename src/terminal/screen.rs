@@ -116,6 +116,23 @@ impl Screen {
         }
     }
 
+    /// Masks the secrets of this process.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// A text that leads to a URL when a person clicks it, if the terminal has links; otherwise only the text. Neither may come from
+    /// an agent.
+    #[expect(clippy::unused_self, reason = "only a screen shows links")]
+    pub fn link(&self, text: &str, url: &str) -> String {
+        let is_harmless = url.chars().all(|c| c.is_ascii_graphic());
+        if is_harmless && supports_hyperlinks::on(supports_hyperlinks::Stream::Stderr) {
+            format!("\x1b]8;;{url}\x1b\\{text}\x1b]8;;\x1b\\")
+        } else {
+            text.to_owned()
+        }
+    }
+
     /// Sets the status line; does nothing without a terminal.
     pub fn set_status(&self, status: &str) {
         self.bar.set_message(self.redactor.text(status));
