@@ -5,6 +5,7 @@
 mod clock;
 mod format;
 mod json_lines;
+mod live_area;
 mod log_line;
 mod markdown;
 mod outlet;

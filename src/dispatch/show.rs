@@ -12,6 +12,7 @@ use super::decide::Decision;
 use super::journaled_state::now;
 use super::standing::{Standing, task_key};
 use super::state::{Merge, Millis, Run, State};
+use crate::amounts::bytes_in_words;
 use crate::excerpt::visible;
 use crate::receiver::{Answer, Route};
 use crate::scud::TaskGraph;
@@ -63,7 +64,7 @@ impl<'a> Show<'a> {
             attempt => format!(", attempt {attempt}"),
         };
         let memory = run.memory.map(|memory| {
-            let memory = indicatif::BinaryBytes(memory);
+            let memory = bytes_in_words(memory);
             format!(", with {memory} of memory")
         });
         let memory = memory.unwrap_or_default();

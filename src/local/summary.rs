@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use console::{Style, style};
-use indicatif::HumanCount;
 use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::ended::Ended;
+use crate::amounts::grouped;
 use crate::durations::in_words;
 use crate::excerpt::visible;
 use crate::terminal::{JsonLines, Screen};
@@ -140,7 +140,7 @@ fn agent(rows: &mut Rows, ended: &Ended) {
         .into_iter()
         .filter_map(|(field, what)| {
             let count = number(&format!("usage/{field}")).filter(|count| *count > 0)?;
-            Some(format!("{} {what}", HumanCount(count)))
+            Some(format!("{} {what}", grouped(count)))
         })
         .collect();
     if !tokens.is_empty() {
@@ -154,11 +154,7 @@ fn agent(rows: &mut Rows, ended: &Ended) {
 }
 
 fn counted(count: u64, one: &str, many: &str) -> String {
-    format!(
-        "{} {}",
-        HumanCount(count),
-        if count == 1 { one } else { many }
-    )
+    format!("{} {}", grouped(count), if count == 1 { one } else { many })
 }
 
 /// The checks of the last round.

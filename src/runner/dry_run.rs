@@ -1,5 +1,6 @@
 //! What a run would do, without doing it: the prompt and the agent's command line. Starts and changes nothing.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::agent::{self, Place};
@@ -8,6 +9,7 @@ use super::project_task::{definition, find};
 use super::prompt::{self, Location};
 use super::settings::Settings;
 use super::workspace::existing_directory;
+use crate::programs;
 use crate::redact::Redactor;
 use crate::scud::Project;
 use crate::task::{Failure, Task};
@@ -102,7 +104,7 @@ pub async fn first_round(
         variables_file: settings.variables_file.as_ref(),
         access: &settings.agent.access,
     })?;
-    let words = std::iter::once(&program.program).chain(&program.args);
+    let words = std::iter::once(program_name(&program.program)).chain(program.args);
     let command = words.map(|word| redactor.text(&word.to_string_lossy()));
     Ok(FirstRound {
         agent: report.kind,
@@ -114,4 +116,13 @@ pub async fn first_round(
         task,
         dir,
     })
+}
+
+/// The program as a user can start it: the path of this program depends on the process that uses it.
+fn program_name(program: &OsStr) -> OsString {
+    let is_own = programs::own().is_ok_and(|own| own == program);
+    match std::env::current_exe() {
+        Ok(path) if is_own => path.into(),
+        _ => program.to_owned(),
+    }
 }

@@ -5,6 +5,7 @@ mod ending;
 mod json;
 mod project;
 mod summary;
+mod terminal;
 
 use rustix::process::Signal;
 

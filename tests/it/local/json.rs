@@ -113,9 +113,7 @@ fn demo_prints_its_diff_in_the_result() {
 fn a_heartbeat_is_an_object_each_time_although_it_has_one_line_for_people() {
     let project = Project::new();
     let args = ["local", "--task", "8", "--json", "--heartbeat", "20ms"];
-    let ended = program(&args, &project)
-        .agent("sleep 1")
-        .run();
+    let ended = program(&args, &project).agent("sleep 1").run();
     ended.assert_code(0);
     let objects = schema::cli_objects(&ended.stdout);
     let events = of_type(&objects, "event");
