@@ -112,8 +112,18 @@ impl Usage {
             error.kind(),
             ErrorKind::InvalidValue | ErrorKind::UnknownArgument
         );
+        let is_word_after_local = error.kind() == ErrorKind::UnknownArgument
+            && args.get(1).is_some_and(|arg| arg == "local")
+            && args
+                .get(2)
+                .is_some_and(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
+        let advice = if is_word_after_local {
+            Some("the task needs its flag: descartes-worker local --task ID")
+        } else {
+            (is_about_value && hyphen_after_flag).then_some(advice)
+        };
         Self {
-            advice: (is_about_value && hyphen_after_flag).then_some(advice),
+            advice,
             is_merge: args.iter().any(|arg| arg == "merge-graph"),
             error,
         }

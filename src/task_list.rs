@@ -5,14 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use eyre::{WrapErr, bail};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::redact::Redactor;
+use crate::runner::workspace::GRAPH;
 use crate::scud::{Project, Standing, TaskGraph};
 use crate::task::Status;
 use crate::terminal::{Format, print_object};
@@ -61,8 +63,22 @@ struct Line {
     chain: usize,
 }
 
+/// An error that says what to do if a directory has no task graph.
+pub fn require_graph(project: &Path) -> eyre::Result<()> {
+    let path = project.join(GRAPH);
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
+            "{} does not exist; name the project's directory with --project, or write the task graph there, by hand or with the \
+             command `scud`",
+            path.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// Prints the tasks of a project's phase.
 pub async fn run(settings: &Settings, redactor: &Redactor) -> eyre::Result<()> {
+    require_graph(&settings.project)?;
     let project = Project::at(settings.project.clone());
     let graph = project.all_tasks().await?;
     let active = project.active_tag()?;
@@ -137,6 +153,7 @@ pub fn choose_phases(
 
 /// What is ready in a project, for a message.
 pub async fn ready_tasks(project: PathBuf) -> eyre::Result<String> {
+    require_graph(&project)?;
     let graph = Project::at(project).all_tasks().await?;
     let ready = graph.ready();
     if ready.is_empty() {

@@ -37,6 +37,7 @@ pub async fn dry_run(settings: &DryRun, redactor: &Redactor) -> eyre::Result<()>
             ));
         }
     };
+    task_list::require_graph(dir)?;
     let round = first_round(&settings.runner, dir, workplace, redactor).await;
     let round = round.map_err(|failure| eyre!(failure.sentence()))?;
     match settings.format {

@@ -23,7 +23,12 @@ pub struct ReceiveSettings {
 pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result<()> {
     let orchestrator = Receiver::bind(settings.listen)
         .await
-        .wrap_err_with(|| format!("cannot listen on {}", settings.listen))?;
+        .wrap_err_with(|| {
+            format!(
+                "cannot listen on {}; choose another address with --listen, or end the program that uses it",
+                settings.listen
+            )
+        })?;
     let (signatures, words) = if settings.receiver.signing_keys.is_empty() {
         (
             Signatures::NotChecked,

@@ -64,8 +64,9 @@ impl Project {
 /// The path of the git repository whose working tree a directory is.
 pub fn repository_of(dir: &Path) -> eyre::Result<String> {
     let shown = dir.display();
-    let absolute = std::fs::canonicalize(dir)
-        .wrap_err_with(|| format!("cannot use the project's directory {shown}"))?;
+    let absolute = std::fs::canonicalize(dir).wrap_err_with(|| {
+        format!("cannot use the project's directory {shown}; name another one with --project")
+    })?;
     if !absolute.join(".git").exists() {
         bail!(
             "--commit needs a git repository, and {shown} has no .git; run `git init` and commit the project there, \

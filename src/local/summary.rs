@@ -66,8 +66,19 @@ fn lines(ended: &Ended, screen: &Screen) -> Vec<String> {
         rows.add("time", &in_words(Duration::from_millis(duration)));
     }
     agent(&mut rows, ended);
-    checks(&mut rows, ended);
-    work(&mut rows, ended, screen);
+    let event = ended.event.as_ref();
+    let result = event.map(|event| &event["result"]);
+    // Without an agent, checks or work, a run ended before its first step.
+    let has_worked = result.is_some_and(|result| {
+        let has_checks = result["checks"]
+            .as_array()
+            .is_some_and(|checks| !checks.is_empty());
+        has_checks || !result["agent"].is_null() || !result["work"].is_null()
+    });
+    if has_worked {
+        checks(&mut rows, ended);
+        work(&mut rows, ended, screen);
+    }
     rows.0
 }
 
@@ -192,9 +203,7 @@ fn checks(rows: &mut Rows, ended: &Ended) {
 fn work(rows: &mut Rows, ended: &Ended, screen: &Screen) {
     if let Some(dir) = &ended.directory {
         let shown = file_link(dir, screen);
-        if ended.event.is_some() {
-            rows.add("changes", &format!("in {shown}; nothing is committed"));
-        }
+        rows.add("changes", &format!("in {shown}; nothing is committed"));
         return;
     }
     let event = ended.event.as_ref();

@@ -31,7 +31,10 @@ impl TaskLock {
     /// If another `local` holds the lock, or no directory is usable.
     pub fn take(lock_dirs: &[PathBuf], project: &Path, task: &str) -> eyre::Result<Self> {
         let project = fs::canonicalize(project).wrap_err_with(|| {
-            format!("cannot use the project's directory {}", project.display())
+            format!(
+                "cannot use the project's directory {}; name another one with --project",
+                project.display()
+            )
         })?;
         let path = usable(lock_dirs)?.join(file_name(&project, task));
         let refused = |error| match error {

@@ -548,7 +548,7 @@ fn the_error_for_a_port_in_use_names_the_address() {
         .run();
     ended.assert_code(2);
     assert!(
-        ended.stderr.contains(&format!("cannot listen on {taken}")),
+        ended.stderr.starts_with(&format!("cannot listen on {taken}; choose another address with --listen, or end the program that uses it: ")),
         "{ended:#?}"
     );
 }

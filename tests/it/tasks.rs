@@ -115,8 +115,16 @@ fn tasks_without_a_graph_says_what_is_missing() {
         .dir(project.dir())
         .run();
     ended.assert_code(2);
-    assert!(
-        ended.stderr.contains("tasks.scg does not exist"),
-        "{ended:#?}"
-    );
+    assert_eq!(ended.stderr, MISSING_GRAPH);
+    for args in [&["local"][..], &["local", "--task", "8", "--dry-run"]] {
+        let ended = Worker::without_settings()
+            .args(args)
+            .dir(project.dir())
+            .run();
+        ended.assert_code(2);
+        assert!(ended.stderr.ends_with(MISSING_GRAPH), "{ended:#?}");
+    }
 }
+
+const MISSING_GRAPH: &str = "./.scud/tasks/tasks.scg does not exist; name the project's directory with --project, or write the task \
+                             graph there, by hand or with the command `scud`\n";

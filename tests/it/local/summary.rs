@@ -98,3 +98,41 @@ fn the_summary_says_so_if_the_worker_had_no_result() {
         "{ended:#?}"
     );
 }
+
+#[test]
+fn the_summary_of_a_task_that_does_not_exist_names_no_checks_and_no_changes() {
+    let project = Project::new();
+    let ended = program(&["local", "--task", "80"], &project)
+        .agent("true")
+        .run();
+    ended.assert_code(1);
+    assert_in_order(
+        &ended.stderr,
+        &[
+            "failed      there is no task `80` in ",
+            "reason      task_not_found; ",
+        ],
+    );
+    for label in ["\nchecks ", "\nchanges ", "\nagent "] {
+        assert!(!ended.stderr.contains(label), "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_project_that_does_not_exist_and_a_task_without_its_flag_are_errors_that_say_what_to_do() {
+    let project = Project::new();
+    let error = |args: &[&str]| {
+        let ended = program(args, &project).run();
+        ended.assert_code(2);
+        ended.stderr
+    };
+    assert_eq!(
+        error(&["local", "--task", "8", "--project", "/nowhere"]),
+        "cannot use the project's directory /nowhere; name another one with --project: No such file or directory (os error 2)\n"
+    );
+    let word = error(&["local", "8"]);
+    assert!(
+        word.ends_with("the task needs its flag: descartes-worker local --task ID\n"),
+        "{word}"
+    );
+}
