@@ -32,6 +32,7 @@ use std::collections::HashMap;
 
 use eyre::{WrapErr, bail, eyre};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -39,7 +40,7 @@ use crate::environment::value_of;
 use crate::task_list;
 use crate::terminal::{Format, Screen, print_object};
 use control::Question;
-use dispatcher::Inbox;
+use dispatcher::{Dispatcher, Inbox};
 pub use end::Ended;
 use journal::{Entry, UserCommand};
 use open::{Target, open, read_needs, read_scope, start_dispatcher};
@@ -57,6 +58,10 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
             let work = work_through(&settings, &target, earlier_journal, screen);
             LocalSet::new().run_until(Box::pin(work)).await
         }
+        Subcommand::Cancel(None) => {
+            let cancel = cancel_all(&settings, &target, screen);
+            LocalSet::new().run_until(Box::pin(cancel)).await
+        }
         Subcommand::Plan => plan(&settings, &target).await,
         Subcommand::Status => {
             let question = match settings.format {
@@ -71,8 +76,8 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
         Subcommand::Skip(task) => {
             send_command(&settings, &target, UserCommand::Skip, Some(task)).await
         }
-        Subcommand::Cancel(task) => {
-            send_command(&settings, &target, UserCommand::Cancel, task).await
+        Subcommand::Cancel(Some(task)) => {
+            send_command(&settings, &target, UserCommand::Cancel, Some(task)).await
         }
     }
 }
@@ -101,7 +106,7 @@ async fn work_through(
     if !findings.obstacles.is_empty() {
         bail!("{}", findings.obstacles.join("\n"));
     }
-    let (mut dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
+    let (dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
     dispatcher.show.say(&format!(
         "{} tasks, {} at a time, on the branch {} from {}",
         dispatcher.count_tasks(),
@@ -113,6 +118,40 @@ async fn work_through(
             .get(..10)
             .unwrap_or(&dispatcher.tip.commit)
     ));
+    run_dispatcher(dispatcher, listener, target, screen).await
+}
+
+/// Cancels all runs: asks the running dispatcher to do it. If no dispatcher runs, becomes one that starts nothing, so that
+/// the runs of the last one end, and what they have finished is merged.
+async fn cancel_all(settings: &Settings, target: &Target, screen: &Screen) -> eyre::Result<Ended> {
+    let question = Question::Command {
+        command: UserCommand::Cancel,
+        task: None,
+    };
+    if let Some(text) = control::ask(&target.state_dir, &question).await? {
+        print_answer(settings, &question, &text)?;
+        return Ok(Ended::AllDone);
+    }
+    require_journal(target)?;
+    let opened = open(settings, target, EarlierJournal::Continue).await?;
+    let (mut dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
+    let live = dispatcher.cancel_all();
+    dispatcher
+        .show
+        .say(&format!("no dispatcher runs; cancelling {live} runs"));
+    match run_dispatcher(dispatcher, listener, target, screen).await? {
+        Ended::StoppedWithRuns => Ok(Ended::StoppedWithRuns),
+        Ended::AllDone | Ended::Blocked | Ended::Stopped => Ok(Ended::AllDone),
+    }
+}
+
+/// Runs a dispatcher to its end, and prints the summary.
+async fn run_dispatcher(
+    mut dispatcher: Dispatcher<'_>,
+    listener: TcpListener,
+    target: &Target,
+    screen: &Screen,
+) -> eyre::Result<Ended> {
     let (requests, requests_receiver) = mpsc::channel(event_listener::MAX_WAITING);
     let (questions, questions_receiver) = mpsc::channel(MAX_QUESTIONS);
     let secret = dispatcher.secret.clone();
@@ -143,7 +182,7 @@ async fn work_through(
                 "the dispatcher has stopped; its workers go on, and the same command takes them over",
             );
             dispatcher.journaled.close().await;
-            return Ok(Ended::Stopped);
+            return Ok(Ended::StoppedWithRuns);
         }
     };
     let ended = end::end(&mut dispatcher, loop_end, &target.branch).await;
@@ -175,13 +214,7 @@ async fn ask_dispatcher(
         print_answer(settings, &question, &text)?;
         return Ok(Ended::AllDone);
     }
-    if !open::has_journal(&target.state_dir)? {
-        bail!(
-            "there is no dispatch for the branch {} ({} is empty)",
-            target.branch,
-            target.state_dir.display()
-        );
-    }
+    require_journal(target)?;
     let opened = open(settings, target, EarlierJournal::Continue).await?;
     let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
     match &question {
@@ -203,12 +236,11 @@ async fn ask_dispatcher(
         }
         Question::Command { command, task } => {
             let mut journaled = opened.journaled;
-            let name = task.as_ref().filter(|_| *command != UserCommand::Cancel);
-            let Some(name) = name else {
-                bail!("no dispatcher runs, so there is nothing to cancel");
+            let find = |name: &String| {
+                let task = scope::find_task(&graph, &scope, name).map_err(|why| eyre!(why))?;
+                eyre::Ok(standing::task_key(&graph, task))
             };
-            let task = scope::find_task(&graph, &scope, name).map_err(|why| eyre!(why))?;
-            let task = Some(standing::task_key(&graph, task));
+            let task = task.as_ref().map(find).transpose()?;
             journaled
                 .record(Entry::Asked {
                     what: *command,
@@ -237,6 +269,17 @@ fn print_answer(settings: &Settings, question: &Question, text: &str) -> eyre::R
         _ => ("answer", json!({ "text": text.trim_end() })),
     };
     Ok(print_object(kind, fields, &settings.redactor)?)
+}
+
+fn require_journal(target: &Target) -> eyre::Result<()> {
+    if open::has_journal(&target.state_dir)? {
+        return Ok(());
+    }
+    bail!(
+        "there is no dispatch for the branch {} ({} is empty)",
+        target.branch,
+        target.state_dir.display()
+    )
 }
 
 /// Sends a command about a task, or about all tasks.

@@ -60,10 +60,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Where the journal is printed: a run prints its entries with `--json`; the other subcommands print only their answer.
+    /// Where the journal is printed: a run prints its entries with `--json`, and so does `cancel`, which becomes a dispatcher if none
+    /// runs. The other subcommands print only their answer.
     pub fn json_lines(&self) -> JsonLines {
         let format = match self.subcommand {
-            Subcommand::Run { .. } => self.format,
+            Subcommand::Run { .. } | Subcommand::Cancel(None) => self.format,
             _ => Format::Lines,
         };
         JsonLines::new(format, &self.redactor)
