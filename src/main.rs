@@ -177,12 +177,8 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(exit.into())
             }
             Command::Probe(settings) => {
-                let exit = match probe::run(*settings, screen.redactor()).await? {
-                    probe::Probed::AllKept => exit::Probe::AllKept,
-                    probe::Probed::SomeBroken => exit::Probe::SomeBroken,
-                    probe::Probed::Unreachable => exit::Probe::Unreachable,
-                };
-                Ok(exit.into())
+                let probed = probe::run(*settings, screen.redactor()).await?;
+                Ok(probed_exit(probed).into())
             }
             Command::Demo(settings) => {
                 // This process has the key in its environment, too.
@@ -256,6 +252,14 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
     // A DNS lookup that is still running must not delay the exit.
     runtime.shutdown_background();
     exit
+}
+
+fn probed_exit(probed: probe::Probed) -> exit::Probe {
+    match probed {
+        probe::Probed::AllKept => exit::Probe::AllKept,
+        probe::Probed::SomeBroken => exit::Probe::SomeBroken,
+        probe::Probed::Unreachable => exit::Probe::Unreachable,
+    }
 }
 
 fn dispatched(ended: dispatch::Ended) -> exit::Dispatch {

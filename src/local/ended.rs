@@ -102,14 +102,14 @@ fn file_name(task: &str, event: Option<&Value>) -> String {
 /// Writes the patch to a private directory; returns the path, or why that is not possible.
 fn save(patch: &str, dirs: &[PathBuf], name: &str) -> Result<PathBuf, String> {
     let dir = usable(dirs).map_err(|error| format!("{error:#}"))?;
-    let path = dir.join("patches").join(name);
-    write(&path, patch).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(path)
+    let file = dir.join("patches").join(name);
+    write(&file, patch).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(file)
 }
 
-fn write(path: &Path, patch: &str) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    if let Some(dir) = file.parent() {
         fs::create_dir_all(dir)?;
     }
-    File::create(path)?.write_all(patch.as_bytes())
+    File::create(file)?.write_all(text.as_bytes())
 }

@@ -287,19 +287,14 @@ impl<'a> Timeline<'a> {
 
     /// Shows a line of the worker's standard output.
     pub fn output(&self, line: &str) {
-        match line.split_once(' ') {
-            Some(("descartes-result", json)) => {
-                self.row(
-                    &Style::new().bold(),
-                    "stdout",
-                    &format!("descartes-result, {} bytes of JSON", json.len()),
-                );
-            }
-            _ => {
-                self.json.write_now("output", json!({ "line": line }));
-                self.row(&Style::new().bold(), "stdout", line);
-            }
+        let label_style = Style::new().bold();
+        if let Some(("descartes-result", json)) = line.split_once(' ') {
+            let size = json.len();
+            let text = format!("descartes-result, {size} bytes of JSON");
+            return self.row(&label_style, "stdout", &text);
         }
+        self.json.write_now("output", json!({ "line": line }));
+        self.row(&label_style, "stdout", line);
     }
 
     /// Shows the end of the worker.

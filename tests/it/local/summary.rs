@@ -81,8 +81,8 @@ fn the_summary_names_the_branch_or_the_file_with_the_patch() {
         &[changes, "patch       ", "apply it with: git apply "],
     );
     let line = kept.lines().find(|line| line.starts_with("patch "));
-    let path = line.expect("a path")["patch".len()..].trim();
-    let patch = std::fs::read_to_string(path).expect("the patch");
+    let file = line.expect("a path")["patch".len()..].trim();
+    let patch = std::fs::read_to_string(file).expect("the patch");
     assert!(patch.contains("+four walls\n"), "{patch}");
 }
 
