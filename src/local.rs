@@ -59,7 +59,7 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
         ..settings
     };
     settings.task = sample::TASK.to_owned();
-    let (words, set) = match settings.agent {
+    let (message, setting) = match settings.agent {
         Agent::Chosen => (
             "the agent is the one that the settings name".to_owned(),
             None,
@@ -73,10 +73,10 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
             Some(("DESCARTES_AGENT_COMMAND", "sh .agent.sh")),
         ),
     };
-    screen.line(&words);
+    screen.line(&message);
     settings
         .variables
-        .extend(set.map(|(name, value)| (name, value.into())));
+        .extend(setting.map(|(name, value)| (name, value.into())));
     let json = JsonLines::new(settings.format, screen.redactor());
     let ended = run_worker(&settings, screen, &json).await?;
     let diff = sample

@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 use serde_json::Value;
 
 use super::settings::{Project, Settings};
-use super::task_lock::usable;
+use super::task_lock::first_usable;
 
 /// What the result line begins with.
 const RESULT_PREFIX: &str = "descartes-result ";
@@ -101,7 +101,7 @@ fn file_name(task: &str, event: Option<&Value>) -> String {
 
 /// Writes the patch to a private directory; returns the path, or why that is not possible.
 fn save(patch: &str, dirs: &[PathBuf], name: &str) -> Result<PathBuf, String> {
-    let dir = usable(dirs).map_err(|error| format!("{error:#}"))?;
+    let dir = first_usable(dirs).map_err(|error| format!("{error:#}"))?;
     let file = dir.join("patches").join(name);
     write(&file, patch).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(file)

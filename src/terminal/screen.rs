@@ -120,8 +120,8 @@ impl Screen {
     /// an agent.
     #[expect(clippy::unused_self, reason = "only a screen shows links")]
     pub fn link(&self, text: &str, url: &str) -> String {
-        let is_harmless = url.chars().all(|c| c.is_ascii_graphic());
-        if is_harmless && supports_hyperlinks::on(supports_hyperlinks::Stream::Stderr) {
+        let is_printable = url.chars().all(|c| c.is_ascii_graphic());
+        if is_printable && supports_hyperlinks::on(supports_hyperlinks::Stream::Stderr) {
             format!("\x1b]8;;{url}\x1b\\{text}\x1b]8;;\x1b\\")
         } else {
             text.to_owned()
@@ -135,7 +135,7 @@ impl Screen {
         };
         let count = self.status_count.fetch_add(1, Ordering::Relaxed);
         let spinner = SPINNER[count % SPINNER.len()];
-        let status = harmless(&self.redactor.text(status));
+        let status = without_control_characters(&self.redactor.text(status));
         live_area.set(vec![format!("{spinner} {status}")], size());
     }
 
@@ -153,7 +153,7 @@ impl Screen {
     pub fn set_table(&self, lines: &[String]) {
         if let Some(live_area) = &self.live_area {
             let lines = lines.iter();
-            let lines = lines.map(|line| harmless(&self.redactor.text(line)));
+            let lines = lines.map(|line| without_control_characters(&self.redactor.text(line)));
             live_area.set(lines.collect(), size());
         }
     }
@@ -207,7 +207,7 @@ fn size() -> Size {
 }
 
 /// A line without control characters, which could move the cursor.
-fn harmless(line: &str) -> String {
+fn without_control_characters(line: &str) -> String {
     line.chars().filter(|c| !c.is_control()).collect()
 }
 
