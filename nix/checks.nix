@@ -22,6 +22,7 @@ let
     ../benches
     ../clippy.toml
     ../docs/callback.schema.json
+    ../docs/cli.schema.json
     (fileset.difference ../tests ../tests/nix)
   ];
   # The tests also read the documents, and check that the files which those name exist.

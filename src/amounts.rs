@@ -27,3 +27,60 @@ pub fn nano_cpus(text: &str) -> Result<u64, String> {
     let nanos = number.map(|number| (number * 1e9).round() as u64);
     nanos.ok_or_else(|| "is not a number of processors; write it like 2 or 1.5".to_owned())
 }
+
+/// A number of bytes for people: `9 B`, `1.50 KiB`.
+pub fn bytes_in_words(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let power = bytes.checked_ilog2().unwrap_or_default() / 10;
+    if power == 0 {
+        return format!("{bytes} B");
+    }
+    let hundredths = (u128::from(bytes) * 100) >> (10 * power);
+    let unit = UNITS[power as usize - 1];
+    format!("{}.{:02} {unit}", hundredths / 100, hundredths % 100)
+}
+
+/// A number with a comma before each group of three digits: `12,345`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_the_largest_unit_that_fits() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.00 KiB"),
+            (1536, "1.50 KiB"),
+            (1024 * 1024 - 1, "1023.99 KiB"),
+            (2 << 30, "2.00 GiB"),
+            (u64::MAX, "15.99 EiB"),
+        ] {
+            assert_eq!(bytes_in_words(bytes), text);
+        }
+    }
+
+    #[test]
+    fn digits_are_in_groups_of_three() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

@@ -12,7 +12,7 @@ use crate::redact::Redactor;
 use crate::runner;
 use crate::runner::preflight::{Finding, preflight};
 use crate::shutdown::Stop;
-use crate::terminal::Format;
+use crate::terminal::{Format, print_object};
 
 /// What to check, and how to print it.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ fn print(mut lines: Vec<Line>, format: Format, redactor: &Redactor) -> bool {
         line.message = redactor.text(&line.message);
     }
     let ready = lines.iter().all(|line| line.ok);
-    let text = match format {
+    match format {
         Format::Lines => {
             let mut text = String::new();
             for Line {
@@ -93,18 +93,17 @@ fn print(mut lines: Vec<Line>, format: Format, redactor: &Redactor) -> bool {
                 // Writing to a string does not fail.
                 let _ = writeln!(text, "{state} {subject}: {message}");
             }
-            text
+            // If standard output is closed, the exit code still tells the result.
+            let _ = io::stdout().lock().write_all(text.as_bytes());
         }
         Format::Json => {
             let report = Report {
                 ready,
                 findings: lines,
             };
-            let json = serde_json::to_string_pretty(&report).expect("texts and booleans are JSON");
-            json + "\n"
+            // The same.
+            let _ = print_object("check", report, redactor);
         }
-    };
-    // If standard output is closed, the exit code still tells the result.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    }
     ready
 }

@@ -42,6 +42,8 @@ pub struct Config {
     pub redactor: Redactor,
     /// Mistakes that do not prevent the run.
     pub warnings: Vec<String>,
+    /// How errors are printed: with `--json` also as an object.
+    pub format: Format,
     pub command: Command,
     /// Where a test wants the worker to panic.
     #[cfg(debug_assertions)]
@@ -55,6 +57,7 @@ pub enum Command {
     Demo(local::Settings),
     DemoGraph(Box<crate::dispatch::Settings>),
     Local(local::Settings),
+    LocalDryRun(Box<local::DryRun>),
     Receive(local::ReceiveSettings),
     Dispatch(Box<crate::dispatch::Settings>),
     Tasks(task_list::Settings),
@@ -80,8 +83,8 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Rejected {
     Usage(Usage),
-    /// All settings that are invalid.
-    Settings(Vec<Problem>),
+    /// All settings that are invalid, and how to print them.
+    Settings(Vec<Problem>, Format),
     /// All settings that are invalid, for a `check` that must print JSON.
     CheckAsJson(Vec<Problem>),
 }
@@ -109,8 +112,18 @@ impl Usage {
             error.kind(),
             ErrorKind::InvalidValue | ErrorKind::UnknownArgument
         );
+        let is_word_after_local = error.kind() == ErrorKind::UnknownArgument
+            && args.get(1).is_some_and(|arg| arg == "local")
+            && args
+                .get(2)
+                .is_some_and(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
+        let advice = if is_word_after_local {
+            Some("the task needs its flag: descartes-worker local --task ID")
+        } else {
+            (is_about_value && hyphen_after_flag).then_some(advice)
+        };
         Self {
-            advice: (is_about_value && hyphen_after_flag).then_some(advice),
+            advice,
             is_merge: args.iter().any(|arg| arg == "merge-graph"),
             error,
         }
@@ -146,32 +159,21 @@ impl Config {
             "check" => Command::Check(Box::new(commands::check_settings(&mut reader, &flags))),
             "demo" if flags.get_flag("graph") => {
                 let given = commands::for_dispatch(&mut reader);
-                Command::DemoGraph(Box::new(dispatch::demo_settings(&mut reader, given)))
+                let mut settings = dispatch::demo_settings(&mut reader, given);
+                settings.format = command_line::format(&flags);
+                Command::DemoGraph(Box::new(settings))
             }
             "demo" => {
                 // The sample project does not exist yet.
                 let project = local::Project::InPlace(PathBuf::new());
                 Command::Demo(commands::local_settings(
                     &mut reader,
+                    &flags,
                     project,
                     String::new(),
                 ))
             }
-            "local" => {
-                let project = commands::local_project(&mut reader, &flags);
-                match project {
-                    local::Project::InPlace(dir) if !reader.is_set(&settings::TASK_ID) => {
-                        let project = local::Project::InPlace(dir.clone());
-                        // Other mistakes are still reported.
-                        commands::local_settings(&mut reader, project, String::new());
-                        Command::ChooseTask(dir)
-                    }
-                    project => {
-                        let task = reader.required(&settings::TASK_ID, values::line);
-                        Command::Local(commands::local_settings(&mut reader, project, task))
-                    }
-                }
-            }
+            "local" => local(&mut reader, &flags),
             "dispatch" => {
                 let given = commands::for_dispatch(&mut reader);
                 let settings = dispatch::settings(&mut reader, &flags, given);
@@ -197,6 +199,10 @@ impl Config {
             },
             _ => completions(&flags),
         };
+        let format = match flags.try_get_one::<bool>("json") {
+            Ok(Some(true)) => Format::Json,
+            _ => Format::Lines,
+        };
         let mut secrets = reader.environment.secrets();
         secrets.append(&mut reader.secrets);
         if let Command::Receive(settings) = &command {
@@ -216,6 +222,7 @@ impl Config {
             log,
             redactor,
             warnings,
+            format,
             command,
             #[cfg(debug_assertions)]
             failure_point: reader
@@ -223,16 +230,30 @@ impl Config {
                 .get("DESCARTES_FAILURE_POINT")
                 .map(OsStr::to_owned),
         };
-        let as_json =
-            matches!(&config.command, Command::Check(settings) if settings.format == Format::Json);
-        reader.finish(config).map_err(|problems| {
-            if as_json {
-                Rejected::CheckAsJson(problems)
-            } else {
-                Rejected::Settings(problems)
-            }
+        let is_check = name == "check";
+        reader.finish(config).map_err(|problems| match format {
+            Format::Json if is_check => Rejected::CheckAsJson(problems),
+            format => Rejected::Settings(problems, format),
         })
     }
+}
+
+fn local(reader: &mut Reader, flags: &clap::ArgMatches) -> Command {
+    let project = commands::local_project(reader, flags);
+    if let local::Project::InPlace(dir) | local::Project::Committed(dir) = &project
+        && !reader.is_set(&settings::TASK_ID)
+    {
+        let dir = dir.clone();
+        // Other mistakes are still reported.
+        commands::local_settings(reader, flags, project, String::new());
+        return Command::ChooseTask(dir);
+    }
+    let task = reader.required(&settings::TASK_ID, values::line);
+    if flags.get_flag("dry-run") {
+        let settings = commands::dry_run(reader, flags, project, task);
+        return Command::LocalDryRun(Box::new(settings));
+    }
+    Command::Local(commands::local_settings(reader, flags, project, task))
 }
 
 /// Removes the path of this program from its first argument: a platform that replaces the CMD of an image,

@@ -30,14 +30,15 @@ pub mod verification;
 
 use std::collections::HashMap;
 
-use eyre::{bail, eyre};
+use eyre::{WrapErr, bail, eyre};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::environment::value_of;
 use crate::task_list;
-use crate::terminal::Screen;
+use crate::terminal::{Format, Screen, print_object};
 use control::Question;
 use dispatcher::{Dispatcher, Inbox};
 pub use end::Ended;
@@ -62,7 +63,13 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
             LocalSet::new().run_until(Box::pin(cancel)).await
         }
         Subcommand::Plan => plan(&settings, &target).await,
-        Subcommand::Status => ask_dispatcher(&settings, &target, Question::Status).await,
+        Subcommand::Status => {
+            let question = match settings.format {
+                Format::Lines => Question::Status,
+                Format::Json => Question::StatusJson,
+            };
+            ask_dispatcher(&settings, &target, question).await
+        }
         Subcommand::Retry(task) => {
             send_command(&settings, &target, UserCommand::Retry, Some(task)).await
         }
@@ -122,7 +129,7 @@ async fn cancel_all(settings: &Settings, target: &Target, screen: &Screen) -> ey
         task: None,
     };
     if let Some(text) = control::ask(&target.state_dir, &question).await? {
-        task_list::write(&text)?;
+        print_answer(settings, &question, &text)?;
         return Ok(Ended::AllDone);
     }
     require_journal(target)?;
@@ -174,10 +181,13 @@ async fn run_dispatcher(
             screen.line(
                 "the dispatcher has stopped; its workers go on, and the same command takes them over",
             );
+            dispatcher.journaled.close().await;
             return Ok(Ended::StoppedWithRuns);
         }
     };
-    end::end(&mut dispatcher, loop_end, &target.branch).await
+    let ended = end::end(&mut dispatcher, loop_end, &target.branch).await;
+    dispatcher.journaled.close().await;
+    ended
 }
 
 async fn plan(settings: &Settings, target: &Target) -> eyre::Result<Ended> {
@@ -185,7 +195,11 @@ async fn plan(settings: &Settings, target: &Target) -> eyre::Result<Ended> {
     let (tip, graph, scope) = read_scope(settings, target, &opened.integration).await?;
     // A mistake in the file is told before anything starts.
     read_needs(&opened.integration, &tip, &graph).await?;
-    task_list::write(&task_list::plan(&graph, |task| scope.contains(&task)))?;
+    let plan = task_list::Plan::of(&graph, |task| scope.contains(&task));
+    match settings.format {
+        Format::Lines => task_list::write(&plan.text())?,
+        Format::Json => print_object("plan", plan, &settings.redactor)?,
+    }
     Ok(Ended::AllDone)
 }
 
@@ -197,36 +211,64 @@ async fn ask_dispatcher(
     question: Question,
 ) -> eyre::Result<Ended> {
     if let Some(text) = control::ask(&target.state_dir, &question).await? {
-        task_list::write(&text)?;
+        print_answer(settings, &question, &text)?;
         return Ok(Ended::AllDone);
     }
     require_journal(target)?;
     let opened = open(settings, target, EarlierJournal::Continue).await?;
     let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
-    match question {
-        Question::Status => {
+    match &question {
+        Question::Status | Question::StatusJson => {
             let policy = policy::Policy::new(settings, scope, HashMap::new());
             let standings = standing::standings(&opened.journaled.state, &graph, &policy);
-            let text = show::status(&opened.journaled.state, &graph, &standings);
-            task_list::write(&format!("no dispatcher runs; the journal says:\n{text}"))?;
+            let rows = show::status(&opened.journaled.state, &graph, &standings);
+            match settings.format {
+                Format::Lines => task_list::write(&format!(
+                    "no dispatcher runs; the journal says:\n{}",
+                    show::status_text(&rows)
+                ))?,
+                Format::Json => print_object(
+                    "status",
+                    json!({ "is_running": false, "tasks": rows }),
+                    &settings.redactor,
+                )?,
+            }
         }
         Question::Command { command, task } => {
             let mut journaled = opened.journaled;
-            let find = |name: String| {
-                let task = scope::find_task(&graph, &scope, &name).map_err(|why| eyre!(why))?;
+            let find = |name: &String| {
+                let task = scope::find_task(&graph, &scope, name).map_err(|why| eyre!(why))?;
                 eyre::Ok(standing::task_key(&graph, task))
             };
-            let task = task.map(find).transpose()?;
+            let task = task.as_ref().map(find).transpose()?;
             journaled
                 .record(Entry::Asked {
-                    what: command,
+                    what: *command,
                     task,
                 })
                 .await?;
-            task_list::write("noted; the next `descartes-worker dispatch` acts on it\n")?;
+            let text = "noted; the next `descartes-worker dispatch` acts on it\n";
+            print_answer(settings, &question, text)?;
         }
     }
     Ok(Ended::AllDone)
+}
+
+/// Prints the answer of a dispatcher, or one that stands for it.
+fn print_answer(settings: &Settings, question: &Question, text: &str) -> eyre::Result<()> {
+    if settings.format == Format::Lines {
+        return task_list::write(text);
+    }
+    let (kind, fields) = match question {
+        Question::StatusJson => {
+            let tasks: Value = serde_json::from_str(text).wrap_err_with(|| {
+                format!("the dispatcher that runs is of another version, and cannot answer as JSON; leave --json out ({})", text.trim())
+            })?;
+            ("status", json!({ "is_running": true, "tasks": tasks }))
+        }
+        _ => ("answer", json!({ "text": text.trim_end() })),
+    };
+    Ok(print_object(kind, fields, &settings.redactor)?)
 }
 
 fn require_journal(target: &Target) -> eyre::Result<()> {

@@ -3,13 +3,16 @@
 //! The worker is this same program in a separate process, started in the same way as any orchestrator starts
 //! it. None of the worker's code runs in this process.
 
+mod dry_run;
+mod ended;
 mod graph_demo;
 mod lines;
 mod receive;
 mod sample;
+mod settings;
+mod summary;
 mod task_lock;
 
-use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -17,19 +20,21 @@ use std::time::Duration;
 
 use eyre::{WrapErr, eyre};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::environment::Variables;
 use crate::receiver::{Notice, Receiver};
-use crate::runner::agent::Kind;
 use crate::scud::{self, FinishedTasks, TaskQuery};
-use crate::terminal::{Screen, Timeline};
+use crate::terminal::{HeartbeatContent, JsonLines, Screen, Signatures, Timeline};
+pub use dry_run::{DryRun, dry_run};
+use ended::Ended;
 pub use graph_demo::demo_graph;
 use lines::lines;
 pub use receive::{ReceiveSettings, receive};
+pub use settings::{Agent, Project, Settings};
 pub use task_lock::TaskLock;
 
 /// A free port of the loopback interface.
@@ -39,44 +44,6 @@ const HEARTBEAT: &str = "1s";
 /// How long to wait for the worker's last lines after it has ended. Only a process that survived
 /// SIGKILL can still hold its output open.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The settings for a worker with an embedded orchestrator.
-#[derive(Debug)]
-pub struct Settings {
-    /// The project; the demo makes its own one.
-    pub project: Project,
-    pub task: String,
-    /// The phase of the task, if `task` names none.
-    pub tag: Option<String>,
-    pub project_id: String,
-    /// The settings that were given as flags, as variables for the worker.
-    pub variables: Vec<(&'static str, OsString)>,
-    pub agent: Agent,
-    /// The variables of this process that the demo's git gets.
-    pub environment: Variables,
-    /// The directories that lock files may be in, the preferred one first.
-    pub lock_dirs: Vec<PathBuf>,
-}
-
-/// The project that the worker works on.
-#[derive(Debug)]
-pub enum Project {
-    /// A directory, which the worker changes in place.
-    InPlace(PathBuf),
-    /// A repository, which the worker clones and pushes to.
-    Cloned { url: String, into: Option<PathBuf> },
-}
-
-/// The agent that the worker will use.
-#[derive(Debug, Clone, Copy)]
-pub enum Agent {
-    /// The one that the settings name.
-    Chosen,
-    /// The settings name no agent, but there is a key. This is the first kind of agent that can use the key.
-    Known(&'static Kind),
-    /// The settings name no agent, and there is no key.
-    Absent,
-}
 
 /// Runs a worker on a sample project from start to end; returns the worker's exit code.
 pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
@@ -92,7 +59,7 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
         ..settings
     };
     settings.task = sample::TASK.to_owned();
-    let (words, set) = match settings.agent {
+    let (message, setting) = match settings.agent {
         Agent::Chosen => (
             "the agent is the one that the settings name".to_owned(),
             None,
@@ -106,55 +73,67 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
             Some(("DESCARTES_AGENT_COMMAND", "sh .agent.sh")),
         ),
     };
-    screen.line(&words);
+    screen.line(&message);
     settings
         .variables
-        .extend(set.map(|(name, value)| (name, value.into())));
-    let code = run(settings, screen).await?;
+        .extend(setting.map(|(name, value)| (name, value.into())));
+    let json = JsonLines::new(settings.format, screen.redactor());
+    let ended = run_worker(&settings, screen, &json).await?;
     let diff = sample
         .diff()
         .await
         .wrap_err("cannot show what has changed")?;
     screen.line("\nwhat the worker has changed in the project:\n");
     screen.line(&diff);
-    Ok(code)
+    summary::show(&ended, screen, &json, Some(&diff)).await;
+    Ok(ended.exit_code())
 }
 
 /// Runs one task of a project on this machine; returns the worker's exit code.
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
-    let lock = match &settings.project {
-        Project::InPlace(dir) => {
-            let task = full_name(&settings, dir).await;
+    let json = JsonLines::new(settings.format, screen.redactor());
+    let ended = run_worker(&settings, screen, &json).await?;
+    summary::show(&ended, screen, &json, None).await;
+    Ok(ended.exit_code())
+}
+
+/// Runs the worker under an embedded orchestrator, and shows both.
+async fn run_worker(settings: &Settings, screen: &Screen, json: &JsonLines) -> eyre::Result<Ended> {
+    let repository = settings.project.repository()?;
+    let lock = match settings.project.directory() {
+        Some(dir) => {
+            let task = full_name(settings, dir).await;
             Some(TaskLock::take(&settings.lock_dirs, dir, &task)?)
         }
         // A clone has a private directory.
-        Project::Cloned { .. } => None,
+        None => None,
     };
     let orchestrator = Receiver::bind(LOOPBACK)
         .await
         .wrap_err("cannot listen on the loopback interface")?;
     let (notices, mut events) = mpsc::unbounded_channel();
     let url = orchestrator.url();
-    let worker = spawn(&settings, &url, lock.as_ref())?;
-    let mut timeline = Timeline::begin(screen);
-    timeline.say("orchestrator", &format!("listens at {url}"));
+    let worker = spawn(settings, repository.as_deref(), &url, lock.as_ref())?;
+    let mut timeline = Timeline::begin(screen, json.clone(), HeartbeatContent::Phase);
+    timeline.listens(&url, Signatures::NotChecked);
     timeline.say(
         "orchestrator",
         &format!("starts a worker for task {}", settings.task),
     );
-    if let Project::Cloned { url, .. } = &settings.project {
+    if let Some(url) = &repository {
         timeline.say("orchestrator", &format!("the worker clones {url}"));
     }
-    let status = tokio::select! {
-        status = show(worker, &mut timeline, &mut events) => status?,
+    let directory = settings.project.directory().map(absolute).transpose()?;
+    json.write_now(
+        "worker_started",
+        json!({ "task": settings.task, "directory": directory, "repository": repository }),
+    );
+    let (status, event) = tokio::select! {
+        ended = show(worker, &mut timeline, &mut events) => ended?,
         () = orchestrator.serve(notices) => return Err(eyre!("the orchestrator ended before the worker")),
     };
     timeline.end(status.code());
-    // For a process that was killed by a signal, shells use 128 plus the signal's number.
-    let code = status.code().unwrap_or_else(|| {
-        128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0)
-    });
-    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+    Ok(Ended::new(status, event, directory, repository, settings))
 }
 
 /// The phase and the id of the task in the project's graph: `8` and `webapp:8` can be the same task, and
@@ -176,11 +155,13 @@ async fn full_name(settings: &Settings, dir: &Path) -> String {
 ///
 /// Its standard input is a pipe whose other end this process holds. If this process is killed, the
 /// kernel closes the pipe, and the worker stops.
-fn spawn(settings: &Settings, url: &str, lock: Option<&TaskLock>) -> eyre::Result<Child> {
+fn spawn(
+    settings: &Settings,
+    repository: Option<&str>,
+    url: &str,
+    lock: Option<&TaskLock>,
+) -> eyre::Result<Child> {
     let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
-    let absolute = |dir: &PathBuf| {
-        std::path::absolute(dir).wrap_err("the project's directory has no absolute path")
-    };
     let mut command = Command::new(&program);
     command
         .env("DESCARTES_HEARTBEAT", HEARTBEAT)
@@ -195,18 +176,18 @@ fn spawn(settings: &Settings, url: &str, lock: Option<&TaskLock>) -> eyre::Resul
         .stderr(Stdio::piped())
         // A terminal sends Ctrl-C to this process only, which forwards it once.
         .process_group(0);
+    match repository {
+        Some(url) => command.env("DESCARTES_REPO", url),
+        None => command.env_remove("DESCARTES_REPO"),
+    };
     match &settings.project {
-        Project::InPlace(dir) => {
-            command.env("DESCARTES_WORKSPACE", absolute(dir)?);
-            command.env_remove("DESCARTES_REPO");
-        }
-        Project::Cloned { url, into } => {
-            command.env("DESCARTES_REPO", url);
-            if let Some(dir) = into {
-                command.env("DESCARTES_WORKSPACE", absolute(dir)?);
-            }
-        }
-    }
+        Project::InPlace(dir)
+        | Project::Cloned {
+            into: Some(dir), ..
+        } => command.env("DESCARTES_WORKSPACE", absolute(dir)?),
+        Project::Committed(_) => command.env_remove("DESCARTES_WORKSPACE"),
+        Project::Cloned { into: None, .. } => &mut command,
+    };
     if let Some(lock) = lock {
         command.env("DESCARTES_TASK_LOCK", lock.path());
     }
@@ -215,12 +196,17 @@ fn spawn(settings: &Settings, url: &str, lock: Option<&TaskLock>) -> eyre::Resul
         .wrap_err_with(|| format!("cannot start {}", program.display()))
 }
 
-/// Shows a worker's output and events, and forwards stop signals to it, until it has ended.
+fn absolute(dir: &Path) -> eyre::Result<PathBuf> {
+    std::path::absolute(dir).wrap_err("the project's directory has no absolute path")
+}
+
+/// Shows a worker's output and events, and forwards stop signals to it, until it has ended. Returns its exit status, and the
+/// terminal event on its result line.
 async fn show(
     mut worker: Child,
     timeline: &mut Timeline<'_>,
     events: &mut mpsc::UnboundedReceiver<Notice>,
-) -> eyre::Result<ExitStatus> {
+) -> eyre::Result<(ExitStatus, Option<Value>)> {
     // Moved out of the child, because `Child::wait` closes standard input first.
     let stdin = worker.stdin.take();
     let mut stdout = lines(worker.stdout.take());
@@ -233,12 +219,17 @@ async fn show(
         .id()
         .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let forward = |signal| pid.map(|pid| kill_process(pid, signal));
+    let mut event = None;
+    let mut output = |timeline: &Timeline<'_>, line: &str| {
+        timeline.output(line);
+        event = ended::terminal_event(line).or(event.take());
+    };
     let status = loop {
         tokio::select! {
             biased;
             Some(event) = events.recv() => timeline.notice(&event),
             Some(line) = stderr.recv() => timeline.log(&line),
-            Some(line) = stdout.recv() => timeline.output(&line),
+            Some(line) = stdout.recv() => output(timeline, &line),
             Some(()) = interrupted.recv() => drop(forward(Signal::INT)),
             Some(()) = terminated.recv() => drop(forward(Signal::TERM)),
             Some(()) = hung_up.recv() => drop(forward(Signal::HUP)),
@@ -254,12 +245,12 @@ async fn show(
             timeline.log(&line);
         }
         while let Some(line) = stdout.recv().await {
-            timeline.output(&line);
+            output(timeline, &line);
         }
     };
     let _ = timeout(LAST_LINES_TIMEOUT, rest).await;
     while let Ok(event) = events.try_recv() {
         timeline.notice(&event);
     }
-    Ok(status)
+    Ok((status, event))
 }

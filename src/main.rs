@@ -55,7 +55,7 @@ use progress::Progress;
 use redact::Redactor;
 use shutdown::Stop;
 use task::{Failure, Outcome, Reason, Verdict};
-use terminal::{Outlet, Screen};
+use terminal::{Format, Outlet, Screen};
 
 /// How long the delivery waits until the result line is written, so that standard output has it
 /// before the orchestrator does. That takes a few microseconds if standard output is read.
@@ -90,11 +90,14 @@ fn main() -> ExitCode {
         Command::MergeGraph(_) => exit::MergeGraph::Failed.into(),
         _ => exit::Worker::Misconfigured.into(),
     };
+    let (format, redactor) = (config.format, config.redactor.clone());
     match run_command(config) {
         Ok(exit) => exit,
         Err(report) => {
             // In one line: these errors concern the machine (a port that is in use), not the code.
-            terminal::print_error(&format!("{report:#}"));
+            let message = redactor.text(&format!("{report:#}"));
+            terminal::print_error(&message);
+            print_error_object(&[message], format);
             on_error
         }
     }
@@ -115,7 +118,7 @@ fn rejection(rejected: &Rejected) -> ExitCode {
                 true => exit::Worker::Misconfigured.into(),
             }
         }
-        Rejected::Settings(problems) => {
+        Rejected::Settings(problems, format) => {
             let count = match problems.len() {
                 1 => "1 setting is invalid".to_owned(),
                 count => format!("{count} settings are invalid"),
@@ -124,12 +127,23 @@ fn rejection(rejected: &Rejected) -> ExitCode {
             for problem in problems {
                 terminal::print_error(&format!("  {problem}"));
             }
+            let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            print_error_object(&messages, *format);
             exit::Worker::Misconfigured.into()
         }
         Rejected::CheckAsJson(problems) => {
             check::print_invalid_settings(problems.iter().map(ToString::to_string));
             exit::Check::NotReady.into()
         }
+    }
+}
+
+/// Prints why a command with `--json` did not run, or stopped. The messages have no secrets.
+fn print_error_object(messages: &[String], format: Format) {
+    if format == Format::Json {
+        let fields = serde_json::json!({ "messages": messages });
+        // If standard output cannot be written, standard error and the exit code tell the result.
+        let _ = terminal::print_object("error", fields, &Redactor::new(&[]));
     }
 }
 
@@ -163,12 +177,8 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(exit.into())
             }
             Command::Probe(settings) => {
-                let exit = match probe::run(*settings).await? {
-                    probe::Probed::AllKept => exit::Probe::AllKept,
-                    probe::Probed::SomeBroken => exit::Probe::SomeBroken,
-                    probe::Probed::Unreachable => exit::Probe::Unreachable,
-                };
-                Ok(exit.into())
+                let probed = probe::run(*settings, screen.redactor()).await?;
+                Ok(probed_exit(probed).into())
             }
             Command::Demo(settings) => {
                 // This process has the key in its environment, too.
@@ -178,6 +188,10 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
             Command::Local(settings) => {
                 runner::harden();
                 Ok(local::run(settings, &screen).await?.into())
+            }
+            Command::LocalDryRun(settings) => {
+                local::dry_run(&settings, screen.redactor()).await?;
+                Ok(ExitCode::SUCCESS)
             }
             Command::DemoGraph(settings) => {
                 runner::harden();
@@ -190,7 +204,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(dispatched(ended).into())
             }
             Command::Tasks(settings) => {
-                task_list::run(&settings).await?;
+                task_list::run(&settings, screen.redactor()).await?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::ChooseTask(project) => {
@@ -238,6 +252,14 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
     // A DNS lookup that is still running must not delay the exit.
     runtime.shutdown_background();
     exit
+}
+
+fn probed_exit(probed: probe::Probed) -> exit::Probe {
+    match probed {
+        probe::Probed::AllKept => exit::Probe::AllKept,
+        probe::Probed::SomeBroken => exit::Probe::SomeBroken,
+        probe::Probed::Unreachable => exit::Probe::Unreachable,
+    }
 }
 
 fn dispatched(ended: dispatch::Ended) -> exit::Dispatch {

@@ -43,9 +43,9 @@ pub async fn run(versions: &Versions) -> eyre::Result<Merged> {
 }
 
 async fn merge(versions: &Versions) -> eyre::Result<Merged> {
-    let mut base = read(&versions.base)?;
-    let mut ours = read(&versions.ours)?;
-    let mut theirs = read(&versions.theirs)?;
+    let mut base = read("the common ancestor (%O)", &versions.base)?;
+    let mut ours = read("our version (%A)", &versions.ours)?;
+    let mut theirs = read("their version (%B)", &versions.theirs)?;
     scud::unify_status_letters(&mut base, &mut ours, &mut theirs);
     let dir = TempDir::new().wrap_err("no temporary directory could be made")?;
     let write = |name: &str, content: &[u8]| {
@@ -85,8 +85,9 @@ async fn merge(versions: &Versions) -> eyre::Result<Merged> {
     Ok(merged)
 }
 
-fn read(path: &Path) -> eyre::Result<Vec<u8>> {
-    fs::read(path).wrap_err_with(|| format!("{} cannot be read", path.display()))
+/// Reads a version; `role` says which one it is, as git names it.
+fn read(role: &str, path: &Path) -> eyre::Result<Vec<u8>> {
+    fs::read(path).wrap_err_with(|| format!("{role} {} cannot be read", path.display()))
 }
 
 /// Replaces the content of a file in one step: a full disk leaves the old content.

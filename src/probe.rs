@@ -13,6 +13,7 @@ mod settings;
 use std::io;
 
 use crate::callback::SetupError;
+use crate::redact::Redactor;
 use report::Report;
 use sender::Sender;
 pub use settings::{Leases, Settings, Tasks};
@@ -36,11 +37,11 @@ pub enum ProbeError {
 }
 
 /// Probes all rules, and prints the verdicts as they come, or at the end as JSON.
-pub async fn run(settings: Settings) -> Result<Probed, ProbeError> {
+pub async fn run(settings: Settings, redactor: &Redactor) -> Result<Probed, ProbeError> {
     let sender = Sender::new(&settings.callback)?;
     let mut report = Report::new(settings.callback.url.clone(), settings.format);
     let reached = rules::probe(&settings, &sender, &mut report).await;
-    report.finish().map_err(ProbeError::Output)?;
+    report.finish(redactor).map_err(ProbeError::Output)?;
     Ok(match (reached, report.has_broken()) {
         (rules::Reached::No, _) => Probed::Unreachable,
         (rules::Reached::Yes, true) => Probed::SomeBroken,

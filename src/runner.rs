@@ -5,6 +5,7 @@
 
 pub mod agent;
 mod checks;
+pub mod dry_run;
 mod failures;
 mod hand_over;
 mod isolate;

@@ -5,15 +5,19 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use eyre::{WrapErr, bail};
 use serde::Serialize;
+use serde_json::json;
 
+use crate::redact::Redactor;
+use crate::runner::workspace::GRAPH;
 use crate::scud::{Project, Standing, TaskGraph};
 use crate::task::Status;
-use crate::terminal::Format;
+use crate::terminal::{Format, print_object};
 
 /// `tasks`.
 #[derive(Debug)]
@@ -59,8 +63,22 @@ struct Line {
     chain: usize,
 }
 
+/// An error that says what to do if a directory has no task graph.
+pub fn require_graph(project: &Path) -> eyre::Result<()> {
+    let path = project.join(GRAPH);
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
+            "{} does not exist; name the project's directory with --project, or write the task graph there, by hand or with the \
+             command `scud`",
+            path.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// Prints the tasks of a project's phase.
-pub async fn run(settings: &Settings) -> eyre::Result<()> {
+pub async fn run(settings: &Settings, redactor: &Redactor) -> eyre::Result<()> {
+    require_graph(&settings.project)?;
     let project = Project::at(settings.project.clone());
     let graph = project.all_tasks().await?;
     let active = project.active_tag()?;
@@ -85,7 +103,7 @@ pub async fn run(settings: &Settings) -> eyre::Result<()> {
     let text = match settings.output {
         Output::Tasks(Format::Json) => {
             let lines: Vec<&Line> = lines.iter().map(|(_, line)| line).collect();
-            serde_json::to_string_pretty(&lines)? + "\n"
+            return Ok(print_object("tasks", json!({ "tasks": lines }), redactor)?);
         }
         Output::Ids => lines
             .iter()
@@ -135,6 +153,7 @@ pub fn choose_phases(
 
 /// What is ready in a project, for a message.
 pub async fn ready_tasks(project: PathBuf) -> eyre::Result<String> {
+    require_graph(&project)?;
     let graph = Project::at(project).all_tasks().await?;
     let ready = graph.ready();
     if ready.is_empty() {
@@ -198,40 +217,54 @@ impl Line {
     }
 }
 
-/// The order in which the tasks of some phases would run one after the other, the critical path, and what is
-/// blocked and why.
-pub fn plan(graph: &TaskGraph, is_member: impl Fn(usize) -> bool) -> String {
-    let mut text = String::new();
-    let order = order(graph, &is_member);
-    for (number, task) in order.iter().enumerate() {
-        let line = Line::of(graph, *task);
-        let _ = write!(text, "{:>4}  {:<8} {}", number + 1, line.id, line.title);
-        if !line.waits_for.is_empty() {
-            let _ = write!(text, " (after {})", line.waits_for.join(", "));
-        }
-        text.push('\n');
-    }
-    if order.is_empty() {
-        text.push_str("nothing would run\n");
-    }
-    let path = graph.critical_path();
-    let path: Vec<String> = path.into_iter().map(|task| graph.name(task)).collect();
-    if path.len() > 1 {
-        let _ = writeln!(
-            text,
-            "longest chain: {} ({} tasks)",
-            path.join(" → "),
-            path.len()
-        );
-    }
-    let blocked = (0..graph.tasks.len()).filter(|task| is_member(*task));
-    for task in blocked {
-        let line = Line::of(graph, task);
-        if line.standing == "blocked" {
-            text.push_str(&line.text());
+/// What `dispatch --plan` prints.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    /// The order in which the tasks would run one after the other.
+    order: Vec<Line>,
+    /// The ids of the longest chain of unfinished tasks.
+    longest_chain: Vec<String>,
+    blocked: Vec<Line>,
+}
+
+impl Plan {
+    /// The plan for the tasks of some phases.
+    pub fn of(graph: &TaskGraph, is_member: impl Fn(usize) -> bool) -> Self {
+        let order = order(graph, &is_member).into_iter();
+        let path = graph.critical_path().into_iter();
+        let members = (0..graph.tasks.len()).filter(|task| is_member(*task));
+        let lines = members.map(|task| Line::of(graph, task));
+        Self {
+            order: order.map(|task| Line::of(graph, task)).collect(),
+            longest_chain: path.map(|task| graph.name(task)).collect(),
+            blocked: lines.filter(|line| line.standing == "blocked").collect(),
         }
     }
-    text
+
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (number, line) in self.order.iter().enumerate() {
+            let _ = write!(text, "{:>4}  {:<8} {}", number + 1, line.id, line.title);
+            if !line.waits_for.is_empty() {
+                let _ = write!(text, " (after {})", line.waits_for.join(", "));
+            }
+            text.push('\n');
+        }
+        if self.order.is_empty() {
+            text.push_str("nothing would run\n");
+        }
+        let chain = &self.longest_chain;
+        if chain.len() > 1 {
+            let _ = writeln!(
+                text,
+                "longest chain: {} ({} tasks)",
+                chain.join(" → "),
+                chain.len()
+            );
+        }
+        text.extend(self.blocked.iter().map(Line::text));
+        text
+    }
 }
 
 /// The order with one job: always the most important of the tasks that are ready.

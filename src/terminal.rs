@@ -3,20 +3,18 @@
 //! No other module writes to standard error. Nothing here blocks if standard error is not read.
 
 mod clock;
+mod format;
+mod json_lines;
+mod live_area;
+mod log_line;
+mod markdown;
 mod outlet;
 mod screen;
 mod timeline;
 
 pub use clock::clock;
+pub use format::Format;
+pub use json_lines::{JsonLines, print_object};
 pub use outlet::Outlet;
 pub use screen::{Log, LogFormat, Screen, print_error};
-pub use timeline::Timeline;
-
-/// How a command prints what it found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// For people, one line for each thing.
-    Lines,
-    /// For programs, on standard output.
-    Json,
-}
+pub use timeline::{HeartbeatContent, Signatures, Timeline};

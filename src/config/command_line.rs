@@ -53,7 +53,7 @@ pub fn cli() -> Command {
                 .defer(|demo| {
                     let graph = Arg::new("graph").long("graph").action(ArgAction::SetTrue);
                     let graph = graph.help("Works through the whole graph of another sample project, as dispatch does");
-                    demo.arg(graph).args(flags_except(&NOT_FOR_DEMO))
+                    demo.arg(graph).arg(json_lines()).args(flags_except(&NOT_FOR_DEMO))
                 }),
         )
         .subcommand(
@@ -65,7 +65,7 @@ pub fn cli() -> Command {
                         .value_name("DIR")
                         .help("The project's directory; with --repo, the directory to clone to [DESCARTES_WORKSPACE; default: the current directory, with --repo a new temporary one]")
                         .value_parser(value_parser!(std::path::PathBuf));
-                    local.arg(project).args(flags_except(&NOT_FOR_LOCAL)).after_help(unflagged())
+                    local.arg(project).args(local_only()).args(flags_except(&NOT_FOR_LOCAL)).after_help(unflagged())
                 }),
         )
         .subcommand(dispatch())
@@ -75,7 +75,7 @@ pub fn cli() -> Command {
                 .about("Runs the embedded orchestrator alone: prints what workers report, and checks fields, order and signatures")
                 .defer(|receive| {
                     let settings = [&LISTEN, &RUST_LOG, &LOG_FORMAT];
-                    receive.args(settings.into_iter().filter_map(flag)).args(receive_only())
+                    receive.args(settings.into_iter().filter_map(flag)).args(receive_only()).arg(json_lines())
                 }),
         )
         .subcommand(probe())
@@ -86,7 +86,7 @@ pub fn cli() -> Command {
                     let switch = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
                     with_worker(check.args([
                         switch("local", "For a run with `local`: PROJECT_ID and CALLBACK_URL are not needed"),
-                        switch("json", "Print the findings as JSON"),
+                        switch("json", "Print the findings as one JSON object"),
                     ]))
                 }),
         )
@@ -139,6 +139,36 @@ pub fn cli() -> Command {
         }))
 }
 
+/// `--json` of a command that prints events.
+fn json_lines() -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print every event as a line of JSON on standard output")
+}
+
+/// The flags that only `local` has.
+fn local_only() -> [Arg; 3] {
+    let switch = |name, help| {
+        Arg::new(name)
+            .long(name)
+            .action(ArgAction::SetTrue)
+            .help(help)
+    };
+    [
+        switch(
+            "commit",
+            "Leave the project's files as they are: the worker clones the last commit of the project's git repository, and pushes \
+             its work to a branch of that repository (--branch)",
+        ),
+        switch(
+            "dry-run",
+            "Print the agent's command line and the prompt, start nothing and change nothing; needs no key",
+        ),
+        json_lines(),
+    ]
+}
+
 fn dispatch() -> Command {
     Command::new("dispatch")
                 .about("Works through a project's whole graph: starts a worker for every ready task, merges what is done, until nothing is left")
@@ -184,7 +214,7 @@ fn tasks() -> Command {
                     .conflicts_with("blocked"),
                     switch("blocked", "Only the tasks that are blocked, and why"),
                     switch("ids", "Print the ids alone, one a line").conflicts_with("json"),
-                    switch("json", "Print the tasks as JSON"),
+                    switch("json", "Print the tasks as one JSON object"),
                 ])
         })
 }
@@ -221,7 +251,7 @@ fn dispatch_only() -> Vec<Arg> {
             .value_parser(["changed", "always", "end", "never"]),
         switch("plan", "Print what would run in which order, and what is blocked and why; start nothing"),
         switch("fresh", "Put the journal of the last dispatch aside; what is on the branch stays done"),
-        switch("json", "Print every journal entry as a line of JSON"),
+        switch("json", "Print every journal entry as a line of JSON; with --plan or an ACTION, print the answer as one JSON object"),
         arg("report", "FILE", "Write a report as JSON at the end").value_parser(path),
     ]
 }
@@ -302,7 +332,7 @@ fn probe_only() -> [Arg; 6] {
             "Waits this long for you to cancel the fourth task at the orchestrator; default: cancelling is not tried",
         ),
         switch("leases", "Waits until the lease of a silent run is over, which takes more than a minute"),
-        switch("json", "Print the verdicts as JSON"),
+        switch("json", "Print the verdicts as one JSON object"),
     ]
 }
 

@@ -46,21 +46,52 @@ pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::S
 pub fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Project {
     let flag = flags.get_one::<PathBuf>("project").cloned();
     let dir = flag.or_else(|| reader.optional(&settings::WORKSPACE, values::path));
-    if let Some(url) = reader.optional(&settings::REPO, values::repository) {
-        return local::Project::Cloned { url, into: dir };
-    }
     let branch = reader.optional(&settings::BRANCH, values::branch);
     let reference = reader.optional(&settings::REF, values::git_reference);
+    let commits = flags.get_flag("commit");
+    if let Some(url) = reader.optional(&settings::REPO, values::repository) {
+        if commits {
+            reader.reject_flag("commit", "and a repository (--repo or DESCARTES_REPO) are both named; leave one of them out: with a repository, `local` always commits");
+        }
+        return local::Project::Cloned { url, into: dir };
+    }
+    let dir = dir.unwrap_or_else(|| ".".into());
+    if commits {
+        if branch == Some(None) {
+            reader.reject(&settings::BRANCH, "is none, but --commit leaves the work on a branch; name a branch, or leave one of them out");
+        }
+        return local::Project::Committed(dir);
+    }
     let useless = [
         (&settings::BRANCH, branch.flatten().is_some()),
         (&settings::REF, reference.is_some()),
     ];
     for (setting, is_set) in useless {
         if is_set {
-            reader.reject(setting, "needs a repository (--repo or DESCARTES_REPO); without one, `local` changes the project's directory in place, and checks out and pushes nothing");
+            reader.reject(setting, "needs a repository (--repo or DESCARTES_REPO) or --commit; without them, `local` changes the project's directory in place, and checks out and pushes nothing");
         }
     }
-    local::Project::InPlace(dir.unwrap_or_else(|| ".".into()))
+    local::Project::InPlace(dir)
+}
+
+/// What `local --dry-run` shows.
+pub fn dry_run(
+    reader: &mut Reader,
+    flags: &clap::ArgMatches,
+    project: local::Project,
+    task: String,
+) -> local::DryRun {
+    let project_id = reader.optional(&settings::PROJECT_ID, values::line);
+    let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned());
+    let runner = runner(reader, task, project_id, random_run_id());
+    if runner.steps == runner::Steps::OnlyChecks {
+        reader.reject_flag("dry-run", "and --only-checks are both set, but without an agent there is no prompt to show; leave one of them out");
+    }
+    local::DryRun {
+        project,
+        runner,
+        format: format(flags),
+    }
 }
 
 pub fn for_dispatch(reader: &mut Reader) -> dispatch::Given {
@@ -96,6 +127,7 @@ pub fn tasks(reader: &mut Reader, flags: &clap::ArgMatches) -> task_list::Settin
 /// A worker under the embedded orchestrator.
 pub fn local_settings(
     reader: &mut Reader,
+    flags: &clap::ArgMatches,
     project: local::Project,
     task: String,
 ) -> local::Settings {
@@ -109,6 +141,7 @@ pub fn local_settings(
         environment: reader.environment.for_agent(&[]),
         lock_dirs: lock_dirs(reader),
         variables: reader.flags_as_variables(),
+        format: format(flags),
     }
 }
 
@@ -147,6 +180,7 @@ pub fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveS
                 receiver::Repetition::Refuse
             },
         },
+        format: format(flags),
     }
 }
 

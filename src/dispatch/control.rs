@@ -21,7 +21,10 @@ const MAX_QUESTION: u64 = 64 * 1024;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Question {
+    /// The answer is a text for people.
     Status,
+    /// The answer is a JSON array.
+    StatusJson,
     /// `task` is the id as the user has written it; `None` means all tasks.
     #[serde(rename = "ask")]
     Command {
@@ -108,6 +111,7 @@ mod tests {
     fn questions_have_the_json_that_other_versions_of_the_program_send_and_read() {
         let json = |question: &Question| serde_json::to_string(question).unwrap();
         assert_eq!(json(&Question::Status), r#"{"what":"status"}"#);
+        assert_eq!(json(&Question::StatusJson), r#"{"what":"status_json"}"#);
         let cancel = Question::Command {
             command: UserCommand::Cancel,
             task: Some("1".to_owned()),

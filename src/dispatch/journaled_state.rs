@@ -1,13 +1,12 @@
 //! The journal together with the state that follows from it.
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use jiff::Timestamp;
 
 use super::journal::{Entry, Journal, Record};
 use super::state::{Millis, State};
-use crate::terminal::Format;
+use crate::terminal::JsonLines;
 
 /// The time now.
 pub fn now() -> Millis {
@@ -20,16 +19,17 @@ pub struct JournaledState {
     /// `None` only during a write.
     journal: Option<Journal>,
     pub state: State,
-    format: Format,
+    /// Every record is printed there, too.
+    json: JsonLines,
 }
 
 impl JournaledState {
-    pub fn open(dir: &Path, format: Format) -> eyre::Result<Self> {
+    pub fn open(dir: &Path, json: JsonLines) -> eyre::Result<Self> {
         let (journal, records) = Journal::open(dir)?;
         Ok(Self {
             journal: Some(journal),
             state: State::of(&records),
-            format,
+            json,
         })
     }
 
@@ -52,13 +52,15 @@ impl JournaledState {
         });
         let (journal, records, written) = written.await?;
         self.journal = Some(journal);
-        if self.format == Format::Json {
-            let mut stdout = io::stdout().lock();
-            for record in &records {
-                let _ = writeln!(stdout, "{}", serde_json::to_string(record)?);
-            }
+        for record in &records {
+            self.json.write("journal", record);
         }
         written
+    }
+
+    /// Waits until the records are printed, too.
+    pub async fn close(&self) {
+        self.json.close().await;
     }
 
     /// Applies and writes one entry.

@@ -146,7 +146,7 @@ pub async fn open(
         let aside = journal::put_aside(&target.state_dir, &now().to_string())?;
         notes.extend(aside.map(|aside| put_aside_note(&aside)));
     }
-    let mut journaled = JournaledState::open(&target.state_dir, settings.format)?;
+    let mut journaled = JournaledState::open(&target.state_dir, settings.json_lines())?;
     if journaled.state.dispatch.is_empty() {
         let (dispatch, branch) = (dispatch_id(), target.branch.clone());
         journaled

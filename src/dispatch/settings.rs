@@ -11,7 +11,7 @@ use super::verification::Mode;
 use crate::environment::Variables;
 use crate::git::Access;
 use crate::redact::Redactor;
-use crate::terminal::Format;
+use crate::terminal::{Format, JsonLines};
 
 /// The settings of one invocation of `dispatch`.
 #[derive(Debug)]
@@ -60,6 +60,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Where the journal is printed: a run prints its entries with `--json`, and so does `cancel`, which becomes a dispatcher if none
+    /// runs. The other subcommands print only their answer.
+    pub fn json_lines(&self) -> JsonLines {
+        let format = match self.subcommand {
+            Subcommand::Run { .. } | Subcommand::Cancel(None) => self.format,
+            _ => Format::Lines,
+        };
+        JsonLines::new(format, &self.redactor)
+    }
+
     /// Which repository workers clone from and push to.
     pub fn workers(&self) -> WorkerLocation {
         match self.source {

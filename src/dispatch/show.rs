@@ -5,12 +5,15 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use console::{Style, style};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::decide::Decision;
 use super::journaled_state::now;
 use super::standing::{Standing, task_key};
 use super::state::{Merge, Millis, Run, State};
+use crate::amounts::bytes_in_words;
+use crate::excerpt::visible;
 use crate::receiver::{Answer, Route};
 use crate::scud::TaskGraph;
 use crate::terminal::{Screen, clock};
@@ -61,7 +64,7 @@ impl<'a> Show<'a> {
             attempt => format!(", attempt {attempt}"),
         };
         let memory = run.memory.map(|memory| {
-            let memory = indicatif::BinaryBytes(memory);
+            let memory = bytes_in_words(memory);
             format!(", with {memory} of memory")
         });
         let memory = memory.unwrap_or_default();
@@ -217,7 +220,8 @@ impl<'a> Show<'a> {
             .for_stderr()
             .apply_to(format!("{label:<10}"));
         let elapsed = style(elapsed).for_stderr().dim();
-        let first = text.lines().next().unwrap_or_default();
+        // The text may come from an agent.
+        let first = visible(text.lines().next().unwrap_or_default());
         let line = format!("{elapsed} {label} {first}");
         let mut waiting = self.waiting_lines.borrow_mut();
         if self.screen.is_live() && waiting.len() < MAX_WAITING_LINES {
@@ -269,28 +273,55 @@ fn elapsed(millis: Millis) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
+/// The standing of one task, as `dispatch status` prints it.
+#[derive(Debug, Serialize)]
+pub struct StatusRow {
+    id: String,
+    phase: String,
+    title: String,
+    standing: &'static str,
+    /// Why the task is blocked.
+    why: Option<String>,
+    /// In how many milliseconds the next attempt begins, if the task pauses before it.
+    next_attempt_ms: Option<Millis>,
+    attempts: usize,
+}
+
+/// The standing of each task of the dispatch.
+pub fn status(state: &State, graph: &TaskGraph, standings: &[Standing]) -> Vec<StatusRow> {
+    let rows = standings.iter().enumerate();
+    let rows = rows.filter(|(_, standing)| **standing != Standing::Outside);
+    let rows = rows.map(|(task, standing)| StatusRow {
+        id: graph.name(task),
+        phase: graph.tasks[task].phase.clone(),
+        title: graph.tasks[task].title.clone(),
+        standing: standing.word(),
+        why: match standing {
+            Standing::Blocked(why) => Some(why.clone()),
+            _ => None,
+        },
+        next_attempt_ms: match standing {
+            Standing::Cooling { until } => Some((until - now()).max(0)),
+            _ => None,
+        },
+        attempts: state.runs_of(&task_key(graph, task)).count(),
+    });
+    rows.collect()
+}
+
 /// One line with the standing of each task.
-pub fn status(state: &State, graph: &TaskGraph, standings: &[Standing]) -> String {
+pub fn status_text(rows: &[StatusRow]) -> String {
     let mut text = String::new();
-    for (task, standing) in standings.iter().enumerate() {
-        if *standing == Standing::Outside {
-            continue;
+    for row in rows {
+        let _ = write!(text, "{:<9} {:<8} {}", row.standing, row.id, row.title);
+        if let Some(why) = &row.why {
+            let _ = write!(text, " ({})", why.lines().next().unwrap_or_default());
         }
-        let (id, title) = (graph.name(task), &graph.tasks[task].title);
-        let _ = write!(text, "{:<9} {id:<8} {title}", standing.word());
-        match standing {
-            Standing::Blocked(why) => {
-                let _ = write!(text, " ({})", why.lines().next().unwrap_or_default());
-            }
-            Standing::Cooling { until } => {
-                let left = clock(elapsed(until - now()));
-                let _ = write!(text, " (next attempt in {left})");
-            }
-            _ => {}
+        if let Some(left) = row.next_attempt_ms {
+            let _ = write!(text, " (next attempt in {})", clock(elapsed(left)));
         }
-        let attempts = state.runs_of(&task_key(graph, task)).count();
-        if attempts > 1 {
-            let _ = write!(text, " [{attempts} attempts]");
+        if row.attempts > 1 {
+            let _ = write!(text, " [{} attempts]", row.attempts);
         }
         text.push('\n');
     }

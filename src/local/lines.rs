@@ -23,21 +23,21 @@ pub fn lines(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> mpsc::Rec
             while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
                 let mut bytes = &chunk[..count];
                 while let Some(line) = splitter.next_line(&mut bytes) {
-                    if sender.send(shown(&line)).await.is_err() {
+                    if sender.send(text_of(&line)).await.is_err() {
                         return;
                     }
                 }
             }
             if let Some(line) = splitter.take_unfinished() {
                 // An error means that the receiver of the lines was dropped.
-                let _ = sender.send(shown(&line)).await;
+                let _ = sender.send(text_of(&line)).await;
             }
         });
     }
     receiver
 }
 
-fn shown(line: &Line) -> String {
+fn text_of(line: &Line) -> String {
     let mut text = String::from_utf8_lossy(&line.bytes).into_owned();
     if line.is_truncated {
         text.push('…');

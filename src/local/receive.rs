@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::receiver::{self, Receiver};
-use crate::terminal::{Screen, Timeline};
+use crate::terminal::{Format, HeartbeatContent, JsonLines, Screen, Signatures, Timeline};
 
 #[derive(Debug)]
 pub struct ReceiveSettings {
@@ -16,24 +16,33 @@ pub struct ReceiveSettings {
     /// The secret that was given as a flag. It must not be printed.
     pub secret: Option<SecretString>,
     pub receiver: receiver::Settings,
+    pub format: Format,
 }
 
 /// Shows what workers report until SIGINT or SIGTERM.
 pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result<()> {
     let orchestrator = Receiver::bind(settings.listen)
         .await
-        .wrap_err_with(|| format!("cannot listen on {}", settings.listen))?;
-    let signatures = if settings.receiver.signing_keys.is_empty() {
-        "does not verify signatures: set --secret or DESCARTES_CALLBACK_SECRET"
+        .wrap_err_with(|| {
+            format!(
+                "cannot listen on {}; choose another address with --listen, or end the program that uses it",
+                settings.listen
+            )
+        })?;
+    let (signatures, words) = if settings.receiver.signing_keys.is_empty() {
+        (
+            Signatures::NotChecked,
+            "does not verify signatures: set --secret or DESCARTES_CALLBACK_SECRET",
+        )
     } else {
-        "accepts only signed requests"
+        (Signatures::Required, "accepts only signed requests")
     };
     let orchestrator = orchestrator.with(settings.receiver);
     let (sender, mut notices) = mpsc::unbounded_channel();
-    let mut timeline = Timeline::begin(screen);
-    let url = orchestrator.url();
-    timeline.say("orchestrator", &format!("listens at {url}"));
-    timeline.say("orchestrator", signatures);
+    let json = JsonLines::new(settings.format, screen.redactor());
+    let mut timeline = Timeline::begin(screen, json.clone(), HeartbeatContent::Message);
+    timeline.listens(&orchestrator.url(), signatures);
+    timeline.say("orchestrator", words);
     timeline.wait_for_workers();
     let (mut terminated, mut interrupted) = (
         signal(SignalKind::terminate())?,
@@ -57,5 +66,6 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
     while let Ok(notice) = notices.try_recv() {
         timeline.notice(&notice);
     }
+    json.close().await;
     Ok(())
 }

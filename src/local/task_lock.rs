@@ -31,11 +31,14 @@ impl TaskLock {
     /// If another `local` holds the lock, or no directory is usable.
     pub fn take(lock_dirs: &[PathBuf], project: &Path, task: &str) -> eyre::Result<Self> {
         let project = fs::canonicalize(project).wrap_err_with(|| {
-            format!("cannot use the project's directory {}", project.display())
+            format!(
+                "cannot use the project's directory {}; name another one with --project",
+                project.display()
+            )
         })?;
-        let path = usable(lock_dirs)?.join(file_name(&project, task));
+        let path = first_usable(lock_dirs)?.join(file_name(&project, task));
         let refused = |error| match error {
-            LockError::Held(holder) => eyre!(busy(&project, &holder)),
+            LockError::Held(holder) => eyre!(already_running(&project, &holder)),
             LockError::File(error) => {
                 eyre::Report::new(error).wrap_err(format!("cannot lock {}", path.display()))
             }
@@ -80,7 +83,7 @@ impl Drop for TaskLock {
 }
 
 /// The first directory that exists, or can be made, and that only this user can write to.
-fn usable(lock_dirs: &[PathBuf]) -> eyre::Result<&Path> {
+pub fn first_usable(lock_dirs: &[PathBuf]) -> eyre::Result<&Path> {
     let mut problems = Vec::new();
     for dir in lock_dirs {
         match private_directory(dir) {
@@ -123,7 +126,8 @@ fn file_name(project: &Path, task: &str) -> String {
     format!("{}.lock", hex.collect::<String>())
 }
 
-fn busy(project: &Path, holder: &str) -> String {
+/// The message if another `local` runs the task; `holder` is what that process has written into the lock file.
+fn already_running(project: &Path, holder: &str) -> String {
     let project = project.display();
     match holder.split_once(' ') {
         Some((pid, task)) => format!(

@@ -4,8 +4,10 @@ use std::io::{self, Write};
 
 use reqwest::Url;
 use serde::Serialize;
+use serde_json::json;
 
-use crate::terminal::Format;
+use crate::redact::Redactor;
+use crate::terminal::{Format, print_object};
 
 /// The verdict about one rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -97,7 +99,7 @@ impl Report {
     ///
     /// # Errors
     /// If standard output could not be written, now or before.
-    pub fn finish(&mut self) -> io::Result<()> {
+    pub fn finish(&mut self, redactor: &Redactor) -> io::Result<()> {
         let counts = [
             Verdict::Kept,
             Verdict::Advice,
@@ -105,22 +107,25 @@ impl Report {
             Verdict::NotTried,
         ]
         .map(|verdict| self.count(verdict));
-        let text = match self.format {
+        match self.format {
             Format::Lines => {
                 let [kept, advice, broken, not_tried] = counts;
-                format!(
+                let text = format!(
                     "{}: {kept} rules kept, {advice} could be better, {broken} broken, {not_tried} not tried\n",
                     self.url
-                )
+                );
+                self.write(text.as_bytes());
             }
             Format::Json => {
-                let report =
-                    serde_json::json!({ "url": self.url.as_str(), "findings": self.findings });
-                format!("{report:#}\n")
+                let report = json!({ "url": self.url.as_str(), "findings": self.findings });
+                self.write_result = print_object("probe", report, redactor);
             }
-        };
-        self.write(text.as_bytes());
-        std::mem::replace(&mut self.write_result, Ok(()))
+        }
+        match std::mem::replace(&mut self.write_result, Ok(())) {
+            // The reader has gone (`| head`); the exit code still tells the result.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result,
+        }
     }
 
     fn count(&self, verdict: Verdict) -> usize {

@@ -63,6 +63,12 @@ impl<'a> AgentOutput<'a> {
         self.push_text("agent", &masked, &masked);
     }
 
+    /// Logs what the agent thinks. It is only for the log, and not a part of the output.
+    pub fn thought(&mut self, text: &str) {
+        let masked = self.redactor.text(text);
+        self.sinks.log.thought(&masked);
+    }
+
     /// Adds a description of a tool call; it may have any length.
     pub fn tool_call(&mut self, description: &str) {
         // Secrets are masked first: a part of a secret would not be recognised.
@@ -183,6 +189,19 @@ impl LogLines {
             last = Some(line);
         }
         last
+    }
+
+    /// Logs what an agent thinks, at the level `debug`.
+    pub fn thought(&mut self, text: &str) {
+        self.update_interval();
+        let lines = text.lines().map(|line| readable(line.as_bytes()));
+        for line in lines.filter(|line| !line.is_empty()) {
+            if self.logged_in_interval < MAX_LINES_PER_INTERVAL {
+                tracing::debug!("thought: {line}");
+                // Lines that the filter leaves out don't count.
+                self.logged_in_interval += u32::from(tracing::enabled!(tracing::Level::DEBUG));
+            }
+        }
     }
 
     /// Logs what is left: a line without a newline, and how much was skipped.

@@ -4,9 +4,9 @@
 //! about how to work, which describes what the worker does.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use super::checks::{Checks, FailedCheck};
-use super::workspace::Workspace;
 use crate::excerpt;
 use crate::scud::{AgentDefinition, MAX_PROMPT_SIZE};
 use crate::task::{Failure, Reason, Task};
@@ -15,12 +15,22 @@ use crate::task::{Failure, Reason, Task};
 /// few failed checks.
 const MAX_NOTE_SIZE: usize = 16 * 1024;
 
-/// The prompt of the first round.
+/// The directory that the agent works in, as the prompt names it.
+#[derive(Debug, Clone, Copy)]
+pub enum Location<'a> {
+    /// The user's own directory, which the worker changes in place.
+    Project(&'a Path),
+    /// A clone, whose changes the worker commits.
+    Clone(&'a Path),
+}
+
+/// The prompt of the first round. `note` is the orchestrator's further text, with its secrets masked.
 pub fn first(
     task: &Task,
     definition: Option<&AgentDefinition>,
-    workspace: &Workspace,
+    location: Location<'_>,
     checks: &Checks,
+    note: Option<&str>,
 ) -> Result<String, Failure> {
     let template = definition.and_then(|definition| definition.render(task));
     let mut prompt = template.unwrap_or_else(|| describe(task));
@@ -30,7 +40,7 @@ pub fn first(
     }
     prompt.truncate(prompt.trim_end().len());
     prompt.push_str("\n\n");
-    prompt.push_str(&how_to_work(workspace, checks));
+    prompt.push_str(&how_to_work(location, checks));
     if prompt.len() > MAX_PROMPT_SIZE {
         let message = format!(
             "the prompt of task {} would be larger than {} MiB; shorten the task's texts, or the template of its agent",
@@ -42,11 +52,12 @@ pub fn first(
             ..Failure::new(Reason::WorkspaceFailed, message)
         });
     }
+    prompt.extend(note.map(about_run));
     Ok(prompt)
 }
 
 /// The orchestrator's note, as the end of the first prompt.
-pub fn note(note: &str) -> String {
+fn about_run(note: &str) -> String {
     let note = note.trim();
     if note.is_empty() {
         return String::new();
@@ -105,12 +116,13 @@ fn describe(task: &Task) -> String {
     text
 }
 
-fn how_to_work(workspace: &Workspace, checks: &Checks) -> String {
+fn how_to_work(location: Location<'_>, checks: &Checks) -> String {
+    let (Location::Project(dir) | Location::Clone(dir)) = location;
     let mut text = format!(
         "## How to work\n\n\
          - You are in {}, the project's directory. Change nothing outside it.\n\
          - No one will answer questions: decide, and say in your last message what you decided and why.\n",
-        workspace.dir.display()
+        dir.display()
     );
     if checks.commands.is_empty() {
         text.push_str(
@@ -122,13 +134,13 @@ fn how_to_work(workspace: &Workspace, checks: &Checks) -> String {
     for command in &checks.commands {
         let _ = writeln!(text, "  - `{command}`");
     }
-    text.push_str(match &workspace.clone {
-        Some(_) => {
+    text.push_str(match location {
+        Location::Clone(_) => {
             "- Commit as you like, on top of the commit that is checked out. Don't push: the worker commits \
              what you leave in the directory, and pushes it all to a branch of its own.\n\
              - Leave .scud alone: the worker marks the task.\n"
         }
-        None => {
+        Location::Project(_) => {
             "- Don't commit or push, and leave .scud alone: the files that you leave in the directory are the result.\n"
         }
     });

@@ -9,7 +9,7 @@ use super::checks::{self, Checks};
 use super::failures::timed_out;
 use super::model_gateway;
 use super::output::AgentOutput;
-use super::prompt;
+use super::prompt::{self, Location};
 use super::run::Run;
 use super::workspace::Workspace;
 use crate::excerpt::{self, visible};
@@ -111,10 +111,14 @@ impl Rounds<'_, '_> {
         } = assignment;
         self.run.check_stop()?;
         self.gateway = model_gateway::start(self.run).await?;
-        let mut prompt = prompt::first(task, definition.as_ref(), self.workspace, checks)?;
-        if let Some(note) = &self.run.settings.note {
-            prompt.push_str(&prompt::note(&self.run.redactor.text(note)));
-        }
+        let location = match &self.workspace.clone {
+            Some(_) => Location::Clone(&self.workspace.dir),
+            None => Location::Project(&self.workspace.dir),
+        };
+        let note = self.run.settings.note.as_ref();
+        let note = note.map(|note| self.run.redactor.text(note));
+        let mut prompt =
+            prompt::first(task, definition.as_ref(), location, checks, note.as_deref())?;
         let mut repairs = 0;
         let mut last_failed: Option<checks::FailedCheck> = None;
         loop {

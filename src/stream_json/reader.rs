@@ -44,6 +44,8 @@ pub enum Event<'a> {
     /// Output that is not JSON.
     Raw(&'a [u8]),
     Text(&'a str),
+    /// What the model thinks before it answers.
+    Thought(&'a str),
     /// A description of a tool call. It may be long.
     ToolCall(&'a str),
     /// The usage and the cost of the agent, in all rounds so far.
@@ -130,6 +132,7 @@ impl Reader {
         for block in message.blocks {
             match block {
                 Block::Text(text) => on_event(Event::Text(&text)),
+                Block::Thought(text) => on_event(Event::Thought(&text)),
                 Block::ToolCall(text) => {
                     self.account.add_tool_call();
                     on_event(Event::ToolCall(&text));

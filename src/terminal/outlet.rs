@@ -31,6 +31,8 @@ struct Shared {
     changed: Condvar,
     /// Is notified when the thread has written something.
     written: Notify,
+    /// Makes the line that replaces dropped ones from their number.
+    gap_note: fn(usize) -> String,
 }
 
 #[derive(Debug, Default)]
@@ -58,16 +60,22 @@ impl State {
 impl Outlet {
     /// Starts a thread that writes to the stream.
     pub fn new(stream: impl Write + Send + 'static) -> Self {
-        let outlet = Self::without_thread();
+        Self::with_note(stream, dropped_note)
+    }
+
+    /// The same, with another line that replaces dropped ones.
+    pub fn with_note(stream: impl Write + Send + 'static, gap_note: fn(usize) -> String) -> Self {
+        let outlet = Self::without_thread(gap_note);
         outlet.start(stream);
         outlet
     }
 
-    fn without_thread() -> Self {
+    fn without_thread(gap_note: fn(usize) -> String) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             written: Notify::new(),
+            gap_note,
         }))
     }
 
@@ -177,7 +185,7 @@ impl Outlet {
                 let mut bytes = std::mem::take(&mut state.waiting);
                 let dropped = std::mem::take(&mut state.dropped);
                 if dropped > 0 {
-                    bytes.extend_from_slice(dropped_note(dropped).as_bytes());
+                    bytes.extend_from_slice((self.0.gap_note)(dropped).as_bytes());
                 }
                 return Some(bytes);
             }
@@ -325,7 +333,7 @@ mod tests {
     #[test]
     fn lines_written_after_a_gap_come_after_its_note() {
         let gate = Gate::default();
-        let outlet = Outlet::without_thread();
+        let outlet = Outlet::without_thread(dropped_note);
         // The thread starts late: lines have been dropped before it takes the first ones.
         write(&outlet, 0..1000);
         outlet.start(gate.clone());
@@ -370,7 +378,7 @@ mod tests {
     #[test]
     fn a_dropped_write_of_several_lines_counts_as_several_lines() {
         let gate = Gate::default();
-        let outlet = Outlet::without_thread();
+        let outlet = Outlet::without_thread(dropped_note);
         write(&outlet, 0..ROOM);
         outlet.write(b"an error\nand its cause\nand the cause's\n");
         gate.set_open(true);

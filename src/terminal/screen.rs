@@ -3,12 +3,11 @@
 //! No other module writes to standard error, so that lines never mix. All text is redacted before it
 //! is written. No method of [`Screen`] waits for a slow reader, except `close` for a limited time.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use tokio::task::JoinHandle;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
@@ -18,16 +17,17 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::prelude::*;
 
 use super::clock::clock;
+use super::live_area::{LiveArea, Size};
 use super::outlet::Outlet;
+use crate::amounts::bytes_in_words;
 use crate::model::Usage;
 use crate::progress::{Progress, Transfer};
 use crate::redact::Redactor;
 
 /// The time between two drawings of the status line.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(120);
-/// The maximum rate at which indicatif draws, in hertz. It is higher than that of [`REDRAW_INTERVAL`], so that
-/// indicatif skips no drawing.
-const MAX_DRAW_RATE: u8 = 20;
+/// The pictures before the status line. Each drawing has the next one, which shows that the program works.
+const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 /// If the agent has been silent for longer, the status line says how long.
 const MIN_SHOWN_SILENCE: Duration = Duration::from_secs(2);
 /// How long [`Screen::close`] waits until the last lines are written.
@@ -54,7 +54,10 @@ pub enum LogFormat {
 pub struct Screen {
     redactor: Redactor,
     outlet: Outlet,
-    bar: ProgressBar,
+    /// `None` if standard error is not a terminal.
+    live_area: Option<LiveArea>,
+    /// How often the status line was set.
+    status_count: Arc<AtomicUsize>,
 }
 
 impl Screen {
@@ -62,20 +65,12 @@ impl Screen {
     pub fn open(log: &Log, redactor: Redactor) -> Self {
         let terminal = io::stderr().is_terminal();
         let outlet = Outlet::new(io::stderr());
-        let target = if terminal {
-            let terminal = Terminal::new(outlet.clone());
-            ProgressDrawTarget::term_like_with_hz(Box::new(terminal), MAX_DRAW_RATE)
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
-        bar.set_style(
-            ProgressStyle::with_template("{spinner} {wide_msg}").expect("a valid template"),
-        );
+        let live_area = terminal.then(|| LiveArea::new(outlet.clone()));
         let screen = Self {
             redactor,
             outlet,
-            bar,
+            live_area,
+            status_count: Arc::default(),
         };
         let registry = tracing_subscriber::registry().with(log.filter.clone());
         let layer = tracing_subscriber::fmt::layer()
@@ -116,47 +111,64 @@ impl Screen {
         }
     }
 
+    /// Masks the secrets of this process.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// A text that leads to a URL when a person clicks it, if the terminal has links; otherwise only the text. Neither may come from
+    /// an agent.
+    #[expect(clippy::unused_self, reason = "only a screen shows links")]
+    pub fn link(&self, text: &str, url: &str) -> String {
+        let is_printable = url.chars().all(|c| c.is_ascii_graphic());
+        if is_printable && supports_hyperlinks::on(supports_hyperlinks::Stream::Stderr) {
+            format!("\x1b]8;;{url}\x1b\\{text}\x1b]8;;\x1b\\")
+        } else {
+            text.to_owned()
+        }
+    }
+
     /// Sets the status line; does nothing without a terminal.
     pub fn set_status(&self, status: &str) {
-        self.bar.set_message(self.redactor.text(status));
-        self.bar.tick();
+        let Some(live_area) = &self.live_area else {
+            return;
+        };
+        let count = self.status_count.fetch_add(1, Ordering::Relaxed);
+        let spinner = SPINNER[count % SPINNER.len()];
+        let status = without_control_characters(&self.redactor.text(status));
+        live_area.set(vec![format!("{spinner} {status}")], size());
     }
 
     /// Whether standard error is a terminal, so that the status line is shown.
     pub fn is_live(&self) -> bool {
-        !self.bar.is_hidden()
+        self.live_area.is_some()
     }
 
     /// How many lines the terminal has.
     pub fn height() -> usize {
-        usize::from(console::Term::stderr().size().0)
+        size().height
     }
 
     /// Sets several lines as the status, each cut to the width of the terminal.
     pub fn set_table(&self, lines: &[String]) {
-        let width = usize::from(console::Term::stderr().size().1).max(20);
-        let lines = lines.iter().map(|line| {
-            let line = self.redactor.text(line);
-            // Control characters could move the cursor.
-            let line: String = line.chars().filter(|c| !c.is_control()).collect();
-            console::truncate_str(&line, width - 1, "…").into_owned()
-        });
-        let text = lines.collect::<Vec<_>>().join("\n");
-        self.bar
-            .set_style(ProgressStyle::with_template("{msg}").expect("a valid template"));
-        self.bar.set_message(text);
-        self.bar.tick();
+        if let Some(live_area) = &self.live_area {
+            let lines = lines.iter();
+            let lines = lines.map(|line| without_control_characters(&self.redactor.text(line)));
+            live_area.set(lines.collect(), size());
+        }
     }
 
     /// Removes the status line.
     pub fn clear_status(&self) {
-        self.bar.finish_and_clear();
+        if let Some(live_area) = &self.live_area {
+            live_area.clear(size());
+        }
     }
 
     /// Shows a run's progress in the status line until the returned guard is dropped.
     pub fn show_progress(&self, progress: &Progress) -> StatusLine {
         let (screen, progress) = (self.clone(), progress.clone());
-        let drawing = (!self.bar.is_hidden()).then(|| {
+        let drawing = self.is_live().then(|| {
             tokio::spawn(async move {
                 loop {
                     screen.set_status(&status_text(&progress));
@@ -178,86 +190,25 @@ impl Screen {
     }
 
     fn write(&self, bytes: &[u8]) {
-        self.bar.suspend(|| self.outlet.write(bytes));
-    }
-}
-
-/// The terminal to which indicatif draws. Each drawing is collected and written in one piece. It is skipped if the
-/// terminal does not accept output at the moment.
-#[derive(Debug)]
-struct Terminal {
-    outlet: Outlet,
-    /// What indicatif has drawn since the last flush.
-    drawn: Mutex<String>,
-}
-
-impl Terminal {
-    fn new(outlet: Outlet) -> Self {
-        Self {
-            outlet,
-            drawn: Mutex::default(),
-        }
-    }
-
-    fn draw(&self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
-        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        drawn.write_fmt(text).map_err(io::Error::other)
-    }
-
-    /// Moves the cursor by a number of cells; `direction` is the final letter of the escape sequence.
-    fn cursor(&self, cells: usize, direction: char) -> io::Result<()> {
-        match cells {
-            0 => Ok(()),
-            cells => self.draw(format_args!("\x1b[{cells}{direction}")),
+        match &self.live_area {
+            Some(live_area) => live_area.print_above(bytes, size()),
+            None => self.outlet.write(bytes),
         }
     }
 }
 
-impl TermLike for Terminal {
-    fn width(&self) -> u16 {
-        console::Term::stderr().size().1
+/// The size of the terminal.
+fn size() -> Size {
+    let (height, width) = console::Term::stderr().size();
+    Size {
+        height: height.into(),
+        width: width.into(),
     }
+}
 
-    fn height(&self) -> u16 {
-        console::Term::stderr().size().0
-    }
-
-    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.cursor(n, 'A')
-    }
-
-    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.cursor(n, 'B')
-    }
-
-    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.cursor(n, 'C')
-    }
-
-    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.cursor(n, 'D')
-    }
-
-    fn write_line(&self, s: &str) -> io::Result<()> {
-        self.draw(format_args!("{s}\n"))
-    }
-
-    fn write_str(&self, s: &str) -> io::Result<()> {
-        self.draw(format_args!("{s}"))
-    }
-
-    fn clear_line(&self) -> io::Result<()> {
-        self.draw(format_args!("\r\x1b[2K"))
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        let drawn = std::mem::take(&mut *drawn);
-        if !self.outlet.is_stuck() {
-            self.outlet.write(drawn.as_bytes());
-        }
-        Ok(())
-    }
+/// A line without control characters, which could move the cursor.
+fn without_control_characters(line: &str) -> String {
+    line.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// Timestamps in seconds since the start of the worker.
@@ -296,7 +247,7 @@ fn status_text(progress: &Progress) -> String {
     let mut parts = vec![
         clock(now.elapsed),
         now.phase.to_string(),
-        format!("{} out", HumanBytes(now.output_bytes)),
+        format!("{} out", bytes_in_words(now.output_bytes)),
     ];
     let counted = [(now.spent.turns, "turns"), (now.spent.tool_calls, "tools")];
     let counted = counted
@@ -317,7 +268,7 @@ fn status_text(progress: &Progress) -> String {
 fn transfer_text(transfer: Transfer) -> String {
     let Transfer { phase, percent, .. } = transfer;
     match transfer.bytes {
-        Some(bytes) => format!("{phase}: {percent} %, {}", HumanBytes(bytes)),
+        Some(bytes) => format!("{phase}: {percent} %, {}", bytes_in_words(bytes)),
         None => format!("{phase}: {percent} %"),
     }
 }

@@ -6,20 +6,55 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use console::{Style, style};
+use serde_json::json;
 
 use super::clock::clock;
+use super::json_lines::JsonLines;
+use super::log_line::{self, Level};
+use super::markdown::Markdown;
 use super::screen::Screen;
+use crate::excerpt::visible;
 use crate::receiver::{Notice, Received};
 
 /// How often the status line is drawn.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The timeline of one worker.
+/// What the lines of a worker's log begin with that show what its agent says.
+const AGENT_PREFIX: &str = "agent: ";
+
+/// The timeline of one worker, or of all workers of an orchestrator. Also prints the objects of `--json`.
 #[derive(Debug)]
 pub struct Timeline<'a> {
     screen: &'a Screen,
+    json: JsonLines,
     began: Instant,
     runs: Runs,
+    heartbeats: Heartbeats,
+    markdown: Markdown,
+}
+
+/// Which heartbeats have a line: only those that say something new.
+#[derive(Debug)]
+struct Heartbeats {
+    content: HeartbeatContent,
+    /// For each run id, the text of the last line.
+    last_texts: BTreeMap<String, String>,
+}
+
+/// Whether an orchestrator verifies signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signatures {
+    Required,
+    NotChecked,
+}
+
+/// What is shown of a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeartbeatContent {
+    /// The phase and the activity.
+    Message,
+    /// The phase alone, because the worker's log is shown too, and has the activity.
+    Phase,
 }
 
 /// The runs that have a task, for the status line.
@@ -69,10 +104,32 @@ impl Runs {
     }
 }
 
+impl Heartbeats {
+    /// The text for a heartbeat; `None` if the last line of its run has the same one.
+    fn new_text(&mut self, received: &Received) -> Option<String> {
+        let text = match self.content {
+            HeartbeatContent::Message => received.text("/message"),
+            HeartbeatContent::Phase => received.text("/progress/phase"),
+        };
+        let run_id = received.text("/run_id");
+        if self.last_texts.get(run_id).is_some_and(|last| last == text) {
+            return None;
+        }
+        self.last_texts.insert(run_id.to_owned(), text.to_owned());
+        Some(text.to_owned())
+    }
+}
+
 impl<'a> Timeline<'a> {
-    pub fn begin(screen: &'a Screen) -> Self {
+    pub fn begin(screen: &'a Screen, json: JsonLines, content: HeartbeatContent) -> Self {
         Self {
             screen,
+            json,
+            heartbeats: Heartbeats {
+                content,
+                last_texts: BTreeMap::new(),
+            },
+            markdown: Markdown::default(),
             began: Instant::now(),
             runs: Runs {
                 idle_status: "starting",
@@ -88,6 +145,22 @@ impl<'a> Timeline<'a> {
         self.draw();
     }
 
+    /// Shows that the orchestrator listens.
+    pub fn listens(&self, url: &str, signatures: Signatures) {
+        let word = match signatures {
+            Signatures::Required => "required",
+            Signatures::NotChecked => "not_checked",
+        };
+        let fields = json!({ "url": url, "signatures": word });
+        self.json.write_now("listening", fields);
+        let label = Style::new().bold().for_stderr();
+        let label = label.apply_to(format!("{:<16}", "orchestrator"));
+        self.timed(&format!(
+            "{label} listens at {}",
+            self.screen.link(url, url)
+        ));
+    }
+
     /// Shows that something happened; `who` is the process that says so.
     pub fn say(&self, who: &str, what: &str) {
         self.row(&Style::new().bold(), who, what);
@@ -96,8 +169,13 @@ impl<'a> Timeline<'a> {
     /// Shows what the orchestrator reports.
     pub fn notice(&mut self, notice: &Notice) {
         match notice {
-            Notice::Received(received) => self.show_event(received),
+            Notice::Received(received) => {
+                self.json.write_now("event", event_fields(received));
+                self.show_event(received);
+            }
             Notice::Refused { path, why } => {
+                let fields = json!({ "path": path, "why": why });
+                self.json.write_now("refused", fields);
                 self.row(
                     &Style::new().red().bold(),
                     "refused",
@@ -109,6 +187,14 @@ impl<'a> Timeline<'a> {
                 run_id,
                 silence,
             } => {
+                self.json.write_now(
+                    "lease_over",
+                    json!({
+                        "task_id": task_id,
+                        "run_id": run_id,
+                        "silence_ms": u64::try_from(silence.as_millis()).unwrap_or(u64::MAX),
+                    }),
+                );
                 self.runs.active_runs.remove(run_id);
                 self.draw();
                 let what = format!(
@@ -136,12 +222,26 @@ impl<'a> Timeline<'a> {
             _ => Style::new().cyan().bold(),
         };
         let mut what = format!("{task_id}: {message}");
+        if received.route.is_terminal() {
+            self.heartbeats.last_texts.remove(received.text("/run_id"));
+        }
         match route {
             "started" => {
                 let (run, host) = (received.text("/run_id"), received.text("/worker/hostname"));
                 what = format!("{task_id}: run {run} on {host}");
             }
             "failed" => what = format!("{what} [{}]", received.text("/failure/reason")),
+            "progress" => {
+                let text = self.heartbeats.new_text(received);
+                let is_usual = answer.status.is_success() && !answer.cancels;
+                match text {
+                    Some(text) => what = format!("{task_id}: {text}"),
+                    None if is_usual && !received.is_repeated && received.problems.is_empty() => {
+                        return;
+                    }
+                    None => {}
+                }
+            }
             _ => {}
         }
         if received.is_repeated {
@@ -164,23 +264,37 @@ impl<'a> Timeline<'a> {
     }
 
     /// Shows a line of the worker's log.
-    pub fn log(&self, line: &str) {
-        self.screen
-            .line(&format!("  {} {line}", style("│").for_stderr().dim()));
+    pub fn log(&mut self, line: &str) {
+        let (level, text) = log_line::parse(line);
+        let word = level.map(Level::word);
+        self.json
+            .write_now("log", json!({ "level": word, "line": text }));
+        let bar = style("│").for_stderr().dim();
+        let text = visible(text);
+        let text = match text.split_once(AGENT_PREFIX) {
+            Some(("", said)) if self.screen.is_live() => {
+                format!("{AGENT_PREFIX}{}", self.markdown.line(said))
+            }
+            _ => text,
+        };
+        let Some(level) = level else {
+            return self.timed(&format!("{bar} {text}"));
+        };
+        let label = format!("{:<5}", level.label());
+        let label = level_style(level).for_stderr().apply_to(label);
+        self.timed(&format!("{bar} {label} {text}"));
     }
 
     /// Shows a line of the worker's standard output.
     pub fn output(&self, line: &str) {
-        match line.split_once(' ') {
-            Some(("descartes-result", json)) => {
-                self.row(
-                    &Style::new().bold(),
-                    "stdout",
-                    &format!("descartes-result, {} bytes of JSON", json.len()),
-                );
-            }
-            _ => self.row(&Style::new().bold(), "stdout", line),
+        let label_style = Style::new().bold();
+        if let Some(("descartes-result", json)) = line.split_once(' ') {
+            let size = json.len();
+            let text = format!("descartes-result, {size} bytes of JSON");
+            return self.row(&label_style, "stdout", &text);
         }
+        self.json.write_now("output", json!({ "line": line }));
+        self.row(&label_style, "stdout", line);
     }
 
     /// Shows the end of the worker.
@@ -200,18 +314,49 @@ impl<'a> Timeline<'a> {
 
     fn draw(&self) {
         let (elapsed, status) = (clock(self.began.elapsed()), self.runs.status());
-        self.screen.set_status(&format!("{elapsed} · {status}"));
+        self.screen
+            .set_status(&format!("{elapsed} · {}", visible(&status)));
     }
 
     fn row(&self, row_style: &Style, source: &str, text: &str) {
-        let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
         let source = row_style
             .clone()
             .for_stderr()
             .apply_to(format!("{source:<16}"));
-        self.screen.line(&format!(
-            "{} {source} {text}",
-            style(elapsed).for_stderr().dim()
-        ));
+        // The text may come from an agent, or from anyone who sends a request.
+        let text = visible(text).replace('\n', "␊");
+        self.timed(&format!("{source} {text}"));
     }
+
+    /// Prints a line that begins with the time since the start. All lines have this one clock.
+    fn timed(&self, text: &str) {
+        let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
+        let elapsed = style(elapsed).for_stderr().dim();
+        self.screen.line(&format!("{elapsed} {text}"));
+    }
+}
+
+fn level_style(level: Level) -> Style {
+    match level {
+        Level::Error => Style::new().red().bold(),
+        Level::Warn => Style::new().yellow().bold(),
+        Level::Info => Style::new().green(),
+        Level::Debug | Level::Trace => Style::new().blue(),
+    }
+}
+
+/// The fields of an event for `--json`.
+fn event_fields(received: &Received) -> serde_json::Value {
+    let answer = &received.answer;
+    json!({
+        "route": received.route.word(),
+        "event": received.event,
+        "problems": received.problems,
+        "is_repeated": received.is_repeated,
+        "answer": {
+            "status": answer.status.as_u16(),
+            "message": answer.message,
+            "cancel": answer.cancels,
+        },
+    })
 }

@@ -397,7 +397,7 @@ fn check_prints_json_on_request() {
         let ended = worker.arg("--json").run();
         ended.assert_code(code);
         assert_eq!(ended.stderr, "");
-        serde_json::from_str(&ended.stdout).expect("JSON")
+        crate::support::schema::cli_object(&ended.stdout)
     };
     let ready = report(check(&receiver, &project).agent("true"), 0);
     assert_eq!(ready["ready"], true);

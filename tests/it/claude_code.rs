@@ -536,7 +536,7 @@ fn the_failure_says_that_the_program_is_missing() {
         .assert_failed(&receiver, "agent_not_found");
     assert_eq!(
         event["failure"]["message"],
-        "Claude Code's program `claude` is not on the PATH"
+        "Claude Code's program `claude` is not on the PATH; install it, or choose another agent with DESCARTES_AGENT"
     );
 }
 

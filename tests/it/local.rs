@@ -1,7 +1,11 @@
 //! For people at a terminal: `demo`, `local` and `receive` on one machine, with nothing to set up.
 
+mod dry_run;
 mod ending;
+mod json;
 mod project;
+mod summary;
+mod terminal;
 
 use rustix::process::Signal;
 
@@ -12,7 +16,7 @@ use crate::support::{FinishedWorker, Model, Project, Worker, assert_in_order};
 /// only the order within each of them is certain.
 fn timeline_and_log(ended: &FinishedWorker) -> (String, String) {
     let lines = ended.stderr.split_inclusive('\n');
-    let (log, timeline): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with("  │ "));
+    let (log, timeline): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.contains("s │ "));
     (timeline.concat(), log.concat())
 }
 
@@ -54,6 +58,8 @@ fn demo_shows_a_worker_from_claim_to_result() {
             "what the worker has changed in the project:\n",
             "-2 | The last guest is not greeted | P | 1 | H\n+2 | The last guest is not greeted | D | 1 | H\n",
             "-while [ $# -gt 1 ]; do\n+while [ $# -gt 0 ]; do\n",
+            "completed   task 2 of phase greeting is done: The last guest is not greeted\n",
+            "checks      sh test.sh: passed (",
         ],
     );
     assert!(!ended.stderr.contains("protocol  "), "{ended:#?}");

@@ -123,7 +123,7 @@ fn an_error_has_a_status_that_git_does_not_take_for_conflicts_and_changes_no_fil
     for (worker, message) in [
         (
             merge(&["base", "ours", "gone"]),
-            "gone cannot be read: No such file or directory (os error 2)\n",
+            "their version (%B) gone cannot be read: No such file or directory (os error 2)\n",
         ),
         (
             merge(&["base", "ours", "theirs"]).env("PATH", no_git.dir()),

@@ -144,7 +144,7 @@ fn an_orchestrator_that_grants_everything_breaks_the_rules_of_claims_and_signatu
         .env("DESCARTES_CALLBACK_SECRET", SECRET)
         .run();
     ended.assert_code(1);
-    let report: Value = serde_json::from_str(&ended.stdout).expect("JSON and nothing else");
+    let report: Value = crate::support::schema::cli_object(&ended.stdout);
     assert_eq!(report["url"], url);
     let findings = report["findings"].as_array().expect("a list");
     let broken: Vec<&str> = findings

@@ -10,7 +10,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    FinishedWorker, Project, Receiver, Running, Worker, assert_in_order, setting, with_enough_time,
+    FinishedWorker, Project, Receiver, Running, Worker, assert_in_order, schema, setting,
+    with_enough_time,
 };
 
 /// The program in a directory, without a home directory.
@@ -423,6 +424,74 @@ fn receive_shows_every_request_that_it_answered_before_a_signal_ended_it() {
 }
 
 #[test]
+fn receive_prints_everything_that_happens_as_json_for_programs() {
+    let flags = ["--json", "--lease", "1s", "--cancel", "cancelled"];
+    let (receiving, url) = receive_with(&flags, |worker| worker);
+    let project = Project::new();
+    worker(&url, &project).agent("true").run().assert_code(0);
+    let cancelled = worker(&url, &project)
+        .env("DESCARTES_RUN_ID", "cancelled")
+        .env("DESCARTES_FORCE", "true")
+        .env("PROJECT_ID", "other")
+        .agent("exec sleep 600")
+        .run();
+    cancelled.assert_code(1);
+    assert_eq!(post(&format!("{url}/sideways"), "{}").0, 404);
+    let silent = worker(&url, &project)
+        .env("DESCARTES_RUN_ID", "silent")
+        .env("DESCARTES_FORCE", "true")
+        .env("PROJECT_ID", "third")
+        .agent("exec sleep 600")
+        .start();
+    receiving.wait_for_output("\"run_id\":\"silent\"");
+    silent.signal(Signal::KILL);
+    receiving.wait_for_output("lease_over");
+    receiving.signal(Signal::TERM);
+    let ended = receiving.wait();
+    ended.assert_code(0);
+    let objects = schema::cli_objects(&ended.stdout);
+    let first = &objects[0];
+    assert_eq!(first["type"], "listening");
+    assert_eq!(first["signatures"], "not_checked");
+    let find = |what: &str, test: &dyn Fn(&Value) -> bool| {
+        let found = objects.iter().find(|object| test(object));
+        found.unwrap_or_else(|| panic!("no {what} in {}", ended.stdout))
+    };
+    let claim = find("claim", &|object| object["route"] == "started");
+    assert_eq!(
+        claim["answer"],
+        json!({ "status": 200, "message": "ok", "cancel": false })
+    );
+    assert_eq!(claim["event"]["task_id"], "8");
+    find("cancellation", &|object| object["answer"]["cancel"] == true);
+    let refused = find("refusal", &|object| object["type"] == "refused");
+    assert_eq!(refused["why"], "there is no route \"sideways\"");
+    let lease = find("lease", &|object| object["type"] == "lease_over");
+    assert_eq!(lease["run_id"], "silent");
+}
+
+#[test]
+fn receive_shows_control_characters_of_a_request_instead_of_obeying_them() {
+    let (receiving, url) = receive();
+    let body = json!({
+        "task_id": "8\u{1b}[2J", "project_id": "p", "status": "started", "version": 1,
+        "message": "m\nPOST /completed  8: forged", "event": "task.started", "event_id": "r.1", "run_id": "r",
+        "sequence": 1, "timestamp": "2026-11-23T08:00:00.000Z", "worker": { "hostname": "h\u{7}\nforged" },
+    });
+    post(&format!("{url}/started"), &body.to_string());
+    let ended = end(receiving);
+    let line = ended
+        .stderr
+        .lines()
+        .find(|line| line.contains("POST /started"));
+    assert!(
+        line.is_some_and(|line| line.ends_with("8␛[2J: run r on h␇␊forged")),
+        "{ended:#?}"
+    );
+    assert!(ended.stderr.chars().all(|c| c == '\n' || !c.is_control()));
+}
+
+#[test]
 fn receive_names_what_breaks_the_protocol_in_a_request() {
     let (receiving, url) = receive();
     let event = |sequence: u64, change: Value| {
@@ -479,7 +548,7 @@ fn the_error_for_a_port_in_use_names_the_address() {
         .run();
     ended.assert_code(2);
     assert!(
-        ended.stderr.contains(&format!("cannot listen on {taken}")),
+        ended.stderr.starts_with(&format!("cannot listen on {taken}; choose another address with --listen, or end the program that uses it: ")),
         "{ended:#?}"
     );
 }

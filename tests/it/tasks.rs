@@ -1,6 +1,6 @@
 //! For people who want to know which tasks are ready: `tasks`, and `local` without a task.
 
-use crate::support::{Project, Worker};
+use crate::support::{Project, Worker, schema};
 
 const GRAPH: &str = "\
 # SCUD Graph v1
@@ -66,7 +66,7 @@ fn tasks_says_why_the_other_tasks_cannot_run() {
 
 #[test]
 fn tasks_prints_json_for_programs() {
-    let json: serde_json::Value = serde_json::from_str(&tasks(&["--json"])).expect("JSON");
+    let json = &schema::cli_object(&tasks(&["--json"]))["tasks"];
     let walls = &json[2];
     assert_eq!(
         (&walls["id"], &walls["standing"]),
@@ -74,6 +74,21 @@ fn tasks_prints_json_for_programs() {
     );
     assert_eq!(walls["chain"], 3, "2.1, 2.2 and 3");
     assert_eq!(json[4]["waits_for"][0], "2");
+}
+
+#[test]
+fn tasks_prints_an_error_as_json_for_programs() {
+    let ended = Worker::without_settings()
+        .args(["tasks", "--json"])
+        .dir(Project::empty().dir())
+        .run();
+    ended.assert_code(2);
+    let object = schema::cli_object(&ended.stdout);
+    assert_eq!(object["type"], "error");
+    assert_eq!(
+        format!("{}\n", object["messages"][0].as_str().expect("a text")),
+        ended.stderr
+    );
 }
 
 #[test]
@@ -100,8 +115,16 @@ fn tasks_without_a_graph_says_what_is_missing() {
         .dir(project.dir())
         .run();
     ended.assert_code(2);
-    assert!(
-        ended.stderr.contains("tasks.scg does not exist"),
-        "{ended:#?}"
-    );
+    assert_eq!(ended.stderr, MISSING_GRAPH);
+    for args in [&["local"][..], &["local", "--task", "8", "--dry-run"]] {
+        let ended = Worker::without_settings()
+            .args(args)
+            .dir(project.dir())
+            .run();
+        ended.assert_code(2);
+        assert!(ended.stderr.ends_with(MISSING_GRAPH), "{ended:#?}");
+    }
 }
+
+const MISSING_GRAPH: &str = "./.scud/tasks/tasks.scg does not exist; name the project's directory with --project, or write the task \
+                             graph there, by hand or with the command `scud`\n";

@@ -6,7 +6,7 @@ use crate::dispatch::decide::Decision;
 use crate::dispatch::journal::{Entry, UserCommand};
 use crate::dispatch::policy::Stopping;
 use crate::dispatch::scope::find_task;
-use crate::dispatch::show::status;
+use crate::dispatch::show::{status, status_text};
 use crate::dispatch::standing::task_key;
 
 impl Dispatcher<'_> {
@@ -48,8 +48,10 @@ impl Dispatcher<'_> {
         pending: PendingQuestion,
         decision: &Decision,
     ) -> eyre::Result<()> {
+        let rows = || status(&self.journaled.state, &self.graph, &decision.standings);
         let text = match pending.question {
-            Question::Status => status(&self.journaled.state, &self.graph, &decision.standings),
+            Question::Status => status_text(&rows()),
+            Question::StatusJson => serde_json::to_string(&rows())?,
             Question::Command { command, task } => self.run_command(command, task).await?,
         };
         let _ = pending.answer.send(text);

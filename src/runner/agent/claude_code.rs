@@ -35,7 +35,9 @@ struct ClaudeCode {
 fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent {
     let unusable = |why: &str| Err(Failure::new(Reason::AgentNotFound, why));
     let Some(program) = settings.find(PROGRAM) else {
-        return unusable("Claude Code's program `claude` is not on the PATH");
+        return unusable(
+            "Claude Code's program `claude` is not on the PATH; install it, or choose another agent with DESCARTES_AGENT",
+        );
     };
     if settings.sandbox == Sandbox::Root {
         return unusable(

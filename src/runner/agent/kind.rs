@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use crate::environment::{Variables, VariablesFile};
 use crate::gateway;
 use crate::isolation::{Launch, User};
-use crate::model::{Access, Limits};
+use crate::model::{ANTHROPIC, Access, Limits};
 use crate::process::{AfterRead, Ending, Program, StartError};
 use crate::programs::on_path;
 use crate::runner::output::AgentOutput;
@@ -103,6 +105,17 @@ pub struct Place<'a> {
 }
 
 impl Settings {
+    /// The same settings with a key for the Messages API that is not valid, to find out which agent a valid key would select.
+    pub fn with_placeholder_key(&self) -> Self {
+        let mut settings = self.clone();
+        for service in &mut settings.access.services {
+            if service.provider == &ANTHROPIC && !service.has_key() {
+                service.api_key = Some(SecretString::from(ANTHROPIC.placeholder));
+            }
+        }
+        settings
+    }
+
     /// The path of a program in the search path.
     pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
         on_path(&self.path, program)

@@ -73,6 +73,7 @@ impl<C: CommandLine> Agent for Streaming<C> {
         let progress = self.reader.read(bytes, &mut |event| match event {
             Event::Raw(bytes) => output.push(bytes),
             Event::Text(text) => output.text(text),
+            Event::Thought(text) => output.thought(text),
             Event::ToolCall(text) => output.tool_call(text),
             Event::Spent(spent) => output.set_spent(&spent),
         });

@@ -79,6 +79,8 @@ impl Assistant {
 #[derive(Debug)]
 pub enum Block {
     Text(String),
+    /// What the model thinks before it answers.
+    Thought(String),
     /// A tool call, as [`describe_call`] describes it.
     ToolCall(String),
 }
@@ -119,6 +121,8 @@ fn visible(block: &RawValue) -> Option<Block> {
         #[serde(borrow, default)]
         text: Raw<'a>,
         #[serde(borrow, default)]
+        thinking: Raw<'a>,
+        #[serde(borrow, default)]
         name: Raw<'a>,
         #[serde(borrow, default)]
         input: Raw<'a>,
@@ -126,6 +130,7 @@ fn visible(block: &RawValue) -> Option<Block> {
     let block: Fields<'_> = fields(block.get().as_bytes());
     match value::<String>(block.kind)?.as_str() {
         "text" => value(block.text).map(Block::Text),
+        "thinking" => value(block.thinking).map(Block::Thought),
         "tool_use" => {
             let name: String = value(block.name).unwrap_or_default();
             Some(Block::ToolCall(describe_call(

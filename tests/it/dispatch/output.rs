@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::sample::Graph;
+use crate::support::schema;
 
 #[test]
 fn plan_prints_the_order_the_longest_chain_and_what_is_blocked_and_starts_nothing() {
@@ -20,6 +21,62 @@ fn plan_prints_the_order_the_longest_chain_and_what_is_blocked_and_starts_nothin
 }
 
 #[test]
+fn plan_and_status_are_one_object_for_programs() {
+    let graph = Graph::new(
+        "1 | First | P | 1 | M\n2 | Second | P | 1 | M\n4 | Lost | P | 1 | M\n\n@edges\n2 -> 1\n4 -> 99\n",
+    );
+    let object = |args: &[&str]| {
+        let ended = graph.command(args).arg("--json").run();
+        ended.assert_code(0);
+        schema::cli_object(&ended.stdout)
+    };
+    let plan = object(&["--plan"]);
+    assert_eq!(plan["type"], "plan");
+    assert_eq!(plan["order"][1]["id"], "2");
+    assert_eq!(plan["longest_chain"], serde_json::json!(["1", "2"]));
+    assert_eq!(plan["blocked"][0]["id"], "4");
+    let status = object(&["status"]);
+    assert_eq!(status["type"], "status");
+    assert_eq!(status["is_running"], false);
+    assert_eq!(status["tasks"][0]["standing"], "ready");
+    let answer = object(&["retry", "1"]);
+    assert_eq!(answer["type"], "answer");
+}
+
+#[test]
+fn the_status_of_a_running_dispatch_is_one_object_for_programs() {
+    let graph = Graph::new("1 | Endless | P | 1 | H\n");
+    let running = graph.dispatch("sleep 1000").start();
+    running.wait_for_log(" works");
+    let ended = graph.command(&["status", "--json"]).run();
+    ended.assert_code(0);
+    let status = schema::cli_object(&ended.stdout);
+    assert_eq!(status["is_running"], true);
+    assert_eq!(status["tasks"][0]["standing"], "working");
+    let cancel = graph.command(&["cancel", "--json"]).run();
+    cancel.assert_code(0);
+    assert_eq!(schema::cli_object(&cancel.stdout)["text"], "done");
+    running.wait().assert_code(3);
+}
+
+#[test]
+fn a_reader_of_json_that_has_gone_does_not_stop_a_dispatch() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let ended = graph
+        .dispatch("echo done > done")
+        .arg("--json")
+        .with(|command| {
+            command.stdout(writer);
+        })
+        .run();
+    ended.assert_code(0);
+    assert_eq!(graph.show("descartes/house", "done"), "done\n");
+    assert!(!ended.stderr.contains("panic"), "{ended:#?}");
+}
+
+#[test]
 fn json_prints_every_entry_of_the_journal() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let report = graph.state().with_file_name("report.json");
@@ -29,11 +86,12 @@ fn json_prints_every_entry_of_the_journal() {
         .arg(&report)
         .run();
     ended.assert_code(0);
-    let printed: Vec<Value> = ended
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
+    let mut printed = schema::cli_objects(&ended.stdout);
+    for object in &mut printed {
+        let fields = object.as_object_mut().expect("an object");
+        assert_eq!(fields.remove("schema"), Some(1.into()));
+        assert_eq!(fields.remove("type"), Some("journal".into()));
+    }
     assert_eq!(printed, graph.journal());
     let kinds: Vec<&str> = printed
         .iter()

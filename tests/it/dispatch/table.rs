@@ -3,14 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::sample::{Gate, Graph, number_from_environment};
-use crate::support::wait_until;
+use crate::support::{Emulator, Terminal, wait_until};
 
 /// The variable with the number of workers of this test. The default is low, because each worker is a process with a
 /// clone.
 const WORKERS: &str = "DISPATCH_TABLE_WORKERS";
 const COLUMNS: u16 = 80;
-/// The number of lines of the terminal in the tests.
-const LINES: usize = 24;
 /// The maximum output while only heartbeats arrive. In a second, the table is drawn four times, or up to eight times if
 /// lines are printed above it.
 const MAX_BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
@@ -44,49 +42,58 @@ fn the_table_of_many_workers_fits_in_the_window_and_is_drawn_rarely() {
     gate.open();
     let ended = running.wait();
     ended.assert_code(0);
-    assert_within_the_window(&ended.stdout);
+    assert_within_the_window(COLUMNS, &ended.stdout);
     assert!(ended.stdout.contains("more runs"));
     let done = format!("{workers} of {workers} tasks are done");
     assert!(ended.stdout.contains(&done), "{ended:#?}");
 }
 
-/// Every table fits in the window, and the cursor never moves up by more lines than the window has.
+/// The cursor never leaves the window, and nothing of the table is left at the end.
 #[track_caller]
-fn assert_within_the_window(output: &str) {
-    let mut parts = output.split('\u{1b}');
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(|c: char| c.is_ascii_alphabetic());
-        let end = end.expect("the end of an escape sequence");
-        let (sequence, text) = part.split_at(end);
-        let lines: usize = sequence.trim_start_matches('[').parse().unwrap_or(1);
-        if text.starts_with('A') {
-            assert!(lines < LINES, "the cursor moves up by {lines} lines");
-        }
-        // `K` clears the line.
-        plain.push_str(if text.starts_with('K') { "\n" } else { "" });
-        plain.push_str(&text[1..]);
+fn assert_within_the_window(columns: u16, output: &str) {
+    let rows = Emulator::show(columns, output).rows();
+    for row in &rows {
+        let is_of_table = row.contains("more runs") || row.contains(" #1 ");
+        assert!(!is_of_table, "{rows:#?}");
     }
-    // Rows are filled with blanks to the width of the window and follow each other without line breaks. The last row
-    // has the totals.
-    let columns = usize::from(COLUMNS);
-    let mut tables = 0;
-    for table in plain.lines().filter(|line| line.contains("more runs")) {
-        let table: Vec<char> = table.chars().filter(|c| !c.is_control()).collect();
-        let rows: Vec<String> = table
-            .chunks(columns)
-            .map(|row| row.iter().collect())
-            .collect();
-        assert!(rows.len() < LINES, "{rows:#?}");
-        let (last, others) = rows.split_last().expect("rows");
-        assert!(last.contains(" · "), "{rows:#?}");
-        for row in others {
-            let begins_with_task = row.starts_with(|c: char| c.is_ascii_digit());
-            assert!(begins_with_task || row.starts_with('…'), "{rows:#?}");
-        }
-        tables += 1;
+    let ends = rows.iter().filter(|row| row.contains("tasks are done"));
+    assert_eq!(ends.count(), 1, "{rows:#?}");
+}
+
+#[test]
+fn a_table_in_a_window_that_becomes_narrower_leaves_nothing_behind() {
+    let rows = (1..=6).map(|id| format!("{id} | A task with a long title | P | 1 | M\n"));
+    let graph = Graph::new(&rows.collect::<String>());
+    let gate = Gate::new();
+    let terminal = Terminal::with_columns(100);
+    let mut resizer = terminal.resizer();
+    let activity =
+        "a long line about what the agent is doing right now, which needs the whole window";
+    let running = graph
+        .dispatch_with_gate(
+            &gate,
+            &format!("echo {activity}; echo done > done-${{TASK_ID##*:}}"),
+        )
+        .args(["--jobs", "6"])
+        .env("TERM", "xterm")
+        .env("DESCARTES_HEARTBEAT", "100ms")
+        .on(terminal)
+        .start();
+    let size = running.wait_for_screen("6 working").len();
+    for columns in [60, 30, 90, 45] {
+        resizer.set_columns(columns, &running);
+        wait_until("a drawing", || running.output_size() > size);
+        pause(Duration::from_millis(600));
     }
-    assert!(tables > 0, "{plain:?}");
+    gate.open();
+    drop(resizer);
+    let ended = running.wait();
+    ended.assert_code(0);
+    let shown = Emulator::show(100, &ended.stdout).rows();
+    for row in &shown {
+        let is_of_table = row.contains(" #1 ") || row.contains(" working ·");
+        assert!(!is_of_table, "{shown:#?}");
+    }
 }
 
 fn pause(length: Duration) {

@@ -85,7 +85,7 @@ fn local_rejects_a_branch_or_a_reference_without_a_repository() {
     ended.assert_code(2);
     for name in ["DESCARTES_BRANCH", "DESCARTES_REF"] {
         let message = format!(
-            "  {name}: needs a repository (--repo or DESCARTES_REPO); without one, `local` changes the project's directory in place, and checks out and pushes nothing\n"
+            "  {name}: needs a repository (--repo or DESCARTES_REPO) or --commit; without them, `local` changes the project's directory in place, and checks out and pushes nothing\n"
         );
         assert!(ended.stderr.contains(&message), "{ended:#?}");
     }
@@ -93,4 +93,96 @@ fn local_rejects_a_branch_or_a_reference_without_a_repository() {
     // `--branch none` pushes nothing, so it needs no repository.
     let nothing = program(&["local", "--task", "8", "--branch", "none"], &project);
     nothing.agent("true").run().assert_code(0);
+}
+
+/// A project whose directory is a git repository with one commit.
+fn repository() -> Project {
+    let project = Project::new();
+    for args in [
+        &["init", "--quiet", "--initial-branch=main"][..],
+        &["add", "--all"],
+        &["commit", "--quiet", "--message", "The foundation"],
+    ] {
+        git(&project, args);
+    }
+    project
+}
+
+#[track_caller]
+fn git(project: &Project, args: &[&str]) -> String {
+    let output = std::process::Command::new("git")
+        .args(["-c", "user.name=test", "-c", "user.email=test@localhost"])
+        .args(args)
+        .current_dir(project.dir())
+        .output()
+        .expect("git");
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn local_with_commit_leaves_the_work_on_a_branch_and_the_files_of_the_project_as_they_are() {
+    let project = repository();
+    project.write("unfinished", "of the user");
+    let ended = program(&["local", "--task", "8", "--commit"], &project)
+        .agent(AGENT)
+        .run();
+    ended.assert_code(0);
+    let branch = "descartes/local/8";
+    assert_eq!(
+        git(&project, &["show", &format!("{branch}:house")]),
+        "four walls\n"
+    );
+    assert!(!project.path("house").exists());
+    assert_eq!(git(&project, &["status", "--porcelain"]), "?? unfinished\n");
+    assert_eq!(
+        git(&project, &["log", "--format=%s", "main"]),
+        "The foundation\n"
+    );
+    assert_in_order(
+        &ended.stderr,
+        &[
+            "changes     2 files, 2 lines added and 1 removed\n",
+            &format!("branch      {branch} of {}\n", project.dir().display()),
+            &format!("next        git merge {branch}\n"),
+        ],
+    );
+}
+
+#[test]
+fn local_with_commit_uses_the_branch_that_a_flag_names() {
+    let project = repository();
+    let args = ["local", "--task", "8", "--commit", "--branch", "walls"];
+    program(&args, &project).agent(AGENT).run().assert_code(0);
+    assert_eq!(git(&project, &["show", "walls:house"]), "four walls\n");
+}
+
+#[test]
+fn local_with_commit_is_rejected_without_a_git_repository_or_a_branch_and_with_another_repository()
+{
+    let project = Project::new();
+    let commit = |args: &[&str]| {
+        let ended = program(&["local", "--task", "8", "--commit"], &project)
+            .args(args)
+            .agent("touch worked")
+            .run();
+        ended.assert_code(2);
+        assert!(!project.path("worked").exists());
+        ended.stderr
+    };
+    assert_eq!(
+        commit(&[]),
+        "--commit needs a git repository, and . has no .git; run `git init` and commit the project there, or name another \
+         directory with --project, or leave --commit out to change the directory in place\n"
+    );
+    assert_eq!(
+        commit(&["--branch", "none"]),
+        "1 setting is invalid\n  DESCARTES_BRANCH: is none, but --commit leaves the work on a branch; name a branch, or leave \
+         one of them out\n"
+    );
+    assert_eq!(
+        commit(&["--repo", "/nowhere"]),
+        "1 setting is invalid\n  --commit: and a repository (--repo or DESCARTES_REPO) are both named; leave one of them out: \
+         with a repository, `local` always commits\n"
+    );
 }

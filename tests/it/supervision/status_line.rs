@@ -27,7 +27,7 @@ fn a_terminal_has_a_live_status_line_with_time_phase_silence_and_counters() {
         "{screen:?}"
     );
     // At the end the status line is gone.
-    let last = screen.rsplit("\u{1b}[2K").next().unwrap();
+    let last = screen.rsplit("\u{1b}[J").next().unwrap();
     assert!(!last.contains("out ·"), "{last:?}");
 }
 

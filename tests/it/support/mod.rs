@@ -1,5 +1,6 @@
 //! Shared by the tests: a receiver, a project, a worker.
 
+pub mod emulator;
 pub mod forge;
 pub mod lfs;
 pub mod model;
@@ -16,6 +17,7 @@ pub mod server;
 pub mod terminal;
 pub mod worker;
 
+pub use emulator::Emulator;
 pub use forge::{Forge, ServerBehavior};
 pub use model::Model;
 pub use origin::Origin;
@@ -24,6 +26,7 @@ pub use process::{assert_nothing_alive, processes_in};
 pub use project::Project;
 pub use receiver::{Hold, Receiver, Reply};
 pub use server::Server;
+pub use terminal::Terminal;
 pub use worker::{FinishedWorker, Running, Worker, path};
 
 /// A path or a text as one word for a shell: the path of a temporary directory may contain any character.

@@ -164,8 +164,13 @@ impl Worker {
     }
 
     /// Starts the worker on a terminal with this many columns; its standard output is what the terminal shows.
-    pub fn on_terminal(mut self, columns: u16) -> Self {
-        self.terminal = Some(Terminal::with_columns(columns));
+    pub fn on_terminal(self, columns: u16) -> Self {
+        self.on(Terminal::with_columns(columns))
+    }
+
+    /// Starts the worker on this terminal; its standard output is what the terminal shows.
+    pub fn on(mut self, terminal: Terminal) -> Self {
+        self.terminal = Some(terminal);
         self
     }
 
@@ -229,6 +234,11 @@ impl Running {
             let drawn = text.rsplit('\n').next().unwrap_or_default();
             drawn.contains(what).then(|| text.to_owned())
         })
+    }
+
+    /// How many bytes were printed to standard output so far.
+    pub fn output_size(&self) -> usize {
+        self.stdout.text().len()
     }
 
     /// Waits until the worker ends; fails if that takes too long.

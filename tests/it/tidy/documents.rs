@@ -456,6 +456,25 @@ fn every_command_and_flag_that_a_document_shows_exists() {
 }
 
 #[test]
+fn every_type_of_json_object_is_in_the_document_and_in_the_schema() {
+    let schema: Value = serde_json::from_str(&read("docs/cli.schema.json")).expect("JSON");
+    let definitions = schema["$defs"].as_object().expect("definitions").values();
+    let in_schema: BTreeSet<String> = definitions
+        .filter_map(|definition| definition.pointer("/properties/type/const")?.as_str())
+        .map(str::to_owned)
+        .collect();
+    let document = read("docs/json.md");
+    let (_, types) = document
+        .split_once("| type | meaning |")
+        .expect("the table");
+    let rows = types
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let documented: BTreeSet<String> = rows.map(|(word, _)| word.to_owned()).collect();
+    assert_eq!(documented, in_schema);
+}
+
+#[test]
 fn the_readme_is_short() {
     let lines = read("README.md").lines().count();
     assert!(lines <= 150, "README.md has {lines} lines; 150 are allowed");

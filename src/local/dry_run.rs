@@ -1,0 +1,93 @@
+//! `local --dry-run`: shows the prompt and the agent's command line, and starts nothing.
+
+use std::fmt::Write as _;
+
+use eyre::eyre;
+use serde_json::json;
+
+use super::settings::{Project, repository_of};
+use crate::redact::Redactor;
+use crate::runner;
+use crate::runner::dry_run::{FirstRound, Key, Workplace, first_round};
+use crate::task_list;
+use crate::terminal::{Format, print_object};
+
+/// The settings of `local --dry-run`.
+#[derive(Debug)]
+pub struct DryRun {
+    pub project: Project,
+    pub runner: runner::Settings,
+    pub format: Format,
+}
+
+/// Prints what a run would do first.
+///
+/// # Errors
+/// If the run would fail before its agent starts.
+pub async fn dry_run(settings: &DryRun, redactor: &Redactor) -> eyre::Result<()> {
+    let (dir, workplace) = match &settings.project {
+        Project::InPlace(dir) => (dir, Workplace::Project),
+        Project::Committed(dir) => {
+            repository_of(dir)?;
+            (dir, Workplace::Clone)
+        }
+        Project::Cloned { url, .. } => {
+            return Err(eyre!(
+                "--dry-run cannot read the task in {url} without cloning it; clone it, and name its directory with --project"
+            ));
+        }
+    };
+    task_list::require_graph(dir)?;
+    let round = first_round(&settings.runner, dir, workplace, redactor).await;
+    let round = round.map_err(|failure| eyre!(failure.sentence()))?;
+    match settings.format {
+        Format::Lines => task_list::write(&redactor.text(&text(&round))),
+        Format::Json => Ok(print_object("dry_run", fields(&round), redactor)?),
+    }
+}
+
+fn command_line(round: &FirstRound) -> String {
+    let words = round.command.iter().map(String::as_str);
+    // Only a NUL character cannot be quoted, and no program has one in its arguments.
+    shlex::try_join(words).unwrap_or_else(|_| round.command.join(" "))
+}
+
+fn text(round: &FirstRound) -> String {
+    let FirstRound { task, .. } = round;
+    let mut text = format!(
+        "task      {} of phase {}: {}\nagent     {}",
+        task.id, task.phase, task.title, round.agent
+    );
+    if let Some(model) = &round.model {
+        let _ = write!(text, ", {model}");
+    }
+    if round.key == Key::Missing {
+        text.push_str(" (a run would fail: set ANTHROPIC_API_KEY, or another agent)");
+    }
+    let _ = writeln!(text, "\ndirectory {}", round.dir.display());
+    let _ = writeln!(text, "command   {}", command_line(round));
+    let checks = match round.checks.as_slice() {
+        [] => "none".to_owned(),
+        checks => checks.join("\n          "),
+    };
+    let _ = writeln!(text, "checks    {checks}");
+    text.push_str("\nThe prompt, on the standard input of the command:\n\n");
+    text.push_str(&round.prompt);
+    text
+}
+
+fn fields(round: &FirstRound) -> serde_json::Value {
+    json!({
+        "task": round.task.id,
+        "phase": round.task.phase,
+        "title": round.task.title,
+        "agent": round.agent,
+        "model": round.model,
+        "is_key_missing": round.key == Key::Missing,
+        "directory": round.dir,
+        "command": round.command,
+        "command_line": command_line(round),
+        "checks": round.checks,
+        "prompt": round.prompt,
+    })
+}

@@ -1,0 +1,91 @@
+//! The settings of `local` and `demo`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use eyre::{WrapErr, bail};
+
+use crate::environment::Variables;
+use crate::runner::agent::Kind;
+use crate::terminal::Format;
+
+/// The settings for a worker with an embedded orchestrator.
+#[derive(Debug)]
+pub struct Settings {
+    /// The project; the demo makes its own one.
+    pub project: Project,
+    pub task: String,
+    /// The phase of the task, if `task` names none.
+    pub tag: Option<String>,
+    pub project_id: String,
+    /// The settings that were given as flags, as variables for the worker.
+    pub variables: Vec<(&'static str, OsString)>,
+    pub agent: Agent,
+    /// The variables of this process that the demo's git gets.
+    pub environment: Variables,
+    /// The directories that lock files may be in, the preferred one first.
+    pub lock_dirs: Vec<PathBuf>,
+    pub format: Format,
+}
+
+/// The project that the worker works on.
+#[derive(Debug)]
+pub enum Project {
+    /// A directory, which the worker changes in place.
+    InPlace(PathBuf),
+    /// A directory that stays as it is: the worker clones its git repository, and pushes the work to a branch of it.
+    Committed(PathBuf),
+    /// A repository, which the worker clones and pushes to.
+    Cloned { url: String, into: Option<PathBuf> },
+}
+
+impl Project {
+    /// The directory that the worker changes in place.
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::InPlace(dir) => Some(dir),
+            Self::Committed(_) | Self::Cloned { .. } => None,
+        }
+    }
+
+    /// The repository that the worker clones.
+    ///
+    /// # Errors
+    /// If the directory of [`Self::Committed`] has no repository.
+    pub fn repository(&self) -> eyre::Result<Option<String>> {
+        match self {
+            Self::InPlace(_) => Ok(None),
+            Self::Cloned { url, .. } => Ok(Some(url.clone())),
+            Self::Committed(dir) => repository_of(dir).map(Some),
+        }
+    }
+}
+
+/// The path of the git repository whose working tree a directory is.
+pub fn repository_of(dir: &Path) -> eyre::Result<String> {
+    let shown = dir.display();
+    let absolute = std::fs::canonicalize(dir).wrap_err_with(|| {
+        format!("cannot use the project's directory {shown}; name another one with --project")
+    })?;
+    if !absolute.join(".git").exists() {
+        bail!(
+            "--commit needs a git repository, and {shown} has no .git; run `git init` and commit the project there, \
+             or name another directory with --project, or leave --commit out to change the directory in place"
+        );
+    }
+    match absolute.to_str() {
+        Some(path) => Ok(path.to_owned()),
+        None => bail!("--commit needs a directory whose name is UTF-8, and {shown} is not"),
+    }
+}
+
+/// The agent that the worker will use.
+#[derive(Debug, Clone, Copy)]
+pub enum Agent {
+    /// The one that the settings name.
+    Chosen,
+    /// The settings name no agent, but there is a key. This is the first kind of agent that can use the key.
+    Known(&'static Kind),
+    /// The settings name no agent, and there is no key.
+    Absent,
+}

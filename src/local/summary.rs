@@ -1,0 +1,270 @@
+//! The summary at the end of `local` and `demo`: what the worker reported, and where the work is.
+
+use std::path::Path;
+use std::time::Duration;
+
+use console::{Style, style};
+use reqwest::Url;
+use serde_json::{Value, json};
+
+use super::ended::Ended;
+use crate::amounts::grouped;
+use crate::durations::in_words;
+use crate::excerpt::visible;
+use crate::terminal::{JsonLines, Screen};
+
+/// The width of the column with the labels.
+const LABEL_WIDTH: usize = 11;
+/// How many lines of the causes are shown; the end is the most interesting part of a check's output.
+const MAX_CAUSES: usize = 20;
+/// How many checks are shown.
+const MAX_CHECKS: usize = 20;
+
+/// The rows of the summary.
+struct Rows(Vec<String>);
+
+impl Rows {
+    fn add(&mut self, label: &str, text: &str) {
+        self.add_styled(&Style::new().bold(), label, text);
+    }
+
+    fn add_styled(&mut self, label_style: &Style, label: &str, text: &str) {
+        let label = format!("{label:<LABEL_WIDTH$}");
+        let label = label_style.clone().for_stderr().apply_to(label);
+        self.0.push(format!("{label} {text}"));
+    }
+
+    /// A further line of the last row.
+    fn more(&mut self, text: &str) {
+        self.add("", text);
+    }
+}
+
+/// Prints the summary, and the result object of `--json`. `diff` is what the demo shows.
+pub async fn show(ended: &Ended, screen: &Screen, json: &JsonLines, diff: Option<&str>) {
+    screen.lines(&lines(ended, screen));
+    let patch = ended.patch.as_ref().and_then(|patch| patch.as_ref().ok());
+    let mut fields = json!({
+        "exit_code": ended.exit_code(),
+        "event": ended.event,
+        "directory": ended.directory,
+        "repository": ended.repository,
+        "patch_file": patch,
+    });
+    if let Some(diff) = diff {
+        fields["diff"] = diff.into();
+    }
+    json.write_now("result", fields);
+    json.close().await;
+}
+
+/// The lines of the summary.
+fn lines(ended: &Ended, screen: &Screen) -> Vec<String> {
+    let mut rows = Rows(vec![String::new()]);
+    verdict(&mut rows, ended);
+    if let Some(duration) = ended.number("/result/duration_ms") {
+        rows.add("time", &in_words(Duration::from_millis(duration)));
+    }
+    agent(&mut rows, ended);
+    let event = ended.event.as_ref();
+    let result = event.map(|event| &event["result"]);
+    // Without an agent, checks or work, a run ended before its first step.
+    let has_worked = result.is_some_and(|result| {
+        let has_checks = result["checks"]
+            .as_array()
+            .is_some_and(|checks| !checks.is_empty());
+        has_checks || !result["agent"].is_null() || !result["work"].is_null()
+    });
+    if has_worked {
+        checks(&mut rows, ended);
+        work(&mut rows, ended, screen);
+    }
+    rows.0
+}
+
+/// What happened and, after a failure, why.
+fn verdict(rows: &mut Rows, ended: &Ended) {
+    let message = visible(ended.text("/message").unwrap_or_default());
+    match ended.text("/status") {
+        Some("completed") => {
+            rows.add_styled(&Style::new().green().bold(), "completed", &message);
+        }
+        Some(_) => {
+            rows.add_styled(&Style::new().red().bold(), "failed", &message);
+            let reason = ended.text("/failure/reason").unwrap_or_default();
+            let retryable = match ended.event.as_ref() {
+                Some(event) if event["failure"]["retryable"] == true => {
+                    "another attempt may succeed"
+                }
+                _ => "another attempt would fail too, unless something is changed",
+            };
+            rows.add("reason", &format!("{reason}; {retryable}"));
+            causes(rows, ended.text("/failure/detail").unwrap_or_default());
+        }
+        None => {
+            let how = match ended.status.code() {
+                Some(code) => format!("ended with exit code {code}"),
+                None => "was killed".to_owned(),
+            };
+            rows.add_styled(
+                &Style::new().red().bold(),
+                "no result",
+                &format!("the worker {how} before it had a result; the lines above say why"),
+            );
+        }
+    }
+}
+
+fn causes(rows: &mut Rows, detail: &str) {
+    let detail = visible(detail.trim());
+    let lines: Vec<&str> = detail.lines().collect();
+    let skipped = lines.len().saturating_sub(MAX_CAUSES);
+    let mut label = "cause";
+    if skipped > 0 {
+        rows.add(label, &format!("[{skipped} lines left out]"));
+        label = "";
+    }
+    for line in &lines[skipped..] {
+        rows.add(label, line);
+        label = "";
+    }
+}
+
+/// Which agent worked, and what it has used up.
+fn agent(rows: &mut Rows, ended: &Ended) {
+    let number = |field: &str| ended.number(&format!("/result/agent/{field}"));
+    let Some(kind) = ended.text("/result/agent/kind") else {
+        return;
+    };
+    let mut parts = vec![kind.to_owned()];
+    parts.extend(ended.text("/result/agent/model").map(visible));
+    parts.extend(number("turns").map(|turns| counted(turns, "turn", "turns")));
+    parts.extend(number("tool_calls").map(|calls| counted(calls, "tool call", "tool calls")));
+    rows.add("agent", &parts.join(", "));
+    let tokens = [
+        ("input_tokens", "in"),
+        ("cache_creation_input_tokens", "written to the cache"),
+        ("cache_read_input_tokens", "read from the cache"),
+        ("output_tokens", "out"),
+    ];
+    let tokens: Vec<String> = tokens
+        .into_iter()
+        .filter_map(|(field, what)| {
+            let count = number(&format!("usage/{field}")).filter(|count| *count > 0)?;
+            Some(format!("{} {what}", grouped(count)))
+        })
+        .collect();
+    if !tokens.is_empty() {
+        rows.add("tokens", &tokens.join(", "));
+    }
+    let cost = ended.event.as_ref();
+    let cost = cost.and_then(|event| event.pointer("/result/agent/cost_usd")?.as_f64());
+    if let Some(cost) = cost {
+        rows.add("cost", &format!("${cost:.2}"));
+    }
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(count), if count == 1 { one } else { many })
+}
+
+/// The checks of the last round.
+fn checks(rows: &mut Rows, ended: &Ended) {
+    let event = ended.event.as_ref();
+    let Some(checks) = event.and_then(|event| event.pointer("/result/checks")?.as_array()) else {
+        return;
+    };
+    let mut label = "checks";
+    if checks.is_empty() {
+        rows.add(label, "none");
+    }
+    for check in checks.iter().take(MAX_CHECKS) {
+        let command = check["command"].as_str().unwrap_or_default();
+        let command = visible(command.lines().next().unwrap_or_default());
+        let how = match check["exit_code"].as_i64() {
+            Some(0) => style("passed".to_owned()).for_stderr().green(),
+            Some(code) => style(format!("failed with exit code {code}"))
+                .for_stderr()
+                .red(),
+            None => style("failed without an exit code".to_owned())
+                .for_stderr()
+                .red(),
+        };
+        let took = Duration::from_millis(check["duration_ms"].as_u64().unwrap_or_default());
+        rows.add(label, &format!("{command}: {how} ({})", in_words(took)));
+        label = "";
+    }
+    if let Some(left @ 1..) = checks.len().checked_sub(MAX_CHECKS) {
+        rows.more(&format!("and {left} more"));
+    }
+}
+
+/// How much was changed, and where the changes are.
+fn work(rows: &mut Rows, ended: &Ended, screen: &Screen) {
+    if let Some(dir) = &ended.directory {
+        let shown = file_link(dir, screen);
+        rows.add("changes", &format!("in {shown}; nothing is committed"));
+        return;
+    }
+    let event = ended.event.as_ref();
+    let Some(work) = event
+        .map(|event| &event["result"]["work"])
+        .filter(|work| !work.is_null())
+    else {
+        return;
+    };
+    rows.add("changes", &difference(work));
+    if let Some(branch) = work["branch"].as_str() {
+        let url = ended.repository.as_deref().unwrap_or_default();
+        let is_web = url.starts_with("https://") || url.starts_with("http://");
+        let repository = match &ended.committed_to {
+            Some(dir) => file_link(dir, screen),
+            None if is_web => screen.link(url, url),
+            None => url.to_owned(),
+        };
+        rows.add("branch", &format!("{} of {repository}", visible(branch)));
+        if ended.committed_to.is_some() {
+            rows.add("next", &format!("git merge {}", visible(branch)));
+        }
+    }
+    match &ended.patch {
+        Some(Ok(path)) => {
+            rows.add("patch", &file_link(path, screen));
+            rows.more(&format!("apply it with: git apply {}", quoted(path)));
+        }
+        Some(Err(why)) => rows.add("patch", &format!("could not be saved: {why}")),
+        None if work["patch_truncated"] == true && work["pushed"] != true => {
+            rows.add("patch", "left out, because it is too large for the result");
+        }
+        None => {}
+    }
+}
+
+fn difference(work: &Value) -> String {
+    let number = |field: &str| work[field].as_u64().unwrap_or_default();
+    match number("files_changed") {
+        0 => "none".to_owned(),
+        files => format!(
+            "{}, {} and {}",
+            counted(files, "file", "files"),
+            counted(number("insertions"), "line added", "lines added"),
+            counted(number("deletions"), "removed", "removed")
+        ),
+    }
+}
+
+/// The path, which a person can click.
+fn file_link(path: &Path, screen: &Screen) -> String {
+    let shown = visible(&path.display().to_string());
+    let absolute = std::path::absolute(path).ok();
+    match absolute.and_then(|path| Url::from_file_path(path).ok()) {
+        Some(url) => screen.link(&shown, url.as_str()),
+        None => shown,
+    }
+}
+
+/// The path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    shlex::try_quote(&path).map_or(path.clone(), Into::into)
+}

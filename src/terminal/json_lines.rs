@@ -1,0 +1,154 @@
+//! The objects of `--json`: one on each line of standard output. docs/cli.schema.json defines them.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::format::Format;
+use super::outlet::Outlet;
+use crate::redact::Redactor;
+
+/// The version of the objects. Within a version, fields are only ever added.
+const VERSION: u32 = 1;
+/// How long [`JsonLines::close`] waits for a reader that is slow.
+const END_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Serialize)]
+struct Object<'a, T> {
+    schema: u32,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    /// In milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<i64>,
+    #[serde(flatten)]
+    fields: T,
+}
+
+impl<'a, T: Serialize> Object<'a, T> {
+    fn new(kind: &'a str, fields: T) -> Self {
+        Self {
+            schema: VERSION,
+            kind,
+            at: None,
+            fields,
+        }
+    }
+
+    /// The object as a line. Strings are masked one by one: a secret of digits must not break a number.
+    fn line(&self, redactor: &Redactor) -> String {
+        let text = serde_json::to_string(self).expect("the fields have names that are strings");
+        if redactor.text(&text) == text {
+            return text + "\n";
+        }
+        let mut value = serde_json::from_str(&text).expect("the JSON that was just written");
+        mask(&mut value, redactor);
+        format!("{value}\n")
+    }
+}
+
+fn mask(value: &mut Value, redactor: &Redactor) {
+    match value {
+        Value::String(text) => *text = redactor.text(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| mask(value, redactor)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| mask(value, redactor)),
+        _ => {}
+    }
+}
+
+/// Prints the result of a command. The field `type` is `kind`. A reader that has gone (`| head`) is no error.
+///
+/// # Errors
+/// If standard output cannot be written for another reason, for example because the disk is full.
+pub fn print_object(kind: &str, fields: impl Serialize, redactor: &Redactor) -> io::Result<()> {
+    let line = Object::new(kind, fields).line(redactor);
+    let mut stdout = io::stdout().lock();
+    let written = stdout
+        .write_all(line.as_bytes())
+        .and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The events of a command on standard output, as they happen; cheap to clone. Does nothing without `--json`, and nothing more
+/// when the reader has gone. If the reader is too slow, an object of the type `gap` counts the missing lines.
+#[derive(Debug, Clone)]
+pub struct JsonLines {
+    outlet: Option<Outlet>,
+    redactor: Redactor,
+}
+
+impl JsonLines {
+    pub fn new(format: Format, redactor: &Redactor) -> Self {
+        let outlet = match format {
+            Format::Lines => None,
+            Format::Json => Some(Outlet::with_note(io::stdout(), gap)),
+        };
+        Self {
+            outlet,
+            redactor: redactor.clone(),
+        }
+    }
+
+    /// Writes an object that has its time already.
+    pub fn write(&self, kind: &str, fields: impl Serialize) {
+        self.write_object(&Object::new(kind, fields));
+    }
+
+    /// Writes an object about something that happens now.
+    pub fn write_now(&self, kind: &str, fields: impl Serialize) {
+        self.write_object(&Object {
+            at: Some(Timestamp::now().as_millisecond()),
+            ..Object::new(kind, fields)
+        });
+    }
+
+    fn write_object(&self, object: &Object<'_, impl Serialize>) {
+        if let Some(outlet) = &self.outlet {
+            outlet.write(object.line(&self.redactor).as_bytes());
+        }
+    }
+
+    /// Waits until all objects are written, or the reader is gone, or [`END_TIMEOUT`] is over.
+    pub async fn close(&self) {
+        if let Some(outlet) = &self.outlet {
+            outlet.wait_until_written(END_TIMEOUT).await;
+        }
+    }
+}
+
+/// The line that replaces dropped ones.
+fn gap(lines: usize) -> String {
+    Object::new("gap", json!({ "lines": lines })).line(&Redactor::new(&[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_masked_in_strings_and_leaves_numbers_as_they_are() {
+        let redactor = Redactor::new(&[SecretString::from("1234567")]);
+        let fields = json!({ "number": 12_345_678, "text": "the 1234567", "list": ["1234567"] });
+        let line = Object::new("log", fields).line(&redactor);
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            value,
+            json!({ "schema": 1, "type": "log", "number": 12_345_678, "text": "the ***", "list": ["***"] })
+        );
+    }
+
+    #[test]
+    fn an_object_begins_with_its_schema_and_type_and_ends_with_a_newline() {
+        let line = Object::new("gap", json!({ "lines": 3 })).line(&Redactor::new(&[]));
+        assert_eq!(line, gap(3));
+        assert_eq!(line, "{\"schema\":1,\"type\":\"gap\",\"lines\":3}\n");
+    }
+}

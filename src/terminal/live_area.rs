@@ -1,0 +1,120 @@
+//! The lines at the bottom of the terminal that are drawn again and again: a status line or a table.
+//!
+//! A window that became narrower breaks lines that are already on the screen into several rows, as almost all terminals do. The
+//! next drawing erases these rows too. Everything is written in one piece, so that lines of the log never mix with the area.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use console::{measure_text_width, truncate_str};
+
+use super::outlet::Outlet;
+
+/// The narrowest window that is drawn for, in cells.
+const MIN_WIDTH: usize = 2;
+
+/// The size of a window in cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    pub height: usize,
+    pub width: usize,
+}
+
+/// The area; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LiveArea(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    outlet: Outlet,
+    lines: Vec<String>,
+    /// The width of each line on the screen, in cells.
+    drawn_widths: Vec<usize>,
+    /// The size of the window at the last drawing.
+    drawn_for: Option<Size>,
+}
+
+impl LiveArea {
+    pub fn new(outlet: Outlet) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            outlet,
+            lines: Vec::new(),
+            drawn_widths: Vec::new(),
+            drawn_for: None,
+        })))
+    }
+
+    /// Replaces the lines. A drawing is left out if nothing has changed, or if the terminal does not accept output.
+    pub fn set(&self, lines: Vec<String>, size: Size) {
+        let mut state = self.state();
+        if state.lines == lines && state.drawn_for == Some(size) || state.outlet.is_stuck() {
+            return;
+        }
+        let mut output = state.erase(size);
+        state.lines = lines;
+        state.draw(size, &mut output);
+        state.outlet.write(output.as_bytes());
+    }
+
+    /// Writes bytes, which must end with a newline, above the lines.
+    pub fn print_above(&self, bytes: &[u8], size: Size) {
+        let mut state = self.state();
+        let mut output = state.erase(size).into_bytes();
+        output.extend_from_slice(bytes);
+        if !state.outlet.is_stuck() {
+            let mut drawing = String::new();
+            state.draw(size, &mut drawing);
+            output.extend_from_slice(drawing.as_bytes());
+        }
+        state.outlet.write(&output);
+    }
+
+    /// Removes the lines.
+    pub fn clear(&self, size: Size) {
+        let mut state = self.state();
+        state.lines.clear();
+        let output = state.erase(size);
+        if !output.is_empty() {
+            state.outlet.write(output.as_bytes());
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What removes the drawn lines from a window of this size.
+    fn erase(&mut self, size: Size) -> String {
+        self.drawn_for = None;
+        if self.drawn_widths.is_empty() {
+            return String::new();
+        }
+        let width = size.width.max(1);
+        let rows = self.drawn_widths.drain(..);
+        let rows: usize = rows.map(|cells| cells.div_ceil(width).max(1)).sum();
+        // The cursor is in the last row; rows above the window cannot be reached.
+        let up = (rows - 1).min(size.height.saturating_sub(1));
+        let up = if up > 0 {
+            format!("\x1b[{up}A")
+        } else {
+            String::new()
+        };
+        format!("\r{up}\x1b[J")
+    }
+
+    /// Draws the lines. Each one is cut, so that it has one row, and the last column stays free: otherwise the cursor would be
+    /// in the next row in some terminals.
+    fn draw(&mut self, size: Size, output: &mut String) {
+        let max_width = size.width.max(MIN_WIDTH) - 1;
+        for (number, line) in self.lines.iter().enumerate() {
+            if number > 0 {
+                output.push_str("\r\n");
+            }
+            let line = truncate_str(line, max_width, "…");
+            self.drawn_widths.push(measure_text_width(&line));
+            output.push_str(&line);
+        }
+        self.drawn_for = Some(size);
+    }
+}

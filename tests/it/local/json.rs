@@ -1,0 +1,169 @@
+//! `--json` of `local`, `demo` and `receive`: standard output has one object of the schema on each line, and nothing else.
+
+use std::io::{BufRead, BufReader};
+
+use serde_json::Value;
+
+use super::program;
+use crate::support::{Origin, Project, schema};
+
+fn types(objects: &[Value]) -> Vec<&str> {
+    let types = objects.iter().map(|object| object["type"].as_str());
+    types.map(|word| word.expect("a type")).collect()
+}
+
+fn of_type<'a>(objects: &'a [Value], word: &str) -> Vec<&'a Value> {
+    let objects = objects.iter();
+    objects.filter(|object| object["type"] == word).collect()
+}
+
+#[test]
+fn local_prints_its_events_its_log_and_its_result_as_json() {
+    let project = Project::new();
+    project.checks(&["test -e house"]);
+    let ended = program(&["local", "--task", "8", "--json"], &project)
+        .agent("echo building; touch house")
+        .run();
+    ended.assert_code(0);
+    let objects = schema::cli_objects(&ended.stdout);
+    let types = types(&objects);
+    assert_eq!(&types[..2], ["listening", "worker_started"]);
+    assert_eq!(types.last(), Some(&"result"));
+    let routes: Vec<&Value> = of_type(&objects, "event")
+        .iter()
+        .map(|event| &event["route"])
+        .collect();
+    assert_eq!(routes.first().expect("an event"), &"started");
+    assert_eq!(routes.last().expect("an event"), &"completed");
+    let line = of_type(&objects, "log")
+        .into_iter()
+        .find(|log| log["line"] == "agent: building");
+    assert_eq!(line.expect("the agent's line")["level"], "info");
+    let result = objects.last().expect("the result");
+    assert_eq!(result["exit_code"], 0);
+    assert_eq!(result["directory"], project.dir().to_str().expect("UTF-8"));
+    assert_eq!(result["event"]["status"], "completed");
+    assert_eq!(schema::violations(&result["event"]), [""; 0]);
+}
+
+#[test]
+fn local_prints_a_result_without_an_event_if_the_worker_does_not_begin() {
+    let project = Project::new();
+    let ended = program(
+        &["local", "--task", "8", "--json", "--repairs", "many"],
+        &project,
+    )
+    .run();
+    ended.assert_code(2);
+    let objects = schema::cli_objects(&ended.stdout);
+    let result = objects.last().expect("the result");
+    assert_eq!(
+        (&result["exit_code"], &result["event"]),
+        (&2.into(), &Value::Null)
+    );
+    let log = of_type(&objects, "log");
+    assert!(
+        log.iter()
+            .any(|log| log["line"] == "1 setting is invalid" && log["level"].is_null())
+    );
+}
+
+#[test]
+fn the_result_of_a_failed_local_has_the_reason_and_the_file_with_the_patch() {
+    let (origin, dir, state) = (Origin::new(), Project::empty(), Project::empty());
+    let args = [
+        "local",
+        "--task",
+        "8",
+        "--json",
+        "--branch",
+        "none",
+        "--repo",
+        &origin.url(),
+    ];
+    let ended = program(&args, &dir)
+        .env("XDG_STATE_HOME", state.dir())
+        .agent("echo four walls > house; exit 3")
+        .run();
+    ended.assert_code(1);
+    let objects = schema::cli_objects(&ended.stdout);
+    let result = objects.last().expect("the result");
+    assert_eq!(result["event"]["failure"]["reason"], "agent_failed");
+    assert_eq!(result["repository"], origin.url());
+    let patch = result["patch_file"].as_str().expect("a file");
+    assert!(
+        patch.starts_with(state.dir().to_str().expect("UTF-8")),
+        "{patch}"
+    );
+    let patch = std::fs::read_to_string(patch).expect("the patch");
+    assert!(patch.contains("+four walls\n"), "{patch}");
+}
+
+#[test]
+fn demo_prints_its_diff_in_the_result() {
+    let ended = program(&["demo", "--json"], &Project::empty()).run();
+    ended.assert_code(0);
+    let objects = schema::cli_objects(&ended.stdout);
+    let result = objects.last().expect("the result");
+    let diff = result["diff"].as_str().expect("a diff");
+    assert!(diff.contains("+while [ $# -gt 0 ]; do\n"), "{diff}");
+}
+
+#[test]
+fn a_heartbeat_is_an_object_each_time_although_it_has_one_line_for_people() {
+    let project = Project::new();
+    let args = ["local", "--task", "8", "--json", "--heartbeat", "20ms"];
+    let ended = program(&args, &project).agent("sleep 1").run();
+    ended.assert_code(0);
+    let objects = schema::cli_objects(&ended.stdout);
+    let events = of_type(&objects, "event");
+    let heartbeats = events.iter().filter(|event| event["route"] == "progress");
+    assert!(heartbeats.count() > 2, "{}", ended.stdout);
+    let lines = ended.stderr.lines();
+    let lines: Vec<&str> = lines
+        .filter(|line| line.contains("POST /progress   8: agent"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{}", ended.stderr);
+}
+
+#[test]
+fn a_reader_of_json_that_takes_one_line_and_goes_does_not_stop_local() {
+    let project = Project::new();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let running = program(&["local", "--task", "8", "--json"], &project)
+        .agent("until [ -e go ]; do sleep 0.01; done; for n in $(seq 1000); do echo $n; done; touch worked")
+        .with(|command| {
+            command.stdout(writer);
+        })
+        .start();
+    let mut line = String::new();
+    BufReader::new(reader).read_line(&mut line).expect("a line");
+    assert_eq!(schema::cli_object(&line)["type"], "listening");
+    project.write("go", "");
+    let ended = running.wait();
+    ended.assert_code(0);
+    assert!(project.path("worked").exists());
+    assert!(!ended.stderr.contains("panic"), "{ended:#?}");
+}
+
+#[test]
+fn invalid_settings_are_an_object_too() {
+    let project = Project::new();
+    let args = [
+        "local",
+        "--task",
+        "8",
+        "--json",
+        "--dry-run",
+        "--repairs",
+        "many",
+    ];
+    let ended = program(&args, &project).run();
+    ended.assert_code(2);
+    let error = schema::cli_object(&ended.stdout);
+    assert_eq!(error["type"], "error");
+    assert_eq!(
+        error["messages"][0],
+        "--repairs: \"many\" is not a number from 0 to 100"
+    );
+}

@@ -1,0 +1,158 @@
+//! A small emulator of a terminal: what a person sees after a program has printed and the window has changed its width.
+//!
+//! Like almost all terminals it reflows: a line that is too long for a narrower window has several rows there. Each character has one
+//! cell. It knows the escape sequences that this program prints, and panics at others.
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+use super::terminal::LINES;
+
+/// What the mark in a program's output begins with at which the window changes its width.
+pub const RESIZE_MARK: &str = "resize;";
+
+pub struct Emulator {
+    width: usize,
+    rows: Vec<Row>,
+    /// The position of the cursor; the row counts from the first one that was printed.
+    row: usize,
+    column: usize,
+    /// The addresses of all links.
+    pub links: Vec<String>,
+}
+
+#[derive(Default, Clone)]
+struct Row {
+    cells: Vec<char>,
+    /// Whether the line goes on in the next row.
+    is_continued: bool,
+}
+
+impl Emulator {
+    /// Shows the whole output of a program, in a window that first has this width.
+    pub fn show(width: u16, output: &str) -> Self {
+        let mut emulator = Self {
+            width: width.into(),
+            rows: vec![Row::default()],
+            row: 0,
+            column: 0,
+            links: Vec::new(),
+        };
+        let mut chars = output.chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                '\r' => emulator.column = 0,
+                '\n' => emulator.line_feed(),
+                '\x1b' => emulator.escape(&mut chars),
+                c if c.is_control() => panic!("the control character {c:?}"),
+                c => emulator.put(c),
+            }
+        }
+        emulator
+    }
+
+    /// All rows that the window shows or has shown.
+    pub fn rows(&self) -> Vec<String> {
+        let text = |row: &Row| row.cells.iter().collect::<String>().trim_end().to_owned();
+        self.rows.iter().map(text).collect()
+    }
+
+    fn line_feed(&mut self) {
+        self.row += 1;
+        if self.row == self.rows.len() {
+            self.rows.push(Row::default());
+        }
+    }
+
+    fn put(&mut self, c: char) {
+        if self.column == self.width {
+            self.rows[self.row].is_continued = true;
+            self.line_feed();
+            self.column = 0;
+        }
+        let cells = &mut self.rows[self.row].cells;
+        if cells.len() <= self.column {
+            cells.resize(self.column + 1, ' ');
+        }
+        cells[self.column] = c;
+        self.column += 1;
+    }
+
+    fn escape(&mut self, chars: &mut Peekable<Chars<'_>>) {
+        match chars.next() {
+            Some('[') => {
+                let mut numbers = String::new();
+                while let Some(c) = chars.next_if(|c| !c.is_ascii_alphabetic()) {
+                    numbers.push(c);
+                }
+                let number = numbers.parse().ok();
+                match (chars.next(), number) {
+                    (Some('A'), count) => {
+                        let up: usize = count.unwrap_or(1);
+                        let top = self.rows.len().saturating_sub(usize::from(LINES));
+                        assert!(self.row >= top + up, "the cursor moves up by {up} rows");
+                        self.row -= up;
+                    }
+                    (Some('J'), None) => {
+                        self.rows.truncate(self.row + 1);
+                        let row = &mut self.rows[self.row];
+                        row.cells.truncate(self.column);
+                        row.is_continued = false;
+                    }
+                    (Some('m'), _) => {}
+                    other => panic!("the sequence {numbers:?} {other:?}"),
+                }
+            }
+            Some(']') => {
+                let mut text = String::new();
+                for c in chars.by_ref() {
+                    match c {
+                        '\x07' => break,
+                        '\\' if text.ends_with('\x1b') => break,
+                        c => text.push(c),
+                    }
+                }
+                let text = text.trim_end_matches('\x1b');
+                if let Some(columns) = text.strip_prefix(RESIZE_MARK) {
+                    self.resize(columns.parse().expect("a number"));
+                } else {
+                    let link = text.strip_prefix("8;;").expect("a link");
+                    self.links
+                        .extend((!link.is_empty()).then(|| link.to_owned()));
+                }
+            }
+            other => panic!("the escape sequence {other:?}"),
+        }
+    }
+
+    fn resize(&mut self, width: usize) {
+        let (mut rows, mut line) = (Vec::new(), Vec::new());
+        let mut cursor = None;
+        for (at, row) in self.rows.iter().enumerate() {
+            if at == self.row {
+                cursor = Some(line.len() + self.column);
+            }
+            line.extend_from_slice(&row.cells);
+            if row.is_continued {
+                continue;
+            }
+            let begin = rows.len();
+            let pieces: Vec<&[char]> = match line.as_slice() {
+                [] => vec![&[]],
+                line => line.chunks(width).collect(),
+            };
+            for (number, piece) in pieces.iter().enumerate() {
+                rows.push(Row {
+                    cells: piece.to_vec(),
+                    is_continued: number + 1 < pieces.len(),
+                });
+            }
+            if let Some(offset) = cursor.take() {
+                let row = (offset / width).min(pieces.len() - 1);
+                (self.row, self.column) = (begin + row, offset - row * width);
+            }
+            line.clear();
+        }
+        (self.rows, self.width) = (rows, width);
+    }
+}
