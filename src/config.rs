@@ -146,13 +146,14 @@ impl Config {
             "check" => Command::Check(Box::new(commands::check_settings(&mut reader, &flags))),
             "demo" if flags.get_flag("graph") => {
                 let given = commands::for_dispatch(&mut reader);
-                Command::DemoGraph(Box::new(dispatch::demo_settings(&mut reader, given)))
+                Command::DemoGraph(Box::new(dispatch::demo_settings(&mut reader, &flags, given)))
             }
             "demo" => {
                 // The sample project does not exist yet.
                 let project = local::Project::InPlace(PathBuf::new());
                 Command::Demo(commands::local_settings(
                     &mut reader,
+                    &flags,
                     project,
                     String::new(),
                 ))
@@ -163,12 +164,14 @@ impl Config {
                     local::Project::InPlace(dir) if !reader.is_set(&settings::TASK_ID) => {
                         let project = local::Project::InPlace(dir.clone());
                         // Other mistakes are still reported.
-                        commands::local_settings(&mut reader, project, String::new());
+                        commands::local_settings(&mut reader, &flags, project, String::new());
                         Command::ChooseTask(dir)
                     }
                     project => {
                         let task = reader.required(&settings::TASK_ID, values::line);
-                        Command::Local(commands::local_settings(&mut reader, project, task))
+                        let settings =
+                            commands::local_settings(&mut reader, &flags, project, task);
+                        Command::Local(settings)
                     }
                 }
             }

@@ -7,6 +7,7 @@ mod control;
 mod decide;
 mod dispatcher;
 mod end;
+mod ended;
 pub mod engine;
 mod event_listener;
 mod harvest;
@@ -19,6 +20,7 @@ mod needs;
 mod open;
 mod policy;
 pub mod preflight;
+mod report;
 mod run_output;
 mod scope;
 mod settings;
@@ -35,14 +37,16 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::environment::value_of;
+use crate::report::ReportFile;
 use crate::task_list;
 use crate::terminal::Screen;
 use control::Question;
 use dispatcher::Inbox;
-pub use end::Ended;
+pub use ended::Ended;
 use journal::{Entry, UserCommand};
 use open::{Target, open, read_needs, read_scope, start_dispatcher};
 use preflight::{Questions, preflight};
+use report::{Contents, End, Format, write};
 pub use settings::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings};
 
 /// How many requests from the control socket may wait.
@@ -50,14 +54,20 @@ const MAX_QUESTIONS: usize = 16;
 
 /// Runs the subcommand.
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
+    // Before any work, so that no report is lost at the end.
+    let report = settings.report.as_deref().map(ReportFile::check);
+    let report = report.transpose()?;
     let target = Target::find(&settings).await?;
     match settings.subcommand.clone() {
         Subcommand::Run { earlier_journal } => {
-            let work = work_through(&settings, &target, earlier_journal, screen);
+            let work = work_through(&settings, &target, earlier_journal, report, screen);
             LocalSet::new().run_until(Box::pin(work)).await
         }
         Subcommand::Plan => plan(&settings, &target).await,
-        Subcommand::Status => ask_dispatcher(&settings, &target, Question::Status).await,
+        Subcommand::Status => match report {
+            Some(file) => write_status(&settings, &target, &file, screen).await,
+            None => ask_dispatcher(&settings, &target, Question::Status).await,
+        },
         Subcommand::Retry(task) => {
             send_command(&settings, &target, UserCommand::Retry, Some(task)).await
         }
@@ -74,6 +84,7 @@ async fn work_through(
     settings: &Settings,
     target: &Target,
     earlier_journal: EarlierJournal,
+    report: Option<ReportFile>,
     screen: &Screen,
 ) -> eyre::Result<Ended> {
     let opened = open(settings, target, earlier_journal).await?;
@@ -135,10 +146,15 @@ async fn work_through(
             screen.line(
                 "the dispatcher has stopped; its workers go on, and the same command takes them over",
             );
+            if let Some(file) = &report {
+                let end = End::of(Ended::Stopped, &format!("{error:#}"));
+                let standings = dispatcher.standings();
+                write(file, &dispatcher.contents_with(&standings, &end), screen);
+            }
             return Ok(Ended::Stopped);
         }
     };
-    end::end(&mut dispatcher, loop_end, &target.branch).await
+    end::end(&mut dispatcher, loop_end, &target.branch, report.as_ref()).await
 }
 
 async fn plan(settings: &Settings, target: &Target) -> eyre::Result<Ended> {
@@ -161,13 +177,7 @@ async fn ask_dispatcher(
         task_list::write(&text)?;
         return Ok(Ended::AllDone);
     }
-    if !open::has_journal(&target.state_dir)? {
-        bail!(
-            "there is no dispatch for the branch {} ({} is empty)",
-            target.branch,
-            target.state_dir.display()
-        );
-    }
+    require_journal(target)?;
     let opened = open(settings, target, EarlierJournal::Continue).await?;
     let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
     match question {
@@ -177,6 +187,7 @@ async fn ask_dispatcher(
             let text = show::status(&opened.journaled.state, &graph, &standings);
             task_list::write(&format!("no dispatcher runs; the journal says:\n{text}"))?;
         }
+        Question::Report { .. } => {}
         Question::Command { command, task } => {
             let mut journaled = opened.journaled;
             let Some(name) = task.filter(|_| command != UserCommand::Cancel) else {
@@ -196,6 +207,42 @@ async fn ask_dispatcher(
     Ok(Ended::AllDone)
 }
 
+/// Writes a report about a dispatch that runs, or about the last one.
+async fn write_status(
+    settings: &Settings,
+    target: &Target,
+    file: &ReportFile,
+    screen: &Screen,
+) -> eyre::Result<Ended> {
+    let format = Format::of(file);
+    let question = Question::Report { format };
+    let text = match control::ask(&target.state_dir, &question).await? {
+        Some(text) if format.is_format_of(&text) => text,
+        Some(text) => bail!("the dispatcher that runs cannot write a report: {}", text.trim()),
+        None => {
+            require_journal(target)?;
+            let opened = open(settings, target, EarlierJournal::Continue).await?;
+            let (tip, graph, scope) = read_scope(settings, target, &opened.integration).await?;
+            let policy = policy::Policy::new(settings, scope, HashMap::new());
+            let state = &opened.journaled.state;
+            let contents = Contents {
+                state,
+                graph: &graph,
+                standings: &standing::standings(state, &graph, &policy),
+                tip: &tip,
+                project: &target.name,
+                runs: &target.state_dir.join("runs"),
+                redactor: screen.redactor(),
+                end: &End::of_journal(state),
+            };
+            contents.text(format)?
+        }
+    };
+    file.write(&text)?;
+    screen.line(&format!("the report is in {}", file.path().display()));
+    Ok(Ended::AllDone)
+}
+
 /// Sends a command about a task, or about all tasks.
 async fn send_command(
     settings: &Settings,
@@ -204,4 +251,16 @@ async fn send_command(
     task: Option<String>,
 ) -> eyre::Result<Ended> {
     ask_dispatcher(settings, target, Question::Command { command, task }).await
+}
+
+/// Errors if there was no dispatch yet.
+fn require_journal(target: &Target) -> eyre::Result<()> {
+    if !open::has_journal(&target.state_dir)? {
+        bail!(
+            "there is no dispatch for the branch {} ({} is empty)",
+            target.branch,
+            target.state_dir.display()
+        );
+    }
+    Ok(())
 }

@@ -6,10 +6,11 @@
 mod graph_demo;
 mod lines;
 mod receive;
+mod recorder;
 mod sample;
+mod settings;
 mod task_lock;
 
-use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -22,14 +23,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::environment::Variables;
 use crate::receiver::{Notice, Receiver};
-use crate::runner::agent::Kind;
 use crate::scud::{self, FinishedTasks, TaskQuery};
 use crate::terminal::{Screen, Timeline};
 pub use graph_demo::demo_graph;
 use lines::lines;
+use recorder::Recorder;
 pub use receive::{ReceiveSettings, receive};
+pub use settings::{Agent, Project, Settings};
 pub use task_lock::TaskLock;
 
 /// A free port of the loopback interface.
@@ -40,46 +41,9 @@ const HEARTBEAT: &str = "1s";
 /// SIGKILL can still hold its output open.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The settings for a worker with an embedded orchestrator.
-#[derive(Debug)]
-pub struct Settings {
-    /// The project; the demo makes its own one.
-    pub project: Project,
-    pub task: String,
-    /// The phase of the task, if `task` names none.
-    pub tag: Option<String>,
-    pub project_id: String,
-    /// The settings that were given as flags, as variables for the worker.
-    pub variables: Vec<(&'static str, OsString)>,
-    pub agent: Agent,
-    /// The variables of this process that the demo's git gets.
-    pub environment: Variables,
-    /// The directories that lock files may be in, the preferred one first.
-    pub lock_dirs: Vec<PathBuf>,
-}
-
-/// The project that the worker works on.
-#[derive(Debug)]
-pub enum Project {
-    /// A directory, which the worker changes in place.
-    InPlace(PathBuf),
-    /// A repository, which the worker clones and pushes to.
-    Cloned { url: String, into: Option<PathBuf> },
-}
-
-/// The agent that the worker will use.
-#[derive(Debug, Clone, Copy)]
-pub enum Agent {
-    /// The one that the settings name.
-    Chosen,
-    /// The settings name no agent, but there is a key. This is the first kind of agent that can use the key.
-    Known(&'static Kind),
-    /// The settings name no agent, and there is no key.
-    Absent,
-}
-
 /// Runs a worker on a sample project from start to end; returns the worker's exit code.
 pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
+    let mut recorder = Recorder::for_run(&settings, screen)?;
     let sample = sample::Sample::make(&settings.environment)
         .await
         .wrap_err("cannot make the sample project")?;
@@ -110,18 +74,32 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     settings
         .variables
         .extend(set.map(|(name, value)| (name, value.into())));
-    let code = run(settings, screen).await?;
+    let code = run_recorded(settings, &mut recorder, screen).await?;
     let diff = sample
         .diff()
         .await
         .wrap_err("cannot show what has changed")?;
     screen.line("\nwhat the worker has changed in the project:\n");
     screen.line(&diff);
+    recorder.set_patch(diff);
+    recorder.write(screen);
     Ok(code)
 }
 
 /// Runs one task of a project on this machine; returns the worker's exit code.
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
+    let mut recorder = Recorder::for_run(&settings, screen)?;
+    let code = run_recorded(settings, &mut recorder, screen).await;
+    recorder.write(screen);
+    code
+}
+
+async fn run_recorded(
+    settings: Settings,
+    recorder: &mut Recorder,
+    screen: &Screen,
+) -> eyre::Result<u8> {
+    recorder.describe(&settings).await;
     let lock = match &settings.project {
         Project::InPlace(dir) => {
             let task = full_name(&settings, dir).await;
@@ -135,7 +113,9 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
         .wrap_err("cannot listen on the loopback interface")?;
     let (notices, mut events) = mpsc::unbounded_channel();
     let url = orchestrator.url();
+    recorder.begin();
     let worker = spawn(&settings, &url, lock.as_ref())?;
+    recorder.started();
     let mut timeline = Timeline::begin(screen);
     timeline.say("orchestrator", &format!("listens at {url}"));
     timeline.say(
@@ -146,10 +126,11 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
         timeline.say("orchestrator", &format!("the worker clones {url}"));
     }
     let status = tokio::select! {
-        status = show(worker, &mut timeline, &mut events) => status?,
+        status = show(worker, &mut timeline, recorder, &mut events) => status?,
         () = orchestrator.serve(notices) => return Err(eyre!("the orchestrator ended before the worker")),
     };
     timeline.end(status.code());
+    recorder.end(status.code());
     // For a process that was killed by a signal, shells use 128 plus the signal's number.
     let code = status.code().unwrap_or_else(|| {
         128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0)
@@ -219,6 +200,7 @@ fn spawn(settings: &Settings, url: &str, lock: Option<&TaskLock>) -> eyre::Resul
 async fn show(
     mut worker: Child,
     timeline: &mut Timeline<'_>,
+    recorder: &mut Recorder,
     events: &mut mpsc::UnboundedReceiver<Notice>,
 ) -> eyre::Result<ExitStatus> {
     // Moved out of the child, because `Child::wait` closes standard input first.
@@ -236,8 +218,14 @@ async fn show(
     let status = loop {
         tokio::select! {
             biased;
-            Some(event) = events.recv() => timeline.notice(&event),
-            Some(line) = stderr.recv() => timeline.log(&line),
+            Some(event) = events.recv() => {
+                recorder.notice(&event);
+                timeline.notice(&event);
+            }
+            Some(line) = stderr.recv() => {
+                timeline.log(&line);
+                recorder.log(&line);
+            }
             Some(line) = stdout.recv() => timeline.output(&line),
             Some(()) = interrupted.recv() => drop(forward(Signal::INT)),
             Some(()) = terminated.recv() => drop(forward(Signal::TERM)),
@@ -252,6 +240,7 @@ async fn show(
     let rest = async {
         while let Some(line) = stderr.recv().await {
             timeline.log(&line);
+            recorder.log(&line);
         }
         while let Some(line) = stdout.recv().await {
             timeline.output(&line);
@@ -259,6 +248,7 @@ async fn show(
     };
     let _ = timeout(LAST_LINES_TIMEOUT, rest).await;
     while let Ok(event) = events.try_recv() {
+        recorder.notice(&event);
         timeline.notice(&event);
     }
     Ok(status)

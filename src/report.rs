@@ -24,10 +24,9 @@ pub use caps::Caps;
 pub use event::add_event;
 pub use file::{ReportFile, is_html};
 pub use model::{
-    Attempt, End, Follower, Interval, MergeEnd, Millis, Outcome, Report, Request, Span, Stage, State,
-    Task,
+    Attempt, End, Follower, Interval, MergeEnd, Outcome, Report, Request, Span, State, Task,
 };
 pub use page::render;
 pub use samples::Samples;
 pub use text::{Cleaner, Text};
-pub use time::stages_of;
+pub use time::{RunTimes, stages_of};

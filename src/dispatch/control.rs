@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::journal::UserCommand;
+use super::report::Format;
 
 const SOCKET: &str = "socket";
 /// The maximum size of a question, in bytes.
@@ -22,6 +23,9 @@ const MAX_QUESTION: u64 = 64 * 1024;
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Question {
     Status,
+    Report {
+        format: Format,
+    },
     /// `task` is the id as the user has written it; `None` means all tasks.
     #[serde(rename = "ask")]
     Command {
@@ -108,6 +112,10 @@ mod tests {
     fn questions_have_the_json_that_other_versions_of_the_program_send_and_read() {
         let json = |question: &Question| serde_json::to_string(question).unwrap();
         assert_eq!(json(&Question::Status), r#"{"what":"status"}"#);
+        let report = Question::Report {
+            format: Format::Html,
+        };
+        assert_eq!(json(&report), r#"{"what":"report","format":"html"}"#);
         let cancel = Question::Command {
             command: UserCommand::Cancel,
             task: Some("1".to_owned()),

@@ -73,7 +73,7 @@ fn after(follower: &Follower) -> Markup {
             @match follower {
                 Follower::Attempt { number, after } => { "attempt " (number) ", " (duration(*after)) " later." },
                 Follower::Pause => "another attempt follows after a pause.",
-                Follower::Blocked(why) => { "no further attempt. " (why) },
+                Follower::None => "no further attempt.",
             }
         }
     }

@@ -3,7 +3,9 @@
 use maud::{Markup, html};
 
 use super::model::{Attempt, End, Interval, MergeEnd, Millis, Report, Span, Stage};
+use super::text::Text;
 use super::time::duration;
+use super::totals::grouped;
 
 /// A pause without any run is drawn shorter if it is longer than this part of the whole time.
 const LONG_PAUSE: f64 = 0.08;
@@ -195,7 +197,7 @@ pub fn chart(report: &Report) -> Markup {
     }
 }
 
-fn row(task: Option<(usize, &super::Text, &super::Text)>, attempt: &Attempt, axis: &Axis) -> Markup {
+fn row(task: Option<(usize, &Text, &Text)>, attempt: &Attempt, axis: &Axis) -> Markup {
     let (sign, word) = sign(attempt);
     let content = html! {
         span.label {
@@ -252,7 +254,7 @@ pub fn tokens(attempt: &Attempt) -> Option<Markup> {
             svg.curve viewBox="0 0 100 30" preserveAspectRatio="none" role="img" aria-label="tokens over time" {
                 polyline points=(points.join(" ")) vector-effect="non-scaling-stroke" {}
             }
-            figcaption.quiet { (super::totals::grouped(most)) " tokens in " (duration(last.0 - first.0)) ", by its heartbeats" }
+            figcaption.quiet { (grouped(most)) " tokens in " (duration(last.0 - first.0)) ", by its heartbeats" }
         }
     })
 }

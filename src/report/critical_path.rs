@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::model::{Millis, Task};
+use super::model::{Attempt, Millis, Task};
 
 /// The positions of the tasks on the critical path, in the order of their work: of all chains of tasks that need each other,
 /// the one whose attempts took longest together. `order` has every task after those that it needs; `needs` are the
@@ -32,8 +32,8 @@ pub fn members(path: &[usize]) -> HashSet<usize> {
 /// How long all attempts took, pauses between them included. A task without attempts counts a little, so that the longest
 /// chain of open tasks is found too.
 fn time_of(task: &Task) -> Millis {
-    let from = task.attempts.iter().filter_map(super::Attempt::from).min();
-    let to = task.attempts.iter().filter_map(super::Attempt::to).max();
+    let from = task.attempts.iter().filter_map(Attempt::from).min();
+    let to = task.attempts.iter().filter_map(Attempt::to).max();
     match (from, to) {
         (Some(from), Some(to)) => to - from + 1,
         _ => 1,
@@ -42,8 +42,8 @@ fn time_of(task: &Task) -> Millis {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Attempt, Span, Stage};
     use super::*;
+    use crate::report::model::{Span, Stage};
 
     fn task(from: Millis, to: Millis) -> Task {
         let span = Span {

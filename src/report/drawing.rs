@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::critical_path::{critical_path, members};
 use super::layers::{Acyclic, Edge, Layout, NODE_HEIGHT, NODE_WIDTH, layout};
-use super::model::{Report, State, Task};
+use super::model::{Attempt, Report, State, Task};
 use super::time::duration;
 
 /// Larger graphs are not drawn, because such a drawing cannot be read.
@@ -70,8 +70,8 @@ pub fn draw(report: &Report) -> Markup {
 /// From the first start to the last end of the tasks of a path.
 fn length(path: &[usize], tasks: &[Task]) -> Option<i64> {
     let attempts = || path.iter().flat_map(|task| &tasks[*task].attempts);
-    let from = attempts().filter_map(super::Attempt::from).min()?;
-    let to = attempts().filter_map(super::Attempt::to).max()?;
+    let from = attempts().filter_map(Attempt::from).min()?;
+    let to = attempts().filter_map(Attempt::to).max()?;
     Some(to - from)
 }
 

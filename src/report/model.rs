@@ -21,6 +21,8 @@ pub struct Report {
     pub tasks: Vec<Task>,
     /// Runs that only check merged work.
     pub checks: Vec<Attempt>,
+    /// Further sentences about the end.
+    pub notes: Vec<Text>,
     /// Commands of the user during the dispatch.
     pub commands: Vec<(Millis, Text)>,
 }
@@ -205,7 +207,8 @@ pub enum Follower {
     Attempt { number: u32, after: Millis },
     /// Another attempt will follow.
     Pause,
-    Blocked(Text),
+    /// No further attempt will be made.
+    None,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -284,10 +287,6 @@ impl Attempt {
             (Some(from), Some(to)) => to - from,
             _ => 0,
         }
-    }
-
-    pub fn failed_checks(&self) -> impl Iterator<Item = &Check> {
-        self.checks.iter().filter(|check| check.exit_code != Some(0))
     }
 
     /// Whether it has failed, was lost, or its work was rejected.

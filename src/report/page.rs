@@ -37,6 +37,7 @@ pub fn render(report: &Report) -> String {
                 header {
                     h1 { bdi { (report.title) } " " span.badge class=(outcome(report.outcome).1) { (outcome(report.outcome).0) } }
                     p { (report.sentence) }
+                    @for note in &report.notes { p.quiet { (note) } }
                     (numbers(report, &totals))
                     (facts(report))
                 }

@@ -103,6 +103,11 @@ impl Screen {
         screen
     }
 
+    /// Masks the known secrets of this process.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
     /// Prints one line above the status line.
     pub fn line(&self, line: &str) {
         let line = self.redactor.text(line);
