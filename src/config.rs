@@ -146,7 +146,11 @@ impl Config {
             "check" => Command::Check(Box::new(commands::check_settings(&mut reader, &flags))),
             "demo" if flags.get_flag("graph") => {
                 let given = commands::for_dispatch(&mut reader);
-                Command::DemoGraph(Box::new(dispatch::demo_settings(&mut reader, &flags, given)))
+                Command::DemoGraph(Box::new(dispatch::demo_settings(
+                    &mut reader,
+                    &flags,
+                    given,
+                )))
             }
             "demo" => {
                 // The sample project does not exist yet.
@@ -169,8 +173,7 @@ impl Config {
                     }
                     project => {
                         let task = reader.required(&settings::TASK_ID, values::line);
-                        let settings =
-                            commands::local_settings(&mut reader, &flags, project, task);
+                        let settings = commands::local_settings(&mut reader, &flags, project, task);
                         Command::Local(settings)
                     }
                 }

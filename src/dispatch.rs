@@ -218,7 +218,10 @@ async fn write_status(
     let question = Question::Report { format };
     let text = match control::ask(&target.state_dir, &question).await? {
         Some(text) if format.is_format_of(&text) => text,
-        Some(text) => bail!("the dispatcher that runs cannot write a report: {}", text.trim()),
+        Some(text) => bail!(
+            "the dispatcher that runs cannot write a report: {}",
+            text.trim()
+        ),
         None => {
             require_journal(target)?;
             let opened = open(settings, target, EarlierJournal::Continue).await?;

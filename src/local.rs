@@ -28,8 +28,8 @@ use crate::scud::{self, FinishedTasks, TaskQuery};
 use crate::terminal::{Screen, Timeline};
 pub use graph_demo::demo_graph;
 use lines::lines;
-use recorder::Recorder;
 pub use receive::{ReceiveSettings, receive};
+use recorder::Recorder;
 pub use settings::{Agent, Project, Settings};
 pub use task_lock::TaskLock;
 

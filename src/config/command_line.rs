@@ -195,7 +195,9 @@ fn tasks() -> Command {
 /// `--report`, with its help.
 fn report(help: &'static str) -> Arg {
     let report = Arg::new("report").long("report").value_name("FILE");
-    report.help(help).value_parser(value_parser!(std::path::PathBuf))
+    report
+        .help(help)
+        .value_parser(value_parser!(std::path::PathBuf))
 }
 
 /// The arguments of `dispatch` that no variable sets.

@@ -119,7 +119,10 @@ pub fn local_settings(
 fn page(reader: &mut Reader, flags: &clap::ArgMatches) -> Option<PathBuf> {
     let file = flags.get_one::<PathBuf>("report").cloned();
     if file.as_ref().is_some_and(|file| !report::is_html(file)) {
-        reader.reject_flag("report", "names a file that does not end in .html; only `dispatch` can write JSON");
+        reader.reject_flag(
+            "report",
+            "names a file that does not end in .html; only `dispatch` can write JSON",
+        );
     }
     file
 }

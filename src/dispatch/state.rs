@@ -283,8 +283,10 @@ impl State {
     pub fn apply(&mut self, record: &Record) {
         let at = record.at;
         // A user may ask for something between two dispatchers.
-        if !matches!(record.entry, Entry::Created { .. } | Entry::Begun { .. } | Entry::Asked { .. })
-            && let Some(session) = self.sessions.last_mut()
+        if !matches!(
+            record.entry,
+            Entry::Created { .. } | Entry::Begun { .. } | Entry::Asked { .. }
+        ) && let Some(session) = self.sessions.last_mut()
         {
             session.to = at;
         }

@@ -166,7 +166,10 @@ impl Recorder {
             End::Running => (line("the worker was not started"), None),
         };
         let task = self.task.as_ref();
-        let name = task.map_or_else(|| self.name.clone(), |task| format!("{}:{}", task.phase, task.id));
+        let name = task.map_or_else(
+            || self.name.clone(),
+            |task| format!("{}:{}", task.phase, task.id),
+        );
         let title = task.map_or("", |task| task.title.as_str());
         let to = self.ended.unwrap_or_else(now);
         Report {
@@ -185,10 +188,13 @@ impl Recorder {
                 state,
                 word,
                 why,
-                priority: task.map(|task| line(&task.priority.to_string())).unwrap_or_default(),
+                priority: task
+                    .map(|task| line(&task.priority.to_string()))
+                    .unwrap_or_default(),
                 request: self.request(),
                 attempts: vec![attempt],
                 needs: Vec::new(),
+                is_split: false,
             }],
             ..Report::default()
         }
@@ -197,11 +203,13 @@ impl Recorder {
     fn request(&self) -> Request {
         let max = Caps::for_attempts(1).message();
         let block = |text: &Option<String>| Some(self.cleaner.block(text.as_deref()?, max));
-        self.task.as_ref().map_or_else(Request::default, |task| Request {
-            description: block(&task.description),
-            details: block(&task.details),
-            test_strategy: block(&task.test_strategy),
-        })
+        self.task
+            .as_ref()
+            .map_or_else(Request::default, |task| Request {
+                description: block(&task.description),
+                details: block(&task.details),
+                test_strategy: block(&task.test_strategy),
+            })
     }
 
     fn attempt(&self) -> Attempt {
@@ -252,7 +260,9 @@ impl Recorder {
         {
             let lines = |sign: char, header: &str| {
                 let lines = patch.lines();
-                lines.filter(|line| line.starts_with(sign) && !line.starts_with(header)).count()
+                lines
+                    .filter(|line| line.starts_with(sign) && !line.starts_with(header))
+                    .count()
             };
             result["work"] = json!({
                 "base_commit": "before",

@@ -13,11 +13,32 @@ use super::totals::{dollars, grouped};
 const SHORT_COMMIT: usize = 10;
 
 /// An attempt as a part of its task.
-pub fn attempt(attempt: &Attempt, heading: &Markup) -> Markup {
-    let (sign, word) = sign(attempt);
+pub fn attempt(attempt: &Attempt) -> Markup {
     html! {
         section.attempt {
-            h4 { (heading) " " span.badge class=(sign.1) { (word) } " " span.quiet { (duration(attempt.duration())) } }
+            h4 { (heading(attempt, &html! { "Attempt " (attempt.number) })) }
+            (content(attempt))
+        }
+    }
+}
+
+/// A run that only checks merged work. It is closed if the checks passed.
+pub fn check_run(attempt: &Attempt) -> Markup {
+    html! {
+        details.task open[attempt.is_failed()] {
+            summary { (heading(attempt, &html! { "Check of " (short(&attempt.base)) })) }
+            (content(attempt))
+        }
+    }
+}
+
+fn heading(attempt: &Attempt, name: &Markup) -> Markup {
+    let (sign, word) = sign(attempt);
+    html! { b { (name) } " " span.badge.(sign.1) { (word) } " " span.quiet { (duration(attempt.duration())) } }
+}
+
+fn content(attempt: &Attempt) -> Markup {
+    html! {
             (attempt_bar(attempt))
             (end(&attempt.end))
             (merge(&attempt.merge))
@@ -32,7 +53,6 @@ pub fn attempt(attempt: &Attempt, heading: &Markup) -> Markup {
             (activity(attempt))
             (checks(&attempt.checks))
             @if let Some(work) = &attempt.work { (changes(work)) }
-        }
     }
 }
 
@@ -85,18 +105,57 @@ fn facts(attempt: &Attempt) -> Markup {
     let usage = agent.and_then(|agent| agent.usage);
     let rows: [(&str, Option<Markup>); 13] = [
         ("run", Some(html! { code { (attempt.run) } })),
-        ("engine", (!attempt.engine.is_empty()).then(|| html! { (attempt.engine) })),
-        ("memory", attempt.memory.map(|memory| html! { (indicatif::BinaryBytes(memory).to_string()) })),
+        (
+            "engine",
+            (!attempt.engine.is_empty()).then(|| html! { (attempt.engine) }),
+        ),
+        (
+            "memory",
+            attempt
+                .memory
+                .map(|memory| html! { (indicatif::BinaryBytes(memory).to_string()) }),
+        ),
         ("agent", agent.map(|agent| html! { (agent.kind) })),
-        ("model", agent.and_then(|agent| agent.model.as_ref()).map(|model| html! { (model) })),
-        ("exit code", agent.and_then(agent_code).map(|code| html! { (code) })),
-        ("turns", number(agent.and_then(|agent| agent.turns)).map(|text| html! { (text) })),
-        ("tools used", number(agent.and_then(|agent| agent.tool_calls)).map(|text| html! { (text) })),
-        ("tokens in", usage.map(|usage| html! { (grouped(usage.input)) })),
-        ("tokens out", usage.map(|usage| html! { (grouped(usage.output)) })),
-        ("tokens cached", usage.map(|usage| html! { (grouped(usage.cached)) })),
-        ("cost", agent.and_then(|agent| agent.cost_usd).map(|cost| html! { (dollars(cost)) })),
-        ("began at", (!attempt.base.is_empty()).then(|| short(&attempt.base))),
+        (
+            "model",
+            agent
+                .and_then(|agent| agent.model.as_ref())
+                .map(|model| html! { (model) }),
+        ),
+        (
+            "exit code",
+            agent.and_then(agent_code).map(|code| html! { (code) }),
+        ),
+        (
+            "turns",
+            number(agent.and_then(|agent| agent.turns)).map(|text| html! { (text) }),
+        ),
+        (
+            "tools used",
+            number(agent.and_then(|agent| agent.tool_calls)).map(|text| html! { (text) }),
+        ),
+        (
+            "tokens in",
+            usage.map(|usage| html! { (grouped(usage.input)) }),
+        ),
+        (
+            "tokens out",
+            usage.map(|usage| html! { (grouped(usage.output)) }),
+        ),
+        (
+            "tokens cached",
+            usage.map(|usage| html! { (grouped(usage.cached)) }),
+        ),
+        (
+            "cost",
+            agent
+                .and_then(|agent| agent.cost_usd)
+                .map(|cost| html! { (dollars(cost)) }),
+        ),
+        (
+            "began at",
+            (!attempt.base.is_empty()).then(|| short(&attempt.base)),
+        ),
     ];
     html! {
         dl.facts {
@@ -113,13 +172,16 @@ fn agent_code(agent: &Agent) -> Option<i64> {
 
 /// What the agent did: its heartbeats, and the worker's log or else the agent's output.
 fn activity(attempt: &Attempt) -> Markup {
-    let activities = attempt.samples.iter().filter_map(|sample| Some((sample.at, sample.activity.as_deref()?)));
+    let activities = attempt
+        .samples
+        .iter()
+        .filter_map(|sample| Some((sample.at, sample.activity.as_deref()?)));
     let activities: Vec<_> = activities.collect();
     let begin = attempt.from().unwrap_or_default();
     html! {
         @if let Some(curve) = tokens(attempt) { (curve) }
         @if let Some(log) = &attempt.log {
-            details { summary { "What the agent did (log of the worker)" } pre { (log) } }
+            details { summary { "What the worker and the agent did (the worker's log)" } pre { (log) } }
         } @else if !activities.is_empty() {
             details {
                 summary { "What the agent did (from its heartbeats)" }

@@ -15,8 +15,9 @@ const MIN_LONG_PAUSE: Millis = 2_000;
 const PAUSE_WIDTH: f64 = 0.03;
 /// The distances between ticks, in milliseconds.
 const STEPS: [Millis; 26] = [
-    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000, 60_000, 120_000,
-    300_000, 600_000, 900_000, 1_800_000, 3_600_000, 7_200_000, 21_600_000, 43_200_000, 86_400_000,
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000, 60_000,
+    120_000, 300_000, 600_000, 900_000, 1_800_000, 3_600_000, 7_200_000, 21_600_000, 43_200_000,
+    86_400_000,
 ];
 /// How many ticks there are at most.
 const MAX_TICKS: i64 = 6;
@@ -50,7 +51,10 @@ impl Axis {
                 None => parts.push((next, false)),
                 Some((last, _)) if next.from - last.to <= limit => last.to = next.to,
                 Some((last, _)) => {
-                    let pause = Interval { from: last.to, to: next.from };
+                    let pause = Interval {
+                        from: last.to,
+                        to: next.from,
+                    };
                     parts.push((pause, true));
                     parts.push((next, false));
                 }
@@ -68,11 +72,18 @@ impl Axis {
             } else {
                 float((time.to - time.from).max(1)) / float(all) * shown
             };
-            let part = Part { time, left, right: left + width, is_pause };
+            let part = Part {
+                time,
+                left,
+                right: left + width,
+                is_pause,
+            };
             left += width;
             part
         });
-        Self { parts: parts.collect() }
+        Self {
+            parts: parts.collect(),
+        }
     }
 
     /// The position of a time, from 0 to 100.
@@ -93,8 +104,14 @@ impl Axis {
     /// The ticks: positions, and the time since the beginning.
     fn ticks(&self) -> Vec<(f64, String)> {
         let shown = self.parts.iter().filter(|part| !part.is_pause);
-        let length: Millis = shown.clone().map(|part| part.time.to - part.time.from).sum();
-        let step = STEPS.iter().copied().find(|step| length / step <= MAX_TICKS);
+        let length: Millis = shown
+            .clone()
+            .map(|part| part.time.to - part.time.from)
+            .sum();
+        let step = STEPS
+            .iter()
+            .copied()
+            .find(|step| length / step <= MAX_TICKS);
         let step = step.unwrap_or_else(|| (length / MAX_TICKS).max(1));
         let begin = self.begin();
         let mut ticks: Vec<(f64, String)> = Vec::new();
@@ -104,7 +121,14 @@ impl Axis {
                 let time = number * step;
                 let at = self.at(begin + time);
                 if ticks.last().is_none_or(|(last, _)| at - last > 11.0) && at < 91.0 {
-                    ticks.push((at, if time == 0 { "0".to_owned() } else { duration(time) }));
+                    ticks.push((
+                        at,
+                        if time == 0 {
+                            "0".to_owned()
+                        } else {
+                            duration(time)
+                        },
+                    ));
                 }
             }
         }
@@ -135,7 +159,7 @@ fn bars(spans: &[Span], axis: &Axis) -> Markup {
         @for span in spans {
             @let left = axis.at(span.from);
             @let width = (axis.at(span.to) - left).max(MIN_BAR);
-            rect class=(span.stage.word()) x=(percent(left.min(100.0 - MIN_BAR))) y="20%" width=(percent(width)) height="60%" {
+            rect.(span.stage.word()) x=(percent(left.min(100.0 - MIN_BAR))) y="20%" width=(percent(width)) height="60%" {
                 title { (span.stage.word()) ": " (duration(span.to - span.from)) }
             }
         }
@@ -144,7 +168,10 @@ fn bars(spans: &[Span], axis: &Axis) -> Markup {
 
 /// The stages of one attempt alone, over its whole width.
 pub fn attempt_bar(attempt: &Attempt) -> Markup {
-    let axis = Axis::of(attempt.spans.iter().map(|span| Interval { from: span.from, to: span.to }));
+    let axis = Axis::of(attempt.spans.iter().map(|span| Interval {
+        from: span.from,
+        to: span.to,
+    }));
     html! {
         svg.bar role="img" aria-label="stages of this attempt" { (bars(&attempt.spans, &axis)) }
         ul.stages {
@@ -156,19 +183,29 @@ pub fn attempt_bar(attempt: &Attempt) -> Markup {
 }
 
 fn swatch(stage: Stage) -> Markup {
-    html! { svg.swatch aria-hidden="true" { rect class=(stage.word()) width="100%" height="100%" rx="2" {} } }
+    html! { svg.swatch aria-hidden="true" { rect.(stage.word()) width="100%" height="100%" rx="2" {} } }
 }
 
 /// The chart of all attempts, one row for each.
 pub fn chart(report: &Report) -> Markup {
     let tasks = report.tasks.iter().enumerate();
-    let rows = tasks.flat_map(|(at, task)| task.attempts.iter().map(move |attempt| (Some((at, task)), attempt)));
+    let rows = tasks.flat_map(|(at, task)| {
+        task.attempts
+            .iter()
+            .map(move |attempt| (Some((at, task)), attempt))
+    });
     let checks = report.checks.iter().map(|attempt| (None, attempt));
     let mut rows: Vec<_> = rows.chain(checks).collect();
     rows.sort_by_key(|(task, attempt)| (attempt.from(), task.map(|(at, _)| at), attempt.number));
     let spans = || rows.iter().flat_map(|(_, attempt)| &attempt.spans);
-    let axis = Axis::of(spans().map(|span| Interval { from: span.from, to: span.to }));
-    let used: Vec<Stage> = Stage::ALL.into_iter().filter(|stage| spans().any(|span| span.stage == *stage)).collect();
+    let axis = Axis::of(spans().map(|span| Interval {
+        from: span.from,
+        to: span.to,
+    }));
+    let used: Vec<Stage> = Stage::ALL
+        .into_iter()
+        .filter(|stage| spans().any(|span| span.stage == *stage))
+        .collect();
     html! {
         ul.legend {
             @for stage in used { li { (swatch(stage)) (stage.word()) } }
@@ -213,7 +250,7 @@ fn row(task: Option<(usize, &Text, &Text)>, attempt: &Attempt, axis: &Axis) -> M
             }
             (bars(&attempt.spans, axis))
         }
-        span.time { (duration(attempt.duration())) " " span class=(sign.1) title=(word) { (sign.0) } }
+        span.time { (duration(attempt.duration())) " " span.(sign.1) title=(word) { (sign.0) } }
     };
     match task {
         Some((at, ..)) => html! { a.row href={ "#task-" (at) } { (content) } },
@@ -239,13 +276,20 @@ pub fn sign(attempt: &Attempt) -> ((&'static str, &'static str), &'static str) {
 pub fn tokens(attempt: &Attempt) -> Option<Markup> {
     let samples = attempt.samples.tokens();
     let (first, last) = (samples.first()?, samples.last()?);
-    let most = samples.iter().map(|(_, tokens)| *tokens).max().filter(|most| *most > 0)?;
+    let most = samples
+        .iter()
+        .map(|(_, tokens)| *tokens)
+        .max()
+        .filter(|most| *most > 0)?;
     if last.0 <= first.0 {
         return None;
     }
     let points = samples.iter().map(|(at, tokens)| {
         let x = float(at - first.0) / float(last.0 - first.0) * 100.0;
-        let y = 30.0 - float(i64::try_from(*tokens).unwrap_or(i64::MAX)) / float(i64::try_from(most).unwrap_or(i64::MAX)) * 28.0;
+        let y = 30.0
+            - float(i64::try_from(*tokens).unwrap_or(i64::MAX))
+                / float(i64::try_from(most).unwrap_or(i64::MAX))
+                * 28.0;
         format!("{x:.1},{y:.1}")
     });
     let points: Vec<String> = points.collect();
@@ -263,12 +307,18 @@ fn percent(value: f64) -> String {
     format!("{value:.2}%")
 }
 
-#[expect(clippy::cast_precision_loss, reason = "positions in a drawing need no more than 52 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "positions in a drawing need no more than 52 bits"
+)]
 fn float(number: impl TryInto<i64>) -> f64 {
     number.try_into().unwrap_or(i64::MAX) as f64
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a part of a number of milliseconds")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a part of a number of milliseconds"
+)]
 fn rounded(number: f64) -> Millis {
     number.round() as Millis
 }
@@ -303,7 +353,10 @@ mod tests {
         for length in [3, 950, 7_300, 61_000, 5_400_000, 900_000_000] {
             let ticks = Axis::of([interval(5, 5 + length)]).ticks();
             assert!((1..=7).contains(&ticks.len()), "{length}: {ticks:?}");
-            assert!(ticks.windows(2).all(|pair| pair[1].0 - pair[0].0 > 11.0), "{ticks:?}");
+            assert!(
+                ticks.windows(2).all(|pair| pair[1].0 - pair[0].0 > 11.0),
+                "{ticks:?}"
+            );
         }
         let ticks = Axis::of([interval(0, 60_000)]).ticks();
         let words: Vec<&str> = ticks.iter().map(|(_, text)| text.as_str()).collect();

@@ -63,7 +63,13 @@ mod tests {
     #[test]
     fn the_chain_that_took_longest_is_found_and_not_the_one_with_most_tasks() {
         // 0 -> 1 -> 2 -> 4 has more tasks; 0 -> 3 -> 4 takes longer.
-        let tasks = [task(0, 10), task(10, 20), task(20, 30), task(10, 100), task(100, 110)];
+        let tasks = [
+            task(0, 10),
+            task(10, 20),
+            task(20, 30),
+            task(10, 100),
+            task(100, 110),
+        ];
         let needs = [vec![], vec![0], vec![1], vec![0], vec![2, 3]];
         assert_eq!(critical_path(&tasks, &needs, &[0, 1, 3, 2, 4]), [0, 3, 4]);
     }

@@ -40,7 +40,7 @@ pub fn draw(report: &Report) -> Markup {
         ul.legend {
             @for (state, word) in [(State::Done, "done"), (State::Active, "running"), (State::Failed, "blocked"), (State::Open, "not begun"), (State::Aside, "split or skipped")] {
                 @if tasks.iter().any(|task| task.state == state) {
-                    li { svg.swatch aria-hidden="true" { rect class={ "node " (class(state)) } x="1" y="1" width="10" height="10" rx="2" {} } (word) }
+                    li { svg.swatch aria-hidden="true" { rect.node.(class(state)) x="1" y="1" width="10" height="10" rx="2" {} } (word) }
                 }
             }
             @if !path.is_empty() { li { svg.swatch aria-hidden="true" { line.critical x1="0" x2="100%" y1="50%" y2="50%" {} } "critical path" } }
@@ -81,7 +81,7 @@ fn node(at: usize, task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup
             title { (task.name) ": " (task.title) " (" (task.word) ")" }
             // An inner svg cuts off what does not fit.
             svg x=(number(x)) y=(number(y)) width=(number(NODE_WIDTH)) height=(number(NODE_HEIGHT)) {
-                rect.node.critical[is_critical] class=(class(task.state)) x="1" y="1" width=(number(NODE_WIDTH - 2.0)) height=(number(NODE_HEIGHT - 2.0)) rx="7" {}
+                rect.node.(class(task.state)).critical[is_critical] x="1" y="1" width=(number(NODE_WIDTH - 2.0)) height=(number(NODE_HEIGHT - 2.0)) rx="7" {}
                 text.name x=(number(PADDING)) y="18" { (fitting(task.name.as_str(), MAX_COLUMNS - 10)) }
                 text.word x=(number(NODE_WIDTH - PADDING)) y="18" { (task.word) }
                 text x=(number(PADDING)) y="34" { (fitting(task.title.as_str(), MAX_COLUMNS)) }

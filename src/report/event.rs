@@ -106,7 +106,10 @@ fn string<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
 }
 
 fn count(object: &Value, field: &str) -> u64 {
-    object.get(field).and_then(Value::as_u64).unwrap_or_default()
+    object
+        .get(field)
+        .and_then(Value::as_u64)
+        .unwrap_or_default()
 }
 
 fn milliseconds(object: &Value, field: &str) -> i64 {

@@ -11,7 +11,8 @@ use eyre::{WrapErr, bail};
 /// Whether the name of a file says that it is a page of HTML.
 pub fn is_html(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str);
-    extension.is_some_and(|extension| matches!(extension.to_ascii_lowercase().as_str(), "html" | "htm"))
+    extension
+        .is_some_and(|extension| matches!(extension.to_ascii_lowercase().as_str(), "html" | "htm"))
 }
 
 /// A report's file, of which it is known that it can be written.
@@ -29,7 +30,12 @@ impl ReportFile {
     /// # Errors
     /// If the directory does not exist or cannot be written, or the path is a directory.
     pub fn check(path: &Path) -> eyre::Result<Self> {
-        let context = || format!("cannot write the report {}: name another file with --report", path.display());
+        let context = || {
+            format!(
+                "cannot write the report {}: name another file with --report",
+                path.display()
+            )
+        };
         let mut target = std::path::absolute(path).wrap_err_with(context)?;
         // A link stays, and the file that it leads to is replaced.
         if let Ok(real) = fs::canonicalize(&target) {
@@ -63,7 +69,9 @@ impl ReportFile {
             return fs::write(&self.path, text).wrap_err_with(context);
         }
         let mut temporary = self.temporary().wrap_err_with(context)?;
-        temporary.write_all(text.as_bytes()).wrap_err_with(context)?;
+        temporary
+            .write_all(text.as_bytes())
+            .wrap_err_with(context)?;
         temporary.as_file().sync_data().wrap_err_with(context)?;
         temporary.persist(&self.path).wrap_err_with(context)?;
         Ok(())
@@ -119,12 +127,18 @@ mod tests {
 
     #[test]
     fn a_device_is_written_in_place() {
-        ReportFile::check(Path::new("/dev/null")).unwrap().write("x").unwrap();
+        ReportFile::check(Path::new("/dev/null"))
+            .unwrap()
+            .write("x")
+            .unwrap();
     }
 
     #[test]
     fn the_extension_says_whether_the_report_is_html() {
         let names = ["a.html", "a.HTM", "a.json", "html", "a"];
-        assert_eq!(names.map(|name| is_html(Path::new(name))), [true, true, false, false, false]);
+        assert_eq!(
+            names.map(|name| is_html(Path::new(name))),
+            [true, true, false, false, false]
+        );
     }
 }

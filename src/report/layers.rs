@@ -51,7 +51,11 @@ impl Acyclic {
         let mut missing = vec![0_usize; count];
         let mut clean = vec![Vec::new(); count];
         for (task, needed) in needs.iter().enumerate() {
-            let mut needed: Vec<usize> = needed.iter().copied().filter(|at| *at < count && *at != task).collect();
+            let mut needed: Vec<usize> = needed
+                .iter()
+                .copied()
+                .filter(|at| *at < count && *at != task)
+                .collect();
             needed.sort_unstable();
             needed.dedup();
             missing[task] = needed.len();
@@ -88,7 +92,10 @@ impl Acyclic {
                 }
             }
         }
-        Self { needs: clean, order }
+        Self {
+            needs: clean,
+            order,
+        }
     }
 
     /// Leaves out the edges that follow from others: if c needs b and b needs a, the edge from c to a says nothing new.
@@ -167,7 +174,11 @@ pub fn layout(graph: &Acyclic) -> Layout {
         let waypoints: Vec<(f64, f64)> = waypoints.collect();
         let lowest = waypoints.iter().map(|(_, y)| *y).fold(0.0, f64::max);
         layout.height = layout.height.max(lowest);
-        layout.edges.push(Edge { from, to, waypoints });
+        layout.edges.push(Edge {
+            from,
+            to,
+            waypoints,
+        });
     }
     place_alone(&mut layout, &is_alone);
     layout
@@ -224,7 +235,11 @@ fn build(graph: &Acyclic, layer_of: &[usize], is_alone: &[bool]) -> (Grid, Edges
     let mut found = Edges::new();
     for (from, to) in edges {
         let (mut through, mut last) = (Vec::new(), from);
-        let between = if has_waypoints { layer_of[from] + 1..layer_of[to] } else { 0..0 };
+        let between = if has_waypoints {
+            layer_of[from] + 1..layer_of[to]
+        } else {
+            0..0
+        };
         for layer in between {
             let item = grid.items.len();
             grid.items.push(waypoint);
@@ -258,7 +273,11 @@ impl Grid {
         }
         for sweep in 0..ORDER_SWEEPS {
             let to_the_right = sweep % 2 == 0;
-            let neighbours = if to_the_right { &self.left } else { &self.right };
+            let neighbours = if to_the_right {
+                &self.left
+            } else {
+                &self.right
+            };
             let count = self.layers.len();
             for step in 0..count {
                 let at = if to_the_right { step } else { count - 1 - step };
@@ -285,7 +304,11 @@ impl Grid {
         for sweep in 0..POSITION_SWEEPS {
             let count = self.layers.len();
             for step in 0..count {
-                let at = if sweep % 2 == 0 { step } else { count - 1 - step };
+                let at = if sweep % 2 == 0 {
+                    step
+                } else {
+                    count - 1 - step
+                };
                 let layer = &self.layers[at];
                 let wishes = layer.iter().map(|item| {
                     let wish = if sweep + 1 == POSITION_SWEEPS {
@@ -299,14 +322,22 @@ impl Grid {
                     (wish.unwrap_or(centers[*item]), self.items[*item].weight)
                 });
                 let offsets = self.offsets(layer);
-                let shifted = wishes.zip(&offsets).map(|((wish, weight), offset)| (wish - offset, weight));
+                let shifted = wishes
+                    .zip(&offsets)
+                    .map(|((wish, weight), offset)| (wish - offset, weight));
                 let shifted: Vec<(f64, f64)> = shifted.collect();
-                for ((item, shift), offset) in layer.iter().zip(closest_rising(&shifted)).zip(offsets) {
+                for ((item, shift), offset) in
+                    layer.iter().zip(closest_rising(&shifted)).zip(offsets)
+                {
                     centers[*item] = shift + offset;
                 }
             }
         }
-        let tops = self.layers.iter().flatten().map(|item| centers[*item] - self.items[*item].height / 2.0);
+        let tops = self
+            .layers
+            .iter()
+            .flatten()
+            .map(|item| centers[*item] - self.items[*item].height / 2.0);
         let top = tops.fold(f64::INFINITY, f64::min);
         if top.is_finite() {
             centers.iter_mut().for_each(|center| *center -= top);
@@ -343,7 +374,9 @@ fn closest_rising(wishes: &[(f64, f64)]) -> Vec<f64> {
         blocks.push(block);
     }
     let blocks = blocks.into_iter();
-    blocks.flat_map(|(mean, _, length)| std::iter::repeat_n(mean, length)).collect()
+    blocks
+        .flat_map(|(mean, _, length)| std::iter::repeat_n(mean, length))
+        .collect()
 }
 
 fn mean(items: &[usize], values: &[f64]) -> Option<f64> {
@@ -362,10 +395,17 @@ fn place_alone(layout: &mut Layout, is_alone: &[bool]) {
     while to_float(columns + 1) * step - NODE_GAP <= layout.width {
         columns += 1;
     }
-    let top = if layout.height > 0.0 { layout.height + LAYER_GAP / 2.0 } else { 0.0 };
+    let top = if layout.height > 0.0 {
+        layout.height + LAYER_GAP / 2.0
+    } else {
+        0.0
+    };
     for (at, task) in tasks.iter().enumerate() {
         let (column, row) = (at % columns, at / columns);
-        let place = (to_float(column) * step, top + to_float(row) * (NODE_HEIGHT + NODE_GAP));
+        let place = (
+            to_float(column) * step,
+            top + to_float(row) * (NODE_HEIGHT + NODE_GAP),
+        );
         layout.nodes[*task] = place;
         layout.width = layout.width.max(place.0 + NODE_WIDTH);
         layout.height = layout.height.max(place.1 + NODE_HEIGHT);

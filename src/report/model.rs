@@ -50,6 +50,8 @@ pub struct Task {
     pub state: State,
     /// The word for the state.
     pub word: &'static str,
+    /// Whether its subtasks stand for it.
+    pub is_split: bool,
     /// Why it is blocked.
     pub why: Option<Text>,
     pub priority: Text,

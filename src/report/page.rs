@@ -18,7 +18,9 @@ pub fn render(report: &Report) -> String {
     let totals = Totals::of(report);
     // Nothing may be loaded or executed, and only this style sheet may be used.
     let hash = BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
-    let policy = format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'");
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'"
+    );
     let has_graph = report.tasks.len() > 1;
     let page = html! {
         (DOCTYPE)
@@ -35,7 +37,7 @@ pub fn render(report: &Report) -> String {
             }
             body {
                 header {
-                    h1 { bdi { (report.title) } " " span.badge class=(outcome(report.outcome).1) { (outcome(report.outcome).0) } }
+                    h1 { bdi { (report.title) } " " span.badge.(outcome(report.outcome).1) { (outcome(report.outcome).0) } }
                     p { (report.sentence) }
                     @for note in &report.notes { p.quiet { (note) } }
                     (numbers(report, &totals))

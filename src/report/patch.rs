@@ -1,6 +1,6 @@
 //! A patch in git's format: which files it changes, and how it is shown.
 
-use maud::{Markup, Render, html};
+use maud::{Markup, html};
 
 use super::model::File;
 use super::text::{Cleaner, Text};
@@ -105,9 +105,9 @@ pub fn coloured(patch: &Text) -> Markup {
         pre.patch {
             @for (kind, text) in &pieces {
                 @if let Some(class) = kind.class() {
-                    span class=(class) { (text.as_str().render()) }
+                    span.(class) { (text) }
                 } @else {
-                    (text.as_str().render())
+                    (text)
                 }
                 "\n"
             }
@@ -130,7 +130,14 @@ mod tests {
         let files = changed_files(PATCH, &cleaner);
         let found: Vec<_> = files
             .iter()
-            .map(|file| (file.path.as_str(), file.insertions, file.deletions, file.is_binary))
+            .map(|file| {
+                (
+                    file.path.as_str(),
+                    file.insertions,
+                    file.deletions,
+                    file.is_binary,
+                )
+            })
             .collect();
         assert_eq!(
             found,
@@ -146,7 +153,10 @@ mod tests {
     fn neighbouring_lines_of_one_kind_share_an_element() {
         let cleaner = Cleaner::new(&Redactor::new(&[]));
         let html = coloured(&cleaner.block(PATCH, 10_000)).into_string();
-        assert!(html.contains("<span class=\"del\">-old\n--- still old</span>"), "{html}");
+        assert!(
+            html.contains("<span class=\"del\">-old\n--- still old</span>"),
+            "{html}"
+        );
         assert_eq!(html.matches("class=\"add\"").count(), 1, "{html}");
     }
 }

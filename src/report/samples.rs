@@ -77,7 +77,10 @@ mod tests {
     fn of_many_heartbeats_the_first_the_last_and_some_between_are_kept() {
         let mut samples = Samples::default();
         for at in 0..10_000 {
-            samples.add(at, &json!({ "phase": "agent", "usage": { "input_tokens": at } }));
+            samples.add(
+                at,
+                &json!({ "phase": "agent", "usage": { "input_tokens": at } }),
+            );
         }
         let tokens = samples.tokens();
         assert!(tokens.len() <= MAX && tokens.len() >= MAX / 2, "{tokens:?}");
@@ -92,7 +95,10 @@ mod tests {
         for activity in ["a", "a", "b"] {
             samples.add(1, &json!({ "phase": "agent", "activity": activity }));
         }
-        let found: Vec<_> = samples.iter().map(|sample| sample.activity.clone()).collect();
+        let found: Vec<_> = samples
+            .iter()
+            .map(|sample| sample.activity.clone())
+            .collect();
         assert_eq!(found, [Some("a".to_owned()), None, Some("b".to_owned())]);
     }
 }

@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::attempt::attempt;
+use super::attempt::{attempt, check_run};
 use super::drawing::class;
-use super::model::{Report, Request, State, Task};
+use super::model::{Attempt, Report, Request, State, Task};
+use super::time::duration;
 
 pub fn tasks(report: &Report) -> Markup {
     let is_single = report.tasks.len() == 1;
@@ -15,30 +16,43 @@ pub fn tasks(report: &Report) -> Markup {
         @if !report.checks.is_empty() {
             h2 { "Checks of merged work" }
             @for run in &report.checks {
-                (attempt(run, &html! { "Check of " code { (run.base.as_str().get(..10).unwrap_or(run.base.as_str())) } }))
+                (check_run(run))
             }
         }
     }
 }
 
 fn section(at: usize, task: &Task, is_open: bool) -> Markup {
-    let count = task.attempts.len();
     html! {
         details.task open[is_open] {
             summary {
-                span.badge class=(class(task.state)) { (task.word) }
+                span.badge.(class(task.state)) { (task.word) }
                 " " b { (task.name) } " " bdi { (task.title) }
-                @if count > 1 { " " span.quiet { (count) " attempts" } }
+                (sums(task))
             }
             // A link to this element opens the section.
             div id={ "task-" (at) } {
                 @if let Some(why) = &task.why { p.bad { (why) } }
                 (request(&task.request, task))
-                @if count == 0 && task.state == State::Done { p.quiet { "It was done before, so no worker was started." } }
+                @if task.attempts.is_empty() && task.state == State::Done { p.quiet { "It was done before, so no worker was started." } }
                 @for run in &task.attempts {
-                    (attempt(run, &html! { "Attempt " (run.number) }))
+                    (attempt(run))
                 }
             }
+        }
+    }
+}
+
+/// The attempts, their time and the changed lines of a task, at the end of its line.
+fn sums(task: &Task) -> Markup {
+    let time = task.attempts.iter().map(Attempt::duration).sum();
+    let last = task.attempts.last().filter(|attempt| !attempt.is_failed());
+    let work = last.and_then(|attempt| attempt.work.as_ref());
+    html! {
+        span.sums {
+            @if task.attempts.len() > 1 { span.quiet { (task.attempts.len()) " attempts" } }
+            @if let Some(work) = work { span { span.good { "+" (work.insertions) } " " span.bad { "−" (work.deletions) } } }
+            @if !task.attempts.is_empty() { span.quiet { (duration(time)) } }
         }
     }
 }

@@ -80,7 +80,10 @@ mod tests {
     #[test]
     fn terminal_codes_are_removed_and_control_characters_are_made_visible() {
         let text = cleaner().block("\x1b[31mred\x1b[0m\x1b]0;title\x07 \0 \u{202e}evil", 100);
-        assert!(!text.as_str().contains(['\x1b', '\0', '\u{202e}']), "{text:?}");
+        assert!(
+            !text.as_str().contains(['\x1b', '\0', '\u{202e}']),
+            "{text:?}"
+        );
         assert!(text.as_str().starts_with("red"), "{text:?}");
         assert!(text.as_str().ends_with("evil"), "{text:?}");
     }
@@ -110,6 +113,9 @@ mod tests {
     fn markup_is_escaped_when_it_is_rendered() {
         let text = cleaner().line(r#"<script>alert("1")</script> & 'x'"#);
         let html = maud::html! { p title=(text) { (text) } }.into_string();
-        assert!(!html.contains("<script>") && !html.contains("\"1\""), "{html}");
+        assert!(
+            !html.contains("<script>") && !html.contains("\"1\""),
+            "{html}"
+        );
     }
 }

@@ -12,6 +12,7 @@ pub fn duration(millis: Millis) -> String {
     let seconds = millis / 1000;
     match seconds {
         _ if millis < 1000 => format!("{millis} ms"),
+        1..=9 if millis % 1000 < 100 => format!("{seconds} s"),
         0..=9 => format!("{}.{} s", seconds, millis % 1000 / 100),
         10..=59 => format!("{seconds} s"),
         60..=3599 => format!("{} min {:02} s", seconds / 60, seconds % 60),
@@ -193,7 +194,10 @@ mod tests {
             { "phase": "agent", "start_ms": 90_000_000 },
         ] } });
         let spans = stages_of(&times(), Some(&event), &Samples::default());
-        assert_eq!(words(&spans)[2..], [("clone", 1_500, 9_000), ("merge", 9_000, 9_700)]);
+        assert_eq!(
+            words(&spans)[2..],
+            [("clone", 1_500, 9_000), ("merge", 9_000, 9_700)]
+        );
     }
 
     #[test]
@@ -210,7 +214,14 @@ mod tests {
     #[test]
     fn durations_have_at_most_two_units() {
         let texts = [5, 1_250, 12_000, 65_000, 3_700_000, 100_000_000].map(duration);
-        let expected = ["5 ms", "1.2 s", "12 s", "1 min 05 s", "1 h 01 min", "1 d 03 h"];
+        let expected = [
+            "5 ms",
+            "1.2 s",
+            "12 s",
+            "1 min 05 s",
+            "1 h 01 min",
+            "1 d 03 h",
+        ];
         assert_eq!(texts, expected);
     }
 }

@@ -29,6 +29,8 @@ impl Totals {
         let mut totals = Self::default();
         for task in &report.tasks {
             match task.state {
+                // Its subtasks are counted.
+                _ if task.is_split => {}
                 State::Done => totals.done += 1,
                 State::Failed => totals.failed += 1,
                 State::Active | State::Open => totals.open += 1,
@@ -37,7 +39,11 @@ impl Totals {
             totals.attempts += task.attempts.len();
             let failed = task.attempts.iter().filter(|attempt| attempt.is_failed());
             totals.failed_attempts += failed.count();
-            let merged = task.attempts.iter().rev().find(|attempt| !attempt.is_failed());
+            let merged = task
+                .attempts
+                .iter()
+                .rev()
+                .find(|attempt| !attempt.is_failed());
             if let Some(work) = merged.and_then(|attempt| attempt.work.as_ref()) {
                 totals.insertions += work.insertions;
                 totals.deletions += work.deletions;
@@ -45,7 +51,9 @@ impl Totals {
         }
         for attempt in attempts(report) {
             totals.run_time += attempt.duration();
-            let Some(agent) = &attempt.agent else { continue };
+            let Some(agent) = &attempt.agent else {
+                continue;
+            };
             totals.cost_usd += agent.cost_usd.unwrap_or_default();
             if let Some(usage) = agent.usage {
                 totals.tokens += usage.total();

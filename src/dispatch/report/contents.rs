@@ -59,8 +59,14 @@ impl End {
         let (how, summary) = match state.ended.as_deref() {
             Some("done") => (Ended::AllDone, "all tasks are done"),
             Some("blocked") => (Ended::Blocked, "some tasks are blocked"),
-            Some(_) => (Ended::Stopped, "the dispatch was stopped; the same command continues it"),
-            None => (Ended::Stopped, "the dispatcher was killed; the same command continues the dispatch"),
+            Some(_) => (
+                Ended::Stopped,
+                "the dispatch was stopped; the same command continues it",
+            ),
+            None => (
+                Ended::Stopped,
+                "the dispatcher was killed; the same command continues the dispatch",
+            ),
         };
         Self::of(how, summary)
     }

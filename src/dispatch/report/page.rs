@@ -10,6 +10,7 @@ use crate::dispatch::standing::{Standing, task_key};
 use crate::dispatch::state::{Merge, Millis, Origin, Run};
 use crate::report::{self, Attempt, Caps, Cleaner, Follower, MergeEnd, RunTimes};
 use crate::scud::{TaskTexts, task_texts};
+use crate::task::Status;
 
 impl Contents<'_> {
     /// The model of the page.
@@ -38,13 +39,18 @@ impl Contents<'_> {
             notes,
             facts: vec![
                 ("branch", cleaner.line(&self.state.branch)),
-                ("tip", cleaner.line(self.tip.commit.get(..10).unwrap_or(&self.tip.commit))),
+                (
+                    "tip",
+                    cleaner.line(self.tip.commit.get(..10).unwrap_or(&self.tip.commit)),
+                ),
                 ("dispatch", cleaner.line(&self.state.dispatch)),
             ],
             written_at: now(),
             sessions,
             tasks: self.tasks(&cleaner, caps),
-            checks: checks.map(|run| self.attempt(run, &cleaner, caps)).collect(),
+            checks: checks
+                .map(|run| self.attempt(run, &cleaner, caps))
+                .collect(),
             commands: commands.collect(),
         }
     }
@@ -56,15 +62,23 @@ impl Contents<'_> {
             return (cleaner.line(text), Vec::new());
         };
         let is_about_task = |line: &&str| line.starts_with("blocked ") || line.starts_with(' ');
-        let mut lines = summary.lines().filter(|line| !line.is_empty() && !is_about_task(line));
+        let mut lines = summary
+            .lines()
+            .filter(|line| !line.is_empty() && !is_about_task(line));
         let first = lines.next().unwrap_or_default();
-        (cleaner.line(first), lines.map(|line| cleaner.line(line)).collect())
+        (
+            cleaner.line(first),
+            lines.map(|line| cleaner.line(line)).collect(),
+        )
     }
 
     fn tasks(&self, cleaner: &Cleaner, caps: Caps) -> Vec<report::Task> {
         let texts = task_texts(&self.tip.graph);
         let shown: Vec<(usize, &Standing)> = self.shown_tasks().collect();
-        let numbers = shown.iter().enumerate().map(|(number, (task, _))| (*task, number));
+        let numbers = shown
+            .iter()
+            .enumerate()
+            .map(|(number, (task, _))| (*task, number));
         let numbers: HashMap<usize, usize> = numbers.collect();
         let tasks = shown.iter().map(|(task, standing)| {
             let node = &self.graph.tasks[*task];
@@ -79,13 +93,21 @@ impl Contents<'_> {
                 title: cleaner.line(&node.title),
                 state: state_of(standing),
                 word: standing.word(),
+                is_split: node.status == Status::Expanded,
                 why: match standing {
                     Standing::Blocked(why) => Some(cleaner.block(why, caps.message())),
                     _ => None,
                 },
                 priority: cleaner.line(&node.priority.to_string()),
-                request: texts.get(&key).map(|texts| request(texts, cleaner, caps)).unwrap_or_default(),
-                needs: node.needs.iter().filter_map(|needed| numbers.get(needed).copied()).collect(),
+                request: texts
+                    .get(&key)
+                    .map(|texts| request(texts, cleaner, caps))
+                    .unwrap_or_default(),
+                needs: node
+                    .needs
+                    .iter()
+                    .filter_map(|needed| numbers.get(needed).copied())
+                    .collect(),
                 attempts: attempts.collect(),
             }
         });
@@ -94,7 +116,10 @@ impl Contents<'_> {
 
     fn attempt(&self, run: &Run, cleaner: &Cleaner, caps: Caps) -> Attempt {
         let block = |text: &str| cleaner.block(text, caps.message());
-        let completed = run.report.as_ref().is_some_and(|report| report.is_completed());
+        let completed = run
+            .report
+            .as_ref()
+            .is_some_and(|report| report.is_completed());
         let mut attempt = Attempt {
             run: cleaner.line(&run.id),
             number: run.attempt,
@@ -103,7 +128,8 @@ impl Contents<'_> {
             note: run.note.as_deref().map(block),
             memory: run.memory,
             spans: self.spans(run),
-            log: tail_of_log(&self.runs.join(&run.id), caps.log()).map(|log| cleaner.block(&log, caps.log())),
+            log: tail_of_log(&self.runs.join(&run.id), caps.log())
+                .map(|log| cleaner.block(&log, caps.log())),
             samples: run.samples.clone(),
             merge: match &run.merge {
                 Merge::Open if completed && run.task.is_some() => MergeEnd::Waiting,
@@ -129,17 +155,28 @@ impl Contents<'_> {
     fn spans(&self, run: &Run) -> Vec<report::Span> {
         let reported = run.report.as_ref().map(|report| report.at);
         let is_running = *self.end == End::Running;
-        let last = self.state.sessions.last().map_or(run.intended_at, |session| session.to);
+        let last = self
+            .state
+            .sessions
+            .last()
+            .map_or(run.intended_at, |session| session.to);
         let times = RunTimes {
             intended: run.intended_at,
             started: run.started_at,
             granted: run.grant.as_ref().map(|grant| grant.at),
             ended: reported.or(run.fence.as_ref().map(|fence| fence.at)),
-            is_merging: run.task.is_some() && run.report.as_ref().is_some_and(|report| report.is_completed()),
+            is_merging: run.task.is_some()
+                && run
+                    .report
+                    .as_ref()
+                    .is_some_and(|report| report.is_completed()),
             settled: run.settled_at,
             now: if is_running { now() } else { last },
         };
-        let worker = run.report.as_ref().filter(|report| report.origin == Origin::Worker);
+        let worker = run
+            .report
+            .as_ref()
+            .filter(|report| report.origin == Origin::Worker);
         report::stages_of(&times, worker.map(|report| &report.event), &run.samples)
     }
 }
@@ -158,7 +195,10 @@ fn request(texts: &TaskTexts, cleaner: &Cleaner, caps: Caps) -> report::Request 
 
 /// What was done after a run that did not end well.
 fn follower(run: &Run, next: Option<&Run>, standing: &Standing) -> Option<Follower> {
-    let failed = run.report.as_ref().is_some_and(|report| !report.is_completed());
+    let failed = run
+        .report
+        .as_ref()
+        .is_some_and(|report| !report.is_completed());
     let rejected = matches!(run.merge, Merge::Conflict(_) | Merge::Red(_));
     let lost = run.report.is_none() && run.fence.is_some();
     if !(failed || rejected || lost) {
@@ -186,9 +226,13 @@ fn state_of(standing: &Standing) -> report::State {
     match standing {
         Standing::Done => report::State::Done,
         Standing::Blocked(_) => report::State::Failed,
-        Standing::Launching(_) | Standing::Working(_) | Standing::Reported(_) => report::State::Active,
+        Standing::Launching(_) | Standing::Working(_) | Standing::Reported(_) => {
+            report::State::Active
+        }
         Standing::Waiting | Standing::Ready(_) | Standing::Cooling { .. } => report::State::Open,
-        Standing::Skipped | Standing::Closed | Standing::Split | Standing::Outside => report::State::Aside,
+        Standing::Skipped | Standing::Closed | Standing::Split | Standing::Outside => {
+            report::State::Aside
+        }
     }
 }
 

@@ -18,15 +18,25 @@ fn assert_valid(needs: &[Vec<usize>]) {
         assert!(x + NODE_WIDTH <= found.width + 0.01 && y + NODE_HEIGHT <= found.height + 0.01);
         for (other_x, other_y) in &found.nodes[..task] {
             let is_apart = (x - other_x).abs() >= NODE_WIDTH || (y - other_y).abs() >= NODE_HEIGHT;
-            assert!(is_apart, "tasks overlap at {x}, {y} and {other_x}, {other_y}");
+            assert!(
+                is_apart,
+                "tasks overlap at {x}, {y} and {other_x}, {other_y}"
+            );
         }
     }
     for edge in &found.edges {
-        assert!(found.nodes[edge.from].0 < found.nodes[edge.to].0, "{edge:?} goes back");
+        assert!(
+            found.nodes[edge.from].0 < found.nodes[edge.to].0,
+            "{edge:?} goes back"
+        );
         for (x, y) in &edge.waypoints {
             for (node_x, node_y) in &found.nodes {
-                let is_clear = (x - node_x).abs() > 1.0 || *y <= *node_y || *y >= node_y + NODE_HEIGHT;
-                assert!(is_clear, "{edge:?} goes through the task at {node_x}, {node_y}");
+                let is_clear =
+                    (x - node_x).abs() > 1.0 || *y <= *node_y || *y >= node_y + NODE_HEIGHT;
+                assert!(
+                    is_clear,
+                    "{edge:?} goes through the task at {node_x}, {node_y}"
+                );
             }
         }
     }
@@ -51,7 +61,10 @@ fn a_chain_is_a_straight_line() {
 #[test]
 fn an_edge_that_follows_from_others_is_left_out() {
     let graph = Acyclic::of(&[vec![], vec![0], vec![0, 1], vec![0, 1, 2]]);
-    assert_eq!(graph.without_redundant_edges().needs, [vec![], vec![0], vec![1], vec![2]]);
+    assert_eq!(
+        graph.without_redundant_edges().needs,
+        [vec![], vec![0], vec![1], vec![2]]
+    );
 }
 
 #[test]
