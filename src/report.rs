@@ -15,6 +15,7 @@ mod model;
 mod page;
 mod patch;
 mod samples;
+mod stage;
 mod tasks;
 mod text;
 mod time;
@@ -24,9 +25,10 @@ pub use caps::Caps;
 pub use event::add_event;
 pub use file::{ReportFile, is_html};
 pub use model::{
-    Attempt, End, Follower, Interval, MergeEnd, Outcome, Report, Request, Span, State, Task,
+    Attempt, End, Follower, Interval, MergeEnd, Outcome, Report, Request, State, Task,
 };
 pub use page::render;
 pub use samples::Samples;
+pub use stage::Span;
 pub use text::{Cleaner, Text};
 pub use time::{RunTimes, stages_of};

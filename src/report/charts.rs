@@ -2,7 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::model::{Attempt, End, Interval, MergeEnd, Millis, Report, Span, Stage};
+use super::model::{Attempt, End, Interval, MergeEnd, Report};
+use super::stage::{Millis, Span, Stage};
 use super::text::Text;
 use super::time::duration;
 use super::totals::grouped;

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::model::{Attempt, Millis, Task};
+use super::model::{Attempt, Task};
+use super::stage::Millis;
 
 /// The positions of the tasks on the critical path, in the order of their work: of all chains of tasks that need each other,
 /// the one whose attempts took longest together. `order` has every task after those that it needs; `needs` are the
@@ -43,7 +44,7 @@ fn time_of(task: &Task) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::model::{Span, Stage};
+    use crate::report::stage::{Span, Stage};
 
     fn task(from: Millis, to: Millis) -> Task {
         let span = Span {

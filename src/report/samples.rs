@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::model::{Millis, Stage};
+use super::stage::{Millis, Stage};
 use crate::excerpt::first_chars;
 
 /// How many heartbeats are kept at most.

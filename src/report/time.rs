@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::model::{Millis, Span, Stage};
 use super::samples::Samples;
+use super::stage::{Millis, Span, Stage};
 
 /// A duration with two units at most.
 pub fn duration(millis: Millis) -> String {

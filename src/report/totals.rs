@@ -1,6 +1,7 @@
 //! Sums over all tasks.
 
-use super::model::{Attempt, Interval, Millis, Report, State};
+use super::model::{Attempt, Interval, Report, State};
+use super::stage::Millis;
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Totals {

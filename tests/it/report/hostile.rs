@@ -39,13 +39,14 @@ fn secrets_of_the_dispatcher_are_masked_in_titles_and_descriptions() {
         "1 | Use correct-horse-battery | P | 1 | H\n\n@details\n1 | description |\n  The key is correct-horse-battery.\n",
     );
     let path = graph.project().with_file_name("out.html");
+    // The work is not pushed, because the graph holds the secret.
     let ended = graph
         .dispatch("echo done > done")
         .env("ANTHROPIC_API_KEY", "correct-horse-battery")
         .arg("--report")
         .arg(&path)
         .run();
-    ended.assert_code(0);
+    ended.assert_code(1);
     let page = Page::read(&path);
     assert!(!page.html.contains("correct-horse"), "{}", page.text);
     assert!(page.text.contains("The key is "), "{}", page.text);
