@@ -33,6 +33,7 @@ pub mod verification;
 use std::collections::HashMap;
 
 use eyre::{bail, eyre};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -41,7 +42,7 @@ use crate::report::ReportFile;
 use crate::task_list;
 use crate::terminal::Screen;
 use control::Question;
-use dispatcher::Inbox;
+use dispatcher::{Dispatcher, Inbox};
 pub use ended::Ended;
 use journal::{Entry, UserCommand};
 use open::{Target, open, read_needs, read_scope, start_dispatcher};
@@ -63,6 +64,10 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
             let work = work_through(&settings, &target, earlier_journal, report, screen);
             LocalSet::new().run_until(Box::pin(work)).await
         }
+        Subcommand::Cancel(None) => {
+            let cancel = cancel_all(&settings, &target, screen);
+            LocalSet::new().run_until(Box::pin(cancel)).await
+        }
         Subcommand::Plan => plan(&settings, &target).await,
         Subcommand::Status => match report {
             Some(file) => write_status(&settings, &target, &file, screen).await,
@@ -74,8 +79,8 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
         Subcommand::Skip(task) => {
             send_command(&settings, &target, UserCommand::Skip, Some(task)).await
         }
-        Subcommand::Cancel(task) => {
-            send_command(&settings, &target, UserCommand::Cancel, task).await
+        Subcommand::Cancel(Some(task)) => {
+            send_command(&settings, &target, UserCommand::Cancel, Some(task)).await
         }
     }
 }
@@ -105,7 +110,7 @@ async fn work_through(
     if !findings.obstacles.is_empty() {
         bail!("{}", findings.obstacles.join("\n"));
     }
-    let (mut dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
+    let (dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
     dispatcher.show.say(&format!(
         "{} tasks, {} at a time, on the branch {} from {}",
         dispatcher.count_tasks(),
@@ -117,6 +122,41 @@ async fn work_through(
             .get(..10)
             .unwrap_or(&dispatcher.tip.commit)
     ));
+    run_dispatcher(dispatcher, listener, target, report.as_ref(), screen).await
+}
+
+/// Cancels all runs: asks the running dispatcher to do it. If no dispatcher runs, becomes one that starts nothing, so that
+/// the runs of the last one end, and what they have finished is merged.
+async fn cancel_all(settings: &Settings, target: &Target, screen: &Screen) -> eyre::Result<Ended> {
+    let question = Question::Command {
+        command: UserCommand::Cancel,
+        task: None,
+    };
+    if let Some(text) = control::ask(&target.state_dir, &question).await? {
+        task_list::write(&text)?;
+        return Ok(Ended::AllDone);
+    }
+    require_journal(target)?;
+    let opened = open(settings, target, EarlierJournal::Continue).await?;
+    let (mut dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
+    let live = dispatcher.cancel_all();
+    dispatcher
+        .show
+        .say(&format!("no dispatcher runs; cancelling {live} runs"));
+    match run_dispatcher(dispatcher, listener, target, None, screen).await? {
+        Ended::StoppedWithRuns => Ok(Ended::StoppedWithRuns),
+        Ended::AllDone | Ended::Blocked | Ended::Stopped => Ok(Ended::AllDone),
+    }
+}
+
+/// Runs a dispatcher to its end, and prints the summary.
+async fn run_dispatcher(
+    mut dispatcher: Dispatcher<'_>,
+    listener: TcpListener,
+    target: &Target,
+    report: Option<&ReportFile>,
+    screen: &Screen,
+) -> eyre::Result<Ended> {
     let (requests, requests_receiver) = mpsc::channel(event_listener::MAX_WAITING);
     let (questions, questions_receiver) = mpsc::channel(MAX_QUESTIONS);
     let secret = dispatcher.secret.clone();
@@ -146,15 +186,15 @@ async fn work_through(
             screen.line(
                 "the dispatcher has stopped; its workers go on, and the same command takes them over",
             );
-            if let Some(file) = &report {
-                let end = End::of(Ended::Stopped, &format!("{error:#}"));
+            if let Some(file) = report {
+                let end = End::of(Ended::StoppedWithRuns, &format!("{error:#}"));
                 let standings = dispatcher.standings();
                 write(file, &dispatcher.contents_with(&standings, &end), screen);
             }
-            return Ok(Ended::Stopped);
+            return Ok(Ended::StoppedWithRuns);
         }
     };
-    end::end(&mut dispatcher, loop_end, &target.branch, report.as_ref()).await
+    end::end(&mut dispatcher, loop_end, &target.branch, report).await
 }
 
 async fn plan(settings: &Settings, target: &Target) -> eyre::Result<Ended> {
@@ -190,11 +230,11 @@ async fn ask_dispatcher(
         Question::Report { .. } => {}
         Question::Command { command, task } => {
             let mut journaled = opened.journaled;
-            let Some(name) = task.filter(|_| command != UserCommand::Cancel) else {
-                bail!("no dispatcher runs, so there is nothing to cancel");
+            let find = |name: String| {
+                let task = scope::find_task(&graph, &scope, &name).map_err(|why| eyre!(why))?;
+                eyre::Ok(standing::task_key(&graph, task))
             };
-            let task = scope::find_task(&graph, &scope, &name).map_err(|why| eyre!(why))?;
-            let task = Some(standing::task_key(&graph, task));
+            let task = task.map(find).transpose()?;
             journaled
                 .record(Entry::Asked {
                     what: command,
@@ -205,6 +245,18 @@ async fn ask_dispatcher(
         }
     }
     Ok(Ended::AllDone)
+}
+
+/// Errors if there was no dispatch yet.
+fn require_journal(target: &Target) -> eyre::Result<()> {
+    if open::has_journal(&target.state_dir)? {
+        return Ok(());
+    }
+    bail!(
+        "there is no dispatch for the branch {} ({} is empty)",
+        target.branch,
+        target.state_dir.display()
+    )
 }
 
 /// Writes a report about a dispatch that runs, or about the last one.
@@ -254,16 +306,4 @@ async fn send_command(
     task: Option<String>,
 ) -> eyre::Result<Ended> {
     ask_dispatcher(settings, target, Question::Command { command, task }).await
-}
-
-/// Errors if there was no dispatch yet.
-fn require_journal(target: &Target) -> eyre::Result<()> {
-    if !open::has_journal(&target.state_dir)? {
-        bail!(
-            "there is no dispatch for the branch {} ({} is empty)",
-            target.branch,
-            target.state_dir.display()
-        );
-    }
-    Ok(())
 }

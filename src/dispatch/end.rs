@@ -43,7 +43,7 @@ pub async fn end(
     let stopped_by_person = dispatcher.policy.stopping > super::policy::Stopping::No;
     let ended = match loop_end {
         _ if all_done && dispatcher.end_check_failure().is_none() => Ended::AllDone,
-        LoopEnd::RunsLeft => Ended::Stopped,
+        LoopEnd::RunsLeft => Ended::StoppedWithRuns,
         LoopEnd::NothingLeft { .. } if stopped_by_person => Ended::Stopped,
         LoopEnd::NothingLeft { .. } => Ended::Blocked,
     };

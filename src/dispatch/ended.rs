@@ -5,8 +5,10 @@
 pub enum Ended {
     AllDone,
     Blocked,
-    /// The user has stopped it. The same command continues it.
+    /// The user has stopped it, and no run is left. The same command continues it.
     Stopped,
+    /// Like `Stopped`, but runs go on without a dispatcher.
+    StoppedWithRuns,
 }
 
 impl Ended {
@@ -15,7 +17,7 @@ impl Ended {
         match self {
             Self::AllDone => "done",
             Self::Blocked => "blocked",
-            Self::Stopped => "stopped",
+            Self::Stopped | Self::StoppedWithRuns => "stopped",
         }
     }
 }

@@ -84,7 +84,7 @@ impl End {
             Self::Ended { how, .. } => match how {
                 Ended::AllDone => Outcome::Done,
                 Ended::Blocked => Outcome::Failed,
-                Ended::Stopped => Outcome::Stopped,
+                Ended::Stopped | Ended::StoppedWithRuns => Outcome::Stopped,
             },
         }
     }
