@@ -234,7 +234,8 @@ fn changes(work: &Work) -> Markup {
                     }
                 }
                 @match &work.patch {
-                    Some(patch) => (coloured(patch)),
+                    Some(patch) if work.has_colours => (coloured(patch)),
+                    Some(patch) => pre.patch { (patch) },
                     None => p.quiet { "The worker's report has no patch; the commit is " (short(&work.head)) "." },
                 }
                 @if work.is_cut { p.quiet { "The patch is not complete." } }

@@ -1,10 +1,12 @@
 //! How long the texts of one attempt may be, so that the page of a large dispatch stays small.
 
 /// The size that the texts of all attempts together may have, in bytes.
-const TOTAL: usize = 4 * 1024 * 1024;
+const TOTAL: usize = 3 * 1024 * 1024;
 /// The limits for the texts of one attempt, in bytes.
 const MIN_ATTEMPT: usize = 2 * 1024;
 const MAX_ATTEMPT: usize = 256 * 1024;
+/// Patches are coloured if an attempt may have this size, which is so for about a hundred attempts.
+const MIN_COLOURED: usize = 32 * 1024;
 /// The maximum size of a task's description, in bytes.
 const MAX_REQUEST: usize = 8 * 1024;
 
@@ -21,6 +23,11 @@ impl Caps {
         Self {
             attempt: share.clamp(MIN_ATTEMPT, MAX_ATTEMPT),
         }
+    }
+
+    /// Whether the lines of patches are coloured. The elements that this needs would make a large page slow.
+    pub fn has_colours(self) -> bool {
+        self.attempt >= MIN_COLOURED
     }
 
     pub fn patch(self) -> usize {

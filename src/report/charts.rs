@@ -155,13 +155,13 @@ fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
 }
 
 /// The bars of the stages.
-fn bars(spans: &[Span], axis: &Axis) -> Markup {
+fn bars(spans: &[Span], axis: &Axis, has_titles: bool) -> Markup {
     html! {
         @for span in spans {
             @let left = axis.at(span.from);
             @let width = (axis.at(span.to) - left).max(MIN_BAR);
             rect.(span.stage.word()) x=(percent(left.min(100.0 - MIN_BAR))) y="20%" width=(percent(width)) height="60%" {
-                title { (span.stage.word()) ": " (duration(span.to - span.from)) }
+                @if has_titles { title { (span.stage.word()) ": " (duration(span.to - span.from)) } }
             }
         }
     }
@@ -174,17 +174,17 @@ pub fn attempt_bar(attempt: &Attempt) -> Markup {
         to: span.to,
     }));
     html! {
-        svg.bar role="img" aria-label="stages of this attempt" { (bars(&attempt.spans, &axis)) }
+        svg.bar role="img" aria-label="stages of this attempt" { (bars(&attempt.spans, &axis, false)) }
         ul.stages {
             @for span in &attempt.spans {
-                li { (swatch(span.stage)) (span.stage.word()) " " span.quiet { (duration(span.to - span.from)) } }
+                li { (swatch(span.stage.word())) (span.stage.word()) " " span.quiet { (duration(span.to - span.from)) } }
             }
         }
     }
 }
 
-fn swatch(stage: Stage) -> Markup {
-    html! { svg.swatch aria-hidden="true" { rect.(stage.word()) width="100%" height="100%" rx="2" {} } }
+fn swatch(class: &str) -> Markup {
+    html! { i.swatch.(class) aria-hidden="true" {} }
 }
 
 /// The chart of all attempts, one row for each.
@@ -209,8 +209,8 @@ pub fn chart(report: &Report) -> Markup {
         .collect();
     html! {
         ul.legend {
-            @for stage in used { li { (swatch(stage)) (stage.word()) } }
-            @if axis.pauses().next().is_some() { li { svg.swatch aria-hidden="true" { rect.pause width="100%" height="100%" {} } "nothing ran" } }
+            @for stage in used { li { (swatch(stage.word())) (stage.word()) } }
+            @if axis.pauses().next().is_some() { li { (swatch("pause")) "nothing ran" } }
         }
         div.chart.scroll[rows.len() > 60] {
             div.row.axis aria-hidden="true" {
@@ -249,7 +249,7 @@ fn row(task: Option<(usize, &Text, &Text)>, attempt: &Attempt, axis: &Axis) -> M
             @for pause in axis.pauses() {
                 rect.pause x=(percent(pause.left * 100.0)) width=(percent((pause.right - pause.left) * 100.0)) height="100%" {}
             }
-            (bars(&attempt.spans, axis))
+            (bars(&attempt.spans, axis, true))
         }
         span.time { (duration(attempt.duration())) " " span.(sign.1) title=(word) { (sign.0) } }
     };

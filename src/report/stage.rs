@@ -18,6 +18,7 @@ pub enum Stage {
     Start,
     /// The worker asks for the task.
     Claim,
+    /// It clones the project, or looks at the directory.
     Prepare,
     Agent,
     Checks,
@@ -43,7 +44,7 @@ impl Stage {
         match self {
             Self::Start => "start",
             Self::Claim => "claim",
-            Self::Prepare => "clone",
+            Self::Prepare => "prepare",
             Self::Agent => "agent",
             Self::Checks => "checks",
             Self::Push => "push",

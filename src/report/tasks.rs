@@ -34,7 +34,7 @@ fn section(at: usize, task: &Task, is_open: bool) -> Markup {
             div id={ "task-" (at) } {
                 @if let Some(why) = &task.why { p.bad { (why) } }
                 (request(&task.request, task))
-                @if task.attempts.is_empty() && task.state == State::Done { p.quiet { "It was done before, so no worker was started." } }
+                @if task.attempts.is_empty() && task.state == State::Done { p.quiet { @if task.is_split { "It is done because its subtasks are." } @else { "It was done before, so no worker was started." } } }
                 @for run in &task.attempts {
                     (attempt(run))
                 }

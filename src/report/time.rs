@@ -154,7 +154,7 @@ mod tests {
             [
                 ("start", 1_000, 1_200),
                 ("claim", 1_200, 1_500),
-                ("clone", 1_500, 2_000),
+                ("prepare", 1_500, 2_000),
                 ("agent", 2_000, 7_000),
                 ("checks", 7_000, 7_500),
                 ("agent", 7_500, 8_500),
@@ -181,7 +181,7 @@ mod tests {
                 ("start", 1_000, 1_200),
                 ("claim", 1_200, 1_500),
                 ("unknown", 1_500, 2_000),
-                ("clone", 2_000, 3_000),
+                ("prepare", 2_000, 3_000),
                 ("agent", 3_000, 9_000),
             ]
         );
@@ -196,7 +196,7 @@ mod tests {
         let spans = stages_of(&times(), Some(&event), &Samples::default());
         assert_eq!(
             words(&spans)[2..],
-            [("clone", 1_500, 9_000), ("merge", 9_000, 9_700)]
+            [("prepare", 1_500, 9_000), ("merge", 9_000, 9_700)]
         );
     }
 

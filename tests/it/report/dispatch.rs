@@ -55,7 +55,7 @@ fn the_page_shows_the_graph_the_attempts_the_changes_and_the_totals() {
         .filter(|svg| svg.has_class("lane"))
         .collect();
     assert_eq!(lanes.len(), 4);
-    for phase in ["clone", "agent", "checks", "push", "merge"] {
+    for phase in ["prepare", "agent", "checks", "push", "merge"] {
         assert!(
             lanes.iter().all(|lane| lane.text.contains(phase)),
             "{phase}: {lanes:?}"
