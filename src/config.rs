@@ -162,22 +162,7 @@ impl Config {
                     String::new(),
                 ))
             }
-            "local" => {
-                let project = commands::local_project(&mut reader, &flags);
-                match project {
-                    local::Project::InPlace(dir) if !reader.is_set(&settings::TASK_ID) => {
-                        let project = local::Project::InPlace(dir.clone());
-                        // Other mistakes are still reported.
-                        commands::local_settings(&mut reader, &flags, project, String::new());
-                        Command::ChooseTask(dir)
-                    }
-                    project => {
-                        let task = reader.required(&settings::TASK_ID, values::line);
-                        let settings = commands::local_settings(&mut reader, &flags, project, task);
-                        Command::Local(settings)
-                    }
-                }
-            }
+            "local" => local(&mut reader, &flags),
             "dispatch" => {
                 let given = commands::for_dispatch(&mut reader);
                 let settings = dispatch::settings(&mut reader, &flags, given);
@@ -238,6 +223,22 @@ impl Config {
                 Rejected::Settings(problems)
             }
         })
+    }
+}
+
+/// `local`; without a task, it shows what is ready.
+fn local(reader: &mut Reader, flags: &clap::ArgMatches) -> Command {
+    match commands::local_project(reader, flags) {
+        local::Project::InPlace(dir) if !reader.is_set(&settings::TASK_ID) => {
+            let project = local::Project::InPlace(dir.clone());
+            // Other mistakes are still reported.
+            commands::local_settings(reader, flags, project, String::new());
+            Command::ChooseTask(dir)
+        }
+        project => {
+            let task = reader.required(&settings::TASK_ID, values::line);
+            Command::Local(commands::local_settings(reader, flags, project, task))
+        }
     }
 }
 

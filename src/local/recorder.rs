@@ -159,11 +159,10 @@ impl Recorder {
             End::Completed { .. } => (State::Done, "done", Outcome::Done),
             _ => (State::Failed, "failed", Outcome::Failed),
         };
-        let (sentence, why) = match &attempt.end {
-            End::Completed { message } => (message.clone(), None),
-            End::Failed { message, .. } => (message.clone(), None),
-            End::Lost { why, .. } => (why.clone(), None),
-            End::Running => (line("the worker was not started"), None),
+        let sentence = match &attempt.end {
+            End::Completed { message } | End::Failed { message, .. } => message.clone(),
+            End::Lost { why, .. } => why.clone(),
+            End::Running => line("the worker was not started"),
         };
         let task = self.task.as_ref();
         let name = task.map_or_else(
@@ -187,7 +186,7 @@ impl Recorder {
                 title: line(title),
                 state,
                 word,
-                why,
+                why: None,
                 priority: task
                     .map(|task| line(&task.priority.to_string()))
                     .unwrap_or_default(),

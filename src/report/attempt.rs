@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::caps::Detail;
 use super::charts::{attempt_bar, sign, tokens};
 use super::model::{Agent, Attempt, Check, End, Follower, MergeEnd, Work};
 use super::patch::coloured;
@@ -13,21 +14,21 @@ use super::totals::{dollars, grouped};
 const SHORT_COMMIT: usize = 10;
 
 /// An attempt as a part of its task.
-pub fn attempt(attempt: &Attempt) -> Markup {
+pub fn attempt(attempt: &Attempt, detail: Detail) -> Markup {
     html! {
         section.attempt {
             h4 { (heading(attempt, &html! { "Attempt " (attempt.number) })) }
-            (content(attempt))
+            (content(attempt, detail))
         }
     }
 }
 
 /// A run that only checks merged work. It is closed if the checks passed.
-pub fn check_run(attempt: &Attempt) -> Markup {
+pub fn check_run(attempt: &Attempt, detail: Detail) -> Markup {
     html! {
         details.task open[attempt.is_failed()] {
             summary { (heading(attempt, &html! { "Check of " (short(&attempt.base)) })) }
-            (content(attempt))
+            (content(attempt, detail))
         }
     }
 }
@@ -37,9 +38,9 @@ fn heading(attempt: &Attempt, name: &Markup) -> Markup {
     html! { b { (name) } " " span.badge.(sign.1) { (word) } " " span.quiet { (duration(attempt.duration())) } }
 }
 
-fn content(attempt: &Attempt) -> Markup {
+fn content(attempt: &Attempt, detail: Detail) -> Markup {
     html! {
-            (attempt_bar(attempt))
+            @if detail == Detail::Full { (attempt_bar(attempt)) }
             (end(&attempt.end))
             (merge(&attempt.merge))
             @if let Some(follower) = &attempt.follower { (after(follower)) }
@@ -50,9 +51,9 @@ fn content(attempt: &Attempt) -> Markup {
             @if let Some(summary) = &attempt.summary {
                 details open { summary { "What the agent said at the end" } pre.words { (summary) } }
             }
-            (activity(attempt))
+            (activity(attempt, detail))
             (checks(&attempt.checks))
-            @if let Some(work) = &attempt.work { (changes(work)) }
+            @if let Some(work) = &attempt.work { (changes(work, detail)) }
     }
 }
 
@@ -158,9 +159,9 @@ fn facts(attempt: &Attempt) -> Markup {
         ),
     ];
     html! {
-        dl.facts {
+        p.facts {
             @for (name, value) in rows {
-                @if let Some(value) = value { div { dt { (name) } dd { (value) } } }
+                @if let Some(value) = value { span { i { (name) } " " (value) } }
             }
         }
     }
@@ -171,7 +172,7 @@ fn agent_code(agent: &Agent) -> Option<i64> {
 }
 
 /// What the agent did: its heartbeats, and the worker's log or else the agent's output.
-fn activity(attempt: &Attempt) -> Markup {
+fn activity(attempt: &Attempt, detail: Detail) -> Markup {
     let activities = attempt
         .samples
         .iter()
@@ -188,7 +189,7 @@ fn activity(attempt: &Attempt) -> Markup {
                 ol.activities { @for (at, activity) in &activities { li { span.quiet { (duration(at - begin)) } " " (activity) } } }
             }
         }
-        @if let Some(output) = &attempt.output {
+        @if let Some(output) = attempt.output.as_ref().filter(|_| detail == Detail::Full || attempt.log.is_none()) {
             details { summary { "What the agent printed " span.quiet { "(" (grouped(output.total_bytes)) " bytes)" } } pre { (output.text) } }
         }
     }
@@ -213,7 +214,7 @@ fn checks(checks: &[Check]) -> Markup {
     }
 }
 
-fn changes(work: &Work) -> Markup {
+fn changes(work: &Work, detail: Detail) -> Markup {
     let head = html! {
         "Changes " span.quiet { (work.files_changed) " files, " } span.good { "+" (work.insertions) } " " span.bad { "−" (work.deletions) }
         @if let Some(branch) = &work.branch { " on " code { (branch) } }
@@ -234,7 +235,7 @@ fn changes(work: &Work) -> Markup {
                     }
                 }
                 @match &work.patch {
-                    Some(patch) if work.has_colours => (coloured(patch)),
+                    Some(patch) if detail == Detail::Full => (coloured(patch)),
                     Some(patch) => pre.patch { (patch) },
                     None => p.quiet { "The worker's report has no patch; the commit is " (short(&work.head)) "." },
                 }

@@ -5,10 +5,18 @@ const TOTAL: usize = 3 * 1024 * 1024;
 /// The limits for the texts of one attempt, in bytes.
 const MIN_ATTEMPT: usize = 2 * 1024;
 const MAX_ATTEMPT: usize = 256 * 1024;
-/// Patches are coloured if an attempt may have this size, which is so for about a hundred attempts.
-const MIN_COLOURED: usize = 32 * 1024;
+/// If an attempt may have this size, it is shown in full, which is so for up to about a hundred attempts.
+const MIN_FULL: usize = 32 * 1024;
 /// The maximum size of a task's description, in bytes.
 const MAX_REQUEST: usize = 8 * 1024;
+
+/// How much the page says about each attempt. Many elements make a large page slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    Full,
+    /// Without the bar of its stages, which is in the chart, without colours in patches, and without output that is in the log.
+    Short,
+}
 
 /// The maximum sizes of the texts of one attempt, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +33,13 @@ impl Caps {
         }
     }
 
-    /// Whether the lines of patches are coloured. The elements that this needs would make a large page slow.
-    pub fn has_colours(self) -> bool {
-        self.attempt >= MIN_COLOURED
+    /// How much the page says about each attempt.
+    pub fn detail(self) -> Detail {
+        if self.attempt < MIN_FULL {
+            Detail::Short
+        } else {
+            Detail::Full
+        }
     }
 
     pub fn patch(self) -> usize {
@@ -59,6 +71,8 @@ mod tests {
         assert_eq!(Caps::for_attempts(1), Caps::for_attempts(0));
         assert_eq!(Caps::for_attempts(1).attempt, MAX_ATTEMPT);
         assert_eq!(Caps::for_attempts(512).attempt, TOTAL / 512);
+        assert_eq!(Caps::for_attempts(90).detail(), Detail::Full);
+        assert_eq!(Caps::for_attempts(500).detail(), Detail::Short);
         assert_eq!(Caps::for_attempts(1_000_000).attempt, MIN_ATTEMPT);
     }
 }

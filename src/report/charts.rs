@@ -253,9 +253,12 @@ fn row(task: Option<(usize, &Text, &Text)>, attempt: &Attempt, axis: &Axis) -> M
         }
         span.time { (duration(attempt.duration())) " " span.(sign.1) title=(word) { (sign.0) } }
     };
-    match task {
-        Some((at, ..)) => html! { a.row href={ "#task-" (at) } { (content) } },
-        None => html! { div.row { (content) } },
+    html! {
+        @if let Some((at, ..)) = task {
+            a.row href={ "#task-" (at) } { (content) }
+        } @else {
+            div.row { (content) }
+        }
     }
 }
 

@@ -77,7 +77,6 @@ fn read_work(work: &Value, cleaner: &Cleaner, caps: Caps) -> Work {
         deletions: count(work, "deletions"),
         files: changed_files(patch.unwrap_or_default(), cleaner),
         patch: patch.map(|patch| cleaner.block(patch, caps.patch())),
-        has_colours: caps.has_colours(),
         is_cut: work.get("patch_truncated") == Some(&Value::Bool(true)),
     }
 }

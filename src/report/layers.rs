@@ -70,17 +70,14 @@ impl Acyclic {
         let mut order = Vec::with_capacity(count);
         let mut first_open = 0;
         while order.len() < count {
-            let task = match ready.pop_first() {
-                Some(task) => task,
-                None => {
-                    // Only cycles are left: their first task comes next, without the edges that it still needs.
-                    while is_placed[first_open] {
-                        first_open += 1;
-                    }
-                    clean[first_open].retain(|needed| is_placed[*needed]);
-                    first_open
+            let task = ready.pop_first().unwrap_or_else(|| {
+                // Only cycles are left: their first task comes next, without the edges that it still needs.
+                while is_placed[first_open] {
+                    first_open += 1;
                 }
-            };
+                clean[first_open].retain(|needed| is_placed[*needed]);
+                first_open
+            });
             if std::mem::replace(&mut is_placed[task], true) {
                 continue;
             }
@@ -340,7 +337,9 @@ impl Grid {
             .map(|item| centers[*item] - self.items[*item].height / 2.0);
         let top = tops.fold(f64::INFINITY, f64::min);
         if top.is_finite() {
-            centers.iter_mut().for_each(|center| *center -= top);
+            for center in &mut centers {
+                *center -= top;
+            }
         }
         centers
     }

@@ -194,8 +194,6 @@ pub struct Work {
     pub deletions: u64,
     pub files: Vec<File>,
     pub patch: Option<Text>,
-    /// Whether the lines of the patch are coloured.
-    pub has_colours: bool,
     /// Whether the worker did not send the whole patch.
     pub is_cut: bool,
 }

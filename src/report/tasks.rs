@@ -3,26 +3,29 @@
 use maud::{Markup, html};
 
 use super::attempt::{attempt, check_run};
+use super::caps::{Caps, Detail};
 use super::drawing::class;
 use super::model::{Attempt, Report, Request, State, Task};
 use super::time::duration;
+use super::totals::attempts;
 
 pub fn tasks(report: &Report) -> Markup {
     let is_single = report.tasks.len() == 1;
+    let detail = Caps::for_attempts(attempts(report).count()).detail();
     html! {
         @for (at, task) in report.tasks.iter().enumerate() {
-            (section(at, task, is_single || task.state == State::Failed))
+            (section(at, task, is_single || task.state == State::Failed, detail))
         }
         @if !report.checks.is_empty() {
             h2 { "Checks of merged work" }
             @for run in &report.checks {
-                (check_run(run))
+                (check_run(run, detail))
             }
         }
     }
 }
 
-fn section(at: usize, task: &Task, is_open: bool) -> Markup {
+fn section(at: usize, task: &Task, is_open: bool, detail: Detail) -> Markup {
     html! {
         details.task open[is_open] {
             summary {
@@ -36,7 +39,7 @@ fn section(at: usize, task: &Task, is_open: bool) -> Markup {
                 (request(&task.request, task))
                 @if task.attempts.is_empty() && task.state == State::Done { p.quiet { @if task.is_split { "It is done because its subtasks are." } @else { "It was done before, so no worker was started." } } }
                 @for run in &task.attempts {
-                    (attempt(run))
+                    (attempt(run, detail))
                 }
             }
         }

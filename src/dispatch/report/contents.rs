@@ -22,9 +22,10 @@ pub enum Format {
 
 impl Format {
     pub fn of(file: &ReportFile) -> Self {
-        match report::is_html(file.path()) {
-            true => Self::Html,
-            false => Self::Json,
+        if report::is_html(file.path()) {
+            Self::Html
+        } else {
+            Self::Json
         }
     }
 

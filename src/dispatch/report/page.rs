@@ -7,7 +7,7 @@ use crate::dispatch::journal::{Handle, UserCommand};
 use crate::dispatch::journaled_state::now;
 use crate::dispatch::run_output::tail_of_log;
 use crate::dispatch::standing::{Standing, task_key};
-use crate::dispatch::state::{Merge, Millis, Origin, Run};
+use crate::dispatch::state::{Merge, Millis, Origin, Report, Run};
 use crate::report::{self, Attempt, Caps, Cleaner, Follower, MergeEnd, RunTimes};
 use crate::scud::{TaskTexts, task_texts};
 use crate::task::Status;
@@ -116,10 +116,7 @@ impl Contents<'_> {
 
     fn attempt(&self, run: &Run, cleaner: &Cleaner, caps: Caps) -> Attempt {
         let block = |text: &str| cleaner.block(text, caps.message());
-        let completed = run
-            .report
-            .as_ref()
-            .is_some_and(|report| report.is_completed());
+        let completed = run.report.as_ref().is_some_and(Report::is_completed);
         let mut attempt = Attempt {
             run: cleaner.line(&run.id),
             number: run.attempt,
@@ -165,11 +162,7 @@ impl Contents<'_> {
             started: run.started_at,
             granted: run.grant.as_ref().map(|grant| grant.at),
             ended: reported.or(run.fence.as_ref().map(|fence| fence.at)),
-            is_merging: run.task.is_some()
-                && run
-                    .report
-                    .as_ref()
-                    .is_some_and(|report| report.is_completed()),
+            is_merging: run.task.is_some() && run.report.as_ref().is_some_and(Report::is_completed),
             settled: run.settled_at,
             now: if is_running { now() } else { last },
         };
