@@ -61,7 +61,11 @@ pub fn stages_of(times: &RunTimes, event: Option<&Value>, samples: &Samples) -> 
             starts.push((Stage::Unknown, granted));
             starts.extend(samples.iter().map(|sample| (sample.stage, sample.at)));
         } else {
-            starts.extend(phases);
+            starts.extend(
+                phases
+                    .into_iter()
+                    .map(|(stage, from)| (stage, from.min(end))),
+            );
         }
     }
     let last = match (times.is_merging, times.settled) {
