@@ -159,7 +159,7 @@ impl Config {
             "check" => Command::Check(Box::new(commands::check_settings(&mut reader, &flags))),
             "demo" if flags.get_flag("graph") => {
                 let given = commands::for_dispatch(&mut reader);
-                let mut settings = dispatch::demo_settings(&mut reader, given);
+                let mut settings = dispatch::demo_settings(&mut reader, &flags, given);
                 settings.format = command_line::format(&flags);
                 Command::DemoGraph(Box::new(settings))
             }

@@ -7,6 +7,7 @@ mod control;
 mod decide;
 mod dispatcher;
 mod end;
+mod ended;
 pub mod engine;
 mod event_listener;
 mod harvest;
@@ -19,6 +20,7 @@ mod needs;
 mod open;
 mod policy;
 pub mod preflight;
+mod report;
 mod run_output;
 mod scope;
 mod settings;
@@ -37,14 +39,16 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::environment::value_of;
+use crate::report::ReportFile;
 use crate::task_list;
 use crate::terminal::{Format, Screen, print_object};
 use control::Question;
 use dispatcher::{Dispatcher, Inbox};
-pub use end::Ended;
+pub use ended::Ended;
 use journal::{Entry, UserCommand};
 use open::{Target, open, read_needs, read_scope, start_dispatcher};
 use preflight::{Questions, preflight};
+use report::{Contents, End, write};
 pub use settings::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings};
 
 /// How many requests from the control socket may wait.
@@ -52,10 +56,13 @@ const MAX_QUESTIONS: usize = 16;
 
 /// Runs the subcommand.
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
+    // Before any work, so that no report is lost at the end.
+    let report = settings.report.as_deref().map(ReportFile::check);
+    let report = report.transpose()?;
     let target = Target::find(&settings).await?;
     match settings.subcommand.clone() {
         Subcommand::Run { earlier_journal } => {
-            let work = work_through(&settings, &target, earlier_journal, screen);
+            let work = work_through(&settings, &target, earlier_journal, report, screen);
             LocalSet::new().run_until(Box::pin(work)).await
         }
         Subcommand::Cancel(None) => {
@@ -63,13 +70,16 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
             LocalSet::new().run_until(Box::pin(cancel)).await
         }
         Subcommand::Plan => plan(&settings, &target).await,
-        Subcommand::Status => {
-            let question = match settings.format {
-                Format::Lines => Question::Status,
-                Format::Json => Question::StatusJson,
-            };
-            ask_dispatcher(&settings, &target, question).await
-        }
+        Subcommand::Status => match report {
+            Some(file) => write_status(&settings, &target, &file, screen).await,
+            None => {
+                let question = match settings.format {
+                    Format::Lines => Question::Status,
+                    Format::Json => Question::StatusJson,
+                };
+                ask_dispatcher(&settings, &target, question).await
+            }
+        },
         Subcommand::Retry(task) => {
             send_command(&settings, &target, UserCommand::Retry, Some(task)).await
         }
@@ -86,6 +96,7 @@ async fn work_through(
     settings: &Settings,
     target: &Target,
     earlier_journal: EarlierJournal,
+    report: Option<ReportFile>,
     screen: &Screen,
 ) -> eyre::Result<Ended> {
     let opened = open(settings, target, earlier_journal).await?;
@@ -118,7 +129,7 @@ async fn work_through(
             .get(..10)
             .unwrap_or(&dispatcher.tip.commit)
     ));
-    run_dispatcher(dispatcher, listener, target, screen).await
+    run_dispatcher(dispatcher, listener, target, report.as_ref(), screen).await
 }
 
 /// Cancels all runs: asks the running dispatcher to do it. If no dispatcher runs, becomes one that starts nothing, so that
@@ -139,7 +150,7 @@ async fn cancel_all(settings: &Settings, target: &Target, screen: &Screen) -> ey
     dispatcher
         .show
         .say(&format!("no dispatcher runs; cancelling {live} runs"));
-    match run_dispatcher(dispatcher, listener, target, screen).await? {
+    match run_dispatcher(dispatcher, listener, target, None, screen).await? {
         Ended::StoppedWithRuns => Ok(Ended::StoppedWithRuns),
         Ended::AllDone | Ended::Blocked | Ended::Stopped => Ok(Ended::AllDone),
     }
@@ -150,6 +161,7 @@ async fn run_dispatcher(
     mut dispatcher: Dispatcher<'_>,
     listener: TcpListener,
     target: &Target,
+    report: Option<&ReportFile>,
     screen: &Screen,
 ) -> eyre::Result<Ended> {
     let (requests, requests_receiver) = mpsc::channel(event_listener::MAX_WAITING);
@@ -181,11 +193,16 @@ async fn run_dispatcher(
             screen.line(
                 "the dispatcher has stopped; its workers go on, and the same command takes them over",
             );
+            if let Some(file) = report {
+                let end = End::of(Ended::StoppedWithRuns, &format!("{error:#}"));
+                let standings = dispatcher.standings();
+                write(file, &dispatcher.contents_with(&standings, &end), screen);
+            }
             dispatcher.journaled.close().await;
             return Ok(Ended::StoppedWithRuns);
         }
     };
-    let ended = end::end(&mut dispatcher, loop_end, &target.branch).await;
+    let ended = end::end(&mut dispatcher, loop_end, &target.branch, report).await;
     dispatcher.journaled.close().await;
     ended
 }
@@ -234,6 +251,7 @@ async fn ask_dispatcher(
                 )?,
             }
         }
+        Question::Report { .. } => {}
         Question::Command { command, task } => {
             let mut journaled = opened.journaled;
             let find = |name: &String| {
@@ -271,6 +289,7 @@ fn print_answer(settings: &Settings, question: &Question, text: &str) -> eyre::R
     Ok(print_object(kind, fields, &settings.redactor)?)
 }
 
+/// Errors if there was no dispatch yet.
 fn require_journal(target: &Target) -> eyre::Result<()> {
     if open::has_journal(&target.state_dir)? {
         return Ok(());
@@ -280,6 +299,45 @@ fn require_journal(target: &Target) -> eyre::Result<()> {
         target.branch,
         target.state_dir.display()
     )
+}
+
+/// Writes a report about a dispatch that runs, or about the last one.
+async fn write_status(
+    settings: &Settings,
+    target: &Target,
+    file: &ReportFile,
+    screen: &Screen,
+) -> eyre::Result<Ended> {
+    let format = report::Format::of(file);
+    let question = Question::Report { format };
+    let text = match control::ask(&target.state_dir, &question).await? {
+        Some(text) if format.is_format_of(&text) => text,
+        Some(text) => bail!(
+            "the dispatcher that runs cannot write a report: {}",
+            text.trim()
+        ),
+        None => {
+            require_journal(target)?;
+            let opened = open(settings, target, EarlierJournal::Continue).await?;
+            let (tip, graph, scope) = read_scope(settings, target, &opened.integration).await?;
+            let policy = policy::Policy::new(settings, scope, HashMap::new());
+            let state = &opened.journaled.state;
+            let contents = Contents {
+                state,
+                graph: &graph,
+                standings: &standing::standings(state, &graph, &policy),
+                tip: &tip,
+                project: &target.name,
+                runs: &target.state_dir.join("runs"),
+                redactor: screen.redactor(),
+                end: &End::of_journal(state),
+            };
+            contents.text(format)?
+        }
+    };
+    file.write(&text)?;
+    screen.line(&format!("the report is in {}", file.path().display()));
+    Ok(Ended::AllDone)
 }
 
 /// Sends a command about a task, or about all tasks.

@@ -8,6 +8,7 @@ mod ended;
 mod graph_demo;
 mod lines;
 mod receive;
+mod recorder;
 mod sample;
 mod settings;
 mod summary;
@@ -34,6 +35,7 @@ use ended::Ended;
 pub use graph_demo::demo_graph;
 use lines::lines;
 pub use receive::{ReceiveSettings, receive};
+use recorder::Recorder;
 pub use settings::{Agent, Project, Settings};
 pub use task_lock::TaskLock;
 
@@ -47,6 +49,7 @@ const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs a worker on a sample project from start to end; returns the worker's exit code.
 pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
+    let mut recorder = Recorder::for_run(&settings, screen)?;
     let sample = sample::Sample::make(&settings.environment)
         .await
         .wrap_err("cannot make the sample project")?;
@@ -78,7 +81,7 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
         .variables
         .extend(setting.map(|(name, value)| (name, value.into())));
     let json = JsonLines::new(settings.format, screen.redactor());
-    let ended = run_worker(&settings, screen, &json).await?;
+    let ended = run_worker(&settings, &mut recorder, screen, &json).await?;
     let diff = sample
         .diff()
         .await
@@ -86,19 +89,31 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     screen.line("\nwhat the worker has changed in the project:\n");
     screen.line(&diff);
     summary::show(&ended, screen, &json, Some(&diff)).await;
+    recorder.set_patch(diff);
+    recorder.write(screen);
     Ok(ended.exit_code())
 }
 
 /// Runs one task of a project on this machine; returns the worker's exit code.
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let json = JsonLines::new(settings.format, screen.redactor());
-    let ended = run_worker(&settings, screen, &json).await?;
-    summary::show(&ended, screen, &json, None).await;
-    Ok(ended.exit_code())
+    let mut recorder = Recorder::for_run(&settings, screen)?;
+    let ended = run_worker(&settings, &mut recorder, screen, &json).await;
+    if let Ok(ended) = &ended {
+        summary::show(ended, screen, &json, None).await;
+    }
+    recorder.write(screen);
+    Ok(ended?.exit_code())
 }
 
 /// Runs the worker under an embedded orchestrator, and shows both.
-async fn run_worker(settings: &Settings, screen: &Screen, json: &JsonLines) -> eyre::Result<Ended> {
+async fn run_worker(
+    settings: &Settings,
+    recorder: &mut Recorder,
+    screen: &Screen,
+    json: &JsonLines,
+) -> eyre::Result<Ended> {
+    recorder.describe(settings).await;
     let repository = settings.project.repository()?;
     let lock = match settings.project.directory() {
         Some(dir) => {
@@ -113,7 +128,9 @@ async fn run_worker(settings: &Settings, screen: &Screen, json: &JsonLines) -> e
         .wrap_err("cannot listen on the loopback interface")?;
     let (notices, mut events) = mpsc::unbounded_channel();
     let url = orchestrator.url();
+    recorder.begin();
     let worker = spawn(settings, repository.as_deref(), &url, lock.as_ref())?;
+    recorder.started();
     let mut timeline = Timeline::begin(screen, json.clone(), HeartbeatContent::Phase);
     timeline.listens(&url, Signatures::NotChecked);
     timeline.say(
@@ -129,10 +146,11 @@ async fn run_worker(settings: &Settings, screen: &Screen, json: &JsonLines) -> e
         json!({ "task": settings.task, "directory": directory, "repository": repository }),
     );
     let (status, event) = tokio::select! {
-        ended = show(worker, &mut timeline, &mut events) => ended?,
+        ended = show(worker, &mut timeline, recorder, &mut events) => ended?,
         () = orchestrator.serve(notices) => return Err(eyre!("the orchestrator ended before the worker")),
     };
     timeline.end(status.code());
+    recorder.end(status.code());
     Ok(Ended::new(status, event, directory, repository, settings))
 }
 
@@ -205,6 +223,7 @@ fn absolute(dir: &Path) -> eyre::Result<PathBuf> {
 async fn show(
     mut worker: Child,
     timeline: &mut Timeline<'_>,
+    recorder: &mut Recorder,
     events: &mut mpsc::UnboundedReceiver<Notice>,
 ) -> eyre::Result<(ExitStatus, Option<Value>)> {
     // Moved out of the child, because `Child::wait` closes standard input first.
@@ -227,8 +246,14 @@ async fn show(
     let status = loop {
         tokio::select! {
             biased;
-            Some(event) = events.recv() => timeline.notice(&event),
-            Some(line) = stderr.recv() => timeline.log(&line),
+            Some(event) = events.recv() => {
+                recorder.notice(&event);
+                timeline.notice(&event);
+            }
+            Some(line) = stderr.recv() => {
+                timeline.log(&line);
+                recorder.log(&line);
+            }
             Some(line) = stdout.recv() => output(timeline, &line),
             Some(()) = interrupted.recv() => drop(forward(Signal::INT)),
             Some(()) = terminated.recv() => drop(forward(Signal::TERM)),
@@ -243,6 +268,7 @@ async fn show(
     let rest = async {
         while let Some(line) = stderr.recv().await {
             timeline.log(&line);
+            recorder.log(&line);
         }
         while let Some(line) = stdout.recv().await {
             output(timeline, &line);
@@ -250,6 +276,7 @@ async fn show(
     };
     let _ = timeout(LAST_LINES_TIMEOUT, rest).await;
     while let Ok(event) = events.try_recv() {
+        recorder.notice(&event);
         timeline.notice(&event);
     }
     Ok((status, event))

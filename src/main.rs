@@ -31,6 +31,7 @@ mod programs;
 mod progress;
 mod receiver;
 mod redact;
+mod report;
 mod ring_buffer;
 mod runner;
 mod scud;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::excerpt::visible;
 use crate::model::Spent;
 use crate::ring_buffer::RingBuffer;
-use crate::task::Output;
+use crate::task::{Output, PhaseStart};
 
 /// How many bytes from the start of the output are kept for the final report; start-up messages are
 /// seldom longer.
@@ -22,6 +22,9 @@ pub const HEAD_SIZE: usize = 4 * 1024;
 pub const TAIL_SIZE: usize = 8 * 1024;
 /// How many bytes of output one heartbeat carries at most (the protocol says 16 KiB).
 pub const WINDOW_SIZE: usize = 16 * 1024;
+
+/// The maximum number of phases whose starts are kept. Every repair adds two.
+pub const MAX_PHASES: usize = 100;
 
 /// The phase that a run is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct Transfer {
 struct State {
     phase: Phase,
     began: Instant,
+    /// The phases so far, at most [`MAX_PHASES`].
+    phases: Vec<PhaseStart>,
     last_alive: Instant,
     activity: Option<String>,
     transfer: Option<Transfer>,
@@ -135,6 +140,10 @@ impl Progress {
         Self(Arc::new(Mutex::new(State {
             phase: Phase::Preparing,
             began: now,
+            phases: vec![PhaseStart {
+                phase: Phase::Preparing.word(),
+                after: Duration::ZERO,
+            }],
             last_alive: now,
             activity: None,
             transfer: None,
@@ -158,6 +167,13 @@ impl Progress {
     /// Begins a new phase, which counts as activity.
     pub fn enter(&self, phase: Phase) {
         let mut state = self.state();
+        if state.phase != phase && state.phases.len() < MAX_PHASES {
+            let start = PhaseStart {
+                phase: phase.word(),
+                after: state.began.elapsed(),
+            };
+            state.phases.push(start);
+        }
         state.phase = phase;
         state.activity = None;
         state.last_alive = Instant::now();
@@ -207,6 +223,11 @@ impl Progress {
 
     pub fn elapsed(&self) -> Duration {
         self.state().began.elapsed()
+    }
+
+    /// The phases so far, in order.
+    pub fn phases(&self) -> Vec<PhaseStart> {
+        self.state().phases.clone()
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -280,6 +301,27 @@ fn incomplete_suffix(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn phases_are_kept_with_their_starts_up_to_the_maximum() {
+        let progress = Progress::new();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        progress.enter(Phase::Agent);
+        progress.enter(Phase::Agent);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        progress.enter(Phase::Checks);
+        let found = progress.phases();
+        let found: Vec<_> = found
+            .iter()
+            .map(|start| (start.phase, start.after.as_secs()))
+            .collect();
+        assert_eq!(found, [("preparing", 0), ("agent", 3), ("checks", 7)]);
+        for _ in 0..MAX_PHASES {
+            progress.enter(Phase::Agent);
+            progress.enter(Phase::Checks);
+        }
+        assert_eq!(progress.phases().len(), MAX_PHASES);
+    }
 
     #[test]
     fn short_output_is_only_in_the_tail() {

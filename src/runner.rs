@@ -48,6 +48,7 @@ pub async fn run(
     };
     let report = Report {
         duration: progress.elapsed(),
+        phases: progress.phases(),
         output: progress.output(),
         ..run.report
     };

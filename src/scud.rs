@@ -18,6 +18,7 @@ mod ready;
 mod row;
 mod search;
 mod settings;
+mod texts;
 mod whole;
 
 #[cfg(all(test, feature = "peers"))]
@@ -32,4 +33,5 @@ pub use merge::unify_status_letters;
 pub use project::Project;
 pub use ready::{Standing, TaskGraph, TaskNode};
 pub use settings::{AgentDefinition, MAX_PROMPT_SIZE, SettingsError};
+pub use texts::{TaskTexts, task_texts};
 pub use whole::GRAPH_PATH;

@@ -308,11 +308,22 @@ pub struct Report {
     pub summary: Option<String>,
     /// From the granted claim to the verdict.
     pub duration: Duration,
+    /// The phases of the run, in order.
+    pub phases: Vec<PhaseStart>,
     pub agent: Option<AgentReport>,
     /// The agent's changes, if the worker cloned the workspace.
     pub work: Option<Work>,
     pub checks: Vec<CheckReport>,
     pub output: Output,
+}
+
+/// When a phase of a run began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhaseStart {
+    /// The word of the phase; `progress` knows which there are.
+    pub phase: &'static str,
+    /// The time since the claim was granted.
+    pub after: Duration,
 }
 
 /// The agent's changes, as commits.

@@ -39,6 +39,9 @@ const NOT_FOR_DEMO: [&str; 9] = [
     "workspace",
 ];
 
+/// The help of `--report` for one run.
+const PAGE: &str = "Write a page about the run at the end; FILE must end in .html";
+
 /// The command line. The flags of a subcommand are made only if it is used, so that a worker starts fast.
 pub fn cli() -> Command {
     let name = env!("CARGO_PKG_NAME");
@@ -53,7 +56,7 @@ pub fn cli() -> Command {
                 .defer(|demo| {
                     let graph = Arg::new("graph").long("graph").action(ArgAction::SetTrue);
                     let graph = graph.help("Works through the whole graph of another sample project, as dispatch does");
-                    demo.arg(graph).arg(json_lines()).args(flags_except(&NOT_FOR_DEMO))
+                    demo.arg(graph).arg(json_lines()).arg(report(PAGE)).args(flags_except(&NOT_FOR_DEMO))
                 }),
         )
         .subcommand(
@@ -65,7 +68,7 @@ pub fn cli() -> Command {
                         .value_name("DIR")
                         .help("The project's directory; with --repo, the directory to clone to [DESCARTES_WORKSPACE; default: the current directory, with --repo a new temporary one]")
                         .value_parser(value_parser!(std::path::PathBuf));
-                    local.arg(project).args(local_only()).args(flags_except(&NOT_FOR_LOCAL)).after_help(unflagged())
+                    local.arg(project).args(local_only()).arg(report(PAGE)).args(flags_except(&NOT_FOR_LOCAL)).after_help(unflagged())
                 }),
         )
         .subcommand(dispatch())
@@ -219,6 +222,14 @@ fn tasks() -> Command {
         })
 }
 
+/// `--report`, with its help.
+fn report(help: &'static str) -> Arg {
+    let report = Arg::new("report").long("report").value_name("FILE");
+    report
+        .help(help)
+        .value_parser(value_parser!(std::path::PathBuf))
+}
+
 /// The arguments of `dispatch` that no variable sets.
 fn dispatch_only() -> Vec<Arg> {
     let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
@@ -252,7 +263,7 @@ fn dispatch_only() -> Vec<Arg> {
         switch("plan", "Print what would run in which order, and what is blocked and why; start nothing"),
         switch("fresh", "Put the journal of the last dispatch aside; what is on the branch stays done"),
         switch("json", "Print every journal entry as a line of JSON; with --plan or an ACTION, print the answer as one JSON object"),
-        arg("report", "FILE", "Write a report as JSON at the end").value_parser(path),
+        report("Write a report at the end: a page if FILE ends in .html, else JSON. With status: write it now"),
     ]
 }
 

@@ -11,6 +11,7 @@ use crate::check;
 use crate::local;
 use crate::probe;
 use crate::receiver::{self, ScriptedAnswers};
+use crate::report;
 use crate::runner;
 use crate::task_list;
 
@@ -142,7 +143,20 @@ pub fn local_settings(
         lock_dirs: lock_dirs(reader),
         variables: reader.flags_as_variables(),
         format: format(flags),
+        report: page(reader, flags),
     }
+}
+
+/// The file of the page about a run.
+fn page(reader: &mut Reader, flags: &clap::ArgMatches) -> Option<PathBuf> {
+    let file = flags.get_one::<PathBuf>("report").cloned();
+    if file.as_ref().is_some_and(|file| !report::is_html(file)) {
+        reader.reject_flag(
+            "report",
+            "names a file that does not end in .html; only `dispatch` can write JSON",
+        );
+    }
+    file
 }
 
 /// The embedded orchestrator alone.

@@ -17,11 +17,14 @@ use crate::git::Access;
 use crate::redact::Redactor;
 
 /// The settings of `demo --graph`: what `dispatch` has without arguments.
-pub fn demo_settings(reader: &mut Reader, given: Given) -> Settings {
+pub fn demo_settings(reader: &mut Reader, demo: &ArgMatches, given: Given) -> Settings {
     let program = env!("CARGO_PKG_NAME");
     let matches = command_line::cli().get_matches_from([program, "dispatch"]);
     let (_, flags) = matches.subcommand().expect("the subcommand that is named");
-    settings(reader, flags, given)
+    Settings {
+        report: demo.get_one::<PathBuf>("report").cloned(),
+        ..settings(reader, flags, given)
+    }
 }
 
 /// More workers than one machine can run.
@@ -104,7 +107,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
             _ => Mode::Changed,
         },
         format: format(flags),
-        report: flags.get_one::<PathBuf>("report").cloned(),
+        report: report(reader, flags),
         listen: reader.optional(&settings::DISPATCH_LISTEN, values::address),
         url: reader
             .optional(&settings::DISPATCH_URL, values::callback_url)
@@ -124,6 +127,24 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
         access: given.access,
         redactor: Redactor::new(&reader.environment.secrets()),
     }
+}
+
+/// The file of the report. Commands that end at once have nothing to report.
+fn report(reader: &mut Reader, flags: &ArgMatches) -> Option<PathBuf> {
+    let file = flags.get_one::<PathBuf>("report").cloned();
+    let action = flags.get_one::<String>("action").map(String::as_str);
+    let command = match action {
+        None if flags.get_flag("plan") => Some("--plan"),
+        None | Some("status") => None,
+        Some(action) => Some(action),
+    };
+    if let (Some(_), Some(command)) = (&file, command) {
+        reader.reject_flag(
+            "report",
+            &format!("does not go with {command}; `dispatch status --report FILE` writes a report"),
+        );
+    }
+    file
 }
 
 fn subcommand(reader: &mut Reader, flags: &ArgMatches) -> Subcommand {

@@ -96,6 +96,9 @@ pub fn record_event(state: &mut State, route: Route, event: &Value, now: Millis)
         run.last_event_at = Some(now);
         if route == Route::Progress {
             run.progress = event.get("progress").cloned();
+            if let Some(progress) = &run.progress {
+                run.samples.add(now, progress);
+            }
         }
     }
 }

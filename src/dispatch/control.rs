@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::journal::UserCommand;
+use super::report::Format;
 
 const SOCKET: &str = "socket";
 /// The maximum size of a question, in bytes.
@@ -25,6 +26,9 @@ pub enum Question {
     Status,
     /// The answer is a JSON array.
     StatusJson,
+    Report {
+        format: Format,
+    },
     /// `task` is the id as the user has written it; `None` means all tasks.
     #[serde(rename = "ask")]
     Command {
@@ -112,6 +116,10 @@ mod tests {
         let json = |question: &Question| serde_json::to_string(question).unwrap();
         assert_eq!(json(&Question::Status), r#"{"what":"status"}"#);
         assert_eq!(json(&Question::StatusJson), r#"{"what":"status_json"}"#);
+        let report = Question::Report {
+            format: Format::Html,
+        };
+        assert_eq!(json(&report), r#"{"what":"report","format":"html"}"#);
         let cancel = Question::Command {
             command: UserCommand::Cancel,
             task: Some("1".to_owned()),

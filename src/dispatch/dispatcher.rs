@@ -4,6 +4,7 @@
 mod checks;
 mod fields;
 mod merges;
+mod reporting;
 mod user_requests;
 
 use std::time::Duration;

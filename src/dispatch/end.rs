@@ -6,34 +6,26 @@ use std::time::Duration;
 
 use super::decide::decide;
 use super::dispatcher::{Dispatcher, LoopEnd};
+use super::ended::Ended;
 use super::integration::{FastForward, Integration};
 use super::journal::Entry;
 use super::journaled_state::now;
+use super::report::{End, write};
 use super::standing::{Standing, task_key};
-use super::state::{Report, Run};
+use super::state::Run;
+use crate::report::ReportFile;
 use crate::task::Status;
 use crate::terminal::clock;
-use serde_json::json;
 
 /// How long engines may take to remove ended runs, in addition to the grace period of a worker.
 const CLEAN_UP: Duration = Duration::from_secs(60);
-
-/// How a dispatch has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    AllDone,
-    Blocked,
-    /// The user has stopped it, and no run is left. The same command continues it.
-    Stopped,
-    /// Like `Stopped`, but runs go on without a dispatcher.
-    StoppedWithRuns,
-}
 
 /// Publishes the merged work, prints the summary and writes the report.
 pub async fn end(
     dispatcher: &mut Dispatcher<'_>,
     loop_end: LoopEnd,
     branch: &str,
+    report: Option<&ReportFile>,
 ) -> eyre::Result<Ended> {
     let decision = decide(
         &dispatcher.journaled.state,
@@ -96,13 +88,12 @@ pub async fn end(
     for line in text.lines() {
         dispatcher.show.screen.line(line);
     }
-    write_report(dispatcher, &decision.standings, ended)?;
-    let how = match ended {
-        Ended::AllDone => "done",
-        Ended::Blocked => "blocked",
-        Ended::Stopped | Ended::StoppedWithRuns => "stopped",
-    };
-    let how = how.to_owned();
+    if let Some(file) = report {
+        let end = End::of(ended, &text);
+        let contents = dispatcher.contents_with(&decision.standings, &end);
+        write(file, &contents, dispatcher.show.screen);
+    }
+    let how = ended.word().to_owned();
     dispatcher.journaled.record(Entry::Ended { how }).await?;
     Ok(ended)
 }
@@ -200,62 +191,4 @@ async fn publish(
         Ok(FastForward::NotPossible(why)) => writeln!(text, "{into} was not moved: {why}"),
         Err(error) => writeln!(text, "{into} was not moved: {error}"),
     };
-}
-
-/// Writes the JSON report of `--report`.
-fn write_report(
-    dispatcher: &Dispatcher<'_>,
-    standings: &[Standing],
-    ended: Ended,
-) -> eyre::Result<()> {
-    use eyre::WrapErr;
-    let Some(path) = &dispatcher.settings.report else {
-        return Ok(());
-    };
-    let graph = &dispatcher.graph;
-    let state = &dispatcher.journaled.state;
-    let tasks = standings
-        .iter()
-        .enumerate()
-        .filter(|(_, standing)| **standing != Standing::Outside);
-    let tasks = tasks.map(|(task, standing)| {
-        let key = task_key(graph, task);
-        let attempts = state.runs_of(&key).map(|run| {
-            let report = run.report.as_ref();
-            json!({
-                "run": run.id,
-                "base": run.base,
-                "status": report.map(|report| report.text("/status")),
-                "reason": report.map(Report::reason).filter(|reason| !reason.is_empty()),
-                "branch": report.and_then(Report::branch),
-                "cost_usd": report.map(Report::cost_usd),
-                "lost": run.fence.as_ref().map(|fence| &fence.why),
-                "merged": run.is_merged(),
-            })
-        });
-        json!({
-            "task": key,
-            "title": graph.tasks[task].title,
-            "standing": standing.word(),
-            "why": match standing {
-                Standing::Blocked(why) => Some(why),
-                _ => None,
-            },
-            "attempts": attempts.collect::<Vec<_>>(),
-        })
-    });
-    let whole = json!({
-        "dispatch": state.dispatch,
-        "branch": state.branch,
-        "tip": dispatcher.tip.commit,
-        "ended": match ended {
-            Ended::AllDone => "done",
-            Ended::Blocked => "blocked",
-            Ended::Stopped | Ended::StoppedWithRuns => "stopped",
-        },
-        "cost_usd": state.cost_usd(),
-        "tasks": tasks.collect::<Vec<_>>(),
-    });
-    std::fs::write(path, serde_json::to_string_pretty(&whole)? + "\n")
-        .wrap_err_with(|| format!("cannot write the report {}", path.display()))
 }

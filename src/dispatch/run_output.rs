@@ -65,12 +65,28 @@ pub fn failed_output(event: &Value) -> String {
     texts.collect::<Vec<_>>().join("\n")
 }
 
+/// The end of the log in the directory of a run, from the beginning of a line.
+pub fn tail_of_log(dir: &Path, max_bytes: usize) -> Option<String> {
+    let text = last_bytes(
+        &dir.join("log"),
+        u64::try_from(max_bytes).unwrap_or(MAX_TAIL),
+    )?;
+    let whole = match text.split_once('\n') {
+        Some((_, rest)) if text.len() >= max_bytes => rest,
+        _ => text.as_str(),
+    };
+    (!whole.trim().is_empty()).then(|| whole.to_owned())
+}
+
 fn tail(path: &Path) -> Option<String> {
+    last_bytes(path, MAX_TAIL)
+}
+
+fn last_bytes(path: &Path, max: u64) -> Option<String> {
     let mut file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(MAX_TAIL)))
-        .ok()?;
+    file.seek(SeekFrom::Start(size.saturating_sub(max))).ok()?;
     let mut bytes = Vec::new();
-    file.take(MAX_TAIL).read_to_end(&mut bytes).ok()?;
+    file.take(max).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::journal::{Entry, Handle, Record, UserCommand};
+use crate::report::{Interval, Samples};
 use crate::task::Reason;
 
 /// A point in time, in milliseconds since 1970.
@@ -31,6 +32,12 @@ pub struct State {
     pub engines: Vec<String>,
     /// The reason of an engine that refuses all runs.
     pub engine_refusal: Option<String>,
+    /// From the start of each dispatcher to its last entry.
+    pub sessions: Vec<Interval>,
+    /// What users have asked for: when, what, and which task.
+    pub commands: Vec<(Millis, UserCommand, Option<String>)>,
+    /// How the last dispatcher has ended; `None` while it runs, and if it was killed.
+    pub ended: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -65,6 +72,8 @@ pub struct Run {
     pub report: Option<Report>,
     pub fence: Option<Fence>,
     pub merge: Merge,
+    /// When its work was merged or rejected.
+    pub settled_at: Option<Millis>,
     /// The user has cancelled the run, or its task.
     pub is_cancelled: bool,
     /// What the engine said last. This field and the following ones are not in the journal.
@@ -74,6 +83,8 @@ pub struct Run {
     pub stop_reason: Option<String>,
     /// `progress` of the last heartbeat.
     pub progress: Option<Value>,
+    /// Some of all heartbeats, for the report.
+    pub samples: Samples,
 }
 
 /// The claim of a run was accepted.
@@ -272,6 +283,14 @@ impl State {
     /// Adds a record of the journal.
     pub fn apply(&mut self, record: &Record) {
         let at = record.at;
+        // A user may ask for something between two dispatchers.
+        if !matches!(
+            record.entry,
+            Entry::Created { .. } | Entry::Begun { .. } | Entry::Asked { .. }
+        ) && let Some(session) = self.sessions.last_mut()
+        {
+            session.to = at;
+        }
         match &record.entry {
             Entry::Created { dispatch, branch } => {
                 self.dispatch.clone_from(dispatch);
@@ -282,6 +301,8 @@ impl State {
             } => {
                 self.engines.clone_from(engines);
                 self.engine_refusal = None;
+                self.sessions.push(Interval { from: at, to: at });
+                self.ended = None;
                 self.earlier_runs = self.runs.len();
                 self.begun_at = at;
                 self.listen = Some(listen.clone());
@@ -307,15 +328,20 @@ impl State {
                 report: None,
                 fence: None,
                 merge: Merge::Open,
+                settled_at: None,
                 seen: Seen::Unknown,
                 last_event_at: None,
                 stop_requested_at: None,
                 stop_reason: None,
                 is_cancelled: false,
                 progress: None,
+                samples: Samples::default(),
             }),
-            Entry::Asked { what, task } => self.apply_command(*what, task.as_deref()),
-            Entry::Ended { .. } => {}
+            Entry::Asked { what, task } => {
+                self.commands.push((at, *what, task.clone()));
+                self.apply_command(*what, task.as_deref());
+            }
+            Entry::Ended { how } => self.ended = Some(how.clone()),
             Entry::Handle { run, .. }
             | Entry::NotStarted { run, .. }
             | Entry::Granted { run, .. }
@@ -413,10 +439,15 @@ impl Run {
                     },
                 });
             }
-            Entry::Merged { commit, .. } => self.merge = Merge::Merged(commit.clone()),
-            Entry::Conflict { note, .. } => self.merge = Merge::Conflict(note.clone()),
-            Entry::Red { note, .. } => self.merge = Merge::Red(note.clone()),
+            Entry::Merged { commit, .. } => self.settle(at, Merge::Merged(commit.clone())),
+            Entry::Conflict { note, .. } => self.settle(at, Merge::Conflict(note.clone())),
+            Entry::Red { note, .. } => self.settle(at, Merge::Red(note.clone())),
             _ => {}
         }
+    }
+
+    fn settle(&mut self, at: Millis, merge: Merge) {
+        self.merge = merge;
+        self.settled_at = Some(at);
     }
 }

@@ -26,6 +26,8 @@ pub struct Settings {
     /// The directories that lock files may be in, the preferred one first.
     pub lock_dirs: Vec<PathBuf>,
     pub format: Format,
+    /// Where to write a page about the run at the end.
+    pub report: Option<PathBuf>,
 }
 
 /// The project that the worker works on.

@@ -4,6 +4,7 @@ use super::dependencies;
 use super::lexer::{Item, Items, Position, SyntaxError, edge, pair};
 use super::row::{Row, shown_title};
 use super::search::{Candidate, Search, id_in_phase};
+use super::texts::TaskTexts;
 use crate::task::Task;
 
 /// Everything the graph says about a candidate.
@@ -22,9 +23,9 @@ pub(super) fn read_task(
         status: row.status,
         complexity: row.complexity,
         priority: row.priority,
-        description: sections.description,
-        details: sections.details,
-        test_strategy: sections.test_strategy,
+        description: sections.texts.description,
+        details: sections.texts.details,
+        test_strategy: sections.texts.test_strategy,
         dependencies: dependencies::resolve(search, phase, &sections.dependencies),
         agent: sections.agent.map(str::to_owned),
     })
@@ -38,9 +39,7 @@ const MAX_DEPENDENCIES: usize = 1_000;
 struct Sections<'a> {
     dependencies: Vec<&'a str>,
     agent: Option<&'a str>,
-    description: Option<String>,
-    details: Option<String>,
-    test_strategy: Option<String>,
+    texts: TaskTexts,
 }
 
 impl<'a> Sections<'a> {
@@ -94,18 +93,8 @@ impl<'a> Sections<'a> {
     }
 
     fn close(&mut self, block: Option<(&str, String)>) {
-        let Some((field, mut content)) = block else {
-            return;
-        };
-        // Blank lines around a text are layout of the file; those inside it belong to the text.
-        content.truncate(content.trim_end().len());
-        let content = content.trim_start_matches('\n').to_owned();
-        let content = (!content.is_empty()).then_some(content);
-        match field {
-            "description" => self.description = content,
-            "details" => self.details = content,
-            "test_strategy" => self.test_strategy = content,
-            _ => {}
+        if let Some((field, content)) = block {
+            self.texts.set(field, &content);
         }
     }
 }

@@ -156,6 +156,9 @@ fn the_completed_event_has_exactly_these_fields() {
     let mut event = event_without_variable_fields(&receiver, "completed");
     take_duration(&mut event, "/result/duration_ms");
     take_duration(&mut event, "/result/checks/0/duration_ms");
+    take_duration(&mut event, "/result/phases/0/start_ms");
+    take_duration(&mut event, "/result/phases/1/start_ms");
+    take_duration(&mut event, "/result/phases/2/start_ms");
     assert_eq!(
         event,
         json!({
@@ -173,6 +176,11 @@ fn the_completed_event_has_exactly_these_fields() {
             "result": {
                 "summary": "all done",
                 "duration_ms": null,
+                "phases": [
+                    { "phase": "preparing", "start_ms": null },
+                    { "phase": "agent", "start_ms": null },
+                    { "phase": "checks", "start_ms": null },
+                ],
                 "agent": {
                     "kind": "command", "model": "opus", "session_id": null, "exit_code": 0,
                     "turns": null, "tool_calls": null, "cost_usd": null, "usage": null,
@@ -198,6 +206,8 @@ fn the_failed_event_has_exactly_these_fields() {
         .assert_failed(&receiver, "agent_failed");
     let mut event = event_without_variable_fields(&receiver, "failed");
     take_duration(&mut event, "/result/duration_ms");
+    take_duration(&mut event, "/result/phases/0/start_ms");
+    take_duration(&mut event, "/result/phases/1/start_ms");
     assert_eq!(
         event,
         json!({
@@ -215,6 +225,10 @@ fn the_failed_event_has_exactly_these_fields() {
             "result": {
                 "summary": "this is hopeless",
                 "duration_ms": null,
+                "phases": [
+                    { "phase": "preparing", "start_ms": null },
+                    { "phase": "agent", "start_ms": null },
+                ],
                 "agent": {
                     "kind": "command", "model": null, "session_id": null, "exit_code": 3,
                     "turns": null, "tool_calls": null, "cost_usd": null, "usage": null,

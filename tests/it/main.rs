@@ -34,6 +34,7 @@ mod prompt;
 mod push;
 mod receive;
 mod rejection;
+mod report;
 mod retries;
 mod servers;
 mod settings;

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["check", "local", "probe"],
     &["dispatch"],
     &["task_list"],
-    &["terminal"],
+    &["terminal", "report"],
     &[
         "runner",
         "callback",

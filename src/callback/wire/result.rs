@@ -20,10 +20,17 @@ const MAX_SHORT_COMMAND: usize = 80;
 pub struct TaskResult {
     summary: Option<String>,
     duration_ms: u64,
+    phases: Vec<Phase>,
     agent: Option<Agent>,
     work: Option<Work>,
     pub checks: Vec<Check>,
     output: Output,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Phase {
+    phase: &'static str,
+    start_ms: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -83,6 +90,14 @@ impl TaskResult {
                 .as_deref()
                 .map(|summary| cut(&redactor.text(summary), MAX_TEXT)),
             duration_ms: milliseconds(report.duration),
+            phases: report
+                .phases
+                .iter()
+                .map(|start| Phase {
+                    phase: start.phase,
+                    start_ms: milliseconds(start.after),
+                })
+                .collect(),
             agent: report.agent.as_ref().map(|agent| Agent {
                 kind: agent.kind,
                 // The agent chooses this text, so it may contain a secret.

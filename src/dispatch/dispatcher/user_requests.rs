@@ -5,6 +5,7 @@ use crate::dispatch::control::{PendingQuestion, Question};
 use crate::dispatch::decide::Decision;
 use crate::dispatch::journal::{Entry, UserCommand};
 use crate::dispatch::policy::Stopping;
+use crate::dispatch::report::End;
 use crate::dispatch::scope::find_task;
 use crate::dispatch::show::{status, status_text};
 use crate::dispatch::standing::task_key;
@@ -52,6 +53,10 @@ impl Dispatcher<'_> {
         let text = match pending.question {
             Question::Status => status_text(&rows()),
             Question::StatusJson => serde_json::to_string(&rows())?,
+            Question::Report { format } => {
+                let contents = self.contents_with(&decision.standings, &End::Running);
+                contents.text(format)?
+            }
             Question::Command { command, task } => self.run_command(command, task).await?,
         };
         let _ = pending.answer.send(text);

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -335,6 +335,11 @@ impl Engines {
     /// The file with what a run has written to standard output.
     pub fn output(&self, run: &str) -> PathBuf {
         self.dir.join(run).join("stdout")
+    }
+
+    /// The directory with the directories of the runs.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The file with what a run has written to standard error.

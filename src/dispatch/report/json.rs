@@ -1,0 +1,46 @@
+//! The report as JSON.
+
+use serde_json::{Value, json};
+
+use super::contents::Contents;
+use crate::dispatch::standing::{Standing, task_key};
+use crate::dispatch::state::Report;
+
+/// What the JSON says. The names are API.
+pub fn json_report(contents: &Contents<'_>) -> Value {
+    let (graph, state) = (contents.graph, contents.state);
+    let tasks = contents.shown_tasks().map(|(task, standing)| {
+        let key = task_key(graph, task);
+        let attempts = state.runs_of(&key).map(|run| {
+            let report = run.report.as_ref();
+            json!({
+                "run": run.id,
+                "base": run.base,
+                "status": report.map(|report| report.text("/status")),
+                "reason": report.map(Report::reason).filter(|reason| !reason.is_empty()),
+                "branch": report.and_then(Report::branch),
+                "cost_usd": report.map(Report::cost_usd),
+                "lost": run.fence.as_ref().map(|fence| &fence.why),
+                "merged": run.is_merged(),
+            })
+        });
+        json!({
+            "task": key,
+            "title": graph.tasks[task].title,
+            "standing": standing.word(),
+            "why": match standing {
+                Standing::Blocked(why) => Some(why),
+                _ => None,
+            },
+            "attempts": attempts.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "dispatch": state.dispatch,
+        "branch": state.branch,
+        "tip": contents.tip.commit,
+        "ended": contents.end.word(),
+        "cost_usd": state.cost_usd(),
+        "tasks": tasks.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,239 @@
+//! Fills the model of the page from the journal's state, the graph and the logs of the workers.
+
+use std::collections::HashMap;
+
+use super::contents::{Contents, End};
+use crate::dispatch::journal::{Handle, UserCommand};
+use crate::dispatch::journaled_state::now;
+use crate::dispatch::run_output::tail_of_log;
+use crate::dispatch::standing::{Standing, task_key};
+use crate::dispatch::state::{Merge, Millis, Origin, Report, Run};
+use crate::report::{self, Attempt, Caps, Cleaner, Follower, MergeEnd, RunTimes};
+use crate::scud::{TaskTexts, task_texts};
+use crate::task::Status;
+
+impl Contents<'_> {
+    /// The model of the page.
+    pub fn page(&self) -> report::Report {
+        let cleaner = Cleaner::new(self.redactor);
+        let caps = Caps::for_attempts(self.state.runs.len());
+        let (sentence, notes) = self.summary(&cleaner);
+        let mut sessions = self.state.sessions.clone();
+        if let (End::Running, Some(last)) = (self.end, sessions.last_mut()) {
+            last.to = now();
+        }
+        let commands = self.state.commands.iter().map(|(at, what, task)| {
+            let what = match what {
+                UserCommand::Retry => "retry",
+                UserCommand::Skip => "skip",
+                UserCommand::Cancel => "cancel",
+            };
+            let task = task.as_deref().unwrap_or("all tasks");
+            (*at, cleaner.line(&format!("{what} {task}")))
+        });
+        let checks = self.state.runs.iter().filter(|run| run.task.is_none());
+        report::Report {
+            title: cleaner.line(&format!("Dispatch of {}", self.project)),
+            outcome: self.end.outcome(),
+            sentence,
+            notes,
+            facts: vec![
+                ("branch", cleaner.line(&self.state.branch)),
+                (
+                    "tip",
+                    cleaner.line(self.tip.commit.get(..10).unwrap_or(&self.tip.commit)),
+                ),
+                ("dispatch", cleaner.line(&self.state.dispatch)),
+            ],
+            written_at: now(),
+            sessions,
+            tasks: self.tasks(&cleaner, caps),
+            checks: checks
+                .map(|run| self.attempt(run, &cleaner, caps))
+                .collect(),
+            commands: commands.collect(),
+        }
+    }
+
+    /// The first sentence of the summary, and the others without those about single tasks.
+    fn summary(&self, cleaner: &Cleaner) -> (report::Text, Vec<report::Text>) {
+        let End::Ended { summary, .. } = self.end else {
+            let text = "The dispatch is still running.";
+            return (cleaner.line(text), Vec::new());
+        };
+        let is_about_task = |line: &&str| line.starts_with("blocked ") || line.starts_with(' ');
+        let mut lines = summary
+            .lines()
+            .filter(|line| !line.is_empty() && !is_about_task(line));
+        let first = lines.next().unwrap_or_default();
+        (
+            cleaner.line(first),
+            lines.map(|line| cleaner.line(line)).collect(),
+        )
+    }
+
+    fn tasks(&self, cleaner: &Cleaner, caps: Caps) -> Vec<report::Task> {
+        let texts = task_texts(&self.tip.graph);
+        let shown: Vec<(usize, &Standing)> = self.shown_tasks().collect();
+        let numbers = shown
+            .iter()
+            .enumerate()
+            .map(|(number, (task, _))| (*task, number));
+        let numbers: HashMap<usize, usize> = numbers.collect();
+        let tasks = shown.iter().map(|(task, standing)| {
+            let node = &self.graph.tasks[*task];
+            let key = (node.phase.clone(), node.id.clone());
+            let runs: Vec<&Run> = self.state.runs_of(&task_key(self.graph, *task)).collect();
+            let attempts = runs.iter().enumerate().map(|(at, run)| Attempt {
+                follower: follower(run, runs.get(at + 1).copied(), standing),
+                ..self.attempt(run, cleaner, caps)
+            });
+            report::Task {
+                name: cleaner.line(&self.graph.name(*task)),
+                title: cleaner.line(&node.title),
+                state: state_of(standing),
+                word: standing.word(),
+                is_split: node.status == Status::Expanded,
+                why: match standing {
+                    Standing::Blocked(why) => Some(cleaner.block(why, caps.message())),
+                    _ => None,
+                },
+                priority: cleaner.line(&node.priority.to_string()),
+                request: texts
+                    .get(&key)
+                    .map(|texts| request(texts, cleaner, caps))
+                    .unwrap_or_default(),
+                needs: node
+                    .needs
+                    .iter()
+                    .filter_map(|needed| numbers.get(needed).copied())
+                    .collect(),
+                attempts: attempts.collect(),
+            }
+        });
+        tasks.collect()
+    }
+
+    fn attempt(&self, run: &Run, cleaner: &Cleaner, caps: Caps) -> Attempt {
+        let block = |text: &str| cleaner.block(text, caps.message());
+        let completed = run.report.as_ref().is_some_and(Report::is_completed);
+        let mut attempt = Attempt {
+            run: cleaner.line(&run.id),
+            number: run.attempt,
+            engine: run.handle.as_ref().map_or("", engine_word),
+            base: cleaner.line(&run.base),
+            note: run.note.as_deref().map(block),
+            memory: run.memory,
+            spans: self.spans(run),
+            log: tail_of_log(&self.runs.join(&run.id), caps.log())
+                .map(|log| cleaner.block(&log, caps.log())),
+            samples: run.samples.clone(),
+            merge: match &run.merge {
+                Merge::Open if completed && run.task.is_some() => MergeEnd::Waiting,
+                Merge::Open => MergeEnd::None,
+                Merge::Merged(commit) => MergeEnd::Merged(cleaner.line(commit)),
+                Merge::Conflict(note) => MergeEnd::Conflict(block(note)),
+                Merge::Red(note) => MergeEnd::Red(block(note)),
+            },
+            ..Attempt::default()
+        };
+        if let Some(report) = &run.report {
+            report::add_event(&mut attempt, &report.event, cleaner, caps);
+        } else if let Some(fence) = &run.fence {
+            attempt.end = report::End::Lost {
+                why: block(&fence.why),
+                exit_code: fence.end.code,
+                is_out_of_memory: fence.end.is_out_of_memory,
+            };
+        }
+        attempt
+    }
+
+    fn spans(&self, run: &Run) -> Vec<report::Span> {
+        let reported = run.report.as_ref().map(|report| report.at);
+        let is_running = *self.end == End::Running;
+        let last = self
+            .state
+            .sessions
+            .last()
+            .map_or(run.intended_at, |session| session.to);
+        let times = RunTimes {
+            intended: run.intended_at,
+            started: run.started_at,
+            granted: run.grant.as_ref().map(|grant| grant.at),
+            ended: reported.or(run.fence.as_ref().map(|fence| fence.at)),
+            is_merging: run.task.is_some() && run.report.as_ref().is_some_and(Report::is_completed),
+            settled: run.settled_at,
+            now: if is_running { now() } else { last },
+        };
+        let worker = run
+            .report
+            .as_ref()
+            .filter(|report| report.origin == Origin::Worker);
+        report::stages_of(&times, worker.map(|report| &report.event), &run.samples)
+    }
+}
+
+fn request(texts: &TaskTexts, cleaner: &Cleaner, caps: Caps) -> report::Request {
+    let block = |text: &Option<String>| {
+        let text = text.as_deref()?;
+        Some(cleaner.block(text, caps.message()))
+    };
+    report::Request {
+        description: block(&texts.description),
+        details: block(&texts.details),
+        test_strategy: block(&texts.test_strategy),
+    }
+}
+
+/// What was done after a run that did not end well.
+fn follower(run: &Run, next: Option<&Run>, standing: &Standing) -> Option<Follower> {
+    let failed = run
+        .report
+        .as_ref()
+        .is_some_and(|report| !report.is_completed());
+    let rejected = matches!(run.merge, Merge::Conflict(_) | Merge::Red(_));
+    let lost = run.report.is_none() && run.fence.is_some();
+    if !(failed || rejected || lost) {
+        return None;
+    }
+    if let Some(next) = next {
+        let ends = [
+            run.settled_at,
+            run.report.as_ref().map(|report| report.at),
+            run.fence.as_ref().map(|fence| fence.at),
+        ];
+        let end: Option<Millis> = ends.into_iter().flatten().next();
+        return Some(Follower::Attempt {
+            number: next.attempt,
+            after: end.map_or(0, |end| next.intended_at - end),
+        });
+    }
+    match standing {
+        Standing::Cooling { .. } | Standing::Ready(_) => Some(Follower::Pause),
+        _ => Some(Follower::None),
+    }
+}
+
+fn state_of(standing: &Standing) -> report::State {
+    match standing {
+        Standing::Done => report::State::Done,
+        Standing::Blocked(_) => report::State::Failed,
+        Standing::Launching(_) | Standing::Working(_) | Standing::Reported(_) => {
+            report::State::Active
+        }
+        Standing::Waiting | Standing::Ready(_) | Standing::Cooling { .. } => report::State::Open,
+        Standing::Skipped | Standing::Closed | Standing::Split | Standing::Outside => {
+            report::State::Aside
+        }
+    }
+}
+
+fn engine_word(handle: &Handle) -> &'static str {
+    match handle {
+        Handle::Local { .. } => "local",
+        Handle::Docker { .. } => "docker",
+        Handle::Command { .. } => "command",
+        Handle::Fly { .. } => "fly",
+    }
+}

@@ -1,0 +1,281 @@
+//! Records what a worker reports and logs, for the page of `--report`.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::settings::{Project, Settings};
+use crate::receiver::{Notice, Route};
+use crate::report::{
+    self, Attempt, Caps, Cleaner, End, Interval, MergeEnd, Outcome, Report, ReportFile, Request,
+    RunTimes, Samples, State,
+};
+use crate::scud::{self, FinishedTasks, TaskQuery};
+use crate::task::Task;
+use crate::terminal::Screen;
+
+/// How much of the log is kept, in bytes.
+const MAX_LOG: usize = 64 * 1024;
+
+/// What is known about the run. Without `--report`, nothing is recorded.
+pub struct Recorder {
+    file: Option<ReportFile>,
+    cleaner: Cleaner,
+    name: String,
+    project: String,
+    task: Option<Task>,
+    intended: i64,
+    started: Option<i64>,
+    granted: Option<i64>,
+    ended: Option<i64>,
+    run: String,
+    /// The terminal event.
+    event: Option<Value>,
+    samples: Samples,
+    log: VecDeque<String>,
+    log_bytes: usize,
+    exit_code: Option<i32>,
+    patch: Option<String>,
+}
+
+impl Recorder {
+    /// Errors if the file cannot be written, before any work is done.
+    pub fn for_run(settings: &Settings, screen: &Screen) -> eyre::Result<Self> {
+        let file = settings.report.as_deref().map(ReportFile::check);
+        Ok(Self {
+            file: file.transpose()?,
+            cleaner: Cleaner::new(screen.redactor()),
+            name: String::new(),
+            project: String::new(),
+            task: None,
+            intended: now(),
+            started: None,
+            granted: None,
+            ended: None,
+            run: String::new(),
+            event: None,
+            samples: Samples::default(),
+            log: VecDeque::new(),
+            log_bytes: 0,
+            exit_code: None,
+            patch: None,
+        })
+    }
+
+    /// Reads the task in the project's graph.
+    pub async fn describe(&mut self, settings: &Settings) {
+        if self.file.is_none() {
+            return;
+        }
+        self.name.clone_from(&settings.task);
+        match &settings.project {
+            Project::InPlace(dir) | Project::Committed(dir) => {
+                let query = TaskQuery {
+                    reference: &settings.task,
+                    tag: settings.tag.as_deref(),
+                    finished_tasks: FinishedTasks::Allow,
+                };
+                self.task = scud::Project::at(dir.clone()).find(&query).await.ok();
+                let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+                self.project = dir.display().to_string();
+            }
+            Project::Cloned { url, .. } => self.project.clone_from(url),
+        }
+    }
+
+    /// The worker is about to be started.
+    pub fn begin(&mut self) {
+        self.intended = now();
+    }
+
+    pub fn started(&mut self) {
+        self.started = Some(now());
+    }
+
+    pub fn notice(&mut self, notice: &Notice) {
+        let (Notice::Received(received), Some(_)) = (notice, &self.file) else {
+            return;
+        };
+        let is_accepted = received.answer.status.is_success();
+        match received.route {
+            Route::Started if is_accepted => {
+                self.granted.get_or_insert_with(now);
+                received.text("/run_id").clone_into(&mut self.run);
+            }
+            Route::Progress => {
+                if let Some(progress) = received.event.get("progress") {
+                    self.samples.add(now(), progress);
+                }
+            }
+            Route::Completed | Route::Failed if is_accepted && self.event.is_none() => {
+                self.ended = Some(now());
+                self.event = Some(received.event.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Keeps a line of the worker's log.
+    pub fn log(&mut self, line: &str) {
+        if self.file.is_none() {
+            return;
+        }
+        self.log_bytes += line.len() + 1;
+        self.log.push_back(line.to_owned());
+        while self.log_bytes > MAX_LOG
+            && let Some(first) = self.log.pop_front()
+        {
+            self.log_bytes -= first.len() + 1;
+        }
+    }
+
+    /// The worker has ended.
+    pub fn end(&mut self, code: Option<i32>) {
+        self.exit_code = code;
+        self.ended.get_or_insert_with(now);
+    }
+
+    /// Sets the changes in a project that the worker did not clone.
+    pub fn set_patch(&mut self, patch: String) {
+        self.patch = Some(patch);
+    }
+
+    /// Writes the page. A failure is only printed, because the outcome of the run matters more.
+    pub fn write(&self, screen: &Screen) {
+        let Some(file) = self.file.as_ref().filter(|_| self.started.is_some()) else {
+            return;
+        };
+        match file.write(&report::render(&self.page())) {
+            Ok(()) => screen.line(&format!("the report is in {}", file.path().display())),
+            Err(error) => screen.line(&format!("{error:#}")),
+        }
+    }
+
+    fn page(&self) -> Report {
+        let line = |text: &str| self.cleaner.line(text);
+        let attempt = self.attempt();
+        let (state, word, outcome) = match &attempt.end {
+            End::Completed { .. } => (State::Done, "done", Outcome::Done),
+            _ => (State::Failed, "failed", Outcome::Failed),
+        };
+        let sentence = match &attempt.end {
+            End::Completed { message } | End::Failed { message, .. } => message.clone(),
+            End::Lost { why, .. } => why.clone(),
+            End::Running => line("the worker was not started"),
+        };
+        let task = self.task.as_ref();
+        let name = task.map_or_else(
+            || self.name.clone(),
+            |task| format!("{}:{}", task.phase, task.id),
+        );
+        let title = task.map_or("", |task| task.title.as_str());
+        let to = self.ended.unwrap_or_else(now);
+        Report {
+            title: line(&format!("Task {name} {title}")),
+            outcome,
+            sentence,
+            facts: vec![("project", line(&self.project))],
+            written_at: now(),
+            sessions: vec![Interval {
+                from: self.intended,
+                to,
+            }],
+            tasks: vec![report::Task {
+                name: line(&name),
+                title: line(title),
+                state,
+                word,
+                why: None,
+                priority: task
+                    .map(|task| line(&task.priority.to_string()))
+                    .unwrap_or_default(),
+                request: self.request(),
+                attempts: vec![attempt],
+                needs: Vec::new(),
+                is_split: false,
+            }],
+            ..Report::default()
+        }
+    }
+
+    fn request(&self) -> Request {
+        let max = Caps::for_attempts(1).message();
+        let block = |text: &Option<String>| Some(self.cleaner.block(text.as_deref()?, max));
+        self.task
+            .as_ref()
+            .map_or_else(Request::default, |task| Request {
+                description: block(&task.description),
+                details: block(&task.details),
+                test_strategy: block(&task.test_strategy),
+            })
+    }
+
+    fn attempt(&self) -> Attempt {
+        let caps = Caps::for_attempts(1);
+        let times = RunTimes {
+            intended: self.intended,
+            started: self.started,
+            granted: self.granted,
+            ended: self.ended,
+            is_merging: false,
+            settled: None,
+            now: now(),
+        };
+        let lines: Vec<&str> = self.log.iter().map(String::as_str).collect();
+        let log = self.cleaner.block(&lines.join("\n"), caps.log());
+        let mut attempt = Attempt {
+            run: self.cleaner.line(&self.run),
+            number: 1,
+            engine: "local",
+            spans: report::stages_of(&times, self.event.as_ref(), &self.samples),
+            samples: self.samples.clone(),
+            log: (!log.is_empty()).then_some(log),
+            merge: MergeEnd::None,
+            ..Attempt::default()
+        };
+        match &self.event {
+            Some(event) => {
+                let event = self.with_patch(event);
+                report::add_event(&mut attempt, &event, &self.cleaner, caps);
+            }
+            None if self.started.is_some() => {
+                attempt.end = End::Lost {
+                    why: self.cleaner.line("the worker has ended without a report"),
+                    exit_code: self.exit_code,
+                    is_out_of_memory: false,
+                };
+            }
+            None => {}
+        }
+        attempt
+    }
+
+    /// The event with the changes in a project that the worker did not clone.
+    fn with_patch(&self, event: &Value) -> Value {
+        let mut event = event.clone();
+        if let (Some(patch), Some(result)) = (&self.patch, event.get_mut("result"))
+            && result["work"].is_null()
+        {
+            let lines = |sign: char, header: &str| {
+                let lines = patch.lines();
+                lines
+                    .filter(|line| line.starts_with(sign) && !line.starts_with(header))
+                    .count()
+            };
+            result["work"] = json!({
+                "base_commit": "before",
+                "head_commit": "after",
+                "files_changed": patch.lines().filter(|line| line.starts_with("diff --git ")).count(),
+                "insertions": lines('+', "+++ "),
+                "deletions": lines('-', "--- "),
+                "patch": patch,
+            });
+        }
+        event
+    }
+}
+
+fn now() -> i64 {
+    Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,34 @@
+//! `--report`: one page of HTML about a dispatch or a run. Needs no network, no scripts and no other files.
+//!
+//! The model is filled by `dispatch` and `local`; [`page::render`] makes the page of it. Only [`ReportFile`] does I/O.
+//! Every text of the model is a [`Text`], which only a [`Cleaner`] can make.
+
+mod attempt;
+mod caps;
+mod charts;
+mod critical_path;
+mod drawing;
+mod event;
+mod file;
+mod layers;
+mod model;
+mod page;
+mod patch;
+mod samples;
+mod stage;
+mod tasks;
+mod text;
+mod time;
+mod totals;
+
+pub use caps::Caps;
+pub use event::add_event;
+pub use file::{ReportFile, is_html};
+pub use model::{
+    Attempt, End, Follower, Interval, MergeEnd, Outcome, Report, Request, State, Task,
+};
+pub use page::render;
+pub use samples::Samples;
+pub use stage::Span;
+pub use text::{Cleaner, Text};
+pub use time::{RunTimes, stages_of};

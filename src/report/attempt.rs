@@ -1,0 +1,252 @@
+//! One attempt: what happened, and what was done about it.
+
+use maud::{Markup, html};
+
+use super::caps::Detail;
+use super::charts::{attempt_bar, sign, tokens};
+use super::model::{Agent, Attempt, Check, End, Follower, MergeEnd, Work};
+use super::patch::coloured;
+use super::text::Text;
+use super::time::duration;
+use super::totals::dollars;
+use crate::amounts::{bytes_in_words, grouped};
+
+/// How many characters of a commit's id are shown.
+const SHORT_COMMIT: usize = 10;
+
+/// An attempt as a part of its task.
+pub fn attempt(attempt: &Attempt, detail: Detail) -> Markup {
+    html! {
+        section.attempt {
+            h4 { (heading(attempt, &html! { "Attempt " (attempt.number) })) }
+            (content(attempt, detail))
+        }
+    }
+}
+
+/// A run that only checks merged work. It is closed if the checks passed.
+pub fn check_run(attempt: &Attempt, detail: Detail) -> Markup {
+    html! {
+        details.task open[attempt.is_failed()] {
+            summary { (heading(attempt, &html! { "Check of " (short(&attempt.base)) })) }
+            (content(attempt, detail))
+        }
+    }
+}
+
+fn heading(attempt: &Attempt, name: &Markup) -> Markup {
+    let (sign, word) = sign(attempt);
+    html! { b { (name) } " " span.badge.(sign.1) { (word) } " " span.quiet { (duration(attempt.duration())) } }
+}
+
+fn content(attempt: &Attempt, detail: Detail) -> Markup {
+    html! {
+            @if detail == Detail::Full { (attempt_bar(attempt)) }
+            (end(&attempt.end))
+            (merge(&attempt.merge))
+            @if let Some(follower) = &attempt.follower { (after(follower)) }
+            (facts(attempt))
+            @if let Some(note) = &attempt.note {
+                details { summary { "What the prompt said about earlier attempts" } pre { (note) } }
+            }
+            @if let Some(summary) = &attempt.summary {
+                details open { summary { "What the agent said at the end" } pre.words { (summary) } }
+            }
+            (activity(attempt, detail))
+            (checks(&attempt.checks))
+            @if let Some(work) = &attempt.work { (changes(work, detail)) }
+    }
+}
+
+fn end(end: &End) -> Markup {
+    html! {
+        @match end {
+            End::Running => p { "It had not ended when this report was written." },
+            End::Completed { message } => p { (message) },
+            End::Failed { reason, message, detail, is_retryable } => {
+                p.bad { code { (reason) } ": " (message) @if *is_retryable { " (another attempt may help)" } }
+                @if let Some(detail) = detail { pre { (detail) } }
+            },
+            End::Lost { why, exit_code, is_out_of_memory } => p.bad {
+                "Lost: " (why)
+                @if let Some(code) = exit_code { ", exit code " (code) }
+                @if *is_out_of_memory { ", out of memory" }
+            },
+        }
+    }
+}
+
+fn merge(merge: &MergeEnd) -> Markup {
+    html! {
+        @match merge {
+            MergeEnd::None => {},
+            MergeEnd::Waiting => p { "Its work was not merged yet when this report was written." },
+            MergeEnd::Merged(commit) => p.good { "Merged as " (short(commit)) "." },
+            MergeEnd::Conflict(note) => { p.bad { "Its work conflicts with work that was merged meanwhile." } pre { (note) } },
+            MergeEnd::Red(note) => { p.bad { "The checks failed on its work together with the merged work." } pre { (note) } },
+        }
+    }
+}
+
+fn after(follower: &Follower) -> Markup {
+    html! {
+        p {
+            "Then: "
+            @match follower {
+                Follower::Attempt { number, after } => { "attempt " (number) ", " (duration(*after)) " later." },
+                Follower::Pause => "another attempt follows after a pause.",
+                Follower::None => "no further attempt.",
+            }
+        }
+    }
+}
+
+fn facts(attempt: &Attempt) -> Markup {
+    let agent = attempt.agent.as_ref();
+    let number = |value: Option<u64>| value.map(grouped);
+    let usage = agent.and_then(|agent| agent.usage);
+    let rows: [(&str, Option<Markup>); 13] = [
+        ("run", Some(html! { code { (attempt.run) } })),
+        (
+            "engine",
+            (!attempt.engine.is_empty()).then(|| html! { (attempt.engine) }),
+        ),
+        (
+            "memory",
+            attempt
+                .memory
+                .map(|memory| html! { (bytes_in_words(memory)) }),
+        ),
+        ("agent", agent.map(|agent| html! { (agent.kind) })),
+        (
+            "model",
+            agent
+                .and_then(|agent| agent.model.as_ref())
+                .map(|model| html! { (model) }),
+        ),
+        (
+            "exit code",
+            agent.and_then(agent_code).map(|code| html! { (code) }),
+        ),
+        (
+            "turns",
+            number(agent.and_then(|agent| agent.turns)).map(|text| html! { (text) }),
+        ),
+        (
+            "tools used",
+            number(agent.and_then(|agent| agent.tool_calls)).map(|text| html! { (text) }),
+        ),
+        (
+            "tokens in",
+            usage.map(|usage| html! { (grouped(usage.input)) }),
+        ),
+        (
+            "tokens out",
+            usage.map(|usage| html! { (grouped(usage.output)) }),
+        ),
+        (
+            "tokens cached",
+            usage.map(|usage| html! { (grouped(usage.cached)) }),
+        ),
+        (
+            "cost",
+            agent
+                .and_then(|agent| agent.cost_usd)
+                .map(|cost| html! { (dollars(cost)) }),
+        ),
+        (
+            "began at",
+            (!attempt.base.is_empty()).then(|| short(&attempt.base)),
+        ),
+    ];
+    html! {
+        p.facts {
+            @for (name, value) in rows {
+                @if let Some(value) = value { span { i { (name) } " " (value) } }
+            }
+        }
+    }
+}
+
+fn agent_code(agent: &Agent) -> Option<i64> {
+    agent.exit_code
+}
+
+/// What the agent did: its heartbeats, and the worker's log or else the agent's output.
+fn activity(attempt: &Attempt, detail: Detail) -> Markup {
+    let activities = attempt
+        .samples
+        .iter()
+        .filter_map(|sample| Some((sample.at, sample.activity.as_deref()?)));
+    let activities: Vec<_> = activities.collect();
+    let begin = attempt.from().unwrap_or_default();
+    html! {
+        @if let Some(curve) = tokens(attempt) { (curve) }
+        @if let Some(log) = &attempt.log {
+            details { summary { "What the worker and the agent did (the worker's log)" } pre { (log) } }
+        } @else if !activities.is_empty() {
+            details {
+                summary { "What the agent did (from its heartbeats)" }
+                ol.activities { @for (at, activity) in &activities { li { span.quiet { (duration(at - begin)) } " " (activity) } } }
+            }
+        }
+        @if let Some(output) = attempt.output.as_ref().filter(|_| detail == Detail::Full || attempt.log.is_none()) {
+            details { summary { "What the agent printed " span.quiet { "(" (grouped(output.total_bytes)) " bytes)" } } pre { (output.text) } }
+        }
+    }
+}
+
+fn checks(checks: &[Check]) -> Markup {
+    html! {
+        @for check in checks {
+            @let is_passed = check.exit_code == Some(0);
+            @let head = html! {
+                "Check " code { (check.command) } " "
+                @if is_passed { span.good { "passed" } }
+                @else { span.bad { "failed" @if let Some(code) = check.exit_code { " with exit code " (code) } } }
+                " " span.quiet { (duration(check.duration)) }
+            };
+            @if check.output.is_empty() {
+                p.check { (head) }
+            } @else {
+                details open[!is_passed] { summary { (head) } pre { (check.output) } }
+            }
+        }
+    }
+}
+
+fn changes(work: &Work, detail: Detail) -> Markup {
+    let head = html! {
+        "Changes " span.quiet { (work.files_changed) " files, " } span.good { "+" (work.insertions) } " " span.bad { "−" (work.deletions) }
+        @if let Some(branch) = &work.branch { " on " code { (branch) } }
+    };
+    html! {
+        @if work.base == work.head {
+            p { "It changed nothing." }
+        } @else {
+            details {
+                summary { (head) }
+                table.files {
+                    @for file in &work.files {
+                        tr {
+                            td { bdi { code { (file.path) } } }
+                            @if file.is_binary { td.quiet colspan="2" { "binary" } }
+                            @else { td.good { "+" (file.insertions) } td.bad { "−" (file.deletions) } }
+                        }
+                    }
+                }
+                @match &work.patch {
+                    Some(patch) if detail == Detail::Full => (coloured(patch)),
+                    Some(patch) => pre.patch { (patch) },
+                    None => p.quiet { "The worker's report has no patch; the commit is " (short(&work.head)) "." },
+                }
+                @if work.is_cut { p.quiet { "The patch is not complete." } }
+            }
+        }
+    }
+}
+
+fn short(commit: &Text) -> Markup {
+    let text = commit.as_str();
+    html! { code title=(text) { (text.get(..SHORT_COMMIT).unwrap_or(text)) } }
+}

@@ -1,0 +1,136 @@
+//! The drawing of the graph.
+
+use std::fmt::Write as _;
+
+use maud::{Markup, html};
+
+use super::critical_path::{critical_path, members};
+use super::layers::{Acyclic, Edge, Layout, NODE_HEIGHT, NODE_WIDTH, layout};
+use super::model::{Attempt, Report, State, Task};
+use super::time::duration;
+
+/// Larger graphs are not drawn, because such a drawing cannot be read.
+const MAX_TASKS: usize = 1_500;
+/// Around the drawing, in pixels.
+const MARGIN: f64 = 12.0;
+/// How many columns of text fit in a task.
+const MAX_COLUMNS: usize = 25;
+const PADDING: f64 = 10.0;
+
+/// The graph with the states of its tasks and the critical path, or a sentence why it is not drawn.
+pub fn draw(report: &Report) -> Markup {
+    let tasks = &report.tasks;
+    if tasks.len() > MAX_TASKS {
+        return html! { p { "The graph has " (tasks.len()) " tasks, too many to draw." } };
+    }
+    let needs: Vec<Vec<usize>> = tasks.iter().map(|task| task.needs.clone()).collect();
+    let graph = Acyclic::of(&needs).without_redundant_edges();
+    let path = critical_path(tasks, &graph.needs, &graph.order);
+    let path = if path.len() > 1 { path } else { Vec::new() };
+    let on_path = members(&path);
+    let is_critical = |edge: &&Edge| {
+        let position = path.iter().position(|task| *task == edge.from);
+        position.is_some_and(|at| path.get(at + 1) == Some(&edge.to))
+    };
+    let found = layout(&graph);
+    // The critical path is drawn last, so that nothing hides it.
+    let (critical, others): (Vec<&Edge>, Vec<&Edge>) = found.edges.iter().partition(is_critical);
+    let (width, height) = (found.width + 2.0 * MARGIN, found.height + 2.0 * MARGIN);
+    html! {
+        ul.legend {
+            @for (state, word) in [(State::Done, "done"), (State::Active, "running"), (State::Failed, "blocked"), (State::Open, "not begun"), (State::Aside, "split or skipped")] {
+                @if tasks.iter().any(|task| task.state == state) {
+                    li { svg.swatch aria-hidden="true" { rect.node.(class(state)) x="1" y="1" width="10" height="10" rx="2" {} } (word) }
+                }
+            }
+            @if !path.is_empty() { li { svg.swatch aria-hidden="true" { line.critical x1="0" x2="100%" y1="50%" y2="50%" {} } "critical path" } }
+        }
+        div.drawing tabindex="0" role="group" aria-label="the graph of the tasks" {
+            svg width=(number(width)) height=(number(height)) viewBox={ (number(-MARGIN)) " " (number(-MARGIN)) " " (number(width)) " " (number(height)) } {
+                g { @for edge in others { path.edge d=(line(edge, &found)) {} } }
+                g { @for edge in critical { path.edge.critical d=(line(edge, &found)) {} } }
+                @for (at, task) in tasks.iter().enumerate() {
+                    (node(at, task, found.nodes[at], on_path.contains(&at)))
+                }
+            }
+        }
+        @if !path.is_empty() {
+            p.quiet {
+                "Critical path, the chain that took longest: "
+                @for (at, task) in path.iter().enumerate() {
+                    @if at > 0 { " → " }
+                    a href={ "#task-" (task) } { (tasks[*task].name) }
+                }
+                @if let Some(time) = length(&path, tasks) { " (" (duration(time)) ")" }
+            }
+        }
+    }
+}
+
+/// From the first start to the last end of the tasks of a path.
+fn length(path: &[usize], tasks: &[Task]) -> Option<i64> {
+    let attempts = || path.iter().flat_map(|task| &tasks[*task].attempts);
+    let from = attempts().filter_map(Attempt::from).min()?;
+    let to = attempts().filter_map(Attempt::to).max()?;
+    Some(to - from)
+}
+
+fn node(at: usize, task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup {
+    html! {
+        a href={ "#task-" (at) } {
+            title { (task.name) ": " (task.title) " (" (task.word) ")" }
+            // An inner svg cuts off what does not fit.
+            svg x=(number(x)) y=(number(y)) width=(number(NODE_WIDTH)) height=(number(NODE_HEIGHT)) {
+                rect.node.(class(task.state)).critical[is_critical] x="1" y="1" width=(number(NODE_WIDTH - 2.0)) height=(number(NODE_HEIGHT - 2.0)) rx="7" {}
+                text.name x=(number(PADDING)) y="18" { (fitting(task.name.as_str(), MAX_COLUMNS - 10)) }
+                text.word x=(number(NODE_WIDTH - PADDING)) y="18" { (task.word) }
+                text x=(number(PADDING)) y="34" { (fitting(task.title.as_str(), MAX_COLUMNS)) }
+            }
+        }
+    }
+}
+
+pub fn class(state: State) -> &'static str {
+    match state {
+        State::Done => "done",
+        State::Failed => "failed",
+        State::Active => "active",
+        State::Open => "open",
+        State::Aside => "aside",
+    }
+}
+
+/// The line of an edge: curves between layers, straight through the layers that it passes.
+fn line(edge: &Edge, layout: &Layout) -> String {
+    let (from, to) = (layout.nodes[edge.from], layout.nodes[edge.to]);
+    let mut at = (from.0 + NODE_WIDTH, from.1 + NODE_HEIGHT / 2.0);
+    let mut path = format!("M{} {}", number(at.0), number(at.1));
+    let mut curve_to = |path: &mut String, x: f64, y: f64| {
+        let middle = f64::midpoint(at.0, x);
+        let _ = write!(
+            path,
+            "C{0} {1} {0} {2} {3} {2}",
+            number(middle),
+            number(at.1),
+            number(y),
+            number(x)
+        );
+        at = (x, y);
+    };
+    for (x, y) in &edge.waypoints {
+        curve_to(&mut path, *x, *y);
+        curve_to(&mut path, x + NODE_WIDTH, *y);
+    }
+    curve_to(&mut path, to.0, to.1 + NODE_HEIGHT / 2.0);
+    path
+}
+
+/// The beginning of a text that fits in some columns of a terminal; wide characters need two.
+fn fitting(text: &str, columns: usize) -> String {
+    console::truncate_str(text, columns, "…").into_owned()
+}
+
+fn number(value: f64) -> String {
+    let text = format!("{value:.1}");
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+}

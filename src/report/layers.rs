@@ -1,0 +1,419 @@
+//! The layout of a graph in layers, from left to right: every task is to the right of those that it needs.
+//!
+//! The method of Sugiyama: edges over several layers get a waypoint in each one; the order in a layer follows the neighbours;
+//! positions minimize the bends of the edges without overlaps.
+
+/// The sizes of the drawing, in pixels.
+pub const NODE_WIDTH: f64 = 184.0;
+pub const NODE_HEIGHT: f64 = 44.0;
+const NODE_GAP: f64 = 14.0;
+const WAYPOINT_GAP: f64 = 8.0;
+const LAYER_GAP: f64 = 56.0;
+/// How often the order in the layers is improved.
+const ORDER_SWEEPS: usize = 8;
+/// How often the positions are improved.
+const POSITION_SWEEPS: usize = 12;
+/// With more waypoints, long edges go straight to their end.
+const MAX_WAYPOINTS: usize = 20_000;
+
+/// A finished layout.
+#[derive(Debug, Clone, Default)]
+pub struct Layout {
+    /// The left upper corner of each task.
+    pub nodes: Vec<(f64, f64)>,
+    pub edges: Vec<Edge>,
+    pub width: f64,
+    pub height: f64,
+}
+
+/// An edge from a task to one that needs it.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    pub from: usize,
+    pub to: usize,
+    /// The vertical positions of its waypoints, one for each layer between the tasks, with the left end of that layer.
+    pub waypoints: Vec<(f64, f64)>,
+}
+
+/// A graph without cycles.
+#[derive(Debug, Clone, Default)]
+pub struct Acyclic {
+    pub needs: Vec<Vec<usize>>,
+    /// Every task after those that it needs.
+    pub order: Vec<usize>,
+}
+
+impl Acyclic {
+    /// Leaves out the edges that close cycles, and those that name no task.
+    pub fn of(needs: &[Vec<usize>]) -> Self {
+        let count = needs.len();
+        let mut dependents = vec![Vec::new(); count];
+        let mut missing = vec![0_usize; count];
+        let mut clean = vec![Vec::new(); count];
+        for (task, needed) in needs.iter().enumerate() {
+            let mut needed: Vec<usize> = needed
+                .iter()
+                .copied()
+                .filter(|at| *at < count && *at != task)
+                .collect();
+            needed.sort_unstable();
+            needed.dedup();
+            missing[task] = needed.len();
+            for at in &needed {
+                dependents[*at].push(task);
+            }
+            clean[task] = needed;
+        }
+        let mut ready: std::collections::BTreeSet<usize> =
+            (0..count).filter(|task| missing[*task] == 0).collect();
+        let mut is_placed = vec![false; count];
+        let mut order = Vec::with_capacity(count);
+        let mut first_open = 0;
+        while order.len() < count {
+            let task = ready.pop_first().unwrap_or_else(|| {
+                // Only cycles are left: their first task comes next, without the edges that it still needs.
+                while is_placed[first_open] {
+                    first_open += 1;
+                }
+                clean[first_open].retain(|needed| is_placed[*needed]);
+                first_open
+            });
+            if std::mem::replace(&mut is_placed[task], true) {
+                continue;
+            }
+            order.push(task);
+            for next in &dependents[task] {
+                missing[*next] = missing[*next].saturating_sub(1);
+                if missing[*next] == 0 && !is_placed[*next] {
+                    ready.insert(*next);
+                }
+            }
+        }
+        Self {
+            needs: clean,
+            order,
+        }
+    }
+
+    /// Leaves out the edges that follow from others: if c needs b and b needs a, the edge from c to a says nothing new.
+    pub fn without_redundant_edges(&self) -> Self {
+        let count = self.needs.len();
+        let words = count.div_ceil(64);
+        let mut reached = vec![vec![0_u64; words]; count];
+        let mut needs = vec![Vec::new(); count];
+        let mut position = vec![0; count];
+        for (at, task) in self.order.iter().enumerate() {
+            position[*task] = at;
+        }
+        for task in self.order.iter().copied() {
+            let mut all = vec![0_u64; words];
+            let mut nearest_first = self.needs[task].clone();
+            nearest_first.sort_by_key(|needed| std::cmp::Reverse(position[*needed]));
+            for needed in nearest_first {
+                if all[needed / 64] >> (needed % 64) & 1 == 0 {
+                    needs[task].push(needed);
+                    all[needed / 64] |= 1 << (needed % 64);
+                    for (all, more) in all.iter_mut().zip(&reached[needed]) {
+                        *all |= more;
+                    }
+                }
+            }
+            needs[task].sort_unstable();
+            reached[task] = all;
+        }
+        Self {
+            needs,
+            order: self.order.clone(),
+        }
+    }
+}
+
+/// A task or a waypoint in a layer.
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    height: f64,
+    /// How much its position counts.
+    weight: f64,
+    gap: f64,
+}
+
+/// The items of all layers, and their connections to the next and the previous layer.
+struct Grid {
+    items: Vec<Item>,
+    layers: Vec<Vec<usize>>,
+    left: Vec<Vec<usize>>,
+    right: Vec<Vec<usize>>,
+}
+
+/// Computes the layout. Equal graphs have equal layouts.
+pub fn layout(graph: &Acyclic) -> Layout {
+    let count = graph.needs.len();
+    let is_alone = alone(graph);
+    let layer_of = layers(graph);
+    let (mut grid, edges) = build(graph, &layer_of, &is_alone);
+    grid.order();
+    let centers = grid.positions();
+    let mut layout = Layout {
+        nodes: vec![(0.0, 0.0); count],
+        ..Layout::default()
+    };
+    let x = |layer: usize| to_float(layer) * (NODE_WIDTH + LAYER_GAP);
+    for task in (0..count).filter(|task| !is_alone[*task]) {
+        let top = centers[task] - NODE_HEIGHT / 2.0;
+        layout.nodes[task] = (x(layer_of[task]), top);
+        layout.width = layout.width.max(x(layer_of[task]) + NODE_WIDTH);
+        layout.height = layout.height.max(top + NODE_HEIGHT);
+    }
+    for (from, to, waypoints) in edges {
+        let first = layer_of[from] + 1;
+        let waypoints = waypoints.into_iter().enumerate();
+        let waypoints = waypoints.map(|(at, item)| (x(first + at), centers[item]));
+        let waypoints: Vec<(f64, f64)> = waypoints.collect();
+        let lowest = waypoints.iter().map(|(_, y)| *y).fold(0.0, f64::max);
+        layout.height = layout.height.max(lowest);
+        layout.edges.push(Edge {
+            from,
+            to,
+            waypoints,
+        });
+    }
+    place_alone(&mut layout, &is_alone);
+    layout
+}
+
+/// The tasks that need no other task and that no other task needs.
+fn alone(graph: &Acyclic) -> Vec<bool> {
+    let mut is_alone: Vec<bool> = graph.needs.iter().map(Vec::is_empty).collect();
+    for needed in graph.needs.iter().flatten() {
+        is_alone[*needed] = false;
+    }
+    is_alone
+}
+
+/// The layer of each task: the length of the longest chain before it.
+fn layers(graph: &Acyclic) -> Vec<usize> {
+    let mut layers = vec![0; graph.needs.len()];
+    for task in &graph.order {
+        let before = graph.needs[*task].iter().map(|needed| layers[*needed] + 1);
+        layers[*task] = before.max().unwrap_or_default();
+    }
+    layers
+}
+
+type Edges = Vec<(usize, usize, Vec<usize>)>;
+
+/// The grid of tasks and waypoints, and the edges with the items that they go through.
+fn build(graph: &Acyclic, layer_of: &[usize], is_alone: &[bool]) -> (Grid, Edges) {
+    let count = graph.needs.len();
+    let node = Item {
+        height: NODE_HEIGHT,
+        weight: 1.0,
+        gap: NODE_GAP,
+    };
+    let waypoint = Item {
+        height: 0.0,
+        weight: 3.0,
+        gap: WAYPOINT_GAP,
+    };
+    let depth = layer_of.iter().max().map_or(0, |last| last + 1);
+    let mut grid = Grid {
+        items: vec![node; count],
+        layers: vec![Vec::new(); depth],
+        left: vec![Vec::new(); count],
+        right: vec![Vec::new(); count],
+    };
+    for task in graph.order.iter().filter(|task| !is_alone[**task]) {
+        grid.layers[layer_of[*task]].push(*task);
+    }
+    let edges = graph.needs.iter().enumerate();
+    let edges = edges.flat_map(|(to, needed)| needed.iter().map(move |from| (*from, to)));
+    let length = |(from, to): (usize, usize)| layer_of[to] - layer_of[from] - 1;
+    let has_waypoints = edges.clone().map(length).sum::<usize>() <= MAX_WAYPOINTS;
+    let mut found = Edges::new();
+    for (from, to) in edges {
+        let (mut through, mut last) = (Vec::new(), from);
+        let between = if has_waypoints {
+            layer_of[from] + 1..layer_of[to]
+        } else {
+            0..0
+        };
+        for layer in between {
+            let item = grid.items.len();
+            grid.items.push(waypoint);
+            grid.left.push(vec![last]);
+            grid.right.push(Vec::new());
+            grid.right[last].push(item);
+            grid.layers[layer].push(item);
+            through.push(item);
+            last = item;
+        }
+        if has_waypoints || length((from, to)) == 0 {
+            grid.right[last].push(to);
+            grid.left[to].push(last);
+        }
+        found.push((from, to, through));
+    }
+    (grid, found)
+}
+
+impl Grid {
+    /// Orders the items of each layer by the mean position of their neighbours, from left to right and back.
+    fn order(&mut self) {
+        let mut place = vec![0.0; self.items.len()];
+        let remember = |place: &mut Vec<f64>, layer: &[usize]| {
+            for (at, item) in layer.iter().enumerate() {
+                place[*item] = to_float(at);
+            }
+        };
+        for layer in &self.layers {
+            remember(&mut place, layer);
+        }
+        for sweep in 0..ORDER_SWEEPS {
+            let to_the_right = sweep % 2 == 0;
+            let neighbours = if to_the_right {
+                &self.left
+            } else {
+                &self.right
+            };
+            let count = self.layers.len();
+            for step in 0..count {
+                let at = if to_the_right { step } else { count - 1 - step };
+                let layer = &mut self.layers[at];
+                // The sort is stable, so the result depends on the graph alone.
+                layer.sort_by(|a, b| {
+                    let wish = |item: usize| mean(&neighbours[item], &place).unwrap_or(place[item]);
+                    wish(*a).total_cmp(&wish(*b))
+                });
+                let layer = layer.clone();
+                remember(&mut place, &layer);
+            }
+        }
+    }
+
+    /// The vertical centers of all items. Items of a layer never overlap.
+    fn positions(&self) -> Vec<f64> {
+        let mut centers = vec![0.0; self.items.len()];
+        for layer in &self.layers {
+            for (item, offset) in layer.iter().zip(self.offsets(layer)) {
+                centers[*item] = offset;
+            }
+        }
+        for sweep in 0..POSITION_SWEEPS {
+            let count = self.layers.len();
+            for step in 0..count {
+                let at = if sweep % 2 == 0 {
+                    step
+                } else {
+                    count - 1 - step
+                };
+                let layer = &self.layers[at];
+                let wishes = layer.iter().map(|item| {
+                    let wish = if sweep + 1 == POSITION_SWEEPS {
+                        let both = [self.left[*item].as_slice(), &self.right[*item]].concat();
+                        mean(&both, &centers)
+                    } else if sweep % 2 == 0 {
+                        mean(&self.left[*item], &centers)
+                    } else {
+                        mean(&self.right[*item], &centers)
+                    };
+                    (wish.unwrap_or(centers[*item]), self.items[*item].weight)
+                });
+                let offsets = self.offsets(layer);
+                let shifted = wishes
+                    .zip(&offsets)
+                    .map(|((wish, weight), offset)| (wish - offset, weight));
+                let shifted: Vec<(f64, f64)> = shifted.collect();
+                for ((item, shift), offset) in
+                    layer.iter().zip(closest_rising(&shifted)).zip(offsets)
+                {
+                    centers[*item] = shift + offset;
+                }
+            }
+        }
+        let tops = self
+            .layers
+            .iter()
+            .flatten()
+            .map(|item| centers[*item] - self.items[*item].height / 2.0);
+        let top = tops.fold(f64::INFINITY, f64::min);
+        if top.is_finite() {
+            for center in &mut centers {
+                *center -= top;
+            }
+        }
+        centers
+    }
+
+    /// The centers of the items of a layer that is packed as closely as allowed.
+    fn offsets(&self, layer: &[usize]) -> Vec<f64> {
+        let mut offsets = Vec::with_capacity(layer.len());
+        let (mut end, mut gap) = (0.0, 0.0);
+        for item in layer {
+            let item = self.items[*item];
+            let center = end + item.gap.max(gap) + item.height / 2.0;
+            offsets.push(center);
+            end = center + item.height / 2.0;
+            gap = item.gap;
+        }
+        offsets
+    }
+}
+
+/// The rising numbers that are closest to the given ones, by the sum of the weighted squares ("pool adjacent violators").
+fn closest_rising(wishes: &[(f64, f64)]) -> Vec<f64> {
+    // Blocks of equal numbers: their mean, weight and length.
+    let mut blocks: Vec<(f64, f64, usize)> = Vec::new();
+    for (wish, weight) in wishes {
+        let mut block = (*wish, *weight, 1);
+        while let Some(last) = blocks.pop_if(|last| last.0 > block.0) {
+            let weight = last.1 + block.1;
+            let mean = (last.0 * last.1 + block.0 * block.1) / weight;
+            block = (mean, weight, last.2 + block.2);
+        }
+        blocks.push(block);
+    }
+    let blocks = blocks.into_iter();
+    blocks
+        .flat_map(|(mean, _, length)| std::iter::repeat_n(mean, length))
+        .collect()
+}
+
+fn mean(items: &[usize], values: &[f64]) -> Option<f64> {
+    let sum: f64 = items.iter().map(|item| values[*item]).sum();
+    (!items.is_empty()).then(|| sum / to_float(items.len()))
+}
+
+/// Puts the tasks without edges in rows below the others, as wide as the rest but at least four.
+fn place_alone(layout: &mut Layout, is_alone: &[bool]) {
+    let tasks: Vec<usize> = (0..is_alone.len()).filter(|task| is_alone[*task]).collect();
+    if tasks.is_empty() {
+        return;
+    }
+    let step = NODE_WIDTH + NODE_GAP;
+    let mut columns = 4;
+    while to_float(columns + 1) * step - NODE_GAP <= layout.width {
+        columns += 1;
+    }
+    let top = if layout.height > 0.0 {
+        layout.height + LAYER_GAP / 2.0
+    } else {
+        0.0
+    };
+    for (at, task) in tasks.iter().enumerate() {
+        let (column, row) = (at % columns, at / columns);
+        let place = (
+            to_float(column) * step,
+            top + to_float(row) * (NODE_HEIGHT + NODE_GAP),
+        );
+        layout.nodes[*task] = place;
+        layout.width = layout.width.max(place.0 + NODE_WIDTH);
+        layout.height = layout.height.max(place.1 + NODE_HEIGHT);
+    }
+}
+
+fn to_float(number: usize) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests;

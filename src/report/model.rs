@@ -1,0 +1,237 @@
+//! What a report says. The page shows it as it is.
+
+use super::samples::Samples;
+use super::stage::{Millis, Span};
+use super::text::Text;
+
+/// Everything on the page.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    pub title: Text,
+    pub outcome: Outcome,
+    /// One sentence about the outcome.
+    pub sentence: Text,
+    /// Names and values, for example of the branch.
+    pub facts: Vec<(&'static str, Text)>,
+    pub written_at: Millis,
+    /// When a dispatcher or an orchestrator was running.
+    pub sessions: Vec<Interval>,
+    pub tasks: Vec<Task>,
+    /// Runs that only check merged work.
+    pub checks: Vec<Attempt>,
+    /// Further sentences about the end.
+    pub notes: Vec<Text>,
+    /// Commands of the user during the dispatch.
+    pub commands: Vec<(Millis, Text)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Outcome {
+    Done,
+    Failed,
+    Stopped,
+    #[default]
+    Running,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval {
+    pub from: Millis,
+    pub to: Millis,
+}
+
+/// A task of the graph.
+#[derive(Debug, Clone, Default)]
+pub struct Task {
+    pub name: Text,
+    pub title: Text,
+    pub state: State,
+    /// The word for the state.
+    pub word: &'static str,
+    /// Whether its subtasks stand for it.
+    pub is_split: bool,
+    /// Why it is blocked.
+    pub why: Option<Text>,
+    pub priority: Text,
+    pub request: Request,
+    /// The positions of the tasks that it needs.
+    pub needs: Vec<usize>,
+    pub attempts: Vec<Attempt>,
+}
+
+/// What the task asks the agent to do.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    pub description: Option<Text>,
+    pub details: Option<Text>,
+    pub test_strategy: Option<Text>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    Done,
+    Failed,
+    Active,
+    #[default]
+    Open,
+    /// Skipped, cancelled, or split into subtasks.
+    Aside,
+}
+
+/// One run.
+#[derive(Debug, Clone, Default)]
+pub struct Attempt {
+    pub run: Text,
+    pub number: u32,
+    /// Where it ran.
+    pub engine: &'static str,
+    pub base: Text,
+    /// What the prompt said in addition to the task.
+    pub note: Option<Text>,
+    /// The memory limit in bytes.
+    pub memory: Option<u64>,
+    pub spans: Vec<Span>,
+    pub end: End,
+    /// What the agent said last.
+    pub summary: Option<Text>,
+    pub agent: Option<Agent>,
+    pub checks: Vec<Check>,
+    pub work: Option<Work>,
+    pub output: Option<Output>,
+    /// The worker's log, with what the agent did.
+    pub log: Option<Text>,
+    pub samples: Samples,
+    pub merge: MergeEnd,
+    pub follower: Option<Follower>,
+}
+
+/// How an attempt has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum End {
+    #[default]
+    Running,
+    Completed {
+        message: Text,
+    },
+    Failed {
+        reason: Text,
+        message: Text,
+        detail: Option<Text>,
+        is_retryable: bool,
+    },
+    /// Nothing was reported.
+    Lost {
+        why: Text,
+        exit_code: Option<i32>,
+        is_out_of_memory: bool,
+    },
+}
+
+/// What became of completed work.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum MergeEnd {
+    #[default]
+    None,
+    Waiting,
+    /// The commit on the branch.
+    Merged(Text),
+    Conflict(Text),
+    /// The checks failed on the merged work.
+    Red(Text),
+}
+
+/// What was done after an attempt that did not end well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Follower {
+    /// The number of the next attempt, and the pause before it.
+    Attempt { number: u32, after: Millis },
+    /// Another attempt will follow.
+    Pause,
+    /// No further attempt will be made.
+    None,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Agent {
+    pub kind: Text,
+    pub model: Option<Text>,
+    pub exit_code: Option<i64>,
+    pub turns: Option<u64>,
+    pub tool_calls: Option<u64>,
+    pub cost_usd: Option<f64>,
+    pub usage: Option<Usage>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub input: u64,
+    pub output: u64,
+    /// Read from the model's cache or written to it.
+    pub cached: u64,
+}
+
+impl Usage {
+    pub fn total(self) -> u64 {
+        self.input + self.output + self.cached
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Check {
+    pub command: Text,
+    pub exit_code: Option<i64>,
+    pub duration: Millis,
+    pub output: Text,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Work {
+    pub base: Text,
+    pub head: Text,
+    pub branch: Option<Text>,
+    pub files_changed: u64,
+    pub insertions: u64,
+    pub deletions: u64,
+    pub files: Vec<File>,
+    pub patch: Option<Text>,
+    /// Whether the worker did not send the whole patch.
+    pub is_cut: bool,
+}
+
+/// A changed file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    pub path: Text,
+    pub insertions: u64,
+    pub deletions: u64,
+    pub is_binary: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Output {
+    pub text: Text,
+    pub total_bytes: u64,
+}
+
+impl Attempt {
+    pub fn from(&self) -> Option<Millis> {
+        self.spans.iter().map(|span| span.from).min()
+    }
+
+    pub fn to(&self) -> Option<Millis> {
+        self.spans.iter().map(|span| span.to).max()
+    }
+
+    pub fn duration(&self) -> Millis {
+        match (self.from(), self.to()) {
+            (Some(from), Some(to)) => to - from,
+            _ => 0,
+        }
+    }
+
+    /// Whether it has failed, was lost, or its work was rejected.
+    pub fn is_failed(&self) -> bool {
+        matches!(self.end, End::Failed { .. } | End::Lost { .. })
+            || matches!(self.merge, MergeEnd::Conflict(_) | MergeEnd::Red(_))
+    }
+}

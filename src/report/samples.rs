@@ -1,0 +1,104 @@
+//! The heartbeats of one run, thinned out so that they need little memory.
+
+use serde_json::Value;
+
+use super::stage::{Millis, Stage};
+use crate::excerpt::first_chars;
+
+/// How many heartbeats are kept at most.
+const MAX: usize = 48;
+/// The maximum length of an activity, in characters.
+const MAX_ACTIVITY: usize = 160;
+
+/// What a heartbeat said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    pub at: Millis,
+    pub stage: Stage,
+    pub turns: Option<u64>,
+    pub tokens: Option<u64>,
+    /// What the agent did, if that is not the same as in the heartbeat before.
+    pub activity: Option<String>,
+}
+
+/// Heartbeats of one run in the order of their arrival.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Samples {
+    list: Vec<Sample>,
+    last_activity: Option<String>,
+}
+
+impl Samples {
+    /// Adds the field `progress` of a heartbeat.
+    pub fn add(&mut self, at: Millis, progress: &Value) {
+        let text = |name: &str| progress.get(name).and_then(Value::as_str);
+        let activity = text("activity").map(|activity| first_chars(activity, MAX_ACTIVITY));
+        let is_new = activity != self.last_activity;
+        if is_new {
+            self.last_activity.clone_from(&activity);
+        }
+        let usage = progress.get("usage").and_then(Value::as_object);
+        let tokens = usage.map(|usage| usage.values().filter_map(Value::as_u64).sum());
+        if self.list.len() == MAX {
+            // The first and the last one stay.
+            let mut position = 0;
+            self.list.retain(|_| {
+                position += 1;
+                position % 2 == 1 || position == MAX
+            });
+        }
+        self.list.push(Sample {
+            at,
+            stage: Stage::of_phase(text("phase").unwrap_or_default()),
+            turns: progress.get("turns").and_then(Value::as_u64),
+            tokens,
+            activity: activity.filter(|_| is_new),
+        });
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Sample> {
+        self.list.iter()
+    }
+
+    /// The tokens that were used until each heartbeat that says it.
+    pub fn tokens(&self) -> Vec<(Millis, u64)> {
+        let list = self.list.iter();
+        list.filter_map(|sample| Some((sample.at, sample.tokens?)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn of_many_heartbeats_the_first_the_last_and_some_between_are_kept() {
+        let mut samples = Samples::default();
+        for at in 0..10_000 {
+            samples.add(
+                at,
+                &json!({ "phase": "agent", "usage": { "input_tokens": at } }),
+            );
+        }
+        let tokens = samples.tokens();
+        assert!(tokens.len() <= MAX && tokens.len() >= MAX / 2, "{tokens:?}");
+        assert_eq!(tokens.first(), Some(&(0, 0)));
+        assert_eq!(tokens.last(), Some(&(9_999, 9_999)));
+        assert!(tokens.is_sorted());
+    }
+
+    #[test]
+    fn an_activity_is_kept_once_until_it_changes() {
+        let mut samples = Samples::default();
+        for activity in ["a", "a", "b"] {
+            samples.add(1, &json!({ "phase": "agent", "activity": activity }));
+        }
+        let found: Vec<_> = samples
+            .iter()
+            .map(|sample| sample.activity.clone())
+            .collect();
+        assert_eq!(found, [Some("a".to_owned()), None, Some("b".to_owned())]);
+    }
+}

@@ -1,0 +1,66 @@
+//! The stages of an attempt.
+
+/// A point in time, in milliseconds since 1970.
+pub type Millis = i64;
+
+/// A stage of an attempt, for the chart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub stage: Stage,
+    pub from: Millis,
+    pub to: Millis,
+}
+
+/// A part of the time of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The engine starts the worker.
+    Start,
+    /// The worker asks for the task.
+    Claim,
+    /// It clones the project, or looks at the directory.
+    Prepare,
+    Agent,
+    Checks,
+    Push,
+    Merge,
+    /// The run worked, but its phases are not known.
+    Unknown,
+}
+
+impl Stage {
+    pub const ALL: [Self; 8] = [
+        Self::Start,
+        Self::Claim,
+        Self::Prepare,
+        Self::Agent,
+        Self::Checks,
+        Self::Push,
+        Self::Merge,
+        Self::Unknown,
+    ];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Claim => "claim",
+            Self::Prepare => "prepare",
+            Self::Agent => "agent",
+            Self::Checks => "checks",
+            Self::Push => "push",
+            Self::Merge => "merge",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The stage of a phase, by its word on the wire.
+    pub fn of_phase(phase: &str) -> Self {
+        match phase {
+            "preparing" => Self::Prepare,
+            "agent" => Self::Agent,
+            "checks" => Self::Checks,
+            "hand_over" => Self::Push,
+            _ => Self::Unknown,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Sums over all tasks.
+
+use super::model::{Attempt, Interval, Report, State};
+use super::stage::Millis;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Totals {
+    pub done: usize,
+    pub failed: usize,
+    /// Neither done nor failed, nor put aside.
+    pub open: usize,
+    pub aside: usize,
+    pub attempts: usize,
+    pub failed_attempts: usize,
+    pub tokens: u64,
+    pub has_tokens: bool,
+    pub cost_usd: f64,
+    pub insertions: u64,
+    pub deletions: u64,
+    /// From the first start to the end.
+    pub span: Option<Interval>,
+    /// The part of the span in which a dispatcher was running.
+    pub active: Millis,
+    /// The time of all runs together.
+    pub run_time: Millis,
+}
+
+impl Totals {
+    pub fn of(report: &Report) -> Self {
+        let mut totals = Self::default();
+        for task in &report.tasks {
+            match task.state {
+                // Its subtasks are counted.
+                _ if task.is_split => {}
+                State::Done => totals.done += 1,
+                State::Failed => totals.failed += 1,
+                State::Active | State::Open => totals.open += 1,
+                State::Aside => totals.aside += 1,
+            }
+            totals.attempts += task.attempts.len();
+            let failed = task.attempts.iter().filter(|attempt| attempt.is_failed());
+            totals.failed_attempts += failed.count();
+            let merged = task
+                .attempts
+                .iter()
+                .rev()
+                .find(|attempt| !attempt.is_failed());
+            if let Some(work) = merged.and_then(|attempt| attempt.work.as_ref()) {
+                totals.insertions += work.insertions;
+                totals.deletions += work.deletions;
+            }
+        }
+        for attempt in attempts(report) {
+            totals.run_time += attempt.duration();
+            let Some(agent) = &attempt.agent else {
+                continue;
+            };
+            totals.cost_usd += agent.cost_usd.unwrap_or_default();
+            if let Some(usage) = agent.usage {
+                totals.tokens += usage.total();
+                totals.has_tokens = true;
+            }
+        }
+        let sessions = report.sessions.iter();
+        let from = sessions.clone().map(|session| session.from).min();
+        let to = sessions.clone().map(|session| session.to).max();
+        totals.span = from.zip(to).map(|(from, to)| Interval { from, to });
+        totals.active = sessions.map(|session| session.to - session.from).sum();
+        totals
+    }
+
+    pub fn tasks(&self) -> usize {
+        self.done + self.failed + self.open
+    }
+}
+
+/// All attempts and all checks of merged work.
+pub fn attempts(report: &Report) -> impl Iterator<Item = &Attempt> {
+    let tasks = report.tasks.iter().flat_map(|task| &task.attempts);
+    tasks.chain(&report.checks)
+}
+
+pub fn dollars(amount: f64) -> String {
+    if amount > 0.0 && amount < 0.01 {
+        format!("${amount:.4}")
+    } else {
+        format!("${amount:.2}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+}
