@@ -11,6 +11,7 @@ mod commands;
 mod dispatch;
 pub mod environment;
 mod fly;
+mod project_file;
 mod reader;
 pub mod settings;
 mod values;

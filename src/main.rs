@@ -29,6 +29,7 @@ mod probe;
 mod process;
 mod programs;
 mod progress;
+mod project_file;
 mod receiver;
 mod redact;
 mod ring_buffer;
@@ -155,7 +156,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(exit.into())
             }
             Command::Check(settings) => {
-                let exit = if check::run(&settings, &config.redactor).await? {
+                let exit = if check::run(*settings, &config.redactor).await? {
                     exit::Check::Ready
                 } else {
                     exit::Check::NotReady

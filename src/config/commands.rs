@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use super::agent::{agent_environment, agent_settings};
 use super::command_line::format;
 use super::reader::Reader;
-use super::worker::{callback, git_access, random_run_id, run, runner};
+use super::worker::{callback, git_access, project_settings, random_run_id, run, runner};
 use super::{dispatch, settings, values};
 use crate::check;
+use crate::dispatch::WorkersAgent;
 use crate::local;
 use crate::probe;
 use crate::receiver::{self, ScriptedAnswers};
@@ -39,6 +40,7 @@ pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::S
         runner,
         stop_window,
         format: format(flags),
+        origins: reader.origins(),
     }
 }
 
@@ -66,9 +68,9 @@ pub fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Pr
 pub fn for_dispatch(reader: &mut Reader) -> dispatch::Given {
     let (base, variables_file) = agent_environment(reader);
     let agent = agent_settings(reader, &base, variables_file.as_ref(), None);
-    let missing = runner::preflight::usable_agent(&agent).err();
     dispatch::Given {
-        missing_agent: missing.map(|failure| failure.sentence()),
+        agent: WorkersAgent::Settings(Box::new(agent)),
+        project_settings: project_settings(reader),
         access: git_access(reader),
     }
 }

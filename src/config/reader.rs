@@ -12,6 +12,7 @@ use secrecy::SecretString;
 
 use super::environment::Environment;
 use super::settings::{Setting, WORKER};
+use crate::check::{SettingOrigin, SettingSource};
 use crate::redact::Redactor;
 
 /// A mistake in one setting: its name, its value, and what would be right.
@@ -41,6 +42,7 @@ pub struct Reader<'a> {
 struct Found {
     /// The flag or the variable with this value.
     name: String,
+    source: SettingSource,
     value: OsString,
 }
 
@@ -70,7 +72,7 @@ impl<'a> Reader<'a> {
         setting: &Setting,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let Found { name, value } = self.find(setting)?;
+        let Found { name, value, .. } = self.find(setting)?;
         let parsed = match value.to_str() {
             None => Err("is not UTF-8".to_owned()),
             Some(text) => parse(text).map_err(|error| {
@@ -163,11 +165,34 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
+    /// Where the value of each setting of a worker comes from. Values of settings without a flag are not shown: most of
+    /// them are secrets.
+    pub fn origins(&self) -> Vec<SettingOrigin> {
+        let origin = |setting: &&Setting| {
+            let found = self.find(setting);
+            let default = || setting.default.or(setting.when_unset).map(str::to_owned);
+            let value = |found: &Found| {
+                let is_shown = setting.flag.is_some();
+                is_shown.then(|| found.value.to_string_lossy().into_owned())
+            };
+            SettingOrigin {
+                name: setting.name(),
+                value: found.as_ref().map_or_else(default, value),
+                source: found
+                    .as_ref()
+                    .map_or(SettingSource::Default, |found| found.source),
+                from: found.map(|found| found.name),
+            }
+        };
+        WORKER.iter().map(origin).collect()
+    }
+
     fn find(&self, setting: &Setting) -> Option<Found> {
         if let Some(value) = self.flag(setting) {
             let name = format!("--{}", setting.flag?);
             return Some(Found {
                 name,
+                source: SettingSource::Flag,
                 value: value.to_owned(),
             });
         }
@@ -176,6 +201,7 @@ impl<'a> Reader<'a> {
             let value = self.environment.get(name)?;
             Some(Found {
                 name: name.to_owned(),
+                source: SettingSource::Variable,
                 value: value.to_owned(),
             })
         });

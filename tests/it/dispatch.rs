@@ -11,7 +11,7 @@ mod lost_workers;
 mod options;
 mod output;
 mod public_graphs;
-mod sample;
+pub mod sample;
 mod table;
 
 use sample::Graph;

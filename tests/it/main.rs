@@ -30,6 +30,7 @@ mod local;
 mod merge;
 mod network;
 mod probe;
+mod project_file;
 mod prompt;
 mod push;
 mod receive;
