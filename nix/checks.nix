@@ -27,6 +27,7 @@ let
   # The tests also read the documents, and check that the files which those name exist.
   testedFiles = lintedFiles ++ [
     ../.ci
+    ../.descartes.toml
     ../LICENSE-APACHE
     ../LICENSE-MIT
     ../CHANGELOG.md

@@ -163,15 +163,8 @@ impl Report {
                 .map_or("(not shown)".to_owned(), |value| format!("{value:?}"));
             let _ = writeln!(text, "set     {name} = {value}, by {from}");
         }
-        let is_default = |origin: &&SettingOrigin| origin.source == SettingSource::Default;
-        let default = self
-            .settings
-            .iter()
-            .filter(is_default)
-            .filter_map(|origin| Some(format!("{} = {}", origin.name, origin.value.as_deref()?)));
-        let default: Vec<String> = default.collect();
-        if !default.is_empty() {
-            let _ = writeln!(text, "default {}", default.join(", "));
+        if !self.settings.is_empty() {
+            let _ = writeln!(text, "default every other setting; --json lists them");
         }
         for Line {
             subject,

@@ -13,6 +13,7 @@ use crate::local;
 use crate::probe;
 use crate::receiver::{self, ScriptedAnswers};
 use crate::runner;
+use crate::runner::workspace::Source;
 use crate::task_list;
 
 /// The project's name for a worker without an orchestrator.
@@ -27,7 +28,11 @@ pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::S
         let task_id = reader.required(&settings::TASK_ID, values::line);
         let project_id = reader.optional(&settings::PROJECT_ID, values::line);
         let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned());
-        let runner = runner(reader, task_id, project_id, random_run_id());
+        let mut runner = runner(reader, task_id, project_id, random_run_id());
+        if matches!(runner.source, Source::StartDirectory { .. }) {
+            // `local` names the directory to its worker, which then looks for no sample.
+            runner.source = Source::Directory(".".into());
+        }
         (
             runner,
             reader.with_default(&settings::STOP_WINDOW, values::duration),
