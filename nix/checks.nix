@@ -20,6 +20,7 @@ let
   };
   lintedFiles = crate.compiledFiles ++ [
     ../benches
+    ../build.rs
     ../clippy.toml
     ../docs/callback.schema.json
     (fileset.difference ../tests ../tests/nix)

@@ -81,6 +81,8 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Rejected {
     Usage(Usage),
+    /// A request for this line with the version.
+    Version(String),
     /// All settings that are invalid.
     Settings(Vec<Problem>),
     /// All settings that are invalid, for a `check` that must print JSON.
@@ -133,7 +135,7 @@ impl Config {
     fn read(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> Result<Self, Rejected> {
         let args = without_own_path(args);
         let matches = command_line::cli().try_get_matches_from(&args);
-        let matches = matches.map_err(|error| Rejected::Usage(Usage::new(error, &args)))?;
+        let matches = matches.map_err(|error| rejected(error, &args, &environment))?;
         let (name, flags) = matches.subcommand().unwrap_or(("", &matches));
         let flags = flags.clone();
         let mut reader = Reader::new(&flags, environment);
@@ -250,6 +252,29 @@ fn without_own_path(mut args: Vec<OsString>) -> Vec<OsString> {
         args.remove(1);
     }
     args
+}
+
+/// What is wrong with the arguments, or the request in them.
+fn rejected(
+    error: clap::Error,
+    args: &[OsString],
+    environment: &[(OsString, OsString)],
+) -> Rejected {
+    match error.kind() {
+        ErrorKind::DisplayVersion => Rejected::Version(version(environment)),
+        _ => Rejected::Usage(Usage::new(error, args)),
+    }
+}
+
+/// The program's name and version, and the commit that it was built from. Images name the commit in a variable, because
+/// Nix builds the same program from every commit with the same sources.
+fn version(environment: &[(OsString, OsString)]) -> String {
+    let name = env!("CARGO_PKG_NAME");
+    let revision = environment::Environment::new(environment.to_vec()).revision();
+    match revision.filter(|_| command_line::VERSION == env!("CARGO_PKG_VERSION")) {
+        Some(revision) => format!("{name} {} ({revision})", command_line::VERSION),
+        None => format!("{name} {}", command_line::VERSION),
+    }
 }
 
 fn log(reader: &mut Reader) -> Log {

@@ -43,7 +43,7 @@ mod terminal;
 mod vocabulary;
 mod webhook;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -115,6 +115,11 @@ fn rejection(rejected: &Rejected) -> ExitCode {
                 true if usage.is_merge => exit::MergeGraph::Failed.into(),
                 true => exit::Worker::Misconfigured.into(),
             }
+        }
+        Rejected::Version(line) => {
+            // A closed standard output cannot be reported there.
+            let _ = writeln!(io::stdout(), "{line}");
+            ExitCode::SUCCESS
         }
         Rejected::Settings(problems) => {
             let count = match problems.len() {

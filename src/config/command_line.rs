@@ -39,11 +39,17 @@ const NOT_FOR_DEMO: [&str; 9] = [
     "workspace",
 ];
 
+/// The version, with the commit that the program was built from if the build script found one.
+pub const VERSION: &str = match option_env!("DESCARTES_WORKER_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// The command line. The flags of a subcommand are made only if it is used, so that a worker starts fast.
 pub fn cli() -> Command {
     let name = env!("CARGO_PKG_NAME");
     with_worker(Command::new(name))
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(VERSION)
         .about("Runs one coding-agent task: claims it, supervises the agent, checks the work, reports the outcome exactly once")
         .args_conflicts_with_subcommands(true)
         .disable_help_subcommand(true)

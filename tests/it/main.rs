@@ -45,4 +45,5 @@ mod tasks;
 mod tidy;
 mod tls;
 mod variables_file;
+mod version;
 mod work;

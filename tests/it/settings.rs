@@ -184,8 +184,8 @@ fn help_and_version_exit_with_0() {
     }
     let ended = Worker::without_settings().arg("--version").run();
     ended.assert_code(0);
-    let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(ended.stdout, format!("descartes-worker {version}\n"));
+    let version = concat!("descartes-worker ", env!("CARGO_PKG_VERSION"));
+    assert!(ended.stdout.starts_with(version), "{ended:#?}");
 }
 
 /// Needs bash, which not every machine has.
