@@ -11,6 +11,7 @@ mod commands;
 mod dispatch;
 pub mod environment;
 mod fly;
+mod help;
 mod project_file;
 mod reader;
 pub mod settings;
@@ -30,7 +31,7 @@ use crate::merge_graph::Versions;
 use crate::probe;
 use crate::redact::Redactor;
 use crate::task_list;
-use crate::terminal::{Format, Log};
+use crate::terminal::{Color, Format, Log};
 pub use reader::Problem;
 use reader::Reader;
 pub use worker::Run;
@@ -133,16 +134,13 @@ impl Config {
 
     /// Reads arguments (the first is the program) and environment.
     fn read(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> Result<Self, Rejected> {
-        let args = without_own_path(args);
-        let matches = command_line::cli().try_get_matches_from(&args);
-        let matches = matches.map_err(|error| rejected(error, &args, &environment))?;
-        let (name, flags) = matches.subcommand().unwrap_or(("", &matches));
-        let flags = flags.clone();
+        let (name, flags) = parse(&without_own_path(args), &environment)?;
+        let name = name.as_str();
         let mut reader = Reader::new(&flags, environment);
         let log = match name {
             // These commands read no settings, so an invalid setting must not stop them.
             "merge-graph" | "completions" | "vocabulary" | gateway::COMMAND => default_log(),
-            _ => log(&mut reader),
+            _ => log(&mut reader, &flags),
         };
         let command = match name {
             "" => Command::Run(Box::new(worker::run(&mut reader))),
@@ -254,6 +252,60 @@ fn without_own_path(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
+/// The command in the arguments (empty for the worker), and its flags.
+fn parse(
+    args: &[OsString],
+    environment: &[(OsString, OsString)],
+) -> Result<(String, clap::ArgMatches), Rejected> {
+    let cli = command_line::cli().color(help_color(args));
+    let matches = cli.try_get_matches_from(args);
+    let mut matches = matches.map_err(|error| rejected(error, args, environment))?;
+    match matches.remove_subcommand() {
+        None => Ok((String::new(), matches)),
+        Some((name, flags)) if name == "help" => Err(help_of(&flags)),
+        Some(subcommand) => Ok(subcommand),
+    }
+}
+
+/// The help that `help COMMAND` asks for.
+fn help_of(flags: &clap::ArgMatches) -> Rejected {
+    let program = env!("CARGO_PKG_NAME");
+    let command = flags.get_one::<String>("command").map(String::as_str);
+    let args: Vec<OsString> = [program]
+        .into_iter()
+        .chain(command)
+        .chain(["--help"])
+        .map(OsString::from)
+        .collect();
+    let help = command_line::cli()
+        .color(help_color(&[]))
+        .try_get_matches_from(&args);
+    let error = help.expect_err("clap reports the help as an error");
+    Rejected::Usage(Usage::new(error, &args))
+}
+
+/// Whether the help and the errors about arguments have colors: they are printed before the arguments are known.
+fn help_color(args: &[OsString]) -> clap::ColorChoice {
+    let mut words = args
+        .iter()
+        .map_while(|arg| arg.to_str())
+        .take_while(|arg| *arg != "--");
+    let mut choice = clap::ColorChoice::Auto;
+    while let Some(word) = words.next() {
+        let value = match word.strip_prefix("--color") {
+            Some("") => words.next(),
+            Some(value) => value.strip_prefix('='),
+            None => continue,
+        };
+        choice = match value {
+            Some("always") => clap::ColorChoice::Always,
+            Some("never") => clap::ColorChoice::Never,
+            _ => clap::ColorChoice::Auto,
+        };
+    }
+    choice
+}
+
 /// What is wrong with the arguments, or the request in them.
 fn rejected(
     error: clap::Error,
@@ -277,8 +329,14 @@ fn version(environment: &[(OsString, OsString)]) -> String {
     }
 }
 
-fn log(reader: &mut Reader) -> Log {
+fn log(reader: &mut Reader, flags: &clap::ArgMatches) -> Log {
+    let color = flags.get_one::<String>("color").map(String::as_str);
     Log {
+        color: match color {
+            Some("always") => Color::Always,
+            Some("never") => Color::Never,
+            _ => Color::Auto,
+        },
         filter: reader.with_default(&settings::RUST_LOG, values::log_filter),
         format: reader.with_default(&settings::LOG_FORMAT, values::log_format),
     }
@@ -288,6 +346,7 @@ fn log(reader: &mut Reader) -> Log {
 fn default_log() -> Log {
     let default = |setting: &settings::Setting| setting.default.expect("the table has a default");
     Log {
+        color: Color::Auto,
         filter: values::log_filter(default(&settings::RUST_LOG)).expect("a valid default"),
         format: values::log_format(default(&settings::LOG_FORMAT)).expect("a valid default"),
     }

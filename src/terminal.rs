@@ -9,7 +9,7 @@ mod timeline;
 
 pub use clock::clock;
 pub use outlet::Outlet;
-pub use screen::{Log, LogFormat, Screen, print_error};
+pub use screen::{Color, Log, LogFormat, Screen, print_error};
 pub use timeline::Timeline;
 
 /// How a command prints what it found.

@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use secrecy::SecretString;
 
 use super::environment::Environment;
-use super::settings::{Setting, WORKER};
+use super::settings::{RUST_LOG, Setting, WORKER};
 use crate::check::{SettingOrigin, SettingSource};
 use crate::redact::Redactor;
 
@@ -161,7 +161,10 @@ impl<'a> Reader<'a> {
     pub fn flags_as_variables(&self) -> Vec<(&'static str, OsString)> {
         WORKER
             .iter()
-            .filter_map(|setting| Some((setting.name(), self.flag(setting)?.to_owned())))
+            .filter_map(|setting| {
+                let value = self.flag(setting).or_else(|| self.verbosity(setting));
+                Some((setting.name(), value?.to_owned()))
+            })
             .collect()
     }
 
@@ -196,6 +199,13 @@ impl<'a> Reader<'a> {
                 value: value.to_owned(),
             });
         }
+        if let Some(filter) = self.verbosity(setting) {
+            return Some(Found {
+                name: "-v or -q".to_owned(),
+                source: SettingSource::Flag,
+                value: filter.to_owned(),
+            });
+        }
         let names = setting.short_name.into_iter().chain([setting.variable]);
         let mut found = names.filter_map(|name| {
             let value = self.environment.get(name)?;
@@ -206,6 +216,26 @@ impl<'a> Reader<'a> {
             })
         });
         found.next()
+    }
+
+    /// The log filter that `-v` and `-q` stand for.
+    fn verbosity(&self, setting: &Setting) -> Option<&'static OsStr> {
+        if setting.variable != RUST_LOG.variable {
+            return None;
+        }
+        let count = |name| {
+            let count = self.flags.try_get_one::<u8>(name);
+            count.ok().flatten().copied().unwrap_or(0)
+        };
+        let filter = match (count("verbose"), count("quiet")) {
+            (0, 0) => return None,
+            (0, 1) => "warn",
+            (0, _) => "error",
+            (1, _) => "info,descartes_worker=debug",
+            (2, _) => "debug",
+            (_, _) => "trace",
+        };
+        Some(OsStr::new(filter))
     }
 
     fn flag(&self, setting: &Setting) -> Option<&OsStr> {
