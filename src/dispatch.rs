@@ -31,6 +31,7 @@ pub mod verification;
 use std::collections::HashMap;
 
 use eyre::{bail, eyre};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -38,7 +39,7 @@ use crate::environment::value_of;
 use crate::task_list;
 use crate::terminal::Screen;
 use control::Question;
-use dispatcher::Inbox;
+use dispatcher::{Dispatcher, Inbox};
 pub use end::Ended;
 use journal::{Entry, UserCommand};
 use open::{Target, open, read_needs, read_project_settings, read_scope, start_dispatcher};
@@ -56,6 +57,10 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
             let work = work_through(&settings, &target, earlier_journal, screen);
             LocalSet::new().run_until(Box::pin(work)).await
         }
+        Subcommand::Cancel(None) => {
+            let cancel = cancel_all(&settings, &target, screen);
+            LocalSet::new().run_until(Box::pin(cancel)).await
+        }
         Subcommand::Plan => plan(&settings, &target).await,
         Subcommand::Status => ask_dispatcher(&settings, &target, Question::Status).await,
         Subcommand::Retry(task) => {
@@ -64,8 +69,8 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
         Subcommand::Skip(task) => {
             send_command(&settings, &target, UserCommand::Skip, Some(task)).await
         }
-        Subcommand::Cancel(task) => {
-            send_command(&settings, &target, UserCommand::Cancel, task).await
+        Subcommand::Cancel(Some(task)) => {
+            send_command(&settings, &target, UserCommand::Cancel, Some(task)).await
         }
     }
 }
@@ -96,7 +101,7 @@ async fn work_through(
     if !findings.obstacles.is_empty() {
         bail!("{}", findings.obstacles.join("\n"));
     }
-    let (mut dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
+    let (dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
     dispatcher.show.say(&format!(
         "{} tasks, {} at a time, on the branch {} from {}",
         dispatcher.count_tasks(),
@@ -108,6 +113,40 @@ async fn work_through(
             .get(..10)
             .unwrap_or(&dispatcher.tip.commit)
     ));
+    run_dispatcher(dispatcher, listener, target, screen).await
+}
+
+/// Cancels all runs: asks the running dispatcher to do it. If no dispatcher runs, becomes one that starts nothing, so that
+/// the runs of the last one end, and what they have finished is merged.
+async fn cancel_all(settings: &Settings, target: &Target, screen: &Screen) -> eyre::Result<Ended> {
+    let question = Question::Command {
+        command: UserCommand::Cancel,
+        task: None,
+    };
+    if let Some(text) = control::ask(&target.state_dir, &question).await? {
+        task_list::write(&text)?;
+        return Ok(Ended::AllDone);
+    }
+    require_journal(target)?;
+    let opened = open(settings, target, EarlierJournal::Continue).await?;
+    let (mut dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
+    let live = dispatcher.cancel_all();
+    dispatcher
+        .show
+        .say(&format!("no dispatcher runs; cancelling {live} runs"));
+    match run_dispatcher(dispatcher, listener, target, screen).await? {
+        Ended::StoppedWithRuns => Ok(Ended::StoppedWithRuns),
+        Ended::AllDone | Ended::Blocked | Ended::Stopped => Ok(Ended::AllDone),
+    }
+}
+
+/// Runs a dispatcher to its end, and prints the summary.
+async fn run_dispatcher(
+    mut dispatcher: Dispatcher<'_>,
+    listener: TcpListener,
+    target: &Target,
+    screen: &Screen,
+) -> eyre::Result<Ended> {
     let (requests, requests_receiver) = mpsc::channel(event_listener::MAX_WAITING);
     let (questions, questions_receiver) = mpsc::channel(MAX_QUESTIONS);
     let secret = dispatcher.secret.clone();
@@ -137,7 +176,7 @@ async fn work_through(
             screen.line(
                 "the dispatcher has stopped; its workers go on, and the same command takes them over",
             );
-            return Ok(Ended::Stopped);
+            return Ok(Ended::StoppedWithRuns);
         }
     };
     end::end(&mut dispatcher, loop_end, &target.branch).await
@@ -164,13 +203,7 @@ async fn ask_dispatcher(
         task_list::write(&text)?;
         return Ok(Ended::AllDone);
     }
-    if !open::has_journal(&target.state_dir)? {
-        bail!(
-            "there is no dispatch for the branch {} ({} is empty)",
-            target.branch,
-            target.state_dir.display()
-        );
-    }
+    require_journal(target)?;
     let opened = open(settings, target, EarlierJournal::Continue).await?;
     let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
     match question {
@@ -182,11 +215,11 @@ async fn ask_dispatcher(
         }
         Question::Command { command, task } => {
             let mut journaled = opened.journaled;
-            let Some(name) = task.filter(|_| command != UserCommand::Cancel) else {
-                bail!("no dispatcher runs, so there is nothing to cancel");
+            let find = |name: String| {
+                let task = scope::find_task(&graph, &scope, &name).map_err(|why| eyre!(why))?;
+                eyre::Ok(standing::task_key(&graph, task))
             };
-            let task = scope::find_task(&graph, &scope, &name).map_err(|why| eyre!(why))?;
-            let task = Some(standing::task_key(&graph, task));
+            let task = task.map(find).transpose()?;
             journaled
                 .record(Entry::Asked {
                     what: command,
@@ -197,6 +230,17 @@ async fn ask_dispatcher(
         }
     }
     Ok(Ended::AllDone)
+}
+
+fn require_journal(target: &Target) -> eyre::Result<()> {
+    if open::has_journal(&target.state_dir)? {
+        return Ok(());
+    }
+    bail!(
+        "there is no dispatch for the branch {} ({} is empty)",
+        target.branch,
+        target.state_dir.display()
+    )
 }
 
 /// Sends a command about a task, or about all tasks.

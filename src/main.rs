@@ -250,7 +250,7 @@ fn dispatched(ended: dispatch::Ended) -> exit::Dispatch {
     match ended {
         dispatch::Ended::AllDone => exit::Dispatch::AllDone,
         dispatch::Ended::Blocked => exit::Dispatch::Blocked,
-        dispatch::Ended::Stopped => exit::Dispatch::Stopped,
+        dispatch::Ended::Stopped | dispatch::Ended::StoppedWithRuns => exit::Dispatch::Stopped,
     }
 }
 

@@ -23,8 +23,10 @@ const CLEAN_UP: Duration = Duration::from_secs(60);
 pub enum Ended {
     AllDone,
     Blocked,
-    /// The user has stopped it. The same command continues it.
+    /// The user has stopped it, and no run is left. The same command continues it.
     Stopped,
+    /// Like `Stopped`, but runs go on without a dispatcher.
+    StoppedWithRuns,
 }
 
 /// Publishes the merged work, prints the summary and writes the report.
@@ -49,7 +51,7 @@ pub async fn end(
     let stopped_by_person = dispatcher.policy.stopping > super::policy::Stopping::No;
     let ended = match loop_end {
         _ if all_done && dispatcher.end_check_failure().is_none() => Ended::AllDone,
-        LoopEnd::RunsLeft => Ended::Stopped,
+        LoopEnd::RunsLeft => Ended::StoppedWithRuns,
         LoopEnd::NothingLeft { .. } if stopped_by_person => Ended::Stopped,
         LoopEnd::NothingLeft { .. } => Ended::Blocked,
     };
@@ -98,7 +100,7 @@ pub async fn end(
     let how = match ended {
         Ended::AllDone => "done",
         Ended::Blocked => "blocked",
-        Ended::Stopped => "stopped",
+        Ended::Stopped | Ended::StoppedWithRuns => "stopped",
     };
     let how = how.to_owned();
     dispatcher.journaled.record(Entry::Ended { how }).await?;
@@ -249,7 +251,7 @@ fn write_report(
         "ended": match ended {
             Ended::AllDone => "done",
             Ended::Blocked => "blocked",
-            Ended::Stopped => "stopped",
+            Ended::Stopped | Ended::StoppedWithRuns => "stopped",
         },
         "cost_usd": state.cost_usd(),
         "tasks": tasks.collect::<Vec<_>>(),

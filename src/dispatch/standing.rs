@@ -129,7 +129,9 @@ fn standing(
         return Standing::Waiting;
     }
     if requests.is_some_and(|requests| requests.is_cancelled) {
-        return Standing::Blocked("was cancelled".to_owned());
+        return Standing::Blocked(
+            "was cancelled; `descartes-worker dispatch retry` gives it new attempts".to_owned(),
+        );
     }
     match after_ended_runs(state, policy, &key) {
         NextStep::Start(next) => Standing::Ready(next),

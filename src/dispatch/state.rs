@@ -65,12 +65,13 @@ pub struct Run {
     pub report: Option<Report>,
     pub fence: Option<Fence>,
     pub merge: Merge,
+    /// The user has cancelled the run, or its task.
+    pub is_cancelled: bool,
     /// What the engine said last. This field and the following ones are not in the journal.
     pub seen: Seen,
     pub last_event_at: Option<Millis>,
     pub stop_requested_at: Option<Millis>,
     pub stop_reason: Option<String>,
-    pub is_cancelled: bool,
     /// `progress` of the last heartbeat.
     pub progress: Option<Value>,
 }
@@ -284,9 +285,6 @@ impl State {
                 self.earlier_runs = self.runs.len();
                 self.begun_at = at;
                 self.listen = Some(listen.clone());
-                for task in self.tasks.values_mut() {
-                    task.is_cancelled = false;
-                }
             }
             Entry::Intent {
                 run,
@@ -362,7 +360,12 @@ impl State {
                 task.runs_before_retry = task.runs.len();
             }
             UserCommand::Skip => task.is_skipped = true,
-            UserCommand::Cancel => task.is_cancelled = true,
+            UserCommand::Cancel => {
+                task.is_cancelled = true;
+                for run in &task.runs {
+                    self.runs[*run].is_cancelled |= self.runs[*run].is_live();
+                }
+            }
         }
     }
 }

@@ -44,9 +44,13 @@ impl Daemon {
         daemon
     }
 
+    pub fn socket(&self) -> PathBuf {
+        self.at("socket")
+    }
+
     /// `DOCKER_HOST`
     pub fn host(&self) -> String {
-        format!("unix://{}", self.at("socket").display())
+        format!("unix://{}", self.socket().display())
     }
 
     /// Starts the engine, which has ended, and waits until it answers.

@@ -24,7 +24,7 @@ const DIAMOND: &str = "\
 /// Writes a file that is called like the task, with the files that it has found.
 const AGENT: &str = "ls done-* 2> /dev/null | sort > done-${TASK_ID##*:} || true; echo done";
 
-fn dispatch(graph: &Graph, daemon: &Daemon, agent: &str) -> Worker {
+pub fn dispatch(graph: &Graph, daemon: &Daemon, agent: &str) -> Worker {
     graph
         .dispatch(agent)
         .args(["--engine", "docker"])

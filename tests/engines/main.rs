@@ -24,4 +24,6 @@ mod ssh_server;
 mod command;
 mod daemon;
 mod docker;
+mod docker_failures;
+mod faulty_engine;
 mod image;

@@ -13,13 +13,7 @@ impl Dispatcher<'_> {
     /// Handles Ctrl-C: the first one starts no further runs, the second one cancels all runs, the third one ends the
     /// dispatcher and leaves the workers running. Returns whether to end the dispatcher.
     pub(super) fn handle_interrupt(&mut self) -> bool {
-        let live = self
-            .journaled
-            .state
-            .runs
-            .iter()
-            .filter(|run| run.is_live())
-            .count();
+        let live = self.journaled.state.live_runs().count();
         match self.policy.stopping {
             Stopping::No => {
                 self.policy.stopping = Stopping::AfterRunning;
@@ -30,12 +24,7 @@ impl Dispatcher<'_> {
                 false
             }
             Stopping::AfterRunning => {
-                self.policy.stopping = Stopping::Cancelling;
-                // Something may have begun to wait since the first one.
-                self.engine.give_up_waiting(None);
-                for run in &mut self.journaled.state.runs {
-                    run.is_cancelled |= run.is_live();
-                }
+                self.cancel_all();
                 self.show.say(&format!(
                     "cancelling {live} runs (press Ctrl-C again to leave them running)"
                 ));
@@ -43,6 +32,14 @@ impl Dispatcher<'_> {
             }
             Stopping::Cancelling => true,
         }
+    }
+
+    /// Cancels all runs, and starts no further ones; returns how many runs there are.
+    pub fn cancel_all(&mut self) -> usize {
+        self.policy.stopping = Stopping::Cancelling;
+        self.engine.give_up_waiting(None);
+        let live = self.journaled.state.live_runs_mut();
+        live.map(|run| run.is_cancelled = true).count()
     }
 
     /// Answers a question from the control socket.
@@ -72,16 +69,19 @@ impl Dispatcher<'_> {
                 Err(why) => return Ok(format!("{why}\n")),
             },
         };
-        if what == UserCommand::Cancel {
-            if key.is_none() {
-                self.policy.stopping = Stopping::Cancelling;
-            }
-            for run in self.journaled.state.live_runs_mut() {
-                run.is_cancelled |= key.is_none() || run.task == key;
-                if run.is_cancelled {
+        match (what, &key) {
+            (UserCommand::Cancel, None) => drop(self.cancel_all()),
+            (UserCommand::Cancel, Some(key)) => {
+                for run in self
+                    .journaled
+                    .state
+                    .runs_of(key)
+                    .filter(|run| run.is_live())
+                {
                     self.engine.give_up_waiting(Some(&run.id));
                 }
             }
+            (UserCommand::Retry | UserCommand::Skip, _) => {}
         }
         self.journaled
             .record(Entry::Asked { what, task: key })

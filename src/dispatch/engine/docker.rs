@@ -10,10 +10,12 @@ mod logs;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use eyre::{bail, eyre};
@@ -37,6 +39,8 @@ const END: Duration = Duration::from_secs(300);
 const STOP: Duration = Duration::from_secs(30);
 /// How long a container's log may bring nothing.
 const LOG_SILENCE: Duration = Duration::from_secs(30);
+/// How often the engine is asked for a container's output before the run counts as ended without it.
+const OUTPUT_ATTEMPTS: u32 = 5;
 
 #[derive(Debug)]
 pub struct Docker {
@@ -45,6 +49,8 @@ pub struct Docker {
     surroundings: Surroundings,
     /// Each run's directory for its output is in here.
     dir: PathBuf,
+    /// How often the output of a run could not be read.
+    unread: Mutex<HashMap<String, u32>>,
 }
 
 impl Docker {
@@ -59,6 +65,7 @@ impl Docker {
             settings,
             surroundings,
             dir,
+            unread: Mutex::default(),
         }
     }
 
@@ -181,7 +188,11 @@ impl Docker {
             let seen = if is_running {
                 Seen::Running
             } else {
-                self.look_closely(run, id).await.map_err(ApiError::why)?
+                // One container without a clear answer says nothing about the others.
+                self.look_closely(run, id).await.unwrap_or_else(|error| {
+                    tracing::debug!(run, why = error.why(), "a container is asked for again");
+                    Seen::Unknown
+                })
             };
             looks.push((run.clone(), seen));
         }
@@ -197,7 +208,7 @@ impl Docker {
         let state = found.pointer("/State/Status").and_then(Value::as_str);
         match state {
             Some("exited" | "dead") => {
-                self.save_log(run, id, &found).await?;
+                self.save_output(run, id, &found).await?;
                 let code = found.pointer("/State/ExitCode").and_then(Value::as_i64);
                 Ok(Seen::Ended(End {
                     code: code.and_then(|code| i32::try_from(code).ok()),
@@ -226,7 +237,10 @@ impl Docker {
     pub async fn harvest(&self, run: &str, handle: &Handle) -> Result<(), String> {
         let id = container_of(handle);
         match self.inspect(id).await {
-            Ok(found) => self.save_log(run, id, &found).await.map_err(ApiError::why),
+            Ok(found) => {
+                let saved = self.save_output(run, id, &found).await;
+                saved.map_err(ApiError::why)
+            }
             Err(error) => unless_gone(Err(error)),
         }
     }
@@ -287,22 +301,50 @@ impl Docker {
             .await
     }
 
-    /// Writes what a container has printed to the run's files, and why it has ended if only the engine knows.
-    async fn save_log(&self, run: &str, id: &str, found: &Value) -> Result<(), ApiError> {
+    /// Writes what a container has printed to the run's files, and why it has ended if only the engine knows. An engine that
+    /// never gives the output (a logging driver that cannot be read) must not keep the run from its end, so the error of the
+    /// last attempt is written instead.
+    async fn save_output(&self, run: &str, id: &str, found: &Value) -> Result<(), ApiError> {
+        let saved = self.save_log(run, id).await;
+        let mut sentences = reasons(found);
+        if let Err(error) = saved {
+            let attempts = {
+                let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+                let attempts = unread.entry(run.to_owned()).or_default();
+                *attempts += 1;
+                *attempts
+            };
+            if error.code().is_none() && attempts < OUTPUT_ATTEMPTS {
+                return Err(error);
+            }
+            sentences.push(format!(
+                "docker: its output could not be read: {}",
+                error.why()
+            ));
+        }
+        let path = self.dir.join(run).join("log");
+        let written = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut log| {
+                sentences
+                    .iter()
+                    .try_for_each(|sentence| writeln!(log, "{sentence}"))
+            });
+        written.map_err(|error| cannot_write(&path, &error))
+    }
+
+    async fn save_log(&self, run: &str, id: &str) -> Result<(), ApiError> {
+        let dir = self.dir.join(run);
+        let written = |error: std::io::Error| cannot_write(&dir, &error);
+        fs::create_dir_all(&dir).map_err(written)?;
         let path = format!("containers/{id}/logs");
         let query = [("stdout", "1"), ("stderr", "1")];
         let mut response = self
             .client
             .open(self.client.request(Method::GET, &path, &query))
             .await?;
-        let dir = self.dir.join(run);
-        let written = |error: std::io::Error| {
-            ApiError::Unknown(format!(
-                "the output of {run} cannot be written to {}: {error}",
-                dir.display()
-            ))
-        };
-        fs::create_dir_all(&dir).map_err(written)?;
         let file = |name: &str| File::create(dir.join(name)).map(std::io::BufWriter::new);
         let (stdout, stderr) = (
             file("stdout").map_err(written)?,
@@ -318,16 +360,15 @@ impl Docker {
                 None => break,
             }
         }
-        frames.finish().map_err(written)?;
-        let mut log = OpenOptions::new()
-            .append(true)
-            .open(dir.join("log"))
-            .map_err(written)?;
-        for sentence in reasons(found) {
-            writeln!(log, "{sentence}").map_err(written)?;
-        }
-        Ok(())
+        let finished = frames.finish().map(drop);
+        finished.map_err(|error| {
+            ApiError::Unknown(format!("the output of {run} is not whole: {error}"))
+        })
     }
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> ApiError {
+    ApiError::Unknown(format!("{} cannot be written: {error}", path.display()))
 }
 
 fn is_out_of_memory(found: &Value) -> bool {

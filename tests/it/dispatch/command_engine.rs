@@ -1,18 +1,24 @@
-//! The engine `command`, with workers that shell commands start on this machine: what happens if a start goes wrong.
+//! The engine `command`, with workers that shell commands start on this machine: what happens if a start, a look or the network
+//! goes wrong. Nothing runs twice, and nothing finished is lost.
+
+use std::fs;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::sample::{Gate, Graph};
-use crate::support::Worker;
+use crate::support::{Worker, wait_until};
 
 /// Starts the worker in the background.
 const START: &str = r#""$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" & echo $!"#;
 
+const LOOK: &str = "kill -0 $RUN_HANDLE 2> /dev/null && echo running || echo gone";
+
 fn on_commands(dispatch: Worker, start: &str) -> Worker {
-    let look = "kill -0 $RUN_HANDLE 2> /dev/null && echo running || echo gone";
     dispatch
         .args(["--engine", "command"])
         .env("WORKER", env!("CARGO_BIN_EXE_descartes-worker"))
         .env("DESCARTES_DISPATCH_COMMAND_START", start)
-        .env("DESCARTES_DISPATCH_COMMAND_LOOK", look)
+        .env("DESCARTES_DISPATCH_COMMAND_LOOK", LOOK)
         .env(
             "DESCARTES_DISPATCH_COMMAND_STOP",
             "kill $RUN_HANDLE 2> /dev/null; true",
@@ -84,4 +90,166 @@ fn a_fresh_dispatch_names_what_the_engine_may_still_have_of_the_last_one() {
     ended.assert_code(0);
     let words = format!("the engine command may still have runs with names that begin with {id}-");
     assert!(ended.stderr.contains(&words), "{ended:#?}");
+}
+
+const ONE: &str = "1 | Only | P | 1 | H\n";
+
+/// The process id of the only worker.
+fn worker_of(graph: &Graph) -> Pid {
+    let handles = graph.entries("handle");
+    let text = handles[0]["handle"].to_string();
+    let mut digits = text.split(|c: char| !c.is_ascii_digit());
+    let id = digits.rfind(|part| !part.is_empty()).expect("a process id");
+    Pid::from_raw(id.parse().expect("a number")).expect("a process id")
+}
+
+#[test]
+fn a_run_that_the_engine_loses_is_tried_again() {
+    let graph = Graph::new(ONE);
+    let gate = Gate::new();
+    let running = on_commands(graph.dispatch_with_gate(&gate, "echo done > done"), START).start();
+    gate.wait_for_an_agent();
+    wait_until("the handle", || graph.entries("handle").len() == 1);
+    kill_process(worker_of(&graph), Signal::KILL).expect("a worker");
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(graph.entries("intent").len(), 2);
+    assert_eq!(graph.merges_of("descartes/house", "1"), 1);
+}
+
+#[test]
+fn a_worker_that_starts_long_after_its_start_runs_once() {
+    let graph = Graph::new(ONE);
+    let gate = Gate::new();
+    let late = gate.path("late");
+    // The platform has accepted the order, and is in no hurry.
+    let start = r#"
+        { while [ -e "$GATE" ] && [ ! -e "$GATE/late" ]; do sleep 0.02; done; exec "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG"; } &
+        echo $!"#;
+    let running = on_commands(graph.dispatch_with_gate(&gate, "echo done > done"), start).start();
+    running.wait_for_log("started: run ");
+    fs::write(late, "").expect("a file");
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(gate.begun(), "house:1\n");
+    assert_eq!(graph.entries("intent").len(), 1);
+}
+
+#[test]
+fn a_wrong_exit_code_changes_nothing_about_a_run_that_has_reported() {
+    let graph = Graph::new(ONE);
+    let look = "kill -0 $RUN_HANDLE 2> /dev/null && echo running || echo exit 137 oom";
+    let dispatch = on_commands(graph.dispatch("echo done > done"), START);
+    let ended = dispatch.env("DESCARTES_DISPATCH_COMMAND_LOOK", look).run();
+    ended.assert_code(0);
+    assert_eq!(graph.entries("intent").len(), 1);
+    assert_eq!(graph.show("descartes/house", "done"), "done\n");
+}
+
+#[test]
+fn a_worker_that_was_killed_is_tried_again_although_the_engine_says_that_it_succeeded() {
+    let graph = Graph::new(ONE);
+    let gate = Gate::new();
+    let look = "kill -0 $RUN_HANDLE 2> /dev/null && echo running || echo exit 0";
+    let running = on_commands(graph.dispatch_with_gate(&gate, "echo done > done"), START)
+        .env("DESCARTES_DISPATCH_COMMAND_LOOK", look)
+        .start();
+    gate.wait_for_an_agent();
+    wait_until("the handle", || graph.entries("handle").len() == 1);
+    kill_process(worker_of(&graph), Signal::KILL).expect("a worker");
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(graph.entries("intent").len(), 2);
+    assert_eq!(graph.merges_of("descartes/house", "1"), 1);
+}
+
+#[test]
+fn a_look_that_hangs_does_not_keep_what_its_workers_report() {
+    let graph = Graph::new(ONE);
+    let gate = Gate::new();
+    let look = format!(r#"while [ -e "$HANGS" ]; do sleep 0.02; done; {LOOK}"#);
+    let hangs = gate.path("hangs");
+    fs::write(&hangs, "").expect("a file");
+    let running = on_commands(graph.dispatch_with_gate(&gate, "echo done > done"), START)
+        .env("DESCARTES_DISPATCH_COMMAND_LOOK", look)
+        .env("HANGS", &hangs)
+        .start();
+    gate.wait_for_an_agent();
+    gate.open();
+    wait_until("the merge", || graph.entries("merged").len() == 1);
+    fs::remove_file(&hangs).expect("a file");
+    running.wait().assert_code(0);
+    assert_eq!(graph.entries("intent").len(), 1);
+}
+
+#[test]
+fn a_broken_network_between_worker_and_dispatcher_delays_the_report_and_loses_nothing() {
+    let graph = Graph::new(ONE);
+    let gate = Gate::new();
+    let proxy = graph.proxy_of_the_dispatcher();
+    let url = format!("http://{}/api/agents/callback", proxy.address());
+    let running = on_commands(graph.dispatch_with_gate(&gate, "echo done > done"), START)
+        .args(["--attempts", "1"])
+        .env("DESCARTES_DISPATCH_URL", url)
+        .env("DESCARTES_HEARTBEAT", "100ms")
+        .start();
+    gate.wait_for_an_agent();
+    proxy.close();
+    gate.open();
+    let branches = graph.state().join("integration.git");
+    let pushed = || graph.git(&["ls-remote", branches.to_str().expect("UTF-8")]);
+    wait_until("the push of the work", || pushed().contains("/work"));
+    proxy.reopen();
+    running.wait().assert_code(0);
+    assert_eq!(graph.entries("intent").len(), 1);
+    assert_eq!(graph.show("descartes/house", "done"), "done\n");
+}
+
+#[test]
+fn a_dispatcher_whose_state_directory_was_moved_adopts_its_runs() {
+    let graph = Graph::new(ONE);
+    let gate = Gate::new();
+    // Workers elsewhere do not see the state directory: they push to the project's server.
+    let server = graph.project().with_file_name("server.git");
+    let server = server.to_str().expect("UTF-8");
+    graph.git(&["clone", "--quiet", "--bare", ".", server]);
+    let dispatch = || {
+        on_commands(graph.dispatch_with_gate(&gate, "echo done > done"), START).args([
+            "--repo",
+            &format!("file://{server}"),
+            "--tag",
+            "house",
+        ])
+    };
+    let running = dispatch().start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::KILL);
+    running.wait();
+    let moved = graph.state().with_file_name("moved");
+    fs::rename(graph.state(), &moved).expect("the same disk");
+    let running = dispatch().env("DESCARTES_DISPATCH_STATE", &moved).start();
+    running.wait_for_log("tasks, ");
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(gate.begun(), "house:1\n");
+    let merged = format!("--git-dir={server}");
+    assert_eq!(
+        graph.git(&[&merged, "show", "descartes/house:done"]),
+        "done\n"
+    );
+}
+
+#[test]
+fn cancel_ends_the_runs_of_a_dispatcher_that_was_killed() {
+    let graph = Graph::new(ONE);
+    let gate = Gate::new();
+    let dispatch = || on_commands(graph.dispatch_with_gate(&gate, "true"), START);
+    let running = dispatch().start();
+    gate.wait_for_an_agent();
+    wait_until("the handle", || graph.entries("handle").len() == 1);
+    running.signal(Signal::KILL);
+    running.wait();
+    let worker = worker_of(&graph);
+    dispatch().arg("cancel").run().assert_code(0);
+    assert!(rustix::process::test_kill_process(worker).is_err());
 }

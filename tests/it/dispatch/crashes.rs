@@ -117,6 +117,75 @@ fn a_second_dispatcher_cannot_start_and_status_comes_from_the_first() {
     );
 }
 
+/// The graph of a dispatcher that was killed while its worker works.
+fn killed_dispatcher_with_an_endless_worker() -> Graph {
+    let graph = Graph::new("1 | Endless | P | 1 | H\n");
+    let running = graph
+        .dispatch("exec sleep 1000")
+        .env("DESCARTES_HEARTBEAT", "50ms")
+        .start();
+    running.wait_for_log(" works");
+    running.signal(Signal::KILL);
+    running.wait();
+    graph
+}
+
+/// How many runs have neither reported nor been given up.
+fn count_live(graph: &Graph) -> usize {
+    let ended =
+        |entry: &&serde_json::Value| matches!(entry["entry"].as_str(), Some("fenced" | "reported"));
+    graph.entries("intent").len() - graph.journal().iter().filter(ended).count()
+}
+
+#[test]
+fn cancel_ends_the_workers_of_a_dispatcher_that_was_killed() {
+    let graph = killed_dispatcher_with_an_endless_worker();
+    assert_eq!(count_live(&graph), 1);
+    let cancel = graph.command(&["cancel"]).run();
+    cancel.assert_code(0);
+    let words = "no dispatcher runs; cancelling 1 runs";
+    assert!(cancel.stderr.contains(words), "{cancel:#?}");
+    assert!(
+        cancel.stderr.contains("0 of 1 tasks are done"),
+        "{cancel:#?}"
+    );
+    assert_eq!(count_live(&graph), 0);
+    assert_eq!(graph.entries("intent").len(), 1);
+    // It is no mark on the tasks: the same command begins again.
+    graph.dispatch("echo done > done").run().assert_code(0);
+}
+
+#[test]
+fn a_task_that_is_cancelled_between_two_dispatchers_stays_cancelled_until_a_retry() {
+    let graph = killed_dispatcher_with_an_endless_worker();
+    let cancel = graph.command(&["cancel", "1"]).run();
+    cancel.assert_code(0);
+    assert!(cancel.stdout.contains("noted; "), "{cancel:#?}");
+    let agent = "echo done > done-$TASK_ID";
+    for _ in 0..2 {
+        let ended = graph.dispatch(agent).run();
+        ended.assert_code(1);
+        let words = "blocked   1        Endless: was cancelled; ";
+        assert!(ended.stderr.contains(words), "{ended:#?}");
+    }
+    assert_eq!(graph.entries("intent").len(), 1);
+    graph.command(&["retry", "1"]).run().assert_code(0);
+    graph.dispatch(agent).run().assert_code(0);
+}
+
+#[test]
+fn cancel_without_a_dispatch_says_so() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let cancel = graph.command(&["cancel"]).run();
+    cancel.assert_code(2);
+    assert!(
+        cancel
+            .stderr
+            .contains("there is no dispatch for the branch "),
+        "{cancel:#?}"
+    );
+}
+
 /// A small random number generator. Its seed is printed, so that a failure can be repeated.
 pub struct Random(pub u64);
 

@@ -6,18 +6,16 @@ mod ends;
 mod needs;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::fly_api::{APP, FlyApi, TOKEN};
-use super::sample::{Gate, Graph};
-use crate::support::{Server, Worker, each, wait_until};
+use super::sample::{Gate, Graph, independent_tasks, number_from_environment};
+use crate::support::{Worker, each, wait_until};
 
 const ONE: &str = "1 | Only | P | 1 | H\n";
 const DIAMOND: &str = "\
@@ -180,8 +178,7 @@ fn machines_reach_a_dispatcher_on_fly_at_its_ipv6_address() {
 #[test]
 fn a_machine_costs_three_requests_that_do_not_come_too_soon_and_a_share_of_the_lists() {
     // More than the API allows at once.
-    let tasks = (1..=7).map(|task| format!("{task} | Task {task} | P | 1 | H\n"));
-    let cloud = Cloud::with_rate(&tasks.collect::<String>(), 1);
+    let cloud = Cloud::with_rate(&independent_tasks(7), 1);
     let dispatch = cloud.dispatch("touch done-${TASK_ID##*:}");
     dispatch.args(["--jobs", "7"]).run().assert_code(0);
     let count = |action: &str| cloud.api.exchanges(action).len();
@@ -223,6 +220,45 @@ fn a_killed_dispatcher_adopts_its_machines_also_from_a_state_directory_that_was_
     });
 }
 
+/// `DISPATCH_MACHINES` sets the number of machines. Prints how long each part took, and the requests.
+#[test]
+fn many_machines_are_adopted_by_the_next_dispatcher_and_end_as_one_branch() {
+    let count = number_from_environment("DISPATCH_MACHINES").unwrap_or(8);
+    let cloud = Cloud::new(&independent_tasks(count));
+    let gate = Gate::new();
+    let jobs = count.to_string();
+    let dispatch = || {
+        let dispatch = cloud.dispatch_with_gate(&gate, "touch done-${TASK_ID##*:}");
+        dispatch.args(["--jobs", &jobs])
+    };
+    let begun = || gate.begun().lines().count() as u64;
+    let start = Instant::now();
+    let running = dispatch().start();
+    wait_until("all agents", || begun() == count);
+    let started = start.elapsed();
+    running.signal(Signal::KILL);
+    running.wait();
+    let again = Instant::now();
+    let running = dispatch().start();
+    running.wait_for_log("tasks, ");
+    let recovered = again.elapsed();
+    gate.open();
+    let ended = running.wait();
+    ended.assert_code(0);
+    let merged = again.elapsed() - recovered;
+    let requests = |action| cloud.api.exchanges(action).len();
+    println!(
+        "{count} machines: all agents after {started:.1?}, the next dispatcher after {recovered:.1?}, all merged after {merged:.1?}; requests: {} for secrets, {} for machines, {} for their ends, {} lists",
+        requests("set secrets"),
+        requests("create"),
+        requests("wait"),
+        requests("list"),
+    );
+    assert_eq!(begun(), count, "{ended:#?}");
+    assert_eq!(cloud.api.made() as u64, count);
+    cloud.api.assert_clean();
+}
+
 #[test]
 fn a_machine_that_ended_before_its_dispatcher_noted_it_does_not_run_again() {
     let cloud = Cloud::new(ONE);
@@ -253,21 +289,7 @@ fn a_machine_that_ended_before_its_dispatcher_noted_it_does_not_run_again() {
 fn a_broken_network_between_worker_and_dispatcher_delays_the_report_and_loses_nothing() {
     let cloud = Cloud::new(ONE);
     let gate = Gate::new();
-    let state = cloud.graph.state();
-    let proxy = Server::listen("127.0.0.1:0", move |connection| {
-        let journal = fs::read_to_string(state.join("journal.jsonl")).expect("the journal");
-        let begun = journal
-            .lines()
-            .rfind(|line| line.contains("\"begun\""))
-            .expect("an entry");
-        let begun: Value = serde_json::from_str(begun).expect("JSON");
-        let target = TcpStream::connect(begun["listen"].as_str().expect("an address"));
-        let target = Arc::new(target.expect("the dispatcher"));
-        let (to, from) = (Arc::clone(&target), Arc::clone(&connection.stream));
-        let forward = thread::spawn(move || copy(&from, &to));
-        copy(&target, &connection.stream);
-        let _ = forward.join();
-    });
+    let proxy = cloud.graph.proxy_of_the_dispatcher();
     let url = format!("http://{}/api/agents/callback", proxy.address());
     let running = cloud
         .dispatch_with_gate(&gate, "echo done > done")
@@ -288,17 +310,6 @@ fn a_broken_network_between_worker_and_dispatcher_delays_the_report_and_loses_no
     cloud.api.assert_clean();
 }
 
-fn copy(mut from: &TcpStream, mut to: &TcpStream) {
-    let mut chunk = [0; 8 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut chunk) {
-        if to.write_all(&chunk[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
-}
-
 #[test]
 fn cancel_ends_the_machines_and_removes_them() {
     let cloud = Cloud::new("1 | Endless | P | 1 | H\n2 | Endless too | P | 1 | H\n");
@@ -307,6 +318,18 @@ fn cancel_ends_the_machines_and_removes_them() {
     running.wait_for_log(" works");
     cloud.graph.command(&["cancel"]).run().assert_code(0);
     running.wait().assert_code(3);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn cancel_removes_the_machines_of_a_dispatcher_that_was_killed() {
+    let cloud = Cloud::new(ONE);
+    let running = cloud.dispatch("sleep 1000").start();
+    cloud.api.wait_for_machines(1);
+    running.wait_for_log(" works");
+    running.signal(Signal::KILL);
+    running.wait();
+    cloud.dispatch("true").arg("cancel").run().assert_code(0);
     cloud.api.assert_clean();
 }
 

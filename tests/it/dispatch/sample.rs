@@ -1,12 +1,16 @@
 //! A project with a graph, and `dispatch` in it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
 
 use tempfile::TempDir;
 
-use crate::support::{Worker, path, wait_until};
+use crate::support::{Server, Worker, path, wait_until};
 
 /// A repository with a graph of the phase `house`, committed on `main`; deleted when it is dropped.
 pub struct Graph {
@@ -143,7 +147,12 @@ impl Graph {
     pub fn dispatch_with_gate(&self, gate: &Gate, work: &str) -> Worker {
         let agent = format!(
             r#"echo "$TASK_ID" >> "$GATE/begun"
-            while [ -e "$GATE" ] && [ ! -e "$GATE/open" ]; do sleep 0.02; done
+            pauses=0
+            while [ -e "$GATE" ] && [ ! -e "$GATE/open" ]; do
+                # Hundreds of agents that wait for long must not take the processors away from the others.
+                pauses=$((pauses + 1))
+                if [ $pauses -lt 100 ]; then sleep 0.02; else sleep 0.5; fi
+            done
             {work}"#
         );
         let names = ("DESCARTES_AGENT_ENV", "GATE");
@@ -158,6 +167,25 @@ impl Graph {
         entries
     }
 
+    /// A proxy in front of the dispatcher that has begun last, so that a test can break the network.
+    pub fn proxy_of_the_dispatcher(&self) -> Server {
+        let state = self.state();
+        Server::listen("127.0.0.1:0", move |connection| {
+            let journal = fs::read_to_string(state.join("journal.jsonl")).expect("the journal");
+            let begun = journal
+                .lines()
+                .rfind(|line| line.contains("\"begun\""))
+                .expect("an entry");
+            let begun: serde_json::Value = serde_json::from_str(begun).expect("JSON");
+            let target = TcpStream::connect(begun["listen"].as_str().expect("an address"));
+            let target = Arc::new(target.expect("the dispatcher"));
+            let (to, from) = (Arc::clone(&target), Arc::clone(&connection.stream));
+            let forward = thread::spawn(move || copy(&from, &to));
+            copy(&target, &connection.stream);
+            let _ = forward.join();
+        })
+    }
+
     /// The journal's entries.
     pub fn journal(&self) -> Vec<serde_json::Value> {
         let text = fs::read_to_string(self.state().join("journal.jsonl")).unwrap_or_default();
@@ -165,6 +193,17 @@ impl Graph {
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
     }
+}
+
+fn copy(mut from: &TcpStream, mut to: &TcpStream) {
+    let mut chunk = [0; 8 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut chunk) {
+        if to.write_all(&chunk[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
 }
 
 /// Stops agents until the test opens it. Each agent writes its task into the file `begun` first.
@@ -195,6 +234,12 @@ impl Gate {
     pub fn begun(&self) -> String {
         fs::read_to_string(self.path("begun")).unwrap_or_default()
     }
+}
+
+/// The rows of tasks that need nothing of each other.
+pub fn independent_tasks(count: u64) -> String {
+    let row = |task| format!("{task} | Task {task} | P | 1 | H\n");
+    (1..=count).map(row).collect()
 }
 
 /// A number from an environment variable, with which a developer makes a test longer.

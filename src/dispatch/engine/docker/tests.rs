@@ -12,7 +12,7 @@ use crate::dispatch::engine::TaskNeeds;
 use crate::environment::variable;
 
 /// What the scripted engine does with a request.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 enum Script {
     /// Status and body.
     Answer(u16, &'static str),
@@ -38,7 +38,7 @@ async fn scripted(scripts: &[Script]) -> (Docker, Arc<Mutex<Vec<String>>>, tempf
             let line = text.lines().next().unwrap_or_default();
             let line = line.trim_end_matches(" HTTP/1.1").to_owned();
             heard.lock().unwrap().push(line);
-            match scripts[at.min(scripts.len() - 1)].clone() {
+            match scripts[at.min(scripts.len() - 1)] {
                 Script::Answer(status, body) => {
                     let length = body.len();
                     let text = format!(
@@ -236,10 +236,41 @@ async fn the_end_of_a_container_is_known_once_its_output_is_saved() {
         text("log"),
         "err\ndocker: the container ran out of memory; its limit is 64 MiB\ndocker: broke\n"
     );
+}
+
+#[tokio::test]
+async fn a_container_whose_output_cannot_be_read_is_asked_again_and_ends_without_it() {
+    let list = r#"[{"Id":"c1","State":"exited"}]"#;
+    let found = r#"{"Id":"c1","State":{"Status":"exited","ExitCode":0}}"#;
+    let asked = [("run-1".to_owned(), handle())];
+    let seen = |looks: Result<Vec<Look>, String>| -> Seen { looks.unwrap().remove(0).1 };
+    let ended = Seen::Ended(End {
+        code: Some(0),
+        is_out_of_memory: false,
+    });
     // Half a frame: the output is not whole yet.
     let cut = Answer(200, "\u{1}\0\0\0\0\0\0\u{9}out");
-    let (docker, _, _dir) = scripted(&[Answer(200, list), Answer(200, found), cut]).await;
-    assert!(docker.look(&asked).await.is_err());
+    let refused = Answer(
+        501,
+        r#"{"message":"the logging driver does not support reading"}"#,
+    );
+    for (log, words) in [
+        (cut, "the output of run-1 is not whole"),
+        (refused, "the logging driver does not support reading"),
+    ] {
+        let answers = [Answer(200, list), Answer(200, found), log].repeat(5);
+        let (docker, _, dir) = scripted(&answers).await;
+        for _ in 0..4 {
+            assert_eq!(seen(docker.look(&asked).await), Seen::Unknown);
+        }
+        assert_eq!(seen(docker.look(&asked).await), ended);
+        let text = fs::read_to_string(dir.path().join("run-1/log")).unwrap();
+        assert!(
+            text.contains("docker: its output could not be read: "),
+            "{text}"
+        );
+        assert!(text.contains(words), "{text}");
+    }
 }
 
 #[tokio::test]

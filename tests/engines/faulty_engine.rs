@@ -1,0 +1,130 @@
+//! A Docker Engine whose answers go wrong: a real one behind a proxy that reads each request, and does with it what the test
+//! wants.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use crate::support::{Hold, Server};
+
+/// What happens to a request.
+#[derive(Clone)]
+pub enum Fault {
+    /// It never reaches the engine, which answers with this status and message instead.
+    Refused(u16, &'static str),
+    /// It reaches the engine, and the connection breaks before the answer.
+    LostAnswer,
+    /// It reaches the engine once the hold is released, and the connection breaks at once.
+    LateWithoutAnswer(Hold),
+    /// It never reaches the engine, and there is no answer until the hold is released.
+    Silence(Hold),
+    /// These words of the answer are replaced by others of the same length.
+    Changed(&'static str, &'static str),
+}
+
+type Rule = dyn Fn(&str) -> Option<Fault> + Send + Sync;
+
+/// The proxy; it is closed when it is dropped.
+pub struct FaultyEngine {
+    server: Server,
+    rule: Arc<Mutex<Arc<Rule>>>,
+}
+
+impl FaultyEngine {
+    /// A proxy of the engine at a socket, without faults so far.
+    pub fn of(socket: PathBuf) -> Self {
+        let rule: Arc<Mutex<Arc<Rule>>> = Arc::new(Mutex::new(Arc::new(|_: &str| None)));
+        let rules = Arc::clone(&rule);
+        let server = Server::listen("127.0.0.1:0", move |connection| {
+            let Some(request) = read_request(&connection.stream) else {
+                return;
+            };
+            let line = request.split(|byte| *byte == b'\r').next();
+            let line = String::from_utf8_lossy(line.unwrap_or_default()).into_owned();
+            let rule = Arc::clone(&rules.lock().expect("a rule"));
+            let mut client = &*connection.stream;
+            let answer = match rule(&line) {
+                None => ask(&socket, &request),
+                Some(Fault::Refused(status, message)) => {
+                    let body = format!("{{\"message\":\"{message}\"}}");
+                    let head = format!(
+                        "HTTP/1.1 {status} No\r\ncontent-length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    (head + &body).into_bytes()
+                }
+                Some(Fault::LostAnswer) => {
+                    ask(&socket, &request);
+                    return;
+                }
+                Some(Fault::LateWithoutAnswer(hold)) => {
+                    let _ = connection.reset();
+                    connection.wait_for(&hold);
+                    ask(&socket, &request);
+                    return;
+                }
+                Some(Fault::Silence(hold)) => {
+                    connection.wait_for(&hold);
+                    return;
+                }
+                Some(Fault::Changed(from, to)) => {
+                    assert_eq!(from.len(), to.len(), "the answer has a length");
+                    let mut answer = ask(&socket, &request);
+                    let (from, to) = (from.as_bytes(), to.as_bytes());
+                    for start in 0..answer.len() {
+                        if answer[start..].starts_with(from) {
+                            answer[start..start + to.len()].copy_from_slice(to);
+                        }
+                    }
+                    answer
+                }
+            };
+            let _ = client.write_all(&answer);
+        });
+        Self { server, rule }
+    }
+
+    /// `DOCKER_HOST`
+    pub fn host(&self) -> String {
+        format!("tcp://{}", self.server.address())
+    }
+
+    /// From now on, each request has the fault that the rule gives for its first line.
+    pub fn set_rule(&self, rule: impl Fn(&str) -> Option<Fault> + Send + Sync + 'static) {
+        *self.rule.lock().expect("a rule") = Arc::new(rule);
+    }
+}
+
+/// A request with its body, changed so that the engine closes the connection after its answer.
+fn read_request(mut stream: &TcpStream) -> Option<Vec<u8>> {
+    let mut request = Vec::new();
+    let mut chunk = [0; 8 * 1024];
+    loop {
+        let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
+        request.extend_from_slice(&chunk[..count]);
+        let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") else {
+            continue;
+        };
+        let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
+        let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+        let length = lines.find(|(name, _)| *name == "content-length");
+        let length = length.map_or(0, |(_, value)| value.parse().expect("a length"));
+        if request.len() >= end + 4 + length {
+            let close = b"\r\nconnection: close";
+            request.splice(end..end, close.iter().copied());
+            return Some(request);
+        }
+    }
+}
+
+/// The whole answer of the engine; empty if it does not answer.
+fn ask(socket: &PathBuf, request: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::new();
+    if let Ok(mut engine) = UnixStream::connect(socket) {
+        let _ = engine.write_all(request);
+        let _ = engine.read_to_end(&mut answer);
+    }
+    answer
+}
