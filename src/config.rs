@@ -32,6 +32,8 @@ use crate::probe;
 use crate::redact::Redactor;
 use crate::task_list;
 use crate::terminal::{Color, Format, Log};
+#[cfg(test)]
+pub use command_line::cli;
 pub use reader::Problem;
 use reader::Reader;
 pub use worker::Run;

@@ -317,3 +317,6 @@ fn git_trouble() -> Vec<TroubleEntry> {
     });
     entries.collect()
 }
+
+#[cfg(test)]
+mod tests;
