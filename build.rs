@@ -1,6 +1,7 @@
 //! Records the commit that the program is built from, for `--version`.
 //!
-//! Without git, or outside of this project's repository (a copy of the sources, a build by Nix), nothing is recorded.
+//! Nothing is recorded without git, outside of this project's repository (a copy of the sources, a build by Nix), and in debug
+//! builds: there, every commit would compile the program and its tests again.
 
 #![expect(
     clippy::disallowed_methods,
@@ -16,6 +17,9 @@ const SOURCES: [&str; 4] = ["src", "Cargo.toml", "Cargo.lock", "build.rs"];
 fn main() {
     for source in SOURCES {
         println!("cargo:rerun-if-changed={source}");
+    }
+    if std::env::var("PROFILE").as_deref() != Ok("release") {
+        return;
     }
     let Some(dir) = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from) else {
         return;

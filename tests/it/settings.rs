@@ -322,6 +322,81 @@ fn bash_completes_the_ids_of_tasks() {
     );
 }
 
+/// A shell in a project with a ready task and a done one, that finds the program by its name.
+#[cfg(feature = "peers")]
+fn output_of_shell(shell: &str, script: &str) -> String {
+    let project = Project::with_graph(
+        "# SCUD Graph v1\n# Phase: house\n\n@nodes\ndone-1 | Plan | D | 1 | H\nready-2 | Build | P | 1 | H\n",
+    );
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_descartes-worker"));
+    let mut path = program
+        .parent()
+        .expect("a directory")
+        .as_os_str()
+        .to_owned();
+    path.push(":");
+    path.push(crate::support::path());
+    let ended = Worker::without_settings()
+        .through(shell, |_| vec!["-c".into(), script.into()])
+        .env("PATH", path)
+        .env("HOME", project.dir())
+        .dir(project.dir())
+        .run();
+    ended.assert_code(0);
+    ended.stdout
+}
+
+/// Needs fish, which not every machine has.
+#[cfg(feature = "peers")]
+#[test]
+fn fish_completes_the_ids_of_tasks() {
+    let script = r#"
+        descartes-worker completions fish | source
+        for line in "--task " "local --task " "dispatch retry " "dispatch --only d" "dispatch --ba"
+            echo "$line:" (complete -C "descartes-worker $line" | string replace -r '\t.*' '')
+        end
+    "#;
+    assert_eq!(
+        output_of_shell("fish", script),
+        "--task : ready-2\nlocal --task : ready-2\ndispatch retry : done-1 ready-2\ndispatch --only d: done-1\n\
+         dispatch --ba: --base\n"
+    );
+}
+
+/// Needs zsh, which not every machine has.
+#[cfg(feature = "peers")]
+#[test]
+fn zsh_completes_the_ids_of_tasks() {
+    // A person's shell on a pseudo-terminal: Tab completes the word, and the next command shows the line.
+    let script = r#"
+        mkdir functions && descartes-worker completions zsh > functions/_descartes-worker
+        zmodload zsh/zpty
+        zpty shell zsh -f -i
+        zpty -w shell 'PROMPT=; stty -echo; fpath=(functions $fpath); autoload -Uz compinit; compinit -D -u'
+        zpty -w shell 'descartes-worker() { print -r -- "<$*>" }; print READY-$((1+1))'
+        zpty -r shell text '*READY-2*'
+        try() {
+            zpty -w -n shell "descartes-worker $*"$'\t\n'
+            zpty -r shell text '*<*>*'
+            print -r -- "$*: ${${text##*<}%%>*}"
+        }
+        try "--task "
+        try "local --task "
+        try "dispatch retry d"
+        try "dispatch --only d"
+    "#;
+    // The function hides the program, which the script of the completions asks for the ids.
+    let script = script.replace(
+        "descartes-worker() {",
+        "descartes-worker() { [[ $1 == tasks ]] && { command descartes-worker \"$@\"; return };",
+    );
+    assert_eq!(
+        output_of_shell("zsh", &script),
+        "--task : --task ready-2\nlocal --task : local --task ready-2\ndispatch retry d: dispatch retry done-1\n\
+         dispatch --only d: dispatch --only done-1\n"
+    );
+}
+
 #[test]
 fn shells_can_complete_the_command_line() {
     for (shell, part_of_script) in [

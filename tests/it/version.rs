@@ -24,9 +24,10 @@ fn package() -> Project {
 
 /// Runs cargo in a directory; returns its output.
 #[track_caller]
-fn cargo(dir: &Path, subcommand: &str) -> String {
+fn cargo(dir: &Path, args: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
-        .args([subcommand, "--quiet", "--offline"])
+        .args(args)
+        .args(["--quiet", "--offline"])
         .current_dir(dir)
         .env_clear()
         .env("PATH", path())
@@ -42,7 +43,7 @@ fn cargo(dir: &Path, subcommand: &str) -> String {
 /// Builds the package and runs its program; returns the version, if the build script found a commit.
 #[track_caller]
 fn built_version(dir: &Path) -> String {
-    cargo(dir, "run").trim().to_owned()
+    cargo(dir, &["run", "--release"]).trim().to_owned()
 }
 
 /// Where rustup keeps its toolchains, if cargo comes from it.
@@ -75,7 +76,7 @@ fn the_version_names_the_commit_of_the_build_also_after_a_further_commit_and_a_c
     let project = package();
     git(project.dir(), &["init", "--quiet"]);
     // Otherwise the first build would write the lock, which is a change.
-    cargo(project.dir(), "generate-lockfile");
+    cargo(project.dir(), &["generate-lockfile"]);
     let first = commit(&project, "First");
     assert_eq!(built_version(project.dir()), first);
     // No file of the sources changes in this commit, and the branch's own file is gone.
