@@ -81,8 +81,10 @@ fn in_a_control_group_no_process_of_the_agent_survives_not_even_of_another_user(
     }
     let bin = nobody::shared_dir();
     let (receiver, project) = (Receiver::start(), Project::new());
+    // It ends when the other process has its user.
     let agent = format!(
-        "setsid setpriv --reuid {NOBODY} --clear-groups sleep 1000 > /dev/null 2>&1 & echo $! > pid"
+        "setsid setpriv --reuid {NOBODY} --clear-groups sleep 1000 > /dev/null 2>&1 & echo $! > pid
+         until grep -q '^Uid:.{NOBODY}' /proc/$!/status; do :; done"
     );
     let worker = Worker::new(&receiver, &project).env("PATH", path_without_bubblewrap(&bin));
     let worker = worker.agent(agent).through("setpriv", |program| {
