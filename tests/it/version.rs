@@ -31,7 +31,6 @@ fn cargo(dir: &Path, args: &[&str]) -> String {
         .current_dir(dir)
         .env_clear()
         .env("PATH", path())
-        .env("HOME", dir)
         .envs(toolchain())
         .output()
         .expect("cargo starts");
@@ -46,13 +45,13 @@ fn built_version(dir: &Path) -> String {
     cargo(dir, &["run", "--release"]).trim().to_owned()
 }
 
-/// Where rustup keeps its toolchains, if cargo comes from it.
+/// Where rustup finds its toolchains, if cargo comes from it.
 #[expect(
     clippy::disallowed_methods,
     reason = "only the machine knows where its toolchain is"
 )]
 fn toolchain() -> Vec<(&'static str, std::ffi::OsString)> {
-    let names = ["RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_HOME"];
+    let names = ["HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_HOME"];
     let set = names.map(|name| Some((name, std::env::var_os(name)?)));
     set.into_iter().flatten().collect()
 }
