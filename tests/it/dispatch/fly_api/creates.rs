@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::description::check_create;
 use super::machines::{self, Machine};
-use super::{Answer, Create, DIGEST, Shared, error, ok, send, too_soon};
+use super::requests::{error, ok, send, too_soon};
+use super::{Answer, Create, DIGEST, Shared};
 
 /// Makes a machine, unless an oddity is switched on.
 pub fn create(shared: &Arc<Shared>, body: &Value) -> Answer {
