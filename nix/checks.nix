@@ -20,6 +20,7 @@ let
   };
   lintedFiles = crate.compiledFiles ++ [
     ../benches
+    ../build.rs
     ../clippy.toml
     ../docs/callback.schema.json
     ../docs/cli.schema.json
@@ -28,6 +29,7 @@ let
   # The tests also read the documents, and check that the files which those name exist.
   testedFiles = lintedFiles ++ [
     ../.ci
+    ../.descartes.toml
     ../LICENSE-APACHE
     ../LICENSE-MIT
     ../CHANGELOG.md

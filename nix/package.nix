@@ -54,6 +54,14 @@ let
       inherit cargoArtifacts;
       # The tests are a separate check, so that building the worker does not wait for them.
       doCheck = false;
+      # The directories in which man and the shells look. The page is in the repository; the program writes the completions.
+      postInstall = ''
+        install -D -m 644 ${../docs/descartes-worker.1} $out/share/man/man1/${manifest.name}.1
+        mkdir -p $out/share/bash-completion/completions $out/share/zsh/site-functions $out/share/fish/vendor_completions.d
+        $out/bin/${manifest.name} completions bash > $out/share/bash-completion/completions/${manifest.name}
+        $out/bin/${manifest.name} completions zsh > $out/share/zsh/site-functions/_${manifest.name}
+        $out/bin/${manifest.name} completions fish > $out/share/fish/vendor_completions.d/${manifest.name}.fish
+      '';
       # Without this the output's path is compiled into the program, and the same sources give different programs.
       env.NIX_NO_SELF_RPATH = "1";
       meta = {

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::project_file::FILE;
 use crate::redact::Redactor;
 use crate::runner;
-use crate::runner::preflight::{Finding, preflight};
+use crate::runner::preflight::{Finding, Report as Preflight, preflight};
+use crate::runner::project_settings::FileSource;
 use crate::shutdown::Stop;
 use crate::terminal::{Format, print_object};
 
@@ -20,6 +22,29 @@ pub struct Settings {
     pub runner: runner::Settings,
     pub stop_window: Duration,
     pub format: Format,
+    /// Where the value of each setting comes from, as far as the project does not decide it.
+    pub origins: Vec<SettingOrigin>,
+}
+
+/// Where the value of a setting comes from.
+#[derive(Debug, Serialize)]
+pub struct SettingOrigin {
+    /// The name of the variable.
+    pub name: &'static str,
+    /// `None` if the setting has no value, or is a secret.
+    pub value: Option<String>,
+    pub source: SettingSource,
+    /// The flag, the variable, or the file and the line; `None` for a default.
+    pub from: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingSource {
+    Flag,
+    Variable,
+    File,
+    Default,
 }
 
 /// One finding, as it is printed.
@@ -35,19 +60,35 @@ struct Line {
 struct Report {
     ready: bool,
     findings: Vec<Line>,
+    /// Empty if a setting is invalid.
+    settings: Vec<SettingOrigin>,
 }
 
 /// Checks everything and prints the findings; returns whether a run could start.
-pub async fn run(settings: &Settings, redactor: &Redactor) -> io::Result<bool> {
+pub async fn run(settings: Settings, redactor: &Redactor) -> io::Result<bool> {
     let stop = Stop::on_signals(settings.stop_window)?;
-    let findings = preflight(&settings.runner, redactor, &stop).await;
+    let Preflight { findings, project } = preflight(&settings.runner, redactor, &stop).await;
+    let mut origins = settings.origins;
+    for FileSource {
+        variable,
+        value,
+        line,
+    } in project.iter().flat_map(|project| &project.sources)
+    {
+        if let Some(origin) = origins.iter_mut().find(|origin| origin.name == *variable) {
+            origin.value = Some(value.clone());
+            origin.source = SettingSource::File;
+            origin.from = Some(format!("{FILE}, line {line}"));
+        }
+    }
     let mut lines = vec![Line {
         subject: "settings",
         ok: true,
         message: "valid".to_owned(),
     }];
     lines.extend(findings.into_iter().map(Line::of));
-    Ok(print(lines, settings.format, redactor))
+    let report = Report::new(lines, origins);
+    Ok(report.print(settings.format, redactor))
 }
 
 /// Prints that the settings are invalid, as JSON: `check --json` must not leave standard output empty.
@@ -58,7 +99,7 @@ pub fn print_invalid_settings(problems: impl Iterator<Item = String>) {
         message,
     });
     // The problems are redacted already.
-    print(lines.collect(), Format::Json, &Redactor::new(&[]));
+    Report::new(lines.collect(), Vec::new()).print(Format::Json, &Redactor::new(&[]));
 }
 
 impl Line {
@@ -75,35 +116,62 @@ impl Line {
     }
 }
 
-fn print(mut lines: Vec<Line>, format: Format, redactor: &Redactor) -> bool {
-    for line in &mut lines {
-        line.message = redactor.text(&line.message);
-    }
-    let ready = lines.iter().all(|line| line.ok);
-    match format {
-        Format::Lines => {
-            let mut text = String::new();
-            for Line {
-                subject,
-                ok,
-                message,
-            } in &lines
-            {
-                let state = if *ok { "ok     " } else { "MISSING" };
-                // Writing to a string does not fail.
-                let _ = writeln!(text, "{state} {subject}: {message}");
-            }
-            // If standard output is closed, the exit code still tells the result.
-            let _ = io::stdout().lock().write_all(text.as_bytes());
-        }
-        Format::Json => {
-            let report = Report {
-                ready,
-                findings: lines,
-            };
-            // The same.
-            let _ = print_object("check", report, redactor);
+impl Report {
+    fn new(findings: Vec<Line>, settings: Vec<SettingOrigin>) -> Self {
+        Self {
+            ready: findings.iter().all(|line| line.ok),
+            findings,
+            settings,
         }
     }
-    ready
+
+    /// Prints the report; returns whether a run could start.
+    fn print(mut self, format: Format, redactor: &Redactor) -> bool {
+        for line in &mut self.findings {
+            line.message = redactor.text(&line.message);
+        }
+        for value in self
+            .settings
+            .iter_mut()
+            .filter_map(|origin| origin.value.as_mut())
+        {
+            *value = redactor.text(value);
+        }
+        let ready = self.ready;
+        // If standard output is closed, the exit code still tells the result.
+        let _ = match format {
+            Format::Lines => io::stdout().lock().write_all(self.text().as_bytes()),
+            Format::Json => print_object("check", self, redactor),
+        };
+        ready
+    }
+
+    /// The settings, then the findings, so that what is missing comes last.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for SettingOrigin {
+            name, value, from, ..
+        } in &self.settings
+        {
+            let Some(from) = from else { continue };
+            let value = value
+                .as_deref()
+                .map_or("(not shown)".to_owned(), |value| format!("{value:?}"));
+            let _ = writeln!(text, "set     {name} = {value}, by {from}");
+        }
+        if !self.settings.is_empty() {
+            let _ = writeln!(text, "default every other setting; --json lists them");
+        }
+        for Line {
+            subject,
+            ok,
+            message,
+        } in &self.findings
+        {
+            let state = if *ok { "ok     " } else { "MISSING" };
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{state} {subject}: {message}");
+        }
+        text
+    }
 }

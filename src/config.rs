@@ -11,6 +11,8 @@ mod commands;
 mod dispatch;
 pub mod environment;
 mod fly;
+mod help;
+mod project_file;
 mod reader;
 pub mod settings;
 mod values;
@@ -29,7 +31,9 @@ use crate::merge_graph::Versions;
 use crate::probe;
 use crate::redact::Redactor;
 use crate::task_list;
-use crate::terminal::{Format, Log};
+use crate::terminal::{Color, Format, Log};
+#[cfg(test)]
+pub use command_line::cli;
 pub use reader::Problem;
 use reader::Reader;
 pub use worker::Run;
@@ -83,6 +87,8 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Rejected {
     Usage(Usage),
+    /// A request for this line with the version.
+    Version(String),
     /// All settings that are invalid, and how to print them.
     Settings(Vec<Problem>, Format),
     /// All settings that are invalid, for a `check` that must print JSON.
@@ -143,16 +149,13 @@ impl Config {
 
     /// Reads arguments (the first is the program) and environment.
     fn read(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> Result<Self, Rejected> {
-        let args = without_own_path(args);
-        let matches = command_line::cli().try_get_matches_from(&args);
-        let matches = matches.map_err(|error| Rejected::Usage(Usage::new(error, &args)))?;
-        let (name, flags) = matches.subcommand().unwrap_or(("", &matches));
-        let flags = flags.clone();
+        let (name, flags) = parse(&without_own_path(args), &environment)?;
+        let name = name.as_str();
         let mut reader = Reader::new(&flags, environment);
         let log = match name {
             // These commands read no settings, so an invalid setting must not stop them.
             "merge-graph" | "completions" | "vocabulary" | gateway::COMMAND => default_log(),
-            _ => log(&mut reader),
+            _ => log(&mut reader, &flags),
         };
         let command = match name {
             "" => Command::Run(Box::new(worker::run(&mut reader))),
@@ -272,8 +275,91 @@ fn without_own_path(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-fn log(reader: &mut Reader) -> Log {
+/// The command in the arguments (empty for the worker), and its flags.
+fn parse(
+    args: &[OsString],
+    environment: &[(OsString, OsString)],
+) -> Result<(String, clap::ArgMatches), Rejected> {
+    let cli = command_line::cli().color(help_color(args));
+    let matches = cli.try_get_matches_from(args);
+    let mut matches = matches.map_err(|error| rejected(error, args, environment))?;
+    match matches.remove_subcommand() {
+        None => Ok((String::new(), matches)),
+        Some((name, flags)) if name == "help" => Err(help_of(&flags)),
+        Some(subcommand) => Ok(subcommand),
+    }
+}
+
+/// The help that `help COMMAND` asks for.
+fn help_of(flags: &clap::ArgMatches) -> Rejected {
+    let program = env!("CARGO_PKG_NAME");
+    let command = flags.get_one::<String>("command").map(String::as_str);
+    let args: Vec<OsString> = [program]
+        .into_iter()
+        .chain(command)
+        .chain(["--help"])
+        .map(OsString::from)
+        .collect();
+    let help = command_line::cli()
+        .color(help_color(&[]))
+        .try_get_matches_from(&args);
+    let error = help.expect_err("clap reports the help as an error");
+    Rejected::Usage(Usage::new(error, &args))
+}
+
+/// Whether the help and the errors about arguments have colors: they are printed before the arguments are known.
+fn help_color(args: &[OsString]) -> clap::ColorChoice {
+    let mut words = args
+        .iter()
+        .map_while(|arg| arg.to_str())
+        .take_while(|arg| *arg != "--");
+    let mut choice = clap::ColorChoice::Auto;
+    while let Some(word) = words.next() {
+        let value = match word.strip_prefix("--color") {
+            Some("") => words.next(),
+            Some(value) => value.strip_prefix('='),
+            None => continue,
+        };
+        choice = match value {
+            Some("always") => clap::ColorChoice::Always,
+            Some("never") => clap::ColorChoice::Never,
+            _ => clap::ColorChoice::Auto,
+        };
+    }
+    choice
+}
+
+/// What is wrong with the arguments, or the request in them.
+fn rejected(
+    error: clap::Error,
+    args: &[OsString],
+    environment: &[(OsString, OsString)],
+) -> Rejected {
+    match error.kind() {
+        ErrorKind::DisplayVersion => Rejected::Version(version(environment)),
+        _ => Rejected::Usage(Usage::new(error, args)),
+    }
+}
+
+/// The program's name and version, and the commit that it was built from. Images name the commit in a variable, because
+/// Nix builds the same program from every commit with the same sources.
+fn version(environment: &[(OsString, OsString)]) -> String {
+    let name = env!("CARGO_PKG_NAME");
+    let revision = environment::Environment::new(environment.to_vec()).revision();
+    match revision.filter(|_| command_line::VERSION == env!("CARGO_PKG_VERSION")) {
+        Some(revision) => format!("{name} {} ({revision})", command_line::VERSION),
+        None => format!("{name} {}", command_line::VERSION),
+    }
+}
+
+fn log(reader: &mut Reader, flags: &clap::ArgMatches) -> Log {
+    let color = flags.get_one::<String>("color").map(String::as_str);
     Log {
+        color: match color {
+            Some("always") => Color::Always,
+            Some("never") => Color::Never,
+            _ => Color::Auto,
+        },
         filter: reader.with_default(&settings::RUST_LOG, values::log_filter),
         format: reader.with_default(&settings::LOG_FORMAT, values::log_format),
     }
@@ -283,6 +369,7 @@ fn log(reader: &mut Reader) -> Log {
 fn default_log() -> Log {
     let default = |setting: &settings::Setting| setting.default.expect("the table has a default");
     Log {
+        color: Color::Auto,
         filter: values::log_filter(default(&settings::RUST_LOG)).expect("a valid default"),
         format: values::log_format(default(&settings::LOG_FORMAT)).expect("a valid default"),
     }

@@ -46,10 +46,10 @@ use control::Question;
 use dispatcher::{Dispatcher, Inbox};
 pub use ended::Ended;
 use journal::{Entry, UserCommand};
-use open::{Target, open, read_needs, read_scope, start_dispatcher};
+use open::{Target, open, read_needs, read_project_settings, read_scope, start_dispatcher};
 use preflight::{Questions, preflight};
 use report::{Contents, End, write};
-pub use settings::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings};
+pub use settings::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings, WorkersAgent};
 
 /// How many requests from the control socket may wait.
 const MAX_QUESTIONS: usize = 16;
@@ -105,10 +105,12 @@ async fn work_through(
     }
     // Workers on other machines do not use the programs of this one.
     let is_local = settings.engines.uses(engine::EngineKind::Local);
+    let project = read_project_settings(&opened.integration, &settings.project_settings).await?;
+    let checks = settings.checks.as_ref().or(project.checks.as_ref());
     let questions = Questions {
         path: value_of(&settings.environment, "PATH").filter(|_| is_local),
-        checks: settings.checks.as_deref(),
-        missing_agent: settings.missing_agent.clone().filter(|_| is_local),
+        checks: checks.map(Vec::as_slice),
+        missing_agent: settings.missing_agent(&project).filter(|_| is_local),
     };
     let findings = preflight(&opened.integration, &questions).await?;
     for warning in &findings.warnings {
@@ -209,9 +211,10 @@ async fn run_dispatcher(
 
 async fn plan(settings: &Settings, target: &Target) -> eyre::Result<Ended> {
     let opened = open(settings, target, EarlierJournal::Continue).await?;
-    let (tip, graph, scope) = read_scope(settings, target, &opened.integration).await?;
-    // A mistake in the file is told before anything starts.
-    read_needs(&opened.integration, &tip, &graph).await?;
+    let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
+    // Mistakes in the project's file are reported before anything starts.
+    read_needs(&opened.integration, &graph).await?;
+    read_project_settings(&opened.integration, &settings.project_settings).await?;
     let plan = task_list::Plan::of(&graph, |task| scope.contains(&task));
     match settings.format {
         Format::Lines => task_list::write(&plan.text())?,

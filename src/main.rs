@@ -29,6 +29,7 @@ mod probe;
 mod process;
 mod programs;
 mod progress;
+mod project_file;
 mod receiver;
 mod redact;
 mod report;
@@ -43,7 +44,7 @@ mod terminal;
 mod vocabulary;
 mod webhook;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -119,6 +120,11 @@ fn rejection(rejected: &Rejected) -> ExitCode {
                 true => exit::Worker::Misconfigured.into(),
             }
         }
+        Rejected::Version(line) => {
+            // A closed standard output cannot be reported there.
+            let _ = writeln!(io::stdout(), "{line}");
+            ExitCode::SUCCESS
+        }
         Rejected::Settings(problems, format) => {
             let count = match problems.len() {
                 1 => "1 setting is invalid".to_owned(),
@@ -170,7 +176,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(exit.into())
             }
             Command::Check(settings) => {
-                let exit = if check::run(&settings, &config.redactor).await? {
+                let exit = if check::run(*settings, &config.redactor).await? {
                     exit::Check::Ready
                 } else {
                     exit::Check::NotReady

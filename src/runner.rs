@@ -13,6 +13,8 @@ mod model_gateway;
 mod output;
 pub mod preflight;
 mod product;
+mod project_file;
+pub mod project_settings;
 mod project_task;
 mod prompt;
 mod push;
@@ -20,6 +22,8 @@ mod rounds;
 mod run;
 mod settings;
 pub mod workspace;
+
+use std::cell::OnceCell;
 
 use crate::panics::catch_panic;
 use crate::process;
@@ -40,9 +44,17 @@ pub async fn run(
     stop: &Stop,
     progress: &Progress,
 ) -> Outcome {
+    // Outlives the run, which borrows it.
+    let with_project = OnceCell::new();
     let mut run = Run::new(settings, redactor, stop, progress);
     let verdict = match catch_panic(run.prepare()).await {
-        Ok(Ok(prepared)) => Box::pin(run_prepared(&mut run, prepared)).await,
+        Ok(Ok(prepared)) => match prepared.project_settings(settings) {
+            Ok(settings) => {
+                run.settings = with_project.get_or_init(|| settings);
+                Box::pin(run_prepared(&mut run, prepared)).await
+            }
+            Err(failure) => Verdict::Failed(failure),
+        },
         Ok(Err(failure)) => Verdict::Failed(failure),
         Err(bug) => failed_by_bug(bug).await,
     };

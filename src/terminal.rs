@@ -16,5 +16,5 @@ pub use clock::clock;
 pub use format::Format;
 pub use json_lines::{JsonLines, print_object};
 pub use outlet::Outlet;
-pub use screen::{Log, LogFormat, Screen, print_error};
+pub use screen::{Color, Log, LogFormat, Screen, print_error};
 pub use timeline::{HeartbeatContent, Signatures, Timeline};

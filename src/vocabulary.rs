@@ -10,7 +10,9 @@ use clap::Command;
 use serde::Serialize;
 
 use crate::config::environment::{MIN_SECRET_LENGTH, PASSED_ON_VARIABLES};
-use crate::config::settings::{DISPATCH, LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER};
+use crate::config::settings::{
+    DISPATCH, InProjectFile, LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER,
+};
 use crate::exit::{Check, Dispatch, MergeGraph, Probe, Worker};
 use crate::git::Trouble;
 use crate::process;
@@ -56,6 +58,10 @@ struct SettingEntry {
     when_unset: Option<&'static str>,
     required: bool,
     meaning: &'static str,
+    /// The key in a project's `.descartes.toml`, if the setting may be there.
+    key: Option<String>,
+    /// The type of its value there.
+    kind_in_file: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -163,6 +169,14 @@ impl SettingEntry {
             when_unset: setting.when_unset,
             required,
             meaning: setting.help,
+            key: (setting.in_project_file != InProjectFile::Refused).then(|| setting.key()),
+            kind_in_file: match setting.in_project_file {
+                InProjectFile::Refused => None,
+                InProjectFile::Text => Some("a string"),
+                InProjectFile::Number => Some("a number"),
+                InProjectFile::Texts => Some("a list of strings"),
+                InProjectFile::DurationUpToDefault => Some("a duration, at most the default"),
+            },
         }
     }
 }
@@ -303,3 +317,6 @@ fn git_trouble() -> Vec<TroubleEntry> {
     });
     entries.collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use super::help::{SEE_LONG_HELP, describe, with_output_flags};
 use super::settings::{
     AGENT_ENV, AGENT_ENV_FILE, CALLBACK_OIDC_AUDIENCE, CALLBACK_OIDC_SOCKET, CALLBACK_TIMEOUT,
     DISPATCH, IDLE_TIMEOUT, LISTEN, LOG_FORMAT, MAX_BUDGET_USD, MAX_TURNS, MODEL, PROJECT_ID,
@@ -41,12 +42,17 @@ const NOT_FOR_DEMO: [&str; 9] = [
 
 /// The help of `--report` for one run.
 const PAGE: &str = "Write a page about the run at the end; FILE must end in .html";
+/// The version, with the commit that the program was built from if the build script found one.
+pub const VERSION: &str = match option_env!("DESCARTES_WORKER_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
 
 /// The command line. The flags of a subcommand are made only if it is used, so that a worker starts fast.
 pub fn cli() -> Command {
     let name = env!("CARGO_PKG_NAME");
-    with_worker(Command::new(name))
-        .version(env!("CARGO_PKG_VERSION"))
+    with_output_flags(with_worker(Command::new(name)))
+        .version(VERSION)
         .about("Runs one coding-agent task: claims it, supervises the agent, checks the work, reports the outcome exactly once")
         .args_conflicts_with_subcommands(true)
         .disable_help_subcommand(true)
@@ -56,7 +62,7 @@ pub fn cli() -> Command {
                 .defer(|demo| {
                     let graph = Arg::new("graph").long("graph").action(ArgAction::SetTrue);
                     let graph = graph.help("Works through the whole graph of another sample project, as dispatch does");
-                    demo.arg(graph).arg(json_lines()).arg(report(PAGE)).args(flags_except(&NOT_FOR_DEMO))
+                    demo.arg(graph).arg(json_lines()).arg(report(PAGE)).args(flags_except(&NOT_FOR_DEMO)).after_help(SEE_LONG_HELP)
                 }),
         )
         .subcommand(
@@ -68,7 +74,7 @@ pub fn cli() -> Command {
                         .value_name("DIR")
                         .help("The project's directory; with --repo, the directory to clone to [DESCARTES_WORKSPACE; default: the current directory, with --repo a new temporary one]")
                         .value_parser(value_parser!(std::path::PathBuf));
-                    local.arg(project).args(local_only()).arg(report(PAGE)).args(flags_except(&NOT_FOR_LOCAL)).after_help(unflagged())
+                    local.arg(project).args(local_only()).arg(report(PAGE)).args(flags_except(&NOT_FOR_LOCAL)).after_help(SEE_LONG_HELP).after_long_help(unflagged())
                 }),
         )
         .subcommand(dispatch())
@@ -136,6 +142,11 @@ pub fn cli() -> Command {
                 .hide(true)
                 .about("Prints the settings, exit codes and other words of this program as JSON, for the tests of the documentation"),
         )
+        .subcommand(
+            Command::new("help")
+                .about("Prints the help of a command")
+                .arg(Arg::new("command").value_name("COMMAND").help("The command; without one, the help of the worker")),
+        )
         .subcommand(Command::new("completions").about("Prints a completion script for a shell").defer(|completions| {
             let shell = Arg::new("shell").required(true);
             completions.arg(shell.value_parser(value_parser!(clap_complete::Shell)))
@@ -182,7 +193,8 @@ fn dispatch() -> Command {
                     dispatch
                         .args(dispatch_only())
                         .args(flags_except(&NOT_FOR_DISPATCH))
-                        .after_help(unflagged() + &variables.concat())
+                        .after_help(SEE_LONG_HELP)
+                        .after_long_help(unflagged() + &variables.concat())
                 })
 }
 
@@ -351,7 +363,8 @@ fn probe_only() -> [Arg; 6] {
 fn with_worker(command: Command) -> Command {
     command
         .args(WORKER.iter().copied().filter_map(flag))
-        .after_help(unflagged())
+        .after_help(SEE_LONG_HELP)
+        .after_long_help(unflagged())
 }
 
 /// The worker's flags except some.
@@ -374,17 +387,16 @@ fn unflagged() -> String {
 /// The flag of a setting. clap does not validate the value; `reader` reports all invalid values together.
 fn flag(setting: &Setting) -> Option<Arg> {
     let flag = setting.flag?;
-    let default = setting
-        .default
-        .or(setting.when_unset)
-        .map(|default| format!("; default: {default}"))
-        .unwrap_or_default();
     let arg = Arg::new(flag)
         .long(flag)
         .value_name(setting.value)
         .action(ArgAction::Set)
-        .value_parser(value_parser!(std::ffi::OsString))
-        .help(format!("{} [{}{default}]", setting.help, setting.name()));
+        .value_parser(value_parser!(std::ffi::OsString));
+    let arg = describe(arg, setting);
+    let arg = match setting.variable {
+        "DESCARTES_RUST_LOG" => arg.conflicts_with_all(["verbose", "quiet"]),
+        _ => arg,
+    };
     Some(match setting.value {
         "BOOL" => arg
             .num_args(0..=1)

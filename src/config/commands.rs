@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use super::agent::{agent_environment, agent_settings};
 use super::command_line::format;
 use super::reader::Reader;
-use super::worker::{callback, git_access, random_run_id, run, runner};
+use super::worker::{callback, git_access, project_settings, random_run_id, run, runner};
 use super::{dispatch, settings, values};
 use crate::check;
+use crate::dispatch::WorkersAgent;
 use crate::local;
 use crate::probe;
 use crate::receiver::{self, ScriptedAnswers};
 use crate::report;
 use crate::runner;
+use crate::runner::workspace::Source;
 use crate::task_list;
 
 /// The project's name for a worker without an orchestrator.
@@ -27,7 +29,11 @@ pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::S
         let task_id = reader.required(&settings::TASK_ID, values::line);
         let project_id = reader.optional(&settings::PROJECT_ID, values::line);
         let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned());
-        let runner = runner(reader, task_id, project_id, random_run_id());
+        let mut runner = runner(reader, task_id, project_id, random_run_id());
+        if matches!(runner.source, Source::StartDirectory { .. }) {
+            // `local` names the directory to its worker, which then looks for no sample.
+            runner.source = Source::Directory(".".into());
+        }
         (
             runner,
             reader.with_default(&settings::STOP_WINDOW, values::duration),
@@ -40,6 +46,7 @@ pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::S
         runner,
         stop_window,
         format: format(flags),
+        origins: reader.origins(),
     }
 }
 
@@ -98,9 +105,9 @@ pub fn dry_run(
 pub fn for_dispatch(reader: &mut Reader) -> dispatch::Given {
     let (base, variables_file) = agent_environment(reader);
     let agent = agent_settings(reader, &base, variables_file.as_ref(), None);
-    let missing = runner::preflight::usable_agent(&agent).err();
     dispatch::Given {
-        missing_agent: missing.map(|failure| failure.sentence()),
+        agent: WorkersAgent::Settings(Box::new(agent)),
+        project_settings: project_settings(reader),
         access: git_access(reader),
     }
 }

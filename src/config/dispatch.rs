@@ -12,9 +12,10 @@ use crate::dispatch::engine::docker::client::Address;
 use crate::dispatch::engine::{self, EngineKind};
 use crate::dispatch::integration::Source;
 use crate::dispatch::verification::Mode;
-use crate::dispatch::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings};
+use crate::dispatch::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings, WorkersAgent};
 use crate::git::Access;
 use crate::redact::Redactor;
+use crate::runner::project_settings::ProjectSettingsReader;
 
 /// The settings of `demo --graph`: what `dispatch` has without arguments.
 pub fn demo_settings(reader: &mut Reader, demo: &ArgMatches, given: Given) -> Settings {
@@ -32,8 +33,8 @@ const MAX_JOBS: usize = 10_000;
 
 /// What other commands need too.
 pub struct Given {
-    /// What the agent needs and does not have.
-    pub missing_agent: Option<String>,
+    pub agent: WorkersAgent,
+    pub project_settings: ProjectSettingsReader,
     pub access: Access,
 }
 
@@ -119,7 +120,8 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
         memory: memory.or(needs_memory.then_some(engine::FLY_MEMORY)),
         max_memory: reader.with_default(&settings::DISPATCH_MAX_MEMORY, amounts::memory),
         worker: worker(reader),
-        missing_agent: given.missing_agent,
+        agent: given.agent,
+        project_settings: given.project_settings,
         checks: reader.optional(&settings::CHECKS, values::checks),
         git_name: reader.with_default(&settings::GIT_NAME, values::line),
         git_email: reader.with_default(&settings::GIT_EMAIL, values::line),

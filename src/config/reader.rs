@@ -11,7 +11,8 @@ use clap::parser::ValueSource;
 use secrecy::SecretString;
 
 use super::environment::Environment;
-use super::settings::{Setting, WORKER};
+use super::settings::{RUST_LOG, Setting, WORKER};
+use crate::check::{SettingOrigin, SettingSource};
 use crate::redact::Redactor;
 
 /// A mistake in one setting: its name, its value, and what would be right.
@@ -41,6 +42,7 @@ pub struct Reader<'a> {
 struct Found {
     /// The flag or the variable with this value.
     name: String,
+    source: SettingSource,
     value: OsString,
 }
 
@@ -70,7 +72,7 @@ impl<'a> Reader<'a> {
         setting: &Setting,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let Found { name, value } = self.find(setting)?;
+        let Found { name, value, .. } = self.find(setting)?;
         let parsed = match value.to_str() {
             None => Err("is not UTF-8".to_owned()),
             Some(text) => parse(text).map_err(|error| {
@@ -159,8 +161,33 @@ impl<'a> Reader<'a> {
     pub fn flags_as_variables(&self) -> Vec<(&'static str, OsString)> {
         WORKER
             .iter()
-            .filter_map(|setting| Some((setting.name(), self.flag(setting)?.to_owned())))
+            .filter_map(|setting| {
+                let value = self.flag(setting).or_else(|| self.verbosity(setting));
+                Some((setting.name(), value?.to_owned()))
+            })
             .collect()
+    }
+
+    /// Where the value of each setting of a worker comes from. Values of settings without a flag are not shown: most of
+    /// them are secrets.
+    pub fn origins(&self) -> Vec<SettingOrigin> {
+        let origin = |setting: &&Setting| {
+            let found = self.find(setting);
+            let default = || setting.default.or(setting.when_unset).map(str::to_owned);
+            let value = |found: &Found| {
+                let is_shown = setting.flag.is_some();
+                is_shown.then(|| found.value.to_string_lossy().into_owned())
+            };
+            SettingOrigin {
+                name: setting.name(),
+                value: found.as_ref().map_or_else(default, value),
+                source: found
+                    .as_ref()
+                    .map_or(SettingSource::Default, |found| found.source),
+                from: found.map(|found| found.name),
+            }
+        };
+        WORKER.iter().map(origin).collect()
     }
 
     fn find(&self, setting: &Setting) -> Option<Found> {
@@ -168,7 +195,15 @@ impl<'a> Reader<'a> {
             let name = format!("--{}", setting.flag?);
             return Some(Found {
                 name,
+                source: SettingSource::Flag,
                 value: value.to_owned(),
+            });
+        }
+        if let Some(filter) = self.verbosity(setting) {
+            return Some(Found {
+                name: "-v or -q".to_owned(),
+                source: SettingSource::Flag,
+                value: filter.to_owned(),
             });
         }
         let names = setting.short_name.into_iter().chain([setting.variable]);
@@ -176,10 +211,31 @@ impl<'a> Reader<'a> {
             let value = self.environment.get(name)?;
             Some(Found {
                 name: name.to_owned(),
+                source: SettingSource::Variable,
                 value: value.to_owned(),
             })
         });
         found.next()
+    }
+
+    /// The log filter that `-v` and `-q` stand for.
+    fn verbosity(&self, setting: &Setting) -> Option<&'static OsStr> {
+        if setting.variable != RUST_LOG.variable {
+            return None;
+        }
+        let count = |name| {
+            let count = self.flags.try_get_one::<u8>(name);
+            count.ok().flatten().copied().unwrap_or(0)
+        };
+        let filter = match (count("verbose"), count("quiet")) {
+            (0, 0) => return None,
+            (0, 1) => "warn",
+            (0, _) => "error",
+            (1, _) => "info,descartes_worker=debug",
+            (2, _) => "debug",
+            (_, _) => "trace",
+        };
+        Some(OsStr::new(filter))
     }
 
     fn flag(&self, setting: &Setting) -> Option<&OsStr> {

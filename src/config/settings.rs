@@ -20,6 +20,21 @@ pub struct Setting {
     /// What an unset setting means, in words, for settings without a default value.
     pub when_unset: Option<&'static str>,
     pub help: &'static str,
+    /// Whether a project's `.descartes.toml` may have this setting, and which values.
+    pub in_project_file: InProjectFile,
+}
+
+/// What a project's `.descartes.toml` may say about a setting. A project may choose how its tasks are done. What they may
+/// cost, where they run, and who gets to know about them is for the operator to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InProjectFile {
+    Refused,
+    Text,
+    Number,
+    /// A list of texts, which a variable has as lines.
+    Texts,
+    /// A duration up to the default.
+    DurationUpToDefault,
 }
 
 impl Setting {
@@ -37,6 +52,7 @@ impl Setting {
             default: None,
             when_unset: None,
             help,
+            in_project_file: InProjectFile::Refused,
         }
     }
 
@@ -61,6 +77,13 @@ impl Setting {
         }
     }
 
+    const fn in_project_file(self, in_project_file: InProjectFile) -> Self {
+        Self {
+            in_project_file,
+            ..self
+        }
+    }
+
     /// A setting without a flag: a secret, or a variable that other programs define.
     const fn unflagged(variable: &'static str, help: &'static str) -> Self {
         Self {
@@ -71,7 +94,20 @@ impl Setting {
             default: None,
             when_unset: None,
             help,
+            in_project_file: InProjectFile::Refused,
         }
+    }
+
+    /// The key of this setting in a project's file: the flag, or else the variable, as TOML names are written.
+    pub fn key(&self) -> String {
+        let name = self.name();
+        let variable = || {
+            name.strip_prefix("DESCARTES_")
+                .unwrap_or(name)
+                .to_ascii_lowercase()
+        };
+        self.flag
+            .map_or_else(variable, |flag| flag.replace('-', "_"))
     }
 
     /// The name of the variable in messages and in the help.
@@ -193,7 +229,7 @@ pub const KEEP_WORKSPACE: Setting = Setting::new(
     "DESCARTES_KEEP_WORKSPACE",
     "keep-workspace",
     "BOOL",
-    "Whether a clone in a temporary directory stays when the run has ended",
+    "Whether a clone, or the copy of a sample, in a temporary directory stays when the run has ended",
 )
 .default("false");
 pub const TAG: Setting = Setting::new(
@@ -210,13 +246,15 @@ pub const FORCE: Setting = Setting::new(
     "Run the task even if it is done, cancelled or expanded",
 )
 .default("false");
-pub const AGENT: Setting = Setting::new("DESCARTES_AGENT", "agent", "KIND", "The kind of agent: command, claude-code, builtin, or auto for the first of them that can work here").default("auto");
+pub const AGENT: Setting = Setting::new("DESCARTES_AGENT", "agent", "KIND", "The kind of agent: command, claude-code, builtin, or auto for the first of them that can work here").default("auto")
+.in_project_file(InProjectFile::Text);
 pub const AGENT_COMMAND: Setting = Setting::new(
     "DESCARTES_AGENT_COMMAND",
     "agent-command",
     "COMMAND",
     "The command line of the agent, run by sh -c in the workspace; the prompt is on its standard input and in $DESCARTES_PROMPT_FILE",
-);
+)
+.in_project_file(InProjectFile::Text);
 pub const AGENT_ENV: Setting = Setting::new(
     "DESCARTES_AGENT_ENV",
     "agent-env",
@@ -249,22 +287,26 @@ pub const MODEL: Setting = Setting::new(
     "MODEL",
     "The model, for agents that let you choose one; it wins over the agent definition's",
 )
-.when_unset("the agent definition's, or the agent's own");
-pub const MAX_TURNS: Setting = Setting::new("DESCARTES_MAX_TURNS", "max-turns", "COUNT", "How many answers of its model the agent may use, repairs included; an agent command has no such limit").when_unset("no limit");
+.when_unset("the agent definition's, or the agent's own")
+.in_project_file(InProjectFile::Text);
+pub const MAX_TURNS: Setting = Setting::new("DESCARTES_MAX_TURNS", "max-turns", "COUNT", "How many answers of its model the agent may use, repairs included; an agent command has no such limit").when_unset("no limit")
+.in_project_file(InProjectFile::Number);
 pub const MAX_BUDGET_USD: Setting = Setting::new(
     "DESCARTES_MAX_BUDGET_USD",
     "max-budget-usd",
     "DOLLARS",
     "How many US dollars the agent may spend, repairs included; for an agent command only the model gateway enforces it",
 )
-.when_unset("no limit");
+.when_unset("no limit")
+.in_project_file(InProjectFile::Number);
 pub const MAX_TOKENS: Setting = Setting::new(
     "DESCARTES_MAX_TOKENS",
     "max-tokens",
     "COUNT",
     "How many tokens the agent may use in all its requests together, cached ones and repairs included; the model gateway enforces it",
 )
-.when_unset("no limit");
+.when_unset("no limit")
+.in_project_file(InProjectFile::Number);
 pub const MODEL_GATEWAY: Setting = Setting::new(
     "DESCARTES_MODEL_GATEWAY",
     "model-gateway",
@@ -278,14 +320,16 @@ pub const TASK_TIMEOUT: Setting = Setting::new(
     "DURATION",
     "How long the agent and the checks may take together; cloning has its own limit of one hour",
 )
-.default("1h");
+.default("1h")
+.in_project_file(InProjectFile::DurationUpToDefault);
 pub const IDLE_TIMEOUT: Setting = Setting::new(
     "DESCARTES_IDLE_TIMEOUT",
     "idle-timeout",
     "DURATION",
     "How long the agent may print nothing; 0 for no limit",
 )
-.default("15m");
+.default("15m")
+.in_project_file(InProjectFile::DurationUpToDefault);
 pub const STOP_WINDOW: Setting = Setting::new("DESCARTES_STOP_WINDOW", "stop-window", "DURATION", "How long the platform waits between its stop signal and the kill; the agent's grace period, the push and the last callback share this time").default("5s");
 pub const CHECKS: Setting = Setting::new(
     "DESCARTES_CHECKS",
@@ -293,14 +337,16 @@ pub const CHECKS: Setting = Setting::new(
     "COMMANDS",
     "Commands that must pass, one per line, or none to run no checks",
 )
-.when_unset("the commands in .scud/config.toml");
+.when_unset("the commands in .scud/config.toml")
+.in_project_file(InProjectFile::Texts);
 pub const REPAIRS: Setting = Setting::new(
     "DESCARTES_REPAIRS",
     "repairs",
     "COUNT",
     "How often the agent may try to repair a failed check",
 )
-.default("1");
+.default("1")
+.in_project_file(InProjectFile::Number);
 pub const ONLY_CHECKS: Setting = Setting::new(
     "DESCARTES_ONLY_CHECKS",
     "only-checks",
@@ -591,6 +637,26 @@ pub const LISTEN: Setting = Setting::new(
     "The address that the receiver listens on",
 )
 .default("127.0.0.1:8080");
+
+/// The settings of a worker that it needs before it has the project.
+pub const NEEDED_BEFORE_THE_PROJECT: [&Setting; 16] = [
+    &TASK_ID,
+    &PROJECT_ID,
+    &CALLBACK_URL,
+    &RUN_ID,
+    &REPO,
+    &REF,
+    &WORKSPACE,
+    &GIT_IDLE_TIMEOUT,
+    &SUBMODULES,
+    &LFS,
+    &ISOLATION,
+    &AGENT_USER,
+    &CALLBACK_TIMEOUT,
+    &CLAIM_DEADLINE,
+    &RUST_LOG,
+    &LOG_FORMAT,
+];
 
 /// The settings without which no worker starts.
 pub const REQUIRED: [&Setting; 3] = [&TASK_ID, &PROJECT_ID, &CALLBACK_URL];

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::agent::{agent_environment, agent_settings};
 use super::reader::Reader;
-use super::{settings, values};
+use super::settings::Setting;
+use super::{project_file, settings, values};
 use crate::callback::{self, credentials::Bearer};
 use crate::environment::{Variables, value_of};
 use crate::isolation::{Isolation, Mode};
 use crate::runner;
 use crate::runner::agent::Sandbox;
+use crate::runner::project_settings::ProjectSettingsReader;
 use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::FinishedTasks;
 
@@ -159,6 +161,21 @@ pub fn runner(
             runner::Steps::All
         },
         note: reader.optional(&settings::NOTE, values::text),
+        project_settings: project_settings(reader),
+    }
+}
+
+/// How to read the project's file. Whoever sets the agent's command has decided on the kind of agent too.
+pub fn project_settings(reader: &Reader) -> ProjectSettingsReader {
+    let is_set = |setting: &&&Setting| reader.is_set(setting);
+    let set = settings::WORKER.iter().filter(is_set);
+    let mut already_set: Vec<_> = set.map(|setting| setting.variable).collect();
+    if already_set.contains(&settings::AGENT_COMMAND.variable) {
+        already_set.push(settings::AGENT.variable);
+    }
+    ProjectSettingsReader {
+        read: project_file::read,
+        already_set,
     }
 }
 
@@ -215,7 +232,12 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     let lfs = reader.with_default(&settings::LFS, values::boolean);
     let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
     let Some(url) = reader.optional(&settings::REPO, values::repository) else {
-        return Source::Directory(workspace.unwrap_or_else(|| ".".into()));
+        return match workspace {
+            Some(dir) => Source::Directory(dir),
+            None => Source::StartDirectory {
+                keep_copy: keep_clone,
+            },
+        };
     };
     let branch = branch.unwrap_or_else(default);
     Source::Repository(Box::new(Repository {

@@ -11,12 +11,8 @@ use super::standing::task_key;
 use crate::amounts::{memory, nano_cpus};
 use crate::scud::{TaskGraph, TaskNode};
 
-/// The file, in the project's root.
-pub const FILE: &str = ".descartes.toml";
-
-/// The whole file.
+/// The file's tables. Its other keys are settings, which the caller validates.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
     needs: Vec<Table>,

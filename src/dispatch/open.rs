@@ -27,6 +27,8 @@ use super::show::Show;
 use super::standing::task_key;
 use super::start::{SharedSettings, removed_variables};
 use super::state::{Run, State};
+use crate::project_file::FILE;
+use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
 use crate::scud::{Project, TaskGraph};
 use crate::task_list::choose_phases;
 use crate::terminal::Screen;
@@ -239,7 +241,7 @@ pub async fn start_dispatcher<'a>(
         start_deadline: settings.start_deadline,
         stop_window: settings.worker.stop_window,
     };
-    let needs = read_needs(&integration, &tip, &graph).await?;
+    let needs = read_needs(&integration, &graph).await?;
     for note in unused_engines(&needs, &settings.engines) {
         screen.line(&note);
     }
@@ -302,19 +304,34 @@ fn put_aside_note(aside: &PutAside) -> String {
     note
 }
 
+/// The text of the project's file at the tip; empty without a file. Workers read the same file in their clones.
+pub async fn read_project_file(integration: &Integration) -> eyre::Result<String> {
+    let tip = integration.tip();
+    let file = integration.read_file(tip, FILE).await?;
+    String::from_utf8(file.unwrap_or_default())
+        .wrap_err_with(|| format!("{FILE} at the commit {} is not UTF-8", tip.id))
+}
+
+/// The settings in the project's file at the tip.
+pub async fn read_project_settings(
+    integration: &Integration,
+    reader: &ProjectSettingsReader,
+) -> eyre::Result<ProjectSettings> {
+    let text = read_project_file(integration).await?;
+    let commit = &integration.tip().id;
+    let read = reader.read(&text);
+    read.map_err(|why| eyre!("{FILE} at the commit {commit} cannot be used: {why}"))
+}
+
 /// What the tasks need of an engine, at the tip.
 pub async fn read_needs(
     integration: &Integration,
-    tip: &Tip,
     graph: &TaskGraph,
 ) -> eyre::Result<HashMap<String, TaskNeeds>> {
-    let file = integration
-        .read_file(integration.tip(), needs::FILE)
-        .await?;
-    let place = || format!("{} at the commit {}", needs::FILE, tip.commit);
-    let text = String::from_utf8(file.unwrap_or_default());
-    let text = text.wrap_err_with(|| format!("{} is not UTF-8", place()))?;
-    needs::read(&text, graph).map_err(|why| eyre!("{} cannot be used: {why}", place()))
+    let text = read_project_file(integration).await?;
+    let commit = &integration.tip().id;
+    let read = needs::read(&text, graph);
+    read.map_err(|why| eyre!("{FILE} at the commit {commit} cannot be used: {why}"))
 }
 
 /// A sentence about each engine that tasks need and this dispatch does not use.
@@ -329,7 +346,7 @@ fn unused_engines(needs: &HashMap<String, TaskNeeds>, engines: &engine::Settings
         format!(
             "{} of the tasks should run on the engine {engine}, as {} says; they run elsewhere, because --engine does not name it, or lets nothing new start there",
             tasks.len(),
-            needs::FILE
+            FILE
         )
     };
     tasks.into_iter().map(sentence).collect()

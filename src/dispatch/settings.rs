@@ -11,6 +11,9 @@ use super::verification::Mode;
 use crate::environment::Variables;
 use crate::git::Access;
 use crate::redact::Redactor;
+use crate::runner::agent;
+use crate::runner::preflight::usable_agent;
+use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
 use crate::terminal::{Format, JsonLines};
 
 /// The settings of one invocation of `dispatch`.
@@ -47,8 +50,10 @@ pub struct Settings {
     /// The highest memory limit of a worker in any attempt, in bytes.
     pub max_memory: u64,
     pub worker: WorkerSettings,
-    /// An error message if the agent cannot run, for example because its program is missing.
-    pub missing_agent: Option<String>,
+    /// The agent of the workers, as far as the project does not choose it.
+    pub agent: WorkersAgent,
+    /// How to read the settings that the project brings along.
+    pub project_settings: ProjectSettingsReader,
     /// Check commands that replace the project's.
     pub checks: Option<Vec<String>>,
     /// The author of merge commits.
@@ -57,6 +62,14 @@ pub struct Settings {
     pub environment: Variables,
     pub access: Access,
     pub redactor: Redactor,
+}
+
+/// What is known about the agent of the workers.
+#[derive(Debug)]
+pub enum WorkersAgent {
+    Settings(Box<agent::Settings>),
+    /// The variables for the workers name an agent that exists.
+    Exists,
 }
 
 impl Settings {
@@ -68,6 +81,17 @@ impl Settings {
             _ => Format::Lines,
         };
         JsonLines::new(format, &self.redactor)
+    }
+
+    /// An error message if the agent cannot run on this machine, for example because its program is missing.
+    pub fn missing_agent(&self, project: &ProjectSettings) -> Option<String> {
+        match &self.agent {
+            WorkersAgent::Settings(settings) => {
+                let missing = usable_agent(&settings.with(project)).err();
+                missing.map(|failure| failure.sentence())
+            }
+            WorkersAgent::Exists => None,
+        }
     }
 
     /// Which repository workers clone from and push to.

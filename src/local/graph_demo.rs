@@ -6,7 +6,8 @@ use eyre::WrapErr;
 
 use super::sample;
 use crate::dispatch::integration::Source;
-use crate::dispatch::{self, Ended, Phases, Settings};
+use crate::dispatch::{self, Ended, Phases, Settings, WorkersAgent};
+use crate::runner::project_settings::ProjectSettings;
 use crate::terminal::Screen;
 
 /// How many workers work at a time.
@@ -27,7 +28,11 @@ pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result
         "a sample project with a graph of tasks, in {}",
         sample.dir().display()
     ));
-    if settings.missing_agent.take().is_some() {
+    if settings
+        .missing_agent(&ProjectSettings::default())
+        .is_some()
+    {
+        settings.agent = WorkersAgent::Exists;
         screen.line(&format!(
             "no agent is set, so a short script stands in for one: {}",
             sample::GRAPH_AGENT

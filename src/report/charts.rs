@@ -6,7 +6,7 @@ use super::model::{Attempt, End, Interval, MergeEnd, Report};
 use super::stage::{Millis, Span, Stage};
 use super::text::Text;
 use super::time::duration;
-use super::totals::grouped;
+use crate::amounts::grouped;
 
 /// A pause without any run is drawn shorter if it is longer than this part of the whole time.
 const LONG_PAUSE: f64 = 0.08;

@@ -87,8 +87,3 @@ pub fn dollars(amount: f64) -> String {
         format!("${amount:.2}")
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-}

@@ -15,6 +15,8 @@ use super::agent::{self, Agent};
 use super::checks::Checks;
 use super::isolate;
 use super::model_gateway;
+use super::project_file;
+use super::project_settings::ProjectSettings;
 use super::project_task::{definition, find};
 use super::settings::{Settings, Steps};
 use super::workspace::{Repository, Source, belongs_to, existing_directory};
@@ -40,10 +42,49 @@ pub struct Finding {
     pub result: Result<String, Failure>,
 }
 
+/// What was found.
+#[derive(Debug)]
+pub struct Report {
+    pub findings: Vec<Finding>,
+    /// The settings that the project brings along, if it is on this machine.
+    pub project: Option<ProjectSettings>,
+}
+
 /// Checks everything that `run` would use, in the order of its use. If something is missing, whatever needs it
 /// is not checked.
-pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Vec<Finding> {
+pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Report {
     let mut findings = Findings(Vec::new());
+    machine(&mut findings, settings, stop).await;
+    let place = project_file::place(settings);
+    let project = place.as_ref().map_or(Ok(None), |place| match place {
+        Some(dir) => project_file::read(settings, dir),
+        None => Ok(None),
+    });
+    let place = findings.note_problem("project's settings", place).flatten();
+    let project = findings
+        .note_problem("project's settings", project)
+        .flatten();
+    let settings = match &project {
+        Some(project) => &settings.with(project),
+        None => settings,
+    };
+    match (&settings.source, place) {
+        (Source::Repository(repository), _) => {
+            remote(&mut findings, settings, repository, redactor, stop).await;
+        }
+        (Source::Directory(_) | Source::StartDirectory { .. }, Some(dir)) => {
+            self::project(&mut findings, settings, &dir).await;
+        }
+        (Source::Directory(_) | Source::StartDirectory { .. }, None) => {}
+    }
+    Report {
+        findings: findings.0,
+        project,
+    }
+}
+
+/// What a run needs of the machine.
+async fn machine(findings: &mut Findings, settings: &Settings, stop: &Stop) {
     let variable = |name| value_of(&settings.environment, name);
     findings.note(
         "temporary directory",
@@ -75,13 +116,6 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
     {
         findings.note("agent's user", Err(failure), String::clone);
     }
-    match &settings.source {
-        Source::Directory(dir) => project(&mut findings, settings, dir).await,
-        Source::Repository(repository) => {
-            remote(&mut findings, settings, repository, redactor, stop).await;
-        }
-    }
-    findings.0
 }
 
 /// The project in a directory of this machine.
@@ -335,6 +369,18 @@ fn is_spelling(wanted: &str, name: &str) -> bool {
 struct Findings(Vec<Finding>);
 
 impl Findings {
+    /// Notes a problem; returns the thing if there is none.
+    fn note_problem<T>(&mut self, subject: &'static str, found: Result<T, Failure>) -> Option<T> {
+        match found {
+            Ok(thing) => Some(thing),
+            Err(failure) => {
+                let result = Err(failure);
+                self.0.push(Finding { subject, result });
+                None
+            }
+        }
+    }
+
     /// Notes a result; returns the thing if it is there.
     fn note<T>(
         &mut self,

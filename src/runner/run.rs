@@ -1,11 +1,13 @@
 //! The state of a run, and its first step: the workspace.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::failures::stopped;
 use super::isolate;
+use super::project_file;
 use super::settings::Settings;
 use super::workspace::{Owner, Source, Workspace};
 use crate::environment::{Variables, VariablesFile, merge};
@@ -79,6 +81,13 @@ impl<'a> Run<'a> {
                     git: None,
                 });
             }
+            Source::StartDirectory { keep_copy } => {
+                let workspace = self.open_start_directory(*keep_copy).await?;
+                return Ok(Prepared {
+                    workspace,
+                    git: None,
+                });
+            }
             Source::Repository(repository) => repository,
         };
         let git = Git::find(
@@ -102,6 +111,14 @@ impl<'a> Run<'a> {
             workspace: cloned?,
             git: Some(git),
         })
+    }
+
+    /// Opens the directory that the worker was started in, or a copy of its sample.
+    async fn open_start_directory(&self, keep_copy: bool) -> Result<Workspace, Failure> {
+        match project_file::sample(self.settings, Path::new("."))? {
+            Some(sample) => Workspace::copied(&sample, keep_copy, self.owner()).await,
+            None => Workspace::existing(Path::new("."), self.owner()),
+        }
     }
 
     /// Finds out what separates the agent from the worker, and logs it.
@@ -166,6 +183,17 @@ impl<'a> Run<'a> {
 }
 
 impl Prepared<'_> {
+    /// The settings of the run, with those that the project brings along.
+    pub fn project_settings(&self, settings: &Settings) -> Result<Settings, Failure> {
+        match project_file::read(settings, &self.workspace.dir)? {
+            Some(project) => {
+                project_file::log(&project);
+                Ok(settings.with(&project))
+            }
+            None => Ok(settings.clone()),
+        }
+    }
+
     /// An error if the agent has replaced the clone's directory: the worker must not write there.
     pub fn check_clone(&self) -> Result<(), Failure> {
         match &self.workspace.clone {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::agent;
+use super::project_settings::{ProjectSettings, ProjectSettingsReader};
 use super::workspace::Source;
 use crate::environment::{Variables, VariablesFile};
 use crate::isolation::Isolation;
@@ -40,6 +41,29 @@ pub struct Settings {
     pub steps: Steps,
     /// Further text for the first prompt.
     pub note: Option<String>,
+    /// How to read the settings that the project brings along.
+    pub project_settings: ProjectSettingsReader,
+}
+
+impl Settings {
+    /// These settings with the project's.
+    pub fn with(&self, project: &ProjectSettings) -> Self {
+        let mut settings = self.clone();
+        settings.agent = self.agent.with(project);
+        if let Some(timeout) = project.task_timeout {
+            settings.task_timeout = timeout;
+        }
+        if project.idle_timeout.is_some() {
+            settings.idle_timeout = project.idle_timeout;
+        }
+        if project.checks.is_some() {
+            settings.checks.clone_from(&project.checks);
+        }
+        if let Some(repairs) = project.repairs {
+            settings.repairs = repairs;
+        }
+        settings
+    }
 }
 
 /// What a run does.

@@ -6,6 +6,7 @@
 
 mod fetch;
 mod lfs;
+mod sample;
 mod submodules;
 
 use std::fs::{self, File};
@@ -31,6 +32,11 @@ pub const GRAPH: &str = ".scud/tasks/tasks.scg";
 pub enum Source {
     /// An existing directory.
     Directory(PathBuf),
+    /// The directory that the worker was started in, or a copy of the sample that the project there names.
+    StartDirectory {
+        /// Whether the copy of the sample stays at the end of the run.
+        keep_copy: bool,
+    },
     Repository(Box<Repository>),
 }
 
@@ -79,7 +85,7 @@ pub struct Workspace {
     pub user: Option<User>,
     /// Replace the worker's variables if the agent has another user.
     pub user_variables: Variables,
-    /// The clone's directory, if it must be deleted at the end.
+    /// The directory of the clone or of the copy, if it must be deleted at the end.
     temporary_clone: Option<TempDir>,
     /// `None` if the directory existed already.
     pub clone: Option<Clone>,
@@ -127,6 +133,36 @@ impl Workspace {
             belongs_to(owner.user, &dir)?;
         }
         Self::new(dir, None, None, owner)
+    }
+
+    /// Copies a sample project to a new temporary directory.
+    pub async fn copied(
+        sample: &Path,
+        keep_copy: bool,
+        owner: Option<Owner<'_>>,
+    ) -> Result<Self, Failure> {
+        let copy = sample::copy(sample, owner.map(|owner| owner.user)).await;
+        let copy = copy.map_err(|error| Failure {
+            retryable: false,
+            ..failed(
+                format!("the sample project {} cannot be copied", sample.display()),
+                &error,
+            )
+        })?;
+        let dir = fs::canonicalize(copy.path())
+            .map_err(|error| failed("the copy of the sample cannot be read".to_owned(), &error))?;
+        tracing::info!(
+            "the workspace is {}, a copy of the sample project {}; set DESCARTES_WORKSPACE to work on another project",
+            dir.display(),
+            sample.display()
+        );
+        let temporary = if keep_copy {
+            let _ = copy.keep();
+            None
+        } else {
+            Some(copy)
+        };
+        Self::new(dir, temporary, None, owner)
     }
 
     fn new(

@@ -41,7 +41,9 @@ impl FileError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Missing { .. } | Self::NotRegular { .. } | Self::TooLarge { .. } => true,
-            Self::NotReadable { .. } | Self::Locked { .. } => false,
+            // Text that is not UTF-8.
+            Self::NotReadable { source, .. } => source.kind() == io::ErrorKind::InvalidData,
+            Self::Locked { .. } => false,
         }
     }
 }

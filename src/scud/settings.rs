@@ -217,11 +217,18 @@ impl Project {
         self.text(&components)
     }
 
+    /// The text of a file with settings; `None` if there is no such file.
+    pub fn text_of(&self, at: &[&str]) -> Result<Option<String>, SettingsError> {
+        match self.text(at) {
+            Ok(text) => Ok(Some(text)),
+            Err(SettingsError::File(FileError::Missing { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn settings<T: DeserializeOwned>(&self, at: &[&str]) -> Result<Option<T>, SettingsError> {
-        let text = match self.text(at) {
-            Ok(text) => text,
-            Err(SettingsError::File(FileError::Missing { .. })) => return Ok(None),
-            Err(error) => return Err(error),
+        let Some(text) = self.text_of(at)? else {
+            return Ok(None);
         };
         toml::from_str(&text).map(Some).map_err(|error| {
             let begin = error.span().map_or(0, |span| span.start);

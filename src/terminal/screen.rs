@@ -38,6 +38,29 @@ const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Log {
     pub filter: Targets,
     pub format: LogFormat,
+    pub color: Color,
+}
+
+/// When to use colors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` says otherwise; or if `CLICOLOR_FORCE` says so.
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// Makes this the choice for everything that is printed with styles.
+    fn choose(self) {
+        let always = match self {
+            Self::Auto => return,
+            Self::Always => true,
+            Self::Never => false,
+        };
+        console::set_colors_enabled(always);
+        console::set_colors_enabled_stderr(always);
+    }
 }
 
 /// The format of log lines.
@@ -63,6 +86,7 @@ pub struct Screen {
 impl Screen {
     /// Starts logging to standard error.
     pub fn open(log: &Log, redactor: Redactor) -> Self {
+        log.color.choose();
         let terminal = io::stderr().is_terminal();
         let outlet = Outlet::new(io::stderr());
         let live_area = terminal.then(|| LiveArea::new(outlet.clone()));
@@ -89,7 +113,7 @@ impl Screen {
             registry
                 .with(
                     layer
-                        .with_ansi(terminal)
+                        .with_ansi(console::colors_enabled_stderr())
                         .with_target(false)
                         .with_timer(SinceStart(Instant::now())),
                 )

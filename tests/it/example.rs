@@ -17,6 +17,7 @@ fn hello() -> Project {
         "hello.sh",
         "test.sh",
         "agent.sh",
+        ".descartes.toml",
         ".scud/config.toml",
         ".scud/tasks/tasks.scg",
     ] {
@@ -30,7 +31,6 @@ fn the_agent_of_the_example_completes_its_task() {
     let (receiver, project) = (Receiver::start(), hello());
     let ended = Worker::new(&receiver, &project)
         .env("TASK_ID", "test-123")
-        .env("DESCARTES_AGENT_COMMAND", "sh agent.sh")
         .arg("--task")
         .arg("test-123")
         .run();

@@ -1,14 +1,17 @@
 //! For writers of orchestrators: `receive` shows what workers report, checks it, and answers as its
 //! flags say.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::origin::git;
 use crate::support::{
     FinishedWorker, Project, Receiver, Running, Worker, assert_in_order, schema, setting,
     with_enough_time,
@@ -55,34 +58,67 @@ fn end_of(running: Running) -> FinishedWorker {
     ended
 }
 
-#[test]
-fn the_command_of_the_original_worker_works_against_receive() {
-    let (receiving, url) = receive();
-    let project = Project::with_graph(
-        "# SCUD Graph v1\n# Phase: webapp\n\n@nodes\ntest-123 | Say hello | P | 1 | M\n",
+/// Copies the files below a directory of this repository.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy(&source, &target);
+        } else {
+            fs::copy(&source, &target).expect("a copy");
+        }
+    }
+}
+
+/// The root of this repository, as far as a run reads it, as a repository with one commit.
+fn root_of_this_repository() -> Project {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let project = Project::empty();
+    copy(
+        &root.join("examples/hello"),
+        &project.path("examples/hello"),
     );
+    let file = ".descartes.toml";
+    fs::copy(root.join(file), project.path(file)).expect("a copy");
+    git(project.dir(), &["init", "--quiet"]);
+    git(project.dir(), &["add", "--all"]);
+    git(project.dir(), &["commit", "--quiet", "--message", "All"]);
+    project
+}
+
+#[test]
+fn the_command_of_the_original_worker_completes_its_task_in_the_root_of_this_repository() {
+    let (receiving, url) = receive();
+    let project = root_of_this_repository();
+    let tmp = tempfile::tempdir().expect("a temporary directory");
     // TASK_ID=test-123 PROJECT_ID=proj-456 CALLBACK_URL=http://localhost:…/api/agents/callback \
     //   descartes-worker --task test-123
     let ended = program(&["--task", "test-123"], &project)
         .env("TASK_ID", "test-123")
         .env("PROJECT_ID", "proj-456")
         .env("CALLBACK_URL", url)
-        .agent("echo hello")
+        .env("TMPDIR", tmp.path())
         .run();
     ended.assert_code(0);
     let event = ended.result_line();
     assert_eq!(event["task_id"], "test-123");
-    assert_eq!(event["result"]["output"]["tail"], "hello\n");
+    assert_eq!(event["status"], "completed");
+    assert_eq!(event["result"]["checks"][0]["command"], "sh test.sh");
     let run = event["run_id"].as_str().expect("a run id");
     let ended = end(receiving);
     assert_in_order(
         &ended.stderr,
         &[
             &format!("POST /started    test-123: run {run} on "),
-            "POST /completed  test-123: task test-123 of phase webapp is done: Say hello\n",
+            "POST /completed  test-123: task test-123 of phase hello is done: ",
         ],
     );
     assert!(!ended.stderr.contains("protocol  "), "{ended:#?}");
+    assert_eq!(git(project.dir(), &["status", "--porcelain"]), "");
+    let left = fs::read_dir(tmp.path()).expect("a directory").count();
+    assert_eq!(left, 0, "the copy of the sample is still there");
 }
 
 #[test]

@@ -164,28 +164,123 @@ fn an_unknown_setting_only_produces_a_warning() {
     }
 }
 
+/// The words of a command's standard output, without line breaks, which depend on the width of the terminal.
+#[track_caller]
+fn words_of(args: &[&str]) -> String {
+    let ended = Worker::without_settings().args(args).run();
+    ended.assert_code(0);
+    assert_eq!(ended.stderr, "");
+    let words: Vec<&str> = ended.stdout.split_whitespace().collect();
+    words.join(" ")
+}
+
 #[test]
-fn help_and_version_exit_with_0() {
-    for flag in ["--help", "-h"] {
-        let ended = Worker::without_settings().arg(flag).run();
-        ended.assert_code(0);
-        assert_eq!(ended.stderr, "");
+fn the_long_help_has_all_flags_below_headings_with_their_variables_and_defaults() {
+    for args in [&["--help"][..], &["help"]] {
+        let help = words_of(args);
         for part in [
             "Usage: descartes-worker [OPTIONS]",
             "[DESCARTES_TASK_TIMEOUT; default: 1h]",
             "[TASK_ID]",
+            "Limits and checks: --max-turns",
+            "Callbacks: --callback-url",
+            "Output: --log ",
             "From the environment only:",
             "ANTHROPIC_API_KEY",
         ] {
-            // Compared without line breaks, which depend on the width of the terminal.
-            let words: Vec<&str> = ended.stdout.split_whitespace().collect();
-            assert!(words.join(" ").contains(part), "{part} in {}", ended.stdout);
+            assert!(help.contains(part), "{part} in {help}");
         }
     }
-    let ended = Worker::without_settings().arg("--version").run();
-    ended.assert_code(0);
-    let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(ended.stdout, format!("descartes-worker {version}\n"));
+}
+
+#[test]
+fn the_short_help_has_the_common_flags_with_their_defaults_and_names_the_long_one() {
+    let help = words_of(&["-h"]);
+    for part in [
+        "--task-timeout <DURATION> How long the agent and the checks may take together [default: 1h]",
+        "-v, --verbose... Log more",
+        "--help shows all options",
+    ] {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+    assert!(!help.contains("--claim-deadline"), "{help}");
+    assert!(help.len() * 2 < words_of(&["--help"]).len(), "{help}");
+}
+
+#[test]
+fn help_prints_the_help_of_a_command_and_suggests_one_for_a_wrong_name() {
+    for command in ["local", "dispatch", "completions", "check"] {
+        assert_eq!(words_of(&["help", command]), words_of(&[command, "--help"]));
+    }
+    let ended = Worker::without_settings().args(["help", "dispach"]).run();
+    ended.assert_code(2);
+    assert!(ended.stderr.contains("'dispatch'"), "{ended:#?}");
+}
+
+#[test]
+fn version_prints_one_line() {
+    for flag in ["--version", "-V"] {
+        let ended = Worker::without_settings().arg(flag).run();
+        ended.assert_code(0);
+        let version = concat!("descartes-worker ", env!("CARGO_PKG_VERSION"));
+        assert!(ended.stdout.starts_with(version), "{ended:#?}");
+        assert_eq!(ended.stdout.lines().count(), 1, "{ended:#?}");
+    }
+}
+
+#[test]
+fn verbose_and_quiet_change_the_log_of_the_worker_and_win_over_the_variable() {
+    let log = |args: &[&str]| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let worker = Worker::new(&receiver, &project).env("RUST_LOG", "info");
+        let ended = worker.args(args).agent("echo ready").run();
+        ended.assert_completed(&receiver);
+        ended.stderr
+    };
+    let has = |log: &str, level: &str| log.contains(&format!("\"level\":\"{level}\""));
+    let quiet = log(&["-q"]);
+    assert!(!has(&quiet, "INFO"), "{quiet}");
+    let verbose = log(&["-vvv"]);
+    assert!(has(&verbose, "INFO") && has(&verbose, "TRACE"), "{verbose}");
+    let project = Project::new();
+    let local = |args: &[&str]| {
+        let worker = Worker::without_settings().args(["local", "--task", "8", "--force"]);
+        let ended = worker.args(args).dir(project.dir()).agent("true").run();
+        ended.assert_code(0);
+        ended.stderr
+    };
+    assert!(local(&[]).contains("  │ "));
+    let quiet = local(&["-q"]);
+    assert!(!quiet.contains("INFO"), "{quiet}");
+    let both = Worker::without_settings()
+        .args(["-v", "--log", "info"])
+        .run();
+    both.assert_code(2);
+    assert!(both.stderr.contains("cannot be used with"), "{both:#?}");
+}
+
+#[test]
+fn colors_follow_the_flag_and_the_usual_variables() {
+    let escape = "\u{1b}[";
+    let help = |args: &[&str], variable: &str| {
+        let worker = Worker::without_settings().arg("--help").args(args);
+        worker.env(variable, "1").run().stdout.contains(escape)
+    };
+    assert!(!help(&[], "UNRELATED"));
+    assert!(help(&["--color", "always"], "UNRELATED"));
+    assert!(help(&["--color=always"], "NO_COLOR"));
+    assert!(help(&[], "CLICOLOR_FORCE"));
+    assert!(!help(&["--color=never"], "CLICOLOR_FORCE"));
+    let log = |args: &[&str], variable: &str| {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let worker = Worker::new(&receiver, &project).args(args).agent("true");
+        let worker = worker.env("DESCARTES_LOG_FORMAT", "pretty");
+        worker.env(variable, "1").run().stderr.contains(escape)
+    };
+    assert!(!log(&[], "UNRELATED"));
+    assert!(log(&["--color", "always"], "NO_COLOR"));
+    assert!(log(&[], "CLICOLOR_FORCE"));
+    assert!(!log(&["--color", "never"], "CLICOLOR_FORCE"));
 }
 
 /// Needs bash, which not every machine has.
@@ -224,6 +319,81 @@ fn bash_completes_the_ids_of_tasks() {
          --task : 8\nlocal --task = : 8\nlocal --task =: 8\ndispatch retry : 7 8 9\ndispatch --only 7: 7\n\
          dispatch --ba: --base\n",
         "{ended:#?}"
+    );
+}
+
+/// A shell in a project with a ready task and a done one, that finds the program by its name.
+#[cfg(feature = "peers")]
+fn output_of_shell(shell: &str, script: &str) -> String {
+    let project = Project::with_graph(
+        "# SCUD Graph v1\n# Phase: house\n\n@nodes\ndone-1 | Plan | D | 1 | H\nready-2 | Build | P | 1 | H\n",
+    );
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_descartes-worker"));
+    let mut path = program
+        .parent()
+        .expect("a directory")
+        .as_os_str()
+        .to_owned();
+    path.push(":");
+    path.push(crate::support::path());
+    let ended = Worker::without_settings()
+        .through(shell, |_| vec!["-c".into(), script.into()])
+        .env("PATH", path)
+        .env("HOME", project.dir())
+        .dir(project.dir())
+        .run();
+    ended.assert_code(0);
+    ended.stdout
+}
+
+/// Needs fish, which not every machine has.
+#[cfg(feature = "peers")]
+#[test]
+fn fish_completes_the_ids_of_tasks() {
+    let script = r#"
+        descartes-worker completions fish | source
+        for line in "--task " "local --task " "dispatch retry " "dispatch --only d" "dispatch --ba"
+            echo "$line:" (complete -C "descartes-worker $line" | string replace -r '\t.*' '')
+        end
+    "#;
+    assert_eq!(
+        output_of_shell("fish", script),
+        "--task : ready-2\nlocal --task : ready-2\ndispatch retry : done-1 ready-2\ndispatch --only d: done-1\n\
+         dispatch --ba: --base\n"
+    );
+}
+
+/// Needs zsh, which not every machine has.
+#[cfg(feature = "peers")]
+#[test]
+fn zsh_completes_the_ids_of_tasks() {
+    // A person's shell on a pseudo-terminal: Tab completes the word, and the next command shows the line.
+    let script = r#"
+        mkdir functions && descartes-worker completions zsh > functions/_descartes-worker
+        zmodload zsh/zpty
+        zpty shell zsh -f -i
+        zpty -w shell 'PROMPT=; stty -echo; fpath=(functions $fpath); autoload -Uz compinit; compinit -D -u'
+        zpty -w shell 'descartes-worker() { print -r -- "<$*>" }; print READY-$((1+1))'
+        zpty -r shell text '*READY-2*'
+        try() {
+            zpty -w -n shell "descartes-worker $*"$'\t\n'
+            zpty -r shell text '*<*>*'
+            print -r -- "$*: ${${text##*<}%%>*}"
+        }
+        try "--task "
+        try "local --task "
+        try "dispatch retry d"
+        try "dispatch --only d"
+    "#;
+    // The function hides the program, which the script of the completions asks for the ids.
+    let script = script.replace(
+        "descartes-worker() {",
+        "descartes-worker() { [[ $1 == tasks ]] && { command descartes-worker \"$@\"; return };",
+    );
+    assert_eq!(
+        output_of_shell("zsh", &script),
+        "--task : --task ready-2\nlocal --task : local --task ready-2\ndispatch retry d: dispatch retry done-1\n\
+         dispatch --only d: dispatch --only done-1\n"
     );
 }
 

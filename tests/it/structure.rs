@@ -44,6 +44,7 @@ const LAYERS: &[&[&str]] = &[
         "line_splitter",
         "panics",
         "programs",
+        "project_file",
         "redact",
         "ring_buffer",
         "webhook",

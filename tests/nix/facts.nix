@@ -42,7 +42,7 @@ in
 
   crate = crate: {
     inherit (crate) by;
-    inherit (crate.asked) pname version doCheck;
+    inherit (crate.asked) pname version doCheck postInstall;
     license = map (license: license.spdxId) crate.asked.meta.license;
     files = crate.asked.src.files;
     dependencies = {

@@ -104,6 +104,20 @@ fn the_reference_lists_every_setting_as_the_program_knows_it() {
 }
 
 #[test]
+fn the_reference_lists_every_setting_that_a_project_may_bring_along() {
+    let vocabulary = vocabulary();
+    let keys: Vec<_> = list(&vocabulary, "settings")
+        .iter()
+        .filter(|setting| !setting["key"].is_null())
+        .map(|setting| {
+            ["key", "kind_in_file", "variable"].map(|field| text(setting, field).to_owned())
+        })
+        .map(Vec::from)
+        .collect();
+    assert_rows("docs/reference.md", "## Settings of the project", 3, &keys);
+}
+
+#[test]
 fn the_settings_that_the_program_asks_for_are_the_required_ones() {
     let vocabulary = vocabulary();
     let required = list(&vocabulary, "settings")

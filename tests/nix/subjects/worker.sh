@@ -13,6 +13,10 @@ assert 'the worker does not wait for the tests: its dependencies are neither che
     '.dependencies.doCheck == false and .dependencies.cargoCheckCommand == "true"'
 assert 'the worker has the licenses of the manifest' "$crate" '
     (.license | join(" OR ")) == "'"$(sed -n 's/^license = "\(.*\)"/\1/p' Cargo.toml)"'"'
+assert 'the package has the man page and the completions of three shells where man and the shells look for them' "$crate" '
+    .postInstall as $install
+    | ["share/man/man1/descartes-worker.1", "completions/descartes-worker", "site-functions/_descartes-worker", "vendor_completions.d/descartes-worker.fish"]
+    | all(. as $path | $install | contains($path))'
 assert 'the build of the worker gets the manifest, the lock and src/, and nothing else' "$crate" '
     (.files | map(select(startswith("src/") | not)) | sort) == ["Cargo.lock", "Cargo.toml"]
     and (.files | index("src/main.rs") != null)'

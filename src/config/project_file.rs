@@ -1,0 +1,331 @@
+//! The settings in a project's `.descartes.toml`: which keys there are, and what they may say.
+//!
+//! The file is part of the project, so everybody who can change the project can change it. It is trusted as much as the
+//! project's checks: it may choose how tasks are done, and it may tighten limits. The table of settings says which settings
+//! that are; everything else is refused by name.
+
+use std::time::Duration;
+
+use super::settings::{self, InProjectFile, NEEDED_BEFORE_THE_PROJECT, Setting, WORKER};
+use super::values;
+use crate::project_file::{self, Entry, NEEDS, Value};
+use crate::redact::names::is_secret;
+use crate::runner::project_settings::{FileSource, ProjectSettings};
+
+/// The key of the directory with a sample project, which is not a setting.
+pub const SAMPLE: &str = "sample";
+/// The keys of the tables `[[needs]]`, which people may write outside of them.
+const KEYS_OF_NEEDS: [&str; 4] = ["memory", "cpus", "image", "engine"];
+
+/// Reads the text of the file. The settings in `already_set` are validated, but have no effect.
+///
+/// # Errors
+/// All mistakes, each with its line.
+pub fn read(text: &str, already_set: &[&'static str]) -> Result<ProjectSettings, Vec<String>> {
+    let entries = project_file::parse(text).map_err(|mistake| vec![mistake])?;
+    let mut file = FileReader {
+        entries,
+        already_set,
+        sources: Vec::new(),
+        mistakes: Vec::new(),
+    };
+    file.reject_unknown_keys();
+    let settings = ProjectSettings {
+        agent: file.optional(&settings::AGENT, values::agent).flatten(),
+        agent_command: file.optional(&settings::AGENT_COMMAND, values::text),
+        model: file.optional(&settings::MODEL, values::line),
+        max_turns: file.optional(&settings::MAX_TURNS, values::positive_count),
+        max_budget_usd: file.optional(&settings::MAX_BUDGET_USD, values::dollars),
+        max_tokens: file.optional(&settings::MAX_TOKENS, values::tokens),
+        task_timeout: file.optional(&settings::TASK_TIMEOUT, values::duration),
+        idle_timeout: file.optional(&settings::IDLE_TIMEOUT, |text| {
+            values::duration_or_off(text)?
+                .ok_or_else(|| "means no limit, which only the operator can choose, with DESCARTES_IDLE_TIMEOUT".to_owned())
+        }),
+        checks: file.optional(&settings::CHECKS, values::checks),
+        repairs: file.optional(&settings::REPAIRS, values::count),
+        sample: file.sample(),
+        sources: Vec::new(),
+    };
+    if file.mistakes.is_empty() {
+        Ok(ProjectSettings {
+            sources: file.sources,
+            ..settings
+        })
+    } else {
+        file.mistakes.sort_by_key(|(line, _)| *line);
+        let mistakes = file.mistakes.into_iter();
+        Err(mistakes
+            .map(|(line, what)| format!("line {line}: {what}"))
+            .collect())
+    }
+}
+
+struct FileReader<'a> {
+    entries: Vec<Entry>,
+    already_set: &'a [&'static str],
+    sources: Vec<FileSource>,
+    /// Each with its line.
+    mistakes: Vec<(usize, String)>,
+}
+
+impl FileReader<'_> {
+    /// Rejects every key that this file may not have.
+    fn reject_unknown_keys(&mut self) {
+        for Entry { key, line, .. } in &self.entries {
+            let setting = WORKER
+                .iter()
+                .chain(&settings::DISPATCH)
+                .find(|setting| setting.key() == *key);
+            let what = match setting {
+                Some(setting) if setting.in_project_file == InProjectFile::Refused => {
+                    refusal(setting)
+                }
+                Some(_) => continue,
+                None if key == SAMPLE => continue,
+                None => unknown_key(key),
+            };
+            self.mistakes.push((*line, format!("{key} {what}")));
+        }
+    }
+
+    /// The value of a setting, if the file has it and neither a flag nor a variable sets it.
+    fn optional<T>(
+        &mut self,
+        setting: &'static Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let key = setting.key();
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        let line = entry.line;
+        let parsed = text_of(setting, &entry.value).and_then(|text| {
+            let shown = |why: String| format!("{key} = {text:?} {why}");
+            let value = parse(&text).map_err(shown)?;
+            up_to_default(setting, &text).map_err(shown)?;
+            Ok((text, value))
+        });
+        match parsed {
+            Err(mistake) => {
+                self.mistakes.push((line, mistake));
+                None
+            }
+            Ok(_) if self.already_set.contains(&setting.variable) => None,
+            Ok((value, parsed)) => {
+                self.sources.push(FileSource {
+                    variable: setting.name(),
+                    value,
+                    line,
+                });
+                Some(parsed)
+            }
+        }
+    }
+
+    /// The directory with a sample project.
+    fn sample(&mut self) -> Option<String> {
+        let entry = self.entries.iter().find(|entry| entry.key == SAMPLE)?;
+        let is_below = |dir: &str| {
+            let mut parts = dir.trim_end_matches('/').split('/');
+            parts
+                .all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('\0'))
+        };
+        match &entry.value {
+            Value::Text(dir) if is_below(dir) => Some(dir.clone()),
+            _ => {
+                let what = "sample must be the path of a directory below this file, for example sample = \"examples/hello\"";
+                self.mistakes.push((entry.line, what.to_owned()));
+                None
+            }
+        }
+    }
+}
+
+/// The value as a variable would have it.
+fn text_of(setting: &Setting, value: &Value) -> Result<String, String> {
+    let key = setting.key();
+    match (setting.in_project_file, value) {
+        (InProjectFile::Text | InProjectFile::DurationUpToDefault, Value::Text(text)) => {
+            if text.is_empty() {
+                return Err(format!("{key} is empty; remove it, or give it a value"));
+            }
+            Ok(text.clone())
+        }
+        (InProjectFile::Number, Value::Number(text)) => Ok(text.clone()),
+        (InProjectFile::Texts, Value::Texts(texts)) if texts.is_empty() => Ok("none".to_owned()),
+        (InProjectFile::Texts, Value::Texts(texts)) => {
+            let is_one_line =
+                |text: &&String| !text.trim().is_empty() && !text.contains(['\n', '\r', '\0']);
+            match texts.iter().find(|text| !is_one_line(text)) {
+                Some(text) => Err(format!("{key} has {text:?}, which is not one line")),
+                None => Ok(texts.join("\n")),
+            }
+        }
+        (InProjectFile::Texts, _) => Err(format!(
+            "{key} must be a list of strings, for example {key} = [\"cargo test\"]"
+        )),
+        (InProjectFile::Number, _) => Err(format!("{key} must be a number, for example {key} = 2")),
+        (InProjectFile::DurationUpToDefault, _) => Err(format!(
+            "{key} must be a string, for example {key} = \"10m\""
+        )),
+        (InProjectFile::Text | InProjectFile::Refused, _) => {
+            Err(format!("{key} must be a string, for example {key} = \"…\""))
+        }
+    }
+}
+
+/// An error if a duration is longer than the default, which the orchestrator was told at the claim.
+fn up_to_default(setting: &Setting, text: &str) -> Result<(), String> {
+    let (InProjectFile::DurationUpToDefault, Some(default)) =
+        (setting.in_project_file, setting.default)
+    else {
+        return Ok(());
+    };
+    let length = |text: &str| values::duration(text).unwrap_or(Duration::MAX);
+    if length(text) <= length(default) {
+        return Ok(());
+    }
+    Err(format!(
+        "is longer than {default}, the default; only the operator can allow more, with {}",
+        setting.name()
+    ))
+}
+
+/// Why a setting is not in the file, and where it is set instead.
+fn refusal(setting: &Setting) -> String {
+    let name = setting.name();
+    let place = match setting.flag {
+        Some(flag) => format!("--{flag} or {name}"),
+        None => name.to_owned(),
+    };
+    if is_secret(name) {
+        format!(
+            "is a secret, and everybody who can read the project could read it here; set the variable {name}"
+        )
+    } else if NEEDED_BEFORE_THE_PROJECT
+        .iter()
+        .any(|needed| needed.variable == setting.variable)
+    {
+        format!(
+            "cannot be set here, because a worker needs it before it has the project; set {place}"
+        )
+    } else {
+        format!("is not for the project to decide; the operator can set {place}")
+    }
+}
+
+fn unknown_key(key: &str) -> String {
+    if KEYS_OF_NEEDS.contains(&key) {
+        return format!("belongs in a table [[{NEEDS}]], whose other keys say which tasks need it");
+    }
+    let allowed = |setting: &&&Setting| setting.in_project_file != InProjectFile::Refused;
+    let keys = WORKER.iter().filter(allowed).map(|setting| setting.key());
+    let keys: Vec<String> = keys.chain([SAMPLE, NEEDS].map(str::to_owned)).collect();
+    let snake = key.replace('-', "_").to_ascii_lowercase();
+    let closest = keys
+        .iter()
+        .min_by_key(|known| strsim::osa_distance(&snake, known));
+    let closest = closest.filter(|known| strsim::osa_distance(&snake, known) <= known.len() / 3);
+    match closest {
+        Some(known) => format!("is not a known key; did you mean {known}?"),
+        None => format!("is not a known key; the keys are {}", keys.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(text: &str) -> String {
+        read(text, &[]).unwrap_err().join("; ")
+    }
+
+    #[test]
+    fn every_setting_of_the_table_that_may_be_in_the_file_is_read_from_it() {
+        for setting in WORKER {
+            let key = setting.key();
+            let text = match setting.in_project_file {
+                InProjectFile::Refused => continue,
+                InProjectFile::Text => format!("{key} = \"builtin\""),
+                InProjectFile::Number => format!("{key} = 1"),
+                InProjectFile::Texts => format!("{key} = [\"true\"]"),
+                InProjectFile::DurationUpToDefault => format!("{key} = \"1s\""),
+            };
+            let project = read(&text, &[]).unwrap_or_else(|why| panic!("{why:?}"));
+            assert_eq!(project.sources.len(), 1, "{text} has no effect");
+            assert_eq!(project.sources[0].variable, setting.name());
+            let ignored = read(&text, &[setting.variable]).unwrap();
+            assert!(ignored.sources.is_empty(), "{text} wins over the variable");
+        }
+    }
+
+    #[test]
+    fn every_other_setting_is_refused_with_its_key_and_the_place_where_it_can_be_set() {
+        for setting in WORKER.iter().chain(&settings::DISPATCH) {
+            if setting.in_project_file == InProjectFile::Refused {
+                let (key, name) = (setting.key(), setting.name());
+                let why = mistakes(&format!("\n{key} = \"a-private-value\""));
+                assert!(
+                    why.starts_with(&format!("line 2: {key} ")) && why.contains(name),
+                    "{why}"
+                );
+                assert!(!why.contains("a-private-value"), "{why}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_line_and_what_would_be_right() {
+        for (text, words) in [
+            (
+                "agnet = \"x\"",
+                "line 1: agnet is not a known key; did you mean agent?",
+            ),
+            ("max-turns = 1", "did you mean max_turns?"),
+            ("[[neds]]", "did you mean needs?"),
+            ("colour = 1", "the keys are agent, agent_command, "),
+            ("memory = \"1GiB\"", "belongs in a table [[needs]]"),
+            (
+                "checks = \"cargo test\"",
+                "checks must be a list of strings, for example checks = [\"cargo test\"]",
+            ),
+            ("checks = [1]", "checks must be a list of strings"),
+            ("checks = [\"a\\nb\"]", "which is not one line"),
+            ("max_turns = \"5\"", "max_turns must be a number"),
+            ("max_turns = 0", "max_turns = \"0\" is not a number from 1"),
+            ("model = 3", "model must be a string"),
+            ("model = \"\"", "model is empty"),
+            ("agent = \"claude\"", "is not a kind of agent"),
+            (
+                "task_timeout = \"2h\"",
+                "task_timeout = \"2h\" is longer than 1h, the default; only the operator can allow more",
+            ),
+            ("idle_timeout = \"0\"", "means no limit"),
+            (
+                "task_timeout = 60",
+                "task_timeout must be a string, for example task_timeout = \"10m\"",
+            ),
+            ("sample = \"../other\"", "sample must be the path"),
+            ("sample = \"/etc\"", "sample must be the path"),
+            ("callback_secret = \"\"", "is a secret"),
+            (
+                "callback_url = \"\"",
+                "before it has the project; set --callback-url or CALLBACK_URL",
+            ),
+            (
+                "branch = \"main\"",
+                "is not for the project to decide; the operator can set --branch or DESCARTES_BRANCH",
+            ),
+            ("a = 1\nb = ", "line 2: "),
+        ] {
+            let why = mistakes(text);
+            assert!(why.contains(words), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once_in_the_order_of_their_lines() {
+        let why = mistakes("max_turns = \"5\"\ncolour = 1\nrepairs = 1000");
+        let lines = ["line 1", "line 2", "line 3"].map(|line| why.find(line).expect(line));
+        assert!(lines.is_sorted(), "{why}");
+    }
+}

@@ -1,0 +1,75 @@
+//! Reads the file with the settings that the project brings along, and finds the sample that it names.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::failures::unusable_settings;
+use super::project_settings::{FileSource, ProjectSettings};
+use super::settings::Settings;
+use super::workspace::Source;
+use crate::project_file::FILE;
+use crate::scud::Project;
+use crate::task::{Failure, Reason};
+
+/// The settings in the file of the project at `dir`; `None` without a file.
+pub fn read(settings: &Settings, dir: &Path) -> Result<Option<ProjectSettings>, Failure> {
+    let text = Project::at(dir.to_owned())
+        .text_of(&[FILE])
+        .map_err(|error| unusable_settings(&error))?;
+    let Some(text) = text else { return Ok(None) };
+    let read = settings.project_settings.read(&text);
+    read.map(Some).map_err(|mistakes| Failure {
+        retryable: false,
+        ..Failure::new(
+            Reason::WorkspaceFailed,
+            format!("{} cannot be used: {mistakes}", dir.join(FILE).display()),
+        )
+    })
+}
+
+/// The directory of the project, if it is on this machine before the run. For a project with a sample, the sample's.
+pub fn place(settings: &Settings) -> Result<Option<PathBuf>, Failure> {
+    match &settings.source {
+        Source::Directory(dir) => Ok(Some(dir.clone())),
+        Source::StartDirectory { .. } => {
+            let start = Path::new(".");
+            let sample = sample(settings, start)?;
+            Ok(Some(sample.unwrap_or_else(|| start.to_owned())))
+        }
+        Source::Repository(_) => Ok(None),
+    }
+}
+
+/// The directory of the sample project that the file in `dir` names: a run in `dir` works on a copy of it.
+pub fn sample(settings: &Settings, dir: &Path) -> Result<Option<PathBuf>, Failure> {
+    let Some(sample) = read(settings, dir)?.and_then(|project| project.sample) else {
+        return Ok(None);
+    };
+    let failed = |why: String| Failure {
+        retryable: false,
+        causes: vec![why],
+        ..Failure::new(
+            Reason::WorkspaceFailed,
+            format!("the sample project {sample}, which {FILE} names, cannot be used"),
+        )
+    };
+    let project = fs::canonicalize(dir).map_err(|error| failed(error.to_string()))?;
+    let found =
+        fs::canonicalize(project.join(&sample)).map_err(|error| failed(error.to_string()))?;
+    if !found.starts_with(&project) || !found.is_dir() {
+        return Err(failed("it is not a directory in the project".to_owned()));
+    }
+    Ok(Some(found))
+}
+
+/// Logs which settings come from the file.
+pub fn log(project: &ProjectSettings) {
+    for FileSource {
+        variable,
+        value,
+        line,
+    } in &project.sources
+    {
+        tracing::info!("{FILE}, line {line}, sets {variable} to {value:?}");
+    }
+}

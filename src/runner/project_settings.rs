@@ -1,0 +1,85 @@
+//! The settings that a project brings along in `.descartes.toml`.
+//!
+//! They apply if neither a flag nor a variable sets the same thing. `config` knows the keys, `project_file` reads the file.
+
+use std::time::Duration;
+
+use super::agent;
+use crate::gateway::services_behind_gateway;
+
+/// The values in a project's file that apply to a run: `None` for a setting that the file does not have, or that a flag
+/// or a variable sets.
+#[derive(Debug, Clone, Default)]
+pub struct ProjectSettings {
+    pub agent: Option<&'static agent::Kind>,
+    pub agent_command: Option<String>,
+    pub model: Option<String>,
+    pub max_turns: Option<u32>,
+    pub max_budget_usd: Option<f64>,
+    pub max_tokens: Option<u64>,
+    pub task_timeout: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
+    pub checks: Option<Vec<String>>,
+    pub repairs: Option<u32>,
+    /// The directory of a sample project, relative to the file's directory.
+    pub sample: Option<String>,
+    /// The settings of the file that apply, for people.
+    pub sources: Vec<FileSource>,
+}
+
+/// Where in the file a setting is.
+#[derive(Debug, Clone)]
+pub struct FileSource {
+    /// The variable of the same setting.
+    pub variable: &'static str,
+    /// The value as a variable would have it.
+    pub value: String,
+    pub line: usize,
+}
+
+/// Turns the text of the file into settings. All mistakes are found at once.
+#[derive(Debug, Clone)]
+pub struct ProjectSettingsReader {
+    /// Gets the text, and the variables of the settings that the file cannot change.
+    pub read: fn(&str, &[&'static str]) -> Result<ProjectSettings, Vec<String>>,
+    /// The variables of the settings that flags or variables have set.
+    pub already_set: Vec<&'static str>,
+}
+
+impl ProjectSettingsReader {
+    /// # Errors
+    /// All mistakes in the text, as one sentence.
+    pub fn read(&self, text: &str) -> Result<ProjectSettings, String> {
+        (self.read)(text, &self.already_set).map_err(|mistakes| mistakes.join("; "))
+    }
+}
+
+impl agent::Settings {
+    /// These settings with the project's.
+    pub fn with(&self, project: &ProjectSettings) -> Self {
+        let mut settings = self.clone();
+        settings.kind = project.agent.or(settings.kind);
+        if project.agent_command.is_some() {
+            settings.command.clone_from(&project.agent_command);
+        }
+        let is_command = settings.kind.is_none_or(|kind| kind.word == agent::COMMAND);
+        if project.agent_command.is_some() && is_command {
+            // The project's author must not get a key that only the operator's agents should have. The gateway keeps its
+            // keys from every agent.
+            let behind_gateway = services_behind_gateway(&self.access, self.gateway.mode);
+            settings.access.services = behind_gateway.into_iter().cloned().collect();
+            settings.access.oauth_token = None;
+        }
+        if project.model.is_some() {
+            settings.model.clone_from(&project.model);
+        }
+        let limits = &mut settings.limits;
+        limits.turns = project.max_turns.or(limits.turns);
+        limits.usd = project.max_budget_usd.or(limits.usd);
+        limits.tokens = project.max_tokens.or(limits.tokens);
+        if project.idle_timeout.is_some() {
+            settings.idle_timeout = project.idle_timeout;
+        }
+        settings
+    }
+}

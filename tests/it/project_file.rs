@@ -1,0 +1,431 @@
+//! For owners of projects: the settings that a project brings along in `.descartes.toml`.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::dispatch::sample::Graph;
+use crate::support::project::GRAPH;
+use crate::support::{Origin, Project, Receiver, Worker, path};
+
+/// A project for task 8 with this file.
+fn project_with(file: &str) -> Project {
+    let project = Project::new();
+    project.write(".descartes.toml", file);
+    project
+}
+
+/// Asserts that a run of a project with this file fails before an agent starts; returns the message.
+#[track_caller]
+fn assert_unusable(project: &Project) -> String {
+    let receiver = Receiver::start();
+    let ended = Worker::new(&receiver, project).agent("touch worked").run();
+    let event = ended.assert_failed(&receiver, "workspace_failed");
+    assert_eq!(event["failure"]["retryable"], false, "{event:#}");
+    assert!(!project.path("worked").exists());
+    let failure = &event["failure"];
+    let text = |field: &str| failure[field].as_str().unwrap_or_default().to_owned();
+    format!("{}: {}", text("message"), text("detail"))
+}
+
+#[test]
+fn a_worker_uses_the_agent_the_checks_and_the_limits_of_the_project_that_it_has_cloned() {
+    let receiver = Receiver::start();
+    let file = "agent_command = \"echo \\\"$DESCARTES_MODEL\\\"; touch by-the-project\"\nmodel = \"opus\"\n\
+        checks = [\"test -e by-the-project\", \"true\"]\nrepairs = 0\ntask_timeout = \"30m\"\n";
+    let origin = Origin::with(&[(".descartes.toml", file)]);
+    let ended = origin.worker(&receiver).run();
+    let event = ended.assert_completed(&receiver);
+    assert_eq!(event["result"]["output"]["tail"], "opus\n");
+    let checks = event["result"]["checks"].as_array().expect("checks");
+    let commands: Vec<_> = checks.iter().map(|check| &check["command"]).collect();
+    assert_eq!(commands, ["test -e by-the-project", "true"]);
+    let words = ".descartes.toml, line 2, sets DESCARTES_MODEL to \\\"opus\\\"";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
+}
+
+#[test]
+fn a_time_limit_of_the_project_ends_its_agent() {
+    let receiver = Receiver::start();
+    let project = project_with("task_timeout = \"300ms\"\n");
+    let worker = Worker::new(&receiver, &project).agent("exec sleep 600");
+    worker.run().assert_failed(&receiver, "timed_out");
+    let receiver = Receiver::start();
+    let project = project_with("idle_timeout = \"300ms\"\n");
+    let worker = Worker::new(&receiver, &project).agent("exec sleep 600");
+    worker.run().assert_failed(&receiver, "idle");
+}
+
+#[test]
+fn flags_and_variables_win_over_the_file_of_the_project() {
+    let receiver = Receiver::start();
+    let project = project_with(
+        "agent = \"builtin\"\nagent_command = \"touch by-the-project\"\nmodel = \"opus\"\nchecks = [\"false\"]\n",
+    );
+    let ended = Worker::new(&receiver, &project)
+        .env("DESCARTES_MODEL", "haiku")
+        .args(["--checks", "true"])
+        .agent("echo \"$DESCARTES_MODEL\"")
+        .run();
+    let event = ended.assert_completed(&receiver);
+    // Whoever sets the command has decided on the kind of agent too.
+    assert_eq!(event["result"]["agent"]["kind"], "command");
+    assert_eq!(event["result"]["output"]["tail"], "haiku\n");
+    assert_eq!(event["result"]["checks"][0]["command"], "true");
+    assert!(!project.path("by-the-project").exists());
+}
+
+#[test]
+fn the_agent_command_of_a_project_gets_no_key_that_the_gateway_does_not_keep() {
+    for (name, key) in [
+        ("ANTHROPIC_API_KEY", "sk-ant-test-0123456789"),
+        ("ANTHROPIC_AUTH_TOKEN", "sk-ant-oat01-0123456789"),
+        ("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-0123456789"),
+        ("OPENAI_API_KEY", "sk-test-0123456789"),
+    ] {
+        for gateway in ["off", "auto"] {
+            let receiver = Receiver::start();
+            let project = project_with("agent_command = \"env > seen\"\n");
+            Worker::new(&receiver, &project)
+                .env(name, key)
+                .env("DESCARTES_MODEL_GATEWAY", gateway)
+                .run()
+                .assert_completed(&receiver);
+            let seen = project.read("seen");
+            assert!(!seen.contains(key), "{name}, gateway {gateway}: {seen}");
+        }
+        // The operator's own command gets it, without the gateway.
+        let (receiver, project) = (Receiver::start(), project_with("model = \"opus\"\n"));
+        Worker::new(&receiver, &project)
+            .env(name, key)
+            .env("DESCARTES_MODEL_GATEWAY", "off")
+            .agent("env > seen")
+            .run()
+            .assert_completed(&receiver);
+        assert!(project.read("seen").contains(key), "{name}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_file_ends_the_run_with_its_place_and_what_would_be_right() {
+    let project = project_with(
+        "model = \"opus\"\nagnet_command = \"x\"\ncallback_url = \"http://elsewhere\"\nrepairs = true\n",
+    );
+    let message = assert_unusable(&project);
+    let path = project.path(".descartes.toml");
+    for words in [
+        &format!("{} cannot be used: ", path.display()),
+        "line 2: agnet_command is not a known key; did you mean agent_command?",
+        "line 3: callback_url cannot be set here, because a worker needs it before it has the project; set --callback-url or CALLBACK_URL",
+        "line 4: repairs must be a number, for example repairs = 2",
+    ] {
+        assert!(message.contains(words), "{words:?} in {message}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_safely_is_an_error_and_never_a_hang() {
+    let large = format!("# {}\n", "x".repeat(2 << 20));
+    for (make, words) in [
+        (
+            "ln -s /etc/passwd .descartes.toml",
+            "is not a regular file, or its path contains a symbolic link",
+        ),
+        ("mkfifo .descartes.toml", "is not a regular file"),
+        ("mkdir .descartes.toml", "is not a regular file"),
+        (
+            "printf 'model = \"\\377\"' > .descartes.toml",
+            "invalid utf-8",
+        ),
+        (
+            "mv large .descartes.toml",
+            "is larger than the limit of 1024 KiB",
+        ),
+    ] {
+        let project = Project::new();
+        project.write("large", &large);
+        let made = std::process::Command::new("sh")
+            .args(["-c", make])
+            .current_dir(project.dir())
+            .env("PATH", path())
+            .status();
+        assert!(made.expect("a shell").success());
+        let message = assert_unusable(&project);
+        assert!(message.contains(words), "{make}: {message}");
+        assert!(message.contains(".descartes.toml"), "{make}: {message}");
+    }
+}
+
+/// The settings in the output of `check --json`, by name.
+fn settings_of(stdout: &str, name: &str) -> Value {
+    let report: Value = serde_json::from_str(stdout).expect("JSON");
+    let settings = report["settings"].as_array().expect("settings");
+    let found = settings.iter().find(|setting| setting["name"] == name);
+    found
+        .unwrap_or_else(|| panic!("{name} in {report:#}"))
+        .clone()
+}
+
+#[test]
+fn check_says_where_each_setting_comes_from() {
+    let receiver = Receiver::start();
+    let project = project_with("model = \"opus\"\nchecks = [\"true\"]\n");
+    let check = |args: &[&str]| {
+        Worker::new(&receiver, &project)
+            .arg("check")
+            .args(args)
+            .args(["--repairs", "2"])
+            .env("ANTHROPIC_API_KEY", "sk-ant-test-0123456789")
+            .agent("true")
+            .run()
+    };
+    let ended = check(&[]);
+    ended.assert_code(0);
+    for line in [
+        "set     TASK_ID = \"8\", by TASK_ID",
+        "set     DESCARTES_REPAIRS = \"2\", by --repairs",
+        "set     DESCARTES_MODEL = \"opus\", by .descartes.toml, line 1",
+        "set     DESCARTES_CHECKS = \"true\", by .descartes.toml, line 2",
+        "set     ANTHROPIC_API_KEY = (not shown), by ANTHROPIC_API_KEY",
+        "ok      checks: true",
+    ] {
+        assert!(
+            ended.stdout.lines().any(|known| known == line),
+            "{line}: {ended:#?}"
+        );
+    }
+    let line = "default every other setting; --json lists them";
+    assert!(ended.stdout.contains(line), "{ended:#?}");
+    let stdout = check(&["--json"]).stdout;
+    assert!(!stdout.contains("sk-ant-test"), "{stdout}");
+    for (name, value, source, from) in [
+        (
+            "TASK_ID",
+            Value::from("8"),
+            "variable",
+            Value::from("TASK_ID"),
+        ),
+        ("DESCARTES_REPAIRS", "2".into(), "flag", "--repairs".into()),
+        (
+            "DESCARTES_MODEL",
+            "opus".into(),
+            "file",
+            ".descartes.toml, line 1".into(),
+        ),
+        (
+            "DESCARTES_IDLE_TIMEOUT",
+            "15m".into(),
+            "default",
+            Value::Null,
+        ),
+        (
+            "ANTHROPIC_API_KEY",
+            Value::Null,
+            "variable",
+            "ANTHROPIC_API_KEY".into(),
+        ),
+    ] {
+        let found = settings_of(&stdout, name);
+        assert_eq!(
+            [&found["value"], &found["from"]],
+            [&value, &from],
+            "{found}"
+        );
+        assert_eq!(found["source"], source, "{found}");
+    }
+}
+
+#[test]
+fn check_reports_a_mistake_in_the_file_of_the_project() {
+    let (receiver, project) = (Receiver::start(), project_with("\ngit_token = \"x\"\n"));
+    let ended = Worker::new(&receiver, &project)
+        .arg("check")
+        .agent("true")
+        .run();
+    ended.assert_code(2);
+    let path = project.path(".descartes.toml");
+    let line = format!(
+        "MISSING project's settings: {} cannot be used: line 2: git_token is a secret, and everybody who can read the \
+         project could read it here; set the variable DESCARTES_GIT_TOKEN",
+        path.display()
+    );
+    assert!(
+        ended.stdout.lines().any(|known| known == line),
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn local_runs_a_task_with_the_agent_of_the_project() {
+    let project = project_with("agent_command = \"touch by-the-project\"\n");
+    let ended = Worker::without_settings()
+        .args(["local", "--task", "8"])
+        .dir(project.dir())
+        .run();
+    ended.assert_code(0);
+    assert!(project.path("by-the-project").exists());
+}
+
+#[test]
+fn dispatch_works_with_the_agent_and_the_checks_of_the_commit_and_not_of_the_work_tree() {
+    let graph = Graph::new("1 | First | P | 1 | H\n");
+    graph.write(
+        ".descartes.toml",
+        "agent_command = \"echo done > by-the-commit\"\nchecks = [\"test -e by-the-commit\"]\n[[needs]]\ncpus = 2\n",
+    );
+    graph.commit("Settings");
+    graph.write(".descartes.toml", "agent_command = \"false\"\n");
+    let ended = graph.command(&[]).run();
+    ended.assert_code(0);
+    assert_eq!(graph.show("descartes/house", "by-the-commit"), "done\n");
+}
+
+#[test]
+fn dispatch_reports_a_mistake_or_a_missing_agent_of_the_project_before_anything_starts() {
+    for (file, words) in [
+        ("branch = \"main\"\n", ".descartes.toml at the commit "),
+        (
+            "branch = \"main\"\n",
+            "cannot be used: line 1: branch is not for the project to decide",
+        ),
+        (
+            "checks = [\"no-such-program\"]\nagent_command = \"true\"\n",
+            "there is no executable program `no-such-program`",
+        ),
+        (
+            "agent_command = \"no-such-program\"\n",
+            "there is no executable program `no-such-program`",
+        ),
+    ] {
+        let graph = Graph::new("1 | First | P | 1 | H\n");
+        graph.write(".descartes.toml", file);
+        graph.commit("Settings");
+        let ended = graph.command(&[]).run();
+        ended.assert_code(2);
+        assert!(ended.stderr.contains(words), "{file}: {ended:#?}");
+        assert_eq!(graph.entries("intent").len(), 0);
+    }
+}
+
+/// A project that names a sample in `examples/small`.
+fn project_with_sample() -> Project {
+    let project = Project::empty();
+    project.write(".descartes.toml", "sample = \"examples/small\"\n");
+    let sample = "agent_command = \"echo work > hello; pwd\"\n";
+    project.write("examples/small/.descartes.toml", sample);
+    project.write("examples/small/hello", "start\n");
+    project.write("examples/small/.scud/tasks/tasks.scg", GRAPH);
+    project
+}
+
+/// A worker for task 8 that is started in the project's directory.
+fn started_in(project: &Project, receiver: &Receiver) -> Worker {
+    Worker::new(receiver, project)
+        .without("DESCARTES_WORKSPACE")
+        .dir(project.dir())
+}
+
+#[test]
+fn a_worker_that_is_started_in_a_project_with_a_sample_works_on_a_copy_that_it_deletes() {
+    let (receiver, project) = (Receiver::start(), project_with_sample());
+    let tmp = tempfile::tempdir().expect("a temporary directory");
+    let worker = started_in(&project, &receiver).env("TMPDIR", tmp.path());
+    let event = worker.run().assert_completed(&receiver);
+    let output = event["result"]["output"]["tail"]
+        .as_str()
+        .expect("the output");
+    assert!(output.contains("/descartes-sample-"), "{output}");
+    assert_eq!(project.read("examples/small/hello"), "start\n");
+    assert_eq!(project.read("examples/small/.scud/tasks/tasks.scg"), GRAPH);
+    assert_eq!(fs::read_dir(tmp.path()).expect("a directory").count(), 0);
+}
+
+#[test]
+fn the_copy_of_a_sample_stays_if_the_settings_say_so() {
+    let (receiver, project) = (Receiver::start(), project_with_sample());
+    let tmp = tempfile::tempdir().expect("a temporary directory");
+    started_in(&project, &receiver)
+        .env("TMPDIR", tmp.path())
+        .arg("--keep-workspace")
+        .run()
+        .assert_completed(&receiver);
+    let mut entries = fs::read_dir(tmp.path()).expect("a directory");
+    let copy = entries.next().expect("the copy").expect("an entry").path();
+    assert_eq!(
+        fs::read_to_string(copy.join("hello")).expect("a file"),
+        "work\n"
+    );
+}
+
+#[test]
+fn a_sample_is_ignored_if_the_settings_name_a_workspace_or_a_repository() {
+    let receiver = Receiver::start();
+    let project = project_with_sample();
+    project.write(".scud/tasks/tasks.scg", GRAPH);
+    let worker = Worker::new(&receiver, &project).agent("pwd");
+    let event = worker.run().assert_completed(&receiver);
+    let dir = format!("{}\n", project.dir().display());
+    assert_eq!(event["result"]["output"]["tail"], dir);
+    let receiver = Receiver::start();
+    let origin = Origin::with(&[(".descartes.toml", "sample = \"examples/small\"\n")]);
+    origin
+        .worker(&receiver)
+        .agent("echo work > README")
+        .run()
+        .assert_completed(&receiver);
+}
+
+#[test]
+fn a_sample_that_leads_out_of_the_project_or_has_a_fifo_fails_the_run() {
+    let outside = Project::new();
+    for (make, words) in [
+        (
+            "rm -r examples/small && ln -s \"$0\" examples/small",
+            "it is not a directory in the project",
+        ),
+        ("rm -r examples/small", "No such file"),
+        (
+            "mkfifo examples/small/pipe",
+            "is not a file, a directory or a symbolic link",
+        ),
+    ] {
+        let (receiver, project) = (Receiver::start(), project_with_sample());
+        let made = std::process::Command::new("sh")
+            .args(["-c", make])
+            .arg(outside.dir())
+            .current_dir(project.dir())
+            .env("PATH", path())
+            .status();
+        assert!(made.expect("a shell").success());
+        let ended = started_in(&project, &receiver).agent("true").run();
+        let event = ended.assert_failed(&receiver, "workspace_failed");
+        let failure = event["failure"].to_string();
+        assert!(failure.contains(words), "{make}: {failure}");
+    }
+    assert!(!outside.graph().contains("8 | Build the \\| house | D"));
+}
+
+#[test]
+fn check_looks_at_the_sample_and_copies_nothing() {
+    let (receiver, project) = (Receiver::start(), project_with_sample());
+    let tmp = tempfile::tempdir().expect("a temporary directory");
+    let worker = started_in(&project, &receiver).env("TMPDIR", tmp.path());
+    let ended = worker.arg("check").run();
+    ended.assert_code(0);
+    let workspace = project.path("examples/small");
+    let line = format!("ok      workspace: {}", workspace.display());
+    assert!(
+        ended.stdout.lines().any(|known| known == line),
+        "{ended:#?}"
+    );
+    assert_eq!(fs::read_dir(tmp.path()).expect("a directory").count(), 0);
+    // A worker of `local` gets its directory, so that it ignores the sample.
+    let worker = started_in(&project, &receiver).args(["check", "--local"]);
+    let ended = worker.agent("true").run();
+    ended.assert_code(2);
+    let line = format!("ok      workspace: {}", project.dir().display());
+    assert!(
+        ended.stdout.lines().any(|known| known == line),
+        "{ended:#?}"
+    );
+}
