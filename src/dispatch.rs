@@ -70,16 +70,16 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
             LocalSet::new().run_until(Box::pin(cancel)).await
         }
         Subcommand::Plan => plan(&settings, &target).await,
-        Subcommand::Status => match report {
-            Some(file) => write_status(&settings, &target, &file, screen).await,
-            None => {
-                let question = match settings.format {
-                    Format::Lines => Question::Status,
-                    Format::Json => Question::StatusJson,
-                };
-                ask_dispatcher(&settings, &target, question).await
+        Subcommand::Status => {
+            if let Some(file) = report {
+                return write_status(&settings, &target, &file, screen).await;
             }
-        },
+            let question = match settings.format {
+                Format::Lines => Question::Status,
+                Format::Json => Question::StatusJson,
+            };
+            ask_dispatcher(&settings, &target, question).await
+        }
         Subcommand::Retry(task) => {
             send_command(&settings, &target, UserCommand::Retry, Some(task)).await
         }
