@@ -249,7 +249,7 @@ fn verbose_and_quiet_change_the_log_of_the_worker_and_win_over_the_variable() {
         ended.assert_code(0);
         ended.stderr
     };
-    assert!(local(&[]).contains("  │ "));
+    assert!(local(&[]).contains("│ INFO "));
     let quiet = local(&["-q"]);
     assert!(!quiet.contains("INFO"), "{quiet}");
     let both = Worker::without_settings()
