@@ -205,7 +205,7 @@ let
     else if name == "DESCARTES_AGENT_ENV_FILE" then
       rule false "env.${name}" value
         "the image has such a file already; set variables in `env` or in the `devShell`"
-    else if lib.hasPrefix "DESCARTES_" name && !isSetting name then
+    else if name == "DESCARTES_" || lib.hasPrefix "DESCARTES_" name && !isSetting name then
       rule false "env" name "the worker has no such setting; docs/reference.md lists all settings"
     else if !isText value then
       rule false "env.${name}" value "a variable's value is a string, a number, a boolean or a path"

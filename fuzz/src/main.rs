@@ -60,9 +60,9 @@ mod worker {
     }
 }
 // As in the worker: `crate::model` and so on.
-use worker::{isolation, programs, 
-    builtin, callback, environment, excerpt, git, http, line_splitter, model, progress, redact,
-    ring_buffer, runner, scud, stream_json, task,
+use worker::{
+    builtin, callback, environment, excerpt, git, http, isolation, line_splitter, model, programs,
+    progress, redact, ring_buffer, runner, scud, stream_json, task,
 };
 
 /// The parts of secrets, for the slow model of the redactor.

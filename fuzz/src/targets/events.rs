@@ -17,7 +17,7 @@ use crate::progress::{Phase, Progress};
 use crate::redact::Redactor;
 use crate::stream_json::{Reader, Totals};
 use crate::task::{
-    AgentReport, CheckReport, Failure, Outcome, Patch, Reason, Report, Verdict, Work,
+    AgentReport, CheckReport, Failure, Outcome, Patch, PhaseStart, Reason, Report, Verdict, Work,
 };
 
 const SCHEMA: &str = include_str!("../../../docs/callback.schema.json");
@@ -249,6 +249,9 @@ fn outcome(
     let report = Report {
         summary: maybe(input, text)?,
         duration: duration(input)?,
+        phases: (0..input.int_in_range(0..=9)?)
+            .map(|_| phase_start(input))
+            .collect::<Result<_>>()?,
         agent: maybe(input, |input| {
             Ok(AgentReport {
                 kind: "command",
@@ -263,6 +266,19 @@ fn outcome(
         output: progress.output(),
     };
     Ok(Outcome { verdict, report })
+}
+
+fn phase_start(input: &mut Unstructured<'_>) -> Result<PhaseStart> {
+    let phases = [
+        Phase::Preparing,
+        Phase::Agent,
+        Phase::Checks,
+        Phase::HandOver,
+    ];
+    Ok(PhaseStart {
+        phase: input.choose(&phases)?.word(),
+        after: duration(input)?,
+    })
 }
 
 fn exit_code(input: &mut Unstructured<'_>) -> Result<Option<i32>> {
