@@ -127,7 +127,7 @@ impl Contents<'_> {
             spans: self.spans(run),
             log: tail_of_log(&self.runs.join(&run.id), caps.log())
                 .map(|log| cleaner.block(&log, caps.log())),
-            samples: run.samples.clone(),
+            samples: run.samples.cleaned(cleaner),
             merge: match &run.merge {
                 Merge::Open if completed && run.task.is_some() => MergeEnd::Waiting,
                 Merge::Open => MergeEnd::None,
