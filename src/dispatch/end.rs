@@ -90,13 +90,13 @@ pub async fn end(
     for line in text.lines() {
         dispatcher.show.screen.line(line);
     }
+    let how = ended.word().to_owned();
+    dispatcher.journaled.record(Entry::Ended { how }).await?;
     if let Some(file) = report {
         let end = End::of(ended, &text);
         let contents = dispatcher.contents_with(&decision.standings, &end);
         write(file, &contents, dispatcher.show.screen);
     }
-    let how = ended.word().to_owned();
-    dispatcher.journaled.record(Entry::Ended { how }).await?;
     Ok(ended)
 }
 

@@ -121,6 +121,16 @@ fn local_without_a_task_lists_what_is_ready() {
         ),
         "{ended:#?}"
     );
+    let json = Worker::without_settings()
+        .args(["local", "--json"])
+        .dir(project.dir())
+        .run();
+    json.assert_code(2);
+    let object = schema::cli_object(&json.stdout);
+    assert_eq!(
+        object["messages"][0],
+        "TASK_ID: is missing; choose a task with --task"
+    );
 }
 
 #[test]
