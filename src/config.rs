@@ -157,7 +157,7 @@ impl Config {
             "merge-graph" | "completions" | "vocabulary" | gateway::COMMAND => default_log(),
             _ => log(&mut reader, &flags),
         };
-        let command = match name {
+        let mut command = match name {
             "" => Command::Run(Box::new(worker::run(&mut reader))),
             "check" => Command::Check(Box::new(commands::check_settings(&mut reader, &flags))),
             "demo" if flags.get_flag("graph") => {
@@ -212,6 +212,9 @@ impl Config {
             secrets.extend(settings.secret.iter().cloned());
         }
         let redactor = Redactor::new(&secrets);
+        if let Command::Dispatch(settings) | Command::DemoGraph(settings) = &mut command {
+            settings.redactor = redactor.clone();
+        }
         let mut warnings = match command {
             // The built-in agent has its variables from the worker; the others use none.
             Command::Agent(_)

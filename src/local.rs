@@ -36,7 +36,7 @@ pub use graph_demo::demo_graph;
 use lines::lines;
 pub use receive::{ReceiveSettings, receive};
 use recorder::Recorder;
-pub use settings::{Agent, Project, Settings};
+pub use settings::{Agent, Project, Settings, is_checked_out};
 pub use task_lock::TaskLock;
 
 /// A free port of the loopback interface.
@@ -81,16 +81,26 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
         .variables
         .extend(setting.map(|(name, value)| (name, value.into())));
     let json = JsonLines::new(settings.format, screen.redactor());
-    let ended = run_worker(&settings, &mut recorder, screen, &json).await?;
-    let diff = sample
-        .diff()
-        .await
-        .wrap_err("cannot show what has changed")?;
-    screen.line("\nwhat the worker has changed in the project:\n");
-    screen.line(&diff);
-    summary::show(&ended, screen, &json, Some(&diff)).await;
-    recorder.set_patch(diff);
+    let ended = run_worker(&settings, &mut recorder, screen, &json).await;
+    if ended.is_err() {
+        recorder.write(screen);
+    }
+    let ended = ended?;
+    let diff = sample.diff().await;
+    match &diff {
+        Ok(diff) => {
+            screen.line("\nwhat the worker has changed in the project:\n");
+            screen.line(diff);
+        }
+        Err(error) => screen.line(&format!("cannot show what has changed: {error:#}")),
+    }
+    summary::show(&ended, screen);
+    let diff = diff.ok();
+    if let Some(diff) = &diff {
+        recorder.set_patch(diff.clone());
+    }
     recorder.write(screen);
+    summary::write_result(&ended, &json, diff.as_deref()).await;
     Ok(ended.exit_code())
 }
 
@@ -100,10 +110,12 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let mut recorder = Recorder::for_run(&settings, screen)?;
     let ended = run_worker(&settings, &mut recorder, screen, &json).await;
     if let Ok(ended) = &ended {
-        summary::show(ended, screen, &json, None).await;
+        summary::show(ended, screen);
     }
     recorder.write(screen);
-    Ok(ended?.exit_code())
+    let ended = ended?;
+    summary::write_result(&ended, &json, None).await;
+    Ok(ended.exit_code())
 }
 
 /// Runs the worker under an embedded orchestrator, and shows both.
@@ -188,6 +200,8 @@ fn spawn(
         .env("PROJECT_ID", &settings.project_id)
         .env("CALLBACK_URL", url)
         .env("DESCARTES_LOG_FORMAT", "pretty")
+        // The lines of the worker are read here, and get their colours here.
+        .env_remove("CLICOLOR_FORCE")
         .env("DESCARTES_STOP_AT_END_OF_STDIN", "true")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -215,7 +215,9 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             }
             Command::ChooseTask(project) => {
-                screen.line("TASK_ID: is missing; choose a task with --task");
+                let message = "TASK_ID: is missing; choose a task with --task";
+                print_error_object(&[message.to_owned()], config.format);
+                screen.line(message);
                 screen.line(&task_list::ready_tasks(project).await?);
                 Ok(exit::Worker::Misconfigured.into())
             }

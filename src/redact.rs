@@ -75,6 +75,17 @@ impl Redactor {
         without_url_users(&String::from_utf8_lossy(&clean))
     }
 
+    /// Masks the strings of a JSON value one by one: a secret of digits must not break a number.
+    pub fn json(&self, value: &mut serde_json::Value) {
+        use serde_json::Value;
+        match value {
+            Value::String(text) => *text = self.text(text),
+            Value::Array(values) => values.iter_mut().for_each(|value| self.json(value)),
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.json(value)),
+            _ => {}
+        }
+    }
+
     /// Masks a stream of output that arrives in chunks.
     pub fn stream(&self) -> Stream {
         Stream {

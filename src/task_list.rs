@@ -13,6 +13,7 @@ use eyre::{WrapErr, bail};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::excerpt::visible;
 use crate::redact::Redactor;
 use crate::runner::workspace::GRAPH;
 use crate::scud::{Project, Standing, TaskGraph};
@@ -165,7 +166,7 @@ pub async fn ready_tasks(project: PathBuf) -> eyre::Result<String> {
             text,
             "\n  {:<8} {}",
             graph.name(task),
-            graph.tasks[task].title
+            visible(&graph.tasks[task].title)
         );
     }
     Ok(text)
@@ -310,7 +311,7 @@ fn order(graph: &TaskGraph, is_member: &impl Fn(usize) -> bool) -> Vec<usize> {
 
 /// Writes to standard output. A reader that has gone (`| head`) is not an error.
 pub fn write(text: &str) -> eyre::Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    match io::stdout().lock().write_all(visible(text).as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).wrap_err("cannot write to standard output")
         }

@@ -68,6 +68,11 @@ pub fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Pr
         if branch == Some(None) {
             reader.reject(&settings::BRANCH, "is none, but --commit leaves the work on a branch; name a branch, or leave one of them out");
         }
+        if let Some(Some(branch)) = &branch
+            && local::is_checked_out(&dir, branch)
+        {
+            reader.reject(&settings::BRANCH, &format!("is {branch}, which is checked out: a push would leave the files behind their branch; name another branch, and merge it then"));
+        }
         return local::Project::Committed(dir);
     }
     let useless = [

@@ -13,6 +13,7 @@ use super::journaled_state::now;
 use super::report::{End, write};
 use super::standing::{Standing, task_key};
 use super::state::Run;
+use crate::excerpt::visible;
 use crate::report::ReportFile;
 use crate::task::Status;
 use crate::terminal::clock;
@@ -73,8 +74,9 @@ pub async fn end(
         let (Standing::Blocked(why), name) = (standing, dispatcher.graph.name(task)) else {
             continue;
         };
-        let title = &dispatcher.graph.tasks[task].title;
-        let _ = writeln!(text, "blocked   {name:<8} {title}: {}", first_line(why));
+        let title = visible(&dispatcher.graph.tasks[task].title);
+        let why = visible(first_line(why));
+        let _ = writeln!(text, "blocked   {name:<8} {title}: {why}");
         let key = task_key(&dispatcher.graph, task);
         for place in copy_unmerged_work(dispatcher, integration.as_ref(), &key).await {
             let _ = writeln!(text, "          its work is on {place}");
@@ -88,13 +90,13 @@ pub async fn end(
     for line in text.lines() {
         dispatcher.show.screen.line(line);
     }
+    let how = ended.word().to_owned();
+    dispatcher.journaled.record(Entry::Ended { how }).await?;
     if let Some(file) = report {
         let end = End::of(ended, &text);
         let contents = dispatcher.contents_with(&decision.standings, &end);
         write(file, &contents, dispatcher.show.screen);
     }
-    let how = ended.word().to_owned();
-    dispatcher.journaled.record(Entry::Ended { how }).await?;
     Ok(ended)
 }
 

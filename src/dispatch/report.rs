@@ -14,7 +14,11 @@ impl Contents<'_> {
     pub fn text(&self, format: Format) -> eyre::Result<String> {
         Ok(match format {
             Format::Html => report::render(&self.page()),
-            Format::Json => serde_json::to_string_pretty(&json::json_report(self))? + "\n",
+            Format::Json => {
+                let mut report = json::json_report(self);
+                self.redactor.json(&mut report);
+                serde_json::to_string_pretty(&report)? + "\n"
+            }
         })
     }
 }

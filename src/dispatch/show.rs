@@ -262,8 +262,8 @@ fn live_row(run: &Run, graph: &TaskGraph) -> String {
     let number = |pointer| progress.and_then(|progress| progress.pointer(pointer)?.as_u64());
     parts.extend(text("/phase").map(str::to_owned));
     parts.extend(number("/turns").map(|turns| format!("{turns} turns")));
-    let tokens = number("/usage/input_tokens").unwrap_or_default()
-        + number("/usage/output_tokens").unwrap_or_default();
+    let input = number("/usage/input_tokens").unwrap_or_default();
+    let tokens = input.saturating_add(number("/usage/output_tokens").unwrap_or_default());
     parts.extend((tokens > 0).then(|| format!("{tokens} tokens")));
     parts.extend(text("/activity").map(str::to_owned));
     parts.join(" · ")

@@ -229,7 +229,7 @@ impl Recorder {
             number: 1,
             engine: "local",
             spans: report::stages_of(&times, self.event.as_ref(), &self.samples),
-            samples: self.samples.clone(),
+            samples: self.samples.cleaned(&self.cleaner),
             log: (!log.is_empty()).then_some(log),
             merge: MergeEnd::None,
             ..Attempt::default()

@@ -81,6 +81,24 @@ pub fn repository_of(dir: &Path) -> eyre::Result<String> {
     }
 }
 
+/// Whether a working tree of a repository has a branch checked out. Pushing to it would leave that tree behind its branch.
+pub fn is_checked_out(dir: &Path, branch: &str) -> bool {
+    let git = dir.join(".git");
+    // In a second working tree, `.git` is a file that names the directory.
+    let named = std::fs::read_to_string(&git).ok();
+    let named = named.and_then(|text| Some(dir.join(text.strip_prefix("gitdir: ")?.trim_end())));
+    let own = named.unwrap_or(git);
+    let common = std::fs::read_to_string(own.join("commondir")).ok();
+    let common = common.map_or_else(|| own.clone(), |path| own.join(path.trim_end()));
+    let others = std::fs::read_dir(common.join("worktrees"));
+    let others = others.into_iter().flatten().flatten();
+    let trees = others.map(|tree| tree.path()).chain([own, common.clone()]);
+    let head = format!("ref: refs/heads/{branch}");
+    trees
+        .filter_map(|tree| std::fs::read_to_string(tree.join("HEAD")).ok())
+        .any(|text| text.trim_end() == head)
+}
+
 /// The agent that the worker will use.
 #[derive(Debug, Clone, Copy)]
 pub enum Agent {

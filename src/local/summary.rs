@@ -40,9 +40,15 @@ impl Rows {
     }
 }
 
-/// Prints the summary, and the result object of `--json`. `diff` is what the demo shows.
-pub async fn show(ended: &Ended, screen: &Screen, json: &JsonLines, diff: Option<&str>) {
+/// Prints the summary.
+pub fn show(ended: &Ended, screen: &Screen) {
     screen.lines(&lines(ended, screen));
+}
+
+/// Writes the result object of `--json`. `diff` is what the demo shows. A reader that was too slow for the events must get the
+/// result, so the events are waited for first.
+pub async fn write_result(ended: &Ended, json: &JsonLines, diff: Option<&str>) {
+    json.close().await;
     let patch = ended.patch.as_ref().and_then(|patch| patch.as_ref().ok());
     let mut fields = json!({
         "exit_code": ended.exit_code(),
@@ -223,7 +229,7 @@ fn work(rows: &mut Rows, ended: &Ended, screen: &Screen) {
             None => url.to_owned(),
         };
         rows.add("branch", &format!("{} of {repository}", visible(branch)));
-        if ended.committed_to.is_some() {
+        if ended.committed_to.is_some() && ended.text("/status") == Some("completed") {
             rows.add("next", &format!("git merge {}", visible(branch)));
         }
     }

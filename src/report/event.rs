@@ -61,7 +61,7 @@ fn read_agent(agent: &Value, cleaner: &Cleaner) -> Agent {
             input: count(usage, "input_tokens"),
             output: count(usage, "output_tokens"),
             cached: count(usage, "cache_read_input_tokens")
-                + count(usage, "cache_creation_input_tokens"),
+                .saturating_add(count(usage, "cache_creation_input_tokens")),
         }),
     }
 }

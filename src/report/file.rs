@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use eyre::{WrapErr, bail};
@@ -20,7 +20,7 @@ pub fn is_html(path: &Path) -> bool {
 pub struct ReportFile {
     /// Absolute, because the current directory may change.
     path: PathBuf,
-    /// What is written to a device or a pipe cannot be put in its place later.
+    /// What is written to a device cannot be put in its place later.
     is_special: bool,
 }
 
@@ -45,6 +45,16 @@ impl ReportFile {
         if existing.as_ref().is_some_and(fs::Metadata::is_dir) {
             bail!(
                 "cannot write the report {}: it is a directory; name a file with --report",
+                path.display()
+            );
+        }
+        // Opening a pipe waits until somebody reads it.
+        let is_pipe = |existing: &fs::Metadata| {
+            existing.file_type().is_fifo() || existing.file_type().is_socket()
+        };
+        if existing.as_ref().is_some_and(is_pipe) {
+            bail!(
+                "cannot write the report {}: it is a pipe or a socket; name a file with --report",
                 path.display()
             );
         }
@@ -131,6 +141,22 @@ mod tests {
             .unwrap()
             .write("x")
             .unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_refused_because_it_may_have_no_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe.html");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        let error = ReportFile::check(&path).unwrap_err().to_string();
+        assert!(error.contains("it is a pipe or a socket"), "{error}");
     }
 
     #[test]

@@ -172,7 +172,9 @@ pub struct Usage {
 
 impl Usage {
     pub fn total(self) -> u64 {
-        self.input + self.output + self.cached
+        self.input
+            .saturating_add(self.output)
+            .saturating_add(self.cached)
     }
 }
 

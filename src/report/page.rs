@@ -88,7 +88,7 @@ fn numbers(report: &Report, totals: &Totals) -> Markup {
             div { dt { "time of all runs" } dd { (duration(totals.run_time)) } }
             @if totals.has_tokens { div { dt { "tokens" } dd { (grouped(totals.tokens)) } } }
             @if totals.cost_usd > 0.0 { div { dt { "cost" } dd { (dollars(totals.cost_usd)) } } }
-            @if totals.insertions + totals.deletions > 0 { div { dt { "lines" } dd { span.good { "+" (grouped(totals.insertions)) } " " span.bad { "−" (grouped(totals.deletions)) } } } }
+            @if totals.insertions > 0 || totals.deletions > 0 { div { dt { "lines" } dd { span.good { "+" (grouped(totals.insertions)) } " " span.bad { "−" (grouped(totals.deletions)) } } } }
         }
     }
 }

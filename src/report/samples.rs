@@ -3,12 +3,17 @@
 use serde_json::Value;
 
 use super::stage::{Millis, Stage};
+use super::text::Cleaner;
 use crate::excerpt::first_chars;
 
 /// How many heartbeats are kept at most.
 const MAX: usize = 48;
-/// The maximum length of an activity, in characters.
-const MAX_ACTIVITY: usize = 160;
+/// The maximum length of an activity, in characters. A secret in it must still be found when the page is made, so this is more than a
+/// page shows.
+const MAX_ACTIVITY: usize = 480;
+
+/// The maximum length of an activity on a page, in characters.
+const MAX_SHOWN: usize = 160;
 
 /// What a heartbeat said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +43,10 @@ impl Samples {
             self.last_activity.clone_from(&activity);
         }
         let usage = progress.get("usage").and_then(Value::as_object);
-        let tokens = usage.map(|usage| usage.values().filter_map(Value::as_u64).sum());
+        let tokens = usage.map(|usage| {
+            let counts = usage.values().filter_map(Value::as_u64);
+            counts.fold(0, u64::saturating_add)
+        });
         if self.list.len() == MAX {
             // The first and the last one stay.
             let mut position = 0;
@@ -54,6 +62,16 @@ impl Samples {
             tokens,
             activity: activity.filter(|_| is_new),
         });
+    }
+
+    /// The same, with activities that a page can show.
+    pub fn cleaned(&self, cleaner: &Cleaner) -> Self {
+        let mut cleaned = self.clone();
+        for sample in &mut cleaned.list {
+            let activity = sample.activity.as_deref().map(|text| cleaner.line(text));
+            sample.activity = activity.map(|text| first_chars(text.as_str(), MAX_SHOWN));
+        }
+        cleaned
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Sample> {
@@ -87,6 +105,29 @@ mod tests {
         assert_eq!(tokens.first(), Some(&(0, 0)));
         assert_eq!(tokens.last(), Some(&(9_999, 9_999)));
         assert!(tokens.is_sorted());
+    }
+
+    #[test]
+    fn an_activity_is_masked_before_it_is_cut() {
+        let secret = "0123456789abcdef".repeat(4);
+        let redactor = crate::redact::Redactor::new(&[secrecy::SecretString::from(secret.clone())]);
+        let mut samples = Samples::default();
+        let activity = format!("{} {secret}\u{1b}[31m", "x".repeat(130));
+        samples.add(1, &json!({ "phase": "agent", "activity": activity }));
+        let cleaned = samples.cleaned(&Cleaner::new(&redactor));
+        let shown = cleaned.iter().next().unwrap().activity.clone().unwrap();
+        assert!(
+            !shown.contains("0123") && !shown.contains('\u{1b}'),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn token_counts_that_overflow_are_the_largest_number() {
+        let mut samples = Samples::default();
+        let usage = json!({ "input_tokens": u64::MAX, "output_tokens": u64::MAX });
+        samples.add(1, &json!({ "phase": "agent", "usage": usage }));
+        assert_eq!(samples.tokens(), [(1, u64::MAX)]);
     }
 
     #[test]

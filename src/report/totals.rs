@@ -46,8 +46,8 @@ impl Totals {
                 .rev()
                 .find(|attempt| !attempt.is_failed());
             if let Some(work) = merged.and_then(|attempt| attempt.work.as_ref()) {
-                totals.insertions += work.insertions;
-                totals.deletions += work.deletions;
+                totals.insertions = totals.insertions.saturating_add(work.insertions);
+                totals.deletions = totals.deletions.saturating_add(work.deletions);
             }
         }
         for attempt in attempts(report) {
@@ -57,7 +57,7 @@ impl Totals {
             };
             totals.cost_usd += agent.cost_usd.unwrap_or_default();
             if let Some(usage) = agent.usage {
-                totals.tokens += usage.total();
+                totals.tokens = totals.tokens.saturating_add(usage.total());
                 totals.has_tokens = true;
             }
         }

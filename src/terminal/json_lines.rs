@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::format::Format;
 use super::outlet::Outlet;
@@ -45,17 +46,8 @@ impl<'a, T: Serialize> Object<'a, T> {
             return text + "\n";
         }
         let mut value = serde_json::from_str(&text).expect("the JSON that was just written");
-        mask(&mut value, redactor);
+        redactor.json(&mut value);
         format!("{value}\n")
-    }
-}
-
-fn mask(value: &mut Value, redactor: &Redactor) {
-    match value {
-        Value::String(text) => *text = redactor.text(text),
-        Value::Array(values) => values.iter_mut().for_each(|value| mask(value, redactor)),
-        Value::Object(fields) => fields.values_mut().for_each(|value| mask(value, redactor)),
-        _ => {}
     }
 }
 
@@ -114,10 +106,16 @@ impl JsonLines {
         }
     }
 
-    /// Waits until all objects are written, or the reader is gone, or [`END_TIMEOUT`] is over.
+    /// Waits until all objects are written, or the reader is gone, or [`END_TIMEOUT`] is over, or a person presses Ctrl-C.
     pub async fn close(&self) {
-        if let Some(outlet) = &self.outlet {
-            outlet.wait_until_written(END_TIMEOUT).await;
+        let Some(outlet) = &self.outlet else { return };
+        let Ok(mut terminated) = signal(SignalKind::terminate()) else {
+            return;
+        };
+        tokio::select! {
+            _ = outlet.wait_until_written(END_TIMEOUT) => {}
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminated.recv() => {}
         }
     }
 }
@@ -130,6 +128,7 @@ fn gap(lines: usize) -> String {
 #[cfg(test)]
 mod tests {
     use secrecy::SecretString;
+    use serde_json::Value;
 
     use super::*;
 

@@ -196,6 +196,7 @@ impl<'a> Timeline<'a> {
                     }),
                 );
                 self.runs.active_runs.remove(run_id);
+                self.heartbeats.last_texts.remove(run_id);
                 self.draw();
                 let what = format!(
                     "{task_id}: run {run_id} has been silent for {}, its lease is over",
@@ -234,6 +235,10 @@ impl<'a> Timeline<'a> {
             "progress" => {
                 let text = self.heartbeats.new_text(received);
                 let is_usual = answer.status.is_success() && !answer.cancels;
+                if !answer.status.is_success() {
+                    // An unknown run may never end.
+                    self.heartbeats.last_texts.remove(received.text("/run_id"));
+                }
                 match text {
                     Some(text) => what = format!("{task_id}: {text}"),
                     None if is_usual && !received.is_repeated && received.problems.is_empty() => {

@@ -48,6 +48,22 @@ fn tasks_lists_what_is_ready_by_priority_and_chain() {
 }
 
 #[test]
+fn a_terminal_does_not_obey_the_titles_of_tasks() {
+    let project = Project::with_graph(
+        "# SCUD Graph v1\n# Phase: webapp\n\n@nodes\n1 | Red \u{1b}[31m \u{202e} | P | 1 | M\n",
+    );
+    for command in ["tasks", "local"] {
+        let ended = Worker::without_settings()
+            .arg(command)
+            .dir(project.dir())
+            .run();
+        let shown = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(shown.contains("Red \u{241b}[31m"), "{ended:#?}");
+        assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{ended:#?}");
+    }
+}
+
+#[test]
 fn tasks_says_why_the_other_tasks_cannot_run() {
     let all = tasks(&[]);
     for line in [
@@ -104,6 +120,16 @@ fn local_without_a_task_lists_what_is_ready() {
             "TASK_ID: is missing; choose a task with --task\nready are:\n  4        Buy a carpet\n  2.1      Build the walls\n"
         ),
         "{ended:#?}"
+    );
+    let json = Worker::without_settings()
+        .args(["local", "--json"])
+        .dir(project.dir())
+        .run();
+    json.assert_code(2);
+    let object = schema::cli_object(&json.stdout);
+    assert_eq!(
+        object["messages"][0],
+        "TASK_ID: is missing; choose a task with --task"
     );
 }
 

@@ -16,7 +16,9 @@ impl Contents<'_> {
     /// The model of the page.
     pub fn page(&self) -> report::Report {
         let cleaner = Cleaner::new(self.redactor);
-        let caps = Caps::for_attempts(self.state.runs.len());
+        // Each task has texts, also without an attempt.
+        let tasks = self.shown_tasks().count();
+        let caps = Caps::for_attempts(self.state.runs.len().max(tasks));
         let (sentence, notes) = self.summary(&cleaner);
         let mut sessions = self.state.sessions.clone();
         if let (End::Running, Some(last)) = (self.end, sessions.last_mut()) {
@@ -127,7 +129,7 @@ impl Contents<'_> {
             spans: self.spans(run),
             log: tail_of_log(&self.runs.join(&run.id), caps.log())
                 .map(|log| cleaner.block(&log, caps.log())),
-            samples: run.samples.clone(),
+            samples: run.samples.cleaned(cleaner),
             merge: match &run.merge {
                 Merge::Open if completed && run.task.is_some() => MergeEnd::Waiting,
                 Merge::Open => MergeEnd::None,

@@ -158,6 +158,35 @@ fn local_with_commit_uses_the_branch_that_a_flag_names() {
 }
 
 #[test]
+fn local_with_commit_does_not_push_to_a_branch_that_is_checked_out() {
+    let project = repository();
+    let second = project.dir().with_extension("second");
+    git(
+        &project,
+        &[
+            "worktree",
+            "add",
+            "--quiet",
+            "-b",
+            "side",
+            second.to_str().expect("UTF-8"),
+        ],
+    );
+    for branch in ["main", "side"] {
+        let ended = program(
+            &["local", "--task", "8", "--commit", "--branch", branch],
+            &project,
+        )
+        .agent(AGENT)
+        .run();
+        ended.assert_code(2);
+        let words = format!("DESCARTES_BRANCH: is {branch}, which is checked out: ");
+        assert!(ended.stderr.contains(&words), "{ended:#?}");
+    }
+    std::fs::remove_dir_all(&second).expect("the second working tree");
+}
+
+#[test]
 fn local_with_commit_is_rejected_without_a_git_repository_or_a_branch_and_with_another_repository()
 {
     let project = Project::new();

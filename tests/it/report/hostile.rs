@@ -51,3 +51,27 @@ fn secrets_of_the_dispatcher_are_masked_in_titles_and_descriptions() {
     assert!(!page.html.contains("correct-horse"), "{}", page.text);
     assert!(page.text.contains("The key is "), "{}", page.text);
 }
+
+#[test]
+fn secrets_of_the_dispatcher_are_masked_in_json_also_those_of_a_file_of_variables() {
+    let graph = Graph::new("1 | Use correct-horse-battery and hunter2hunter2 | P | 1 | H\n");
+    let variables = graph.project().with_file_name("variables.json");
+    std::fs::write(&variables, r#"{"MY_TOKEN":"hunter2hunter2"}"#).expect("a file");
+    let path = graph.project().with_file_name("out.json");
+    let path = path.to_str().expect("UTF-8");
+    let with_secrets = |worker: crate::support::Worker| {
+        let worker = worker.env("ANTHROPIC_API_KEY", "correct-horse-battery");
+        worker.env("DESCARTES_AGENT_ENV_FILE", &variables)
+    };
+    let plan = with_secrets(graph.dispatch("true"))
+        .args(["--plan", "--json"])
+        .run();
+    with_secrets(graph.dispatch("echo done > done"))
+        .args(["--report", path])
+        .run();
+    let status = with_secrets(graph.command(&["status", "--json"])).run();
+    let report = std::fs::read_to_string(path).expect("a report");
+    for text in [&plan.stdout, &status.stdout, &report] {
+        assert!(text.contains("Use *** and ***"), "{text}");
+    }
+}
