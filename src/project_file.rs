@@ -78,14 +78,14 @@ impl Value {
 
 /// Counts lines from the last position that it was asked for.
 struct LineCounter<'a> {
-    text: &'a [u8],
+    text: &'a str,
     position: usize,
     line: usize,
 }
 
 impl<'a> LineCounter<'a> {
     fn new(text: &'a str) -> Self {
-        let (text, position, line) = (text.as_bytes(), 0, 1);
+        let (position, line) = (0, 1);
         Self {
             text,
             position,
@@ -96,7 +96,7 @@ impl<'a> LineCounter<'a> {
     /// The line of a position that is not before the last one.
     fn line_of(&mut self, position: usize) -> usize {
         let passed = self.text.get(self.position..position).unwrap_or_default();
-        self.line += passed.iter().filter(|byte| **byte == b'\n').count();
+        self.line += passed.matches('\n').count();
         self.position = self.position.max(position);
         self.line
     }

@@ -404,12 +404,11 @@ mod tests {
 
     #[test]
     fn of_many_mistakes_the_first_are_listed_and_the_others_counted() {
-        let mut text = "repairs = true\n".to_owned();
-        let mut count = 0;
-        while text.len() < 60 << 10 {
-            text.push_str(&format!("k{count} = 1\n"));
-            count += 1;
-        }
+        let count = 5000;
+        let keys: Vec<String> = (0..count)
+            .map(|number| format!("k{number} = 1\n"))
+            .collect();
+        let text = format!("repairs = true\n{}", keys.concat());
         let why = read(&text, &[]).unwrap_err();
         assert_eq!(why.len(), MAX_MISTAKES + 1);
         assert!(why[0].starts_with("line 1: repairs "), "{why:?}");
