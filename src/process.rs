@@ -47,8 +47,9 @@ const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
 /// A child that has reported its result gets this long to exit by itself: enough to save a session,
 /// and short enough if only a forgotten background shell keeps it alive.
 const EXIT_GRACE: Duration = Duration::from_secs(3);
-/// How long to keep killing processes that do not die; a stop window shortens it.
-const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to keep killing processes that do not die; a stop window shortens it. On a machine with a hundred busy processes for each
+/// processor, killed processes need seconds to die.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The kernel's default pipe capacity is 64 KiB. A larger one costs nothing until it is used, and
 /// saves most of the context switches.
 const PIPE_CAPACITY: usize = 1024 * 1024;
