@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::excerpt::visible;
 use crate::project_file::FILE;
 use crate::redact::Redactor;
 use crate::runner;
@@ -170,7 +171,7 @@ impl Report {
         {
             let state = if *ok { "ok     " } else { "MISSING" };
             // Writing to a string does not fail.
-            let _ = writeln!(text, "{state} {subject}: {message}");
+            let _ = writeln!(text, "{state} {subject}: {}", visible(message));
         }
         text
     }

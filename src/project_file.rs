@@ -2,10 +2,12 @@
 //!
 //! Knows no settings: `config` decides which keys there are, and `dispatch` reads the tables `[[needs]]`.
 
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 /// The file, in the project's root.
 pub const FILE: &str = ".descartes.toml";
+/// The largest file, in bytes. A command line of the file must also fit into an argument of a process.
+pub const MAX_SIZE: u64 = 64 << 10;
 /// The key whose tables say what tasks need of an engine.
 pub const NEEDS: &str = "needs";
 
@@ -36,24 +38,22 @@ pub enum Value {
 pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
     let table = DeTable::parse(text).map_err(|error| {
         let begin = error.span().map_or(0, |span| span.start);
-        format!("line {}: {}", line_of(text, begin), error.message())
+        let line = LineCounter::new(text).line_of(begin);
+        format!("line {line}: {}", error.message())
     })?;
-    let mut entries: Vec<(usize, Entry)> = table
+    let mut keys: Vec<_> = table
         .get_ref()
         .iter()
         .filter(|(key, _)| key.get_ref() != NEEDS)
-        .map(|(key, value)| {
-            let begin = key.span().start;
-            let entry = Entry {
-                key: key.get_ref().to_string(),
-                line: line_of(text, begin),
-                value: Value::of(value.get_ref()),
-            };
-            (begin, entry)
-        })
         .collect();
-    entries.sort_by_key(|(begin, _)| *begin);
-    Ok(entries.into_iter().map(|(_, entry)| entry).collect())
+    keys.sort_by_key(|(key, _)| key.span().start);
+    let mut lines = LineCounter::new(text);
+    let entry = |(key, value): (&toml::Spanned<DeString<'_>>, &toml::Spanned<DeValue<'_>>)| Entry {
+        key: key.get_ref().to_string(),
+        line: lines.line_of(key.span().start),
+        value: Value::of(value.get_ref()),
+    };
+    Ok(keys.into_iter().map(entry).collect())
 }
 
 impl Value {
@@ -76,9 +76,30 @@ impl Value {
     }
 }
 
-fn line_of(text: &str, position: usize) -> usize {
-    let before = text.bytes().take(position);
-    1 + before.filter(|byte| *byte == b'\n').count()
+/// Counts lines from the last position that it was asked for.
+struct LineCounter<'a> {
+    text: &'a str,
+    position: usize,
+    line: usize,
+}
+
+impl<'a> LineCounter<'a> {
+    fn new(text: &'a str) -> Self {
+        let (position, line) = (0, 1);
+        Self {
+            text,
+            position,
+            line,
+        }
+    }
+
+    /// The line of a position that is not before the last one.
+    fn line_of(&mut self, position: usize) -> usize {
+        let passed = self.text.get(self.position..position).unwrap_or_default();
+        self.line += passed.matches('\n').count();
+        self.position = self.position.max(position);
+        self.line
+    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod samples;
 
 #[allow(unused_imports, reason = "the command `dispatch` uses them")]
 pub use edit::{EditError, set_status_in_bytes};
+pub use files::FileError;
 pub use find::{FindError, FinishedTasks, TaskQuery};
 pub use merge::unify_status_letters;
 pub use project::Project;

@@ -174,6 +174,7 @@ impl SettingEntry {
                 InProjectFile::Refused => None,
                 InProjectFile::Text => Some("a string"),
                 InProjectFile::Number => Some("a number"),
+                InProjectFile::NumberUpToDefault => Some("a number, at most the default"),
                 InProjectFile::Texts => Some("a list of strings"),
                 InProjectFile::DurationUpToDefault => Some("a duration, at most the default"),
             },

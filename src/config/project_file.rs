@@ -4,30 +4,39 @@
 //! project's checks: it may choose how tasks are done, and it may tighten limits. The table of settings says which settings
 //! that are; everything else is refused by name.
 
-use std::time::Duration;
-
 use super::settings::{self, InProjectFile, NEEDED_BEFORE_THE_PROJECT, Setting, WORKER};
 use super::values;
+use crate::excerpt::{first_chars, visible};
 use crate::project_file::{self, Entry, NEEDS, Value};
 use crate::redact::names::is_secret;
 use crate::runner::project_settings::{FileSource, ProjectSettings};
 
 /// The key of the directory with a sample project, which is not a setting.
 pub const SAMPLE: &str = "sample";
+/// How many mistakes are listed.
+const MAX_MISTAKES: usize = 20;
+/// The longest key that may be a known one with a typing error, in bytes.
+const MAX_KEY: usize = 64;
+/// The longest syntax error that is shown, in characters.
+const MAX_SYNTAX_ERROR: usize = 300;
+/// How much of a value a mistake shows, in characters.
+const MAX_SHOWN: usize = 100;
 /// The keys of the tables `[[needs]]`, which people may write outside of them.
 const KEYS_OF_NEEDS: [&str; 4] = ["memory", "cpus", "image", "engine"];
 
 /// Reads the text of the file. The settings in `already_set` are validated, but have no effect.
 ///
 /// # Errors
-/// All mistakes, each with its line.
+/// The mistakes, each with its line. If there are many, the last text says how many are not listed.
 pub fn read(text: &str, already_set: &[&'static str]) -> Result<ProjectSettings, Vec<String>> {
-    let entries = project_file::parse(text).map_err(|mistake| vec![mistake])?;
+    let entries = project_file::parse(text)
+        .map_err(|mistake| vec![visible(&first_chars(&mistake, MAX_SYNTAX_ERROR))])?;
     let mut file = FileReader {
         entries,
         already_set,
         sources: Vec::new(),
         mistakes: Vec::new(),
+        unlisted: 0,
     };
     file.reject_unknown_keys();
     let settings = ProjectSettings {
@@ -38,10 +47,9 @@ pub fn read(text: &str, already_set: &[&'static str]) -> Result<ProjectSettings,
         max_budget_usd: file.optional(&settings::MAX_BUDGET_USD, values::dollars),
         max_tokens: file.optional(&settings::MAX_TOKENS, values::tokens),
         task_timeout: file.optional(&settings::TASK_TIMEOUT, values::duration),
-        idle_timeout: file.optional(&settings::IDLE_TIMEOUT, |text| {
-            values::duration_or_off(text)?
-                .ok_or_else(|| "means no limit, which only the operator can choose, with DESCARTES_IDLE_TIMEOUT".to_owned())
-        }),
+        idle_timeout: file
+            .optional(&settings::IDLE_TIMEOUT, values::duration_or_off)
+            .flatten(),
         checks: file.optional(&settings::CHECKS, values::checks),
         repairs: file.optional(&settings::REPAIRS, values::count),
         sample: file.sample(),
@@ -53,11 +61,7 @@ pub fn read(text: &str, already_set: &[&'static str]) -> Result<ProjectSettings,
             ..settings
         })
     } else {
-        file.mistakes.sort_by_key(|(line, _)| *line);
-        let mistakes = file.mistakes.into_iter();
-        Err(mistakes
-            .map(|(line, what)| format!("line {line}: {what}"))
-            .collect())
+        Err(file.listed_mistakes())
     }
 }
 
@@ -67,6 +71,8 @@ struct FileReader<'a> {
     sources: Vec<FileSource>,
     /// Each with its line.
     mistakes: Vec<(usize, String)>,
+    /// How many more mistakes there are.
+    unlisted: usize,
 }
 
 impl FileReader<'_> {
@@ -83,10 +89,26 @@ impl FileReader<'_> {
                 }
                 Some(_) => continue,
                 None if key == SAMPLE => continue,
+                // The keys are in the order of their lines, so the mistakes of later ones would not be listed.
+                None if self.mistakes.len() >= MAX_MISTAKES => {
+                    self.unlisted += 1;
+                    continue;
+                }
                 None => unknown_key(key),
             };
-            self.mistakes.push((*line, format!("{key} {what}")));
+            self.mistakes
+                .push((*line, format!("{} {what}", shown(key))));
         }
+    }
+
+    /// The first mistakes in the order of their lines, and how many more there are.
+    fn listed_mistakes(mut self) -> Vec<String> {
+        self.mistakes.sort_by_key(|(line, _)| *line);
+        let unlisted = self.unlisted + self.mistakes.len().saturating_sub(MAX_MISTAKES);
+        let listed = self.mistakes.iter().take(MAX_MISTAKES);
+        let listed = listed.map(|(line, what)| format!("line {line}: {what}"));
+        let more = (unlisted > 0).then(|| format!("and {unlisted} more"));
+        listed.chain(more).collect()
     }
 
     /// The value of a setting, if the file has it and neither a flag nor a variable sets it.
@@ -98,10 +120,14 @@ impl FileReader<'_> {
         let key = setting.key();
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         let line = entry.line;
+        let is_set = self.already_set.contains(&setting.variable);
         let parsed = text_of(setting, &entry.value).and_then(|text| {
-            let shown = |why: String| format!("{key} = {text:?} {why}");
-            let value = parse(&text).map_err(shown)?;
-            up_to_default(setting, &text).map_err(shown)?;
+            let with_value =
+                |why: String| format!("{key} = {:?} {why}", first_chars(&text, MAX_SHOWN));
+            let value = parse(&text).map_err(with_value)?;
+            if !is_set {
+                up_to_default(setting, &text).map_err(with_value)?;
+            }
             Ok((text, value))
         });
         match parsed {
@@ -109,7 +135,7 @@ impl FileReader<'_> {
                 self.mistakes.push((line, mistake));
                 None
             }
-            Ok(_) if self.already_set.contains(&setting.variable) => None,
+            Ok(_) if is_set => None,
             Ok((value, parsed)) => {
                 self.sources.push(FileSource {
                     variable: setting.name(),
@@ -150,20 +176,27 @@ fn text_of(setting: &Setting, value: &Value) -> Result<String, String> {
             }
             Ok(text.clone())
         }
-        (InProjectFile::Number, Value::Number(text)) => Ok(text.clone()),
+        (InProjectFile::Number | InProjectFile::NumberUpToDefault, Value::Number(text)) => {
+            Ok(text.clone())
+        }
         (InProjectFile::Texts, Value::Texts(texts)) if texts.is_empty() => Ok("none".to_owned()),
         (InProjectFile::Texts, Value::Texts(texts)) => {
             let is_one_line =
                 |text: &&String| !text.trim().is_empty() && !text.contains(['\n', '\r', '\0']);
             match texts.iter().find(|text| !is_one_line(text)) {
-                Some(text) => Err(format!("{key} has {text:?}, which is not one line")),
+                Some(text) => {
+                    let text = first_chars(text, MAX_SHOWN);
+                    Err(format!("{key} has {text:?}, which is not one line"))
+                }
                 None => Ok(texts.join("\n")),
             }
         }
         (InProjectFile::Texts, _) => Err(format!(
             "{key} must be a list of strings, for example {key} = [\"cargo test\"]"
         )),
-        (InProjectFile::Number, _) => Err(format!("{key} must be a number, for example {key} = 2")),
+        (InProjectFile::Number | InProjectFile::NumberUpToDefault, _) => {
+            Err(format!("{key} must be a number, for example {key} = 1"))
+        }
         (InProjectFile::DurationUpToDefault, _) => Err(format!(
             "{key} must be a string, for example {key} = \"10m\""
         )),
@@ -173,20 +206,32 @@ fn text_of(setting: &Setting, value: &Value) -> Result<String, String> {
     }
 }
 
-/// An error if a duration is longer than the default, which the orchestrator was told at the claim.
+/// An error if a limit is above the default, which the orchestrator was told at the claim.
 fn up_to_default(setting: &Setting, text: &str) -> Result<(), String> {
-    let (InProjectFile::DurationUpToDefault, Some(default)) =
-        (setting.in_project_file, setting.default)
-    else {
+    let Some(default) = setting.default else {
         return Ok(());
     };
-    let length = |text: &str| values::duration(text).unwrap_or(Duration::MAX);
-    if length(text) <= length(default) {
-        return Ok(());
-    }
+    let name = setting.name();
+    let comparison = match setting.in_project_file {
+        InProjectFile::DurationUpToDefault => {
+            let length = |text: &str| values::duration_or_off(text).ok().flatten();
+            match length(text) {
+                None => {
+                    return Err(format!(
+                        "means no limit, which only the operator can choose, with {name}"
+                    ));
+                }
+                Some(duration) if length(default).is_some_and(|default| duration > default) => {
+                    "longer"
+                }
+                Some(_) => return Ok(()),
+            }
+        }
+        InProjectFile::NumberUpToDefault if values::count(text) > values::count(default) => "more",
+        _ => return Ok(()),
+    };
     Err(format!(
-        "is longer than {default}, the default; only the operator can allow more, with {}",
-        setting.name()
+        "is {comparison} than {default}, the default; only the operator can allow more, with {name}"
     ))
 }
 
@@ -213,6 +258,11 @@ fn refusal(setting: &Setting) -> String {
     }
 }
 
+/// A key as a mistake shows it.
+fn shown(key: &str) -> String {
+    first_chars(key, MAX_KEY).escape_debug().to_string()
+}
+
 fn unknown_key(key: &str) -> String {
     if KEYS_OF_NEEDS.contains(&key) {
         return format!("belongs in a table [[{NEEDS}]], whose other keys say which tasks need it");
@@ -223,6 +273,7 @@ fn unknown_key(key: &str) -> String {
     let snake = key.replace('-', "_").to_ascii_lowercase();
     let closest = keys
         .iter()
+        .filter(|_| key.len() <= MAX_KEY)
         .min_by_key(|known| strsim::osa_distance(&snake, known));
     let closest = closest.filter(|known| strsim::osa_distance(&snake, known) <= known.len() / 3);
     match closest {
@@ -246,7 +297,7 @@ mod tests {
             let text = match setting.in_project_file {
                 InProjectFile::Refused => continue,
                 InProjectFile::Text => format!("{key} = \"builtin\""),
-                InProjectFile::Number => format!("{key} = 1"),
+                InProjectFile::Number | InProjectFile::NumberUpToDefault => format!("{key} = 1"),
                 InProjectFile::Texts => format!("{key} = [\"true\"]"),
                 InProjectFile::DurationUpToDefault => format!("{key} = \"1s\""),
             };
@@ -301,6 +352,14 @@ mod tests {
             ),
             ("idle_timeout = \"0\"", "means no limit"),
             (
+                "repairs = 2",
+                "repairs = \"2\" is more than 1, the default; only the operator can allow more, with DESCARTES_REPAIRS",
+            ),
+            (
+                "\"\\u001b[2J\" = 1",
+                "line 1: \\u{1b}[2J is not a known key",
+            ),
+            (
                 "task_timeout = 60",
                 "task_timeout must be a string, for example task_timeout = \"10m\"",
             ),
@@ -319,6 +378,56 @@ mod tests {
         ] {
             let why = mistakes(text);
             assert!(why.contains(words), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_a_flag_or_a_variable_has_replaced_may_have_any_valid_value() {
+        for (text, variable) in [
+            ("task_timeout = \"2h\"", settings::TASK_TIMEOUT.variable),
+            ("idle_timeout = \"2h\"", settings::IDLE_TIMEOUT.variable),
+            ("idle_timeout = \"0\"", settings::IDLE_TIMEOUT.variable),
+            ("repairs = 5", settings::REPAIRS.variable),
+        ] {
+            assert!(read(text, &[]).is_err(), "{text}");
+            let project = read(text, &[variable]).unwrap_or_else(|why| panic!("{text}: {why:?}"));
+            assert!(project.sources.is_empty(), "{text}");
+        }
+        assert!(
+            read(
+                "task_timeout = \"soon\"",
+                &[settings::TASK_TIMEOUT.variable]
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn of_many_mistakes_the_first_are_listed_and_the_others_counted() {
+        let count = 5000;
+        let keys: Vec<String> = (0..count)
+            .map(|number| format!("k{number} = 1\n"))
+            .collect();
+        let text = format!("repairs = true\n{}", keys.concat());
+        let why = read(&text, &[]).unwrap_err();
+        assert_eq!(why.len(), MAX_MISTAKES + 1);
+        assert!(why[0].starts_with("line 1: repairs "), "{why:?}");
+        assert!(why[19].starts_with("line 20: k18 "), "{why:?}");
+        assert_eq!(why[20], format!("and {} more", count + 1 - MAX_MISTAKES));
+        assert!(why.join("; ").len() < 8 << 10, "{why:?}");
+    }
+
+    #[test]
+    fn a_mistake_with_a_long_key_or_value_is_short() {
+        let long = "x".repeat(60 << 10);
+        for text in [
+            format!("{long} = 1"),
+            format!("agent = \"{long}\""),
+            format!("checks = [\"{long}\\n\"]"),
+            format!("a.{long} = 1\na.{long} = 1"),
+        ] {
+            let why = mistakes(&text);
+            assert!(why.len() < 500, "{} bytes: {why}", why.len());
         }
     }
 

@@ -33,6 +33,8 @@ pub enum InProjectFile {
     Number,
     /// A list of texts, which a variable has as lines.
     Texts,
+    /// A number up to the default.
+    NumberUpToDefault,
     /// A duration up to the default.
     DurationUpToDefault,
 }
@@ -346,7 +348,7 @@ pub const REPAIRS: Setting = Setting::new(
     "How often the agent may try to repair a failed check",
 )
 .default("1")
-.in_project_file(InProjectFile::Number);
+.in_project_file(InProjectFile::NumberUpToDefault);
 pub const ONLY_CHECKS: Setting = Setting::new(
     "DESCARTES_ONLY_CHECKS",
     "only-checks",

@@ -9,7 +9,11 @@ use serde::Deserialize;
 use super::engine::{EngineKind, TaskNeeds, image_name};
 use super::standing::task_key;
 use crate::amounts::{memory, nano_cpus};
+use crate::excerpt::{first_bytes, visible};
 use crate::scud::{TaskGraph, TaskNode};
+
+/// The longest syntax error, in bytes.
+const MAX_MESSAGE: usize = 1000;
 
 /// The file's tables. Its other keys are settings, which the caller validates.
 #[derive(Debug, Default, Deserialize)]
@@ -84,8 +88,10 @@ impl Table {
 /// # Errors
 /// A sentence about the first mistake in the file's text.
 pub fn read(text: &str, graph: &TaskGraph) -> Result<HashMap<String, TaskNeeds>, String> {
-    let file: File =
-        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    let file: File = toml::from_str(text).map_err(|error| {
+        // The error quotes the line, which may be as long as the file.
+        visible(first_bytes(&error.to_string(), MAX_MESSAGE).trim_end())
+    })?;
     let mut tables = Vec::new();
     for (number, table) in (1..).zip(&file.needs) {
         let needs = table.needs();
@@ -176,6 +182,7 @@ mod tests {
             ("[[needs]]\nimage = \"worker?a=b\"\n", "image must be"),
             ("[[needs]]\nmemroy = \"1GiB\"\n", "unknown field `memroy`"),
             ("[needs]\n", "expected a sequence"),
+            ("needs = 1 # \u{9b}2J\n", "# \u{fffd}2J"),
             ("needs", "expected"),
         ] {
             let error = of(text).unwrap_err();

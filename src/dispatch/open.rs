@@ -27,7 +27,7 @@ use super::show::Show;
 use super::standing::task_key;
 use super::start::{SharedSettings, removed_variables};
 use super::state::{Run, State};
-use crate::project_file::FILE;
+use crate::project_file::{FILE, MAX_SIZE};
 use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
 use crate::scud::{Project, TaskGraph};
 use crate::task_list::choose_phases;
@@ -307,7 +307,8 @@ fn put_aside_note(aside: &PutAside) -> String {
 /// The text of the project's file at the tip; empty without a file. Workers read the same file in their clones.
 pub async fn read_project_file(integration: &Integration) -> eyre::Result<String> {
     let tip = integration.tip();
-    let file = integration.read_file(tip, FILE).await?;
+    let file = integration.read_small_file(tip, FILE, MAX_SIZE).await;
+    let file = file.wrap_err_with(|| format!("{FILE} at the commit {} cannot be used", tip.id))?;
     String::from_utf8(file.unwrap_or_default())
         .wrap_err_with(|| format!("{FILE} at the commit {} is not UTF-8", tip.id))
 }

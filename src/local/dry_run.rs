@@ -6,9 +6,11 @@ use eyre::eyre;
 use serde_json::json;
 
 use super::settings::{Project, repository_of};
+use crate::project_file::FILE;
 use crate::redact::Redactor;
 use crate::runner;
 use crate::runner::dry_run::{FirstRound, Key, Workplace, first_round};
+use crate::runner::project_settings::FileSource;
 use crate::task_list;
 use crate::terminal::{Format, print_object};
 
@@ -71,6 +73,23 @@ fn text(round: &FirstRound) -> String {
         checks => checks.join("\n          "),
     };
     let _ = writeln!(text, "checks    {checks}");
+    for (number, source) in round.from_project.iter().enumerate() {
+        let FileSource {
+            variable,
+            value,
+            line,
+        } = source;
+        let head = if number == 0 { "settings" } else { "" };
+        let _ = writeln!(
+            text,
+            "{head:10}{variable} = {value:?}, by {FILE}, line {line}"
+        );
+    }
+    if round.workplace == Workplace::Clone {
+        text.push_str(
+            "note      this is read from the work tree; a run with --commit reads the last commit\n",
+        );
+    }
     text.push_str("\nThe prompt, on the standard input of the command:\n\n");
     text.push_str(&round.prompt);
     text
@@ -88,6 +107,7 @@ fn fields(round: &FirstRound) -> serde_json::Value {
         "command": round.command,
         "command_line": command_line(round),
         "checks": round.checks,
+        "settings_of_project": round.from_project,
         "prompt": round.prompt,
     })
 }

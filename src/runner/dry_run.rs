@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::agent::{self, Place};
 use super::checks::Checks;
+use super::project_file;
+use super::project_settings::FileSource;
 use super::project_task::{definition, find};
 use super::prompt::{self, Location};
 use super::settings::Settings;
@@ -32,6 +34,7 @@ pub enum Workplace {
 #[derive(Debug)]
 pub struct FirstRound {
     pub task: Task,
+    pub workplace: Workplace,
     /// The directory that the agent would work in.
     pub dir: PathBuf,
     /// The kind of agent.
@@ -42,6 +45,8 @@ pub struct FirstRound {
     /// Whether a run would fail because no key for the model's service is set.
     pub key: Key,
     pub checks: Vec<String>,
+    /// The settings that the project's file decides.
+    pub from_project: Vec<FileSource>,
     pub prompt: String,
 }
 
@@ -64,6 +69,11 @@ pub async fn first_round(
     redactor: &Redactor,
 ) -> Result<FirstRound, Failure> {
     let dir = existing_directory(dir)?;
+    let own = project_file::read(settings, &dir)?;
+    let settings = match &own {
+        Some(own) => &settings.with(own),
+        None => settings,
+    };
     let project = Project::at(dir.clone());
     let task = find(settings, &project).await?;
     let checks = Checks::of(&project, settings.checks.as_deref())?;
@@ -112,8 +122,10 @@ pub async fn first_round(
         command: command.collect(),
         key,
         checks: checks.commands,
+        from_project: own.map(|own| own.sources).unwrap_or_default(),
         prompt,
         task,
+        workplace,
         dir,
     })
 }

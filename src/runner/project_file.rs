@@ -7,14 +7,14 @@ use super::failures::unusable_settings;
 use super::project_settings::{FileSource, ProjectSettings};
 use super::settings::Settings;
 use super::workspace::Source;
-use crate::project_file::FILE;
+use crate::project_file::{FILE, MAX_SIZE};
 use crate::scud::Project;
 use crate::task::{Failure, Reason};
 
 /// The settings in the file of the project at `dir`; `None` without a file.
 pub fn read(settings: &Settings, dir: &Path) -> Result<Option<ProjectSettings>, Failure> {
     let text = Project::at(dir.to_owned())
-        .text_of(&[FILE])
+        .text_of(&[FILE], MAX_SIZE)
         .map_err(|error| unusable_settings(&error))?;
     let Some(text) = text else { return Ok(None) };
     let read = settings.project_settings.read(&text);
@@ -50,7 +50,10 @@ pub fn sample(settings: &Settings, dir: &Path) -> Result<Option<PathBuf>, Failur
         causes: vec![why],
         ..Failure::new(
             Reason::WorkspaceFailed,
-            format!("the sample project {sample}, which {FILE} names, cannot be used"),
+            format!(
+                "the sample project {}, which {FILE} names, cannot be used",
+                sample.escape_debug()
+            ),
         )
     };
     let project = fs::canonicalize(dir).map_err(|error| failed(error.to_string()))?;

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::agent;
 use crate::gateway::services_behind_gateway;
 
@@ -28,7 +30,7 @@ pub struct ProjectSettings {
 }
 
 /// Where in the file a setting is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct FileSource {
     /// The variable of the same setting.
     pub variable: &'static str,

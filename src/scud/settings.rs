@@ -214,12 +214,12 @@ impl Project {
                 template: file.to_owned(),
             });
         }
-        self.text(&components)
+        self.text(&components, MAX_FILE_SIZE)
     }
 
     /// The text of a file with settings; `None` if there is no such file.
-    pub fn text_of(&self, at: &[&str]) -> Result<Option<String>, SettingsError> {
-        match self.text(at) {
+    pub fn text_of(&self, at: &[&str], limit: u64) -> Result<Option<String>, SettingsError> {
+        match self.text(at, limit) {
             Ok(text) => Ok(Some(text)),
             Err(SettingsError::File(FileError::Missing { .. })) => Ok(None),
             Err(error) => Err(error),
@@ -227,7 +227,7 @@ impl Project {
     }
 
     fn settings<T: DeserializeOwned>(&self, at: &[&str]) -> Result<Option<T>, SettingsError> {
-        let Some(text) = self.text_of(at)? else {
+        let Some(text) = self.text_of(at, MAX_FILE_SIZE)? else {
             return Ok(None);
         };
         toml::from_str(&text).map(Some).map_err(|error| {
@@ -245,10 +245,10 @@ impl Project {
         })
     }
 
-    fn text(&self, at: &[&str]) -> Result<String, SettingsError> {
+    fn text(&self, at: &[&str], limit: u64) -> Result<String, SettingsError> {
         let path = self.path(at);
         let bytes = files::open(&self.root, at, files::Access::Read)
-            .and_then(|file| files::read(&file, &path, MAX_FILE_SIZE))
+            .and_then(|file| files::read(&file, &path, limit))
             .map_err(SettingsError::File)?;
         String::from_utf8(bytes).map_err(|error| {
             SettingsError::File(FileError::NotReadable {

@@ -117,7 +117,7 @@ fn a_mistake_in_the_file_ends_the_run_with_its_place_and_what_would_be_right() {
         &format!("{} cannot be used: ", path.display()),
         "line 2: agnet_command is not a known key; did you mean agent_command?",
         "line 3: callback_url cannot be set here, because a worker needs it before it has the project; set --callback-url or CALLBACK_URL",
-        "line 4: repairs must be a number, for example repairs = 2",
+        "line 4: repairs must be a number, for example repairs = 1",
     ] {
         assert!(message.contains(words), "{words:?} in {message}");
     }
@@ -125,7 +125,7 @@ fn a_mistake_in_the_file_ends_the_run_with_its_place_and_what_would_be_right() {
 
 #[test]
 fn a_file_that_cannot_be_read_safely_is_an_error_and_never_a_hang() {
-    let large = format!("# {}\n", "x".repeat(2 << 20));
+    let large = format!("# {}\n", "x".repeat(64 << 10));
     for (make, words) in [
         (
             "ln -s /etc/passwd .descartes.toml",
@@ -139,7 +139,7 @@ fn a_file_that_cannot_be_read_safely_is_an_error_and_never_a_hang() {
         ),
         (
             "mv large .descartes.toml",
-            "is larger than the limit of 1024 KiB",
+            "is larger than the limit of 64 KiB",
         ),
     ] {
         let project = Project::new();
@@ -305,6 +305,76 @@ fn dispatch_reports_a_mistake_or_a_missing_agent_of_the_project_before_anything_
         assert!(ended.stderr.contains(words), "{file}: {ended:#?}");
         assert_eq!(graph.entries("intent").len(), 0);
     }
+}
+
+#[test]
+fn dispatch_refuses_what_workers_would_refuse_in_place_of_the_file() {
+    let large = format!("# {}\n", "x".repeat(64 << 10));
+    for (make, words) in [
+        (
+            "ln -s README .descartes.toml",
+            ".descartes.toml is not a regular file, or its path contains a symbolic link",
+        ),
+        (
+            "mkdir .descartes.toml && mv large .descartes.toml",
+            ".descartes.toml is not a regular file",
+        ),
+        (
+            "mv large .descartes.toml",
+            ".descartes.toml is larger than the limit of 64 KiB",
+        ),
+    ] {
+        let graph = Graph::new("1 | First | P | 1 | H\n");
+        graph.write("large", &large);
+        let made = std::process::Command::new("sh")
+            .args(["-c", make])
+            .current_dir(graph.project())
+            .env("PATH", path())
+            .status();
+        assert!(made.expect("a shell").success());
+        graph.commit("Settings");
+        for args in [&[] as &[&str], &["--plan"]] {
+            let ended = graph.dispatch("true").args(args).run();
+            ended.assert_code(2);
+            assert!(ended.stderr.contains(words), "{make}: {ended:#?}");
+            assert!(ended.stderr.contains("at the commit "), "{ended:#?}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_of_the_file_cannot_control_a_terminal() {
+    for (file, words) in [
+        ("\"\\u001b[2J\" = 1\n", "\\u{1b}[2J is not a known key"),
+        ("[[needs]]\nmemory = 1 # \u{9b}2J\n", "# \u{fffd}2J"),
+    ] {
+        let graph = Graph::new("1 | First | P | 1 | H\n");
+        graph.write(".descartes.toml", file).commit("Settings");
+        let ended = graph.dispatch("true").run();
+        ended.assert_code(2);
+        assert!(ended.stderr.contains(words), "{file}: {ended:#?}");
+    }
+    let (receiver, project) = (
+        Receiver::start(),
+        project_with("sample = \"ex\\u001b[2J\\u009b\"\n"),
+    );
+    let ended = started_in(&project, &receiver).arg("check").run();
+    ended.assert_code(2);
+    assert!(ended.stdout.contains("ex\\u{1b}[2J"), "{ended:#?}");
+    assert!(!ended.stdout.contains(['\u{1b}', '\u{9b}']), "{ended:#?}");
+}
+
+#[test]
+fn check_prints_no_control_characters_of_the_project() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    project.checks(&["true \u{1b}[2J"]);
+    let ended = Worker::new(&receiver, &project)
+        .arg("check")
+        .agent("true")
+        .run();
+    ended.assert_code(0);
+    let line = "ok      checks: true \u{241b}[2J";
+    assert!(ended.stdout.contains(line), "{ended:#?}");
 }
 
 /// A project that names a sample in `examples/small`.

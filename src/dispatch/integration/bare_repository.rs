@@ -245,21 +245,39 @@ impl BareRepository {
         tree: &str,
         path: &str,
     ) -> Result<Option<Blob>, IntegrationError> {
+        match self.read_entry(git, tree, path, u64::MAX).await? {
+            TreeEntry::File(blob) => Ok(Some(blob)),
+            TreeEntry::Missing | TreeEntry::NotRegular | TreeEntry::TooLarge => Ok(None),
+        }
+    }
+
+    /// What a commit or tree has at a path. A file of more than `limit` bytes is not read.
+    pub async fn read_entry(
+        &self,
+        git: &Git<'_>,
+        tree: &str,
+        path: &str,
+        limit: u64,
+    ) -> Result<TreeEntry, IntegrationError> {
         let what = format!("{path} cannot be read from {tree}");
-        let list = self.call(["ls-tree", "-z", "--full-tree", tree, "--", path]);
+        let list = self.call(["ls-tree", "-z", "--long", "--full-tree", tree, "--", path]);
         let entry = self.run(git, &what, list).await?;
-        // `<mode> blob <id>\t<path>`
-        let mut words = entry.split([' ', '\t']);
-        let (Some(mode @ ("100644" | "100755")), Some("blob"), Some(id)) =
-            (words.next(), words.next(), words.next())
-        else {
-            return Ok(None);
+        // `<mode> blob <id> <size>\t<path>`, with several spaces before the size
+        let mut words = entry.split([' ', '\t']).filter(|word| !word.is_empty());
+        let (mode, kind, id, size) = (words.next(), words.next(), words.next(), words.next());
+        let (mode, id) = match (mode, kind, id) {
+            (None, ..) => return Ok(TreeEntry::Missing),
+            (Some(mode @ ("100644" | "100755")), Some("blob"), Some(id)) => (mode, id),
+            _ => return Ok(TreeEntry::NotRegular),
         };
+        if size.and_then(|size| size.parse().ok()) > Some(limit) {
+            return Ok(TreeEntry::TooLarge);
+        }
         let finished = self
             .run_allowing_code_1(git, &what, self.call(["cat-file", "blob", id]))
             .await?;
         let content = finished.success().map_err(IntegrationError::git(what))?;
-        Ok(Some(Blob {
+        Ok(TreeEntry::File(Blob {
             mode: mode.to_owned(),
             content,
         }))
@@ -313,6 +331,17 @@ pub fn with_input<'a>(call: Call<'a>, text: &[u8]) -> Result<Call<'a>, Integrati
         path: "a temporary file".into(),
         source,
     })
+}
+
+/// What is at a path of a tree.
+#[derive(Debug)]
+pub enum TreeEntry {
+    File(Blob),
+    Missing,
+    /// A directory, a symbolic link or a submodule.
+    NotRegular,
+    /// A file that is larger than the limit.
+    TooLarge,
 }
 
 /// A file in a tree.

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::bare_repository::TreeEntry;
 use super::error::IntegrationError;
 use super::repositories::{BASE, PUBLISHED, Repositories};
 use super::types::{Commit, Settings};
+use crate::scud::FileError;
 
 /// The integration branch.
 #[derive(Debug)]
@@ -116,6 +118,34 @@ impl Integration {
             .read_file(&git, &commit.tree, path)
             .await?;
         Ok(blob.map(|blob| blob.content))
+    }
+
+    /// The content of a file in a commit, as a worker would read it in its clone; `None` if there is nothing at the path.
+    ///
+    /// # Errors
+    /// If something else than a file of at most `limit` bytes is there.
+    pub async fn read_small_file(
+        &self,
+        commit: &Commit,
+        path: &str,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, IntegrationError> {
+        let git = self.repositories.git()?;
+        let repository = &self.repositories.bare;
+        let entry = repository
+            .read_entry(&git, &commit.tree, path, limit)
+            .await?;
+        let path = || path.into();
+        match entry {
+            TreeEntry::File(blob) => Ok(Some(blob.content)),
+            TreeEntry::Missing => Ok(None),
+            TreeEntry::NotRegular => Err(FileError::NotRegular { path: path() }.into()),
+            TreeEntry::TooLarge => Err(FileError::TooLarge {
+                path: path(),
+                limit,
+            }
+            .into()),
+        }
     }
 
     /// The commit and the tree that the branch is at.

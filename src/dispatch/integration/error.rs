@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::git::GitError;
-use crate::scud::EditError;
+use crate::scud::{EditError, FileError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum IntegrationError {
@@ -55,6 +55,8 @@ pub enum IntegrationError {
         branch: String,
         run_id: String,
     },
+    #[error(transparent)]
+    Entry(#[from] FileError),
     #[error("the task cannot be marked as done in the merged graph: {0}")]
     Graph(#[from] EditError),
     #[error("git {command} printed something unexpected: {output}")]

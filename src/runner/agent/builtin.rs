@@ -82,7 +82,8 @@ impl CommandLine for Builtin {
             |timeout| format!("{}ms", timeout.mul_f64(IDLE_TIMEOUT_SHARE).as_millis()),
         );
         let mut args = vec![builtin::COMMAND.into(), "--session".into(), file.into()];
-        args.extend(["--model".into(), self.model.clone().into()]);
+        // One argument, because a model may begin with a hyphen.
+        args.push(format!("--model={}", self.model).into());
         args.extend(limit_flags(left));
         args.extend(["--idle-timeout".into(), idle_timeout.into()]);
         // The worker shows its log lines among its own.

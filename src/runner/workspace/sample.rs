@@ -1,7 +1,8 @@
 //! Copies a sample project, so that a run on it leaves the original as it is.
 
-use std::fs::{self, FileType};
+use std::fs::{self, FileType, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -62,11 +63,40 @@ fn copy_one(kind: FileType, from: &Path, to: &Path) -> io::Result<()> {
     } else if kind.is_symlink() {
         std::os::unix::fs::symlink(fs::read_link(from)?, to)
     } else if kind.is_file() {
-        fs::copy(from, to).map(drop)
+        fs::copy(from, to)?;
+        // The files of a sample may be read-only, for example in a package: the copy is there to be changed.
+        let mode = fs::metadata(to)?.permissions().mode();
+        fs::set_permissions(to, Permissions::from_mode(mode | 0o200))
     } else {
         let from = from.display();
         Err(io::Error::other(format!(
             "{from} is not a file, a directory or a symbolic link"
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copies_of_read_only_files_can_be_changed_and_keep_their_other_rights() {
+        let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        fs::create_dir(from.path().join("bin")).unwrap();
+        for (name, mode) in [("text", 0o444), ("bin/program", 0o555)] {
+            let path = from.path().join(name);
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        }
+        fs::set_permissions(from.path().join("bin"), Permissions::from_mode(0o555)).unwrap();
+        copy_all(from.path(), to.path()).unwrap();
+        let mode = |name: &str| {
+            let path = to.path().join(name);
+            fs::metadata(path).unwrap().permissions().mode() & 0o777
+        };
+        assert_eq!([mode("text"), mode("bin/program")], [0o644, 0o755]);
+        assert_eq!(mode("bin") & 0o200, 0o200);
+        // Otherwise the temporary directory cannot be deleted.
+        fs::set_permissions(from.path().join("bin"), Permissions::from_mode(0o755)).unwrap();
     }
 }

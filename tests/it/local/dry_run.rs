@@ -83,11 +83,62 @@ fn a_dry_run_needs_no_key_and_says_that_a_run_would() {
         &[
             "agent     builtin, claude-",
             " (a run would fail: set ANTHROPIC_API_KEY, or another agent)\n",
-            "descartes-worker agent --session RUN_DIRECTORY/conversation.json --model claude-",
+            "descartes-worker agent --session RUN_DIRECTORY/conversation.json '--model=claude-",
             " --max-turns 5 ",
         ],
     );
     assert!(!ended.stdout.contains("placeholder"), "{ended:#?}");
+}
+
+#[test]
+fn a_model_that_begins_with_a_hyphen_is_no_flag_of_the_built_in_agent() {
+    let project = Project::new();
+    project.write(".descartes.toml", "agent = \"builtin\"\nmodel = \"-x\"\n");
+    let ended = program(&["local", "--task", "8", "--dry-run"], &project).run();
+    ended.assert_code(0);
+    assert!(ended.stdout.contains(" '--model=-x' "), "{ended:#?}");
+}
+
+#[test]
+fn a_dry_run_uses_the_settings_of_the_project_and_names_them() {
+    let project = Project::new();
+    project.checks(&["test -e house"]);
+    project.write(
+        ".descartes.toml",
+        "agent_command = \"touch by-the-project\"\nchecks = [\"true\"]\nmodel = \"opus\"\n",
+    );
+    let dry_run = |args: &[&str]| {
+        program(&["local", "--task", "8", "--dry-run"], &project)
+            .args(args)
+            .args(["--model", "haiku"])
+            .run()
+    };
+    let ended = dry_run(&[]);
+    ended.assert_code(0);
+    assert_in_order(
+        &ended.stdout,
+        &[
+            "agent     command, haiku\n",
+            "command   /bin/sh -c 'touch by-the-project'\n",
+            "checks    true\n",
+            "settings  DESCARTES_AGENT_COMMAND = \"touch by-the-project\", by .descartes.toml, line 1\n",
+            "          DESCARTES_CHECKS = \"true\", by .descartes.toml, line 2\n",
+        ],
+    );
+    assert!(!ended.stdout.contains("DESCARTES_MODEL"), "{ended:#?}");
+    let ended = dry_run(&["--json"]);
+    let object = schema::cli_object(&ended.stdout);
+    assert_eq!(object["checks"], serde_json::json!(["true"]));
+    assert_eq!(
+        object["settings_of_project"][1],
+        serde_json::json!({ "variable": "DESCARTES_CHECKS", "value": "true", "line": 2 })
+    );
+    project.write(".descartes.toml", "agnet = \"builtin\"\n");
+    let ended = dry_run(&[]);
+    ended.assert_code(2);
+    let words =
+        ".descartes.toml cannot be used: line 1: agnet is not a known key; did you mean agent?";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
 }
 
 #[test]
@@ -100,7 +151,11 @@ fn a_dry_run_with_commit_shows_the_prompt_of_an_agent_in_a_clone() {
     ended.assert_code(0);
     assert_in_order(
         &ended.stdout,
-        &["- You are in CLONE_DIRECTORY, ", "- Commit as you like"],
+        &[
+            "note      this is read from the work tree; a run with --commit reads the last commit\n",
+            "- You are in CLONE_DIRECTORY, ",
+            "- Commit as you like",
+        ],
     );
 }
 
