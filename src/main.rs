@@ -45,6 +45,7 @@ mod vocabulary;
 mod webhook;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -154,6 +155,14 @@ fn print_error_object(messages: &[String], format: Format) {
     }
 }
 
+/// `local` without a task.
+async fn show_ready_tasks(project: PathBuf, format: Format, screen: &Screen) -> eyre::Result<()> {
+    let message = "TASK_ID: is missing; choose a task with --task".to_owned();
+    print_error_object(std::slice::from_ref(&message), format);
+    screen.lines(&[message, task_list::ready_tasks(project).await?]);
+    Ok(())
+}
+
 fn run_command(config: Config) -> eyre::Result<ExitCode> {
     #[cfg(debug_assertions)]
     if let Some(name) = config.failure_point {
@@ -214,13 +223,9 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 task_list::run(&settings, screen.redactor()).await?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::ChooseTask(project) => {
-                let message = "TASK_ID: is missing; choose a task with --task";
-                print_error_object(&[message.to_owned()], config.format);
-                screen.line(message);
-                screen.line(&task_list::ready_tasks(project).await?);
-                Ok(exit::Worker::Misconfigured.into())
-            }
+            Command::ChooseTask(project) => show_ready_tasks(project, config.format, &screen)
+                .await
+                .map(|()| exit::Worker::Misconfigured.into()),
             Command::Receive(settings) => local::receive(settings, &screen)
                 .await
                 .map(|()| ExitCode::SUCCESS),

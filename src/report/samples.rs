@@ -66,12 +66,12 @@ impl Samples {
 
     /// The same, with activities that a page can show.
     pub fn cleaned(&self, cleaner: &Cleaner) -> Self {
-        let mut cleaned = self.clone();
-        for sample in &mut cleaned.list {
+        let mut samples = self.clone();
+        for sample in &mut samples.list {
             let activity = sample.activity.as_deref().map(|text| cleaner.line(text));
             sample.activity = activity.map(|text| first_chars(text.as_str(), MAX_SHOWN));
         }
-        cleaned
+        samples
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Sample> {
