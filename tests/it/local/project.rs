@@ -110,14 +110,7 @@ fn repository() -> Project {
 
 #[track_caller]
 fn git(project: &Project, args: &[&str]) -> String {
-    let output = std::process::Command::new("git")
-        .args(["-c", "user.name=test", "-c", "user.email=test@localhost"])
-        .args(args)
-        .current_dir(project.dir())
-        .output()
-        .expect("git");
-    assert!(output.status.success(), "{args:?}: {output:?}");
-    String::from_utf8(output.stdout).expect("UTF-8")
+    crate::support::origin::git(project.dir(), args)
 }
 
 #[test]
@@ -131,13 +124,13 @@ fn local_with_commit_leaves_the_work_on_a_branch_and_the_files_of_the_project_as
     let branch = "descartes/local/8";
     assert_eq!(
         git(&project, &["show", &format!("{branch}:house")]),
-        "four walls\n"
+        "four walls"
     );
     assert!(!project.path("house").exists());
-    assert_eq!(git(&project, &["status", "--porcelain"]), "?? unfinished\n");
+    assert_eq!(git(&project, &["status", "--porcelain"]), "?? unfinished");
     assert_eq!(
         git(&project, &["log", "--format=%s", "main"]),
-        "The foundation\n"
+        "The foundation"
     );
     assert_in_order(
         &ended.stderr,
@@ -154,7 +147,7 @@ fn local_with_commit_uses_the_branch_that_a_flag_names() {
     let project = repository();
     let args = ["local", "--task", "8", "--commit", "--branch", "walls"];
     program(&args, &project).agent(AGENT).run().assert_code(0);
-    assert_eq!(git(&project, &["show", "walls:house"]), "four walls\n");
+    assert_eq!(git(&project, &["show", "walls:house"]), "four walls");
 }
 
 #[test]

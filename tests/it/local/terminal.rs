@@ -81,7 +81,8 @@ fn links_lead_to_the_orchestrator_and_the_project_and_never_where_an_agent_wants
     let project_url = format!("file://{}", project.dir().display());
     assert_eq!(links.len(), 2, "{links:?}");
     assert!(links[0].starts_with("http://127.0.0.1:"), "{links:?}");
-    assert_eq!(links[1], project_url);
+    let decoded = percent_encoding::percent_decode_str(&links[1]).decode_utf8();
+    assert_eq!(decoded.expect("UTF-8"), project_url);
     let without = local(&project)
         .env("FORCE_HYPERLINK", "0")
         .agent("true")
