@@ -126,25 +126,30 @@ impl Report {
         }
     }
 
-    /// Prints the report; returns whether a run could start.
-    fn print(mut self, format: Format, redactor: &Redactor) -> bool {
-        for line in &mut self.findings {
-            line.message = redactor.text(&line.message);
-        }
-        for value in self
-            .settings
-            .iter_mut()
-            .filter_map(|origin| origin.value.as_mut())
-        {
-            *value = redactor.text(value);
-        }
+    /// Prints the report without secrets; returns whether a run could start.
+    fn print(self, format: Format, redactor: &Redactor) -> bool {
         let ready = self.ready;
         // If standard output is closed, the exit code still tells the result.
         let _ = match format {
-            Format::Lines => io::stdout().lock().write_all(self.text().as_bytes()),
+            Format::Lines => {
+                let text = self.masked(redactor).text();
+                io::stdout().lock().write_all(text.as_bytes())
+            }
             Format::Json => print_object("check", self, redactor),
         };
         ready
+    }
+
+    /// Masks each value before it is quoted: a quoted secret would look different.
+    fn masked(mut self, redactor: &Redactor) -> Self {
+        for line in &mut self.findings {
+            line.message = redactor.text(&line.message);
+        }
+        let values = self.settings.iter_mut();
+        for value in values.filter_map(|origin| origin.value.as_mut()) {
+            *value = redactor.text(value);
+        }
+        self
     }
 
     /// The settings, then the findings, so that what is missing comes last.

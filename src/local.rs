@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::receiver::{Notice, Receiver};
+use crate::result_line;
 use crate::scud::{self, FinishedTasks, TaskQuery};
 use crate::terminal::{HeartbeatContent, JsonLines, Screen, Signatures, Timeline};
 pub use dry_run::{DryRun, dry_run};
@@ -255,7 +256,7 @@ async fn show(
     let mut event = None;
     let mut output = |timeline: &Timeline<'_>, line: &str| {
         timeline.output(line);
-        event = ended::terminal_event(line).or(event.take());
+        event = result_line::event_of(line).or(event.take());
     };
     let status = loop {
         tokio::select! {

@@ -33,6 +33,7 @@ mod project_file;
 mod receiver;
 mod redact;
 mod report;
+mod result_line;
 mod ring_buffer;
 mod runner;
 mod scud;
@@ -399,11 +400,8 @@ async fn execute(
 
 /// Prints the terminal event, so that the platform's log has it even if no callback is delivered.
 fn print_result(event: &callback::Event) -> Outlet {
-    let mut line = b"descartes-result ".to_vec();
-    line.extend(event.body());
-    line.push(b'\n');
     let stdout = Outlet::new(io::stdout());
-    stdout.write(&line);
+    stdout.write(&result_line::line(event.body().as_ref()));
     stdout
 }
 

@@ -25,9 +25,10 @@ pub use caps::Caps;
 pub use event::add_event;
 pub use file::{ReportFile, is_html};
 pub use model::{
-    Attempt, End, Follower, Interval, MergeEnd, Outcome, Report, Request, State, Task,
+    Attempt, End, File, Follower, Interval, MergeEnd, Outcome, Report, Request, State, Task,
 };
 pub use page::render;
+pub use patch::changed_files;
 pub use samples::Samples;
 pub use stage::Span;
 pub use text::{Cleaner, Text};

@@ -165,7 +165,7 @@ pub fn runner(
     }
 }
 
-/// How to read the project's file. Whoever sets the agent's command has decided on the kind of agent too.
+/// How to read the project's file. A setting of the agent's command decides on the kind of agent too.
 pub fn project_settings(reader: &Reader) -> ProjectSettingsReader {
     let is_set = |setting: &&&Setting| reader.is_set(setting);
     let set = settings::WORKER.iter().filter(is_set);

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The prefix of the line with a worker's terminal event.
-const RESULT: &str = "descartes-result ";
+use crate::result_line;
+
 /// How much of the end of a file is read, in bytes. It is more than the largest event.
 const MAX_TAIL: u64 = 1024 * 1024;
 /// How much of a log is quoted, in bytes.
@@ -16,9 +16,11 @@ const MAX_QUOTE: usize = 600;
 /// The terminal event of this run in the output of its worker.
 pub fn find_report(output: &Path, run: &str) -> Option<Value> {
     let text = tail(output)?;
-    let lines = text.lines().rev();
-    let mut results = lines.filter_map(|line| line.strip_prefix(RESULT));
-    let event: Value = serde_json::from_str(results.next()?).ok()?;
+    let last = text
+        .lines()
+        .rev()
+        .find(|line| result_line::json_of(line).is_some())?;
+    let event = result_line::event_of(last)?;
     (event.get("run_id").and_then(Value::as_str) == Some(run)).then_some(event)
 }
 

@@ -11,8 +11,6 @@ use serde_json::Value;
 use super::settings::{Project, Settings};
 use super::task_lock::first_usable;
 
-/// What the result line begins with.
-const RESULT_PREFIX: &str = "descartes-result ";
 /// The longest part of a task's id in the name of a file, in characters.
 const MAX_ID: usize = 60;
 
@@ -74,11 +72,6 @@ impl Ended {
     pub fn number(&self, pointer: &str) -> Option<u64> {
         self.event.as_ref()?.pointer(pointer)?.as_u64()
     }
-}
-
-/// The event on a result line.
-pub fn terminal_event(line: &str) -> Option<Value> {
-    serde_json::from_str(line.strip_prefix(RESULT_PREFIX)?).ok()
 }
 
 /// The patch of work that was not pushed.

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::settings::{Project, Settings};
 use crate::receiver::{Notice, Route};
 use crate::report::{
-    self, Attempt, Caps, Cleaner, End, Interval, MergeEnd, Outcome, Report, ReportFile, Request,
-    RunTimes, Samples, State,
+    self, Attempt, Caps, Cleaner, End, File, Interval, MergeEnd, Outcome, Report, ReportFile,
+    Request, RunTimes, Samples, State,
 };
 use crate::scud::{self, FinishedTasks, TaskQuery};
 use crate::task::Task;
@@ -200,7 +200,7 @@ impl Recorder {
     }
 
     fn request(&self) -> Request {
-        let max = Caps::for_attempts(1).message();
+        let max = Caps::of(1, 1).message();
         let block = |text: &Option<String>| Some(self.cleaner.block(text.as_deref()?, max));
         self.task
             .as_ref()
@@ -212,7 +212,7 @@ impl Recorder {
     }
 
     fn attempt(&self) -> Attempt {
-        let caps = Caps::for_attempts(1);
+        let caps = Caps::of(1, 1);
         let times = RunTimes {
             intended: self.intended,
             started: self.started,
@@ -257,18 +257,14 @@ impl Recorder {
         if let (Some(patch), Some(result)) = (&self.patch, event.get_mut("result"))
             && result["work"].is_null()
         {
-            let lines = |sign: char, header: &str| {
-                let lines = patch.lines();
-                lines
-                    .filter(|line| line.starts_with(sign) && !line.starts_with(header))
-                    .count()
-            };
+            let files = report::changed_files(patch, &self.cleaner);
+            let sum = |count: fn(&File) -> u64| files.iter().map(count).sum::<u64>();
             result["work"] = json!({
                 "base_commit": "before",
                 "head_commit": "after",
-                "files_changed": patch.lines().filter(|line| line.starts_with("diff --git ")).count(),
-                "insertions": lines('+', "+++ "),
-                "deletions": lines('-', "--- "),
+                "files_changed": files.len(),
+                "insertions": sum(|file| file.insertions),
+                "deletions": sum(|file| file.deletions),
                 "patch": patch,
             });
         }

@@ -25,9 +25,9 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// The caps for a report with this number of attempts.
-    pub fn for_attempts(count: usize) -> Self {
-        let share = TOTAL / count.max(1);
+    /// The caps for a report with these numbers of attempts and tasks. A task has texts without an attempt, too.
+    pub fn of(attempts: usize, tasks: usize) -> Self {
+        let share = TOTAL / attempts.max(tasks).max(1);
         Self {
             attempt: share.clamp(MIN_ATTEMPT, MAX_ATTEMPT),
         }
@@ -68,11 +68,12 @@ mod tests {
 
     #[test]
     fn many_attempts_share_the_size_and_one_attempt_does_not_get_all_of_it() {
-        assert_eq!(Caps::for_attempts(1), Caps::for_attempts(0));
-        assert_eq!(Caps::for_attempts(1).attempt, MAX_ATTEMPT);
-        assert_eq!(Caps::for_attempts(512).attempt, TOTAL / 512);
-        assert_eq!(Caps::for_attempts(90).detail(), Detail::Full);
-        assert_eq!(Caps::for_attempts(500).detail(), Detail::Short);
-        assert_eq!(Caps::for_attempts(1_000_000).attempt, MIN_ATTEMPT);
+        assert_eq!(Caps::of(1, 1), Caps::of(0, 0));
+        assert_eq!(Caps::of(1, 1).attempt, MAX_ATTEMPT);
+        assert_eq!(Caps::of(512, 1).attempt, TOTAL / 512);
+        assert_eq!(Caps::of(1, 512), Caps::of(512, 1));
+        assert_eq!(Caps::of(90, 1).detail(), Detail::Full);
+        assert_eq!(Caps::of(500, 1).detail(), Detail::Short);
+        assert_eq!(Caps::of(1_000_000, 1).attempt, MIN_ATTEMPT);
     }
 }

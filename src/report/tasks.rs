@@ -11,7 +11,7 @@ use super::totals::attempts;
 
 pub fn tasks(report: &Report) -> Markup {
     let is_single = report.tasks.len() == 1;
-    let detail = Caps::for_attempts(attempts(report).count().max(report.tasks.len())).detail();
+    let detail = Caps::of(attempts(report).count(), report.tasks.len()).detail();
     html! {
         @for (at, task) in report.tasks.iter().enumerate() {
             (section(at, task, is_single || task.state == State::Failed, detail))

@@ -15,6 +15,7 @@ use super::markdown::Markdown;
 use super::screen::Screen;
 use crate::excerpt::visible;
 use crate::receiver::{Notice, Received};
+use crate::result_line;
 
 /// How often the status line is drawn.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
@@ -293,7 +294,7 @@ impl<'a> Timeline<'a> {
     /// Shows a line of the worker's standard output.
     pub fn output(&self, line: &str) {
         let label_style = Style::new().bold();
-        if let Some(("descartes-result", json)) = line.split_once(' ') {
+        if let Some(json) = result_line::json_of(line) {
             let size = json.len();
             let text = format!("descartes-result, {size} bytes of JSON");
             return self.row(&label_style, "stdout", &text);

@@ -68,7 +68,7 @@ fn flags_and_variables_win_over_the_file_of_the_project() {
         .agent("echo \"$DESCARTES_MODEL\"")
         .run();
     let event = ended.assert_completed(&receiver);
-    // Whoever sets the command has decided on the kind of agent too.
+    // A setting of the command decides on the kind of agent too.
     assert_eq!(event["result"]["agent"]["kind"], "command");
     assert_eq!(event["result"]["output"]["tail"], "haiku\n");
     assert_eq!(event["result"]["checks"][0]["command"], "true");

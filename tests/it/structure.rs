@@ -46,6 +46,7 @@ const LAYERS: &[&[&str]] = &[
         "programs",
         "project_file",
         "redact",
+        "result_line",
         "ring_buffer",
         "webhook",
     ],

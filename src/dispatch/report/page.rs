@@ -16,9 +16,7 @@ impl Contents<'_> {
     /// The model of the page.
     pub fn page(&self) -> report::Report {
         let cleaner = Cleaner::new(self.redactor);
-        // Each task has texts, also without an attempt.
-        let tasks = self.shown_tasks().count();
-        let caps = Caps::for_attempts(self.state.runs.len().max(tasks));
+        let caps = Caps::of(self.state.runs.len(), self.shown_tasks().count());
         let (sentence, notes) = self.summary(&cleaner);
         let mut sessions = self.state.sessions.clone();
         if let (End::Running, Some(last)) = (self.end, sessions.last_mut()) {
