@@ -1,5 +1,6 @@
 //! The engine against a scripted API: answers that a real Docker Engine gives rarely.
 
+use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
