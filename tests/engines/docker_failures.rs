@@ -5,14 +5,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use rustix::process::Signal;
 
 use crate::daemon::Daemon;
 use crate::docker::dispatch;
 use crate::faulty_engine::{Fault, FaultyEngine};
-use crate::sample::{Graph, independent_tasks, number_from_environment};
+use crate::sample::{Graph, independent_tasks, kill_and_adopt, number_from_environment};
 use crate::support::{Hold, Worker, wait_until};
 
 /// A graph whose agents wait until the test lets them go on.
@@ -277,24 +276,11 @@ fn many_containers_are_adopted_by_the_next_dispatcher_and_end_as_one_branch() {
     let jobs = count.to_string();
     let agents = usize::try_from(count).expect("a small number");
     let dispatch = || stage.dispatch().args(["--jobs", &jobs]);
-    let start = Instant::now();
-    let running = dispatch().start();
-    stage.wait_for_agents(agents);
-    let started = start.elapsed();
-    running.signal(Signal::KILL);
-    running.wait();
-    let again = Instant::now();
-    let running = dispatch().start();
-    running.wait_for_log("tasks, ");
-    let recovered = again.elapsed();
-    let opened = Instant::now();
-    stage.open();
-    let ended = running.wait();
-    ended.assert_code(0);
-    let merged = opened.elapsed();
+    let (ended, times) =
+        kill_and_adopt(dispatch, || stage.wait_for_agents(agents), || stage.open());
     let _ = writeln!(
         std::io::stderr(),
-        "{count} containers: all agents after {started:.1?}, the next dispatcher after {recovered:.1?}, all merged after {merged:.1?}; {} requests",
+        "{count} containers: {times}; {} requests",
         requests.load(Ordering::SeqCst),
     );
     assert_eq!(stage.begun(), agents, "{ended:#?}");

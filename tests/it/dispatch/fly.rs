@@ -9,13 +9,12 @@ use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::fly_api::{APP, FlyApi, TOKEN};
-use super::sample::{Gate, Graph, independent_tasks, number_from_environment};
+use super::sample::{Gate, Graph, independent_tasks, kill_and_adopt, number_from_environment};
 use crate::support::{Worker, each, wait_until};
 
 const ONE: &str = "1 | Only | P | 1 | H\n";
@@ -233,25 +232,15 @@ fn many_machines_are_adopted_by_the_next_dispatcher_and_end_as_one_branch() {
         dispatch.args(["--jobs", &jobs])
     };
     let begun = || gate.begun().lines().count() as u64;
-    let start = Instant::now();
-    let running = dispatch().start();
-    wait_until("all agents", || begun() == count);
-    let started = start.elapsed();
-    running.signal(Signal::KILL);
-    running.wait();
-    let again = Instant::now();
-    let running = dispatch().start();
-    running.wait_for_log("tasks, ");
-    let recovered = again.elapsed();
-    let opened = Instant::now();
-    gate.open();
-    let ended = running.wait();
-    ended.assert_code(0);
-    let merged = opened.elapsed();
+    let (ended, times) = kill_and_adopt(
+        dispatch,
+        || wait_until("all agents", || begun() == count),
+        || gate.open(),
+    );
     let requests = |action| cloud.api.exchanges(action).len();
     let _ = writeln!(
         std::io::stderr(),
-        "{count} machines: all agents after {started:.1?}, the next dispatcher after {recovered:.1?}, all merged after {merged:.1?}; requests: {} for secrets, {} for machines, {} for their ends, {} lists",
+        "{count} machines: {times}; requests: {} for secrets, {} for machines, {} for their ends, {} lists",
         requests("set secrets"),
         requests("create"),
         requests("wait"),

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Server, Worker, path, wait_until};
+use crate::support::{FinishedWorker, Server, Worker, path, wait_until};
 
 /// A repository with a graph of the phase `house`, committed on `main`; deleted when it is dropped.
 pub struct Graph {
@@ -234,6 +236,34 @@ impl Gate {
     pub fn begun(&self) -> String {
         fs::read_to_string(self.path("begun")).unwrap_or_default()
     }
+}
+
+/// Kills a dispatcher with SIGKILL when its agents wait, lets the next one adopt the runs and the agents go on. Returns the end of
+/// the next one, and how long each part took, in words.
+pub fn kill_and_adopt(
+    dispatch: impl Fn() -> Worker,
+    wait_for_agents: impl Fn(),
+    open: impl Fn(),
+) -> (FinishedWorker, String) {
+    let began = Instant::now();
+    let running = dispatch().start();
+    wait_for_agents();
+    let started = began.elapsed();
+    running.signal(Signal::KILL);
+    running.wait();
+    let began = Instant::now();
+    let running = dispatch().start();
+    running.wait_for_log("tasks, ");
+    let adopted = began.elapsed();
+    let began = Instant::now();
+    open();
+    let ended = running.wait();
+    let merged = began.elapsed();
+    ended.assert_code(0);
+    let times = format!(
+        "all agents after {started:.1?}, the next dispatcher after {adopted:.1?}, all merged after {merged:.1?}"
+    );
+    (ended, times)
 }
 
 /// The rows of tasks that need nothing of each other.
