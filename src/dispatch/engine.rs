@@ -20,7 +20,7 @@ mod spec;
 mod starting;
 
 pub use calls::{Event, StartFailure};
-pub use engines::Engines;
+pub use engines::{Engines, engine_of};
 pub use fly::DEFAULT_MEMORY as FLY_MEMORY;
 pub use opening::{Context, left_behind, open};
 pub use settings::{

@@ -200,15 +200,11 @@ impl Recorder {
     }
 
     fn request(&self) -> Request {
-        let max = Caps::of(1, 1).message();
-        let block = |text: &Option<String>| Some(self.cleaner.block(text.as_deref()?, max));
-        self.task
-            .as_ref()
-            .map_or_else(Request::default, |task| Request {
-                description: block(&task.description),
-                details: block(&task.details),
-                test_strategy: block(&task.test_strategy),
-            })
+        let Some(task) = &self.task else {
+            return Request::default();
+        };
+        let texts = [&task.description, &task.details, &task.test_strategy];
+        Request::of(texts, &self.cleaner, Caps::of(1, 1))
     }
 
     fn attempt(&self) -> Attempt {

@@ -14,6 +14,8 @@ const LONG_PAUSE: f64 = 0.08;
 const MIN_LONG_PAUSE: Millis = 2_000;
 /// The width of a long pause, as a part of the chart.
 const PAUSE_WIDTH: f64 = 0.03;
+/// The most pauses that are drawn shorter.
+const MAX_PAUSES: usize = 12;
 /// The distances between ticks, in milliseconds.
 const STEPS: [Millis; 26] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 30_000, 60_000,
@@ -44,7 +46,16 @@ impl Axis {
     pub fn of(intervals: impl IntoIterator<Item = Interval>) -> Self {
         let busy = union(intervals.into_iter().collect());
         let sum: Millis = busy.iter().map(|part| (part.to - part.from).max(1)).sum();
-        let limit = MIN_LONG_PAUSE.max(rounded(float(sum) * LONG_PAUSE));
+        let mut gaps: Vec<Millis> = busy
+            .windows(2)
+            .map(|pair| pair[1].from - pair[0].to)
+            .collect();
+        gaps.sort_unstable_by(|a, b| b.cmp(a));
+        // Every row shows every pause, so only the longest ones count.
+        let longest = gaps.get(MAX_PAUSES).copied().unwrap_or_default();
+        let limit = MIN_LONG_PAUSE
+            .max(rounded(float(sum) * LONG_PAUSE))
+            .max(longest);
         // Short pauses belong to the part before them.
         let mut parts: Vec<(Interval, bool)> = Vec::new();
         for next in busy {
@@ -350,6 +361,19 @@ mod tests {
         assert!((width - PAUSE_WIDTH * 100.0).abs() < 0.01, "{axis:?}");
         assert!((axis.at(60_000) - 48.5).abs() < 0.01, "{axis:?}");
         assert_eq!(axis.pauses().count(), 1);
+    }
+
+    #[test]
+    fn of_many_pauses_only_the_longest_are_drawn_shorter() {
+        let hour = 3_600_000;
+        let run = |number: Millis| {
+            let from = number * (number + 24) * hour;
+            interval(from, from + 60_000)
+        };
+        let axis = Axis::of((0..500).map(run));
+        assert_eq!(axis.pauses().count(), MAX_PAUSES);
+        let pauses: Vec<Interval> = axis.pauses().map(|pause| pause.time).collect();
+        assert_eq!(pauses.last().map(|pause| pause.to), Some(run(499).from));
     }
 
     #[test]

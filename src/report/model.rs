@@ -1,8 +1,9 @@
 //! What a report says. The page shows it as it is.
 
+use super::caps::Caps;
 use super::samples::Samples;
 use super::stage::{Millis, Span};
-use super::text::Text;
+use super::text::{Cleaner, Text};
 
 /// Everything on the page.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +66,19 @@ pub struct Request {
     pub description: Option<Text>,
     pub details: Option<Text>,
     pub test_strategy: Option<Text>,
+}
+
+impl Request {
+    /// From a task's description, details and test strategy, in this order.
+    pub fn of(texts: [&Option<String>; 3], cleaner: &Cleaner, caps: Caps) -> Self {
+        let block = |text: &Option<String>| Some(cleaner.block(text.as_deref()?, caps.message()));
+        let [description, details, test_strategy] = texts.map(block);
+        Self {
+            description,
+            details,
+            test_strategy,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::contents::{Contents, End};
-use crate::dispatch::journal::{Handle, UserCommand};
+use crate::dispatch::engine::engine_of;
+use crate::dispatch::journal::UserCommand;
 use crate::dispatch::journaled_state::now;
 use crate::dispatch::run_output::tail_of_log;
 use crate::dispatch::standing::{Standing, task_key};
@@ -101,7 +102,14 @@ impl Contents<'_> {
                 priority: cleaner.line(&node.priority.to_string()),
                 request: texts
                     .get(&key)
-                    .map(|texts| request(texts, cleaner, caps))
+                    .map(|texts| {
+                        let TaskTexts {
+                            description,
+                            details,
+                            test_strategy,
+                        } = texts;
+                        report::Request::of([description, details, test_strategy], cleaner, caps)
+                    })
                     .unwrap_or_default(),
                 needs: node
                     .needs
@@ -120,7 +128,10 @@ impl Contents<'_> {
         let mut attempt = Attempt {
             run: cleaner.line(&run.id),
             number: run.attempt,
-            engine: run.handle.as_ref().map_or("", engine_word),
+            engine: run
+                .handle
+                .as_ref()
+                .map_or("", |handle| engine_of(handle).word()),
             base: cleaner.line(&run.base),
             note: run.note.as_deref().map(block),
             memory: run.memory,
@@ -174,18 +185,6 @@ impl Contents<'_> {
     }
 }
 
-fn request(texts: &TaskTexts, cleaner: &Cleaner, caps: Caps) -> report::Request {
-    let block = |text: &Option<String>| {
-        let text = text.as_deref()?;
-        Some(cleaner.block(text, caps.message()))
-    };
-    report::Request {
-        description: block(&texts.description),
-        details: block(&texts.details),
-        test_strategy: block(&texts.test_strategy),
-    }
-}
-
 /// What was done after a run that did not end well.
 fn follower(run: &Run, next: Option<&Run>, standing: &Standing) -> Option<Follower> {
     let failed = run
@@ -226,14 +225,5 @@ fn state_of(standing: &Standing) -> report::State {
         Standing::Skipped | Standing::Closed | Standing::Split | Standing::Outside => {
             report::State::Aside
         }
-    }
-}
-
-fn engine_word(handle: &Handle) -> &'static str {
-    match handle {
-        Handle::Local { .. } => "local",
-        Handle::Docker { .. } => "docker",
-        Handle::Command { .. } => "command",
-        Handle::Fly { .. } => "fly",
     }
 }
