@@ -186,7 +186,10 @@ fn a_machine_costs_three_requests_that_do_not_come_too_soon_and_a_share_of_the_l
     assert_eq!(count("create"), 7);
     // One more at the end. On a busy machine, an answer may be late and the same request is sent again.
     let stored = cloud.api.exchanges("set secrets");
-    let stored: BTreeSet<_> = stored.iter().map(|exchange| exchange.body.to_string()).collect();
+    let stored: BTreeSet<_> = stored
+        .iter()
+        .map(|exchange| exchange.body.to_string())
+        .collect();
     assert_eq!(stored.len(), 8, "{stored:#?}");
     // Then, a machine may also need a second question about its end, or may have to be ended.
     assert!((7..10).contains(&count("wait")), "{}", count("wait"));
