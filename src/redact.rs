@@ -66,7 +66,7 @@ impl Redactor {
         let mut stream = self.stream();
         stream.push(text.as_bytes(), &mut |bytes| clean.extend_from_slice(bytes));
         stream.finish(&mut |bytes| clean.extend_from_slice(bytes));
-        without_url_users(&String::from_utf8_lossy(&clean))
+        without_url_users(&String::from_utf8_lossy(&clean), MASK)
     }
 
     /// Masks the strings of a JSON value one by one: a secret of digits must not break a number.

@@ -4,6 +4,7 @@
 //! value: `"soon" is not a duration; …`.
 
 mod git;
+mod text;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,45 +27,13 @@ use crate::runner::agent::{KINDS, Kind};
 use crate::terminal::LogFormat;
 use crate::webhook::SigningKey;
 
-pub use git::{branch, branch_part, git_reference, repository};
+use text::Parsed;
 
-type Parsed<T> = Result<T, String>;
+pub use git::{branch, branch_part, git_reference, repository};
+pub use text::{line, text};
 
 /// Longer than any task, short enough that adding it to a point in time cannot overflow.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-/// Any text.
-pub fn text(text: &str) -> Parsed<String> {
-    if text.contains('\0') {
-        return Err("contains a NUL character".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// A name: one line without control characters, short enough for a log or a file name.
-pub fn line(text: &str) -> Parsed<String> {
-    line_of(text, MAX_LINE)
-}
-
-/// The longest name, in bytes.
-const MAX_LINE: usize = 200;
-
-fn line_of(text: &str, max: usize) -> Parsed<String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err("is blank".to_owned());
-    }
-    if text.chars().any(char::is_control) {
-        return Err("contains control characters; it must be one line".to_owned());
-    }
-    if text.len() > max {
-        return Err(format!(
-            "is {} bytes long; at most {max} are allowed",
-            text.len()
-        ));
-    }
-    Ok(text.to_owned())
-}
 
 pub fn path(text: &str) -> Parsed<PathBuf> {
     self::text(text).map(PathBuf::from)

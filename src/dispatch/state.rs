@@ -7,12 +7,10 @@ mod run;
 use std::collections::BTreeMap;
 
 use super::journal::{Entry, Record, UserCommand};
+use crate::clock::Millis;
 use crate::report::{Interval, Samples};
 
 pub use run::{End, Fence, Merge, Origin, Report, Run, Seen};
-
-/// A point in time, in milliseconds since 1970.
-pub type Millis = i64;
 
 /// Everything that is known about a dispatch.
 #[derive(Debug, Clone, Default)]

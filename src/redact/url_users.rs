@@ -1,10 +1,8 @@
 //! Users and passwords in URLs.
 
-use super::MASK;
-
-/// `https://user:password@host` becomes `https://***@host`. A user without password is masked for http
+/// `https://user:password@host` becomes `https://***@host`, if `***` is the mask. A user without password is masked for http
 /// and https only, because it is a token there; the user in `ssh://git@host` is not secret.
-pub fn without_url_users(text: &str) -> String {
+pub fn without_url_users(text: &str, mask: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
@@ -16,7 +14,7 @@ pub fn without_url_users(text: &str) -> String {
         let http = before.ends_with("http://") || before.ends_with("https://");
         match after[..authority].rfind('@') {
             Some(user) if http || after[..user].contains(':') => {
-                clean.push_str(MASK);
+                clean.push_str(mask);
                 rest = &after[user..];
             }
             _ => rest = after,

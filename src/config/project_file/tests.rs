@@ -1,3 +1,5 @@
+//! Which keys a project's file may have, and what their mistakes say.
+
 use super::*;
 
 fn mistakes(text: &str) -> String {

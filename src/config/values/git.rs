@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 
-use super::{Parsed, line, line_of};
+use super::text::{Parsed, line, line_of};
 
 /// The longest URL or path of a repository, in bytes: the longest path of Linux.
 const MAX_REPOSITORY: usize = 4096;

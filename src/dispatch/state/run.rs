@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Millis;
+use crate::clock::Millis;
 use crate::dispatch::journal::{Entry, Handle};
 use crate::report::Samples;
 use crate::task::Reason;
