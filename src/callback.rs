@@ -26,7 +26,7 @@ pub use settings::{Identity, Limits, Machine, Settings};
 pub use transport::SetupError;
 pub use wire::{Event, Kind, cancellation};
 
-/// One run's callbacks.
+/// Sends the events of one run to the orchestrator.
 #[derive(Debug)]
 pub struct Callback {
     exchange: Exchange,
@@ -53,8 +53,8 @@ impl Callback {
         heartbeats::heartbeats(&self.exchange, progress).await
     }
 
-    /// The terminal event. Every attempt to deliver it sends the same event.
-    pub fn conclude(&self, outcome: &Outcome) -> Event {
+    /// Makes the terminal event. Every attempt to deliver it sends the same event.
+    pub fn terminal_event(&self, outcome: &Outcome) -> Event {
         let kind = match outcome.verdict {
             Verdict::Completed { .. } => Kind::Completed,
             Verdict::Failed(_) => Kind::Failed,
@@ -64,8 +64,8 @@ impl Callback {
         event
     }
 
-    /// Delivers the terminal event. After a stop signal it has only what is left of the stop window.
-    pub async fn finish(&self, event: &Event, stop: &Stop) -> Delivery {
+    /// Delivers the terminal event. After a stop signal, the attempts end with the stop window.
+    pub async fn deliver(&self, event: &Event, stop: &Stop) -> Delivery {
         delivery::deliver(&self.exchange, event, stop).await
     }
 }

@@ -337,17 +337,17 @@ async fn claim(callback: &Callback, stop: &Stop) -> Option<exit::Worker> {
     };
     tracing::error!(why, "the task was not claimed, so nothing was done");
     let failure = Failure::new(reason, format!("the task was not claimed: {why}"));
-    let stdout = print_result(&callback.conclude(&Outcome::failed(failure)));
+    let stdout = print_result(&callback.terminal_event(&Outcome::failed(failure)));
     warn_unless_read(stdout.wait_until_written(STDOUT_PATIENCE).await);
     Some(exit::Worker::Undelivered)
 }
 
 /// Prints and delivers the outcome.
 async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Worker {
-    let event = callback.conclude(outcome);
+    let event = callback.terminal_event(outcome);
     let stdout = print_result(&event);
     stdout.wait_until_written(STDOUT_HEAD_START).await;
-    let delivery = catch_panic(callback.finish(&event, stop)).await;
+    let delivery = catch_panic(callback.deliver(&event, stop)).await;
     // The exit would cut off a line that is not written yet.
     warn_unless_read(stdout.wait_until_written(STDOUT_PATIENCE).await);
     let undelivered = match delivery {
