@@ -1,7 +1,6 @@
 //! How requests prove who sends them: signatures, bearer tokens, the platform's identity token.
 //!
-//! The headers are made again for every attempt, because a signature contains the time and identity
-//! tokens expire. Decides nothing about answers.
+//! Makes new headers for every attempt, because a signature contains the time and identity tokens expire.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -27,7 +26,7 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Every request is signed with each of these keys. There are several during a rotation.
-    pub signing: Vec<SigningKey>,
+    pub signing_keys: Vec<SigningKey>,
     pub bearer: Option<Bearer>,
 }
 
@@ -41,7 +40,7 @@ pub enum Bearer {
     },
 }
 
-/// Why a request cannot be sent yet.
+/// Why there is no identity token, so that the request cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     #[error("cannot get an identity token from the platform's socket {}: {cause}", socket.display())]
@@ -56,7 +55,7 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Credentials {
     settings: Settings,
-    /// Masks identity tokens.
+    /// Gets every identity token, so that the token is masked everywhere.
     redactor: Redactor,
     /// The last identity token and when it was received.
     identity: RefCell<Option<(Instant, HeaderValue)>>,
@@ -74,9 +73,9 @@ impl Credentials {
     /// The headers for one attempt to send this body.
     pub async fn headers(&self, id: &str, body: &[u8]) -> Result<HeaderMap, IdentityError> {
         let mut headers = HeaderMap::new();
-        if !self.settings.signing.is_empty() {
+        if !self.settings.signing_keys.is_empty() {
             let timestamp = Timestamp::now().as_second();
-            let keys = self.settings.signing.iter();
+            let keys = self.settings.signing_keys.iter();
             let signatures: Vec<String> = keys.map(|key| key.sign(id, timestamp, body)).collect();
             headers.insert(HeaderName::from_static("webhook-id"), value(id));
             headers.insert(
@@ -96,7 +95,7 @@ impl Credentials {
 
     async fn authorization(&self, bearer: &Bearer) -> Result<HeaderValue, IdentityError> {
         let (audience, socket) = match bearer {
-            Bearer::Token(token) => return Ok(secret_value(token.expose_secret())),
+            Bearer::Token(token) => return Ok(bearer_value(token.expose_secret())),
             Bearer::Identity { audience, socket } => (audience, socket),
         };
         let last = self.identity.borrow().clone();
@@ -148,10 +147,10 @@ async fn identity_token(
         });
     }
     redactor.add(SecretString::from(token));
-    Ok(secret_value(token))
+    Ok(bearer_value(token))
 }
 
-/// Whether a text can be a bearer token: visible ASCII.
+/// Whether a text consists of the characters that a bearer token may have: visible ASCII.
 pub fn is_token(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -161,7 +160,8 @@ fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("ids and signatures are visible ASCII")
 }
 
-fn secret_value(token: &str) -> HeaderValue {
+/// The value of the header `authorization`.
+fn bearer_value(token: &str) -> HeaderValue {
     let mut value = value(&format!("Bearer {token}"));
     value.set_sensitive(true);
     value

@@ -106,7 +106,7 @@ fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
     }
     let identity = audience.map(|audience| Bearer::Identity { audience, socket });
     callback::credentials::Settings {
-        signing: reader
+        signing_keys: reader
             .optional(&settings::CALLBACK_SECRET, values::signing_keys)
             .unwrap_or_default(),
         bearer: token.map(Bearer::Token).or(identity),

@@ -72,12 +72,12 @@ impl Sender {
         Ok(Self {
             client,
             base: settings.url.clone(),
-            keys: settings.credentials.signing.clone(),
+            keys: settings.credentials.signing_keys.clone(),
             other_key: SigningKey::new(&other),
             // Nothing needs to be masked: the report of a probe contains no token.
             bearer: Credentials::new(
                 credentials::Settings {
-                    signing: Vec::new(),
+                    signing_keys: Vec::new(),
                     bearer: settings.credentials.bearer.clone(),
                 },
                 Redactor::new(&[]),
