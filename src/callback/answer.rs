@@ -1,4 +1,4 @@
-//! The meaning of an answer of the orchestrator, for any request: the rows of the table in docs/protocol.md.
+//! Classifies the orchestrator's answers, as the rows of the table "Answers" in docs/protocol.md do.
 //!
 //! The caller decides what to do, because it knows which request was sent.
 
@@ -15,7 +15,7 @@ pub enum Answer {
     /// 2xx, with the body.
     Accepted { body: Vec<u8> },
     /// 409 or 410: the orchestrator has already decided.
-    Known { why: String },
+    AlreadyDecided { why: String },
     /// 404: the route is missing, possibly only for now. `after` is the `Retry-After`.
     NotFound {
         why: String,
@@ -43,7 +43,7 @@ impl Answer {
         let why = explain(status, headers, &body);
         let after = retry_after(headers, Timestamp::now());
         match status.as_u16() {
-            409 | 410 => Self::Known { why },
+            409 | 410 => Self::AlreadyDecided { why },
             404 => Self::NotFound { why, after },
             405 | 501 => Self::NoRoute { why },
             413 => Self::TooLarge { why },
@@ -53,7 +53,7 @@ impl Answer {
     }
 }
 
-/// The status, and the beginning of the answer's body on one line.
+/// Describes the answer on one line: its status, and its target if it redirects or else the beginning of its body.
 fn explain(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
     if let (true, Some(location)) = (status.is_redirection(), headers.get("location")) {
         let location = location.to_str().unwrap_or("another URL");

@@ -1,4 +1,5 @@
-//! The claim: asks the orchestrator for the task, and repeats the request until there is an answer.
+//! The claim: asks the orchestrator for the task, and repeats the request until a usable answer arrives or the
+//! claim deadline is over.
 
 use super::answer::Answer;
 use super::exchange::Exchange;
@@ -41,7 +42,7 @@ pub async fn claim(exchange: &Exchange, stop: &Stop) -> Claim {
         };
         let (why, after) = match answer {
             Answer::Accepted { .. } => return Claim::Granted,
-            Answer::Known { why } => return Claim::Refused { why },
+            Answer::AlreadyDecided { why } => return Claim::Refused { why },
             Answer::Rejected { why } | Answer::TooLarge { why } => return Claim::Rejected { why },
             Answer::NoRoute { why } => (why, None),
             Answer::NotFound { why, after } | Answer::Later { why, after } => (why, after),
@@ -53,7 +54,7 @@ pub async fn claim(exchange: &Exchange, stop: &Stop) -> Claim {
                 return Claim::Unanswered { why };
             }
         };
-        tracing::warn!(why, "the claim was not answered, trying again");
+        tracing::warn!(why, "the claim got no usable answer, trying again");
         pause(delay, stop).await;
     }
 }

@@ -12,13 +12,13 @@ use super::wire::{Event, Kind};
 use crate::http::retries::{NoRetry, Retries};
 use crate::shutdown::Stop;
 
-/// The least time for a terminal event, even if the stop window is already over: the platform may kill the
-/// worker later than announced, and nothing else is left to do.
-const MIN_TIME: Duration = Duration::from_millis(500);
+/// How long the worker tries to deliver a terminal event even if the stop window is already over: the platform may
+/// kill the worker later than announced, and the worker has nothing else to do.
+const MIN_DELIVERY_TIME: Duration = Duration::from_millis(500);
 /// How long a route that answers 404 is retried: the orchestrator granted the claim, so the 404 is
 /// most likely from a proxy while the orchestrator restarts.
-const MISSING_ROUTE_PATIENCE: Duration = Duration::from_secs(60);
-/// After a stop signal, the event is sent to `/completed` after this many answers of 404 from `/failed`.
+const MISSING_ROUTE_TIMEOUT: Duration = Duration::from_secs(60);
+/// After a stop signal, this many answers of 404 from `/failed` suffice to send the event to `/completed`.
 const MISSING_ROUTE_ATTEMPTS_WHEN_STOPPED: u32 = 2;
 
 /// The result of the delivery.
@@ -35,13 +35,14 @@ pub enum Delivery {
     },
 }
 
-/// Delivers a terminal event. After a stop signal it has only what is left of the stop window.
+/// Delivers a terminal event. After a stop signal, the attempts end with the stop window, but not before
+/// [`MIN_DELIVERY_TIME`].
 pub async fn deliver(exchange: &Exchange, event: &Event, stop: &Stop) -> Delivery {
     let mut attempts = Attempts::new(exchange, event, stop);
-    let least = Instant::now() + MIN_TIME;
+    let earliest_end = Instant::now() + MIN_DELIVERY_TIME;
     let time_is_up = async {
         stop.window_over().await;
-        sleep_until(least).await;
+        sleep_until(earliest_end).await;
     };
     let delivery = tokio::select! {
         biased;
@@ -60,14 +61,14 @@ struct Attempts<'a> {
     event: Event,
     route: &'static str,
     retries: Retries,
-    /// Set while the route answers nothing but 404.
+    /// `None` unless the last answer from the route was 404.
     missing_route: Option<MissingRoute>,
     last_answer: String,
 }
 
 /// A route that answers 404.
 struct MissingRoute {
-    /// The time starts at the first 404, because other problems may have taken minutes before it.
+    /// Their deadline counts from the first 404, because other problems may have taken minutes before it.
     retries: Retries,
     answers: u32,
 }
@@ -93,7 +94,9 @@ impl<'a> Attempts<'a> {
                 self.missing_route = None;
             }
             let delivery = match answer {
-                Answer::Accepted { .. } | Answer::Known { .. } => Some(Delivery::Delivered),
+                Answer::Accepted { .. } | Answer::AlreadyDecided { .. } => {
+                    Some(Delivery::Delivered)
+                }
                 Answer::NoRoute { why } if self.can_use_completed() => self.use_completed(&why),
                 Answer::NoRoute { why } | Answer::Rejected { why } => {
                     Some(Delivery::Rejected { why })
@@ -127,7 +130,7 @@ impl<'a> Attempts<'a> {
         None
     }
 
-    /// Leaves out the patch and the output from now on. If the event has neither, it cannot be delivered.
+    /// Sends the event without the patch and the output from now on. If the event has neither, it counts as rejected.
     fn send_without_patch_and_output(&mut self, why: String) -> Option<Delivery> {
         let Some(smaller) = self.event.without_patch_and_output() else {
             return Some(Delivery::Rejected { why });
@@ -148,19 +151,19 @@ impl<'a> Attempts<'a> {
             left /= 2;
         }
         let missing = self.missing_route.get_or_insert_with(|| MissingRoute {
-            retries: Retries::within(MISSING_ROUTE_PATIENCE.min(left)),
+            retries: Retries::within(MISSING_ROUTE_TIMEOUT.min(left)),
             answers: 0,
         });
         missing.answers += 1;
-        let is_missing = is_stopped && missing.answers >= MISSING_ROUTE_ATTEMPTS_WHEN_STOPPED;
-        if can_use_completed && is_missing {
+        let is_last_attempt = is_stopped && missing.answers >= MISSING_ROUTE_ATTEMPTS_WHEN_STOPPED;
+        if can_use_completed && is_last_attempt {
             return self.use_completed(&why);
         }
         match next_delay(&mut missing.retries, after, self.stop) {
             Ok(delay) => {
                 tracing::warn!(
                     why,
-                    "the route /{} is not there, trying again for a while",
+                    "the orchestrator has no route /{} now, trying again for up to a minute",
                     self.route
                 );
                 self.last_answer = why;
@@ -178,7 +181,7 @@ impl<'a> Attempts<'a> {
     async fn retry_later(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
         match next_delay(&mut self.retries, after, self.stop) {
             Ok(delay) => {
-                tracing::warn!(why, "the outcome was not delivered, trying again");
+                tracing::warn!(why, "the terminal event was not delivered, trying again");
                 self.last_answer = why;
                 pause(delay, self.stop).await;
                 None

@@ -1,8 +1,8 @@
 //! Heartbeats: each one reports that the run is alive and what it has produced since the last heartbeat. The
 //! answer may cancel the task.
 //!
-//! A heartbeat is never queued and never repeated, because the next one follows anyway. This module
-//! ends nothing: it returns when the orchestrator cancels.
+//! A heartbeat is never queued and never repeated, because the next one follows anyway. This module does not end
+//! the run: it returns when the orchestrator cancels the task, and the caller ends the run.
 
 use std::future::pending;
 use std::mem::replace;
@@ -14,8 +14,8 @@ use super::exchange::Exchange;
 use super::wire::{self, Kind};
 use crate::progress::Progress;
 
-/// The number of answers of 404 in a row that show, on a route that never answered 2xx, that the orchestrator
-/// has no such route. Fewer may come from a proxy while the orchestrator restarts.
+/// If the route never answered 2xx, this many answers of 404 in a row show that the orchestrator has no such route.
+/// Fewer may come from a proxy while the orchestrator restarts.
 const MISSING_ROUTE_ANSWERS: u32 = 5;
 
 /// The next step after the answer to a heartbeat.
@@ -24,7 +24,7 @@ enum Next {
     /// The orchestrator wants smaller heartbeats.
     WithoutOutput,
     /// The orchestrator has no route for heartbeats.
-    Off,
+    TurnOff,
     /// The orchestrator cancels the task, possibly with a reason.
     Cancelled(Option<String>),
 }
@@ -35,7 +35,7 @@ struct Route {
     /// Whether the route ever answered 2xx.
     exists: bool,
     not_found_in_a_row: u32,
-    /// Each kind of trouble is logged once: heartbeats would flood the log.
+    /// Each kind of trouble is logged once, because every later heartbeat may have the same trouble.
     rejection_is_logged: bool,
     trouble_is_logged: bool,
 }
@@ -55,7 +55,7 @@ pub async fn heartbeats(exchange: &Exchange, progress: &Progress) -> Option<Stri
         with_output = match route.next(answer) {
             Next::Continue => true,
             Next::WithoutOutput => false,
-            Next::Off => return pending().await,
+            Next::TurnOff => return pending().await,
             Next::Cancelled(reason) => return reason,
         };
     }
@@ -85,12 +85,12 @@ impl Route {
                     None => Next::Continue,
                 };
             }
-            Answer::Known { why } => return Next::Cancelled(Some(why)),
-            Answer::NoRoute { why } => return log_missing_route(&why),
+            Answer::AlreadyDecided { why } => return Next::Cancelled(Some(why)),
+            Answer::NoRoute { why } => return turn_off(&why),
             Answer::NotFound { why, .. } => {
                 self.not_found_in_a_row = not_found_before + 1;
                 if !self.exists && self.not_found_in_a_row >= MISSING_ROUTE_ANSWERS {
-                    return log_missing_route(&why);
+                    return turn_off(&why);
                 }
                 (&mut self.trouble_is_logged, why, Next::Continue)
             }
@@ -101,17 +101,18 @@ impl Route {
         if !replace(is_logged, true) {
             tracing::warn!(
                 why,
-                "a heartbeat was not accepted; further ones will not be logged"
+                "a heartbeat was not accepted; the same trouble will not be logged again"
             );
         }
         next
     }
 }
 
-fn log_missing_route(why: &str) -> Next {
+/// Logs that the orchestrator has no route for heartbeats, and turns them off.
+fn turn_off(why: &str) -> Next {
     tracing::info!(
         why,
         "the orchestrator has no route /progress: no further heartbeats"
     );
-    Next::Off
+    Next::TurnOff
 }

@@ -221,7 +221,7 @@ fn a_stop_signal_during_an_unanswered_claim_ends_it_without_work() {
             Reply::status(503).with_header("retry-after", "30"),
         );
         let worker = Worker::new(&receiver, &project).agent(TOUCH_WORKED).start();
-        worker.wait_for_log("the claim was not answered");
+        worker.wait_for_log("the claim got no usable answer");
         worker.signal(signal);
         let ended = worker.wait();
         ended.assert_code(3);

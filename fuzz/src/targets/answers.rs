@@ -40,7 +40,7 @@ pub fn answers(data: &[u8]) {
             assert!(status.is_success() && accepted == body);
             return;
         }
-        Answer::Known { why }
+        Answer::AlreadyDecided { why }
         | Answer::NoRoute { why }
         | Answer::TooLarge { why }
         | Answer::Rejected { why }
