@@ -10,6 +10,7 @@ use super::transport::{SetupError, Transport};
 use super::wire::{Event, Kind};
 use crate::redact::Redactor;
 
+/// The settings, the HTTP client and the event counter of one run.
 #[derive(Debug)]
 pub struct Exchange {
     pub settings: Settings,
