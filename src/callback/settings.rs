@@ -15,7 +15,7 @@ use crate::redact::Redactor;
 pub struct Settings {
     /// The base URL; `/started` and the other routes are appended to its path.
     pub url: Url,
-    /// The longest that one request may take.
+    /// The longest time that one request may take.
     pub request_timeout: Duration,
     pub claim_deadline: Duration,
     pub finish_deadline: Duration,
@@ -47,7 +47,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The same identity with secrets masked in the values that come from the platform. The names of the task,
+    /// The same identity with secrets masked in the values that come from the platform. The ids of the task,
     /// the project and the run stay, because they identify the run.
     pub fn redacted(self, redactor: &Redactor) -> Self {
         let optional = |text: Option<String>| text.map(|text| redactor.text(&text));
@@ -76,8 +76,8 @@ pub struct Machine {
     pub memory_mb: Option<u64>,
 }
 
-/// The limits of the run, which the claim reports to the orchestrator. The callbacks do not apply
-/// them.
+/// The limits of the run, which the claim reports to the orchestrator. This module does not
+/// enforce them.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
     pub task_timeout: Duration,
