@@ -20,7 +20,7 @@ use crate::redact::Redactor;
 
 /// How long an idle connection is reused: longer than the usual heartbeat interval, shorter than
 /// the time after which load balancers and NAT usually forget a connection.
-const IDLE_CONNECTION: Duration = Duration::from_secs(20);
+const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Why the HTTP client cannot be made.
@@ -47,7 +47,7 @@ impl Transport {
             headers.insert(traceparent::HEADER, traceparent.clone());
         }
         let client = json_client(&settings.url, settings.authorities.as_deref(), headers)?
-            .pool_idle_timeout(IDLE_CONNECTION)
+            .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
             .build()
             .map_err(|error| SetupError::Client(error.into()))?;
         Ok(Self {
@@ -58,30 +58,30 @@ impl Transport {
         })
     }
 
-    /// Posts a body to a route below the base URL. Ends at the deadline, or earlier if the timeout
-    /// of one request is over.
+    /// Posts a body to a route below the base URL. Waits for the answer until the deadline, or until the request
+    /// timeout is over if that is earlier.
     pub async fn post(&self, route: &str, id: &str, body: Vec<u8>, deadline: Instant) -> Answer {
         let url = route_url(&self.base, route);
         let began = Instant::now();
         let deadline = deadline.min(began + self.request_timeout);
-        let why = match timeout_at(deadline, self.exchange(&url, id, body)).await {
+        let why = match timeout_at(deadline, self.send(&url, id, body)).await {
             Ok(Ok(answer)) => return answer,
-            Ok(Err(ExchangeError::Identity(error))) => error.to_string(),
-            Ok(Err(ExchangeError::Http(error))) => request_error(&url, &error),
+            Ok(Err(NoAnswer::Identity(error))) => error.to_string(),
+            Ok(Err(NoAnswer::Http(error))) => request_error(&url, &error),
             Err(_) => no_answer_within(&url, deadline - began),
         };
         Answer::Later { why, after: None }
     }
 
-    async fn exchange(&self, url: &Url, id: &str, body: Vec<u8>) -> Result<Answer, ExchangeError> {
+    async fn send(&self, url: &Url, id: &str, body: Vec<u8>) -> Result<Answer, NoAnswer> {
         let credentials = self.credentials.headers(id, &body).await?;
         let request = self.client.post(url.clone()).headers(credentials);
         let request = request.header(IDEMPOTENCY_KEY, id).body(body);
         let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = answer_body(response).await;
-        // A refusal counts even if its body breaks off. A success whose body breaks off does not count: it
-        // may come from a proxy that lost its connection to the orchestrator.
+        // An answer other than 2xx counts even if its body is incomplete. A 2xx with an incomplete body does not count:
+        // it may come from a proxy that lost its connection to the orchestrator.
         let body = if status.is_success() {
             body?
         } else {
@@ -93,18 +93,18 @@ impl Transport {
 
 /// Why there is no answer.
 #[derive(Debug)]
-enum ExchangeError {
+enum NoAnswer {
     Identity(IdentityError),
     Http(reqwest::Error),
 }
 
-impl From<IdentityError> for ExchangeError {
+impl From<IdentityError> for NoAnswer {
     fn from(error: IdentityError) -> Self {
         Self::Identity(error)
     }
 }
 
-impl From<reqwest::Error> for ExchangeError {
+impl From<reqwest::Error> for NoAnswer {
     fn from(error: reqwest::Error) -> Self {
         Self::Http(error)
     }
