@@ -1,8 +1,7 @@
-//! The JSON of the protocol, version 1. Only this module and the files in its folder know the names
-//! of the fields.
+//! The JSON of the protocol, version 1. Only this module and its submodules know the names of the fields.
 //!
-//! docs/protocol.md describes them and docs/callback.schema.json defines them; both are API. Fields
-//! are only ever added. Unknown numbers are `null`, never 0.
+//! docs/protocol.md describes the fields and docs/callback.schema.json defines them; both are API. Within version 1,
+//! fields are added and never removed. Unknown numbers are `null`, never 0.
 
 mod cancellation;
 mod limits;
