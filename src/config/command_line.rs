@@ -12,9 +12,10 @@ use crate::builtin::COMMAND as BUILTIN;
 use crate::gateway::COMMAND as GATEWAY;
 use crate::terminal::Format;
 
-/// The flags that `local` does not have: it sets them itself, or calls them differently.
+/// The flags that `local` does not have: it sets them itself, or has a flag of another name instead.
 const NOT_FOR_LOCAL: [&str; 2] = ["callback-url", "workspace"];
-/// The flags that `dispatch` does not have: it sets them itself, or means something else by them.
+/// The flags of a worker that `dispatch` does not have: it sets them itself, or has a flag of the same name with another
+/// meaning.
 const NOT_FOR_DISPATCH: [&str; 10] = [
     "branch",
     "callback-oidc-audience",
@@ -40,8 +41,8 @@ const NOT_FOR_DEMO: [&str; 9] = [
     "workspace",
 ];
 
-/// The help of `--report` for one run.
-const PAGE: &str = "Write a page about the run at the end; FILE must end in .html";
+/// The help of `--report` for a command that runs one worker.
+const REPORT_PAGE_HELP: &str = "Write a page about the run at the end; FILE must end in .html";
 /// The version, with the commit that the program was built from if the build script found one.
 pub const VERSION: &str = match option_env!("DESCARTES_WORKER_VERSION") {
     Some(version) => version,
@@ -62,7 +63,7 @@ pub fn cli() -> Command {
                 .defer(|demo| {
                     let graph = Arg::new("graph").long("graph").action(ArgAction::SetTrue);
                     let graph = graph.help("Works through the whole graph of another sample project, as dispatch does");
-                    demo.arg(graph).arg(json_lines()).arg(report(PAGE)).args(flags_except(&NOT_FOR_DEMO)).after_help(SEE_LONG_HELP)
+                    demo.arg(graph).arg(json_lines()).arg(report(REPORT_PAGE_HELP)).args(flags_except(&NOT_FOR_DEMO)).after_help(SEE_LONG_HELP)
                 }),
         )
         .subcommand(
@@ -74,7 +75,7 @@ pub fn cli() -> Command {
                         .value_name("DIR")
                         .help("The project's directory; with --repo, the directory to clone to [DESCARTES_WORKSPACE; default: the current directory, with --repo a new temporary one]")
                         .value_parser(value_parser!(std::path::PathBuf));
-                    local.arg(project).args(local_only()).arg(report(PAGE)).args(flags_except(&NOT_FOR_LOCAL)).after_help(SEE_LONG_HELP).after_long_help(unflagged())
+                    local.arg(project).args(local_only()).arg(report(REPORT_PAGE_HELP)).args(flags_except(&NOT_FOR_LOCAL)).after_help(SEE_LONG_HELP).after_long_help(unflagged())
                 }),
         )
         .subcommand(dispatch())
@@ -118,7 +119,7 @@ pub fn cli() -> Command {
         .subcommand(
             Command::new(BUILTIN)
                 .hide(true)
-                .about("The built-in agent: the prompt on standard input, what it does as stream-json on standard output")
+                .about("The built-in agent: reads the prompt from standard input, and writes its messages as stream-json to standard output")
                 .defer(|agent| {
                     let session = Arg::new("session")
                         .long("session")
@@ -153,7 +154,7 @@ pub fn cli() -> Command {
         }))
 }
 
-/// `--json` of a command that prints events.
+/// The flag `--json` of a command that prints events.
 fn json_lines() -> Arg {
     Arg::new("json")
         .long("json")
@@ -185,7 +186,7 @@ fn local_only() -> [Arg; 3] {
 
 fn dispatch() -> Command {
     Command::new("dispatch")
-                .about("Works through a project's whole graph: starts a worker for every ready task, merges what is done, until nothing is left")
+                .about("Works through a project's whole graph: starts a worker for every ready task, merges the finished work, until no task is left")
                 .defer(|dispatch| {
                     let variables = DISPATCH.map(|setting| {
                         format!("\n  {}\n          {}", setting.name(), setting.help)
@@ -201,7 +202,7 @@ fn dispatch() -> Command {
 fn tasks() -> Command {
     Command::new("tasks")
         .about(
-            "Lists the tasks of a project: what is ready, what waits, and what is blocked and why",
+            "Lists the tasks of a project: which are ready, which wait, and which are blocked and why",
         )
         .defer(|tasks| {
             let switch = |name, help| {
@@ -234,7 +235,7 @@ fn tasks() -> Command {
         })
 }
 
-/// `--report`, with its help.
+/// The flag `--report`, with this help.
 fn report(help: &'static str) -> Arg {
     let report = Arg::new("report").long("report").value_name("FILE");
     report
@@ -256,24 +257,24 @@ fn dispatch_only() -> Vec<Arg> {
         Arg::new("action")
             .value_name("ACTION")
             .value_parser(["status", "retry", "skip", "cancel"])
-            .help("A word with the dispatch that runs: status; retry, skip or cancel with a TASK; cancel alone for all"),
+            .help("Controls the running dispatch: status; retry, skip or cancel with a TASK; cancel alone cancels all runs"),
         Arg::new("task-of-action").value_name("TASK").help("The task to retry, skip or cancel"),
         arg("project", "DIR", "The project's directory [default: the current directory]")
             .value_parser(path.clone()),
         arg("base", "REF", "The branch, tag or commit to begin at [default: the project's HEAD]"),
         arg("branch", "BRANCH", "The branch for the merged work [default: descartes/<phase>]"),
-        arg("into", "BRANCH", "Move this branch forward to the merged work at the end, if it can be"),
+        arg("into", "BRANCH", "Move this branch forward to the merged work at the end, if a fast-forward is possible"),
         switch("all-phases", "Work on all phases; needs --branch").conflicts_with("tag"),
         arg("only", "IDS", "Only these tasks, separated by commas; a split task stands for its subtasks"),
         arg("engine", "ENGINE", "Where workers run: local, docker, fly or command; local=2 for at most two. Can be repeated: the first one with room gets the next run [default: local]")
             .action(ArgAction::Append),
-        arg("jobs", "COUNT", "How many workers at a time [default: as many as the engines may have, or half as many as there are cores, at least 2]"),
+        arg("jobs", "COUNT", "How many workers at a time [default: the sum of the limits of the engines; without limits, half of the cores, at least 2]"),
         arg("attempts", "COUNT", "How many attempts a task has [default: 3]"),
         arg("max-budget-usd", "DOLLARS", "How much all agents together may spend before nothing new starts; DESCARTES_MAX_BUDGET_USD limits each one"),
         arg("verify", "WHEN", "When the checks run on merged work: changed (if the merged tree differs from the one that a run has checked), always, end or never [default: changed]")
             .value_parser(["changed", "always", "end", "never"]),
         switch("plan", "Print what would run in which order, and what is blocked and why; start nothing"),
-        switch("fresh", "Put the journal of the last dispatch aside; what is on the branch stays done"),
+        switch("fresh", "Start a new journal and put the last one aside; tasks whose work is on the branch stay done"),
         switch("json", "Print every journal entry as a line of JSON; with --plan or an ACTION, print the answer as one JSON object"),
         report("Write a report at the end: a page if FILE ends in .html, else JSON. With status: write it now"),
     ]
@@ -307,7 +308,7 @@ fn receive_only() -> [Arg; 5] {
             "answer",
             "ROUTE=STATUS",
             "Answers started, progress, completed or failed with this status; several, separated by commas, are used in \
-             order and the last one stays; ok is the normal answer: started=503,503,ok. Can be repeated",
+             order, and the last one is repeated; ok is the normal answer: started=503,503,ok. Can be repeated",
         )
         .action(ArgAction::Append),
     ]
@@ -315,7 +316,7 @@ fn receive_only() -> [Arg; 5] {
 
 fn probe() -> Command {
     Command::new("probe")
-        .about("Tests an orchestrator: sends the events of sample runs, and says which rules of the protocol it keeps")
+        .about("Tests an orchestrator: sends the events of sample runs, and says which rules of the protocol it follows")
         .defer(|probe| {
             let settings = [&PROJECT_ID, &CALLBACK_TIMEOUT, &CALLBACK_OIDC_AUDIENCE, &CALLBACK_OIDC_SOCKET, &RUST_LOG, &LOG_FORMAT];
             probe.args(probe_only()).args(settings.into_iter().filter_map(flag)).after_help(
@@ -324,7 +325,7 @@ fn probe() -> Command {
         })
 }
 
-/// The arguments of `probe` that no variable sets, but for the URL's.
+/// The arguments that only `probe` has. A variable sets the URL too; the others are arguments only.
 fn probe_only() -> [Arg; 6] {
     let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
     let switch = |name, help| {
@@ -332,7 +333,7 @@ fn probe_only() -> [Arg; 6] {
         arg.action(ArgAction::SetTrue)
     };
     [
-        // Read like the flag of the setting.
+        // An `OsString`, because `reader` reads this argument like the flag of the setting CALLBACK_URL.
         Arg::new("callback-url")
             .value_name("URL")
             .value_parser(value_parser!(std::ffi::OsString))
@@ -359,7 +360,7 @@ fn probe_only() -> [Arg; 6] {
     ]
 }
 
-/// A command that takes all of the worker's settings.
+/// Adds all of the worker's flags, and the settings without a flag at the end of the help.
 fn with_worker(command: Command) -> Command {
     command
         .args(WORKER.iter().copied().filter_map(flag))
@@ -373,7 +374,7 @@ fn flags_except(excluded: &[&str]) -> impl Iterator<Item = Arg> {
     flags.filter(|arg| !excluded.contains(&arg.get_id().as_str()))
 }
 
-/// The settings without a flag, for the end of the help.
+/// A text about the worker's settings without a flag, for the end of the help.
 fn unflagged() -> String {
     let unflagged = WORKER
         .iter()
@@ -406,7 +407,7 @@ fn flag(setting: &Setting) -> Option<Arg> {
     })
 }
 
-/// How a command with the flag `--json` prints what it found.
+/// The output format of a command that has the flag `--json`.
 pub fn format(flags: &clap::ArgMatches) -> Format {
     if flags.get_flag("json") {
         Format::Json

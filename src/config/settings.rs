@@ -163,14 +163,14 @@ pub const ISOLATION: Setting = Setting::new(
     "DESCARTES_ISOLATION",
     "isolation",
     "MODE",
-    "What separates the agent and the checks from the worker: auto for the best that this machine allows, strict for a PID namespace or no run, off for nothing",
+    "What separates the agent and the checks from the worker: auto for the best that this machine allows, strict to fail without a PID namespace, off for no separation",
 )
 .default("auto");
 pub const AGENT_USER: Setting = Setting::new(
     "DESCARTES_AGENT_USER",
     "agent-user",
     "USER",
-    "If the worker is root: the user, by name or number, that the agent, the checks and their git run as; a clone belongs to it",
+    "If the worker is root: the user, by name or number, that runs the agent, the checks and the git commands on the agent's files; a clone belongs to it",
 )
 .when_unset("the worker's");
 pub const MODEL: Setting = Setting::new(
@@ -356,7 +356,7 @@ pub const IS_SANDBOX: Setting = Setting::unflagged(
 );
 }
 
-/// The settings with which an agent reaches its model; the checks do not get them.
+/// The settings for an agent's access to its model; the checks do not get them.
 pub const MODEL_ACCESS: [&Setting; 6] = [
     &ANTHROPIC_API_KEY,
     &ANTHROPIC_AUTH_TOKEN,
@@ -366,7 +366,7 @@ pub const MODEL_ACCESS: [&Setting; 6] = [
     &OPENAI_BASE_URL,
 ];
 
-/// Whether a variable holds a key that the model gateway keeps.
+/// Whether a variable contains a key that the model gateway keeps away from the agent.
 pub fn is_model_key(name: &str) -> bool {
     [&ANTHROPIC_API_KEY, &ANTHROPIC_AUTH_TOKEN, &OPENAI_API_KEY]
         .into_iter()
@@ -388,11 +388,11 @@ pub const TASK_LOCK: Setting = Setting::unflagged(
 /// Set by `dispatch` for its workers only.
 pub const NEW_SESSION: Setting = Setting::unflagged(
     "DESCARTES_NEW_SESSION",
-    "Whether the worker begins a session of its own, so that it outlives who has started it",
+    "Whether the worker starts a new session, so that it outlives the process that started it",
 )
 .default("false");
 
-/// `receive` only.
+/// Used by `receive` only.
 pub const LISTEN: Setting = Setting::new(
     "DESCARTES_LISTEN",
     "listen",
@@ -401,7 +401,7 @@ pub const LISTEN: Setting = Setting::new(
 )
 .default("127.0.0.1:8080");
 
-/// The settings of a worker that it needs before it has the project.
+/// The settings that a worker needs before it has read the project's files.
 pub const NEEDED_BEFORE_THE_PROJECT: [&Setting; 16] = [
     &TASK_ID,
     &PROJECT_ID,
