@@ -1,4 +1,4 @@
-//! The settings of agents: their environment, their model, and how they reach it.
+//! The settings of agents: their environment, their model, and their access to the model's service.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -19,9 +19,13 @@ pub fn agent_environment(reader: &mut Reader) -> (Variables, Option<VariablesFil
         .optional(&settings::AGENT_ENV, values::names)
         .unwrap_or_default();
     let mode = reader.with_default(&settings::MODEL_GATEWAY, values::model_gateway);
-    // No agent and no check gets a key that the gateway keeps.
-    let is_kept = |name: &String| mode == gateway::Mode::Auto && settings::is_model_key(name);
-    let names: Vec<String> = names.into_iter().filter(|name| !is_kept(name)).collect();
+    // The agent and the checks do not get the keys that only the model gateway uses.
+    let is_for_gateway =
+        |name: &String| mode == gateway::Mode::Auto && settings::is_model_key(name);
+    let names: Vec<String> = names
+        .into_iter()
+        .filter(|name| !is_for_gateway(name))
+        .collect();
     let base = reader.environment.for_agent(&names);
     let file = reader.optional(&settings::AGENT_ENV_FILE, |path| {
         values::variables_file(path, &names, &base)
@@ -32,7 +36,7 @@ pub fn agent_environment(reader: &mut Reader) -> (Variables, Option<VariablesFil
     (base, file)
 }
 
-/// The settings of the agent; `base` is its environment.
+/// The settings of the agent; `base` is its environment without the variables of the file.
 pub fn agent_settings(
     reader: &mut Reader,
     base: &Variables,
@@ -94,7 +98,7 @@ fn access(reader: &mut Reader) -> model::Access {
     }
 }
 
-/// How much the agent may spend.
+/// The agent's limits of turns and dollars. Only the model gateway enforces the limit of tokens.
 fn budget(reader: &mut Reader) -> model::Limits {
     model::Limits {
         turns: reader.optional(&settings::MAX_TURNS, values::positive_count),
@@ -103,7 +107,7 @@ fn budget(reader: &mut Reader) -> model::Limits {
     }
 }
 
-/// Whether Claude Code accepts the user that the worker runs as.
+/// The user that the worker runs as, as Claude Code sees it: it rejects root unless the machine is declared a sandbox.
 fn sandbox(environment: &Variables) -> Sandbox {
     if !rustix::process::geteuid().is_root() {
         Sandbox::User
@@ -114,11 +118,11 @@ fn sandbox(environment: &Variables) -> Sandbox {
     }
 }
 
-/// The settings of the built-in agent, which the worker passes in its environment.
+/// The settings of the built-in agent. The worker that starts it passes them as variables of its environment.
 pub fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
     let key = reader.optional(&settings::ANTHROPIC_API_KEY, values::token);
     let token = reader.optional(&settings::ANTHROPIC_AUTH_TOKEN, values::token);
-    // The tools get the variables of the file; this program, which the worker started, does not use them.
+    // The variables of the file are for the agent's tools; the built-in agent itself does not use them.
     let mut tools = reader.environment.for_tools();
     if let (_, Some(file)) = agent_environment(reader) {
         tools = file.over(&tools);
