@@ -162,8 +162,8 @@ impl Config {
             "" => Command::Run(Box::new(worker::run(&mut reader))),
             "check" => Command::Check(Box::new(commands::check_settings(&mut reader, &flags))),
             "demo" if flags.get_flag("graph") => {
-                let given = commands::for_dispatch(&mut reader);
-                let mut settings = dispatch::demo_settings(&mut reader, &flags, given);
+                let shared = commands::shared_with_dispatch(&mut reader);
+                let mut settings = dispatch::demo_settings(&mut reader, &flags, shared);
                 settings.format = command_line::format(&flags);
                 Command::DemoGraph(Box::new(settings))
             }
@@ -179,8 +179,8 @@ impl Config {
             }
             "local" => local(&mut reader, &flags),
             "dispatch" => {
-                let given = commands::for_dispatch(&mut reader);
-                let settings = dispatch::settings(&mut reader, &flags, given);
+                let shared = commands::shared_with_dispatch(&mut reader);
+                let settings = dispatch::settings(&mut reader, &flags, shared);
                 Command::Dispatch(Box::new(settings))
             }
             "tasks" => Command::Tasks(commands::tasks(&mut reader, &flags)),

@@ -1,4 +1,4 @@
-//! The settings of the other commands.
+//! The settings of `check`, `local`, `tasks`, `receive` and `probe`, and those that `dispatch` shares with them.
 
 use std::path::PathBuf;
 
@@ -17,13 +17,13 @@ use crate::runner;
 use crate::runner::workspace::Source;
 use crate::task_list;
 
-/// The project's name for a worker without an orchestrator.
+/// The project's id for a worker without an orchestrator.
 const LOCAL_PROJECT: &str = "local";
 
-/// The project's name for `probe`.
+/// The project's id for `probe`.
 const PROBE_PROJECT: &str = "probe";
 
-/// With `--local`, the settings that only an orchestrator knows are not needed.
+/// The settings of `check`. With `--local`, the settings that only an orchestrator knows are not needed.
 pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::Settings {
     let (runner, stop_window) = if flags.get_flag("local") {
         let task_id = reader.required(&settings::TASK_ID, values::line);
@@ -31,7 +31,7 @@ pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::S
         let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned());
         let mut runner = runner(reader, task_id, project_id, random_run_id());
         if matches!(runner.source, Source::StartDirectory { .. }) {
-            // `local` names the directory to its worker, which then looks for no sample.
+            // `local` passes the directory to its worker. Only a worker without a directory looks for a sample project.
             runner.source = Source::Directory(".".into());
         }
         (
@@ -87,7 +87,7 @@ pub fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Pr
     local::Project::InPlace(dir)
 }
 
-/// What `local --dry-run` shows.
+/// The settings of `local --dry-run`.
 pub fn dry_run(
     reader: &mut Reader,
     flags: &clap::ArgMatches,
@@ -107,17 +107,18 @@ pub fn dry_run(
     }
 }
 
-pub fn for_dispatch(reader: &mut Reader) -> dispatch::Given {
+/// The settings of `dispatch` that are read in the same way for other commands.
+pub fn shared_with_dispatch(reader: &mut Reader) -> dispatch::SharedSettings {
     let (base, variables_file) = agent_environment(reader);
     let agent = agent_settings(reader, &base, variables_file.as_ref(), None);
-    dispatch::Given {
+    dispatch::SharedSettings {
         agent: WorkersAgent::Settings(Box::new(agent)),
         project_settings: project_settings(reader),
         access: git_access(reader),
     }
 }
 
-/// The tasks of a project.
+/// The settings of `tasks`.
 pub fn tasks(reader: &mut Reader, flags: &clap::ArgMatches) -> task_list::Settings {
     let flag = flags.get_one::<PathBuf>("project").cloned();
     let dir = flag.or_else(|| reader.optional(&settings::WORKSPACE, values::path));
@@ -137,7 +138,7 @@ pub fn tasks(reader: &mut Reader, flags: &clap::ArgMatches) -> task_list::Settin
     }
 }
 
-/// A worker under the embedded orchestrator.
+/// The settings of `local`: a worker under the embedded orchestrator.
 pub fn local_settings(
     reader: &mut Reader,
     flags: &clap::ArgMatches,
@@ -159,7 +160,7 @@ pub fn local_settings(
     }
 }
 
-/// The file of the page about a run.
+/// The file for the HTML page about a run.
 fn page(reader: &mut Reader, flags: &clap::ArgMatches) -> Option<PathBuf> {
     let file = flags.get_one::<PathBuf>("report").cloned();
     if file.as_ref().is_some_and(|file| !report::is_html(file)) {
@@ -171,7 +172,7 @@ fn page(reader: &mut Reader, flags: &clap::ArgMatches) -> Option<PathBuf> {
     file
 }
 
-/// The embedded orchestrator alone.
+/// The settings of `receive`: the embedded orchestrator alone.
 pub fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveSettings {
     let flag = |name| flags.get_one::<String>(name).map(String::as_str);
     let repeated = |name| flags.get_many::<String>(name).unwrap_or_default();
@@ -186,7 +187,7 @@ pub fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveS
         let reject = |why: String| reader.reject_flag("lease", &format!("{text:?} {why}"));
         lease.map_err(reject).ok()
     });
-    // The value of a secret is not shown.
+    // Unlike the other messages, this one does not quote the value, which is a secret.
     let flag_keys = flag("secret").and_then(|text| {
         let keys = values::signing_keys(text);
         keys.map_err(|why| reader.reject_flag("secret", &why)).ok()
@@ -210,21 +211,21 @@ pub fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveS
     }
 }
 
-/// The test of an orchestrator.
+/// The settings of `probe`.
 pub fn probe_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> probe::Settings {
     let project = reader.optional(&settings::PROJECT_ID, values::line);
     let project = project.unwrap_or_else(|| PROBE_PROJECT.to_owned());
-    let given: Vec<String> = flags
+    let task_ids: Vec<String> = flags
         .get_many("task")
         .unwrap_or_default()
         .cloned()
         .collect();
-    if given.len() > 4 {
-        reader.reject_flag("task", "there are at most four");
+    if task_ids.len() > 4 {
+        reader.reject_flag("task", "is repeated too often; name at most four tasks");
     }
     let task = |number: usize| {
-        let given = given.get(number - 1).cloned();
-        given.unwrap_or_else(|| format!("probe-{number}"))
+        let id = task_ids.get(number - 1).cloned();
+        id.unwrap_or_else(|| format!("probe-{number}"))
     };
     let tasks = probe::Tasks {
         completed: task(1),
@@ -234,9 +235,9 @@ pub fn probe_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> probe::S
     };
     let other_project = flags.get_one::<String>("other-project-id").cloned();
     let cancel_within = flags.get_one::<String>("cancel-within").and_then(|text| {
-        let patience = values::duration(text);
+        let duration = values::duration(text);
         let reject = |why: String| reader.reject_flag("cancel-within", &format!("{text:?} {why}"));
-        patience.map_err(reject).ok()
+        duration.map_err(reject).ok()
     });
     probe::Settings {
         callback: callback(
@@ -257,7 +258,8 @@ pub fn probe_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> probe::S
     }
 }
 
-/// Where lock files may be, best first. The same in every session of a user, so not `XDG_RUNTIME_DIR`.
+/// The directories that may hold lock files, the preferred one first. `XDG_RUNTIME_DIR` is not one of them, because it
+/// can differ between two sessions of a user, which must find the same lock.
 fn lock_dirs(reader: &Reader) -> Vec<PathBuf> {
     let directory = |name| reader.environment.get(name).map(PathBuf::from);
     let state = directory("XDG_STATE_HOME")
@@ -270,6 +272,7 @@ fn lock_dirs(reader: &Reader) -> Vec<PathBuf> {
     state.into_iter().chain([temporary]).collect()
 }
 
+/// The kind of agent that `local` uses, if the settings decide it.
 fn local_agent(reader: &mut Reader) -> local::Agent {
     if reader.is_set(&settings::AGENT) || reader.is_set(&settings::AGENT_COMMAND) {
         return local::Agent::Chosen;

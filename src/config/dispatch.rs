@@ -17,28 +17,29 @@ use crate::git::Access;
 use crate::redact::Redactor;
 use crate::runner::project_settings::ProjectSettingsReader;
 
-/// The settings of `demo --graph`: what `dispatch` has without arguments.
-pub fn demo_settings(reader: &mut Reader, demo: &ArgMatches, given: Given) -> Settings {
+/// The settings of `demo --graph`: those of `dispatch` without arguments, except for the report.
+pub fn demo_settings(reader: &mut Reader, demo: &ArgMatches, shared: SharedSettings) -> Settings {
     let program = env!("CARGO_PKG_NAME");
     let matches = command_line::cli().get_matches_from([program, "dispatch"]);
     let (_, flags) = matches.subcommand().expect("the subcommand that is named");
     Settings {
         report: demo.get_one::<PathBuf>("report").cloned(),
-        ..settings(reader, flags, given)
+        ..settings(reader, flags, shared)
     }
 }
 
-/// More workers than one machine can run.
+/// The most workers at a time; one machine cannot run so many.
 const MAX_JOBS: usize = 10_000;
 
-/// What other commands need too.
-pub struct Given {
+/// The settings that are read in the same way for other commands.
+pub struct SharedSettings {
     pub agent: WorkersAgent,
     pub project_settings: ProjectSettingsReader,
     pub access: Access,
 }
 
-pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settings {
+/// The settings of `dispatch`.
+pub fn settings(reader: &mut Reader, flags: &ArgMatches, shared: SharedSettings) -> Settings {
     let text = |name: &str| flags.get_one::<String>(name).cloned();
     let repo = reader.optional(&settings::REPO, values::repository);
     let project = flags.get_one::<PathBuf>("project").cloned();
@@ -56,11 +57,11 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
     };
     let only = text("only").unwrap_or_default();
     let only = only.split(',').map(str::trim).filter(|id| !id.is_empty());
-    let mut names = |name: &str| {
+    let mut reference = |name: &str| {
         let parsed = values::git_reference(&text(name)?);
         parsed.map_err(|why| reader.reject_flag(name, &why)).ok()
     };
-    let (base, branch, into) = (names("base"), names("branch"), names("into"));
+    let (base, branch, into) = (reference("base"), reference("branch"), reference("into"));
     let mut number = |name: &str, max: usize| {
         let text = text(name)?;
         let parsed = text
@@ -76,7 +77,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
     let attempts = number("attempts", 100);
     let engines = engines(reader, flags);
     let memory = reader.optional(&settings::DISPATCH_MEMORY, amounts::memory);
-    // Machines of Fly always have a limit. It must be known, so that it can be doubled.
+    // Machines of Fly always have a memory limit. It must be known here, so that a retry can double it.
     let needs_memory = engines.uses(EngineKind::Fly);
     let dollars = |text: String| values::dollars(&text);
     let max_budget_usd = text("max-budget-usd").map(dollars).transpose();
@@ -120,18 +121,18 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, given: Given) -> Settin
         memory: memory.or(needs_memory.then_some(engine::FLY_MEMORY)),
         max_memory: reader.with_default(&settings::DISPATCH_MAX_MEMORY, amounts::memory),
         worker: worker(reader),
-        agent: given.agent,
-        project_settings: given.project_settings,
+        agent: shared.agent,
+        project_settings: shared.project_settings,
         checks: reader.optional(&settings::CHECKS, values::checks),
         git_name: reader.with_default(&settings::GIT_NAME, values::line),
         git_email: reader.with_default(&settings::GIT_EMAIL, values::line),
         environment: reader.environment.for_agent(&[]),
-        access: given.access,
+        access: shared.access,
         redactor: Redactor::new(&reader.environment.secrets()),
     }
 }
 
-/// The file of the report. Commands that end at once have nothing to report.
+/// The file for the report. `--plan` and the actions other than `status` have nothing to report.
 fn report(reader: &mut Reader, flags: &ArgMatches) -> Option<PathBuf> {
     let file = flags.get_one::<PathBuf>("report").cloned();
     let action = flags.get_one::<String>("action").map(String::as_str);
@@ -149,6 +150,7 @@ fn report(reader: &mut Reader, flags: &ArgMatches) -> Option<PathBuf> {
     file
 }
 
+/// The action that the arguments name; without an action, the dispatch itself or its plan.
 fn subcommand(reader: &mut Reader, flags: &ArgMatches) -> Subcommand {
     let action = flags.get_one::<String>("action").map(String::as_str);
     let task = flags.get_one::<String>("task-of-action").cloned();
@@ -216,7 +218,7 @@ fn docker(reader: &mut Reader) -> engine::DockerSettings {
     }
 }
 
-/// How many runs there may be at a time: as many as the person says, and no more than the engines may have.
+/// How many runs there may be at a time: the number of `--jobs`, but not more than the limits of all engines together.
 fn number_of_jobs(jobs: Option<usize>, engines: &engine::Settings) -> usize {
     match (jobs, engines.total_limit()) {
         (Some(jobs), Some(limit)) => jobs.min(limit),
@@ -226,7 +228,7 @@ fn number_of_jobs(jobs: Option<usize>, engines: &engine::Settings) -> usize {
     }
 }
 
-/// Half of the cores, because agents and checks need some too.
+/// Half of the number of cores, because agents and checks need cores too.
 fn default_jobs() -> usize {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     (cores / 2).max(2)
@@ -243,9 +245,10 @@ fn state_root(reader: &Reader) -> PathBuf {
     state.map_or_else(temporary, |state| state.join("descartes"))
 }
 
+/// What every worker of the dispatch gets.
 fn worker(reader: &mut Reader) -> WorkerSettings {
     let mut variables = reader.flags_as_variables();
-    // The task's name has the phase.
+    // Each worker gets its task's id together with the phase.
     variables.retain(|(name, _)| *name != settings::TAG.name());
     let passed_on = reader.optional(&settings::AGENT_ENV, values::names);
     let names = settings::WORKER

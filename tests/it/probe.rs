@@ -198,7 +198,9 @@ fn a_probe_without_a_url_or_with_wrong_flags_is_exit_code_2() {
     let ended = probe("http://127.0.0.1:1/").args(five).run();
     ended.assert_code(2);
     assert!(
-        ended.stderr.contains("--task: there are at most four"),
+        ended
+            .stderr
+            .contains("--task: is repeated too often; name at most four tasks"),
         "{ended:#?}"
     );
 }
