@@ -1,4 +1,4 @@
-//! The environment of this process, and which of its variables are passed on.
+//! The environment of this process, and the choice of the variables that the agent gets.
 //!
 //! The agent's environment is built from empty: it contains only variables that are named here or in the
 //! settings.
@@ -16,7 +16,7 @@ use crate::callback::Machine;
 use crate::environment::Variables;
 use crate::redact::names::is_secret;
 
-/// Variables that describe the machine; none of them is secret.
+/// Variables that every agent gets: they describe the machine, and none of them is secret.
 pub const PASSED_ON_VARIABLES: [&str; 20] = [
     "PATH",
     "HOME",
@@ -40,7 +40,7 @@ pub const PASSED_ON_VARIABLES: [&str; 20] = [
     "IS_SANDBOX",
 ];
 
-/// The search path if PATH is not set: that of a login shell.
+/// The search path of a login shell, used if PATH is not set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The variables by which git finds proxies. curl ignores `HTTP_PROXY` in capitals on purpose.
@@ -54,14 +54,15 @@ const PROXIES: [&str; 7] = [
     "NO_PROXY",
 ];
 
-/// The variable in which the image stores the commit that it was built from. It is read at run time and not compiled in, so that commits
-/// with the same sources build the same binary.
+/// The variable in which the image stores the commit that it was built from. It is read at run time and not compiled
+/// in, so that commits with the same sources build the same binary.
 const REVISION: &str = "DESCARTES_REVISION";
 
 /// The shortest value that is masked, in bytes: shorter values would mask half of every log.
 pub const MIN_SECRET_LENGTH: usize = 6;
 
-/// The values of a URL's query whose names say that they are secret, as they are written and decoded.
+/// The secret values in a URL's query, each as it is written and percent-decoded. The name of a parameter decides whether
+/// its value is secret.
 fn query_secrets(url: &str) -> Vec<(&str, String)> {
     let (_, query) = url.split_once('?').unwrap_or_default();
     let query = query.split('#').next().unwrap_or_default();
@@ -99,7 +100,7 @@ impl Environment {
         Some((name.into(), self.get(name)?.to_owned()))
     }
 
-    /// The variables with proxies that are set, some further ones included.
+    /// The proxy variables that are set, and those of `further` that are set.
     pub fn proxies(&self, further: &[&str]) -> Variables {
         let names = PROXIES.iter().chain(further);
         names.filter_map(|name| self.pair(name)).collect()
@@ -141,10 +142,10 @@ impl Environment {
             .split_whitespace()
             .filter_map(|word| word.strip_prefix("whsec_"));
         let values = values.chain(words.split_whitespace()).chain(without_prefix);
-        let mut secrets = long_enough(values);
+        let mut secrets = maskable(values);
         let repository = self.text(REPO.variable).unwrap_or_default();
         for (written, value) in query_secrets(&repository) {
-            secrets.extend(long_enough([written, value.as_str()].into_iter()));
+            secrets.extend(maskable([written, value.as_str()].into_iter()));
         }
         secrets
     }
@@ -188,7 +189,7 @@ impl Environment {
         unknown
             .map(|name| {
                 let closest = known().min_by_key(|known| strsim::levenshtein(name, known));
-                // One error in three letters, and at most three: `FOO` does not suggest `TAG`.
+                // Allows one typing error per three letters, and at most three, so that `FOO` does not suggest `TAG`.
                 let max_errors = ((name.len() - "DESCARTES_".len()) / 3).min(3);
                 let hint = closest
                     .filter(|known| strsim::levenshtein(name, known) <= max_errors)
@@ -199,9 +200,9 @@ impl Environment {
     }
 }
 
-/// The values of those of `variables` whose names say that they are secret.
+/// The values of all variables in `variables` whose names say that they are secret.
 pub fn secrets(variables: &Variables) -> Vec<SecretString> {
-    long_enough(secret_values(variables))
+    maskable(secret_values(variables))
 }
 
 fn secret_values(variables: &Variables) -> impl Iterator<Item = &str> {
@@ -210,7 +211,8 @@ fn secret_values(variables: &Variables) -> impl Iterator<Item = &str> {
     secret.filter_map(|(_, value)| value.to_str())
 }
 
-fn long_enough<'a>(values: impl Iterator<Item = &'a str>) -> Vec<SecretString> {
+/// Drops the values that are shorter than [`MIN_SECRET_LENGTH`].
+fn maskable<'a>(values: impl Iterator<Item = &'a str>) -> Vec<SecretString> {
     values
         .filter(|value| value.len() >= MIN_SECRET_LENGTH)
         .map(SecretString::from)
