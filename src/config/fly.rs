@@ -39,11 +39,14 @@ fn app(text: &str) -> Result<String, String> {
     if is_word(text, 63) {
         Ok(text.to_owned())
     } else {
-        Err("is not the name of an app; it has lower-case letters, digits and dashes".to_owned())
+        Err(
+            "is not the name of an app; an app's name has lower-case letters, digits and dashes"
+                .to_owned(),
+        )
     }
 }
 
-/// Regions, separated by commas.
+/// Names of regions, separated by commas.
 fn regions(text: &str) -> Result<Vec<String>, String> {
     let regions: Vec<String> = text.split(',').map(|part| part.trim().to_owned()).collect();
     if regions.iter().all(|region| is_word(region, 20)) {
@@ -53,6 +56,7 @@ fn regions(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// Whether a text has only characters that cannot change the path of a request.
 fn is_word(text: &str, max_length: usize) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=max_length).contains(&text.len()) && text.chars().all(allowed)
@@ -64,6 +68,7 @@ fn cpu_kind(text: &str) -> Result<CpuKind, String> {
     kind.ok_or_else(|| "is not a kind of CPUs; the kinds are shared and performance".to_owned())
 }
 
+/// How many requests of a kind may be sent in a second.
 fn rate(text: &str) -> Result<u32, String> {
     let rate = text.parse().ok().filter(|rate| (1..=1000).contains(rate));
     rate.ok_or_else(|| "is not a number from 1 to 1000".to_owned())
@@ -97,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_inside_the_private_network_is_accepted() {
+    fn the_api_needs_an_http_or_https_url_which_may_be_inside_the_private_network() {
         assert!(api("http://_api.internal:4280").is_ok());
         for wrong in ["api.machines.dev", "unix:///s", "ftp://x"] {
             assert!(api(wrong).unwrap_err().contains("write it like"), "{wrong}");
