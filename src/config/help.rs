@@ -1,4 +1,4 @@
-//! The presentation of `-h` and `--help`: groups of flags, short and long texts; and the flags that all commands have.
+//! The texts of `-h` and `--help`, the headings that group the flags, and the flags that all commands have.
 
 use clap::{Arg, ArgAction, Command, builder::PossibleValuesParser};
 
@@ -98,7 +98,7 @@ const COMMON: [&Setting; 15] = [
 /// The end of `-h`.
 pub const SEE_LONG_HELP: &str = "--help shows all options, and which variables set them.";
 
-/// Adds the texts of a setting to its flag.
+/// Adds a setting's short help, long help and heading to its flag.
 pub fn describe(arg: Arg, setting: &Setting) -> Arg {
     let value = setting.default.or(setting.when_unset);
     let default = value.map(|default| format!("; default: {default}"));
