@@ -15,7 +15,7 @@ use super::settings::{RUST_LOG, Setting, WORKER};
 use crate::check::{SettingOrigin, SettingSource};
 use crate::redact::Redactor;
 
-/// A mistake in one setting: its name, its value, and what would be right.
+/// A mistake in one setting: the name of its flag or variable, and a message that completes a sentence about its value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
     name: String,
@@ -33,7 +33,7 @@ pub struct Reader<'a> {
     flags: &'a ArgMatches,
     pub environment: Environment,
     pub warnings: Vec<String>,
-    /// Secrets that are not in the environment.
+    /// Secrets that are not in the environment: those in the file of DESCARTES_AGENT_ENV_FILE.
     pub secrets: Vec<SecretString>,
     problems: Vec<Problem>,
 }
@@ -57,7 +57,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The result, if there are no problems.
+    /// Returns `result`, or all problems if there are any.
     pub fn finish<T>(self, result: T) -> Result<T, Vec<Problem>> {
         if self.problems.is_empty() {
             Ok(result)
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         let parsed = match value.to_str() {
             None => Err("is not UTF-8".to_owned()),
             Some(text) => parse(text).map_err(|error| {
-                // No part of a secret is shown, not even of an invalid one.
+                // Settings without a flag can be secrets, so their values are not shown, not even invalid ones.
                 let shown = if setting.flag.is_some() {
                     format!("{text:?} ")
                 } else {
@@ -127,17 +127,17 @@ impl<'a> Reader<'a> {
         setting: &Setting,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let known = self.problems.len();
+        let problems_before = self.problems.len();
         let value = self.optional(setting, parse);
         self.warnings.extend(
             self.problems
-                .drain(known..)
+                .drain(problems_before..)
                 .map(|problem| problem.to_string()),
         );
         value
     }
 
-    /// Records a conflict between a setting and another one.
+    /// Records a problem with a setting that its value alone does not show, for example a conflict with another setting.
     pub fn reject(&mut self, setting: &Setting, message: &str) {
         self.problems.push(Problem {
             name: setting.name().to_owned(),
@@ -145,11 +145,11 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// Notes a problem with a flag that is not in the table of settings.
-    pub fn reject_flag(&mut self, flag: &str, what: &str) {
+    /// Records a problem with a flag that is not in the table of settings.
+    pub fn reject_flag(&mut self, flag: &str, message: &str) {
         self.problems.push(Problem {
             name: format!("--{flag}"),
-            message: what.to_owned(),
+            message: message.to_owned(),
         });
     }
 
