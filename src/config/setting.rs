@@ -1,4 +1,4 @@
-//! What a setting is; [`super::settings`] lists them.
+//! The type of one setting; [`super::settings`] lists all settings.
 
 /// One setting: an environment variable, and a flag unless it is a secret.
 #[derive(Debug)]
@@ -10,25 +10,25 @@ pub struct Setting {
     /// The flag without its dashes. Secrets have no flag, because every process can read the arguments of
     /// every other.
     pub flag: Option<&'static str>,
-    /// The placeholder for the value in the help.
+    /// The word that stands for the value in the help, such as `DURATION`.
     pub value: &'static str,
     /// The default value, as a user would write it.
     pub default: Option<&'static str>,
     /// What an unset setting means, in words, for settings without a default value.
     pub when_unset: Option<&'static str>,
     pub help: &'static str,
-    /// Whether a project's `.descartes.toml` may have this setting, and which values.
+    /// The values that a project's `.descartes.toml` may have for this setting.
     pub in_project_file: InProjectFile,
 }
 
-/// What a project's `.descartes.toml` may say about a setting. A project may choose how its tasks are done. What they may
-/// cost, where they run, and who gets to know about them is for the operator to say.
+/// The values that a project's `.descartes.toml` may have for a setting. The project may choose how its tasks are done.
+/// Only the operator decides what tasks may cost, where they run, and who gets reports about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InProjectFile {
     Refused,
     Text,
     Number,
-    /// A list of texts, which a variable has as lines.
+    /// A list of texts; in a variable, one per line.
     Texts,
     /// A number up to the default.
     NumberUpToDefault,
@@ -97,7 +97,8 @@ impl Setting {
         }
     }
 
-    /// The key of this setting in a project's file: the flag, or else the variable, as TOML names are written.
+    /// The key of this setting in a project's file: the name of its flag, or of its variable if it has no flag, with
+    /// lower-case letters and underscores.
     pub fn key(&self) -> String {
         let name = self.name();
         let variable = || {
