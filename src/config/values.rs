@@ -1,6 +1,6 @@
 //! Parses the values of settings.
 //!
-//! Every function gets a value that is not empty. An error completes the sentence that begins with the
+//! Every function gets a value that is not empty. Each error message continues a sentence that begins with the
 //! value: `"soon" is not a duration; …`.
 
 mod git;
@@ -47,6 +47,7 @@ pub fn boolean(text: &str) -> Parsed<bool> {
     }
 }
 
+/// A number from 0 to 100.
 pub fn count(text: &str) -> Parsed<u32> {
     let count = text.parse().ok().filter(|count| *count <= 100);
     count.ok_or_else(|| "is not a number from 0 to 100".to_owned())
@@ -126,14 +127,14 @@ pub fn address(text: &str) -> Parsed<SocketAddr> {
         .map_err(|_| "is not an address; write it like 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
-/// An engine and the most runs that it may have at a time: `docker`, or `docker=20`.
+/// An engine, and the limit of its runs at a time if there is one: `docker`, or `docker=20`.
 pub fn engine(text: &str) -> Parsed<Place> {
     let (word, limit) = match text.split_once('=') {
         Some((word, limit)) => (word, Some(limit)),
         None => (text, None),
     };
     let words = EngineKind::ALL.map(EngineKind::word);
-    let wrong = || format!("is not an engine; there are: {}", words.join(", "));
+    let wrong = || format!("is not an engine; the engines are {}", words.join(", "));
     let engine = EngineKind::of_word(word);
     let limit = limit.map(|limit| limit.parse().ok().filter(|limit| *limit <= 10_000));
     Ok(Place {
@@ -202,7 +203,7 @@ pub fn tokens(text: &str) -> Parsed<u64> {
     count.ok_or_else(|| "is not a number of tokens above zero; write it like 2000000".to_owned())
 }
 
-/// Whether the model gateway is used if it can be.
+/// Whether the model gateway is used: `auto` if there is a key or a token, or `off`.
 pub fn model_gateway(text: &str) -> Parsed<gateway::Mode> {
     match text {
         "auto" => Ok(gateway::Mode::Auto),
@@ -224,7 +225,7 @@ pub fn service_url(text: &str) -> Parsed<Url> {
     }
 }
 
-/// A number that must not be zero.
+/// A number from 1 to 10000.
 pub fn positive_count(text: &str) -> Parsed<u32> {
     let count = text
         .parse()
