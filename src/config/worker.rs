@@ -17,21 +17,22 @@ use crate::runner::project_settings::ProjectSettingsReader;
 use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::FinishedTasks;
 
-/// The worker for one task.
+/// The settings of a worker for one task.
 #[derive(Debug)]
 pub struct Run {
     pub callback: callback::Settings,
     pub runner: runner::Settings,
     /// The time between the platform's stop signal and its kill.
     pub stop_window: Duration,
-    /// Whether the end of standard input is a reason to stop.
+    /// Whether to stop when standard input ends.
     pub stop_at_end_of_stdin: bool,
     /// A lock file that is kept locked until the worker has ended.
     pub task_lock: Option<PathBuf>,
-    /// Whether to begin a session.
+    /// Whether to start a new session.
     pub new_session: bool,
 }
 
+/// The settings of a worker.
 pub fn run(reader: &mut Reader) -> Run {
     let task_id = reader.required(&settings::TASK_ID, values::line);
     let project_id = reader.required(&settings::PROJECT_ID, values::line);
@@ -63,6 +64,7 @@ pub fn run(reader: &mut Reader) -> Run {
     }
 }
 
+/// The settings of the callbacks.
 pub fn callback(
     reader: &mut Reader,
     task_id: String,
@@ -113,12 +115,13 @@ fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
     }
 }
 
-/// A random id, so that machines cloned from one image have different ones.
+/// A random id: it differs even between machines that were cloned from one image.
 pub fn random_run_id() -> String {
     let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
     format!("{random:016x}")
 }
 
+/// The settings of the runner, which works on the task.
 pub fn runner(
     reader: &mut Reader,
     task_id: String,
@@ -165,7 +168,7 @@ pub fn runner(
     }
 }
 
-/// How to read the project's file. A setting of the agent's command decides on the kind of agent too.
+/// How to read the project's file. If the agent's command is set, the kind of agent counts as set too.
 pub fn project_settings(reader: &Reader) -> ProjectSettingsReader {
     let is_set = |setting: &&&Setting| reader.is_set(setting);
     let set = settings::WORKER.iter().filter(is_set);
@@ -184,11 +187,11 @@ fn isolation(reader: &mut Reader, base: &Variables) -> Isolation {
     let mode = reader.with_default(&settings::ISOLATION, values::isolation);
     let user = reader.optional(&settings::AGENT_USER, |text| {
         let user = values::agent_user(text)?;
-        let own = rustix::process::geteuid();
-        if own.as_raw() == user.uid {
-            // The agent has this user anyway.
+        let own_user = rustix::process::geteuid();
+        if own_user.as_raw() == user.uid {
+            // The agent runs as this user anyway.
             Ok(None)
-        } else if !own.is_root() {
+        } else if !own_user.is_root() {
             Err("needs a worker that runs as root".to_owned())
         } else if mode == Mode::Off {
             Err("needs isolation; set DESCARTES_ISOLATION=auto".to_owned())
@@ -200,7 +203,7 @@ fn isolation(reader: &mut Reader, base: &Variables) -> Isolation {
     Isolation::new(mode, user.flatten(), path)
 }
 
-/// How git reaches remotes.
+/// git's access to remotes.
 pub fn git_access(reader: &mut Reader) -> Access {
     Access {
         token: reader.optional(&settings::GIT_TOKEN, values::token),
@@ -216,7 +219,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     let workspace = reader.optional(&settings::WORKSPACE, values::path);
     let reference = reader.optional(&settings::REF, values::git_reference);
     let branch = reader.optional(&settings::BRANCH, values::branch);
-    let default = || {
+    let task_branch = || {
         Some(format!(
             "descartes/{}/{}",
             values::branch_part(project_id),
@@ -239,7 +242,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
             },
         };
     };
-    let branch = branch.unwrap_or_else(default);
+    let branch = branch.unwrap_or_else(task_branch);
     Source::Repository(Box::new(Repository {
         url,
         reference,
