@@ -325,10 +325,10 @@ impl<'a> Git<'a> {
             return Ok(());
         }
         // An earlier command whose output was too long may not be reaped yet.
-        if !process::none_left() {
+        if !process::no_descendants_left() {
             process::kill_leftovers().await;
         }
-        if !process::none_left() {
+        if !process::no_descendants_left() {
             return Err(
                 "processes of the agent are still alive, so no credential is used".to_owned(),
             );

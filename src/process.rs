@@ -1,7 +1,7 @@
 //! One supervised child process: starts it in its own process group, reads its output, enforces its
 //! limits, and ends it together with every process below it.
 //!
-//! Knows no agents: the callers interpret the output and the ending.
+//! Knows nothing about agents: the callers interpret the output and the ending.
 //! When [`supervise`] returns, nothing that the child started is alive.
 
 mod descendants;
@@ -36,19 +36,19 @@ use memory::OutOfMemory;
 pub use output_reader::{AfterRead, Stream};
 use output_reader::{OutputReader, Outputs};
 pub use program::{Limits, Program, StartError, Stderr};
-pub use signals::{name, signal};
+pub use signals::{signal_from_number, signal_name};
 
-/// How long an ended child gets between SIGTERM and SIGKILL if no stop signal shortens it: enough for
-/// a build tool to clean up.
+/// The grace period between SIGTERM and SIGKILL for a child that the worker ends, if no stop signal shortens it: long
+/// enough for a build tool to clean up.
 pub const KILL_GRACE: Duration = Duration::from_secs(10);
-/// The same for processes that are left in the group after the leader has ended by itself: usually a
+/// The grace period for processes that are left in the group after the leader has ended by itself: usually a
 /// forgotten development server.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
-/// A child that has reported its result gets this long to exit by itself: enough to save a session,
-/// and short enough if only a forgotten background shell keeps it alive.
+/// How long a child may take to exit by itself after it has reported its result: long enough to save a session, and
+/// short, because often only a forgotten background shell keeps the child alive.
 const EXIT_GRACE: Duration = Duration::from_secs(3);
-/// How long to keep killing processes that do not die; a stop window shortens it. On a machine with a hundred busy processes for each
-/// processor, killed processes need seconds to die.
+/// How long to keep killing processes that do not die; a stop window shortens it. On a machine with a hundred busy
+/// processes for each processor, killed processes need seconds to die.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The kernel's default pipe capacity is 64 KiB. A larger one costs nothing until it is used, and
 /// saves most of the context switches.
@@ -83,47 +83,47 @@ pub async fn supervise_until(
     let mut reader = OutputReader::new(outputs, progress, on_output);
     let finished = reader.finished();
 
-    let end = reader
-        .until(async {
+    let ended_by = reader
+        .read_until(async {
             tokio::select! {
                 biased;
                 end = group.leader_ended() => match end {
-                    LeaderEnd::Status(status) => End::Itself(status),
-                    LeaderEnd::NotStarted(error) => End::NotStarted(error),
+                    LeaderEnd::Status(status) => EndedBy::Child(status),
+                    LeaderEnd::NotStarted(error) => EndedBy::LaunchFailure(error),
                 },
-                why = stop.requested() => End::Early(Ending::Stopped(why)),
-                () = sleep_until(began + limits.wall) => End::Early(Ending::TimedOut(limits.wall)),
-                () = event => End::Early(Ending::Interrupted),
-                () = exit_is_overdue(&finished) => End::Early(Ending::Lingered),
-                idle = output_is_overdue(limits.idle, progress) => End::Early(Ending::Idle(idle)),
+                why = stop.requested() => EndedBy::Worker(Ending::Stopped(why)),
+                () = sleep_until(began + limits.wall) => EndedBy::Worker(Ending::TimedOut(limits.wall)),
+                () = event => EndedBy::Worker(Ending::Interrupted),
+                () = wait_until_exit_is_overdue(&finished) => EndedBy::Worker(Ending::Lingered),
+                idle = wait_until_output_is_overdue(limits.idle, progress) => EndedBy::Worker(Ending::Idle(idle)),
             }
         })
         .await;
     let grace_began = Instant::now();
     let grace = async {
-        match &end {
-            End::Itself(_) | End::NotStarted(_) | End::Early(Ending::Lingered) => {
+        match &ended_by {
+            EndedBy::Child(_) | EndedBy::LaunchFailure(_) | EndedBy::Worker(Ending::Lingered) => {
                 sleep(LEFTOVER_GRACE).await;
             }
-            End::Early(_) => stop.grace_over(grace_began + KILL_GRACE).await,
+            EndedBy::Worker(_) => stop.grace_over(grace_began + KILL_GRACE).await,
         }
     };
     let give_up = stop.kill_timeout(KILL_TIMEOUT);
-    reader.until(group.end(grace, give_up)).await;
-    reader.finish().await;
+    reader.read_until(group.end(grace, give_up)).await;
+    reader.read_rest().await;
 
-    match end {
-        End::Early(ending) => Ok(ending),
-        End::NotStarted(error) => Err(StartError::of(name, error)),
-        End::Itself(status) => {
+    match ended_by {
+        EndedBy::Worker(ending) => Ok(ending),
+        EndedBy::LaunchFailure(error) => Err(StartError::of(name, error)),
+        EndedBy::Child(status) => {
             let status = status.unwrap_or_else(group::unknown_status);
-            Ok(ending(status, memory_before.compared_with_now()))
+            Ok(classify(status, memory_before.compared_with_now()))
         }
     }
 }
 
-/// Kills and reaps what is left of earlier children: after a panic, or if they forked faster than they
-/// died.
+/// Kills and reaps the descendants that earlier calls of [`supervise`] left: after a panic, or if they forked faster
+/// than they died.
 pub async fn kill_leftovers() {
     let mut descendants = Descendants::adopt();
     let _ = timeout(KILL_TIMEOUT, descendants.kill_all()).await;
@@ -131,20 +131,22 @@ pub async fn kill_leftovers() {
 
 /// Whether no process is left below the worker. An agent that forks faster than it dies can outlast
 /// [`supervise`].
-pub fn none_left() -> bool {
-    descendants::none_left()
+pub fn no_descendants_left() -> bool {
+    descendants::no_descendants_left()
 }
 
-/// The reason for which the child ended.
-enum End {
-    Itself(Option<ExitStatus>),
+/// What ended the child.
+enum EndedBy {
+    /// The child itself. `None` if its status is unknown.
+    Child(Option<ExitStatus>),
     /// The launcher could not execute the program.
-    NotStarted(io::Error),
-    /// The worker, for this reason.
-    Early(Ending),
+    LaunchFailure(io::Error),
+    /// The worker ended it, for this reason.
+    Worker(Ending),
 }
 
-fn ending(status: ExitStatus, memory: OutOfMemory) -> Ending {
+/// The ending of a child that the worker did not end.
+fn classify(status: ExitStatus, memory: OutOfMemory) -> Ending {
     match memory {
         OutOfMemory::Certainly if !status.success() => return Ending::OutOfMemory,
         OutOfMemory::Possibly if status.signal() == Some(Signal::KILL.as_raw()) => {
@@ -155,10 +157,10 @@ fn ending(status: ExitStatus, memory: OutOfMemory) -> Ending {
         ),
         OutOfMemory::Certainly | OutOfMemory::No => {}
     }
-    match (status.code(), status.signal().and_then(signal)) {
+    match (status.code(), status.signal().and_then(signal_from_number)) {
         (Some(code), _) => Ending::Exited(code),
         (None, Some(signal)) => Ending::Killed(signal),
-        // A real-time signal, which has no name.
+        // A real-time signal has no name and is reported as SIGKILL.
         (None, None) => Ending::Killed(Signal::KILL),
     }
 }
@@ -176,15 +178,15 @@ fn start(program: Program) -> Result<(Group, Outputs), StartError> {
 }
 
 fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
-    let (stdout, input) = io::pipe()?;
+    let (stdout, stdout_writer) = io::pipe()?;
     // Only for speed: the kernel may refuse it (there is a limit per user), and 64 KiB work too.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_CAPACITY);
-    let (stderr, errors) = match program.stderr {
-        Stderr::WithStdout => (None, Stdio::from(input.try_clone()?)),
+    let (stderr, stderr_writer) = match program.stderr {
+        Stderr::WithStdout => (None, Stdio::from(stdout_writer.try_clone()?)),
         Stderr::Apart => {
-            let (stderr, input) = io::pipe()?;
-            (Some(stderr), input.into())
+            let (stderr, writer) = io::pipe()?;
+            (Some(stderr), writer.into())
         }
         Stderr::File(file) => (None, file.into()),
     };
@@ -204,8 +206,8 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
         .current_dir(program.dir)
         .env_clear()
         .envs(program.env)
-        .stdout(input)
-        .stderr(errors);
+        .stdout(stdout_writer)
+        .stderr(stderr_writer);
     match &prepared {
         None => command
             .args(program.args)
@@ -215,7 +217,8 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
             .args(&prepared.args)
             .stdin(prepared.stdin.try_clone()?),
     };
-    // bubblewrap leads its group from the start. The launcher makes a session, which a group leader cannot do.
+    // bubblewrap leads its process group from the start. The other launcher makes a session itself, which a group leader
+    // cannot do.
     if prepared
         .as_ref()
         .is_some_and(|prepared| prepared.is_namespace)
@@ -226,14 +229,14 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     if let Some(prepared) = &prepared {
         prepared.let_inherit()?;
     }
-    let lent = program
+    let lent_descriptors = program
         .inherited
         .as_ref()
         .map(Inherited::lend)
         .transpose()?;
     // Not tokio's `Command`: tokio reaps children too, which would race with this module.
     let child = memory::with_raised_score(|| command.spawn())?;
-    drop(lent);
+    drop(lent_descriptors);
     // The command still holds the writing ends, which would keep the pipe open forever.
     drop(command);
     let launcher = prepared.map(Launcher::of).transpose()?;
@@ -242,22 +245,22 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
 }
 
 /// Waits until a child has reported its result and has had [`EXIT_GRACE`] to exit.
-async fn exit_is_overdue(finished: &Notify) {
+async fn wait_until_exit_is_overdue(finished: &Notify) {
     finished.notified().await;
     sleep(EXIT_GRACE).await;
 }
 
 /// Waits until there was no activity for `limit`; returns the limit.
-async fn output_is_overdue(limit: Option<Duration>, progress: &Progress) -> Duration {
+async fn wait_until_output_is_overdue(limit: Option<Duration>, progress: &Progress) -> Duration {
     let Some(limit) = limit else {
         return pending().await;
     };
     loop {
-        let over = progress.last_alive() + limit;
-        if over <= Instant::now() {
+        let deadline = progress.last_alive() + limit;
+        if deadline <= Instant::now() {
             return limit;
         }
-        sleep_until(over).await;
+        sleep_until(deadline).await;
     }
 }
 
@@ -266,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_that_exited_by_itself_did_not_run_out_of_memory_if_only_the_machine_counts_a_kill() {
+    fn the_exit_status_and_the_counters_of_kills_decide_whether_a_child_ran_out_of_memory() {
         let killed = ExitStatus::from_raw(Signal::KILL.as_raw());
         let failed = ExitStatus::from_raw(1 << 8);
         let succeeded = ExitStatus::from_raw(0);
@@ -279,7 +282,7 @@ mod tests {
             (OutOfMemory::No, killed, Ending::Killed(Signal::KILL)),
         ];
         for (memory, status, expected) in cases {
-            assert_eq!(ending(status, memory), expected, "{memory:?} {status:?}");
+            assert_eq!(classify(status, memory), expected, "{memory:?} {status:?}");
         }
         let words = Ending::PossiblyOutOfMemory.to_string();
         assert!(words.contains("possibly"), "{words}");

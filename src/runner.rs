@@ -90,7 +90,7 @@ async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
 /// Adds to the verdict's message that processes of the agent could not be killed, if that is so.
 fn with_survivors_named(verdict: Verdict) -> Verdict {
     match verdict {
-        Verdict::Completed { message } if !process::none_left() => Verdict::Completed {
+        Verdict::Completed { message } if !process::no_descendants_left() => Verdict::Completed {
             message: format!(
                 "{message}; processes of the agent survived SIGKILL and are still running"
             ),
@@ -134,7 +134,7 @@ async fn work(run: &mut Run<'_>, prepared: &Prepared<'_>) -> Result<String, Fail
 /// Keeps the agent from reading the worker's memory and environment, if the platform supports it.
 /// Nothing helps if both run as root.
 pub fn harden() {
-    process::memory::open();
+    process::memory::open_own_score();
     #[cfg(target_os = "linux")]
     if let Err(error) =
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)

@@ -25,8 +25,8 @@ use tokio::time::sleep;
 /// How often to look for dead processes while killing: the kernel reports no deaths of grandchildren.
 pub(super) const POLL_WHILE_KILLING: Duration = Duration::from_millis(20);
 
-/// How many dead children are reaped at once. Children can die as fast as they are reaped, and must not delay everything
-/// else.
+/// How many dead children are reaped without a pause. Children can die as fast as they are reaped; without this limit,
+/// reaping them would delay everything else.
 const MAX_REAPED_AT_ONCE: u32 = 1_000;
 
 /// Children that are never killed, because they do not belong to the agent: those that the worker already
@@ -59,7 +59,8 @@ pub(super) fn end_exemption(child: Pid) -> bool {
 
 /// The processes below the worker.
 pub(super) struct Descendants {
-    deaths: Option<Signal>,
+    /// `None` if the signal handler cannot be registered.
+    sigchld: Option<Signal>,
 }
 
 /// The state of a process, as [`peek`] found it.
@@ -85,22 +86,22 @@ impl Descendants {
         // Initializes the list of exempt children now, before the worker's first child exists.
         drop(exempt_children());
         Self {
-            deaths: signal(SignalKind::child()).ok(),
+            sigchld: signal(SignalKind::child()).ok(),
         }
     }
 
-    /// Waits until a descendant may have died, at most for `patience`. The kernel reports only the
+    /// Waits until a descendant may have died, at most for `timeout`. The kernel reports only the
     /// deaths of the worker's own children, and none if the worker was started with SIGCHLD blocked.
-    pub(super) async fn wait_for_a_death(&mut self, patience: Duration) {
+    pub(super) async fn wait_for_a_death(&mut self, timeout: Duration) {
         let reported = async {
-            match &mut self.deaths {
+            match &mut self.sigchld {
                 Some(signal) => signal.recv().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             _ = reported => {}
-            () = sleep(patience) => {}
+            () = sleep(timeout) => {}
         }
     }
 
@@ -118,7 +119,7 @@ pub(super) fn peek(child: Pid) -> State {
     match waitid(WaitId::Pid(child), options) {
         Ok(None) => State::Running,
         Ok(Some(status)) => {
-            // The encoding of waitpid(2), which `ExitStatus` is made from.
+            // `ExitStatus` needs the encoding of waitpid(2).
             let code = status.exit_status().map(|code| (code & 0xff) << 8);
             let raw = code.or(status.terminating_signal()).unwrap_or_default();
             State::Dead(ExitStatus::from_raw(raw))
@@ -131,7 +132,7 @@ pub(super) fn peek(child: Pid) -> State {
 pub(super) fn reap_all_except(reserved: Pid) {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     if !matches!(waitid(WaitId::All, options), Ok(Some(_))) {
-        // No child is dead. This saves listing them.
+        // No child is dead, so there is no need to list the children.
         return;
     }
     for child in children() {
@@ -178,7 +179,7 @@ pub(super) fn kill_children() -> bool {
 }
 
 /// Whether every descendant is dead and reaped, apart from exempt children.
-pub(super) fn none_left() -> bool {
+pub(super) fn no_descendants_left() -> bool {
     if exempt_children().is_empty() {
         // The kernel's list may omit children while others start and end; waitid(2) misses none.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -200,7 +201,7 @@ pub(super) fn children_to_kill() -> Vec<Pid> {
 /// `kill(-group, 0)` cannot answer this, because it also finds the dead leader.
 #[cfg(target_os = "linux")]
 pub(super) fn has_living_member(group: Pid) -> bool {
-    // Every descendant is below a child of the worker.
+    // If all children are the leader or exempt, no other process is left: every descendant is below a child.
     let is_outside = |child: &Pid| *child == group || is_exempt(*child);
     if listed_children().is_some_and(|children| children.iter().all(is_outside)) {
         return false;
@@ -233,21 +234,21 @@ fn children() -> Vec<Pid> {
         return children;
     }
     // The kernel was built without the list of children.
-    let me = rustix::process::getpid().as_raw_nonzero().get();
+    let own_pid = rustix::process::getpid().as_raw_nonzero().get();
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
     let names = processes.filter_map(|process| process.ok()?.file_name().into_string().ok());
-    let children = names.filter(|name| Stat::of(name).is_some_and(|stat| stat.parent == me));
+    let children = names.filter(|name| Stat::of(name).is_some_and(|stat| stat.parent == own_pid));
     children.filter_map(|name| parse_pid(&name)).collect()
 }
 
 /// The kernel's list of the worker's children. It may omit some while children come and go.
 #[cfg(target_os = "linux")]
 fn listed_children() -> Option<Vec<Pid>> {
-    let me = std::process::id();
+    let own_pid = std::process::id();
     // The main thread starts all processes and inherits the orphans.
-    let list = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")).ok()?;
+    let list = std::fs::read_to_string(format!("/proc/{own_pid}/task/{own_pid}/children")).ok()?;
     Some(
         list.split_ascii_whitespace()
             .filter_map(parse_pid)

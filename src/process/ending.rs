@@ -13,12 +13,12 @@ use crate::shutdown::StopReason;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     Exited(i32),
-    /// By a signal that the worker did not send.
+    /// A signal that the worker did not send killed it.
     Killed(Signal),
     /// The kernel killed it, or a process below it, because memory ran out.
     OutOfMemory,
-    /// It was killed by SIGKILL, which the worker did not send, and the kernel killed a process on the
-    /// machine because memory ran out, perhaps another one.
+    /// It was killed by SIGKILL, which the worker did not send. At the same time the kernel killed a process on the
+    /// machine because memory ran out: this one or another one.
     PossiblyOutOfMemory,
     /// The worker ended it: it took longer than this.
     TimedOut(Duration),
@@ -26,7 +26,7 @@ pub enum Ending {
     Idle(Duration),
     /// The worker ended it: it had reported its result and did not exit.
     Lingered,
-    /// The worker ended it: the event that the caller named has happened.
+    /// The worker ended it: the event happened that the caller passed to `supervise_until`.
     Interrupted,
     /// The worker ended it, because the run had to stop.
     Stopped(StopReason),
@@ -38,7 +38,7 @@ impl fmt::Display for Ending {
         match self {
             Self::Exited(0) => f.write_str("succeeded"),
             Self::Exited(code) => write!(f, "failed with exit code {code}"),
-            Self::Killed(signal) => write!(f, "was killed by {}", signals::name(*signal)),
+            Self::Killed(signal) => write!(f, "was killed by {}", signals::signal_name(*signal)),
             Self::OutOfMemory => f.write_str("ran out of memory"),
             Self::PossiblyOutOfMemory => {
                 f.write_str("was killed by SIGKILL, possibly because the machine ran out of memory")

@@ -1,6 +1,6 @@
 //! A child's process group: waiting for the child, ending it and everything in its group.
 //!
-//! Knows no limits and no reasons: the caller says when the grace period is over and when to give up.
+//! Knows neither limits nor reasons: the caller decides when the grace period is over and when to give up.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -53,8 +53,8 @@ impl Group {
     pub(super) async fn leader_ended(&mut self) -> LeaderEnd {
         loop {
             self.reap_all_but_the_leader();
-            // The report is read after the leader's state: a launcher reports before it ends.
-            if let Some(end) = self.launcher.as_mut().and_then(Launcher::end) {
+            // The launcher reports before it ends, so its report must be read after the leader's state.
+            if let Some(end) = self.launcher.as_mut().and_then(Launcher::reported_end) {
                 return end;
             }
             match self.leader {
@@ -64,7 +64,7 @@ impl Group {
                         None => death.await,
                         Some(launcher) => tokio::select! {
                             () = death => {}
-                            () = launcher.message() => {}
+                            () = launcher.wait_for_message() => {}
                         },
                     }
                 }
@@ -74,9 +74,9 @@ impl Group {
         }
     }
 
-    /// SIGTERM, the grace period, SIGKILL to the group; then SIGKILL to every other descendant, until
-    /// none is left or it is time to give up: processes that fork faster than they die, or that sleep
-    /// uninterruptibly, must not keep the worker from reporting.
+    /// Sends SIGTERM to the group, waits for the grace period, and sends SIGKILL to the group. Then sends SIGKILL to every
+    /// other descendant until none is left, or until `give_up` ends: processes that fork faster than they die, or that
+    /// sleep uninterruptibly, must not keep the worker from reporting.
     pub(super) async fn end(
         &mut self,
         grace: impl Future<Output = ()>,
@@ -106,7 +106,7 @@ impl Group {
         }
     }
 
-    /// Sends SIGTERM to the group, or to everything in the namespace.
+    /// Sends SIGTERM to the group, or to all processes in the namespace.
     fn terminate(&mut self) {
         // In a namespace, SIGTERM to the group would end bubblewrap, and with it everything at once.
         let launcher = self.launcher.as_mut();
@@ -122,7 +122,7 @@ impl Group {
 
     /// Sends a signal to the group, unless its id may already belong to another group.
     fn signal(&self, signal: Signal) {
-        // Fails only if nothing is left in the group, or if the launcher has not made it yet.
+        // Fails only if no process is left in the group, or if the launcher has not made the group yet.
         if !matches!(self.leader, Leader::Reaped) && kill_process_group(self.id, signal).is_err() {
             let _ = kill_process(self.id, signal);
         }
@@ -156,8 +156,8 @@ impl Group {
 }
 
 impl Drop for Group {
-    /// Kills everything that was started, after a panic or if the caller stops waiting.
-    /// [`super::kill_leftovers`] reaps it.
+    /// Kills all processes that the child started: after a panic, or if the caller stops waiting.
+    /// [`super::kill_leftovers`] reaps them.
     fn drop(&mut self) {
         self.signal(Signal::KILL);
         descendants::kill_children();

@@ -1,4 +1,4 @@
-//! The launcher of an isolated program, as its process group sees it: messages and a request.
+//! The connection to the launcher of an isolated program: reads its messages, and asks it to end the program.
 
 use std::future::pending;
 use std::io;
@@ -18,10 +18,11 @@ pub(super) enum LeaderEnd {
     NotStarted(io::Error),
 }
 
+/// A running launcher.
 pub(super) struct Launcher {
     report: Report,
     control_group: Option<ControlGroup>,
-    /// Becomes readable with a message.
+    /// Becomes readable when a message arrives; `None` after the launcher has closed its end.
     readiness: Option<UnixStream>,
     /// Whether the leader of the group is bubblewrap, which lives until the namespace is empty.
     pub(super) is_namespace: bool,
@@ -44,7 +45,7 @@ impl Launcher {
     }
 
     /// How the program ended, if the launcher has reported that.
-    pub(super) fn end(&mut self) -> Option<LeaderEnd> {
+    pub(super) fn reported_end(&mut self) -> Option<LeaderEnd> {
         Some(match self.report.read()? {
             Message::NotStarted(error) => {
                 LeaderEnd::NotStarted(io::Error::from_raw_os_error(error))
@@ -54,7 +55,7 @@ impl Launcher {
     }
 
     /// Waits until there may be a message.
-    pub(super) async fn message(&mut self) {
+    pub(super) async fn wait_for_message(&mut self) {
         let Some(socket) = &self.readiness else {
             return pending().await;
         };
@@ -63,7 +64,7 @@ impl Launcher {
         if !ready.is_ok_and(|ready| !ready.is_read_closed()) {
             self.readiness = None;
         }
-        // The next wait is for the next message.
+        // Marks the socket as read, so that the next call waits for the next message.
         if let Some(socket) = &self.readiness {
             let _ = socket.try_io(Interest::READABLE, || -> io::Result<()> {
                 Err(io::ErrorKind::WouldBlock.into())
@@ -78,7 +79,7 @@ impl Launcher {
         }
     }
 
-    /// Asks for SIGTERM to everything in the namespace; an error if there is none any more.
+    /// Asks the first process of the namespace to send SIGTERM to all others; fails if that process has ended.
     pub(super) fn terminate(&mut self) -> io::Result<()> {
         self.report.terminate()
     }

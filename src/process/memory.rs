@@ -1,4 +1,4 @@
-//! Which process the kernel kills when memory runs out, and whether it did.
+//! Makes the kernel kill the agent before the worker when memory runs out, and finds out whether it has killed.
 //!
 //! Sets no memory limit: the orchestrator chooses the machine's size.
 
@@ -7,19 +7,19 @@ use std::io::Write;
 use std::sync::OnceLock;
 
 /// The agent's `oom_score_adj`, out of 1000: the agent and its children die before the worker, which has
-/// to report. Below 1000, so that the kernel still prefers large processes to small ones.
+/// to report. Below 1000, so that the kernel still kills large processes before small ones.
 const AGENT_SCORE: i32 = 500;
 
 /// The path of the worker's own score.
-const OWN_SCORE: &str = "/proc/self/oom_score_adj";
+const OWN_SCORE_PATH: &str = "/proc/self/oom_score_adj";
 
 /// The open file of the worker's own score. A process that is not dumpable cannot open it.
 static OWN_SCORE_FILE: OnceLock<Option<File>> = OnceLock::new();
 
 /// Opens the file of the worker's own score, once. Must be called before the worker makes itself
 /// undumpable.
-pub fn open() -> Option<&'static File> {
-    let file = OWN_SCORE_FILE.get_or_init(|| File::options().write(true).open(OWN_SCORE).ok());
+pub fn open_own_score() -> Option<&'static File> {
+    let file = OWN_SCORE_FILE.get_or_init(|| File::options().write(true).open(OWN_SCORE_PATH).ok());
     file.as_ref()
 }
 
@@ -27,17 +27,18 @@ pub fn open() -> Option<&'static File> {
 /// inherits it, and then restores its own: if the score were set after the start, the first grandchildren
 /// could have the old one.
 pub(super) fn with_raised_score<T>(start: impl FnOnce() -> T) -> T {
-    let own = read_to_string(OWN_SCORE).ok();
-    let own = own.and_then(|text| text.trim().parse::<i32>().ok());
+    let own_score = read_to_string(OWN_SCORE_PATH).ok();
+    let own_score = own_score.and_then(|text| text.trim().parse::<i32>().ok());
     // Raising the score and restoring it is always allowed. With a read-only or absent /proc the
     // scores stay as they are.
-    let (Some(mut file), Some(own)) = (open(), own.filter(|own| *own < AGENT_SCORE)) else {
+    let own_score = own_score.filter(|score| *score < AGENT_SCORE);
+    let (Some(mut file), Some(own_score)) = (open_own_score(), own_score) else {
         return start();
     };
     let raised = file.write_all(AGENT_SCORE.to_string().as_bytes());
     let started = start();
-    let lowered = file.write_all(own.to_string().as_bytes());
-    if let Err(error) = raised.and(lowered) {
+    let restored = file.write_all(own_score.to_string().as_bytes());
+    if let Err(error) = raised.and(restored) {
         tracing::debug!(%error, "the out-of-memory score cannot be set");
     }
     started
@@ -47,7 +48,7 @@ pub(super) fn with_raised_score<T>(start: impl FnOnce() -> T) -> T {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OutOfMemory {
     No,
-    /// It killed a process, but only the machine's counter shows that: perhaps one of another run.
+    /// It killed a process, but only the counter of the machine shows that: the process may belong to another run.
     Possibly,
     /// It killed a process in the worker's control group.
     Certainly,
@@ -104,13 +105,13 @@ fn group_files(groups: &str) -> Vec<String> {
         })
     };
     let mut files = Vec::new();
-    // Version 1, if the memory controller is there; the root group counts the whole machine.
+    // Version 1, if the memory controller is mounted; the root group counts the whole machine.
     if let Some(group) = group_of("memory").filter(|group| *group != "/") {
         files.push(format!("/sys/fs/cgroup/memory{group}/memory.oom_control"));
-        // In a container, the path is the one outside, and its own group is mounted here.
+        // In a container, `group` is the path on the host, and the container's own group is mounted here.
         files.push("/sys/fs/cgroup/memory/memory.oom_control".to_owned());
     }
-    // Version 2; the root group of the machine does not have the file.
+    // Version 2. The root group of the machine does not have this file.
     if let Some(group) = group_of("") {
         files.push(format!("/sys/fs/cgroup{group}/memory.events"));
         files.push("/sys/fs/cgroup/memory.events".to_owned());
@@ -118,6 +119,7 @@ fn group_files(groups: &str) -> Vec<String> {
     files
 }
 
+/// The number of kills in the text of a counter file.
 fn counter(text: &str) -> Option<u64> {
     let count = text
         .lines()
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counter_is_looked_up_in_both_versions_of_control_groups() {
+    fn the_counter_is_read_from_both_versions_of_control_groups() {
         let first = "9:name=systemd:/\n4:cpu,memory:/jobs/1\n0::/\n";
         assert_eq!(
             group_files(first),

@@ -15,10 +15,10 @@ use tokio::time::timeout;
 
 use crate::progress::Progress;
 
-/// The size of one read: large enough for throughput, small enough for the memory budget.
-const CHUNK: usize = 128 * 1024;
+/// The size of one read: large enough for throughput, small enough for the memory that the worker may use.
+const CHUNK_SIZE: usize = 128 * 1024;
 /// The size of one read of standard error if it has a separate pipe: there is little to read.
-const SMALL_CHUNK: usize = 8 * 1024;
+const SMALL_CHUNK_SIZE: usize = 8 * 1024;
 /// How long to read on after every known descendant is dead. Only a process that survived SIGKILL, or
 /// that received the pipe over a socket, can still hold it open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
@@ -27,7 +27,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     Stdout,
-    /// Only with [`super::program::Stderr::Apart`].
+    /// Exists only with [`super::program::Stderr::Apart`].
     Stderr,
 }
 
@@ -45,6 +45,7 @@ pub(super) struct Outputs {
     pub(super) stderr: Option<io::PipeReader>,
 }
 
+/// Reads both streams, and passes the bytes to the caller.
 pub(super) struct OutputReader<'a> {
     stdout: Pipe,
     stderr: Pipe,
@@ -60,8 +61,8 @@ impl<'a> OutputReader<'a> {
         on_output: &'a mut dyn FnMut(Stream, &[u8]) -> AfterRead,
     ) -> Self {
         Self {
-            stdout: Pipe::new(Some(outputs.stdout), CHUNK),
-            stderr: Pipe::new(outputs.stderr, SMALL_CHUNK),
+            stdout: Pipe::new(Some(outputs.stdout), CHUNK_SIZE),
+            stderr: Pipe::new(outputs.stderr, SMALL_CHUNK_SIZE),
             finished: Arc::default(),
             progress,
             on_output,
@@ -74,7 +75,7 @@ impl<'a> OutputReader<'a> {
     }
 
     /// Reads the output until `event` happens.
-    pub(super) async fn until<T>(&mut self, event: impl Future<Output = T>) -> T {
+    pub(super) async fn read_until<T>(&mut self, event: impl Future<Output = T>) -> T {
         let mut event = pin!(event);
         loop {
             // A flood of output delays neither the event, which is polled first, nor the timers: tokio
@@ -88,7 +89,7 @@ impl<'a> OutputReader<'a> {
     }
 
     /// Reads the rest of the output.
-    pub(super) async fn finish(&mut self) {
+    pub(super) async fn read_rest(&mut self) {
         let rest = async {
             while self.is_open() {
                 self.read().await;
@@ -128,12 +129,12 @@ struct Pipe {
 }
 
 impl Pipe {
-    fn new(pipe: Option<io::PipeReader>, chunk: usize) -> Self {
+    fn new(pipe: Option<io::PipeReader>, chunk_size: usize) -> Self {
         let receiver = pipe.and_then(|pipe| {
             let receiver = pipe::Receiver::from_owned_fd(pipe.into());
             receiver.inspect_err(warn_unreadable).ok()
         });
-        let buffer = vec![0; if receiver.is_some() { chunk } else { 0 }];
+        let buffer = vec![0; if receiver.is_some() { chunk_size } else { 0 }];
         Self { receiver, buffer }
     }
 

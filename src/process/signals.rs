@@ -1,14 +1,14 @@
-//! Names of signals.
+//! The names of signals.
 
 use rustix::process::Signal;
 
 /// The signal with this number, if it has a name.
-pub fn signal(number: i32) -> Option<Signal> {
+pub fn signal_from_number(number: i32) -> Option<Signal> {
     Signal::from_named_raw(number)
 }
 
 /// The name of a signal: `SIGKILL`.
-pub fn name(signal: Signal) -> String {
+pub fn signal_name(signal: Signal) -> String {
     let known = NAMES.iter().find(|(known, _)| *known == signal);
     known.map_or_else(
         || format!("signal {}", signal.as_raw()),

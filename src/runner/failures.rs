@@ -62,7 +62,7 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
 
 /// The signal that killed a program, if its exit code says so.
 pub fn killing_signal(code: i32) -> Option<Signal> {
-    process::signal(code.checked_sub(SIGNAL_OFFSET)?)
+    process::signal_from_number(code.checked_sub(SIGNAL_OFFSET)?)
 }
 
 pub fn out_of_memory() -> Failure {

@@ -172,7 +172,7 @@ pub async fn collect(
 }
 
 fn check_that_the_agent_is_dead() -> Result<(), Failure> {
-    if process::none_left() {
+    if process::no_descendants_left() {
         return Ok(());
     }
     let message = "processes of the agent survived SIGKILL, so nothing is collected or pushed";

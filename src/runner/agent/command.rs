@@ -107,7 +107,7 @@ fn failure(code: i32) -> Failure {
         _ => match killing_signal(code) {
             Some(signal) => Failure::new(
                 Reason::AgentKilled,
-                format!("{ended}: {} killed it", process::name(signal)),
+                format!("{ended}: {} killed it", process::signal_name(signal)),
             ),
             None => Failure::new(
                 Reason::AgentFailed,

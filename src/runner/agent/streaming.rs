@@ -183,7 +183,7 @@ fn unfinished(code: i32) -> Failure {
     let message = format!("the agent ended with exit code {code}, without a result");
     match killing_signal(code) {
         Some(signal) => {
-            let signal = process::name(signal);
+            let signal = process::signal_name(signal);
             Failure::new(
                 Reason::AgentKilled,
                 format!("{message}: {signal} killed it"),
