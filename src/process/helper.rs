@@ -15,7 +15,7 @@ use super::descendants::{self, Descendants};
 use super::program::Program;
 
 /// How often to look whether the process has ended.
-const POLL: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A running helper process. It is killed when this is dropped.
 #[derive(Debug)]
@@ -32,14 +32,14 @@ pub struct Pipes {
 }
 
 impl HelperProcess {
-    /// Starts a program; the standard streams that `program` names are ignored.
+    /// Starts a program. Its standard streams are pipes; the fields of `program` for streams are ignored.
     ///
     /// # Errors
     /// If the program cannot be started.
     pub fn start(program: Program) -> io::Result<(Self, Pipes)> {
-        let (input, stdin) = io::pipe()?;
-        let (stdout, output) = io::pipe()?;
-        let (stderr, errors) = io::pipe()?;
+        let (child_stdin, stdin) = io::pipe()?;
+        let (stdout, child_stdout) = io::pipe()?;
+        let (stderr, child_stderr) = io::pipe()?;
         // Initializes the list of exempt children before this child exists.
         drop(Descendants::adopt());
         let child = Command::new(program.program)
@@ -47,10 +47,10 @@ impl HelperProcess {
             .current_dir(program.dir)
             .env_clear()
             .envs(program.env)
-            .stdin(Stdio::from(input))
-            .stdout(output)
-            .stderr(errors)
-            // A signal from the terminal must reach only the worker, which ends its helper last.
+            .stdin(Stdio::from(child_stdin))
+            .stdout(child_stdout)
+            .stderr(child_stderr)
+            // In its own process group, the helper gets no signal from the terminal: the worker ends it last.
             .process_group(0)
             .spawn()?;
         let pid = Pid::from_child(&child);
@@ -63,15 +63,15 @@ impl HelperProcess {
         Ok((Self { pid }, pipes))
     }
 
-    /// Waits until the helper has ended, and kills it after `patience`. Its standard input must be closed.
-    pub async fn end(self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    /// Waits until the helper has ended, and kills it after the grace period. Its standard input must be closed.
+    pub async fn end(self, grace: Duration) {
+        let deadline = Instant::now() + grace;
         while descendants::is_exempt(self.pid) && Instant::now() < deadline {
             if !matches!(waitpid(Some(self.pid), WaitOptions::NOHANG), Ok(None)) {
                 descendants::end_exemption(self.pid);
                 return;
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
