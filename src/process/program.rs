@@ -23,9 +23,9 @@ pub struct Program {
     /// blocks while the program does not read.
     pub stdin: Option<File>,
     pub stderr: Stderr,
-    /// Further descriptors that it inherits.
+    /// Further descriptors that the program inherits.
     pub inherited: Option<Inherited>,
-    /// How it is isolated from the worker; `None` for the worker's own programs.
+    /// How the program is isolated from the worker; `None` for the worker's own programs.
     pub launch: Option<Launch>,
 }
 
@@ -40,7 +40,7 @@ pub enum Stderr {
 }
 
 impl Program {
-    /// A command line for `sh -c`.
+    /// A command line that `sh -c` runs.
     pub fn shell(command: &str, dir: PathBuf, env: Variables, launch: Option<Launch>) -> Self {
         let args = vec!["-c".into(), command.into()];
         Self {
@@ -79,7 +79,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Why a program of this name could not be executed.
+    /// The error for a program of this name that could not be executed.
     pub(super) fn of(program: String, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound { program },
