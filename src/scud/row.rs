@@ -7,7 +7,7 @@ use crate::task::{Priority, Status};
 /// The maximum length of a title, in characters; the rest is cut off.
 const MAX_TITLE: usize = 1_000;
 
-/// A title as it is shown everywhere: short, and without control characters.
+/// A title for people and prompts: short, and without control characters.
 pub(super) fn shown_title(written: &str) -> String {
     let start = first_chars(written, 2 * MAX_TITLE);
     first_chars(&visible(&unescape(&start)), MAX_TITLE)
@@ -42,7 +42,9 @@ impl<'a> Row<'a> {
         else {
             let count = Fields::of(node.text).count();
             let id = excerpt(node.id());
-            return Err(error(format!("task {id} has {count} of 5 fields")));
+            return Err(error(format!(
+                "task {id} has {count} of 5 fields; a line is: id | title | status | complexity | priority"
+            )));
         };
         let letter = match status.text.as_bytes() {
             [letter] => Status::from_letter(*letter),
@@ -50,7 +52,9 @@ impl<'a> Row<'a> {
         };
         let Some(letter) = letter else {
             let (id, status) = (excerpt(id.text), excerpt(status.text));
-            return Err(error(format!("task {id} has the unknown status {status}")));
+            return Err(error(format!(
+                "task {id} has the unknown status {status}; the statuses are P, I, D, R, B, F, C, X and !"
+            )));
         };
         Ok(Self {
             title: title.text,

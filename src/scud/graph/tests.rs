@@ -158,17 +158,26 @@ fn error_for_task_8(nodes: &str) -> String {
 #[test]
 fn a_broken_node_is_an_error_with_its_line() {
     for (nodes, message) in [
-        ("8 | t | P | 1", "line 4: task `8` has 4 of 5 fields"),
+        (
+            "8 | t | P | 1",
+            "line 4: task `8` has 4 of 5 fields; a line is: id | title | status | complexity | priority",
+        ),
         (
             "1|x|P|1|M\n8|t|Z|1|M",
-            "line 5: task `8` has the unknown status `Z`",
+            "line 5: task `8` has the unknown status `Z`; the statuses are P, I, D, R, B, F, C, X and !",
         ),
         (
             "8|t|Deferred|1|M",
-            "line 4: task `8` has the unknown status `Deferred`",
+            "line 4: task `8` has the unknown status `Deferred`; the statuses are P, I, D, R, B, F, C, X and !",
         ),
-        ("8|t||1|M", "line 4: task `8` has the unknown status ``"),
-        ("8|t|ß|1|M", "line 4: task `8` has the unknown status `ß`"),
+        (
+            "8|t||1|M",
+            "line 4: task `8` has the unknown status ``; the statuses are P, I, D, R, B, F, C, X and !",
+        ),
+        (
+            "8|t|ß|1|M",
+            "line 4: task `8` has the unknown status `ß`; the statuses are P, I, D, R, B, F, C, X and !",
+        ),
         (
             "8|t|P|1|M\n8|u|P|1|M",
             "line 5: task `8` is defined twice (lines 4 and 5)",
