@@ -1,7 +1,7 @@
-//! A whole task: its line of `@nodes`, and what the other sections say about it.
+//! Reads a whole task: its line of `@nodes`, and its lines in the other sections.
 
 use super::dependencies;
-use super::lexer::{Item, Items, Position, SyntaxError, edge, pair};
+use super::lexer::{Item, Items, Position, SyntaxError, edge, first_two_fields};
 use super::row::{Row, shown_title};
 use super::search::{Candidate, Search, id_in_phase};
 use super::texts::TaskTexts;
@@ -43,23 +43,23 @@ struct Sections<'a> {
 }
 
 impl<'a> Sections<'a> {
-    /// If something is given twice the last one counts, as in SCUD.
+    /// If a task has two agents or two texts for one field, the last one counts, as in SCUD.
     fn of_task(id: &str, text: &'a str, body: Position) -> Self {
         let mut sections = Self::default();
-        let mut pipeline = false;
+        let mut is_pipeline = false;
         let mut open_block: Option<(&str, String)> = None;
         // The search has read the whole text without a syntax error.
         for item in Items::of_body(text, body).flatten() {
             match item {
                 Item::Phase { .. } => break,
-                Item::Pipeline => pipeline = true,
-                // The prefix first: this cheap test rules out most lines.
-                Item::Edge(line) if line.starts_with(id) && !pipeline => {
+                Item::Pipeline => is_pipeline = true,
+                // The cheap test of the prefix comes first, because it rules out most lines.
+                Item::Edge(line) if line.starts_with(id) && !is_pipeline => {
                     let edge = edge(line).filter(|(dependent, _)| *dependent == id);
                     let dependency = edge.map(|(_, dependency)| dependency);
                     sections.add_dependency(dependency);
                 }
-                Item::Agent(line) => match pair(line) {
+                Item::Agent(line) => match first_two_fields(line) {
                     Some((task, name)) if task == id && !name.is_empty() => {
                         sections.agent = Some(name);
                     }
@@ -82,7 +82,7 @@ impl<'a> Sections<'a> {
         sections
     }
 
-    /// Each dependency counts once.
+    /// Adds a dependency, unless it is there already.
     fn add_dependency(&mut self, dependency: Option<&'a str>) {
         if let Some(dependency) = dependency
             && self.dependencies.len() < MAX_DEPENDENCIES
@@ -92,6 +92,7 @@ impl<'a> Sections<'a> {
         }
     }
 
+    /// Stores the text of a block that has ended.
     fn close(&mut self, block: Option<(&str, String)>) {
         if let Some((field, content)) = block {
             self.texts.set(field, &content);

@@ -29,7 +29,7 @@ pub(super) enum Item<'a> {
     Edge(&'a str),
     /// A line of `@parents`, to be split by [`parent`].
     Parent(&'a str),
-    /// A line of `@agents`, to be split by [`pair`].
+    /// A line of `@agents`, to be split by [`first_two_fields`].
     Agent(&'a str),
     /// The heading of a text; the [`Item::Text`] lines that follow are its content.
     Block {
@@ -63,6 +63,7 @@ pub(super) struct Position {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the next line must be.
 enum Expected {
     Header,
     Tag,
@@ -70,6 +71,7 @@ enum Expected {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The section of a phase that the next line belongs to.
 enum Section {
     /// Before the first section, or in a section that is not read.
     Skipped,
@@ -83,7 +85,7 @@ enum Section {
     Block,
 }
 
-/// The items of a graph; ends after the first syntax error.
+/// An iterator over the items of a graph; it ends after the first syntax error.
 #[derive(Debug, Clone)]
 pub(super) struct Items<'a> {
     text: &'a str,
@@ -195,9 +197,9 @@ impl<'a> Items<'a> {
             self.expected = Expected::Header;
             return Ok(None);
         }
-        // This comes first: an indented line below a heading is always text, even if it looks like another kind of
-        // line. SCUD itself looks for `@` first and loses the rest of such a text; here the text of a task can
-        // never become a task.
+        // This test comes first: an indented line below a heading is always text, even if it looks like another kind of
+        // line, so that the text of a task can never become a task. SCUD tests for `@` first, and loses the text after such
+        // a line.
         if self.section == Section::Block
             && let Some(text) = line.strip_prefix("  ")
         {
@@ -205,7 +207,7 @@ impl<'a> Items<'a> {
         }
         let trimmed = trim(line);
         match trimmed.as_bytes().first() {
-            // The end of a paragraph; SCUD drops it.
+            // A blank line ends a paragraph of the text; SCUD drops it.
             None if self.section == Section::Block => return Ok(Some(Item::Text(""))),
             None | Some(b'#') => return Ok(None),
             Some(b'}') if trimmed.len() == 1 => return Ok(None),
@@ -232,10 +234,12 @@ impl<'a> Items<'a> {
             Section::Agents => Ok(Some(Item::Agent(trimmed))),
             // A stray line between the lines of a text is skipped and the text continues; SCUD would
             // lose the text before it.
-            Section::Details | Section::Block => Ok(pair(trimmed).map(|(id, field)| {
-                self.section = Section::Block;
-                Item::Block { id, field }
-            })),
+            Section::Details | Section::Block => {
+                Ok(first_two_fields(trimmed).map(|(id, field)| {
+                    self.section = Section::Block;
+                    Item::Block { id, field }
+                }))
+            }
         }
     }
 
@@ -292,8 +296,8 @@ fn section(header: &str) -> Section {
         "@parents" => Section::Parents,
         "@agents" => Section::Agents,
         "@details" => Section::Details,
-        // SCUD reads the lines of an unknown section as part of the section before it; that way the rows
-        // of a newer SCUD below `@nodes` would become tasks.
+        // SCUD reads the lines of an unknown section as lines of the section before it. If a newer SCUD added a section
+        // after `@nodes`, its lines would become tasks.
         _ => Section::Skipped,
     }
 }
@@ -314,14 +318,15 @@ pub(super) fn edge(line: &str) -> Option<(&str, &str)> {
 
 /// The parent and its subtasks in a line of `@parents`.
 pub(super) fn parent(line: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
-    // The subtasks have no colon in a graph of SCUD's; in a migrated one, every id has its phase.
+    // In a graph that SCUD wrote, ids have no colon. In a migrated graph every id has the prefix of its phase (`a:8`), but
+    // only the colon after the parent is followed by a space.
     let (parent, subtasks) = line.split_once(": ").or_else(|| line.split_once(':'))?;
     let subtasks = subtasks.split(',').map(str::trim);
     Some((parent.trim(), subtasks.filter(|id| !id.is_empty())))
 }
 
-/// The first two fields of a line.
-pub(super) fn pair(line: &str) -> Option<(&str, &str)> {
+/// The first two fields of a line; `None` if it has only one.
+pub(super) fn first_two_fields(line: &str) -> Option<(&str, &str)> {
     let mut fields = Fields::of(line);
     Some((fields.next()?.text, fields.next()?.text))
 }
@@ -394,14 +399,14 @@ pub(super) fn unescape(field: &str) -> String {
     let mut rest = field;
     while let Some((before, after)) = rest.split_once('\\') {
         text.push_str(before);
-        let meant = match after.as_bytes().first() {
+        let unescaped = match after.as_bytes().first() {
             Some(b'\\') => Some('\\'),
             Some(b'|') => Some('|'),
             Some(b'n') => Some('\n'),
             _ => None,
         };
-        text.push(meant.unwrap_or('\\'));
-        rest = &after[usize::from(meant.is_some())..];
+        text.push(unescaped.unwrap_or('\\'));
+        rest = &after[usize::from(unescaped.is_some())..];
     }
     text.push_str(rest);
     text
