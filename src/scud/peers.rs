@@ -50,27 +50,30 @@ fn as_scud_reads_it(text: Option<&str>) -> String {
     kept.join("\n").trim_end().to_owned()
 }
 
-fn assert_agreed(ours: &Task, scuds: &Value) {
-    assert_eq!(ours.title, scuds["title"].as_str().unwrap());
-    assert_eq!(ours.status.to_string(), scuds["status"].as_str().unwrap());
+fn assert_agreed(ours: &Task, scud_task: &Value) {
+    assert_eq!(ours.title, scud_task["title"].as_str().unwrap());
+    assert_eq!(
+        ours.status.to_string(),
+        scud_task["status"].as_str().unwrap()
+    );
     assert_eq!(
         u64::from(ours.complexity),
-        scuds["complexity"].as_u64().unwrap()
+        scud_task["complexity"].as_u64().unwrap()
     );
     assert_eq!(
         ours.priority.to_string(),
-        scuds["priority"].as_str().unwrap()
+        scud_task["priority"].as_str().unwrap()
     );
     let ids: Vec<_> = ours
         .dependencies
         .iter()
         .map(|one| one.id.as_str())
         .collect();
-    assert_eq!(json!(ids), scuds["dependencies"]);
-    assert_eq!(ours.agent.as_deref(), scuds["agent_type"].as_str());
+    assert_eq!(json!(ids), scud_task["dependencies"]);
+    assert_eq!(ours.agent.as_deref(), scud_task["agent_type"].as_str());
 }
 
-fn assert_texts_agreed(ours: &Task, scuds: &Value) {
+fn assert_texts_agreed(ours: &Task, scud_task: &Value) {
     for (ours, field) in [
         (&ours.description, "description"),
         (&ours.details, "details"),
@@ -78,7 +81,7 @@ fn assert_texts_agreed(ours: &Task, scuds: &Value) {
     ] {
         assert_eq!(
             as_scud_reads_it(ours.as_deref()),
-            as_scud_reads_it(scuds[field].as_str()),
+            as_scud_reads_it(scud_task[field].as_str()),
             "{field}"
         );
     }
@@ -91,8 +94,8 @@ fn task(id: &str, title: &str, status: &str) -> Value {
     })
 }
 
-/// Three phases with titles and texts that are hard to parse, in a graph that scud itself has written.
-fn written_by_scud() -> Sample {
+/// A project with a graph that scud has written: three phases with titles and texts that are hard to parse.
+fn project_written_by_scud() -> Sample {
     let mut irregular = task("1", "a | b \\ c \\n\n| new \\| line ü 🦀", "in-progress");
     irregular["description"] = json!("first\n\n  second | D | 1\n1 | description |");
     irregular["details"] = json!("---\n# Phase: x\n}\n\tlast");
@@ -112,13 +115,13 @@ fn written_by_scud() -> Sample {
         "expanded",
         "failed",
     ];
-    let every = |(index, status): (usize, &&str)| task(&format!("s{index}"), status, status);
-    let every: Vec<_> = statuses.iter().enumerate().map(every).collect();
+    let with_status = |(index, status): (usize, &&str)| task(&format!("s{index}"), status, status);
+    let one_per_status: Vec<_> = statuses.iter().enumerate().map(with_status).collect();
     let uuid = task("0123456789abcdef0123456789abcdef", "by uuid", "pending");
     let graph = json!({
         "alpha": { "name": "alpha", "tasks": [irregular, task("2", "two", "done"), task("2.1", "", "failed")] },
         "beta": { "name": "beta", "tasks": [task("1", "other one", "done"), uuid] },
-        "with space": { "name": "with space", "tasks": every },
+        "with space": { "name": "with space", "tasks": one_per_status },
     });
     let sample = Sample::without_graph();
     sample.write(".scud/tasks/tasks.json", graph.to_string());
@@ -130,15 +133,15 @@ const PHASES: [&str; 3] = ["alpha", "beta", "with space"];
 
 #[test]
 fn a_graph_that_scud_wrote_is_read_in_the_same_way() {
-    let sample = written_by_scud();
+    let sample = project_written_by_scud();
     for tag in PHASES {
         let tasks = list_with_scud(&sample, tag);
         assert!(!tasks.is_empty());
-        for scuds in tasks {
-            let id = scuds["id"].as_str().unwrap();
+        for scud_task in tasks {
+            let id = scud_task["id"].as_str().unwrap();
             let ours = sample.find(&format!("{tag}:{id}")).unwrap();
-            assert_agreed(&ours, &scuds);
-            assert_texts_agreed(&ours, &scuds);
+            assert_agreed(&ours, &scud_task);
+            assert_texts_agreed(&ours, &scud_task);
         }
     }
     let irregular = sample.find("alpha:1").unwrap();
@@ -150,7 +153,7 @@ fn a_graph_that_scud_wrote_is_read_in_the_same_way() {
 
 #[test]
 fn scud_reads_every_status_that_the_worker_writes() {
-    let sample = written_by_scud();
+    let sample = project_written_by_scud();
     let task = sample.find("alpha:1").unwrap();
     for letter in LETTERS {
         let status = status(*letter);
@@ -175,7 +178,7 @@ fn scud_reads_every_status_that_the_worker_writes() {
 
 #[test]
 fn every_status_that_scud_writes_is_read() {
-    let sample = written_by_scud();
+    let sample = project_written_by_scud();
     for letter in LETTERS {
         let status = status(*letter);
         scud(
@@ -188,7 +191,7 @@ fn every_status_that_scud_writes_is_read() {
 
 #[test]
 fn the_tag_that_scud_made_active_decides_between_phases() {
-    let sample = written_by_scud();
+    let sample = project_written_by_scud();
     assert!(matches!(sample.find("1"), Err(FindError::Ambiguous { .. })));
     scud(&sample, &["tags", "beta"]);
     assert_eq!(sample.find("1").unwrap().title, "other one");
@@ -196,7 +199,7 @@ fn the_tag_that_scud_made_active_decides_between_phases() {
 
 #[test]
 fn set_statuses_stay_while_scud_changes_another_phase_at_the_same_time() {
-    let sample = written_by_scud();
+    let sample = project_written_by_scud();
     thread::scope(|scope| {
         let scud_at_work = scope.spawn(|| {
             for round in 0..20 {
@@ -229,9 +232,9 @@ fn a_graph_that_scud_rejects_is_rejected() {
         good.replacen('\n', "\n\n", 1).into_bytes(),
     ] {
         let sample = Sample::with(&graph);
-        let scuds = try_scud(&sample, &["list", "--tag", "a", "--json"]);
+        let output = try_scud(&sample, &["list", "--tag", "a", "--json"]);
         assert!(
-            !scuds.status.success(),
+            !output.status.success(),
             "{:?}",
             String::from_utf8_lossy(&graph)
         );
@@ -261,10 +264,10 @@ fn an_irregular_graph_that_scud_accepts_is_read_in_the_same_way() {
     ] {
         let sample = Sample::with(&graph);
         let tasks = list_with_scud(&sample, "a");
-        let scuds = tasks.iter().find(|task| task["id"] == "1").unwrap();
+        let scud_task = tasks.iter().find(|task| task["id"] == "1").unwrap();
         let ours = sample.find("1").unwrap();
-        assert_agreed(&ours, scuds);
-        assert_texts_agreed(&ours, scuds);
+        assert_agreed(&ours, scud_task);
+        assert_texts_agreed(&ours, scud_task);
     }
 }
 
@@ -303,7 +306,7 @@ fn the_settings_that_scud_creates_are_read() {
     assert!(count > 0, "scud init writes agents");
 }
 
-/// A text in which no indented line looks like the head of a section.
+/// The text, changed so that no indented line looks like the heading of a section.
 fn without_indented_sections(text: &str) -> String {
     let changed = text
         .split_inclusive('\n')
@@ -328,16 +331,16 @@ proptest! {
         let text = without_indented_sections(&text);
         let sample = Sample::with(text);
         let (phase, id, ..) = which.get(&graph.tasks);
-        let marked = sample.find(&format!("{phase}:{id}")).unwrap();
-        block_on(sample.project.set_status(&marked, status(letter))).unwrap();
+        let task = sample.find(&format!("{phase}:{id}")).unwrap();
+        block_on(sample.project.set_status(&task, status(letter))).unwrap();
         let mut tags: Vec<_> = graph.tasks.iter().map(|(tag, ..)| tag).collect();
         tags.dedup();
         for tag in tags {
-            for scuds in list_with_scud(&sample, tag) {
-                let scuds_id = id_in_phase(tag, scuds["id"].as_str().unwrap());
-                let ours = sample.find(&format!("{tag}:{scuds_id}")).unwrap();
-                assert_agreed(&ours, &scuds);
-                assert_texts_agreed(&ours, &scuds);
+            for scud_task in list_with_scud(&sample, tag) {
+                let scud_id = id_in_phase(tag, scud_task["id"].as_str().unwrap());
+                let ours = sample.find(&format!("{tag}:{scud_id}")).unwrap();
+                assert_agreed(&ours, &scud_task);
+                assert_texts_agreed(&ours, &scud_task);
             }
         }
         let expected = status(letter).to_string();
@@ -345,9 +348,9 @@ proptest! {
     }
 }
 
-/// No program takes an argument with a NUL character, so such a task could not be worked on.
+/// A program's arguments cannot contain a NUL character, so the worker could not start an agent for such a task.
 #[test]
-fn a_graph_with_a_nul_character_is_refused_although_scud_reads_it() {
+fn a_graph_with_a_nul_character_is_rejected_although_scud_reads_it() {
     let sample = Sample::with("# SCUD Graph v1\n# Phase: a\n\n@nodes\n1 | t | P | 1 | M\n\0\n");
     assert_eq!(list_with_scud(&sample, "a").len(), 1);
     let error = sample.find("1").unwrap_err().to_string();
