@@ -1,6 +1,4 @@
-//! Shared by the tests of this module: projects on disk, and generated graphs.
-//!
-//! It asserts nothing; each test has its own assertions.
+//! Helpers for the tests of this module: projects on disk, and generated graphs. They contain no assertions.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -94,9 +92,10 @@ pub fn escape(text: &str) -> String {
         .replace('\n', "\\n")
 }
 
+/// The letters of all statuses.
 pub const LETTERS: &[u8] = b"PIDRBFCX!";
 
-/// A graph that SCUD accepts, with random layout.
+/// A graph with random layout that SCUD accepts, and its tasks.
 #[derive(Debug, Clone)]
 pub struct Generated {
     pub text: String,
@@ -126,7 +125,7 @@ fn row() -> impl Strategy<Value = Row> {
 
 pub fn graphs() -> impl Strategy<Value = Generated> {
     let phases = proptest::collection::vec(proptest::collection::vec(row(), 1..6), 1..4);
-    (phases, any::<bool>(), any::<bool>()).prop_map(|(phases, crlf, end)| {
+    (phases, any::<bool>(), any::<bool>()).prop_map(|(phases, crlf, has_last_newline)| {
         let mut text = String::new();
         let mut tasks = Vec::new();
         for (index, rows) in phases.iter().enumerate() {
@@ -135,7 +134,7 @@ pub fn graphs() -> impl Strategy<Value = Generated> {
             }
             phase(&mut text, &format!("phase{index}"), rows, &mut tasks);
         }
-        if !end {
+        if !has_last_newline {
             text.truncate(text.trim_end().len());
         }
         if crlf {
@@ -145,6 +144,7 @@ pub fn graphs() -> impl Strategy<Value = Generated> {
     })
 }
 
+/// Appends a phase to `text`, and its tasks to `tasks`.
 fn phase(
     text: &mut String,
     tag: &str,
@@ -155,25 +155,25 @@ fn phase(
         text,
         "# SCUD Graph v1\n# Phase: {tag}\n\n@meta {{\n  name {tag}\n}}\n@nodes\n# id\n"
     );
-    for (id, (look, title, letter, _)) in rows.iter().enumerate() {
-        let id = if look & 1 == 0 {
+    for (id, (layout, title, letter, _)) in rows.iter().enumerate() {
+        let id = if layout & 1 == 0 {
             format!("{id}")
         } else {
             format!("{tag}:{id}")
         };
         let title = escape(title);
         let (indent, gap) = (
-            [" ", "", "\t"][usize::from(look % 3)],
-            ["", " ", "  "][usize::from(look / 3 % 3)],
+            [" ", "", "\t"][usize::from(layout % 3)],
+            ["", " ", "  "][usize::from(layout / 3 % 3)],
         );
-        let more = ["", " | role=x", " | a | b |"][usize::from(look / 9 % 3)];
+        let more = ["", " | role=x", " | a | b |"][usize::from(layout / 9 % 3)];
         let letter_shown = char::from(*letter);
         let _ = writeln!(
             text,
             "{indent}{id}{gap}|{gap}{title} |{gap}{letter_shown}{gap}|3|H{more}"
         );
-        let local = id.rsplit(':').next().unwrap().to_owned();
-        tasks.push((tag.to_owned(), local, title, *letter));
+        let id_in_phase = id.rsplit(':').next().unwrap().to_owned();
+        tasks.push((tag.to_owned(), id_in_phase, title, *letter));
     }
     text.push_str("\n@future\n0 | not | D | a | task\n@edges\n1 -> 0\n@details\n");
     for (id, (.., lines)) in rows.iter().enumerate() {
