@@ -1,7 +1,7 @@
 //! The project's own settings: the checks in `.scud/config.toml`, the agents in `.scud/agents/`.
 //!
-//! The structs that mirror the files are private; they require what SCUD requires and ignore all other
-//! keys. This file runs nothing, invents no checks, and knows none of SCUD's built-in agents.
+//! The structs that mirror the files are private; they require the keys that SCUD requires and ignore all other keys.
+//! This module runs nothing, adds no checks, and does not know SCUD's built-in agents.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ pub struct AgentDefinition {
     /// The program that runs the agent, as SCUD calls it (`claude`, `opencode`, …); SCUD's default is `rho`.
     pub harness: Option<String>,
     pub model: Option<String>,
-    /// The prompt with placeholders, from the definition or from the file that it names.
+    /// The prompt with placeholders, from the definition or from the template file that the definition names.
     pub template: Option<String>,
 }
 
@@ -87,7 +87,7 @@ struct Backpressure {
     timeout_secs: Option<u64>,
 }
 
-/// A value of the right type, or anything else.
+/// A value of the right type, or of any other type.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Typed<T> {
@@ -156,19 +156,21 @@ impl Project {
     pub fn checks(&self) -> Result<Checks, SettingsError> {
         let config: Option<Config> = self.settings(CONFIG)?;
         let default = Checks::default();
-        let Some(set) = config.and_then(|config| config.swarm?.backpressure) else {
+        let Some(backpressure) = config.and_then(|config| config.swarm?.backpressure) else {
             return Ok(default);
         };
         Ok(Checks {
-            commands: set.commands.unwrap_or_default(),
-            stop_on_failure: set.stop_on_failure.unwrap_or(default.stop_on_failure),
-            timeout: set
+            commands: backpressure.commands.unwrap_or_default(),
+            stop_on_failure: backpressure
+                .stop_on_failure
+                .unwrap_or(default.stop_on_failure),
+            timeout: backpressure
                 .timeout_secs
                 .map_or(default.timeout, Duration::from_secs),
         })
     }
 
-    /// The agent that the graph calls `name`, if the project defines it.
+    /// The definition of the agent that the graph calls `name`, if the project has one.
     pub fn agent(&self, name: &str) -> Result<Option<AgentDefinition>, SettingsError> {
         // The graph is untrusted: this name becomes part of a path, so it must be a plain file name.
         let forbidden = |c: char| c == '/' || c == '\\' || c.is_control();
@@ -202,6 +204,7 @@ impl Project {
         }))
     }
 
+    /// Reads the template file that a definition names.
     fn template(&self, definition: &Path, file: &str) -> Result<String, SettingsError> {
         let mut components = vec![".scud", "agents"];
         components.extend(
@@ -218,16 +221,23 @@ impl Project {
     }
 
     /// The text of a file with settings; `None` if there is no such file.
-    pub fn text_of(&self, at: &[&str], limit: u64) -> Result<Option<String>, SettingsError> {
-        match self.text(at, limit) {
+    pub fn text_of(
+        &self,
+        components: &[&str],
+        limit: u64,
+    ) -> Result<Option<String>, SettingsError> {
+        match self.text(components, limit) {
             Ok(text) => Ok(Some(text)),
             Err(SettingsError::File(FileError::Missing { .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn settings<T: DeserializeOwned>(&self, at: &[&str]) -> Result<Option<T>, SettingsError> {
-        let Some(text) = self.text_of(at, MAX_FILE_SIZE)? else {
+    fn settings<T: DeserializeOwned>(
+        &self,
+        components: &[&str],
+    ) -> Result<Option<T>, SettingsError> {
+        let Some(text) = self.text_of(components, MAX_FILE_SIZE)? else {
             return Ok(None);
         };
         toml::from_str(&text).map(Some).map_err(|error| {
@@ -239,15 +249,15 @@ impl Project {
                 .count();
             let message = error.message().to_owned();
             SettingsError::Malformed(Malformed::new(
-                &self.path(at),
+                &self.path(components),
                 SyntaxError { line, message },
             ))
         })
     }
 
-    fn text(&self, at: &[&str], limit: u64) -> Result<String, SettingsError> {
-        let path = self.path(at);
-        let bytes = files::open(&self.root, at, files::Access::Read)
+    fn text(&self, components: &[&str], limit: u64) -> Result<String, SettingsError> {
+        let path = self.path(components);
+        let bytes = files::open(&self.root, components, files::Access::Read)
             .and_then(|file| files::read(&file, &path, limit))
             .map_err(SettingsError::File)?;
         String::from_utf8(bytes).map_err(|error| {
