@@ -1,8 +1,7 @@
 //! Sets the status of a task: changes one letter of one line, in place, under the lock that SCUD takes.
 //!
-//! The file is neither rewritten nor replaced, so that the branches of two workers merge and nothing
-//! that this module does not understand is lost. There is no fsync, because git sees
-//! the change without it.
+//! The file is neither rewritten nor replaced: so the branches of two workers can be merged, and text that this module
+//! does not understand stays as it is. There is no fsync, because git sees the change without it.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -55,10 +54,10 @@ impl Project {
 
         // Read again under the lock: since the task was found, every line may have moved.
         let text = read_graph(&file, &path)?;
-        let Some(at) = letter_to_change(&text, &path, &task.phase, &task.id, status)? else {
+        let Some(offset) = letter_offset(&text, &path, &task.phase, &task.id, status)? else {
             return Ok(());
         };
-        file.write_all_at(&[status.letter()], at as u64)
+        file.write_all_at(&[status.letter()], offset as u64)
             .map_err(|source| EditError::NotWritable {
                 id: task.id.clone(),
                 path,
@@ -81,15 +80,15 @@ pub fn set_status_in_bytes(
     };
     let text = std::str::from_utf8(graph)
         .map_err(|_| EditError::Malformed(Malformed::new(&path, not_utf8())))?;
-    let Some(at) = letter_to_change(text, &path, phase, id, status)? else {
+    let Some(offset) = letter_offset(text, &path, phase, id, status)? else {
         return Ok(false);
     };
-    graph[at] = status.letter();
+    graph[offset] = status.letter();
     Ok(true)
 }
 
 /// The offset of a task's status letter, unless the task has that status already.
-fn letter_to_change(
+fn letter_offset(
     text: &str,
     path: &Path,
     phase: &str,
