@@ -15,8 +15,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
-/// How long to wait for a lock. SCUD holds its lock while it rewrites the graph: milliseconds, a few
-/// hundred for a huge one. A program that holds it longer must not use up the stop window.
+/// How long to wait for a lock. SCUD holds its lock while it rewrites the graph, which takes a few milliseconds, or a
+/// few hundred for a huge graph. A program that holds the lock longer must not use up the stop window.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
@@ -75,6 +75,7 @@ pub(super) fn open(root: &Path, components: &[&str], access: Access) -> Result<F
     }
 }
 
+/// Opens each directory of the path below the one before it, and then the file.
 fn descend(root: &Path, components: &[&str], access: Access) -> Result<OwnedFd, Errno> {
     let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     // NONBLOCK: a FIFO in place of the file opens at once, and is rejected by its type.
@@ -86,8 +87,8 @@ fn descend(root: &Path, components: &[&str], access: Access) -> Result<OwnedFd, 
         };
     let mut at = open_at_root(root, directory, Mode::empty())?;
     for (index, component) in components.iter().enumerate() {
-        let last = index + 1 == components.len();
-        let flags = if last {
+        let is_last = index + 1 == components.len();
+        let flags = if is_last {
             file
         } else {
             directory | OFlags::NOFOLLOW
@@ -153,7 +154,7 @@ pub(super) fn read(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>, File
     let size = file.metadata().map_err(not_readable)?.len();
     let mut bytes = Vec::new();
     if size <= limit {
-        // One allocation instead of a dozen; with one byte more, the read finds the end of the file.
+        // Avoids reallocations. The extra byte lets the last read see the end of the file without growing the buffer.
         bytes.reserve_exact(usize::try_from(size + 1).unwrap_or(0));
         file.take(limit + 1)
             .read_to_end(&mut bytes)

@@ -1,7 +1,7 @@
-//! Finds the task that a reference means: by phase and id, by the given tag, by an id that occurs in
-//! one phase only, or by the active tag.
+//! Finds the task that a reference means. The phase is the one in the reference, that of the tag in the query, the only
+//! phase with the id, or the active one.
 //!
-//! Every error says what would have worked. Dependencies are not checked: the caller decides whether a task
+//! Every error names what the graph has instead, or the setting to change. Dependencies are not checked: the caller decides whether a task
 //! may run before them.
 
 use std::fmt;
@@ -67,7 +67,7 @@ pub enum FindError {
         path: PathBuf,
         phases: PhaseNames,
     },
-    #[error("task `{id}` of phase `{phase}` {}", finished(*status))]
+    #[error("task `{id}` of phase `{phase}` {}", describe_finished(*status))]
     NotActionable {
         id: String,
         phase: String,
@@ -103,7 +103,7 @@ fn suggestion(similar: &[String], phases: &PhaseNames) -> String {
 }
 
 /// The end of the error about a finished task: its state, and what to do.
-fn finished(status: Status) -> String {
+fn describe_finished(status: Status) -> String {
     match status {
         Status::Expanded => {
             "has been split into subtasks; run those, or set DESCARTES_FORCE=true".to_owned()
@@ -112,7 +112,7 @@ fn finished(status: Status) -> String {
     }
 }
 
-/// The tags of phases, as many as a message can show.
+/// The tags of phases for a message, which shows a limited number of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhaseNames {
     shown: Vec<String>,
@@ -288,7 +288,7 @@ fn similar_ids(search: &Search<'_>, query: &TaskQuery<'_>) -> Vec<String> {
         }
     }
     similar.sort_unstable();
-    let write = |one: &SimilarId<'_>| {
+    let format_id = |one: &SimilarId<'_>| {
         let in_other_phase = |other: &SimilarId<'_>| other.id == one.id && other.tag != one.tag;
         let with_phase = one.distance == 0
             || query.reference.contains(':')
@@ -299,7 +299,7 @@ fn similar_ids(search: &Search<'_>, query: &TaskQuery<'_>) -> Vec<String> {
             one.id.to_owned()
         }
     };
-    similar.iter().take(MAX_SHOWN).map(write).collect()
+    similar.iter().take(MAX_SHOWN).map(format_id).collect()
 }
 
 /// The number of typing errors between `reference` and a node's id; `None` if there are too many.

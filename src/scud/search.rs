@@ -1,7 +1,7 @@
 //! Searches the graph for a reference: its phases, and the nodes that the reference may mean.
 //!
 //! The search reads the text again instead of storing pieces of it, so memory grows only with the number of
-//! phases. Which of several candidates is meant is decided in `find`. No I/O.
+//! phases. `find` decides between several candidates. No I/O.
 //!
 //! A file that SCUD would reject is rejected as a whole, whichever phase is broken: the agent could
 //! not use `scud` on the file either, and an id without a phase could belong to any of its phases. A
@@ -9,7 +9,7 @@
 
 use super::lexer::{Item, Items, Node, Position, SyntaxError, excerpt};
 
-/// A task that is requested.
+/// The name of the task to search for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Reference<'r> {
     /// The text that a person or an orchestrator wrote: `8` or `phase:8`.
@@ -49,7 +49,7 @@ pub(super) enum Spelling {
 pub(super) struct Search<'a> {
     pub text: &'a str,
     pub phases: Vec<Phase<'a>>,
-    /// At most two of each phase. A second one shows that the id is defined twice.
+    /// At most two candidates of each phase. The second one shows that the id is defined twice.
     pub candidates: Vec<Candidate<'a>>,
 }
 
@@ -111,7 +111,9 @@ impl<'a> Search<'a> {
             return Err(defined_twice("phase", tag, first.line, second.line));
         }
         let mut nodes = self.candidates.iter().filter(|one| one.phase == phase);
-        let first = nodes.next().expect("a phase is chosen for its candidate");
+        let first = nodes
+            .next()
+            .expect("the caller passes the phase of a candidate");
         if let Some(second) = nodes.next() {
             let (one, two) = (first.node.line, second.node.line);
             return Err(defined_twice("task", second.node.id(), one, two));
