@@ -1,7 +1,7 @@
 //! Resolves the dependencies of a task: the title and the status of the tasks that it depends on.
 //!
-//! The nodes are read once for all edges of a task, not once per edge. Dependencies of the parent task
-//! are not added: a task shows only its own edges.
+//! The nodes are read once for all edges of a task, not once per edge. Dependencies of the parent task are not added:
+//! a prompt shows only the edges of the task itself.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,8 @@ struct Target<'a> {
     other_phase: OtherPhase<'a>,
 }
 
-/// A plain id in other phases: an id that is unique in the graph (a UUID) may be used across phases.
+/// The nodes of other phases with the same plain id. The edge means such a node only if there is one: an id that is
+/// unique in the graph, such as a UUID, may be used across phases.
 #[derive(Debug, Clone, Copy, Default)]
 enum OtherPhase<'a> {
     #[default]
@@ -48,7 +49,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The dependencies that the `edges` of a task in `phase` lead to, in their order.
+/// The dependencies that the `edges` of a task in `phase` name, in the order of the edges.
 pub(super) fn resolve<'a>(search: &Search<'a>, phase: usize, edges: &[&'a str]) -> Vec<Dependency> {
     if edges.is_empty() {
         return Vec::new();

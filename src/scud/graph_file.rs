@@ -1,4 +1,4 @@
-//! The file that holds the graph: its place, its size limit, and the error for malformed text.
+//! The file that contains the graph: its path, its size limit, and the error for malformed text.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub(super) const GRAPH: &[&str] = &[".scud", "tasks", "tasks.scg"];
 /// about 10 MB), far below the memory of the machine.
 const MAX_GRAPH_SIZE: u64 = 64 << 20;
 
-/// The error for a file that SCUD could not read either, or that could mean several things.
+/// The error for a file that SCUD could not read either, or whose meaning is ambiguous.
 #[derive(Debug, thiserror::Error)]
 #[error("{}, line {line}: {message}", path.display())]
 pub struct Malformed {

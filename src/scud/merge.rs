@@ -1,8 +1,8 @@
 //! Prepares three versions of one graph for git's merge: if only one side changed a status letter, the
 //! letter becomes the same in all three, so that changes in neighbouring lines do not conflict.
 //!
-//! Only status letters are changed: all other changes, and a letter that both sides changed in different
-//! ways, are left to git. No I/O.
+//! Only status letters are changed. git merges all other changes, and reports a conflict for a letter that both sides
+//! changed in different ways. No I/O.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! All tasks of a graph with everything that each one needs: which tasks are ready, and what blocks the others.
+//! All tasks of a graph with the tasks that each one needs: which tasks are ready, and what blocks the others.
 //!
 //! A task needs its own dependencies and those of its parents; an expanded task needs its subtasks, and is
 //! done when all of them are (in SCUD, it never is). A task whose dependency failed, was cancelled or does
@@ -87,7 +87,7 @@ impl TaskGraph {
         path
     }
 
-    /// A task as a person names it: with its phase only if the graph has several.
+    /// The name of a task for people: with its phase only if the graph has several.
     pub fn name(&self, task: usize) -> String {
         let node = &self.tasks[task];
         if self.phases.len() > 1 {
@@ -97,7 +97,7 @@ impl TaskGraph {
         }
     }
 
-    /// Why a task is blocked, as a person reads it.
+    /// The end of a sentence about a blocked task: why it is blocked.
     pub fn describe(&self, obstacle: &Obstacle) -> String {
         match obstacle {
             Obstacle::Absent(id) => format!("depends on {id}, which is not in the graph"),
@@ -128,20 +128,20 @@ impl TaskGraph {
         dependents
     }
 
-    /// The positions of the tasks with a standing.
+    /// The positions of the tasks whose standing is wanted.
     fn tasks_with_standing(&self, is_wanted: impl Fn(&Standing) -> bool) -> Vec<usize> {
         let tasks = self.tasks.iter().enumerate();
         let wanted = tasks.filter(|(_, task)| is_wanted(&task.standing));
         wanted.map(|(task, _)| task).collect()
     }
 
-    /// Whether a task is still to be done: by a run, or by its subtasks.
+    /// Whether a task still has to be done, by a run or by its subtasks.
     fn is_open(&self, task: usize) -> bool {
         let node = &self.tasks[task];
         !node.is_done && matches!(node.status, Status::Pending | Status::Expanded)
     }
 
-    /// Sets the fields of all tasks that follow from the statuses: whether a task is done, and its standing.
+    /// Computes from the statuses of all tasks: whether each task is done, its standing, its chain, and the order.
     fn set_standings(&mut self) {
         let components = cycles::components(&self.tasks);
         for component in &components {
@@ -162,10 +162,10 @@ impl TaskGraph {
             for task in component {
                 let after = dependents[*task].iter().map(|next| self.tasks[*next].chain);
                 let longest_after = after.max().unwrap_or_default();
-                let own = usize::from(
+                let own_length = usize::from(
                     self.is_open(*task) && self.tasks[*task].status != Status::Expanded,
                 );
-                self.tasks[*task].chain = longest_after + own;
+                self.tasks[*task].chain = longest_after + own_length;
             }
         }
     }

@@ -1,11 +1,11 @@
-//! The texts of all tasks of a graph: what the section `@details` says about each one.
+//! The texts of all tasks of a graph, from the sections `@details`.
 
 use std::collections::HashMap;
 
 use super::lexer::{Item, Items};
 use super::search::id_in_phase;
 
-/// What a graph asks for in one task.
+/// The texts of one task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskTexts {
     pub description: Option<String>,
@@ -14,7 +14,7 @@ pub struct TaskTexts {
 }
 
 impl TaskTexts {
-    /// Sets a field; if it is given twice, the last one counts, as in SCUD.
+    /// Sets a field. If a graph has two texts for one field, the last one counts, as in SCUD.
     pub(super) fn set(&mut self, field: &str, content: &str) {
         // Blank lines around a text are layout of the file; those inside it belong to the text.
         let content = content.trim_end().trim_start_matches('\n');
@@ -28,7 +28,7 @@ impl TaskTexts {
     }
 }
 
-/// The texts of the tasks that have any, by phase and id. Reads the graph once; ends at the first syntax error.
+/// The texts of all tasks that have texts, by phase and id. Reads the graph once; ends at the first syntax error.
 pub fn task_texts(text: &str) -> HashMap<(String, String), TaskTexts> {
     let mut all: HashMap<(String, String), TaskTexts> = HashMap::new();
     let mut tag = "";
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_texts_of_all_phases_are_read_at_once() {
+    fn the_texts_of_all_phases_are_found_by_phase_and_id() {
         let graph = "# SCUD Graph v1\n# Phase: house\n\n@nodes\n1 | A | P | 1 | H\n\n@details\n1 | description |\n  One.\n\n  Two.\n\
             1 | test_strategy |\n  Look.\n\n---\n\n# SCUD Graph v1\n# Phase: garden\n\n@nodes\n1 | B | P | 1 | H\n\n@details\n1 | details |\n  Dig.\n";
         let texts = task_texts(graph);

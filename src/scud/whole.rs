@@ -11,7 +11,7 @@ use super::ready::TaskGraph;
 pub const GRAPH_PATH: &str = ".scud/tasks/tasks.scg";
 
 impl Project {
-    /// All tasks of the project, with what each one needs.
+    /// All tasks of the project, with the tasks that each one needs.
     pub async fn all_tasks(&self) -> Result<TaskGraph, FindError> {
         let path = self.path(GRAPH);
         let file = files::open_locked(&self.root, GRAPH, Access::Read).await;
