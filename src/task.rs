@@ -41,7 +41,7 @@ impl Task {
 /// A task that another one depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependency {
-    /// As the edge names it: `phase:id` for a task of another phase.
+    /// The id as the edge writes it: `phase:id` for a task of another phase.
     pub id: String,
     /// `None` if the task is not in the graph.
     pub title: Option<String>,
@@ -122,7 +122,7 @@ impl fmt::Display for Priority {
     }
 }
 
-/// How a run ended, and what is known about it.
+/// How a run ended, and the report about it.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub verdict: Verdict,
@@ -156,7 +156,7 @@ pub enum Verdict {
     Failed(Failure),
 }
 
-/// Why a task is not done.
+/// Why a run failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub reason: Reason,
@@ -199,7 +199,7 @@ impl Failure {
     }
 }
 
-/// The frozen vocabulary of failures: orchestrators branch on these words, so they are API.
+/// The reason of a failure. Orchestrators branch on the words for the reasons, so the words are API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     TaskNotFound,
@@ -221,7 +221,7 @@ pub enum Reason {
     PushFailed,
     Cancelled,
     Interrupted,
-    /// The claim was never granted, so nothing was done; this one is only ever printed, not sent.
+    /// The claim was never granted, so no work was done. This reason is printed, and never sent.
     Unclaimed,
     Internal,
 }
@@ -271,7 +271,7 @@ impl Reason {
         }
     }
 
-    /// Whether the same task may succeed on another machine, unless the failure itself says otherwise.
+    /// The default for [`Failure::retryable`].
     pub fn retryable(self) -> bool {
         match self {
             Self::WorkspaceFailed
@@ -301,12 +301,12 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is known about a run, in addition to its verdict. An unknown number is `None`, never zero.
+/// The facts about a run, in addition to its verdict. An unknown number is `None`, never zero.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// The agent's final message, or the last line of its output.
     pub summary: Option<String>,
-    /// From the granted claim to the verdict.
+    /// The time from the granted claim to the verdict.
     pub duration: Duration,
     /// The phases of the run, in order.
     pub phases: Vec<PhaseStart>,
@@ -320,7 +320,7 @@ pub struct Report {
 /// When a phase of a run began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhaseStart {
-    /// The word of the phase; `progress` knows which there are.
+    /// The phase's word, which `progress` defines.
     pub phase: &'static str,
     /// The time since the claim was granted.
     pub after: Duration,
@@ -330,7 +330,7 @@ pub struct PhaseStart {
 #[derive(Debug, Clone)]
 pub struct Work {
     pub base_commit: String,
-    /// Equal to the base if there are no changes.
+    /// Equal to `base_commit` if there are no changes.
     pub head_commit: String,
     /// The branch that the work was pushed to, if it was pushed.
     pub branch: Option<String>,
@@ -342,7 +342,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Commits without further details.
+    /// The two commits, without further details.
     pub fn new(base: &str, head: &str) -> Self {
         Self {
             base_commit: base.to_owned(),
@@ -364,18 +364,18 @@ impl Work {
 #[derive(Debug, Clone)]
 pub struct Patch {
     pub text: String,
-    /// The end is missing, so that git cannot apply it.
+    /// Whether the end is missing, so that git cannot apply the patch.
     pub truncated: bool,
 }
 
 #[derive(Debug, Clone)]
 pub struct AgentReport {
-    /// The kind's word, in the settings and on the wire; `runner::agent` knows which there are.
+    /// The word of the agent's kind in the settings and on the wire, which `runner::agent` defines.
     pub kind: &'static str,
     pub model: Option<String>,
     /// The id by which the agent can find and resume its session.
     pub session_id: Option<String>,
-    /// `None` if a signal ended it, or if it was not started.
+    /// `None` if a signal ended the agent, or if it was not started.
     pub exit_code: Option<i32>,
     pub spent: Spent,
 }
@@ -384,7 +384,7 @@ pub struct AgentReport {
 #[derive(Debug, Clone)]
 pub struct CheckReport {
     pub command: String,
-    /// `None` if a signal ended it, if it timed out, or if it could not be started.
+    /// `None` if a signal ended the check, if it timed out, or if it could not be started.
     pub exit_code: Option<i32>,
     pub duration: Duration,
     pub output_tail: String,
@@ -393,9 +393,9 @@ pub struct CheckReport {
 /// The beginning and the end of an agent's output, and its size.
 #[derive(Debug, Clone, Default)]
 pub struct Output {
-    /// The first bytes; empty if `tail` has everything.
+    /// The first bytes of the output; empty if `tail` contains the whole output.
     pub head: String,
-    /// The last bytes.
+    /// The last bytes of the output.
     pub tail: String,
     pub total_bytes: u64,
     /// The size of the part between `head` and `tail`.
