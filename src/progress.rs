@@ -1,8 +1,7 @@
-//! What a run has done so far: `runner` writes it; heartbeats and the status line read it.
+//! The progress of a run: `runner` writes it; heartbeats and the status line read it.
 //!
-//! Memory use is constant, however much an agent prints: the first bytes, the last bytes and the bytes
-//! that no heartbeat has sent yet are kept; the others are only counted. All output is redacted before
-//! it gets here.
+//! Memory use is constant, however much an agent prints: this module stores the first bytes, the last bytes and the
+//! bytes that no heartbeat has sent yet, and only counts the others. The callers redact all output before they add it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,9 +20,9 @@ pub const HEAD_SIZE: usize = 4 * 1024;
 /// How many bytes from the end of the output are kept for the final report (the protocol says 8 KiB).
 pub const TAIL_SIZE: usize = 8 * 1024;
 /// How many bytes of output one heartbeat carries at most (the protocol says 16 KiB).
-pub const WINDOW_SIZE: usize = 16 * 1024;
+pub const OUTPUT_WINDOW_SIZE: usize = 16 * 1024;
 
-/// The maximum number of phases whose starts are kept. Every repair adds two.
+/// The maximum number of phases whose starts are stored. Every repair adds two.
 pub const MAX_PHASES: usize = 100;
 
 /// The phase that a run is in.
@@ -64,11 +63,11 @@ pub struct Progress(Arc<Mutex<State>>);
 /// How far a clone or a push is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
-    /// What git does, in words.
+    /// The current step of git, in git's words.
     pub phase: &'static str,
-    /// Of this phase.
+    /// The completed share of this step.
     pub percent: u8,
-    /// What was transferred in this phase, if git says it.
+    /// The number of bytes that were transferred in this step, if git prints it.
     pub bytes: Option<u64>,
 }
 
@@ -82,7 +81,7 @@ struct State {
     activity: Option<String>,
     transfer: Option<Transfer>,
     spent: Spent,
-    /// What the model gateway has counted.
+    /// The usage that the model gateway has counted.
     metered: Spent,
     head: Vec<u8>,
     tail: RingBuffer,
@@ -100,11 +99,11 @@ pub struct Snapshot {
     pub elapsed: Duration,
     /// How long the agent has shown no activity.
     pub idle: Duration,
-    /// The last thing the agent did or said, one line.
+    /// The last thing that the agent did or said, in one line.
     pub activity: Option<String>,
-    /// How far git is, while it transfers.
+    /// The progress of git's transfer, while there is one.
     pub transfer: Option<Transfer>,
-    /// The agent's usage so far, as far as it reports it.
+    /// The agent's usage so far: the numbers that the agent or the model gateway reports.
     pub spent: Spent,
     /// The size of the whole output so far.
     pub output_bytes: u64,
@@ -122,10 +121,10 @@ impl Snapshot {
     }
 }
 
-/// The output that one heartbeat sends.
+/// The part of the output that one heartbeat sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
-    /// Where `text` begins, in bytes of the whole redacted output.
+pub struct OutputWindow {
+    /// The position of `text`, in bytes of the whole redacted output.
     pub offset: u64,
     pub text: String,
     /// The number of output bytes in `text`, before invalid UTF-8 was replaced.
@@ -151,14 +150,14 @@ impl Progress {
             metered: Spent::default(),
             head: Vec::with_capacity(HEAD_SIZE),
             tail: RingBuffer::new(TAIL_SIZE),
-            unsent: RingBuffer::new(WINDOW_SIZE),
+            unsent: RingBuffer::new(OUTPUT_WINDOW_SIZE),
             unsent_dropped: 0,
             total: 0,
         })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // The final report must be possible after a panic elsewhere.
+        // A poisoned lock is ignored, because the worker reports even after a panic.
         self.0
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -189,7 +188,7 @@ impl Progress {
         self.state().activity = Some(visible(line));
     }
 
-    /// Sets how far git is; `None` when it does not transfer.
+    /// Sets the progress of git's transfer; `None` if there is no transfer.
     pub fn set_transfer(&self, transfer: Option<Transfer>) {
         self.state().transfer = transfer;
     }
@@ -199,7 +198,7 @@ impl Progress {
         self.state().spent = spent;
     }
 
-    /// Sets what the model gateway has counted. It stands for numbers that the agent does not report.
+    /// Sets the usage that the model gateway has counted. It replaces the numbers that the agent does not report.
     pub fn set_metered(&self, metered: Spent) {
         self.state().metered = metered;
     }
@@ -243,14 +242,14 @@ impl Progress {
         }
     }
 
-    /// Takes the output that no heartbeat has sent yet.
-    pub fn take_window(&self) -> Window {
+    /// Takes the output that no heartbeat has sent yet, at most [`OUTPUT_WINDOW_SIZE`] bytes.
+    pub fn take_output_window(&self) -> OutputWindow {
         let mut state = self.state();
         let mut bytes = state.unsent.take();
         // An incomplete UTF-8 character at the end waits for the next window.
-        let whole = bytes.len() - incomplete_suffix(&bytes);
-        let rest = bytes.split_off(whole);
-        let window = Window {
+        let complete = bytes.len() - incomplete_suffix(&bytes);
+        let rest = bytes.split_off(complete);
+        let window = OutputWindow {
             offset: state.total - (bytes.len() + rest.len()) as u64,
             text: String::from_utf8_lossy(&bytes).into_owned(),
             bytes: bytes.len() as u64,
@@ -260,8 +259,8 @@ impl Progress {
         window
     }
 
-    /// Counts a window that could not be sent as dropped before the next one.
-    pub fn count_as_dropped(&self, window: &Window) {
+    /// Counts a window that was not delivered as dropped: the next window reports its bytes as `dropped_bytes`.
+    pub fn count_as_dropped(&self, window: &OutputWindow) {
         self.state().unsent_dropped += window.dropped_bytes + window.bytes;
     }
 
@@ -270,7 +269,7 @@ impl Progress {
         let state = self.state();
         let tail = state.tail.bytes();
         let total = state.total;
-        // Without the bytes that are in the tail too.
+        // `head` must not contain the bytes that are in `tail`.
         let before_tail = usize::try_from(total - tail.len() as u64).unwrap_or(usize::MAX);
         let head = &state.head[..state.head.len().min(before_tail)];
         Output {
@@ -303,7 +302,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn phases_are_kept_with_their_starts_up_to_the_maximum() {
+    async fn at_most_max_phases_are_stored_with_their_starts() {
         let progress = Progress::new();
         tokio::time::sleep(Duration::from_secs(3)).await;
         progress.enter(Phase::Agent);
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn long_output_is_kept_at_both_ends_and_counted_in_the_middle() {
+    fn both_ends_of_long_output_are_stored_and_the_middle_is_counted() {
         let progress = Progress::new();
         let all: Vec<u8> = (0..100_000u32).map(|n| b'a' + (n % 26) as u8).collect();
         for chunk in all.chunks(777) {
@@ -355,8 +354,8 @@ mod tests {
         for total in 1..=(HEAD_SIZE + TAIL_SIZE + 100) as u64 {
             progress.add_output(b"x");
             let output = progress.output();
-            let kept = (output.head.len() + output.tail.len()) as u64;
-            assert_eq!(kept + output.dropped_bytes, total);
+            let stored = (output.head.len() + output.tail.len()) as u64;
+            assert_eq!(stored + output.dropped_bytes, total);
             assert_eq!(
                 output.dropped_bytes,
                 total.saturating_sub((HEAD_SIZE + TAIL_SIZE) as u64)
@@ -375,24 +374,24 @@ mod tests {
         {
             progress.add_output(chunk);
             if index % 3 == 0 {
-                let window = progress.take_window();
+                let window = progress.take_output_window();
                 assert_eq!(window.offset, sent.len() as u64);
                 sent += &window.text;
             }
         }
-        sent += &progress.take_window().text;
+        sent += &progress.take_output_window().text;
         assert_eq!(sent, "zwölf Boxkämpfer → jagen 😀 Viktor");
     }
 
     #[test]
     fn a_window_counts_the_bytes_that_were_dropped_before_it() {
         let progress = Progress::new();
-        progress.add_output(&vec![b'a'; WINDOW_SIZE]);
+        progress.add_output(&vec![b'a'; OUTPUT_WINDOW_SIZE]);
         progress.add_output(&[b'b'; 100]);
-        let window = progress.take_window();
+        let window = progress.take_output_window();
         assert_eq!((window.offset, window.dropped_bytes), (100, 100));
-        assert_eq!(window.text.len(), WINDOW_SIZE);
-        assert_eq!(progress.take_window().dropped_bytes, 0);
+        assert_eq!(window.text.len(), OUTPUT_WINDOW_SIZE);
+        assert_eq!(progress.take_output_window().dropped_bytes, 0);
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Vocabulary {
                 shortest_secret_bytes: MIN_SECRET_LENGTH,
                 output_head_bytes: progress::HEAD_SIZE,
                 output_tail_bytes: progress::TAIL_SIZE,
-                heartbeat_output_bytes: progress::WINDOW_SIZE,
+                heartbeat_output_bytes: progress::OUTPUT_WINDOW_SIZE,
                 kill_grace_ms: process::KILL_GRACE.as_millis(),
                 agent_share_of_stop_window: shutdown::KILL_GRACE_SHARE,
                 hand_over_share_of_stop_window: shutdown::HAND_OVER_SHARE,

@@ -62,7 +62,7 @@ pub async fn heartbeats(exchange: &Exchange, progress: &Progress) -> Option<Stri
 }
 
 async fn send(exchange: &Exchange, progress: &Progress, with_output: bool) -> Answer {
-    let window = with_output.then(|| progress.take_window());
+    let window = with_output.then(|| progress.take_output_window());
     let snapshot = progress.snapshot();
     let mut event = exchange.event(Kind::Progress, &snapshot.message());
     event.add_progress(&snapshot, window.as_ref(), &exchange.redactor);

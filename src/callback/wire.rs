@@ -15,7 +15,7 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
 use super::settings::{Identity, Settings};
-use crate::progress::{Snapshot, Window};
+use crate::progress::{OutputWindow, Snapshot};
 use crate::redact::Redactor;
 use crate::task::{Outcome, Verdict};
 pub use cancellation::cancellation;
@@ -163,7 +163,7 @@ impl Event {
     pub fn add_progress(
         &mut self,
         snapshot: &Snapshot,
-        window: Option<&Window>,
+        window: Option<&OutputWindow>,
         redactor: &Redactor,
     ) {
         self.progress = Some(Progress::new(snapshot, window, redactor));

@@ -53,7 +53,7 @@ impl<'a> SampleRun<'a> {
         progress.enter(Phase::Agent);
         progress.set_activity("probe: a sample heartbeat");
         progress.add_output(b"a line of output\n");
-        let window = progress.take_window();
+        let window = progress.take_output_window();
         let mut event = self.event(Kind::Progress, "probe: a sample heartbeat");
         event.add_progress(&progress.snapshot(), Some(&window), &Redactor::new(&[]));
         event

@@ -48,7 +48,7 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
         }
         1 => {
             let mut event = new(Kind::Progress, &snapshot.message());
-            let window = progress.take_window();
+            let window = progress.take_output_window();
             event.add_progress(
                 &snapshot,
                 input.arbitrary::<bool>()?.then_some(&window),
@@ -216,7 +216,7 @@ fn progress(input: &mut Unstructured<'_>, redactor: &Redactor) -> Result<Progres
             progress.add_output(clean)
         });
         if input.arbitrary()? {
-            let window = progress.take_window();
+            let window = progress.take_output_window();
             if input.arbitrary()? {
                 progress.count_as_dropped(&window);
             }

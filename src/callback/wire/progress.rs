@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::text::{line, milliseconds};
 use super::usage::Usage;
-use crate::progress::{Snapshot, Window};
+use crate::progress::{OutputWindow, Snapshot};
 use crate::redact::Redactor;
 
 #[derive(Debug, Clone, Serialize)]
@@ -35,7 +35,7 @@ struct NewOutput {
 }
 
 impl Progress {
-    pub fn new(snapshot: &Snapshot, window: Option<&Window>, redactor: &Redactor) -> Self {
+    pub fn new(snapshot: &Snapshot, window: Option<&OutputWindow>, redactor: &Redactor) -> Self {
         Self {
             phase: snapshot.phase.word(),
             elapsed_ms: milliseconds(snapshot.elapsed),
