@@ -290,7 +290,7 @@ fn dispatched(ended: dispatch::Ended) -> exit::Dispatch {
 async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Result<exit::Worker> {
     let stop = Stop::on_signals(settings.stop_window)?;
     if settings.stop_at_end_of_stdin {
-        stop.at_end_of_stdin()
+        stop.stop_at_end_of_stdin()
             .wrap_err("DESCARTES_STOP_AT_END_OF_STDIN needs a pipe as standard input")?;
     }
     if settings.new_session {

@@ -78,7 +78,7 @@ async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
     };
     let verdict = Box::pin(run.hand_over(&prepared, verdict)).await;
     let verdict = with_survivors_named(verdict);
-    if !run.stop.is_signalled() {
+    if !run.stop.has_stop_window_begun() {
         // tokio panics if it cannot start a thread. The outcome must be reported anyway.
         if let Err(bug) = catch_panic(prepared.workspace.delete()).await {
             tracing::warn!(bug, "the temporary directories may not be deleted");

@@ -1,6 +1,7 @@
-//! Why a run must end early, as futures: a stop signal, a second one, the end of `local`, a cancellation.
+//! Tells the other modules when and why a run must end early: after a stop signal, after a second one, after the end of
+//! the process that started the worker, or after a cancellation.
 //!
-//! Ends nothing itself: `process` watches [`Stop`] and ends the agent; `callback` takes the end of the
+//! This module does not end processes: `process` waits for [`Stop`] and ends the agent; `callback` uses the end of the
 //! stop window as its deadline. SIGTERM, SIGINT, SIGHUP, SIGQUIT and SIGXCPU mean the same, because platforms
 //! differ in which one they send.
 
@@ -30,9 +31,9 @@ pub const HAND_OVER_SHARE: f64 = 0.7;
 /// The part of the stop window that is left for the exit itself, before the platform kills the worker.
 pub const EXIT_MARGIN: Duration = Duration::from_millis(250);
 
-/// Signals whose default is to end the process, and that ask for nothing. A write beyond the limit for
-/// files (SIGXFSZ) is an error of that write.
-const HARMLESS: [RawSignal; 6] = [
+/// Signals that do not ask the worker to stop, but would end it by default. After SIGXFSZ, the write that exceeded the
+/// limit for file sizes fails with an error.
+const IGNORED_SIGNALS: [RawSignal; 6] = [
     RawSignal::USR1,
     RawSignal::USR2,
     RawSignal::ALARM,
@@ -41,11 +42,11 @@ const HARMLESS: [RawSignal; 6] = [
     RawSignal::XFSZ,
 ];
 
-/// Keeps signals without a meaning for the worker from ending it without a report.
-fn ignore_harmless_signals() -> io::Result<()> {
-    for harmless in HARMLESS {
-        // The handler stays when this listener is dropped. Programs that the worker starts have none.
-        drop(signal(SignalKind::from_raw(harmless.as_raw()))?);
+/// Prevents these signals from ending the worker without a report.
+fn ignore_signals() -> io::Result<()> {
+    for ignored in IGNORED_SIGNALS {
+        // The handler stays when this listener is dropped. Programs that the worker starts do not inherit it.
+        drop(signal(SignalKind::from_raw(ignored.as_raw()))?);
     }
     Ok(())
 }
@@ -63,11 +64,11 @@ pub enum StopReason {
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    /// The first reason. A signal after a cancellation only starts the stop window.
+    /// The first reason. A stop signal after a cancellation starts the stop window, and the reason stays.
     why: Option<StopReason>,
     /// When the stop window began.
     window_began: Option<Instant>,
-    /// A second stop signal came: the grace period is over.
+    /// Whether a second stop signal has ended the grace period.
     is_forced: bool,
 }
 
@@ -79,7 +80,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Listens for stop signals from now on. `window` is the time that the platform grants after one.
+    /// Listens for stop signals from now on. `window` is the time between a stop signal and the platform's kill.
     ///
     /// # Errors
     /// If the signal handlers cannot be registered.
@@ -97,16 +98,16 @@ impl Stop {
         ] {
             tokio::spawn(stop.clone().listen(signal(kind)?, name));
         }
-        ignore_harmless_signals()?;
+        ignore_signals()?;
         Ok(stop)
     }
 
-    /// Stops also at the end of standard input, which must be a pipe: the kernel closes its other end
-    /// when the process that holds it ends, however that happens.
+    /// Stops the run also at the end of standard input, which must be a pipe. When the process at the other end ends, in
+    /// whatever way, the kernel closes the pipe.
     ///
     /// # Errors
     /// If standard input is not a pipe.
-    pub fn at_end_of_stdin(&self) -> io::Result<()> {
+    pub fn stop_at_end_of_stdin(&self) -> io::Result<()> {
         let stdin = io::stdin().as_fd().try_clone_to_owned()?;
         let mut stdin = pipe::Receiver::from_owned_fd(stdin)?;
         let stop = self.clone();
@@ -119,8 +120,8 @@ impl Stop {
         Ok(())
     }
 
-    /// A stop that is never requested, for what happens after the run. Children that reach their limits
-    /// are killed without a grace period; the caller limits the whole.
+    /// A stop that is never requested, for children that the worker starts after the run. Children that reach their limits
+    /// are killed without a grace period; the caller limits the total time.
     pub fn without_grace() -> Self {
         let state = State {
             is_forced: true,
@@ -139,7 +140,7 @@ impl Stop {
     }
 
     fn note_signal(&self, name: &'static str) {
-        if self.is_signalled() {
+        if self.has_stop_window_begun() {
             tracing::warn!(signal = name, "stopping at once: the agent is killed");
             self.state.send_modify(|state| state.is_forced = true);
         } else {
@@ -177,7 +178,7 @@ impl Stop {
     }
 
     /// Whether the stop window has begun.
-    pub fn is_signalled(&self) -> bool {
+    pub fn has_stop_window_begun(&self) -> bool {
         self.state.borrow().window_began.is_some()
     }
 
@@ -187,7 +188,7 @@ impl Stop {
     }
 
     /// Waits until the stop window begins, even if the run has been cancelled before.
-    pub async fn signalled(&self) {
+    pub async fn stop_window_begins(&self) {
         self.until(|state| state.window_began).await;
     }
 
@@ -201,10 +202,10 @@ impl Stop {
         }
     }
 
-    /// Waits until it is time to give up on processes that do not die: `patience`, less in a stop window.
-    pub async fn kill_timeout(&self, patience: Duration) {
+    /// Waits until it is time to give up on processes that do not die: for `timeout`, or less in a stop window.
+    pub async fn kill_timeout(&self, timeout: Duration) {
         tokio::select! {
-            () = sleep(patience) => {}
+            () = sleep(timeout) => {}
             () = self.share_over(KILL_TIMEOUT_SHARE) => {}
         }
     }

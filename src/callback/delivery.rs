@@ -144,7 +144,8 @@ impl<'a> Attempts<'a> {
     }
 
     async fn not_found(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
-        let (can_use_completed, is_stopped) = (self.can_use_completed(), self.stop.is_signalled());
+        let (can_use_completed, is_stopped) =
+            (self.can_use_completed(), self.stop.has_stop_window_begun());
         let mut left = self.retries.left();
         if can_use_completed {
             // The other half of the time is for the other route.

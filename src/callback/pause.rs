@@ -14,7 +14,7 @@ pub fn next_delay(
     after: Option<Duration>,
     stop: &Stop,
 ) -> Result<Duration, NoRetry> {
-    if stop.is_signalled() {
+    if stop.has_stop_window_begun() {
         retries.hurried_delay()
     } else {
         retries.delay(after)
@@ -23,11 +23,11 @@ pub fn next_delay(
 
 /// Waits until the delay is over or the first stop signal arrives.
 pub async fn pause(delay: Duration, stop: &Stop) {
-    if stop.is_signalled() {
+    if stop.has_stop_window_begun() {
         return sleep(delay).await;
     }
     tokio::select! {
         () = sleep(delay) => {}
-        () = stop.signalled() => {}
+        () = stop.stop_window_begins() => {}
     }
 }
