@@ -12,26 +12,28 @@ use crate::support::{
     with_enough_time,
 };
 
-/// Works until the file `go` exists.
+/// A command of an agent that works until the file `go` exists.
 const WAIT_FOR_GO: &str = "until [ -e go ]; do sleep 0.02; done";
 
+/// A worker that sends a heartbeat every 50 ms.
 fn worker(receiver: &Receiver, project: &Project) -> Worker {
     Worker::new(receiver, project).env("DESCARTES_HEARTBEAT", "50ms")
 }
 
 fn wait_for_heartbeats(receiver: &Receiver, count: usize) -> Vec<ReceivedRequest> {
     receiver.wait_for(&format!("{count} heartbeats"), |requests| {
-        let beats = requests
+        let heartbeats = requests
             .iter()
             .filter(|request| request.route == "progress");
-        let beats: Vec<ReceivedRequest> = beats.cloned().collect();
-        (beats.len() >= count).then_some(beats)
+        let heartbeats: Vec<ReceivedRequest> = heartbeats.cloned().collect();
+        (heartbeats.len() >= count).then_some(heartbeats)
     })
 }
 
+/// The field `output` of all heartbeats.
 fn outputs(receiver: &Receiver) -> Vec<Value> {
-    let beats = receiver.requests_to("progress").into_iter();
-    beats
+    let heartbeats = receiver.requests_to("progress").into_iter();
+    heartbeats
         .map(|request| request.event["progress"]["output"].clone())
         .collect()
 }
@@ -59,16 +61,16 @@ fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
     requests.retain(|request| request.route != "completed");
     assert_one_connection(&requests);
     let mut last = created_at(&receiver.only_event("started"));
-    for (index, beat) in receiver.requests_to("progress").iter().enumerate() {
+    for (index, heartbeat) in receiver.requests_to("progress").iter().enumerate() {
         // Measured by the worker's clock, because heartbeats may arrive late. Timers and timestamps are exact to a
         // millisecond.
-        let at = created_at(&beat.event);
+        let at = created_at(&heartbeat.event);
         assert!(at.duration_since(last) >= jiff::SignedDuration::from_millis(48));
         last = at;
-        assert_eq!(beat.event["status"], "running");
-        assert_eq!(beat.event["event"], "task.progress");
-        assert_eq!(beat.event["sequence"], index + 1);
-        let progress = &beat.event["progress"];
+        assert_eq!(heartbeat.event["status"], "running");
+        assert_eq!(heartbeat.event["event"], "task.progress");
+        assert_eq!(heartbeat.event["sequence"], index + 1);
+        let progress = &heartbeat.event["progress"];
         assert!(progress["elapsed_ms"].as_u64() >= progress["idle_ms"].as_u64());
         for unknown in ["turns", "tool_calls", "usage"] {
             assert_eq!(progress[unknown], Value::Null);
@@ -79,8 +81,8 @@ fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
 #[test]
 fn an_interval_of_zero_turns_heartbeats_off() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let quiet = worker(&receiver, &project).env("DESCARTES_HEARTBEAT", "0");
-    quiet.agent("sleep 0.3").run().assert_code(0);
+    let worker = worker(&receiver, &project).env("DESCARTES_HEARTBEAT", "0");
+    worker.agent("sleep 0.3").run().assert_code(0);
     assert_eq!(receiver.requests().len(), 2);
 }
 
@@ -163,7 +165,7 @@ fn the_outcome_does_not_wait_for_the_answer_to_a_heartbeat() {
 }
 
 #[test]
-fn refused_heartbeats_change_nothing_and_are_logged_once() {
+fn heartbeats_without_a_2xx_change_nothing_and_are_logged_once() {
     let replies = [
         Reply::status(401),
         Reply::status(400),
@@ -181,8 +183,8 @@ fn refused_heartbeats_change_nothing_and_are_logged_once() {
         let ended = run_for(&receiver, worker(&receiver, &project), &project, 3);
         ended.assert_code(0);
         assert_eq!(receiver.routes(), ["started", "completed"]);
-        let mentioned = ended.stderr.matches("a heartbeat was not accepted").count();
-        assert_eq!(mentioned, 1, "{}", ended.stderr);
+        let log_lines = ended.stderr.matches("a heartbeat was not accepted").count();
+        assert_eq!(log_lines, 1, "{}", ended.stderr);
     });
 }
 
@@ -203,7 +205,7 @@ fn cancelled_by(reply: Reply) -> String {
 }
 
 #[test]
-fn the_orchestrator_cancels_with_a_reason_or_without() {
+fn an_answer_to_a_heartbeat_cancels_with_a_reason_or_without() {
     let cancel = json!({"cancel": true, "reason": "the budget\nis spent", "more": [1]});
     let cases = [
         (Reply::json(200, &cancel.to_string()), "the budget is spent"),
@@ -222,7 +224,7 @@ fn the_orchestrator_cancels_with_a_reason_or_without() {
 }
 
 #[test]
-fn any_other_answer_to_a_heartbeat_does_not_cancel() {
+fn a_2xx_answer_to_a_heartbeat_without_a_readable_cancellation_does_not_cancel() {
     let long = format!(
         "{{\"cancel\": true, \"reason\": {:?}}}",
         "x".repeat(100_000)
@@ -248,7 +250,7 @@ fn any_other_answer_to_a_heartbeat_does_not_cancel() {
 
 /// The output as the heartbeats report it (`None` for a missing byte), and the number of bytes that they
 /// count as dropped.
-fn reconstructed(outputs: &[Value]) -> (Vec<Option<u8>>, u64) {
+fn reassemble(outputs: &[Value]) -> (Vec<Option<u8>>, u64) {
     let (mut stream, mut dropped) = (Vec::new(), 0);
     for output in outputs.iter().filter(|output| !output.is_null()) {
         let offset = usize::try_from(output["offset"].as_u64().unwrap()).unwrap();
@@ -264,7 +266,7 @@ fn reconstructed(outputs: &[Value]) -> (Vec<Option<u8>>, u64) {
     (stream, dropped)
 }
 
-/// Prints numbered lines of 8 bytes until the file `go` exists.
+/// A command that prints numbered lines of 8 bytes until the file `go` exists.
 const PRINT_NUMBERS: &str = r"n=1000000
 while [ ! -e go ]; do i=0; while [ $i -lt 500 ]; do echo $n; n=$((n+1)); i=$((i+1)); done; done";
 
@@ -272,8 +274,8 @@ while [ ! -e go ]; do i=0; while [ $i -lt 500 ]; do echo $n; n=$((n+1)); i=$((i+
 fn output_can_be_reassembled_from_heartbeats_except_for_the_dropped_bytes() {
     let (receiver, project) = (Receiver::start(), Project::new());
     // The output in heartbeats that are not answered with 2xx counts as dropped.
-    let lost = [200, 503, 200, 200, 401, 503, 200].map(Reply::status);
-    receiver.script("progress", lost);
+    let replies = [200, 503, 200, 200, 401, 503, 200].map(Reply::status);
+    receiver.script("progress", replies);
     let running = worker(&receiver, &project).agent(PRINT_NUMBERS).start();
     wait_for_heartbeats(&receiver, 10);
     project.write("go", "");
@@ -285,12 +287,12 @@ fn output_can_be_reassembled_from_heartbeats_except_for_the_dropped_bytes() {
         .filter(|(index, _)| ![1, 4, 5].contains(index))
         .map(|(_, output)| output)
         .collect();
-    let (stream, dropped) = reconstructed(&delivered);
+    let (stream, dropped) = reassemble(&delivered);
     assert!(dropped > 0, "the agent prints more than heartbeats carry");
-    for (place, byte) in stream.iter().enumerate() {
-        let line = format!("{}\n", 1_000_000 + place / 8);
+    for (position, byte) in stream.iter().enumerate() {
+        let line = format!("{}\n", 1_000_000 + position / 8);
         if let Some(byte) = byte {
-            assert_eq!(*byte, line.as_bytes()[place % 8], "at {place}");
+            assert_eq!(*byte, line.as_bytes()[position % 8], "at {position}");
         }
     }
     let completed = receiver.only_event("completed");
