@@ -32,7 +32,7 @@ fn a_task_is_claimed_then_done_then_reported() {
 }
 
 #[test]
-fn the_query_of_the_callback_url_is_kept_and_its_slash_is_not_doubled() {
+fn the_worker_sends_the_query_of_the_callback_url_and_does_not_double_its_slash() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let base = format!("http://{}", receiver.address());
     for (url, target) in [
@@ -122,7 +122,7 @@ fn a_redirected_claim_is_not_followed() {
 fn no_work_is_done_before_the_claim_is_granted() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    // Two claims get no answer. The third one is answered after the test has checked that there is no work yet.
+    // The receiver does not answer two claims. It answers the third one after the test has checked that no work was done.
     let silence = || Reply::status(200).after(Duration::MAX);
     receiver.script("started", [silence(), silence()]);
     receiver.set_default_reply("started", Reply::status(200).held(&hold));
@@ -142,7 +142,7 @@ fn no_work_is_done_before_the_claim_is_granted() {
 }
 
 #[test]
-fn an_incomplete_answer_to_a_claim_makes_the_worker_repeat_it_unchanged() {
+fn a_claim_without_a_usable_answer_is_repeated_unchanged() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let failures = [
         Reply::Reset,
@@ -186,7 +186,7 @@ fn a_claim_is_repeated_no_sooner_than_retry_after_says() {
 }
 
 #[test]
-fn an_unanswered_claim_ends_at_its_deadline_with_exit_3() {
+fn a_claim_that_is_always_answered_503_ends_at_its_deadline_with_exit_3() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.set_default_reply("started", Reply::json(503, "still starting"));
@@ -213,7 +213,7 @@ fn an_unanswered_claim_ends_at_its_deadline_with_exit_3() {
 }
 
 #[test]
-fn a_stop_signal_during_an_unanswered_claim_ends_it_without_work() {
+fn a_stop_signal_ends_the_repetition_of_a_claim_without_work() {
     for signal in [Signal::TERM, Signal::INT] {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.set_default_reply(
@@ -280,7 +280,11 @@ fn the_revision_is_the_one_that_the_image_names_or_null() {
             receiver.only_event("started")["worker"]["revision"],
             expected
         );
-        assert!(!ended.stderr.contains("no setting"), "{}", ended.stderr);
+        assert!(
+            !ended.stderr.contains("DESCARTES_REVISION is not"),
+            "{}",
+            ended.stderr
+        );
     }
 }
 
@@ -288,7 +292,7 @@ fn the_revision_is_the_one_that_the_image_names_or_null() {
 fn a_409_whose_body_breaks_off_still_refuses_the_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.set_default_reply("started", Reply::BreakInBodyOf(409));
-    let ended = Worker::new(&receiver, &project).agent("touch worked").run();
+    let ended = Worker::new(&receiver, &project).agent(TOUCH_WORKED).run();
     ended.assert_code(4);
     assert_eq!(receiver.routes(), ["started"]);
     assert!(!project.path("worked").exists());
