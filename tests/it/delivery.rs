@@ -11,7 +11,8 @@ use crate::support::{
     setting, wait_until, with_enough_time,
 };
 
-fn long_output(worker: Worker) -> Worker {
+/// Gives a worker an agent whose output is longer than the tail in the result.
+fn with_long_output(worker: Worker) -> Worker {
     worker.agent("i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done")
 }
 
@@ -33,8 +34,8 @@ fn a_rejected_success_is_on_stdout_and_not_repeated() {
     let statuses = [400, 401, 403, 405, 422, 501, 301, 302, 303, 307, 308, 418];
     each(&statuses, |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let because = Reply::json(status, "because I say so");
-        receiver.set_default_reply("completed", because);
+        let rejection = Reply::json(status, "because I say so");
+        receiver.set_default_reply("completed", rejection);
         let ended = Worker::new(&receiver, &project).agent("true").run();
         ended.assert_code(3);
         assert_eq!(receiver.routes(), ["started", "completed"], "{status}");
@@ -56,9 +57,9 @@ fn a_rejected_failure_is_on_stdout_and_not_repeated() {
     });
 }
 
-/// The event that `/failed` did not accept arrives unchanged at `/completed`.
+/// Asserts that the event that `/failed` did not accept was sent unchanged to `/completed`.
 #[track_caller]
-fn assert_diverted(receiver: &Receiver) {
+fn assert_sent_to_completed_unchanged(receiver: &Receiver) {
     let failed = &receiver.requests_to("failed")[0];
     let completed = receiver.requests_to("completed");
     assert!(!completed.is_empty());
@@ -79,7 +80,7 @@ fn a_failure_goes_to_completed_at_once_if_the_route_failed_answers_405_or_501() 
         ended.assert_code(1);
         let expected = ["started", "failed", "completed", "completed"];
         assert_eq!(receiver.routes(), expected);
-        assert_diverted(&receiver);
+        assert_sent_to_completed_unchanged(&receiver);
     });
 }
 
@@ -96,7 +97,7 @@ fn a_failure_goes_to_completed_if_the_route_failed_keeps_answering_404() {
     let attempts = receiver.requests_to("failed").len();
     assert!(attempts >= 3, "{attempts} attempts at /failed");
     assert_eq!(receiver.requests_to("completed").len(), 2);
-    assert_diverted(&receiver);
+    assert_sent_to_completed_unchanged(&receiver);
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn a_failure_goes_to_completed_within_the_stop_window_if_the_route_failed_answer
         receiver.routes(),
         ["started", "failed", "failed", "completed"]
     );
-    assert_diverted(&receiver);
+    assert_sent_to_completed_unchanged(&receiver);
 }
 
 #[test]
@@ -154,9 +155,9 @@ fn an_outcome_whose_routes_all_answer_404_is_on_stdout() {
             .run();
         ended.assert_code(3);
         assert_eq!(ended.result_line()["failure"]["reason"], "agent_failed");
-        let story = receiver.routes();
-        assert_eq!(story[..2], ["started", "failed"]);
-        if !story.contains(&"completed".to_owned()) {
+        let routes = receiver.routes();
+        assert_eq!(routes[..2], ["started", "failed"]);
+        if !routes.contains(&"completed".to_owned()) {
             return Err("the other route was not tried".to_owned());
         }
         Ok(())
@@ -181,7 +182,7 @@ fn an_outcome_answered_with_413_is_sent_again_without_patch_and_output() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("completed", [Reply::status(413), Reply::status(500)]);
     project.checks(&["echo the check"]);
-    let ended = long_output(Worker::new(&receiver, &project)).run();
+    let ended = with_long_output(Worker::new(&receiver, &project)).run();
     ended.assert_code(0);
     let attempts_at_completed = receiver.requests_to("completed");
     assert_eq!(attempts_at_completed.len(), 3);
@@ -253,14 +254,16 @@ fn a_redirect_is_not_followed() {
     });
 }
 
-/// Stops a worker whose agent ignores signals, within a stop window; the first window is the default one.
-fn stopped_within_the_window(signal: Signal, replies: &[Reply]) {
+/// Asserts that a worker whose agent ignores signals ends and reports within its stop window. The first attempt has the
+/// default window of 5 s; on a slow machine, later attempts have longer ones.
+fn assert_ends_within_its_window(signal: Signal, replies: &[Reply]) {
     with_enough_time(Duration::from_secs(5), |window| {
-        stopped_within(window, signal, replies)
+        ends_within(window, signal, replies)
     });
 }
 
-fn stopped_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result<(), String> {
+/// One attempt of [`assert_ends_within_its_window`]; an error if the machine was too slow.
+fn ends_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result<(), String> {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("failed", replies.to_vec());
     let running = Worker::new(&receiver, &project)
@@ -281,8 +284,8 @@ fn stopped_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result
     let failed = receiver.requests_to("failed");
     let last = failed.last().unwrap();
     // The worker reserves this time for its exit.
-    let end = Duration::from_millis(250);
-    assert_within(window, last.at - signalled + end);
+    let exit_margin = Duration::from_millis(250);
+    assert_within(window, last.at - signalled + exit_margin);
     assert_eq!(last.event["failure"]["reason"], "interrupted");
     assert_eq!(last.event["failure"]["retryable"], true);
     assert_eq!(ended.result_line(), last.event);
@@ -299,12 +302,12 @@ fn an_agent_that_ignores_signals_is_killed_and_reported_within_the_stop_window()
         (Signal::TERM, vec![busy, Reply::Reset]),
     ];
     each(&cases, |(signal, replies)| {
-        stopped_within_the_window(signal, &replies);
+        assert_ends_within_its_window(signal, &replies);
     });
 }
 
 #[test]
-fn a_stop_window_of_a_millisecond_still_gets_its_terminal_event() {
+fn the_terminal_event_is_delivered_even_if_the_stop_window_is_a_millisecond() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let running = Worker::new(&receiver, &project)
         .agent("touch there; sleep 60")
@@ -355,11 +358,12 @@ fn a_connection_that_the_orchestrator_closed_is_replaced_without_a_failed_attemp
 #[test]
 fn an_outcome_is_delivered_even_if_standard_output_is_not_read() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let (kept_open, mut full) = io::pipe().unwrap();
-    rustix::io::ioctl_fionbio(&full, true).unwrap();
-    while full.write(&[b'.'; 4096]).is_ok() {}
-    while full.write(b".").is_ok() {}
-    rustix::io::ioctl_fionbio(&full, false).unwrap();
+    // Standard output is a full pipe: a blocking write to it never returns.
+    let (reader, mut writer) = io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[b'.'; 4096]).is_ok() {}
+    while writer.write(b".").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
     let status = Command::new(env!("CARGO_BIN_EXE_descartes-worker"))
         .env_clear()
         .env("TASK_ID", "8")
@@ -368,11 +372,11 @@ fn an_outcome_is_delivered_even_if_standard_output_is_not_read() {
         .env("DESCARTES_WORKSPACE", project.dir())
         .env("DESCARTES_AGENT_COMMAND", "true")
         .stdin(Stdio::null())
-        .stdout(full)
+        .stdout(writer)
         .stderr(Stdio::null())
         .status()
         .unwrap();
-    drop(kept_open);
+    drop(reader);
     assert_eq!(status.code(), Some(0));
     assert_eq!(receiver.routes(), ["started", "completed"]);
 }
