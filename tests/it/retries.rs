@@ -11,7 +11,7 @@ use crate::support::{
     Project, Receiver, Reply, Worker, assert_within, each, setting, with_enough_time,
 };
 
-/// All answers after which any request is repeated.
+/// The answers after which a claim and a terminal event are repeated.
 fn temporary_failures() -> Vec<Reply> {
     let statuses = [408, 425, 429, 500, 502, 503, 504, 599];
     let mut replies: Vec<Reply> = statuses.map(Reply::status).into();
@@ -30,6 +30,7 @@ fn assert_same_event(attempts: &[ReceivedRequest]) {
     }
 }
 
+/// The times between consecutive attempts.
 fn waits(attempts: &[ReceivedRequest]) -> Vec<Duration> {
     let pairs = attempts.windows(2);
     pairs.map(|pair| pair[1].at - pair[0].at).collect()
@@ -38,7 +39,7 @@ fn waits(attempts: &[ReceivedRequest]) -> Vec<Duration> {
 #[test]
 fn a_claim_is_repeated_after_every_temporary_failure() {
     let mut replies = temporary_failures();
-    // The port may be open before the route exists.
+    // While an orchestrator starts, its port may be open before the route exists.
     replies.extend([404, 405, 501].map(Reply::status));
     each(&replies, |reply| {
         let (receiver, project) = (Receiver::start(), Project::new());
@@ -80,7 +81,7 @@ fn a_failure_is_repeated_after_every_temporary_failure() {
 }
 
 #[test]
-fn an_unanswered_claim_is_repeated_until_its_deadline_and_no_work_is_done() {
+fn a_claim_without_a_usable_answer_is_repeated_until_its_deadline_and_no_work_is_done() {
     let replies = [
         Reply::status(503),
         Reply::status(404),
@@ -89,13 +90,13 @@ fn an_unanswered_claim_is_repeated_until_its_deadline_and_no_work_is_done() {
     ];
     each(&replies, |reply| {
         with_enough_time(Duration::from_millis(1500), |limit| {
-            unanswered(limit, &reply)
+            claim_until_the_deadline(limit, &reply)
         });
     });
 }
 
 /// Runs a worker whose claims all get this reply, until the claim deadline.
-fn unanswered(limit: Duration, reply: &Reply) -> Result<(), String> {
+fn claim_until_the_deadline(limit: Duration, reply: &Reply) -> Result<(), String> {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.set_default_reply("started", reply.clone());
     let ended = Worker::new(&receiver, &project)
@@ -220,8 +221,8 @@ fn the_worker_waits_for_a_retry_after_in_seconds_or_as_a_date() {
             if after == "1" {
                 assert!(waited >= Duration::from_secs(1), "{waited:?}");
             } else {
-                let came = jiff::Timestamp::now() - attempts[1].at.elapsed();
-                assert!(came >= at, "{came} is before {at}");
+                let arrival = jiff::Timestamp::now() - attempts[1].at.elapsed();
+                assert!(arrival >= at, "{arrival} is before {at}");
             }
             assert_within(Duration::from_secs(8), waited);
         }
@@ -229,10 +230,9 @@ fn the_worker_waits_for_a_retry_after_in_seconds_or_as_a_date() {
 }
 
 #[test]
-fn several_workers_wait_for_different_times() {
+fn workers_that_repeat_a_claim_wait_for_different_times() {
     let project = Project::new();
-    let receiver = Receiver::start();
-    let firsts: Vec<Duration> = std::thread::scope(|scope| {
+    let first_waits: Vec<Duration> = std::thread::scope(|scope| {
         let runs: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
@@ -246,11 +246,14 @@ fn several_workers_wait_for_different_times() {
             .collect();
         runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
-    assert_eq!(receiver.routes().len(), 0);
-    let (first, last) = (*firsts.iter().min().unwrap(), *firsts.iter().max().unwrap());
-    // Any time between 0 and 250 ms: eight of them are not the same.
-    assert_within(Duration::from_millis(250), first);
-    assert!(last > first + Duration::from_millis(10), "{firsts:?}");
+    let shortest = *first_waits.iter().min().unwrap();
+    let longest = *first_waits.iter().max().unwrap();
+    // Each wait is a random time between 0 and 250 ms, so eight waits differ.
+    assert_within(Duration::from_millis(250), shortest);
+    assert!(
+        longest > shortest + Duration::from_millis(10),
+        "{first_waits:?}"
+    );
 }
 
 #[test]
@@ -334,7 +337,7 @@ fn a_stop_signal_ends_the_wait_for_a_claim() {
 }
 
 #[test]
-fn a_claim_that_is_granted_to_a_worker_being_stopped_gets_its_terminal_event() {
+fn a_worker_whose_claim_is_granted_after_a_stop_signal_sends_a_terminal_event() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let slow = Reply::status(200).after(Duration::from_secs(1));
     receiver.script("started", [slow]);
