@@ -1,11 +1,11 @@
-//! Files that filters change are pushed as the filters make them, or not at all.
+//! The worker pushes the output of git's clean filters, and never the plain text of a file that has a filter.
 
 use super::{BRANCH, changed, completed, incomplete};
 use crate::support::Origin;
 use crate::support::origin::program;
 
-/// A clean filter that replaces every letter (rot13), so that plain text is recognized in the repository.
-fn letter_filter(origin: &Origin) {
+/// Installs a filter program that replaces every letter, so that plain text can be recognized in the repository.
+fn install_rot13(origin: &Origin) {
     program(&origin.path("bin/rot13"), "exec tr a-z n-za-m");
 }
 
@@ -15,11 +15,11 @@ const CONFIGURE_FILTER: &str =
 fn origin_with_hidden_files() -> Origin {
     let origin = Origin::with(&[
         (".gitattributes", "secrets/** filter=hidden\n"),
-        // As the filter wrote it: plain text is "password".
+        // The output of the filter; the plain text is "password".
         ("secrets/a", "cnffjbeq\n"),
         ("README", "A house.\n"),
     ]);
-    letter_filter(&origin);
+    install_rot13(&origin);
     origin
 }
 
@@ -74,18 +74,19 @@ fn assert_plain_commit_is_not_pushed(origin: &Origin, agent: &str, file: &str) {
 
 #[test]
 fn a_file_that_was_committed_without_its_filter_is_named_and_not_pushed() {
-    // An old file, so that git does not read it again although the index has it.
+    // The old modification time makes git trust its index, so that it does not read the file again.
     let commit =
         "echo plain > secrets/a; touch -t 202001010000 secrets/a; git add -A; git commit -qm mine";
     for agent in [
-        // Without a filter at all.
+        // No filter is configured.
         format!("{commit}; echo more >> README"),
-        // The filter is configured afterwards, and leaves text that it did not write as it is, like git-crypt's.
+        // The filter is configured afterwards. Like git-crypt's, its smudge command does not change text that its clean
+        // command did not write.
         format!(
             "{commit}; git config filter.hidden.clean rot13; git config filter.hidden.smudge cat
              echo more >> README"
         ),
-        // The filter is configured afterwards, and changes any text.
+        // The filter is configured afterwards, and changes all text.
         format!("{commit}; {CONFIGURE_FILTER}; echo more >> README"),
         // The commit is made without the attribute.
         format!(
@@ -104,7 +105,7 @@ fn origin_without_hidden_files() -> Origin {
         (".gitattributes", "secrets/** filter=hidden\n"),
         ("README", "A house.\n"),
     ]);
-    letter_filter(&origin);
+    install_rot13(&origin);
     origin
 }
 
@@ -119,7 +120,7 @@ fn plain_text_that_is_not_in_the_last_commit_is_not_in_the_pushed_history() {
             "git config filter.hidden.smudge cat; git rm -qf secrets/new; git commit -qm removed; echo more >> README",
             "README",
         ),
-        // With a filter that changes any text, plain text looks like its output.
+        // With a filter that changes all text, plain text looks like the output of the filter.
         (
             "git rm -qf secrets/new; git commit -qm removed; echo more >> README",
             "README",
@@ -149,7 +150,7 @@ fn plain_text_that_is_not_in_the_last_commit_is_not_in_the_pushed_history() {
 }
 
 #[test]
-fn a_branch_whose_files_cannot_be_told_from_plain_text_is_left_out_and_named() {
+fn a_branch_whose_files_may_be_plain_text_is_not_pushed_and_named() {
     let origin = origin_without_hidden_files();
     let run = completed(
         &origin,
@@ -164,11 +165,11 @@ fn a_branch_whose_files_cannot_be_told_from_plain_text_is_left_out_and_named() {
 }
 
 #[test]
-fn all_commits_of_filtered_files_are_pushed_if_the_filter_can_tell_its_output_from_text() {
+fn all_commits_of_filtered_files_are_pushed_if_the_filter_recognizes_its_own_output() {
     for smudge in [
-        // Leaves other text as it is.
+        // This filter does not change other text.
         "sed s/^x//",
-        // Rejects other text.
+        // This filter fails for other text.
         "strict",
     ] {
         let origin = origin_without_hidden_files();
@@ -203,7 +204,7 @@ fn no_plain_text_is_pushed_if_the_agent_removes_a_filter_from_gitattributes() {
 }
 
 #[test]
-fn a_branch_with_plain_text_is_left_out_and_named() {
+fn a_branch_with_plain_text_is_not_pushed_and_named() {
     let origin = origin_with_hidden_files();
     let run = completed(
         &origin,
@@ -220,15 +221,15 @@ fn a_branch_with_plain_text_is_left_out_and_named() {
 }
 
 #[test]
-fn ordinary_filters_raise_no_false_alarm_in_the_agents_commits() {
+fn the_agents_commits_are_pushed_unchanged_if_an_ordinary_filter_is_configured() {
     for (clean, smudge) in [
-        // Both directions.
+        // Clean and smudge both change the text.
         ("rot13", "rot13"),
-        // Only cleans up, as a filter for notebooks does.
+        // Only clean changes the text, like a filter for notebooks.
         ("grep -v output || true", "cat"),
-        // Its output differs each time, as that of some encryption does.
+        // The output of clean differs each time, like that of some encryption.
         ("salted", "sed 1d"),
-        // Adds something that the other direction removes.
+        // Clean adds something that smudge removes.
         ("sed s/^/x/", "sed s/^x//"),
     ] {
         let origin = origin_without_hidden_files();
