@@ -1,4 +1,4 @@
-//! Git LFS on a machine without git-lfs.
+//! The worker pushes no file of Git LFS whose content it cannot upload, on a machine without git-lfs.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,7 +12,7 @@ const ATTRIBUTES: (&str, &str) = (
     "*.bin filter=lfs diff=lfs merge=lfs -text\n",
 );
 
-/// A `PATH` with every program of this machine but git-lfs.
+/// A `PATH` with all programs of this machine except git-lfs.
 fn path_without_git_lfs(origin: &Origin) -> OsString {
     let dir = origin.path("without-lfs");
     fs::create_dir(&dir).unwrap();
@@ -31,7 +31,7 @@ fn worker(origin: &Origin, receiver: &Receiver) -> Worker {
 }
 
 #[test]
-fn a_file_that_was_fetched_and_left_alone_stays_a_pointer() {
+fn a_file_with_the_content_that_its_pointer_names_stays_a_pointer() {
     let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
     let receiver = Receiver::start();
     let agent = "printf content > a.bin; echo more >> README";
@@ -57,7 +57,7 @@ fn a_changed_file_is_named_and_not_pushed() {
 }
 
 #[test]
-fn a_new_pointer_is_not_pushed_and_the_patch_is_kept() {
+fn a_new_pointer_is_not_pushed_and_the_patch_is_reported() {
     let origin = Origin::with(&[ATTRIBUTES]);
     let receiver = Receiver::start();
     let agent = format!("printf '{}' > new.bin", pointer(b"new"));
@@ -92,7 +92,7 @@ fn a_file_that_only_looks_like_a_pointer_is_pushed() {
 }
 
 #[test]
-fn files_that_cannot_be_fetched_without_git_lfs_fail_the_clone_for_good() {
+fn a_clone_that_needs_git_lfs_fails_permanently_without_it() {
     let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
     let receiver = Receiver::start();
     let worker = worker(&origin, &receiver).env("DESCARTES_LFS", "true");
