@@ -1,4 +1,4 @@
-//! The real git-crypt, and the real git-lfs.
+//! The same as in `filters` and `lfs`, with the real git-crypt and the real git-lfs.
 
 mod lfs;
 
@@ -23,8 +23,8 @@ fn git_crypt(dir: &std::path::Path, args: &[&str]) {
     );
 }
 
-/// An origin with an encrypted file, and the key to it.
-fn encrypted() -> Origin {
+/// An origin with an encrypted file, and the key to the file at `key`.
+fn origin_with_encrypted_file() -> Origin {
     let origin = Origin::new();
     let (seed, key) = (origin.path("seed"), origin.path("key"));
     git_crypt(&seed, &["init"]);
@@ -39,7 +39,7 @@ fn encrypted() -> Origin {
     origin
 }
 
-/// Whether git-crypt's header begins the file in the result.
+/// Asserts that a pushed file begins with git-crypt's header.
 #[track_caller]
 fn assert_encrypted(origin: &Origin, branch: &str, file: &str) {
     let object = git(
@@ -51,7 +51,7 @@ fn assert_encrypted(origin: &Origin, branch: &str, file: &str) {
 
 #[test]
 fn files_that_git_crypt_unlocked_stay_encrypted() {
-    let origin = encrypted();
+    let origin = origin_with_encrypted_file();
     let unlock = format!(
         "git-crypt unlock {} && grep -q password secrets/db || exit 9",
         quoted(origin.path("key"))
@@ -68,7 +68,7 @@ fn files_that_git_crypt_unlocked_stay_encrypted() {
 
 #[test]
 fn a_new_secret_file_in_a_locked_clone_is_not_pushed_as_plain_text() {
-    let origin = encrypted();
+    let origin = origin_with_encrypted_file();
     let run = incomplete(&origin, "echo new > secrets/new; echo more >> README");
     let wip = format!("{BRANCH}-wip");
     let files = origin.git(&["ls-tree", "-r", "--name-only", &wip]);
