@@ -1,4 +1,4 @@
-//! What is pushed of submodules.
+//! The worker pushes changes of submodules if their commits are published, and names all other changes.
 
 use std::fs;
 
@@ -37,8 +37,9 @@ fn origin_with_submodule() -> Origin {
     origin
 }
 
-/// Fetches the submodule, as an agent would.
-const UPDATE: &str = "git -c protocol.file.allow=always submodule --quiet update --init || exit 9";
+/// A command that checks out the submodule.
+const UPDATE_SUBMODULE: &str =
+    "git -c protocol.file.allow=always submodule --quiet update --init || exit 9";
 
 #[test]
 fn a_submodule_that_the_agent_replaced_by_files_is_pushed_as_files() {
@@ -59,7 +60,7 @@ fn changes_inside_a_submodule_are_named() {
     let origin = origin_with_submodule();
     let run = completed(
         &origin,
-        &format!("{UPDATE}; echo edit >> vendor/lib/code; echo x > x"),
+        &format!("{UPDATE_SUBMODULE}; echo edit >> vendor/lib/code; echo x > x"),
     );
     assert_eq!(changed(&origin), ["x"]);
     let message = run.message();
@@ -70,12 +71,12 @@ fn changes_inside_a_submodule_are_named() {
 }
 
 #[test]
-fn a_submodule_at_a_commit_that_no_remote_has_is_put_back_and_named() {
+fn a_submodule_at_a_commit_that_no_remote_has_is_reset_and_named() {
     let origin = origin_with_submodule();
     let run = completed(
         &origin,
         &format!(
-            "{UPDATE}; cd vendor/lib; git -c user.name=a -c user.email=b commit -q --allow-empty -m private
+            "{UPDATE_SUBMODULE}; cd vendor/lib; git -c user.name=a -c user.email=b commit -q --allow-empty -m private
              cd ../..; echo x > x"
         ),
     );
@@ -96,7 +97,7 @@ fn a_submodule_at_another_published_commit_is_pushed() {
     completed(
         &origin,
         &format!(
-            "{UPDATE}; cd vendor/lib; git -c protocol.file.allow=always fetch -q; git checkout -q {second}"
+            "{UPDATE_SUBMODULE}; cd vendor/lib; git -c protocol.file.allow=always fetch -q; git checkout -q {second}"
         ),
     );
     let linked = origin.git(&["ls-tree", BRANCH, "vendor/lib"]);
