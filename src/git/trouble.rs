@@ -11,7 +11,7 @@ pub enum Trouble {
     DiskFull,
     /// Another branch's name is a prefix of this branch's name, or the other way round.
     BranchConflict,
-    /// Everything else: the connection, a server's error, a time-out.
+    /// Everything else: the connection, a server's error, a timeout.
     Transient,
 }
 

@@ -308,12 +308,12 @@ fn the_names_that_make_a_variable_a_secret_are_documented() {
 }
 
 #[test]
-fn the_table_of_time_outs_has_the_defaults_of_the_settings() {
+fn the_table_of_timeouts_has_the_defaults_of_the_settings() {
     let vocabulary = vocabulary();
     let settings = list(&vocabulary, "settings");
     let document = read("docs/operations.md");
     let mut compared = 0;
-    for row in rows(section(&document, "## Time-outs")) {
+    for row in rows(section(&document, "## Timeouts")) {
         let Some(setting) = settings
             .iter()
             .find(|setting| setting["variable"] == row[0].as_str())
@@ -327,7 +327,7 @@ fn the_table_of_time_outs_has_the_defaults_of_the_settings() {
         let default = setting["default"].as_str().unwrap_or_default();
         default.starts_with(|c: char| c.is_ascii_digit()) && default.ends_with(['s', 'm', 'h'])
     });
-    assert_eq!(compared, durations.count(), "a time-out is missing");
+    assert_eq!(compared, durations.count(), "a timeout is missing");
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn the_shares_of_the_stop_window_are_documented() {
     let vocabulary = vocabulary();
     let limits = &vocabulary["limits"];
     let document = read("docs/operations.md");
-    let document = section(&document, "## Time-outs");
+    let document = section(&document, "## Timeouts");
     for (limit, unit) in [
         ("agent_share_of_stop_window", " %"),
         ("hand_over_share_of_stop_window", " %"),
