@@ -217,8 +217,8 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
             .args(&prepared.args)
             .stdin(prepared.stdin.try_clone()?),
     };
-    // bubblewrap leads its process group from the start. The other launcher makes a session itself, which a group leader
-    // cannot do.
+    // bubblewrap leads its process group from the start. The other launcher makes a session itself, which a group
+    // leader cannot do.
     if prepared
         .as_ref()
         .is_some_and(|prepared| prepared.is_namespace)

@@ -102,8 +102,8 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Stops the run also at the end of standard input, which must be a pipe. When the process at the other end ends, in
-    /// whatever way, the kernel closes the pipe.
+    /// Stops the run also at the end of standard input, which must be a pipe. When the process at the other end ends,
+    /// in whatever way, the kernel closes the pipe.
     ///
     /// # Errors
     /// If standard input is not a pipe.
@@ -120,8 +120,8 @@ impl Stop {
         Ok(())
     }
 
-    /// A stop that is never requested, for children that the worker starts after the run. Children that reach their limits
-    /// are killed without a grace period; the caller limits the total time.
+    /// A stop that is never requested, for children that the worker starts after the run. Children that reach their
+    /// limits are killed without a grace period; the caller limits the total time.
     pub fn without_grace() -> Self {
         let state = State {
             is_forced: true,

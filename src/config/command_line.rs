@@ -14,8 +14,8 @@ use crate::terminal::Format;
 
 /// The flags that `local` does not have: it sets them itself, or has a flag of another name instead.
 const NOT_FOR_LOCAL: [&str; 2] = ["callback-url", "workspace"];
-/// The flags of a worker that `dispatch` does not have: it sets them itself, or has a flag of the same name with another
-/// meaning.
+/// The flags of a worker that `dispatch` does not have: it sets them itself, or has a flag of the same name with
+/// another meaning.
 const NOT_FOR_DISPATCH: [&str; 10] = [
     "branch",
     "callback-oidc-audience",

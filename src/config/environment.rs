@@ -61,8 +61,8 @@ const REVISION: &str = "DESCARTES_REVISION";
 /// The shortest value that is masked, in bytes: shorter values would mask half of every log.
 pub const MIN_SECRET_LENGTH: usize = 6;
 
-/// The secret values in a URL's query, each as it is written and percent-decoded. The name of a parameter decides whether
-/// its value is secret.
+/// The secret values in a URL's query, each as it is written and percent-decoded. The name of a parameter decides
+/// whether its value is secret.
 fn query_secrets(url: &str) -> Vec<(&str, String)> {
     let (_, query) = url.split_once('?').unwrap_or_default();
     let query = query.split('#').next().unwrap_or_default();

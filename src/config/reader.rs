@@ -137,7 +137,8 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// Records a problem with a setting that its value alone does not show, for example a conflict with another setting.
+    /// Records a problem with a setting that its value alone does not show, for example a conflict with another
+    /// setting.
     pub fn reject(&mut self, setting: &Setting, message: &str) {
         self.problems.push(Problem {
             name: setting.name().to_owned(),

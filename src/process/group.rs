@@ -74,9 +74,9 @@ impl Group {
         }
     }
 
-    /// Sends SIGTERM to the group, waits for the grace period, and sends SIGKILL to the group. Then sends SIGKILL to every
-    /// other descendant until none is left, or until `give_up` ends: processes that fork faster than they die, or that
-    /// sleep uninterruptibly, must not keep the worker from reporting.
+    /// Sends SIGTERM to the group, waits for the grace period, and sends SIGKILL to the group. Then sends SIGKILL to
+    /// every other descendant until none is left, or until `give_up` ends: processes that fork faster than they die,
+    /// or that sleep uninterruptibly, must not keep the worker from reporting.
     pub(super) async fn end(
         &mut self,
         grace: impl Future<Output = ()>,

@@ -1,8 +1,8 @@
 //! Finds the task that a reference means. The phase is the one in the reference, that of the tag in the query, the only
 //! phase with the id, or the active one.
 //!
-//! Every error names what the graph has instead, or the setting to change. Dependencies are not checked: the caller decides whether a task
-//! may run before them.
+//! Every error names what the graph has instead, or the setting to change. Dependencies are not checked: the caller
+//! decides whether a task may run before them.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -198,8 +198,8 @@ impl<'a> Items<'a> {
             return Ok(None);
         }
         // This test comes first: an indented line below a heading is always text, even if it looks like another kind of
-        // line, so that the text of a task can never become a task. SCUD tests for `@` first, and loses the text after such
-        // a line.
+        // line, so that the text of a task can never become a task. SCUD tests for `@` first, and loses the text after
+        // such a line.
         if self.section == Section::Block
             && let Some(text) = line.strip_prefix("  ")
         {
@@ -318,8 +318,8 @@ pub(super) fn edge(line: &str) -> Option<(&str, &str)> {
 
 /// The parent and its subtasks in a line of `@parents`.
 pub(super) fn parent(line: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
-    // In a graph that SCUD wrote, ids have no colon. In a migrated graph every id has the prefix of its phase (`a:8`), but
-    // only the colon after the parent is followed by a space.
+    // In a graph that SCUD wrote, ids have no colon. In a migrated graph every id has the prefix of its phase (`a:8`),
+    // but only the colon after the parent is followed by a space.
     let (parent, subtasks) = line.split_once(": ").or_else(|| line.split_once(':'))?;
     let subtasks = subtasks.split(',').map(str::trim);
     Some((parent.trim(), subtasks.filter(|id| !id.is_empty())))

@@ -122,7 +122,8 @@ fn a_redirected_claim_is_not_followed() {
 fn no_work_is_done_before_the_claim_is_granted() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    // The receiver does not answer two claims. It answers the third one after the test has checked that no work was done.
+    // The receiver does not answer two claims. It answers the third one after the test has checked that no work was
+    // done.
     let silence = || Reply::status(200).after(Duration::MAX);
     receiver.script("started", [silence(), silence()]);
     receiver.set_default_reply("started", Reply::status(200).held(&hold));
