@@ -153,7 +153,7 @@ impl Ledger {
         if matches!(end, End::Answered(_)) {
             self.totals.answers += 1;
         }
-        self.totals.usage = self.totals.usage.and(measured.usage);
+        self.totals.usage = self.totals.usage.plus(measured.usage);
         let estimate = reservation
             .filter(|_| self.has_limit())
             .map_or(Usage::default(), |reservation| {

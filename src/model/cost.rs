@@ -56,7 +56,7 @@ impl CostMeter {
     /// Adds the usage of one answer, even of an incomplete one. With a limit, missing and impossible numbers
     /// are replaced by their upper bounds: otherwise a service that reports nothing would cost nothing.
     pub fn add(&mut self, usage: Usage, upper_bound: UpperBound) -> CostLimit {
-        self.reported = self.reported.and(usage);
+        self.reported = self.reported.plus(usage);
         let estimate = upper_bound.of_unreported(usage);
         if self.limit.is_some() && estimate != Usage::default() {
             if self.estimated == Usage::default() {
@@ -65,7 +65,7 @@ impl CostMeter {
                      budget, such answers count as the most that they can have cost"
                 );
             }
-            self.estimated = self.estimated.and(estimate);
+            self.estimated = self.estimated.plus(estimate);
         }
         self.limit_state()
     }
