@@ -3,7 +3,7 @@
 use hyper::Method;
 use reqwest::Url;
 
-use crate::model::{Provider, RoutePrice, Version};
+use crate::model::{Provider, RoutePrice, VersionSegment};
 
 /// The first segment of the services' paths. The base URL and the path of a client's request may each contain it or
 /// not.
@@ -67,7 +67,7 @@ pub fn decide(endpoints: &[Endpoint], method: &Method, path: &str) -> Decision {
     let route = routes
         .find(|route| route.methods.contains(&method.as_str()) && matches_path(route.path, path));
     route.map_or(Decision::NotForwarded { service }, |route| {
-        let is_appended = has_version || provider.version == Version::IsAppended;
+        let is_appended = has_version || provider.version == VersionSegment::IsAppended;
         let version = if is_appended { VERSION } else { "" };
         Decision::Forward {
             service,
