@@ -131,7 +131,7 @@ fn error_answer(error: &GatewayError, api: Api) -> Response<AnswerBody> {
     *response.status_mut() = error.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // A retry can succeed only after this error: when other requests have released the memory.
+    // `Busy` is the only error after which a retry can succeed: when other requests have released the memory.
     let (name, value) = match error {
         GatewayError::Busy => ("retry-after", "1"),
         _ => ("x-should-retry", "false"),
@@ -182,7 +182,7 @@ impl Forwarding {
             .client
             .request(parts.method.clone(), url)
             .headers(headers);
-        // Otherwise reqwest would send the length of an empty body, which the client did not send.
+        // With an empty body, reqwest would send a length that the client did not send.
         let request = match parts.method {
             Method::GET | Method::HEAD if body.is_empty() => request,
             _ => request.body(body),

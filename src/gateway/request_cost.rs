@@ -23,7 +23,7 @@ struct RequestFields {
 /// Reads the maximum cost of a request.
 ///
 /// # Errors
-/// If the body is not a JSON object, names no model, or has a field of a wrong type or a field twice.
+/// If the body is not a JSON object or names no model, or if one of its fields has a wrong type or occurs twice.
 pub fn read(body: &[u8]) -> Result<RequestCost, String> {
     let fields: RequestFields = serde_json::from_slice(body).map_err(|error| {
         format!("the request cannot be read, so its cost cannot be limited: {error}")

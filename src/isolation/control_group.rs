@@ -79,7 +79,8 @@ fn own_group() -> Option<PathBuf> {
     group_in(&groups, &mounts)
 }
 
-/// The directory of the worker's group, from the contents of these two files: lines like `0::/jobs/1` and `cgroup2 /sys/fs/cgroup cgroup2 rw 0 0`.
+/// The directory of the worker's group, from the contents of these two files: lines like `0::/jobs/1` and
+/// `cgroup2 /sys/fs/cgroup cgroup2 rw 0 0`.
 fn group_in(groups: &str, mounts: &str) -> Option<PathBuf> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let mount = mounts.lines().find_map(|line| {

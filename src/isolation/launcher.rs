@@ -107,10 +107,10 @@ fn restrict() -> Kind {
     Kind::Session
 }
 
-/// Drops capabilities that let a program see the machine's processes. Since Linux 6.15, a process with one of them can read
-/// the environment of every other process, also under Landlock. In a PID namespace, such a process could unmount `/proc`, and
-/// would then see the `/proc` of the machine, which it covers. A program of root gets the capabilities that are left in the bounding set. An error
-/// means that this process has none of them.
+/// Drops capabilities that let a program see the machine's processes. Since Linux 6.15, a process with one of them
+/// can read the environment of every other process, also under Landlock. In a PID namespace, such a process could
+/// unmount `/proc`, and would then see the `/proc` of the machine, which it covers. A program of root gets the
+/// capabilities that are left in the bounding set. An error means that this process has none of them.
 #[cfg(target_os = "linux")]
 fn drop_capabilities() {
     use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
