@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// A lease is over when this many heartbeats in a row are missing.
-const MAX_MISSING_HEARTBEATS: u32 = 4;
+/// A lease is as long as this many heartbeat intervals, unless that is shorter than [`MIN_LEASE`].
+const LEASE_HEARTBEATS: u32 = 4;
 /// The shortest lease: a restart of the orchestrator or of a proxy must not end a lease.
 const MIN_LEASE: Duration = Duration::from_secs(60);
 /// The heartbeat interval of old workers, whose claims have no `heartbeat_interval_ms`.
@@ -85,9 +85,7 @@ pub fn lease_of_claim(claim: &Value) -> Duration {
         }
         _ => milliseconds(claim, "/heartbeat_interval_ms").unwrap_or(DEFAULT_HEARTBEAT_INTERVAL),
     };
-    interval
-        .saturating_mul(MAX_MISSING_HEARTBEATS)
-        .max(MIN_LEASE)
+    interval.saturating_mul(LEASE_HEARTBEATS).max(MIN_LEASE)
 }
 
 fn milliseconds(claim: &Value, pointer: &str) -> Option<Duration> {
