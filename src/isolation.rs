@@ -50,7 +50,7 @@ pub struct Isolation {
     /// The path of bubblewrap.
     bubblewrap: Option<PathBuf>,
     /// The kind that this machine allows; `None` until a test has shown it.
-    tested: Arc<Mutex<Option<Kind>>>,
+    tested_kind: Arc<Mutex<Option<Kind>>>,
 }
 
 impl Isolation {
@@ -64,14 +64,17 @@ impl Isolation {
             mode,
             user,
             bubblewrap,
-            tested: Arc::default(),
+            tested_kind: Arc::default(),
         }
     }
 
     /// The isolation of this run; before [`Self::set_tested`], a guess from the machine's settings.
     pub fn kind(&self) -> Kind {
-        let tested = *self.tested.lock().unwrap_or_else(PoisonError::into_inner);
-        tested.unwrap_or_else(|| match self.mode {
+        let tested_kind = *self
+            .tested_kind
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        tested_kind.unwrap_or_else(|| match self.mode {
             Mode::Off => Kind::Off,
             Mode::Auto | Mode::Strict => expected::kind(self.bubblewrap.is_some()),
         })
@@ -79,7 +82,10 @@ impl Isolation {
 
     /// Sets the kind that a test has shown to work.
     pub fn set_tested(&self, kind: Kind) {
-        *self.tested.lock().unwrap_or_else(PoisonError::into_inner) = Some(kind);
+        *self
+            .tested_kind
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(kind);
     }
 
     /// Completes a sentence that begins with "the agent": what it can do to the worker and what it cannot.

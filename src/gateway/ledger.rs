@@ -4,7 +4,7 @@
 //! A request is forwarded if the spent and the reserved amounts together are below the limit. So at most one
 //! answer exceeds the limit, however many requests come at the same time.
 
-use super::meter::Measured;
+use super::meter::AnswerUsage;
 use crate::model::{Limits, Price, UpperBound, Usage};
 
 /// The model and the maximum cost of a request.
@@ -45,7 +45,7 @@ pub enum End<'a> {
     Free,
     /// The client closed the connection before the service answered.
     Abandoned,
-    Answered(&'a Measured),
+    Answered(&'a AnswerUsage),
 }
 
 /// The totals so far.
@@ -144,7 +144,7 @@ impl Ledger {
                 self.reserved_tokens = 0;
             }
         }
-        let nothing = Measured::default();
+        let nothing = AnswerUsage::default();
         let measured = match end {
             End::Free => return,
             End::Abandoned => &nothing,
@@ -178,7 +178,7 @@ impl Ledger {
 }
 
 /// The most tokens that an answer can have cost in addition to the reported ones.
-fn estimate(measured: &Measured, upper_bound: UpperBound) -> Usage {
+fn estimate(measured: &AnswerUsage, upper_bound: UpperBound) -> Usage {
     let unreported = upper_bound.of_unreported(measured.usage);
     if measured.is_complete || measured.usage == Usage::default() {
         return unreported;
@@ -234,8 +234,8 @@ mod tests {
         })
     }
 
-    fn measured(input: u64, output: u64, is_complete: bool) -> Measured {
-        Measured {
+    fn measured(input: u64, output: u64, is_complete: bool) -> AnswerUsage {
+        AnswerUsage {
             model: Some("claude-sonnet-5-5-20260101".to_owned()),
             usage: Usage {
                 input_tokens: Some(input),
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn an_abandoned_request_and_an_answer_without_usage_cost_their_upper_bound() {
-        for end in [End::Abandoned, End::Answered(&Measured::default())] {
+        for end in [End::Abandoned, End::Answered(&AnswerUsage::default())] {
             let mut ledger = ledger(Some(1.0), None);
             let reservation = admitted(&mut ledger);
             ledger.settle(Some(reservation), &end);
@@ -320,7 +320,7 @@ mod tests {
         let Admission::Admitted(reservation) = ledger.admit(&request_for("gpt-x")) else {
             panic!("{ledger:?}");
         };
-        let measured = Measured {
+        let measured = AnswerUsage {
             model: Some("gpt-x".to_owned()),
             ..measured(1, 1, true)
         };

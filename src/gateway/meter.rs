@@ -16,9 +16,9 @@ const EVENT_FRAME_SIZE: u64 = 60;
 /// A token of text has about four bytes. With three, the estimate is too high rather than too low.
 const BYTES_PER_TOKEN: u64 = 3;
 
-/// The result of reading an answer.
+/// The usage and the model that were read from an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Measured {
+pub struct AnswerUsage {
     pub model: Option<String>,
     pub usage: Usage,
     /// Whether the end of the answer was read.
@@ -33,7 +33,7 @@ pub struct Measured {
 pub struct Meter {
     api: Api,
     format: AnswerFormat,
-    measured: Measured,
+    measured: AnswerUsage,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Meter {
         Self {
             api,
             format,
-            measured: Measured::default(),
+            measured: AnswerUsage::default(),
         }
     }
 
@@ -80,7 +80,7 @@ impl Meter {
         }
     }
 
-    pub fn measured(&self) -> &Measured {
+    pub fn answer_usage(&self) -> &AnswerUsage {
         &self.measured
     }
 }
@@ -98,7 +98,7 @@ struct AnswerFields {
     response: Option<Box<AnswerFields>>,
 }
 
-impl Measured {
+impl AnswerUsage {
     fn read_line(&mut self, api: Api, line: &[u8]) {
         let Some(data) = line.strip_prefix(b"data:") else {
             return;
@@ -193,13 +193,13 @@ mod tests {
         event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{},\"usage\":{\"output_tokens\":50}}\n\n\
         event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
-    fn measure(api: Api, content_type: &str, chunks: &[&[u8]]) -> Measured {
+    fn measure(api: Api, content_type: &str, chunks: &[&[u8]]) -> AnswerUsage {
         let mut meter = Meter::new(api, content_type);
         for chunk in chunks {
             meter.push(chunk);
         }
         meter.finish();
-        meter.measured().clone()
+        meter.answer_usage().clone()
     }
 
     fn usage(input: u64, output: u64, read: Option<u64>, written: Option<u64>) -> Usage {

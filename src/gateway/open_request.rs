@@ -11,7 +11,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::ledger::{End, Reservation};
-use super::meter::{Measured, Meter};
+use super::meter::{AnswerUsage, Meter};
 use super::shared::Shared;
 use super::wire::{self, Report};
 
@@ -42,8 +42,8 @@ pub struct OpenRequest {
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         let measured = match &self.state {
-            State::Answered(meter) => meter.measured().clone(),
-            State::Free | State::Sent => Measured::default(),
+            State::Answered(meter) => meter.answer_usage().clone(),
+            State::Free | State::Sent => AnswerUsage::default(),
         };
         let end = match self.state {
             State::Sent if self.costs_tokens => End::Abandoned,

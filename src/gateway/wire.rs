@@ -27,7 +27,7 @@ pub enum Report {
     Ready,
     Listening {
         port: u16,
-        /// The random path of each service, in the order of the configuration.
+        /// The secret path of each service, in the order of the configuration.
         paths: Vec<String>,
     },
     Request(Request),
