@@ -28,7 +28,7 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
-    /// The status, the type of the error in Anthropic's API, and its type in OpenAI's API.
+    /// The status, and the type of the error for [`Api::Anthropic`] and for [`Api::OpenAi`].
     fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         let invalid = "invalid_request_error";
         match self {
