@@ -1,4 +1,4 @@
-//! Keeps the agent, its checks and everything else that runs the project's code apart from the worker.
+//! Isolates the worker from the agent, the checks and all other programs that run the project's code.
 //!
 //! The worker starts such a program through a hidden command of its own binary. That command restricts
 //! itself and then executes the program, so that no code runs between fork and exec. Knows no agents
@@ -36,12 +36,12 @@ pub use user::User;
 pub enum Mode {
     /// The strongest that this machine allows.
     Auto,
-    /// A PID namespace, or no run.
+    /// Only a PID namespace. If none can be made, the run does not start.
     Strict,
     Off,
 }
 
-/// How programs are isolated in this run; cheap to clone, all clones are the same one.
+/// How programs are isolated in this run. Cheap to clone; all clones share the result of the test.
 #[derive(Debug, Clone)]
 pub struct Isolation {
     pub mode: Mode,
@@ -49,8 +49,8 @@ pub struct Isolation {
     pub user: Option<User>,
     /// The path of bubblewrap.
     bubblewrap: Option<PathBuf>,
-    /// `None` until a test has shown what this machine allows.
-    tested: Arc<Mutex<Option<Kind>>>,
+    /// The kind that this machine allows; `None` until a test has shown it.
+    tested_kind: Arc<Mutex<Option<Kind>>>,
 }
 
 impl Isolation {
@@ -64,26 +64,31 @@ impl Isolation {
             mode,
             user,
             bubblewrap,
-            tested: Arc::default(),
+            tested_kind: Arc::default(),
         }
     }
 
-    /// The isolation of this run; before [`Self::set_tested`], the one that the machine's settings
-    /// suggest.
+    /// The isolation of this run; before [`Self::set_tested`], a guess from the machine's settings.
     pub fn kind(&self) -> Kind {
-        let tested = *self.tested.lock().unwrap_or_else(PoisonError::into_inner);
-        tested.unwrap_or_else(|| match self.mode {
+        let tested_kind = *self
+            .tested_kind
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        tested_kind.unwrap_or_else(|| match self.mode {
             Mode::Off => Kind::Off,
             Mode::Auto | Mode::Strict => expected::kind(self.bubblewrap.is_some()),
         })
     }
 
-    /// Sets what a test has shown.
+    /// Sets the kind that a test has shown to work.
     pub fn set_tested(&self, kind: Kind) {
-        *self.tested.lock().unwrap_or_else(PoisonError::into_inner) = Some(kind);
+        *self
+            .tested_kind
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(kind);
     }
 
-    /// What separates the agent from the worker, as the end of a sentence about the agent.
+    /// Completes a sentence that begins with "the agent": what it can do to the worker and what it cannot.
     pub fn description(&self) -> String {
         let description = self.kind().description();
         match &self.user {
@@ -103,8 +108,9 @@ impl Isolation {
         self.launch_as(self.kind())
     }
 
-    /// How to start a program with an isolation of this kind, or the strongest below it that works; the
-    /// kind [`Kind::Namespace`] works or fails.
+    /// How to start a program with an isolation of this kind; `None` for [`Kind::Off`], and for [`Kind::Namespace`]
+    /// without bubblewrap. For each kind between these two, the launcher uses the strongest one that the kernel
+    /// supports.
     pub fn launch_as(&self, kind: Kind) -> Option<Launch> {
         let bubblewrap = match kind {
             Kind::Off => return None,
@@ -132,21 +138,22 @@ pub struct Launch {
 pub struct Prepared {
     pub program: PathBuf,
     pub args: Vec<OsString>,
-    /// The launcher's standard input: a socket, by which it gets the program's.
+    /// The launcher's standard input: a socket, over which it receives the program's standard input.
     pub stdin: OwnedFd,
-    /// The launcher's messages.
+    /// The worker's end of the socket: receives the launcher's messages.
     pub report: Report,
     /// Whether the program runs in a PID namespace.
     pub is_namespace: bool,
-    /// Where everything that the program starts is; a PID namespace needs none.
+    /// The control group of the program and of everything that it starts. `None` with a PID namespace, which does not
+    /// need one, and if the worker may not make one.
     pub control_group: Option<ControlGroup>,
     /// The worker's own program, if the launcher cannot be started by its path.
     inherited: Option<File>,
 }
 
 impl Launch {
-    /// Prepares the start of a program. Takes those variables out of its environment that would change
-    /// how bubblewrap and the launcher themselves start.
+    /// Prepares the start of a program. Moves the dynamic loader's variables (`LD_*`) from `environment` to the
+    /// launcher's arguments, so that they affect only the program, and not bubblewrap and the launcher.
     pub fn prepare(
         &self,
         program: OsString,
@@ -154,7 +161,7 @@ impl Launch {
         stdin: Option<&File>,
         environment: &mut Variables,
     ) -> io::Result<Prepared> {
-        // bubblewrap sets one.
+        // bubblewrap sets PWD. The launcher removes it if the program should have none.
         let has_pwd = value_of(environment, "PWD").is_some();
         let (report, channel) = Report::pair()?;
         report.send_stdin(stdin)?;
@@ -205,16 +212,16 @@ impl Launch {
 }
 
 impl Prepared {
-    /// Makes the descriptors that the launcher needs survive the start. Must be called directly before
-    /// it, and nothing else may be started before this is dropped.
+    /// Lets the launcher inherit the descriptor that it needs. Must be called directly before the start. Until this is
+    /// dropped, no other program may be started, because it would inherit the descriptor too.
     pub fn let_inherit(&self) -> io::Result<()> {
         let inherited = self.inherited.as_ref();
         inherited.map_or(Ok(()), |file| Ok(fcntl_setfd(file, FdFlags::empty())?))
     }
 }
 
-/// The path of the worker's program, if that file is still there: inside the namespace, /proc/self/exe
-/// is bubblewrap.
+/// The path of the worker's program, if that file still exists. Inside the namespace, the path is needed because
+/// /proc/self/exe is bubblewrap there.
 fn own_path() -> Option<PathBuf> {
     let path = std::env::current_exe().ok()?;
     let (found, own) = (

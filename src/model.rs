@@ -15,7 +15,7 @@ pub use access::{Access, ServiceAccess, service_url};
 pub use cost::{CostLimit, CostMeter, UpperBound};
 pub use limits::{LimitReached, Limits};
 pub use prices::{Price, as_of, full_name};
-pub use provider::{ANTHROPIC, Api, KeyHeader, OPENAI, Provider, RoutePrice, Version};
+pub use provider::{ANTHROPIC, Api, KeyHeader, OPENAI, Provider, RoutePrice, VersionSegment};
 pub use statuses::is_temporary;
 pub use usage::{Spent, Usage, token_count};
 

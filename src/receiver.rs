@@ -1,9 +1,8 @@
-//! The embedded orchestrator: receives what workers report and checks it against docs/protocol.md.
+//! The built-in orchestrator: receives the events of workers and checks them against docs/protocol.md.
 //!
-//! Grants every first claim, refuses a second run of a task while the first one has a lease, and refuses
-//! tasks that ended for good.
-//! Keeps everything in memory and starts no workers: it is for developers who want to try things out and to
-//! see what a worker reports.
+//! Grants the first claim of a task. Refuses another run while an earlier one has a lease, and refuses tasks that
+//! ended for good. Keeps everything in memory and starts no workers: it is for developers who want to try things
+//! out and to see what a worker reports.
 
 mod answers;
 mod envelope;
@@ -35,8 +34,8 @@ pub use notice::{Answer, Notice, Received};
 pub use route::Route;
 pub use server::{Arrived, serve};
 
-/// How often to check for leases that are over. Only a person reads the notice, so this need not be exact.
-const LEASE_CHECK: Duration = Duration::from_millis(200);
+/// How often to check for leases that are over. The notice is only for people, so it may come a little late.
+const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How the orchestrator behaves. By default it grants claims, accepts events and checks no signatures.
 #[derive(Debug, Default)]
@@ -46,7 +45,7 @@ pub struct Settings {
     /// Task ids and run ids whose heartbeats are answered with a cancellation.
     pub cancelled: Vec<String>,
     pub answers: ScriptedAnswers,
-    /// The length of every lease, if it does not follow from the heartbeat interval.
+    /// The length of every lease; `None` if it follows from the claim's heartbeat interval.
     pub lease: Option<Duration>,
     /// Whether a task that ended for good can be claimed again.
     pub repetition: Repetition,
@@ -91,18 +90,18 @@ impl Receiver {
             signing_keys: self.settings.signing_keys,
             notices,
         });
-        let watched = service.clone();
+        let lease_service = service.clone();
         let answer = move |arrived: Arrived| {
             let answer = service.receive(&arrived.path, &arrived.headers, &arrived.body);
             std::future::ready(answer)
         };
-        let accept = async {
+        let serving = async {
             tokio::select! {
                 () = server::serve(&self.listener, answer) => {}
-                () = watched.watch_leases() => {}
+                () = lease_service.watch_leases() => {}
             }
         };
-        LocalSet::new().run_until(accept).await;
+        LocalSet::new().run_until(serving).await;
     }
 }
 
@@ -117,8 +116,8 @@ struct Service {
 impl Service {
     /// Answers one request and sends a notice about it.
     fn receive(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Answer {
-        let last = path.rsplit('/').next().unwrap_or_default();
-        let result = self.check(last, headers, body).map(|route| {
+        let last_segment = path.rsplit('/').next().unwrap_or_default();
+        let result = self.check(last_segment, headers, body).map(|route| {
             let scripted = self.answers.borrow_mut().next(route);
             let mut ledger = self.ledger.borrow_mut();
             ledger.receive(route, body, scripted, Instant::now())
@@ -140,20 +139,23 @@ impl Service {
         answer
     }
 
-    /// Verifies the signature, then the route.
-    fn check(&self, last: &str, headers: &HeaderMap, body: &[u8]) -> Result<Route, Answer> {
+    /// Verifies the signature, then finds the route by the last segment of the path.
+    fn check(&self, last_segment: &str, headers: &HeaderMap, body: &[u8]) -> Result<Route, Answer> {
         if !self.signing_keys.is_empty() {
             signature::verify(&self.signing_keys, headers, body, Timestamp::now())
                 .map_err(|why| Answer::new(StatusCode::UNAUTHORIZED, why))?;
         }
-        Route::parse(last).ok_or_else(|| {
-            Answer::new(StatusCode::NOT_FOUND, format!("there is no route {last:?}"))
+        Route::parse(last_segment).ok_or_else(|| {
+            Answer::new(
+                StatusCode::NOT_FOUND,
+                format!("there is no route {last_segment:?}"),
+            )
         })
     }
 
     async fn watch_leases(&self) {
         loop {
-            tokio::time::sleep(LEASE_CHECK).await;
+            tokio::time::sleep(LEASE_CHECK_INTERVAL).await;
             let ended = self.ledger.borrow_mut().report_ended_leases(Instant::now());
             for notice in ended {
                 self.notify(notice);
@@ -167,7 +169,7 @@ impl Service {
     }
 }
 
-/// A signed request must name its event in `webhook-id`.
+/// The problem of a signed request whose `webhook-id` is not the id of its event.
 fn webhook_id_problem(headers: &HeaderMap, received: &Received) -> Option<String> {
     let id = headers.get("webhook-id")?;
     let event_id = received.text("/event_id");

@@ -13,7 +13,7 @@ use super::messages;
 
 /// Replaces a tool's result that was removed to make room.
 const REMOVED_NOTE: &str = "[left out to make room]";
-/// Results of at most this size, in bytes, are not shortened further.
+/// Results of at most this size, in bytes, are not shortened.
 const MIN_SHORTENED_SIZE: usize = 1_000;
 /// The largest saved conversation that is loaded, in bytes: about twice what the service accepts.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
@@ -63,7 +63,7 @@ impl Conversation {
     }
 
     /// Saves the conversation for the next round. The file is replaced and not overwritten, because
-    /// a tool may have put a link or a pipe in its place.
+    /// a tool may have replaced it by a link or a pipe.
     pub fn save(&self, file: &Path) -> io::Result<()> {
         let dir = file.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(dir)?;
@@ -115,8 +115,8 @@ impl Conversation {
     }
 
     /// Makes the conversation shorter: removes the older half of the tools' results that the model
-    /// has read; if there are none, shortens each result that it has not read. Returns false if
-    /// there is nothing to shorten.
+    /// has read. If there are none, shortens the results that it has not read. Returns false if
+    /// there is nothing left to shorten.
     pub fn make_room(&mut self) -> bool {
         let last = self.messages.len().saturating_sub(1);
         let (read, unread) = self.messages.split_at_mut(last);
@@ -140,7 +140,7 @@ fn results(messages: &mut [Message]) -> impl Iterator<Item = &mut Value> {
     blocks.filter(|block| block["type"] == "tool_result")
 }
 
-/// Removes the older half of the results; false if there are none.
+/// Removes the older half of the results; returns false if there are none.
 fn remove_older_half(messages: &mut [Message]) -> bool {
     let mut results: Vec<&mut Value> = results(messages)
         .filter(|block| size(block) > REMOVED_NOTE.len())
@@ -157,7 +157,7 @@ fn remove_older_half(messages: &mut [Message]) -> bool {
     removed > 0
 }
 
-/// Removes the second half of each long result; false if all of them are short.
+/// Removes the second half of each long result; returns false if all of them are short.
 fn shorten(messages: &mut [Message]) -> bool {
     let mut shortened = false;
     for block in results(messages) {
@@ -180,18 +180,23 @@ fn read(file: &Path) -> io::Result<Option<Conversation>> {
         Err(error) => return Err(error),
     };
     if !metadata.is_file() || metadata.len() > MAX_FILE_SIZE {
-        return Err(io::Error::other("it is not a regular file, or too large"));
+        return Err(io::Error::other(format!(
+            "it is not a regular file of at most {MAX_FILE_SIZE} bytes"
+        )));
     }
     let saved: Conversation = serde_json::from_slice(&fs::read(file)?)?;
     let is_block = |block: &Value| block["type"].is_string();
     let is_message =
         |message: &Message| !message.content.is_empty() && message.content.iter().all(is_block);
     if !saved.messages.iter().all(is_message) {
-        return Err(io::Error::other("a message in it is not valid"));
+        return Err(io::Error::other(
+            "a message in it is empty, or has a content block without a type",
+        ));
     }
     Ok(Some(saved))
 }
 
+/// The size of a result's content, in bytes.
 fn size(result: &Value) -> usize {
     match &result["content"] {
         Value::String(text) => text.len(),
@@ -246,9 +251,9 @@ mod tests {
             .filter(|at| sent[*at].to_string().contains("cache_control"))
             .collect();
         assert_eq!(marked, [6, 8]);
-        let again = long_conversation();
-        again.to_request();
-        assert!(!format!("{again:?}").contains("cache_control"));
+        let conversation = long_conversation();
+        conversation.to_request();
+        assert!(!format!("{conversation:?}").contains("cache_control"));
     }
 
     #[test]
@@ -293,10 +298,10 @@ mod tests {
         conversation.add_answer(vec![messages::text("done")]);
         conversation.add_answer(vec![]);
         conversation.save(&file).unwrap();
-        let mut again = Conversation::load(&file);
-        again.add_prompt("second");
-        assert_eq!(again.id, conversation.id);
-        assert_eq!(again.to_request().len(), 3);
+        let mut loaded = Conversation::load(&file);
+        loaded.add_prompt("second");
+        assert_eq!(loaded.id, conversation.id);
+        assert_eq!(loaded.to_request().len(), 3);
     }
 
     #[test]

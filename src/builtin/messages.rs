@@ -17,7 +17,7 @@ const MAX_ANSWER_SIZE: usize = 2 * 1024 * 1024;
 pub struct Answer {
     pub id: String,
     pub model: String,
-    /// The blocks that may be sent back.
+    /// The blocks that the API accepts in the next request.
     pub content: Vec<Value>,
     pub stop_reason: Option<String>,
     pub usage: Usage,
@@ -41,15 +41,15 @@ impl Answer {
 
     /// The tool calls, in order.
     pub fn tool_calls(&self) -> Vec<ToolCall> {
-        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let calls = self
             .content
             .iter()
             .filter(|block| block["type"] == "tool_use");
         calls
             .map(|block| ToolCall {
-                id: word(&block["id"]),
-                name: word(&block["name"]),
+                id: text(&block["id"]),
+                name: text(&block["name"]),
                 input: block["input"].clone(),
             })
             .collect()
@@ -79,7 +79,7 @@ pub fn text(text: &str) -> Value {
 pub enum StreamError {
     /// The service sent an error event.
     Reported { kind: String, message: String },
-    /// An event is not valid.
+    /// An event is not valid; the text says why.
     Malformed(String),
     /// The answer is larger than [`MAX_ANSWER_SIZE`].
     TooLarge,
@@ -88,11 +88,11 @@ pub enum StreamError {
 /// The effect of an event on an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// The answer is longer than before.
+    /// The answer has become longer.
     Grown,
     /// A ping, an event without content, or one of an unknown type.
     Nothing,
-    /// This was the last event.
+    /// The event was the last one of the answer.
     Complete,
 }
 
@@ -105,7 +105,7 @@ pub struct PartialAnswer {
     size: usize,
     has_started: bool,
     is_complete: bool,
-    /// The final number of output tokens was reported. The number in `message_start` is only preliminary.
+    /// Whether the final number of output tokens was reported. The number in `message_start` is preliminary.
     is_output_reported: bool,
 }
 
@@ -201,7 +201,8 @@ struct ErrorDetails {
     message: String,
 }
 
-/// The type and the message in the body of an error. A body in another format is the message.
+/// The type and the message in the body of an error. If the body is not in the API's format, the whole body is the
+/// message, and the type is empty.
 pub fn error_of_body(body: &[u8]) -> (String, String) {
     #[derive(Deserialize)]
     struct Body {
@@ -242,7 +243,7 @@ impl PartialAnswer {
         })
     }
 
-    /// Applies an event of so many bytes; returns by how many bytes the answer has grown.
+    /// Applies an event of `event_size` bytes; returns by how many bytes the answer has grown.
     fn apply(&mut self, event: Event, event_size: usize) -> Result<usize, StreamError> {
         let malformed = |what: &dyn std::fmt::Display| StreamError::Malformed(what.to_string());
         Ok(match event {
@@ -308,10 +309,11 @@ impl PartialAnswer {
         if !self.is_output_reported {
             self.answer.usage.output_tokens = None;
         }
-        // A tool must not run with an incomplete input. An input that is complete but cannot be
-        // parsed gets an error as its result, so that the model can correct it.
-        let is_cut_off = self.answer.stop_reason.as_deref() != Some("tool_use");
-        let sendable = |block: Block| block.into_sendable(is_cut_off);
+        // A tool must not run with an incomplete input. If the model has finished its tool calls, an input
+        // that cannot be parsed is kept: the call gets an error as its result, so that the model can
+        // correct it.
+        let calls_are_finished = self.answer.stop_reason.as_deref() == Some("tool_use");
+        let sendable = |block: Block| block.into_sendable(calls_are_finished);
         self.answer.content = self.blocks.into_iter().filter_map(sendable).collect();
         // The API rejects a message that ends with a thinking block.
         while self.answer.content.last().is_some_and(is_thinking) {
@@ -329,7 +331,7 @@ pub fn is_thinking(block: &Value) -> bool {
 }
 
 impl Block {
-    /// Adds a delta from an event of so many bytes; returns by how many bytes the block has grown.
+    /// Adds a delta from an event of `event_size` bytes; returns by how many bytes the block has grown.
     fn push(&mut self, delta: Delta, event_size: usize) -> usize {
         match delta {
             Delta::Text { text } => self.append("text", &text),
@@ -370,9 +372,9 @@ impl Block {
         }
     }
 
-    /// The block for the next request; `None` if the API would reject it. `is_cut_off` says that the
-    /// answer ended at a limit, so that its last block may be incomplete.
-    fn into_sendable(mut self, is_cut_off: bool) -> Option<Value> {
+    /// The block for the next request; `None` if the API would reject it. `calls_are_finished` is false if
+    /// the answer ended for another reason than a tool call, so that its last block may be incomplete.
+    fn into_sendable(mut self, calls_are_finished: bool) -> Option<Value> {
         // The API accepts only objects; the tool's error will say which argument is missing.
         if self.json.get("type").is_some_and(|kind| kind == "tool_use")
             && !self.json.get("input").is_some_and(Value::is_object)
@@ -383,11 +385,11 @@ impl Block {
         let text = |key: &str| self.json.get(key).and_then(Value::as_str);
         let is_blank = |key: &str| text(key).unwrap_or_default().trim().is_empty();
         let sendable = match text("type") {
-            // An incomplete text is useful; the API rejects white space alone.
+            // An incomplete text is useful. The API rejects a text of white space alone.
             Some("text") => !is_blank("text"),
             // An incomplete thinking block has no signature.
             Some("thinking") => self.is_complete && !is_blank("signature"),
-            Some("tool_use") => self.is_complete || !is_cut_off,
+            Some("tool_use") => self.is_complete || calls_are_finished,
             _ => self.is_complete,
         };
         sendable.then_some(Value::Object(self.json))

@@ -1,4 +1,4 @@
-//! Requests to the Messages API: streamed, one at a time, and repeated if that may help.
+//! Requests to the Messages API: streamed, one at a time, and sent again if that may help.
 //!
 //! `builtin.rs` decides what an answer means.
 
@@ -38,14 +38,14 @@ const MAX_REQUEST_SIZE: usize = 8 * 1024 * 1024;
 const READ_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 /// How long the body of an error may take.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many answers to one request may break off; each of them costs money.
-const MAX_BROKEN_ANSWERS: u32 = 5;
+/// How many answers to one request may end early; each of them costs money.
+const MAX_INCOMPLETE_ANSWERS: u32 = 5;
 /// The time between two keep-alive lines during the wait before a retry.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a connection may take to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to retry if there is no idle timeout: longer than any task takes.
-const UNLIMITED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const RETRY_TIME_IF_UNLIMITED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// With this header the API says whether to retry, independent of the status.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The system prompt.
@@ -82,7 +82,7 @@ pub enum ServiceError {
     TooLong,
     /// Incomplete answers have used up the budget.
     BudgetUsedUp,
-    /// The service rejected the request, or did not answer it before the timeout.
+    /// The service rejected the request, or no retry got an answer.
     Failed(RequestFailure),
 }
 
@@ -136,7 +136,7 @@ impl Service {
             let bearer = format!("Bearer {}", token.expose_secret());
             headers.insert("authorization", secret(&bearer)?);
         }
-        let idle_timeout = settings.idle_timeout.unwrap_or(UNLIMITED);
+        let idle_timeout = settings.idle_timeout.unwrap_or(RETRY_TIME_IF_UNLIMITED);
         let client = Client::builder()
             .tls_backend_preconfigured(tls::config(&settings.url, settings.authorities.as_deref())?)
             .default_headers(headers)
@@ -154,7 +154,7 @@ impl Service {
         })
     }
 
-    /// Sends the conversation, repeats the request while that may help, and adds the cost of each answer to
+    /// Sends the conversation, sends it again while that may help, and adds the cost of each answer to
     /// `cost`. The outer error means that standard output is closed.
     pub async fn ask(
         &self,
@@ -172,7 +172,7 @@ impl Service {
             .header("content-type", "application/json")
             .body(body);
         let mut retries = Retries::within(self.idle_timeout);
-        let (mut attempts, mut broken_answers) = (0, 0);
+        let (mut attempts, mut incomplete_answers) = (0, 0);
         loop {
             attempts += 1;
             let (failure, retry_after, partial) = match self.attempt(&request, writer).await {
@@ -188,15 +188,15 @@ impl Service {
                 } => (failure, retry_after, partial),
             };
             if let Partial::Content(usage) = partial {
-                // The service was reachable, so the time limit starts again. The number of broken
+                // The service was reachable, so the time limit starts again. The number of incomplete
                 // answers is limited instead, because each may cost as much as a complete one.
-                broken_answers += 1;
+                incomplete_answers += 1;
                 retries.extend(self.idle_timeout);
                 if cost.add(usage, upper_bound) == CostLimit::Reached {
                     return Ok(Err(ServiceError::BudgetUsedUp));
                 }
             }
-            let can_retry = broken_answers < MAX_BROKEN_ANSWERS;
+            let can_retry = incomplete_answers < MAX_INCOMPLETE_ANSWERS;
             let delay = match retries.delay(retry_after) {
                 Ok(delay) if can_retry => delay,
                 // The orchestrator can run the task again later; waiting here would only cost time.
@@ -311,7 +311,7 @@ async fn sleep_with_keep_alive(delay: Duration, writer: &mut Writer) {
     }
 }
 
-/// The result of an attempt without a complete answer: a retry may get one.
+/// The result of an attempt without a complete answer. A retry may get one.
 fn retry(message: String, partial: Partial) -> Attempt {
     Attempt::Retry {
         failure: RequestFailure {
@@ -324,8 +324,8 @@ fn retry(message: String, partial: Partial) -> Attempt {
     }
 }
 
-/// The result of an attempt with an answer that is larger than any model's. Another attempt would cost as
-/// much again, so there is none.
+/// The result of an attempt with an answer that is larger than any model's. There is no retry, because it would
+/// cost as much again.
 fn too_large() -> Attempt {
     Attempt::Rejected(ServiceError::Failed(RequestFailure {
         status: None,

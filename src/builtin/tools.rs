@@ -25,7 +25,7 @@ pub struct Tools {
 
 impl Tools {
     /// Tools that work in `dir`. `idle_timeout` is how long this process may print nothing; a
-    /// silent command is ended earlier.
+    /// command that prints nothing is ended before that.
     pub fn new(
         dir: PathBuf,
         path: &OsStr,
@@ -55,7 +55,7 @@ impl Tools {
         self.shell.close(grace).await;
     }
 
-    /// Like [`Self::close`], with the short grace period of processes whose results are not needed.
+    /// Like [`Self::close`], but with a short grace period, for processes whose results are not needed.
     pub async fn close_soon(&mut self) {
         self.shell.close_soon().await;
     }

@@ -242,7 +242,7 @@ pub const REPAIRS: Setting = Setting::new(
 pub const ONLY_CHECKS: Setting = Setting::new(
     "DESCARTES_ONLY_CHECKS",
     "only-checks",
-    "BOOLEAN",
+    "BOOL",
     "Run the project's checks and nothing else: no agent works, the task is not looked up, nothing is pushed",
 )
 .default("false");

@@ -1,9 +1,10 @@
-//! Finds a few members of a JSON object in its bytes, without keeping the rest. Pure, needs bounded memory.
+//! Extracts a few members from the bytes of a JSON object, without storing the other members. Pure, needs
+//! bounded memory.
 
-/// The longest member that is kept, in bytes. Longer ones are treated as absent.
-const MAX_MEMBER: usize = 64 * 1024;
-/// The most that is kept of all members, in bytes.
-const MAX_KEPT: usize = 256 * 1024;
+/// The longest member (its name and its value) that is extracted, in bytes. Longer ones count as absent.
+const MAX_MEMBER_SIZE: usize = 64 * 1024;
+/// The maximum size of all extracted members together, in bytes.
+const MAX_EXTRACTED_SIZE: usize = 256 * 1024;
 
 /// Reads one JSON document in chunks of any size. Does not check that the rest of it is valid.
 #[derive(Debug)]
@@ -11,16 +12,17 @@ pub struct Document {
     names: &'static [&'static str],
     /// The number of objects and arrays that are open.
     depth: usize,
-    text: Text,
-    /// The bytes of the current member of the outermost object, if it is kept.
+    string: StringState,
+    /// The bytes of the current member of the outermost object, unless it is skipped.
     member: Vec<u8>,
     part: Part,
-    kept: Vec<u8>,
+    /// The members that were extracted, separated by commas.
+    extracted: Vec<u8>,
 }
 
 /// Whether the current byte is in a string.
 #[derive(Debug, PartialEq)]
-enum Text {
+enum StringState {
     Outside,
     Inside,
     /// Inside, after a backslash.
@@ -30,24 +32,24 @@ enum Text {
 /// The part of the outermost object that the current byte belongs to.
 #[derive(Debug, PartialEq)]
 enum Part {
-    /// The name of a member. It is kept, because it decides whether the member is kept.
+    /// The name of a member. It decides whether the member is extracted.
     Name,
-    /// A member that is kept.
-    Kept,
+    /// The value of a member that is extracted.
+    ExtractedValue,
     /// Anything else.
     Skipped,
 }
 
 impl Document {
-    /// Keeps the members of the outermost object that have one of these names.
+    /// Extracts the members of the outermost object that have one of these names.
     pub fn new(names: &'static [&'static str]) -> Self {
         Self {
             names,
             depth: 0,
-            text: Text::Outside,
+            string: StringState::Outside,
             member: Vec::new(),
             part: Part::Skipped,
-            kept: Vec::new(),
+            extracted: Vec::new(),
         }
     }
 
@@ -56,28 +58,30 @@ impl Document {
         while let Some((byte, after)) = rest.split_first() {
             self.push_byte(*byte);
             rest = after;
-            // Bytes that are not kept, up to the next one with a meaning.
-            let next = match (&self.part, &self.text) {
-                (Part::Skipped, Text::Inside) => memchr::memchr2(b'"', b'\\', rest),
-                (Part::Skipped, Text::Outside) => rest.iter().copied().position(is_structural),
+            // In a skipped part, go straight to the next byte that can end it.
+            let next = match (&self.part, &self.string) {
+                (Part::Skipped, StringState::Inside) => memchr::memchr2(b'"', b'\\', rest),
+                (Part::Skipped, StringState::Outside) => {
+                    rest.iter().copied().position(is_structural)
+                }
                 _ => continue,
             };
             rest = &rest[next.unwrap_or(rest.len())..];
         }
     }
 
-    /// An object with the members that were found.
+    /// An object with the members that were extracted.
     pub fn object(&self) -> Vec<u8> {
-        [b"{", self.kept.as_slice(), b"}"].concat()
+        [b"{", self.extracted.as_slice(), b"}"].concat()
     }
 
     fn push_byte(&mut self, byte: u8) {
-        if self.text != Text::Outside {
-            self.keep(byte);
-            self.text = match (byte, &self.text) {
-                (b'\\', Text::Inside) => Text::Escaped,
-                (b'"', Text::Inside) => Text::Outside,
-                _ => Text::Inside,
+        if self.string != StringState::Outside {
+            self.add_to_member(byte);
+            self.string = match (byte, &self.string) {
+                (b'\\', StringState::Inside) => StringState::Escaped,
+                (b'"', StringState::Inside) => StringState::Outside,
+                _ => StringState::Inside,
             };
             return;
         }
@@ -90,12 +94,12 @@ impl Document {
             (b'}', 1) => self.end_member(),
             (b':', 1) => {
                 self.end_name();
-                self.keep(byte);
+                self.add_to_member(byte);
             }
-            _ => self.keep(byte),
+            _ => self.add_to_member(byte),
         }
         match byte {
-            b'"' => self.text = Text::Inside,
+            b'"' => self.string = StringState::Inside,
             b'{' | b'[' => self.depth += 1,
             b'}' | b']' => self.depth = self.depth.saturating_sub(1),
             _ => {}
@@ -110,24 +114,29 @@ impl Document {
     fn end_name(&mut self) {
         if self.part == Part::Name {
             let name: Option<String> = serde_json::from_slice(&self.member).ok();
-            let is_kept = name.is_some_and(|name| self.names.contains(&name.as_str()));
-            self.part = if is_kept { Part::Kept } else { Part::Skipped };
+            let is_wanted = name.is_some_and(|name| self.names.contains(&name.as_str()));
+            self.part = if is_wanted {
+                Part::ExtractedValue
+            } else {
+                Part::Skipped
+            };
         }
     }
 
     fn end_member(&mut self) {
         let size = self.member.len();
-        if self.part == Part::Kept && self.kept.len() + size < MAX_KEPT {
-            if !self.kept.is_empty() {
-                self.kept.push(b',');
+        if self.part == Part::ExtractedValue && self.extracted.len() + size < MAX_EXTRACTED_SIZE {
+            if !self.extracted.is_empty() {
+                self.extracted.push(b',');
             }
-            self.kept.append(&mut self.member);
+            self.extracted.append(&mut self.member);
         }
         self.part = Part::Skipped;
     }
 
-    fn keep(&mut self, byte: u8) {
-        if self.part == Part::Skipped || self.member.len() == MAX_MEMBER {
+    /// Adds a byte to the current member; skips the member if it is too long.
+    fn add_to_member(&mut self, byte: u8) {
+        if self.part == Part::Skipped || self.member.len() == MAX_MEMBER_SIZE {
             self.part = Part::Skipped;
         } else {
             self.member.push(byte);
@@ -135,7 +144,8 @@ impl Document {
     }
 }
 
-/// Whether a byte outside of strings has a meaning in JSON.
+/// Whether a byte outside of strings belongs to the structure of JSON: it begins or ends a string, a value or a
+/// name.
 fn is_structural(byte: u8) -> bool {
     matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b',' | b':')
 }
@@ -157,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn members_of_the_outermost_object_are_found_in_chunks_of_any_size() {
+    fn members_of_the_outermost_object_are_extracted_from_chunks_of_any_size() {
         let text = r#" { "content":[{"usage":1,"text":"\"},\"usage\":2,"}], "usage" : {"a":[1,{"b":"}"}]},"us\u0061ge2":3,"model":"m\\" }"#;
         for at in 0..=text.len() {
             let (one, other) = text.as_bytes().split_at(at);
@@ -181,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_document_needs_little_memory_and_its_small_members_are_found() {
+    fn a_large_document_needs_little_memory_and_its_small_members_are_extracted() {
         let mut document = Document::new(NAMES);
         document.push(b"{\"model\":\"");
         for _ in 0..100 {
@@ -193,7 +203,7 @@ mod tests {
         }
         document.push(b"\",\"usage\":{\"input_tokens\":7}}");
         assert_eq!(document.object(), b"{\"usage\":{\"input_tokens\":7}}");
-        assert!(document.member.capacity() + document.kept.capacity() <= 4 * MAX_MEMBER);
+        assert!(document.member.capacity() + document.extracted.capacity() <= 4 * MAX_MEMBER_SIZE);
     }
 
     proptest::proptest! {

@@ -9,6 +9,7 @@ use crate::model::Api;
 /// An error that the gateway answers itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum GatewayError {
+    /// The table of routes does not list the request.
     NotForwarded {
         method: String,
         path: String,
@@ -16,15 +17,18 @@ pub enum GatewayError {
     TooLarge {
         max_bytes: usize,
     },
+    /// The client did not send the whole body in time.
     TooSlow,
+    /// The cost cannot be read from the request; the text says why.
     Unreadable(String),
-    /// Other requests need the memory at the moment.
+    /// The bodies of other requests use all the memory that the gateway has for bodies.
     Busy,
+    /// A limit is reached, or the request's cost cannot be limited.
     Refused(Refusal),
 }
 
 impl GatewayError {
-    /// The status, and the type of the error in each API.
+    /// The status, and the type of the error for [`Api::Anthropic`] and for [`Api::OpenAi`].
     fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         let invalid = "invalid_request_error";
         match self {
@@ -37,7 +41,7 @@ impl GatewayError {
                 "overloaded_error",
                 "server_error",
             ),
-            // No client repeats a request after this status.
+            // Clients do not retry a request that was answered with this status.
             Self::Refused(_) => (
                 StatusCode::PAYMENT_REQUIRED,
                 "billing_error",
@@ -84,7 +88,7 @@ impl std::fmt::Display for GatewayError {
     }
 }
 
-/// One clause without a full stop, for the agent and for the run's failure.
+/// One clause without a full stop. It is a part of the gateway's error and of the run's failure message.
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -120,14 +124,14 @@ mod tests {
         };
         let error = GatewayError::Refused(refusal);
         assert_eq!(error.status(), 402);
-        let words = "descartes-worker's model gateway: the agent's tokens are used up: 12 of 10 tokens are spent";
+        let message = "descartes-worker's model gateway: the agent's tokens are used up: 12 of 10 tokens are spent";
         assert_eq!(
             error.body(Api::Anthropic),
-            json!({ "type": "error", "error": { "type": "billing_error", "message": words } })
+            json!({ "type": "error", "error": { "type": "billing_error", "message": message } })
                 .to_string()
         );
         let body: serde_json::Value = serde_json::from_str(&error.body(Api::OpenAi)).unwrap();
-        assert_eq!(body["error"]["message"], words);
+        assert_eq!(body["error"]["message"], message);
         assert_eq!(body["error"]["code"], "insufficient_quota");
     }
 }

@@ -1,5 +1,5 @@
-//! Forwards one request: reads it, reserves what it may cost, sends it with the real credential, and
-//! passes the answer on while it is measured.
+//! Forwards one request: reads it, reserves its maximum cost, sends it with the real credential, and passes
+//! the answer on while counting its tokens.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,18 +27,18 @@ use crate::model::{Api, RoutePrice};
 
 /// The largest request, in bytes: the services accept no larger ones.
 const MAX_REQUEST_SIZE: usize = 32 * 1024 * 1024;
-/// How long a client may send nothing of a request's body.
+/// How long a client may pause while it sends a request's body.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to send a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// The most memory that the bodies of all requests together may need, in bytes.
+/// The maximum size of the bodies of all requests in memory together, in bytes.
 pub const MAX_BUFFERED: usize = 2 * MAX_REQUEST_SIZE;
-/// The longest part of a path in a report, in bytes.
-const MAX_REPORTED_PATH: usize = 200;
+/// The longest path in an error message, in bytes. Longer ones are cut.
+const MAX_SHOWN_PATH: usize = 200;
 
-/// Headers of a request that concern only one connection (RFC 9110, section 7.6.1), and those that the
-/// gateway sets itself.
-static NOT_FORWARDED: [HeaderName; 9] = [
+/// The headers of a request that the gateway removes: those that concern only one connection (RFC 9110,
+/// section 7.6.1), and those that it sets itself.
+static REMOVED_REQUEST_HEADERS: [HeaderName; 9] = [
     CONNECTION,
     HOST,
     CONTENT_LENGTH,
@@ -49,19 +49,21 @@ static NOT_FORWARDED: [HeaderName; 9] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
-/// The headers of an answer that concern only one connection.
-static NOT_RETURNED: [HeaderName; 5] = [
+/// The headers of an answer that the gateway removes, because they concern only one connection.
+static REMOVED_ANSWER_HEADERS: [HeaderName; 5] = [
     CONNECTION,
     PROXY_AUTHENTICATE,
     TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
 ];
-/// Headers that concern only one connection, and for which the HTTP library has no constant.
-const KEEP_ALIVE: [&str; 2] = ["keep-alive", "proxy-connection"];
+/// Further headers that the gateway removes from requests and answers. They concern only one connection too,
+/// but the HTTP library has no constants for them.
+const REMOVED_HEADER_NAMES: [&str; 2] = ["keep-alive", "proxy-connection"];
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The service gave no answer, so the connection to the client is closed without one.
+/// The service gave no answer, or the client closed the connection. So the connection to the client is closed
+/// without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the model's service gave no answer")]
 pub struct NoAnswer;
@@ -74,7 +76,7 @@ pub async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, NoAnswer> {
     let uri = request.uri();
-    // A client that takes the gateway for a proxy sends the name of another host.
+    // A client that uses the gateway as an HTTP proxy sends the name of another host, or CONNECT.
     let is_for_proxy = uri.authority().is_some() || request.method() == Method::CONNECT;
     let decision = route::decide(&shared.endpoints, request.method(), uri.path());
     match decision {
@@ -91,17 +93,17 @@ pub async fn answer(
             path,
             price,
         } => {
-            let forwarded = Forwarding {
+            let forwarding = Forwarding {
                 shared: shared.clone(),
                 service,
                 path,
                 price,
             };
             let api = shared.services[service].provider.api;
-            match forwarded.forward(request).await {
+            match forwarding.forward(request).await {
                 Ok(answer) => Ok(answer),
-                Err(NotAnswered::Error(error)) => Ok(error_answer(&error, api)),
-                Err(NotAnswered::NoAnswer) => Err(NoAnswer),
+                Err(ForwardError::Gateway(error)) => Ok(error_answer(&error, api)),
+                Err(ForwardError::NoAnswer) => Err(NoAnswer),
             }
         }
     }
@@ -111,7 +113,7 @@ pub async fn answer(
 fn path_without_secret(path: &str) -> &str {
     let rest = path.trim_start_matches('/');
     let below = rest.find('/').map_or("/", |at| &rest[at..]);
-    let mut end = below.len().min(MAX_REPORTED_PATH);
+    let mut end = below.len().min(MAX_SHOWN_PATH);
     while !below.is_char_boundary(end) {
         end -= 1;
     }
@@ -129,7 +131,7 @@ fn error_answer(error: &GatewayError, api: Api) -> Response<AnswerBody> {
     *response.status_mut() = error.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // A retry helps only if other requests need the memory at the moment.
+    // `Busy` is the only error after which a retry can succeed: when other requests have released the memory.
     let (name, value) = match error {
         GatewayError::Busy => ("retry-after", "1"),
         _ => ("x-should-retry", "false"),
@@ -138,15 +140,17 @@ fn error_answer(error: &GatewayError, api: Api) -> Response<AnswerBody> {
     response
 }
 
-/// Why a request gets no answer from the service.
-enum NotAnswered {
-    Error(GatewayError),
+/// Why a client does not get an answer of the service.
+enum ForwardError {
+    /// The gateway answers with this error.
+    Gateway(GatewayError),
+    /// See [`NoAnswer`].
     NoAnswer,
 }
 
-impl From<GatewayError> for NotAnswered {
+impl From<GatewayError> for ForwardError {
     fn from(error: GatewayError) -> Self {
-        Self::Error(error)
+        Self::Gateway(error)
     }
 }
 
@@ -162,13 +166,13 @@ impl Forwarding {
     async fn forward(
         self,
         request: Request<Incoming>,
-    ) -> Result<Response<AnswerBody>, NotAnswered> {
+    ) -> Result<Response<AnswerBody>, ForwardError> {
         let (parts, body) = request.into_parts();
         let service = &self.shared.services[self.service];
         let length = parts.headers.get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let (body, _memory) = self.read_body(body, length).await?;
-        let mut open = self.open(&parts.method);
+        let mut open = self.new_open_request(&parts.method);
         if self.price == RoutePrice::Tokens {
             open.reservation = self.reserve(&parts.headers, &body).await?;
         }
@@ -178,7 +182,7 @@ impl Forwarding {
             .client
             .request(parts.method.clone(), url)
             .headers(headers);
-        // Without a body, so that no length and no chunk is sent if the client sent none.
+        // With an empty body, reqwest would send a length that the client did not send.
         let request = match parts.method {
             Method::GET | Method::HEAD if body.is_empty() => request,
             _ => request.body(body),
@@ -188,25 +192,25 @@ impl Forwarding {
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) => {
-                open.state = State::Rejected;
+                open.state = State::Free;
                 let mut shown = service.url.clone();
                 // The message must not show the credentials in the URL.
                 let _ = shown.set_username("");
                 let _ = shown.set_password(None);
                 let why = request_error(&shown, &error);
                 self.shared.reports.add(&Report::Unreachable { why });
-                return Err(NotAnswered::NoAnswer);
+                return Err(ForwardError::NoAnswer);
             }
         };
         Ok(self.return_answer(open, answer))
     }
 
-    /// Reads the whole body, within the limits of time and memory.
+    /// Reads the whole body; fails if it needs too much time or memory.
     async fn read_body(
         &self,
         mut body: Incoming,
         length: Option<usize>,
-    ) -> Result<(Bytes, BufferedMemory), NotAnswered> {
+    ) -> Result<(Bytes, BufferedMemory), ForwardError> {
         let too_large = || GatewayError::TooLarge {
             max_bytes: MAX_REQUEST_SIZE,
         };
@@ -225,7 +229,7 @@ impl Forwarding {
                 Ok(Ok(Some(Ok(frame)))) => frame,
                 Ok(Ok(None)) => return Ok((read.into(), memory)),
                 // The client closed the connection.
-                Ok(Ok(Some(Err(_)))) => return Err(NotAnswered::NoAnswer),
+                Ok(Ok(Some(Err(_)))) => return Err(ForwardError::NoAnswer),
                 Ok(Err(_)) | Err(_) => return Err(GatewayError::TooSlow.into()),
             };
             let Ok(bytes) = frame.into_data() else {
@@ -239,12 +243,13 @@ impl Forwarding {
         }
     }
 
-    /// Waits until the request may be forwarded.
+    /// Reserves the request's maximum cost. Waits while the rest of the limit is reserved for other requests.
+    /// `None` if there is no limit.
     async fn reserve(
         &self,
         headers: &HeaderMap,
         body: &Bytes,
-    ) -> Result<Option<Reservation>, NotAnswered> {
+    ) -> Result<Option<Reservation>, ForwardError> {
         let shared = &self.shared;
         if !shared.ledger.borrow().has_limit() {
             return Ok(None);
@@ -275,7 +280,7 @@ impl Forwarding {
         }
     }
 
-    fn open(&self, method: &Method) -> OpenRequest {
+    fn new_open_request(&self, method: &Method) -> OpenRequest {
         self.shared.requests.set(self.shared.requests.get() + 1);
         OpenRequest {
             shared: self.shared.clone(),
@@ -283,7 +288,7 @@ impl Forwarding {
             path: self.path.clone(),
             costs_tokens: self.price == RoutePrice::Tokens,
             reservation: None,
-            state: State::Rejected,
+            state: State::Free,
             status: None,
             began: Instant::now(),
             first_byte: None,
@@ -304,9 +309,9 @@ impl Forwarding {
         open.state = if status.is_success() && open.costs_tokens {
             State::Answered(Box::new(Meter::new(api, content_type.unwrap_or_default())))
         } else {
-            State::Rejected
+            State::Free
         };
-        remove_connection_headers(&mut headers, &NOT_RETURNED);
+        remove_connection_headers(&mut headers, &REMOVED_ANSWER_HEADERS);
         let body = MeteredBody {
             body: answer.into(),
             open,
@@ -321,10 +326,10 @@ impl Forwarding {
 /// The client's headers with the real credential instead of the placeholder.
 fn forwarded_headers(headers: &HeaderMap, service: &Service) -> HeaderMap {
     let mut headers = headers.clone();
-    remove_connection_headers(&mut headers, &NOT_FORWARDED);
+    remove_connection_headers(&mut headers, &REMOVED_REQUEST_HEADERS);
     headers.remove(X_API_KEY);
     headers.remove(AUTHORIZATION);
-    // The gateway cannot read the numbers of tokens in a compressed answer.
+    // The gateway cannot count the tokens of a compressed answer.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     for (name, value) in &service.credentials {
         headers.insert(name, value.clone());
@@ -332,16 +337,18 @@ fn forwarded_headers(headers: &HeaderMap, service: &Service) -> HeaderMap {
     headers
 }
 
+/// Removes these headers, those that `Connection` names, and [`REMOVED_HEADER_NAMES`].
 fn remove_connection_headers(headers: &mut HeaderMap, names: &[HeaderName]) {
     let values = headers.get_all(CONNECTION).iter();
     let words = values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','));
-    let further: Vec<HeaderName> = words.filter_map(|word| word.trim().parse().ok()).collect();
-    for name in names.iter().chain(&further) {
+    let named_in_connection: Vec<HeaderName> =
+        words.filter_map(|word| word.trim().parse().ok()).collect();
+    for name in names.iter().chain(&named_in_connection) {
         headers.remove(name);
     }
-    for name in KEEP_ALIVE {
+    for name in REMOVED_HEADER_NAMES {
         headers.remove(name);
     }
 }

@@ -1,9 +1,10 @@
-//! What is spent, what is reserved, and whether a further request may be forwarded. Pure.
+//! Adds up the spent and the reserved dollars and tokens, and decides whether a further request may be forwarded.
+//! Pure.
 //!
-//! A request is forwarded if the sum of what is spent and what is reserved is below the limit. So one answer
-//! at most exceeds the limit, however many requests come at the same time.
+//! A request is forwarded if the spent and the reserved amounts together are below the limit. So at most one
+//! answer exceeds the limit, however many requests come at the same time.
 
-use super::meter::Measured;
+use super::meter::AnswerUsage;
 use crate::model::{Limits, Price, UpperBound, Usage};
 
 /// The model and the maximum cost of a request.
@@ -13,7 +14,7 @@ pub struct RequestCost {
     pub upper_bound: UpperBound,
 }
 
-/// The most that an open request can cost.
+/// The maximum cost of an open request, which counts against the limits until the request ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reservation {
     price: Option<Price>,
@@ -40,17 +41,17 @@ pub enum Refusal {
 /// How a request ended.
 #[derive(Debug)]
 pub enum End<'a> {
-    /// The service rejected it, or did not get it. That costs nothing.
-    Rejected,
-    /// The client did not wait for the beginning of the answer.
+    /// It costs nothing: the service did not receive or did not accept it, or its route is free.
+    Free,
+    /// The client closed the connection before the service answered.
     Abandoned,
-    Answered(&'a Measured),
+    Answered(&'a AnswerUsage),
 }
 
 /// The totals so far.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
-    /// Answers of models.
+    /// The number of answers of models.
     pub answers: u64,
     /// The usage that the services reported.
     pub usage: Usage,
@@ -62,7 +63,7 @@ pub struct Totals {
 pub struct Ledger {
     limits: Limits,
     totals: Totals,
-    /// Upper bounds that are used instead of numbers that a service did not report; only with a limit.
+    /// The tokens that are assumed for answers whose usage a service did not report. Zero without a limit.
     estimated_tokens: u64,
     reserved_usd: f64,
     reserved_tokens: u64,
@@ -84,7 +85,7 @@ impl Ledger {
         }
     }
 
-    /// Whether requests must say what they may cost.
+    /// Whether there is a limit, so that the maximum cost of each request must be known.
     pub fn has_limit(&self) -> bool {
         self.limits.usd.is_some() || self.limits.tokens.is_some()
     }
@@ -110,7 +111,7 @@ impl Ledger {
         if let Some(limit) = self.limits.tokens.filter(|limit| spent >= *limit) {
             return Admission::Refused(Refusal::Tokens { spent, limit });
         }
-        let nothing_left = self
+        let is_all_reserved = self
             .limits
             .usd
             .is_some_and(|limit| spent_usd + self.reserved_usd >= limit)
@@ -118,7 +119,7 @@ impl Ledger {
                 .limits
                 .tokens
                 .is_some_and(|limit| spent.saturating_add(self.reserved_tokens) >= limit);
-        if nothing_left && self.open_reservations > 0 {
+        if is_all_reserved && self.open_reservations > 0 {
             return Admission::Wait;
         }
         let reservation = Reservation {
@@ -143,16 +144,16 @@ impl Ledger {
                 self.reserved_tokens = 0;
             }
         }
-        let nothing = Measured::default();
+        let nothing = AnswerUsage::default();
         let measured = match end {
-            End::Rejected => return,
+            End::Free => return,
             End::Abandoned => &nothing,
             End::Answered(measured) => measured,
         };
         if matches!(end, End::Answered(_)) {
             self.totals.answers += 1;
         }
-        self.totals.usage = self.totals.usage.and(measured.usage);
+        self.totals.usage = self.totals.usage.plus(measured.usage);
         let estimate = reservation
             .filter(|_| self.has_limit())
             .map_or(Usage::default(), |reservation| {
@@ -176,13 +177,13 @@ impl Ledger {
     }
 }
 
-/// The tokens that an answer may have cost in addition to the reported ones.
-fn estimate(measured: &Measured, upper_bound: UpperBound) -> Usage {
+/// The most tokens that an answer can have cost in addition to the reported ones.
+fn estimate(measured: &AnswerUsage, upper_bound: UpperBound) -> Usage {
     let unreported = upper_bound.of_unreported(measured.usage);
     if measured.is_complete || measured.usage == Usage::default() {
         return unreported;
     }
-    // The answer broke off, so the service has reported only the output tokens of its beginning.
+    // The answer ended early, so the service has reported only the output tokens of its beginning.
     let reported = measured.usage.output_tokens.unwrap_or(0);
     let streamed = measured.streamed_tokens.min(upper_bound.output_tokens);
     Usage {
@@ -193,8 +194,8 @@ fn estimate(measured: &Measured, upper_bound: UpperBound) -> Usage {
 
 impl Reservation {
     fn usd(&self) -> f64 {
-        let most = self.upper_bound.of_unreported(Usage::default());
-        self.price.map_or(0.0, |price| price.cost(most))
+        let maximum = self.upper_bound.of_unreported(Usage::default());
+        self.price.map_or(0.0, |price| price.cost(maximum))
     }
 
     fn tokens(&self) -> u64 {
@@ -210,7 +211,7 @@ impl Reservation {
 mod tests {
     use super::*;
 
-    /// At most 1,000 tokens of each kind: with Sonnet 0.0025 and 0.01 dollars.
+    /// At most 1,000 input tokens (0.0025 dollars with Sonnet) and 1,000 output tokens (0.01 dollars).
     fn request() -> RequestCost {
         request_for("claude-sonnet-5-5")
     }
@@ -233,8 +234,8 @@ mod tests {
         })
     }
 
-    fn measured(input: u64, output: u64, is_complete: bool) -> Measured {
-        Measured {
+    fn measured(input: u64, output: u64, is_complete: bool) -> AnswerUsage {
+        AnswerUsage {
             model: Some("claude-sonnet-5-5-20260101".to_owned()),
             usage: Usage {
                 input_tokens: Some(input),
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_at_the_same_time_wait_for_what_others_have_reserved() {
+    fn a_request_waits_while_the_rest_of_the_limit_is_reserved_for_others() {
         let mut ledger = ledger(Some(0.02), None);
         let (first, second) = (admitted(&mut ledger), admitted(&mut ledger));
         // 0.025 dollars are reserved.
@@ -269,7 +270,7 @@ mod tests {
         ledger.settle(Some(first), &End::Answered(&measured(100, 100, true)));
         assert_cost(&ledger, 0.0012);
         let third = admitted(&mut ledger);
-        ledger.settle(Some(second), &End::Rejected);
+        ledger.settle(Some(second), &End::Free);
         ledger.settle(Some(third), &End::Answered(&measured(0, 2_000, true)));
         // No input was reported, so its upper bound counts.
         assert_cost(&ledger, 0.0012 + 0.02 + 0.0025);
@@ -291,8 +292,8 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_request_and_an_answer_without_numbers_count_with_their_upper_bound() {
-        for end in [End::Abandoned, End::Answered(&Measured::default())] {
+    fn an_abandoned_request_and_an_answer_without_usage_cost_their_upper_bound() {
+        for end in [End::Abandoned, End::Answered(&AnswerUsage::default())] {
             let mut ledger = ledger(Some(1.0), None);
             let reservation = admitted(&mut ledger);
             ledger.settle(Some(reservation), &end);
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_breaks_off_is_charged_for_the_text_that_was_streamed() {
+    fn an_answer_that_ends_early_is_charged_for_the_text_that_was_streamed() {
         let mut ledger = ledger(Some(1.0), None);
         let reservation = admitted(&mut ledger);
         ledger.settle(Some(reservation), &End::Answered(&measured(100, 1, false)));
@@ -319,7 +320,7 @@ mod tests {
         let Admission::Admitted(reservation) = ledger.admit(&request_for("gpt-x")) else {
             panic!("{ledger:?}");
         };
-        let measured = Measured {
+        let measured = AnswerUsage {
             model: Some("gpt-x".to_owned()),
             ..measured(1, 1, true)
         };

@@ -1,4 +1,4 @@
-//! Reads the numbers of tokens and the model from the bytes of an answer. Pure, needs bounded memory, and
+//! Reads the usage and the name of the model from the bytes of an answer. Pure, needs bounded memory, and
 //! does not change the bytes.
 
 use serde::Deserialize;
@@ -8,31 +8,32 @@ use super::document::Document;
 use crate::line_splitter::{LineEnd, LineSplitter};
 use crate::model::{Api, Usage, token_count};
 
-/// The longest event that is read, in bytes. The usage in a longer one is unknown.
-const MAX_READ: usize = 2 * 1024 * 1024;
-/// The size of an event without its text, in bytes: at most as large as the smallest that services send, so
-/// that the estimate is not too low.
-const EVENT_FRAME: u64 = 60;
-/// A token of text has about four bytes. Three make the estimate rather too high than too low.
+/// The longest event that is read, in bytes. Longer ones are skipped.
+const MAX_EVENT_SIZE: usize = 2 * 1024 * 1024;
+/// The size of the JSON around the text in an event, in bytes. This is the smallest size that services send, so
+/// that the estimated number of tokens is not too low.
+const EVENT_FRAME_SIZE: u64 = 60;
+/// A token of text has about four bytes. With three, the estimate is too high rather than too low.
 const BYTES_PER_TOKEN: u64 = 3;
 
-/// The result of reading an answer.
+/// The usage and the model that were read from an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Measured {
+pub struct AnswerUsage {
     pub model: Option<String>,
     pub usage: Usage,
-    /// The end of the answer was read.
+    /// Whether the end of the answer was read.
     pub is_complete: bool,
-    /// An estimate of the output tokens in the text so far, rather too high than too low; only for a stream.
+    /// An estimate of the output tokens in the text so far, too high rather than too low. Zero if the answer is not a
+    /// stream.
     pub streamed_tokens: u64,
 }
 
-/// Reads one answer.
+/// Counts the tokens of one answer.
 #[derive(Debug)]
 pub struct Meter {
     api: Api,
     format: AnswerFormat,
-    measured: Measured,
+    measured: AnswerUsage,
 }
 
 #[derive(Debug)]
@@ -44,17 +45,17 @@ enum AnswerFormat {
 }
 
 impl Meter {
-    /// For an answer with this content type.
+    /// Starts counting for an answer with this content type.
     pub fn new(api: Api, content_type: &str) -> Self {
         let format = if content_type.trim_start().starts_with("text/event-stream") {
-            AnswerFormat::Events(LineSplitter::new(LineEnd::Newline, MAX_READ))
+            AnswerFormat::Events(LineSplitter::new(LineEnd::Newline, MAX_EVENT_SIZE))
         } else {
             AnswerFormat::Document(Document::new(&["model", "usage"]))
         };
         Self {
             api,
             format,
-            measured: Measured::default(),
+            measured: AnswerUsage::default(),
         }
     }
 
@@ -79,25 +80,25 @@ impl Meter {
         }
     }
 
-    pub fn measured(&self) -> &Measured {
+    pub fn answer_usage(&self) -> &AnswerUsage {
         &self.measured
     }
 }
 
-/// The fields of an event or of an answer that are read.
+/// The fields that are read from an event or an answer.
 #[derive(Deserialize)]
-struct Part {
+struct AnswerFields {
     #[serde(rename = "type")]
     kind: Option<String>,
     model: Option<String>,
     usage: Option<Value>,
-    /// In `message_start`.
-    message: Option<Box<Part>>,
+    /// In the event `message_start` of the Messages API.
+    message: Option<Box<AnswerFields>>,
     /// In the events of the Responses API.
-    response: Option<Box<Part>>,
+    response: Option<Box<AnswerFields>>,
 }
 
-impl Measured {
+impl AnswerUsage {
     fn read_line(&mut self, api: Api, line: &[u8]) {
         let Some(data) = line.strip_prefix(b"data:") else {
             return;
@@ -105,54 +106,55 @@ impl Measured {
         let Ok(text) = str::from_utf8(data.trim_ascii()) else {
             return;
         };
-        if text == "[DONE]" || is_end(text) {
+        if text == "[DONE]" || is_message_stop(text) {
             self.is_complete = true;
         }
         if text.contains("\"usage\"") {
             self.read_json(api, text.as_bytes());
         } else {
-            let content = (text.len() as u64).saturating_sub(EVENT_FRAME);
+            let content = (text.len() as u64).saturating_sub(EVENT_FRAME_SIZE);
             self.streamed_tokens += content.div_ceil(BYTES_PER_TOKEN);
         }
     }
 
     /// Reads an event or an answer. Invalid JSON is ignored.
     fn read_json(&mut self, api: Api, text: &[u8]) {
-        let Ok(part) = serde_json::from_slice::<Part>(text) else {
+        let Ok(fields) = serde_json::from_slice::<AnswerFields>(text) else {
             return;
         };
-        let kind = part.kind.as_deref().unwrap_or_default();
+        let kind = fields.kind.as_deref().unwrap_or_default();
         if matches!(
             kind,
             "response.completed" | "response.incomplete" | "response.failed"
         ) {
             self.is_complete = true;
         }
-        for part in [part.message, part.response].into_iter().flatten() {
-            self.add_part(api, *part);
+        for inner in [fields.message, fields.response].into_iter().flatten() {
+            self.add(api, *inner);
         }
-        self.add_part(
+        self.add(
             api,
-            Part {
+            AnswerFields {
                 kind: None,
-                model: part.model,
-                usage: part.usage,
+                model: fields.model,
+                usage: fields.usage,
                 message: None,
                 response: None,
             },
         );
     }
 
-    fn add_part(&mut self, api: Api, part: Part) {
-        self.model = part.model.or(self.model.take());
-        if let Some(usage) = part.usage {
+    fn add(&mut self, api: Api, fields: AnswerFields) {
+        self.model = fields.model.or(self.model.take());
+        if let Some(usage) = fields.usage {
             self.usage = self.usage.updated_by(usage_of(api, &usage));
         }
     }
 }
 
-/// The events that end a stream of the Messages API.
-fn is_end(text: &str) -> bool {
+/// Whether an event ends a stream of the Messages API. A longer event is text of the model, which may contain
+/// the same word.
+fn is_message_stop(text: &str) -> bool {
     text.len() < 100 && text.contains("\"message_stop\"")
 }
 
@@ -166,9 +168,10 @@ fn usage_of(api: Api, value: &Value) -> Usage {
             cache_creation_input_tokens: count("cache_creation_input_tokens"),
         },
         Api::OpenAi => {
-            let details = |name: &str| token_count(&value[name]["cached_tokens"]);
-            let cached = details("input_tokens_details").or(details("prompt_tokens_details"));
-            // The cached tokens are among the input tokens.
+            let cached_tokens = |name: &str| token_count(&value[name]["cached_tokens"]);
+            let cached =
+                cached_tokens("input_tokens_details").or(cached_tokens("prompt_tokens_details"));
+            // OpenAI's number of input tokens includes the cached tokens.
             let input = count("input_tokens").or(count("prompt_tokens"));
             Usage {
                 input_tokens: input.map(|input| input.saturating_sub(cached.unwrap_or(0))),
@@ -190,13 +193,13 @@ mod tests {
         event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{},\"usage\":{\"output_tokens\":50}}\n\n\
         event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
-    fn measure(api: Api, content_type: &str, chunks: &[&[u8]]) -> Measured {
+    fn measure(api: Api, content_type: &str, chunks: &[&[u8]]) -> AnswerUsage {
         let mut meter = Meter::new(api, content_type);
         for chunk in chunks {
             meter.push(chunk);
         }
         meter.finish();
-        meter.measured().clone()
+        meter.answer_usage().clone()
     }
 
     fn usage(input: u64, output: u64, read: Option<u64>, written: Option<u64>) -> Usage {
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_output_tokens_of_a_stream_that_breaks_off_are_estimated_from_its_text() {
+    fn the_output_tokens_of_a_stream_that_ends_early_are_estimated_from_its_text() {
         let end = STREAM.find("event: message_delta").unwrap();
         let measured = measure(
             Api::Anthropic,
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn both_apis_of_openai_are_measured_and_cached_tokens_are_not_input_tokens() {
+    fn both_apis_of_openai_are_measured_and_cached_tokens_do_not_count_as_input_tokens() {
         let document = br#"{"model":"gpt-x","usage":{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4}}}"#;
         let measured = measure(Api::OpenAi, "application/json", &[document]);
         assert_eq!(measured.usage, usage(6, 5, Some(4), None));
@@ -255,8 +258,8 @@ mod tests {
     }
 
     #[test]
-    fn garbage_has_no_usage() {
-        let garbage = vec![b'x'; MAX_READ];
+    fn an_answer_that_cannot_be_read_has_no_usage() {
+        let garbage = vec![b'x'; MAX_EVENT_SIZE];
         let chunks: Vec<&[u8]> = vec![&garbage, &garbage, b"\ndata: {\"usage\": [}\n\xff\n"];
         for content_type in ["text/event-stream", "application/json"] {
             let measured = measure(Api::Anthropic, content_type, &chunks);

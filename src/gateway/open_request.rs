@@ -1,5 +1,5 @@
-//! A request that is not over: measures its answer, and settles its cost when the request ends, even if the
-//! client or the service breaks it off.
+//! A request that is not over. Counts the tokens of its answer, and settles its cost when the request ends, even if
+//! the client or the service closes the connection early.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,14 +11,14 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::ledger::{End, Reservation};
-use super::meter::{Measured, Meter};
+use super::meter::{AnswerUsage, Meter};
 use super::shared::Shared;
 use super::wire::{self, Report};
 
 /// How far a request has come.
 pub enum State {
-    /// It costs nothing, or was not sent.
-    Rejected,
+    /// It costs nothing: it was not sent, the service did not accept it, or its route is free.
+    Free,
     Sent,
     Answered(Box<Meter>),
 }
@@ -31,21 +31,23 @@ pub struct OpenRequest {
     pub costs_tokens: bool,
     pub reservation: Option<Reservation>,
     pub state: State,
+    /// The status of the service's answer.
     pub status: Option<u16>,
-    /// When it was sent.
+    /// When it was sent; until then, when its body had arrived.
     pub began: Instant,
+    /// The time from `began` to the first byte of the answer's body.
     pub first_byte: Option<Duration>,
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         let measured = match &self.state {
-            State::Answered(meter) => meter.measured().clone(),
-            State::Rejected | State::Sent => Measured::default(),
+            State::Answered(meter) => meter.answer_usage().clone(),
+            State::Free | State::Sent => AnswerUsage::default(),
         };
         let end = match self.state {
             State::Sent if self.costs_tokens => End::Abandoned,
-            State::Rejected | State::Sent => End::Rejected,
+            State::Free | State::Sent => End::Free,
             State::Answered(_) => End::Answered(&measured),
         };
         self.shared
@@ -67,7 +69,7 @@ impl Drop for OpenRequest {
     }
 }
 
-/// The body of an answer, measured on its way.
+/// The body of an answer. Counts the tokens while the body is passed on.
 pub struct MeteredBody {
     pub body: reqwest::Body,
     pub open: OpenRequest,

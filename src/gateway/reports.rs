@@ -1,7 +1,7 @@
 //! Writes the gateway's reports to the worker.
 //!
-//! The gateway must not wait for the worker to read. So new totals replace unwritten ones, and reports of
-//! requests are dropped while too many are unwritten.
+//! Requests must not wait until the worker reads the reports. So new totals replace totals that are not written
+//! yet, and reports about requests are dropped while too many reports wait.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,13 +11,14 @@ use tokio::sync::Notify;
 
 use super::wire::{Report, Totals};
 
-/// The most reports that wait to be written.
+/// While so many reports wait to be written, reports about further requests are dropped.
 const MAX_WAITING: usize = 256;
 
 /// The reports that are not written yet.
 #[derive(Debug, Default)]
 pub struct Reports {
     waiting: RefCell<VecDeque<String>>,
+    /// The latest totals, if they are not written yet.
     totals: Cell<Option<Totals>>,
     changed: Notify,
 }
@@ -29,7 +30,7 @@ impl Reports {
         if is_droppable && waiting.len() >= MAX_WAITING {
             return;
         }
-        // Numbers and texts can always be written as JSON.
+        // This never fails: numbers and strings can always be written as JSON.
         waiting.extend(serde_json::to_string(report).ok());
         self.changed.notify_one();
     }
@@ -39,7 +40,7 @@ impl Reports {
         self.changed.notify_one();
     }
 
-    /// Writes reports forever; ends when the worker does not read any more.
+    /// Writes reports until the worker closes the pipe.
     pub async fn write_to(&self, mut worker: impl AsyncWrite + Unpin) {
         loop {
             self.changed.notified().await;
@@ -52,7 +53,7 @@ impl Reports {
     /// Writes all waiting reports.
     ///
     /// # Errors
-    /// If the worker does not read any more.
+    /// If the worker has closed the pipe.
     pub async fn flush_to(&self, worker: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
         loop {
             let totals = self.totals.take().map(Report::Totals);

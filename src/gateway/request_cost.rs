@@ -1,4 +1,4 @@
-//! What a request may cost, read from its body. Pure.
+//! Reads the maximum cost of a request from its body. Pure.
 
 use serde::Deserialize;
 
@@ -8,8 +8,8 @@ use crate::model::UpperBound;
 /// The longest answer, in tokens, if the request sets no limit.
 const MAX_OUTPUT_TOKENS: u64 = 128_000;
 
-/// The part of a request that is read. A name that occurs twice is an error: servers differ in which
-/// of the two they use.
+/// The fields that are read from a request. A field that occurs twice is an error, because some servers use its
+/// first value and others the last.
 #[derive(Deserialize)]
 struct RequestFields {
     model: String,
@@ -20,20 +20,20 @@ struct RequestFields {
     n: Option<u64>,
 }
 
-/// Reads what a request may cost.
+/// Reads the maximum cost of a request.
 ///
 /// # Errors
-/// If the body is not a request.
+/// If the body is not a JSON object or names no model, or if one of its fields has a wrong type or occurs twice.
 pub fn read(body: &[u8]) -> Result<RequestCost, String> {
     let fields: RequestFields = serde_json::from_slice(body).map_err(|error| {
         format!("the request cannot be read, so its cost cannot be limited: {error}")
     })?;
-    let named = [
+    let limits = [
         fields.max_tokens,
         fields.max_completion_tokens,
         fields.max_output_tokens,
     ];
-    let longest = named.into_iter().flatten().max();
+    let longest = limits.into_iter().flatten().max();
     let output_tokens = longest
         .unwrap_or(MAX_OUTPUT_TOKENS)
         .saturating_mul(fields.n.unwrap_or(1).max(1));
@@ -61,9 +61,9 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_servers_could_read_differently_is_rejected() {
+    fn a_body_that_is_ambiguous_or_not_a_request_is_rejected() {
         for body in [
-            r#"{"model":"cheap","model":"dear"}"#,
+            r#"{"model":"cheap","model":"expensive"}"#,
             r#"{"model":"m","max_tokens":1,"max_tokens":9}"#,
             r#"{"max_tokens":1}"#,
             r#"{"model":"m","max_tokens":"many"}"#,

@@ -1,23 +1,25 @@
-//! Which requests are forwarded, and where to. Pure: no input or output.
+//! Decides whether a request is forwarded, and to which URL. Pure: no input or output.
 
 use hyper::Method;
 use reqwest::Url;
 
-use crate::model::{Provider, RoutePrice, Version};
+use crate::model::{Provider, RoutePrice, VersionSegment};
 
-/// The first segment of the services' paths, which a client may repeat or leave out.
+/// The first segment of the services' paths. The base URL and the path of a client's request may each contain it or
+/// not.
 const VERSION: &str = "/v1";
 /// The longest name of a model in a path, in bytes.
-const MAX_SEGMENT: usize = 200;
+const MAX_MODEL_NAME_SIZE: usize = 200;
 
 /// The decision about a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The path does not begin with a random path of this gateway. The answer tells the client nothing.
+    /// The path does not begin with a secret path of this gateway. The answer is an empty 404.
     Unknown,
-    /// A request to this service that is not forwarded.
+    /// The service has no such route. `service` is its index in the endpoints.
     NotForwarded { service: usize },
     Forward {
+        /// The index of the service in the endpoints.
         service: usize,
         /// The path, without the base URL of the service.
         path: String,
@@ -33,13 +35,13 @@ pub struct Endpoint {
     pub secret_path: String,
 }
 
-/// Decides about a request by its method and its path, which has no query.
+/// Decides about a request by its method and its path without the query.
 pub fn decide(endpoints: &[Endpoint], method: &Method, path: &str) -> Decision {
     let rest = path.strip_prefix('/').unwrap_or_default();
     let (first, _) = rest.split_once('/').unwrap_or((rest, ""));
     let found = endpoints
         .iter()
-        .position(|endpoint| is_same(first, &endpoint.secret_path));
+        .position(|endpoint| is_equal_in_constant_time(first, &endpoint.secret_path));
     let Some(service) = found else {
         return Decision::Unknown;
     };
@@ -65,7 +67,7 @@ pub fn decide(endpoints: &[Endpoint], method: &Method, path: &str) -> Decision {
     let route = routes
         .find(|route| route.methods.contains(&method.as_str()) && matches_path(route.path, path));
     route.map_or(Decision::NotForwarded { service }, |route| {
-        let is_appended = has_version || provider.version == Version::IsAppended;
+        let is_appended = has_version || provider.version == VersionSegment::IsAppended;
         let version = if is_appended { VERSION } else { "" };
         Decision::Forward {
             service,
@@ -75,7 +77,7 @@ pub fn decide(endpoints: &[Endpoint], method: &Method, path: &str) -> Decision {
     })
 }
 
-/// The URL of a forwarded request: the path below the base, with both queries.
+/// The URL of a forwarded request: the base URL with the path appended, and the queries of both.
 pub fn target(base: &Url, path: &str, query: Option<&str>) -> Url {
     let mut url = base.clone();
     let base_path = base.path().trim_end_matches('/');
@@ -100,16 +102,17 @@ fn matches_path(pattern: &str, path: &str) -> bool {
     path.strip_prefix(before).is_some_and(is_model_name)
 }
 
-/// Whether the text is one segment of a path, which no server could read as another path.
+/// Whether the text is one segment of a path, without characters that a server could read as more segments.
 fn is_model_name(text: &str) -> bool {
     let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte);
-    (1..=MAX_SEGMENT).contains(&text.len())
+    (1..=MAX_MODEL_NAME_SIZE).contains(&text.len())
         && text.bytes().all(is_harmless)
         && text.bytes().any(|byte| byte != b'.')
 }
 
-/// Compares in a time that does not depend on where the texts differ.
-fn is_same(one: &str, other: &str) -> bool {
+/// Compares two texts in a time that does not depend on where they differ: otherwise the time of an answer would
+/// help to guess a secret path.
+fn is_equal_in_constant_time(one: &str, other: &str) -> bool {
     let pairs = one.bytes().zip(other.bytes());
     let difference = pairs.fold(0, |difference, (one, other)| difference | (one ^ other));
     one.len() == other.len() && difference == 0
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_requests_in_the_table_are_forwarded() {
+    fn only_requests_that_the_table_of_routes_lists_are_forwarded() {
         for (path, target) in [
             ("/aaaa/v1/messages", "/v1/messages"),
             // Some clients have `/v1` in their base URL.
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_the_random_path_is_unknown() {
+    fn a_request_without_a_secret_path_is_unknown() {
         for path in [
             "",
             "/",

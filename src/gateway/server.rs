@@ -1,4 +1,5 @@
-//! The gateway's process: gets the keys, listens on loopback, and ends when the worker closes its pipe.
+//! The gateway's process: reads the keys from standard input, listens on loopback, and ends when the worker closes
+//! standard input.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -32,7 +33,7 @@ use super::wire::{Configuration, Report};
 use crate::http::tls;
 use crate::model::{KeyHeader, Limits, Provider};
 
-/// The most connections at a time; further ones wait. Agents use a few.
+/// The most connections at a time; further ones wait. An agent needs only a few.
 const MAX_CONNECTIONS: usize = 128;
 /// How long a connection may be idle, or take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -44,8 +45,8 @@ const MAX_CONFIGURATION_SIZE: u64 = 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the service may send nothing: longer than any client waits.
 const READ_TIMEOUT: Duration = Duration::from_secs(20 * 60);
-/// The random bytes in each path.
-const PATH_BYTES: usize = 16;
+/// The number of random bytes in each secret path.
+const SECRET_PATH_BYTES: usize = 16;
 
 /// The settings that the gateway's process is started with. The worker sends the others on a pipe.
 #[derive(Debug)]
@@ -54,12 +55,14 @@ pub struct Settings {
     pub authorities: Option<PathBuf>,
 }
 
-/// Serves until the worker closes standard input. The process must be hardened already.
+/// Serves until the worker closes standard input. The caller must have made the memory of this process unreadable
+/// for other processes.
 ///
 /// # Errors
 /// If the configuration cannot be read, or the gateway cannot listen on any port.
 pub async fn serve(settings: &Settings) -> eyre::Result<()> {
-    // The worker ends the gateway after the agent. A signal to all processes must not end it earlier.
+    // The worker ends the gateway after the agent. A signal that the terminal or the system sends to all processes
+    // must not end it earlier.
     let kinds = [
         SignalKind::terminate(),
         SignalKind::interrupt(),
@@ -73,7 +76,7 @@ pub async fn serve(settings: &Settings) -> eyre::Result<()> {
     let mut stdout = stdout;
     let ready = serde_json::to_string(&Report::Ready)? + "\n";
     stdout.write_all(ready.as_bytes()).await?;
-    let shared = Rc::new(configuration(settings, &mut stdin).await?);
+    let shared = Rc::new(read_configuration(settings, &mut stdin).await?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.wrap_err("cannot listen on 127.0.0.1")?;
     shared.reports.add(&Report::Listening {
@@ -95,10 +98,10 @@ pub async fn serve(settings: &Settings) -> eyre::Result<()> {
             () = accept(&listener, &shared) => {}
         }
     };
-    // At the end of this, all open requests are dropped, which settles their cost.
+    // When this ends, all open requests are dropped, which settles their cost.
     LocalSet::new().run_until(serving).await;
     shared.report_totals();
-    // Fails if the worker is gone.
+    // An error means that the worker has ended.
     let _ = shared.reports.flush_to(&mut stdout).await;
     Ok(())
 }
@@ -113,8 +116,8 @@ fn standard_pipes() -> io::Result<(pipe::Receiver, pipe::Sender)> {
     ))
 }
 
-/// Reads the keys from the worker.
-async fn configuration(
+/// Reads the worker's line with the services, their keys and the limits.
+async fn read_configuration(
     settings: &Settings,
     worker: &mut BufReader<pipe::Receiver>,
 ) -> eyre::Result<Shared> {
@@ -148,7 +151,7 @@ async fn configuration(
         }
         endpoints.push(Endpoint {
             provider,
-            secret_path: random_path()?,
+            secret_path: random_secret_path()?,
         });
         services.push(Service {
             provider,
@@ -185,6 +188,7 @@ fn client(url: &Url, settings: &Settings) -> eyre::Result<Client> {
         .wrap_err("the HTTP client cannot be set up")
 }
 
+/// The value of a header with a credential, which is never shown in messages.
 fn secret(text: &str) -> eyre::Result<HeaderValue> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
         eyre!("a key or token contains a character that no HTTP header can contain")
@@ -193,19 +197,19 @@ fn secret(text: &str) -> eyre::Result<HeaderValue> {
     Ok(value)
 }
 
-fn random_path() -> eyre::Result<String> {
-    let mut bytes = [0; PATH_BYTES];
+fn random_secret_path() -> eyre::Result<String> {
+    let mut bytes = [0; SECRET_PATH_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| eyre!("cannot get random numbers: {error}"))?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 async fn accept(listener: &TcpListener, shared: &Rc<Shared>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // When this future is dropped, all connections are dropped too.
     let mut connections = JoinSet::new();
     loop {
         // Cannot fail: the semaphore is never closed.
-        let Ok(place) = places.clone().acquire_owned().await else {
+        let Ok(permit) = permits.clone().acquire_owned().await else {
             return;
         };
         match listener.accept().await {
@@ -213,7 +217,7 @@ async fn accept(listener: &TcpListener, shared: &Rc<Shared>) {
                 let connection = serve_connection(stream, shared.clone());
                 connections.spawn_local(async move {
                     connection.await;
-                    drop(place);
+                    drop(permit);
                 });
                 while connections.try_join_next().is_some() {}
             }

@@ -27,11 +27,13 @@ pub struct Shared {
     pub services: Vec<Service>,
     pub endpoints: Vec<Endpoint>,
     pub ledger: RefCell<Ledger>,
-    /// Is notified when a request was settled.
+    /// Is notified when the cost of a request was settled.
     pub settled: Notify,
+    /// Whether a refusal was reported to the worker. Only the first one is.
     pub has_refused: Cell<bool>,
-    /// The memory that the bodies of requests need, in bytes.
+    /// The size of the bodies of all requests in memory, in bytes.
     pub buffered: Cell<usize>,
+    /// The number of requests whose whole body arrived.
     pub requests: Cell<u64>,
     pub reports: Reports,
 }

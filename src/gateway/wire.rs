@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The only line from the worker. Afterwards the worker keeps the pipe open; the gateway ends when it closes.
+/// The only line from the worker. The worker then keeps the pipe open, and the gateway ends when the pipe is closed.
 #[derive(Serialize, Deserialize)]
 pub struct Configuration {
     pub services: Vec<Service>,
@@ -27,12 +27,13 @@ pub enum Report {
     Ready,
     Listening {
         port: u16,
-        /// The random path of each service, in the order of the configuration.
+        /// The secret path of each service, in the order of the configuration.
         paths: Vec<String>,
     },
     Request(Request),
     Totals(Totals),
-    /// A limit is used up. The text completes "the run has failed: …".
+    /// A request was refused, because a limit is reached or a price is unknown. The text completes "the run has
+    /// failed: …".
     Refused {
         why: String,
     },

@@ -1,4 +1,4 @@
-//! The worker's side: starts the gateway's process, hands the keys over, reads its reports.
+//! The worker's side: starts the gateway's process, sends it the keys, and reads its reports.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,17 +21,17 @@ use crate::progress::Progress;
 /// The name of the subcommand.
 pub const COMMAND: &str = "gateway";
 
-/// How long the gateway may take to start. It needs a few milliseconds, but more on a busy machine.
+/// How long the gateway may take to start: a few milliseconds, but longer on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the gateway has to report its last totals.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many lines of standard error are kept for a message.
+/// How many of the last lines of standard error an error message contains.
 const MAX_STDERR_LINES: usize = 5;
 
 /// Whether the gateway is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// If there is a key or a token.
+    /// The gateway is used if there is a key or a token that it can hold.
     Auto,
     Off,
 }
@@ -40,11 +40,11 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub mode: Mode,
-    /// The variables with proxies, as the worker has them.
+    /// The worker's variables that set HTTP proxies.
     pub proxies: Variables,
 }
 
-/// Why there is no gateway.
+/// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("the model gateway cannot be started")]
@@ -59,9 +59,9 @@ pub enum StartError {
 #[derive(Debug, Clone, Default)]
 struct State {
     totals: wire::Totals,
-    /// A limit is used up.
+    /// Why the gateway refused a request, if it did.
     refusal: Option<String>,
-    /// Why the service could not be reached the last time.
+    /// Why a service could not be reached, if that has happened; the last reason.
     unreachable: Option<String>,
     has_ended: bool,
 }
@@ -69,16 +69,16 @@ struct State {
 /// Why the agent cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
-    /// A limit is used up, in words.
+    /// The gateway refused a request; the text says why.
     LimitReached(String),
     /// The gateway's process has ended.
     Ended,
 }
 
-/// The final report of a gateway that has ended.
+/// The final report of the gateway.
 #[derive(Debug)]
 pub struct GatewayReport {
-    /// Everything that it has counted.
+    /// The usage and the cost of the whole run.
     pub spent: Spent,
     /// Why it refused a request, if it did.
     pub refusal: Option<String>,
@@ -94,18 +94,19 @@ pub struct Gateway {
     access: Access,
 }
 
-/// The services whose credentials the gateway keeps; none if the agent gets them itself.
+/// The services whose credentials only the gateway gets; none if the agent gets the credentials itself.
 pub fn services_behind_gateway(access: &Access, mode: Mode) -> Vec<&ServiceAccess> {
     let services = access.services.iter();
-    let is_kept = |service: &&ServiceAccess| service.has_key() && !service.is_subscription();
+    let is_behind_gateway =
+        |service: &&ServiceAccess| service.has_key() && !service.is_subscription();
     match mode {
-        Mode::Auto => services.filter(is_kept).collect(),
+        Mode::Auto => services.filter(is_behind_gateway).collect(),
         Mode::Off => Vec::new(),
     }
 }
 
 impl Gateway {
-    /// Starts the gateway for some services; `environment` is the agent's.
+    /// Starts the gateway for the services that [`services_behind_gateway`] names. `environment` is the agent's.
     ///
     /// # Errors
     /// If the gateway cannot be started, or is not ready in time.
@@ -117,9 +118,10 @@ impl Gateway {
         progress: &Progress,
     ) -> Result<Self, StartError> {
         let services = services_behind_gateway(access, settings.mode);
-        let (process, pipes) =
-            HelperProcess::start(program(settings, environment).map_err(StartError::NotStarted)?)
-                .map_err(StartError::NotStarted)?;
+        let (process, pipes) = HelperProcess::start(
+            gateway_program(settings, environment).map_err(StartError::NotStarted)?,
+        )
+        .map_err(StartError::NotStarted)?;
         let pipes = || -> io::Result<_> {
             Ok((
                 pipe::Sender::from_owned_fd(pipes.stdin.into())?,
@@ -131,12 +133,12 @@ impl Gateway {
         let configuration = configuration(&services, limits);
         let started = timeout(
             START_TIMEOUT,
-            exchange_keys(&mut keys_pipe, &mut reports, &configuration),
+            send_keys(&mut keys_pipe, &mut reports, &configuration),
         );
         let (port, paths) = match started.await {
             Ok(Ok(listening)) => listening,
             Ok(Err(error)) => {
-                let message = stderr_or(&mut stderr, &error).await;
+                let message = stderr_text_or(&mut stderr, &error).await;
                 return Err(StartError::Ended { message });
             }
             Err(_) => return Err(StartError::Late),
@@ -189,7 +191,7 @@ impl Gateway {
         }
     }
 
-    /// Why the service could not be reached, if the last request failed for that reason.
+    /// Why a service could not be reached, if that has happened; the last reason.
     pub fn unreachable(&self) -> Option<String> {
         self.state.borrow().unreachable.clone()
     }
@@ -199,12 +201,12 @@ impl Gateway {
         spent(self.state.borrow().totals)
     }
 
-    /// Ends the gateway, after the agent. Only the returned report has everything that the gateway counted.
+    /// Ends the gateway; to be called after the agent has ended. Only the returned report contains the final totals.
     pub async fn end(mut self) -> GatewayReport {
         drop(self.keys_pipe);
         let ended = self.state.wait_for(|state| state.has_ended);
         if timeout(END_TIMEOUT, ended).await.is_err() {
-            tracing::warn!("the model gateway does not end; its last numbers may be missing");
+            tracing::warn!("the model gateway did not end in time; its last totals may be missing");
         }
         self.process.end(END_TIMEOUT).await;
         let totals = self.state.borrow().totals;
@@ -230,7 +232,7 @@ impl Gateway {
     }
 }
 
-/// The access with some services behind the gateway's URLs.
+/// The same access, but these services have the gateway's URLs and placeholders instead of their own.
 fn access_behind_gateway<'a>(
     access: &Access,
     moved_services: impl Iterator<Item = (&'a ServiceAccess, String)>,
@@ -257,7 +259,7 @@ fn trouble(state: &State) -> Option<Trouble> {
     }
 }
 
-/// The usage and the cost in the totals; all numbers are unknown before the first answer.
+/// The usage and the cost in the totals. All numbers are `None` before the first answer.
 fn spent(totals: wire::Totals) -> Spent {
     if totals.answers == 0 {
         return Spent::default();
@@ -275,8 +277,9 @@ fn spent(totals: wire::Totals) -> Spent {
     }
 }
 
-fn program(settings: &Settings, environment: &Variables) -> io::Result<Program> {
-    // What it needs to reach the services: proxies and private authorities.
+/// The gateway's command line and environment.
+fn gateway_program(settings: &Settings, environment: &Variables) -> io::Result<Program> {
+    // The gateway needs the proxies and the private certificate authorities to reach the services.
     let authorities = value_of(environment, "SSL_CERT_FILE");
     let authorities = authorities.map(|path| ("SSL_CERT_FILE".into(), path.to_owned()));
     Ok(Program {
@@ -296,7 +299,7 @@ fn program(settings: &Settings, environment: &Variables) -> io::Result<Program> 
     })
 }
 
-/// The line with the keys.
+/// The line with the services, their keys and the limits.
 fn configuration(services: &[&ServiceAccess], limits: Limits) -> SecretString {
     let expose = |secret: &Option<SecretString>| {
         let secret = secret.as_ref();
@@ -324,12 +327,13 @@ fn configuration(services: &[&ServiceAccess], limits: Limits) -> SecretString {
     line.into()
 }
 
-type Reports = Lines<BufReader<pipe::Receiver>>;
+type PipeLines = Lines<BufReader<pipe::Receiver>>;
 
-/// Waits until the gateway is hardened, hands the keys over, and waits until it listens.
-async fn exchange_keys(
+/// Waits until the gateway reports that no other process can read its memory, sends it the keys, and waits until it
+/// reports its port and its secret paths.
+async fn send_keys(
     keys_pipe: &mut pipe::Sender,
-    reports: &mut Reports,
+    reports: &mut PipeLines,
     configuration: &SecretString,
 ) -> Result<(u16, Vec<String>), String> {
     let closed = || "it closed its standard output".to_owned();
@@ -341,7 +345,7 @@ async fn exchange_keys(
         serde_json::from_str(&line.ok_or_else(closed)?).map_err(|error| error.to_string())
     };
     if !matches!(next().await?, Report::Ready) {
-        return Err("it did not say that it is ready".to_owned());
+        return Err("it did not report that it is ready".to_owned());
     }
     let keys = configuration.expose_secret().as_bytes();
     keys_pipe
@@ -350,12 +354,12 @@ async fn exchange_keys(
         .map_err(|error| error.to_string())?;
     match next().await? {
         Report::Listening { port, paths } => Ok((port, paths)),
-        _ => Err("it did not say where it listens".to_owned()),
+        _ => Err("it did not report its port".to_owned()),
     }
 }
 
-/// The text that the gateway printed to standard error before it ended, or else `error`.
-async fn stderr_or(stderr: &mut Reports, error: &str) -> String {
+/// The last lines that the gateway printed to standard error before it ended; `error` if there are none.
+async fn stderr_text_or(stderr: &mut PipeLines, error: &str) -> String {
     let mut last = VecDeque::new();
     let read = async {
         while let Ok(Some(line)) = stderr.next_line().await {
@@ -366,21 +370,21 @@ async fn stderr_or(stderr: &mut Reports, error: &str) -> String {
         }
     };
     let _ = timeout(END_TIMEOUT, read).await;
-    let words = Vec::from(last).join(" ");
-    if words.is_empty() {
+    let text = Vec::from(last).join(" ");
+    if text.is_empty() {
         error.to_owned()
     } else {
-        words
+        text
     }
 }
 
-async fn log_stderr(mut stderr: Reports) {
+async fn log_stderr(mut stderr: PipeLines) {
     while let Ok(Some(line)) = stderr.next_line().await {
         tracing::warn!("model gateway: {line}");
     }
 }
 
-async fn read_reports(mut reports: Reports, state: watch::Sender<State>, progress: Progress) {
+async fn read_reports(mut reports: PipeLines, state: watch::Sender<State>, progress: Progress) {
     while let Ok(Some(line)) = reports.next_line().await {
         match serde_json::from_str(&line) {
             Ok(Report::Request(request)) => log(&request),

@@ -9,7 +9,7 @@ use reqwest::Url;
 
 use super::tls;
 
-/// Why a request has no answer.
+/// The message for a request that got no answer: its URL and the cause.
 pub fn request_error(url: &Url, error: &(dyn Error + 'static)) -> String {
     let is_not_http = find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse);
     let cause = if is_not_http && url.scheme() == "http" {
@@ -20,7 +20,7 @@ pub fn request_error(url: &Url, error: &(dyn Error + 'static)) -> String {
     format!("{}: {cause}", without_query(url))
 }
 
-/// There was no answer before a time limit.
+/// The message for a request that got no answer within a time limit.
 pub fn no_answer_within(url: &Url, limit: Duration) -> String {
     let (url, seconds) = (without_query(url), limit.as_secs_f64());
     format!("{url}: no answer within {seconds:.1} s")
@@ -54,7 +54,7 @@ pub fn plain_cause(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// Whether the server's certificate was refused. A retry would not help.
+/// Whether the server's certificate is not trusted. A retry would not help.
 pub fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
     let error = find::<rustls::Error>(error);
     matches!(error, Some(rustls::Error::InvalidCertificate(_)))
@@ -65,8 +65,8 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// The error and its causes. An [`io::Error`] that wraps another error skips it in `source`, so the
-/// wrapped one is asked for.
+/// The error and its causes. The `source` of an [`io::Error`] skips the error that it wraps, so `get_ref` is used
+/// instead.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |error| {
         let error: &'a (dyn Error + 'static) = *error;
@@ -77,7 +77,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     })
 }
 
-/// The query of a URL may hold a token, so it is not shown.
+/// The URL without its query, because a query may contain a token.
 fn without_query(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_query(None);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_innermost_cause_is_named_if_nothing_else_is_known() {
+    fn the_innermost_cause_is_shown_if_no_other_cause_is_known() {
         let inner = io::Error::other("the cable is unplugged");
         let outer = io::Error::other(inner);
         assert_eq!(plain_cause(&outer), "the cable is unplugged");

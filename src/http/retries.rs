@@ -1,7 +1,7 @@
 //! When to try again: exponential backoff with full jitter, `Retry-After`, and a deadline.
 //!
 //! Full jitter: each wait is a random time between zero and a bound. Otherwise all workers would
-//! send their requests at the moment at which an orchestrator comes back.
+//! send their requests at the same moment after an outage of the orchestrator.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,18 +16,19 @@ use tokio::time::Instant;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// The longest wait before the second attempt.
 const FIRST_BOUND: Duration = Duration::from_millis(250);
-/// The bound doubles with each attempt, up to this.
+/// The longest wait before any attempt. The bound doubles with each attempt, up to this.
 const MAX_BOUND: Duration = Duration::from_secs(15);
 /// The longest wait after a stop signal. `Retry-After` is ignored then.
 const HURRIED_BOUND: Duration = Duration::from_millis(500);
-/// The time before the deadline that is reserved for the last attempt.
-const LAST_ATTEMPT: Duration = Duration::from_secs(2);
+/// The time before the deadline that is reserved for the last attempt. It is shorter if the whole time is short.
+const LAST_ATTEMPT_TIME: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub struct Retries {
     deadline: Instant,
-    /// When the last attempt begins at the latest.
-    last_attempt: Instant,
+    /// The latest time at which an attempt may begin.
+    latest_start: Instant,
+    /// The longest wait before the next attempt.
     bound: Duration,
 }
 
@@ -36,12 +37,13 @@ pub struct Retries {
 pub enum NoRetry {
     /// The deadline is too close.
     OutOfTime,
-    /// The server asked for a longer wait than there is time. A shorter wait would ignore that.
+    /// The server asked for a wait that ends after the latest start. A shorter wait would ignore the server's request.
     RetryAfterTooLong { asked: Duration, left: Duration },
 }
 
 impl NoRetry {
-    /// Appends to `why`, the reason why the last attempt failed, why it was the last one.
+    /// Appends to `why` (the reason why the last attempt failed) the server's request for a long wait, if that is why there
+    /// is no further attempt.
     pub fn appended_to(&self, why: &str) -> String {
         match self {
             Self::OutOfTime => why.to_owned(),
@@ -65,11 +67,12 @@ impl fmt::Display for NoRetry {
 }
 
 impl Retries {
+    /// Retries until the deadline, which is `time` from now.
     pub fn within(time: Duration) -> Self {
         let deadline = Instant::now() + time;
         Self {
             deadline,
-            last_attempt: deadline - LAST_ATTEMPT.min(time / 4),
+            latest_start: deadline - LAST_ATTEMPT_TIME.min(time / 4),
             bound: FIRST_BOUND,
         }
     }
@@ -103,14 +106,15 @@ impl Retries {
         Ok((asked + jitter).min(left))
     }
 
-    /// A short wait, for a process that is about to be killed.
+    /// How long to wait before the next attempt after a stop signal: only shortly, because the process will be killed soon.
     pub fn hurried_delay(&self) -> Result<Duration, NoRetry> {
         let left = self.left_for_waiting()?;
         Ok(HURRIED_BOUND.mul_f64(random_share()).min(left))
     }
 
+    /// The time until the latest start of an attempt.
     fn left_for_waiting(&self) -> Result<Duration, NoRetry> {
-        let left = self.last_attempt.saturating_duration_since(Instant::now());
+        let left = self.latest_start.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(NoRetry::OutOfTime);
         }
@@ -118,7 +122,7 @@ impl Retries {
     }
 }
 
-/// `Retry-After` as seconds or as a date.
+/// Reads `Retry-After`, which is a number of seconds or a date.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
@@ -135,7 +139,7 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 
 /// A random number between 0 and 1.
 fn random_share() -> f64 {
-    // If there are no random numbers, the wait is the whole bound.
+    // If the system gives no random number, the wait is as long as the bound.
     let random = getrandom::u32().unwrap_or(u32::MAX);
     f64::from(random) / f64::from(u32::MAX)
 }

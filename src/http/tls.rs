@@ -1,4 +1,4 @@
-//! Which certificate authorities are trusted: the public ones that are built in, and private ones
+//! The certificate authorities that are trusted: the public ones that are built in, and private ones
 //! from a PEM file.
 //!
 //! Reads nothing from disk unless a setting names a file.
@@ -36,12 +36,13 @@ pub fn config(url: &Url, authorities: Option<&Path>) -> Result<ClientConfig, Tls
     Ok(config_with(roots))
 }
 
-/// A configuration for connections without TLS, because the HTTP client requires one anyway.
+/// The configuration for connections without TLS: it trusts no authority. The HTTP client requires a configuration
+/// even for these.
 pub fn none() -> ClientConfig {
     config_with(RootCertStore::empty())
 }
 
-/// A TLS error in one plain sentence, with what to do about it.
+/// A message for a TLS error in plain words. If the user can fix the cause, the message says how.
 pub fn plain_cause(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidMessage(_) => {
@@ -85,7 +86,7 @@ fn certificate_cause(error: &CertificateError) -> String {
                 names.join(", ")
             )
         }
-        // webpki's own error, which rustls has no variant for.
+        // An error of webpki that has no variant in rustls.
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "self-signed certificate: the server uses a certificate authority's certificate as its \
              own; give it one that is signed by that authority"
@@ -121,7 +122,7 @@ fn trust(roots: &mut RootCertStore, path: &Path) -> Result<usize, TlsError> {
         path: path.to_owned(),
         cause,
     })?;
-    // A bundle may contain some that webpki does not support; the others are used.
+    // Certificates that webpki does not support are skipped: a bundle may contain some.
     let (added, _) = roots.add_parsable_certificates(certificates);
     if added == 0 {
         return Err(TlsError::NoAuthority {

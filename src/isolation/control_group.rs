@@ -1,14 +1,14 @@
-//! A control group (version 2) for one program, if the worker may make one below its own: everything in it can be
-//! killed at once, however fast it forks. An agent of the worker's user could leave it, so it is an addition
-//! to the other kinds of isolation.
+//! A control group (version 2) for one program, if the worker may make one below its own. All processes in it can be
+//! killed at once, however fast they fork. An agent that runs as the worker's user could leave the group, so it is only
+//! an addition to the other kinds of isolation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Where the members of a group are listed and added.
+/// The file that lists the members of a group, and to which new members are written.
 const MEMBERS: &str = "cgroup.procs";
-/// Kills all members; since Linux 5.14.
+/// The file that kills all members when `1` is written to it; since Linux 5.14.
 const KILL: &str = "cgroup.kill";
 
 /// Numbers the groups of this process.
@@ -28,7 +28,7 @@ impl ControlGroup {
         let dir = own_group()?.join(name);
         fs::create_dir(&dir).ok()?;
         let group = Self { dir };
-        // Without it, the group is of no use.
+        // Before Linux 5.14 the members cannot be killed together, so the group would be of no use.
         let can_kill = group.dir.join(KILL).exists();
         can_kill.then_some(group)
     }
@@ -48,7 +48,7 @@ impl ControlGroup {
 impl Drop for ControlGroup {
     fn drop(&mut self) {
         self.kill();
-        // Fails while killed members still end. An empty group costs nothing.
+        // Fails if killed members have not ended yet. The empty group that remains needs almost no memory.
         let _ = fs::remove_dir(&self.dir);
     }
 }
@@ -59,7 +59,7 @@ pub(super) fn join(members: &Path) {
     let _ = fs::write(members, "0");
 }
 
-/// The limits of the worker's group for memory and processes, in words; `None` if it has none.
+/// A description of the limits of the worker's group for memory and processes; `None` if it has none.
 pub fn limits() -> Option<String> {
     let own = own_group()?;
     let limit = |name: &str| -> Option<u64> {
@@ -79,7 +79,8 @@ fn own_group() -> Option<PathBuf> {
     group_in(&groups, &mounts)
 }
 
-/// The same, from the texts of the kernel: lines like `0::/jobs/1` and `cgroup2 /sys/fs/cgroup cgroup2 rw 0 0`.
+/// The directory of the worker's group, from the contents of these two files: lines like `0::/jobs/1` and
+/// `cgroup2 /sys/fs/cgroup cgroup2 rw 0 0`.
 fn group_in(groups: &str, mounts: &str) -> Option<PathBuf> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let mount = mounts.lines().find_map(|line| {
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_group_of_version_2_is_found_below_its_mount() {
+    fn the_directory_of_the_version_2_group_is_below_its_mount() {
         let groups = "8:pids:/\n0::/jobs/1\n";
         let mounts = "cgroup /sys/fs/cgroup/pids cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         let found = group_in(groups, mounts);

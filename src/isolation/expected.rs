@@ -1,4 +1,5 @@
-//! What a machine probably allows, from its settings alone: the claim says it before anything was tried.
+//! Guesses from the machine's settings which isolation it allows. The claim reports this guess, because it is sent
+//! before the worker has tried any isolation.
 
 use std::fs::read_to_string;
 
@@ -6,10 +7,11 @@ use super::kind::Kind;
 
 /// The bit of the capability that allows namespaces without a user namespace.
 const CAP_SYS_ADMIN: u32 = 21;
-/// The first versions of Linux with Landlock, and with its limits for signals.
+/// The first version of Linux with Landlock, and the first one whose Landlock can restrict signals.
 const LANDLOCK: (u32, u32) = (5, 13);
 const LANDLOCK_SIGNALS: (u32, u32) = (6, 12);
 
+/// The strongest kind of isolation that the machine probably allows.
 pub fn kind(has_bubblewrap: bool) -> Kind {
     if has_bubblewrap && namespaces_are_allowed() {
         return Kind::Namespace;
@@ -30,7 +32,7 @@ fn namespaces_are_allowed() -> bool {
     if has_admin_capability(&status) {
         return true;
     }
-    // A filter of system calls, as container engines set it, refuses user namespaces.
+    // The filters of system calls (seccomp) that container engines set forbid user namespaces.
     let is_filtered = status.lines().any(|line| line == "Seccomp:\t2");
     let number = |path| -> Option<u64> { read_to_string(path).ok()?.trim().parse().ok() };
     !is_filtered
@@ -65,7 +67,7 @@ mod tests {
         assert!(has_admin_capability(
             "Name:\tx\nCapEff:\t000001ffffffffff\n"
         ));
-        // What Docker leaves to root.
+        // The capabilities of root in a Docker container.
         assert!(!has_admin_capability("CapEff:\t00000000a80425fb\n"));
         assert!(!has_admin_capability("CapEff:\t0000000000000000\n"));
         assert!(!has_admin_capability(""));

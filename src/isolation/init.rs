@@ -13,12 +13,12 @@ use super::report::{Channel, Message};
 
 /// Runs until the namespace has no other process.
 pub fn run(mut command: Command, mut channel: Channel) -> ExitCode {
-    // Elsewhere, a signal to "every process" would reach the whole machine.
+    // Outside of a PID namespace, kill(-1) would signal every process of the machine.
     if !getpid().is_init() {
         let error = io::Error::other("this process is not the first one of a PID namespace");
         return channel.not_started(&error);
     }
-    // The program has the same user, and must not trace this process.
+    // The program may run as the same user, and must not be able to trace this process.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let program = match command.process_group(0).spawn() {
@@ -26,7 +26,7 @@ pub fn run(mut command: Command, mut channel: Channel) -> ExitCode {
         Err(error) => return channel.not_started(&error),
     };
     match channel.try_clone() {
-        Ok(requests) => drop(thread::spawn(|| obey(requests))),
+        Ok(requests) => drop(thread::spawn(|| handle_requests(requests))),
         Err(error) => return channel.not_started(&error),
     }
     let mut code = ExitCode::FAILURE;
@@ -46,12 +46,12 @@ pub fn run(mut command: Command, mut channel: Channel) -> ExitCode {
     }
 }
 
-/// Sends SIGTERM to all processes of the namespace whenever the worker asks for it, and ends with the
-/// worker.
-fn obey(mut requests: Channel) {
+/// Sends SIGTERM to all processes of the namespace whenever the worker asks for it. Kills them when the worker has
+/// ended.
+fn handle_requests(mut requests: Channel) {
     while requests.wait_for_request() {
-        // As the first process, kill(-1) reaches every other process of the namespace. An error means
-        // that there is none.
+        // This is kill(-1). From the first process, it reaches every other process of the namespace. An error
+        // means that there is none.
         let _ = kill_process_group(Pid::INIT, Signal::TERM);
         // A stopped process would not receive SIGTERM.
         let _ = kill_process_group(Pid::INIT, Signal::CONT);

@@ -1,18 +1,18 @@
 //! The kinds of isolation, and the words in the launcher's command line.
 
-/// The hidden command that restricts itself and executes a program.
+/// The name of the hidden command (the launcher), which restricts itself and executes a program.
 pub(super) const COMMAND: &str = "launch";
-/// Before the name and the value of a variable for the program only: libraries that the loader cannot load
-/// must not break bubblewrap and the launcher.
+/// The word before the name and the value of a variable for the program alone. In the environment of bubblewrap and
+/// the launcher, a variable of the loader such as `LD_PRELOAD` could break them.
 pub(super) const SET: &str = "set";
-/// Before the file by which the launcher becomes a member of a control group.
+/// The word before the file to which the launcher writes to become a member of a control group.
 pub(super) const GROUP: &str = "group";
-/// Before the numbers of the program's user and group.
+/// The word before the ids of the program's user and group.
 pub(super) const USER: &str = "user";
-/// Before the program and its arguments.
+/// The word before the program and its arguments.
 pub(super) const PROGRAM: &str = "program";
-/// What a test without a program adds to the number of its isolation, as its exit code. No error of
-/// bubblewrap or of the launcher has such an exit code.
+/// A launcher without a program only tests the isolation. Its exit code is this number plus the index of the kind in
+/// [`Kind::ALL`]. No error of bubblewrap or of the launcher has such an exit code.
 pub(super) const TEST_EXIT_CODE: i32 = 40;
 
 /// What separates a program from the worker, the weakest first.
@@ -22,9 +22,9 @@ pub enum Kind {
     Off,
     /// A session without a controlling terminal.
     Session,
-    /// A session, and Landlock, which refuses ptrace and the files in `/proc/<pid>` that need the same right.
+    /// A session, and Landlock, which forbids ptrace and the files in `/proc/<pid>` that need the same right.
     LandlockTrace,
-    /// The same, and no signal reaches a process outside.
+    /// The same, and Landlock also forbids signals to processes outside.
     Landlock,
     /// A PID namespace with a `/proc` for it: processes outside do not exist for the program, and all
     /// processes inside die with the first one.
@@ -32,7 +32,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind.
+    /// Every kind, the weakest first.
     pub const ALL: [Self; 5] = [
         Self::Off,
         Self::Session,
@@ -41,7 +41,7 @@ impl Kind {
         Self::Namespace,
     ];
 
-    /// The word on the wire, and between the worker and the launcher.
+    /// The word in the protocol, and in the launcher's command line.
     pub fn word(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -52,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// What it does, as the end of a sentence about the agent.
+    /// Completes a sentence that begins with "the agent": what it can do to the worker and what it cannot.
     pub fn description(self) -> &'static str {
         match self {
             Self::Off => "can read, signal and trace every process of its user",

@@ -1,4 +1,4 @@
-//! The hidden command: restricts itself with safe system calls, then executes the program.
+//! The hidden command `launch`: restricts itself, then executes the program. Needs no `unsafe`.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -10,13 +10,13 @@ use super::init;
 use super::kind::{COMMAND, GROUP, Kind, PROGRAM, SET, TEST_EXIT_CODE, USER};
 use super::report::{Channel, NOT_STARTED};
 
-/// Why the hidden command did nothing: it was not started by a worker.
+/// The hidden command was not started by a worker.
 #[derive(Debug, thiserror::Error)]
 #[error("`{COMMAND}` is used by the worker itself; run `descartes-worker --help`")]
-pub struct Unusable;
+pub struct NotStartedByWorker;
 
 /// Runs the hidden command if the arguments of this process name it; returns its exit code.
-pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
+pub fn run_if_requested() -> Option<Result<ExitCode, NotStartedByWorker>> {
     let mut args = std::env::args_os().skip(1);
     if args.next()? != COMMAND {
         return None;
@@ -30,33 +30,33 @@ pub fn run_if_requested() -> Option<Result<ExitCode, Unusable>> {
             Some(word) if word == GROUP => group = args.next(),
             Some(word) if word == USER => match (number(args.next()), number(args.next())) {
                 (Some(uid), Some(gid)) => user = Some((uid, gid)),
-                _ => return Some(Err(Unusable)),
+                _ => return Some(Err(NotStartedByWorker)),
             },
             Some(word) if word == PROGRAM => break args.next(),
             _ => break None,
         }
     };
     let Ok(channel) = Channel::from_stdin() else {
-        return Some(Err(Unusable));
+        return Some(Err(NotStartedByWorker));
     };
     let Ok(stdin) = channel.receive_stdin() else {
-        return Some(Err(Unusable));
+        return Some(Err(NotStartedByWorker));
     };
     if let Some(members) = group {
         control_group::join(Path::new(&members));
     }
-    // A session without a controlling terminal. An error means that the process leads a session already.
+    // Starts a session without a controlling terminal. An error means that the process leads one already.
     let _ = rustix::process::setsid();
     let is_namespace = kind == Kind::Namespace.word();
     #[cfg(target_os = "linux")]
     drop_capabilities();
-    let restricted = if is_namespace {
+    let kind = if is_namespace {
         Kind::Namespace
     } else {
         restrict()
     };
     let Some(program) = program else {
-        return Some(Ok(test_result(restricted)));
+        return Some(Ok(exit_code_of_test(kind)));
     };
     let mut command = Command::new(program);
     command
@@ -82,14 +82,15 @@ fn number(word: Option<OsString>) -> Option<u32> {
     word?.to_str()?.parse().ok()
 }
 
-fn test_result(kind: Kind) -> ExitCode {
+/// Reports the kind of isolation by the exit code; see [`TEST_EXIT_CODE`].
+fn exit_code_of_test(kind: Kind) -> ExitCode {
     let number = Kind::ALL.iter().position(|known| *known == kind);
-    let code = number.and_then(|number| i32::try_from(number).ok());
-    let code = code.and_then(|number| u8::try_from(TEST_EXIT_CODE + number).ok());
+    let number = number.and_then(|number| i32::try_from(number).ok());
+    let code = number.and_then(|number| u8::try_from(TEST_EXIT_CODE + number).ok());
     ExitCode::from(code.unwrap_or(NOT_STARTED))
 }
 
-/// Restricts this process by Landlock, as far as the kernel supports it.
+/// Restricts this process by Landlock, as far as the kernel supports it; returns the kind of isolation that this is.
 #[cfg(target_os = "linux")]
 fn restrict() -> Kind {
     if restrict_signals().is_ok() {
@@ -106,10 +107,10 @@ fn restrict() -> Kind {
     Kind::Session
 }
 
-/// Drops capabilities that let a program see the machine's processes. Since Linux 6.15, a process with one of them can read
-/// the environment of every other process, also under Landlock. In a PID namespace, such a process could unmount `/proc`: the
-/// `/proc` of the machine is below it. A program of root gets the capabilities that are left in the bounding set. An error
-/// means that this process has none of them.
+/// Drops capabilities that let a program see the machine's processes. Since Linux 6.15, a process with one of them
+/// can read the environment of every other process, also under Landlock. In a PID namespace, such a process could
+/// unmount `/proc`, and would then see the `/proc` of the machine, which it covers. A program of root gets the
+/// capabilities that are left in the bounding set. An error means that this process has none of them.
 #[cfg(target_os = "linux")]
 fn drop_capabilities() {
     use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
@@ -122,8 +123,8 @@ fn drop_capabilities() {
     }
 }
 
-/// No signal and no connection to an abstract socket leaves the domain. Every domain refuses ptrace
-/// outwards.
+/// Enters a Landlock domain that forbids signals to processes outside of it. Like every domain, it also forbids to trace
+/// them.
 #[cfg(target_os = "linux")]
 fn restrict_signals() -> Result<(), landlock::RulesetError> {
     use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
@@ -132,7 +133,8 @@ fn restrict_signals() -> Result<(), landlock::RulesetError> {
     Ok(())
 }
 
-/// A domain needs some rule: it refuses to make block devices, which only root could.
+/// Enters a Landlock domain, which forbids to trace processes outside of it. A domain must forbid some other access, too:
+/// this one forbids to make block devices, which only root can do anyway.
 #[cfg(target_os = "linux")]
 fn restrict_tracing() -> Result<(), landlock::RulesetError> {
     use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};

@@ -1,5 +1,5 @@
-//! The messages between the worker and the launcher, on a socket that no other process has.
-//! It is the launcher's standard input, because only standard streams can be taken over without `unsafe`.
+//! The messages between the worker and the launcher, on a socket that no other process has. The socket is the
+//! launcher's standard input, because without `unsafe` a process can use only standard streams that it inherits.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -13,26 +13,26 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// The size of a message of the launcher: its kind, and a number.
-const SIZE: usize = 5;
-/// The worker's messages: the program's standard input, and a request.
+/// The size of a message of the launcher, in bytes: a letter for its kind, and a number.
+const MESSAGE_SIZE: usize = 5;
+/// The worker's messages: the first one carries the program's standard input, each later one requests SIGTERM.
 const STDIN: &[u8] = b"I";
 const TERMINATE: &[u8] = b"T";
 
 /// The launcher's exit code if the program cannot be executed; the worker gets the reason by a message.
 pub(super) const NOT_STARTED: u8 = 127;
 
-/// What the launcher reports.
+/// A message of the launcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
     /// The program could not be executed: the system's error number.
     NotStarted(i32),
-    /// The program ended: its status, as `waitpid` returns it. Processes that it started may be alive.
+    /// The program ended: its wait status, as `waitpid` returns it. Processes that it started may still run.
     Ended(i32),
 }
 
 impl Message {
-    fn encoded(self) -> [u8; SIZE] {
+    fn encoded(self) -> [u8; MESSAGE_SIZE] {
         let (kind, number) = match self {
             Self::NotStarted(error) => (b'E', error),
             Self::Ended(status) => (b'S', status),
@@ -41,7 +41,7 @@ impl Message {
         [kind, a, b, c, d]
     }
 
-    fn decoded([kind, number @ ..]: [u8; SIZE]) -> Option<Self> {
+    fn decoded([kind, number @ ..]: [u8; MESSAGE_SIZE]) -> Option<Self> {
         let number = i32::from_le_bytes(number);
         match kind {
             b'E' => Some(Self::NotStarted(number)),
@@ -51,19 +51,19 @@ impl Message {
     }
 }
 
-/// The worker's end.
+/// The worker's end of the socket.
 #[derive(Debug)]
 pub struct Report(UnixStream);
 
 impl Report {
-    /// The worker's end and the launcher's.
+    /// Makes both ends: the worker's and the launcher's.
     pub(super) fn pair() -> io::Result<(Self, UnixStream)> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         Ok((Self(ours), theirs))
     }
 
-    /// Passes the program's standard input on; `None` is an empty one.
+    /// Sends the program's standard input to the launcher; `None` means an empty one.
     pub(super) fn send_stdin(&self, file: Option<&File>) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut rights = SendAncillaryBuffer::new(&mut space);
@@ -76,11 +76,11 @@ impl Report {
         Ok(())
     }
 
-    /// The next message, if there is one. Messages are written in one piece.
+    /// Reads the next message, if there is one. Messages are written in one piece, so they are never incomplete.
     pub fn read(&mut self) -> Option<Message> {
-        let mut bytes = [0; SIZE];
+        let mut bytes = [0; MESSAGE_SIZE];
         match self.0.read(&mut bytes) {
-            Ok(SIZE) => Message::decoded(bytes),
+            Ok(MESSAGE_SIZE) => Message::decoded(bytes),
             _ => None,
         }
     }
@@ -96,17 +96,17 @@ impl Report {
     }
 }
 
-/// The launcher's end.
+/// The launcher's end of the socket.
 pub(super) struct Channel(UnixStream);
 
 impl Channel {
-    /// Standard input, which the program does not get.
+    /// The socket that is this process's standard input. The program gets another standard input.
     pub fn from_stdin() -> io::Result<Self> {
         let socket = io::stdin().as_fd().try_clone_to_owned()?;
         Ok(Self(socket.into()))
     }
 
-    /// The program's standard input.
+    /// Receives the program's standard input.
     pub fn receive_stdin(&self) -> io::Result<Option<OwnedFd>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut rights = RecvAncillaryBuffer::new(&mut space);
@@ -129,12 +129,12 @@ impl Channel {
         Ok(files.next())
     }
 
-    /// Reports to the worker; if that fails, the worker is gone.
+    /// Sends a message to the worker. An error means that the worker has ended, and is ignored.
     pub fn send(&mut self, message: Message) {
         let _ = self.0.write_all(&message.encoded());
     }
 
-    /// Reports that the program could not be executed; gives the exit code for that.
+    /// Reports that the program could not be executed; returns the launcher's exit code for that.
     pub fn not_started(mut self, error: &io::Error) -> ExitCode {
         self.send(Message::NotStarted(
             error.raw_os_error().unwrap_or_default(),

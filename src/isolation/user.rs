@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use crate::environment::Variables;
 
-/// The list of users. It is read here, because a static program cannot load the C library's modules for others.
+/// The list of users. Users in other databases (LDAP, for example) are not found: the worker can be a static program,
+/// which cannot load the C library's modules for these.
 const USERS: &str = "/etc/passwd";
 
 /// The agent's user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// The name, or the number if there is none.
+    /// The name, or the user id if the user has no name.
     pub name: String,
     pub uid: u32,
     pub gid: u32,
@@ -23,7 +24,7 @@ pub struct User {
 }
 
 impl User {
-    /// Finds a user by name or number. The error completes a sentence that begins with the text.
+    /// Finds a user by name or user id. The error completes a sentence that begins with `text`.
     pub fn find(text: &str) -> Result<Self, String> {
         let list = fs::read_to_string(USERS).unwrap_or_default();
         let user = Self::find_in(&list, text)
@@ -61,12 +62,13 @@ impl User {
         })
     }
 
-    /// Makes a file or directory this user's; a symbolic link is changed itself.
+    /// Changes the owner of a file or directory to this user. Changes a symbolic link itself, and not its target.
     pub fn give(&self, path: &Path) -> io::Result<()> {
         lchown(path, Some(self.uid), Some(self.gid))
     }
 
-    /// Gives a directory and everything below it to this user. No other process may change it at the same time.
+    /// Changes the owner of a directory and of everything below it to this user. No other process may change the directory
+    /// at the same time.
     pub fn give_all(&self, dir: &Path) -> io::Result<()> {
         let mut left = vec![dir.to_owned()];
         while let Some(next) = left.pop() {
@@ -85,8 +87,8 @@ impl User {
         fs::metadata(path).is_ok_and(|found| found.uid() == self.uid)
     }
 
-    /// The variables that name this user, its home and its temporary directory, which are below `dir` if the
-    /// user has none. Makes those directories.
+    /// The variables that name this user, its home directory and, if `environment` sets `TMPDIR`, a temporary directory.
+    /// Makes the temporary directory below `dir`, and also the home directory if the user has none.
     pub fn variables(&self, dir: &Path, environment: &Variables) -> io::Result<Variables> {
         let make = |name: &str| {
             let path = dir.join(name);
@@ -117,7 +119,7 @@ mod tests {
     const LIST: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\nagent:x:1000:100::/home/agent:/bin/sh\nhomeless:x:7:7:::\n";
 
     #[test]
-    fn users_are_found_by_name_and_by_number() {
+    fn a_user_is_found_by_name_and_by_user_id() {
         let agent = User {
             name: "agent".to_owned(),
             uid: 1000,

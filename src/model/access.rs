@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::provider::{ANTHROPIC, Alias, Provider};
 use crate::environment::{Variables, variable};
 
-/// How the tokens of a Claude subscription begin.
+/// The beginning of every token of a Claude subscription.
 const SUBSCRIPTION_PREFIX: &str = "sk-ant-oat";
 
 /// The addresses and credentials with which an agent reaches its model. The checks do not get them.
@@ -60,7 +60,7 @@ impl Access {
         url.filter(|_| service.is_behind_gateway)
     }
 
-    /// The environment variables from which agents read these values.
+    /// The environment variables from which agents read the addresses and the credentials.
     pub fn variables(&self) -> Variables {
         let mut variables: Variables = Vec::new();
         for service in &self.services {
@@ -126,7 +126,7 @@ impl ServiceAccess {
 /// # Panics
 /// Never: the URLs in the table are valid.
 pub fn service_url(provider: &Provider) -> Url {
-    Url::parse(provider.service).expect("a test parses all URLs of the table")
+    Url::parse(provider.own_base_url).expect("a test parses all URLs of the table")
 }
 
 #[cfg(test)]
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_gateway_the_variables_name_its_url_and_a_placeholder() {
+    fn behind_a_gateway_the_variables_contain_its_url_and_a_placeholder() {
         let access = Access {
             services: vec![
                 ServiceAccess {

@@ -1,13 +1,13 @@
-//! What one agent process has cost so far, compared with its limit.
+//! Adds up the cost of one agent process, and compares it with a limit.
 
 use super::prices::Price;
 use super::usage::Usage;
 
-/// Adds up usage and compares its cost with a limit.
+/// The usage and the cost of one agent process so far, and its limit.
 #[derive(Debug)]
 pub struct CostMeter {
     reported: Usage,
-    /// Upper bounds that are used instead of numbers that the service did not report.
+    /// The usage that is assumed for answers whose usage the service did not report. Zero without a limit.
     estimated: Usage,
     /// `None` if the model has no known price.
     price: Option<Price>,
@@ -22,10 +22,10 @@ pub enum CostLimit {
     Reached,
 }
 
-/// Tokens of a request that are not in its body: the service describes its own tools to the model.
+/// The most input tokens that a service adds to the body of a request: it describes its own tools to the model.
 const HIDDEN_INPUT_TOKENS: u64 = 5_000;
 
-/// The most tokens that one answer can have cost.
+/// The most tokens that one request and its answer can have cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpperBound {
     pub input_tokens: u64,
@@ -33,7 +33,7 @@ pub struct UpperBound {
 }
 
 impl UpperBound {
-    /// For the answer to a request with a body of this size, in bytes. A token has at least one byte.
+    /// The upper bound for a request with a body of `body_size` bytes. A token has at least one byte.
     pub fn of_request(body_size: usize, output_tokens: u64) -> Self {
         Self {
             input_tokens: HIDDEN_INPUT_TOKENS + body_size as u64,
@@ -43,7 +43,7 @@ impl UpperBound {
 }
 
 impl CostMeter {
-    /// Nothing is spent yet; `limit` is in US dollars.
+    /// Starts without any cost; `limit` is in US dollars.
     pub fn new(model: &str, limit: Option<f64>) -> Self {
         Self {
             reported: Usage::default(),
@@ -56,7 +56,7 @@ impl CostMeter {
     /// Adds the usage of one answer, even of an incomplete one. With a limit, missing and impossible numbers
     /// are replaced by their upper bounds: otherwise a service that reports nothing would cost nothing.
     pub fn add(&mut self, usage: Usage, upper_bound: UpperBound) -> CostLimit {
-        self.reported = self.reported.and(usage);
+        self.reported = self.reported.plus(usage);
         let estimate = upper_bound.of_unreported(usage);
         if self.limit.is_some() && estimate != Usage::default() {
             if self.estimated == Usage::default() {
@@ -65,7 +65,7 @@ impl CostMeter {
                      budget, such answers count as the most that they can have cost"
                 );
             }
-            self.estimated = self.estimated.and(estimate);
+            self.estimated = self.estimated.plus(estimate);
         }
         self.limit_state()
     }
@@ -75,12 +75,13 @@ impl CostMeter {
         self.reported
     }
 
-    /// US dollars, if the model has a known price; includes the upper bounds.
+    /// The cost in US dollars, if the model has a known price. Includes the cost of the estimated usage.
     pub fn cost(&self) -> Option<f64> {
         self.price
             .map(|price| price.cost(self.reported) + price.cost(self.estimated))
     }
 
+    /// Whether the cost has reached the limit.
     pub fn limit_state(&self) -> CostLimit {
         let cost = self.cost().unwrap_or(0.0);
         if self.limit.is_some_and(|limit| cost >= limit) {

@@ -1,11 +1,11 @@
-//! How much an agent may spend in all its rounds together.
+//! The limits for all rounds of an agent together.
 
 use super::usage::Spent;
 
 /// Limits for agents that support them; `None` is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Limits {
-    /// Answers of the model.
+    /// The number of answers of the model.
     pub turns: Option<u32>,
     /// US dollars.
     pub usd: Option<f64>,
@@ -26,7 +26,7 @@ impl Limits {
     /// The limits of the next round, after this much was spent.
     ///
     /// # Errors
-    /// If one of the limits is used up.
+    /// If one of the limits is reached, or the cost of the earlier rounds is unknown.
     pub fn remaining(self, spent: &Spent) -> Result<Self, LimitReached> {
         let used_turns = u32::try_from(spent.turns.unwrap_or(0)).unwrap_or(u32::MAX);
         let turns = self.turns.map(|max| max.saturating_sub(used_turns));

@@ -38,7 +38,7 @@ impl Price {
         named(model).or_else(|| named(without_date(model)?))
     }
 
-    /// US dollars.
+    /// The cost in US dollars.
     #[expect(
         clippy::cast_precision_loss,
         reason = "no conversation has 2^53 tokens"
@@ -55,7 +55,7 @@ impl Price {
     }
 }
 
-/// The full name of a model that is named by its family: `opus`. Other names stay as they are.
+/// The full name of the model that a family name such as `opus` stands for. Other names are returned unchanged.
 pub fn full_name(model: String) -> String {
     PRICES.aliases.get(&model).cloned().unwrap_or(model)
 }
@@ -65,7 +65,7 @@ pub fn as_of() -> &'static str {
     &PRICES.as_of
 }
 
-/// `claude-haiku-4-5` for `claude-haiku-4-5-20251001`.
+/// A model's name without the date at its end: `claude-haiku-4-5` for `claude-haiku-4-5-20251001`.
 fn without_date(model: &str) -> Option<&str> {
     let (name, date) = model.rsplit_once('-')?;
     (date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_tokens_of_each_kind_cost_the_sum_of_the_prices() {
+    fn the_cost_of_a_million_tokens_of_each_kind_is_the_sum_of_the_prices() {
         let usage = Usage {
             input_tokens: Some(1_000_000),
             output_tokens: Some(1_000_000),

@@ -1,16 +1,16 @@
 //! The services that offer models: one row for each in [`PROVIDERS`].
 
-/// A service with its own API and its own variables.
+/// A provider of models: its service, and the variables that set the service's URL and credentials.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Provider {
-    /// The name of the service, for people and in the messages between the worker and the model gateway.
+    /// The provider's name, for people and in the messages between the worker and the model gateway.
     pub name: &'static str,
-    /// The base of the service's own URLs.
-    pub service: &'static str,
+    /// The base URL of the provider's own service.
+    pub own_base_url: &'static str,
     pub api: Api,
     /// The header that carries an API key. A token is always a bearer token.
     pub key_header: KeyHeader,
-    /// A text in the format of a real key. It gives no access.
+    /// Replaces the real key in the agent's environment. It has the format of a key, but gives no access.
     pub placeholder: &'static str,
     pub key_variable: &'static str,
     /// The variable of a bearer token, if the service has such tokens besides keys.
@@ -18,9 +18,9 @@ pub struct Provider {
     pub base_url_variable: &'static str,
     /// Further variables with which some agents read the key and the base URL.
     pub aliases: &'static [(&'static str, Alias)],
-    /// Whether the base URL may leave out `/v1`.
-    pub version: Version,
-    /// The requests that agents send.
+    /// Whether `/v1` belongs to the base URL.
+    pub version: VersionSegment,
+    /// The requests that the model gateway forwards.
     pub routes: &'static [Route],
 }
 
@@ -39,27 +39,27 @@ pub enum KeyHeader {
     Bearer,
 }
 
-/// The value that a further variable contains.
+/// The value of a further variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alias {
     Key,
     BaseUrl,
 }
 
-/// How a provider's clients use the base URL.
+/// Where the segment `/v1` of the service's paths comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
+pub enum VersionSegment {
     /// Clients append `/v1` to the base URL, unless it already ends with that.
     IsAppended,
-    /// The base URL is complete: services have `/v1`, `/v4` or nothing there.
+    /// The base URL ends with it. Other services have `/v4` there, or nothing.
     BelongsToBaseUrl,
 }
 
-/// A request that agents send.
+/// A request that the model gateway forwards.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Route {
     pub methods: &'static [&'static str],
-    /// Follows `/v1`. `*` at the end is one more segment.
+    /// The path after `/v1`. A `*` at the end stands for one more segment.
     pub path: &'static str,
     pub price: RoutePrice,
 }
@@ -76,7 +76,7 @@ pub static PROVIDERS: [&Provider; 2] = [&ANTHROPIC, &OPENAI];
 
 pub static ANTHROPIC: Provider = Provider {
     name: "anthropic",
-    service: "https://api.anthropic.com",
+    own_base_url: "https://api.anthropic.com",
     api: Api::Anthropic,
     key_header: KeyHeader::XApiKey,
     placeholder: "sk-ant-api03-placeholder-of-descartes-worker-the-model-gateway-has-the-real-key-0000000000000000000000000000-00000000AA",
@@ -84,7 +84,7 @@ pub static ANTHROPIC: Provider = Provider {
     token_variable: Some("ANTHROPIC_AUTH_TOKEN"),
     base_url_variable: "ANTHROPIC_BASE_URL",
     aliases: &[],
-    version: Version::IsAppended,
+    version: VersionSegment::IsAppended,
     routes: &[
         costs_tokens("/messages"),
         free(&["POST"], "/messages/count_tokens"),
@@ -95,7 +95,7 @@ pub static ANTHROPIC: Provider = Provider {
 
 pub static OPENAI: Provider = Provider {
     name: "openai",
-    service: "https://api.openai.com/v1",
+    own_base_url: "https://api.openai.com/v1",
     api: Api::OpenAi,
     key_header: KeyHeader::Bearer,
     placeholder: "sk-proj-placeholder-of-descartes-worker-the-model-gateway-has-the-real-key-000000000000",
@@ -107,7 +107,7 @@ pub static OPENAI: Provider = Provider {
         ("CODEX_API_KEY", Alias::Key),
         ("OPENAI_API_BASE", Alias::BaseUrl),
     ],
-    version: Version::BelongsToBaseUrl,
+    version: VersionSegment::BelongsToBaseUrl,
     routes: &[
         costs_tokens("/responses"),
         costs_tokens("/responses/compact"),

@@ -1,4 +1,4 @@
-//! Which HTTP statuses of the model's service are temporary.
+//! The HTTP statuses with which the model's service reports a temporary failure.
 
 /// Whether a later request may succeed although the service answered with this HTTP status. Does not
 /// apply to orchestrators: in their protocol some of these statuses have other meanings.

@@ -7,18 +7,18 @@ use serde_json::Value;
 /// The usage and the cost of an agent so far, in all its rounds together.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Spent {
-    /// Answers of the model.
+    /// The number of answers of the model.
     pub turns: Option<u64>,
     pub tool_calls: Option<u64>,
-    /// US dollars, as the agent calculates them.
+    /// US dollars, as the agent or the model gateway calculates them.
     pub cost_usd: Option<f64>,
     pub usage: Option<Usage>,
 }
 
-/// Numbers of tokens, with the names that the Messages API has for them.
+/// Numbers of tokens, with the names of the Messages API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Neither read from the cache nor written to it.
+    /// Input tokens that were neither read from the cache nor written to it.
     pub input_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
     pub cache_read_input_tokens: Option<u64>,
@@ -40,14 +40,14 @@ pub fn token_count(value: &Value) -> Option<u64> {
 }
 
 impl Spent {
-    /// The sum. If only one of them has a number, the sum has that number.
-    pub fn and(self, other: Self) -> Self {
+    /// The sum. A number that only one of them has is taken over.
+    pub fn plus(self, other: Self) -> Self {
         let cost_usd = match (self.cost_usd, other.cost_usd) {
             (Some(one), Some(other)) => Some(one + other),
             (one, other) => one.or(other),
         };
         let usage = match (self.usage, other.usage) {
-            (Some(one), Some(other)) => Some(one.and(other)),
+            (Some(one), Some(other)) => Some(one.plus(other)),
             (one, other) => one.or(other),
         };
         Self {
@@ -57,10 +57,8 @@ impl Spent {
             usage,
         }
     }
-}
 
-impl Spent {
-    /// The same numbers; those that are missing are taken from `other`.
+    /// The same numbers. Missing ones are taken from `other`.
     pub fn or(self, other: Self) -> Self {
         Self {
             turns: self.turns.or(other.turns),
@@ -72,8 +70,8 @@ impl Spent {
 }
 
 impl Usage {
-    /// The sum.
-    pub fn and(self, other: Self) -> Self {
+    /// The sum. A number that only one of them has is taken over.
+    pub fn plus(self, other: Self) -> Self {
         Self {
             input_tokens: sum(self.input_tokens, other.input_tokens),
             output_tokens: sum(self.output_tokens, other.output_tokens),
@@ -88,7 +86,7 @@ impl Usage {
         }
     }
 
-    /// All tokens of all kinds.
+    /// The number of tokens of all kinds together.
     pub fn total(self) -> u64 {
         let counts = [
             self.input_tokens,
@@ -137,7 +135,7 @@ fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     }
 }
 
-/// A number of tokens with its unit.
+/// A number of tokens in thousands (`k`) or millions (`M`), if it is large.
 fn short(tokens: u64) -> String {
     match tokens {
         0..1_000 => tokens.to_string(),

@@ -1,4 +1,4 @@
-//! Answers that a developer scripts to see how a worker reacts to them.
+//! Answers that a developer sets in advance (`--answer`), to see how a worker reacts to them.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,13 +13,13 @@ pub struct ScriptedAnswers(HashMap<Route, VecDeque<Scripted>>);
 /// One scripted answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scripted {
-    /// The answer that the orchestrator would give without a script.
+    /// The answer that the orchestrator gives without `--answer`.
     Normal,
     Status(StatusCode),
 }
 
 impl ScriptedAnswers {
-    /// Adds `ROUTE=STATUS[,STATUS…]`. The error completes a sentence that begins with the text.
+    /// Adds the answers in a text like `completed=503,ok`. The error completes a sentence that begins with the text.
     pub fn add(&mut self, text: &str) -> Result<(), String> {
         const EXAMPLE: &str = "write it like started=409 or completed=503,503,ok";
         let (route, answers) = text
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_answer_is_explained() {
+    fn the_error_for_a_malformed_answer_says_what_is_wrong_with_it() {
         let why = |text: &str| ScriptedAnswers::default().add(text).unwrap_err();
         assert!(why("409").starts_with("has no =; write it like"));
         assert!(why("begun=409").starts_with("names an unknown route; there are started,"));

@@ -1,4 +1,4 @@
-//! Leases: how long a task stays with a run that sends nothing.
+//! Leases: how long a task belongs to a run that sends nothing.
 //!
 //! docs/protocol.md recommends this rule to every receiver.
 
@@ -7,19 +7,19 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// The fewest heartbeats that may be missing before a lease is over.
-const MISSING_HEARTBEATS: u32 = 4;
+/// A lease is as long as this many heartbeat intervals, unless that is shorter than [`MIN_LEASE`].
+const LEASE_HEARTBEATS: u32 = 4;
 /// The shortest lease: a restart of the orchestrator or of a proxy must not end a lease.
 const MIN_LEASE: Duration = Duration::from_secs(60);
-/// The interval of a worker whose claim does not report one: it is older than `heartbeat_interval_ms`.
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
-/// The time to clone and to push. A run without heartbeats may need it in addition to its time limit and its
-/// finish deadline.
-const CLONE_AND_PUSH: Duration = Duration::from_secs(30 * 60);
+/// The heartbeat interval of old workers, whose claims have no `heartbeat_interval_ms`.
+const DEFAULT_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// The time for the clone and the push, which the task timeout and the finish deadline do not include. The lease of a
+/// run without heartbeats is the sum of all three.
+const CLONE_AND_PUSH_TIME: Duration = Duration::from_secs(30 * 60);
 
 /// How long a cancelled run may take to end its agent (10 s) and to push its work (2 min). It sends no
 /// heartbeats during that time, and then delivers its terminal event.
-const CANCELLED_RUN: Duration = Duration::from_secs(130);
+const CANCELLED_RUN_TIME: Duration = Duration::from_secs(130);
 /// The finish deadline of a worker whose claim does not report one.
 const DEFAULT_FINISH_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
@@ -29,7 +29,7 @@ pub struct Lease {
     length: Duration,
     /// The length after a cancellation.
     length_if_cancelled: Duration,
-    renewed: Instant,
+    last_renewal: Instant,
     /// Whether the end of the lease was reported.
     is_reported: bool,
 }
@@ -39,36 +39,36 @@ impl Lease {
     pub fn new(claim: &Value, fixed: Option<Duration>, now: Instant) -> Self {
         let length = fixed.unwrap_or_else(|| lease_of_claim(claim));
         let finish_deadline = milliseconds(claim, "/limits/finish_deadline_ms");
-        let silence = CANCELLED_RUN + finish_deadline.unwrap_or(DEFAULT_FINISH_DEADLINE);
+        let max_silence = CANCELLED_RUN_TIME + finish_deadline.unwrap_or(DEFAULT_FINISH_DEADLINE);
         Self {
             length,
-            length_if_cancelled: fixed.unwrap_or(length.max(silence)),
-            renewed: now,
+            length_if_cancelled: fixed.unwrap_or(length.max(max_silence)),
+            last_renewal: now,
             is_reported: false,
         }
     }
 
     pub fn renew(&mut self, now: Instant) {
-        self.renewed = now;
+        self.last_renewal = now;
         self.is_reported = false;
     }
 
-    /// The run was cancelled, so it will send no further heartbeats.
+    /// Extends the lease of a run that was cancelled, because such a run sends no further heartbeats.
     pub fn extend_for_cancellation(&mut self) {
         self.length = self.length_if_cancelled;
     }
 
     pub fn is_over(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.renewed) >= self.length
+        now.saturating_duration_since(self.last_renewal) >= self.length
     }
 
-    /// How long the run has been silent, if the lease is over. Returns this once for each end of the lease.
+    /// How long the run has been silent, if the lease is over. `None` if this was already returned since the last renewal.
     pub fn report_end(&mut self, now: Instant) -> Option<Duration> {
         if self.is_reported || !self.is_over(now) {
             return None;
         }
         self.is_reported = true;
-        Some(now.saturating_duration_since(self.renewed))
+        Some(now.saturating_duration_since(self.last_renewal))
     }
 }
 
@@ -81,11 +81,11 @@ pub fn lease_of_claim(claim: &Value) -> Duration {
                 .into_iter()
                 .filter_map(|pointer| milliseconds(claim, pointer))
                 .sum();
-            return limits.saturating_add(CLONE_AND_PUSH);
+            return limits.saturating_add(CLONE_AND_PUSH_TIME);
         }
-        _ => milliseconds(claim, "/heartbeat_interval_ms").unwrap_or(DEFAULT_INTERVAL),
+        _ => milliseconds(claim, "/heartbeat_interval_ms").unwrap_or(DEFAULT_HEARTBEAT_INTERVAL),
     };
-    interval.saturating_mul(MISSING_HEARTBEATS).max(MIN_LEASE)
+    interval.saturating_mul(LEASE_HEARTBEATS).max(MIN_LEASE)
 }
 
 fn milliseconds(claim: &Value, pointer: &str) -> Option<Duration> {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_run_has_time_to_hand_over_and_to_deliver_its_terminal_event() {
+    fn the_lease_of_a_cancelled_run_is_long_enough_to_push_and_to_deliver_its_terminal_event() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let claim = json!({ "limits": { "finish_deadline_ms": 20_000 } });

@@ -1,4 +1,4 @@
-//! The record of what workers have reported, and of which run has which task.
+//! The record of the events that workers have sent, and of the run that each task belongs to.
 //!
 //! Checks the order of events and the fields that all of them have, as docs/protocol.md says.
 
@@ -14,7 +14,7 @@ use super::leases::Lease;
 use super::notice::{Answer, Notice, Received};
 use super::route::Route;
 
-/// A task is identified by project and task id together.
+/// Identifies a task: task ids are unique only within a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct TaskKey {
     project_id: String,
@@ -32,12 +32,12 @@ struct Run {
     end: Option<End>,
 }
 
-/// Why a run does not have its task any more.
+/// Why a task does not belong to a run any more.
 #[derive(Debug)]
 enum End {
     /// Its terminal event arrived.
     Event { id: String, task: TaskEnd },
-    /// Its lease was over, and the task was granted to this run.
+    /// Its lease was over, and the task was granted to the run with this id.
     Replaced(String),
 }
 
@@ -63,7 +63,7 @@ pub struct Ledger {
     runs: HashMap<String, Run>,
     repetition: Repetition,
     fixed_lease: Option<Duration>,
-    /// Ids of tasks and of runs whose heartbeats are answered with a cancellation.
+    /// The ids of tasks and runs whose heartbeats are answered with a cancellation.
     cancelled: Vec<String>,
 }
 
@@ -105,12 +105,12 @@ impl Ledger {
             return Err(bad_request(received.problems.join("; ")));
         }
         let scripted = scripted.map(|status| Answer::new(status, "scripted by --answer"));
-        // An event does not count if the scripted answer makes the worker repeat it. A claim does not
-        // count if the scripted answer refuses it.
-        let counts = scripted.as_ref().is_none_or(|answer| {
+        // An event is not recorded if the scripted answer makes the worker send it again. A claim is not
+        // recorded if the scripted answer refuses it.
+        let is_recorded = scripted.as_ref().is_none_or(|answer| {
             answer.status.is_success() || route != Route::Started && answer.ends_delivery()
         });
-        if counts {
+        if is_recorded {
             received.answer = self.add(&mut received, now);
         }
         if let Some(scripted) = scripted {
@@ -181,7 +181,7 @@ impl Ledger {
         Answer::new(StatusCode::OK, "ok")
     }
 
-    /// Another run that has the task and whose lease is not over.
+    /// The id of another run that works on the task and whose lease is not over.
     fn working_run(&self, task: &TaskKey, run_id: &str, now: Instant) -> Option<&str> {
         let mut others = self.runs.iter().filter(|(id, _)| *id != run_id);
         let (id, _) = others
@@ -189,7 +189,7 @@ impl Ledger {
         Some(id)
     }
 
-    /// Another run that has ended this task for good.
+    /// The id of another run that has ended this task for good.
     fn final_run(&self, task: &TaskKey, run_id: &str) -> Option<&str> {
         let is_final = |run: &Run| {
             matches!(
@@ -205,7 +205,7 @@ impl Ledger {
         Some(id)
     }
 
-    /// Takes the task away from earlier runs, whose leases are over, because it is now granted to this run.
+    /// Records that the task is now granted to this run, and not to earlier runs, whose leases are over.
     fn replace_runs_without_lease(&mut self, task: &TaskKey, run_id: &str) {
         for (id, run) in &mut self.runs {
             if id != run_id && run.task == *task && run.end.is_none() {
@@ -214,7 +214,7 @@ impl Ledger {
         }
     }
 
-    /// The runs whose lease ended since the last call.
+    /// Notices about the leases that ended since the last call.
     pub fn report_ended_leases(&mut self, now: Instant) -> Vec<Notice> {
         let runs = self.runs.iter_mut().filter(|(_, run)| run.end.is_none());
         let ended = runs.filter_map(|(run_id, run)| {
@@ -239,7 +239,7 @@ impl Run {
         }
     }
 
-    /// Adds a new event; returns an answer if the run does not have its task any more.
+    /// Adds a new event; returns an answer that refuses it if the task does not belong to the run any more.
     fn add(&mut self, event_id: String, is_first: bool, received: &mut Received) -> Option<Answer> {
         if is_first != (received.route == Route::Started) {
             let problem = "a run begins with one started event";

@@ -1,4 +1,4 @@
-//! The notices of the embedded orchestrator, for the person who watches it.
+//! The notices of the built-in orchestrator, for the person who watches it.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::route::Route;
 
-/// Something that happened.
+/// Something that the orchestrator shows.
 #[derive(Debug, Clone)]
 pub enum Notice {
     Received(Received),
@@ -16,7 +16,7 @@ pub enum Notice {
         path: String,
         why: String,
     },
-    /// A run sent nothing for as long as its lease: the worker is most likely dead.
+    /// A run has sent nothing for the whole length of its lease. Its worker has most likely died.
     LeaseOver {
         task_id: String,
         run_id: String,

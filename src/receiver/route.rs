@@ -1,4 +1,4 @@
-//! The routes of the protocol.
+//! The routes of the callback protocol.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ impl Route {
         Self::ALL.into_iter().find(|route| route.word() == word)
     }
 
-    /// The last part of the URL.
+    /// The last segment of the URL's path.
     pub fn word(self) -> &'static str {
         match self {
             Self::Started => "started",

@@ -1,5 +1,5 @@
-//! HTTP/1 connections with limits: how many there are, how long a request may take to arrive, how large it
-//! may be. The caller decides what a request means.
+//! An HTTP/1 server with limits for the number of connections, and for the time and the size of a request. The caller
+//! answers the requests.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -26,14 +26,14 @@ const MAX_CONNECTIONS: usize = 1024;
 /// How long the head of a request, and then its body, may take to arrive.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The head of a request, and its body.
+/// A request that has arrived completely.
 pub struct Arrived {
     pub path: String,
     pub headers: hyper::HeaderMap,
     pub body: Bytes,
 }
 
-/// Serves forever. Must run in a [`tokio::task::LocalSet`].
+/// Serves forever; `answer` answers each request. Must run in a [`tokio::task::LocalSet`].
 pub async fn serve<F, A>(listener: &TcpListener, answer: F)
 where
     F: Fn(Arrived) -> A + 'static,
@@ -53,7 +53,7 @@ where
                     async move { Ok::<_, Infallible>(respond(request, &*answer).await) }
                 });
                 tokio::task::spawn_local(async move {
-                    // An error means that the worker broke the connection off.
+                    // An error means that the worker closed the connection early.
                     let _ = http1::Builder::new()
                         .timer(TokioTimer::new())
                         .header_read_timeout(ARRIVAL_TIMEOUT)

@@ -8,10 +8,10 @@ use crate::webhook::SigningKey;
 /// The maximum difference between the timestamp of a request and this machine's clock, in seconds.
 const MAX_CLOCK_DIFFERENCE: u64 = 5 * 60;
 
-/// Checks that one of the keys made one of the request's signatures, and recently.
+/// Checks that one of the request's signatures was made with one of the keys, and that its timestamp is recent.
 ///
 /// # Errors
-/// The reason for the refusal.
+/// If not; the error says why.
 pub fn verify(
     keys: &[SigningKey],
     headers: &HeaderMap,

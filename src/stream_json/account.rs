@@ -1,4 +1,4 @@
-//! The usage and the cost of an agent: counted from its messages, until the agent reports totals itself.
+//! The usage and the cost of an agent. They are added up from its messages, until the agent reports totals itself.
 //!
 //! Needs constant memory, however many messages there are.
 
@@ -10,7 +10,7 @@ use crate::model::{Spent, Usage};
 /// How many messages are remembered. The agent and each subagent write one message at a time.
 const MAX_OPEN_MESSAGES: usize = 64;
 
-/// Which rounds the totals that an agent reports include.
+/// Which rounds are included in the totals that an agent reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Totals {
     /// The whole session, with all earlier rounds.
@@ -61,6 +61,7 @@ impl Account {
         }
     }
 
+    /// Starts a new round. The usage and the cost of the earlier rounds still count.
     pub fn next_round(&mut self) {
         let earlier_rounds = self.spent();
         *self = Self {
@@ -73,7 +74,7 @@ impl Account {
         *self.tool_calls.get_or_insert(0) += 1;
     }
 
-    /// Adds a message of the model. Messages of subagents cost tokens, but are not turns.
+    /// Adds a message of the model. `is_turn` is false for messages of subagents: they cost tokens, but are not turns.
     pub fn add_message(&mut self, id: &str, usage: Usage, is_turn: bool) {
         let key = MessageKey::of(id);
         let mut open_messages = self.open_messages.iter_mut();
@@ -87,7 +88,7 @@ impl Account {
         if self.open_messages.len() > MAX_OPEN_MESSAGES {
             let oldest = self.open_messages.pop_front().map(|(_, usage)| usage);
             let closed = self.closed_messages.into_iter().chain(oldest);
-            self.closed_messages = closed.reduce(Usage::and);
+            self.closed_messages = closed.reduce(Usage::plus);
         }
     }
 
@@ -101,17 +102,18 @@ impl Account {
 
     /// The usage and the cost of all rounds so far.
     pub fn spent(&self) -> Spent {
-        // This sum is lower than the totals, because messages report their output tokens before they are complete.
+        // This sum is too low, because messages report their output tokens before they are complete. So the totals that
+        // the agent reports replace it.
         let open = self.open_messages.iter().map(|(_, usage)| *usage);
         let counted = self.closed_messages.into_iter().chain(open);
-        let counted = counted.reduce(Usage::and);
+        let counted = counted.reduce(Usage::plus);
         let round = Spent {
             turns: self.turns,
             tool_calls: self.tool_calls,
             cost_usd: self.reported_cost,
             usage: self.reported_usage.or(counted),
         };
-        let sum = self.earlier_rounds.and(round);
+        let sum = self.earlier_rounds.plus(round);
         match self.totals {
             Totals::Round => sum,
             Totals::Session => Spent {

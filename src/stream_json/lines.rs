@@ -17,16 +17,16 @@ pub use outcome::{CONNECTION_FAILED, CONNECTION_REJECTED, Outcome};
 /// The longest name of a model, in bytes.
 const MAX_MODEL_NAME: usize = 200;
 
-/// The type of a line, and its session.
+/// The fields that lines of every type have.
 #[derive(Debug)]
-pub struct Kind {
-    /// Its `type`.
-    pub word: String,
+pub struct CommonFields {
+    /// The field `type`.
+    pub line_type: String,
     pub subtype: String,
     pub session_id: Option<String>,
 }
 
-impl Kind {
+impl CommonFields {
     /// `None` if the line is not a JSON object.
     pub fn of(json: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
@@ -40,7 +40,7 @@ impl Kind {
         }
         let fields: Fields<'_> = object(json)?;
         Some(Self {
-            word: value(fields.kind).unwrap_or_default(),
+            line_type: value(fields.kind).unwrap_or_default(),
             subtype: value(fields.subtype).unwrap_or_default(),
             session_id: value(fields.session_id),
         })
@@ -89,7 +89,7 @@ impl Retry {
         }
     }
 
-    /// A sentence for people.
+    /// A message for people.
     pub fn message(&self) -> String {
         let error = self.error.as_deref().unwrap_or("no answer");
         let status = self.status.map(|status| format!(" ({status})"));

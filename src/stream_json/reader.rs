@@ -4,7 +4,7 @@
 //! absent. Knows nothing about processes: the caller knows how the agent ended.
 
 use super::account::{Account, Totals};
-use super::lines::{self, Assistant, Block, Kind, Outcome, Retry};
+use super::lines::{self, Assistant, Block, CommonFields, Outcome, Retry};
 use crate::line_splitter::{Line, LineEnd, LineSplitter};
 use crate::model::Spent;
 use crate::task::Failure;
@@ -22,7 +22,7 @@ pub struct Reader {
     pub model: Option<String>,
     account: Account,
     lines: LineSplitter,
-    /// The last request to the model's service failed.
+    /// Whether the last request to the model's service failed, and the agent is sending it again.
     is_retrying: bool,
     /// The agent's report about its end in this round.
     conclusion: Option<Conclusion>,
@@ -34,7 +34,7 @@ pub struct Conclusion {
     /// `None` if the agent says that it succeeded.
     pub failure: Option<Failure>,
     final_message: Option<String>,
-    /// Further turns follow, each with a `result` line.
+    /// Whether further turns follow, each with its own `result` line.
     pub is_provisional: bool,
 }
 
@@ -44,7 +44,7 @@ pub enum Event<'a> {
     /// Output that is not JSON.
     Raw(&'a [u8]),
     Text(&'a str),
-    /// What the model thinks before it answers.
+    /// A thinking block of the model.
     Thought(&'a str),
     /// A description of a tool call. It may be long.
     ToolCall(&'a str),
@@ -103,15 +103,15 @@ impl Reader {
     }
 
     fn read_line(&mut self, json: &[u8], on_event: &mut dyn FnMut(Event<'_>)) -> Progress {
-        let Some(kind) = Kind::of(json) else {
+        let Some(common) = CommonFields::of(json) else {
             on_event(Event::Raw(json));
             on_event(Event::Raw(b"\n"));
             return Progress::MoreExpected;
         };
-        // The id becomes an argument of the next round's command.
-        let session_id = kind.session_id.filter(|id| is_session_id(id));
+        // The id becomes an argument of the next round's command, so it must not look like an option.
+        let session_id = common.session_id.filter(|id| is_session_id(id));
         self.session_id = session_id.or(self.session_id.take());
-        match (kind.word.as_str(), kind.subtype.as_str()) {
+        match (common.line_type.as_str(), common.subtype.as_str()) {
             ("system", "init") => self.model = lines::model(json).or(self.model.take()),
             ("system", "api_retry") => {
                 self.is_retrying = true;
@@ -166,7 +166,7 @@ impl Reader {
     pub fn conclusion(&mut self) -> Option<&Conclusion> {
         if let Some(line) = self.lines.take_unfinished()
             && is_readable(&line)
-            && Kind::of(&line.bytes).is_some_and(|kind| kind.word == "result")
+            && CommonFields::of(&line.bytes).is_some_and(|common| common.line_type == "result")
         {
             self.read_result(&Outcome::of(&line.bytes));
         }
@@ -182,7 +182,7 @@ fn is_readable(line: &Line) -> bool {
     !line.is_truncated && !line.bytes.trim_ascii().is_empty()
 }
 
-/// Whether this is a valid id, which no program can mistake for an option.
+/// Whether this is a valid id, and does not look like an option of a command.
 fn is_session_id(id: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     !id.is_empty()

@@ -1,6 +1,6 @@
 //! Writes `stream-json` to standard output, in Claude Code's format.
 //!
-//! Masks no secrets: the worker, which reads the lines, does that.
+//! Does not mask secrets: the worker, which reads the lines, does that.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,11 +12,12 @@ use super::lines;
 use crate::excerpt;
 use crate::model::Usage;
 
-/// The shortest time between two keep-alive lines; shorter if the idle timeout is short.
+/// The shortest time between a line and the next keep-alive line. A short idle timeout reduces it.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// The largest content block that is written, in bytes of JSON: the reader skips long lines.
+/// The largest content block that is written, in bytes of JSON. Larger ones are shortened, because the reader skips long
+/// lines.
 const MAX_BLOCK_SIZE: usize = 256 * 1024;
-/// The longest command, path or name that is written instead of a block that is too large, in bytes.
+/// A block that is too large is reduced to its short fields: those of fewer bytes than this.
 const MAX_FIELD_SIZE: usize = 100;
 /// The longest final message, in characters.
 const MAX_FINAL_MESSAGE: usize = 64 * 1024;
@@ -87,7 +88,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes a keep-alive line, unless there was a line a short time ago.
+    /// Writes a keep-alive line, unless another line was written a short time ago.
     pub fn keep_alive(&mut self) {
         if self.last_line.elapsed() >= self.keep_alive_interval {
             // If standard output is closed, writing the next line fails, too.
@@ -193,8 +194,8 @@ impl Writer {
     }
 }
 
-/// A content block. One that is too large is reduced to its type and, for a tool call, its name, command and
-/// path.
+/// The content block to write. A block that is too large is reduced to its type and, for a tool call, its name, command
+/// and path.
 fn shortened(block: &Value) -> Value {
     if block.to_string().len() <= MAX_BLOCK_SIZE {
         return block.clone();

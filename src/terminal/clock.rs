@@ -1,8 +1,8 @@
-//! Elapsed time as people read it.
+//! Elapsed time for people.
 
 use std::time::Duration;
 
-/// `1:05`, `1:00:05`.
+/// Writes a duration as minutes and seconds (`1:05`), or as hours, minutes and seconds (`1:00:05`).
 pub fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);

@@ -1,10 +1,10 @@
-//! Text for people, or JSON for programs.
+//! The format of a command's output: text for people, or JSON for programs.
 
-/// How a command prints what it found.
+/// The format in which a command prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people, one line for each thing.
+    /// For people: one line for each task, problem or event.
     Lines,
-    /// For programs, on standard output.
+    /// For programs: JSON on standard output.
     Json,
 }

@@ -39,7 +39,7 @@ impl<'a, T: Serialize> Object<'a, T> {
         }
     }
 
-    /// The object as a line. Strings are masked one by one: a secret of digits must not break a number.
+    /// The object as a line. Only strings are masked, because a masked number would not be JSON any more.
     fn line(&self, redactor: &Redactor) -> String {
         let text = serde_json::to_string(self).expect("the fields have names that are strings");
         if redactor.text(&text) == text {
@@ -51,7 +51,8 @@ impl<'a, T: Serialize> Object<'a, T> {
     }
 }
 
-/// Prints the result of a command. The field `type` is `kind`. A reader that has gone (`| head`) is no error.
+/// Prints the result of a command. `kind` becomes the field `type`. It is not an error if the reader has closed the pipe, as
+/// `| head` does.
 ///
 /// # Errors
 /// If standard output cannot be written for another reason, for example because the disk is full.
@@ -67,8 +68,8 @@ pub fn print_object(kind: &str, fields: impl Serialize, redactor: &Redactor) -> 
     }
 }
 
-/// The events of a command on standard output, as they happen; cheap to clone. Does nothing without `--json`, and nothing more
-/// when the reader has gone. If the reader is too slow, an object of the type `gap` counts the missing lines.
+/// Writes the events of a command to standard output, as they happen. Cheap to clone. Does nothing without `--json`, or when the
+/// reader has closed the pipe. If the reader is too slow, lines are dropped, and an object of the type `gap` counts them.
 #[derive(Debug, Clone)]
 pub struct JsonLines {
     outlet: Option<Outlet>,
@@ -87,7 +88,7 @@ impl JsonLines {
         }
     }
 
-    /// Writes an object that has its time already.
+    /// Writes an object whose fields already contain its time.
     pub fn write(&self, kind: &str, fields: impl Serialize) {
         self.write_object(&Object::new(kind, fields));
     }
@@ -106,7 +107,8 @@ impl JsonLines {
         }
     }
 
-    /// Waits until all objects are written, or the reader is gone, or [`END_TIMEOUT`] is over, or a person presses Ctrl-C.
+    /// Waits until all objects are written. Stops waiting if the reader has closed the pipe, after [`END_TIMEOUT`], and on SIGINT
+    /// or SIGTERM.
     pub async fn close(&self) {
         let Some(outlet) = &self.outlet else { return };
         let Ok(mut terminated) = signal(SignalKind::terminate()) else {
@@ -133,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_masked_in_strings_and_leaves_numbers_as_they_are() {
+    fn a_secret_is_masked_in_strings_but_not_in_numbers() {
         let redactor = Redactor::new(&[SecretString::from("1234567")]);
         let fields = json!({ "number": 12_345_678, "text": "the 1234567", "list": ["1234567"] });
         let line = Object::new("log", fields).line(&redactor);

@@ -1,7 +1,7 @@
 //! The lines at the bottom of the terminal that are drawn again and again: a status line or a table.
 //!
-//! A window that became narrower breaks lines that are already on the screen into several rows, as almost all terminals do. The
-//! next drawing erases these rows too. Everything is written in one piece, so that lines of the log never mix with the area.
+//! If a window becomes narrower, almost all terminals break the lines that are already on the screen into several rows. The next
+//! drawing erases these rows too. Each drawing is written in one piece, so that lines of the log never mix with the area.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use console::{measure_text_width, truncate_str};
 
 use super::outlet::Outlet;
 
-/// The narrowest window that is drawn for, in cells.
+/// A narrower window is drawn as if it had this width, in cells.
 const MIN_WIDTH: usize = 2;
 
 /// The size of a window in cells.
@@ -29,7 +29,7 @@ struct State {
     lines: Vec<String>,
     /// The width of each line on the screen, in cells.
     drawn_widths: Vec<usize>,
-    /// The size of the window at the last drawing.
+    /// The size of the window at the last drawing; `None` if nothing is drawn.
     drawn_for: Option<Size>,
 }
 
@@ -43,7 +43,7 @@ impl LiveArea {
         })))
     }
 
-    /// Replaces the lines. A drawing is left out if nothing has changed, or if the terminal does not accept output.
+    /// Replaces the lines. Draws nothing if nothing has changed, or if the terminal does not accept output.
     pub fn set(&self, lines: Vec<String>, size: Size) {
         let mut state = self.state();
         if state.lines == lines && state.drawn_for == Some(size) || state.outlet.is_stuck() {
@@ -55,7 +55,7 @@ impl LiveArea {
         state.outlet.write(output.as_bytes());
     }
 
-    /// Writes bytes, which must end with a newline, above the lines.
+    /// Writes bytes above the lines. The bytes must end with a newline.
     pub fn print_above(&self, bytes: &[u8], size: Size) {
         let mut state = self.state();
         let mut output = state.erase(size).into_bytes();
@@ -84,7 +84,7 @@ impl LiveArea {
 }
 
 impl State {
-    /// What removes the drawn lines from a window of this size.
+    /// The escape sequence that erases the drawn lines in a window of this size.
     fn erase(&mut self, size: Size) -> String {
         self.drawn_for = None;
         if self.drawn_widths.is_empty() {
@@ -103,8 +103,8 @@ impl State {
         format!("\r{up}\x1b[J")
     }
 
-    /// Draws the lines. Each one is cut, so that it has one row, and the last column stays free: otherwise the cursor would be
-    /// in the next row in some terminals.
+    /// Draws the lines. Each one is cut to one row, whose last column stays free: otherwise some terminals would move the cursor
+    /// to the next row.
     fn draw(&mut self, size: Size, output: &mut String) {
         let max_width = size.width.max(MIN_WIDTH) - 1;
         for (number, line) in self.lines.iter().enumerate() {

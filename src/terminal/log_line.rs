@@ -1,4 +1,4 @@
-//! A line of a worker's readable log, taken apart: `   0.021s  INFO found: Build the house`.
+//! Parses a line of a worker's readable log: `   0.021s  INFO found: Build the house`.
 
 /// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,7 @@ pub enum Level {
 }
 
 impl Level {
+    /// Every level, its label in a log line, and its word in JSON.
     const ALL: [(Self, &'static str, &'static str); 5] = [
         (Self::Error, "ERROR", "error"),
         (Self::Warn, "WARN", "warn"),
@@ -19,7 +20,7 @@ impl Level {
         (Self::Trace, "TRACE", "trace"),
     ];
 
-    /// The word in a log line.
+    /// The label in a log line.
     pub fn label(self) -> &'static str {
         self.row().1
     }
@@ -37,7 +38,8 @@ impl Level {
     }
 }
 
-/// The level and the text of a line. A line without a time and a level, such as an error before the log begins, is all text.
+/// The level and the text of a line. A line without a time and a level (an error before the log begins, for example) has only
+/// a text.
 pub fn parse(line: &str) -> (Option<Level>, &str) {
     let parsed = || {
         let (time, rest) = line.trim_start().split_once("s ")?;
@@ -67,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_time_or_level_is_all_text() {
+    fn a_line_without_time_or_level_has_only_a_text() {
         for line in [
             "",
             "1 setting is invalid",

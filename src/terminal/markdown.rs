@@ -2,7 +2,7 @@
 
 use console::{Style, StyledObject};
 
-/// What a fenced code block begins and ends with.
+/// The beginning of the first and of the last line of a code block.
 const FENCE: &str = "```";
 
 /// Styles the lines of one agent.
@@ -12,7 +12,7 @@ pub struct Markdown {
 }
 
 impl Markdown {
-    /// One line with styles. The text must have no control characters.
+    /// Returns the line with styles. It must have no control characters.
     pub fn line(&mut self, line: &str) -> String {
         if line.trim_start().starts_with(FENCE) {
             self.is_in_code_block = !self.is_in_code_block;
@@ -43,13 +43,14 @@ fn paint<T>(style: Style, text: T) -> StyledObject<T> {
     style.for_stderr().apply_to(text)
 }
 
-/// One to six number signs and a space. A line of a shell script can look like this too, so the signs stay.
+/// Whether a line begins with one to six number signs and a space. The signs stay in the output, because the line may also be
+/// a comment in a shell script.
 fn is_heading(line: &str) -> bool {
     let signs = line.chars().take_while(|c| *c == '#').count();
     (1..=6).contains(&signs) && line[signs..].starts_with(' ')
 }
 
-/// Replaces `**bold**` and `` `code` `` by styled text. A mark without its counterpart stays.
+/// Replaces `**bold**` and `` `code` `` by styled text. A mark without a closing mark stays.
 fn inline(text: &str) -> String {
     let mut styled = String::new();
     let mut rest = text;
@@ -69,7 +70,7 @@ fn inline(text: &str) -> String {
         let end = inner.find(mark);
         let content = end.map(|end| &inner[..end]);
         match (content, end) {
-            (Some(content), Some(end)) if is_content(content) => {
+            (Some(content), Some(end)) if is_meant_to_be_styled(content) => {
                 styled.push_str(&paint(style, content).to_string());
                 rest = &inner[end + mark.len()..];
             }
@@ -82,8 +83,9 @@ fn inline(text: &str) -> String {
     styled + rest
 }
 
-/// Marks with a space inside them, or nothing, do not belong together: `2 ** 3 ** 4`.
-fn is_content(text: &str) -> bool {
+/// Whether the text between two marks is meant to be styled. It is not if it is empty, or if a space follows the first mark or
+/// precedes the second one: `2 ** 3 ** 4`.
+fn is_meant_to_be_styled(text: &str) -> bool {
     !text.is_empty() && !text.starts_with(' ') && !text.ends_with(' ')
 }
 
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_that_belong_together_are_removed_and_others_stay() {
+    fn pairs_of_marks_are_removed_and_single_marks_stay() {
         for (line, shown) in [
             ("**Done:** `a.rs` is *good*", "Done: a.rs is *good*"),
             ("2 ** 3 ** 4 and `open", "2 ** 3 ** 4 and `open"),

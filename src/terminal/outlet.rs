@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// How many bytes may wait to be read: enough to fill many screens, and a small part of the memory budget.
+/// If more bytes than this wait to be written, further lines are dropped. They fill many screens, and need only a small part of
+/// the memory budget.
 const MAX_WAITING: usize = 256 * 1024;
-/// If more bytes than this wait, the reader has stopped reading.
+/// If more bytes than this wait, the reader has probably stopped reading.
 const STUCK_SIZE: usize = 4 * 1024;
 /// How often to try again if the stream is in non-blocking mode, which another process that shares it
 /// may have set.
@@ -31,29 +32,29 @@ struct Shared {
     changed: Condvar,
     /// Is notified when the thread has written something.
     written: Notify,
-    /// Makes the line that replaces dropped ones from their number.
+    /// Makes the line that replaces dropped lines; gets their number.
     gap_note: fn(usize) -> String,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// The thread is writing bytes that it has taken from `waiting`.
-    busy: bool,
-    /// How many lines were dropped because `waiting` was full. The thread takes all of `waiting` together
-    /// with this count. So each gap has one note, and the note is exactly where lines are missing.
+    /// Whether the thread is writing bytes that it has taken from `waiting`.
+    is_writing: bool,
+    /// How many lines were dropped because `waiting` was full. The thread takes this count together with all of
+    /// `waiting`. So each gap has one note, exactly where the lines are missing.
     dropped: usize,
-    /// Nothing can be written any more, because the reader is gone.
-    closed: bool,
+    /// Whether the reader is gone, so that nothing can be written any more.
+    is_closed: bool,
 }
 
 impl State {
-    /// Whether everything is written (false if it never will be); `None` while the thread is writing.
-    fn is_drained(&self) -> Option<bool> {
-        if self.closed {
+    /// True if everything is written, false if the reader is gone, `None` if bytes are still being written.
+    fn drain_result(&self) -> Option<bool> {
+        if self.is_closed {
             return Some(false);
         }
-        (!self.busy && self.waiting.is_empty()).then_some(true)
+        (!self.is_writing && self.waiting.is_empty()).then_some(true)
     }
 }
 
@@ -63,7 +64,7 @@ impl Outlet {
         Self::with_note(stream, dropped_note)
     }
 
-    /// The same, with another line that replaces dropped ones.
+    /// The same, but `gap_note` makes the line that replaces dropped lines.
     pub fn with_note(stream: impl Write + Send + 'static, gap_note: fn(usize) -> String) -> Self {
         let outlet = Self::without_thread(gap_note);
         outlet.start(stream);
@@ -85,15 +86,16 @@ impl Outlet {
         let name = "outlet".to_owned();
         let thread = thread::Builder::new().name(name);
         if thread.spawn(move || writing.write_queued(stream)).is_err() {
-            // The number of threads is limited. Writing nothing is better than a run that may hang.
-            self.state().closed = true;
+            // The system limits the number of threads. Without the thread, a write could block the run forever, so
+            // nothing is written.
+            self.state().is_closed = true;
         }
     }
 
     /// Queues bytes to be written; drops them if too many are waiting.
     pub fn write(&self, bytes: &[u8]) {
         let mut state = self.state();
-        if state.closed {
+        if state.is_closed {
             return;
         }
         if state.waiting.len() < MAX_WAITING {
@@ -104,27 +106,27 @@ impl Outlet {
         self.0.changed.notify_all();
     }
 
-    /// Waits until everything is written, at most for `patience`; false if something is not written.
-    pub async fn wait_until_written(&self, patience: Duration) -> bool {
+    /// Waits until everything is written, at most for `time_limit`; returns false if something is not written.
+    pub async fn wait_until_written(&self, time_limit: Duration) -> bool {
         let drained = async {
             loop {
                 let written = self.0.written.notified();
-                let drained = self.state().is_drained();
+                let drained = self.state().drain_result();
                 match drained {
                     Some(drained) => return drained,
                     None => written.await,
                 }
             }
         };
-        timeout(patience, drained).await.unwrap_or(false)
+        timeout(time_limit, drained).await.unwrap_or(false)
     }
 
     /// Like [`Self::wait_until_written`], but blocks the thread.
-    pub fn drain(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    pub fn drain(&self, time_limit: Duration) -> bool {
+        let deadline = Instant::now() + time_limit;
         let mut state = self.state();
         loop {
-            if let Some(drained) = state.is_drained() {
+            if let Some(drained) = state.drain_result() {
                 return drained;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -166,8 +168,8 @@ impl Outlet {
                 }
             };
             let mut state = self.state();
-            state.busy = false;
-            state.closed = !written;
+            state.is_writing = false;
+            state.is_closed = !written;
             self.0.changed.notify_all();
             self.0.written.notify_waiters();
         }
@@ -177,11 +179,11 @@ impl Outlet {
     fn wait_for_bytes(&self) -> Option<Vec<u8>> {
         let mut state = self.state();
         loop {
-            if state.closed {
+            if state.is_closed {
                 return None;
             }
             if !state.waiting.is_empty() {
-                state.busy = true;
+                state.is_writing = true;
                 let mut bytes = std::mem::take(&mut state.waiting);
                 let dropped = std::mem::take(&mut state.dropped);
                 if dropped > 0 {
@@ -218,14 +220,14 @@ mod tests {
     use super::*;
 
     /// How long a test waits for a state.
-    const PATIENCE: Duration = Duration::from_secs(60);
-    /// The queue has room for this many of [`lines`]; the next one is dropped.
-    const ROOM: usize = MAX_WAITING / LINE;
-    const LINE: usize = 1024;
+    const TIME_LIMIT: Duration = Duration::from_secs(60);
+    /// The number of [`lines`] for which the queue has room; the next one is dropped.
+    const QUEUED_LINES: usize = MAX_WAITING / LINE_SIZE;
+    const LINE_SIZE: usize = 1024;
 
     /// Numbered lines of equal length.
     fn lines(numbers: Range<usize>) -> String {
-        let line = |number| format!("{number:0>width$}\n", width = LINE - 1);
+        let line = |number| format!("{number:0>width$}\n", width = LINE_SIZE - 1);
         numbers.map(line).collect()
     }
 
@@ -237,23 +239,23 @@ mod tests {
 
     /// A stream on which writes block while the gate is closed.
     #[derive(Clone, Default)]
-    struct Gate(Arc<(Mutex<Passage>, Condvar)>);
+    struct Gate(Arc<(Mutex<GateState>, Condvar)>);
 
     #[derive(Default)]
-    struct Passage {
+    struct GateState {
         is_open: bool,
         /// A write is waiting for the gate to open.
         is_blocking: bool,
-        passed: Vec<u8>,
+        written: Vec<u8>,
     }
 
     impl Gate {
-        fn passage(&self) -> MutexGuard<'_, Passage> {
+        fn state(&self) -> MutexGuard<'_, GateState> {
             self.0.0.lock().unwrap()
         }
 
         fn set_open(&self, is_open: bool) {
-            self.passage().is_open = is_open;
+            self.state().is_open = is_open;
             self.0.1.notify_all();
         }
 
@@ -262,25 +264,25 @@ mod tests {
             let wait = self
                 .0
                 .1
-                .wait_timeout_while(self.passage(), PATIENCE, |passage| !passage.is_blocking);
+                .wait_timeout_while(self.state(), TIME_LIMIT, |state| !state.is_blocking);
             assert!(!wait.unwrap().1.timed_out(), "nothing was written");
         }
 
-        fn passed(&self) -> String {
-            String::from_utf8(self.passage().passed.clone()).unwrap()
+        fn written(&self) -> String {
+            String::from_utf8(self.state().written.clone()).unwrap()
         }
     }
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut passage = self.passage();
-            passage.is_blocking = true;
+            let mut state = self.state();
+            state.is_blocking = true;
             self.0.1.notify_all();
-            while !passage.is_open {
-                passage = self.0.1.wait(passage).unwrap();
+            while !state.is_open {
+                state = self.0.1.wait(state).unwrap();
             }
-            passage.is_blocking = false;
-            passage.passed.extend_from_slice(bytes);
+            state.is_blocking = false;
+            state.written.extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -304,7 +306,7 @@ mod tests {
         for line in ["one\n", "two\n", "three\n"] {
             outlet.write(line.as_bytes());
         }
-        assert!(outlet.drain(PATIENCE));
+        assert!(outlet.drain(TIME_LIMIT));
         let mut bytes = [0; 14];
         reader.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"one\ntwo\nthree\n");
@@ -320,13 +322,13 @@ mod tests {
         write(&outlet, 1..2000);
         assert!(!outlet.drain(Duration::from_millis(1)));
         gate.set_open(true);
-        assert!(outlet.drain(PATIENCE));
+        assert!(outlet.drain(TIME_LIMIT));
         write(&outlet, 2000..2003);
-        assert!(outlet.drain(PATIENCE));
-        let gap = dropped_note(2000 - 1 - ROOM);
+        assert!(outlet.drain(TIME_LIMIT));
+        let gap = dropped_note(2000 - 1 - QUEUED_LINES);
         assert_read(
-            &gate.passed(),
-            &(lines(0..1 + ROOM) + &gap + &lines(2000..2003)),
+            &gate.written(),
+            &(lines(0..1 + QUEUED_LINES) + &gap + &lines(2000..2003)),
         );
     }
 
@@ -338,14 +340,14 @@ mod tests {
         write(&outlet, 0..1000);
         outlet.start(gate.clone());
         gate.wait_until_it_blocks();
-        // Now there is room again, until it is used up a second time.
+        // Now there is room again, until further lines fill the queue a second time.
         write(&outlet, 1000..2000);
         gate.set_open(true);
-        assert!(outlet.drain(PATIENCE));
-        let gap = dropped_note(1000 - ROOM);
+        assert!(outlet.drain(TIME_LIMIT));
+        let gap = dropped_note(1000 - QUEUED_LINES);
         assert_read(
-            &gate.passed(),
-            &(lines(0..ROOM) + &gap + &lines(1000..1000 + ROOM) + &gap),
+            &gate.written(),
+            &(lines(0..QUEUED_LINES) + &gap + &lines(1000..1000 + QUEUED_LINES) + &gap),
         );
     }
 
@@ -355,15 +357,15 @@ mod tests {
         let outlet = Outlet::new(gate.clone());
         let mut expected = String::new();
         for (begin, gap) in [(0, 1), (5000, 2), (10_000, 700)] {
-            let end = begin + 1 + ROOM + gap;
+            let end = begin + 1 + QUEUED_LINES + gap;
             gate.set_open(false);
             write(&outlet, begin..begin + 1);
             gate.wait_until_it_blocks();
             write(&outlet, begin + 1..end);
             gate.set_open(true);
-            assert!(outlet.drain(PATIENCE));
+            assert!(outlet.drain(TIME_LIMIT));
             write(&outlet, end..end + 3);
-            assert!(outlet.drain(PATIENCE));
+            assert!(outlet.drain(TIME_LIMIT));
             let words = match gap {
                 1 => "1 line was".to_owned(),
                 gap => format!("{gap} lines were"),
@@ -372,19 +374,22 @@ mod tests {
             expected.extend(["[", &words, " left out here: the reader was too slow]\n"]);
             expected += &lines(end..end + 3);
         }
-        assert_read(&gate.passed(), &expected);
+        assert_read(&gate.written(), &expected);
     }
 
     #[test]
     fn a_dropped_write_of_several_lines_counts_as_several_lines() {
         let gate = Gate::default();
         let outlet = Outlet::without_thread(dropped_note);
-        write(&outlet, 0..ROOM);
+        write(&outlet, 0..QUEUED_LINES);
         outlet.write(b"an error\nand its cause\nand the cause's\n");
         gate.set_open(true);
         outlet.start(gate.clone());
-        assert!(outlet.drain(PATIENCE));
-        assert_read(&gate.passed(), &(lines(0..ROOM) + &dropped_note(3)));
+        assert!(outlet.drain(TIME_LIMIT));
+        assert_read(
+            &gate.written(),
+            &(lines(0..QUEUED_LINES) + &dropped_note(3)),
+        );
     }
 
     #[test]
@@ -397,7 +402,7 @@ mod tests {
             let lines = BufReader::new(reader).lines().map(Result::unwrap);
             lines.take_while(|line| line != "end").collect::<Vec<_>>()
         });
-        assert!(outlet.drain(PATIENCE));
+        assert!(outlet.drain(TIME_LIMIT));
         outlet.write(b"end\n");
         // The number of gaps depends on when the thread took lines; the missing lines do not.
         let (mut next, mut read) = (0, 0);
@@ -413,7 +418,10 @@ mod tests {
             }
         }
         assert_eq!(next, 2000);
-        assert!((ROOM..2000).contains(&read), "{read} lines were read");
+        assert!(
+            (QUEUED_LINES..2000).contains(&read),
+            "{read} lines were read"
+        );
     }
 
     #[test]
@@ -422,8 +430,8 @@ mod tests {
         drop(reader);
         let outlet = Outlet::new(writer);
         outlet.write(b"a line\n");
-        assert!(!outlet.drain(PATIENCE));
+        assert!(!outlet.drain(TIME_LIMIT));
         outlet.write(b"a line\n");
-        assert!(!outlet.drain(PATIENCE));
+        assert!(!outlet.drain(TIME_LIMIT));
     }
 }

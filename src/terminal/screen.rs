@@ -26,7 +26,7 @@ use crate::redact::Redactor;
 
 /// The time between two drawings of the status line.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(120);
-/// The pictures before the status line. Each drawing has the next one, which shows that the program works.
+/// The characters before the status line. Each drawing shows the next one, so that people see that the program works.
 const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 /// If the agent has been silent for longer, the status line says how long.
 const MIN_SHOWN_SILENCE: Duration = Duration::from_secs(2);
@@ -51,8 +51,8 @@ pub enum Color {
 }
 
 impl Color {
-    /// Makes this the choice for everything that is printed with styles.
-    fn choose(self) {
+    /// Applies this to everything that is printed with styles.
+    fn apply(self) {
         let always = match self {
             Self::Auto => return,
             Self::Always => true,
@@ -79,14 +79,14 @@ pub struct Screen {
     outlet: Outlet,
     /// `None` if standard error is not a terminal.
     live_area: Option<LiveArea>,
-    /// How often the status line was set.
+    /// How many times the status line was set.
     status_count: Arc<AtomicUsize>,
 }
 
 impl Screen {
     /// Starts logging to standard error.
     pub fn open(log: &Log, redactor: Redactor) -> Self {
-        log.color.choose();
+        log.color.apply();
         let terminal = io::stderr().is_terminal();
         let outlet = Outlet::new(io::stderr());
         let live_area = terminal.then(|| LiveArea::new(outlet.clone()));
@@ -140,7 +140,7 @@ impl Screen {
         &self.redactor
     }
 
-    /// A text that leads to a URL when a person clicks it, if the terminal has links; otherwise only the text. Neither may come from
+    /// The text as a link to the URL, if the terminal supports links; otherwise only the text. Neither of them may come from
     /// an agent.
     #[expect(clippy::unused_self, reason = "only a screen shows links")]
     pub fn link(&self, text: &str, url: &str) -> String {
@@ -168,7 +168,7 @@ impl Screen {
         self.live_area.is_some()
     }
 
-    /// How many lines the terminal has.
+    /// The number of lines of the terminal.
     pub fn height() -> usize {
         size().height
     }
@@ -260,7 +260,7 @@ impl Drop for StatusLine {
     }
 }
 
-/// Prints an error before a [`Screen`] exists.
+/// Prints an error while there is no [`Screen`] yet.
 pub fn print_error(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
@@ -288,7 +288,7 @@ fn status_text(progress: &Progress) -> String {
     parts.join(" · ")
 }
 
-/// How far a clone or a push is.
+/// The progress of a clone or a push.
 fn transfer_text(transfer: Transfer) -> String {
     let Transfer { phase, percent, .. } = transfer;
     match transfer.bytes {
@@ -297,7 +297,7 @@ fn transfer_text(transfer: Transfer) -> String {
     }
 }
 
-/// Collects the text of one log event and writes it in one piece.
+/// Collects the text of one log event, and writes it in one piece when it is dropped.
 #[derive(Debug)]
 pub struct LogLine<'a> {
     screen: &'a Screen,

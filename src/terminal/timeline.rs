@@ -1,6 +1,6 @@
-//! A worker's events, log lines and status, as a person reads them.
+//! Shows a worker's events, log lines and status to people.
 //!
-//! Checks nothing: `receiver` has already checked the events.
+//! Does not check the events: `receiver` has done that.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::result_line;
 /// How often the status line is drawn.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What the lines of a worker's log begin with that show what its agent says.
+/// The beginning of the lines in a worker's log that show texts of its agent.
 const AGENT_PREFIX: &str = "agent: ";
 
 /// The timeline of one worker, or of all workers of an orchestrator. Also prints the objects of `--json`.
@@ -34,11 +34,11 @@ pub struct Timeline<'a> {
     markdown: Markdown,
 }
 
-/// Which heartbeats have a line: only those that say something new.
+/// Decides which heartbeats get a line: only those whose text differs from the last one of their run.
 #[derive(Debug)]
 struct Heartbeats {
     content: HeartbeatContent,
-    /// For each run id, the text of the last line.
+    /// The last text that was shown, for each run id.
     last_texts: BTreeMap<String, String>,
 }
 
@@ -49,12 +49,12 @@ pub enum Signatures {
     NotChecked,
 }
 
-/// What is shown of a heartbeat.
+/// The part of a heartbeat that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeartbeatContent {
     /// The phase and the activity.
     Message,
-    /// The phase alone, because the worker's log is shown too, and has the activity.
+    /// Only the phase: the worker's log is shown too, and contains the activity.
     Phase,
 }
 
@@ -63,10 +63,10 @@ pub enum HeartbeatContent {
 struct Runs {
     /// Shown while no run has a task.
     idle_status: &'static str,
-    /// For each run id, the status from its last heartbeat. Finished and dead runs are removed.
+    /// The status line for each run id, from the run's last heartbeat. Finished and dead runs are removed.
     active_runs: BTreeMap<String, String>,
-    /// The run that reported last.
-    last: String,
+    /// The id of the run that sent the last event.
+    last_run_id: String,
 }
 
 impl Runs {
@@ -89,13 +89,13 @@ impl Runs {
             }
             _ => {}
         }
-        self.last = run_id.to_owned();
+        self.last_run_id = run_id.to_owned();
     }
 
     fn status(&self) -> String {
         let last = self
             .active_runs
-            .get(&self.last)
+            .get(&self.last_run_id)
             .or_else(|| self.active_runs.values().next());
         match (last, self.active_runs.len()) {
             (None, _) => self.idle_status.to_owned(),
@@ -135,18 +135,18 @@ impl<'a> Timeline<'a> {
             runs: Runs {
                 idle_status: "starting",
                 active_runs: BTreeMap::new(),
-                last: String::new(),
+                last_run_id: String::new(),
             },
         }
     }
 
-    /// From now on, the status line says that the orchestrator waits for workers, while no run has a task.
+    /// From now on, the status line says "waiting for workers" while no run has a task.
     pub fn wait_for_workers(&mut self) {
         self.runs.idle_status = "waiting for workers";
         self.draw();
     }
 
-    /// Shows that the orchestrator listens.
+    /// Shows the URL at which the orchestrator listens.
     pub fn listens(&self, url: &str, signatures: Signatures) {
         let word = match signatures {
             Signatures::Required => "required",
@@ -162,12 +162,12 @@ impl<'a> Timeline<'a> {
         ));
     }
 
-    /// Shows that something happened; `who` is the process that says so.
+    /// Shows a message of the process `who`.
     pub fn say(&self, who: &str, what: &str) {
         self.row(&Style::new().bold(), who, what);
     }
 
-    /// Shows what the orchestrator reports.
+    /// Shows a notice of the orchestrator.
     pub fn notice(&mut self, notice: &Notice) {
         match notice {
             Notice::Received(received) => {
@@ -209,7 +209,7 @@ impl<'a> Timeline<'a> {
         self.draw();
     }
 
-    /// Shows an event that arrived, and its answer if that is not the usual one.
+    /// Shows an event that arrived, and the answer to it unless that is the usual one.
     fn show_event(&mut self, received: &Received) {
         self.runs.update(received);
         // Drawn before the row: otherwise the old status line would appear below it.
@@ -237,7 +237,7 @@ impl<'a> Timeline<'a> {
                 let text = self.heartbeats.new_text(received);
                 let is_usual = answer.status.is_success() && !answer.cancels;
                 if !answer.status.is_success() {
-                    // An unknown run may never end.
+                    // A run whose events are rejected may never send its last event, which would remove the text.
                     self.heartbeats.last_texts.remove(received.text("/run_id"));
                 }
                 match text {
@@ -278,8 +278,8 @@ impl<'a> Timeline<'a> {
         let bar = style("│").for_stderr().dim();
         let text = visible(text);
         let text = match text.split_once(AGENT_PREFIX) {
-            Some(("", said)) if self.screen.is_live() => {
-                format!("{AGENT_PREFIX}{}", self.markdown.line(said))
+            Some(("", agent_text)) if self.screen.is_live() => {
+                format!("{AGENT_PREFIX}{}", self.markdown.line(agent_text))
             }
             _ => text,
         };
@@ -324,6 +324,7 @@ impl<'a> Timeline<'a> {
             .set_status(&format!("{elapsed} · {}", visible(&status)));
     }
 
+    /// Prints a line with the source of the text in its first column.
     fn row(&self, row_style: &Style, source: &str, text: &str) {
         let source = row_style
             .clone()
@@ -334,7 +335,7 @@ impl<'a> Timeline<'a> {
         self.timed(&format!("{source} {text}"));
     }
 
-    /// Prints a line that begins with the time since the start. All lines have this one clock.
+    /// Prints a line that begins with the time since the timeline began.
     fn timed(&self, text: &str) {
         let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
         let elapsed = style(elapsed).for_stderr().dim();

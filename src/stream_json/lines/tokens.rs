@@ -66,5 +66,5 @@ pub fn sum_of_models(usage: Raw<'_>) -> Option<Usage> {
             fields.cache_creation_input_tokens,
         ]))
     });
-    usages.reduce(Usage::and)
+    usages.reduce(Usage::plus)
 }

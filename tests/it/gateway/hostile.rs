@@ -1,4 +1,4 @@
-//! Agents that attack the gateway, and services that send garbage.
+//! Agents that attack the gateway, and services that send invalid answers.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use super::{KEY, Session, post, question, read_answer};
 use crate::support::{Project, Receiver, Worker, wait_until};
 
 #[test]
-fn requests_without_the_random_path_get_404() {
+fn requests_without_the_secret_path_get_an_empty_error() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| worker);
     let length = session.path().len();
@@ -34,7 +34,7 @@ fn requests_without_the_random_path_get_404() {
 }
 
 #[test]
-fn other_paths_and_methods_of_the_service_are_refused_in_the_apis_form() {
+fn other_paths_and_methods_of_the_service_get_an_error_in_the_format_of_the_api() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| worker);
     for (method, path) in [
@@ -66,7 +66,7 @@ fn no_other_host_can_be_reached() {
     let session = Session::start(&service, |worker| worker);
     let host = other.host();
     let body = question().to_string();
-    // As a proxy.
+    // The client uses the gateway as a proxy.
     for target in [
         format!("http://{host}{{path}}/v1/messages"),
         format!("http://{host}/v1/messages"),
@@ -81,7 +81,7 @@ fn no_other_host_can_be_reached() {
         "CONNECT {host} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
     ));
     assert_eq!(tunnel.status, 404);
-    // By headers: the request goes to the one service.
+    // The client names the other host in headers: the request still goes to the service.
     let request = post(
         "{path}/v1/messages",
         &format!("x-forwarded-host: {host}\r\n"),
@@ -129,7 +129,7 @@ fn no_second_request_can_be_smuggled_to_the_service() {
         format!("{head}content-length: {length}\r\ncontent-length: 0\r\n\r\n{question}{smuggled}"),
         format!("{head}content-length: +{length}\r\n\r\n{question}{smuggled}"),
         format!("{head}content-length : {length}\r\n\r\n{question}{smuggled}"),
-        // A header within a header.
+        // The value of a header contains another header.
         format!("{head}x-a: b\rx-api-key: mine\r\ncontent-length: {length}\r\n\r\n{question}"),
         format!("{head}x-a: b\n x-api-key: mine\r\ncontent-length: {length}\r\n\r\n{question}"),
         format!("{head}x-a: \0\r\ncontent-length: {length}\r\n\r\n{question}"),
@@ -197,11 +197,11 @@ fn an_endless_body_is_refused_and_a_slow_one_delays_no_other_request() {
 }
 
 #[test]
-fn hundreds_of_connections_do_not_end_the_gateway() {
+fn more_connections_than_the_gateway_serves_at_once_do_not_end_it() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| worker);
     let connections: Vec<_> = (0..150).map(|_| session.connect("GET ")).collect();
-    // More than the gateway serves at once: this one waits for the others.
+    // The gateway already serves as many connections as it can: this one waits for the others.
     let waiting = session.connect(&post("{path}/v1/messages", "", &question().to_string()));
     drop(connections);
     assert_eq!(read_answer(&waiting).expect("an answer").status, 200);
@@ -209,7 +209,7 @@ fn hundreds_of_connections_do_not_end_the_gateway() {
 }
 
 #[test]
-fn garbage_from_the_service_ends_only_that_request() {
+fn an_invalid_answer_of_the_service_ends_only_its_request() {
     let script = [
         vec![bytes("\0\x01\x02 this is not HTTP\r\n\r\n"), Part::Close],
         vec![
@@ -272,7 +272,7 @@ fn if_the_agent_kills_the_gateway_the_run_fails_and_says_why() {
 }
 
 #[test]
-fn a_stop_signal_to_every_process_ends_the_gateway_after_the_agent() {
+fn the_gateway_ignores_stop_signals_until_the_agent_has_ended() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| worker);
     let worker = session.running().pid();
@@ -295,12 +295,12 @@ fn if_the_worker_is_killed_the_gateway_ends() {
     wait_until("the end of the gateway", || {
         TcpStream::connect(&address).is_err()
     });
-    // The agent waits for the pipe.
+    // The agent still waits for a line in the pipe `go`.
     std::fs::write(session.project.path("go"), "0\n").expect("the agent reads");
     session.wait();
 }
 
-/// The child of the worker that is this program.
+/// The process id of the worker's gateway.
 pub fn gateway_pid(worker: i32) -> rustix::process::Pid {
     let list = std::fs::read_to_string(format!("/proc/{worker}/task/{worker}/children"));
     let list = list.expect("the children");

@@ -1,4 +1,4 @@
-//! Budgets and limits of tokens apply to every agent.
+//! Budgets and token limits apply to every agent.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn error_of(body: &str) -> Value {
 }
 
 #[test]
-fn when_the_budget_is_used_up_requests_are_refused_and_the_run_fails_with_the_sum() {
+fn when_the_budget_is_used_up_requests_are_refused_and_the_run_fails_with_the_cost() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| {
         worker.env("DESCARTES_MAX_BUDGET_USD", "0.0001")
@@ -40,7 +40,7 @@ fn when_the_budget_is_used_up_requests_are_refused_and_the_run_fails_with_the_su
 }
 
 #[test]
-fn an_agent_that_goes_on_after_its_limit_is_ended() {
+fn an_agent_that_continues_after_its_limit_is_ended() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| worker.env("DESCARTES_MAX_TOKENS", "15"));
     assert_eq!(session.ask(&question()).status, 200);
@@ -54,7 +54,7 @@ fn an_agent_that_goes_on_after_its_limit_is_ended() {
 }
 
 #[test]
-fn a_request_waits_while_others_have_reserved_the_rest_of_the_limit() {
+fn a_request_waits_while_the_rest_of_the_limit_is_reserved_for_others() {
     let hold = Hold::default();
     let late_answer = || vec![Part::Wait(hold.clone()), document()];
     let service = Service::start([late_answer(), late_answer()]);
@@ -83,7 +83,7 @@ fn a_request_waits_while_others_have_reserved_the_rest_of_the_limit() {
 }
 
 #[test]
-fn a_stream_that_breaks_off_is_counted() {
+fn the_usage_of_a_stream_that_ends_early_is_counted() {
     let service = Service::start([vec![stream_head(), message_start(), Part::Close]]);
     let session = Session::start(&service, |worker| worker);
     let broken = session.ask(&question());
@@ -163,7 +163,7 @@ fn with_a_budget_only_requests_whose_cost_can_be_limited_are_forwarded() {
 }
 
 #[test]
-fn a_limit_of_tokens_without_a_gateway_is_a_failure_before_the_agent() {
+fn a_token_limit_without_a_gateway_fails_the_run_before_the_agent_starts() {
     for (name, value, why) in [
         (
             "DESCARTES_MODEL_GATEWAY",

@@ -29,12 +29,14 @@ fn send(session: &Session, target: &str, body: &str) -> super::Answer {
         "authorization: Bearer x\r\n",
         body,
     );
-    { &stream }.write_all(request.as_bytes()).expect("it reads");
+    { &stream }
+        .write_all(request.as_bytes())
+        .expect("the gateway reads");
     read_answer(&stream).expect("an answer")
 }
 
 #[test]
-fn both_apis_pass_with_the_real_key_and_are_counted() {
+fn requests_of_both_apis_are_forwarded_with_the_real_key_and_counted() {
     let completed = json!({ "type": "response.completed", "response": {
         "model": "gpt-x", "usage": { "input_tokens": 100, "input_tokens_details": { "cached_tokens": 60 }, "output_tokens": 7 },
     } });
@@ -69,7 +71,7 @@ fn both_apis_pass_with_the_real_key_and_are_counted() {
         agent["usage"],
         json!({ "input_tokens": 50, "output_tokens": 10, "cache_read_input_tokens": 60, "cache_creation_input_tokens": null })
     );
-    // The table has no prices of these models.
+    // The table of prices does not list this model.
     assert_eq!(agent["cost_usd"], json!(null));
 }
 
@@ -94,7 +96,7 @@ fn codex_gets_a_configuration_that_names_the_gateway() {
 }
 
 #[test]
-fn errors_have_the_form_of_openais_api() {
+fn errors_have_the_format_of_openais_api() {
     let service = Service::start([]);
     let session = start(&service);
     let answer = send(&session, "/files", "{}");

@@ -42,13 +42,13 @@ fn the_key_is_in_no_place_that_the_agent_can_read() {
         .env("TMPDIR", tmp.path())
         .env("ANTHROPIC_API_KEY", KEY)
         .env("OPENAI_API_KEY", KEY)
-        // The search must see the processes: in a PID namespace it would find none.
+        // In a PID namespace, the script would not see the processes that it searches.
         .env("DESCARTES_ISOLATION", "off")
         .agent(SEARCH);
     if nobody::is_root() && nobody::may_become_nobody() {
         for dir in [&home, &tmp] {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-            std::fs::set_permissions(dir.path(), mode).expect("the owner may");
+            std::fs::set_permissions(dir.path(), mode).expect("the owner can change the mode");
         }
     }
     let ended = crate::supervision::secrets::unprivileged("", worker, &bin).run();
@@ -61,8 +61,7 @@ fn the_key_is_in_no_place_that_the_agent_can_read() {
 }
 
 #[test]
-fn another_process_of_the_user_does_not_see_the_random_path_before_the_agent_has_it() {
-    // The path is on no command line and in no file: only in the environment of the agent.
+fn the_secret_path_and_the_key_are_not_on_the_gateways_command_line_or_in_its_environment() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let running = Worker::new(&receiver, &project)
         .env("ANTHROPIC_API_KEY", KEY)

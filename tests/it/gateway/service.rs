@@ -1,4 +1,4 @@
-//! A fake service of a model on raw sockets, which records every byte of its requests, and a client for the gateway.
+//! A fake model service on raw sockets. It records every byte of its requests.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -14,9 +14,9 @@ use crate::support::{Hold, Server};
 #[derive(Clone)]
 pub enum Part {
     Bytes(Vec<u8>),
-    /// The rest waits until the test releases it.
+    /// The rest is sent when the test releases the hold.
     Wait(Hold),
-    /// The connection ends.
+    /// The service closes the connection.
     Close,
 }
 
@@ -40,7 +40,7 @@ impl Arrived {
     }
 }
 
-/// The service. Answers beyond its script are JSON with 10 input and 5 output tokens.
+/// The service. After the answers of its script, it always answers with [`document`].
 pub struct Service {
     server: Server,
     state: Arc<Mutex<State>>,
@@ -87,6 +87,7 @@ impl Service {
     }
 }
 
+/// Sends the parts of an answer; returns false if the connection is closed.
 fn answer(connection: &Connection, parts: Vec<Part>) -> bool {
     for part in parts {
         match part {
@@ -115,7 +116,7 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     value
 }
 
-/// Reads one request with a `content-length`; nothing if the connection ends.
+/// Reads one request with a `content-length`; `None` if the client closes the connection.
 fn read_request(stream: &TcpStream) -> Option<Arrived> {
     let head = read_head(stream)?;
     let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
@@ -124,7 +125,7 @@ fn read_request(stream: &TcpStream) -> Option<Arrived> {
     Some(Arrived { head, body })
 }
 
-/// Reads up to the empty line.
+/// Reads the first line and the headers, up to the empty line.
 pub fn read_head(mut stream: &TcpStream) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -139,7 +140,7 @@ pub fn bytes(text: impl AsRef<[u8]>) -> Part {
     Part::Bytes(text.as_ref().to_vec())
 }
 
-/// A whole answer with a length.
+/// A complete answer with a `content-length`.
 pub fn whole(status: u16, headers: &str, body: &str) -> Part {
     let length = body.len();
     bytes(format!(
@@ -147,7 +148,7 @@ pub fn whole(status: u16, headers: &str, body: &str) -> Part {
     ))
 }
 
-/// An answer of the Messages API that is not streamed.
+/// An answer of the Messages API that is not streamed: 10 input tokens and 5 output tokens.
 pub fn document() -> Part {
     let body = json!({
         "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "stop_reason": "end_turn",

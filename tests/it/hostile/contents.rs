@@ -75,7 +75,7 @@ END
     assert_eq!(event["status"], "completed", "{event}");
     assert!(
         scene.origin.path("tampered").exists(),
-        "the filter did not run, so this shows nothing"
+        "the filter did not run, so the test proves nothing"
     );
     assert_eq!(evil.journal(), []);
     assert_eq!(scene.origin.show(BRANCH, "DONE"), "done");
@@ -99,10 +99,10 @@ fn huge_files_links_and_fifos_in_the_repository_do_not_stop_the_push() {
 }
 
 #[test]
-fn a_fifo_that_blocks_git_fails_the_push_and_the_commits_are_kept() {
+fn a_fifo_that_blocks_git_fails_the_push_and_the_commits_are_on_the_wip_branch() {
     for pipe in [".gitattributes", "src/.gitignore"] {
         let attack = format!("git add DONE; git commit -qm mine; rm -f {pipe}; mkfifo {pipe}");
-        // On a busy machine another git may be silent for as long.
+        // On a busy machine, another git process may be silent for as long as the limit.
         with_enough_time(Duration::from_secs(5), |limit| {
             let scene = Scene::new();
             let event = scene.attack_within(&setting(limit), &attack);
@@ -130,6 +130,7 @@ fn files_with_unusual_names_are_pushed() {
     let files = scene
         .origin
         .git(&["ls-tree", "-r", "--name-only", "-z", BRANCH]);
+    // The 12 files of the attack, and 4 other files.
     assert_eq!(files.split_terminator('\0').count(), 4 + 12, "{files:?}");
 }
 
@@ -153,7 +154,7 @@ fn a_workspace_that_became_a_link_is_neither_read_nor_written() {
 }
 
 #[test]
-fn links_out_of_the_project_stay_links() {
+fn links_to_places_outside_of_the_project_stay_links() {
     let scene = Scene::new();
     scene.assert_harmless(
         r#"mkdir "$AT/out"; echo outside > "$AT/out/file"; ln -s "$AT/out" dir; ln -s /etc/passwd passwd
@@ -180,7 +181,7 @@ fn links_out_of_the_project_stay_links() {
 }
 
 #[test]
-fn programs_that_the_agent_puts_on_the_path_do_not_run() {
+fn the_worker_does_not_run_programs_that_the_agent_puts_on_the_path() {
     Scene::new().assert_harmless(
         "for name in git ssh sh git-remote-http git-remote-https git-push git-pack-objects git-credential echo printf; do
          cp \"$SPY\" \"$AT/bin/$name\"; done",
@@ -213,7 +214,7 @@ fn replacements_and_grafts_are_ignored() {
 }
 
 #[test]
-fn a_process_that_stays_cannot_change_the_worker_s_repositories() {
+fn a_process_that_survives_the_agent_cannot_change_the_workers_repositories() {
     let scene = Scene::new();
     let evil = Forge::start(&scene.origin.path(""), None);
     scene.assert_harmless(&format!(

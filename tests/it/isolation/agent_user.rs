@@ -1,4 +1,4 @@
-//! Another user for the agent: `DESCARTES_AGENT_USER`. Only root can have it.
+//! Another user for the agent: `DESCARTES_AGENT_USER`. Only a worker that runs as root can use it.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -7,16 +7,16 @@ use crate::support::{Origin, Project, Receiver, Worker};
 
 use super::{isolation, path_without_bubblewrap};
 
-/// A user who may enter the worker's directories, and who has no name on any machine.
-const NUMBER: &str = "65534";
+/// The id of the agent's user, as a setting.
+const AGENT_UID: &str = "65534";
 
-/// Prints the user and the groups, and writes to all places that belong to the user.
+/// An agent that prints its user and its groups, and writes to all directories that belong to its user.
 const AGENT: &str = "id -u; id -G; echo mine > mine; : > \"$HOME/here\"; : > \"${TMPDIR:-/tmp}/of-$TASK_ID-$$\";
     cat \"$DESCARTES_PROMPT_FILE\" > /dev/null; git add mine; git -c user.name=a -c user.email=a@b commit -qm mine";
 
 fn assert_ran_as_nobody(origin: &Origin, receiver: &Receiver, worker: Worker) -> String {
     let worker = worker
-        .env("DESCARTES_AGENT_USER", NUMBER)
+        .env("DESCARTES_AGENT_USER", AGENT_UID)
         .env("DESCARTES_CHECKS", "test \"$(id -u)\" = 65534");
     let ended = worker.agent(AGENT).run();
     let event = ended.assert_completed(receiver);
@@ -49,14 +49,14 @@ fn the_agent_and_its_checks_run_as_another_user_who_owns_the_clone_with_and_with
 }
 
 #[test]
-fn the_files_of_another_user_are_pushed_although_its_repository_is_damaged() {
+fn the_files_of_the_agents_user_are_pushed_although_the_repository_is_damaged() {
     if !nobody::is_root() {
         return assert_refused_without_root();
     }
     let (receiver, origin) = (Receiver::start(), Origin::in_dir(nobody::shared_dir()));
     let tmp = nobody::shared_dir();
     let worker = origin.worker(&receiver).env("TMPDIR", tmp.path());
-    let worker = worker.env("DESCARTES_AGENT_USER", NUMBER);
+    let worker = worker.env("DESCARTES_AGENT_USER", AGENT_UID);
     let worker = worker.agent("echo mine > mine; rm -rf .git/HEAD .git/refs");
     worker.run().assert_completed(&receiver);
     assert_eq!(origin.show("descartes/proj-456/8", "mine"), "mine");
@@ -72,7 +72,7 @@ fn assert_refused_without_root() {
 }
 
 #[test]
-fn unknown_users_root_and_a_run_without_isolation_are_mistakes_in_the_settings() {
+fn an_unknown_user_root_and_a_run_without_isolation_are_invalid_settings() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let run = |user: &str| {
         let worker = Worker::new(&receiver, &project).without_isolation();
@@ -90,7 +90,7 @@ fn unknown_users_root_and_a_run_without_isolation_are_mistakes_in_the_settings()
         assert!(ended.stderr.contains(words), "{ended:#?}");
     }
     if nobody::is_root() {
-        let ended = run(NUMBER);
+        let ended = run(AGENT_UID);
         ended.assert_code(2);
         assert!(ended.stderr.contains("needs isolation"), "{ended:#?}");
     }
@@ -103,7 +103,7 @@ fn a_project_of_another_user_is_refused_before_the_agent_starts() {
     }
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = || {
-        let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", NUMBER);
+        let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", AGENT_UID);
         worker.agent(": > started")
     };
     let event = worker().run().assert_failed(&receiver, "workspace_failed");
@@ -122,7 +122,7 @@ fn a_project_of_another_user_is_refused_before_the_agent_starts() {
 }
 
 #[test]
-fn a_directory_that_the_agents_user_cannot_enter_is_named_before_the_agent_starts() {
+fn a_directory_that_the_agents_user_cannot_enter_is_reported_before_the_agent_starts() {
     if !nobody::is_root() {
         return assert_refused_without_root();
     }
@@ -130,7 +130,7 @@ fn a_directory_that_the_agents_user_cannot_enter_is_named_before_the_agent_start
     let closed = tempfile::tempdir().unwrap();
     std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     let worker = || {
-        let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", NUMBER);
+        let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", AGENT_UID);
         let worker = worker.env("TMPDIR", closed.path());
         worker.agent(": > started")
     };
@@ -149,13 +149,13 @@ fn a_directory_that_the_agents_user_cannot_enter_is_named_before_the_agent_start
 }
 
 #[test]
-fn in_a_given_project_the_agents_files_belong_to_its_user() {
+fn in_an_existing_project_the_agents_files_belong_to_the_agents_user() {
     if !nobody::is_root() {
         return assert_refused_without_root();
     }
     let (receiver, project) = (Receiver::start(), nobody::project());
     let tmp = nobody::shared_dir();
-    let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", NUMBER);
+    let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", AGENT_UID);
     let worker = worker.env("TMPDIR", tmp.path());
     let worker = worker.agent(
         "echo mine > mine; cat /proc/$PPID/environ 2>&1 | tr '\\0' '\\n' | grep -c TASK_ID; true",

@@ -1,4 +1,4 @@
-//! With bubblewrap, which must be installed and work: the agent is in a PID namespace.
+//! Tests with bubblewrap, which must be installed and work: the agent is in a PID namespace.
 
 use rustix::process::Signal;
 
@@ -7,8 +7,8 @@ use crate::support::{
     Origin, Project, Receiver, Worker, assert_nothing_alive, nobody, processes_in, wait_until,
 };
 
-/// A worker that accepts nothing but a PID namespace.
-fn strict(receiver: &Receiver, project: &Project) -> Worker {
+/// A worker that accepts only a PID namespace.
+fn strict_worker(receiver: &Receiver, project: &Project) -> Worker {
     Worker::new(receiver, project).env("DESCARTES_ISOLATION", "strict")
 }
 
@@ -18,7 +18,7 @@ fn the_agent_is_in_a_pid_namespace_as_root_and_as_an_ordinary_user() {
         let (receiver, project) = (Receiver::start(), nobody::project());
         let bin = nobody::shared_dir();
         let agent = "echo \"parent $PPID\"; ls /proc | grep -c '^[0-9]'";
-        let mut worker = strict(&receiver, &project).agent(agent);
+        let mut worker = strict_worker(&receiver, &project).agent(agent);
         if is_ordinary {
             worker = worker.program(&nobody::copy_worker(&bin));
             worker = worker.with(nobody::run_as_nobody);
@@ -36,43 +36,43 @@ fn the_agent_is_in_a_pid_namespace_as_root_and_as_an_ordinary_user() {
 }
 
 #[test]
-fn nothing_of_the_agent_survives_the_worker_even_if_that_is_killed() {
+fn no_process_of_the_agent_survives_a_killed_worker() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = "for n in 1 2 3; do setsid sh -c 'trap \"\" TERM HUP; : > ready.$0; while :; do sleep 1; done' $n & done
                  exec sleep 1000";
-    let worker = strict(&receiver, &project).agent(agent).start();
+    let worker = strict_worker(&receiver, &project).agent(agent).start();
     wait_until("the agent's processes to start", || {
         (1..=3).all(|n| project.path(&format!("ready.{n}")).exists())
     });
     worker.signal(Signal::KILL);
     assert_eq!(worker.wait().signal, Some(Signal::KILL.as_raw()));
-    // Nobody is left who waits for them: the kernel ends the namespace a moment after the worker.
+    // No process waits for them: the kernel ends the namespace a moment after the worker.
     wait_until("the end of the agent's processes", || {
         processes_in(&project).is_empty()
     });
 }
 
 #[test]
-fn sigterm_reaches_the_agent_and_its_last_words_are_read() {
+fn sigterm_reaches_the_agent_and_its_last_output_is_read() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = "trap 'echo cleaned up; exit' TERM; : > waits; while :; do sleep 0.01; done";
-    let worker = strict(&receiver, &project).agent(agent).start();
+    let worker = strict_worker(&receiver, &project).agent(agent).start();
     wait_until("the agent to start", || project.path("waits").exists());
     worker.signal(Signal::TERM);
     let event = worker.wait().assert_failed(&receiver, "interrupted");
-    // The shell says first that SIGTERM has ended its `sleep`, too.
+    // Before that, the shell prints that SIGTERM has ended its `sleep`, too.
     let tail = event["result"]["output"]["tail"].as_str().unwrap();
     assert!(tail.ends_with("cleaned up\n"), "{tail}");
     assert_nothing_alive(&project);
 }
 
 #[test]
-fn what_the_agent_leaves_behind_gets_sigterm_before_the_namespace_ends() {
+fn processes_that_the_agent_leaves_running_get_sigterm_before_the_namespace_ends() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent =
         "( trap 'echo the server stops; exit' TERM; : > waits; while :; do sleep 0.01; done ) &
                  until [ -e waits ]; do sleep 0.01; done; echo done";
-    let event = strict(&receiver, &project).agent(agent).run();
+    let event = strict_worker(&receiver, &project).agent(agent).run();
     let event = event.assert_completed(&receiver);
     let tail = event["result"]["output"]["tail"].as_str().unwrap();
     assert!(
@@ -101,7 +101,7 @@ fn exit_codes_and_signals_of_the_agent_are_reported_as_without_a_namespace() {
         ),
     ] {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let event = strict(&receiver, &project).agent(agent).run();
+        let event = strict_worker(&receiver, &project).agent(agent).run();
         let event = event.assert_failed(&receiver, reason);
         assert_eq!(event["failure"]["message"], message);
     }

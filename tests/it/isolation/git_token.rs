@@ -5,17 +5,17 @@ use std::fs;
 use crate::support::{Forge, Origin, Receiver, Worker, quoted, wait_until};
 
 const TOKEN: &str = "the-secret-git-token";
-/// No process of another test has this one.
+/// Only one test uses this token, so that no process of another test contains it.
 const TOKEN_OF_ONE_TEST: &str = "the-token-of-one-test";
 
-/// A worker that pushes to a server that wants the token.
-fn pushing(origin: &Origin, receiver: &Receiver, forge: &Forge, token: &str) -> Worker {
+/// A worker that pushes to a server that requires the token.
+fn pushing_worker(origin: &Origin, receiver: &Receiver, forge: &Forge, token: &str) -> Worker {
     let worker = origin.worker(receiver).env("DESCARTES_REPO", forge.url());
     let worker = worker.env("DESCARTES_GIT_TOKEN", token);
     worker.agent("echo mine > mine")
 }
 
-/// What another process can read of all processes but one: path and content.
+/// The files of all processes but one that this process can read: their paths and contents.
 fn readable_files(except: i32) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -26,7 +26,7 @@ fn readable_files(except: i32) -> Vec<(String, Vec<u8>)> {
             continue;
         }
         let mut paths = vec![entry.path().join("environ"), entry.path().join("cmdline")];
-        // Open pipes would block, and reading a device could have an effect.
+        // Only regular files: reading a pipe would block, and reading a device could have an effect.
         let descriptors = fs::read_dir(entry.path().join("fd"));
         let descriptors = descriptors.into_iter().flatten().flatten();
         let descriptors = descriptors.map(|descriptor| descriptor.path());
@@ -62,12 +62,12 @@ fn no_process_but_the_worker_has_the_token_in_a_readable_place_while_git_pushes(
         quoted(&over)
     );
     origin.hook("pre-receive", &script);
-    let worker = pushing(&origin, &receiver, &forge, TOKEN_OF_ONE_TEST).start();
+    let worker = pushing_worker(&origin, &receiver, &forge, TOKEN_OF_ONE_TEST).start();
     wait_until("the push to begin", || begun.exists());
     let files = readable_files(worker.pid().as_raw_nonzero().get());
     std::fs::write(&over, "").unwrap();
     worker.wait();
-    // Was git's own process there? Its environment names the helper for the forge.
+    // git was running if the files contain its environment, which names the credential helper for the forge.
     let helper = format!("credential.{}.helper", forge.base());
     assert!(files.iter().any(|(_, content)| contains(content, &helper)));
     for (path, content) in files {
@@ -83,7 +83,7 @@ fn no_process_but_the_worker_has_the_token_in_a_readable_place_while_git_pushes(
 fn git_gets_the_token_as_often_as_it_asks() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
-    let worker = pushing(&origin, &receiver, &forge, TOKEN);
+    let worker = pushing_worker(&origin, &receiver, &forge, TOKEN);
     worker.run().assert_completed(&receiver);
     assert_eq!(origin.show("descartes/proj-456/8", "mine"), "mine");
     let journal = forge.journal();
@@ -92,10 +92,10 @@ fn git_gets_the_token_as_often_as_it_asks() {
 }
 
 #[test]
-fn a_worker_that_finds_all_small_descriptors_in_use_says_so_before_the_agent_starts() {
+fn if_the_descriptors_3_to_9_are_in_use_the_run_fails_before_the_agent_starts() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
-    let worker = pushing(&origin, &receiver, &forge, TOKEN).through("/bin/sh", |program| {
+    let worker = pushing_worker(&origin, &receiver, &forge, TOKEN).through("/bin/sh", |program| {
         let open = "exec 3>&1 4>&1 5>&1 6>&1 7>&1 8>&1 9>&1; exec \"$0\"";
         vec!["-c".into(), open.into(), program.into()]
     });
@@ -105,10 +105,10 @@ fn a_worker_that_finds_all_small_descriptors_in_use_says_so_before_the_agent_sta
 }
 
 #[test]
-fn descriptors_that_the_worker_inherits_do_not_keep_git_from_the_token() {
+fn git_gets_the_token_although_the_worker_inherits_some_descriptors() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
-    let worker = pushing(&origin, &receiver, &forge, TOKEN).through("/bin/sh", |program| {
+    let worker = pushing_worker(&origin, &receiver, &forge, TOKEN).through("/bin/sh", |program| {
         let open = "exec 3>&1 4>&1 6>&1 9>&1; exec \"$0\"";
         vec!["-c".into(), open.into(), program.into()]
     });

@@ -1,4 +1,4 @@
-//! What keeps an agent's processes away from the worker and its credentials, and a push from lasting too long.
+//! Processes that survive their agent, that try to get the worker's credentials, or that delay a push.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::chown;
@@ -17,13 +17,13 @@ const TOKEN: &str = "the-secret-git-token";
 #[test]
 fn nothing_is_pushed_while_a_process_of_the_agent_cannot_be_killed() {
     if !nobody::is_root() || !nobody::may_become_nobody() {
-        // Only root without the right to kill has a process below it that it cannot kill.
+        // Only root without the capability to kill can have a descendant that it cannot kill.
         return;
     }
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
     let pid = origin.path("pid");
-    // The agent ends when the process has its other user, and not before.
+    // The agent ends when its child runs as the other user, and not before.
     let agent = format!(
         "echo mine > mine; setsid setpriv --reuid {NOBODY} --clear-groups sleep 1000 > /dev/null 2>&1 & echo $! > {}; \
          until grep -q '^Uid:.{NOBODY}.{NOBODY}' /proc/$!/status; do sleep 0.01; done",
@@ -55,7 +55,7 @@ fn nothing_is_pushed_while_a_process_of_the_agent_cannot_be_killed() {
     assert!(!forge.journal().iter().any(is_push));
 }
 
-/// Whether the worker may make control groups below the tests' own.
+/// Whether the worker may make control groups below the group of the tests.
 fn may_make_control_groups() -> bool {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -75,13 +75,13 @@ fn may_make_control_groups() -> bool {
 }
 
 #[test]
-fn in_a_control_group_no_process_of_the_agent_survives_not_even_of_another_user() {
+fn a_control_group_also_ends_processes_of_the_agent_that_have_another_user() {
     if !nobody::is_root() || !nobody::may_become_nobody() {
         return;
     }
     let bin = nobody::shared_dir();
     let (receiver, project) = (Receiver::start(), Project::new());
-    // It ends when the other process has its user.
+    // The agent ends when its child runs as the other user, and not before.
     let agent = format!(
         "setsid setpriv --reuid {NOBODY} --clear-groups sleep 1000 > /dev/null 2>&1 & echo $! > pid
          until grep -q '^Uid:.{NOBODY}' /proc/$!/status; do :; done"
@@ -149,7 +149,7 @@ fn a_git_that_the_workers_user_can_write_gets_no_token() {
 }
 
 #[test]
-fn a_remote_that_trickles_cannot_hold_the_push_beyond_its_limit() {
+fn a_remote_that_never_stops_printing_cannot_extend_a_push_beyond_its_time_limit() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let (begun, over) = (origin.path("begun"), origin.path("over"));
     let script = format!(
@@ -159,7 +159,7 @@ fn a_remote_that_trickles_cannot_hold_the_push_beyond_its_limit() {
     );
     origin.hook("pre-receive", &script);
     let worker = origin.worker(&receiver).env("DESCARTES_PUSH_TIMEOUT", "3s");
-    // Silence would end each attempt, but there is none.
+    // The idle timeout ends no attempt, because the remote is never silent for so long.
     let worker = worker.env("DESCARTES_GIT_IDLE_TIMEOUT", "60s");
     let ended = worker.agent("echo mine > mine").run();
     std::fs::write(&over, "").unwrap();
@@ -173,11 +173,11 @@ fn a_remote_that_trickles_cannot_hold_the_push_beyond_its_limit() {
 }
 
 #[test]
-fn the_first_process_of_a_namespace_starts_nothing_outside_of_one() {
+fn the_launcher_for_a_namespace_starts_nothing_outside_of_a_namespace() {
     let dir = tempfile::tempdir().unwrap();
     let started = dir.path().join("started");
     let (mut ours, theirs) = UnixStream::pair().unwrap();
-    // The message with the program's standard input, which is empty.
+    // The message that carries the program's standard input. It carries none, so the input is empty.
     ours.write_all(b"I").unwrap();
     let mut launcher = Command::new(env!("CARGO_BIN_EXE_descartes-worker"));
     launcher
@@ -200,11 +200,11 @@ fn the_first_process_of_a_namespace_starts_nothing_outside_of_one() {
     assert!(!started.exists());
 }
 
-/// The capabilities that root's agent must not have: `PERFMON`, `SYS_ADMIN` and `SYS_PTRACE`.
-const DROPPED: u64 = 1 << 38 | 1 << 21 | 1 << 19;
+/// The capabilities that an agent of root must not have: `PERFMON`, `SYS_ADMIN` and `SYS_PTRACE`.
+const DROPPED_CAPABILITIES: u64 = 1 << 38 | 1 << 21 | 1 << 19;
 
 #[test]
-fn roots_agent_cannot_read_other_processes_or_unmount_proc_with_and_without_bubblewrap() {
+fn an_agent_of_root_cannot_read_other_processes_or_unmount_proc_with_and_without_bubblewrap() {
     let bin = nobody::shared_dir();
     for path in [crate::support::path(), path_without_bubblewrap(&bin)] {
         let (receiver, project) = (Receiver::start(), Project::new());
@@ -222,14 +222,17 @@ fn roots_agent_cannot_read_other_processes_or_unmount_proc_with_and_without_bubb
             .collect();
         assert_eq!(sets.len(), 3, "{tail}");
         if nobody::is_root() {
-            assert!(sets.iter().all(|bits| bits & DROPPED == 0), "{tail}");
+            assert!(
+                sets.iter().all(|bits| bits & DROPPED_CAPABILITIES == 0),
+                "{tail}"
+            );
         }
         assert!(tail.ends_with("\n0\n"), "{tail}");
     }
 }
 
 #[test]
-fn other_processes_of_the_user_cannot_read_local_demo_and_dispatch() {
+fn other_processes_of_the_user_cannot_read_the_environment_of_local_demo_and_dispatch() {
     for command in ["local", "demo", "dispatch"] {
         let project = nobody::project();
         let bin = nobody::shared_dir();
@@ -247,8 +250,8 @@ fn other_processes_of_the_user_cannot_read_local_demo_and_dispatch() {
         };
         let running = worker.with(nobody::run_as_nobody).start();
         let file = format!("/proc/{}/environ", running.pid().as_raw_nonzero());
-        // Files of a process that other processes of its user cannot read belong to root.
-        wait_until("the process to be closed to others", || {
+        // If other processes of its user cannot read a process, its files in /proc belong to root.
+        wait_until("the process to be unreadable for others", || {
             use std::os::unix::fs::MetadataExt;
             std::fs::metadata(&file).is_ok_and(|found| found.uid() == 0)
         });
