@@ -1,4 +1,4 @@
-//! Commands with the embedded orchestrator: `demo` and `local` run a worker with it, `receive` runs it alone.
+//! Commands with the built-in orchestrator: `demo` and `local` run a worker with it, `receive` runs it alone.
 //!
 //! The worker is this same program in a separate process, started in the same way as any orchestrator starts
 //! it. None of the worker's code runs in this process.
@@ -119,7 +119,7 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     Ok(ended.exit_code())
 }
 
-/// Runs the worker under an embedded orchestrator, and shows both.
+/// Runs the worker under a built-in orchestrator, and shows both.
 async fn run_worker(
     settings: &Settings,
     recorder: &mut Recorder,

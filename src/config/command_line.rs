@@ -68,7 +68,7 @@ pub fn cli() -> Command {
         )
         .subcommand(
             Command::new("local")
-                .about("Runs one task of a project on this machine, under an embedded orchestrator")
+                .about("Runs one task of a project on this machine, under a built-in orchestrator")
                 .defer(|local| {
                     let project = Arg::new("project")
                         .long("project")
@@ -82,7 +82,7 @@ pub fn cli() -> Command {
         .subcommand(tasks())
         .subcommand(
             Command::new("receive")
-                .about("Runs the embedded orchestrator alone: prints what workers report, and checks fields, order and signatures")
+                .about("Runs the built-in orchestrator alone: prints what workers report, and checks fields, order and signatures")
                 .defer(|receive| {
                     let settings = [&LISTEN, &RUST_LOG, &LOG_FORMAT];
                     receive.args(settings.into_iter().filter_map(flag)).args(receive_only()).arg(json_lines())

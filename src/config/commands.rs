@@ -138,7 +138,7 @@ pub fn tasks(reader: &mut Reader, flags: &clap::ArgMatches) -> task_list::Settin
     }
 }
 
-/// The settings of `local`: a worker under the embedded orchestrator.
+/// The settings of `local`: a worker under the built-in orchestrator.
 pub fn local_settings(
     reader: &mut Reader,
     flags: &clap::ArgMatches,
@@ -172,7 +172,7 @@ fn page(reader: &mut Reader, flags: &clap::ArgMatches) -> Option<PathBuf> {
     file
 }
 
-/// The settings of `receive`: the embedded orchestrator alone.
+/// The settings of `receive`: the built-in orchestrator alone.
 pub fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveSettings {
     let flag = |name| flags.get_one::<String>(name).map(String::as_str);
     let repeated = |name| flags.get_many::<String>(name).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The embedded orchestrator alone, until a signal ends it.
+//! The built-in orchestrator alone, until a signal ends it.
 
 use std::net::SocketAddr;
 

@@ -9,7 +9,7 @@ use crate::environment::Variables;
 use crate::runner::agent::Kind;
 use crate::terminal::Format;
 
-/// The settings for a worker with an embedded orchestrator.
+/// The settings for a worker with a built-in orchestrator.
 #[derive(Debug)]
 pub struct Settings {
     /// The project; the demo makes its own one.

@@ -51,7 +51,7 @@ fn a_run_that_only_checks_reports_the_check_that_failed_and_starts_no_repair() {
     let branches = origin.branches();
     let event = origin
         .worker(&receiver)
-        .env("DESCARTES_ONLY_CHECKS", "true")
+        .arg("--only-checks")
         .env("DESCARTES_CHECKS", "echo a > made; echo no roof; exit 3")
         .agent("touch \"$HOME\"/worked")
         .run()
