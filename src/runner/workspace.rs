@@ -4,6 +4,7 @@
 //! The worker neither cleans an existing directory nor commits to it. A clone is shallow and has one
 //! commit. A clone in a temporary directory is deleted at the end of the run.
 
+mod configuration;
 mod fetch;
 mod lfs;
 mod sample;
@@ -327,23 +328,30 @@ async fn clone(
     // git init did not make it, because no template is used. Tools write ignore rules to `.git/info/exclude`.
     fs::create_dir_all(dir.join(".git/info"))
         .map_err(|error| GitError::around("init", "could not make the directory `info`", &error))?;
-    let base = git
-        .run(Call::new(
-            dir,
-            ["rev-parse", "--verify", "FETCH_HEAD^{commit}"],
-        ))
-        .await?;
     let branch = repository.branch.as_deref().unwrap_or("work");
-    let checkout = ["checkout", "--quiet", "--progress", "-B", branch, &base];
-    git.run(Call::new(dir, checkout).shows_progress()).await?;
+    let checkout = ["checkout", "--quiet", "--progress", "-B", branch];
+    let checkout = Call::new(dir, checkout).arg("FETCH_HEAD^{commit}");
+    git.run(checkout.shows_progress()).await?;
+    let base = match configuration::commit_of_branch(dir, branch) {
+        Some(commit) => commit,
+        None => {
+            git.run(Call::new(dir, ["rev-parse", "--verify", "HEAD"]))
+                .await?
+        }
+    };
     // For the agent, which may commit and may read the project's URL.
-    for (key, value) in [
-        ("remote.origin.url", url),
-        ("user.name", &repository.name),
-        ("user.email", &repository.email),
-    ] {
-        git.run(Call::new(dir, ["config", key, value])).await?;
-    }
+    let values = [
+        ("remote \"origin\"", "url", url),
+        ("user", "name", &repository.name),
+        ("user", "email", &repository.email),
+    ];
+    configuration::append(dir, &values).map_err(|error| {
+        GitError::around(
+            "clone",
+            "could not write the configuration of the clone",
+            &error,
+        )
+    })?;
     lfs::prepare(git, dir, repository.lfs).await?;
     if repository.submodules {
         let args = [

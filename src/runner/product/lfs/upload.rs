@@ -28,7 +28,7 @@ impl Upload {
         source: &Source<'_>,
         address: Option<String>,
     ) -> Result<Self, Failure> {
-        let repository = Repository::create(git, source.base, &[]).await?;
+        let repository = Repository::create(git, source.base, &[])?;
         let variables = git
             .lfs_variables(program, &repository.dir().join("bin"))
             .map_err(|error| failed_io(&error))?;
