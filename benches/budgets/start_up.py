@@ -19,16 +19,19 @@ def measure(report, program, rounds):
     with Project() as project:
         settings = project.environment(receiver, "true")
 
-        def one_run(command):
+        def one_run(command, isolation="off"):
             project.reset()
-            began, took, _ = run(command, settings, project.project)
+            began, took, _ = run(command, settings | {"DESCARTES_ISOLATION": isolation}, project.project)
             claimed, name = receiver.next()
             if name != "started" or receiver.next()[1] != "completed":
                 raise SystemExit(f"{command} broke the protocol")
             return (claimed - began) / 1e6, took
 
-        results = in_turns(rounds, {name: lambda command=command: one_run(command) for name, command in programs.items()})
+        measures = {name: lambda command=command: one_run(command) for name, command in programs.items()}
+        measures["isolated"] = lambda: one_run([program], "auto")
+        results = in_turns(rounds, measures)
     receiver.close()
+    isolated = Samples(took for _, took in results.pop("isolated"))
     for index, what in enumerate(["exec to /started", "whole run of an empty task"]):
         figures = {name: Samples(result[index] for result in runs) for name, runs in results.items()}
         own = figures.pop("worker")
@@ -38,6 +41,7 @@ def measure(report, program, rounds):
             met = met and own.median <= 2 * figures["C"].median
             budget += ", twice C"
         report.row(what, "ms", own, figures.items(), budget, met)
+    report.row("  the same with the isolation of this machine", "ms", isolated)
     memory(report, program)
 
 
