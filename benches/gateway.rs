@@ -107,7 +107,10 @@ fn both(
     let service = Service::start((0..2 * rounds).map(|_| script()));
     let (receiver, project) = (Receiver::start(), Project::new());
     let mut worker = Worker::new(&receiver, &project);
-    #[expect(clippy::disallowed_methods, reason = "a benchmark is told by its environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a benchmark is told by its environment"
+    )]
     if let Some(program) = std::env::var_os("BENCH_PROGRAM") {
         worker = worker.program(Path::new(&program));
     }

@@ -169,9 +169,6 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
     if let Some(name) = config.failure_point {
         panics::arm_failure_point(name);
     }
-    color_eyre::config::HookBuilder::default()
-        .display_env_section(false)
-        .install()?;
     let screen = Screen::open(&config.log, config.redactor.clone());
     for warning in &config.warnings {
         tracing::warn!("{warning}");
