@@ -125,7 +125,6 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             write_empty(dir.path(), is_sha256).unwrap();
             fs::create_dir_all(dir.path().join("objects")).unwrap();
-            #[expect(clippy::disallowed_methods, reason = "a test waits for git")]
             let output = Command::new("git")
                 .args(["rev-parse", "--is-bare-repository", "--show-object-format"])
                 .env("GIT_DIR", dir.path())

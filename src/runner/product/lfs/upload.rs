@@ -22,7 +22,7 @@ pub struct Upload {
 
 impl Upload {
     /// Makes the repository.
-    pub async fn prepare(
+    pub fn prepare(
         git: &Git<'_>,
         program: &Path,
         source: &Source<'_>,
