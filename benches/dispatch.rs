@@ -1,7 +1,7 @@
 //! Measures `dispatch` next to a shell loop that does the same with xargs and git.
 //!
 //! `cargo bench --bench dispatch`. Both are measured in turns on the same machine, because only their ratio means
-//! anything on another one. Exit code 1 says that a budget is exceeded. `DISPATCH_BENCH_PROGRAM` names another build of
+//! anything on another one. Exit code 1 says that a budget is exceeded. `BENCH_PROGRAM` names another build of
 //! the program to measure.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
@@ -81,7 +81,7 @@ impl Table {
 }
 
 fn program() -> PathBuf {
-    let named = std::env::var_os("DISPATCH_BENCH_PROGRAM").map(PathBuf::from);
+    let named = std::env::var_os("BENCH_PROGRAM").map(PathBuf::from);
     named.unwrap_or_else(|| env!("CARGO_BIN_EXE_descartes-worker").into())
 }
 

@@ -284,7 +284,11 @@ fn parse(
     args: &[OsString],
     environment: &[(OsString, OsString)],
 ) -> Result<(String, clap::ArgMatches), Rejected> {
-    let cli = command_line::cli().color(help_color(args));
+    let cli = match args {
+        [] | [_] => command_line::without_settings(),
+        _ => command_line::cli(),
+    };
+    let cli = cli.color(help_color(args));
     let matches = cli.try_get_matches_from(args);
     let mut matches = matches.map_err(|error| rejected(error, args, environment))?;
     match matches.remove_subcommand() {

@@ -2,6 +2,8 @@
 
 use std::mem::take;
 
+use memchr::{memchr, memchr2};
+
 /// What ends a line.
 #[derive(Debug, Clone, Copy)]
 pub enum LineEnd {
@@ -41,8 +43,8 @@ impl LineSplitter {
     /// empty, if the end of the line is still to come.
     pub fn next_line(&mut self, input: &mut &[u8]) -> Option<Line> {
         let end = match self.line_end {
-            LineEnd::Newline => input.iter().position(|byte| *byte == b'\n'),
-            LineEnd::NewlineOrReturn => input.iter().position(|byte| matches!(byte, b'\n' | b'\r')),
+            LineEnd::Newline => memchr(b'\n', input),
+            LineEnd::NewlineOrReturn => memchr2(b'\n', b'\r', input),
         };
         let part = &input[..end.unwrap_or(input.len())];
         let room = self.max_len - self.line.bytes.len();

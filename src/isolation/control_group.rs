@@ -11,6 +11,13 @@ const MEMBERS: &str = "cgroup.procs";
 /// The file that kills all members when `1` is written to it; since Linux 5.14.
 const KILL: &str = "cgroup.kill";
 
+/// Where systemd and container runtimes mount the groups of version 2: alone, and next to those of version 1.
+const USUAL_MOUNT_POINTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// `CGROUP2_SUPER_MAGIC` of the kernel.
+#[cfg(target_os = "linux")]
+const FILE_SYSTEM: rustix::fs::FsWord = 0x6367_7270;
+
 /// Numbers the groups of this process.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -75,20 +82,43 @@ pub fn limits() -> Option<String> {
 /// The directory of the worker's group.
 fn own_group() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    group_in(&groups, &mounts)
+    let path = path_in(&groups)?;
+    Some(mount_point()?.join(path))
 }
 
-/// The directory of the worker's group, from the contents of these two files: lines like `0::/jobs/1` and
-/// `cgroup2 /sys/fs/cgroup cgroup2 rw 0 0`.
-fn group_in(groups: &str, mounts: &str) -> Option<PathBuf> {
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let mount = mounts.lines().find_map(|line| {
+/// Where the groups are mounted. The list of mounts is read only if they are not at the usual places: on a machine with
+/// many containers it is long, and the kernel takes longer to write it than everything else at the start of a run.
+fn mount_point() -> Option<PathBuf> {
+    let usual = USUAL_MOUNT_POINTS.map(Path::new);
+    let found = usual.into_iter().find(|dir| is_mount_point(dir));
+    found.map(Path::to_owned).or_else(|| {
+        let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+        mount_point_in(&mounts).map(PathBuf::from)
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn is_mount_point(dir: &Path) -> bool {
+    rustix::fs::statfs(dir).is_ok_and(|found| found.f_type == FILE_SYSTEM)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_mount_point(_: &Path) -> bool {
+    false
+}
+
+/// The path of a group of version 2 in lines like `0::/jobs/1`.
+fn path_in(groups: &str) -> Option<&str> {
+    groups.lines().find_map(|line| line.strip_prefix("0::/"))
+}
+
+/// The mount point in lines like `cgroup2 /sys/fs/cgroup cgroup2 rw 0 0`.
+fn mount_point_in(mounts: &str) -> Option<&str> {
+    mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);
         let (dir, kind) = (fields.next()?, fields.next()?);
         (kind == "cgroup2").then_some(dir)
-    })?;
-    Some(Path::new(mount).join(path))
+    })
 }
 
 #[cfg(test)]
@@ -99,9 +129,20 @@ mod tests {
     fn the_directory_of_the_version_2_group_is_below_its_mount() {
         let groups = "8:pids:/\n0::/jobs/1\n";
         let mounts = "cgroup /sys/fs/cgroup/pids cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        let found = group_in(groups, mounts);
-        assert_eq!(found, Some("/sys/fs/cgroup/unified/jobs/1".into()));
-        assert_eq!(group_in("8:pids:/\n", mounts), None);
-        assert_eq!(group_in(groups, "proc /proc proc rw 0 0\n"), None);
+        assert_eq!(path_in(groups), Some("jobs/1"));
+        assert_eq!(path_in("8:pids:/\n"), None);
+        assert_eq!(mount_point_in(mounts), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(mount_point_in("proc /proc proc rw 0 0\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_usual_mount_point_is_the_one_that_the_list_of_mounts_names() {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let listed = mount_point_in(&mounts).map(PathBuf::from);
+        let usual = USUAL_MOUNT_POINTS.map(Path::new);
+        let found = usual.into_iter().find(|dir| is_mount_point(dir));
+        assert!(found.is_none() || listed.is_some(), "{found:?}");
+        assert!(!is_mount_point(Path::new("/proc")));
     }
 }

@@ -13,6 +13,9 @@ const AGENT_SCORE: i32 = 500;
 /// The path of the worker's own score.
 const OWN_SCORE_PATH: &str = "/proc/self/oom_score_adj";
 
+/// The file with the machine's counter of processes that were killed because memory ran out.
+const MACHINE_COUNTER: &str = "/proc/vmstat";
+
 /// The open file of the worker's own score. A process that is not dumpable cannot open it.
 static OWN_SCORE_FILE: OnceLock<Option<File>> = OnceLock::new();
 
@@ -54,41 +57,43 @@ pub(super) enum OutOfMemory {
     Certainly,
 }
 
-/// How many processes the kernel has killed so far because memory ran out; `None` if there is no counter.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct OomKills {
-    /// In the worker's control group.
-    group: Option<u64>,
-    /// On the machine.
-    machine: Option<u64>,
+/// How many processes the kernel has killed so far because memory ran out.
+#[derive(Debug)]
+pub(super) enum OomKills {
+    /// In the worker's control group, with the file of this counter.
+    InGroup { file: String, count: u64 },
+    /// On the machine: there is no counter of the group. Reading this one takes longer.
+    OnMachine(u64),
+    /// The kernel has no counter.
+    Unknown,
 }
 
 impl OomKills {
     pub(super) fn count() -> Self {
         let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let files = group_files(&groups);
-        Self {
-            group: files
-                .iter()
-                .find_map(|file| counter(&read_to_string(file).ok()?)),
-            machine: read_to_string("/proc/vmstat")
-                .ok()
-                .and_then(|text| counter(&text)),
-        }
+        let in_group = group_files(&groups).into_iter().find_map(|file| {
+            let count = counter_in(&file)?;
+            Some(Self::InGroup { file, count })
+        });
+        in_group
+            .unwrap_or_else(|| counter_in(MACHINE_COUNTER).map_or(Self::Unknown, Self::OnMachine))
     }
 
-    pub(super) fn compared_with_now(self) -> OutOfMemory {
-        self.compared_with(Self::count())
+    /// Compares this with the same counter now.
+    pub(super) fn compared_with_now(&self) -> OutOfMemory {
+        let now = match self {
+            Self::InGroup { file, .. } => counter_in(file),
+            Self::OnMachine(_) => counter_in(MACHINE_COUNTER),
+            Self::Unknown => None,
+        };
+        now.map_or(OutOfMemory::No, |now| self.compared_with(now))
     }
 
-    fn compared_with(self, later: Self) -> OutOfMemory {
-        let rose = |before, after| matches!((before, after), (Some(before), Some(after)) if after > before);
-        if rose(self.group, later.group) {
-            OutOfMemory::Certainly
-        } else if later.group.is_none() && rose(self.machine, later.machine) {
-            OutOfMemory::Possibly
-        } else {
-            OutOfMemory::No
+    fn compared_with(&self, later: u64) -> OutOfMemory {
+        match self {
+            Self::InGroup { count, .. } if later > *count => OutOfMemory::Certainly,
+            Self::OnMachine(count) if later > *count => OutOfMemory::Possibly,
+            _ => OutOfMemory::No,
         }
     }
 }
@@ -119,6 +124,10 @@ fn group_files(groups: &str) -> Vec<String> {
     files
 }
 
+fn counter_in(file: &str) -> Option<u64> {
+    counter(&read_to_string(file).ok()?)
+}
+
 /// The number of kills in the text of a counter file.
 fn counter(text: &str) -> Option<u64> {
     let count = text
@@ -131,39 +140,38 @@ fn counter(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn kills(group: Option<u64>, machine: Option<u64>) -> OomKills {
-        OomKills { group, machine }
+    fn in_group(count: u64) -> OomKills {
+        let file = "/does/not/exist".to_owned();
+        OomKills::InGroup { file, count }
     }
 
     #[test]
     fn a_kill_in_the_workers_control_group_is_certain() {
-        let before = kills(Some(0), Some(7));
-        assert_eq!(
-            before.compared_with(kills(Some(1), Some(8))),
-            OutOfMemory::Certainly
-        );
+        assert_eq!(in_group(0).compared_with(1), OutOfMemory::Certainly);
     }
 
     #[test]
     fn a_kill_that_only_the_machine_counts_is_only_possible() {
-        let before = kills(None, Some(7));
-        assert_eq!(
-            before.compared_with(kills(None, Some(8))),
-            OutOfMemory::Possibly
-        );
+        let before = OomKills::OnMachine(7);
+        assert_eq!(before.compared_with(8), OutOfMemory::Possibly);
     }
 
     #[test]
-    fn a_kill_elsewhere_on_the_machine_is_ignored_if_the_control_group_counts_none() {
-        let before = kills(Some(1), Some(7));
-        assert_eq!(
-            before.compared_with(kills(Some(1), Some(8))),
-            OutOfMemory::No
-        );
-        assert_eq!(
-            kills(None, None).compared_with(kills(None, None)),
-            OutOfMemory::No
-        );
+    fn no_kill_is_found_if_the_counter_is_unchanged_or_cannot_be_read() {
+        assert_eq!(in_group(1).compared_with(1), OutOfMemory::No);
+        assert_eq!(OomKills::OnMachine(7).compared_with(7), OutOfMemory::No);
+        assert_eq!(in_group(1).compared_with_now(), OutOfMemory::No);
+        assert_eq!(OomKills::Unknown.compared_with_now(), OutOfMemory::No);
+    }
+
+    #[test]
+    fn the_counter_of_the_machine_is_not_read_if_the_control_group_has_one() {
+        let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let has_group = group_files(&groups)
+            .iter()
+            .any(|file| counter_in(file).is_some());
+        let is_in_group = matches!(OomKills::count(), OomKills::InGroup { .. });
+        assert_eq!(is_in_group, has_group);
     }
 
     #[test]

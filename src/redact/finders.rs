@@ -96,13 +96,10 @@ impl Finders {
 fn has_broken_base64(bytes: &[u8]) -> bool {
     let is_base64 = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
     // A line feed may follow a carriage return at the end.
-    let is_line_end = |(place, byte): &(usize, &u8)| match **byte {
-        b'\n' => true,
-        b'\r' => place + 1 == bytes.len(),
-        _ => false,
-    };
-    let mut line_ends = bytes.iter().enumerate().filter(is_line_end);
-    line_ends.any(|(place, _)| {
+    let last = bytes.len().saturating_sub(1);
+    let last_return = bytes.ends_with(b"\r").then_some(last);
+    let mut line_ends = memchr::memchr_iter(b'\n', bytes).chain(last_return);
+    line_ends.any(|place| {
         let line = bytes[..place]
             .strip_suffix(b"\r")
             .unwrap_or(&bytes[..place]);
@@ -121,9 +118,16 @@ struct Unbroken {
 
 impl Unbroken {
     fn of(bytes: &[u8]) -> Self {
-        let kept = bytes.iter().enumerate();
-        let kept = kept.filter(|(_, byte)| !matches!(byte, b'\n' | b'\r'));
-        let (places, bytes) = kept.map(|(place, byte)| (place, *byte)).unzip();
-        Self { bytes, places }
+        let mut unbroken = Self {
+            bytes: Vec::with_capacity(bytes.len()),
+            places: Vec::with_capacity(bytes.len()),
+        };
+        let mut from = 0;
+        for end in memchr::memchr2_iter(b'\n', b'\r', bytes).chain([bytes.len()]) {
+            unbroken.bytes.extend_from_slice(&bytes[from..end]);
+            unbroken.places.extend(from..end);
+            from = end + 1;
+        }
+        unbroken
     }
 }

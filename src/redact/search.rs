@@ -48,10 +48,11 @@ impl Forms {
             search.openings[word] |= bit;
             // The shift grows by one for each byte between a block and the end of the window.
             for (shift, block) in (0..).zip(form[..width].windows(BLOCK).rev()) {
-                let known = &mut search.shifts[hash(block)];
+                let known = &mut search.shifts[hash([block[0], block[1], block[2]])];
                 *known = shift.min(*known);
             }
-            let last = hash(&form[width - BLOCK..width]);
+            let last = &form[width - BLOCK..width];
+            let last = hash([last[0], last[1], last[2]]);
             search.ending.entry(last).or_default().push(index);
         }
         Some(Self { forms, ..search })
@@ -65,8 +66,8 @@ impl Forms {
     pub(super) fn spans(&self, bytes: &[u8]) -> Vec<Range<usize>> {
         let mut spans: Vec<Range<usize>> = Vec::new();
         let mut end = self.width;
-        while let Some(block) = bytes.get(end - BLOCK..end) {
-            let hash = hash(block);
+        while let Some(&[first, second, third]) = bytes.get(end - BLOCK..end) {
+            let hash = hash([first, second, third]);
             let shift = self.shifts[hash];
             if shift > 0 {
                 end += usize::from(shift);
@@ -109,9 +110,14 @@ impl Forms {
     }
 }
 
-fn hash(block: &[u8]) -> usize {
-    let [first, second, third] = [block[0], block[1], block[2]].map(u32::from);
-    let mixed = (first | second << 8 | third << 16).wrapping_mul(0x9E37_79B1);
+/// Always inlined: the search calls it for every few bytes of all output, and the program is optimized for size.
+#[expect(
+    clippy::inline_always,
+    reason = "measured: otherwise a tenth of the time of masking is spent on the calls"
+)]
+#[inline(always)]
+fn hash([first, second, third]: [u8; BLOCK]) -> usize {
+    let mixed = u32::from_le_bytes([first, second, third, 0]).wrapping_mul(0x9E37_79B1);
     (mixed >> (u32::BITS - BITS)) as usize
 }
 

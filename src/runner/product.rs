@@ -210,12 +210,12 @@ async fn from_files(
     clone: &Clone,
     message: &Message,
 ) -> Result<Product, Failure> {
-    let fetched = Repository::create(git, &clone.base, &[]).await?;
+    let fetched = Repository::create(git, &clone.base, &[])?;
     let fetch = fetched.call(["fetch", "--progress", "--no-tags", "--depth=1"]);
     let fetch = fetch.args(git.served_locally(&clone.url, "upload-pack"));
     let fetch = fetch.arg("--").arg(&clone.url).arg(&clone.base);
     run(git, fetch.transfer()).await?;
-    let replacement = Repository::create(git, &clone.base, &[fetched.objects()]).await?;
+    let replacement = Repository::create(git, &clone.base, &[fetched.objects()])?;
     let index = replacement.dir().join("index-of-base");
     let prepared = replacement
         .begin_with(&clone.base)
@@ -294,7 +294,7 @@ async fn build(
 ) -> Result<Product, Failure> {
     check_that_the_agent_is_dead()?;
     let base = &clone.base;
-    let repository = Repository::create(git, base, &source.objects).await?;
+    let repository = Repository::create(git, base, &source.objects)?;
     repository
         .begin_with(base)
         .map_err(|error| failed_io(&error))?;
@@ -335,7 +335,7 @@ async fn build(
     let branches = branches::elsewhere(git, &repository, base, &head, &source.references).await?;
     branches.name(&mut source.left_behind);
     let mut work = Work::new(base, &head);
-    let count = patch::count(git, &repository, base, &head).await?;
+    let patch::Changes { count, entries } = patch::changes(git, &repository, base, &head).await?;
     (work.files_changed, work.insertions, work.deletions) =
         (count.files, count.insertions, count.deletions);
     let tips: Vec<&str> = std::iter::once(head.as_str())
@@ -358,7 +358,7 @@ async fn build(
             lfs::Objects::HeldBack(files) => held_back = Some(files),
         }
     }
-    work.patch = patch::patch(git, &repository, base, &head).await?;
+    work.patch = patch::patch(git, &repository, base, &head, &entries).await?;
     let mut notes = source.left_behind.notes();
     notes.extend(found.warning);
     Ok(Product {

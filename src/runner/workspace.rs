@@ -4,6 +4,7 @@
 //! The worker neither cleans an existing directory nor commits to it. A clone is shallow and has one
 //! commit. A clone in a temporary directory is deleted at the end of the run.
 
+mod configuration;
 mod fetch;
 mod lfs;
 mod sample;
@@ -224,22 +225,31 @@ impl Workspace {
         Self::new(dir, temporary_clone, Some(clone), owner)
     }
 
-    /// Deletes the private directory, and the clone if it is temporary. Another thread does that, because a
-    /// clone can have very many files.
+    /// Deletes the private directory, and the clone if it is temporary. Another thread does that if there are more than a few
+    /// files.
     pub async fn delete(self) {
         let Self {
             run_dir,
             temporary_clone,
             ..
         } = self;
-        let deleted = tokio::task::spawn_blocking(move || {
-            let results = [Some(run_dir), temporary_clone]
-                .into_iter()
-                .flatten()
-                .map(TempDir::close);
+        let dirs: Vec<TempDir> = [Some(run_dir), temporary_clone]
+            .into_iter()
+            .flatten()
+            .collect();
+        let is_quick = dirs.iter().all(|dir| has_few_files(dir.path()));
+        let delete = move || {
+            let results = dirs.into_iter().map(TempDir::close);
             results.filter_map(Result::err).collect::<Vec<_>>()
-        });
-        for error in deleted.await.into_iter().flatten() {
+        };
+        let errors = if is_quick {
+            delete()
+        } else {
+            tokio::task::spawn_blocking(delete)
+                .await
+                .unwrap_or_default()
+        };
+        for error in errors {
             tracing::warn!(%error, "a temporary directory could not be deleted");
         }
     }
@@ -327,23 +337,30 @@ async fn clone(
     // git init did not make it, because no template is used. Tools write ignore rules to `.git/info/exclude`.
     fs::create_dir_all(dir.join(".git/info"))
         .map_err(|error| GitError::around("init", "could not make the directory `info`", &error))?;
-    let base = git
-        .run(Call::new(
-            dir,
-            ["rev-parse", "--verify", "FETCH_HEAD^{commit}"],
-        ))
-        .await?;
     let branch = repository.branch.as_deref().unwrap_or("work");
-    let checkout = ["checkout", "--quiet", "--progress", "-B", branch, &base];
-    git.run(Call::new(dir, checkout).shows_progress()).await?;
+    let checkout = ["checkout", "--quiet", "--progress", "-B", branch];
+    let checkout = Call::new(dir, checkout).arg("FETCH_HEAD^{commit}");
+    git.run(checkout.shows_progress()).await?;
+    let base = match configuration::commit_of_branch(dir, branch) {
+        Some(commit) => commit,
+        None => {
+            git.run(Call::new(dir, ["rev-parse", "--verify", "HEAD"]))
+                .await?
+        }
+    };
     // For the agent, which may commit and may read the project's URL.
-    for (key, value) in [
-        ("remote.origin.url", url),
-        ("user.name", &repository.name),
-        ("user.email", &repository.email),
-    ] {
-        git.run(Call::new(dir, ["config", key, value])).await?;
-    }
+    let values = [
+        ("remote \"origin\"", "url", url),
+        ("user", "name", &repository.name),
+        ("user", "email", &repository.email),
+    ];
+    configuration::append(dir, &values).map_err(|error| {
+        GitError::around(
+            "clone",
+            "could not write the configuration of the clone",
+            &error,
+        )
+    })?;
     lfs::prepare(git, dir, repository.lfs).await?;
     if repository.submodules {
         let args = [
@@ -465,6 +482,23 @@ pub fn existing_directory(dir: &Path) -> Result<PathBuf, Failure> {
         fs::canonicalize(dir).map_err(|error| failed("there is no workspace at", error))?;
     fs::read_dir(&absolute).map_err(|error| failed("the workspace cannot be read:", error))?;
     Ok(absolute)
+}
+
+/// Whether a directory has a few files, and no directory.
+fn has_few_files(dir: &Path) -> bool {
+    const FEW: usize = 16;
+    let Ok(entries) = fs::read_dir(dir) else {
+        return false;
+    };
+    let mut count = 0;
+    for entry in entries.take(FEW + 1) {
+        let is_file = entry.is_ok_and(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+        count += 1;
+        if !is_file {
+            return false;
+        }
+    }
+    count <= FEW
 }
 
 fn new_run_directory() -> Result<TempDir, Failure> {

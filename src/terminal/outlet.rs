@@ -2,9 +2,10 @@
 //!
 //! A write to a full pipe or a paused terminal blocks, perhaps forever. So a separate thread writes, and
 //! all other code only queues lines for it: a run must go on and be reported even if the stream is not
-//! read.
+//! read. The thread starts with the first line that cannot be written without waiting: Linux can write to a pipe that way.
 
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,12 +22,29 @@ const STUCK_SIZE: usize = 4 * 1024;
 /// may have set.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
+/// A stream that an outlet writes to. Its descriptor must be that of the stream.
+pub trait Sink: Write + Send {
+    /// The descriptor, if a write to it may be tried without waiting.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+}
+
+impl<T: Write + AsFd + Send> Sink for T {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+}
+
 /// The queue of one stream; cheap to clone. The bytes of each [`Outlet::write`] arrive completely or not at
 /// all.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Outlet(Arc<Shared>);
 
-#[derive(Debug)]
+impl std::fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outlet").finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
@@ -36,8 +54,10 @@ struct Shared {
     gap_note: fn(usize) -> String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
+    /// The stream, until the thread has it.
+    stream: Option<Box<dyn Sink>>,
     waiting: Vec<u8>,
     /// Whether the thread is writing bytes that it has taken from `waiting`.
     is_writing: bool,
@@ -59,19 +79,19 @@ impl State {
 }
 
 impl Outlet {
-    /// Starts a thread that writes to the stream.
-    pub fn new(stream: impl Write + Send + 'static) -> Self {
+    /// Writes to the stream.
+    pub fn new(stream: impl Sink + 'static) -> Self {
         Self::with_note(stream, dropped_note)
     }
 
     /// The same, but `gap_note` makes the line that replaces dropped lines.
-    pub fn with_note(stream: impl Write + Send + 'static, gap_note: fn(usize) -> String) -> Self {
-        let outlet = Self::without_thread(gap_note);
-        outlet.start(stream);
+    pub fn with_note(stream: impl Sink + 'static, gap_note: fn(usize) -> String) -> Self {
+        let outlet = Self::without_stream(gap_note);
+        outlet.state().stream = Some(Box::new(stream));
         outlet
     }
 
-    fn without_thread(gap_note: fn(usize) -> String) -> Self {
+    fn without_stream(gap_note: fn(usize) -> String) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -81,25 +101,42 @@ impl Outlet {
     }
 
     /// Starts the thread that writes.
-    fn start(&self, stream: impl Write + Send + 'static) {
+    fn start(&self, state: &mut State, stream: Box<dyn Sink>) {
         let writing = self.clone();
         let name = "outlet".to_owned();
         let thread = thread::Builder::new().name(name);
         if thread.spawn(move || writing.write_queued(stream)).is_err() {
             // The system limits the number of threads. Without the thread, a write could block the run forever, so
             // nothing is written.
-            self.state().is_closed = true;
+            state.is_closed = true;
         }
     }
 
-    /// Queues bytes to be written; drops them if too many are waiting.
+    /// Writes bytes, or queues them if the reader is slow; drops them if too many are waiting.
     pub fn write(&self, bytes: &[u8]) {
         let mut state = self.state();
         if state.is_closed {
             return;
         }
+        let mut rest = bytes;
+        if let Some(stream) = state.stream.take() {
+            match write_without_waiting(stream.as_ref(), bytes) {
+                Ok(count) if count == bytes.len() => {
+                    state.stream = Some(stream);
+                    return;
+                }
+                Ok(count) => rest = &bytes[count..],
+                Err(rustix::io::Errno::PIPE) => {
+                    state.is_closed = true;
+                    return;
+                }
+                // The reader is slow, or the kernel cannot do this with this kind of stream.
+                Err(_) => {}
+            }
+            self.start(&mut state, stream);
+        }
         if state.waiting.len() < MAX_WAITING {
-            state.waiting.extend_from_slice(bytes);
+            state.waiting.extend_from_slice(rest);
         } else {
             state.dropped += bytes.split(|byte| *byte == b'\n').count() - 1;
         }
@@ -148,7 +185,7 @@ impl Outlet {
     }
 
     /// The loop of the thread: writes the queued bytes until the reader is gone.
-    fn write_queued(&self, mut stream: impl Write) {
+    fn write_queued(&self, mut stream: Box<dyn Sink>) {
         while let Some(bytes) = self.wait_for_bytes() {
             let mut left = bytes.as_slice();
             let written = loop {
@@ -195,6 +232,28 @@ impl Outlet {
             state = woken.unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+/// Writes as much as is possible without waiting. The descriptor does not get into non-blocking mode, which would be that
+/// of all processes that share it.
+#[cfg(target_os = "linux")]
+fn write_without_waiting(stream: &dyn Sink, bytes: &[u8]) -> rustix::io::Result<usize> {
+    use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+    /// The current position of a file; pipes have none.
+    const CURRENT_POSITION: u64 = u64::MAX;
+    let descriptor = stream.descriptor().ok_or(Errno::OPNOTSUPP)?;
+    let slices = [io::IoSlice::new(bytes)];
+    pwritev2(
+        descriptor,
+        &slices,
+        CURRENT_POSITION,
+        ReadWriteFlags::NOWAIT,
+    )
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_without_waiting(_: &dyn Sink, _: &[u8]) -> rustix::io::Result<usize> {
+    Err(rustix::io::Errno::OPNOTSUPP)
 }
 
 /// The note that replaces dropped lines.
@@ -291,6 +350,24 @@ mod tests {
         }
     }
 
+    /// Only the thread writes to it.
+    impl Sink for Gate {
+        fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+    }
+
+    impl Outlet {
+        /// Starts the thread now.
+        fn start_with(&self, gate: Gate) {
+            self.start(&mut self.state(), Box::new(gate));
+        }
+
+        fn has_thread(&self) -> bool {
+            self.state().stream.is_none()
+        }
+    }
+
     /// Compares two long texts; the message shows only the first line that differs.
     #[track_caller]
     fn assert_read(read: &str, expected: &str) {
@@ -335,10 +412,10 @@ mod tests {
     #[test]
     fn lines_written_after_a_gap_come_after_its_note() {
         let gate = Gate::default();
-        let outlet = Outlet::without_thread(dropped_note);
+        let outlet = Outlet::without_stream(dropped_note);
         // The thread starts late: lines have been dropped before it takes the first ones.
         write(&outlet, 0..1000);
-        outlet.start(gate.clone());
+        outlet.start_with(gate.clone());
         gate.wait_until_it_blocks();
         // Now there is room again, until further lines fill the queue a second time.
         write(&outlet, 1000..2000);
@@ -380,16 +457,13 @@ mod tests {
     #[test]
     fn a_dropped_write_of_several_lines_counts_as_several_lines() {
         let gate = Gate::default();
-        let outlet = Outlet::without_thread(dropped_note);
+        let outlet = Outlet::without_stream(dropped_note);
         write(&outlet, 0..QUEUED_LINES);
         outlet.write(b"an error\nand its cause\nand the cause's\n");
         gate.set_open(true);
-        outlet.start(gate.clone());
+        outlet.start_with(gate.clone());
         assert!(outlet.drain(TIME_LIMIT));
-        assert_read(
-            &gate.written(),
-            &(lines(0..QUEUED_LINES) + &dropped_note(3)),
-        );
+        assert_read(&gate.written(), &(lines(0..QUEUED_LINES) + &dropped_note(3)));
     }
 
     #[test]
@@ -422,6 +496,30 @@ mod tests {
             (QUEUED_LINES..2000).contains(&read),
             "{read} lines were read"
         );
+    }
+
+    #[test]
+    fn a_thread_starts_only_when_the_pipe_is_full_and_no_byte_is_lost_or_moved() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        // Kernels before 6.4 cannot write to a pipe without waiting.
+        let can_try = write_without_waiting(&writer, b"first\n").is_ok();
+        let outlet = Outlet::new(writer);
+        outlet.write(b"second\n");
+        assert_eq!(outlet.has_thread(), !can_try);
+        // More than a pipe of 64 KiB has room for, so that the last line is cut in the middle.
+        write(&outlet, 0..100);
+        assert!(outlet.has_thread());
+        let reading = thread::spawn(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).map(|_| text)
+        });
+        assert!(outlet.drain(TIME_LIMIT));
+        // The thread ends, and closes the pipe.
+        outlet.state().is_closed = true;
+        outlet.0.changed.notify_all();
+        let first = if can_try { "first\n" } else { "" };
+        let expected = format!("{first}second\n{}", lines(0..100));
+        assert_read(&reading.join().unwrap().unwrap(), &expected);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::files;
 use super::inspect::LARGEST;
@@ -160,17 +160,6 @@ impl<'a> AgentSide<'a> {
         let args = ["rev-parse", "--verify", "--quiet", "MERGE_HEAD^{commit}"];
         match self.run(args).await {
             Ok(commit) => Ok(Some(commit)),
-            Err(error) if error.code == Some(1) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The value of `lfs.storage`, if it is set.
-    pub async fn lfs_storage(&self) -> Result<Option<PathBuf>, GitError> {
-        match self.run(["config", "--get", "lfs.storage"]).await {
-            Ok(path) if path.is_empty() => Ok(None),
-            Ok(path) => Ok(Some(path.into())),
-            // 1: it is not set.
             Err(error) if error.code == Some(1) => Ok(None),
             Err(error) => Err(error),
         }

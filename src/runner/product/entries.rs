@@ -21,6 +21,12 @@ impl Entry {
         self.old_mode.starts_with("100")
     }
 
+    /// Whether the path is a file of attributes, on any side.
+    pub fn is_attributes(&self) -> bool {
+        let name = self.path.rsplit(|byte| *byte == b'/').next();
+        name.is_some_and(|name| name.eq_ignore_ascii_case(b".gitattributes"))
+    }
+
     /// Whether both sides are a submodule.
     pub fn is_submodule(&self) -> bool {
         self.new_mode == "160000" && self.old_mode == "160000"

@@ -1,6 +1,7 @@
-//! The clean filters that the agent's git has configured, and whether its working tree is sparse.
+//! The clean filters that the agent's git has configured, and other configuration that staging needs.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::agent_side::AgentSide;
 use super::records::Records;
@@ -14,14 +15,16 @@ pub struct Filters {
     pub overrides: Vec<(String, String)>,
     /// Whether the working tree is a sparse checkout.
     pub is_sparse: bool,
+    /// The value of `lfs.storage`, if it is set.
+    pub lfs_storage: Option<PathBuf>,
 }
 
 impl Filters {
     pub async fn configured(git: &Git<'_>, repository: &AgentSide<'_>) -> Result<Self, GitError> {
-        let expression = "^(filter\\..*\\.(clean|process)|core\\.sparsecheckout)$";
+        let expression = "^(filter\\..*\\.(clean|process)|core\\.sparsecheckout|lfs\\.storage)$";
         let call = repository.call(["config", "--null", "--get-regexp", expression]);
         let (mut records, mut names) = (Records::new(0), BTreeSet::new());
-        let mut is_sparse = false;
+        let (mut is_sparse, mut lfs_storage) = (false, None);
         let mut hear = |bytes: &[u8]| {
             records.push(bytes, |record| {
                 // The key, a line feed, the value.
@@ -29,6 +32,9 @@ impl Filters {
                 let (key, value) = text.split_once('\n').unwrap_or((&text, ""));
                 if key == "core.sparsecheckout" {
                     is_sparse = matches!(value, "true" | "yes" | "on" | "1");
+                }
+                if key == "lfs.storage" {
+                    lfs_storage = (!value.is_empty()).then(|| value.into());
                 }
                 let name = key.strip_prefix("filter.");
                 if let Some((name, _)) = name.and_then(|name| name.rsplit_once('.'))
@@ -50,6 +56,7 @@ impl Filters {
             overrides: overrides.collect(),
             names,
             is_sparse,
+            lfs_storage,
         })
     }
 

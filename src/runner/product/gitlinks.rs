@@ -130,7 +130,7 @@ async fn urls(
 
 /// Whether a remote has a commit. A remote that cannot be asked now counts as having it.
 async fn is_published(git: &Git<'_>, like: &str, url: &str, commit: &str) -> Result<bool, Failure> {
-    let probe = Repository::create(git, like, &[]).await?;
+    let probe = Repository::create(git, like, &[])?;
     let fetch = [
         "fetch",
         "--progress",

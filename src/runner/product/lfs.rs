@@ -80,7 +80,7 @@ pub async fn collect(
             return Ok(held_back(&why, &names(files.iter())));
         }
     };
-    let upload = Upload::prepare(git, program, source, address).await?;
+    let upload = Upload::prepare(git, program, source, address)?;
     let copied = objects::copy(git, source.stores, upload.store(), files).await?;
     if !copied.with_secret.is_empty() {
         let why = "holding a secret that the worker knows";

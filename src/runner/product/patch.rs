@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use tokio::sync::Notify;
 
-use super::differences::differences;
+use super::entries::{Entry, entries_of_raw_diff};
 use super::errors::{failed_io, run_stream};
 use super::records::Records;
 use super::repository::Repository;
@@ -35,39 +35,60 @@ pub struct Count {
     pub only: Option<String>,
 }
 
-pub async fn count(
+/// The changes between two commits.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub count: Count,
+    pub entries: Vec<Entry>,
+}
+
+/// Counts and lists what differs between two commits.
+pub async fn changes(
     git: &Git<'_>,
     repository: &Repository,
     base: &str,
     head: &str,
-) -> Result<Count, Failure> {
-    let mut records = Records::new(0);
+) -> Result<Changes, Failure> {
+    let (mut records, mut raw) = (Records::new(0), Vec::new());
     let mut count = Count::default();
     let call = repository
-        .call(diff(["--numstat", "-z"]))
+        .call(diff(["--raw", "--no-abbrev", "--numstat", "-z"]))
         // Counts larger files as binary, by their size alone.
         .configured(&[("core.bigFileThreshold".to_owned(), "16m".to_owned())])
         .arg(base)
         .arg(head);
     run_stream(git, call, &mut |bytes| {
         records.push(bytes, |record| {
-            let text = String::from_utf8_lossy(record);
-            let mut fields = text.splitn(3, '\t');
-            let mut next = || {
-                let number = fields.next().and_then(|number| number.parse::<u64>().ok());
-                number.unwrap_or(0)
-            };
-            count.files += 1;
-            count.insertions += next();
-            count.deletions += next();
-            count.only = fields
-                .next()
-                .filter(|_| count.files == 1)
-                .map(str::to_owned);
+            // First all raw entries, which have two records each: a header, which begins with a colon, and the path.
+            let is_path = raw.len() % 2 == 1;
+            if is_path || record.starts_with(b":") {
+                raw.push(record.to_vec());
+            } else {
+                count.add(record);
+            }
         });
     })
     .await?;
-    Ok(count)
+    Ok(Changes {
+        count,
+        entries: entries_of_raw_diff(&raw),
+    })
+}
+
+impl Count {
+    /// Adds a record of `--numstat -z`: the added lines, a tab, the deleted lines, a tab, the path.
+    fn add(&mut self, record: &[u8]) {
+        let text = String::from_utf8_lossy(record);
+        let mut fields = text.splitn(3, '\t');
+        let mut next = || {
+            let number = fields.next().and_then(|number| number.parse::<u64>().ok());
+            number.unwrap_or(0)
+        };
+        self.files += 1;
+        self.insertions += next();
+        self.deletions += next();
+        self.only = fields.next().filter(|_| self.files == 1).map(str::to_owned);
+    }
 }
 
 /// The redacted patch in git's format, with binary files; cut if it is too long.
@@ -76,8 +97,9 @@ pub async fn patch(
     repository: &Repository,
     base: &str,
     head: &str,
+    entries: &[Entry],
 ) -> Result<Option<Patch>, Failure> {
-    let large = large_paths(git, repository, base, head).await?;
+    let large = large_paths(git, repository, entries).await?;
     if large.len() > MAX_EXCLUDED {
         return Ok(None);
     }
@@ -109,12 +131,10 @@ pub async fn patch(
 async fn large_paths(
     git: &Git<'_>,
     repository: &Repository,
-    base: &str,
-    head: &str,
+    entries: &[Entry],
 ) -> Result<Vec<OsString>, Failure> {
-    let entries = differences(git, repository, base, head).await?;
     let mut question = String::new();
-    for entry in &entries {
+    for entry in entries {
         for object in [&entry.old_object, &entry.new_object] {
             question.push_str(object);
             question.push('\n');

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::errors::{failed_io, run};
+use super::errors::failed_io;
 use super::files::is_directory;
 use crate::environment::Variables;
 use crate::git::{Call, Git};
@@ -25,22 +25,18 @@ pub struct Repository {
 impl Repository {
     /// Makes an empty repository with the object format (SHA-1 or SHA-256) of the commit `like`. It also reads the
     /// objects in `stores`.
-    pub async fn create(git: &Git<'_>, like: &str, stores: &[PathBuf]) -> Result<Self, Failure> {
+    pub fn create(git: &Git<'_>, like: &str, stores: &[PathBuf]) -> Result<Self, Failure> {
         let dir = tempfile::Builder::new()
             .prefix("descartes-repository-")
             .tempdir()
             .map_err(|error| failed_io(&error))?;
-        let mut init = Call::new(dir.path(), ["init", "--quiet", "--bare", "--template="]);
-        if like.len() == 64 {
-            init = init.arg("--object-format=sha256");
-        }
-        run(git, init).await?;
         let mut list = Vec::new();
         for store in stores {
             list.extend_from_slice(store.as_os_str().as_bytes());
             list.push(b'\n');
         }
-        let variables = fs::create_dir_all(dir.path().join("objects/info"))
+        let variables = write_empty(dir.path(), like.len() == 64)
+            .and_then(|()| fs::create_dir_all(dir.path().join("objects/info")))
             .and_then(|()| fs::write(dir.path().join("objects/info/alternates"), list))
             .and_then(|()| git.ssh_variables(dir.path()));
         let mut variables = variables.map_err(|error| failed_io(&error))?;
@@ -66,6 +62,18 @@ impl Repository {
     pub fn call(&self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Call<'_> {
         Call::new(self.dir(), args).variables(&self.variables)
     }
+}
+
+/// Writes the files of an empty bare repository, as `git init --bare --template=` does: they are git's documented layout.
+fn write_empty(dir: &Path, is_sha256: bool) -> io::Result<()> {
+    let format = if is_sha256 {
+        "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n"
+    } else {
+        "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+    };
+    fs::create_dir(dir.join("refs"))?;
+    fs::write(dir.join("config"), format)?;
+    fs::write(dir.join("HEAD"), "ref: refs/heads/main\n")
 }
 
 /// The directory of objects in the agent's repository. `None` if it has links, FIFOs or alternate stores: git would read
@@ -104,4 +112,26 @@ fn holds_files_only(dir: &Path) -> bool {
             .iter()
             .all(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn git_takes_the_written_files_for_an_empty_repository_of_either_object_format() {
+        for (is_sha256, format) in [(false, "sha1"), (true, "sha256")] {
+            let dir = tempfile::tempdir().unwrap();
+            write_empty(dir.path(), is_sha256).unwrap();
+            fs::create_dir_all(dir.path().join("objects")).unwrap();
+            let output = Command::new("git")
+                .args(["rev-parse", "--is-bare-repository", "--show-object-format"])
+                .env("GIT_DIR", dir.path())
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(text, format!("true\n{format}\n"));
+        }
+    }
 }

@@ -63,7 +63,6 @@ pub async fn stage(
     let references = agent_side.references().await?;
     let merge_head = agent_side.merge_head().await?;
     let mut filters = Filters::configured(git, &agent_side).await?;
-    let lfs_storage = agent_side.lfs_storage().await?;
     let before = agent_side.listing().await?;
     let mut left_behind = LeftBehind::default();
     if before.flagged.contains(GRAPH.as_bytes()) {
@@ -78,21 +77,28 @@ pub async fn stage(
             .await?;
     }
     let changed = index.changed(references.head.as_deref()).await?;
-    index
+    let demand = index
         .leave_out_unfiltered(&filters, &changed, &mut left_behind)
         .await?;
+    let is_at_base = references.head.as_deref() == Some(base);
     left_behind.add_large(
         large
             .iter()
             .filter(|path| !before.tracked_large.contains(*path)),
     );
-    let search = Search::prepare(&agent_side, &filters, base, dir.path()).await?;
+    let search = Search::new(&agent_side, &filters, base, dir.path());
     let commits = Commits {
         references,
         merge_head,
         has_plain: false,
     };
-    let commits = index.leave_out_plain(&search, base, commits, &mut left_behind);
+    // The changes since HEAD are then those since the base, so their attributes are known already.
+    let demand = if is_at_base && !changed.iter().any(Entry::is_attributes) {
+        demand
+    } else {
+        Demand::Unknown
+    };
+    let commits = index.leave_out_plain(&search, base, commits, demand, &mut left_behind);
     let commits = commits.await?;
     worktrees::name(&agent_side, base, &commits.references, &mut left_behind).await?;
     if !words.is_empty() || !before.gitlinks.is_empty() || !large.is_empty() {
@@ -109,7 +115,7 @@ pub async fn stage(
         left_behind,
         references: commits.references.all,
         has_plain_commits: commits.has_plain,
-        lfs_storage,
+        lfs_storage: filters.lfs_storage,
         has_submodules: !before.gitlinks.is_empty(),
         dir,
     })
@@ -126,7 +132,7 @@ pub async fn head(git: &Git<'_>, workspace: &Path, base: &str) -> Result<Option<
         return Ok(None);
     };
     let filters = Filters::configured(git, &agent_side).await?;
-    let search = Search::prepare(&agent_side, &filters, base, dir.path()).await?;
+    let search = Search::new(&agent_side, &filters, base, dir.path());
     let plain = search.in_commits(&head).await?;
     Ok(plain.is_empty().then_some(head))
 }
@@ -137,6 +143,13 @@ struct Commits {
     merge_head: Option<String>,
     /// Whether those of HEAD hold plain text.
     has_plain: bool,
+}
+
+/// Whether the base's attributes name a filter for any changed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Demand {
+    NoFilter,
+    Unknown,
 }
 
 /// The copy of the agent's index. The functions below change it step by step until it has everything to commit.
@@ -269,20 +282,20 @@ impl Index<'_> {
     }
 
     /// Restores the committed version of changed files whose filter is not configured: without the filter they would be
-    /// published as plain text.
+    /// published as plain text. Tells whether attributes name a filter for any of the changed files.
     async fn leave_out_unfiltered(
         &self,
         filters: &Filters,
         changed: &[Entry],
         left: &mut LeftBehind,
-    ) -> Result<(), GitError> {
+    ) -> Result<Demand, GitError> {
         let mut list = Vec::new();
         for entry in changed.iter().filter(|entry| entry.is_file()) {
             list.extend_from_slice(&entry.path);
             list.push(0);
         }
         if list.is_empty() {
-            return Ok(());
+            return Ok(Demand::NoFilter);
         }
         let call = self
             .agent_side
@@ -290,8 +303,12 @@ impl Index<'_> {
         let call = call.input(&list).map_err(|error| around(&error))?;
         let records = self.agent_side.records(call).await?;
         let mut unfiltered = BTreeMap::new();
+        let mut demand = Demand::NoFilter;
         for answer in records.chunks_exact(3) {
             let name = String::from_utf8_lossy(&answer[2]);
+            if Filters::is_name(&name) {
+                demand = Demand::Unknown;
+            }
             if filters.is_missing(&name) {
                 unfiltered.insert(answer[0].clone(), name.into_owned());
             }
@@ -314,7 +331,8 @@ impl Index<'_> {
         for (path, filter) in &named {
             left.add_unfiltered(path, filter);
         }
-        self.change_entries(&index_info).await
+        self.change_entries(&index_info).await?;
+        Ok(demand)
     }
 
     /// Restores the base's version of files whose filter was not applied, and leaves out branches with such files.
@@ -323,6 +341,7 @@ impl Index<'_> {
         search: &Search<'_>,
         base: &str,
         mut commits: Commits,
+        demand: Demand,
         left: &mut LeftBehind,
     ) -> Result<Commits, GitError> {
         let head = commits.references.head.clone();
@@ -357,6 +376,9 @@ impl Index<'_> {
             }
         }
         commits.references.all = all;
+        if plain.is_empty() && demand == Demand::NoFilter {
+            return Ok(commits);
+        }
         let changed = self.changed(Some(base)).await?;
         plain.extend(search.without_attribute(&changed).await?);
         let mut index_info = Vec::new();

@@ -17,6 +17,8 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use tokio::sync::OnceCell;
+
 use super::agent_side::{AgentSide, around};
 use super::entries::{Entry, entries_of_raw_diff};
 use super::files::open_regular;
@@ -34,26 +36,31 @@ pub struct Search<'a> {
     base: &'a str,
     /// An index with the base's files.
     index: OsString,
+    /// Is set when the index has been written: most runs do not need it.
+    is_index_written: OnceCell<()>,
 }
 
 impl<'a> Search<'a> {
-    pub async fn prepare(
+    /// Searches with an index that it writes to `dir` when it is needed.
+    pub fn new(
         agent_side: &'a AgentSide<'a>,
         filters: &'a Filters,
         base: &'a str,
         dir: &Path,
-    ) -> Result<Self, GitError> {
-        let index = dir.join("index-of-attributes").into_os_string();
-        let search = Self {
+    ) -> Self {
+        Self {
             agent_side,
             filters,
             base,
-            index,
-        };
-        let call = agent_side.call(["read-tree"]).arg(base);
-        let call = call.variables(&search.with_index());
-        agent_side.git.run(call).await?;
-        Ok(search)
+            index: dir.join("index-of-attributes").into_os_string(),
+            is_index_written: OnceCell::new(),
+        }
+    }
+
+    async fn write_index(&self) -> Result<(), GitError> {
+        let call = self.agent_side.call(["read-tree"]).arg(self.base);
+        let call = call.variables(&self.with_index());
+        self.agent_side.git.run(call).await.map(drop)
     }
 
     fn with_index(&self) -> crate::environment::Variables {
@@ -151,6 +158,9 @@ impl<'a> Search<'a> {
         if list.is_empty() {
             return Ok(demanded);
         }
+        self.is_index_written
+            .get_or_try_init(|| self.write_index())
+            .await?;
         let of_base = self
             .agent_side
             .call(["check-attr", "--cached", "-z", "--stdin", "filter"])

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tokio::time::sleep;
 
+use super::configuration;
 use super::fetch::WAITS;
 use crate::git::{Call, Git, GitError, lfs_progress};
 
@@ -35,6 +36,9 @@ pub async fn prepare(git: &Git<'_>, dir: &Path, with_files: bool) -> Result<(), 
 
 /// Whether any attributes of the project name the filter.
 async fn is_used(git: &Git<'_>, dir: &Path) -> Result<bool, GitError> {
+    if !configuration::may_have_attributes(dir) {
+        return Ok(false);
+    }
     let args = ["grep", "--quiet", "--cached", "filter=lfs", "--"];
     let call = Call::new(dir, args).arg(":(glob)**/.gitattributes");
     match git.run(call).await {

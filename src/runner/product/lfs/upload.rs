@@ -22,13 +22,13 @@ pub struct Upload {
 
 impl Upload {
     /// Makes the repository.
-    pub async fn prepare(
+    pub fn prepare(
         git: &Git<'_>,
         program: &Path,
         source: &Source<'_>,
         address: Option<String>,
     ) -> Result<Self, Failure> {
-        let repository = Repository::create(git, source.base, &[]).await?;
+        let repository = Repository::create(git, source.base, &[])?;
         let variables = git
             .lfs_variables(program, &repository.dir().join("bin"))
             .map_err(|error| failed_io(&error))?;

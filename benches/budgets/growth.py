@@ -1,0 +1,76 @@
+"""How times and memory grow. No curve may grow faster than its size."""
+
+from graph import graph_of
+from measure import Project, Receiver, Samples
+from output import ours, token, write_text
+from repository import times
+from start_up import peak
+
+# How much faster than its size a figure may grow: measurements scatter.
+TOLERANCE = 1.5
+
+
+def measure(report, program):
+    tasks(report, program)
+    output(report, program)
+    secrets(report, program)
+    files(report, program)
+
+
+def linear(points):
+    """Whether the last step grows no faster than the size."""
+    (first, low), (last, high) = points[-2], points[-1]
+    return high <= max(low, 0.5) * last / first * TOLERANCE
+
+
+def median_run(program, project, receiver, agent="true", rounds=5, **settings):
+    return Samples(ours(program, project, receiver, agent, **settings)[0] for _ in range(rounds)).median
+
+
+def tasks(report, program):
+    receiver, points = Receiver(), []
+    for count in (100, 1_000, 5_000, 20_000):
+        with Project(graph_of(count), str(count // 2 + 7)) as project:
+            points.append((count, median_run(program, project, receiver)))
+    receiver.close()
+    report.curve("whole run with a graph of many tasks", "tasks", "ms", points, "linear", linear(points))
+
+
+def output(report, program):
+    receiver, seconds, memory = Receiver(), [], []
+    with Project() as project:
+        text = project.dir / "text"
+        write_text(text)
+        for count in (4, 16, 64):
+            size = count * 64
+            dump = f"for n in $(seq {count}); do cat '{text}'; done"
+            seconds.append((size, ours(program, project, receiver, dump)[0] / 1e3))
+            memory.append((size, peak(program, project, receiver, dump)))
+            receiver.next(), receiver.next()
+    receiver.close()
+    report.curve("whole run with much output", "MiB", "s", seconds, "linear", linear(seconds))
+    report.curve("peak memory with much output", "MiB", "MiB", memory, "10 MiB", memory[-1][1] <= 10)
+
+
+def secrets(report, program):
+    receiver, points = Receiver(), []
+    with Project() as project:
+        text = project.dir / "text"
+        write_text(text)
+        for count in (0, 50, 100, 200):
+            settings = {f"SERVICE_{n}_TOKEN": token(n) for n in range(count)}
+            agent = f"cat '{text}' '{text}' '{text}' '{text}'"
+            points.append((count, median_run(program, project, receiver, agent, 3, **settings)))
+    receiver.close()
+    report.curve("256 MiB of output with many secrets", "secrets", "ms", points, "linear", linear(points[1:]))
+
+
+def files(report, program):
+    ours_, git = [], []
+    for count in (20, 2_000, 10_000, 50_000):
+        figures = times(program, count, 3 if count < 50_000 else 1)
+        ours_.append((count, figures["worker"].median))
+        git.append((count, figures["git"].median))
+    report.curve("git alone with many files", "files", "ms", git)
+    met = all(own <= 1.2 * alone for (_, own), (_, alone) in zip(ours_[2:], git[2:], strict=True))
+    report.curve("whole run with many files", "files", "ms", ours_, "at most 1.2 times git for 10,000 and more", met)

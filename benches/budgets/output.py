@@ -1,0 +1,78 @@
+"""The throughput of supervised output, next to `cat` and `tee`, and the memory meanwhile."""
+
+import os
+import random
+import tempfile
+from pathlib import Path
+
+from measure import Project, Receiver, Samples, in_turns, run
+from start_up import peak
+
+TEXT = 64 << 20
+
+
+def measure(report, program, rounds, times=16):
+    receiver = Receiver()
+    with Project() as project, tempfile.TemporaryDirectory(prefix="descartes-bench-") as directory:
+        text = Path(directory) / "text"
+        write_text(text)
+        dump = f"for n in $(seq {times}); do cat '{text}'; done"
+        empty = Samples(ours(program, project, receiver, "true")[0] for _ in range(3)).median
+        size = TEXT * times / 1e6
+
+        def speed(agent, **settings):
+            # Without the time of an empty run, so that the figure is that of the output alone.
+            took, _ = ours(program, project, receiver, agent, **settings)
+            return size / (took - empty) * 1e3
+
+        def shell(through):
+            _, took, _ = run(["/bin/sh", "-c", f"({dump}) | {through} > /dev/null"], {"PATH": path()}, project.project)
+            return size / took * 1e3
+
+        secrets = {"DEPLOY_KEY": private_key()} | {f"SERVICE_{n}_TOKEN": token(n) for n in range(49)}
+        line = "dd if=/dev/zero bs=1M count=%d 2> /dev/null" % (TEXT * times >> 20)
+        results = in_turns(rounds, {
+            "worker": lambda: speed(dump), "cat": lambda: shell("cat"), "tee": lambda: shell("tee /dev/null"),
+            "secrets": lambda: speed(dump, **secrets), "line": lambda: speed(line),
+        })
+        figures = {name: Samples(values) for name, values in results.items()}
+        cat, tee = figures["cat"], figures["tee"]
+        report.row("1 GiB of lines", "MB/s", figures["worker"], [("cat", cat), ("tee", tee)], "cat",
+                   figures["worker"].median >= cat.median)
+        report.row("1 GiB of lines, 50 secrets masked", "MB/s", figures["secrets"], [("cat", cat), ("tee", tee)])
+        report.row("1 GiB in one line", "MB/s", figures["line"], [("cat", cat)])
+        value = peak(program, project, receiver, dump)
+        report.row("peak memory while 1 GiB is printed", "MiB", Samples([value]), budget="10 MiB", met=value <= 10)
+    receiver.close()
+
+
+def ours(program, project, receiver, agent, **settings):
+    project.reset()
+    began, took, output = run([program], project.environment(receiver, agent, **settings), project.project)
+    for _ in range(2):
+        receiver.next()
+    return took, output
+
+
+def path():
+    return os.environ["PATH"]
+
+
+def token(number):
+    return "tok_%032x" % random.Random(number).getrandbits(128)
+
+
+def private_key():
+    line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n"
+    return f"-----BEGIN PRIVATE KEY-----\n{line * 26}-----END PRIVATE KEY-----\n"
+
+
+def write_text(file):
+    """Text that looks like the output of a build."""
+    with file.open("w", encoding="ascii") as out:
+        number = 0
+        while out.tell() < TEXT:
+            out.writelines(
+                f"   Compiling some-crate-{n} v1.{n % 40}.0 (/home/user/project/target/debug/deps/{n * 0x9E3779B9:x})\n"
+                for n in range(number, number + 1000))
+            number += 1000

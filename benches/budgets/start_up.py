@@ -1,0 +1,63 @@
+"""From exec to the claim, and a whole empty run, next to the same protocol in shell, Python and C."""
+
+import subprocess
+import sys
+
+from measure import PEERS, Project, Receiver, Samples, compile_c, in_turns, run
+
+
+def measure(report, program, rounds):
+    programs = {"worker": [program], "sh+curl": ["/bin/sh", str(PEERS / "worker.sh")]}
+    floor = compile_c("floor", "-static")
+    if floor:
+        programs["C"] = [floor]
+    if subprocess.run([sys.executable, "-c", "import requests"], stderr=subprocess.DEVNULL, check=False).returncode == 0:
+        programs["Python"] = [sys.executable, str(PEERS / "worker.py")]
+    else:
+        report.without("Python with requests", "install it: pip install requests")
+    receiver = Receiver()
+    with Project() as project:
+        settings = project.environment(receiver, "true")
+
+        def one_run(command, isolation="off"):
+            project.reset()
+            began, took, _ = run(command, settings | {"DESCARTES_ISOLATION": isolation}, project.project)
+            claimed, name = receiver.next()
+            if name != "started" or receiver.next()[1] != "completed":
+                raise SystemExit(f"{command} broke the protocol")
+            return (claimed - began) / 1e6, took
+
+        measures = {name: lambda command=command: one_run(command) for name, command in programs.items()}
+        measures["isolated"] = lambda: one_run([program], "auto")
+        results = in_turns(rounds, measures)
+    receiver.close()
+    isolated = Samples(took for _, took in results.pop("isolated"))
+    for index, what in enumerate(["exec to /started", "whole run of an empty task"]):
+        figures = {name: Samples(result[index] for result in runs) for name, runs in results.items()}
+        own = figures.pop("worker")
+        met = own.median <= figures["sh+curl"].median / 4
+        budget = "a quarter of sh+curl"
+        if "C" in figures:
+            met = met and own.median <= 2 * figures["C"].median
+            budget += ", twice C"
+        report.row(what, "ms", own, figures.items(), budget, met)
+    report.row("  the same with the isolation of this machine", "ms", isolated)
+    memory(report, program)
+
+
+def memory(report, program):
+    receiver = Receiver()
+    with Project() as project:
+        value = peak(program, project, receiver, "true")
+    receiver.close()
+    report.row("peak memory, empty task", "MiB", Samples([value]), budget="8 MiB", met=value <= 8)
+
+
+def peak(program, project, receiver, agent, **settings):
+    """The worker's peak memory in MiB, as its agent sees it at the end."""
+    seen = project.dir / "seen"
+    script = f"{agent}\ngrep VmHWM /proc/$PPID/status > '{seen}'"
+    project.reset()
+    run([program], project.environment(receiver, script, **settings), project.project)
+    return int(seen.read_text(encoding="utf-8").split()[1]) / 1024
+

@@ -1,0 +1,61 @@
+/* A receiver that grants everything. Prints its port, and then for each request the nanoseconds of CLOCK_MONOTONIC at its
+   arrival and its path. One thread, so that it does not disturb what it measures. */
+#define _GNU_SOURCE
+#include "common.h"
+
+#define CONNECTIONS 1024
+#define ROOM 65536
+
+static struct { char *text; long size; } requests[CONNECTIONS];
+
+static void answer(int fd, int slot) {
+    static const char ok[] = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}";
+    for (long size; (size = message_size(requests[slot].text, requests[slot].size)) > 0;) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        char *path = strchr(requests[slot].text, ' ') + 1;
+        printf("%lld %.*s\n", now.tv_sec * 1000000000LL + now.tv_nsec, (int)strcspn(path, " "), path);
+        if (write(fd, ok, sizeof ok - 1) < 0) perror("write");
+        fflush(stdout);
+        requests[slot].size -= size;
+        memmove(requests[slot].text, requests[slot].text + size, requests[slot].size + 1);
+    }
+}
+
+int main(void) {
+    static struct pollfd fds[CONNECTIONS];
+    int one = 1, count = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    if (bind(listener, (void *)&address, sizeof address) || listen(listener, 512)) fail("listen");
+    getsockname(listener, (void *)&address, &length);
+    printf("%d\n", ntohs(address.sin_port));
+    fflush(stdout);
+    fds[0] = (struct pollfd){.fd = listener, .events = POLLIN};
+    for (;;) {
+        if (poll(fds, count, -1) < 0) fail("poll");
+        for (int i = count - 1; i > 0; i--) {
+            if (!fds[i].revents) continue;
+            long size = requests[i].size;
+            ssize_t got = read(fds[i].fd, requests[i].text + size, ROOM - size - 1);
+            if (got <= 0) {
+                close(fds[i].fd);
+                free(requests[i].text);
+                fds[i] = fds[--count];
+                requests[i] = requests[count];
+                continue;
+            }
+            requests[i].size += got;
+            requests[i].text[requests[i].size] = 0;
+            answer(fds[i].fd, i);
+        }
+        if (fds[0].revents && count < CONNECTIONS) {
+            int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+            if (fd < 0) continue;
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+            fds[count] = (struct pollfd){.fd = fd, .events = POLLIN};
+            requests[count].text = malloc(ROOM);
+            requests[count++].size = 0;
+        }
+    }
+}
