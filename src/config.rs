@@ -15,6 +15,7 @@ mod help;
 mod project_file;
 mod reader;
 pub mod settings;
+mod telemetry;
 mod values;
 mod worker;
 
