@@ -176,7 +176,11 @@ mod exported {
                 return HeaderMap::new();
             };
             let mut headers = HeaderMap::new();
-            for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            for pair in text
+                .split(',')
+                .map(str::trim)
+                .filter(|pair| !pair.is_empty())
+            {
                 match header(pair) {
                     Some((key, value)) => drop(headers.insert(key, value)),
                     None => self.warnings.push(format!(
@@ -191,7 +195,11 @@ mod exported {
             let name = "OTEL_RESOURCE_ATTRIBUTES";
             let text = self.text(name).unwrap_or_default();
             let mut attributes = Vec::new();
-            for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            for pair in text
+                .split(',')
+                .map(str::trim)
+                .filter(|pair| !pair.is_empty())
+            {
                 match decoded_pair(pair) {
                     Some(pair) => attributes.push(pair),
                     None => self.warnings.push(format!(

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::tool_spans::ToolSpans;
 use crate::excerpt;
 use crate::line_splitter::{Line, LineEnd, LineSplitter};
 use crate::model::Spent;
 use crate::progress::Progress;
-use super::tool_spans::ToolSpans;
 use crate::redact::{Redactor, Stream};
 use crate::stream_json::{ToolCall, ToolResult};
 use crate::telemetry::{Span, TraceContext};

@@ -144,7 +144,11 @@ impl Exporter {
     }
 
     async fn send_metrics(&self) {
-        let data = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let data = self
+            .run
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let (Some(collector), Some(data)) = (&self.metrics, data) else {
             return;
         };

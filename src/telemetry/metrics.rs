@@ -59,10 +59,7 @@ impl MetricReader for SharedReader {
         self.0.force_flush()
     }
 
-    fn shutdown_with_timeout(
-        &self,
-        timeout: Duration,
-    ) -> OTelSdkResult {
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
         self.0.shutdown_with_timeout(timeout)
     }
 
@@ -144,8 +141,7 @@ fn record(provider: &SdkMeterProvider, outcome: &Outcome, project: &str, redacto
     let cached = meter
         .u64_counter("descartes.cached_tokens")
         .with_unit("{token}");
-    let cached =
-        cached.with_description("Tokens that were read from the cache or written to it");
+    let cached = cached.with_description("Tokens that were read from the cache or written to it");
     let cached = cached.build();
     let with = |key: &'static str, value: &'static str| {
         let mut attributes = of_agent.clone();

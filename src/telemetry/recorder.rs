@@ -126,7 +126,11 @@ impl Telemetry {
     pub async fn finish_without_stop(&self) {
         let Some(state) = &self.0 else { return };
         self.start();
-        let task = state.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = state
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let Some(mut task) = task else { return };
         state.closing.send_replace(true);
         if timeout(LAST_EXPORT, &mut task).await.is_err() {

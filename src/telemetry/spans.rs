@@ -187,10 +187,7 @@ impl TraceContext {
     /// Names this span as the parent of a child process.
     pub fn add_to(&self, variables: &mut Variables) {
         if let Some(traceparent) = self.traceparent() {
-            *variables = merge(
-                variables,
-                vec![("TRACEPARENT".into(), traceparent.into())],
-            );
+            *variables = merge(variables, vec![("TRACEPARENT".into(), traceparent.into())]);
         }
     }
 }
