@@ -6,6 +6,8 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
+use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 use prost::Message;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
@@ -174,13 +176,18 @@ pub async fn ask_collectors(settings: &Settings, redactor: &Redactor) -> Vec<Ans
     };
     if let Some(destination) = &settings.traces {
         let collector = Collector::new(destination.clone(), settings);
-        let empty = ExportTraceServiceRequest::default();
+        // Not a message of no bytes: its request would have no length.
+        let empty = ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans::default()],
+        };
         let answer = collector.send::<ExportTraceServiceResponse>(&empty).await;
         add("traces", destination, answer);
     }
     if let Some(destination) = &settings.metrics {
         let collector = Collector::new(destination.clone(), settings);
-        let empty = ExportMetricsServiceRequest::default();
+        let empty = ExportMetricsServiceRequest {
+            resource_metrics: vec![ResourceMetrics::default()],
+        };
         let answer = collector.send::<ExportMetricsServiceResponse>(&empty).await;
         add("metrics", destination, answer);
     }

@@ -43,9 +43,13 @@ impl Source {
     /// Begins a span. Without a valid parent, it begins a trace.
     pub fn begin(&self, name: &str, parent: SpanContext) -> Span {
         // A new context, and not the thread's: many tasks share this thread.
-        let parent = Context::new().with_remote_span_context(parent);
+        let mut context = Context::new();
+        // The sampler would take an invalid parent for one that is not sampled.
+        if parent.is_valid() {
+            context = context.with_remote_span_context(parent);
+        }
         let builder = self.tracer.span_builder(self.masked(name));
-        let span = self.tracer.build_with_context(builder, &parent);
+        let span = self.tracer.build_with_context(builder, &context);
         Span(Some(Recording {
             span,
             source: self.clone(),
