@@ -50,7 +50,7 @@ pub async fn run(
     // Outlives the run, which borrows it.
     let with_project = OnceCell::new();
     let mut run = Run::new(settings, redactor, stop, progress, trace);
-    let verdict = match catch_panic(run.prepare()).await {
+    let verdict = match Box::pin(catch_panic(run.prepare())).await {
         Ok(Ok(prepared)) => match prepared.project_settings(settings) {
             Ok(settings) => {
                 run.settings = with_project.get_or_init(|| settings);

@@ -13,7 +13,7 @@ const ENDPOINTS: [&str; 3] = [
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
 ];
 
-/// Whether OTEL_SDK_DISABLED turns everything off.
+/// Whether `OTEL_SDK_DISABLED` turns everything off.
 fn is_disabled(reader: &Reader) -> bool {
     let value = reader.environment.get("OTEL_SDK_DISABLED");
     value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
@@ -159,15 +159,13 @@ mod exported {
             let Some((name, text)) = self.of_signal(signal, "TIMEOUT") else {
                 return DEFAULT_TIMEOUT;
             };
-            match text.parse() {
-                Ok(milliseconds @ 1..) => Duration::from_millis(milliseconds),
-                _ => {
-                    self.warnings.push(format!(
-                        "{name}: {text:?} is not a number of milliseconds, so 10000 is used"
-                    ));
-                    DEFAULT_TIMEOUT
-                }
+            if let Ok(milliseconds @ 1..) = text.parse() {
+                return Duration::from_millis(milliseconds);
             }
+            self.warnings.push(format!(
+                "{name}: {text:?} is not a number of milliseconds, so 10000 is used"
+            ));
+            DEFAULT_TIMEOUT
         }
 
         /// The headers for the collector. Warnings do not show the values, which are secrets.

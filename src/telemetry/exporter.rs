@@ -105,10 +105,8 @@ impl Exporter {
     pub async fn run(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
         loop {
             // The telemetry that holds the sender is alive while this runs, so an error means the end, too.
-            let is_last = matches!(
-                timeout(INTERVAL, closing.wait_for(|closing| *closing)).await,
-                Ok(_)
-            );
+            let closed = closing.wait_for(|closing| *closing);
+            let is_last = timeout(INTERVAL, closed).await.is_ok();
             if is_last {
                 let rest = async { while self.send_batch().await {} };
                 tokio::join!(rest, self.send_metrics());

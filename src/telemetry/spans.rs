@@ -27,7 +27,7 @@ pub(super) struct Source {
 
 /// A span that has not ended; it ends when it is dropped.
 #[derive(Debug)]
-pub struct Span(Option<Recording>);
+pub struct Span(Option<Box<Recording>>);
 
 #[derive(Debug)]
 struct Recording {
@@ -50,10 +50,10 @@ impl Source {
         }
         let builder = self.tracer.span_builder(self.masked(name));
         let span = self.tracer.build_with_context(builder, &context);
-        Span(Some(Recording {
+        Span(Some(Box::new(Recording {
             span,
             source: self.clone(),
-        }))
+        })))
     }
 
     /// Masks first: a part of a secret would not be recognised.
@@ -69,7 +69,7 @@ impl Span {
     }
 
     pub fn context(&self) -> TraceContext {
-        let recording = self.0.as_ref();
+        let recording = self.0.as_deref();
         let context = |recording: &Recording| {
             (
                 recording.span.span_context().clone(),
@@ -81,27 +81,27 @@ impl Span {
 
     /// Adds an attribute; secrets in it are masked.
     pub fn set_text(&mut self, key: &'static str, value: &str) {
-        if let Some(Recording { span, source }) = &mut self.0 {
+        if let Some(Recording { span, source }) = self.0.as_deref_mut() {
             span.set_attribute(KeyValue::new(key, source.masked(value)));
         }
     }
 
     pub fn set_number(&mut self, key: &'static str, value: u64) {
-        if let Some(Recording { span, .. }) = &mut self.0 {
+        if let Some(Recording { span, .. }) = self.0.as_deref_mut() {
             let value = i64::try_from(value).unwrap_or(i64::MAX);
             span.set_attribute(KeyValue::new(key, value));
         }
     }
 
     fn set_fraction(&mut self, key: &'static str, value: f64) {
-        if let Some(Recording { span, .. }) = &mut self.0 {
+        if let Some(Recording { span, .. }) = self.0.as_deref_mut() {
             span.set_attribute(KeyValue::new(key, value));
         }
     }
 
     /// Marks the span as failed. `reason` is a word; messages may hold output, so they are not exported.
     pub fn fail(&mut self, reason: &str) {
-        if let Some(Recording { span, source }) = &mut self.0 {
+        if let Some(Recording { span, source }) = self.0.as_deref_mut() {
             let reason = source.masked(reason);
             span.set_attribute(KeyValue::new("error.type", reason.clone()));
             span.set_status(Status::error(reason));
