@@ -52,7 +52,7 @@ fn a_failed_attempt_is_an_error_and_the_next_one_has_a_span_of_its_own() {
     let collector = Collector::start();
     let graph = Graph::new("1 | First | P | 1 | H\n");
     graph
-        .dispatch("exit 7")
+        .dispatch("kill -9 $$")
         .args(["--attempts", "2"])
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
         .run()
@@ -71,6 +71,6 @@ fn a_failed_attempt_is_an_error_and_the_next_one_has_a_span_of_its_own() {
         .collect();
     assert_eq!(
         attempts,
-        [("1", Some("agent_failed")), ("2", Some("agent_failed"))]
+        [("1", Some("agent_killed")), ("2", Some("agent_killed"))]
     );
 }

@@ -239,12 +239,12 @@ fn tool_calls_are_children_of_the_agent_without_arguments_and_results() {
     let agent = collector.span("invoke_agent claude-code");
     assert_eq!(agent.attributes["gen_ai.operation.name"], "invoke_agent");
     assert_eq!(agent.attributes["gen_ai.request.model"], "claude-x");
-    let first = collector.span("execute_tool bash");
+    let first = collector.span("execute_tool Bash");
     assert_child(&first, &agent);
-    assert_eq!(first.attributes["gen_ai.tool.name"], "bash");
+    assert_eq!(first.attributes["gen_ai.tool.name"], "Bash");
     assert_eq!(first.attributes["gen_ai.tool.call.id"], "call-1");
     assert_eq!(first.error, None);
-    let second = collector.span("execute_tool edit");
+    let second = collector.span("execute_tool Edit");
     assert_child(&second, &agent);
     assert_eq!(second.error.as_deref(), Some("tool_failed"));
     let run = collector.span("run");

@@ -89,7 +89,7 @@ pub enum Block {
 pub struct ToolCall {
     /// Pairs the call with its result; empty if the agent does not report it.
     pub id: String,
-    /// The name of the tool, in lower case.
+    /// The name of the tool, as the agent writes it.
     pub name: String,
     /// As [`describe_call`] describes it.
     pub description: String,
@@ -145,10 +145,9 @@ fn visible(block: &RawValue) -> Option<Block> {
         "thinking" => value(block.thinking).map(Block::Thought),
         "tool_use" => {
             let name = value::<String>(block.name).unwrap_or_default();
-            let name = name.to_lowercase();
             Some(Block::ToolCall(ToolCall {
                 id: value(block.id).unwrap_or_default(),
-                description: describe_call(&name, block.input),
+                description: describe_call(&name.to_lowercase(), block.input),
                 name,
             }))
         }
