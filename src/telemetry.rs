@@ -10,6 +10,7 @@
 //!
 //! Attributes hold names, numbers and ids. Prompts, output and messages are never exported, and every text is masked.
 
+mod answer;
 #[cfg(feature = "otel")]
 mod collector;
 #[cfg(feature = "otel")]
@@ -36,11 +37,3 @@ pub use recorder::Telemetry;
 pub use settings::{Destination, Settings, Temporality};
 #[cfg(feature = "otel")]
 pub use spans::{Span, TraceContext};
-
-/// Whether a collector answers, in one sentence for people.
-#[derive(Debug)]
-pub struct Answer {
-    /// What is exported: traces or metrics.
-    pub subject: &'static str,
-    pub sentence: String,
-}

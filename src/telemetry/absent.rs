@@ -1,6 +1,6 @@
 //! Stands for the other files of this module if the feature `otel` is not compiled in: nothing is recorded.
 
-use super::Answer;
+use super::answer::Answer;
 use crate::environment::Variables;
 use crate::redact::Redactor;
 use crate::shutdown::Stop;

@@ -14,7 +14,7 @@ use reqwest::{Client, Response, StatusCode};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::Answer;
+use super::answer::Answer;
 use super::settings::{Destination, Settings};
 use crate::excerpt;
 use crate::http::errors::{no_answer_within, request_error};
