@@ -183,8 +183,8 @@ fn stream_json_worker(
     project: &Project,
     lines: &[serde_json::Value],
 ) -> Worker {
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    project.write("stream", text);
+    let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    project.write("stream", lines.join("\n") + "\n");
     let bin = project.path("bin");
     std::fs::create_dir_all(&bin).expect("a directory");
     let script = format!("cat > /dev/null; cat {}", quoted(project.path("stream")));

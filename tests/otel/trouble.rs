@@ -75,8 +75,10 @@ fn a_collector_that_answers_with_json_or_with_nothing_is_accepted() {
 fn the_outcome_is_delivered_before_a_collector_that_never_answers_is_given_up() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    let held = hold.clone();
-    let collector = Server::listen("127.0.0.1:0", move |connection| connection.wait_for(&held));
+    let until_release = hold.clone();
+    let collector = Server::listen("127.0.0.1:0", move |connection| {
+        connection.wait_for(&until_release);
+    });
     let running = Worker::new(&receiver, &project)
         .agent("true")
         .env(
@@ -97,11 +99,11 @@ fn a_stop_signal_during_the_last_export_ends_it() {
     use rustix::process::Signal;
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    let held = hold.clone();
-    let (began, begun) = std::sync::mpsc::channel();
+    let until_release = hold.clone();
+    let (sender, connected) = std::sync::mpsc::channel();
     let collector = Server::listen("127.0.0.1:0", move |connection| {
-        let _ = began.send(());
-        connection.wait_for(&held);
+        let _ = sender.send(());
+        connection.wait_for(&until_release);
     });
     let running = Worker::new(&receiver, &project)
         .agent("true")
@@ -110,7 +112,7 @@ fn a_stop_signal_during_the_last_export_ends_it() {
             format!("http://{}", collector.address()),
         )
         .start();
-    begun.recv().expect("the export begins");
+    connected.recv().expect("the export begins");
     receiver.wait_for_one("completed");
     running.signal(Signal::TERM);
     let ended = running.wait();
