@@ -26,12 +26,17 @@ let
     strictDeps = true;
   };
 
+  # `--locked` is what crane passes if nothing else is set.
+  workerArgs = args // {
+    cargoExtraArgs = "--locked --features otel";
+  };
+
   # Crane builds the dependencies from the manifest and the lock alone, so an edit of the sources does not rebuild them.
   #
   # The worker needs neither the dependencies of the tests, nor crane's `cargo check`, nor a test program: without these,
   # a first build takes less than a third of the time.
   cargoArtifacts = craneLib.buildDepsOnly (
-    args
+    workerArgs
     // {
       doCheck = false;
       cargoCheckCommand = "true";
@@ -49,7 +54,7 @@ let
   testArtifacts = craneLib.buildDepsOnly (testArgs // { pname = "${manifest.name}-tests"; });
 
   worker = craneLib.buildPackage (
-    args
+    workerArgs
     // {
       inherit cargoArtifacts;
       # The tests are a separate check, so that building the worker does not wait for them.

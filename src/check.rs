@@ -15,6 +15,7 @@ use crate::runner;
 use crate::runner::preflight::{Finding, Report as Preflight, preflight};
 use crate::runner::project_settings::FileSource;
 use crate::shutdown::Stop;
+use crate::telemetry::{self, ask_collectors};
 use crate::terminal::{Format, print_object};
 
 /// What to check, and how to print it.
@@ -22,6 +23,7 @@ use crate::terminal::{Format, print_object};
 pub struct Settings {
     pub runner: runner::Settings,
     pub stop_window: Duration,
+    pub telemetry: telemetry::Settings,
     pub format: Format,
     /// Where the value of each setting comes from, as far as the project does not decide it.
     pub origins: Vec<SettingOrigin>,
@@ -88,6 +90,13 @@ pub async fn run(settings: Settings, redactor: &Redactor) -> io::Result<bool> {
         message: "valid".to_owned(),
     }];
     lines.extend(findings.into_iter().map(Line::of));
+    // A collector that does not answer prevents no run.
+    let collectors = ask_collectors(&settings.telemetry, redactor).await;
+    lines.extend(collectors.into_iter().map(|answer| Line {
+        subject: answer.subject,
+        ok: true,
+        message: answer.sentence,
+    }));
     let report = Report::new(lines, origins);
     Ok(report.print(settings.format, redactor))
 }

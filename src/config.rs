@@ -16,6 +16,7 @@ mod project_file;
 mod reader;
 mod setting;
 pub mod settings;
+mod telemetry;
 mod values;
 mod worker;
 

@@ -25,6 +25,7 @@ mod run_output;
 mod scope;
 mod settings;
 mod show;
+mod spans;
 mod standing;
 mod start;
 mod state;
@@ -201,11 +202,15 @@ async fn run_dispatcher(
                 write(file, &dispatcher.contents_with(&standings, &end), screen);
             }
             dispatcher.journaled.close().await;
+            dispatcher.end_trace(Ended::StoppedWithRuns).await;
             return Ok(Ended::StoppedWithRuns);
         }
     };
     let ended = end::end(&mut dispatcher, loop_end, &target.branch, report).await;
     dispatcher.journaled.close().await;
+    // An error leaves the runs to the next dispatcher.
+    let end = ended.as_ref().copied().unwrap_or(Ended::StoppedWithRuns);
+    dispatcher.end_trace(end).await;
     ended
 }
 

@@ -42,6 +42,7 @@ mod shutdown;
 mod stream_json;
 mod task;
 mod task_list;
+mod telemetry;
 mod terminal;
 mod vocabulary;
 mod webhook;
@@ -60,6 +61,7 @@ use progress::Progress;
 use redact::Redactor;
 use shutdown::Stop;
 use task::{Failure, Outcome, Reason, Verdict};
+use telemetry::{Span, Telemetry};
 use terminal::{Format, Outlet, Screen};
 
 /// How long the delivery waits until the result line is written, so that standard output has it
@@ -302,6 +304,16 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
         None => None,
     };
     runner::harden();
+    let identity = &settings.callback.identity;
+    let telemetry = Telemetry::new(&settings.telemetry, &identity.run_id, &redactor);
+    let project = identity.project_id.clone();
+    let mut span = begin_run(&telemetry, identity);
+    let trace = span.context();
+    let mut settings = settings;
+    if let Some(traceparent) = trace.traceparent() {
+        // The requests of the run belong to its span, which has the trace of the variable.
+        settings.callback.traceparent = callback::traceparent::parse(&traceparent);
+    }
     let callback = match Callback::new(settings.callback, redactor.clone()) {
         Ok(callback) => callback,
         Err(error) => {
@@ -309,16 +321,49 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
             return Ok(exit::Worker::Misconfigured);
         }
     };
+    let mut claim_span = trace.child("claim");
     if let Some(exit) = claim(&callback, &stop).await {
+        if exit == exit::Worker::Undelivered {
+            claim_span.fail(Reason::Unclaimed.word());
+            claim_span.end();
+            span.fail(Reason::Unclaimed.word());
+            span.end();
+            telemetry.finish(&stop).await;
+        }
         return Ok(exit);
     }
+    claim_span.end();
+    telemetry.start();
     let progress = Progress::new();
     let outcome = {
         let _status = screen.show_progress(&progress);
-        let executed = execute(&settings.runner, &redactor, &callback, &stop, &progress);
-        Box::pin(executed).await
+        let heartbeats = send_heartbeats(&callback, &stop, &progress);
+        let run = runner::run(&settings.runner, &redactor, &stop, &progress, &trace);
+        tokio::select! {
+            outcome = Box::pin(run) => outcome,
+            never = heartbeats => never,
+        }
     };
-    Ok(report(&callback, &outcome, &stop).await)
+    let mut delivery = trace.child("deliver");
+    let exit = report(&callback, &outcome, &stop).await;
+    if exit == exit::Worker::Undelivered {
+        delivery.fail("undelivered");
+    }
+    delivery.end();
+    span.conclude(&outcome);
+    span.end();
+    telemetry.record_run(&outcome, &project);
+    telemetry.finish(&stop).await;
+    Ok(exit)
+}
+
+/// Begins the span of a run.
+fn begin_run(telemetry: &Telemetry, identity: &callback::Identity) -> Span {
+    let mut span = telemetry.root("run");
+    span.set_text("cicd.pipeline.name", &identity.project_id);
+    span.set_text("cicd.pipeline.run.id", &identity.run_id);
+    span.set_text("descartes.task.id", &identity.task_id);
+    span
 }
 
 /// Claims the task; returns the exit code if the claim is not granted.
@@ -378,25 +423,13 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Wo
     }
 }
 
-/// Runs the task and sends heartbeats, whose answers may cancel it.
-async fn execute(
-    settings: &runner::Settings,
-    redactor: &Redactor,
-    callback: &Callback,
-    stop: &Stop,
-    progress: &Progress,
-) -> Outcome {
-    let heartbeats = async {
-        match catch_panic(callback.heartbeats(progress)).await {
-            Ok(reason) => stop.cancel(reason),
-            Err(bug) => tracing::error!(bug, "the task goes on without heartbeats"),
-        }
-        std::future::pending().await
-    };
-    tokio::select! {
-        outcome = runner::run(settings, redactor, stop, progress) => outcome,
-        never = heartbeats => never,
+/// Sends heartbeats, whose answers may cancel the task. Never returns.
+async fn send_heartbeats(callback: &Callback, stop: &Stop, progress: &Progress) -> ! {
+    match catch_panic(callback.heartbeats(progress)).await {
+        Ok(reason) => stop.cancel(reason),
+        Err(bug) => tracing::error!(bug, "the task goes on without heartbeats"),
     }
+    std::future::pending().await
 }
 
 /// Prints the terminal event, so that the platform's log has it even if no callback is delivered.

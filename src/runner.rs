@@ -21,6 +21,7 @@ mod push;
 mod rounds;
 mod run;
 mod settings;
+mod tool_spans;
 pub mod workspace;
 
 use std::cell::OnceCell;
@@ -32,21 +33,23 @@ use crate::redact::Redactor;
 use crate::scud::Project;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Outcome, Reason, Report, Verdict};
+use crate::telemetry::TraceContext;
 use checks::Checks;
 use rounds::Assignment;
 use run::{Prepared, Run};
 pub use settings::{Settings, Steps};
 
-/// Runs the task.
+/// Runs the task. `trace` is the span of the run.
 pub async fn run(
     settings: &Settings,
     redactor: &Redactor,
     stop: &Stop,
     progress: &Progress,
+    trace: &TraceContext,
 ) -> Outcome {
     // Outlives the run, which borrows it.
     let with_project = OnceCell::new();
-    let mut run = Run::new(settings, redactor, stop, progress);
+    let mut run = Run::new(settings, redactor, stop, progress, trace);
     let verdict = match Box::pin(catch_panic(run.prepare())).await {
         Ok(Ok(prepared)) => match prepared.project_settings(settings) {
             Ok(settings) => {

@@ -9,5 +9,6 @@ mod reader;
 mod writer;
 
 pub use account::Totals;
+pub use lines::{ToolCall, ToolResult};
 pub use reader::{Conclusion, Event, Progress, Reader};
 pub use writer::{End, Message, Writer};

@@ -6,7 +6,7 @@ use super::agent::{agent_environment, agent_settings};
 use super::command_line::format;
 use super::reader::Reader;
 use super::worker::{callback, git_access, project_settings, random_run_id, run, runner};
-use super::{dispatch, settings, values};
+use super::{dispatch, settings, telemetry, values};
 use crate::check;
 use crate::dispatch::WorkersAgent;
 use crate::local;
@@ -25,7 +25,7 @@ const PROBE_PROJECT: &str = "probe";
 
 /// The settings of `check`. With `--local`, the settings that only an orchestrator knows are not needed.
 pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::Settings {
-    let (runner, stop_window) = if flags.get_flag("local") {
+    let (runner, stop_window, telemetry) = if flags.get_flag("local") {
         let task_id = reader.required(&settings::TASK_ID, values::line);
         let project_id = reader.optional(&settings::PROJECT_ID, values::line);
         let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned());
@@ -37,14 +37,16 @@ pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::S
         (
             runner,
             reader.with_default(&settings::STOP_WINDOW, values::duration),
+            telemetry::settings(reader),
         )
     } else {
         let run = run(reader);
-        (run.runner, run.stop_window)
+        (run.runner, run.stop_window, run.telemetry)
     };
     check::Settings {
         runner,
         stop_window,
+        telemetry,
         format: format(flags),
         origins: reader.origins(),
     }

@@ -6,7 +6,7 @@ use clap::ArgMatches;
 
 use super::command_line::format;
 use super::reader::Reader;
-use super::{command_line, fly, settings, values};
+use super::{command_line, fly, settings, telemetry, values};
 use crate::amounts;
 use crate::dispatch::engine::docker::client::Address;
 use crate::dispatch::engine::{self, EngineKind};
@@ -129,6 +129,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, shared: SharedSettings)
         environment: reader.environment.for_agent(&[]),
         access: shared.access,
         redactor: Redactor::new(&reader.environment.secrets()),
+        telemetry: telemetry::settings(reader),
     }
 }
 

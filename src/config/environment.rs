@@ -58,6 +58,13 @@ const PROXIES: [&str; 7] = [
 /// in, so that commits with the same sources build the same binary.
 const REVISION: &str = "DESCARTES_REVISION";
 
+/// The variables with headers for collectors of OpenTelemetry, most of which are credentials.
+const COLLECTOR_HEADERS: [&str; 3] = [
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+];
+
 /// The shortest value that is masked, in bytes: shorter values would mask half of every log.
 pub const MIN_SECRET_LENGTH: usize = 6;
 
@@ -73,6 +80,20 @@ fn query_secrets(url: &str) -> Vec<(&str, String)> {
         (value, decoded.into_owned())
     });
     decoded.collect()
+}
+
+/// The values of headers in a list like `name=value,other=value`: as they are written, decoded, and without the word
+/// `Bearer` or `Basic`.
+fn header_secrets(list: &str) -> Vec<String> {
+    let values = list.split(',').filter_map(|pair| pair.split_once('='));
+    let forms = values.flat_map(|(_, written)| {
+        let written = written.trim();
+        let decoded = percent_decode_str(written).decode_utf8_lossy().into_owned();
+        let credential = decoded.split_once(' ');
+        let credential = credential.map(|(_, credential)| credential.trim().to_owned());
+        [Some(written.to_owned()), credential, Some(decoded)]
+    });
+    forms.flatten().collect()
 }
 
 /// All variables of the process.
@@ -146,6 +167,10 @@ impl Environment {
         let repository = self.text(REPO.variable).unwrap_or_default();
         for (written, value) in query_secrets(&repository) {
             secrets.extend(maskable([written, value.as_str()].into_iter()));
+        }
+        for name in COLLECTOR_HEADERS {
+            let headers = header_secrets(&self.text(name).unwrap_or_default());
+            secrets.extend(long_enough(headers.iter().map(String::as_str)));
         }
         secrets
     }

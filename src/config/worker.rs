@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::agent::{agent_environment, agent_settings};
 use super::reader::Reader;
 use super::settings::Setting;
-use super::{project_file, settings, values};
+use super::{project_file, settings, telemetry, values};
 use crate::callback::{self, credentials::Bearer};
 use crate::environment::{Variables, value_of};
 use crate::isolation::{Isolation, Mode};
@@ -16,12 +16,14 @@ use crate::runner::agent::Sandbox;
 use crate::runner::project_settings::ProjectSettingsReader;
 use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::FinishedTasks;
+use crate::telemetry::Settings as TelemetrySettings;
 
 /// The settings of a worker for one task.
 #[derive(Debug)]
 pub struct Run {
     pub callback: callback::Settings,
     pub runner: runner::Settings,
+    pub telemetry: TelemetrySettings,
     /// The time between the platform's stop signal and its kill.
     pub stop_window: Duration,
     /// Whether to stop when standard input ends.
@@ -57,6 +59,7 @@ pub fn run(reader: &mut Reader) -> Run {
     Run {
         callback,
         runner,
+        telemetry: telemetry::settings(reader),
         stop_window,
         stop_at_end_of_stdin: reader.with_default(&settings::STOP_AT_END_OF_STDIN, values::boolean),
         task_lock: reader.optional(&settings::TASK_LOCK, values::path),

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::claims::{record_event, reply};
 use super::control::PendingQuestion;
 use super::decide::{Action, Decision, decide};
+use super::ended::Ended;
 use super::engine::{Event, StartFailure};
 use super::event_listener::{MAX_WAITING, Request};
 use super::harvest::Harvest;
@@ -73,6 +74,7 @@ impl Dispatcher<'_> {
         let mut merging: Option<Merging> = None;
         loop {
             self.update_engine_status();
+            self.spans.end_runs(&self.journaled.state);
             self.start_waiting().await?;
             let decision = decide(&self.journaled.state, &self.graph, &self.policy, now());
             let has_changed = self.perform(&decision, &mut merging, &channels).await?;
@@ -190,6 +192,7 @@ impl Dispatcher<'_> {
             && merging.is_none()
             && let Some(integration) = self.integration.take()
         {
+            self.spans.begin_merge(&to_merge);
             *merging = Some(self.spawn_merging(integration, to_merge, channels));
         }
         Ok(has_changed)
@@ -223,6 +226,7 @@ impl Dispatcher<'_> {
                 run,
                 needs.cloned().unwrap_or_default(),
                 self.secret.of_run(&id),
+                self.spans.begin_run(run),
             );
             // Engines that answer later send an event.
             let started = self.engine.start(&id, spec);
@@ -445,6 +449,11 @@ impl Dispatcher<'_> {
             self.after_report(&run).await?;
         }
         Ok(())
+    }
+
+    /// Ends the trace of this dispatcher.
+    pub async fn end_trace(&mut self, ended: Ended) {
+        self.spans.finish(ended, &self.journaled.state).await;
     }
 
     /// The number of tasks to work on, without expanded tasks (their subtasks are counted) and without tasks that are

@@ -24,6 +24,7 @@ use super::policy::Policy;
 use super::scope::scope;
 use super::settings::{EarlierJournal, Phases, Settings};
 use super::show::Show;
+use super::spans::Spans;
 use super::standing::task_key;
 use super::start::{SharedSettings, removed_variables};
 use super::state::{Run, State};
@@ -259,13 +260,17 @@ pub async fn start_dispatcher<'a>(
         })
         .await?;
     let url = settings.url.clone();
+    let project_id = settings.worker.project_id.as_ref();
+    let project_id = project_id.unwrap_or(&target.name).clone();
     let dispatcher = Dispatcher {
+        spans: Spans::begin(
+            &settings.telemetry,
+            &journaled.state,
+            &project_id,
+            &settings.redactor,
+        ),
         shared_settings: SharedSettings {
-            project_id: settings
-                .worker
-                .project_id
-                .clone()
-                .unwrap_or_else(|| target.name.clone()),
+            project_id,
             callback_url: url.unwrap_or_else(|| callback_url(address, reached_at)),
             clone_url: integration.clone_url(),
             removed: removed_variables(workers),

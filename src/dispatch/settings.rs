@@ -14,6 +14,7 @@ use crate::redact::Redactor;
 use crate::runner::agent;
 use crate::runner::preflight::usable_agent;
 use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
+use crate::telemetry;
 use crate::terminal::{Format, JsonLines};
 
 /// The settings of one invocation of `dispatch`.
@@ -62,6 +63,7 @@ pub struct Settings {
     pub environment: Variables,
     pub access: Access,
     pub redactor: Redactor,
+    pub telemetry: telemetry::Settings,
 }
 
 /// What is known about the agent of the workers.

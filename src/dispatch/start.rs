@@ -62,6 +62,7 @@ pub fn worker_spec(
     run: &Run,
     needs: TaskNeeds,
     secret: String,
+    traceparent: Option<String>,
 ) -> Spec {
     let mut variables: Vec<(OsString, OsString)> = Vec::new();
     let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
@@ -84,6 +85,9 @@ pub fn worker_spec(
         set("TASK_ID", "checks".into());
         set("DESCARTES_BRANCH", "none".into());
         set("DESCARTES_ONLY_CHECKS", "true".into());
+    }
+    if let Some(traceparent) = traceparent {
+        set("TRACEPARENT", traceparent.into());
     }
     if let Some(note) = &run.note {
         set("DESCARTES_NOTE", note.into());

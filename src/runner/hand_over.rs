@@ -19,6 +19,7 @@ use crate::panics::catch_panic;
 use crate::progress::Phase;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason, Verdict};
+use crate::telemetry::Span;
 
 /// The limit for committing and pushing partial work, if no stop signal makes it shorter.
 const PARTIAL_WORK_TIMEOUT: Duration = Duration::from_secs(2 * 60);
@@ -46,6 +47,10 @@ impl Run<'_> {
         let (without_grace, stop) = (Stop::without_grace(), self.stop.clone());
         let branch = repository.branch.clone();
         let limit = self.settings.push_timeout;
+        let mut span = match branch {
+            Some(_) => self.trace.child("push"),
+            None => Span::none(),
+        };
         match verdict {
             Verdict::Completed { message } => {
                 let deliver =
@@ -56,11 +61,15 @@ impl Run<'_> {
                     () = stop.cancelled() => None,
                 };
                 let delivered = delivered.unwrap_or_else(|| Err(self.too_late()));
+                self.describe_push(&mut span);
                 match delivered {
                     Ok(note) => Verdict::Completed {
                         message: format!("{message} ({note})"),
                     },
-                    Err(failure) => Verdict::Failed(failure),
+                    Err(failure) => {
+                        span.fail(failure.reason.word());
+                        Verdict::Failed(failure)
+                    }
                 }
             }
             Verdict::Failed(failure) => {
@@ -70,6 +79,10 @@ impl Run<'_> {
                     delivered = timeout(limit, deliver) => delivered.ok(),
                     () = stop.hand_over_deadline() => None,
                 };
+                self.describe_push(&mut span);
+                if !matches!(delivered, Some(Ok(_))) {
+                    span.fail(Reason::PushFailed.word());
+                }
                 match delivered {
                     Some(Ok(note)) => tracing::info!("the partial work: {note}"),
                     Some(Err(error)) => {
@@ -80,6 +93,16 @@ impl Run<'_> {
                 }
                 Verdict::Failed(failure)
             }
+        }
+    }
+
+    fn describe_push(&self, span: &mut Span) {
+        let Some(work) = &self.report.work else {
+            return;
+        };
+        span.set_text("vcs.ref.head.revision", &work.head_commit);
+        if let Some(branch) = &work.branch {
+            span.set_text("vcs.ref.head.name", branch);
         }
     }
 

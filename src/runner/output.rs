@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::tool_spans::ToolSpans;
 use crate::excerpt;
 use crate::line_splitter::{Line, LineEnd, LineSplitter};
 use crate::model::Spent;
 use crate::progress::Progress;
 use crate::redact::{Redactor, Stream};
+use crate::stream_json::{ToolCall, ToolResult};
+use crate::telemetry::{Span, TraceContext};
 
 /// The longest line in the log, in bytes.
 const MAX_LOG_LINE: usize = 500;
@@ -28,6 +31,7 @@ pub struct AgentOutput<'a> {
     redaction: Stream,
     sinks: Sinks<'a>,
     logged_turns: u64,
+    tools: ToolSpans,
 }
 
 /// The receivers of the masked output.
@@ -46,7 +50,18 @@ impl<'a> AgentOutput<'a> {
                 log: LogLines::new("agent"),
             },
             logged_turns: 0,
+            tools: ToolSpans::new(Span::none().context()),
         }
+    }
+
+    /// Must be called before each round, with the span of the agent.
+    pub fn begin_round(&mut self, agent: TraceContext) {
+        self.tools = ToolSpans::new(agent);
+    }
+
+    /// Whether somebody needs the results of tool calls.
+    pub fn records_tools(&self) -> bool {
+        self.tools.are_recorded()
     }
 
     /// Adds bytes that the agent printed.
@@ -69,14 +84,20 @@ impl<'a> AgentOutput<'a> {
         self.sinks.log.thought(&masked);
     }
 
-    /// Adds a description of a tool call; it may have any length.
-    pub fn tool_call(&mut self, description: &str) {
+    /// Adds a tool call; its description may have any length.
+    pub fn tool_call(&mut self, call: &ToolCall) {
+        self.tools.begin(call);
         // Secrets are masked first: a part of a secret would not be recognised.
-        let masked = self.redactor.text(description);
+        let masked = self.redactor.text(&call.description);
         // On one line. There are fewer words than characters, so this many words are enough.
         let words: Vec<&str> = masked.split_whitespace().take(MAX_TOOL_CALL + 1).collect();
         let line = excerpt::first_chars(&words.join(" "), MAX_TOOL_CALL);
         self.push_text("tool", &line, &format!("tool: {line}"));
+    }
+
+    /// Ends the span of a tool call.
+    pub fn tool_result(&mut self, result: &ToolResult) {
+        self.tools.end(result);
     }
 
     /// Reports what the agent has spent so far, and logs it once in each turn.
@@ -101,6 +122,7 @@ impl<'a> AgentOutput<'a> {
     /// Must be called when the agent's process has ended. Bytes that may be the beginning of a secret are still
     /// held back, because the next round may print the rest of the secret.
     pub fn end_round(&mut self) {
+        self.tools.end_all();
         self.sinks.log.finish();
         if let Some(line) = self.last_line() {
             self.sinks.progress.set_activity(&line);

@@ -19,6 +19,7 @@ use crate::process::{self, AfterRead, Ending, Limits, Program, Stream};
 use crate::progress::Phase;
 use crate::scud::AgentDefinition;
 use crate::task::{AgentReport, Failure, Reason, Task};
+use crate::telemetry::{Span, TraceContext};
 
 /// The longest message of an agent about its failure, in characters. The whole message is in its output.
 const MAX_MESSAGE: usize = 1_000;
@@ -150,7 +151,31 @@ impl Rounds<'_, '_> {
     async fn run_agent(&mut self, prompt: &str) -> Result<(), Failure> {
         self.run.check_stop()?;
         self.run.progress.enter(Phase::Agent);
-        let program = self.agent_program(prompt);
+        let mut span = self.begin_span();
+        let result = self.supervise_agent(prompt, &span.context()).await;
+        let report = self.report();
+        if let Some(model) = &report.model {
+            span.set_text("gen_ai.request.model", model);
+        }
+        if let Err(failure) = &result {
+            span.fail(failure.reason.word());
+        }
+        self.run.report.agent = Some(report);
+        result
+    }
+
+    /// Begins the span of the agent in this round.
+    fn begin_span(&self) -> Span {
+        let kind = self.agent.report().kind;
+        let mut span = self.run.trace.child(&format!("invoke_agent {kind}"));
+        span.set_text("gen_ai.operation.name", "invoke_agent");
+        span.set_text("gen_ai.agent.name", kind);
+        span
+    }
+
+    async fn supervise_agent(&mut self, prompt: &str, trace: &TraceContext) -> Result<(), Failure> {
+        let program = self.agent_program(prompt, trace);
+        self.output.begin_round(trace.clone());
         self.run.report.agent = Some(self.report());
         let program = program?;
         tracing::info!(agent = self.agent.report().kind, "the agent starts");
@@ -191,7 +216,7 @@ impl Rounds<'_, '_> {
             let message = excerpt::first_chars(&message, MAX_MESSAGE);
             Failure { message, ..failure }
         });
-        let result = if let Some(gateway) = gateway.as_ref()
+        if let Some(gateway) = gateway.as_ref()
             && run.check_stop().is_ok()
         {
             let trouble = gateway.trouble().map(model_gateway::failure);
@@ -199,9 +224,7 @@ impl Rounds<'_, '_> {
             trouble.map_or(result, Err)
         } else {
             result
-        };
-        self.run.report.agent = Some(self.report());
-        result
+        }
     }
 
     /// The agent's report. Numbers that the agent does not report are those that the gateway has counted.
@@ -224,10 +247,12 @@ impl Rounds<'_, '_> {
     }
 
     /// The program of the next round, with the prompt.
-    fn agent_program(&mut self, prompt: &str) -> Result<Program, Failure> {
+    fn agent_program(&mut self, prompt: &str, trace: &TraceContext) -> Result<Program, Failure> {
         let workspace = self.workspace;
         let mut environment = self.run.environment();
         let mut environment_without_file = self.run.environment_without_file();
+        trace.add_to(&mut environment);
+        trace.add_to(&mut environment_without_file);
         let access = match &self.gateway {
             Some(gateway) => {
                 model_gateway::exempt_from_proxies(&mut environment);
@@ -274,14 +299,22 @@ async fn run_checks(
         run.progress.set_activity(command);
         let dir = workspace.dir.clone();
         let launch = run.settings.isolation.launch();
-        let program = Program::shell(command, dir, run.environment(), launch);
+        let mut span = run.trace.child("check");
+        span.set_text("descartes.check.command", command);
+        let mut environment = run.environment();
+        span.context().add_to(&mut environment);
+        let program = Program::shell(command, dir, environment, launch);
         let limits = Limits {
             wall: checks.limit(time_until(deadline)),
             idle: None,
         };
         let (redactor, stop) = (run.redactor, run.stop);
         let checked = checks::run(command, program, limits, redactor, stop, run.progress);
-        let checked = checked.await?;
+        let checked = checked
+            .await
+            .inspect_err(|failure| span.fail(failure.reason.word()))?;
+        describe_check(&mut span, &checked);
+        span.end();
         if run.report.checks.len() < MAX_REPORTED_CHECKS {
             run.report.checks.push(checked.report.clone());
         }
@@ -296,6 +329,18 @@ async fn run_checks(
         }
     }
     Ok(first_failed)
+}
+
+fn describe_check(span: &mut Span, checked: &checks::FinishedCheck) {
+    let code = checked.report.exit_code;
+    if let Some(code) = code.and_then(|code| u64::try_from(code).ok()) {
+        span.set_number("process.exit.code", code);
+    }
+    match checked.failed() {
+        Ok(None) => {}
+        Ok(Some(_)) => span.fail(Reason::ChecksFailed.word()),
+        Err(failure) => span.fail(failure.reason.word()),
+    }
 }
 
 fn time_until(deadline: Instant) -> Duration {

@@ -17,6 +17,7 @@ use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason, Report, Task};
+use crate::telemetry::TraceContext;
 
 /// How long a clone may take that makes progress; without progress it ends much earlier. The task's
 /// time limit starts after it.
@@ -28,6 +29,8 @@ pub struct Run<'a> {
     pub redactor: &'a Redactor,
     pub stop: &'a Stop,
     pub progress: &'a Progress,
+    /// The span of the run.
+    pub trace: &'a TraceContext,
     pub report: Report,
     /// `None` until the graph was read.
     pub task: Option<Task>,
@@ -48,12 +51,14 @@ impl<'a> Run<'a> {
         redactor: &'a Redactor,
         stop: &'a Stop,
         progress: &'a Progress,
+        trace: &'a TraceContext,
     ) -> Self {
         Self {
             settings,
             redactor,
             stop,
             progress,
+            trace,
             report: Report::default(),
             task: None,
             user_variables: Variables::new(),
@@ -105,7 +110,16 @@ impl<'a> Run<'a> {
         })?;
         git.until = Some(Instant::now() + MAX_CLONE_TIME);
         git.record_ssh().await;
+        let mut span = self.trace.child("clone");
+        span.set_text("vcs.repository.url.full", &repository.url);
+        if let Some(reference) = &repository.reference {
+            span.set_text("vcs.ref.base.name", reference);
+        }
         let cloned = Workspace::cloned(repository, &git, self.owner()).await;
+        if let Err(failure) = &cloned {
+            span.fail(failure.reason.word());
+        }
+        span.end();
         self.check_stop()?;
         Ok(Prepared {
             workspace: cloned?,

@@ -7,12 +7,14 @@ mod assistant;
 mod fields;
 mod outcome;
 mod tokens;
+mod tool_results;
 
 use serde::Deserialize;
 
-pub use assistant::{Assistant, Block};
+pub use assistant::{Assistant, Block, ToolCall};
 use fields::{Raw, fields, object, value};
 pub use outcome::{CONNECTION_FAILED, CONNECTION_REJECTED, Outcome};
+pub use tool_results::{ToolResult, tool_results};
 
 /// The longest name of a model, in bytes.
 const MAX_MODEL_NAME: usize = 200;

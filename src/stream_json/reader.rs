@@ -4,7 +4,9 @@
 //! absent. Knows nothing about processes: the caller knows how the agent ended.
 
 use super::account::{Account, Totals};
-use super::lines::{self, Assistant, Block, CommonFields, Outcome, Retry};
+use super::lines::{
+    self, Assistant, Block, CommonFields, Outcome, Retry, ToolCall, ToolResult, tool_results,
+};
 use crate::line_splitter::{Line, LineEnd, LineSplitter};
 use crate::model::Spent;
 use crate::task::Failure;
@@ -20,6 +22,8 @@ const MAX_SESSION_ID: usize = 100;
 pub struct Reader {
     pub session_id: Option<String>,
     pub model: Option<String>,
+    /// Whether to report the results of tool calls. They can be large, so they are read only if somebody needs them.
+    pub reads_tool_results: bool,
     account: Account,
     lines: LineSplitter,
     /// Whether the last request to the model's service failed, and the agent is sending it again.
@@ -46,8 +50,10 @@ pub enum Event<'a> {
     Text(&'a str),
     /// A thinking block of the model.
     Thought(&'a str),
-    /// A description of a tool call. It may be long.
-    ToolCall(&'a str),
+    /// A tool call. Its description may be long.
+    ToolCall(&'a ToolCall),
+    /// The end of a tool call.
+    ToolResult(&'a ToolResult),
     /// The usage and the cost of the agent, in all rounds so far.
     Spent(Spent),
 }
@@ -66,6 +72,7 @@ impl Reader {
         Self {
             session_id: None,
             model: None,
+            reads_tool_results: false,
             account: Account::new(totals),
             lines: new_splitter(),
             is_retrying: false,
@@ -117,6 +124,11 @@ impl Reader {
                 self.is_retrying = true;
                 on_event(Event::Text(&Retry::of(json).message()));
             }
+            ("user", _) if self.reads_tool_results => {
+                for result in tool_results(json) {
+                    on_event(Event::ToolResult(&result));
+                }
+            }
             ("assistant", _) => self.read_message(Assistant::of(json), on_event),
             ("result", _) => {
                 let progress = self.read_result(&Outcome::of(json));
@@ -133,9 +145,9 @@ impl Reader {
             match block {
                 Block::Text(text) => on_event(Event::Text(&text)),
                 Block::Thought(text) => on_event(Event::Thought(&text)),
-                Block::ToolCall(text) => {
+                Block::ToolCall(call) => {
                     self.account.add_tool_call();
-                    on_event(Event::ToolCall(&text));
+                    on_event(Event::ToolCall(&call));
                 }
             }
         }

@@ -420,3 +420,22 @@ fn shells_can_complete_the_command_line() {
         .run()
         .assert_code(2);
 }
+
+#[cfg(not(feature = "otel"))]
+#[test]
+fn a_build_without_opentelemetry_says_so_once_if_a_collector_is_named() {
+    const WARNING: &str = "this build has no OpenTelemetry";
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = || {
+        let worker = Worker::new(&receiver, &project).agent("true");
+        worker.env(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://collector.invalid:4318",
+        )
+    };
+    let ended = worker().run();
+    ended.assert_completed(&receiver);
+    assert_eq!(ended.stderr.matches(WARNING).count(), 1, "{}", ended.stderr);
+    let ended = worker().env("OTEL_SDK_DISABLED", "true").arg("check").run();
+    assert!(!ended.stderr.contains(WARNING), "{}", ended.stderr);
+}

@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
         "merge_graph",
         "completions",
     ],
-    &["builtin", "gateway"],
+    &["builtin", "gateway", "telemetry"],
     &["git", "stream_json", "scud", "http"],
     &["process"],
     &["isolation"],

@@ -42,13 +42,13 @@ in
 
   crate = crate: {
     inherit (crate) by;
-    inherit (crate.asked) pname version doCheck postInstall;
+    inherit (crate.asked) pname version doCheck postInstall cargoExtraArgs;
     license = map (license: license.spdxId) crate.asked.meta.license;
     files = crate.asked.src.files;
     dependencies = {
       inherit (crate.asked.cargoArtifacts) by;
       path = "${crate.asked.cargoArtifacts}";
-      inherit (crate.asked.cargoArtifacts.asked) doCheck cargoCheckCommand;
+      inherit (crate.asked.cargoArtifacts.asked) doCheck cargoCheckCommand cargoExtraArgs;
       files = crate.asked.cargoArtifacts.asked.src.files;
     };
   };

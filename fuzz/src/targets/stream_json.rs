@@ -24,6 +24,7 @@ struct Read {
 
 fn read(data: &[u8], chunk: usize, totals: Totals) -> Read {
     let mut reader = Reader::new(totals);
+    reader.reads_tool_results = true;
     let mut events = Vec::new();
     for bytes in data.chunks(chunk) {
         reader.read(bytes, &mut |event: Event<'_>| {

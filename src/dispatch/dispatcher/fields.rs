@@ -15,6 +15,7 @@ use crate::dispatch::merging::{CheckRequest, CheckResult, Tip};
 use crate::dispatch::policy::Policy;
 use crate::dispatch::settings::Settings;
 use crate::dispatch::show::Show;
+use crate::dispatch::spans::Spans;
 use crate::dispatch::start::SharedSettings;
 use crate::dispatch::verification::Mode;
 use crate::scud::TaskGraph;
@@ -35,6 +36,7 @@ pub struct Dispatcher<'a> {
     pub policy: Policy,
     /// The integration branch; `None` while a merge owns it.
     pub integration: Option<Integration>,
+    pub spans: Spans,
     pub branch_searches: BranchSearches,
     /// The runs that only check a commit, by the id of the run.
     pub checks: HashMap<String, PendingCheck>,

@@ -76,6 +76,7 @@ impl Dispatcher<'_> {
 
     /// Records what a merge has reported.
     pub(super) async fn handle_merge_outcome(&mut self, outcome: MergeOutcome) -> eyre::Result<()> {
+        self.spans.note_merge_outcome(&outcome);
         match outcome {
             MergeOutcome::Moved {
                 runs,
@@ -132,6 +133,7 @@ impl Dispatcher<'_> {
         ended: Result<(Integration, eyre::Result<()>), JoinError>,
     ) -> eyre::Result<()> {
         let (integration, merged) = ended?;
+        self.spans.end_merge(&merged);
         self.integration = Some(integration);
         self.next_merge = None;
         if let Err(error) = merged {

@@ -70,11 +70,13 @@ impl<C: CommandLine> Agent for Streaming<C> {
     }
 
     fn read_output(&mut self, bytes: &[u8], output: &mut AgentOutput<'_>) -> AfterRead {
+        self.reader.reads_tool_results = output.records_tools();
         let progress = self.reader.read(bytes, &mut |event| match event {
             Event::Raw(bytes) => output.push(bytes),
             Event::Text(text) => output.text(text),
             Event::Thought(text) => output.thought(text),
-            Event::ToolCall(text) => output.tool_call(text),
+            Event::ToolCall(call) => output.tool_call(call),
+            Event::ToolResult(result) => output.tool_result(result),
             Event::Spent(spent) => output.set_spent(&spent),
         });
         match progress {

@@ -81,12 +81,22 @@ pub enum Block {
     Text(String),
     /// What the model thinks before it answers.
     Thought(String),
-    /// A tool call, as [`describe_call`] describes it.
-    ToolCall(String),
+    ToolCall(ToolCall),
+}
+
+/// The model calls a tool.
+#[derive(Debug)]
+pub struct ToolCall {
+    /// Pairs the call with its result; empty if the agent does not report it.
+    pub id: String,
+    /// The name of the tool, as the agent writes it.
+    pub name: String,
+    /// As [`describe_call`] describes it.
+    pub description: String,
 }
 
 /// The first [`MAX_BLOCKS`] content blocks of a message.
-struct Blocks<'a>(Vec<&'a RawValue>);
+pub(super) struct Blocks<'a>(pub(super) Vec<&'a RawValue>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Blocks<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -123,6 +133,8 @@ fn visible(block: &RawValue) -> Option<Block> {
         #[serde(borrow, default)]
         thinking: Raw<'a>,
         #[serde(borrow, default)]
+        id: Raw<'a>,
+        #[serde(borrow, default)]
         name: Raw<'a>,
         #[serde(borrow, default)]
         input: Raw<'a>,
@@ -132,11 +144,12 @@ fn visible(block: &RawValue) -> Option<Block> {
         "text" => value(block.text).map(Block::Text),
         "thinking" => value(block.thinking).map(Block::Thought),
         "tool_use" => {
-            let name: String = value(block.name).unwrap_or_default();
-            Some(Block::ToolCall(describe_call(
-                &name.to_lowercase(),
-                block.input,
-            )))
+            let name = value::<String>(block.name).unwrap_or_default();
+            Some(Block::ToolCall(ToolCall {
+                id: value(block.id).unwrap_or_default(),
+                description: describe_call(&name.to_lowercase(), block.input),
+                name,
+            }))
         }
         _ => None,
     }

@@ -11,6 +11,8 @@ assert 'the dependencies of the worker are built separately, from the same sourc
     '.dependencies.by == "buildDepsOnly" and .dependencies.files == .files'
 assert 'the worker does not wait for the tests: its dependencies are neither checked nor tested' "$crate" \
     '.dependencies.doCheck == false and .dependencies.cargoCheckCommand == "true"'
+assert 'the worker can export traces, and its dependencies are built for that' "$crate" '
+    .cargoExtraArgs == "--locked --features otel" and .dependencies.cargoExtraArgs == .cargoExtraArgs'
 assert 'the worker has the licenses of the manifest' "$crate" '
     (.license | join(" OR ")) == "'"$(sed -n 's/^license = "\(.*\)"/\1/p' Cargo.toml)"'"'
 assert 'the package has the man page and the completions of three shells where man and the shells look for them' "$crate" '

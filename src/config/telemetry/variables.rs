@@ -1,0 +1,216 @@
+//! Reads the variables of OpenTelemetry, for a build that can export.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::config::reader::Reader;
+use crate::config::settings;
+use crate::config::values;
+use crate::http::route_url;
+use crate::telemetry::{Destination, Settings, Temporality};
+
+/// The time limit of a request, as the standard says.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The variable with the collector of all signals, whose URL has no path of its own.
+const COMMON_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+/// Reads the variables, if one of them names a collector.
+pub fn read(reader: &mut Reader) -> Settings {
+    let mut variables = Variables {
+        reader,
+        warnings: Vec::new(),
+    };
+    let settings = variables.settings();
+    let mut warnings = variables.warnings;
+    // One warning for a variable of all signals.
+    warnings.dedup();
+    reader.warnings.extend(warnings);
+    settings
+}
+
+struct Variables<'r, 'f> {
+    reader: &'r mut Reader<'f>,
+    warnings: Vec<String>,
+}
+
+impl Variables<'_, '_> {
+    fn settings(&mut self) -> Settings {
+        let parent = self
+            .reader
+            .environment
+            .get(settings::TRACEPARENT.variable)
+            .and_then(|text| values::traceparent(text.to_str()?).ok())
+            .and_then(|header| header.to_str().ok().map(str::to_owned));
+        let authorities = self.reader.environment.get("SSL_CERT_FILE");
+        Settings {
+            authorities: authorities.map(PathBuf::from),
+            traces: self.destination("TRACES"),
+            metrics: self.destination("METRICS"),
+            service_name: self.text("OTEL_SERVICE_NAME"),
+            resource: self.resource(),
+            temporality: self.temporality(),
+            parent,
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        let value = self.reader.environment.get(name)?.to_str()?.trim();
+        (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    /// The variable of one signal, else the one of all signals: its name and its value.
+    fn of_signal(&self, signal: &str, word: &str) -> Option<(String, String)> {
+        let names = [
+            format!("OTEL_EXPORTER_OTLP_{signal}_{word}"),
+            format!("OTEL_EXPORTER_OTLP_{word}"),
+        ];
+        names
+            .into_iter()
+            .find_map(|name| Some((name.clone(), self.text(&name)?)))
+    }
+
+    /// Where a signal is sent; `None` if it is not exported.
+    fn destination(&mut self, signal: &str) -> Option<Destination> {
+        let name = format!("OTEL_{signal}_EXPORTER");
+        let exporters = self.text(&name).unwrap_or_else(|| "otlp".to_owned());
+        if !exporters.split(',').any(|word| word.trim() == "otlp") {
+            if exporters != "none" {
+                self.warnings.push(format!(
+                    "{name}: {exporters:?} is not supported, so nothing is exported; set it to otlp or none"
+                ));
+            }
+            return None;
+        }
+        let (name, text) = self.of_signal(signal, "ENDPOINT")?;
+        let url = match endpoint(&text) {
+            Ok(url) if name == COMMON_ENDPOINT => {
+                route_url(&url, &format!("v1/{}", signal.to_ascii_lowercase()))
+            }
+            Ok(url) => url,
+            Err(why) => {
+                self.warnings
+                    .push(format!("{name}: {why}, so nothing is exported"));
+                return None;
+            }
+        };
+        if let Some((name, protocol)) = self.of_signal(signal, "PROTOCOL")
+            && protocol != "http/protobuf"
+        {
+            self.warnings.push(format!(
+                "{name}: {protocol:?} is not supported, so nothing is exported; set it to http/protobuf, and use the collector's port for HTTP, which is usually 4318"
+            ));
+            return None;
+        }
+        Some(Destination {
+            url,
+            headers: self.headers(signal),
+            timeout: self.timeout(signal),
+        })
+    }
+
+    fn timeout(&mut self, signal: &str) -> Duration {
+        let Some((name, text)) = self.of_signal(signal, "TIMEOUT") else {
+            return DEFAULT_TIMEOUT;
+        };
+        if let Ok(milliseconds @ 1..) = text.parse() {
+            return Duration::from_millis(milliseconds);
+        }
+        self.warnings.push(format!(
+            "{name}: {text:?} is not a number of milliseconds, so 10000 is used"
+        ));
+        DEFAULT_TIMEOUT
+    }
+
+    /// The headers for the collector. Warnings do not show the values, which are secrets.
+    fn headers(&mut self, signal: &str) -> HeaderMap {
+        let Some((name, text)) = self.of_signal(signal, "HEADERS") else {
+            return HeaderMap::new();
+        };
+        let mut headers = HeaderMap::new();
+        for pair in text
+            .split(',')
+            .map(str::trim)
+            .filter(|pair| !pair.is_empty())
+        {
+            match header(pair) {
+                Some((key, value)) => drop(headers.insert(key, value)),
+                None => self.warnings.push(format!(
+                    "{name}: an entry is not a header, so it is ignored; write the headers like name=value,other=value"
+                )),
+            }
+        }
+        headers
+    }
+
+    fn resource(&mut self) -> Vec<(String, String)> {
+        let name = "OTEL_RESOURCE_ATTRIBUTES";
+        let text = self.text(name).unwrap_or_default();
+        let mut attributes = Vec::new();
+        for pair in text
+            .split(',')
+            .map(str::trim)
+            .filter(|pair| !pair.is_empty())
+        {
+            match decoded_pair(pair) {
+                Some(pair) => attributes.push(pair),
+                None => self.warnings.push(format!(
+                    "{name}: {pair:?} is not an attribute, so it is ignored; write the attributes like name=value,other=value"
+                )),
+            }
+        }
+        attributes
+    }
+
+    fn temporality(&mut self) -> Temporality {
+        let name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+        let text = self.text(name).unwrap_or_default();
+        match text.to_ascii_lowercase().as_str() {
+            "" | "cumulative" => Temporality::Cumulative,
+            // The worker has no asynchronous instruments, which are the difference between these two.
+            "delta" | "lowmemory" => Temporality::Delta,
+            _ => {
+                self.warnings.push(format!(
+                    "{name}: {text:?} is not known, so it is ignored; set it to cumulative, delta or lowmemory"
+                ));
+                Temporality::Cumulative
+            }
+        }
+    }
+}
+
+fn endpoint(text: &str) -> Result<Url, String> {
+    let example = "write it like http://collector.example:4318";
+    let url: Url = text
+        .parse()
+        .map_err(|error| format!("is not a URL ({error}); {example}"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(format!("is not an http or https URL; {example}"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "contains credentials, which would appear in logs; put them into OTEL_EXPORTER_OTLP_HEADERS"
+                .to_owned(),
+        );
+    }
+    Ok(url)
+}
+
+/// `name=value`, with the value percent-encoded.
+fn decoded_pair(pair: &str) -> Option<(String, String)> {
+    let (name, value) = pair.split_once('=')?;
+    let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| (name.to_owned(), value.into_owned()))
+}
+
+fn header(pair: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = decoded_pair(pair)?;
+    let mut value = HeaderValue::from_str(&value).ok()?;
+    value.set_sensitive(true);
+    Some((name.parse().ok()?, value))
+}

@@ -1,0 +1,60 @@
+//! Spans of the tool calls of an agent.
+
+use std::collections::VecDeque;
+
+use crate::stream_json::{ToolCall, ToolResult};
+use crate::telemetry::{Span, TraceContext};
+
+/// The most calls that are open at a time; the oldest one counts as ended then.
+const MAX_OPEN: usize = 64;
+
+/// The tool calls of one round that have not ended.
+#[derive(Debug)]
+pub struct ToolSpans {
+    /// The span of the agent in this round.
+    agent: TraceContext,
+    /// By the id of the call.
+    open: VecDeque<(String, Span)>,
+}
+
+impl ToolSpans {
+    pub fn new(agent: TraceContext) -> Self {
+        Self {
+            agent,
+            open: VecDeque::new(),
+        }
+    }
+
+    pub fn are_recorded(&self) -> bool {
+        self.agent.is_recorded()
+    }
+
+    pub fn begin(&mut self, call: &ToolCall) {
+        if !self.are_recorded() {
+            return;
+        }
+        let mut span = self.agent.child(&format!("execute_tool {}", call.name));
+        span.set_text("gen_ai.operation.name", "execute_tool");
+        span.set_text("gen_ai.tool.name", &call.name);
+        span.set_text("gen_ai.tool.call.id", &call.id);
+        if self.open.len() == MAX_OPEN {
+            self.open.pop_front();
+        }
+        self.open.push_back((call.id.clone(), span));
+    }
+
+    pub fn end(&mut self, result: &ToolResult) {
+        let position = self.open.iter().position(|(id, _)| *id == result.call);
+        if let Some((_, mut span)) = position.and_then(|at| self.open.remove(at)) {
+            if result.is_error {
+                span.fail("tool_failed");
+            }
+            span.end();
+        }
+    }
+
+    /// Ends the calls whose results the agent has not reported.
+    pub fn end_all(&mut self) {
+        self.open.clear();
+    }
+}

@@ -1,0 +1,162 @@
+//! The trace and the metrics of one process.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::collector::Collector;
+use super::exporter::{Exporter, Queue};
+use super::metrics;
+use super::settings::{Settings, Temporality};
+use super::spans::{Source, Span, remote};
+use crate::redact::Redactor;
+use crate::shutdown::Stop;
+use crate::task::Outcome;
+
+/// How long the last export may take. The outcome is delivered before it.
+const LAST_EXPORT: Duration = Duration::from_secs(3);
+
+/// Records and exports what this process does; does nothing if nothing is exported.
+#[derive(Debug, Clone)]
+pub struct Telemetry(Option<Arc<State>>);
+
+#[derive(Debug)]
+struct State {
+    /// `None` if traces are not exported.
+    source: Option<Source>,
+    parent: Option<String>,
+    temporality: Temporality,
+    redactor: Redactor,
+    exporter: Arc<Exporter>,
+    closing: watch::Sender<bool>,
+    /// The task that exports, as soon as it has started.
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Telemetry {
+    /// Sends nothing and starts nothing. `instance` distinguishes this process from others of the same service.
+    pub fn new(settings: &Settings, instance: &str, redactor: &Redactor) -> Self {
+        if settings.traces.is_none() && settings.metrics.is_none() {
+            return Self(None);
+        }
+        let resource = resource(settings, instance, redactor);
+        let queue = Queue::default();
+        let provider = || {
+            let provider = SdkTracerProvider::builder();
+            let provider = provider.with_span_processor(queue.clone());
+            provider.with_resource(resource.clone()).build()
+        };
+        let source = settings.traces.as_ref().map(|_| Source {
+            tracer: provider().tracer(env!("CARGO_PKG_NAME")),
+            redactor: redactor.clone(),
+        });
+        let collector = |destination| Collector::new(destination, settings);
+        let exporter = Exporter {
+            traces: settings.traces.clone().map(collector),
+            metrics: settings.metrics.clone().map(collector),
+            queue,
+            resource,
+            run: Mutex::new(None),
+            has_warned: AtomicBool::new(false),
+        };
+        Self(Some(Arc::new(State {
+            source,
+            parent: settings.parent.clone(),
+            temporality: settings.temporality,
+            redactor: redactor.clone(),
+            exporter: Arc::new(exporter),
+            closing: watch::Sender::new(false),
+            task: Mutex::new(None),
+        })))
+    }
+
+    /// Begins the span of this process, below the one that started it.
+    pub fn root(&self, name: &'static str) -> Span {
+        let state = self.0.as_ref();
+        let source = state.and_then(|state| Some((state, state.source.as_ref()?)));
+        source.map_or_else(Span::none, |(state, source)| {
+            source.begin(name, remote(state.parent.as_deref()))
+        })
+    }
+
+    /// Starts to export, in a task of this runtime.
+    pub fn start(&self) {
+        let Some(state) = &self.0 else { return };
+        let mut task = state.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let exporter = Arc::clone(&state.exporter);
+        task.get_or_insert_with(|| tokio::spawn(exporter.run(state.closing.subscribe())));
+    }
+
+    /// Adds the metrics of a run, which the last export sends.
+    pub fn record_run(&self, outcome: &Outcome, project: &str) {
+        let Some(state) = &self.0 else { return };
+        let exporter = &state.exporter;
+        if exporter.metrics.is_some() {
+            let (temporality, resource) = (state.temporality, exporter.resource.clone());
+            let metrics = metrics::of_run(outcome, project, temporality, resource, &state.redactor);
+            *exporter.run.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
+        }
+    }
+
+    /// Exports what is left: for a few seconds at most, and only until the end of the stop window. A stop signal that comes
+    /// now ends it.
+    pub async fn finish(&self, stop: &Stop) {
+        let out_of_time = async {
+            if stop.is_signalled() {
+                stop.window_over().await;
+            } else {
+                stop.signalled().await;
+            }
+        };
+        tokio::select! {
+            () = self.finish_without_stop() => {}
+            () = out_of_time => {}
+        }
+    }
+
+    /// Exports what is left, for a few seconds at most.
+    pub async fn finish_without_stop(&self) {
+        let Some(state) = &self.0 else { return };
+        self.start();
+        let task = state
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(mut task) = task else { return };
+        state.closing.send_replace(true);
+        if timeout(LAST_EXPORT, &mut task).await.is_err() {
+            task.abort();
+            state.exporter.warn_once(&format!(
+                "the collector did not answer within {} s",
+                LAST_EXPORT.as_secs()
+            ));
+        }
+        state.exporter.warn_about_dropped_spans();
+    }
+}
+
+/// What every span and metric of this process has in common.
+fn resource(settings: &Settings, instance: &str, redactor: &Redactor) -> Resource {
+    let name = settings.service_name.as_deref();
+    let own = [
+        ("service.name", name.unwrap_or(env!("CARGO_PKG_NAME"))),
+        ("service.version", env!("CARGO_PKG_VERSION")),
+        ("service.instance.id", instance),
+    ];
+    let given = settings.resource.iter();
+    let given = given.map(|(key, value)| (key.as_str(), value.as_str()));
+    // A later attribute replaces an earlier one with the same key; OTEL_SERVICE_NAME is the strongest.
+    let last = name.map(|name| ("service.name", name));
+    let all = own.into_iter().chain(given).chain(last);
+    let all = all.map(|(key, value)| KeyValue::new(key.to_owned(), redactor.text(value)));
+    Resource::builder_empty().with_attributes(all).build()
+}

@@ -1,0 +1,41 @@
+//! What is exported, and where to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::HeaderMap;
+
+/// The settings of the export. The default exports nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub traces: Option<Destination>,
+    pub metrics: Option<Destination>,
+    pub service_name: Option<String>,
+    /// Further attributes of the resource.
+    pub resource: Vec<(String, String)>,
+    pub temporality: Temporality,
+    /// A PEM file with further certificate authorities.
+    pub authorities: Option<PathBuf>,
+    /// The `traceparent` of the span that this process belongs to.
+    pub parent: Option<String>,
+}
+
+/// Where traces or metrics are sent.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    pub url: Url,
+    pub headers: HeaderMap,
+    /// The time limit of one request.
+    pub timeout: Duration,
+}
+
+/// What the numbers of a metric count from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Temporality {
+    /// From the start of the process.
+    #[default]
+    Cumulative,
+    /// From the last export.
+    Delta,
+}

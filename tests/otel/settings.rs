@@ -1,0 +1,174 @@
+//! The standard variables of OpenTelemetry.
+
+use crate::collector::Collector;
+use crate::support::{FinishedWorker, Project, Receiver, Worker};
+
+/// Runs a worker with these variables; asserts that it completes.
+fn run(variables: &[(&str, &str)]) -> FinishedWorker {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let mut worker = Worker::new(&receiver, &project).agent("true");
+    for (name, value) in variables {
+        worker = worker.env(name, value);
+    }
+    let ended = worker.run();
+    ended.assert_completed(&receiver);
+    ended
+}
+
+#[test]
+fn headers_reach_the_collector_and_are_masked_and_hidden_from_the_agent() {
+    let (receiver, project, collector) = (Receiver::start(), Project::new(), Collector::start());
+    let ended = Worker::new(&receiver, &project)
+        .agent("echo the agent prints collector-token-9; env > env")
+        .env(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "authorization=Bearer%20collector-token-9, x-team=builders",
+        )
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
+        .run();
+    let event = ended.assert_completed(&receiver);
+    let headers = &collector.requests()[0].headers;
+    assert_eq!(headers["authorization"], "Bearer collector-token-9");
+    assert_eq!(headers["x-team"], "builders");
+    assert_eq!(headers["content-type"], "application/x-protobuf");
+    assert_eq!(event["result"]["output"]["tail"], "the agent prints ***\n");
+    assert!(
+        !ended.stderr.contains("collector-token-9"),
+        "{}",
+        ended.stderr
+    );
+    let environment = project.read("env");
+    assert!(!environment.contains("OTEL_"), "{environment}");
+}
+
+#[test]
+fn each_signal_can_have_its_own_collector_or_none() {
+    let (traces, metrics) = (Collector::start(), Collector::start());
+    run(&[
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            &format!("{}/v1/traces", traces.url()),
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+            &format!("{}/v1/metrics", metrics.url()),
+        ),
+    ]);
+    let paths = |collector: &Collector| {
+        let mut paths: Vec<String> = collector
+            .requests()
+            .into_iter()
+            .map(|request| request.path)
+            .collect();
+        paths.dedup();
+        paths
+    };
+    assert_eq!(paths(&traces), ["/v1/traces"]);
+    assert_eq!(paths(&metrics), ["/v1/metrics"]);
+    let both = Collector::start();
+    run(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &both.url()),
+        ("OTEL_METRICS_EXPORTER", "none"),
+        ("OTEL_SERVICE_NAME", "night-shift"),
+        (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "team=builders%20of%20houses,deployment.environment.name=test",
+        ),
+    ]);
+    assert_eq!(paths(&both), ["/v1/traces"]);
+    let resource = both.span("run").resource;
+    assert_eq!(resource["service.name"], "night-shift");
+    assert_eq!(resource["team"], "builders of houses");
+    assert_eq!(resource["deployment.environment.name"], "test");
+}
+
+#[test]
+fn nothing_is_exported_and_nothing_said_if_it_is_turned_off() {
+    let collector = Collector::start();
+    let url = collector.url();
+    let off: [&[(&str, &str)]; 2] = [
+        &[("OTEL_SDK_DISABLED", "true")],
+        &[
+            ("OTEL_TRACES_EXPORTER", "none"),
+            ("OTEL_METRICS_EXPORTER", "none"),
+        ],
+    ];
+    for variables in off {
+        let mut all = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str())];
+        all.extend(variables);
+        let ended = run(&all);
+        assert!(!ended.stderr.contains("OTEL"), "{}", ended.stderr);
+    }
+    assert!(collector.requests().is_empty());
+}
+
+#[test]
+fn a_value_that_cannot_be_used_is_one_warning_that_names_the_variable() {
+    let collector = Collector::start();
+    let url = collector.url();
+    let with_url = |name: &'static str, value: &'static str| {
+        vec![("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), (name, value)]
+    };
+    let cases = [
+        (
+            with_url("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            "\\\"grpc\\\" is not supported",
+        ),
+        (
+            with_url("OTEL_TRACES_EXPORTER", "zipkin"),
+            "\\\"zipkin\\\" is not supported",
+        ),
+        (
+            with_url("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+            "not a number of milliseconds",
+        ),
+        (
+            with_url("OTEL_EXPORTER_OTLP_HEADERS", "secret-words"),
+            "is not a header",
+        ),
+        (
+            vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")],
+            "is not an http or https URL",
+        ),
+    ];
+    for (variables, expected) in cases {
+        let ended = run(&variables);
+        let name = variables.last().expect("a variable").0;
+        let named = ended.stderr.lines().filter(|line| line.contains(name));
+        let named: Vec<&str> = named.collect();
+        assert_eq!(named.len(), 1, "{}", ended.stderr);
+        assert!(named[0].contains(expected), "{expected}: {}", named[0]);
+        assert!(!ended.stderr.contains("secret-words"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn check_says_whether_the_collectors_answer_and_is_ready_anyway() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let collector = Collector::start();
+    let check = |url: &str| {
+        let worker = Worker::new(&receiver, &project).agent("true");
+        let ended = worker
+            .arg("check")
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+            .run();
+        ended.assert_code(0);
+        ended.stdout
+    };
+    let text = check(&collector.url());
+    for (subject, path) in [("traces", "/v1/traces"), ("metrics", "/v1/metrics")] {
+        let line = format!(
+            "ok      {subject}: exported to {}{path}, which answers\n",
+            collector.url()
+        );
+        assert!(text.contains(&line), "{text}");
+    }
+    // The process of the question has no attributes, and no spans.
+    assert_eq!(collector.requests().len(), 2);
+    let text = check("http://collector.invalid:4318");
+    assert!(
+        text.contains("ok      traces: not exported, because of http://collector.invalid"),
+        "{text}"
+    );
+    assert!(receiver.requests().is_empty());
+}
