@@ -30,9 +30,12 @@ mod samples;
 pub use edit::{EditError, set_status_in_bytes};
 pub use files::FileError;
 pub use find::{FindError, FinishedTasks, TaskQuery};
+pub use graph_file::MAX_GRAPH_SIZE;
 pub use merge::unify_status_letters;
 pub use project::Project;
 pub use ready::{Standing, TaskGraph, TaskNode};
-pub use settings::{AgentDefinition, MAX_PROMPT_SIZE, SettingsError};
+pub use settings::{
+    AgentDefinition, Checks, MAX_FILE_SIZE as MAX_SETTINGS_SIZE, MAX_PROMPT_SIZE, SettingsError,
+};
 pub use texts::{TaskTexts, task_texts};
 pub use whole::GRAPH_PATH;

@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::engine;
+use super::engine::{self, EngineKind};
 use super::integration::{Source, WorkerLocation};
+use super::project_files::ProjectRules;
 use super::verification::Mode;
-use crate::environment::Variables;
+use crate::environment::{Variables, value_of};
 use crate::git::Access;
 use crate::redact::Redactor;
 use crate::runner::agent;
-use crate::runner::preflight::usable_agent;
-use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
+use crate::runner::project_settings::ProjectSettingsReader;
 use crate::terminal::{Format, JsonLines};
 
 /// The settings of one invocation of `dispatch`.
@@ -83,14 +83,20 @@ impl Settings {
         JsonLines::new(format, &self.redactor)
     }
 
-    /// An error message if the agent cannot run on this machine, for example because its program is missing.
-    pub fn missing_agent(&self, project: &ProjectSettings) -> Option<String> {
-        match &self.agent {
-            WorkersAgent::Settings(settings) => {
-                let missing = usable_agent(&settings.with(project)).err();
-                missing.map(|failure| failure.sentence())
-            }
+    /// What decides whether the project's files are correct for the workers. Workers on other machines do not use the
+    /// programs of this one.
+    pub fn project_rules(&self) -> ProjectRules {
+        let is_local = self.engines.uses(EngineKind::Local);
+        let path = value_of(&self.environment, "PATH").map(ToOwned::to_owned);
+        let agent = match &self.agent {
+            WorkersAgent::Settings(settings) => Some(settings.as_ref().clone()),
             WorkersAgent::Exists => None,
+        };
+        ProjectRules {
+            project_settings: self.project_settings.clone(),
+            checks: self.checks.clone(),
+            path: path.filter(|_| is_local),
+            agent: agent.filter(|_| is_local),
         }
     }
 

@@ -28,10 +28,10 @@ pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result
         "a sample project with a graph of tasks, in {}",
         sample.dir().display()
     ));
-    if settings
-        .missing_agent(&ProjectSettings::default())
-        .is_some()
-    {
+    let missing_agent = settings
+        .project_rules()
+        .missing_agent(&ProjectSettings::default());
+    if missing_agent.is_some() {
         settings.agent = WorkersAgent::Exists;
         screen.line(&format!(
             "no agent is set, so a short script stands in for one: {}",

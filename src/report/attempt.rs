@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::caps::Detail;
 use super::charts::{attempt_bar, sign, tokens};
-use super::model::{Agent, Attempt, Check, End, Follower, MergeEnd, Work};
+use super::model::{Agent, Attempt, Check, End, File, Follower, MergeEnd, Work};
 use super::patch::coloured;
 use super::text::Text;
 use super::time::duration;
@@ -45,7 +45,7 @@ fn content(attempt: &Attempt, detail: Detail) -> Markup {
             (end(&attempt.end))
             (merge(&attempt.merge))
             @if let Some(follower) = &attempt.follower { (after(follower)) }
-            (facts(attempt))
+            (facts(attempt, detail))
             @if let Some(note) = &attempt.note {
                 details { summary { "What the prompt said about earlier attempts" } pre { (note) } }
             }
@@ -83,7 +83,7 @@ fn merge(merge: &MergeEnd) -> Markup {
             MergeEnd::Waiting => p { "Its work was not merged yet when this report was written." },
             MergeEnd::Merged(commit) => p.good { "Merged as " (short(commit)) "." },
             MergeEnd::Conflict(note) => { p.bad { "Its work conflicts with work that was merged meanwhile." } pre { (note) } },
-            MergeEnd::Red(note) => { p.bad { "The checks failed on its work together with the merged work." } pre { (note) } },
+            MergeEnd::Red(note) => { p.bad { "Its work was rejected after the merge:" } pre { (note) } },
         }
     }
 }
@@ -101,7 +101,7 @@ fn after(follower: &Follower) -> Markup {
     }
 }
 
-fn facts(attempt: &Attempt) -> Markup {
+fn facts(attempt: &Attempt, detail: Detail) -> Markup {
     let agent = attempt.agent.as_ref();
     let number = |value: Option<u64>| value.map(grouped);
     let usage = agent.and_then(|agent| agent.usage);
@@ -159,11 +159,20 @@ fn facts(attempt: &Attempt) -> Markup {
             (!attempt.base.is_empty()).then(|| short(&attempt.base)),
         ),
     ];
+    let rows = rows
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
     html! {
-        p.facts {
-            @for (name, value) in rows {
-                @if let Some(value) = value { span { i { (name) } " " (value) } }
-            }
+        @match detail {
+            Detail::Full => p.facts {
+                @for (name, value) in rows { span { i { (name) } " " (value) } }
+            },
+            Detail::Short => p.quiet {
+                @for (position, (name, value)) in rows.enumerate() {
+                    @if position > 0 { " · " }
+                    (name) " " (value)
+                }
+            },
         }
     }
 }
@@ -226,15 +235,7 @@ fn changes(work: &Work, detail: Detail) -> Markup {
         } @else {
             details {
                 summary { (head) }
-                table.files {
-                    @for file in &work.files {
-                        tr {
-                            td { bdi { code { (file.path) } } }
-                            @if file.is_binary { td.quiet colspan="2" { "binary" } }
-                            @else { td.good { "+" (file.insertions) } td.bad { "−" (file.deletions) } }
-                        }
-                    }
-                }
+                (files(&work.files, detail))
                 @match &work.patch {
                     Some(patch) if detail == Detail::Full => (coloured(patch)),
                     Some(patch) => pre.patch { (patch) },
@@ -242,6 +243,28 @@ fn changes(work: &Work, detail: Detail) -> Markup {
                 }
                 @if work.is_cut { p.quiet { "The patch is not complete." } }
             }
+        }
+    }
+}
+
+fn files(files: &[File], detail: Detail) -> Markup {
+    html! {
+        @match detail {
+            Detail::Full => table.files {
+                @for file in files {
+                    tr {
+                        td { bdi { code { (file.path) } } }
+                        @if file.is_binary { td.quiet colspan="2" { "binary" } }
+                        @else { td.good { "+" (file.insertions) } td.bad { "−" (file.deletions) } }
+                    }
+                }
+            },
+            Detail::Short => pre.list {
+                @for file in files {
+                    (file.path)
+                    @if file.is_binary { " binary\n" } @else { " +" (file.insertions) " −" (file.deletions) "\n" }
+                }
+            },
         }
     }
 }

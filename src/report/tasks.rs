@@ -7,11 +7,10 @@ use super::caps::{Caps, Detail};
 use super::drawing::class;
 use super::model::{Attempt, Report, Request, State, Task};
 use super::time::duration;
-use super::totals::attempts;
 
 pub fn tasks(report: &Report) -> Markup {
     let is_single = report.tasks.len() == 1;
-    let detail = Caps::of(attempts(report).count(), report.tasks.len()).detail();
+    let detail = Caps::of_report(report).detail();
     html! {
         @for (at, task) in report.tasks.iter().enumerate() {
             (section(at, task, is_single || task.state == State::Failed, detail))

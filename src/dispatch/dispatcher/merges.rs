@@ -68,8 +68,9 @@ impl Dispatcher<'_> {
         });
         let mode = if has_checks { self.verify } else { Mode::Never };
         let channels = channels.clone();
+        let rules = self.settings.project_rules();
         tokio::task::spawn_local(async move {
-            let merged = merge_all(&mut integration, runs, mode, &channels).await;
+            let merged = merge_all(&mut integration, runs, mode, &rules, &channels).await;
             (integration, merged)
         })
     }
@@ -102,6 +103,17 @@ impl Dispatcher<'_> {
             MergeOutcome::Red { run, note } => {
                 self.show
                     .say(&format!("{run}: the checks fail on its merged work"));
+                self.journaled.record(Entry::Red { run, note }).await?;
+            }
+            MergeOutcome::Unusable {
+                run,
+                mistakes,
+                note,
+            } => {
+                self.show.say(&format!(
+                    "{run}: its work is not merged, because no worker could start with it: {}",
+                    mistakes.join("; ")
+                ));
                 self.journaled.record(Entry::Red { run, note }).await?;
             }
         }
