@@ -254,7 +254,9 @@ fn every_action_of_a_workflow_is_pinned_to_a_commit_and_names_its_version() {
             let Some((_, action)) = line.split_once("uses: ") else {
                 continue;
             };
-            let pinned = action.split_once('@').and_then(|(_, pin)| pin.split_once(" # v"));
+            let pinned = action
+                .split_once('@')
+                .and_then(|(_, pin)| pin.split_once(" # v"));
             let is_commit = |commit: &str| {
                 commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
             };
