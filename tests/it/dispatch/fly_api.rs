@@ -24,8 +24,8 @@ use requests::answer;
 pub const APP: &str = "workers";
 pub const TOKEN: &str = "fo1_the-token-of-the-test";
 const DIGEST: &str = "sha256:597c3e12f830132be2aa69b4c0deccb0657ea4253e6d59c6f38e41e9f69a0add";
-/// Requests are late by different times, so some arrive closer together than they were sent.
-const TOLERANCE: Duration = Duration::from_millis(300);
+/// Requests are late by different times, more so on a busy machine, so some arrive closer together than they were sent.
+const TOLERANCE: Duration = Duration::from_secs(2);
 
 /// What happens to a request for a machine, instead of what should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use serde_json::Value;
 
 use super::program;
-use crate::support::{Origin, Project, schema};
+use crate::support::{Origin, Project, Worker, schema, wait_until};
 
 fn types(objects: &[Value]) -> Vec<&str> {
     let types = objects.iter().map(|object| object["type"].as_str());
@@ -44,6 +44,39 @@ fn local_prints_its_events_its_log_and_its_result_as_json() {
     assert_eq!(result["directory"], project.dir().to_str().expect("UTF-8"));
     assert_eq!(result["event"]["status"], "completed");
     assert_eq!(schema::violations(&result["event"]), [""; 0]);
+}
+
+#[test]
+fn a_reader_that_was_too_slow_for_the_log_still_gets_the_result() {
+    // 100 lines are logged in each second. A quote takes two bytes in JSON.
+    const AGENT: &str = r#"
+        long=$(printf '"%.0s' $(seq 500))
+        for second in 1 2 3 4 5; do
+            for line in $(seq 100); do echo "$long"; done
+            sleep 1.1
+        done
+        touch house"#;
+    let project = Project::new();
+    // The reader begins when the worker has ended. The log is larger than what may wait for it.
+    let script = r#""$0" "$@" 2> errors | { while [ ! -e reads ]; do sleep 0.02; done; cat; }"#;
+    let running = Worker::without_settings()
+        .through("sh", |worker| {
+            vec!["-c".into(), script.into(), worker.into()]
+        })
+        .args(["local", "--task", "8", "--json"])
+        .dir(project.dir())
+        .agent(AGENT)
+        .start();
+    wait_until("the end of the worker", || {
+        std::fs::read_to_string(project.path("errors"))
+            .is_ok_and(|text| text.contains("ended with exit code 0"))
+    });
+    project.write("reads", "");
+    let ended = running.wait();
+    let objects = schema::cli_objects(&ended.stdout);
+    let types = types(&objects);
+    assert!(types.contains(&"gap"), "{types:?}");
+    assert_eq!(types.last(), Some(&"result"));
 }
 
 #[test]
