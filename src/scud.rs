@@ -30,7 +30,6 @@ mod samples;
 pub use edit::{EditError, set_status_in_bytes};
 pub use files::FileError;
 pub use find::{FindError, FinishedTasks, TaskQuery};
-pub use graph_file::MAX_GRAPH_SIZE;
 pub use merge::unify_status_letters;
 pub use project::Project;
 pub use ready::{Standing, TaskGraph, TaskNode};

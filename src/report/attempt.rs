@@ -15,10 +15,13 @@ use crate::amounts::{bytes_in_words, grouped};
 const SHORT_COMMIT: usize = 10;
 
 /// An attempt as a part of its task.
-pub fn attempt(attempt: &Attempt, detail: Detail) -> Markup {
+pub fn attempt(attempt: &Attempt, detail: Detail, is_only: bool) -> Markup {
     html! {
         section.attempt {
-            h4 { (heading(attempt, &html! { "Attempt " (attempt.number) })) }
+            // The line of the task says the same about its only attempt.
+            @if detail == Detail::Full || !is_only {
+                h4 { (heading(attempt, &html! { "Attempt " (attempt.number) })) }
+            }
             (content(attempt, detail))
         }
     }
@@ -47,13 +50,13 @@ fn content(attempt: &Attempt, detail: Detail) -> Markup {
             @if let Some(follower) = &attempt.follower { (after(follower)) }
             (facts(attempt, detail))
             @if let Some(note) = &attempt.note {
-                details { summary { "What the prompt said about earlier attempts" } pre { (note) } }
+                (part(&html! { "What the prompt said about earlier attempts" }, &html! { pre { (note) } }, false, detail))
             }
             @if let Some(summary) = &attempt.summary {
-                details open { summary { "What the agent said at the end" } pre.words { (summary) } }
+                (part(&html! { "What the agent said at the end" }, &html! { pre.words { (summary) } }, true, detail))
             }
             (activity(attempt, detail))
-            (checks(&attempt.checks))
+            (checks(&attempt.checks, detail))
             @if let Some(work) = &attempt.work { (changes(work, detail)) }
     }
 }
@@ -192,20 +195,21 @@ fn activity(attempt: &Attempt, detail: Detail) -> Markup {
     html! {
         @if let Some(curve) = tokens(attempt) { (curve) }
         @if let Some(log) = &attempt.log {
-            details { summary { "What the worker and the agent did (the worker's log)" } pre { (log) } }
+            (part(&html! { "What the worker and the agent did (the worker's log)" }, &html! { pre { (log) } }, false, detail))
         } @else if !activities.is_empty() {
-            details {
-                summary { "What the agent did (from its heartbeats)" }
+            @let list = html! {
                 ol.activities { @for (at, activity) in &activities { li { span.quiet { (duration(at - begin)) } " " (activity) } } }
-            }
+            };
+            (part(&html! { "What the agent did (from its heartbeats)" }, &list, false, detail))
         }
         @if let Some(output) = attempt.output.as_ref().filter(|_| detail == Detail::Full || attempt.log.is_none()) {
-            details { summary { "What the agent printed " span.quiet { "(" (grouped(output.total_bytes)) " bytes)" } } pre { (output.text) } }
+            @let head = html! { "What the agent printed " span.quiet { "(" (grouped(output.total_bytes)) " bytes)" } };
+            (part(&head, &html! { pre { (output.text) } }, false, detail))
         }
     }
 }
 
-fn checks(checks: &[Check]) -> Markup {
+fn checks(checks: &[Check], detail: Detail) -> Markup {
     html! {
         @for check in checks {
             @let is_passed = check.exit_code == Some(0);
@@ -218,7 +222,7 @@ fn checks(checks: &[Check]) -> Markup {
             @if check.output.is_empty() {
                 p.check { (head) }
             } @else {
-                details open[!is_passed] { summary { (head) } pre { (check.output) } }
+                (part(&head, &html! { pre { (check.output) } }, !is_passed, detail))
             }
         }
     }
@@ -233,8 +237,7 @@ fn changes(work: &Work, detail: Detail) -> Markup {
         @if work.base == work.head {
             p { "It changed nothing." }
         } @else {
-            details {
-                summary { (head) }
+            @let content = html! {
                 (files(&work.files, detail))
                 @match &work.patch {
                     Some(patch) if detail == Detail::Full => (coloured(patch)),
@@ -242,7 +245,18 @@ fn changes(work: &Work, detail: Detail) -> Markup {
                     None => p.quiet { "The worker's report has no patch; the commit is " (short(&work.head)) "." },
                 }
                 @if work.is_cut { p.quiet { "The patch is not complete." } }
-            }
+            };
+            (part(&head, &content, false, detail))
+        }
+    }
+}
+
+/// A part of an attempt under its heading. On a page with many attempts, only whole tasks can be opened and closed.
+fn part(head: &Markup, content: &Markup, is_open: bool, detail: Detail) -> Markup {
+    html! {
+        @match detail {
+            Detail::Full => details open[is_open] { summary { (head) } (content) },
+            Detail::Short => { h5 { (head) } (content) },
         }
     }
 }

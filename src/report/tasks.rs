@@ -38,7 +38,7 @@ fn section(at: usize, task: &Task, is_open: bool, detail: Detail) -> Markup {
                 (request(&task.request, task))
                 @if task.attempts.is_empty() && task.state == State::Done { p.quiet { @if task.is_split { "It is done because its subtasks are." } @else { "It was done before, so no worker was started." } } }
                 @for run in &task.attempts {
-                    (attempt(run, detail))
+                    (attempt(run, detail, task.attempts.len() == 1))
                 }
             }
         }

@@ -10,7 +10,7 @@ use super::lexer::SyntaxError;
 pub(super) const GRAPH: &[&str] = &[".scud", "tasks", "tasks.scg"];
 /// The largest graph that is read, in bytes: far above any real graph (20,000 tasks with details are
 /// about 10 MB), far below the memory of the machine.
-pub const MAX_GRAPH_SIZE: u64 = 64 << 20;
+const MAX_GRAPH_SIZE: u64 = 64 << 20;
 
 /// The error for a file that SCUD could not read either, or that could mean several things.
 #[derive(Debug, thiserror::Error)]

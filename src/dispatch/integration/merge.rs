@@ -10,7 +10,7 @@ use super::types::{
     Candidate, Commit, Conflict, FinishedRun, MergeResult, OtherCommit, WorkChecks,
 };
 use crate::git::Git;
-use crate::scud::{MAX_GRAPH_SIZE, TaskGraph, set_status_in_bytes};
+use crate::scud::{TaskGraph, set_status_in_bytes};
 use crate::task::Status;
 
 /// The path of the graph in a project.
@@ -168,7 +168,6 @@ impl Integration {
             |graph: &mut [u8]| set_status_in_bytes(graph, &run.phase, &run.task, Status::Done);
         let content = repository.read_content(git, &merged, GRAPH).await?;
         if let Some(mut content) = content
-            && content.len() as u64 <= MAX_GRAPH_SIZE
             && let Ok(changed) = set_done(&mut content)
             && str::from_utf8(&content).is_ok_and(|text| TaskGraph::parse(text).is_ok())
         {
