@@ -14,6 +14,7 @@ mod fly;
 mod help;
 mod project_file;
 mod reader;
+mod setting;
 pub mod settings;
 mod values;
 mod worker;

@@ -7,6 +7,7 @@ mod amounts;
 mod builtin;
 mod callback;
 mod check;
+mod clock;
 mod completions;
 mod config;
 mod descriptors;

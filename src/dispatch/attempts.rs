@@ -5,7 +5,8 @@
 use std::fmt::Write as _;
 
 use super::policy::Policy;
-use super::state::{Fence, Merge, Millis, Report, Run, State};
+use super::state::{Fence, Merge, Report, Run, State};
+use crate::clock::Millis;
 use crate::task::Reason;
 
 /// What follows from the ended runs of a task.

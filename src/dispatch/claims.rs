@@ -4,7 +4,8 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 use super::journal::Entry;
-use super::state::{Millis, Report, Run, State};
+use super::state::{Report, Run, State};
+use crate::clock::Millis;
 use crate::receiver::{Answer, Route};
 
 /// An answer, and the entry that must be on disk before it is sent.

@@ -3,7 +3,8 @@
 use super::attempts::{NextAttempt, attempt_after_pause};
 use super::policy::Policy;
 use super::standing::{Standing, halt_reason, standings, task_key};
-use super::state::{Millis, Run, Seen, State};
+use super::state::{Run, Seen, State};
+use crate::clock::Millis;
 use crate::scud::TaskGraph;
 
 /// Something to do. Each action may be repeated after a crash.

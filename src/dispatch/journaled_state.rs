@@ -2,16 +2,10 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
-
 use super::journal::{Entry, Journal, Record};
-use super::state::{Millis, State};
+use super::state::State;
+use crate::clock::now;
 use crate::terminal::JsonLines;
-
-/// The time now.
-pub fn now() -> Millis {
-    Timestamp::now().as_millisecond()
-}
 
 /// The open journal and the state that follows from it.
 #[derive(Debug)]

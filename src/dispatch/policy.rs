@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::engine::TaskNeeds;
-use super::state::Millis;
+use crate::clock::Millis;
 
 /// The settings and requests of the user that decisions depend on.
 #[derive(Debug, Clone)]

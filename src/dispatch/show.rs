@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::decide::Decision;
-use super::journaled_state::now;
 use super::standing::{Standing, task_key};
-use super::state::{Merge, Millis, Run, State};
+use super::state::{Merge, Run, State};
 use crate::amounts::bytes_in_words;
+use crate::clock::{Millis, now};
 use crate::excerpt::visible;
 use crate::receiver::{Answer, Route};
 use crate::scud::TaskGraph;

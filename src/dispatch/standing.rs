@@ -4,7 +4,8 @@
 
 use super::attempts::{NextAttempt, NextStep, after_ended_runs};
 use super::policy::{Policy, Stopping};
-use super::state::{Millis, Run, State};
+use super::state::{Run, State};
+use crate::clock::Millis;
 use crate::scud::{Standing as InGraph, TaskGraph};
 use crate::task::{Reason, Status};
 

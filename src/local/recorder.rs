@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::settings::{Project, Settings};
+use crate::clock::now;
 use crate::receiver::{Notice, Route};
 use crate::report::{
     self, Attempt, Caps, Cleaner, End, File, Interval, MergeEnd, Outcome, Report, ReportFile,
@@ -266,8 +266,4 @@ impl Recorder {
         }
         event
     }
-}
-
-fn now() -> i64 {
-    Timestamp::now().as_millisecond()
 }

@@ -4,10 +4,11 @@ use maud::{Markup, html};
 
 use super::caps::Detail;
 use super::model::{Attempt, End, Interval, MergeEnd, Report};
-use super::stage::{Millis, Span, Stage};
+use super::stage::{Span, Stage};
 use super::text::Text;
 use super::time::duration;
 use crate::amounts::grouped;
+use crate::clock::Millis;
 
 /// A pause without any run is drawn shorter if it is longer than this part of the whole time.
 const LONG_PAUSE: f64 = 0.08;

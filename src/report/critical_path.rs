@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::model::{Attempt, Task};
-use super::stage::Millis;
+use crate::clock::Millis;
 
 /// The positions of the tasks on the critical path, in the order of their work: of all chains of tasks that need each other,
 /// the one whose attempts took longest together. `order` has every task after those that it needs; `needs` are the

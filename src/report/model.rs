@@ -2,8 +2,9 @@
 
 use super::caps::Caps;
 use super::samples::Samples;
-use super::stage::{Millis, Span};
+use super::stage::Span;
 use super::text::{Cleaner, Text};
+use crate::clock::Millis;
 
 /// Everything on the page.
 #[derive(Debug, Clone, Default)]

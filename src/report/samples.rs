@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::stage::{Millis, Stage};
+use super::stage::Stage;
 use super::text::Cleaner;
+use crate::clock::Millis;
 use crate::excerpt::first_chars;
 
 /// How many heartbeats are kept at most.

@@ -1,7 +1,6 @@
 //! The stages of an attempt.
 
-/// A point in time, in milliseconds since 1970.
-pub type Millis = i64;
+use crate::clock::Millis;
 
 /// A stage of an attempt, for the chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

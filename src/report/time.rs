@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::samples::Samples;
-use super::stage::{Millis, Span, Stage};
+use super::stage::{Span, Stage};
+use crate::clock::Millis;
 
 /// A duration with two units at most.
 pub fn duration(millis: Millis) -> String {

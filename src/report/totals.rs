@@ -1,7 +1,7 @@
 //! Sums over all tasks.
 
 use super::model::{Attempt, Interval, Report, State};
-use super::stage::Millis;
+use crate::clock::Millis;
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Totals {

@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::format::Format;
 use super::outlet::Outlet;
+use crate::clock::now;
 use crate::redact::Redactor;
 
 /// The version of the objects. Within a version, fields are only ever added.
@@ -95,7 +95,7 @@ impl JsonLines {
     /// Writes an object about something that happens now.
     pub fn write_now(&self, kind: &str, fields: impl Serialize) {
         self.write_object(&Object {
-            at: Some(Timestamp::now().as_millisecond()),
+            at: Some(now()),
             ..Object::new(kind, fields)
         });
     }

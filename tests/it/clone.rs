@@ -1,6 +1,8 @@
 //! For operators: what is cloned with `DESCARTES_REPO` and `DESCARTES_REF`, and the errors if nothing
 //! can be cloned.
 
+mod errors;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,12 +23,6 @@ fn retryable_failure(receiver: &Receiver, ended: &FinishedWorker) -> String {
     workspace_failure(receiver, ended, true)
 }
 
-/// The message of a failure to clone; asserts that it is not retryable.
-#[track_caller]
-fn permanent_failure(receiver: &Receiver, ended: &FinishedWorker) -> String {
-    workspace_failure(receiver, ended, false)
-}
-
 #[track_caller]
 fn workspace_failure(receiver: &Receiver, ended: &FinishedWorker, retryable: bool) -> String {
     ended.assert_code(1);
@@ -43,6 +39,12 @@ fn workspace_failure(receiver: &Receiver, ended: &FinishedWorker, retryable: boo
 
 fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
+}
+
+/// The message of a failure to clone; asserts that it is not retryable.
+#[track_caller]
+fn permanent_failure(receiver: &Receiver, ended: &FinishedWorker) -> String {
+    workspace_failure(receiver, ended, false)
 }
 
 #[test]
@@ -170,137 +172,6 @@ fn git_follows_the_redirect_of_a_renamed_project() {
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", old.url());
     worker.agent("echo done > DONE").run().assert_code(0);
     assert_eq!(origin.show("descartes/proj-456/8", "DONE"), "done");
-}
-
-#[test]
-fn the_error_for_a_missing_repository_quotes_git() {
-    let (receiver, origin) = (Receiver::start(), Origin::new());
-    let nowhere = format!("file://{}", origin.path("nowhere.git").display());
-    let ended = origin
-        .worker(&receiver)
-        .env("DESCARTES_REPO", &nowhere)
-        .agent("true")
-        .run();
-    let why = permanent_failure(&receiver, &ended);
-    assert!(
-        why.contains(&format!("{nowhere} could not be cloned: git fetch failed"))
-            && why.contains("there is no such repository"),
-        "{why}"
-    );
-    assert!(
-        why.contains("does not appear to be a git repository"),
-        "{why}"
-    );
-}
-
-#[test]
-fn the_error_for_a_missing_reference_names_it() {
-    let (receiver, origin) = (Receiver::start(), Origin::new());
-    let ended = origin
-        .worker(&receiver)
-        .env("DESCARTES_REF", "nobody")
-        .agent("true")
-        .run();
-    let why = permanent_failure(&receiver, &ended);
-    assert!(why.contains("(nobody) could not be cloned"), "{why}");
-    assert!(why.contains("couldn't find remote ref nobody"), "{why}");
-}
-
-#[test]
-fn the_error_for_refused_credentials_does_not_show_them() {
-    let (receiver, origin) = (Receiver::start(), Origin::new());
-    let forge = Forge::start(&origin.path(""), Some("another"));
-    let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
-    let ended = worker.env("DESCARTES_GIT_TOKEN", TOKEN).agent("true").run();
-    let why = permanent_failure(&receiver, &ended);
-    assert!(why.contains("Authentication failed for"), "{why}");
-    let all = format!(
-        "{why}{}{}{}",
-        ended.stdout,
-        ended.stderr,
-        receiver.only_event("failed")
-    );
-    assert!(!all.contains(TOKEN), "{all}");
-}
-
-#[test]
-fn without_a_token_git_does_not_ask_for_one() {
-    let (receiver, origin) = (Receiver::start(), Origin::new());
-    let forge = Forge::start(&origin.path(""), Some(TOKEN));
-    let ended = origin
-        .worker(&receiver)
-        .env("DESCARTES_REPO", forge.url())
-        .agent("true")
-        .run();
-    let why = permanent_failure(&receiver, &ended);
-    assert!(why.contains("terminal prompts disabled"), "{why}");
-}
-
-#[test]
-fn a_transfer_without_progress_ends() {
-    let (receiver, origin) = (Receiver::start(), Origin::new());
-    let forge = Forge::start(&origin.path(""), None);
-    forge.behavior(ServerBehavior::Stalling(400));
-    let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
-    let ended = worker
-        .env("DESCARTES_GIT_IDLE_TIMEOUT", "1s")
-        .agent("true")
-        .run();
-    let why = retryable_failure(&receiver, &ended);
-    let watched = why.contains("made no progress for 1s");
-    assert!(watched || why.contains("Operation too slow"), "{why}");
-}
-
-#[test]
-fn a_connection_that_closes_without_an_answer_is_a_workspace_failure() {
-    let (receiver, origin) = (Receiver::start(), Origin::new());
-    let forge = Forge::start(&origin.path(""), None);
-    forge.behavior(ServerBehavior::Gone);
-    let ended = origin
-        .worker(&receiver)
-        .env("DESCARTES_REPO", forge.url())
-        .agent("true")
-        .run();
-    let why = retryable_failure(&receiver, &ended);
-    assert!(why.contains("Empty reply from server"), "{why}");
-}
-
-#[test]
-fn the_error_for_a_full_disk_quotes_git() {
-    let (receiver, origin) = (Receiver::start(), Origin::new());
-    let full = "error: unable to write file README: No space left on device";
-    let script = format!(
-        "[ \"$1\" = checkout ] && {{ echo '{full}' >&2; exit 128; }}; exec {} \"$@\"",
-        quoted(real_git())
-    );
-    program(&origin.path("bin/git"), &script);
-    let path = format!("{}:{}", origin.path("bin").display(), path().display());
-    let ended = origin
-        .worker(&receiver)
-        .env("PATH", path)
-        .agent("true")
-        .run();
-    let why = retryable_failure(&receiver, &ended);
-    assert!(
-        why.contains("git checkout failed with exit code 128"),
-        "{why}"
-    );
-    assert!(why.contains("the disk is full"), "{why}");
-    assert!(why.contains("No space left on device"), "{why}");
-}
-
-#[test]
-fn nothing_is_cloned_into_a_directory_that_is_not_empty() {
-    let (receiver, origin, project) = (Receiver::start(), Origin::new(), Project::new());
-    let worker = origin
-        .worker(&receiver)
-        .env("DESCARTES_WORKSPACE", project.dir());
-    let ended = worker.agent("true").run();
-    let why = retryable_failure(&receiver, &ended);
-    assert!(
-        why.contains("is not empty, so nothing is cloned into it"),
-        "{why}"
-    );
 }
 
 #[test]
@@ -563,27 +434,6 @@ fn git_goes_through_the_proxy_that_the_environment_names() {
             .any(|(asked, _)| asked.contains("http://git.invalid/project.git")),
         "{journal:?}"
     );
-}
-
-#[test]
-fn a_clone_without_git_or_with_unreadable_authorities_fails_for_good_and_says_why() {
-    for (name, value, expected) in [
-        ("PATH", "/nowhere", "there is no git on the PATH"),
-        (
-            "SSL_CERT_FILE",
-            "/nowhere",
-            "SSL_CERT_FILE /nowhere cannot be read: No such file",
-        ),
-    ] {
-        let (receiver, origin) = (Receiver::start(), Origin::new());
-        let worker = origin
-            .worker(&receiver)
-            .env("DESCARTES_REPO", "https://git.example/x.git")
-            .env(name, value);
-        let ended = worker.agent("true").run();
-        let why = permanent_failure(&receiver, &ended);
-        assert!(why.contains(expected), "{why}");
-    }
 }
 
 #[test]

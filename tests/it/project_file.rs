@@ -1,11 +1,10 @@
 //! For owners of projects: the settings that a project brings along in `.descartes.toml`.
 
-use std::fs;
+mod sample;
 
 use serde_json::Value;
 
 use crate::dispatch::sample::Graph;
-use crate::support::project::GRAPH;
 use crate::support::{Origin, Project, Receiver, Worker, path};
 
 /// A project for task 8 with this file.
@@ -26,6 +25,13 @@ fn assert_unusable(project: &Project) -> String {
     let failure = &event["failure"];
     let text = |field: &str| failure[field].as_str().unwrap_or_default().to_owned();
     format!("{}: {}", text("message"), text("detail"))
+}
+
+/// A worker for task 8 that is started in the project's directory.
+fn started_in(project: &Project, receiver: &Receiver) -> Worker {
+    Worker::new(receiver, project)
+        .without("DESCARTES_WORKSPACE")
+        .dir(project.dir())
 }
 
 #[test]
@@ -375,134 +381,4 @@ fn check_prints_no_control_characters_of_the_project() {
     ended.assert_code(0);
     let line = "ok      checks: true \u{241b}[2J";
     assert!(ended.stdout.contains(line), "{ended:#?}");
-}
-
-/// A project that names a sample in `examples/small`.
-fn project_with_sample() -> Project {
-    let project = Project::empty();
-    project.write(".descartes.toml", "sample = \"examples/small\"\n");
-    let sample = "agent_command = \"echo work > hello; pwd\"\n";
-    project.write("examples/small/.descartes.toml", sample);
-    project.write("examples/small/hello", "start\n");
-    project.write("examples/small/.scud/tasks/tasks.scg", GRAPH);
-    project
-}
-
-/// A worker for task 8 that is started in the project's directory.
-fn started_in(project: &Project, receiver: &Receiver) -> Worker {
-    Worker::new(receiver, project)
-        .without("DESCARTES_WORKSPACE")
-        .dir(project.dir())
-}
-
-#[test]
-fn a_worker_that_is_started_in_a_project_with_a_sample_works_on_a_copy_that_it_deletes() {
-    let (receiver, project) = (Receiver::start(), project_with_sample());
-    let tmp = tempfile::tempdir().expect("a temporary directory");
-    let worker = started_in(&project, &receiver).env("TMPDIR", tmp.path());
-    let event = worker.run().assert_completed(&receiver);
-    let output = event["result"]["output"]["tail"]
-        .as_str()
-        .expect("the output");
-    assert!(output.contains("/descartes-sample-"), "{output}");
-    assert_eq!(project.read("examples/small/hello"), "start\n");
-    assert_eq!(project.read("examples/small/.scud/tasks/tasks.scg"), GRAPH);
-    assert_eq!(fs::read_dir(tmp.path()).expect("a directory").count(), 0);
-}
-
-#[test]
-fn the_copy_of_a_sample_stays_if_the_settings_say_so() {
-    let (receiver, project) = (Receiver::start(), project_with_sample());
-    let tmp = tempfile::tempdir().expect("a temporary directory");
-    started_in(&project, &receiver)
-        .env("TMPDIR", tmp.path())
-        .arg("--keep-workspace")
-        .run()
-        .assert_completed(&receiver);
-    let mut entries = fs::read_dir(tmp.path()).expect("a directory");
-    let copy = entries.next().expect("the copy").expect("an entry").path();
-    assert_eq!(
-        fs::read_to_string(copy.join("hello")).expect("a file"),
-        "work\n"
-    );
-}
-
-#[test]
-fn a_sample_is_ignored_if_the_settings_name_a_workspace_or_a_repository() {
-    let receiver = Receiver::start();
-    let project = project_with_sample();
-    project.write(".scud/tasks/tasks.scg", GRAPH);
-    let worker = Worker::new(&receiver, &project).agent("pwd");
-    let event = worker.run().assert_completed(&receiver);
-    let dir = format!("{}\n", project.dir().display());
-    assert_eq!(event["result"]["output"]["tail"], dir);
-    let receiver = Receiver::start();
-    let origin = Origin::with(&[(".descartes.toml", "sample = \"examples/small\"\n")]);
-    origin
-        .worker(&receiver)
-        .agent("echo work > README")
-        .run()
-        .assert_completed(&receiver);
-}
-
-#[test]
-fn a_sample_that_leads_out_of_the_project_or_has_a_fifo_fails_the_run_and_check_says_so_before() {
-    let outside = Project::new();
-    for (make, words) in [
-        (
-            "rm -r examples/small && ln -s \"$0\" examples/small",
-            "it is not a directory in the project",
-        ),
-        ("rm -r examples/small", "No such file"),
-        (
-            "mkfifo examples/small/pipe",
-            "is not a file, a directory or a symbolic link",
-        ),
-    ] {
-        let (receiver, project) = (Receiver::start(), project_with_sample());
-        let made = std::process::Command::new("sh")
-            .args(["-c", make])
-            .arg(outside.dir())
-            .current_dir(project.dir())
-            .env("PATH", path())
-            .status();
-        assert!(made.expect("a shell").success());
-        let check = started_in(&project, &receiver).agent("true").arg("check");
-        let check = check.run();
-        check.assert_code(2);
-        assert!(check.stdout.contains(words), "{make}: {check:#?}");
-        let ended = started_in(&project, &receiver).agent("true").run();
-        let event = ended.assert_failed(&receiver, "workspace_failed");
-        let failure = event["failure"].to_string();
-        assert!(failure.contains(words), "{make}: {failure}");
-    }
-    assert!(!outside.graph().contains("8 | Build the \\| house | D"));
-}
-
-#[test]
-fn check_looks_at_the_sample_and_copies_nothing() {
-    let (receiver, project) = (Receiver::start(), project_with_sample());
-    let tmp = tempfile::tempdir().expect("a temporary directory");
-    let worker = started_in(&project, &receiver).env("TMPDIR", tmp.path());
-    let ended = worker.arg("check").run();
-    ended.assert_code(0);
-    let workspace = project.path("examples/small");
-    let line = format!(
-        "ok      workspace: a copy of the sample project {}",
-        workspace.display()
-    );
-    assert!(
-        ended.stdout.lines().any(|known| known == line),
-        "{ended:#?}"
-    );
-    assert_eq!(fs::read_dir(tmp.path()).expect("a directory").count(), 0);
-    // A worker of `local` gets its directory, so that it ignores the sample.
-    let worker = started_in(&project, &receiver).args(["check", "--local"]);
-    let ended = worker.agent("true").run();
-    ended.assert_code(2);
-    let line = format!("ok      workspace: {}", project.dir().display());
-    assert!(
-        ended.stdout.lines().any(|known| known == line),
-        "{ended:#?}"
-    );
 }

@@ -1,30 +1,17 @@
 //! For people who use the pushed branches: where the work is pushed, that nothing is overwritten, and
 //! that the report has the patch if nothing can be pushed.
 
-use std::process::Command;
-use std::time::{Duration, Instant};
+mod partial_work;
 
-use rustix::process::Signal;
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::support::{
-    Forge, Origin, Receiver, Reply, ServerBehavior, assert_within, is_under_load, nobody, quoted,
-    setting, wait_until, with_enough_time,
-};
+use crate::support::{Forge, Origin, Receiver, Reply, ServerBehavior, nobody, quoted, wait_until};
 
 const BRANCH: &str = "descartes/proj-456/8";
+
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
-
-/// An agent that writes a file, prints a line and then hangs.
-const WRITE_AND_HANG: &str = "echo half > half; echo here; exec sleep 6000";
-/// The worker's stop window if nothing else is set.
-const DEFAULT_WINDOW: Duration = Duration::from_secs(5);
-
-/// Whether the agent's file has its content; the shell creates the file before it writes.
-fn half_is_written(origin: &Origin) -> bool {
-    let content = std::fs::read_to_string(origin.workspace().join("half"));
-    content.is_ok_and(|content| content == "half\n")
-}
 
 #[test]
 fn a_branch_with_other_work_stays_and_the_work_goes_to_another_branch() {
@@ -216,138 +203,6 @@ fn the_report_has_the_patch_if_the_remote_has_disappeared() {
             .contains("does not appear to be a git repository"),
         "{failure}"
     );
-}
-
-/// Asserts that the partial work of a failed task is on the `-wip` branch.
-#[track_caller]
-fn assert_partial_work_pushed(origin: &Origin, receiver: &Receiver, reason: &str) {
-    let event = receiver.only_event("failed");
-    assert_eq!(event["failure"]["reason"], reason, "{event}");
-    let work = &event["result"]["work"];
-    assert_eq!(work["branch"], format!("{BRANCH}-wip"));
-    assert_eq!(work["pushed"], true);
-    assert!(work["patch"].as_str().unwrap().contains("+half"));
-    assert_eq!(
-        origin.branches(),
-        [format!("{BRANCH}-wip"), "main".to_owned()]
-    );
-    let wip = format!("{BRANCH}-wip");
-    assert_eq!(origin.show(&wip, "half"), "half");
-    // The task is not marked as done.
-    assert!(
-        origin
-            .show(&wip, ".scud/tasks/tasks.scg")
-            .contains("house | P |")
-    );
-}
-
-#[test]
-fn the_partial_work_of_a_failed_agent_is_pushed_to_the_wip_branch() {
-    let (receiver, origin) = (Receiver::start(), Origin::new());
-    origin
-        .worker(&receiver)
-        .agent("echo half > half; exit 1")
-        .run()
-        .assert_code(1);
-    assert_partial_work_pushed(&origin, &receiver, "agent_failed");
-}
-
-#[test]
-fn the_partial_work_is_pushed_to_the_wip_branch_after_a_time_out() {
-    with_enough_time(Duration::from_secs(2), |limit| {
-        let (receiver, origin) = (Receiver::start(), Origin::new());
-        let worker = origin
-            .worker(&receiver)
-            .env("DESCARTES_TASK_TIMEOUT", setting(limit));
-        worker.agent(WRITE_AND_HANG).run().assert_code(1);
-        if !origin.workspace().join("half").exists() {
-            return Err("the agent did nothing".to_owned());
-        }
-        assert_partial_work_pushed(&origin, &receiver, "timed_out");
-        Ok(())
-    });
-}
-
-#[test]
-fn the_partial_work_is_pushed_to_the_wip_branch_after_a_cancellation() {
-    let (receiver, origin) = (Receiver::start(), Origin::new());
-    let running = origin
-        .worker(&receiver)
-        .env("DESCARTES_HEARTBEAT", "50ms")
-        .agent(WRITE_AND_HANG)
-        .start();
-    wait_until("the agent's file", || half_is_written(&origin));
-    receiver.set_default_reply("progress", Reply::json(200, r#"{"cancel": true}"#));
-    running.wait().assert_code(1);
-    assert_partial_work_pushed(&origin, &receiver, "cancelled");
-}
-
-#[test]
-fn the_partial_work_is_pushed_to_the_wip_branch_within_the_default_stop_window() {
-    // The second agent ignores SIGTERM.
-    for agent in [
-        WRITE_AND_HANG,
-        "trap '' TERM; echo half > half; while :; do sleep 1; done",
-    ] {
-        with_enough_time(DEFAULT_WINDOW, |window| {
-            let (receiver, origin) = (Receiver::start(), Origin::new());
-            let running = origin
-                .worker(&receiver)
-                .env("DESCARTES_STOP_WINDOW", setting(window))
-                .agent(agent)
-                .start();
-            wait_until("the agent's file", || half_is_written(&origin));
-            let signalled = Instant::now();
-            running.signal(Signal::TERM);
-            let ended = running.wait();
-            assert_within(window, signalled.elapsed());
-            let pushed = ended.code == Some(1)
-                && receiver.only_event("failed")["result"]["work"]["pushed"] == true;
-            if !pushed && is_under_load() {
-                return Err(format!("the work was not pushed: {ended:?}"));
-            }
-            ended.assert_code(1);
-            assert_partial_work_pushed(&origin, &receiver, "interrupted");
-            Ok(())
-        });
-    }
-}
-
-#[test]
-fn a_push_that_hangs_ends_within_the_stop_window() {
-    with_enough_time(DEFAULT_WINDOW, push_that_hangs);
-}
-
-fn push_that_hangs(window: Duration) -> Result<(), String> {
-    let (receiver, origin) = (Receiver::start(), Origin::new());
-    origin.hook("pre-receive", "touch asked; exec sleep 6000");
-    let running = origin
-        .worker(&receiver)
-        .env("DESCARTES_STOP_WINDOW", setting(window))
-        .agent("echo mine > mine")
-        .start();
-    wait_until("the hook", || origin.path("project.git/asked").exists());
-    let signalled = Instant::now();
-    running.signal(Signal::TERM);
-    let ended = running.wait();
-    assert_within(window, signalled.elapsed());
-    if ended.code == Some(3) && is_under_load() {
-        return Err("the failure was not delivered".to_owned());
-    }
-    ended.assert_code(1);
-    let event = receiver.only_event("failed");
-    assert_eq!(event["failure"]["reason"], "interrupted");
-    assert_eq!(
-        event["failure"]["message"],
-        "the worker was stopped by SIGTERM before the work was pushed"
-    );
-    assert!(
-        event["result"]["work"]["patch"]
-            .as_str()
-            .unwrap()
-            .contains("+mine")
-    );
-    Ok(())
 }
 
 #[test]

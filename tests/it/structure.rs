@@ -37,6 +37,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "amounts",
         "descriptors",
+        "clock",
         "durations",
         "environment",
         "excerpt",

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::contents::{Contents, End};
+use crate::clock::{Millis, now};
 use crate::dispatch::engine::engine_of;
 use crate::dispatch::journal::UserCommand;
-use crate::dispatch::journaled_state::now;
 use crate::dispatch::run_output::tail_of_log;
 use crate::dispatch::standing::{Standing, task_key};
-use crate::dispatch::state::{Merge, Millis, Origin, Report, Run};
+use crate::dispatch::state::{Merge, Origin, Report, Run};
 use crate::report::{self, Attempt, Caps, Cleaner, Follower, MergeEnd, RunTimes};
 use crate::scud::{TaskTexts, task_texts};
 use crate::task::Status;

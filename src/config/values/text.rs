@@ -1,0 +1,38 @@
+//! Texts of one line.
+
+/// The value, or what is wrong with it.
+pub type Parsed<T> = Result<T, String>;
+
+/// Any text.
+pub fn text(text: &str) -> Parsed<String> {
+    if text.contains('\0') {
+        return Err("contains a NUL character".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A name: one line without control characters, short enough for a log or a file name.
+pub fn line(text: &str) -> Parsed<String> {
+    line_of(text, MAX_LINE)
+}
+
+/// The longest name, in bytes.
+const MAX_LINE: usize = 200;
+
+/// One line of at most `max` bytes.
+pub fn line_of(text: &str, max: usize) -> Parsed<String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("is blank".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("contains control characters; it must be one line".to_owned());
+    }
+    if text.len() > max {
+        return Err(format!(
+            "is {} bytes long; at most {max} are allowed",
+            text.len()
+        ));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,248 @@
+//! What is known about one run.
+
+use serde_json::{Value, json};
+
+use crate::clock::Millis;
+use crate::dispatch::journal::{Entry, Handle};
+use crate::report::Samples;
+use crate::task::Reason;
+
+/// One attempt at a task, or one check of a commit.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub id: String,
+    /// `phase:id`; `None` for a run that only checks a commit.
+    pub task: Option<String>,
+    pub attempt: u32,
+    /// The commit that it works on.
+    pub base: String,
+    /// What the prompt says about earlier attempts.
+    pub note: Option<String>,
+    /// The memory limit in bytes.
+    pub memory: Option<u64>,
+    pub intended_at: Millis,
+    pub handle: Option<Handle>,
+    /// When the engine had started it.
+    pub started_at: Option<Millis>,
+    pub grant: Option<Grant>,
+    pub report: Option<Report>,
+    pub fence: Option<Fence>,
+    pub merge: Merge,
+    /// When its work was merged or rejected.
+    pub settled_at: Option<Millis>,
+    /// The user has cancelled the run, or its task.
+    pub is_cancelled: bool,
+    /// What the engine said last. This field and the following ones are not in the journal.
+    pub seen: Seen,
+    pub last_event_at: Option<Millis>,
+    pub stop_requested_at: Option<Millis>,
+    pub stop_reason: Option<String>,
+    /// `progress` of the last heartbeat.
+    pub progress: Option<Value>,
+    /// Some of all heartbeats, for the report.
+    pub samples: Samples,
+}
+
+/// The claim of a run was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    pub at: Millis,
+    pub lease_ms: u64,
+}
+
+/// The report of a run that has ended.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub at: Millis,
+    pub origin: Origin,
+    /// The terminal event.
+    pub event: Value,
+}
+
+/// Where a report comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The worker has sent or printed it.
+    Worker,
+    /// The worker was lost, and finished work was found on its branch. The event holds only the branch and the commit.
+    Branch,
+}
+
+/// The mark of a run that may not work on its task any longer: its claims and heartbeats are rejected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    pub at: Millis,
+    pub why: String,
+    pub end: End,
+}
+
+/// The merge of the work of a completed run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Merge {
+    /// Not merged yet.
+    #[default]
+    Open,
+    /// The commit on the integration branch.
+    Merged(String),
+    /// Rejected because of a conflict. The text is for the prompt of the next attempt.
+    Conflict(String),
+    /// Rejected because checks fail on the merged work. The text is for the prompt of the next attempt.
+    Red(String),
+}
+
+/// What the engine says about the process or machine of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Seen {
+    /// The engine gave no answer. This never means that the run has ended.
+    #[default]
+    Unknown,
+    Running,
+    /// It has ended.
+    Ended(End),
+    /// There is no such process or machine.
+    Gone,
+}
+
+/// How a run has ended, according to its engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct End {
+    /// The exit code, if the engine knows it.
+    pub code: Option<i32>,
+    /// Whether it was killed because its memory was not enough.
+    pub is_out_of_memory: bool,
+}
+
+impl From<Option<i32>> for End {
+    fn from(code: Option<i32>) -> Self {
+        Self {
+            code,
+            is_out_of_memory: false,
+        }
+    }
+}
+
+impl Report {
+    /// The report that follows from a branch with finished work.
+    fn of_branch(at: Millis, branch: &str, commit: &str) -> Self {
+        let event = json!({
+            "status": "completed",
+            "message": "the work was found on its branch",
+            "result": { "work": { "branch": branch, "head_commit": commit } },
+        });
+        Self {
+            at,
+            origin: Origin::Branch,
+            event,
+        }
+    }
+
+    /// The string at a JSON pointer, or the empty string.
+    pub fn text(&self, pointer: &str) -> &str {
+        let value = self.event.pointer(pointer);
+        value.and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub fn is_completed(&self) -> bool {
+        self.text("/status") == "completed"
+    }
+
+    pub fn reason(&self) -> &str {
+        self.text("/failure/reason")
+    }
+
+    pub fn is_retryable(&self) -> bool {
+        self.event.pointer("/failure/retryable") == Some(&Value::Bool(true))
+    }
+
+    /// The branch that the work was pushed to.
+    pub fn branch(&self) -> Option<&str> {
+        let branch = self.event.pointer("/result/work/branch");
+        branch.and_then(Value::as_str)
+    }
+
+    pub fn cost_usd(&self) -> f64 {
+        let cost = self.event.pointer("/result/agent/cost_usd");
+        cost.and_then(Value::as_f64).unwrap_or_default()
+    }
+}
+
+impl Run {
+    /// Whether the run may still work: it has neither reported nor lost its task.
+    pub fn is_live(&self) -> bool {
+        self.report.is_none() && self.fence.is_none()
+    }
+
+    /// Whether the run has reported success, and its work is not rejected.
+    pub fn is_completed(&self) -> bool {
+        let completed = self.report.as_ref().is_some_and(Report::is_completed);
+        completed && matches!(self.merge, Merge::Open | Merge::Merged(_))
+    }
+
+    /// Whether the run has failed because its memory was not enough.
+    pub fn is_out_of_memory(&self) -> bool {
+        let (report, fence) = (self.report.as_ref(), self.fence.as_ref());
+        report.is_some_and(|report| report.reason() == Reason::OutOfMemory.word())
+            || fence.is_some_and(|fence| fence.end.is_out_of_memory)
+    }
+
+    pub fn is_merged(&self) -> bool {
+        matches!(self.merge, Merge::Merged(_))
+    }
+}
+
+impl Run {
+    /// Adds a record of the journal about this run.
+    pub fn apply(&mut self, at: Millis, entry: &Entry) {
+        match entry {
+            Entry::Handle { handle, .. } => {
+                self.handle = Some(handle.clone());
+                self.started_at = Some(at);
+            }
+            Entry::NotStarted { why, .. } => {
+                self.fence = Some(Fence {
+                    at,
+                    why: why.clone(),
+                    end: End::default(),
+                });
+            }
+            Entry::Granted { lease_ms, .. } => {
+                self.grant = Some(Grant {
+                    at,
+                    lease_ms: *lease_ms,
+                });
+            }
+            Entry::Reported { event, .. } => {
+                let (origin, event) = (Origin::Worker, event.clone());
+                self.report.get_or_insert(Report { at, origin, event });
+            }
+            Entry::Harvested { branch, commit, .. } => {
+                self.report
+                    .get_or_insert_with(|| Report::of_branch(at, branch, commit));
+            }
+            Entry::Fenced {
+                why,
+                exit_code,
+                is_out_of_memory,
+                ..
+            } => {
+                self.fence = Some(Fence {
+                    at,
+                    why: why.clone(),
+                    end: End {
+                        code: *exit_code,
+                        is_out_of_memory: *is_out_of_memory,
+                    },
+                });
+            }
+            Entry::Merged { commit, .. } => self.settle(at, Merge::Merged(commit.clone())),
+            Entry::Conflict { note, .. } => self.settle(at, Merge::Conflict(note.clone())),
+            Entry::Red { note, .. } => self.settle(at, Merge::Red(note.clone())),
+            _ => {}
+        }
+    }
+
+    fn settle(&mut self, at: Millis, merge: Merge) {
+        self.merge = merge;
+        self.settled_at = Some(at);
+    }
+}
