@@ -48,6 +48,7 @@ pub use ended::Ended;
 use journal::{Entry, UserCommand};
 use open::{Target, open, read_needs, read_project_settings, read_scope, start_dispatcher};
 use preflight::preflight;
+pub use project_files::ProjectRules;
 use report::{Contents, End, write};
 pub use settings::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings, WorkersAgent};
 
@@ -103,7 +104,7 @@ async fn work_through(
     for note in &opened.notes {
         screen.line(note);
     }
-    let findings = preflight(&opened.integration, &settings.project_rules()).await?;
+    let findings = preflight(&opened.integration, &ProjectRules::of(settings)).await?;
     for warning in &findings.warnings {
         screen.line(warning);
     }

@@ -4,8 +4,11 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::engine::EngineKind;
 use super::integration::{Commit, Integration, IntegrationError};
 use super::needs;
+use super::settings::{Settings, WorkersAgent};
+use crate::environment::value_of;
 use crate::programs::{Lookup, look_up};
 use crate::project_file::{FILE, MAX_SIZE};
 use crate::runner::agent;
@@ -31,6 +34,22 @@ pub struct ProjectRules {
 }
 
 impl ProjectRules {
+    /// Workers on other machines do not use the programs of this one.
+    pub fn of(settings: &Settings) -> Self {
+        let is_local = settings.engines.uses(EngineKind::Local);
+        let path = value_of(&settings.environment, "PATH").map(ToOwned::to_owned);
+        let agent = match &settings.agent {
+            WorkersAgent::Settings(agent) => Some(agent.as_ref().clone()),
+            WorkersAgent::Exists => None,
+        };
+        Self {
+            project_settings: settings.project_settings.clone(),
+            checks: settings.checks.clone(),
+            path: path.filter(|_| is_local),
+            agent: agent.filter(|_| is_local),
+        }
+    }
+
     /// The mistakes in the files of a commit, as sentences. A program inside the project is not looked for, because a task
     /// may create it.
     pub async fn find_mistakes(

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::engine::{self, EngineKind};
+use super::engine;
 use super::integration::{Source, WorkerLocation};
-use super::project_files::ProjectRules;
 use super::verification::Mode;
-use crate::environment::{Variables, value_of};
+use crate::environment::Variables;
 use crate::git::Access;
 use crate::redact::Redactor;
 use crate::runner::agent;
@@ -81,23 +80,6 @@ impl Settings {
             _ => Format::Lines,
         };
         JsonLines::new(format, &self.redactor)
-    }
-
-    /// What decides whether the project's files are correct for the workers. Workers on other machines do not use the
-    /// programs of this one.
-    pub fn project_rules(&self) -> ProjectRules {
-        let is_local = self.engines.uses(EngineKind::Local);
-        let path = value_of(&self.environment, "PATH").map(ToOwned::to_owned);
-        let agent = match &self.agent {
-            WorkersAgent::Settings(settings) => Some(settings.as_ref().clone()),
-            WorkersAgent::Exists => None,
-        };
-        ProjectRules {
-            project_settings: self.project_settings.clone(),
-            checks: self.checks.clone(),
-            path: path.filter(|_| is_local),
-            agent: agent.filter(|_| is_local),
-        }
     }
 
     /// Which repository workers clone from and push to.

@@ -1,8 +1,5 @@
 //! How long the texts of one attempt may be, so that the page of a large dispatch stays small.
 
-use super::model::Report;
-use super::totals::attempts;
-
 /// The size that the texts of all attempts together may have, in bytes.
 const TOTAL: usize = 3 * 1024 * 1024;
 /// The same for a report with so many attempts that not all of them are shown in full. People open few of them.
@@ -41,11 +38,6 @@ impl Caps {
         Self {
             attempt: share.clamp(MIN_ATTEMPT, MAX_ATTEMPT),
         }
-    }
-
-    /// The caps for this report.
-    pub fn of_report(report: &Report) -> Self {
-        Self::of(attempts(report).count(), report.tasks.len())
     }
 
     /// How much the page says about each attempt.

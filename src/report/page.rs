@@ -4,13 +4,12 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use ring::digest::{SHA256, digest};
 
-use super::caps::Caps;
 use super::charts::chart;
 use super::drawing::draw;
 use super::model::{Outcome, Report};
 use super::tasks::tasks;
 use super::time::{date, duration, machine_date};
-use super::totals::{Totals, dollars};
+use super::totals::{Totals, detail, dollars};
 use crate::amounts::grouped;
 
 const STYLE: &str = include_str!("page.css");
@@ -48,7 +47,7 @@ pub fn render(report: &Report) -> String {
                 main {
                     @if has_graph { h2 { "Graph" } (draw(report)) }
                     h2 { @if has_graph { "Attempts over time" } @else { "Over time" } }
-                    (chart(report, Caps::of_report(report).detail()))
+                    (chart(report, detail(report)))
                     @if !report.commands.is_empty() {
                         h2 { "Commands of the user" }
                         ul { @for (at, text) in &report.commands { li { span.quiet { (date(*at)) } " " (text) } } }

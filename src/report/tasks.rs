@@ -3,14 +3,15 @@
 use maud::{Markup, html};
 
 use super::attempt::{attempt, check_run};
-use super::caps::{Caps, Detail};
+use super::caps::Detail;
 use super::drawing::class;
 use super::model::{Attempt, Report, Request, State, Task};
 use super::time::duration;
+use super::totals;
 
 pub fn tasks(report: &Report) -> Markup {
     let is_single = report.tasks.len() == 1;
-    let detail = Caps::of_report(report).detail();
+    let detail = totals::detail(report);
     html! {
         @for (at, task) in report.tasks.iter().enumerate() {
             (section(at, task, is_single || task.state == State::Failed, detail))
