@@ -1,5 +1,7 @@
 //! Agents that break the files that every later worker reads.
 
+use std::fmt::Write as _;
+
 use super::sample::Graph;
 use crate::support::assert_in_order;
 
@@ -72,10 +74,10 @@ fn graph_and_agent<'a>(
     let (mut nodes, mut cases) = (String::new(), String::new());
     let mut edges = String::from("\n@edges\n");
     for (id, command) in (1..).zip(commands) {
-        nodes.push_str(&format!("{id} | Task {id} | P | 1 | H\n"));
-        cases.push_str(&format!("{id}) {command};;\n"));
+        let _ = writeln!(nodes, "{id} | Task {id} | P | 1 | H");
+        let _ = writeln!(cases, "{id}) {command};;");
         if order == Order::Chain && id > 1 {
-            edges.push_str(&format!("{id} -> {}\n", id - 1));
+            let _ = writeln!(edges, "{id} -> {}", id - 1);
         }
     }
     let agent =

@@ -173,7 +173,7 @@ fn check_accepts_a_sample_of_root_because_a_run_works_on_a_copy_for_the_agents_u
     let (receiver, project) = (Receiver::start(), Project::new());
     let tmp = nobody::shared_dir();
     project.write(".descartes.toml", "sample = \"small\"\n");
-    project.write("small/.scud/tasks/tasks.scg", &project.graph());
+    project.write("small/.scud/tasks/tasks.scg", project.graph());
     let worker = || {
         let worker = Worker::new(&receiver, &project).without("DESCARTES_WORKSPACE");
         let worker = worker.dir(project.dir()).env("TMPDIR", tmp.path());
