@@ -20,6 +20,7 @@ mod needs;
 mod open;
 mod policy;
 pub mod preflight;
+mod project_files;
 mod report;
 mod run_output;
 mod scope;
@@ -39,7 +40,6 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use crate::environment::value_of;
 use crate::report::ReportFile;
 use crate::task_list;
 use crate::terminal::{Format, Screen, print_object};
@@ -48,7 +48,8 @@ use dispatcher::{Dispatcher, Inbox};
 pub use ended::Ended;
 use journal::{Entry, UserCommand};
 use open::{Target, open, read_needs, read_project_settings, read_scope, start_dispatcher};
-use preflight::{Questions, preflight};
+use preflight::preflight;
+pub use project_files::ProjectRules;
 use report::{Contents, End, write};
 pub use settings::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings, WorkersAgent};
 
@@ -104,16 +105,7 @@ async fn work_through(
     for note in &opened.notes {
         screen.line(note);
     }
-    // Workers on other machines do not use the programs of this one.
-    let is_local = settings.engines.uses(engine::EngineKind::Local);
-    let project = read_project_settings(&opened.integration, &settings.project_settings).await?;
-    let checks = settings.checks.as_ref().or(project.checks.as_ref());
-    let questions = Questions {
-        path: value_of(&settings.environment, "PATH").filter(|_| is_local),
-        checks: checks.map(Vec::as_slice),
-        missing_agent: settings.missing_agent(&project).filter(|_| is_local),
-    };
-    let findings = preflight(&opened.integration, &questions).await?;
+    let findings = preflight(&opened.integration, &ProjectRules::of(settings)).await?;
     for warning in &findings.warnings {
         screen.line(warning);
     }

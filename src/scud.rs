@@ -33,6 +33,8 @@ pub use find::{FindError, FinishedTasks, TaskQuery};
 pub use merge::unify_status_letters;
 pub use project::Project;
 pub use ready::{Standing, TaskGraph, TaskNode};
-pub use settings::{AgentDefinition, MAX_PROMPT_SIZE, SettingsError};
+pub use settings::{
+    AgentDefinition, Checks, MAX_FILE_SIZE as MAX_SETTINGS_SIZE, MAX_PROMPT_SIZE, SettingsError,
+};
 pub use texts::{TaskTexts, task_texts};
 pub use whole::GRAPH_PATH;

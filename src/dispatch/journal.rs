@@ -90,7 +90,7 @@ pub enum Entry {
     Merged { run: String, commit: String },
     /// The work of a run conflicts with what is on the integration branch.
     Conflict { run: String, note: String },
-    /// The checks failed on the merged work because of this run.
+    /// The merged work of this run was rejected: the checks failed on it, or no worker could start with it.
     Red { run: String, note: String },
     /// A user has given a command.
     Asked {

@@ -12,6 +12,7 @@ use super::integration::{
     AcceptResult, Candidate, Commit, Conflict, FinishedRun, Integration, IntegrationError,
     MergeResult,
 };
+use super::project_files::ProjectRules;
 use super::verification::{Batch, Mode, Step, Verdict};
 use crate::scud::GRAPH_PATH;
 
@@ -29,6 +30,12 @@ pub enum MergeOutcome {
     Conflict { run: String, note: String },
     /// The checks fail on the merged work because of this run.
     Red { run: String, note: String },
+    /// The merged work of this run has mistakes in files that every worker reads.
+    Unusable {
+        run: String,
+        mistakes: Vec<String>,
+        note: String,
+    },
 }
 
 /// The commit at the tip of the integration branch, and its graph.
@@ -84,16 +91,17 @@ pub async fn merge_all(
     integration: &mut Integration,
     mut runs: Vec<FinishedRun>,
     mode: Mode,
+    rules: &ProjectRules,
     channels: &MergeChannels,
 ) -> eyre::Result<()> {
     while !runs.is_empty() {
-        let batch = make_batch(integration, &runs, channels).await?;
+        let batch = make_batch(integration, &runs, rules, channels).await?;
         let already_merged: Vec<String> = batch.already_merged;
         if !already_merged.is_empty() {
             runs.retain(|run| !already_merged.contains(&run.run_id));
             report_moved(integration, already_merged, None, channels).await?;
         }
-        runs.retain(|run| !batch.conflicts.contains(&run.run_id));
+        runs.retain(|run| !batch.rejected.contains(&run.run_id));
         if batch.merges.is_empty() {
             continue;
         }
@@ -106,19 +114,20 @@ pub async fn merge_all(
 struct MergedBatch {
     merges: Vec<(String, Candidate)>,
     already_merged: Vec<String>,
-    conflicts: Vec<String>,
+    rejected: Vec<String>,
 }
 
 /// Merges as many runs as possible on top of the tip and of each other.
 async fn make_batch(
     integration: &Integration,
     runs: &[FinishedRun],
+    rules: &ProjectRules,
     channels: &MergeChannels,
 ) -> eyre::Result<MergedBatch> {
     let mut batch = MergedBatch {
         merges: Vec::new(),
         already_merged: Vec::new(),
-        conflicts: Vec::new(),
+        rejected: Vec::new(),
     };
     let mut onto: Commit = integration.tip().clone();
     for run in runs {
@@ -130,14 +139,27 @@ async fn make_batch(
             }
             Ok(MergeResult::AlreadyMerged) => {}
             Ok(MergeResult::Clean(candidate)) => {
-                onto = candidate.commit.clone();
-                batch.merges.push((id, candidate));
+                let mistakes = rules.find_new_mistakes(integration, &onto, &candidate.commit);
+                let mistakes = mistakes.await?;
+                if mistakes.is_empty() {
+                    onto = candidate.commit.clone();
+                    batch.merges.push((id, candidate));
+                } else if batch.merges.is_empty() {
+                    batch.rejected.push(id.clone());
+                    let unusable = MergeOutcome::Unusable {
+                        run: id,
+                        note: mistakes_note(&mistakes),
+                        mistakes,
+                    };
+                    channels.outcomes.send(unusable).await?;
+                }
+                // Otherwise the mistake may come from a candidate that is rejected later, so the next batch decides.
             }
             // It conflicts with a candidate that may still be rejected, so it is merged again in the next batch.
             Ok(MergeResult::Conflict(_)) if !batch.merges.is_empty() => {}
             Ok(MergeResult::Conflict(conflict)) => {
                 let note = conflict_note(run, &conflict, &integration.clone_url());
-                batch.conflicts.push(id.clone());
+                batch.rejected.push(id.clone());
                 channels
                     .outcomes
                     .send(MergeOutcome::Conflict { run: id, note })
@@ -145,7 +167,7 @@ async fn make_batch(
             }
             Err(IntegrationError::NoCommit { .. }) => {
                 let note = "An earlier attempt at this task reported success, but its commit cannot be found.";
-                batch.conflicts.push(id.clone());
+                batch.rejected.push(id.clone());
                 let note = note.to_owned();
                 channels
                     .outcomes
@@ -260,6 +282,15 @@ async fn report_moved(
         );
     }
     Ok(())
+}
+
+/// What the prompt of the next attempt says about mistakes in the project's files.
+fn mistakes_note(mistakes: &[String]) -> String {
+    format!(
+        "Your earlier work on this task passed its checks, but it was not merged, because no worker could start with it:\n\n{}\n\n\
+         Do the task again, and leave these files so that they can be used.",
+        mistakes.join("\n")
+    )
 }
 
 /// What the prompt of the next attempt says about a conflict.

@@ -12,8 +12,7 @@ use crate::environment::Variables;
 use crate::git::Access;
 use crate::redact::Redactor;
 use crate::runner::agent;
-use crate::runner::preflight::usable_agent;
-use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
+use crate::runner::project_settings::ProjectSettingsReader;
 use crate::telemetry;
 use crate::terminal::{Format, JsonLines};
 
@@ -83,17 +82,6 @@ impl Settings {
             _ => Format::Lines,
         };
         JsonLines::new(format, &self.redactor)
-    }
-
-    /// An error message if the agent cannot run on this machine, for example because its program is missing.
-    pub fn missing_agent(&self, project: &ProjectSettings) -> Option<String> {
-        match &self.agent {
-            WorkersAgent::Settings(settings) => {
-                let missing = usable_agent(&settings.with(project)).err();
-                missing.map(|failure| failure.sentence())
-            }
-            WorkersAgent::Exists => None,
-        }
     }
 
     /// Which repository workers clone from and push to.

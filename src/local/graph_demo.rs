@@ -6,7 +6,7 @@ use eyre::WrapErr;
 
 use super::sample;
 use crate::dispatch::integration::Source;
-use crate::dispatch::{self, Ended, Phases, Settings, WorkersAgent};
+use crate::dispatch::{self, Ended, Phases, ProjectRules, Settings, WorkersAgent};
 use crate::runner::project_settings::ProjectSettings;
 use crate::terminal::Screen;
 
@@ -28,10 +28,8 @@ pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result
         "a sample project with a graph of tasks, in {}",
         sample.dir().display()
     ));
-    if settings
-        .missing_agent(&ProjectSettings::default())
-        .is_some()
-    {
+    let missing_agent = ProjectRules::of(&settings).missing_agent(&ProjectSettings::default());
+    if missing_agent.is_some() {
         settings.agent = WorkersAgent::Exists;
         screen.line(&format!(
             "no agent is set, so a short script stands in for one: {}",

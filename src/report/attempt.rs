@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::caps::Detail;
 use super::charts::{attempt_bar, sign, tokens};
-use super::model::{Agent, Attempt, Check, End, Follower, MergeEnd, Work};
+use super::model::{Agent, Attempt, Check, End, File, Follower, MergeEnd, Work};
 use super::patch::coloured;
 use super::text::Text;
 use super::time::duration;
@@ -15,10 +15,13 @@ use crate::amounts::{bytes_in_words, grouped};
 const SHORT_COMMIT: usize = 10;
 
 /// An attempt as a part of its task.
-pub fn attempt(attempt: &Attempt, detail: Detail) -> Markup {
+pub fn attempt(attempt: &Attempt, detail: Detail, is_only: bool) -> Markup {
     html! {
         section.attempt {
-            h4 { (heading(attempt, &html! { "Attempt " (attempt.number) })) }
+            // The line of the task says the same about its only attempt.
+            @if detail == Detail::Full || !is_only {
+                h4 { (heading(attempt, &html! { "Attempt " (attempt.number) })) }
+            }
             (content(attempt, detail))
         }
     }
@@ -45,15 +48,15 @@ fn content(attempt: &Attempt, detail: Detail) -> Markup {
             (end(&attempt.end))
             (merge(&attempt.merge))
             @if let Some(follower) = &attempt.follower { (after(follower)) }
-            (facts(attempt))
+            (facts(attempt, detail))
             @if let Some(note) = &attempt.note {
-                details { summary { "What the prompt said about earlier attempts" } pre { (note) } }
+                (part(&html! { "What the prompt said about earlier attempts" }, &html! { pre { (note) } }, false, detail))
             }
             @if let Some(summary) = &attempt.summary {
-                details open { summary { "What the agent said at the end" } pre.words { (summary) } }
+                (part(&html! { "What the agent said at the end" }, &html! { pre.words { (summary) } }, true, detail))
             }
             (activity(attempt, detail))
-            (checks(&attempt.checks))
+            (checks(&attempt.checks, detail))
             @if let Some(work) = &attempt.work { (changes(work, detail)) }
     }
 }
@@ -83,7 +86,7 @@ fn merge(merge: &MergeEnd) -> Markup {
             MergeEnd::Waiting => p { "Its work was not merged yet when this report was written." },
             MergeEnd::Merged(commit) => p.good { "Merged as " (short(commit)) "." },
             MergeEnd::Conflict(note) => { p.bad { "Its work conflicts with work that was merged meanwhile." } pre { (note) } },
-            MergeEnd::Red(note) => { p.bad { "The checks failed on its work together with the merged work." } pre { (note) } },
+            MergeEnd::Red(note) => { p.bad { "Its work was rejected after the merge:" } pre { (note) } },
         }
     }
 }
@@ -101,7 +104,7 @@ fn after(follower: &Follower) -> Markup {
     }
 }
 
-fn facts(attempt: &Attempt) -> Markup {
+fn facts(attempt: &Attempt, detail: Detail) -> Markup {
     let agent = attempt.agent.as_ref();
     let number = |value: Option<u64>| value.map(grouped);
     let usage = agent.and_then(|agent| agent.usage);
@@ -159,11 +162,20 @@ fn facts(attempt: &Attempt) -> Markup {
             (!attempt.base.is_empty()).then(|| short(&attempt.base)),
         ),
     ];
+    let rows = rows
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
     html! {
-        p.facts {
-            @for (name, value) in rows {
-                @if let Some(value) = value { span { i { (name) } " " (value) } }
-            }
+        @match detail {
+            Detail::Full => p.facts {
+                @for (name, value) in rows { span { i { (name) } " " (value) } }
+            },
+            Detail::Short => p.quiet {
+                @for (position, (name, value)) in rows.enumerate() {
+                    @if position > 0 { " · " }
+                    (name) " " (value)
+                }
+            },
         }
     }
 }
@@ -183,20 +195,21 @@ fn activity(attempt: &Attempt, detail: Detail) -> Markup {
     html! {
         @if let Some(curve) = tokens(attempt) { (curve) }
         @if let Some(log) = &attempt.log {
-            details { summary { "What the worker and the agent did (the worker's log)" } pre { (log) } }
+            (part(&html! { "What the worker and the agent did (the worker's log)" }, &html! { pre { (log) } }, false, detail))
         } @else if !activities.is_empty() {
-            details {
-                summary { "What the agent did (from its heartbeats)" }
+            @let list = html! {
                 ol.activities { @for (at, activity) in &activities { li { span.quiet { (duration(at - begin)) } " " (activity) } } }
-            }
+            };
+            (part(&html! { "What the agent did (from its heartbeats)" }, &list, false, detail))
         }
         @if let Some(output) = attempt.output.as_ref().filter(|_| detail == Detail::Full || attempt.log.is_none()) {
-            details { summary { "What the agent printed " span.quiet { "(" (grouped(output.total_bytes)) " bytes)" } } pre { (output.text) } }
+            @let head = html! { "What the agent printed " span.quiet { "(" (grouped(output.total_bytes)) " bytes)" } };
+            (part(&head, &html! { pre { (output.text) } }, false, detail))
         }
     }
 }
 
-fn checks(checks: &[Check]) -> Markup {
+fn checks(checks: &[Check], detail: Detail) -> Markup {
     html! {
         @for check in checks {
             @let is_passed = check.exit_code == Some(0);
@@ -209,7 +222,7 @@ fn checks(checks: &[Check]) -> Markup {
             @if check.output.is_empty() {
                 p.check { (head) }
             } @else {
-                details open[!is_passed] { summary { (head) } pre { (check.output) } }
+                (part(&head, &html! { pre { (check.output) } }, !is_passed, detail))
             }
         }
     }
@@ -224,24 +237,48 @@ fn changes(work: &Work, detail: Detail) -> Markup {
         @if work.base == work.head {
             p { "It changed nothing." }
         } @else {
-            details {
-                summary { (head) }
-                table.files {
-                    @for file in &work.files {
-                        tr {
-                            td { bdi { code { (file.path) } } }
-                            @if file.is_binary { td.quiet colspan="2" { "binary" } }
-                            @else { td.good { "+" (file.insertions) } td.bad { "−" (file.deletions) } }
-                        }
-                    }
-                }
+            @let content = html! {
+                (files(&work.files, detail))
                 @match &work.patch {
                     Some(patch) if detail == Detail::Full => (coloured(patch)),
                     Some(patch) => pre.patch { (patch) },
                     None => p.quiet { "The worker's report has no patch; the commit is " (short(&work.head)) "." },
                 }
                 @if work.is_cut { p.quiet { "The patch is not complete." } }
-            }
+            };
+            (part(&head, &content, false, detail))
+        }
+    }
+}
+
+/// A part of an attempt under its heading. On a page with many attempts, only whole tasks can be opened and closed.
+fn part(head: &Markup, content: &Markup, is_open: bool, detail: Detail) -> Markup {
+    html! {
+        @match detail {
+            Detail::Full => details open[is_open] { summary { (head) } (content) },
+            Detail::Short => { h5 { (head) } (content) },
+        }
+    }
+}
+
+fn files(files: &[File], detail: Detail) -> Markup {
+    html! {
+        @match detail {
+            Detail::Full => table.files {
+                @for file in files {
+                    tr {
+                        td { bdi { code { (file.path) } } }
+                        @if file.is_binary { td.quiet colspan="2" { "binary" } }
+                        @else { td.good { "+" (file.insertions) } td.bad { "−" (file.deletions) } }
+                    }
+                }
+            },
+            Detail::Short => pre.list {
+                @for file in files {
+                    (file.path)
+                    @if file.is_binary { " binary\n" } @else { " +" (file.insertions) " −" (file.deletions) "\n" }
+                }
+            },
         }
     }
 }

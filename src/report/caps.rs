@@ -2,6 +2,8 @@
 
 /// The size that the texts of all attempts together may have, in bytes.
 const TOTAL: usize = 3 * 1024 * 1024;
+/// The same for a report with so many attempts that not all of them are shown in full. People open few of them.
+const TOTAL_OF_MANY: usize = 3 * 512 * 1024;
 /// The limits for the texts of one attempt, in bytes.
 const MIN_ATTEMPT: usize = 2 * 1024;
 const MAX_ATTEMPT: usize = 256 * 1024;
@@ -14,7 +16,8 @@ const MAX_REQUEST: usize = 8 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
     Full,
-    /// Without the bar of its stages, which is in the chart, without colours in patches, and without output that is in the log.
+    /// Without the bar of its stages, which is in the chart, without colours in patches, without output that is in the log,
+    /// and with lines of text in place of tables.
     Short,
 }
 
@@ -27,7 +30,11 @@ pub struct Caps {
 impl Caps {
     /// The caps for a report with these numbers of attempts and tasks. A task has texts without an attempt, too.
     pub fn of(attempts: usize, tasks: usize) -> Self {
-        let share = TOTAL / attempts.max(tasks).max(1);
+        let count = attempts.max(tasks).max(1);
+        let share = match TOTAL / count {
+            full if full >= MIN_FULL => full,
+            _ => TOTAL_OF_MANY / count,
+        };
         Self {
             attempt: share.clamp(MIN_ATTEMPT, MAX_ATTEMPT),
         }
@@ -70,7 +77,7 @@ mod tests {
     fn many_attempts_share_the_size_and_one_attempt_does_not_get_all_of_it() {
         assert_eq!(Caps::of(1, 1), Caps::of(0, 0));
         assert_eq!(Caps::of(1, 1).attempt, MAX_ATTEMPT);
-        assert_eq!(Caps::of(512, 1).attempt, TOTAL / 512);
+        assert_eq!(Caps::of(512, 1).attempt, TOTAL_OF_MANY / 512);
         assert_eq!(Caps::of(1, 512), Caps::of(512, 1));
         assert_eq!(Caps::of(90, 1).detail(), Detail::Full);
         assert_eq!(Caps::of(500, 1).detail(), Detail::Short);

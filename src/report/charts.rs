@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::caps::Detail;
 use super::model::{Attempt, End, Interval, MergeEnd, Report};
 use super::stage::{Span, Stage};
 use super::text::Text;
@@ -27,6 +28,10 @@ const STEPS: [Millis; 26] = [
 const MAX_TICKS: i64 = 6;
 /// The shortest bar, in percent of the chart.
 const MIN_BAR: f64 = 0.35;
+/// On a page with many attempts, shorter bars are left out. In percent of the chart.
+const MIN_BAR_OF_MANY: f64 = 0.02;
+/// The coordinates of drawings of stages.
+const PERCENT: &str = "0 0 100 100";
 
 /// Maps times to positions in percent. Long pauses in which nothing ran are drawn shorter.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,17 +171,40 @@ fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
     joined
 }
 
-/// The bars of the stages.
-fn bars(spans: &[Span], axis: &Axis, has_titles: bool) -> Markup {
+/// The bars of the stages. All bars of a stage are one element, because a large page has many.
+fn bars(spans: &[Span], axis: &Axis, detail: Detail) -> Markup {
+    let bar = |span: &Span| {
+        let left = axis.at(span.from);
+        let width = axis.at(span.to) - left;
+        (width >= MIN_BAR_OF_MANY || detail == Detail::Full)
+            .then(|| rectangle(left.min(100.0 - MIN_BAR), width.max(MIN_BAR), 20, 60))
+    };
+    let of_stage = |stage: Stage| spans.iter().filter(move |span| span.stage == stage);
+    let bars = Stage::ALL.into_iter().filter_map(|stage| {
+        let outline: String = of_stage(stage).filter_map(bar).collect();
+        (!outline.is_empty()).then_some((stage, outline))
+    });
     html! {
-        @for span in spans {
-            @let left = axis.at(span.from);
-            @let width = (axis.at(span.to) - left).max(MIN_BAR);
-            rect.(span.stage.word()) x=(percent(left.min(100.0 - MIN_BAR))) y="20%" width=(percent(width)) height="60%" {
-                @if has_titles { title { (span.stage.word()) ": " (duration(span.to - span.from)) } }
+        @for (stage, outline) in bars {
+            path.(stage.word()) d=(outline) {
+                @if detail == Detail::Full {
+                    title { (stage.word()) ": " (duration(of_stage(stage).map(|span| span.to - span.from).sum())) }
+                }
             }
         }
     }
+}
+
+/// A rectangle as a part of the outline of a path. Positions are in percent of the drawing.
+fn rectangle(left: f64, width: f64, top: u32, height: u32) -> String {
+    let (left, width) = (short(left), short(width));
+    format!("M{left} {top}h{width}v{height}h-{width}z")
+}
+
+/// A position with two digits at most.
+fn short(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// The stages of one attempt alone, over its whole width.
@@ -186,7 +214,7 @@ pub fn attempt_bar(attempt: &Attempt) -> Markup {
         to: span.to,
     }));
     html! {
-        svg.bar role="img" aria-label="stages of this attempt" { (bars(&attempt.spans, &axis, false)) }
+        svg.bar viewBox=(PERCENT) preserveAspectRatio="none" role="img" aria-label="stages of this attempt" { (bars(&attempt.spans, &axis, Detail::Full)) }
         ul.stages {
             @for span in &attempt.spans {
                 li { (swatch(span.stage.word())) (span.stage.word()) " " span.quiet { (duration(span.to - span.from)) } }
@@ -200,7 +228,7 @@ fn swatch(class: &str) -> Markup {
 }
 
 /// The chart of all attempts, one row for each.
-pub fn chart(report: &Report) -> Markup {
+pub fn chart(report: &Report, detail: Detail) -> Markup {
     let tasks = report.tasks.iter().enumerate();
     let rows = tasks.flat_map(|(at, task)| {
         task.attempts
@@ -238,7 +266,7 @@ pub fn chart(report: &Report) -> Markup {
                 span.time {}
             }
             @for (task, attempt) in &rows {
-                (row(task.map(|(at, task)| (at, &task.name, &task.title)), attempt, &axis))
+                (row(task.map(|(at, task)| (at, &task.name, &task.title)), attempt, &axis, detail))
             }
         }
         @for pause in axis.pauses() {
@@ -247,8 +275,16 @@ pub fn chart(report: &Report) -> Markup {
     }
 }
 
-fn row(task: Option<(usize, &Text, &Text)>, attempt: &Attempt, axis: &Axis) -> Markup {
+fn row(
+    task: Option<(usize, &Text, &Text)>,
+    attempt: &Attempt,
+    axis: &Axis,
+    detail: Detail,
+) -> Markup {
     let (sign, word) = sign(attempt);
+    let pause =
+        |part: &Part| rectangle(part.left * 100.0, (part.right - part.left) * 100.0, 0, 100);
+    let pauses: String = axis.pauses().map(pause).collect();
     let content = html! {
         span.label {
             @if let Some((_, name, title)) = task {
@@ -257,11 +293,9 @@ fn row(task: Option<(usize, &Text, &Text)>, attempt: &Attempt, axis: &Axis) -> M
                 b { "checks" } " of merged work"
             }
         }
-        svg.lane role="img" aria-label=(word) {
-            @for pause in axis.pauses() {
-                rect.pause x=(percent(pause.left * 100.0)) width=(percent((pause.right - pause.left) * 100.0)) height="100%" {}
-            }
-            (bars(&attempt.spans, axis, true))
+        svg.lane viewBox=(PERCENT) preserveAspectRatio="none" role="img" aria-label=(word) {
+            @if !pauses.is_empty() { path.pause d=(pauses) {} }
+            (bars(&attempt.spans, axis, detail))
         }
         span.time { (duration(attempt.duration())) " " span.(sign.1) title=(word) { (sign.0) } }
     };
@@ -278,7 +312,7 @@ fn row(task: Option<(usize, &Text, &Text)>, attempt: &Attempt, axis: &Axis) -> M
 pub fn sign(attempt: &Attempt) -> ((&'static str, &'static str), &'static str) {
     match (&attempt.end, &attempt.merge) {
         (_, MergeEnd::Conflict(_)) => (("⨯", "bad"), "conflict"),
-        (_, MergeEnd::Red(_)) => (("⨯", "bad"), "checks failed on the merged work"),
+        (_, MergeEnd::Red(_)) => (("⨯", "bad"), "its work was rejected after the merge"),
         (End::Running, _) => (("…", "active"), "running"),
         (End::Completed { .. }, MergeEnd::Merged(_)) => (("✓", "good"), "merged"),
         (End::Completed { .. }, MergeEnd::Waiting) => (("…", "active"), "waiting for its merge"),

@@ -47,8 +47,9 @@ pub fn draw(report: &Report) -> Markup {
         }
         div.drawing tabindex="0" role="group" aria-label="the graph of the tasks" {
             svg width=(number(width)) height=(number(height)) viewBox={ (number(-MARGIN)) " " (number(-MARGIN)) " " (number(width)) " " (number(height)) } {
-                g { @for edge in others { path.edge d=(line(edge, &found)) {} } }
-                g { @for edge in critical { path.edge.critical d=(line(edge, &found)) {} } }
+                // One element for all edges of a kind, because a large graph has many.
+                path.edge d=(lines(&others, &found)) {}
+                @if !critical.is_empty() { path.edge.critical d=(lines(&critical, &found)) {} }
                 @for (at, task) in tasks.iter().enumerate() {
                     (node(at, task, found.nodes[at], on_path.contains(&at)))
                 }
@@ -98,6 +99,10 @@ pub fn class(state: State) -> &'static str {
         State::Open => "open",
         State::Aside => "aside",
     }
+}
+
+fn lines(edges: &[&Edge], layout: &Layout) -> String {
+    edges.iter().map(|edge| line(edge, layout)).collect()
 }
 
 /// The line of an edge: curves between layers, straight through the layers that it passes.

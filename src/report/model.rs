@@ -151,7 +151,7 @@ pub enum MergeEnd {
     /// The commit on the branch.
     Merged(Text),
     Conflict(Text),
-    /// The checks failed on the merged work.
+    /// The merged work was rejected: the checks failed on it, or no worker could start with it.
     Red(Text),
 }
 

@@ -9,7 +9,7 @@ use super::drawing::draw;
 use super::model::{Outcome, Report};
 use super::tasks::tasks;
 use super::time::{date, duration, machine_date};
-use super::totals::{Totals, dollars};
+use super::totals::{Totals, detail, dollars};
 use crate::amounts::grouped;
 
 const STYLE: &str = include_str!("page.css");
@@ -47,7 +47,7 @@ pub fn render(report: &Report) -> String {
                 main {
                     @if has_graph { h2 { "Graph" } (draw(report)) }
                     h2 { @if has_graph { "Attempts over time" } @else { "Over time" } }
-                    (chart(report))
+                    (chart(report, detail(report)))
                     @if !report.commands.is_empty() {
                         h2 { "Commands of the user" }
                         ul { @for (at, text) in &report.commands { li { span.quiet { (date(*at)) } " " (text) } } }

@@ -3,15 +3,15 @@
 use maud::{Markup, html};
 
 use super::attempt::{attempt, check_run};
-use super::caps::{Caps, Detail};
+use super::caps::Detail;
 use super::drawing::class;
 use super::model::{Attempt, Report, Request, State, Task};
 use super::time::duration;
-use super::totals::attempts;
+use super::totals;
 
 pub fn tasks(report: &Report) -> Markup {
     let is_single = report.tasks.len() == 1;
-    let detail = Caps::of(attempts(report).count(), report.tasks.len()).detail();
+    let detail = totals::detail(report);
     html! {
         @for (at, task) in report.tasks.iter().enumerate() {
             (section(at, task, is_single || task.state == State::Failed, detail))
@@ -39,7 +39,7 @@ fn section(at: usize, task: &Task, is_open: bool, detail: Detail) -> Markup {
                 (request(&task.request, task))
                 @if task.attempts.is_empty() && task.state == State::Done { p.quiet { @if task.is_split { "It is done because its subtasks are." } @else { "It was done before, so no worker was started." } } }
                 @for run in &task.attempts {
-                    (attempt(run, detail))
+                    (attempt(run, detail, task.attempts.len() == 1))
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Sums over all tasks.
 
+use super::caps::{Caps, Detail};
 use super::model::{Attempt, Interval, Report, State};
 use crate::clock::Millis;
 
@@ -78,6 +79,11 @@ impl Totals {
 pub fn attempts(report: &Report) -> impl Iterator<Item = &Attempt> {
     let tasks = report.tasks.iter().flat_map(|task| &task.attempts);
     tasks.chain(&report.checks)
+}
+
+/// How much the page of a report says about each attempt.
+pub fn detail(report: &Report) -> Detail {
+    Caps::of(attempts(report).count(), report.tasks.len()).detail()
 }
 
 pub fn dollars(amount: f64) -> String {

@@ -50,17 +50,6 @@ impl Checks {
         let checks = project
             .checks()
             .map_err(|error| unusable_settings(&error))?;
-        let has_nul = |command: &&String| command.contains('\0');
-        if let Some(command) = checks.commands.iter().find(has_nul) {
-            let message = format!(
-                "the check `{}` in .scud/config.toml contains a NUL character; remove it",
-                visible(command)
-            );
-            return Err(Failure {
-                retryable: false,
-                ..Failure::new(Reason::WorkspaceFailed, message)
-            });
-        }
         Ok(Self {
             commands: checks.commands,
             stop_on_failure: checks.stop_on_failure,

@@ -15,11 +15,11 @@ use super::agent::{self, Agent};
 use super::checks::Checks;
 use super::isolate;
 use super::model_gateway;
-use super::project_file;
+use super::project_file::{self, Place};
 use super::project_settings::ProjectSettings;
 use super::project_task::{definition, find};
 use super::settings::{Settings, Steps};
-use super::workspace::{Repository, Source, belongs_to, existing_directory};
+use super::workspace::{Repository, Source, Workspace, belongs_to, existing_directory};
 use crate::environment::value_of;
 use crate::git::{Call, Git, GitError};
 use crate::http::tls;
@@ -57,7 +57,7 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
     machine(&mut findings, settings, stop).await;
     let place = project_file::place(settings);
     let project = place.as_ref().map_or(Ok(None), |place| match place {
-        Some(dir) => project_file::read(settings, dir),
+        Some(place) => project_file::read(settings, place.dir()),
         None => Ok(None),
     });
     let place = findings.note_problem("project's settings", place).flatten();
@@ -72,8 +72,8 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
         (Source::Repository(repository), _) => {
             remote(&mut findings, settings, repository, redactor, stop).await;
         }
-        (Source::Directory(_) | Source::StartDirectory { .. }, Some(dir)) => {
-            self::project(&mut findings, settings, &dir).await;
+        (Source::Directory(_) | Source::StartDirectory { .. }, Some(place)) => {
+            self::project(&mut findings, settings, &place).await;
         }
         (Source::Directory(_) | Source::StartDirectory { .. }, None) => {}
     }
@@ -119,13 +119,13 @@ async fn machine(findings: &mut Findings, settings: &Settings, stop: &Stop) {
 }
 
 /// The project in a directory of this machine.
-async fn project(findings: &mut Findings, settings: &Settings, dir: &Path) {
-    let workspace = existing_directory(dir).and_then(|dir| writable(&dir).map(|()| dir));
-    let workspace = workspace.and_then(|dir| match &settings.isolation.user {
-        Some(user) => belongs_to(user, &dir).map(|()| dir),
-        None => Ok(dir),
+async fn project(findings: &mut Findings, settings: &Settings, place: &Place) {
+    let workspace = workspace(settings, place).await;
+    let found = findings.note("workspace", workspace, |dir| match place {
+        Place::Directory(_) => dir.display().to_string(),
+        Place::Sample(_) => format!("a copy of the sample project {}", dir.display()),
     });
-    let Some(dir) = findings.note("workspace", workspace, |dir| dir.display().to_string()) else {
+    let Some(dir) = found else {
         return;
     };
     let project = Project::at(dir.clone());
@@ -161,6 +161,22 @@ async fn project(findings: &mut Findings, settings: &Settings, dir: &Path) {
     if let Some(definition) = definition {
         let agent = agent::create(&settings.agent, definition.as_ref());
         note_agent(findings, settings, agent, Some(&dir));
+    }
+}
+
+/// The directory that a run works in or copies. Only a directory that it works in must be writable, and belong to the
+/// agent's user.
+async fn workspace(settings: &Settings, place: &Place) -> Result<PathBuf, Failure> {
+    match place {
+        Place::Sample(dir) => Workspace::check_sample(dir).await.map(|()| dir.clone()),
+        Place::Directory(dir) => {
+            let dir = existing_directory(dir)?;
+            writable(&dir)?;
+            if let Some(user) = &settings.isolation.user {
+                belongs_to(user, &dir)?;
+            }
+            Ok(dir)
+        }
     }
 }
 

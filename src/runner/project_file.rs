@@ -27,14 +27,32 @@ pub fn read(settings: &Settings, dir: &Path) -> Result<Option<ProjectSettings>, 
     })
 }
 
-/// The directory of the project, if it is on this machine before the run. For a project with a sample, the sample's.
-pub fn place(settings: &Settings) -> Result<Option<PathBuf>, Failure> {
+/// Where the project is before the run, if it is on this machine.
+#[derive(Debug)]
+pub enum Place {
+    /// The run works in this directory.
+    Directory(PathBuf),
+    /// The run works on a copy of this directory, a sample.
+    Sample(PathBuf),
+}
+
+impl Place {
+    pub fn dir(&self) -> &Path {
+        match self {
+            Self::Directory(dir) | Self::Sample(dir) => dir,
+        }
+    }
+}
+
+/// Where the project is; `None` if a run clones it.
+pub fn place(settings: &Settings) -> Result<Option<Place>, Failure> {
     match &settings.source {
-        Source::Directory(dir) => Ok(Some(dir.clone())),
+        Source::Directory(dir) => Ok(Some(Place::Directory(dir.clone()))),
         Source::StartDirectory { .. } => {
             let start = Path::new(".");
             let sample = sample(settings, start)?;
-            Ok(Some(sample.unwrap_or_else(|| start.to_owned())))
+            let directory = || Place::Directory(start.to_owned());
+            Ok(Some(sample.map_or_else(directory, Place::Sample)))
         }
         Source::Repository(_) => Ok(None),
     }

@@ -136,6 +136,12 @@ impl Workspace {
         Self::new(dir, None, None, owner)
     }
 
+    /// An error if a sample project could not be copied. Copies nothing.
+    pub async fn check_sample(sample: &Path) -> Result<(), Failure> {
+        let checked = sample::check(sample).await;
+        checked.map_err(|error| not_copied(sample, &error))
+    }
+
     /// Copies a sample project to a new temporary directory.
     pub async fn copied(
         sample: &Path,
@@ -143,13 +149,7 @@ impl Workspace {
         owner: Option<Owner<'_>>,
     ) -> Result<Self, Failure> {
         let copy = sample::copy(sample, owner.map(|owner| owner.user)).await;
-        let copy = copy.map_err(|error| Failure {
-            retryable: false,
-            ..failed(
-                format!("the sample project {} cannot be copied", sample.display()),
-                &error,
-            )
-        })?;
+        let copy = copy.map_err(|error| not_copied(sample, &error))?;
         let dir = fs::canonicalize(copy.path())
             .map_err(|error| failed("the copy of the sample cannot be read".to_owned(), &error))?;
         tracing::info!(
@@ -568,6 +568,16 @@ fn clone_failure(repository: &Repository, error: &GitError) -> Failure {
         causes: vec![error.words.clone()],
         retryable: error.trouble().is_retryable(),
         ..Failure::new(Reason::WorkspaceFailed, message)
+    }
+}
+
+fn not_copied(sample: &Path, error: &io::Error) -> Failure {
+    Failure {
+        retryable: false,
+        ..failed(
+            format!("the sample project {} cannot be copied", sample.display()),
+            error,
+        )
     }
 }
 

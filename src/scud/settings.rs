@@ -14,11 +14,12 @@ use super::files::{self, FileError};
 use super::graph_file::Malformed;
 use super::lexer::{SyntaxError, excerpt};
 use super::project::Project;
+use crate::excerpt::visible;
 use crate::task::{Priority, Task};
 
 const CONFIG: &[&str] = &[".scud", "config.toml"];
 /// The largest file that is read, in bytes. Settings are written by hand; a prompt template may be long.
-const MAX_FILE_SIZE: u64 = 1 << 20;
+pub const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// The commands that must pass before work counts as done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,34 @@ impl Default for Checks {
     }
 }
 
+impl Checks {
+    /// The checks in the text of the file at `path`; no commands if it sets none.
+    ///
+    /// # Errors
+    /// If the text has a mistake, or a command contains a NUL character, which no process can get as an argument.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
+        let config: Config = parse(text, path)?;
+        let default = Self::default();
+        let Some(set) = config.swarm.and_then(|swarm| swarm.backpressure) else {
+            return Ok(default);
+        };
+        let commands = set.commands.unwrap_or_default();
+        if let Some(command) = commands.iter().find(|command| command.contains('\0')) {
+            return Err(SettingsError::NulInCheck {
+                path: path.to_owned(),
+                command: command.clone(),
+            });
+        }
+        Ok(Self {
+            commands,
+            stop_on_failure: set.stop_on_failure.unwrap_or(default.stop_on_failure),
+            timeout: set
+                .timeout_secs
+                .map_or(default.timeout, Duration::from_secs),
+        })
+    }
+}
+
 /// The definition of an agent that tasks are assigned to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentDefinition {
@@ -60,6 +89,8 @@ pub enum SettingsError {
     File(FileError),
     #[error(transparent)]
     Malformed(Malformed),
+    #[error("the check `{}` in {} contains a NUL character; remove it", visible(command), path.display())]
+    NulInCheck { path: PathBuf, command: String },
     #[error("{} is not a valid name for an agent definition", excerpt(name))]
     AgentName { name: String },
     #[error("{}: the template file {} is not below .scud/agents", path.display(), excerpt(template))]
@@ -154,20 +185,10 @@ struct Prompt {
 impl Project {
     /// The project's own checks; no commands if the project sets none.
     pub fn checks(&self) -> Result<Checks, SettingsError> {
-        let config: Option<Config> = self.settings(CONFIG)?;
-        let default = Checks::default();
-        let Some(backpressure) = config.and_then(|config| config.swarm?.backpressure) else {
-            return Ok(default);
-        };
-        Ok(Checks {
-            commands: backpressure.commands.unwrap_or_default(),
-            stop_on_failure: backpressure
-                .stop_on_failure
-                .unwrap_or(default.stop_on_failure),
-            timeout: backpressure
-                .timeout_secs
-                .map_or(default.timeout, Duration::from_secs),
-        })
+        match self.text_of(CONFIG, MAX_FILE_SIZE)? {
+            Some(text) => Checks::parse(&text, &self.path(CONFIG)),
+            None => Ok(Checks::default()),
+        }
     }
 
     /// The definition of the agent that the graph calls `name`, if the project has one.
@@ -233,26 +254,9 @@ impl Project {
         }
     }
 
-    fn settings<T: DeserializeOwned>(
-        &self,
-        components: &[&str],
-    ) -> Result<Option<T>, SettingsError> {
-        let Some(text) = self.text_of(components, MAX_FILE_SIZE)? else {
-            return Ok(None);
-        };
-        toml::from_str(&text).map(Some).map_err(|error| {
-            let begin = error.span().map_or(0, |span| span.start);
-            let line = 1 + text
-                .bytes()
-                .take(begin)
-                .filter(|byte| *byte == b'\n')
-                .count();
-            let message = error.message().to_owned();
-            SettingsError::Malformed(Malformed::new(
-                &self.path(components),
-                SyntaxError { line, message },
-            ))
-        })
+    fn settings<T: DeserializeOwned>(&self, components: &[&str]) -> Result<Option<T>, SettingsError> {
+        let text = self.text_of(components, MAX_FILE_SIZE)?;
+        text.map(|text| parse(&text, &self.path(components))).transpose()
     }
 
     fn text(&self, components: &[&str], limit: u64) -> Result<String, SettingsError> {
@@ -269,12 +273,29 @@ impl Project {
     }
 }
 
+/// Reads the text of the file at `path`.
+fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, SettingsError> {
+    toml::from_str(text).map_err(|error| {
+        let begin = error.span().map_or(0, |span| span.start);
+        let line = 1 + text
+            .bytes()
+            .take(begin)
+            .filter(|byte| *byte == b'\n')
+            .count();
+        let message = error.message().to_owned();
+        SettingsError::Malformed(Malformed::new(path, SyntaxError { line, message }))
+    })
+}
+
 impl SettingsError {
     /// Whether the files themselves are wrong, so that another attempt would fail in the same way.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::File(error) => error.is_permanent(),
-            Self::Malformed(_) | Self::AgentName { .. } | Self::TemplatePath { .. } => true,
+            Self::Malformed(_)
+            | Self::NulInCheck { .. }
+            | Self::AgentName { .. }
+            | Self::TemplatePath { .. } => true,
         }
     }
 }

@@ -247,6 +247,31 @@ fn modules_do_not_mention_what_they_must_not_know() {
 }
 
 #[test]
+fn every_action_of_a_workflow_is_pinned_to_a_commit_and_names_its_version() {
+    let mut count = 0;
+    for path in files(".github/workflows") {
+        for line in read(&path).lines() {
+            let Some((_, action)) = line.split_once("uses: ") else {
+                continue;
+            };
+            let pinned = action
+                .split_once('@')
+                .and_then(|(_, pin)| pin.split_once(" # v"));
+            let is_commit = |commit: &str| {
+                commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
+            };
+            assert!(
+                pinned.is_some_and(|(commit, _)| is_commit(commit)),
+                "{}: {action}",
+                path.display()
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count}");
+}
+
+#[test]
 fn a_panic_unwinds() {
     let manifest = read("Cargo.toml");
     assert!(manifest.contains("panic = \"unwind\""));

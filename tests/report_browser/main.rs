@@ -27,6 +27,17 @@ const WIDTHS: [u64; 2] = [320, 1200];
 /// The lowest contrast that WCAG allows for text.
 const MIN_CONTRAST: f64 = 4.5;
 
+/// How often each page is opened to measure the time.
+const LOADS: usize = 5;
+/// The largest page of 500 tasks, in bytes.
+const MAX_SIZE: u64 = 3 * 1024 * 1024;
+/// The most elements of a page of 500 tasks.
+const MAX_ELEMENTS: u64 = 30_000;
+/// Shows how long Chromium needs for any page.
+const TRIVIAL_PAGE: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+    <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'none'\"><title>word</title></head>\
+    <body><p>word</p></body></html>";
+
 #[test]
 fn the_page_of_the_demo_fits_the_screen_and_can_be_read_in_both_themes() {
     let project = Project::empty();
@@ -46,17 +57,30 @@ fn the_page_of_the_demo_fits_the_screen_and_can_be_read_in_both_themes() {
 fn the_page_of_500_tasks_fits_the_screen_and_its_time_to_open_is_printed() {
     let (_graph, path) = large_report(500);
     assert_readable(&path);
-    let found = measure(&path);
+    let trivial = path.with_file_name("trivial.html");
+    fs::write(&trivial, TRIVIAL_PAGE).expect("a page");
+    let (mut large, mut small) = (Vec::new(), Vec::new());
+    for _ in 0..LOADS {
+        large.push(measure(&path));
+        small.push(measure(&trivial));
+    }
     let size = fs::metadata(&path).expect("the page").len();
-    let milliseconds = |name: &str| found[name].as_f64().expect("a time").round();
+    let elements = large[0]["elements"].as_u64().expect("a number");
+    let (opened, floor) = (median(&large), median(&small));
     println!(
-        "500 tasks: {} KiB, {} elements, parsed after {} ms, laid out after {} ms",
+        "500 tasks: {} KiB, {elements} elements, laid out after {opened:.0} ms (median of {LOADS}); a page with one word after {floor:.0} ms",
         size / 1024,
-        found["elements"],
-        milliseconds("opened_ms"),
-        milliseconds("laid_out_ms"),
     );
-    assert!(size < 16 * 1024 * 1024, "{size} bytes");
+    assert!(size < MAX_SIZE, "{size} bytes");
+    assert!(elements < MAX_ELEMENTS, "{elements} elements");
+}
+
+/// The median of the times, in milliseconds, after which a page was laid out.
+fn median(loads: &[serde_json::Value]) -> f64 {
+    let times = loads.iter().map(|found| &found["laid_out_ms"]);
+    let mut times: Vec<f64> = times.map(|time| time.as_f64().expect("a time")).collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 #[track_caller]

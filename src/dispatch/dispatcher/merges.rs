@@ -8,6 +8,7 @@ use super::fields::{Dispatcher, IDLE_PAUSE};
 use crate::dispatch::integration::{FinishedRun, Integration, WorkChecks};
 use crate::dispatch::journal::Entry;
 use crate::dispatch::merging::{MergeChannels, MergeOutcome, Tip, merge_all};
+use crate::dispatch::project_files::ProjectRules;
 use crate::dispatch::standing::task_key;
 use crate::dispatch::state::Origin;
 use crate::dispatch::verification::Mode;
@@ -68,8 +69,9 @@ impl Dispatcher<'_> {
         });
         let mode = if has_checks { self.verify } else { Mode::Never };
         let channels = channels.clone();
+        let rules = ProjectRules::of(self.settings);
         tokio::task::spawn_local(async move {
-            let merged = merge_all(&mut integration, runs, mode, &channels).await;
+            let merged = merge_all(&mut integration, runs, mode, &rules, &channels).await;
             (integration, merged)
         })
     }
@@ -103,6 +105,17 @@ impl Dispatcher<'_> {
             MergeOutcome::Red { run, note } => {
                 self.show
                     .say(&format!("{run}: the checks fail on its merged work"));
+                self.journaled.record(Entry::Red { run, note }).await?;
+            }
+            MergeOutcome::Unusable {
+                run,
+                mistakes,
+                note,
+            } => {
+                self.show.say(&format!(
+                    "{run}: its work is not merged, because no worker could start with it: {}",
+                    mistakes.join("; ")
+                ));
                 self.journaled.record(Entry::Red { run, note }).await?;
             }
         }

@@ -54,8 +54,11 @@ impl Dispatcher<'_> {
             Question::Status => status_text(&rows()),
             Question::StatusJson => serde_json::to_string(&rows())?,
             Question::Report { format } => {
+                // A large report takes long, and reads the logs of all runs. Meanwhile the dispatch must go on.
                 let contents = self.contents_with(&decision.standings, &End::Running);
-                contents.text(format)?
+                let copy = contents.copy();
+                tokio::task::spawn_blocking(move || pending.answer.send(copy.text(format)));
+                return Ok(());
             }
             Question::Command { command, task } => self.run_command(command, task).await?,
         };

@@ -283,7 +283,22 @@ impl BareRepository {
         }))
     }
 
-    /// Writes a tree in which a file has another content. The file is added if the tree does not have it.
+    /// Whether one of these files differs between two trees.
+    pub async fn differ(
+        &self,
+        git: &Git<'_>,
+        one: &str,
+        other: &str,
+        paths: &[&str],
+    ) -> Result<bool, IntegrationError> {
+        let call = self.call(["diff-tree", "-r", "--name-only", "-z", one, other, "--"]);
+        let call = call.args(paths.iter().map(Into::into));
+        let what = format!("the trees {one} and {other} cannot be compared");
+        Ok(!self.run(git, &what, call).await?.is_empty())
+    }
+
+    /// Writes a tree in which a file has another content. The file is added if the tree does not have it, and
+    /// replaces what is in its way: a file or link in the place of a directory, or a directory in the place of the file.
     pub async fn replace_file(
         &self,
         git: &Git<'_>,
@@ -304,7 +319,7 @@ impl BareRepository {
         let read = self.call(["read-tree", tree]).variables(&index);
         self.run(git, &what, read).await?;
         let entry = format!("{},{id},{path}", blob.mode);
-        let update = self.call(["update-index", "--add", "--cacheinfo", &entry]);
+        let update = self.call(["update-index", "--add", "--replace", "--cacheinfo", &entry]);
         self.run(git, &what, update.variables(&index)).await?;
         let write = self.call(["write-tree"]).variables(&index);
         self.run(git, &what, write).await

@@ -148,6 +148,18 @@ impl Integration {
         }
     }
 
+    /// Whether one of these files differs between two commits.
+    pub async fn differ(
+        &self,
+        one: &Commit,
+        other: &Commit,
+        paths: &[&str],
+    ) -> Result<bool, IntegrationError> {
+        let git = self.repositories.git()?;
+        let repository = &self.repositories.bare;
+        repository.differ(&git, &one.tree, &other.tree, paths).await
+    }
+
     /// The commit and the tree that the branch is at.
     pub fn tip(&self) -> &Commit {
         &self.tip

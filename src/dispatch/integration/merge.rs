@@ -10,7 +10,7 @@ use super::types::{
     Candidate, Commit, Conflict, FinishedRun, MergeResult, OtherCommit, WorkChecks,
 };
 use crate::git::Git;
-use crate::scud::set_status_in_bytes;
+use crate::scud::{TaskGraph, set_status_in_bytes};
 use crate::task::Status;
 
 /// The path of the graph in a project.
@@ -169,6 +169,7 @@ impl Integration {
         let content = repository.read_content(git, &merged, GRAPH).await?;
         if let Some(mut content) = content
             && let Ok(changed) = set_done(&mut content)
+            && str::from_utf8(&content).is_ok_and(|text| TaskGraph::parse(text).is_ok())
         {
             if !changed {
                 return Ok(merged);

@@ -4,19 +4,25 @@ use std::fs;
 
 use super::super::integration::samples::{BRANCH, SampleProject, block_on, git};
 use super::super::integration::{Integration, WorkerLocation};
+use super::super::project_files::CONFIG;
 use super::*;
+use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
 
-fn questions() -> Questions<'static> {
-    Questions {
-        path: Some(OsStr::new("/usr/bin:/bin")),
+fn rules() -> ProjectRules {
+    ProjectRules {
+        project_settings: ProjectSettingsReader {
+            read: |_, _| Ok(ProjectSettings::default()),
+            already_set: Vec::new(),
+        },
         checks: None,
-        missing_agent: None,
+        path: Some("/usr/bin:/bin".into()),
+        agent: None,
     }
 }
 
-fn find_problems(sample: &SampleProject, questions: &Questions<'_>) -> Findings {
+fn find_problems(sample: &SampleProject, rules: &ProjectRules) -> Findings {
     let opened = block_on(Integration::open(sample.settings())).unwrap();
-    block_on(preflight(&opened.integration, questions)).unwrap()
+    block_on(preflight(&opened.integration, rules)).unwrap()
 }
 
 #[test]
@@ -27,7 +33,7 @@ fn a_correct_project_has_no_findings() {
         (true, WorkerLocation::Elsewhere),
     ] {
         let sample = SampleProject::new(remote, workers);
-        assert_eq!(find_problems(&sample, &questions()), Findings::default());
+        assert_eq!(find_problems(&sample, &rules()), Findings::default());
     }
 }
 
@@ -38,7 +44,7 @@ fn an_uncommitted_ignored_or_missing_graph_is_an_obstacle() {
     git(&project, &["rm", "--quiet", "--cached", GRAPH]);
     git(&project, &["commit", "--quiet", "--message=without"]);
     let obstacle = |words: &str| {
-        let findings = find_problems(&sample, &questions());
+        let findings = find_problems(&sample, &rules());
         assert_eq!(findings.obstacles.len(), 1, "{findings:?}");
         assert!(findings.obstacles[0].contains(words), "{findings:?}");
     };
@@ -58,7 +64,7 @@ fn uncommitted_changes_are_a_warning_and_the_index_is_not_changed() {
     }
     fs::write(project.join("stock.txt"), "pear\n").unwrap();
     let index = fs::read(project.join(".git/index")).unwrap();
-    let findings = find_problems(&sample, &questions());
+    let findings = find_problems(&sample, &rules());
     assert_eq!(findings.obstacles, Vec::<String>::new());
     let words = "uncommitted changes, which no task will see: stock.txt, new-1.txt, new-2.txt, new-3.txt, new-4.txt and 2 more";
     assert_eq!(findings.warnings, [words]);
@@ -66,33 +72,29 @@ fn uncommitted_changes_are_a_warning_and_the_index_is_not_changed() {
 }
 
 #[test]
-fn a_missing_program_of_a_check_and_a_missing_agent_are_obstacles() {
+fn a_missing_program_of_a_check_is_an_obstacle() {
     let sample = SampleProject::local();
     let config = "[swarm.backpressure]\ncommands = [\"sh test.sh\", \"no-such-program --all\"]\n";
     sample.person_writes(&[(CONFIG, config)]);
-    let findings = find_problems(&sample, &questions());
+    let findings = find_problems(&sample, &rules());
     assert_eq!(findings.obstacles.len(), 1, "{findings:?}");
     let words = "the check `no-such-program --all` cannot start: there is no executable program `no-such-program`";
     assert!(findings.obstacles[0].starts_with(words), "{findings:?}");
     // Programs are not looked for if workers run on other machines, or if the settings name other checks.
-    let elsewhere = Questions {
+    let elsewhere = ProjectRules {
         path: None,
-        ..questions()
+        ..rules()
     };
     assert_eq!(find_problems(&sample, &elsewhere), Findings::default());
-    let checks = ["true".to_owned()];
-    let other = Questions {
-        checks: Some(&checks),
-        missing_agent: Some("no agent is set".to_owned()),
-        ..questions()
+    let other = ProjectRules {
+        checks: Some(vec!["true".to_owned()]),
+        ..rules()
     };
-    assert_eq!(
-        find_problems(&sample, &other).obstacles,
-        ["no agent is set"]
-    );
+    assert_eq!(find_problems(&sample, &other), Findings::default());
 
+    // A mistake in the file is an obstacle for all workers.
     sample.person_writes(&[(CONFIG, "[swarm.backpressure]\ncommands = \"sh test.sh\"\n")]);
-    let findings = find_problems(&sample, &questions());
+    let findings = find_problems(&sample, &elsewhere);
     assert!(
         findings.obstacles[0].contains(CONFIG) && !findings.obstacles[0].contains("/tmp"),
         "{findings:?}"
@@ -104,7 +106,7 @@ fn a_checked_out_integration_branch_is_a_warning() {
     let sample = SampleProject::local();
     let project = sample.project();
     git(&project, &["checkout", "--quiet", "-b", BRANCH]);
-    let findings = find_problems(&sample, &questions());
+    let findings = find_problems(&sample, &rules());
     assert_eq!(findings.obstacles, Vec::<String>::new());
     let words = format!(
         "the branch {BRANCH} is checked out in {}",
@@ -119,13 +121,13 @@ fn a_remote_that_refuses_pushes_is_an_obstacle_and_the_check_pushes_no_branch() 
     let remote = sample.published();
     let opened = block_on(Integration::open(sample.settings())).unwrap();
     let before = git(&remote, &["for-each-ref"]);
-    let findings = block_on(preflight(&opened.integration, &questions())).unwrap();
+    let findings = block_on(preflight(&opened.integration, &rules())).unwrap();
     assert_eq!(findings, Findings::default());
     assert_eq!(git(&remote, &["for-each-ref"]), before);
 
     fs::rename(&remote, sample.path("gone")).unwrap();
     fs::create_dir(&remote).unwrap();
-    let findings = block_on(preflight(&opened.integration, &questions())).unwrap();
+    let findings = block_on(preflight(&opened.integration, &rules())).unwrap();
     assert_eq!(findings.obstacles.len(), 1, "{findings:?}");
     assert!(
         findings.obstacles[0].contains("refuses a push"),

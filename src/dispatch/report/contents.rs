@@ -1,6 +1,6 @@
 //! What the reports of a dispatch are made of.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +106,51 @@ pub struct Contents<'a> {
     pub end: &'a End,
 }
 
+/// A copy of the contents, from which another thread makes the report while the dispatch goes on.
+#[derive(Debug)]
+pub struct ContentsCopy {
+    state: State,
+    graph: TaskGraph,
+    standings: Vec<Standing>,
+    tip: Tip,
+    project: String,
+    runs: PathBuf,
+    redactor: Redactor,
+    end: End,
+}
+
+impl ContentsCopy {
+    /// The report, or an error message.
+    pub fn text(&self, format: Format) -> String {
+        let contents = Contents {
+            state: &self.state,
+            graph: &self.graph,
+            standings: &self.standings,
+            tip: &self.tip,
+            project: &self.project,
+            runs: &self.runs,
+            redactor: &self.redactor,
+            end: &self.end,
+        };
+        let text = contents.text(format);
+        text.unwrap_or_else(|error| format!("the report cannot be made: {error:#}\n"))
+    }
+}
+
 impl Contents<'_> {
+    pub fn copy(&self) -> ContentsCopy {
+        ContentsCopy {
+            state: self.state.clone(),
+            graph: self.graph.clone(),
+            standings: self.standings.to_vec(),
+            tip: self.tip.clone(),
+            project: self.project.to_owned(),
+            runs: self.runs.to_owned(),
+            redactor: self.redactor.clone(),
+            end: self.end.clone(),
+        }
+    }
+
     /// The tasks that the dispatch works on, or that are done already.
     pub fn shown_tasks(&self) -> impl Iterator<Item = (usize, &Standing)> {
         let tasks = self.standings.iter().enumerate();

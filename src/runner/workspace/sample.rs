@@ -30,13 +30,39 @@ pub async fn copy(sample: &Path, user: Option<&User>) -> io::Result<TempDir> {
     copied.await.map_err(io::Error::other)?
 }
 
+/// An error if the directory could not be copied. Copies nothing.
+pub async fn check(sample: &Path) -> io::Result<()> {
+    let sample = sample.to_owned();
+    let checked = tokio::task::spawn_blocking(move || {
+        for_each_entry(&sample, |kind, path| {
+            let source = sample.join(path);
+            if kind.is_file() {
+                return fs::File::open(source).map(drop);
+            }
+            require_copyable(kind, &source)
+        })
+    });
+    checked.await.map_err(io::Error::other)?
+}
+
 fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
-    let mut left: Vec<(PathBuf, PathBuf)> = vec![(from.to_owned(), to.to_owned())];
+    for_each_entry(from, |kind, path| {
+        copy_one(kind, &from.join(path), &to.join(path))
+    })
+}
+
+/// Calls a function with the kind and the relative path of everything below a directory; a directory comes before its
+/// entries.
+fn for_each_entry(
+    top: &Path,
+    mut visit: impl FnMut(FileType, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut left = vec![PathBuf::new()];
     let (mut files, mut bytes) = (0, 0);
-    while let Some((from, to)) = left.pop() {
-        for entry in fs::read_dir(&from)? {
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(top.join(&dir))? {
             let entry = entry?;
-            let (source, target) = (entry.path(), to.join(entry.file_name()));
+            let path = dir.join(entry.file_name());
             let kind = entry.file_type()?;
             files += 1;
             if kind.is_file() {
@@ -48,13 +74,23 @@ fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
                     "it has more than {MAX_FILES} files or {max} MiB"
                 )));
             }
-            copy_one(kind, &source, &target)?;
+            visit(kind, &path)?;
             if kind.is_dir() {
-                left.push((source, target));
+                left.push(path);
             }
         }
     }
     Ok(())
+}
+
+fn require_copyable(kind: FileType, path: &Path) -> io::Result<()> {
+    if kind.is_dir() || kind.is_symlink() || kind.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "{} is not a file, a directory or a symbolic link",
+        path.display()
+    )))
 }
 
 fn copy_one(kind: FileType, from: &Path, to: &Path) -> io::Result<()> {
@@ -62,16 +98,12 @@ fn copy_one(kind: FileType, from: &Path, to: &Path) -> io::Result<()> {
         fs::create_dir(to)
     } else if kind.is_symlink() {
         std::os::unix::fs::symlink(fs::read_link(from)?, to)
-    } else if kind.is_file() {
+    } else {
+        require_copyable(kind, from)?;
         fs::copy(from, to)?;
         // The files of a sample may be read-only, for example in a package: the copy is there to be changed.
         let mode = fs::metadata(to)?.permissions().mode();
         fs::set_permissions(to, Permissions::from_mode(mode | 0o200))
-    } else {
-        let from = from.display();
-        Err(io::Error::other(format!(
-            "{from} is not a file, a directory or a symbolic link"
-        )))
     }
 }
 

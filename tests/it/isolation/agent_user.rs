@@ -164,3 +164,21 @@ fn in_an_existing_project_the_agents_files_belong_to_the_agents_user() {
     let found = std::fs::metadata(project.path("mine")).unwrap();
     assert_eq!(found.uid(), NOBODY);
 }
+
+#[test]
+fn check_accepts_a_sample_of_root_because_a_run_works_on_a_copy_for_the_agents_user() {
+    if !nobody::is_root() {
+        return assert_refused_without_root();
+    }
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let tmp = nobody::shared_dir();
+    project.write(".descartes.toml", "sample = \"small\"\n");
+    project.write("small/.scud/tasks/tasks.scg", project.graph());
+    let worker = || {
+        let worker = Worker::new(&receiver, &project).without("DESCARTES_WORKSPACE");
+        let worker = worker.dir(project.dir()).env("TMPDIR", tmp.path());
+        worker.env("DESCARTES_AGENT_USER", NUMBER).agent("true")
+    };
+    worker().arg("check").run().assert_code(0);
+    worker().run().assert_completed(&receiver);
+}

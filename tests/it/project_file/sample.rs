@@ -68,7 +68,7 @@ fn a_sample_is_ignored_if_the_settings_name_a_workspace_or_a_repository() {
 }
 
 #[test]
-fn a_sample_that_leads_out_of_the_project_or_has_a_fifo_fails_the_run() {
+fn a_sample_that_leads_out_of_the_project_or_has_a_fifo_fails_the_run_and_check_says_so_before() {
     let outside = Project::new();
     for (make, words) in [
         (
@@ -89,6 +89,10 @@ fn a_sample_that_leads_out_of_the_project_or_has_a_fifo_fails_the_run() {
             .env("PATH", path())
             .status();
         assert!(made.expect("a shell").success());
+        let check = started_in(&project, &receiver).agent("true").arg("check");
+        let check = check.run();
+        check.assert_code(2);
+        assert!(check.stdout.contains(words), "{make}: {check:#?}");
         let ended = started_in(&project, &receiver).agent("true").run();
         let event = ended.assert_failed(&receiver, "workspace_failed");
         let failure = event["failure"].to_string();
@@ -105,7 +109,10 @@ fn check_looks_at_the_sample_and_copies_nothing() {
     let ended = worker.arg("check").run();
     ended.assert_code(0);
     let workspace = project.path("examples/small");
-    let line = format!("ok      workspace: {}", workspace.display());
+    let line = format!(
+        "ok      workspace: a copy of the sample project {}",
+        workspace.display()
+    );
     assert!(
         ended.stdout.lines().any(|known| known == line),
         "{ended:#?}"

@@ -1,0 +1,156 @@
+//! Finds mistakes in the files with settings that every worker reads from the project. A worker with such a mistake ends at
+//! once, so no dispatch starts with one, and no merge brings one to the branch.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::engine::EngineKind;
+use super::integration::{Commit, Integration, IntegrationError};
+use super::needs;
+use super::settings::{Settings, WorkersAgent};
+use crate::environment::value_of;
+use crate::programs::{Lookup, look_up};
+use crate::project_file::{FILE, MAX_SIZE};
+use crate::runner::agent;
+use crate::runner::preflight::usable_agent;
+use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
+use crate::scud::{Checks, GRAPH_PATH, MAX_SETTINGS_SIZE, TaskGraph};
+
+/// The path of the file with the project's checks.
+pub const CONFIG: &str = ".scud/config.toml";
+/// The files that [`ProjectRules::find_mistakes`] reads.
+const FILES: [&str; 2] = [FILE, CONFIG];
+
+/// What decides whether a project's files are correct for the workers of this dispatch.
+#[derive(Debug, Clone)]
+pub struct ProjectRules {
+    pub project_settings: ProjectSettingsReader,
+    /// Check commands that replace the project's.
+    pub checks: Option<Vec<String>>,
+    /// Where workers find programs; `None` if they run on other machines.
+    pub path: Option<OsString>,
+    /// The agent of workers on this machine, as far as the project does not choose it; `None` if it is known to exist.
+    pub agent: Option<agent::Settings>,
+}
+
+impl ProjectRules {
+    /// Workers on other machines do not use the programs of this one.
+    pub fn of(settings: &Settings) -> Self {
+        let is_local = settings.engines.uses(EngineKind::Local);
+        let path = value_of(&settings.environment, "PATH").map(ToOwned::to_owned);
+        let agent = match &settings.agent {
+            WorkersAgent::Settings(agent) => Some(agent.as_ref().clone()),
+            WorkersAgent::Exists => None,
+        };
+        Self {
+            project_settings: settings.project_settings.clone(),
+            checks: settings.checks.clone(),
+            path: path.filter(|_| is_local),
+            agent: agent.filter(|_| is_local),
+        }
+    }
+
+    /// The mistakes in the files of a commit, as sentences. A program inside the project is not looked for, because a task
+    /// may create it.
+    pub async fn find_mistakes(
+        &self,
+        integration: &Integration,
+        commit: &Commit,
+    ) -> Result<Vec<String>, IntegrationError> {
+        let text = match read_text(integration, commit, FILE, MAX_SIZE).await? {
+            Ok(text) => text.unwrap_or_default(),
+            Err(mistake) => return Ok(vec![mistake]),
+        };
+        let project = match self.project_settings.read(&text) {
+            Ok(project) => project,
+            Err(why) => return Ok(vec![format!("{FILE} cannot be used: {why}")]),
+        };
+        let mut mistakes = Vec::new();
+        mistakes.extend(self.missing_agent(&project));
+        if let Some(graph) = integration.read_file(commit, GRAPH_PATH).await?
+            && let Ok(graph) = TaskGraph::parse(&String::from_utf8_lossy(&graph))
+            && let Err(why) = needs::read(&text, &graph)
+        {
+            mistakes.push(format!("{FILE} cannot be used: {why}"));
+        }
+        match self.checks(integration, commit, project.checks).await? {
+            Ok(commands) => mistakes.extend(self.missing_programs(&commands)),
+            Err(mistake) => mistakes.push(mistake),
+        }
+        Ok(mistakes)
+    }
+
+    /// The mistakes that a merge brings to `onto`: none if it does not change the files.
+    pub async fn find_new_mistakes(
+        &self,
+        integration: &Integration,
+        onto: &Commit,
+        merged: &Commit,
+    ) -> Result<Vec<String>, IntegrationError> {
+        if !integration.differ(onto, merged, &FILES).await? {
+            return Ok(Vec::new());
+        }
+        self.find_mistakes(integration, merged).await
+    }
+
+    /// An error message if the agent cannot run on this machine, for example because its program is missing.
+    pub fn missing_agent(&self, project: &ProjectSettings) -> Option<String> {
+        let settings = self.agent.as_ref()?.with(project);
+        usable_agent(&settings)
+            .err()
+            .map(|failure| failure.sentence())
+    }
+
+    /// The commands that workers run as checks. Like a worker, reads the file with the checks only if nothing replaces them.
+    async fn checks(
+        &self,
+        integration: &Integration,
+        commit: &Commit,
+        of_project: Option<Vec<String>>,
+    ) -> Result<Result<Vec<String>, String>, IntegrationError> {
+        if let Some(commands) = self.checks.clone().or(of_project) {
+            return Ok(Ok(commands));
+        }
+        let text = read_text(integration, commit, CONFIG, MAX_SETTINGS_SIZE).await?;
+        Ok(text.and_then(|text| {
+            let checks = Checks::parse(&text.unwrap_or_default(), Path::new(CONFIG));
+            checks
+                .map(|checks| checks.commands)
+                .map_err(|error| error.to_string())
+        }))
+    }
+
+    fn missing_programs(&self, commands: &[String]) -> Vec<String> {
+        let Some(path) = &self.path else {
+            return Vec::new();
+        };
+        let missing = commands.iter().filter_map(|command| {
+            match look_up(command, path, None) {
+                Lookup::Missing(word) => Some(format!(
+                    "the check `{command}` cannot start: there is no executable program `{word}`; correct the command, or \
+                     install the program"
+                )),
+                _ => None,
+            }
+        });
+        missing.collect()
+    }
+}
+
+/// The text of a file, as a worker would read it in its clone; `None` without a file. The inner error is a mistake in the
+/// project.
+async fn read_text(
+    integration: &Integration,
+    commit: &Commit,
+    path: &str,
+    limit: u64,
+) -> Result<Result<Option<String>, String>, IntegrationError> {
+    match integration.read_small_file(commit, path, limit).await {
+        Ok(content) => Ok(content
+            .map(String::from_utf8)
+            .transpose()
+            .map_err(|_| format!("{path} is not UTF-8"))),
+        Err(IntegrationError::Entry(error)) => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
