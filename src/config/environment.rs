@@ -170,7 +170,7 @@ impl Environment {
         }
         for name in COLLECTOR_HEADERS {
             let headers = header_secrets(&self.text(name).unwrap_or_default());
-            secrets.extend(long_enough(headers.iter().map(String::as_str)));
+            secrets.extend(maskable(headers.iter().map(String::as_str)));
         }
         secrets
     }

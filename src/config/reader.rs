@@ -33,7 +33,7 @@ pub struct Reader<'a> {
     flags: &'a ArgMatches,
     pub environment: Environment,
     pub warnings: Vec<String>,
-    /// Secrets that are not in the environment: those in the file of DESCARTES_AGENT_ENV_FILE.
+    /// Secrets that are not in the environment: those in the file of `DESCARTES_AGENT_ENV_FILE`.
     pub secrets: Vec<SecretString>,
     problems: Vec<Problem>,
 }

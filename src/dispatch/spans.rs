@@ -95,6 +95,7 @@ impl Spans {
             MergeOutcome::Moved { .. } => return,
             MergeOutcome::Conflict { .. } => "conflict",
             MergeOutcome::Red { .. } => "checks_failed",
+            MergeOutcome::Unusable { .. } => "unusable_files",
         };
         if let Some(span) = &mut self.merge {
             span.fail(reason);

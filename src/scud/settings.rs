@@ -254,9 +254,13 @@ impl Project {
         }
     }
 
-    fn settings<T: DeserializeOwned>(&self, components: &[&str]) -> Result<Option<T>, SettingsError> {
+    fn settings<T: DeserializeOwned>(
+        &self,
+        components: &[&str],
+    ) -> Result<Option<T>, SettingsError> {
         let text = self.text_of(components, MAX_FILE_SIZE)?;
-        text.map(|text| parse(&text, &self.path(components))).transpose()
+        text.map(|text| parse(&text, &self.path(components)))
+            .transpose()
     }
 
     fn text(&self, components: &[&str], limit: u64) -> Result<String, SettingsError> {

@@ -110,10 +110,10 @@ impl Telemetry {
     /// now ends it.
     pub async fn finish(&self, stop: &Stop) {
         let out_of_time = async {
-            if stop.is_signalled() {
+            if stop.has_stop_window_begun() {
                 stop.window_over().await;
             } else {
-                stop.signalled().await;
+                stop.stop_window_begins().await;
             }
         };
         tokio::select! {

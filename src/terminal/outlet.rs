@@ -463,7 +463,10 @@ mod tests {
         gate.set_open(true);
         outlet.start_with(gate.clone());
         assert!(outlet.drain(TIME_LIMIT));
-        assert_read(&gate.written(), &(lines(0..QUEUED_LINES) + &dropped_note(3)));
+        assert_read(
+            &gate.written(),
+            &(lines(0..QUEUED_LINES) + &dropped_note(3)),
+        );
     }
 
     #[test]

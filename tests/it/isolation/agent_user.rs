@@ -177,7 +177,7 @@ fn check_accepts_a_sample_of_root_because_a_run_works_on_a_copy_for_the_agents_u
     let worker = || {
         let worker = Worker::new(&receiver, &project).without("DESCARTES_WORKSPACE");
         let worker = worker.dir(project.dir()).env("TMPDIR", tmp.path());
-        worker.env("DESCARTES_AGENT_USER", NUMBER).agent("true")
+        worker.env("DESCARTES_AGENT_USER", AGENT_UID).agent("true")
     };
     worker().arg("check").run().assert_code(0);
     worker().run().assert_completed(&receiver);
