@@ -30,6 +30,7 @@ let
   testedFiles = lintedFiles ++ [
     ../.ci
     ../.descartes.toml
+    ../.github
     ../LICENSE-APACHE
     ../LICENSE-MIT
     ../CHANGELOG.md

@@ -312,6 +312,9 @@ async fn write_status(
     let question = Question::Report { format };
     let text = match control::ask(&target.state_dir, &question).await? {
         Some(text) if format.is_format_of(&text) => text,
+        Some(text) if text.is_empty() => {
+            bail!("the dispatcher ended before it had made the report; run the command again")
+        }
         Some(text) => bail!(
             "the dispatcher that runs cannot write a report: {}",
             text.trim()

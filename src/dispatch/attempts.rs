@@ -160,7 +160,7 @@ fn after_rejected_work(counted: &[&Run]) -> Rule {
         Some(last) if rejected.len() > 1 => {
             let what = match last.merge {
                 Merge::Conflict(_) => "its work conflicts with merged work again",
-                _ => "the checks fail on its merged work again",
+                _ => "the checks fail on its merged work again, or no worker could start with it",
             };
             let why = format!("{what}; its work is on {}", branches.join(" and "));
             Rule::Block { why }

@@ -14,7 +14,13 @@ use super::integration::{
 };
 use super::project_files::ProjectRules;
 use super::verification::{Batch, Mode, Step, Verdict};
+use crate::excerpt::{first_chars, visible};
 use crate::scud::GRAPH_PATH;
+
+/// How many mistakes in a project's files are shown.
+const MAX_MISTAKES: usize = 5;
+/// The longest text of one of them, in characters.
+const MAX_MISTAKE: usize = 500;
 
 /// The result of merging some runs.
 #[derive(Debug)]
@@ -33,7 +39,8 @@ pub enum MergeOutcome {
     /// The merged work of this run has mistakes in files that every worker reads.
     Unusable {
         run: String,
-        mistakes: Vec<String>,
+        /// A mistake per line.
+        mistakes: String,
         note: String,
     },
 }
@@ -146,6 +153,7 @@ async fn make_batch(
                     batch.merges.push((id, candidate));
                 } else if batch.merges.is_empty() {
                     batch.rejected.push(id.clone());
+                    let mistakes = list_mistakes(&mistakes);
                     let unusable = MergeOutcome::Unusable {
                         run: id,
                         note: mistakes_note(&mistakes),
@@ -285,12 +293,24 @@ async fn report_moved(
 }
 
 /// What the prompt of the next attempt says about mistakes in the project's files.
-fn mistakes_note(mistakes: &[String]) -> String {
+fn mistakes_note(mistakes: &str) -> String {
     format!(
-        "Your earlier work on this task passed its checks, but it was not merged, because no worker could start with it:\n\n{}\n\n\
-         Do the task again, and leave these files so that they can be used.",
-        mistakes.join("\n")
+        "Your earlier work on this task passed its checks, but it was not merged, because no worker could start with it:\n\n{mistakes}\n\n\
+         Do the task again, and leave these files so that they can be used."
     )
+}
+
+/// The first mistakes, each shortened, one per line: an agent decides how many there are and how long.
+fn list_mistakes(mistakes: &[String]) -> String {
+    let shown = mistakes
+        .iter()
+        .take(MAX_MISTAKES)
+        .map(|mistake| first_chars(&visible(mistake), MAX_MISTAKE));
+    let mut lines: Vec<String> = shown.collect();
+    if mistakes.len() > MAX_MISTAKES {
+        lines.push(format!("and {} more", mistakes.len() - MAX_MISTAKES));
+    }
+    lines.join("\n")
 }
 
 /// What the prompt of the next attempt says about a conflict.

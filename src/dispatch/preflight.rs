@@ -6,7 +6,7 @@
 mod tests;
 
 use super::integration::{Integration, IntegrationError};
-use super::project_files::ProjectRules;
+use super::project_files::{ProjectRules, at_commit};
 use crate::scud::GRAPH_PATH as GRAPH;
 
 /// The maximum number of changed files that a warning names.
@@ -28,6 +28,7 @@ pub async fn preflight(
     let mut findings = Findings::default();
     let tip = integration.tip();
     let mistakes = rules.find_mistakes(integration, tip).await?;
+    let mistakes = mistakes.iter().map(|mistake| at_commit(mistake, tip));
     findings.obstacles.extend(mistakes);
     check_graph(integration, &mut findings).await?;
     check_changes(integration, &mut findings).await?;

@@ -80,7 +80,8 @@ impl ProjectRules {
         Ok(mistakes)
     }
 
-    /// The mistakes that a merge brings to `onto`: none if it does not change the files.
+    /// The mistakes that a merge brings to `onto`: none if it does not change the files, and not those that `onto` has. A
+    /// program may disappear from this machine while the dispatch runs.
     pub async fn find_new_mistakes(
         &self,
         integration: &Integration,
@@ -90,7 +91,12 @@ impl ProjectRules {
         if !integration.differ(onto, merged, &FILES).await? {
             return Ok(Vec::new());
         }
-        self.find_mistakes(integration, merged).await
+        let mut mistakes = self.find_mistakes(integration, merged).await?;
+        if !mistakes.is_empty() {
+            let known = self.find_mistakes(integration, onto).await?;
+            mistakes.retain(|mistake| !known.contains(mistake));
+        }
+        Ok(mistakes)
     }
 
     /// An error message if the agent cannot run on this machine, for example because its program is missing.
@@ -153,4 +159,13 @@ async fn read_text(
         Err(IntegrationError::Entry(error)) => Ok(Err(error.to_string())),
         Err(error) => Err(error),
     }
+}
+
+/// A mistake with the commit that the file is in, for a person who may look at the work tree instead.
+pub fn at_commit(mistake: &str, commit: &Commit) -> String {
+    let named = FILES.into_iter().find_map(|file| {
+        let rest = mistake.strip_prefix(file)?;
+        Some(format!("{file} at the commit {}{rest}", commit.id))
+    });
+    named.unwrap_or_else(|| mistake.to_owned())
 }

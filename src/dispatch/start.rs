@@ -6,9 +6,13 @@ use super::engine::{Spec, TaskNeeds};
 use super::integration::{Integration, WorkerLocation};
 use super::settings::WorkerSettings;
 use super::state::Run;
+use crate::excerpt::both_ends;
 
 /// The heartbeat interval of workers, unless the user has set one.
 const HEARTBEAT: &str = "5s";
+
+/// The longest note for a worker, in bytes. The worker's prompt has no more of it.
+const MAX_NOTE_SIZE: usize = 16 * 1024;
 
 /// Variables of this process that a worker must not inherit: the dispatcher sets them itself, or they make sense only
 /// for a worker that runs without a dispatcher.
@@ -90,7 +94,8 @@ pub fn worker_spec(
         set("TRACEPARENT", traceparent.into());
     }
     if let Some(note) = &run.note {
-        set("DESCARTES_NOTE", note.into());
+        // The system limits the length of a variable, and a note may name many files.
+        set("DESCARTES_NOTE", both_ends(note, MAX_NOTE_SIZE).into());
     }
     Spec {
         variables,

@@ -109,6 +109,7 @@ const TABLE: &[(Trouble, &[&str])] = &[
             "not our ref",
             "unadvertised object",
             "no such remote ref",
+            "is not a commit and a branch",
         ],
     ),
     (

@@ -137,12 +137,19 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_usual_mount_point_is_the_one_that_the_list_of_mounts_names() {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let listed = mount_point_in(&mounts).map(PathBuf::from);
-        let usual = USUAL_MOUNT_POINTS.map(Path::new);
-        let found = usual.into_iter().find(|dir| is_mount_point(dir));
-        assert!(found.is_none() || listed.is_some(), "{found:?}");
+    fn a_usual_place_is_a_mount_point_exactly_if_the_list_of_mounts_has_it() {
+        let mounts = fs::read("/proc/self/mounts").unwrap();
+        let mounts = String::from_utf8_lossy(&mounts);
+        let of_version_2: Vec<&str> = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .filter(|fields| fields.get(2) == Some(&"cgroup2"))
+            .map(|fields| fields[1])
+            .collect();
+        for usual in USUAL_MOUNT_POINTS {
+            let is_listed = of_version_2.contains(&usual);
+            assert_eq!(is_mount_point(Path::new(usual)), is_listed, "{usual}");
+        }
         assert!(!is_mount_point(Path::new("/proc")));
     }
 }

@@ -484,17 +484,19 @@ pub fn existing_directory(dir: &Path) -> Result<PathBuf, Failure> {
     Ok(absolute)
 }
 
-/// Whether a directory has a few files, and no directory.
+/// Whether a directory has a few small files, and no directory: deleting it takes no time.
 fn has_few_files(dir: &Path) -> bool {
     const FEW: usize = 16;
+    const SMALL: u64 = 1 << 20;
     let Ok(entries) = fs::read_dir(dir) else {
         return false;
     };
     let mut count = 0;
     for entry in entries.take(FEW + 1) {
-        let is_file = entry.is_ok_and(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+        let found = entry.and_then(|entry| entry.metadata());
+        let is_small_file = found.is_ok_and(|found| !found.is_dir() && found.len() <= SMALL);
         count += 1;
-        if !is_file {
+        if !is_small_file {
             return false;
         }
     }

@@ -25,6 +25,10 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// A stream that an outlet writes to. Its descriptor must be that of the stream.
 pub trait Sink: Write + Send {
     /// The descriptor, if a write to it may be tried without waiting.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "only Linux can write to a pipe without waiting")
+    )]
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 }
 
@@ -504,6 +508,9 @@ mod tests {
     #[test]
     fn a_thread_starts_only_when_the_pipe_is_full_and_no_byte_is_lost_or_moved() {
         let (mut reader, writer) = io::pipe().unwrap();
+        // A pipe is larger where memory pages are.
+        #[cfg(target_os = "linux")]
+        rustix::pipe::fcntl_setpipe_size(&writer, 64 * 1024).unwrap();
         // Kernels before 6.4 cannot write to a pipe without waiting.
         let can_try = write_without_waiting(&writer, b"first\n").is_ok();
         let outlet = Outlet::new(writer);

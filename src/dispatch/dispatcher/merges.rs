@@ -114,7 +114,7 @@ impl Dispatcher<'_> {
             } => {
                 self.show.say(&format!(
                     "{run}: its work is not merged, because no worker could start with it: {}",
-                    mistakes.join("; ")
+                    mistakes.replace('\n', "; ")
                 ));
                 self.journaled.record(Entry::Red { run, note }).await?;
             }

@@ -127,9 +127,14 @@ mod tests {
             fs::create_dir_all(dir.path().join("objects")).unwrap();
             let output = Command::new("git")
                 .args(["rev-parse", "--is-bare-repository", "--show-object-format"])
+                .env_clear()
+                .env("PATH", env!("PATH"))
+                .env("GIT_CONFIG_GLOBAL", "/dev/null")
+                .env("GIT_CONFIG_NOSYSTEM", "1")
                 .env("GIT_DIR", dir.path())
                 .output()
                 .unwrap();
+            assert!(output.status.success(), "{output:?}");
             let text = String::from_utf8(output.stdout).unwrap();
             assert_eq!(text, format!("true\n{format}\n"));
         }

@@ -41,10 +41,18 @@ pub fn commit_of_branch(clone: &Path, branch: &str) -> Option<String> {
     is_hash.then(|| commit.to_owned())
 }
 
+/// The largest index that is searched here, in bytes: about 10,000 files. git searches larger ones.
+const MAX_INDEX_SIZE: u64 = 1 << 20;
+
 /// Whether the index may have a `.gitattributes` file. The index has the name as it is in versions 2 and 3; in others a
-/// name can be split.
+/// name can be split. The worker's git makes no split index, which would have the name in another file.
 pub fn may_have_attributes(clone: &Path) -> bool {
-    let Ok(index) = fs::read(clone.join(".git/index")) else {
+    let path = clone.join(".git/index");
+    let is_small = fs::metadata(&path).is_ok_and(|index| index.len() <= MAX_INDEX_SIZE);
+    if !is_small {
+        return true;
+    }
+    let Ok(index) = fs::read(path) else {
         return true;
     };
     let has_whole_names = matches!(index.get(4..8), Some([0, 0, 0, 2 | 3]));
@@ -60,6 +68,10 @@ mod tests {
         let output = Command::new("git")
             .args(args)
             .current_dir(dir)
+            .env_clear()
+            .env("PATH", env!("PATH"))
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");

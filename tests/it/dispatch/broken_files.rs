@@ -6,7 +6,7 @@ use super::sample::Graph;
 use crate::support::assert_in_order;
 
 /// Ways to break a file, and what the dispatch says about each.
-const MISTAKES: [(&str, &str); 12] = [
+const MISTAKES: [(&str, &str); 13] = [
     (
         r#"echo 'max_turns = "many"' > .descartes.toml"#,
         ".descartes.toml cannot be used: line 1: max_turns must be a number",
@@ -54,6 +54,11 @@ const MISTAKES: [(&str, &str); 12] = [
     (
         r#"printf '[swarm.backpressure]\ncommands = ["a\\u0000"]\n' > .scud/config.toml"#,
         "contains a NUL character; remove it",
+    ),
+    // More than a variable can hold, so the note for the next attempt must be shortened.
+    (
+        r#"{ printf '[swarm.backpressure]\ncommands = ['; for n in $(seq 2000); do printf '"missing-%s-%0200d",' $n 0; done; echo ']'; } > .scud/config.toml"#,
+        "and 1995 more",
     ),
 ];
 
