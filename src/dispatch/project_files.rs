@@ -163,9 +163,9 @@ async fn read_text(
 
 /// A mistake with the commit that the file is in, for a person who may look at the work tree instead.
 pub fn at_commit(mistake: &str, commit: &Commit) -> String {
-    let named = FILES.into_iter().find_map(|file| {
-        let rest = mistake.strip_prefix(file)?;
-        Some(format!("{file} at the commit {}{rest}", commit.id))
-    });
-    named.unwrap_or_else(|| mistake.to_owned())
+    if FILES.iter().any(|file| mistake.starts_with(file)) {
+        format!("at the commit {}, {mistake}", commit.id)
+    } else {
+        mistake.to_owned()
+    }
 }

@@ -289,7 +289,7 @@ fn dispatch_works_with_the_agent_and_the_checks_of_the_commit_and_not_of_the_wor
 #[test]
 fn dispatch_reports_a_mistake_or_a_missing_agent_of_the_project_before_anything_starts() {
     for (file, words) in [
-        ("branch = \"main\"\n", ".descartes.toml at the commit "),
+        ("branch = \"main\"\n", "at the commit "),
         (
             "branch = \"main\"\n",
             "cannot be used: line 1: branch is not for the project to decide",
