@@ -91,7 +91,7 @@ pub async fn run(settings: Settings, redactor: &Redactor) -> io::Result<bool> {
     }];
     lines.extend(findings.into_iter().map(Line::of));
     // A collector that does not answer prevents no run.
-    let collectors = ask_collectors(&settings.telemetry, redactor).await;
+    let collectors = ask_collectors(&settings.telemetry, redactor, &stop).await;
     lines.extend(collectors.into_iter().map(|answer| Line {
         subject: answer.subject,
         ok: true,

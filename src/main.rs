@@ -322,17 +322,18 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
         }
     };
     let mut claim_span = trace.child("claim");
-    if let Some(exit) = claim(&callback, &stop).await {
-        if exit == exit::Worker::Undelivered {
-            claim_span.fail(Reason::Unclaimed.word());
+    match claim(&callback, &stop).await {
+        Ok(()) => claim_span.end(),
+        Err(NotClaimed::Refused) => return Ok(exit::Worker::Refused),
+        Err(NotClaimed::Failed(reason)) => {
+            claim_span.fail(reason.word());
             claim_span.end();
-            span.fail(Reason::Unclaimed.word());
+            span.fail(reason.word());
             span.end();
             telemetry.finish(&stop).await;
+            return Ok(exit::Worker::Undelivered);
         }
-        return Ok(exit);
     }
-    claim_span.end();
     telemetry.start();
     let progress = Progress::new();
     let outcome = {
@@ -366,13 +367,21 @@ fn begin_run(telemetry: &Telemetry, identity: &callback::Identity) -> Span {
     span
 }
 
-/// Claims the task; returns the exit code if the claim is not granted.
-async fn claim(callback: &Callback, stop: &Stop) -> Option<exit::Worker> {
+/// Why the worker does not run the task.
+enum NotClaimed {
+    /// The orchestrator refused the claim. This is not an error.
+    Refused,
+    /// There was no usable answer. The result line has the same reason.
+    Failed(Reason),
+}
+
+/// Claims the task, and prints the result line if there is no usable answer.
+async fn claim(callback: &Callback, stop: &Stop) -> Result<(), NotClaimed> {
     let (reason, why) = match callback.claim(stop).await {
-        Claim::Granted => return None,
+        Claim::Granted => return Ok(()),
         Claim::Refused { why } => {
             tracing::info!(why, "the orchestrator refused the claim; nothing was done");
-            return Some(exit::Worker::Refused);
+            return Err(NotClaimed::Refused);
         }
         Claim::Rejected { why } | Claim::Unanswered { why } => (Reason::Unclaimed, why),
         Claim::Stopped => (
@@ -384,7 +393,7 @@ async fn claim(callback: &Callback, stop: &Stop) -> Option<exit::Worker> {
     let failure = Failure::new(reason, format!("the task was not claimed: {why}"));
     let stdout = print_result(&callback.terminal_event(&Outcome::failed(failure)));
     warn_unless_read(stdout.wait_until_written(STDOUT_PATIENCE).await);
-    Some(exit::Worker::Undelivered)
+    Err(NotClaimed::Failed(reason))
 }
 
 /// Prints and delivers the outcome.

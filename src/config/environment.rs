@@ -58,11 +58,30 @@ const PROXIES: [&str; 7] = [
 /// in, so that commits with the same sources build the same binary.
 const REVISION: &str = "DESCARTES_REVISION";
 
-/// The variables with headers for collectors of OpenTelemetry, most of which are credentials.
+/// The variables with headers for collectors of OpenTelemetry. Some of the headers are credentials.
 const COLLECTOR_HEADERS: [&str; 3] = [
     "OTEL_EXPORTER_OTLP_HEADERS",
     "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
     "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+];
+
+/// The variables with URLs whose queries may contain secrets: the repository, and the collectors of OpenTelemetry.
+const URLS: [&str; 4] = [
+    REPO.variable,
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+];
+
+/// A header whose name contains one of these words, in any case, has a secret as its value.
+const SECRET_HEADER_WORDS: [&str; 7] = [
+    "authorization",
+    "key",
+    "token",
+    "secret",
+    "password",
+    "credential",
+    "x-honeycomb-team",
 ];
 
 /// The shortest value that is masked, in bytes: shorter values would mask half of every log.
@@ -82,18 +101,32 @@ fn query_secrets(url: &str) -> Vec<(&str, String)> {
     decoded.collect()
 }
 
-/// The values of headers in a list like `name=value,other=value`: as they are written, decoded, and without the word
-/// `Bearer` or `Basic`.
+/// The secret values of headers in a list like `name=value,other=value`: as they are written, decoded, and without the
+/// word `Bearer` or `Basic`. Other values, like the name of a data set, are ordinary words that must not be masked.
 fn header_secrets(list: &str) -> Vec<String> {
-    let values = list.split(',').filter_map(|pair| pair.split_once('='));
-    let forms = values.flat_map(|(_, written)| {
+    let headers = list.split(',').filter_map(|pair| pair.split_once('='));
+    let forms = headers.flat_map(|(name, written)| {
         let written = written.trim();
-        let decoded = percent_decode_str(written).decode_utf8_lossy().into_owned();
+        let decoded = percent_decode_str(written).decode_utf8_lossy();
+        let decoded = decoded.trim().to_owned();
+        if !is_secret_header(name.trim(), &decoded) {
+            return [None, None, None];
+        }
         let credential = decoded.split_once(' ');
         let credential = credential.map(|(_, credential)| credential.trim().to_owned());
         [Some(written.to_owned()), credential, Some(decoded)]
     });
     forms.flatten().collect()
+}
+
+/// Whether the value of a header is a secret: the header's name says so, or the value begins with `Bearer` or `Basic`.
+fn is_secret_header(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let scheme = value.split_whitespace().next().unwrap_or_default();
+    name.starts_with("api-")
+        || SECRET_HEADER_WORDS.iter().any(|word| name.contains(word))
+        || scheme.eq_ignore_ascii_case("bearer")
+        || scheme.eq_ignore_ascii_case("basic")
 }
 
 /// All variables of the process.
@@ -164,9 +197,11 @@ impl Environment {
             .filter_map(|word| word.strip_prefix("whsec_"));
         let values = values.chain(words.split_whitespace()).chain(without_prefix);
         let mut secrets = maskable(values);
-        let repository = self.text(REPO.variable).unwrap_or_default();
-        for (written, value) in query_secrets(&repository) {
-            secrets.extend(maskable([written, value.as_str()].into_iter()));
+        for name in URLS {
+            let url = self.text(name).unwrap_or_default();
+            for (written, value) in query_secrets(&url) {
+                secrets.extend(maskable([written, value.as_str()].into_iter()));
+            }
         }
         for name in COLLECTOR_HEADERS {
             let headers = header_secrets(&self.text(name).unwrap_or_default());

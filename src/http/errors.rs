@@ -78,7 +78,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 }
 
 /// The URL without its query, because a query may contain a token.
-fn without_query(url: &Url) -> Url {
+pub fn without_query(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_query(None);
     url

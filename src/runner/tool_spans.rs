@@ -8,6 +8,9 @@ use crate::telemetry::{Span, TraceContext};
 /// The most calls that are open at a time; the oldest one counts as ended then.
 const MAX_OPEN: usize = 64;
 
+/// The longest id of a call that is recorded, in bytes. Ids of models have about 30.
+const MAX_ID_LENGTH: usize = 200;
+
 /// The tool calls of one round that have not ended.
 #[derive(Debug)]
 pub struct ToolSpans {
@@ -29,8 +32,9 @@ impl ToolSpans {
         self.agent.is_recorded()
     }
 
+    /// Begins the span of a call. A call without a usable id is not recorded, because no result could end its span.
     pub fn begin(&mut self, call: &ToolCall) {
-        if !self.are_recorded() {
+        if !self.are_recorded() || call.id.is_empty() || call.id.len() > MAX_ID_LENGTH {
             return;
         }
         let mut span = self.agent.child(&format!("execute_tool {}", call.name));

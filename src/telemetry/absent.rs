@@ -98,6 +98,10 @@ impl TraceContext {
 
 /// Nothing is exported, so no collector is asked.
 #[expect(clippy::unused_async, reason = "the other implementation needs it")]
-pub async fn ask_collectors(_settings: &Settings, _redactor: &Redactor) -> Vec<Answer> {
+pub async fn ask_collectors(
+    _settings: &Settings,
+    _redactor: &Redactor,
+    _stop: &Stop,
+) -> Vec<Answer> {
     Vec::new()
 }

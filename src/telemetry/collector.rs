@@ -1,5 +1,7 @@
 //! Requests to a collector: protobuf over HTTP, with the client that callbacks have.
 
+use std::time::Duration;
+
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
@@ -10,20 +12,23 @@ use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 use prost::Message;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode, Url};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::settings::{Destination, Settings};
 use crate::excerpt;
-use crate::http::errors::{no_answer_within, request_error};
+use crate::http::errors::{no_answer_within, request_error, without_query};
 use crate::http::{answer_body, json_client};
 use crate::redact::Redactor;
+use crate::shutdown::Stop;
 
 const PROTOBUF: &str = "application/x-protobuf";
 /// The longest part of a collector's own words in a warning, in characters.
 const MAX_WORDS: usize = 200;
+/// How long `check` waits for a collector at most.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A collector for traces or for metrics.
 #[derive(Debug)]
@@ -38,8 +43,18 @@ pub struct Collector {
 #[derive(Debug)]
 pub struct Refusal {
     pub why: String,
-    /// Whether the same data may be accepted later.
-    pub is_temporary: bool,
+    pub retry: Retry,
+}
+
+/// When the same data may be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The collector has the data already, or will never accept it.
+    Never,
+    /// The collector could not be reached: with the next export.
+    WithNextExport,
+    /// The collector answered that it is busy: after a moment.
+    Soon,
 }
 
 /// The part of an answer of a collector that says what it did not accept.
@@ -71,6 +86,11 @@ impl Collector {
         }
     }
 
+    /// The URL for messages.
+    pub fn shown_url(&self) -> Url {
+        without_query(&self.destination.url)
+    }
+
     /// Sends data once.
     pub async fn send<A: PartialSuccess>(&self, data: &impl Message) -> Result<(), Refusal> {
         let limit = self.destination.timeout;
@@ -78,7 +98,7 @@ impl Collector {
         timeout(limit, exchange).await.unwrap_or_else(|_| {
             Err(Refusal {
                 why: no_answer_within(&self.destination.url, limit),
-                is_temporary: true,
+                retry: Retry::WithNextExport,
             })
         })
     }
@@ -94,7 +114,7 @@ impl Collector {
             .body(body);
         let response = request.send().await.map_err(|error| Refusal {
             why: request_error(url, &error),
-            is_temporary: true,
+            retry: Retry::WithNextExport,
         })?;
         self.judge::<A>(response).await
     }
@@ -102,7 +122,7 @@ impl Collector {
     fn new_client(&self) -> Result<Client, Refusal> {
         let permanent = |why| Refusal {
             why,
-            is_temporary: false,
+            retry: Retry::Never,
         };
         let Destination { url, .. } = &self.destination;
         let client = json_client(url, self.authorities.as_deref(), HeaderMap::new());
@@ -112,13 +132,13 @@ impl Collector {
     }
 
     async fn judge<A: PartialSuccess>(&self, response: Response) -> Result<(), Refusal> {
-        let url = &self.destination.url;
         let status = response.status();
         let body = answer_body(response).await.map_err(|error| Refusal {
-            why: request_error(url, &error),
+            why: request_error(&self.destination.url, &error),
             // It may have the data already.
-            is_temporary: false,
+            retry: Retry::Never,
         })?;
+        let url = self.shown_url();
         if !status.is_success() {
             let words = String::from_utf8_lossy(&body);
             let words = excerpt::first_chars(&excerpt::visible(&words), MAX_WORDS);
@@ -126,7 +146,7 @@ impl Collector {
                 why: format!("{url}: the collector answered {status} {words}")
                     .trim_end()
                     .to_owned(),
-                is_temporary: is_temporary(status),
+                retry: retry_after(status),
             });
         }
         // Some services answer with JSON, or with nothing.
@@ -136,7 +156,7 @@ impl Collector {
         let rejected = |why| {
             Err(Refusal {
                 why,
-                is_temporary: false,
+                retry: Retry::Never,
             })
         };
         match A::decode(body.as_slice()) {
@@ -154,42 +174,59 @@ impl Collector {
     }
 }
 
-/// The statuses that the protocol's specification calls retryable.
-fn is_temporary(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 429 | 502 | 503 | 504)
+/// The protocol's specification calls four statuses retryable.
+fn retry_after(status: StatusCode) -> Retry {
+    match status.as_u16() {
+        429 | 502 | 503 | 504 => Retry::Soon,
+        _ => Retry::Never,
+    }
 }
 
-/// Sends empty messages to the collectors, and describes their answers.
-pub async fn ask_collectors(settings: &Settings, redactor: &Redactor) -> Vec<Answer> {
-    let mut answers = Vec::new();
-    let mut add = |subject, destination: &Destination, answer: Result<(), Refusal>| {
-        let sentence = match answer {
-            Ok(()) => format!("exported to {}, which answers", destination.url),
-            Err(Refusal { why, .. }) => {
-                format!("not exported, because of {why}; a run does not depend on it")
-            }
-        };
-        answers.push(Answer {
-            subject,
-            sentence: redactor.text(&sentence),
-        });
+/// Sends empty messages to the collectors at the same time, and describes their answers. A stop signal ends this.
+pub async fn ask_collectors(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Vec<Answer> {
+    // Not messages of no bytes: their requests would have no length.
+    let traces = ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans::default()],
     };
-    if let Some(destination) = &settings.traces {
-        let collector = Collector::new(destination.clone(), settings);
-        // Not a message of no bytes: its request would have no length.
-        let empty = ExportTraceServiceRequest {
-            resource_spans: vec![ResourceSpans::default()],
-        };
-        let answer = collector.send::<ExportTraceServiceResponse>(&empty).await;
-        add("traces", destination, answer);
-    }
-    if let Some(destination) = &settings.metrics {
-        let collector = Collector::new(destination.clone(), settings);
-        let empty = ExportMetricsServiceRequest {
-            resource_metrics: vec![ResourceMetrics::default()],
-        };
-        let answer = collector.send::<ExportMetricsServiceResponse>(&empty).await;
-        add("metrics", destination, answer);
-    }
-    answers
+    let metrics = ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics::default()],
+    };
+    let (to_traces, to_metrics) = (settings.traces.as_ref(), settings.metrics.as_ref());
+    let (traces, metrics) = tokio::join!(
+        ask::<ExportTraceServiceResponse>(to_traces, &traces, settings, stop),
+        ask::<ExportMetricsServiceResponse>(to_metrics, &metrics, settings, stop),
+    );
+    let answers = [("traces", traces), ("metrics", metrics)];
+    let answers = answers.into_iter().filter_map(|(subject, sentence)| {
+        Some(Answer {
+            subject,
+            sentence: redactor.text(&sentence?),
+        })
+    });
+    answers.collect()
+}
+
+/// Sends a message to the collector of one signal, and describes the answer.
+async fn ask<A: PartialSuccess>(
+    destination: Option<&Destination>,
+    message: &impl Message,
+    settings: &Settings,
+    stop: &Stop,
+) -> Option<String> {
+    let destination = destination?;
+    let timeout = destination.timeout.min(CHECK_TIMEOUT);
+    let destination = Destination {
+        timeout,
+        ..destination.clone()
+    };
+    let collector = Collector::new(destination, settings);
+    let url = collector.shown_url();
+    let answer = tokio::select! {
+        answer = collector.send::<A>(message) => answer.map_err(|refusal| refusal.why),
+        _ = stop.requested() => Err(format!("{url}: stopped before there was an answer")),
+    };
+    Some(match answer {
+        Ok(()) => format!("exported to {url}, which answers"),
+        Err(why) => format!("not exported, because of {why}; a run does not depend on it"),
+    })
 }

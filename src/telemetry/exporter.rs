@@ -1,6 +1,7 @@
 //! Collects finished spans, and sends them every few seconds.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,9 +19,9 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::collector::{Collector, Refusal};
+use super::collector::{Collector, Refusal, Retry};
 
 /// How often finished spans are sent: the default of the SDK's batch processor.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -28,6 +29,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const MAX_WAITING: usize = 2_048;
 /// The most spans in one request: the default of the SDK's batch processor.
 const MAX_BATCH: usize = 512;
+/// The pause before the only retry of the last export, and the time that its beginning leaves to a request that was sent
+/// before.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Finished spans that are not sent yet.
 #[derive(Debug, Clone, Default)]
@@ -40,15 +44,31 @@ struct QueueState {
     dropped: AtomicU64,
 }
 
+/// Spans that are being sent. On drop they go back to the queue, so that a request that is given up loses nothing.
+struct Batch<'q> {
+    queue: &'q Queue,
+    /// Empty if nothing shall go back.
+    spans: Vec<SpanData>,
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.queue.put_back(mem::take(&mut self.spans));
+    }
+}
+
 impl Queue {
     fn spans(&self) -> MutexGuard<'_, VecDeque<SpanData>> {
         self.0.spans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_batch(&self) -> Vec<SpanData> {
-        let mut spans = self.spans();
-        let count = spans.len().min(MAX_BATCH);
-        spans.drain(..count).collect()
+    /// The oldest spans; `None` if no span waits.
+    fn next_batch(&self) -> Option<Batch<'_>> {
+        let mut waiting = self.spans();
+        let count = waiting.len().min(MAX_BATCH);
+        let spans = waiting.drain(..count).collect();
+        // Not `then_some`: it would drop an empty batch, whose drop waits for this lock.
+        (count > 0).then(|| Batch { queue: self, spans })
     }
 
     /// Puts a batch back that may be accepted later.
@@ -98,60 +118,95 @@ pub struct Exporter {
     /// The metrics of the run, as soon as it has ended.
     pub run: Mutex<Option<ExportMetricsServiceRequest>>,
     pub has_warned: AtomicBool,
+    /// Whether the last export of traces has ended.
+    pub has_sent_traces: AtomicBool,
+    /// Whether the export of metrics has ended.
+    pub has_sent_metrics: AtomicBool,
 }
 
 impl Exporter {
-    /// Sends finished spans every few seconds, until `closing` is true. Then sends the rest.
-    pub async fn run(self: Arc<Self>, mut closing: watch::Receiver<bool>) {
-        loop {
-            // The telemetry that holds the sender is alive while this runs, so an error means the end, too.
-            let closed = closing.wait_for(|closing| *closing);
-            let is_last = timeout(INTERVAL, closed).await.is_ok();
-            if is_last {
-                let rest = async { while self.send_batch().await {} };
-                tokio::join!(rest, self.send_metrics());
-                return;
-            }
-            while self.send_batch().await {}
-        }
+    /// Sends finished spans every few seconds, until `closing` is true. Then sends the rest, and the metrics.
+    pub async fn run(self: Arc<Self>, closing: watch::Receiver<bool>) {
+        // At the same time: a collector of traces that hangs must not delay metrics for another collector.
+        tokio::join!(
+            self.send_traces(closing.clone()),
+            self.send_metrics(closing)
+        );
     }
 
-    /// Sends a batch of spans; returns whether there may be another one to send.
-    async fn send_batch(&self) -> bool {
-        let Some(collector) = &self.traces else {
-            return false;
-        };
-        let batch = self.queue.next_batch();
-        if batch.is_empty() {
-            return false;
-        }
-        let attributes = ResourceAttributesWithSchema::from(&self.resource);
-        let data = ExportTraceServiceRequest {
-            resource_spans: group_spans_by_resource_and_scope(batch.clone(), &attributes),
-        };
-        match collector.send::<ExportTraceServiceResponse>(&data).await {
-            Ok(()) => true,
-            Err(Refusal { why, is_temporary }) => {
-                self.warn_once(&why);
-                if is_temporary {
-                    self.queue.put_back(batch);
+    async fn send_traces(&self, mut closing: watch::Receiver<bool>) {
+        if let Some(collector) = &self.traces {
+            while timeout(INTERVAL, closed(&mut closing)).await.is_err() {
+                let last_export_begins = async {
+                    closed(&mut closing).await;
+                    // The answer may be on its way: a batch that is sent twice may be stored twice.
+                    sleep(PAUSE).await;
+                };
+                tokio::select! {
+                    result = self.send_waiting_spans(collector) => self.warn_if_refused(result),
+                    () = last_export_begins => break,
                 }
-                !is_temporary
             }
+            let mut result = self.send_waiting_spans(collector).await;
+            if is_refused_for_a_moment(&result) {
+                sleep(PAUSE).await;
+                result = self.send_waiting_spans(collector).await;
+            }
+            self.warn_if_refused(result);
         }
+        self.has_sent_traces.store(true, Ordering::Relaxed);
     }
 
-    async fn send_metrics(&self) {
+    /// Sends all spans that wait, in batches. Stops at the first batch that may be accepted later.
+    async fn send_waiting_spans(&self, collector: &Collector) -> Result<(), Refusal> {
+        while let Some(mut batch) = self.queue.next_batch() {
+            let attributes = ResourceAttributesWithSchema::from(&self.resource);
+            let data = ExportTraceServiceRequest {
+                resource_spans: group_spans_by_resource_and_scope(batch.spans.clone(), &attributes),
+            };
+            let answer = collector.send::<ExportTraceServiceResponse>(&data).await;
+            match answer {
+                Err(refusal) if refusal.retry != Retry::Never => return Err(refusal),
+                _ => batch.spans.clear(),
+            }
+            self.warn_if_refused(answer);
+        }
+        Ok(())
+    }
+
+    async fn send_metrics(&self, mut closing: watch::Receiver<bool>) {
+        closed(&mut closing).await;
         let data = self
             .run
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let (Some(collector), Some(data)) = (&self.metrics, data) else {
-            return;
-        };
-        let answer = collector.send::<ExportMetricsServiceResponse>(&data).await;
-        if let Err(Refusal { why, .. }) = answer {
+        if let (Some(collector), Some(data)) = (&self.metrics, data) {
+            let mut result = collector.send::<ExportMetricsServiceResponse>(&data).await;
+            if is_refused_for_a_moment(&result) {
+                sleep(PAUSE).await;
+                result = collector.send::<ExportMetricsServiceResponse>(&data).await;
+            }
+            self.warn_if_refused(result);
+        }
+        self.has_sent_metrics.store(true, Ordering::Relaxed);
+    }
+
+    /// The exports that have not ended, like `traces to http://collector.example/v1/traces`.
+    pub fn unfinished(&self) -> String {
+        let signals = [
+            ("traces", &self.traces, &self.has_sent_traces),
+            ("metrics", &self.metrics, &self.has_sent_metrics),
+        ];
+        let unfinished = signals.into_iter().filter_map(|(signal, collector, sent)| {
+            let url = collector.as_ref()?.shown_url();
+            (!sent.load(Ordering::Relaxed)).then(|| format!("{signal} to {url}"))
+        });
+        unfinished.collect::<Vec<_>>().join(" and ")
+    }
+
+    fn warn_if_refused(&self, result: Result<(), Refusal>) {
+        if let Err(Refusal { why, .. }) = result {
             self.warn_once(&why);
         }
     }
@@ -175,4 +230,14 @@ impl Exporter {
             ));
         }
     }
+}
+
+/// Waits until the last export shall begin. The telemetry that holds the sender is alive meanwhile, so an error means the
+/// same.
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+fn is_refused_for_a_moment(result: &Result<(), Refusal>) -> bool {
+    matches!(result, Err(refusal) if refusal.retry == Retry::Soon)
 }

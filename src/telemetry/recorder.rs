@@ -66,6 +66,8 @@ impl Telemetry {
             resource,
             run: Mutex::new(None),
             has_warned: AtomicBool::new(false),
+            has_sent_traces: AtomicBool::new(false),
+            has_sent_metrics: AtomicBool::new(false),
         };
         Self(Some(Arc::new(State {
             source,
@@ -136,7 +138,9 @@ impl Telemetry {
         if timeout(LAST_EXPORT, &mut task).await.is_err() {
             task.abort();
             state.exporter.warn_once(&format!(
-                "the collector did not answer within {} s",
+                "{}: no answer within {} s; `descartes-worker check` shows whether a collector answers, and \
+                 OTEL_SDK_DISABLED=true turns the export off",
+                state.exporter.unfinished(),
                 LAST_EXPORT.as_secs()
             ));
         }

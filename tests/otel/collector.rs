@@ -1,8 +1,9 @@
 //! A collector: receives OTLP over HTTP and decodes it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -13,8 +14,8 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message;
 
-use crate::support::Server;
 use crate::support::server::Connection;
+use crate::support::{Hold, Server};
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
@@ -52,23 +53,70 @@ pub struct Point {
     pub sum: f64,
 }
 
-/// Answers every request in the same way.
+/// A status, a content type and a body.
+pub type Answer = (&'static str, &'static str, &'static str);
+
+const ACCEPTED: Answer = ("200 OK", "application/x-protobuf", "");
+
 pub struct Collector {
     server: Server,
     requests: Arc<Mutex<Vec<Received>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Collector {
     pub fn start() -> Self {
-        Self::answering("200 OK", "application/x-protobuf", "")
+        Self::answering(ACCEPTED)
     }
 
-    pub fn answering(status: &'static str, kind: &'static str, body: &'static str) -> Self {
+    /// Answers every request in the same way.
+    pub fn answering(answer: Answer) -> Self {
+        Self::serving(|_| {}, move |_| answer)
+    }
+
+    /// Refuses the first request to each path with this status, and accepts the others.
+    pub fn refusing_once(status: &'static str) -> Self {
+        let refused: Mutex<HashSet<String>> = Mutex::default();
+        Self::serving(
+            |_| {},
+            move |request| {
+                let is_first = locked(&refused).insert(request.path.clone());
+                if is_first {
+                    (status, "text/plain", "")
+                } else {
+                    ACCEPTED
+                }
+            },
+        )
+    }
+
+    /// Reads nothing from the first connection until the hold is released, and accepts the requests of the others.
+    pub fn hanging_once(hold: &Hold) -> Self {
+        let hold = hold.clone();
+        Self::serving(
+            move |connection| {
+                if connection.number == 1 {
+                    connection.wait_for(&hold);
+                }
+            },
+            |_| ACCEPTED,
+        )
+    }
+
+    fn serving(
+        begin: impl Fn(&Connection) + Send + Sync + 'static,
+        answer: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let connections: Arc<AtomicUsize> = Arc::default();
+        let counted = Arc::clone(&connections);
         let requests: Arc<Mutex<Vec<Received>>> = Arc::default();
         let noted = Arc::clone(&requests);
         let server = Server::listen("127.0.0.1:0", move |connection| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            begin(connection);
             let mut buffer = Vec::new();
             while let Some(request) = read_request(connection, &mut buffer) {
+                let (status, kind, body) = answer(&request);
                 locked(&noted).push(request);
                 let answer = format!(
                     "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
@@ -79,7 +127,16 @@ impl Collector {
                 }
             }
         });
-        Self { server, requests }
+        Self {
+            server,
+            requests,
+            connections,
+        }
+    }
+
+    /// How many connections were accepted so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// The value for `OTEL_EXPORTER_OTLP_ENDPOINT`.

@@ -2,6 +2,7 @@
 
 use crate::collector::{Collector, Span};
 use crate::sample::Graph;
+use crate::support::wait_until;
 
 #[test]
 fn the_spans_of_all_workers_are_below_the_attempts_of_one_trace() {
@@ -14,6 +15,19 @@ fn the_spans_of_all_workers_are_below_the_attempts_of_one_trace() {
         .args(["--verify", "always"])
         .run()
         .assert_code(0);
+    // A worker exports after the delivery of its outcome, so the last one may export after the end of the dispatcher.
+    wait_until("the spans of all workers", || {
+        let spans = collector.spans();
+        let has_run = |parent: &Span| {
+            spans
+                .iter()
+                .any(|span| span.name == "run" && span.parent == parent.id)
+        };
+        let mut parents = spans
+            .iter()
+            .filter(|span| matches!(span.name.as_str(), "attempt" | "verify"));
+        parents.all(has_run)
+    });
     let root = collector.span("dispatch");
     assert_eq!(root.parent, "");
     assert_eq!(root.attributes["cicd.pipeline.result"], "success");

@@ -1,7 +1,14 @@
 //! The standard variables of OpenTelemetry.
 
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
 use crate::collector::Collector;
-use crate::support::{FinishedWorker, Project, Receiver, Worker};
+use crate::support::{
+    FinishedWorker, Hold, Origin, Project, Receiver, Server, Worker, is_under_load,
+};
 
 /// Runs a worker with these variables; asserts that it completes.
 fn run(variables: &[(&str, &str)]) -> FinishedWorker {
@@ -39,6 +46,71 @@ fn headers_reach_the_collector_and_are_masked_and_hidden_from_the_agent() {
     );
     let environment = project.read("env");
     assert!(!environment.contains("OTEL_"), "{environment}");
+}
+
+#[test]
+fn headers_that_are_no_credentials_are_ordinary_words_in_output_and_pushed_work() {
+    let (receiver, origin, collector) = (Receiver::start(), Origin::new(), Collector::start());
+    let ended = origin
+        .worker(&receiver)
+        .agent("echo of descartes > note; echo the agent prints descartes, and not team-key-9 or api-word-9 or basic-word-9")
+        .env(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "x-honeycomb-dataset=descartes,X-Honeycomb-Team=team-key-9,api-user=api-word-9,x-any=Basic%20basic-word-9",
+        )
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
+        .run();
+    let event = ended.assert_completed(&receiver);
+    let branch = "descartes/proj-456/8";
+    assert_eq!(event["result"]["work"]["branch"], branch, "{event:#}");
+    assert_eq!(origin.show(branch, "note"), "of descartes");
+    assert_eq!(
+        event["result"]["output"]["tail"],
+        "the agent prints descartes, and not *** or *** or ***\n"
+    );
+    assert_eq!(
+        collector.requests()[0].headers["x-honeycomb-dataset"],
+        "descartes"
+    );
+}
+
+#[test]
+fn the_query_of_an_endpoint_reaches_the_collector_and_is_not_shown() {
+    let url = |collector: &Collector| {
+        format!(
+            "{}/?api-key=key-of-the-collector&x=not-shown",
+            collector.url()
+        )
+    };
+    let refusals = [
+        ("403 Forbidden", "text/plain", "key-of-the-collector"),
+        ("200 OK", "text/html", "<html>hello</html>"),
+        ("200 OK", "application/x-protobuf", ""),
+    ];
+    for answer in refusals {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let collector = Collector::answering(answer);
+        let worker = || {
+            let worker = Worker::new(&receiver, &project);
+            worker.env("OTEL_EXPORTER_OTLP_ENDPOINT", url(&collector))
+        };
+        let check = worker().agent("true").arg("check").run();
+        check.assert_code(0);
+        let printing = worker().agent("echo prints key-of-the-collector").run();
+        let event = printing.assert_completed(&receiver);
+        assert_eq!(event["result"]["output"]["tail"], "prints ***\n");
+        let shown = format!("{}/v1/traces", collector.url());
+        assert!(check.stdout.contains(&shown), "{}", check.stdout);
+        for text in [&printing.stderr, &check.stdout, &check.stderr] {
+            assert!(!text.contains("key-of-the-collector"), "{text}");
+            assert!(!text.contains("not-shown"), "{text}");
+        }
+        let path = &collector.requests()[0].path;
+        assert!(
+            path.ends_with("?api-key=key-of-the-collector&x=not-shown"),
+            "{path}"
+        );
+    }
 }
 
 #[test]
@@ -140,6 +212,58 @@ fn a_value_that_cannot_be_used_is_one_warning_that_names_the_variable() {
         assert!(named[0].contains(expected), "{expected}: {}", named[0]);
         assert!(!ended.stderr.contains("secret-words"), "{}", ended.stderr);
     }
+}
+
+#[test]
+fn two_wrong_variables_of_all_signals_are_one_warning_each() {
+    let collector = Collector::start();
+    let ended = run(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "secret-words"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+    ]);
+    for name in ["OTLP_HEADERS", "OTLP_TIMEOUT"] {
+        let named = ended.stderr.lines().filter(|line| line.contains(name));
+        assert_eq!(named.count(), 1, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn check_waits_a_few_seconds_for_collectors_and_not_after_a_stop_signal() {
+    let (receiver, project, hold) = (Receiver::start(), Project::new(), Hold::default());
+    let check = |url: &str| {
+        let worker = Worker::new(&receiver, &project).agent("true").arg("check");
+        worker.env("OTEL_EXPORTER_OTLP_ENDPOINT", url).start()
+    };
+    let (sender, connected) = channel();
+    let until_release = hold.clone();
+    let collector = Server::listen("127.0.0.1:0", move |connection| {
+        let _ = sender.send(());
+        connection.wait_for(&until_release);
+    });
+    let url = format!("http://{}", collector.address());
+    let ended = check(&url).wait();
+    ended.assert_code(0);
+    for signal in ["traces", "metrics"] {
+        let line = format!(
+            "ok      {signal}: not exported, because of {url}/v1/{signal}: no answer within 5.0 s;"
+        );
+        assert!(ended.stdout.contains(&line), "{}", ended.stdout);
+    }
+    // One after the other, the requests would need at least ten seconds.
+    if !is_under_load() {
+        assert!(ended.took < Duration::from_secs(9), "{:?}", ended.took);
+    }
+    // Both requests of the first check are over.
+    assert_eq!(connected.try_iter().count(), 2);
+    let running = check(&url);
+    connected.recv().expect("the question");
+    running.signal(Signal::TERM);
+    let ended = running.wait();
+    ended.assert_code(0);
+    let stopped = ended.stdout.matches("stopped before there was an answer");
+    assert_eq!(stopped.count(), 2, "{}", ended.stdout);
+    hold.release();
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! For people who look at a run in their tracing backend: which spans there are, whose children they are, and what they
 //! never contain.
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::collector::{Collector, Span};
 use crate::support::origin::program;
-use crate::support::{Origin, Project, Receiver, Worker, path, quoted};
+use crate::support::{Origin, Project, Receiver, Reply, Worker, path, quoted};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -268,6 +269,46 @@ fn tool_calls_are_children_of_the_agent_without_arguments_and_results() {
             "house",
         ],
     );
+}
+
+#[test]
+fn tool_calls_without_a_usable_id_have_no_span() {
+    let (receiver, project, collector) = (Receiver::start(), Project::new(), Collector::start());
+    let (longest, too_long) = ("i".repeat(200), "i".repeat(201));
+    let lines = [
+        tool_call("", "Read", "x"),
+        tool_call(&too_long, "Write", "x"),
+        tool_call(&longest, "Bash", "x"),
+        tool_result(&longest, false),
+        end(),
+    ];
+    stream_json_worker(&receiver, &project, &lines)
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
+        .run()
+        .assert_completed(&receiver);
+    let spans = collector.spans().into_iter();
+    let tools = spans.filter(|span| span.name.starts_with("execute_tool"));
+    let tools: Vec<String> = tools.map(|span| span.name).collect();
+    assert_eq!(tools, ["execute_tool Bash"]);
+}
+
+#[test]
+fn a_claim_that_a_stop_signal_ends_has_the_same_reason_in_the_trace_and_in_the_result_line() {
+    let (receiver, project, collector) = (Receiver::start(), Project::new(), Collector::start());
+    let reply = Reply::status(503).with_header("retry-after", "30");
+    receiver.set_default_reply("started", reply);
+    let worker = Worker::new(&receiver, &project)
+        .agent("true")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
+        .start();
+    worker.wait_for_log("the claim got no usable answer");
+    worker.signal(Signal::TERM);
+    let ended = worker.wait();
+    ended.assert_code(3);
+    assert_eq!(ended.result_line()["failure"]["reason"], "interrupted");
+    for name in ["claim", "run"] {
+        assert_eq!(collector.span(name).error.as_deref(), Some("interrupted"));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Reads the variables of OpenTelemetry, for a build that can export.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,9 +27,10 @@ pub fn read(reader: &mut Reader) -> Settings {
         warnings: Vec::new(),
     };
     let settings = variables.settings();
+    // Both signals read the variables of all signals, so the same warning may be there twice.
+    let mut known = HashSet::new();
     let mut warnings = variables.warnings;
-    // One warning for a variable of all signals.
-    warnings.dedup();
+    warnings.retain(|warning| known.insert(warning.clone()));
     reader.warnings.extend(warnings);
     settings
 }
