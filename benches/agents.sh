@@ -7,14 +7,18 @@
 #
 #   benches/agents.sh [turns] [rounds]    needs a release build of the worker, python3 with venv, and
 #                                         /usr/bin/time (package `time`)
+#
+# BENCH_PROGRAM names another build of the worker. pip installs mini-swe-agent into a virtual environment in Cargo's target directory.
 set -euo pipefail
+# Relative to the caller's directory.
+worker=${BENCH_PROGRAM:+$(realpath "$BENCH_PROGRAM")}
 cd "$(dirname "$0")/.."
 
 turns=${1:-20}
 rounds=${2:-5}
 mini_version=2.4.6
 target=$(realpath "${CARGO_TARGET_DIR:-target}")
-worker=$target/release/descartes-worker
+worker=${worker:-$target/release/descartes-worker}
 venv=$target/mini_swe_agent
 
 [[ -x $worker ]] || { echo "$worker does not exist; build it with: cargo build --release" >&2; exit 1; }

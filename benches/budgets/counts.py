@@ -53,6 +53,7 @@ def instructions(report, program):
 
 def git_processes(report, program):
     if shutil.which("strace") is None:
+        report.without("processes of git", "install strace")
         return
     lines = traced(["strace", "-f", "-e", "trace=execve", "-o"], program, with_repository=True)
     # Those that git starts itself are `git` in another directory, or a shell.

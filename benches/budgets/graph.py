@@ -1,6 +1,6 @@
 """Finding a task in a large graph, next to `scud show`; and growth with the number of tasks."""
 
-from measure import ROOT, Project, Receiver, Samples, in_turns, missing_program, run
+from measure import ROOT, Project, Receiver, Samples, in_turns, find_program, run
 
 TASKS = 20_000
 
@@ -12,7 +12,7 @@ def graph_of(count):
 
 
 def measure(report, program, rounds):
-    scud = missing_program("scud", ROOT / "target/peers/scud/bin")
+    scud = find_program("scud", ROOT / "target/peers/scud/bin")
     if scud is None:
         report.without("scud show", "install it: cargo install scud-cli --locked --root target/peers/scud")
     last = str(TASKS // 2 + 7)

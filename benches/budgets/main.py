@@ -1,6 +1,6 @@
 """Measures every budget of the worker next to its peers and to the floor, in turns, in one run.
 
-Exit code 1 says that a budget is missed. The short form judges only sizes, counts and instructions, which do not depend on the
+Exit code 1 says that a budget is missed or that a benchmark failed. The short form judges only sizes, counts and instructions, which do not depend on the
 machine's load. Peers that are not installed are named.
 """
 
@@ -16,6 +16,7 @@ import growth
 import output
 import repository
 import start_up
+import test_parsers
 from measure import ROOT, target
 from report import Report
 
@@ -25,13 +26,14 @@ SHORT = ("counts", "start-up", "repository")
 
 def main():
     parser = argparse.ArgumentParser(prog="benches/run", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="a minute instead of a quarter of an hour")
+    parser.add_argument("--short", action="store_true", help="a minute instead of half an hour")
     parser.add_argument("--only", action="append", choices=SECTIONS, help="measure only this; may be repeated")
     parser.add_argument("--rounds", type=int, help="how often each program runs (default: 30, or 10 with --short)")
     parser.add_argument("--program", help="measure this program (default: a release build of this checkout)")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--svg", metavar="FILE", help="draw the rows that have peers")
     options = parser.parse_args()
+    test_parsers.check()
     # Relative to where the person is, not to where the programs run.
     files = {name: Path(path).absolute() for name in ("json", "svg") if (path := getattr(options, name))}
     program = str(Path(options.program).absolute()) if options.program else build()
@@ -49,7 +51,7 @@ def main():
         "growth": lambda: growth.measure(report, program),
         "dispatch": lambda: further.dispatch(report, program),
         "gateway": lambda: further.gateway(report, program),
-        "agents": lambda: further.agents(report),
+        "agents": lambda: further.agents(report, program),
     }
     for section in sections:
         measures[section]()
@@ -66,7 +68,7 @@ def main():
 
 def build():
     subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True)
-    return str(target().absolute() / "release" / "descartes-worker")
+    return str(target() / "release" / "descartes-worker")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,11 @@ class Samples:
 
 
 def target():
-    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    # Cargo runs in ROOT, so a relative directory begins there.
+    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 
 
-def missing_program(name, *directories):
+def find_program(name, *directories):
     """The path of a peer, or None."""
     path = os.pathsep.join([*map(str, directories), os.environ["PATH"]])
     return shutil.which(name, path=path)
@@ -119,6 +120,8 @@ def run(command, environment, cwd):
     _, status = os.waitpid(pid, 0)
     took = (time.monotonic_ns() - began) / 1e6
     os.close(reading)
+    # `cwd` may be deleted before the next program starts.
+    os.chdir(ROOT)
     output = b"".join(parts)
     if status != 0:
         code = os.waitstatus_to_exitcode(status)

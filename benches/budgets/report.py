@@ -12,6 +12,7 @@ class Report:
         self.rows = []
         self.curves = []
         self.missing = []
+        self.broken = []
 
     def row(self, name, unit, worker, peers=(), budget="", met=None, stable=False):
         """One row. `peers` are pairs of a name and its samples. `met` is None if the row has no budget. `stable` marks a
@@ -31,6 +32,11 @@ class Report:
         self.missing.append(f"{peer}: {why}")
         print(f"  not measured  {peer}: {why}", flush=True)
 
+    def failure(self, benchmark, why):
+        """A benchmark that failed: its budgets count as missed, also in the short form."""
+        self.broken.append(benchmark)
+        print(f"  FAILED  {benchmark}: {why}", flush=True)
+
     def line(self, row):
         cells = [f"{row['name']:<46}", f"{shown(row['worker'], row['unit']):>26}"]
         cells += [f"{name} {shown(samples, row['unit'])}" for name, samples in row["peers"]]
@@ -38,7 +44,7 @@ class Report:
 
     def failed(self, stable_only):
         judged = [row for row in self.rows + self.curves if row["met"] is False]
-        return [row["name"] for row in judged if not stable_only or row.get("stable")]
+        return [row["name"] for row in judged if not stable_only or row.get("stable")] + self.broken
 
     def json(self):
         def values(samples):
@@ -47,7 +53,8 @@ class Report:
         rows = [{**row, "worker": values(row["worker"]),
                  "peers": {name: values(samples) for name, samples in row["peers"]}} for row in self.rows]
         machine = {"processors": os.cpu_count(), "system": platform.platform(), "load": os.getloadavg()[0]}
-        return json.dumps({"machine": machine, "rows": rows, "curves": self.curves, "missing": self.missing}, indent=1)
+        return json.dumps({"machine": machine, "rows": rows, "curves": self.curves, "missing": self.missing,
+                           "failed": self.broken}, indent=1)
 
     def svg(self):
         """Bars of each row that has peers, longest first in its own scale; the worker's bar is dark."""
