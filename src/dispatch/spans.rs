@@ -3,6 +3,14 @@
 //! A worker gets the span of its run as its parent, so that all workers are in the trace of their dispatch. Runs that an
 //! earlier dispatcher has started belong to its trace.
 
+#![cfg_attr(
+    not(feature = "otel"),
+    allow(
+        clippy::zero_sized_map_values,
+        reason = "a span is empty if nothing is exported"
+    )
+)]
+
 use std::collections::HashMap;
 
 use super::ended::Ended;

@@ -35,18 +35,10 @@ impl Telemetry {
     #[expect(clippy::unused_self, reason = "the other implementation needs it")]
     pub fn record_run(&self, _outcome: &Outcome, _project: &str) {}
 
-    #[expect(
-        clippy::unused_self,
-        clippy::unused_async,
-        reason = "the other implementation needs it"
-    )]
+    #[expect(clippy::unused_async, reason = "the other implementation needs it")]
     pub async fn finish(&self, _stop: &Stop) {}
 
-    #[expect(
-        clippy::unused_self,
-        clippy::unused_async,
-        reason = "the other implementation needs it"
-    )]
+    #[expect(clippy::unused_async, reason = "the other implementation needs it")]
     pub async fn finish_without_stop(&self) {}
 }
 
@@ -97,7 +89,6 @@ impl TraceContext {
 }
 
 /// Nothing is exported, so no collector is asked.
-#[expect(clippy::unused_async, reason = "the other implementation needs it")]
 pub async fn ask_collectors(
     _settings: &Settings,
     _redactor: &Redactor,
