@@ -122,13 +122,13 @@ fn rows_after_resizing() -> Vec<String> {
 
 #[test]
 fn a_window_that_becomes_narrower_has_nothing_left_of_the_status_line() {
-    let is_left = |rows: &Vec<String>| {
+    let is_clean = |rows: &Vec<String>| {
         let spinner = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
-        rows.iter().any(|row| row.contains(spinner))
+        !rows.iter().any(|row| row.contains(spinner))
     };
     // A drawing that is on its way while the window changes is for the old width, and may leave rows on every terminal.
-    let shown = (0..5).map(|_| rows_after_resizing());
-    let shown = shown.skip_while(is_left).next().expect("a clean window");
+    let mut shown = (0..5).map(|_| rows_after_resizing());
+    let shown = shown.find(is_clean).expect("a clean window");
     // At the end the window has 20 columns.
     let text = shown.concat();
     for part in [
