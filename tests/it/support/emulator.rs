@@ -11,6 +11,9 @@ use super::terminal::LINES;
 /// What the mark in a program's output begins with at which the window changes its width.
 pub const RESIZE_MARK: &str = "resize;";
 
+/// Erases everything from the cursor to the end of the window.
+const ERASE: &str = "\x1b[J";
+
 pub struct Emulator {
     width: usize,
     rows: Vec<Row>,
@@ -38,6 +41,7 @@ impl Emulator {
             column: 0,
             links: Vec::new(),
         };
+        let output = with_marks_after_old_drawings(output);
         let mut chars = output.chars().peekable();
         while let Some(c) = chars.next() {
             match c {
@@ -155,4 +159,36 @@ impl Emulator {
         }
         (self.rows, self.width) = (rows, width);
     }
+}
+
+/// Moves each mark behind the drawings that the program had made for the old width and that arrived after it: then the window
+/// has changed a moment later, which no person could tell. On every terminal, such a drawing erases too few rows.
+fn with_marks_after_old_drawings(output: &str) -> String {
+    let begin = format!("\x1b]{RESIZE_MARK}");
+    let mut parts = output.split(&begin);
+    let mut moved = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (columns, mut rest) = part.split_once('\x07').expect("the end of the mark");
+        let width: usize = columns.parse().expect("a number");
+        while let Some(drawing) = first_drawing(rest).filter(|drawing| last_width(drawing) >= width)
+        {
+            moved.push_str(drawing);
+            rest = &rest[drawing.len()..];
+        }
+        moved += &format!("{begin}{columns}\x07{rest}");
+    }
+    moved
+}
+
+/// Up to the carriage return with which the next drawing begins.
+fn first_drawing(output: &str) -> Option<&str> {
+    let erased = output.find(ERASE)? + ERASE.len();
+    let next = output[erased..].find(ERASE)? + erased;
+    Some(&output[..output[..next].rfind('\r')?])
+}
+
+/// The cells of the last line of a drawing. The program cuts it so that the last column of the window stays free.
+fn last_width(drawing: &str) -> usize {
+    let line = drawing.rsplit(['\n', '\r']).next().unwrap_or_default();
+    console::measure_text_width(line)
 }

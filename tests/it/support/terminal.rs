@@ -57,12 +57,9 @@ impl Terminal {
 pub struct Resizer(File);
 
 impl Resizer {
-    /// Changes the width right after a drawing and while the program is stopped: a drawing that is on its way when the window
-    /// changes is for the old width, and may leave something behind on every terminal. Writes a mark into the program's output
-    /// at this place, for the [`Emulator`](super::Emulator).
+    /// Changes the width while the program is stopped, and writes a mark into its output at this place, for the
+    /// [`Emulator`](super::Emulator).
     pub fn set_columns(&mut self, columns: u16, running: &Running) {
-        let size = running.output_size();
-        wait_until("a drawing", || running.output_size() > size);
         running.signal(Signal::STOP);
         let stat = format!("/proc/{}/stat", running.pid().as_raw_nonzero());
         wait_until("the program to stop", || {
