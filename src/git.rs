@@ -9,6 +9,8 @@ mod call;
 mod configuration;
 mod credential;
 mod fingerprint;
+#[cfg(test)]
+pub mod samples;
 mod ssh;
 mod transfer_progress;
 mod trouble;

@@ -289,7 +289,11 @@ fn dispatched(ended: dispatch::Ended) -> exit::Dispatch {
 }
 
 /// The lifecycle: claim, run, report.
-async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Result<exit::Worker> {
+async fn work(
+    mut settings: Run,
+    redactor: Redactor,
+    screen: &Screen,
+) -> eyre::Result<exit::Worker> {
     let stop = Stop::on_signals(settings.stop_window)?;
     if settings.stop_at_end_of_stdin {
         stop.stop_at_end_of_stdin()
@@ -309,7 +313,6 @@ async fn work(settings: Run, redactor: Redactor, screen: &Screen) -> eyre::Resul
     let project = identity.project_id.clone();
     let mut span = begin_run(&telemetry, identity);
     let trace = span.context();
-    let mut settings = settings;
     if let Some(traceparent) = trace.traceparent() {
         // The requests of the run belong to its span, which has the trace of the variable.
         settings.callback.traceparent = callback::traceparent::parse(&traceparent);

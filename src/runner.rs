@@ -35,6 +35,7 @@ use crate::shutdown::Stop;
 use crate::task::{Failure, Outcome, Reason, Report, Verdict};
 use crate::telemetry::TraceContext;
 use checks::Checks;
+pub use prompt::MAX_NOTE_SIZE;
 use rounds::Assignment;
 use run::{Prepared, Run};
 pub use settings::{Settings, Steps};

@@ -65,9 +65,8 @@ const COLLECTOR_HEADERS: [&str; 3] = [
     "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
 ];
 
-/// The variables with URLs whose queries may contain secrets: the repository, and the collectors of OpenTelemetry.
-const URLS: [&str; 4] = [
-    REPO.variable,
+/// The variables that name collectors of OpenTelemetry: one for all signals, one for traces, one for metrics.
+pub const COLLECTORS: [&str; 3] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
@@ -197,7 +196,8 @@ impl Environment {
             .filter_map(|word| word.strip_prefix("whsec_"));
         let values = values.chain(words.split_whitespace()).chain(without_prefix);
         let mut secrets = maskable(values);
-        for name in URLS {
+        // The queries of these URLs may contain secrets.
+        for name in COLLECTORS.into_iter().chain([REPO.variable]) {
             let url = self.text(name).unwrap_or_default();
             for (written, value) in query_secrets(&url) {
                 secrets.extend(maskable([written, value.as_str()].into_iter()));

@@ -76,13 +76,10 @@ fn rate(text: &str) -> Result<u32, String> {
 
 /// The address of the Machines API.
 fn api(text: &str) -> Result<Url, String> {
-    let example = "write it like https://api.machines.dev or http://_api.internal:4280";
-    let url: Result<Url, _> = text.parse();
-    match url {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Ok(url),
-        Ok(_) => Err(format!("is not an http or https URL; {example}")),
-        Err(error) => Err(format!("is not a URL ({error}); {example}")),
-    }
+    values::http_url(
+        text,
+        "https://api.machines.dev or http://_api.internal:4280",
+    )
 }
 
 #[cfg(test)]

@@ -6,15 +6,9 @@
 #[cfg(feature = "otel")]
 mod variables;
 
+use super::environment::COLLECTORS;
 use super::reader::Reader;
 use crate::telemetry::Settings;
-
-/// The variables that name a collector.
-const ENDPOINTS: [&str; 3] = [
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-];
 
 /// Whether `OTEL_SDK_DISABLED` turns everything off.
 fn is_disabled(reader: &Reader) -> bool {
@@ -25,7 +19,7 @@ fn is_disabled(reader: &Reader) -> bool {
 /// Nothing is exported by this build. Says so if a collector is named, because the person who named it waits for traces.
 #[cfg(not(feature = "otel"))]
 pub fn settings(reader: &mut Reader) -> Settings {
-    let named = ENDPOINTS
+    let named = COLLECTORS
         .into_iter()
         .find(|name| reader.environment.get(name).is_some());
     if let Some(name) = named.filter(|_| !is_disabled(reader)) {
@@ -40,7 +34,7 @@ pub fn settings(reader: &mut Reader) -> Settings {
 #[cfg(feature = "otel")]
 pub fn settings(reader: &mut Reader) -> Settings {
     let is_named = |name: &&str| reader.environment.get(name).is_some();
-    if is_disabled(reader) || !ENDPOINTS.iter().any(is_named) {
+    if is_disabled(reader) || !COLLECTORS.iter().any(is_named) {
         return Settings::default();
     }
     variables::read(reader)

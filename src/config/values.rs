@@ -82,16 +82,28 @@ pub fn duration_or_off(text: &str) -> Parsed<Option<Duration>> {
     Ok((!duration.is_zero()).then_some(duration))
 }
 
-/// The base URL of the callbacks.
-pub fn callback_url(text: &str) -> Parsed<Url> {
-    let example = "write it like https://orchestrator.example/api/agents/callback";
+/// An http or https URL; `example` is one.
+pub fn http_url(text: &str, example: &str) -> Parsed<Url> {
     let url: Url = text
         .parse()
-        .map_err(|error| format!("is not a URL ({error}); {example}"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(format!("is not an http or https URL; {example}"));
+        .map_err(|error| format!("is not a URL ({error}); write it like {example}"))?;
+    if matches!(url.scheme(), "http" | "https") && url.host().is_some() {
+        Ok(url)
+    } else {
+        Err(format!(
+            "is not an http or https URL; write it like {example}"
+        ))
     }
-    if !url.username().is_empty() || url.password().is_some() {
+}
+
+pub fn has_credentials(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// The base URL of the callbacks.
+pub fn callback_url(text: &str) -> Parsed<Url> {
+    let url = http_url(text, "https://orchestrator.example/api/agents/callback")?;
+    if has_credentials(&url) {
         return Err("contains credentials, which would appear in logs; remove them".to_owned());
     }
     if url.fragment().is_some() {
@@ -214,15 +226,7 @@ pub fn model_gateway(text: &str) -> Parsed<gateway::Mode> {
 
 /// The URL of the model's service.
 pub fn service_url(text: &str) -> Parsed<Url> {
-    let example = "write it like https://api.anthropic.com";
-    let url: Url = text
-        .parse()
-        .map_err(|error| format!("is not a URL ({error}); {example}"))?;
-    if matches!(url.scheme(), "http" | "https") && url.host().is_some() {
-        Ok(url)
-    } else {
-        Err(format!("is not an http or https URL; {example}"))
-    }
+    http_url(text, "https://api.anthropic.com")
 }
 
 /// A number from 1 to 10000.

@@ -7,12 +7,10 @@ use super::integration::{Integration, WorkerLocation};
 use super::settings::WorkerSettings;
 use super::state::Run;
 use crate::excerpt::both_ends;
+use crate::runner::MAX_NOTE_SIZE;
 
 /// The heartbeat interval of workers, unless the user has set one.
 const HEARTBEAT: &str = "5s";
-
-/// The longest note for a worker, in bytes. The worker's prompt has no more of it.
-const MAX_NOTE_SIZE: usize = 16 * 1024;
 
 /// Variables of this process that a worker must not inherit: the dispatcher sets them itself, or they make sense only
 /// for a worker that runs without a dispatcher.

@@ -13,7 +13,7 @@ use crate::task::{Failure, Reason, Task};
 
 /// The largest part of the orchestrator's note that the prompt contains, in bytes: enough for the output of a
 /// few failed checks.
-const MAX_NOTE_SIZE: usize = 16 * 1024;
+pub const MAX_NOTE_SIZE: usize = 16 * 1024;
 
 /// The directory that the agent works in, as the prompt names it.
 #[derive(Debug, Clone, Copy)]

@@ -63,7 +63,7 @@ impl Source {
 }
 
 impl Span {
-    /// A span that nobody sees.
+    /// A span that is not recorded.
     pub fn none() -> Self {
         Self(None)
     }

@@ -59,7 +59,10 @@ fn is_for_tests(path: &str) -> bool {
         || path.contains("/tests/")
         || matches!(
             path,
-            "scud/peers.rs" | "scud/samples.rs" | "dispatch/integration/samples.rs"
+            "scud/peers.rs"
+                | "scud/samples.rs"
+                | "git/samples.rs"
+                | "dispatch/integration/samples.rs"
         )
 }
 

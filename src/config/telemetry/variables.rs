@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::config::environment::COLLECTORS;
 use crate::config::reader::Reader;
 use crate::config::settings;
 use crate::config::values;
@@ -16,9 +17,6 @@ use crate::telemetry::{Destination, Settings, Temporality};
 
 /// The time limit of a request, as the standard says.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The variable with the collector of all signals, whose URL has no path of its own.
-const COMMON_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// Reads the variables, if one of them names a collector.
 pub fn read(reader: &mut Reader) -> Settings {
@@ -90,7 +88,7 @@ impl Variables<'_, '_> {
         }
         let (name, text) = self.of_signal(signal, "ENDPOINT")?;
         let url = match endpoint(&text) {
-            Ok(url) if name == COMMON_ENDPOINT => {
+            Ok(url) if name == COLLECTORS[0] => {
                 route_url(&url, &format!("v1/{}", signal.to_ascii_lowercase()))
             }
             Ok(url) => url,
@@ -134,11 +132,7 @@ impl Variables<'_, '_> {
             return HeaderMap::new();
         };
         let mut headers = HeaderMap::new();
-        for pair in text
-            .split(',')
-            .map(str::trim)
-            .filter(|pair| !pair.is_empty())
-        {
+        for pair in entries(&text) {
             match header(pair) {
                 Some((key, value)) => drop(headers.insert(key, value)),
                 None => self.warnings.push(format!(
@@ -153,11 +147,7 @@ impl Variables<'_, '_> {
         let name = "OTEL_RESOURCE_ATTRIBUTES";
         let text = self.text(name).unwrap_or_default();
         let mut attributes = Vec::new();
-        for pair in text
-            .split(',')
-            .map(str::trim)
-            .filter(|pair| !pair.is_empty())
-        {
+        for pair in entries(&text) {
             match decoded_pair(pair) {
                 Some(pair) => attributes.push(pair),
                 None => self.warnings.push(format!(
@@ -186,20 +176,20 @@ impl Variables<'_, '_> {
 }
 
 fn endpoint(text: &str) -> Result<Url, String> {
-    let example = "write it like http://collector.example:4318";
-    let url: Url = text
-        .parse()
-        .map_err(|error| format!("is not a URL ({error}); {example}"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(format!("is not an http or https URL; {example}"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
+    let url = values::http_url(text, "http://collector.example:4318")?;
+    if values::has_credentials(&url) {
         return Err(
             "contains credentials, which would appear in logs; put them into OTEL_EXPORTER_OTLP_HEADERS"
                 .to_owned(),
         );
     }
     Ok(url)
+}
+
+/// The entries of a list that are separated by commas.
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    let entries = text.split(',').map(str::trim);
+    entries.filter(|entry| !entry.is_empty())
 }
 
 /// `name=value`, with the value percent-encoded.

@@ -1,8 +1,7 @@
 //! For unit tests with real git: a user's project, and what workers push.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,6 +10,7 @@ use tempfile::TempDir;
 use super::{Commit, FinishedRun, Integration, Settings, Source, WorkChecks, WorkerLocation};
 use crate::environment::variable;
 use crate::git::Access;
+pub use crate::git::samples::git;
 use crate::redact::Redactor;
 
 pub const GRAPH: &str = "# SCUD Graph v1\n# Phase: shop\n\n@nodes\n# id | title | status | complexity | priority\n\
@@ -23,26 +23,6 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         .build()
         .unwrap()
         .block_on(future)
-}
-
-pub fn git(dir: &Path, args: &[&str]) -> String {
-    let output = Command::new("git")
-        .current_dir(dir)
-        .args(args)
-        .env_clear()
-        .env("PATH", env!("PATH"))
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .envs([("GIT_AUTHOR_NAME", "a"), ("GIT_COMMITTER_NAME", "a")])
-        .envs([("GIT_AUTHOR_EMAIL", "a@b"), ("GIT_COMMITTER_EMAIL", "a@b")])
-        .output()
-        .unwrap();
-    let (out, error) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(output.status.success(), "git {args:?}: {error}{out}");
-    out.trim_end().to_owned()
 }
 
 /// The path of the built program. git runs it as the merge driver.

@@ -117,7 +117,7 @@ fn holds_files_only(dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use crate::git::samples::git;
 
     #[test]
     fn git_takes_the_written_files_for_an_empty_repository_of_either_object_format() {
@@ -125,18 +125,10 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             write_empty(dir.path(), is_sha256).unwrap();
             fs::create_dir_all(dir.path().join("objects")).unwrap();
-            let output = Command::new("git")
-                .args(["rev-parse", "--is-bare-repository", "--show-object-format"])
-                .env_clear()
-                .env("PATH", env!("PATH"))
-                .env("GIT_CONFIG_GLOBAL", "/dev/null")
-                .env("GIT_CONFIG_NOSYSTEM", "1")
-                .env("GIT_DIR", dir.path())
-                .output()
-                .unwrap();
-            assert!(output.status.success(), "{output:?}");
-            let text = String::from_utf8(output.stdout).unwrap();
-            assert_eq!(text, format!("true\n{format}\n"));
+            // git takes the directory for a repository because of its files.
+            let questions = ["rev-parse", "--is-bare-repository", "--show-object-format"];
+            let text = git(dir.path(), &questions);
+            assert_eq!(text, format!("true\n{format}"));
         }
     }
 }

@@ -175,7 +175,7 @@ fn with_marks_after_old_drawings(output: &str) -> String {
             moved.push_str(drawing);
             rest = &rest[drawing.len()..];
         }
-        moved += &format!("{begin}{columns}\x07{rest}");
+        moved.extend([begin.as_str(), columns, "\x07", rest]);
     }
     moved
 }
