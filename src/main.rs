@@ -62,7 +62,7 @@ use redact::Redactor;
 use shutdown::Stop;
 use task::{Failure, Outcome, Reason, Verdict};
 use telemetry::{Span, Telemetry};
-use terminal::{Format, Outlet, Screen};
+use terminal::{Format, OutputQueue, Screen};
 
 /// How long the delivery waits until the result line is written, so that standard output has it
 /// before the orchestrator does. That takes a few microseconds if standard output is read.
@@ -445,8 +445,8 @@ async fn send_heartbeats(callback: &Callback, stop: &Stop, progress: &Progress) 
 }
 
 /// Prints the terminal event, so that the platform's log has it even if no callback is delivered.
-fn print_result(event: &callback::Event) -> Outlet {
-    let stdout = Outlet::new(io::stdout());
+fn print_result(event: &callback::Event) -> OutputQueue {
+    let stdout = OutputQueue::new(io::stdout());
     stdout.write(&result_line::line(event.body().as_ref()));
     stdout
 }
