@@ -17,6 +17,7 @@ pub mod samples;
 mod ssh;
 mod transfer_progress;
 mod trouble;
+mod unnamed_file;
 mod words;
 
 pub use self::access::Access;
@@ -24,3 +25,4 @@ pub use self::call::{Call, Finished, GitError};
 pub use self::credential::answer_if_requested;
 pub use self::program::{Git, lfs_progress};
 pub use self::trouble::Trouble;
+pub use self::unnamed_file::UnnamedFile;

@@ -188,7 +188,6 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
             let (stderr, writer) = io::pipe()?;
             (Some(stderr), writer.into())
         }
-        Stderr::File(file) => (None, file.into()),
     };
     let prepared = match program.launch {
         None => None,

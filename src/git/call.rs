@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Seek, Write};
 use std::path::Path;
 
 use super::trouble::Trouble;
+use super::unnamed_file::UnnamedFile;
 use super::words::quote;
 use crate::environment::Variables;
 
@@ -134,10 +135,9 @@ impl<'a> Call<'a> {
 
     /// Gives the command a text as standard input.
     pub fn input(mut self, text: &[u8]) -> io::Result<Self> {
-        let mut file = tempfile::tempfile()?;
+        let mut file = UnnamedFile::new();
         file.write_all(text)?;
-        file.seek(SeekFrom::Start(0))?;
-        self.stdin = Some(file);
+        self.stdin = Some(file.into_file()?);
         Ok(self)
     }
 

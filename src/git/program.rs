@@ -126,6 +126,11 @@ impl<'a> Git<'a> {
         &self.program
     }
 
+    /// Whether the calls get a variable.
+    pub fn has_variable(&self, name: &str) -> bool {
+        value_of(&self.environment, name).is_some()
+    }
+
     /// The file that is run as git-lfs, if there is one.
     pub fn lfs_program(&self) -> Option<&Path> {
         self.lfs_program.as_deref()

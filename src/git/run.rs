@@ -12,9 +12,10 @@ use super::configuration::{self, Side};
 use super::credential::Credential;
 use super::program::{Git, MAX_ANSWER_SIZE};
 use super::transfer_progress::ProgressReader;
-use super::words::{last_words, without_progress};
+use super::words::without_progress;
 use crate::durations::in_words;
-use crate::process::{self, AfterRead, Ending, Limits, Program, Stderr};
+use crate::process::{self, AfterRead, Ending, Limits, Program, Stderr, Stream};
+use crate::ring_buffer::RingBuffer;
 
 /// The time limit of a call if the caller sets none: a large repository on a slow disk takes minutes, not hours.
 pub const DEFAULT_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -60,27 +61,30 @@ impl Git<'_> {
         may_start.map_err(|why| failed("was not started".to_owned(), why))?;
         let silence_ends = call.transfer || self.side == Side::Agent;
         let idle = silence_ends.then_some(self.stalled);
-        // A transfer prints its progress on standard error. Other commands print only errors there.
+        // A transfer prints its progress on standard error. Other commands print only errors there. They do not go into a
+        // file, because a new file can take longer than the whole command: ext4 looks at all files that were deleted just now.
         let reads_progress = call.transfer || call.shows_progress;
-        let said = if reads_progress {
-            None
+        let stderr = if reads_progress {
+            Stderr::WithStdout
         } else {
-            Some(tempfile::tempfile().map_err(unstarted)?)
+            Stderr::Apart
         };
-        let stderr = match &said {
-            Some(file) => Stderr::File(file.try_clone().map_err(unstarted)?),
-            None => Stderr::WithStdout,
-        };
+        let mut errors = RingBuffer::new(self.side.max_stderr_size());
         let Prepared {
             program,
             authorities: _authorities,
         } = self.prepare(call, stderr).map_err(unstarted)?;
         let mut reader = ProgressReader::new(self.progress, self.side.max_stderr_size());
-        let mut take = |_, bytes: &[u8]| {
-            if reads_progress {
-                reader.push(bytes);
+        let mut take = |stream, bytes: &[u8]| {
+            match stream {
+                Stream::Stderr => drop(errors.push(bytes)),
+                Stream::Stdout => {
+                    if reads_progress {
+                        reader.push(bytes);
+                    }
+                    on_output(bytes);
+                }
             }
-            on_output(bytes);
             AfterRead::ReadMore
         };
         let wall = self.until.map_or(DEFAULT_LIMIT, |until| {
@@ -90,10 +94,11 @@ impl Git<'_> {
         // The idle timeout starts with this command.
         self.progress.mark_alive();
         let ending = process::supervise(program, limits, self.stop, self.progress, &mut take).await;
-        let words = || {
-            let text = match said {
-                Some(file) => last_words(file, self.side.max_stderr_size()),
-                None => reader.words(),
+        let mut words = || {
+            let text = if reads_progress {
+                reader.words()
+            } else {
+                errors.text()
             };
             self.redactor.text(&without_progress(&text))
         };

@@ -125,6 +125,7 @@ impl<'a> OutputReader<'a> {
 struct Pipe {
     /// `None` after the end of the stream.
     receiver: Option<pipe::Receiver>,
+    /// Its capacity is the size of one read. It is not filled with zeros before a read: most commands print little.
     buffer: Vec<u8>,
 }
 
@@ -134,7 +135,7 @@ impl Pipe {
             let receiver = pipe::Receiver::from_owned_fd(pipe.into());
             receiver.inspect_err(warn_unreadable).ok()
         });
-        let buffer = vec![0; if receiver.is_some() { chunk_size } else { 0 }];
+        let buffer = Vec::with_capacity(if receiver.is_some() { chunk_size } else { 0 });
         Self { receiver, buffer }
     }
 
@@ -143,7 +144,8 @@ impl Pipe {
         let Some(receiver) = &mut self.receiver else {
             return pending().await;
         };
-        let read = receiver.read(&mut self.buffer).await;
+        self.buffer.clear();
+        let read = receiver.read_buf(&mut self.buffer).await;
         let count = read.unwrap_or_else(|error| {
             warn_unreadable(&error);
             0
@@ -151,7 +153,7 @@ impl Pipe {
         if count == 0 {
             self.receiver = None;
         }
-        &self.buffer[..count]
+        &self.buffer
     }
 }
 

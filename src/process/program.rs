@@ -36,7 +36,6 @@ pub enum Stderr {
     WithStdout,
     /// Into a separate pipe, so that it cannot break the lines of a protocol.
     Apart,
-    File(File),
 }
 
 impl Program {

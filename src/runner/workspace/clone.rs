@@ -10,7 +10,7 @@ use super::fetch::fetch_base;
 use super::source::Repository;
 use super::{configuration, lfs, submodules};
 use crate::environment::Variables;
-use crate::git::{Call, Git, GitError};
+use crate::git::{Call, Git, GitError, UnnamedFile};
 use crate::isolation::User;
 use crate::task::{Failure, Reason};
 
@@ -80,10 +80,10 @@ impl Clone {
 impl Index {
     fn copy_of(git_dir: &Path) -> io::Result<Self> {
         let mut from = File::open(git_dir.join("index"))?;
-        let mut file = tempfile::tempfile()?;
+        let mut file = UnnamedFile::new();
         io::copy(&mut from, &mut file)?;
         Ok(Self {
-            file,
+            file: file.into_file()?,
             modified: from.metadata()?.modified()?,
         })
     }
