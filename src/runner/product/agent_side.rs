@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::files;
 use super::inspect::LARGEST;
@@ -15,6 +15,15 @@ use crate::git::{Call, Git, GitError};
 
 /// Larger index files are not copied.
 const MAX_INDEX_SIZE: u64 = 1024 * 1024 * 1024;
+
+/// The variables that name a place for git's files. The operator can pass them to the agent.
+const LOCATIONS: [&str; 5] = [
+    "GIT_DIR",
+    "GIT_COMMON_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_WORK_TREE",
+];
 
 /// A repository whose working tree is the workspace.
 #[derive(Debug, Clone, Copy)]
@@ -79,14 +88,7 @@ impl<'a> AgentSide<'a> {
             repository.set("GIT_DIR", git_dir);
             repository.set("GIT_WORK_TREE", workspace);
         }
-        let paths = ["rev-parse", "--git-path", "objects", "--git-path", "index"];
-        let paths = repository.run(paths).await?;
-        let (objects, own_index) = paths.split_once('\n').unwrap_or((&paths, "index"));
-        let objects = workspace.join(objects);
-        let own_index = match staging {
-            Staging::Agent => workspace.join(own_index),
-            Staging::Replacement { index, .. } => index.to_owned(),
-        };
+        let (objects, own_index) = repository.objects_and_index(staging).await?;
         let index = dir.join("index");
         let copy = (own_index, index.clone());
         let copied = tokio::task::spawn_blocking(move || {
@@ -104,6 +106,44 @@ impl<'a> AgentSide<'a> {
         let alternates = quoted_for_a_list(&objects);
         repository.set("GIT_ALTERNATE_OBJECT_DIRECTORIES", alternates);
         Ok(repository)
+    }
+
+    /// The directory of the objects, and the index.
+    async fn objects_and_index(
+        &self,
+        staging: Staging<'_>,
+    ) -> Result<(PathBuf, PathBuf), GitError> {
+        let own_index = match staging {
+            Staging::Agent if self.has_usual_layout() => {
+                let git_dir = self.workspace.join(".git");
+                return Ok((git_dir.join("objects"), git_dir.join("index")));
+            }
+            Staging::Agent => None,
+            Staging::Replacement { index, .. } => Some(index.to_owned()),
+        };
+        let paths = ["rev-parse", "--git-path", "objects", "--git-path", "index"];
+        let paths = self.run(paths).await?;
+        let (objects, index) = paths.split_once('\n').unwrap_or((&paths, "index"));
+        let index = own_index.unwrap_or_else(|| self.workspace.join(index));
+        Ok((self.workspace.join(objects), index))
+    }
+
+    /// Whether git finds the objects and the index in the directory `.git` of the workspace: that directory is no link
+    /// and no working tree of another repository, and no variable names another place.
+    fn has_usual_layout(&self) -> bool {
+        let git_dir = self.workspace.join(".git");
+        let is_absent = |name| {
+            let found = fs::symlink_metadata(git_dir.join(name));
+            found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        let is_file = fs::symlink_metadata(git_dir.join("HEAD")).is_ok_and(|head| head.is_file());
+        let names_no_place = !LOCATIONS.iter().any(|name| self.git.has_variable(name));
+        files::is_directory(&git_dir)
+            && files::is_directory(&git_dir.join("objects"))
+            && files::is_directory(&git_dir.join("refs"))
+            && is_file
+            && is_absent("commondir")
+            && names_no_place
     }
 
     fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
