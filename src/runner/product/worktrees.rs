@@ -1,9 +1,12 @@
 //! Names work of the agent that is on no branch: in further working trees (`git worktree`), and in commits without a branch.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::agent_side::{AgentSide, References};
+use super::files::open_regular;
 use super::left_behind::LeftBehind;
 use crate::git::{Call, GitError};
 
@@ -26,7 +29,11 @@ pub async fn name(
             heads.extend(tree.detached);
         }
     }
-    let unreachable = without_branch(agent_side, base, references, &["--reflog"], &heads).await;
+    let unreachable = if heads.is_empty() && has_only_known(agent_side, base, references) {
+        Vec::new()
+    } else {
+        without_branch(agent_side, base, references, &["--reflog"], &heads).await
+    };
     let of_trees = if heads.is_empty() {
         Vec::new()
     } else {
@@ -103,6 +110,66 @@ async fn name_uncommitted(
         ));
     }
     Ok(())
+}
+
+/// How many files and directories of reflogs are read here, and the largest size of a file. git reads more and larger ones.
+const MAX_LOG_ENTRIES: usize = 32;
+const MAX_LOG_SIZE: u64 = 64 * 1024;
+
+/// Whether the reflogs name no commit but the base and those of HEAD, the branches and the tags. False if the reflogs are
+/// anywhere else than in the files of `.git/logs`, or if these cannot be read.
+fn has_only_known(agent_side: &AgentSide<'_>, base: &str, references: &References) -> bool {
+    let git_dir = agent_side.workspace.join(".git");
+    let exists = |name| fs::symlink_metadata(git_dir.join(name)).is_ok();
+    if exists("reftable") || exists("worktrees") || exists("commondir") || !exists("logs/HEAD") {
+        return false;
+    }
+    let known: BTreeSet<&str> = references
+        .all
+        .iter()
+        .filter(|(name, _)| {
+            let kinds = ["refs/heads/", "refs/tags/", "refs/remotes/"];
+            kinds.iter().any(|kind| name.starts_with(kind))
+        })
+        .map(|(_, commit)| commit.as_str())
+        .chain(references.head.as_deref())
+        .chain([base])
+        .collect();
+    let is_known = |object: &str| known.contains(object) || object.bytes().all(|byte| byte == b'0');
+    let Some(logs) = logs(&git_dir.join("logs")) else {
+        return false;
+    };
+    let mut lines = logs.iter().flat_map(|log| log.lines());
+    lines.all(|line| {
+        let mut words = line.split(' ');
+        let (old, new) = (words.next(), words.next());
+        old.zip(new)
+            .is_some_and(|(old, new)| is_known(old) && is_known(new))
+    })
+}
+
+/// The texts of all files below a directory. `None` if there are too many or too large ones, or anything but files and
+/// directories.
+fn logs(dir: &Path) -> Option<Vec<String>> {
+    let (mut dirs, mut texts, mut count) = (vec![dir.to_owned()], Vec::new(), 0);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).ok()? {
+            let entry = entry.ok()?;
+            count += 1;
+            if count > MAX_LOG_ENTRIES {
+                return None;
+            }
+            if entry.file_type().ok()?.is_dir() {
+                dirs.push(entry.path());
+                continue;
+            }
+            let mut text = String::new();
+            let file = open_regular(&entry.path(), MAX_LOG_SIZE).ok()?;
+            file.take(MAX_LOG_SIZE).read_to_string(&mut text).ok()?;
+            texts.push(text);
+        }
+    }
+    Some(texts)
 }
 
 /// The commits that can be reached from `from` or `heads`, but not from the base, a branch, a tag or the stash.
