@@ -336,7 +336,8 @@ async fn build(
     let branches = branches::elsewhere(git, &repository, base, &head, &source.references).await?;
     branches.name(&mut source.left_behind);
     let mut work = Work::new(base, &head);
-    let patch::Changes { count, entries } = patch::changes(git, &repository, base, &head).await?;
+    let changes = patch::changes(git, &repository, base, &head).await?;
+    let count = &changes.count;
     (work.files_changed, work.insertions, work.deletions) =
         (count.files, count.insertions, count.deletions);
     let tips: Vec<&str> = std::iter::once(head.as_str())
@@ -359,7 +360,7 @@ async fn build(
             lfs::Objects::HeldBack(files) => held_back = Some(files),
         }
     }
-    work.patch = patch::patch(git, &repository, base, &head, &entries).await?;
+    work.patch = patch::patch(git, &repository, base, &head, &changes).await?;
     let mut notes = source.left_behind.notes();
     notes.extend(found.warning);
     Ok(Product {
@@ -369,7 +370,7 @@ async fn build(
         held_back,
         incomplete: source.incomplete,
         notes,
-        only_path: count.only,
+        only_path: changes.count.only,
         upload,
         _stores: source.stores,
     })

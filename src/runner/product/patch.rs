@@ -33,6 +33,8 @@ pub struct Count {
     pub deletions: u64,
     /// The changed path, if exactly one path changed.
     pub only: Option<String>,
+    /// Whether git took any changed file for binary. It does that with every file that is too large to be compared.
+    has_binary: bool,
 }
 
 /// The changes between two commits.
@@ -80,13 +82,13 @@ impl Count {
     fn add(&mut self, record: &[u8]) {
         let text = String::from_utf8_lossy(record);
         let mut fields = text.splitn(3, '\t');
-        let mut next = || {
-            let number = fields.next().and_then(|number| number.parse::<u64>().ok());
-            number.unwrap_or(0)
-        };
+        // A hyphen stands for the lines of a binary file.
+        let mut next = || fields.next().and_then(|number| number.parse::<u64>().ok());
+        let (insertions, deletions) = (next(), next());
         self.files += 1;
-        self.insertions += next();
-        self.deletions += next();
+        self.has_binary |= insertions.is_none() || deletions.is_none();
+        self.insertions += insertions.unwrap_or(0);
+        self.deletions += deletions.unwrap_or(0);
         self.only = fields.next().filter(|_| self.files == 1).map(str::to_owned);
     }
 }
@@ -97,9 +99,13 @@ pub async fn patch(
     repository: &Repository,
     base: &str,
     head: &str,
-    entries: &[Entry],
+    Changes { count, entries }: &Changes,
 ) -> Result<Option<Patch>, Failure> {
-    let large = large_paths(git, repository, entries).await?;
+    let large = if count.has_binary {
+        large_paths(git, repository, entries).await?
+    } else {
+        Vec::new()
+    };
     if large.len() > MAX_EXCLUDED {
         return Ok(None);
     }
