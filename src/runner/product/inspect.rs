@@ -5,13 +5,15 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufWriter, Seek, Write};
+use std::io::Write;
+
+use tokio::sync::Notify;
 
 use super::errors::{failed_io, run_stream};
 use super::lfs::{MAX_POINTER_SIZE, Pointer, PointerFile};
 use super::records::Records;
 use super::repository::Repository;
-use crate::git::Git;
+use crate::git::{Git, UnnamedFile};
 use crate::redact::{Redactor, Stream};
 use crate::task::Failure;
 
@@ -43,19 +45,19 @@ pub async fn inspect(
     tips: &[&str],
 ) -> Result<Found, Failure> {
     let list = objects(git, repository, base, tips).await?;
-    let large = too_large(git, repository, &list).await?;
-    if !large.is_empty() {
+    let Some(contents) = read_contents(git, repository, &list).await? else {
+        let large = too_large(git, repository, &list).await?;
         return Ok(Found {
             held_back: Some(format!("larger than 50 MiB: {}", named(&large))),
             ..Found::default()
         });
-    }
+    };
     let Batch {
         found: secret,
         conflicts,
         pointers,
         ..
-    } = read_contents(git, repository, &list).await?;
+    } = contents;
     let held_back = if !secret.is_empty() {
         Some(format!(
             "holding a secret that the worker knows: {}",
@@ -84,23 +86,18 @@ async fn objects(
     base: &str,
     tips: &[&str],
 ) -> Result<File, Failure> {
-    let file = tempfile::tempfile().map_err(|error| failed_io(&error))?;
-    let mut writer = BufWriter::new(file);
+    let mut list = UnnamedFile::new();
     let mut written = Ok(());
     let call = repository.call(["rev-list", "--objects"]);
     let call = tips.iter().fold(call, |call, tip| call.arg(*tip));
     run_stream(git, call.arg(format!("^{base}")), &mut |bytes| {
         if written.is_ok() {
-            written = writer.write_all(bytes);
+            written = list.write_all(bytes);
         }
     })
     .await?;
-    written.map_err(|error| failed_io(&error))?;
-    let mut file = writer
-        .into_inner()
-        .map_err(|error| failed_io(error.error()))?;
-    file.rewind().map_err(|error| failed_io(&error))?;
-    Ok(file)
+    let list = written.and_then(|()| list.into_file());
+    list.map_err(|error| failed_io(&error))
 }
 
 async fn too_large(
@@ -120,8 +117,7 @@ async fn too_large(
     run_stream(git, call, &mut |bytes| {
         records.push(bytes, |record| {
             if let Some((header, path)) = Header::read(record)
-                && header.kind == "blob"
-                && header.size > LARGEST
+                && header.is_too_large()
                 && large.len() <= MAX_NAMES
             {
                 large.insert(path);
@@ -132,18 +128,30 @@ async fn too_large(
     Ok(large)
 }
 
+/// Reads every object. `None` if a file is too large: then the rest is not read.
 async fn read_contents<'a>(
     git: &Git<'a>,
     repository: &Repository,
     list: &File,
-) -> Result<Batch<'a>, Failure> {
+) -> Result<Option<Batch<'a>>, Failure> {
     let mut batch = Batch::new(git.redactor);
+    let found_large = Notify::new();
     let call = repository
         .call(["cat-file", "--batch=%(objecttype) %(objectsize) %(rest)"])
         .input_file(list)
         .map_err(|error| failed_io(&error))?;
-    run_stream(git, call, &mut |bytes| batch.push(bytes)).await?;
-    Ok(batch)
+    let mut on_output = |bytes: &[u8]| {
+        batch.push(bytes);
+        if batch.is_too_large {
+            found_large.notify_one();
+        }
+    };
+    tokio::select! {
+        biased;
+        done = run_stream(git, call, &mut on_output) => done?,
+        () = found_large.notified() => return Ok(None),
+    }
+    Ok((!batch.is_too_large).then_some(batch))
 }
 
 fn named(found: &BTreeSet<String>) -> String {
@@ -181,10 +189,16 @@ impl Header {
         };
         Some((header, name))
     }
+
+    fn is_too_large(&self) -> bool {
+        self.kind == "blob" && self.size > LARGEST
+    }
 }
 
 /// Reads the output of `git cat-file --batch`: for each object a header line, the content, and a line feed.
 struct Batch<'a> {
+    /// Whether there was a file that is too large. Everything after it is ignored.
+    is_too_large: bool,
     redactor: &'a Redactor,
     line: Vec<u8>,
     name: String,
@@ -204,6 +218,7 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn new(redactor: &'a Redactor) -> Self {
         Self {
+            is_too_large: false,
             redactor,
             line: Vec::new(),
             name: String::new(),
@@ -218,7 +233,7 @@ impl<'a> Batch<'a> {
     }
 
     fn push(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
+        while !bytes.is_empty() && !self.is_too_large {
             if self.missing > 0 {
                 let now = usize::try_from(self.missing).unwrap_or(usize::MAX);
                 let now = now.min(bytes.len());
@@ -240,6 +255,7 @@ impl<'a> Batch<'a> {
     fn begin(&mut self) {
         let line = std::mem::take(&mut self.line);
         if let Some((header, name)) = Header::read(&line) {
+            self.is_too_large = header.is_too_large();
             self.name = name;
             self.missing = header.size + 1;
             let may_be_pointer = header.kind == "blob" && header.size < MAX_POINTER_SIZE;
