@@ -21,6 +21,7 @@ mod lfs;
 mod mark;
 mod patch;
 mod records;
+mod references;
 mod repository;
 mod stage;
 mod unfiltered;

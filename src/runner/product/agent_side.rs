@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::files;
 use super::inspect::LARGEST;
 use super::records::Records;
+pub use super::references::References;
 use crate::environment::Variables;
 use crate::git::{Call, Git, GitError};
 
@@ -35,15 +36,6 @@ pub enum Staging<'a> {
     Replacement { git_dir: &'a Path, index: &'a Path },
 }
 
-/// The references of a repository.
-#[derive(Debug, Default)]
-pub struct References {
-    /// The last commit, if there is one.
-    pub head: Option<String>,
-    /// Full names with their objects.
-    pub all: Vec<(String, String)>,
-}
-
 /// The entries of an index that need special care.
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -66,6 +58,8 @@ pub struct AgentSide<'a> {
     pub git: &'a Git<'a>,
     pub workspace: &'a Path,
     variables: Variables,
+    /// Whether git's files are where they usually are, in the directory `.git` of the workspace.
+    has_usual_layout: bool,
 }
 
 impl<'a> AgentSide<'a> {
@@ -79,7 +73,10 @@ impl<'a> AgentSide<'a> {
             git,
             workspace,
             variables: Vec::new(),
+            has_usual_layout: false,
         };
+        repository.has_usual_layout =
+            matches!(staging, Staging::Agent) && repository.finds_usual_layout();
         // If the agent removed `.git`, git must not use a repository in a parent directory instead.
         if let Some(parent) = workspace.parent() {
             repository.set("GIT_CEILING_DIRECTORIES", parent);
@@ -114,7 +111,7 @@ impl<'a> AgentSide<'a> {
         staging: Staging<'_>,
     ) -> Result<(PathBuf, PathBuf), GitError> {
         let own_index = match staging {
-            Staging::Agent if self.has_usual_layout() => {
+            Staging::Agent if self.has_usual_layout => {
                 let git_dir = self.workspace.join(".git");
                 return Ok((git_dir.join("objects"), git_dir.join("index")));
             }
@@ -130,7 +127,7 @@ impl<'a> AgentSide<'a> {
 
     /// Whether git finds the objects and the index in the directory `.git` of the workspace: that directory is no link
     /// and no working tree of another repository, and no variable names another place.
-    fn has_usual_layout(&self) -> bool {
+    fn finds_usual_layout(&self) -> bool {
         let git_dir = self.workspace.join(".git");
         let is_absent = |name| {
             let found = fs::symlink_metadata(git_dir.join(name));
@@ -170,6 +167,11 @@ impl<'a> AgentSide<'a> {
 
     /// Every reference with its object.
     pub async fn references(&self) -> Result<References, GitError> {
+        if self.has_usual_layout
+            && let Some(found) = References::read(&self.workspace.join(".git"))
+        {
+            return Ok(found);
+        }
         let (mut records, mut found) = (Records::new(b'\n'), References::default());
         let mut hear = |bytes: &[u8]| {
             records.push(bytes, |record| {

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::agent_side::{AgentSide, References};
-use super::files::open_regular;
+use super::files::texts_below;
 use super::left_behind::LeftBehind;
 use crate::git::{Call, GitError};
 
@@ -136,40 +135,17 @@ fn has_only_known(agent_side: &AgentSide<'_>, base: &str, references: &Reference
         .chain([base])
         .collect();
     let is_known = |object: &str| known.contains(object) || object.bytes().all(|byte| byte == b'0');
-    let Some(logs) = logs(&git_dir.join("logs")) else {
+    let logs = texts_below(&git_dir.join("logs"), MAX_LOG_ENTRIES, MAX_LOG_SIZE);
+    let Some(logs) = logs else {
         return false;
     };
-    let mut lines = logs.iter().flat_map(|log| log.lines());
+    let mut lines = logs.iter().flat_map(|(_, log)| log.lines());
     lines.all(|line| {
         let mut words = line.split(' ');
         let (old, new) = (words.next(), words.next());
         old.zip(new)
             .is_some_and(|(old, new)| is_known(old) && is_known(new))
     })
-}
-
-/// The texts of all files below a directory. `None` if there are too many or too large ones, or anything but files and
-/// directories.
-fn logs(dir: &Path) -> Option<Vec<String>> {
-    let (mut dirs, mut texts, mut count) = (vec![dir.to_owned()], Vec::new(), 0);
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(dir).ok()? {
-            let entry = entry.ok()?;
-            count += 1;
-            if count > MAX_LOG_ENTRIES {
-                return None;
-            }
-            if entry.file_type().ok()?.is_dir() {
-                dirs.push(entry.path());
-                continue;
-            }
-            let mut text = String::new();
-            let file = open_regular(&entry.path(), MAX_LOG_SIZE).ok()?;
-            file.take(MAX_LOG_SIZE).read_to_string(&mut text).ok()?;
-            texts.push(text);
-        }
-    }
-    Some(texts)
 }
 
 /// The commits that can be reached from `from` or `heads`, but not from the base, a branch, a tag or the stash.
