@@ -7,6 +7,7 @@
 mod clone;
 mod configuration;
 mod directories;
+mod empty_repository;
 mod fetch;
 mod lfs;
 mod not_fetched;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::empty_repository::{self, ObjectFormat};
 use crate::git::{Call, Git, GitError};
 
 /// The waits between attempts after transient trouble.
@@ -26,10 +27,10 @@ pub async fn fetch_base(
 ) -> Result<(), GitError> {
     // 64 hexadecimal digits name a commit in a SHA-256 repository.
     if reference.is_some_and(|name| is_hash(name, 64)) {
-        git.run(init(dir).arg("--object-format=sha256")).await?;
+        init(dir, ObjectFormat::Sha256)?;
         return fetch(git, dir, url, reference).await;
     }
-    git.run(init(dir)).await?;
+    init(dir, ObjectFormat::Sha1)?;
     match fetch(git, dir, url, reference).await {
         // Only this error tells that the remote repository uses SHA-256.
         Err(error) if error.words.contains("mismatched algorithms") => {
@@ -37,7 +38,7 @@ pub async fn fetch_base(
                 GitError::around("init", "could not be repeated for SHA-256", &error)
             };
             fs::remove_dir_all(dir.join(".git")).map_err(failed)?;
-            git.run(init(dir).arg("--object-format=sha256")).await?;
+            init(dir, ObjectFormat::Sha256)?;
             fetch(git, dir, url, reference).await?;
         }
         fetched => fetched?,
@@ -117,7 +118,7 @@ fn is_hash(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn init(dir: &Path) -> Call<'_> {
-    let args = ["init", "--quiet", "--template=", "--initial-branch=main"];
-    Call::new(dir, args)
+fn init(dir: &Path, format: ObjectFormat) -> Result<(), GitError> {
+    empty_repository::create(dir, format)
+        .map_err(|error| GitError::around("init", "could not make the repository", &error))
 }
