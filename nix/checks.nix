@@ -59,6 +59,10 @@ let
     paths = [ ];
     libraries = [ ];
   };
+  engineTest = crate.source [
+    ../nix/load.sh
+    ../tests/nix/engine
+  ];
   ending = extension: fileset.fileFilter (file: file.hasExt extension) ../.;
 
   promises =
@@ -230,4 +234,24 @@ in
       diff --recursive first second
       (cd first && find . -type f -exec sha256sum {} + | sort) > $out
     '';
+}
+# A virtual machine needs KVM, which GitHub's machines with ARM processors do not have.
+// lib.optionalAttrs pkgs.stdenv.hostPlatform.isx86_64 {
+  # Runs the image in a real Docker engine, in a virtual machine.
+  engine = pkgs.testers.runNixOSTest {
+    name = "engine";
+    nodes.machine = {
+      virtualisation = {
+        docker.enable = true;
+        # The default disk is too small for an image and its containers.
+        diskSize = 4096;
+        memorySize = 2048;
+      };
+      environment.systemPackages = [ pkgs.git ];
+    };
+    testScript = ''
+      machine.wait_for_unit("docker.service")
+      print(machine.succeed("${engineTest}/tests/nix/engine ${image} 2>&1"))
+    '';
+  };
 }

@@ -63,6 +63,15 @@ in
       // (if check.asked ? command then { inherit (check.asked) command; } else { })
       // (if check.asked ? src then { files = check.asked.src.files; } else { })
       // (
+        if check.asked ? testScript then
+          {
+            script = check.asked.testScript;
+            docker = check.asked.nodes.machine.virtualisation.docker.enable;
+          }
+        else
+          { }
+      )
+      // (
         if check.asked ? cargoArtifacts then
           {
             artifacts = "${check.asked.cargoArtifacts}";

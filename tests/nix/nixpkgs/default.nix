@@ -61,6 +61,7 @@ free
     };
 
   buildEnv = record "buildEnv";
+  testers.runNixOSTest = record "runNixOSTest";
   mkShell = asked: record "mkShell" ({ name = "nix-shell"; } // asked);
   mkShellNoCC = asked: record "mkShellNoCC" ({ name = "nix-shell"; } // asked);
   runCommand =

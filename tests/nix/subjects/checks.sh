@@ -5,8 +5,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/../support.sh"
 
 checks=$(facts checks.x86_64-linux checks)
 assert 'x86_64-linux has all checks' "$checks" '
-    keys == ["actionlint", "audit", "clippy", "deny", "doc", "fmt", "image", "image-minimal", "image-of-a-project", "nextest", "nixfmt", "reproducible", "shellcheck"]'
-assert 'aarch64-linux has the same checks' "$(evaluate "$flake#checks.aarch64-linux" --apply builtins.attrNames)" "$(jq --compact-output 'keys' <<<"$checks") == ."
+    keys == ["actionlint", "audit", "clippy", "deny", "doc", "engine", "fmt", "image", "image-minimal", "image-of-a-project", "nextest", "nixfmt", "reproducible", "shellcheck"]'
+assert 'aarch64-linux has the same checks, except for the one that needs a virtual machine' \
+    "$(evaluate "$flake#checks.aarch64-linux" --apply builtins.attrNames)" "$(jq --compact-output 'keys - ["engine"]' <<<"$checks") == ."
 assert 'darwin has no checks' "$(evaluate "$flake#checks.aarch64-darwin")" '. == {}'
 assert 'clippy, tests and documentation share one build of the dependencies' "$checks" '
     [.clippy, .nextest, .doc | .artifacts] | unique | length == 1 and .[0] != null'
@@ -25,5 +26,13 @@ assert 'only the tests depend on the documents' "$checks" '
     to_entries | map(select(.value.files // [] | index("README.md") != null) | .key) == ["nextest"]'
 assert 'the check of the image runs the promises on an archive' "$checks" '.image.command | test("promises image.tar")'
 assert 'the worker is built twice, and the images of the two are compared' "$checks" '.reproducible.command | test("diff --recursive first second")'
+assert 'a virtual machine with Docker runs tests/nix/engine on the image' "$checks" '
+    .engine.by == "runNixOSTest" and .engine.docker
+    and (.engine.script | test("succeed\\(\"[^ ]*-source/tests/nix/engine [^ ]*-descartes-worker 2>&1\"\\)"))'
+# The virtual machine has these two files of the repository, and no other.
+assert 'tests/nix/engine uses no file but nix/load.sh' "$(grep --only-matching --extended-regexp '(tests|nix|src|docs)/[a-z./]+' tests/nix/engine | sort --unique | jq --raw-input . | jq --slurp .)" '
+    . == ["nix/load.sh", "nix/store", "tests/nix/engine"]'
+assert 'the shell does not evaluate the virtual machine' "$(evaluate "$flake#devShells.x86_64-linux.default" --apply 'shell: builtins.attrNames shell.asked.checks')" '
+    index("engine") == null and index("clippy") != null'
 
 exit "$failed"
