@@ -32,6 +32,11 @@ in
           named = builtins.fromJSON image.environment.asked.environment.named;
         }
     );
+    sizes = {
+      inherit (image.sizes.asked) command;
+      inherit (image.sizes.asked.environment) programs others;
+      graph = map (part: "${part}") image.sizes.asked.environment.exportReferencesGraph.graph;
+    };
     passthru = builtins.filter (name: image ? ${name}) [ "conf" ];
     # push and load come with every image.
     programs = map name [
