@@ -65,6 +65,14 @@ let
   ];
   ending = extension: fileset.fileFilter (file: file.hasExt extension) ../.;
 
+  # A program as another distribution would build it.
+  foreignProgram =
+    flags: libraries:
+    pkgs.runCommandCC "foreign" { buildInputs = libraries; } ''
+      $CXX ${../tests/nix/foreign.cc} ${flags} -o $out
+      ${lib.getExe pkgs.patchelf} --remove-rpath --set-interpreter \
+        /${programs.loaderDirectory}/${programs.loaderName} $out
+    '';
   promises =
     name: image: arguments:
     pkgs.runCommand name
@@ -74,17 +82,10 @@ let
           pkgs.openssl
           pkgs.python3
         ];
-        # A program as another distribution would build it.
-        foreign = pkgs.runCommandCC "foreign" { } ''
-          printf '#include <iostream>\nint main() { std::cout << "hello from abroad\\n"; }\n' > foreign.cc
-          $CXX foreign.cc -o $out
-          ${lib.getExe pkgs.patchelf} --remove-rpath --set-interpreter \
-            /${programs.loaderDirectory}/${programs.loaderName} $out
-        '';
       }
       ''
         ${image} > image.tar
-        python3 ${../tests/nix/promises} image.tar --foreign "$foreign" ${lib.escapeShellArgs arguments}
+        python3 ${../tests/nix/promises} image.tar ${lib.escapeShellArgs arguments}
         touch $out
       '';
 in
@@ -168,7 +169,10 @@ in
       '';
 
   # Unpacks the image, runs it, and proves everything that docs/nix.md promises about it.
-  image = promises "image" image [ "--no-compiler" ];
+  image = promises "image" image [
+    "--no-compiler"
+    "--foreign=${foreignProgram "" [ ]}"
+  ];
 
   # The smallest image keeps every promise that is not about the tools that it lacks.
   image-minimal = promises "image-minimal" image-minimal [
@@ -188,6 +192,7 @@ in
           pkgs.tree
         ];
         nix = true;
+        libraries = [ pkgs.sqlite ];
         directories = [ "/data/cache" ];
         devShell = pkgs.mkShellNoCC {
           packages = [ pkgs.hello ];
@@ -202,6 +207,7 @@ in
       })
       [
         "--no-compiler"
+        "--foreign=${foreignProgram "-DWITH_SQLITE -lsqlite3" [ pkgs.sqlite ]}"
         "--version=1.2.3"
         "--nix"
         "--program=tree"

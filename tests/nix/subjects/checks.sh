@@ -25,6 +25,9 @@ assert 'clippy gets its configuration, the tests get the files that they read' "
 assert 'only the tests depend on the documents' "$checks" '
     to_entries | map(select(.value.files // [] | index("README.md") != null) | .key) == ["nextest"]'
 assert 'the check of the image runs the promises on an archive' "$checks" '.image.command | test("promises image.tar")'
+assert 'a program for other distributions runs in the image, and one that needs a further library in the image of a project' "$checks" '
+    (.image.command | test("--foreign=[^ ]*-foreign")) and (.["image-of-a-project"].command | test("--foreign=[^ ]*-foreign"))
+    and (.["image-minimal"].command | contains("--foreign") | not)'
 assert 'the worker is built twice, and the images of the two are compared' "$checks" '.reproducible.command | test("diff --recursive first second")'
 assert 'a virtual machine with Docker runs tests/nix/engine on the image' "$checks" '
     .engine.by == "runNixOSTest" and .engine.docker
