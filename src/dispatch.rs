@@ -30,6 +30,7 @@ mod spans;
 mod standing;
 mod start;
 mod state;
+mod target;
 pub mod verification;
 
 use std::collections::HashMap;
@@ -47,11 +48,12 @@ use control::Question;
 use dispatcher::{Dispatcher, Inbox};
 pub use ended::Ended;
 use journal::{Entry, UserCommand};
-use open::{Target, open, read_needs, read_project_settings, read_scope, start_dispatcher};
+use open::{open, read_needs, read_project_settings, read_scope, start_dispatcher};
 use preflight::preflight;
 pub use project_files::ProjectRules;
 use report::{Contents, End, write};
 pub use settings::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings, WorkersAgent};
+use target::Target;
 
 /// How many requests from the control socket may wait.
 const MAX_QUESTIONS: usize = 16;

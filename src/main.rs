@@ -1,7 +1,6 @@
 //! descartes-worker: runs one coding-agent task on a throw-away machine.
 //!
-//! `main` wires the lifecycle, configuration to exit code, and is the only place that knows what
-//! an outcome means for the process.
+//! `main` reads the configuration, runs the command that it names, and turns the result into an exit code.
 
 mod amounts;
 mod builtin;
@@ -21,6 +20,7 @@ mod gateway;
 mod git;
 mod http;
 mod isolation;
+mod lifecycle;
 mod line_splitter;
 mod local;
 mod merge_graph;
@@ -50,25 +50,10 @@ mod webhook;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use eyre::WrapErr;
-
-use callback::{Callback, Claim, Delivery};
-use config::{Command, Config, Rejected, Run};
-use panics::catch_panic;
-use progress::Progress;
+use config::{Command, Config, Rejected};
 use redact::Redactor;
-use shutdown::Stop;
-use task::{Failure, Outcome, Reason, Verdict};
-use telemetry::{Span, Telemetry};
-use terminal::{Format, Outlet, Screen};
-
-/// How long the delivery waits until the result line is written, so that standard output has it
-/// before the orchestrator does. That takes a few microseconds if standard output is read.
-const STDOUT_HEAD_START: Duration = Duration::from_millis(50);
-/// How long the process waits for the result line once more, after the delivery and before the exit.
-const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
+use terminal::{Format, Screen};
 
 fn main() -> ExitCode {
     // Before everything else: every program of the project starts through this.
@@ -185,7 +170,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
     let exit = runtime.block_on(async {
         match config.command {
             Command::Run(run) => {
-                let exit = Box::pin(work(*run, config.redactor, &screen)).await?;
+                let exit = Box::pin(lifecycle::run(*run, config.redactor, &screen)).await?;
                 Ok(exit.into())
             }
             Command::Check(settings) => {
@@ -285,176 +270,5 @@ fn dispatched(ended: dispatch::Ended) -> exit::Dispatch {
         dispatch::Ended::AllDone => exit::Dispatch::AllDone,
         dispatch::Ended::Blocked => exit::Dispatch::Blocked,
         dispatch::Ended::Stopped | dispatch::Ended::StoppedWithRuns => exit::Dispatch::Stopped,
-    }
-}
-
-/// The lifecycle: claim, run, report.
-async fn work(
-    mut settings: Run,
-    redactor: Redactor,
-    screen: &Screen,
-) -> eyre::Result<exit::Worker> {
-    let stop = Stop::on_signals(settings.stop_window)?;
-    if settings.stop_at_end_of_stdin {
-        stop.stop_at_end_of_stdin()
-            .wrap_err("DESCARTES_STOP_AT_END_OF_STDIN needs a pipe as standard input")?;
-    }
-    if settings.new_session {
-        rustix::process::setsid().wrap_err("cannot begin a session")?;
-    }
-    // Held until the worker has ended.
-    let _lock = match &settings.task_lock {
-        Some(path) => Some(local::TaskLock::share(path)?),
-        None => None,
-    };
-    runner::harden();
-    let identity = &settings.callback.identity;
-    let telemetry = Telemetry::new(&settings.telemetry, &identity.run_id, &redactor);
-    let project = identity.project_id.clone();
-    let mut span = begin_run(&telemetry, identity);
-    let trace = span.context();
-    if let Some(traceparent) = trace.traceparent() {
-        // The requests of the run belong to its span, which has the trace of the variable.
-        settings.callback.traceparent = callback::traceparent::parse(&traceparent);
-    }
-    let callback = match Callback::new(settings.callback, redactor.clone()) {
-        Ok(callback) => callback,
-        Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "nothing was sent");
-            return Ok(exit::Worker::Misconfigured);
-        }
-    };
-    let mut claim_span = trace.child("claim");
-    match claim(&callback, &stop).await {
-        Ok(()) => claim_span.end(),
-        Err(NotClaimed::Refused) => return Ok(exit::Worker::Refused),
-        Err(NotClaimed::Failed(reason)) => {
-            claim_span.fail(reason.word());
-            claim_span.end();
-            span.fail(reason.word());
-            span.end();
-            telemetry.finish(&stop).await;
-            return Ok(exit::Worker::Undelivered);
-        }
-    }
-    telemetry.start();
-    let progress = Progress::new();
-    let outcome = {
-        let _status = screen.show_progress(&progress);
-        let heartbeats = send_heartbeats(&callback, &stop, &progress);
-        let run = runner::run(&settings.runner, &redactor, &stop, &progress, &trace);
-        tokio::select! {
-            outcome = Box::pin(run) => outcome,
-            never = heartbeats => never,
-        }
-    };
-    let mut delivery = trace.child("deliver");
-    let exit = report(&callback, &outcome, &stop).await;
-    if exit == exit::Worker::Undelivered {
-        delivery.fail("undelivered");
-    }
-    delivery.end();
-    span.conclude(&outcome);
-    span.end();
-    telemetry.record_run(&outcome, &project);
-    telemetry.finish(&stop).await;
-    Ok(exit)
-}
-
-/// Begins the span of a run.
-fn begin_run(telemetry: &Telemetry, identity: &callback::Identity) -> Span {
-    let mut span = telemetry.root("run");
-    span.set_text("cicd.pipeline.name", &identity.project_id);
-    span.set_text("cicd.pipeline.run.id", &identity.run_id);
-    span.set_text("descartes.task.id", &identity.task_id);
-    span
-}
-
-/// Why the worker does not run the task.
-enum NotClaimed {
-    /// The orchestrator refused the claim. This is not an error.
-    Refused,
-    /// There was no usable answer. The result line has the same reason.
-    Failed(Reason),
-}
-
-/// Claims the task, and prints the result line if there is no usable answer.
-async fn claim(callback: &Callback, stop: &Stop) -> Result<(), NotClaimed> {
-    let (reason, why) = match callback.claim(stop).await {
-        Claim::Granted => return Ok(()),
-        Claim::Refused { why } => {
-            tracing::info!(why, "the orchestrator refused the claim; nothing was done");
-            return Err(NotClaimed::Refused);
-        }
-        Claim::Rejected { why } | Claim::Unanswered { why } => (Reason::Unclaimed, why),
-        Claim::Stopped => (
-            Reason::Interrupted,
-            "the worker was stopped before there was an answer".to_owned(),
-        ),
-    };
-    tracing::error!(why, "the task was not claimed, so nothing was done");
-    let failure = Failure::new(reason, format!("the task was not claimed: {why}"));
-    let stdout = print_result(&callback.terminal_event(&Outcome::failed(failure)));
-    warn_unless_read(stdout.wait_until_written(STDOUT_PATIENCE).await);
-    Err(NotClaimed::Failed(reason))
-}
-
-/// Prints and delivers the outcome.
-async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Worker {
-    let event = callback.terminal_event(outcome);
-    let stdout = print_result(&event);
-    stdout.wait_until_written(STDOUT_HEAD_START).await;
-    let delivery = catch_panic(callback.deliver(&event, stop)).await;
-    // The exit would cut off a line that is not written yet.
-    warn_unless_read(stdout.wait_until_written(STDOUT_PATIENCE).await);
-    let undelivered = match delivery {
-        Ok(Delivery::Delivered) => None,
-        Ok(Delivery::Rejected { why } | Delivery::OutOfTime { why }) => Some(why),
-        Err(bug) => Some(bug),
-    };
-    match (undelivered, &outcome.verdict) {
-        (None, Verdict::Completed { message }) => {
-            tracing::info!("completed: {message}");
-            exit::Worker::Completed
-        }
-        (None, Verdict::Failed(failure)) => {
-            tracing::error!(
-                reason = failure.reason.word(),
-                "failed: {}",
-                failure.message
-            );
-            exit::Worker::Failed
-        }
-        (Some(why), _) => {
-            tracing::error!(
-                why,
-                "the outcome could not be delivered; it is on standard output"
-            );
-            exit::Worker::Undelivered
-        }
-    }
-}
-
-/// Sends heartbeats, whose answers may cancel the task. Never returns.
-async fn send_heartbeats(callback: &Callback, stop: &Stop, progress: &Progress) -> ! {
-    match catch_panic(callback.heartbeats(progress)).await {
-        Ok(reason) => stop.cancel(reason),
-        Err(bug) => tracing::error!(bug, "the task goes on without heartbeats"),
-    }
-    std::future::pending().await
-}
-
-/// Prints the terminal event, so that the platform's log has it even if no callback is delivered.
-fn print_result(event: &callback::Event) -> Outlet {
-    let stdout = Outlet::new(io::stdout());
-    stdout.write(&result_line::line(event.body().as_ref()));
-    stdout
-}
-
-fn warn_unless_read(written: bool) {
-    if !written {
-        tracing::warn!(
-            "the result line could not be written: standard output is closed or not read"
-        );
     }
 }

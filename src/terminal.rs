@@ -8,13 +8,13 @@ mod json_lines;
 mod live_area;
 mod log_line;
 mod markdown;
-mod outlet;
+mod output_queue;
 mod screen;
 mod timeline;
 
 pub use clock::clock;
 pub use format::Format;
 pub use json_lines::{JsonLines, print_object};
-pub use outlet::Outlet;
+pub use output_queue::OutputQueue;
 pub use screen::{Color, Log, LogFormat, Screen, print_error};
 pub use timeline::{HeartbeatContent, Signatures, Timeline};

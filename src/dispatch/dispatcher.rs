@@ -3,8 +3,10 @@
 
 mod checks;
 mod fields;
+mod lost_runs;
 mod merges;
 mod reporting;
+mod starts;
 mod user_requests;
 
 use std::time::Duration;
@@ -19,14 +21,10 @@ use super::decide::{Action, Decision, decide};
 use super::ended::Ended;
 use super::engine::{Event, StartFailure};
 use super::event_listener::{MAX_WAITING, Request};
-use super::harvest::Harvest;
-use super::integration::RunBranch;
-use super::journal::{Entry, Handle};
+use super::journal::Entry;
 use super::merging::MergeChannels;
 use super::names::run_id;
-use super::run_output::{describe_loss, find_report};
-use super::start::worker_spec;
-use super::state::{End, Run, Seen};
+use super::state::{End, Run};
 use crate::clock::now;
 use crate::receiver::lease_of_claim;
 use crate::task::Status;
@@ -198,71 +196,6 @@ impl Dispatcher<'_> {
         Ok(has_changed)
     }
 
-    /// Writes the intents to the journal, then starts their runs.
-    async fn record_and_start(&mut self, intents: Vec<Entry>) -> eyre::Result<()> {
-        let mut runs = Vec::new();
-        let mut records = Vec::new();
-        for entry in intents {
-            if let Entry::Intent { run, .. } = &entry {
-                runs.push(run.clone());
-            }
-            records.push(self.journaled.apply(entry));
-        }
-        self.journaled.write(records).await?;
-        self.start(runs).await
-    }
-
-    /// Starts runs. Their intents must be on disk.
-    async fn start(&mut self, runs: Vec<String>) -> eyre::Result<()> {
-        let mut results = Vec::new();
-        for id in runs {
-            let Some(run) = self.journaled.state.run(&id) else {
-                continue;
-            };
-            let needs = run.task.as_ref().and_then(|key| self.policy.needs.get(key));
-            let spec = worker_spec(
-                &self.shared_settings,
-                &self.settings.worker,
-                run,
-                needs.cloned().unwrap_or_default(),
-                self.secret.of_run(&id),
-                self.spans.begin_run(run),
-            );
-            // Engines that answer later send an event.
-            let started = self.engine.start(&id, spec);
-            self.show.started(run, &self.graph);
-            results.extend(started.map(|started| (id, started)));
-        }
-        self.record_starts(results).await
-    }
-
-    /// Writes the results of starts to the journal.
-    async fn record_starts(
-        &mut self,
-        results: Vec<(String, Result<Handle, StartFailure>)>,
-    ) -> eyre::Result<()> {
-        let (mut records, mut failed) = (Vec::new(), Vec::new());
-        for (run, started) in results {
-            if let Err(failure) = &started {
-                failed.push((run.clone(), failure.clone()));
-            }
-            records.push(self.journaled.apply(start_entry(run, started)));
-        }
-        self.journaled.write(records).await?;
-        for (run, failure) in failed {
-            self.show
-                .say(&format!("{run}: not started: {}", failure.why()));
-            self.after_failed_start(&run, &failure).await?;
-        }
-        Ok(())
-    }
-
-    /// Starts the runs that have waited for room in the engine that their tasks need.
-    async fn start_waiting(&mut self) -> eyre::Result<()> {
-        let results = self.engine.start_waiting();
-        self.record_starts(results).await
-    }
-
     /// Handles an event of an engine that answers in the background.
     async fn handle_engine_event(&mut self, event: Event) -> eyre::Result<()> {
         match event {
@@ -334,92 +267,6 @@ impl Dispatcher<'_> {
             .say(&format!("{}: stopping, because {why}", run.id));
     }
 
-    /// Handles a run that has ended without sending a report. Looks for the report in its output and for finished work
-    /// on its branch; fences the run if there is neither. Returns whether the state has changed.
-    async fn read_report(&mut self, id: &str) -> eyre::Result<bool> {
-        match self.harvest(id).await? {
-            Harvest::Pending => Ok(false),
-            Harvest::Report | Harvest::Branch(_) => Ok(true),
-            Harvest::NotFound => {
-                let Some(run) = self.journaled.state.run(id) else {
-                    return Ok(false);
-                };
-                let end = match run.seen {
-                    Seen::Ended(end) => end,
-                    _ => End::default(),
-                };
-                let why = run.stop_reason.clone();
-                let why = why.unwrap_or_else(|| describe_loss(end.code, &self.engine.log(id)));
-                self.fence(id, &why, end).await?;
-                Ok(true)
-            }
-        }
-    }
-
-    /// Handles a run that an earlier dispatcher was about to start and that the engine does not have now: it was never
-    /// started, or it has ended. Starts it unless it has left a report or finished work. Returns whether the state has
-    /// changed.
-    async fn start_again(&mut self, id: &str) -> eyre::Result<bool> {
-        match self.harvest(id).await? {
-            Harvest::Pending => Ok(false),
-            Harvest::Report | Harvest::Branch(_) => Ok(true),
-            Harvest::NotFound => {
-                self.start(vec![id.to_owned()]).await?;
-                Ok(true)
-            }
-        }
-    }
-
-    /// Records what a run has left behind: the report that its worker has printed, or finished work on its branch.
-    async fn harvest(&mut self, id: &str) -> eyre::Result<Harvest> {
-        let run = id.to_owned();
-        if let Some(event) = find_report(&self.engine.output(id), id) {
-            self.journaled
-                .record(Entry::Reported { run, event })
-                .await?;
-            self.after_report(id).await?;
-            return Ok(Harvest::Report);
-        }
-        let is_check = self
-            .journaled
-            .state
-            .run(id)
-            .is_some_and(|run| run.task.is_none());
-        if is_check {
-            return Ok(Harvest::NotFound);
-        }
-        let harvest = self.branch_searches.result_of(id);
-        if let Harvest::Branch(RunBranch { name, commit, .. }) = &harvest {
-            self.show.say(&format!(
-                "{id}: its worker is gone, but it has pushed finished work; the checks run on it again"
-            ));
-            let (branch, commit) = (name.clone(), commit.clone());
-            let entry = Entry::Harvested {
-                run,
-                branch,
-                commit,
-            };
-            self.journaled.record(entry).await?;
-            self.release(id);
-        }
-        Ok(harvest)
-    }
-
-    /// Fences a run: it may not work on its task any longer.
-    async fn fence(&mut self, id: &str, why: &str, end: End) -> eyre::Result<()> {
-        self.show.say(&format!("{id}: lost: {why}"));
-        self.journaled
-            .record(Entry::Fenced {
-                run: id.to_owned(),
-                why: why.to_owned(),
-                exit_code: end.code,
-                is_out_of_memory: end.is_out_of_memory,
-            })
-            .await?;
-        self.release(id);
-        self.repeat_check(id, why).await
-    }
-
     /// Handles events of workers. Their changes are on disk before the answers are sent.
     async fn handle_requests(&mut self, requests: Vec<Request>) -> eyre::Result<()> {
         let (mut records, mut answers, mut ended) = (Vec::new(), Vec::new(), Vec::new());
@@ -471,17 +318,5 @@ impl Dispatcher<'_> {
             )
         };
         tasks.filter(is_counted).count()
-    }
-}
-
-/// The entry for the result of a start.
-fn start_entry(run: String, started: Result<Handle, StartFailure>) -> Entry {
-    match started {
-        Ok(handle) => Entry::Handle { run, handle },
-        Err(failure) => Entry::NotStarted {
-            run,
-            why: format!("it could not be started: {}", failure.why()),
-            is_refused: matches!(failure, StartFailure::Refused(_)),
-        },
     }
 }

@@ -11,8 +11,10 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use super::call::{Call, Finished, GitError};
+use super::program::Git;
+use super::run::{DEFAULT_LIMIT, Prepared};
 use super::words::{last_words, without_progress};
-use super::{Call, DEFAULT_LIMIT, Finished, Git, GitError, Prepared};
 use crate::descriptors::Inherited;
 use crate::durations::in_words;
 use crate::process::Stderr;

@@ -14,6 +14,7 @@ mod errors;
 mod files;
 mod filters;
 mod gitlinks;
+mod index;
 mod inspect;
 mod left_behind;
 mod lfs;

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::format::Format;
-use super::outlet::Outlet;
+use super::output_queue::OutputQueue;
 use crate::clock::now;
 use crate::redact::Redactor;
 
@@ -72,18 +72,18 @@ pub fn print_object(kind: &str, fields: impl Serialize, redactor: &Redactor) -> 
 /// reader has closed the pipe. If the reader is too slow, lines are dropped, and an object of the type `gap` counts them.
 #[derive(Debug, Clone)]
 pub struct JsonLines {
-    outlet: Option<Outlet>,
+    output: Option<OutputQueue>,
     redactor: Redactor,
 }
 
 impl JsonLines {
     pub fn new(format: Format, redactor: &Redactor) -> Self {
-        let outlet = match format {
+        let output = match format {
             Format::Lines => None,
-            Format::Json => Some(Outlet::with_note(io::stdout(), gap)),
+            Format::Json => Some(OutputQueue::with_note(io::stdout(), gap)),
         };
         Self {
-            outlet,
+            output,
             redactor: redactor.clone(),
         }
     }
@@ -102,20 +102,20 @@ impl JsonLines {
     }
 
     fn write_object(&self, object: &Object<'_, impl Serialize>) {
-        if let Some(outlet) = &self.outlet {
-            outlet.write(object.line(&self.redactor).as_bytes());
+        if let Some(output) = &self.output {
+            output.write(object.line(&self.redactor).as_bytes());
         }
     }
 
     /// Waits until all objects are written. Stops waiting if the reader has closed the pipe, after [`END_TIMEOUT`], and on SIGINT
     /// or SIGTERM.
     pub async fn close(&self) {
-        let Some(outlet) = &self.outlet else { return };
+        let Some(output) = &self.output else { return };
         let Ok(mut terminated) = signal(SignalKind::terminate()) else {
             return;
         };
         tokio::select! {
-            _ = outlet.wait_until_written(END_TIMEOUT) => {}
+            _ = output.wait_until_written(END_TIMEOUT) => {}
             _ = tokio::signal::ctrl_c() => {}
             _ = terminated.recv() => {}
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use console::{measure_text_width, truncate_str};
 
-use super::outlet::Outlet;
+use super::output_queue::OutputQueue;
 
 /// A narrower window is drawn as if it had this width, in cells.
 const MIN_WIDTH: usize = 2;
@@ -25,7 +25,7 @@ pub struct LiveArea(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    outlet: Outlet,
+    output: OutputQueue,
     lines: Vec<String>,
     /// The width of each line on the screen, in cells.
     drawn_widths: Vec<usize>,
@@ -34,9 +34,9 @@ struct State {
 }
 
 impl LiveArea {
-    pub fn new(outlet: Outlet) -> Self {
+    pub fn new(output: OutputQueue) -> Self {
         Self(Arc::new(Mutex::new(State {
-            outlet,
+            output,
             lines: Vec::new(),
             drawn_widths: Vec::new(),
             drawn_for: None,
@@ -46,13 +46,13 @@ impl LiveArea {
     /// Replaces the lines. Draws nothing if nothing has changed, or if the terminal does not accept output.
     pub fn set(&self, lines: Vec<String>, size: Size) {
         let mut state = self.state();
-        if state.lines == lines && state.drawn_for == Some(size) || state.outlet.is_stuck() {
+        if state.lines == lines && state.drawn_for == Some(size) || state.output.is_stuck() {
             return;
         }
         let mut output = state.erase(size);
         state.lines = lines;
         state.draw(size, &mut output);
-        state.outlet.write(output.as_bytes());
+        state.output.write(output.as_bytes());
     }
 
     /// Writes bytes above the lines. The bytes must end with a newline.
@@ -60,12 +60,12 @@ impl LiveArea {
         let mut state = self.state();
         let mut output = state.erase(size).into_bytes();
         output.extend_from_slice(bytes);
-        if !state.outlet.is_stuck() {
+        if !state.output.is_stuck() {
             let mut drawing = String::new();
             state.draw(size, &mut drawing);
             output.extend_from_slice(drawing.as_bytes());
         }
-        state.outlet.write(&output);
+        state.output.write(&output);
     }
 
     /// Removes the lines.
@@ -74,7 +74,7 @@ impl LiveArea {
         state.lines.clear();
         let output = state.erase(size);
         if !output.is_empty() {
-            state.outlet.write(output.as_bytes());
+            state.output.write(output.as_bytes());
         }
     }
 

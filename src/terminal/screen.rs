@@ -18,7 +18,7 @@ use tracing_subscriber::prelude::*;
 
 use super::clock::clock;
 use super::live_area::{LiveArea, Size};
-use super::outlet::Outlet;
+use super::output_queue::OutputQueue;
 use crate::amounts::bytes_in_words;
 use crate::model::Usage;
 use crate::progress::{Progress, Transfer};
@@ -76,7 +76,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone)]
 pub struct Screen {
     redactor: Redactor,
-    outlet: Outlet,
+    output: OutputQueue,
     /// `None` if standard error is not a terminal.
     live_area: Option<LiveArea>,
     /// How many times the status line was set.
@@ -88,11 +88,11 @@ impl Screen {
     pub fn open(log: &Log, redactor: Redactor) -> Self {
         log.color.apply();
         let terminal = io::stderr().is_terminal();
-        let outlet = Outlet::new(io::stderr());
-        let live_area = terminal.then(|| LiveArea::new(outlet.clone()));
+        let output = OutputQueue::new(io::stderr());
+        let live_area = terminal.then(|| LiveArea::new(output.clone()));
         let screen = Self {
             redactor,
-            outlet,
+            output,
             live_area,
             status_count: Arc::default(),
         };
@@ -210,13 +210,13 @@ impl Screen {
     pub fn close(&self) {
         self.clear_status();
         // Ignore a failed write: there is no other place to report it.
-        self.outlet.drain(LAST_LINES_TIMEOUT);
+        self.output.drain(LAST_LINES_TIMEOUT);
     }
 
     fn write(&self, bytes: &[u8]) {
         match &self.live_area {
             Some(live_area) => live_area.print_above(bytes, size()),
-            None => self.outlet.write(bytes),
+            None => self.output.write(bytes),
         }
     }
 }

@@ -13,7 +13,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// below its own, and nothing else.
 const LAYERS: &[&[&str]] = &[
     &["main"],
-    &["vocabulary"],
+    &["lifecycle", "vocabulary"],
     &["config"],
     &["check", "local", "probe"],
     &["dispatch"],

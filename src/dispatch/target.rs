@@ -1,0 +1,104 @@
+//! What a dispatch works on: the project, the phase, the branch and the state directory.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use eyre::{WrapErr, bail};
+
+use super::integration::Source;
+use super::names::short_hash;
+use super::settings::{Phases, Settings};
+use crate::scud::{Project, TaskGraph};
+use crate::task_list::choose_phases;
+
+/// The project, the branch and the state directory that the settings select.
+#[derive(Debug)]
+pub struct Target {
+    pub branch: String,
+    pub state_dir: PathBuf,
+    pub source: Source,
+    /// The project's name in messages.
+    pub name: String,
+    /// The phase to work on; `None` for all.
+    phase: Option<String>,
+}
+
+impl Target {
+    /// Reads the active phase from the project if the settings name no phase.
+    pub async fn find(settings: &Settings) -> eyre::Result<Self> {
+        let source = match &settings.source {
+            Source::Local(dir) => {
+                Source::Local(std::fs::canonicalize(dir).wrap_err_with(|| {
+                    format!("cannot use the project's directory {}", dir.display())
+                })?)
+            }
+            remote @ Source::Remote(_) => remote.clone(),
+        };
+        let phase = choose_phase(settings, &source).await?;
+        let branch = match (&settings.branch, &phase) {
+            (Some(branch), _) => branch.clone(),
+            (None, Some(phase)) => format!("descartes/{}", branch_word(phase)),
+            (None, None) => {
+                bail!("--all-phases needs --branch, the name of the branch for the merged work")
+            }
+        };
+        let address = match &source {
+            Source::Local(dir) => dir.to_string_lossy().into_owned(),
+            Source::Remote(url) => url.clone(),
+        };
+        let name = address.trim_end_matches('/').trim_end_matches(".git");
+        let name = name.rsplit(['/', ':']).next().unwrap_or_default();
+        let state_dir = settings.state_dir.clone().unwrap_or_else(|| {
+            let hash = short_hash(&format!("{address}\n{branch}"));
+            settings
+                .state_root
+                .join(format!("{}-{hash}", branch_word(name)))
+        });
+        Ok(Self {
+            name: if name.is_empty() { "project" } else { name }.to_owned(),
+            branch,
+            state_dir: std::path::absolute(&state_dir)?,
+            source,
+            phase,
+        })
+    }
+
+    pub fn phases(&self, graph: &TaskGraph) -> eyre::Result<BTreeSet<String>> {
+        match &self.phase {
+            Some(phase) => choose_phases(graph, Some(phase), None),
+            None => Ok(graph.phases.iter().cloned().collect()),
+        }
+    }
+}
+
+/// The phase to work on; `None` for all.
+async fn choose_phase(settings: &Settings, source: &Source) -> eyre::Result<Option<String>> {
+    match (&settings.phases, source) {
+        (Phases::All, _) => Ok(None),
+        (Phases::Tag(tag), _) => Ok(Some(tag.clone())),
+        (Phases::Active, Source::Remote(_)) => {
+            bail!("with --repo, name the phase with --tag, or use --all-phases")
+        }
+        (Phases::Active, Source::Local(dir)) => {
+            let project = Project::at(dir.clone());
+            let graph = project.all_tasks().await?;
+            let active = project.active_tag()?;
+            let phases = choose_phases(&graph, None, active.as_deref())?;
+            Ok(phases.into_iter().next())
+        }
+    }
+}
+
+/// The text as a part of a branch name: characters that git may reject become hyphens.
+fn branch_word(text: &str) -> String {
+    let allowed = |c: char| {
+        if c.is_alphanumeric() || matches!(c, '_' | '-') {
+            c
+        } else {
+            '-'
+        }
+    };
+    let word: String = text.chars().map(allowed).take(60).collect();
+    let word = word.trim_matches('-');
+    if word.is_empty() { "project" } else { word }.to_owned()
+}

@@ -1,0 +1,53 @@
+//! What git needs to reach a remote, and the variables that every call of the worker has.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::ssh::Ssh;
+use crate::environment::Variables;
+
+/// What a call to git needs to know about its remote.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub token: Option<SecretString>,
+    /// The proxies that the worker's environment names.
+    pub proxies: Variables,
+    /// A PEM file with further certificate authorities.
+    pub authorities: Option<PathBuf>,
+    /// Where the user's ssh agent listens.
+    pub ssh_agent: Option<OsString>,
+    /// How long a transfer may show no progress before it is given up; git itself waits forever.
+    pub stalled: Duration,
+}
+
+impl Access {
+    /// The variables of git's calls on the worker's side, besides those that it inherits.
+    pub fn variables(&self, ssh: Option<&Ssh>) -> Variables {
+        let mut own: Variables = [
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_NO_LAZY_FETCH", "1"),
+            ("HOME", "/dev/null"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh"),
+            ("GIT_SSH_VARIANT", "ssh"),
+            ("GIT_FLUSH", "1"),
+            ("LC_ALL", "C"),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .into();
+        if let Some(ssh) = ssh {
+            own.push(("GIT_SSH_COMMAND".into(), ssh.command()));
+        }
+        own.extend_from_slice(&self.proxies);
+        if let Some(socket) = &self.ssh_agent {
+            own.push(("SSH_AUTH_SOCK".into(), socket.clone()));
+        }
+        own
+    }
+}

@@ -1,0 +1,290 @@
+//! The program git, and the settings that all its calls share.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::SecretString;
+use tokio::time::Instant;
+
+use super::access::Access;
+use super::authorities;
+use super::configuration::Side;
+use super::fingerprint::Fingerprint;
+use super::ssh::Ssh;
+use crate::descriptors::reserved_number;
+use crate::environment::{Variables, value_of};
+use crate::isolation::Launch;
+use crate::process::{self, AfterRead, Ending, Limits, Program, Stderr};
+use crate::programs::on_path;
+use crate::progress::Progress;
+use crate::redact::Redactor;
+use crate::shutdown::Stop;
+
+/// How many bytes of a command's output are kept as one text.
+pub(super) const MAX_ANSWER_SIZE: usize = 64 * 1024;
+
+/// The variables of the worker that git gets too. `HOME` is not one of them: an agent can write there, and git would read
+/// attributes, ignored files and `.netrc` in it.
+const INHERITED_VARIABLES: [&str; 7] = [
+    "PATH",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NIX_SSL_CERT_FILE",
+    "GIT_SSL_CAINFO",
+    "CURL_CA_BUNDLE",
+];
+
+/// git, and the settings that all its calls share.
+#[derive(Debug)]
+pub struct Git<'a> {
+    pub(super) program: PathBuf,
+    /// How the program's file looked before the agent ran.
+    pub(super) fingerprint: Fingerprint,
+    /// git-lfs, if it was on the `PATH`.
+    pub(super) lfs_program: Option<PathBuf>,
+    pub(super) environment: Variables,
+    pub(super) token: Option<(Url, SecretString)>,
+    pub(super) ssh: Option<Ssh>,
+    pub(super) stalled: Duration,
+    /// PEM of the certificate authorities to trust, if git does not find them itself.
+    pub(super) authorities: Option<Vec<u8>>,
+    pub(super) side: Side,
+    /// How calls on the agent's side are isolated.
+    pub(super) launch: Option<Launch>,
+    /// When the calls must be over; if this is `None`, each call has the default limit.
+    pub until: Option<Instant>,
+    pub redactor: &'a Redactor,
+    pub stop: &'a Stop,
+    pub progress: &'a Progress,
+}
+
+/// The variable by which git-lfs prints its progress without a terminal too: a transfer without progress is given up.
+pub fn lfs_progress() -> (OsString, OsString) {
+    ("GIT_LFS_FORCE_PROGRESS".into(), "1".into())
+}
+
+impl<'a> Git<'a> {
+    /// Finds git on the `PATH` of `environment`. Later calls use this file, even if an agent puts another git on the `PATH`.
+    pub fn find(
+        environment: &Variables,
+        access: &Access,
+        remote: &str,
+        redactor: &'a Redactor,
+        stop: &'a Stop,
+        progress: &'a Progress,
+    ) -> io::Result<Self> {
+        let inherited = environment
+            .iter()
+            .filter(|(name, _)| INHERITED_VARIABLES.iter().any(|known| name == known));
+        let mut own: Variables = inherited.cloned().collect();
+        let path = value_of(&own, "PATH").unwrap_or_default().to_owned();
+        let program = on_path(&path, "git").ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "there is no git on the PATH")
+        })?;
+        let fingerprint = Fingerprint::of(&program)?;
+        let ssh = on_path(&path, "ssh")
+            .and_then(|ssh| Ssh::to(remote, ssh, value_of(environment, "HOME").map(Into::into)));
+        own.extend(access.variables(ssh.as_ref()));
+        let has_own_authorities = value_of(&own, "GIT_SSL_CAINFO").is_some();
+        let authorities = if remote.starts_with("https://") && !has_own_authorities {
+            authorities::bundle(access.authorities.as_deref())?
+        } else {
+            None
+        };
+        let url = Url::parse(remote)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"));
+        let token = url.zip(access.token.clone());
+        if token.is_some() {
+            // An error now is better than one after all of the agent's work.
+            reserved_number()?;
+        }
+        Ok(Self {
+            program,
+            fingerprint,
+            lfs_program: on_path(&path, "git-lfs"),
+            environment: own,
+            token,
+            ssh,
+            stalled: access.stalled,
+            authorities,
+            side: Side::Worker,
+            launch: None,
+            until: None,
+            redactor,
+            stop,
+            progress,
+        })
+    }
+
+    /// The file that is run as git.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The file that is run as git-lfs, if there is one.
+    pub fn lfs_program(&self) -> Option<&Path> {
+        self.lfs_program.as_deref()
+    }
+
+    /// Variables for git-lfs with a credential. git and git-lfs start each other by the `PATH`, so links in `dir` stand
+    /// first on it: programs that an agent has put into another directory of it are not found.
+    pub fn lfs_variables(&self, lfs_program: &Path, dir: &Path) -> io::Result<Variables> {
+        std::fs::create_dir(dir)?;
+        std::os::unix::fs::symlink(&self.program, dir.join("git"))?;
+        std::os::unix::fs::symlink(lfs_program, dir.join("git-lfs"))?;
+        let mut path = dir.as_os_str().to_owned();
+        if let Some(further) = value_of(&self.environment, "PATH") {
+            path.push(":");
+            path.push(further);
+        }
+        Ok(vec![("PATH".into(), path), lfs_progress()])
+    }
+
+    /// Records the settings of ssh before the agent starts, so that the agent cannot change them for later calls.
+    pub async fn record_ssh(&mut self) {
+        let Some(mut ssh) = self.ssh.clone() else {
+            return;
+        };
+        let call = Program {
+            program: ssh.program().into(),
+            args: ssh.print_arguments(),
+            dir: "/".into(),
+            env: self.environment.clone(),
+            stdin: None,
+            stderr: Stderr::WithStdout,
+            inherited: None,
+            launch: None,
+        };
+        let limits = Limits {
+            wall: self.stalled,
+            idle: None,
+        };
+        let mut answer = Vec::new();
+        let mut take = |_, bytes: &[u8]| {
+            let room = MAX_ANSWER_SIZE - answer.len();
+            answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            AfterRead::ReadMore
+        };
+        let ending = process::supervise(call, limits, self.stop, self.progress, &mut take).await;
+        if matches!(ending, Ok(Ending::Exited(0))) {
+            ssh.record(&String::from_utf8_lossy(&answer));
+            self.ssh = Some(ssh);
+        } else {
+            tracing::warn!(
+                ?ending,
+                "ssh did not print its configuration, so later calls use the configuration that exists then"
+            );
+        }
+    }
+
+    /// Variables for calls in a private repository of the worker: ssh with its recorded settings, which are written to
+    /// files in `dir`.
+    pub fn ssh_variables(&self, dir: &Path) -> io::Result<Variables> {
+        self.ssh.as_ref().map_or(Ok(Vec::new()), |ssh| {
+            Ok(ssh
+                .recorded_command(dir)?
+                .map(|command| ("GIT_SSH_COMMAND".into(), command))
+                .into_iter()
+                .collect())
+        })
+    }
+
+    /// Whether there is time for another call after a wait.
+    pub fn has_time(&self, wait: Duration) -> bool {
+        self.until.is_none_or(|until| Instant::now() + wait < until)
+    }
+
+    /// The option by which a `file://` remote is served even if it belongs to another user: `safe.directory`
+    /// of the caller does not reach the process that serves.
+    pub fn served_locally(&self, url: &str, service: &str) -> Option<OsString> {
+        if !url.starts_with("file://") {
+            return None;
+        }
+        let program = self.program.to_string_lossy().replace('\'', "'\\''");
+        let option = if service == "upload-pack" {
+            "--upload-pack"
+        } else {
+            "--receive-pack"
+        };
+        Some(format!("{option}='{program}' -c safe.directory='*' {service}").into())
+    }
+
+    /// The same git, whose calls another [`Stop`] ends.
+    pub fn under<'b>(&'b self, stop: &'b Stop) -> Git<'b> {
+        Git {
+            program: self.program.clone(),
+            fingerprint: self.fingerprint,
+            lfs_program: self.lfs_program.clone(),
+            environment: self.environment.clone(),
+            token: self.token.clone(),
+            ssh: self.ssh.clone(),
+            stalled: self.stalled,
+            authorities: self.authorities.clone(),
+            side: self.side,
+            launch: self.launch.clone(),
+            until: None,
+            stop,
+            redactor: self.redactor,
+            progress: self.progress,
+        }
+    }
+
+    /// The same program for calls in the agent's repository: with the agent's environment, its
+    /// configuration and no credential. Silence ends each call, because the agent may have left
+    /// something that git waits for.
+    pub fn with_agents_environment(
+        &self,
+        environment: &Variables,
+        launch: Option<Launch>,
+    ) -> Git<'_> {
+        let mut environment = environment.clone();
+        for (name, value) in [
+            ("GIT_NO_LAZY_FETCH", "1"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("LC_ALL", "C"),
+        ] {
+            environment.push((name.into(), value.into()));
+        }
+        Git {
+            environment,
+            token: None,
+            ssh: None,
+            side: Side::Agent,
+            launch,
+            ..self.under(self.stop)
+        }
+    }
+
+    /// An error if a process of the agent is alive, or if the program is not the one that was found: a
+    /// credential must not be used then.
+    pub(super) async fn may_start(&self, is_transfer: bool) -> Result<(), String> {
+        if !is_transfer {
+            return Ok(());
+        }
+        // An earlier command whose output was too long may not be reaped yet.
+        if !process::no_descendants_left() {
+            process::kill_leftovers().await;
+        }
+        if !process::no_descendants_left() {
+            return Err(
+                "processes of the agent are still alive, so no credential is used".to_owned(),
+            );
+        }
+        match &self.token {
+            Some(_) => self.fingerprint.check(&self.program),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a directory with everything in it to the user of calls on the agent's side, if that is not the worker's.
+    pub fn give_to_agent(&self, dir: &Path) -> io::Result<()> {
+        let user = self.launch.as_ref().and_then(|launch| launch.user.as_ref());
+        user.map_or(Ok(()), |user| user.give_all(dir))
+    }
+}

@@ -1,0 +1,204 @@
+//! A shallow clone of a remote repository, and what is recorded about it before the agent starts.
+
+use std::fs::{self, File};
+use std::io::{self, Seek};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::fetch::fetch_base;
+use super::source::Repository;
+use super::{configuration, lfs, submodules};
+use crate::environment::Variables;
+use crate::git::{Call, Git, GitError};
+use crate::isolation::User;
+use crate::task::{Failure, Reason};
+
+/// Facts about a clone, recorded before the agent started.
+#[derive(Debug)]
+pub struct Clone {
+    /// Absolute.
+    pub dir: PathBuf,
+    pub url: String,
+    /// Is appended to the name of a branch that exists already.
+    pub suffix: String,
+    /// The commit that the agent started from.
+    pub base: String,
+    index: Index,
+    /// git's variables for the author and the committer of the worker's commits.
+    pub identity: Variables,
+    /// The device and the inode number of the directory, to recognize a replaced directory.
+    inode: (u64, u64),
+}
+
+/// A copy of git's index after the checkout. With it, git does not have to read unchanged files again.
+/// The copy is in an unnamed temporary file, because it can be large and the agent must not change it.
+#[derive(Debug)]
+struct Index {
+    file: File,
+    /// The modification time of the index. git reads a file again if it was modified at this time or later.
+    modified: SystemTime,
+}
+
+impl Clone {
+    /// Clones a repository into an empty directory, for the agent's user if that is another one than the worker's.
+    pub async fn of(
+        repository: &Repository,
+        git: &Git<'_>,
+        dir: &Path,
+        user: Option<&User>,
+    ) -> Result<Self, Failure> {
+        let cloned = clone(repository, git, dir, user).await;
+        cloned.map_err(|error| clone_failure(repository, &error))
+    }
+
+    /// Errors if the directory was deleted or replaced: a link could lead to files that are not the agent's work.
+    pub fn check_directory(&self) -> Result<(), Failure> {
+        let found = fs::symlink_metadata(&self.dir);
+        match found {
+            Ok(found) if found.is_dir() && (found.dev(), found.ino()) == self.inode => Ok(()),
+            _ => Err(Failure::new(
+                Reason::PushFailed,
+                format!(
+                    "the workspace {} was deleted or replaced, so nothing is collected from it",
+                    self.dir.display()
+                ),
+            )),
+        }
+    }
+
+    /// Writes the index of the checkout to a file.
+    pub fn write_index(&self, to: &Path) -> io::Result<()> {
+        let mut from = &self.index.file;
+        from.rewind()?;
+        let mut file = File::create(to)?;
+        io::copy(&mut from, &mut file)?;
+        file.set_modified(self.index.modified)
+    }
+}
+
+impl Index {
+    fn copy_of(git_dir: &Path) -> io::Result<Self> {
+        let mut from = File::open(git_dir.join("index"))?;
+        let mut file = tempfile::tempfile()?;
+        io::copy(&mut from, &mut file)?;
+        Ok(Self {
+            file,
+            modified: from.metadata()?.modified()?,
+        })
+    }
+}
+
+async fn clone(
+    repository: &Repository,
+    git: &Git<'_>,
+    dir: &Path,
+    user: Option<&User>,
+) -> Result<Clone, GitError> {
+    let url = &repository.url;
+    fetch_base(git, dir, url, repository.reference.as_deref()).await?;
+    // git init did not make it, because no template is used. Tools write ignore rules to `.git/info/exclude`.
+    fs::create_dir_all(dir.join(".git/info"))
+        .map_err(|error| GitError::around("init", "could not make the directory `info`", &error))?;
+    let branch = repository.branch.as_deref().unwrap_or("work");
+    let checkout = ["checkout", "--quiet", "--progress", "-B", branch];
+    let checkout = Call::new(dir, checkout).arg("FETCH_HEAD^{commit}");
+    git.run(checkout.shows_progress()).await?;
+    let base = match configuration::commit_of_branch(dir, branch) {
+        Some(commit) => commit,
+        None => {
+            git.run(Call::new(dir, ["rev-parse", "--verify", "HEAD"]))
+                .await?
+        }
+    };
+    // For the agent, which may commit and may read the project's URL.
+    let values = [
+        ("remote \"origin\"", "url", url),
+        ("user", "name", &repository.name),
+        ("user", "email", &repository.email),
+    ];
+    configuration::append(dir, &values).map_err(|error| {
+        GitError::around(
+            "clone",
+            "could not write the configuration of the clone",
+            &error,
+        )
+    })?;
+    lfs::prepare(git, dir, repository.lfs).await?;
+    if repository.submodules {
+        let args = [
+            "submodule",
+            "update",
+            "--init",
+            "--recursive",
+            "--depth=1",
+            "--progress",
+        ];
+        git.run(Call::new(dir, args).transfer()).await?;
+        for submodule in submodules::cloned(git, dir).await? {
+            lfs::prepare(git, &submodule, repository.lfs).await?;
+        }
+    }
+    if let Some(user) = user {
+        give_clone(user, git, dir).await?;
+    }
+    let unreadable = |error: io::Error| {
+        GitError::around("checkout", "made a repository that cannot be read", &error)
+    };
+    let found = fs::symlink_metadata(dir).map_err(unreadable)?;
+    let identity_of = |role: &str| {
+        [
+            (
+                format!("GIT_{role}_NAME").into(),
+                repository.name.clone().into(),
+            ),
+            (
+                format!("GIT_{role}_EMAIL").into(),
+                repository.email.clone().into(),
+            ),
+        ]
+    };
+    Ok(Clone {
+        dir: dir.to_owned(),
+        url: url.clone(),
+        suffix: repository.suffix.clone(),
+        base,
+        index: Index::copy_of(&dir.join(".git")).map_err(unreadable)?,
+        identity: [identity_of("AUTHOR"), identity_of("COMMITTER")].concat(),
+        inode: (found.dev(), found.ino()),
+    })
+}
+
+/// Gives a clone to the agent's user.
+async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
+    let (owner, path) = (user.clone(), dir.to_owned());
+    // Not on the runtime's thread, because a clone can have very many files.
+    let given = tokio::task::spawn_blocking(move || owner.give_all(&path)).await;
+    let given = given.map_err(io::Error::other).and_then(|given| given);
+    let failed = |error: io::Error| {
+        GitError::around("checkout", "could not be given to the agent's user", &error)
+    };
+    given.map_err(failed)?;
+    // The index has the owner of each file: it would hold all files for changed.
+    git.run(Call::new(dir, ["update-index", "-q", "--refresh"]))
+        .await?;
+    user.give(&dir.join(".git/index")).map_err(failed)
+}
+
+fn clone_failure(repository: &Repository, error: &GitError) -> Failure {
+    let reference = repository
+        .reference
+        .as_deref()
+        .map(|reference| format!(" ({reference})"))
+        .unwrap_or_default();
+    let summary = error.summary();
+    let message = format!(
+        "{}{reference} could not be cloned: {summary}",
+        repository.url
+    );
+    Failure {
+        causes: vec![error.words.clone()],
+        retryable: error.trouble().is_retryable(),
+        ..Failure::new(Reason::WorkspaceFailed, message)
+    }
+}

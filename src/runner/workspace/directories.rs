@@ -1,0 +1,110 @@
+//! The directories of a run: the project's, a new one for the clone, the private one of the run; and their deletion.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::isolation::User;
+use crate::task::{Failure, Reason};
+
+/// The absolute path of an existing directory that the worker can read.
+pub fn existing_directory(dir: &Path) -> Result<PathBuf, Failure> {
+    let failed = |what: &str, error: io::Error| failed(format!("{what} {}", dir.display()), &error);
+    let absolute =
+        fs::canonicalize(dir).map_err(|error| failed("there is no workspace at", error))?;
+    fs::read_dir(&absolute).map_err(|error| failed("the workspace cannot be read:", error))?;
+    Ok(absolute)
+}
+
+/// An error if a given project belongs to another user than the agent's.
+pub fn belongs_to(user: &User, dir: &Path) -> Result<(), Failure> {
+    if user.owns(dir) {
+        return Ok(());
+    }
+    let (name, dir) = (&user.name, dir.display());
+    let message = format!(
+        "the workspace {dir} does not belong to DESCARTES_AGENT_USER, {name}; run `chown -R {name} {dir}`"
+    );
+    Err(Failure::new(Reason::WorkspaceFailed, message))
+}
+
+/// The directory to clone into: `into`, which must be empty, or a new temporary one. Dropping the second value deletes the
+/// temporary one.
+pub fn clone_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Failure> {
+    let Some(dir) = into else {
+        let created = tempfile::Builder::new()
+            .prefix("descartes-workspace-")
+            .tempdir();
+        let created = created.and_then(|dir| Ok((fs::canonicalize(dir.path())?, Some(dir))));
+        return created.map_err(|error| {
+            failed(
+                "no temporary directory for the clone could be made; set TMPDIR to a directory that the worker can write"
+                    .to_owned(),
+                &error,
+            )
+        });
+    };
+    let created = fs::create_dir_all(dir).and_then(|()| fs::canonicalize(dir));
+    let dir = created.map_err(|error| {
+        failed(
+            format!("the workspace {} cannot be made", dir.display()),
+            &error,
+        )
+    })?;
+    let mut entries = fs::read_dir(&dir).map_err(|error| {
+        failed(
+            format!("the workspace {} cannot be read", dir.display()),
+            &error,
+        )
+    })?;
+    // Every new ext4 volume has a `lost+found`.
+    let counts = |entry: &io::Result<fs::DirEntry>| !matches!(entry, Ok(entry) if entry.file_name() == "lost+found");
+    if entries.any(|entry| counts(&entry)) {
+        let message = format!(
+            "the workspace {} is not empty, so nothing is cloned into it; empty it, or name another directory",
+            dir.display()
+        );
+        return Err(Failure::new(Reason::WorkspaceFailed, message));
+    }
+    Ok((dir, None))
+}
+
+pub fn new_run_directory() -> Result<TempDir, Failure> {
+    let created = tempfile::Builder::new().prefix("descartes-").tempdir();
+    created.map_err(|error| {
+        failed(
+            "no temporary directory for the prompt could be made; set TMPDIR to a directory that the worker can write"
+                .to_owned(),
+            &error,
+        )
+    })
+}
+
+/// Whether a directory has a few small files, and no directory: deleting it takes no time.
+pub fn has_few_files(dir: &Path) -> bool {
+    const FEW: usize = 16;
+    const SMALL: u64 = 1 << 20;
+    let Ok(entries) = fs::read_dir(dir) else {
+        return false;
+    };
+    let mut count = 0;
+    for entry in entries.take(FEW + 1) {
+        let found = entry.and_then(|entry| entry.metadata());
+        let is_small_file = found.is_ok_and(|found| !found.is_dir() && found.len() <= SMALL);
+        count += 1;
+        if !is_small_file {
+            return false;
+        }
+    }
+    count <= FEW
+}
+
+/// An error of the system that makes the workspace unusable.
+pub fn failed(message: String, error: &io::Error) -> Failure {
+    Failure {
+        causes: vec![error.to_string()],
+        ..Failure::new(Reason::WorkspaceFailed, message)
+    }
+}

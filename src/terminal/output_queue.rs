@@ -1,0 +1,274 @@
+//! A standard stream whose reader may have stopped reading.
+//!
+//! A write to a full pipe or a paused terminal blocks, perhaps forever. So a separate thread writes, and
+//! all other code only queues lines for it: a run must go on and be reported even if the stream is not
+//! read. The thread starts with the first line that cannot be written without waiting: Linux can write to a pipe that way.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// If more bytes than this wait to be written, further lines are dropped. They fill many screens, and need only a small part of
+/// the memory budget.
+const MAX_WAITING: usize = 256 * 1024;
+/// If more bytes than this wait, the reader has probably stopped reading.
+const STUCK_SIZE: usize = 4 * 1024;
+/// How often to try again if the stream is in non-blocking mode, which another process that shares it
+/// may have set.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A stream that a queue writes to. Its descriptor must be that of the stream.
+pub trait Sink: Write + Send {
+    /// The descriptor, if a write to it may be tried without waiting.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "only Linux can write to a pipe without waiting")
+    )]
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+}
+
+impl<T: Write + AsFd + Send> Sink for T {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+}
+
+/// The queue of one stream; cheap to clone. The bytes of each [`OutputQueue::write`] arrive completely or not at
+/// all.
+#[derive(Clone)]
+pub struct OutputQueue(Arc<Shared>);
+
+impl std::fmt::Debug for OutputQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OutputQueue").finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Is notified when the thread has written something.
+    written: Notify,
+    /// Makes the line that replaces dropped lines; gets their number.
+    gap_note: fn(usize) -> String,
+}
+
+#[derive(Default)]
+struct State {
+    /// The stream, until the thread has it.
+    stream: Option<Box<dyn Sink>>,
+    waiting: Vec<u8>,
+    /// Whether the thread is writing bytes that it has taken from `waiting`.
+    is_writing: bool,
+    /// How many lines were dropped because `waiting` was full. The thread takes this count together with all of
+    /// `waiting`. So each gap has one note, exactly where the lines are missing.
+    dropped: usize,
+    /// Whether the reader is gone, so that nothing can be written any more.
+    is_closed: bool,
+}
+
+impl State {
+    /// True if everything is written, false if the reader is gone, `None` if bytes are still being written.
+    fn drain_result(&self) -> Option<bool> {
+        if self.is_closed {
+            return Some(false);
+        }
+        (!self.is_writing && self.waiting.is_empty()).then_some(true)
+    }
+}
+
+impl OutputQueue {
+    /// Writes to the stream.
+    pub fn new(stream: impl Sink + 'static) -> Self {
+        Self::with_note(stream, dropped_note)
+    }
+
+    /// The same, but `gap_note` makes the line that replaces dropped lines.
+    pub fn with_note(stream: impl Sink + 'static, gap_note: fn(usize) -> String) -> Self {
+        let output = Self::without_stream(gap_note);
+        output.state().stream = Some(Box::new(stream));
+        output
+    }
+
+    fn without_stream(gap_note: fn(usize) -> String) -> Self {
+        Self(Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            written: Notify::new(),
+            gap_note,
+        }))
+    }
+
+    /// Starts the thread that writes.
+    fn start(&self, state: &mut State, stream: Box<dyn Sink>) {
+        let writing = self.clone();
+        let name = "output".to_owned();
+        let thread = thread::Builder::new().name(name);
+        if thread.spawn(move || writing.write_queued(stream)).is_err() {
+            // The system limits the number of threads. Without the thread, a write could block the run forever, so
+            // nothing is written.
+            state.is_closed = true;
+        }
+    }
+
+    /// Writes bytes, or queues them if the reader is slow; drops them if too many are waiting.
+    pub fn write(&self, bytes: &[u8]) {
+        let mut state = self.state();
+        if state.is_closed {
+            return;
+        }
+        let mut rest = bytes;
+        if let Some(stream) = state.stream.take() {
+            match write_without_waiting(stream.as_ref(), bytes) {
+                Ok(count) if count == bytes.len() => {
+                    state.stream = Some(stream);
+                    return;
+                }
+                Ok(count) => rest = &bytes[count..],
+                Err(rustix::io::Errno::PIPE) => {
+                    state.is_closed = true;
+                    return;
+                }
+                // The reader is slow, or the kernel cannot do this with this kind of stream.
+                Err(_) => {}
+            }
+            self.start(&mut state, stream);
+        }
+        if state.waiting.len() < MAX_WAITING {
+            state.waiting.extend_from_slice(rest);
+        } else {
+            state.dropped += bytes.split(|byte| *byte == b'\n').count() - 1;
+        }
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until everything is written, at most for `time_limit`; returns false if something is not written.
+    pub async fn wait_until_written(&self, time_limit: Duration) -> bool {
+        let drained = async {
+            loop {
+                let written = self.0.written.notified();
+                let drained = self.state().drain_result();
+                match drained {
+                    Some(drained) => return drained,
+                    None => written.await,
+                }
+            }
+        };
+        timeout(time_limit, drained).await.unwrap_or(false)
+    }
+
+    /// Like [`Self::wait_until_written`], but blocks the thread.
+    pub fn drain(&self, time_limit: Duration) -> bool {
+        let deadline = Instant::now() + time_limit;
+        let mut state = self.state();
+        loop {
+            if let Some(drained) = state.drain_result() {
+                return drained;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let woken = self.0.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Whether the reader seems to have stopped reading.
+    pub fn is_stuck(&self) -> bool {
+        self.state().waiting.len() > STUCK_SIZE
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The loop of the thread: writes the queued bytes until the reader is gone.
+    fn write_queued(&self, mut stream: Box<dyn Sink>) {
+        while let Some(bytes) = self.wait_for_bytes() {
+            let mut left = bytes.as_slice();
+            let written = loop {
+                let step = match left {
+                    [] => stream.flush().map(|()| None),
+                    left => stream.write(left).map(Some),
+                };
+                match step {
+                    Ok(None) => break true,
+                    Ok(Some(0)) => break false,
+                    Ok(Some(count)) => left = &left[count..],
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        drop(self.0.changed.wait_timeout(self.state(), RETRY_INTERVAL));
+                    }
+                    Err(_) => break false,
+                }
+            };
+            let mut state = self.state();
+            state.is_writing = false;
+            state.is_closed = !written;
+            self.0.changed.notify_all();
+            self.0.written.notify_waiters();
+        }
+    }
+
+    /// Waits for something to write; `None` if the reader is gone.
+    fn wait_for_bytes(&self) -> Option<Vec<u8>> {
+        let mut state = self.state();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            if !state.waiting.is_empty() {
+                state.is_writing = true;
+                let mut bytes = std::mem::take(&mut state.waiting);
+                let dropped = std::mem::take(&mut state.dropped);
+                if dropped > 0 {
+                    bytes.extend_from_slice((self.0.gap_note)(dropped).as_bytes());
+                }
+                return Some(bytes);
+            }
+            let woken = self.0.changed.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Writes as much as is possible without waiting. The descriptor does not get into non-blocking mode, which would be that
+/// of all processes that share it.
+#[cfg(target_os = "linux")]
+fn write_without_waiting(stream: &dyn Sink, bytes: &[u8]) -> rustix::io::Result<usize> {
+    use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+    /// The current position of a file; pipes have none.
+    const CURRENT_POSITION: u64 = u64::MAX;
+    let descriptor = stream.descriptor().ok_or(Errno::OPNOTSUPP)?;
+    let slices = [io::IoSlice::new(bytes)];
+    pwritev2(
+        descriptor,
+        &slices,
+        CURRENT_POSITION,
+        ReadWriteFlags::NOWAIT,
+    )
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_without_waiting(_: &dyn Sink, _: &[u8]) -> rustix::io::Result<usize> {
+    Err(rustix::io::Errno::OPNOTSUPP)
+}
+
+/// The note that replaces dropped lines.
+fn dropped_note(dropped: usize) -> String {
+    let lines = if dropped == 1 {
+        "1 line was"
+    } else {
+        &format!("{dropped} lines were")
+    };
+    format!("[{lines} left out here: the reader was too slow]\n")
+}
+
+#[cfg(test)]
+mod tests;
