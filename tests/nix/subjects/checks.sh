@@ -22,6 +22,8 @@ assert 'clippy gets every test and benchmark' "$(jq --slurp . <<<"$checks $manif
     | all(.path as $path | $files | index($path) != null)'
 assert 'clippy gets its configuration, the tests get the files that they read' "$checks" '
     (.clippy.files | index("clippy.toml") != null) and (.nextest.files | index("tests/it/main.rs") != null)'
+assert 'the tests get every file of the repository, because a document can name any' \
+    "$(jq --null-input --argjson files "$(jq .nextest.files <<<"$checks")" '[inputs] - $files' < <(git ls-files | jq --raw-input .))" '. == []'
 assert 'only the tests depend on the documents' "$checks" '
     to_entries | map(select(.value.files // [] | index("README.md") != null) | .key) == ["nextest"]'
 assert 'the check of the image runs the promises on an archive' "$checks" '.image.command | test("promises image.tar")'
