@@ -24,6 +24,7 @@ let
     ../clippy.toml
     ../docs/callback.schema.json
     ../docs/cli.schema.json
+    ../docs/reference.md
     (fileset.difference ../tests ../tests/nix)
   ];
   # The tests also check that the files which the documents name exist.

@@ -70,5 +70,17 @@ assert_refused() {
     fi
 }
 
+# The files that the Rust files in the directories $1... include, and that the list .files of the data on standard input lacks. If a
+# file includes one that its build does not get, only the build shows it.
+missing_includes() {
+    local data file name
+    data=$(cat)
+    git ls-files -- "$@" | grep '\.rs$' | while read -r file; do
+        { grep -oE '(include_(str|bytes)!\(|#\[path = )"[^"]+"' "$file" || true; } | sed 's/.*"\(.*\)"/\1/' | while read -r name; do
+            realpath --relative-to=. "$(dirname "$file")/$name"
+        done
+    done | sort --unique | jq --raw-input --slurp --argjson data "$data" '(split("\n") | map(select(. != ""))) - $data.files | join(" ")'
+}
+
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 manifest=$(nix eval --impure --json --expr "builtins.fromTOML (builtins.readFile $PWD/Cargo.toml)")

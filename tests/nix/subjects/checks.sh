@@ -22,6 +22,8 @@ assert 'clippy gets every test and benchmark' "$(jq --slurp . <<<"$checks $manif
     | all(.path as $path | $files | index($path) != null)'
 assert 'clippy gets its configuration, the tests get the files that they read' "$checks" '
     (.clippy.files | index("clippy.toml") != null) and (.nextest.files | index("tests/it/main.rs") != null)'
+assert 'clippy gets every file that the sources, the tests and the benchmarks include' \
+    "$(jq .clippy <<<"$checks" | missing_includes src tests benches build.rs)" '. == ""'
 assert 'the tests get every file of the repository, because a document can name any' \
     "$(jq --null-input --argjson files "$(jq .nextest.files <<<"$checks")" '[inputs] - $files' < <(git ls-files | jq --raw-input .))" '. == []'
 assert 'only the tests depend on the documents' "$checks" '

@@ -22,17 +22,7 @@ assert 'the package has the man page and the completions of three shells where m
 assert 'the build of the worker gets the manifest, the lock and src/, and nothing else' "$crate" '
     (.files | map(select(startswith("src/") | not)) | sort) == ["Cargo.lock", "Cargo.toml"]
     and (.files | index("src/main.rs") != null)'
-# If a source file includes a file that the build does not get, only the build shows it.
-missing=$(
-    git ls-files 'src/*.rs' | while read -r file; do
-        { grep -oE 'include_(str|bytes)!\("[^"]+"\)' "$file" || true; } | sed 's/.*("\(.*\)")/\1/' | while read -r name; do
-            realpath --relative-to=. "$(dirname "$file")/$name"
-        done
-    done | while read -r path; do
-        jq --exit-status --arg path "$path" '.files | index($path) != null' <<<"$crate" >/dev/null || echo "$path"
-    done
-)
-assert 'the build of the worker gets every file that the sources include' "$(jq --null-input --arg missing "$missing" '$missing')" '. == ""'
+assert 'the build of the worker gets every file that the sources include' "$(missing_includes src <<<"$crate")" '. == ""'
 
 # Cargo refuses a manifest with a target whose file is missing, if the manifest does not name the path.
 assert 'the manifest names the file of every test and benchmark' "$manifest" '
