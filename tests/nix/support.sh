@@ -30,12 +30,12 @@ evaluate() {
 }
 
 # The flake's output at $1, as data by the function $2 of facts.nix.
-facts() {
+read_output() {
     evaluate "$flake#$1" --apply "facts: ($(cat tests/nix/facts.nix)).$2 facts"
 }
 
 # The image that `mkImage` makes with the arguments $1 and the packages of system $2, as data.
-made() {
+make_image() {
     evaluate --impure "$flake#lib" --apply "
       lib:
       let
@@ -61,7 +61,7 @@ assert() {
 assert_refused() {
     local sentence=$1 system=$2 arguments=$3
     shift 3
-    if made "$arguments" "$system" >/dev/null 2>"$store/message.txt"; then
+    if make_image "$arguments" "$system" >/dev/null 2>"$store/message.txt"; then
         printf 'FAILED  %s: mkImage accepted %s\n' "$sentence" "$arguments"
         failed=1
     else

@@ -3,7 +3,7 @@
 # shellcheck source=tests/nix/support.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../support.sh"
 
-checks=$(facts checks.x86_64-linux checks)
+checks=$(read_output checks.x86_64-linux checks)
 assert 'x86_64-linux has all checks' "$checks" '
     keys == ["actionlint", "audit", "clippy", "deny", "doc", "engine", "fmt", "image", "image-minimal", "image-of-a-project", "nextest", "nixfmt", "reproducible", "shellcheck"]'
 assert 'aarch64-linux has the same checks, except for the one that needs a virtual machine' \
@@ -13,7 +13,7 @@ assert 'clippy, tests and documentation share one build of the dependencies' "$c
     [.clippy, .nextest, .doc | .artifacts] | unique | length == 1 and .[0] != null'
 assert 'clippy, tests and documentation compile with the profile of cargo test, without link time optimization' "$checks" '
     [.clippy, .nextest, .doc] | all(.env.CARGO_PROFILE == "dev" and (.env | del(.RUSTDOCFLAGS)) == .artifactsEnv)'
-assert 'the tests do not use the dependencies that are compiled for the worker' "$(jq --slurp . <<<"$checks $(facts packages.x86_64-linux.default crate)")" '
+assert 'the tests do not use the dependencies that are compiled for the worker' "$(jq --slurp . <<<"$checks $(read_output packages.x86_64-linux.default crate)")" '
     .[0].nextest.artifacts != .[1].dependencies.path'
 assert 'clippy, tests and documentation do not keep what they compiled' "$checks" '[.clippy, .nextest, .doc] | all(.installs == false)'
 assert 'clippy gets every test and benchmark' "$(jq --slurp . <<<"$checks $manifest")" '
@@ -34,12 +34,12 @@ assert 'a program for other distributions runs in the image, and one that needs 
     and (.["image-minimal"].command | contains("--foreign") | not)'
 assert 'the worker is built twice, and the images of the two are compared' "$checks" '.reproducible.command | test("diff --recursive first second")'
 assert 'a virtual machine with Docker runs tests/nix/engine on the image' "$checks" '
-    .engine.by == "runNixOSTest" and .engine.docker
+    .engine.function == "runNixOSTest" and .engine.docker
     and (.engine.script | test("succeed\\(\"[^ ]*-source/tests/nix/engine [^ ]*-descartes-worker 2>&1\"\\)"))'
 # The virtual machine has these two files of the repository, and no other.
 assert 'tests/nix/engine uses no file but nix/load.sh' "$(grep --only-matching --extended-regexp '(tests|nix|src|docs)/[a-z./]+' tests/nix/engine | sort --unique | jq --raw-input . | jq --slurp .)" '
     . == ["nix/load.sh", "nix/store", "tests/nix/engine"]'
-assert 'the shell does not evaluate the virtual machine' "$(evaluate "$flake#devShells.x86_64-linux.default" --apply 'shell: builtins.attrNames shell.asked.checks')" '
+assert 'the shell does not evaluate the virtual machine' "$(evaluate "$flake#devShells.x86_64-linux.default" --apply 'shell: builtins.attrNames shell.arguments.checks')" '
     index("engine") == null and index("clippy") != null'
 
 exit "$failed"

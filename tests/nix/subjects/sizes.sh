@@ -3,12 +3,12 @@
 # shellcheck source=tests/nix/support.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../support.sh"
 
-sizes=$(made '{ inherit pkgs; name = "team/mine"; }' | jq .sizes)
+sizes=$(make_image '{ inherit pkgs; name = "team/mine"; }' | jq .sizes)
 assert 'the table of sizes is about the programs, the other parts and the worker' "$sizes" '
     (.programs | endswith("-mine-programs")) and .graph == [.programs] + .others
     and (.others | map(sub(".*/[0-9a-z]{32}-"; "")) == ["mine-environment.json", "cacert", "nix-ld", "mine-libraries"])
     and (.command | contains("/bin/descartes-worker)"))'
-assert 'the table of the minimal image is not about libraries for other programs' "$(made '{ inherit pkgs; base = "minimal"; }')" '
+assert 'the table of the minimal image is not about libraries for other programs' "$(make_image '{ inherit pkgs; base = "minimal"; }')" '
     .sizes.others | map(sub(".*/[0-9a-z]{32}-"; "")) == ["descartes-worker-environment.json", "cacert"]'
 
 # A store path with the name $1, the size $2 and references to the further names.

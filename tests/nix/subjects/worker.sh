@@ -3,12 +3,12 @@
 # shellcheck source=tests/nix/support.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../support.sh"
 
-crate=$(facts packages.x86_64-linux.default crate)
+crate=$(read_output packages.x86_64-linux.default crate)
 assert "the worker is the crate, version $version" "$crate" \
-    '.by == "buildPackage" and .pname == "descartes-worker" and .version == "'"$version"'"'
+    '.function == "buildPackage" and .pname == "descartes-worker" and .version == "'"$version"'"'
 assert 'the worker is built without running its tests' "$crate" '.doCheck == false'
 assert 'the dependencies of the worker are built separately, from the same sources' "$crate" \
-    '.dependencies.by == "buildDepsOnly" and .dependencies.files == .files'
+    '.dependencies.function == "buildDepsOnly" and .dependencies.files == .files'
 assert 'the worker does not wait for the tests: its dependencies are neither checked nor tested' "$crate" \
     '.dependencies.doCheck == false and .dependencies.cargoCheckCommand == "true"'
 assert 'the worker can export traces, and its dependencies are built for that' "$crate" '
