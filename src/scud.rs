@@ -5,6 +5,7 @@
 //! may have replaced any of them. This module never rewrites the graph (its `updated` lines, order
 //! and blank lines belong to the user), runs no checks or agents, and logs nothing.
 
+mod all_tasks;
 mod dependencies;
 mod edit;
 mod files;
@@ -19,7 +20,6 @@ mod row;
 mod search;
 mod settings;
 mod texts;
-mod whole;
 
 #[cfg(all(test, feature = "peers"))]
 mod peers;
@@ -30,6 +30,7 @@ mod samples;
 pub use edit::{EditError, set_status_in_bytes};
 pub use files::FileError;
 pub use find::{FindError, FinishedTasks, TaskQuery};
+pub use graph_file::GRAPH_PATH;
 pub use merge::unify_status_letters;
 pub use project::Project;
 pub use ready::{Standing, TaskGraph, TaskNode};
@@ -37,4 +38,3 @@ pub use settings::{
     AgentDefinition, Checks, MAX_FILE_SIZE as MAX_SETTINGS_SIZE, MAX_PROMPT_SIZE, SettingsError,
 };
 pub use texts::{TaskTexts, task_texts};
-pub use whole::GRAPH_PATH;

@@ -68,7 +68,7 @@ impl Side {
 pub fn variables(
     side: Side,
     helper: Option<(&Url, &str)>,
-    stalled: Duration,
+    silence_limit: Duration,
     further: &[(String, String)],
 ) -> Variables {
     let fixed: &[(&str, &str)] = match side {
@@ -83,7 +83,7 @@ pub fn variables(
     let mut variables = Variables::new();
     pairs.push((
         "http.lowSpeedTime".to_owned(),
-        stalled.as_secs().max(1).to_string(),
+        silence_limit.as_secs().max(1).to_string(),
     ));
     if let Some((url, helper)) = helper {
         for origin in origins(url) {
