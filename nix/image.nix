@@ -82,7 +82,8 @@ let
   # Directories below the one that becomes the root of the image, which is the current directory while the topmost layer is made.
   inRoot = lib.concatMapStringsSep " " (directory: ".${directory}");
   # Where the shell is while the topmost layer is made.
-  shellFile = if lib.hasPrefix builtins.storeDir person.shell then person.shell else ".${person.shell}";
+  shellFile =
+    if lib.hasPrefix builtins.storeDir person.shell then person.shell else ".${person.shell}";
   # Programs expect these directories, and some of them cannot make more than one level.
   xdgDirectories = map (directory: "${person.home}/${directory}") [
     ".cache"

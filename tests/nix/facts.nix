@@ -47,7 +47,13 @@ in
 
   crate = crate: {
     inherit (crate) function;
-    inherit (crate.arguments) pname version doCheck postInstall cargoExtraArgs;
+    inherit (crate.arguments)
+      pname
+      version
+      doCheck
+      postInstall
+      cargoExtraArgs
+      ;
     license = map (license: license.spdxId) crate.arguments.meta.license;
     files = crate.arguments.src.files;
     dependencies = {
