@@ -16,6 +16,9 @@ use super::unfiltered::Search;
 use crate::git::GitError;
 use crate::scud::GRAPH_PATH;
 
+/// git's exit code for an option that it does not know.
+const USAGE_ERROR: i32 = 129;
+
 /// The agent's commits.
 pub struct Commits {
     pub references: References,
@@ -113,6 +116,10 @@ impl Index<'_> {
                 Ok(words) => return Ok(words),
                 // Some files could not be added.
                 Err(error) if error.code == Some(1) => return Ok(error.words),
+                // Before git 2.34 there is no --sparse, and such files are added without it.
+                Err(error) if filters.is_sparse && error.code == Some(USAGE_ERROR) => {
+                    filters.is_sparse = false;
+                }
                 Err(error) if filters.disable_failed(&error.words) => {}
                 Err(error) => return Err(error),
             }
