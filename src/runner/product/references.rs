@@ -140,17 +140,17 @@ mod tests {
                 std::os::unix::fs::symlink("main", heads.join("link")).unwrap();
             }),
             ("broken", |dir| {
-                fs::write(dir.join(".git/refs/heads/broken"), "123\n").unwrap()
+                fs::write(dir.join(".git/refs/heads/broken"), "123\n").unwrap();
             }),
             ("a lock", |dir| {
-                fs::write(dir.join(".git/refs/heads/main.lock"), "").unwrap()
+                fs::write(dir.join(".git/refs/heads/main.lock"), "").unwrap();
             }),
             ("a space", |dir| {
                 let heads = dir.join(".git/refs/heads");
                 fs::copy(heads.join("main"), heads.join("a b")).unwrap();
             }),
             ("no commit", |dir| {
-                drop(git(dir, &["symbolic-ref", "HEAD", "refs/heads/none"]))
+                drop(git(dir, &["symbolic-ref", "HEAD", "refs/heads/none"]));
             }),
         ];
         for (name, change) in changes {

@@ -27,8 +27,12 @@ pub fn create(dir: &Path, format: ObjectFormat) -> io::Result<()> {
         ObjectFormat::Sha1 => "\trepositoryformatversion = 0\n",
         ObjectFormat::Sha256 => "\trepositoryformatversion = 1\n",
     };
-    let keeps_modes = keeps_modes(&config)?;
-    text += &format!("\tfilemode = {keeps_modes}\n\tbare = false\n\tlogallrefupdates = true\n");
+    text += if keeps_modes(&config)? {
+        "\tfilemode = true\n"
+    } else {
+        "\tfilemode = false\n"
+    };
+    text += "\tbare = false\n\tlogallrefupdates = true\n";
     if !has_links(&git_dir) {
         text += "\tsymlinks = false\n";
     }
