@@ -34,7 +34,8 @@ pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
     };
     let (from, last) = (begin(attempt)?, *points.last()?);
     let length = last.at - from;
-    if length <= 0 || last.amount <= 0.0 {
+    // A single amount at the end is no curve.
+    if length <= 0 || last.amount <= 0.0 || points.len() < 2 {
         return None;
     }
     let positions = points.iter().map(|point| {
@@ -236,7 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_spent_nothing_has_no_curve() {
+    fn an_attempt_that_spent_nothing_or_had_no_heartbeat_has_no_curve() {
+        assert!(of_attempt(&attempt(Some(0.4), &[])).is_none());
         assert!(of_attempt(&attempt(Some(0.0), &[(60_000, 0.0)])).is_none());
         assert!(of_attempt(&Attempt::default()).is_none());
     }
