@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::descartes_toml::FILE;
 use crate::excerpt::visible;
-use crate::project_file::FILE;
 use crate::redact::Redactor;
 use crate::runner;
 use crate::runner::preflight::{Finding, Report as Preflight, preflight};

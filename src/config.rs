@@ -12,7 +12,7 @@ mod dispatch;
 pub mod environment;
 mod fly;
 mod help;
-mod project_file;
+mod project_keys;
 mod reader;
 mod setting;
 pub mod settings;

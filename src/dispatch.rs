@@ -52,7 +52,7 @@ use open::{open, read_needs, read_project_settings, read_scope, start_dispatcher
 use preflight::preflight;
 pub use project_files::ProjectRules;
 use report::{Contents, End, write};
-pub use settings::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings, WorkersAgent};
+pub use settings::{AgentOfWorkers, EarlierJournal, Phases, Settings, Subcommand, WorkerSettings};
 use target::Target;
 
 /// How many requests from the control socket may wait.

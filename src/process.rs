@@ -93,7 +93,7 @@ pub async fn supervise_until(
                 },
                 why = stop.requested() => EndedBy::Worker(Ending::Stopped(why)),
                 () = sleep_until(began + limits.wall) => EndedBy::Worker(Ending::TimedOut(limits.wall)),
-                () = event => EndedBy::Worker(Ending::Interrupted),
+                () = event => EndedBy::Worker(Ending::EventHappened),
                 () = wait_until_exit_is_overdue(&finished) => EndedBy::Worker(Ending::Lingered),
                 idle = wait_until_output_is_overdue(limits.idle, progress) => EndedBy::Worker(Ending::Idle(idle)),
             }

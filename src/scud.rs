@@ -6,6 +6,7 @@
 //! and blank lines belong to the user), runs no checks or agents, and logs nothing.
 
 mod agents;
+mod all_tasks;
 mod dependencies;
 mod edit;
 mod files;
@@ -20,7 +21,6 @@ mod row;
 mod search;
 mod settings;
 mod texts;
-mod whole;
 
 #[cfg(all(test, feature = "peers"))]
 mod peers;
@@ -32,9 +32,9 @@ pub use agents::{AGENTS_DIR, AgentDefinition, AgentFile, MAX_PROMPT_SIZE, assign
 pub use edit::{EditError, set_status_in_bytes};
 pub use files::FileError;
 pub use find::{FindError, FinishedTasks, TaskQuery};
+pub use graph_file::GRAPH_PATH;
 pub use merge::unify_status_letters;
 pub use project::Project;
 pub use ready::{Standing, TaskGraph, TaskNode};
 pub use settings::{Checks, MAX_FILE_SIZE as MAX_SETTINGS_SIZE, SettingsError};
 pub use texts::{TaskTexts, task_texts};
-pub use whole::GRAPH_PATH;

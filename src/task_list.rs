@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::excerpt::visible;
 use crate::redact::Redactor;
-use crate::runner::workspace::GRAPH;
+use crate::scud::GRAPH_PATH;
 use crate::scud::{Project, Standing, TaskGraph};
 use crate::task::Status;
 use crate::terminal::{Format, print_object};
@@ -66,7 +66,7 @@ struct Line {
 
 /// An error that says what to do if a directory has no task graph.
 pub fn require_graph(project: &Path) -> eyre::Result<()> {
-    let path = project.join(GRAPH);
+    let path = project.join(GRAPH_PATH);
     match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
             "{} does not exist; name the project's directory with --project, or write the task graph there, by hand or with the \

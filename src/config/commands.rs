@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::worker::{callback, git_access, project_settings, random_run_id, run, runner};
 use super::{dispatch, settings, telemetry, values};
 use crate::check;
-use crate::dispatch::WorkersAgent;
+use crate::dispatch::AgentOfWorkers;
 use crate::local;
 use crate::probe;
 use crate::receiver::{self, ScriptedAnswers};
@@ -114,7 +114,7 @@ pub fn shared_with_dispatch(reader: &mut Reader) -> dispatch::SharedSettings {
     let (base, variables_file) = agent_environment(reader);
     let agent = agent_settings(reader, &base, variables_file.as_ref(), None);
     dispatch::SharedSettings {
-        agent: WorkersAgent::Settings(Box::new(agent)),
+        agent: AgentOfWorkers::Settings(Box::new(agent)),
         project_settings: project_settings(reader),
         access: git_access(reader),
     }
@@ -263,12 +263,10 @@ pub fn probe_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> probe::S
 /// The directories that may hold lock files, the preferred one first. `XDG_RUNTIME_DIR` is not one of them, because it
 /// can differ between two sessions of a user, which must find the same lock.
 fn lock_dirs(reader: &Reader) -> Vec<PathBuf> {
-    let directory = |name| reader.environment.get(name).map(PathBuf::from);
-    let state = directory("XDG_STATE_HOME")
-        .or_else(|| Some(directory("HOME")?.join(".local/state")))
-        .filter(|path| path.is_absolute());
     let user = rustix::process::geteuid().as_raw();
-    let temporary = directory("TMPDIR").unwrap_or_else(|| "/tmp".into());
+    let temporary = reader.environment.get("TMPDIR").map(PathBuf::from);
+    let temporary = temporary.unwrap_or_else(|| "/tmp".into());
+    let state = reader.environment.state_home();
     let state = state.map(|state| state.join("descartes-worker"));
     let temporary = temporary.join(format!("descartes-worker-{user}"));
     state.into_iter().chain([temporary]).collect()

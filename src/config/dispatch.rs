@@ -12,7 +12,9 @@ use crate::dispatch::engine::docker::client::Address;
 use crate::dispatch::engine::{self, EngineKind};
 use crate::dispatch::integration::Source;
 use crate::dispatch::verification::Mode;
-use crate::dispatch::{EarlierJournal, Phases, Settings, Subcommand, WorkerSettings, WorkersAgent};
+use crate::dispatch::{
+    AgentOfWorkers, EarlierJournal, Phases, Settings, Subcommand, WorkerSettings,
+};
 use crate::git::Access;
 use crate::redact::Redactor;
 use crate::runner::project_settings::ProjectSettingsReader;
@@ -33,7 +35,7 @@ const MAX_JOBS: usize = 10_000;
 
 /// The settings that are read in the same way for other commands.
 pub struct SharedSettings {
-    pub agent: WorkersAgent,
+    pub agent: AgentOfWorkers,
     pub project_settings: ProjectSettingsReader,
     pub access: Access,
 }
@@ -178,23 +180,23 @@ fn subcommand(reader: &mut Reader, flags: &ArgMatches) -> Subcommand {
 
 /// `--engine`, which can be repeated.
 fn engines(reader: &mut Reader, flags: &ArgMatches) -> engine::Settings {
-    let mut places: Vec<engine::Place> = Vec::new();
+    let mut choices: Vec<engine::EngineChoice> = Vec::new();
     for text in flags.get_many::<String>("engine").unwrap_or_default() {
         match values::engine(text) {
-            Ok(place) if places.iter().any(|other| other.engine == place.engine) => {
-                reader.reject_flag("engine", &format!("{} is named twice", place.engine));
+            Ok(choice) if choices.iter().any(|other| other.engine == choice.engine) => {
+                reader.reject_flag("engine", &format!("{} is named twice", choice.engine));
             }
-            Ok(place) => places.push(place),
+            Ok(choice) => choices.push(choice),
             Err(why) => reader.reject_flag("engine", &format!("{text:?} {why}")),
         }
     }
-    if places.is_empty() {
-        places.push(engine::Place {
+    if choices.is_empty() {
+        choices.push(engine::EngineChoice {
             engine: EngineKind::Local,
             limit: None,
         });
     }
-    let uses = |engine| places.iter().any(|place| place.engine == engine);
+    let uses = |engine| choices.iter().any(|choice| choice.engine == engine);
     engine::Settings {
         docker: uses(EngineKind::Docker).then(|| docker(reader)),
         command: uses(EngineKind::Command).then(|| engine::CommandSettings {
@@ -205,7 +207,7 @@ fn engines(reader: &mut Reader, flags: &ArgMatches) -> engine::Settings {
             nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::nano_cpus),
         }),
         fly: uses(EngineKind::Fly).then(|| fly::settings(reader)),
-        places,
+        choices,
     }
 }
 
@@ -237,12 +239,9 @@ fn default_jobs() -> usize {
 
 /// The directory for the state of dispatches.
 fn state_root(reader: &Reader) -> PathBuf {
-    let directory = |name| reader.environment.get(name).map(PathBuf::from);
-    let state = directory("XDG_STATE_HOME")
-        .or_else(|| Some(directory("HOME")?.join(".local/state")))
-        .filter(|path| path.is_absolute());
     let user = rustix::process::geteuid().as_raw();
     let temporary = || PathBuf::from(format!("/tmp/descartes-{user}"));
+    let state = reader.environment.state_home();
     state.map_or_else(temporary, |state| state.join("descartes"))
 }
 

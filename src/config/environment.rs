@@ -4,6 +4,7 @@
 //! settings.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
@@ -143,6 +144,15 @@ impl Environment {
         found
             .map(|(_, value)| value.as_os_str())
             .filter(|value| !value.is_empty())
+    }
+
+    /// The user's directory for state, by the XDG base directory specification, which ignores relative paths.
+    pub fn state_home(&self) -> Option<PathBuf> {
+        let directory = |name| {
+            let path = self.get(name).map(PathBuf::from);
+            path.filter(|path| path.is_absolute())
+        };
+        directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")))
     }
 
     fn text(&self, name: &str) -> Option<String> {

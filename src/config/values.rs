@@ -19,7 +19,7 @@ use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::callback::{self, credentials::is_token};
-use crate::dispatch::engine::{EngineKind, Place, image_name};
+use crate::dispatch::engine::{EngineChoice, EngineKind, image_name};
 use crate::environment::{Variables, VariablesFile, value_of};
 use crate::gateway;
 use crate::isolation::{Mode, User};
@@ -140,7 +140,7 @@ pub fn address(text: &str) -> Parsed<SocketAddr> {
 }
 
 /// An engine, and the limit of its runs at a time if there is one: `docker`, or `docker=20`.
-pub fn engine(text: &str) -> Parsed<Place> {
+pub fn engine(text: &str) -> Parsed<EngineChoice> {
     let (word, limit) = match text.split_once('=') {
         Some((word, limit)) => (word, Some(limit)),
         None => (text, None),
@@ -149,7 +149,7 @@ pub fn engine(text: &str) -> Parsed<Place> {
     let wrong = || format!("is not an engine; the engines are {}", words.join(", "));
     let engine = EngineKind::of_word(word);
     let limit = limit.map(|limit| limit.parse().ok().filter(|limit| *limit <= 10_000));
-    Ok(Place {
+    Ok(EngineChoice {
         engine: engine.ok_or_else(wrong)?,
         limit: match limit {
             Some(None) => return Err("needs a number up to 10000 after the equals sign".to_owned()),

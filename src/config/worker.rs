@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::agent::{agent_environment, agent_settings};
 use super::reader::Reader;
 use super::settings::Setting;
-use super::{project_file, settings, telemetry, values};
+use super::{project_keys, settings, telemetry, values};
 use crate::callback::{self, credentials::Bearer};
 use crate::environment::{Variables, value_of};
 use crate::isolation::{Isolation, Mode};
@@ -180,7 +180,7 @@ pub fn project_settings(reader: &Reader) -> ProjectSettingsReader {
         already_set.push(settings::AGENT.variable);
     }
     ProjectSettingsReader {
-        read: project_file::read,
+        read: project_keys::read,
         already_set,
     }
 }
@@ -213,7 +213,7 @@ pub fn git_access(reader: &mut Reader) -> Access {
         proxies: reader.environment.proxies(&[]),
         authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
         ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
-        stalled: reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration),
+        silence_limit: reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration),
     }
 }
 

@@ -24,6 +24,7 @@ pub use engines::{Engines, engine_of};
 pub use fly::DEFAULT_MEMORY as FLY_MEMORY;
 pub use opening::{Context, left_behind, open};
 pub use settings::{
-    CommandSettings, CpuKind, DockerSettings, EngineKind, FlySettings, Place, Settings, image_name,
+    CommandSettings, CpuKind, DockerSettings, EngineChoice, EngineKind, FlySettings, Settings,
+    image_name,
 };
 pub use spec::{Spec, TaskNeeds};

@@ -30,7 +30,7 @@ use super::start::{SharedSettings, removed_variables};
 use super::state::{Run, State};
 use super::target::Target;
 use crate::clock::now;
-use crate::project_file::{FILE, MAX_SIZE};
+use crate::descartes_toml::{FILE, MAX_SIZE};
 use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
 use crate::scud::TaskGraph;
 use crate::terminal::Screen;

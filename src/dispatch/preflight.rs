@@ -7,7 +7,7 @@ mod tests;
 
 use super::integration::{Integration, IntegrationError};
 use super::project_files::{ProjectRules, agent_mistakes, at_commit};
-use crate::scud::GRAPH_PATH as GRAPH;
+use crate::scud::GRAPH_PATH;
 
 /// The maximum number of changed files that a warning names.
 const MAX_NAMED_FILES: usize = 5;
@@ -60,7 +60,7 @@ async fn check_graph(
     findings: &mut Findings,
 ) -> Result<(), IntegrationError> {
     if integration
-        .read_file(integration.tip(), GRAPH)
+        .read_file(integration.tip(), GRAPH_PATH)
         .await?
         .is_some()
     {
@@ -69,17 +69,17 @@ async fn check_graph(
     let commit = &integration.tip().id;
     let in_work_tree = integration
         .work_tree()
-        .is_some_and(|dir| dir.join(GRAPH).exists());
+        .is_some_and(|dir| dir.join(GRAPH_PATH).exists());
     findings.obstacles.push(if !in_work_tree {
-        format!("there is no task graph {GRAPH} in the commit {commit}; make one with scud, and commit it")
-    } else if integration.ignores(GRAPH).await? {
+        format!("there is no task graph {GRAPH_PATH} in the commit {commit}; make one with scud, and commit it")
+    } else if integration.ignores(GRAPH_PATH).await? {
         format!(
-            "git ignores the task graph {GRAPH}, so no worker would have it: remove the rule from .gitignore, and commit \
+            "git ignores the task graph {GRAPH_PATH}, so no worker would have it: remove the rule from .gitignore, and commit \
              the graph"
         )
     } else {
         format!(
-            "the task graph {GRAPH} is not in the commit {commit}, so no worker would have it: git add .scud, and commit it"
+            "the task graph {GRAPH_PATH} is not in the commit {commit}, so no worker would have it: git add .scud, and commit it"
         )
     });
     Ok(())

@@ -9,10 +9,10 @@ use std::path::Path;
 use super::engine::EngineKind;
 use super::integration::{Commit, Integration, IntegrationError};
 use super::needs;
-use super::settings::{Settings, WorkersAgent};
+use super::settings::{AgentOfWorkers, Settings};
+use crate::descartes_toml::{FILE, MAX_SIZE};
 use crate::environment::value_of;
 use crate::programs::{Lookup, look_up};
-use crate::project_file::{FILE, MAX_SIZE};
 use crate::runner::agent;
 use crate::runner::preflight::usable_agent;
 use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
@@ -44,8 +44,8 @@ impl ProjectRules {
         let is_local = settings.engines.uses(EngineKind::Local);
         let path = value_of(&settings.environment, "PATH").map(ToOwned::to_owned);
         let agent = match &settings.agent {
-            WorkersAgent::Settings(agent) => Some(agent.as_ref().clone()),
-            WorkersAgent::Exists => None,
+            AgentOfWorkers::Settings(agent) => Some(agent.as_ref().clone()),
+            AgentOfWorkers::Exists => None,
         };
         Self {
             project_settings: settings.project_settings.clone(),

@@ -51,7 +51,7 @@ pub struct Settings {
     pub max_memory: u64,
     pub worker: WorkerSettings,
     /// The agent of the workers, as far as the project does not choose it.
-    pub agent: WorkersAgent,
+    pub agent: AgentOfWorkers,
     /// How to read the settings that the project brings along.
     pub project_settings: ProjectSettingsReader,
     /// Check commands that replace the project's.
@@ -67,7 +67,7 @@ pub struct Settings {
 
 /// What is known about the agent of the workers.
 #[derive(Debug)]
-pub enum WorkersAgent {
+pub enum AgentOfWorkers {
     Settings(Box<agent::Settings>),
     /// The variables for the workers name an agent that exists.
     Exists,

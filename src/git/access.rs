@@ -20,7 +20,7 @@ pub struct Access {
     /// Where the user's ssh agent listens.
     pub ssh_agent: Option<OsString>,
     /// How long a transfer may show no progress before it is given up; git itself waits forever.
-    pub stalled: Duration,
+    pub silence_limit: Duration,
 }
 
 impl Access {

@@ -77,7 +77,7 @@ impl Git<'_> {
         let mut output = Vec::new();
         let ended = tokio::select! {
             ended = read_to_end(&mut child, &mut output) => ended.map_err(unstarted)?,
-            how = too_long(&stderr, transfer, self.stalled) => {
+            how = too_long(&stderr, transfer, self.silence_limit) => {
                 drop(group);
                 let words = self.words(stderr);
                 return Err(GitError { how, words, timed_out: true, ..blank(&name) });
@@ -138,9 +138,9 @@ async fn read_to_end(
     child.wait().await
 }
 
-/// Ends when a command has taken too long: a transfer that prints no progress for `stalled`, or any command
+/// Ends when a command has taken too long: a transfer that prints no progress for `silence_limit`, or any command
 /// at its limit. Says how it failed.
-async fn too_long(stderr: &File, transfer: bool, stalled: Duration) -> String {
+async fn too_long(stderr: &File, transfer: bool, silence_limit: Duration) -> String {
     let limit = if transfer {
         MAX_TRANSFER_TIME
     } else {
@@ -149,13 +149,13 @@ async fn too_long(stderr: &File, transfer: bool, stalled: Duration) -> String {
     let began = Instant::now();
     let (mut size, mut last_progress) = (0, began);
     loop {
-        sleep(POLL_INTERVAL.min(stalled)).await;
+        sleep(POLL_INTERVAL.min(silence_limit)).await;
         let now_size = stderr.metadata().map_or(size, |found| found.len());
         if now_size != size {
             (size, last_progress) = (now_size, Instant::now());
         }
-        if transfer && last_progress.elapsed() >= stalled {
-            return format!("made no progress for {}", in_words(stalled));
+        if transfer && last_progress.elapsed() >= silence_limit {
+            return format!("made no progress for {}", in_words(silence_limit));
         }
         if began.elapsed() >= limit {
             return format!("was not done within {}", in_words(limit));

@@ -1,11 +1,13 @@
 //! git's configuration in every call: it keeps a repository from running programs, and names the credential helper.
 //!
-//! It is in environment variables, which override every configuration file.
+//! It is in an environment variable, which overrides every configuration file: the one of `git -c`. The documented
+//! `GIT_CONFIG_COUNT` has no effect before git 2.31.
 
 use std::time::Duration;
 
 use reqwest::Url;
 
+use super::ssh::quoted;
 use crate::environment::Variables;
 
 /// For every call on the worker's side. It overrides the configuration of the repository.
@@ -63,12 +65,12 @@ impl Side {
     }
 }
 
-/// The environment variables with the configuration. `helper` is the credential helper for a URL: it gives the token to
+/// The environment variable with the configuration. `helper` is the credential helper for a URL: it gives the token to
 /// the host of that URL only.
 pub fn variables(
     side: Side,
     helper: Option<(&Url, &str)>,
-    stalled: Duration,
+    silence_limit: Duration,
     further: &[(String, String)],
 ) -> Variables {
     let fixed: &[(&str, &str)] = match side {
@@ -80,22 +82,28 @@ pub fn variables(
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
     pairs.extend_from_slice(further);
-    let mut variables = Variables::new();
     pairs.push((
         "http.lowSpeedTime".to_owned(),
-        stalled.as_secs().max(1).to_string(),
+        silence_limit.as_secs().max(1).to_string(),
     ));
     if let Some((url, helper)) = helper {
         for origin in origins(url) {
             pairs.push((format!("credential.{origin}.helper"), helper.to_owned()));
         }
     }
-    variables.push(("GIT_CONFIG_COUNT".into(), pairs.len().to_string().into()));
-    for (index, (key, value)) in pairs.into_iter().enumerate() {
-        variables.push((format!("GIT_CONFIG_KEY_{index}").into(), key.into()));
-        variables.push((format!("GIT_CONFIG_VALUE_{index}").into(), value.into()));
+    let pairs = pairs.iter().map(|(key, value)| parameter(key, value));
+    let parameters = pairs.collect::<Vec<_>>().join(" ");
+    vec![("GIT_CONFIG_PARAMETERS".into(), parameters.into())]
+}
+
+/// A pair, as git writes it for its children. Every git reads one quoted word; only git 2.31 and newer read two, which a
+/// key with an equals sign needs.
+fn parameter(key: &str, value: &str) -> String {
+    if key.contains('=') {
+        format!("{}={}", quoted(key.as_ref()), quoted(value.as_ref()))
+    } else {
+        quoted(format!("{key}={value}").as_ref())
     }
-    variables
 }
 
 /// The origins that get the token: the remote's, and for http without a port the same host with https, because
@@ -106,4 +114,42 @@ fn origins(url: &Url) -> Vec<String> {
         origins.push(format!("https://{host}"));
     }
     origins
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn git_reads_every_key_and_value_as_it_was_written() {
+        let further = [
+            (
+                "user.name",
+                "  it's \"quoted\", $HOME\\ and `ls`!\n two lines",
+            ),
+            ("filter.plain.clean", "a = b"),
+            ("filter.with=sign and 'quote'.clean", "c = d"),
+            ("empty.value", ""),
+        ];
+        let further = further.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let silence_limit = Duration::from_secs(7);
+        let variables = variables(Side::Worker, None, silence_limit, &further);
+        let low_speed = ("http.lowSpeedTime".to_owned(), "7".to_owned());
+        let hooks = ("core.hooksPath".to_owned(), "/dev/null".to_owned());
+        for (key, value) in further.iter().chain([&low_speed, &hooks]) {
+            let output = Command::new("git")
+                .args(["config", "--null", "--get", key])
+                .env_clear()
+                .env("PATH", env!("PATH"))
+                .envs(variables.iter().cloned())
+                .output()
+                .unwrap();
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{key}: {error}");
+            let read = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(read, format!("{value}\0"), "{key}");
+        }
+    }
 }

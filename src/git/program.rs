@@ -49,7 +49,7 @@ pub struct Git<'a> {
     pub(super) environment: Variables,
     pub(super) token: Option<(Url, SecretString)>,
     pub(super) ssh: Option<Ssh>,
-    pub(super) stalled: Duration,
+    pub(super) silence_limit: Duration,
     /// PEM of the certificate authorities to trust, if git does not find them itself.
     pub(super) authorities: Option<Vec<u8>>,
     pub(super) side: Side,
@@ -110,7 +110,7 @@ impl<'a> Git<'a> {
             environment: own,
             token,
             ssh,
-            stalled: access.stalled,
+            silence_limit: access.silence_limit,
             authorities,
             side: Side::Worker,
             launch: None,
@@ -161,7 +161,7 @@ impl<'a> Git<'a> {
             launch: None,
         };
         let limits = Limits {
-            wall: self.stalled,
+            wall: self.silence_limit,
             idle: None,
         };
         let mut answer = Vec::new();
@@ -223,7 +223,7 @@ impl<'a> Git<'a> {
             environment: self.environment.clone(),
             token: self.token.clone(),
             ssh: self.ssh.clone(),
-            stalled: self.stalled,
+            silence_limit: self.silence_limit,
             authorities: self.authorities.clone(),
             side: self.side,
             launch: self.launch.clone(),

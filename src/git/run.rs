@@ -59,7 +59,7 @@ impl Git<'_> {
         let may_start = self.may_start(call.transfer).await;
         may_start.map_err(|why| failed("was not started".to_owned(), why))?;
         let silence_ends = call.transfer || self.side == Side::Agent;
-        let idle = silence_ends.then_some(self.stalled);
+        let idle = silence_ends.then_some(self.silence_limit);
         // A transfer prints its progress on standard error. Other commands print only errors there.
         let reads_progress = call.transfer || call.shows_progress;
         let said = if reads_progress {
@@ -132,7 +132,7 @@ impl Git<'_> {
         env.extend(configuration::variables(
             self.side,
             url.zip(helper),
-            self.stalled,
+            self.silence_limit,
             &call.configuration,
         ));
         env.extend(call.variables);

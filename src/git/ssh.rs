@@ -185,7 +185,7 @@ fn destination(remote: &str) -> Option<Vec<OsString>> {
     Some(destination)
 }
 
-/// A word for the shell that git gives the command to.
-fn quoted(word: &OsStr) -> String {
+/// A word as a shell reads it, and git.
+pub fn quoted(word: &OsStr) -> String {
     format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"))
 }

@@ -6,7 +6,7 @@ use eyre::eyre;
 use serde_json::json;
 
 use super::settings::{Project, repository_of};
-use crate::project_file::FILE;
+use crate::descartes_toml::FILE;
 use crate::redact::Redactor;
 use crate::runner;
 use crate::runner::dry_run::{FirstRound, Key, Workplace, first_round};

@@ -6,7 +6,7 @@ use eyre::WrapErr;
 
 use super::sample;
 use crate::dispatch::integration::Source;
-use crate::dispatch::{self, Ended, Phases, ProjectRules, Settings, WorkersAgent};
+use crate::dispatch::{self, AgentOfWorkers, Ended, Phases, ProjectRules, Settings};
 use crate::runner::project_settings::ProjectSettings;
 use crate::terminal::Screen;
 
@@ -30,7 +30,7 @@ pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result
     ));
     let missing_agent = ProjectRules::of(&settings).missing_agent(&ProjectSettings::default());
     if missing_agent.is_some() {
-        settings.agent = WorkersAgent::Exists;
+        settings.agent = AgentOfWorkers::Exists;
         screen.line(&format!(
             "no agent is set, so a short script stands in for one: {}",
             sample::GRAPH_AGENT

@@ -27,7 +27,7 @@ pub enum Ending {
     /// The worker ended it: it had reported its result and did not exit.
     Lingered,
     /// The worker ended it: the event happened that the caller passed to `supervise_until`.
-    Interrupted,
+    EventHappened,
     /// The worker ended it, because the run had to stop.
     Stopped(StopReason),
 }
@@ -46,7 +46,7 @@ impl fmt::Display for Ending {
             Self::TimedOut(limit) => write!(f, "was not done within {}", in_words(*limit)),
             Self::Idle(limit) => write!(f, "printed nothing for {}", in_words(*limit)),
             Self::Lingered => f.write_str("did not end"),
-            Self::Interrupted => f.write_str("could not go on"),
+            Self::EventHappened => f.write_str("could not go on"),
             Self::Stopped(_) => f.write_str("was stopped"),
         }
     }

@@ -41,7 +41,7 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
             Reason::AgentFailed,
             "the agent did not end after its result",
         ),
-        Ok(ending @ Ending::Interrupted) => {
+        Ok(ending @ Ending::EventHappened) => {
             Failure::new(Reason::AgentFailed, format!("the agent {ending}"))
         }
         Ok(Ending::Stopped(why)) => stopped(&why),

@@ -13,10 +13,11 @@ use super::product::{self, Message, Product};
 use super::push::{Push, Pushed};
 use super::run::{Prepared, Run};
 use super::settings::Steps;
-use super::workspace::{GRAPH, Source};
+use super::workspace::Source;
 use crate::durations::in_words;
 use crate::panics::catch_panic;
 use crate::progress::Phase;
+use crate::scud::GRAPH_PATH;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason, Verdict};
 use crate::telemetry::Span;
@@ -280,7 +281,7 @@ fn branch_word(name: &str) -> String {
 /// Further sentences about the work.
 fn note(product: &Product) -> String {
     let mut note = String::new();
-    if product.only_path.as_deref() == Some(GRAPH) {
+    if product.only_path.as_deref() == Some(GRAPH_PATH) {
         note.push_str("; nothing was changed but the task graph");
     }
     for sentence in &product.notes {

@@ -7,7 +7,7 @@ use super::failures::unusable_settings;
 use super::project_settings::{FileSource, ProjectSettings};
 use super::settings::Settings;
 use super::workspace::Source;
-use crate::project_file::{FILE, MAX_SIZE};
+use crate::descartes_toml::{FILE, MAX_SIZE};
 use crate::scud::Project;
 use crate::task::{Failure, Reason};
 

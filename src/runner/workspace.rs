@@ -25,14 +25,12 @@ use crate::environment::Variables;
 pub use crate::git::Access;
 use crate::git::Git;
 use crate::isolation::User;
+use crate::scud::GRAPH_PATH;
 use crate::task::Failure;
 pub use clone::Clone;
 pub use directories::{belongs_to, existing_directory};
 use directories::{clone_directory, failed, has_few_files, new_run_directory};
 pub use source::{Repository, Source};
-
-/// The task graph, in the project's directory.
-pub const GRAPH: &str = ".scud/tasks/tasks.scg";
 
 /// The agent's user, if it is not the worker's.
 #[derive(Debug, Clone, Copy)]
@@ -199,7 +197,7 @@ impl Workspace {
     /// in the commit only.
     pub fn lacks_graph(&self) -> bool {
         let is_absent = |clone: &Clone| {
-            let found = fs::symlink_metadata(clone.dir.join(GRAPH));
+            let found = fs::symlink_metadata(clone.dir.join(GRAPH_PATH));
             found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };
         self.clone.as_ref().is_some_and(is_absent)

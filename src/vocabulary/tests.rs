@@ -12,7 +12,7 @@ use clap_mangen::Man;
 
 use super::{WORKER_COMMAND, exit_codes};
 use crate::config::cli;
-use crate::project_file;
+use crate::descartes_toml;
 
 const PAGE: &str = "docs/descartes-worker.1";
 
@@ -80,7 +80,7 @@ fn page() -> String {
     }
     page +=
         &rendered(|to| man.render_extra_section(to)).replacen(".SH EXTRA", ".SH ENVIRONMENT", 1);
-    let file = escaped(project_file::FILE);
+    let file = escaped(descartes_toml::FILE);
     let _ = writeln!(
         page,
         ".SH FILES\n.TP\n\\fI{file}\\fR\nSettings that the project in the workspace brings along."

@@ -36,6 +36,7 @@ const LAYERS: &[&[&str]] = &[
     &["model"],
     &[
         "amounts",
+        "descartes_toml",
         "descriptors",
         "clock",
         "durations",
@@ -45,7 +46,6 @@ const LAYERS: &[&[&str]] = &[
         "line_splitter",
         "panics",
         "programs",
-        "project_file",
         "redact",
         "result_line",
         "ring_buffer",

@@ -18,7 +18,7 @@ use super::calls::{Event, Look, StartFailure};
 use super::clean_up::{remove_all, repeat};
 use super::local::Local;
 use super::remote::Remote;
-use super::settings::{EngineKind, Place};
+use super::settings::{EngineChoice, EngineKind};
 use super::spec::Spec;
 use super::starting::start_until;
 use crate::dispatch::journal::Handle;
@@ -52,7 +52,7 @@ struct Waiting {
 
 #[derive(Debug)]
 pub struct Engines {
-    places: Vec<Place>,
+    choices: Vec<EngineChoice>,
     /// How long a start may go on without an answer.
     start_deadline: Duration,
     /// Each run's directory for its output is in here.
@@ -74,7 +74,7 @@ pub struct Engines {
 
 impl Engines {
     pub(super) fn new(
-        places: Vec<Place>,
+        choices: Vec<EngineChoice>,
         start_deadline: Duration,
         dir: PathBuf,
         local: Local,
@@ -89,7 +89,7 @@ impl Engines {
             trouble: None,
         });
         Self {
-            places,
+            choices,
             start_deadline,
             dir,
             local,
@@ -107,7 +107,7 @@ impl Engines {
 
     /// The engines that the dispatch uses, for the journal.
     pub fn words(&self) -> Vec<String> {
-        let words = self.places.iter().map(|place| place.engine.word());
+        let words = self.choices.iter().map(|choice| choice.engine.word());
         words.map(str::to_owned).collect()
     }
 
@@ -353,22 +353,22 @@ impl Engines {
         if let Some(engine) = self.placed.get(run) {
             return Some(*engine);
         }
-        let has_room = |place: &&Place| {
+        let has_room = |choice: &&EngineChoice| {
             let here = self
                 .placed
                 .values()
-                .filter(|engine| **engine == place.engine);
-            place.limit.is_none_or(|limit| here.count() < limit)
+                .filter(|engine| **engine == choice.engine);
+            choice.limit.is_none_or(|limit| here.count() < limit)
         };
-        let mut places = self.places.iter();
+        let mut choices = self.choices.iter();
         // A run would wait without end for an engine that this dispatch does not use.
-        let needed = places.find(|place| Some(place.engine) == needed && place.is_open());
+        let needed = choices.find(|choice| Some(choice.engine) == needed && choice.is_open());
         if let Some(needed) = needed {
             return has_room(&needed).then_some(needed.engine);
         }
-        let mut places = self.places.iter();
-        let place = places.find(has_room).or(self.places.first());
-        Some(place.map_or(EngineKind::Local, |place| place.engine))
+        let mut choices = self.choices.iter();
+        let choice = choices.find(has_room).or(self.choices.first());
+        Some(choice.map_or(EngineKind::Local, |choice| choice.engine))
     }
 
     fn station(&self, engine: EngineKind) -> Option<&Station> {

@@ -51,9 +51,9 @@ pub fn open(settings: &Settings, context: &Context) -> eyre::Result<Engines> {
     if let Some(fly) = &settings.fly {
         remotes.push(Remote::Fly(Box::new(open_fly(fly, context)?)));
     }
-    let places = settings.places.clone();
+    let choices = settings.choices.clone();
     Ok(Engines::new(
-        places,
+        choices,
         context.start_deadline,
         dir,
         local,

@@ -60,7 +60,7 @@ pub fn image_name(text: &str) -> Result<String, String> {
 
 /// One `--engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct EngineChoice {
     pub engine: EngineKind,
     /// How many runs may be there at a time; `None` for as many as `--jobs` allows.
     pub limit: Option<usize>,
@@ -69,7 +69,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Settings {
     /// The preferred engine first.
-    pub places: Vec<Place>,
+    pub choices: Vec<EngineChoice>,
     /// If the engine is used.
     pub docker: Option<DockerSettings>,
     /// If the engine is used.
@@ -139,7 +139,7 @@ impl CpuKind {
     }
 }
 
-impl Place {
+impl EngineChoice {
     /// Whether new runs may be placed here at all.
     pub fn is_open(&self) -> bool {
         self.limit != Some(0)
@@ -149,23 +149,23 @@ impl Place {
 impl Settings {
     /// Whether new runs may be placed on an engine.
     pub fn is_open(&self, engine: EngineKind) -> bool {
-        let mut places = self.places.iter();
-        places.any(|place| place.engine == engine && place.is_open())
+        let mut choices = self.choices.iter();
+        choices.any(|choice| choice.engine == engine && choice.is_open())
     }
 
     pub fn uses(&self, engine: EngineKind) -> bool {
-        self.places.iter().any(|place| place.engine == engine)
+        self.choices.iter().any(|choice| choice.engine == engine)
     }
 
     /// The engines whose workers are not processes of this machine.
     pub fn has_remote(&self) -> bool {
-        self.places
+        self.choices
             .iter()
-            .any(|place| place.engine != EngineKind::Local)
+            .any(|choice| choice.engine != EngineKind::Local)
     }
 
     /// How many runs all engines together may have, if every engine has a limit.
     pub fn total_limit(&self) -> Option<usize> {
-        self.places.iter().map(|place| place.limit).sum()
+        self.choices.iter().map(|choice| choice.limit).sum()
     }
 }

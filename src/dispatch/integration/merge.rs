@@ -10,11 +10,8 @@ use super::types::{
     Candidate, Commit, Conflict, FinishedRun, MergeResult, OtherCommit, WorkChecks,
 };
 use crate::git::Git;
-use crate::scud::{TaskGraph, set_status_in_bytes};
+use crate::scud::{GRAPH_PATH, TaskGraph, set_status_in_bytes};
 use crate::task::Status;
-
-/// The path of the graph in a project.
-pub const GRAPH: &str = ".scud/tasks/tasks.scg";
 
 /// A merged tree, or the paths that conflict.
 pub(super) enum Tree {
@@ -166,7 +163,7 @@ impl Integration {
         let repository = &self.repositories.bare;
         let set_done =
             |graph: &mut [u8]| set_status_in_bytes(graph, &run.phase, &run.task, Status::Done);
-        let content = repository.read_content(git, &merged, GRAPH).await?;
+        let content = repository.read_content(git, &merged, GRAPH_PATH).await?;
         if let Some(mut content) = content
             && let Ok(changed) = set_done(&mut content)
             && str::from_utf8(&content).is_ok_and(|text| TaskGraph::parse(text).is_ok())
@@ -174,12 +171,14 @@ impl Integration {
             if !changed {
                 return Ok(merged);
             }
-            if let Some(graph) = repository.read_file(git, &merged, GRAPH).await? {
+            if let Some(graph) = repository.read_file(git, &merged, GRAPH_PATH).await? {
                 let graph = Blob { content, ..graph };
-                return repository.replace_file(git, &merged, GRAPH, &graph).await;
+                return repository
+                    .replace_file(git, &merged, GRAPH_PATH, &graph)
+                    .await;
             }
         }
-        let Some(mut graph) = repository.read_file(git, &onto.tree, GRAPH).await? else {
+        let Some(mut graph) = repository.read_file(git, &onto.tree, GRAPH_PATH).await? else {
             return Ok(merged);
         };
         tracing::warn!(
@@ -187,7 +186,9 @@ impl Integration {
             "the run has deleted or broken the task graph, so the graph of the integration branch replaces it"
         );
         set_done(&mut graph.content)?;
-        repository.replace_file(git, &merged, GRAPH, &graph).await
+        repository
+            .replace_file(git, &merged, GRAPH_PATH, &graph)
+            .await
     }
 
     /// Writes a commit.

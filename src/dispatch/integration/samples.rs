@@ -142,7 +142,7 @@ impl SampleProject {
                 proxies: Vec::new(),
                 authorities: None,
                 ssh_agent: None,
-                stalled: Duration::from_secs(60),
+                silence_limit: Duration::from_secs(60),
             },
             redactor: Redactor::new(&[]),
         }

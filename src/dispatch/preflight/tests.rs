@@ -41,7 +41,7 @@ fn a_correct_project_has_no_findings() {
 fn an_uncommitted_ignored_or_missing_graph_is_an_obstacle() {
     let sample = SampleProject::local();
     let project = sample.project();
-    git(&project, &["rm", "--quiet", "--cached", GRAPH]);
+    git(&project, &["rm", "--quiet", "--cached", GRAPH_PATH]);
     git(&project, &["commit", "--quiet", "--message=without"]);
     let obstacle = |words: &str| {
         let findings = find_problems(&sample, &rules());
@@ -51,7 +51,7 @@ fn an_uncommitted_ignored_or_missing_graph_is_an_obstacle() {
     obstacle("git add .scud, and commit it");
     fs::write(project.join(".git/info/exclude"), ".scud\n").unwrap();
     obstacle("git ignores the task graph .scud/tasks/tasks.scg");
-    fs::remove_file(project.join(GRAPH)).unwrap();
+    fs::remove_file(project.join(GRAPH_PATH)).unwrap();
     obstacle("there is no task graph .scud/tasks/tasks.scg in the commit");
 }
 

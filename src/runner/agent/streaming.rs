@@ -169,7 +169,7 @@ fn judge(
                 ending @ (Ending::Stopped(_)
                 | Ending::TimedOut(_)
                 | Ending::Idle(_)
-                | Ending::Interrupted),
+                | Ending::EventHappened),
             ),
         ) => exit_code(Ok(ending)).map(drop),
         // The kernel's reason is more specific.

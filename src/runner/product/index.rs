@@ -14,7 +14,10 @@ use super::left_behind::LeftBehind;
 use super::lfs::{MAX_POINTER_SIZE, Pointer};
 use super::unfiltered::Search;
 use crate::git::GitError;
-use crate::runner::workspace::GRAPH;
+use crate::scud::GRAPH_PATH;
+
+/// git's exit code for an option that it does not know.
+const USAGE_ERROR: i32 = 129;
 
 /// The agent's commits.
 pub struct Commits {
@@ -40,14 +43,14 @@ impl Index<'_> {
     /// The worker has written the task's state into the graph. So git must see that change even if the agent set
     /// assume-unchanged or skip-worktree for the graph.
     pub async fn make_graph_visible(&self) -> Result<(), GitError> {
-        if fs::symlink_metadata(self.agent_side.workspace.join(GRAPH)).is_err() {
+        if fs::symlink_metadata(self.agent_side.workspace.join(GRAPH_PATH)).is_err() {
             return Ok(());
         }
         for flag in ["--no-assume-unchanged", "--no-skip-worktree"] {
             // Exits with an error code if the graph is not in the index; then there is no flag to remove.
             match self
                 .agent_side
-                .run(["update-index", flag, "--", GRAPH])
+                .run(["update-index", flag, "--", GRAPH_PATH])
                 .await
             {
                 Err(error) if error.code.is_none() => return Err(error),
@@ -113,6 +116,10 @@ impl Index<'_> {
                 Ok(words) => return Ok(words),
                 // Some files could not be added.
                 Err(error) if error.code == Some(1) => return Ok(error.words),
+                // Before git 2.34 there is no --sparse, and such files are added without it.
+                Err(error) if filters.is_sparse && error.code == Some(USAGE_ERROR) => {
+                    filters.is_sparse = false;
+                }
                 Err(error) if filters.disable_failed(&error.words) => {}
                 Err(error) => return Err(error),
             }
@@ -344,7 +351,7 @@ impl Index<'_> {
         left: &mut LeftBehind,
     ) -> Result<(), GitError> {
         let mut list = Vec::new();
-        for path in flagged.iter().filter(|path| *path != GRAPH.as_bytes()) {
+        for path in flagged.iter().filter(|path| *path != GRAPH_PATH.as_bytes()) {
             let there = self.agent_side.workspace.join(OsStr::from_bytes(path));
             if fs::symlink_metadata(there).is_ok() {
                 list.extend_from_slice(path);

@@ -8,7 +8,7 @@ use super::errors::{failed_io, run};
 use super::left_behind::LeftBehind;
 use super::repository::Repository;
 use crate::git::Git;
-use crate::runner::workspace::GRAPH;
+use crate::scud::GRAPH_PATH;
 use crate::scud::Project;
 use crate::task::{Failure, Status, Task};
 
@@ -21,21 +21,21 @@ pub async fn mark(
     task: &Task,
     left: &mut LeftBehind,
 ) -> Result<String, Failure> {
-    if fs::symlink_metadata(workspace.join(GRAPH)).is_ok() {
+    if fs::symlink_metadata(workspace.join(GRAPH_PATH)).is_ok() {
         return Ok(tree);
     }
     let dir = tempfile::tempdir().map_err(|error| failed_io(&error))?;
-    let file = dir.path().join(GRAPH);
+    let file = dir.path().join(GRAPH_PATH);
     let mut graph = Vec::new();
     let show = repository
         .call(["cat-file", "blob"])
-        .arg(format!("{tree}:{GRAPH}"));
+        .arg(format!("{tree}:{GRAPH_PATH}"));
     let shown = git
         .stream(show, &mut |bytes| graph.extend_from_slice(bytes))
         .await;
     if shown.is_err() {
         left.add_sentence(format!(
-            "the graph could not be marked, because {GRAPH} was deleted"
+            "the graph could not be marked, because {GRAPH_PATH} was deleted"
         ));
         return Ok(tree);
     }
@@ -56,6 +56,6 @@ pub async fn mark(
     .await?;
     run(git, repository.call(["read-tree"]).arg(&tree)).await?;
     let update = repository.call(["update-index", "--cacheinfo"]);
-    run(git, update.arg(format!("100644,{blob},{GRAPH}"))).await?;
+    run(git, update.arg(format!("100644,{blob},{GRAPH_PATH}"))).await?;
     run(git, repository.call(["write-tree"])).await
 }

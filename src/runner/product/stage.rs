@@ -17,7 +17,7 @@ use super::left_behind::LeftBehind;
 use super::unfiltered::Search;
 use super::worktrees;
 use crate::git::{Git, GitError};
-use crate::runner::workspace::GRAPH;
+use crate::scud::GRAPH_PATH;
 
 /// The result of staging.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub async fn stage(
     let mut filters = Filters::configured(git, &agent_side).await?;
     let before = agent_side.listing().await?;
     let mut left_behind = LeftBehind::default();
-    if before.flagged.contains(GRAPH.as_bytes()) {
+    if before.flagged.contains(GRAPH_PATH.as_bytes()) {
         index.make_graph_visible().await?;
     }
     let large = index.without_filter(before.large).await?;

@@ -9,8 +9,8 @@ mod tests;
 
 use super::settings::{self, InProjectFile, NEEDED_BEFORE_THE_PROJECT, Setting, WORKER};
 use super::values;
+use crate::descartes_toml::{self, Entry, NEEDS, Value};
 use crate::excerpt::{first_chars, visible};
-use crate::project_file::{self, Entry, NEEDS, Value};
 use crate::redact::names::is_secret;
 use crate::runner::project_settings::{FileSource, ProjectSettings};
 
@@ -32,7 +32,7 @@ const KEYS_OF_NEEDS: [&str; 4] = ["memory", "cpus", "image", "engine"];
 /// # Errors
 /// The mistakes, each with its line. If there are many, the last text says how many are not listed.
 pub fn read(text: &str, already_set: &[&'static str]) -> Result<ProjectSettings, Vec<String>> {
-    let entries = project_file::parse(text)
+    let entries = descartes_toml::parse(text)
         .map_err(|mistake| vec![visible(&first_chars(&mistake, MAX_SYNTAX_ERROR))])?;
     let mut file = FileReader {
         entries,

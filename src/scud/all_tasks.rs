@@ -7,9 +7,6 @@ use super::lexer::SyntaxError;
 use super::project::Project;
 use super::ready::TaskGraph;
 
-/// The path of the graph in a project.
-pub const GRAPH_PATH: &str = ".scud/tasks/tasks.scg";
-
 impl Project {
     /// All tasks of the project, with the tasks that each one needs.
     pub async fn all_tasks(&self) -> Result<TaskGraph, FindError> {
