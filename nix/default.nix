@@ -79,6 +79,9 @@ let
       archive = linux.pkgs.runCommand "${baseNameOf image.imageName}.tar" { } "${image} > $out";
     in
     archive
+    // {
+      inherit (image) environment sizes;
+    }
     // import ./push.nix {
       inherit pkgs;
       image = archive;

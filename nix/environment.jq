@@ -1,6 +1,6 @@
 # The variables of an image that the agent and the checks alone get: $base, and what $shell sets and $empty_shell does not. Both
 # are what `env --null` prints: $shell in the project's shell, $empty_shell in an empty one. $named lists the names in the call of
-# mkShell: those variables are taken even if an empty shell has them too, such as TERM. $path is the search path of the image.
+# mkShell: those variables are in the result even if an empty shell has them too, such as TERM. $path is the search path of the image.
 def variables:
   split("\u0000")
   | map(select(. != "") | index("=") as $at | { key: .[:$at], value: .[$at + 1:] })

@@ -82,7 +82,8 @@ let
   # Directories below the one that becomes the root of the image, which is the current directory while the topmost layer is made.
   inRoot = lib.concatMapStringsSep " " (directory: ".${directory}");
   # Where the shell is while the topmost layer is made.
-  shellFile = if lib.hasPrefix builtins.storeDir person.shell then person.shell else ".${person.shell}";
+  shellFile =
+    if lib.hasPrefix builtins.storeDir person.shell then person.shell else ".${person.shell}";
   # Programs expect these directories, and some of them cannot make more than one level.
   xdgDirectories = map (directory: "${person.home}/${directory}") [
     ".cache"
@@ -97,7 +98,7 @@ let
     name = baseName;
     paths = lib.optional (agent != null) agent ++ tools ++ lib.optional nix pkgs.nix;
   };
-  everydayPrograms = if isFull then programs.full else programs.minimal;
+  linkedPrograms = programs.link (if isFull then programs.full else programs.minimal);
 
   # The settings of the worker for this agent, if the project sets none.
   presets = lib.importJSON ../examples/agents/agents.json;
@@ -160,7 +161,7 @@ let
   layered = pkgs.dockerTools.streamLayeredImage {
     inherit name maxLayers created;
     tag = if tag == null then crate.manifest.version else tag;
-    contents = [ (programs.link everydayPrograms) ];
+    contents = [ linkedPrograms ];
 
     # These files form the topmost layer.
     fakeRootCommands = ''
@@ -233,9 +234,8 @@ let
       // lib.mapAttrs (_: text) labels;
     };
   };
-  # What Nix in the image must know, and must not delete.
-  storeRoots = [
-    (programs.link everydayPrograms)
+  # What the topmost layer links to, in addition to the programs.
+  linkedParts = [
     environmentFile
     pkgs.cacert
   ]
@@ -243,6 +243,8 @@ let
     pkgs.nix-ld
     programs.foreignLibraries
   ];
+  # What Nix in the image must know, and must not delete.
+  storeRoots = [ linkedPrograms ] ++ linkedParts;
 in
 assert lib.assertMsg (
   pkgs ? stdenv.hostPlatform
@@ -255,6 +257,14 @@ layered
 // {
   # For a look at the variables of the agent: `nix build .#worker.environment`.
   environment = environmentFile;
+  # What each part costs: `nix build .#worker.sizes`.
+  sizes = import ./sizes.nix {
+    inherit pkgs;
+    name = baseName;
+    programs = linkedPrograms;
+    others = linkedParts;
+    worker = lib.getExe crate.worker;
+  };
 }
 // import ./push.nix {
   inherit pkgs;

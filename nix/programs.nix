@@ -16,7 +16,7 @@ in
   # The tools that coding agents use. No compiler: each project brings its own.
   full = [
     pkgs.bashInteractive
-    # Isolates the agent from the rest of the machine, if the worker is told so.
+    # Isolates the agent from the rest of the machine, if a setting of the worker asks for it.
     pkgs.bubblewrap
     pkgs.coreutils
     pkgs.curl

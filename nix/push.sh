@@ -74,9 +74,9 @@ digest=sha256:$(sha256sum "$work/image/manifest.json" | cut -d ' ' -f 1)
 repository=${destination%:*}
 
 # Ignore errors here (a missing tag, missing rights): the copy below reports them better.
-there=$("${skopeo[@]}" inspect --raw "${credentials[@]}" --tls-verify="$verify" "docker://$destination" 2>/dev/null |
-    sha256sum | cut -d ' ' -f 1) || there=
-if [[ sha256:$there == "$digest" ]]; then
+remote=$("${skopeo[@]}" inspect --raw "${credentials[@]}" --tls-verify="$verify" "docker://$destination" 2>/dev/null |
+    sha256sum | cut -d ' ' -f 1) || remote=
+if [[ sha256:$remote == "$digest" ]]; then
     echo "$destination already has this image; nothing was sent" >&2
 else
     "${skopeo[@]}" copy --preserve-digests "${credentials[@]}" --dest-tls-verify="$verify" \

@@ -18,7 +18,7 @@ let
   environmentOf =
     shell:
     shell.overrideAttrs {
-      name = "${name}-surroundings";
+      name = "${name}-variables";
       outputs = [ "out" ];
       # Linker flags would contain the path of this derivation.
       NIX_NO_SELF_RPATH = "1";

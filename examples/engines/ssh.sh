@@ -27,6 +27,7 @@ on_host() {
 assignments() {
     for name in $RUN_VARIABLES; do
         eval "value=\${$name}"
+        # shellcheck disable=SC2154 # eval assigns it
         printf "export %s='%s'\n" "$name" "$(printf %s "$value" | sed "s/'/'\\\\''/g")"
     done
 }

@@ -215,12 +215,15 @@ in
   (bad { user = "me"; } "`user` is \"me\"; ")
   (bad { tools = pkgs.hello; } "`tools` is the package hello; ")
   (bad { tools = [ "hello" ]; } "`tools` is \"hello\"; ")
-  (bad {
-    tools = [
-      pkgs.hello
-      mac.tree
-    ];
-  } "`tools` is the package tree; it is for aarch64-darwin, and the programs of the image are for x86_64-linux: ")
+  (bad
+    {
+      tools = [
+        pkgs.hello
+        mac.tree
+      ];
+    }
+    "`tools` is the package tree; it is for aarch64-darwin, and the programs of the image are for x86_64-linux: "
+  )
   (bad { tools = [ other.tree ]; } "`tools` is the package tree; it is for aarch64-linux")
   (bad { libraries = [ mac.zlib ]; } "`libraries` is the package zlib; it is for aarch64-darwin")
   (bad { agent = mac.opencode; } "`agent` is the package opencode; it is for aarch64-darwin")

@@ -5,33 +5,38 @@ let
 in
 {
   image = image: {
-    inherit (image.asked)
+    inherit (image.arguments)
       name
       tag
       maxLayers
       created
       config
       ;
-    root = image.asked.fakeRootCommands;
+    root = image.arguments.fakeRootCommands;
     contents = map (entry: {
-      inherit (entry.asked) pathsToLink ignoreCollisions;
-      paths = map name entry.asked.paths;
-    }) image.asked.contents;
+      inherit (entry.arguments) pathsToLink ignoreCollisions;
+      paths = map name entry.arguments.paths;
+    }) image.arguments.contents;
     # The file with the variables of the agent: what it contains, or what makes it.
     environment = {
-      inherit (image.environment) by;
+      inherit (image.environment) function;
     }
     // (
-      if image.environment.by == "writeText" then
-        { variables = builtins.fromJSON image.environment.asked.text; }
+      if image.environment.function == "writeText" then
+        { variables = builtins.fromJSON image.environment.arguments.text; }
       else
         {
-          inherit (image.environment.asked) command;
-          inherit (image.environment.asked.environment) path;
-          base = builtins.fromJSON image.environment.asked.environment.base;
-          named = builtins.fromJSON image.environment.asked.environment.named;
+          inherit (image.environment.arguments) command;
+          inherit (image.environment.arguments.environment) path;
+          base = builtins.fromJSON image.environment.arguments.environment.base;
+          named = builtins.fromJSON image.environment.arguments.environment.named;
         }
     );
+    sizes = {
+      inherit (image.sizes.arguments) command;
+      inherit (image.sizes.arguments.environment) programs others;
+      graph = map (part: "${part}") image.sizes.arguments.environment.exportReferencesGraph.graph;
+    };
     passthru = builtins.filter (name: image ? ${name}) [ "conf" ];
     # push and load come with every image.
     programs = map name [
@@ -41,15 +46,21 @@ in
   };
 
   crate = crate: {
-    inherit (crate) by;
-    inherit (crate.asked) pname version doCheck postInstall cargoExtraArgs;
-    license = map (license: license.spdxId) crate.asked.meta.license;
-    files = crate.asked.src.files;
+    inherit (crate) function;
+    inherit (crate.arguments)
+      pname
+      version
+      doCheck
+      postInstall
+      cargoExtraArgs
+      ;
+    license = map (license: license.spdxId) crate.arguments.meta.license;
+    files = crate.arguments.src.files;
     dependencies = {
-      inherit (crate.asked.cargoArtifacts) by;
-      path = "${crate.asked.cargoArtifacts}";
-      inherit (crate.asked.cargoArtifacts.asked) doCheck cargoCheckCommand cargoExtraArgs;
-      files = crate.asked.cargoArtifacts.asked.src.files;
+      inherit (crate.arguments.cargoArtifacts) function;
+      path = "${crate.arguments.cargoArtifacts}";
+      inherit (crate.arguments.cargoArtifacts.arguments) doCheck cargoCheckCommand cargoExtraArgs;
+      files = crate.arguments.cargoArtifacts.arguments.src.files;
     };
   };
 
@@ -58,18 +69,27 @@ in
     builtins.mapAttrs (
       _: check:
       {
-        inherit (check) by;
+        inherit (check) function;
       }
-      // (if check.asked ? command then { inherit (check.asked) command; } else { })
-      // (if check.asked ? src then { files = check.asked.src.files; } else { })
+      // (if check.arguments ? command then { inherit (check.arguments) command; } else { })
+      // (if check.arguments ? src then { files = check.arguments.src.files; } else { })
       // (
-        if check.asked ? cargoArtifacts then
+        if check.arguments ? testScript then
           {
-            artifacts = "${check.asked.cargoArtifacts}";
+            script = check.arguments.testScript;
+            docker = check.arguments.nodes.machine.virtualisation.docker.enable;
+          }
+        else
+          { }
+      )
+      // (
+        if check.arguments ? cargoArtifacts then
+          {
+            artifacts = "${check.arguments.cargoArtifacts}";
             # Cargo compiles the dependencies again if a variable differs.
-            env = check.asked.env;
-            artifactsEnv = check.asked.cargoArtifacts.asked.env or { };
-            installs = check.asked.doInstallCargoArtifacts;
+            env = check.arguments.env;
+            artifactsEnv = check.arguments.cargoArtifacts.arguments.env or { };
+            installs = check.arguments.doInstallCargoArtifacts;
           }
         else
           { }

@@ -30,12 +30,12 @@ evaluate() {
 }
 
 # The flake's output at $1, as data by the function $2 of facts.nix.
-facts() {
+read_output() {
     evaluate "$flake#$1" --apply "facts: ($(cat tests/nix/facts.nix)).$2 facts"
 }
 
 # The image that `mkImage` makes with the arguments $1 and the packages of system $2, as data.
-made() {
+make_image() {
     evaluate --impure "$flake#lib" --apply "
       lib:
       let
@@ -61,13 +61,25 @@ assert() {
 assert_refused() {
     local sentence=$1 system=$2 arguments=$3
     shift 3
-    if made "$arguments" "$system" >/dev/null 2>"$store/message.txt"; then
+    if make_image "$arguments" "$system" >/dev/null 2>"$store/message.txt"; then
         printf 'FAILED  %s: mkImage accepted %s\n' "$sentence" "$arguments"
         failed=1
     else
         assert "$sentence" "$(jq --raw-input --slurp '{ message: ., texts: $ARGS.positional }' "$store/message.txt" --args "$@")" \
             '.message as $message | .texts | length > 0 and all(. as $text | $message | contains($text))'
     fi
+}
+
+# The files that the Rust files in the directories $1... include, and that the list .files of the data on standard input lacks. If a
+# file includes one that its build does not get, only the build shows it.
+missing_includes() {
+    local data file name
+    data=$(cat)
+    git ls-files -- "$@" | grep '\.rs$' | while read -r file; do
+        { grep -oE '(include_(str|bytes)!\(|#\[path = )"[^"]+"' "$file" || true; } | sed 's/.*"\(.*\)"/\1/' | while read -r name; do
+            realpath --relative-to=. "$(dirname "$file")/$name"
+        done
+    done | sort --unique | jq --raw-input --slurp --argjson data "$data" '(split("\n") | map(select(. != ""))) - $data.files | join(" ")'
 }
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)

@@ -1,5 +1,5 @@
 {
-  description = "Stands in for crane where that cannot be had: records what it is asked for";
+  description = "A stand-in for crane: records the calls of functions";
 
   outputs =
     { self }:

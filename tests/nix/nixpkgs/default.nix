@@ -6,21 +6,21 @@
 let
   lib = import ./lib.nix;
 
-  # A derivation that is never built. `asked` has the arguments, and `by` the name of the function that made it.
+  # A derivation that is never built. It has the name of the function that made it, and the arguments of the call.
   record =
-    by: asked:
+    function: arguments:
     let
-      name = asked.name or asked.pname or by;
+      name = arguments.name or arguments.pname or function;
     in
     derivation {
       inherit name system;
       builder = "a stand-in";
     }
     // {
-      inherit by asked;
-      drvAttrs = asked;
-      meta = asked.meta or { };
-      overrideAttrs = changes: record "${by}.overrideAttrs" (asked // changes);
+      inherit function arguments;
+      drvAttrs = arguments;
+      meta = arguments.meta or { };
+      overrideAttrs = changes: record "${function}.overrideAttrs" (arguments // changes);
     };
   package = name: record "package" { inherit name; };
 
@@ -51,26 +51,27 @@ free
   runtimeShell = "${free.bash}/bin/bash";
 
   dockerTools.streamLayeredImage =
-    asked:
-    record "streamLayeredImage" asked
+    arguments:
+    record "streamLayeredImage" arguments
     // {
-      imageName = asked.name;
-      imageTag = asked.tag;
-      conf = package "${asked.name}-conf.json";
+      imageName = arguments.name;
+      imageTag = arguments.tag;
+      conf = package "${arguments.name}-conf.json";
       streamScript = package "stream";
     };
 
   buildEnv = record "buildEnv";
-  mkShell = asked: record "mkShell" ({ name = "nix-shell"; } // asked);
-  mkShellNoCC = asked: record "mkShellNoCC" ({ name = "nix-shell"; } // asked);
+  testers.runNixOSTest = record "runNixOSTest";
+  mkShell = arguments: record "mkShell" ({ name = "nix-shell"; } // arguments);
+  mkShellNoCC = arguments: record "mkShellNoCC" ({ name = "nix-shell"; } // arguments);
   runCommand =
     name: environment: command:
     record "runCommand" { inherit name environment command; } // environment.passthru or { };
   runCommandCC =
     name: environment: command:
     record "runCommandCC" { inherit name environment command; };
-  closureInfo = asked: record "closureInfo" (asked // { name = "closure-info"; });
+  closureInfo = arguments: record "closureInfo" (arguments // { name = "closure-info"; });
   writeShellApplication =
-    asked: record "writeShellApplication" (asked // { meta.mainProgram = asked.name; });
+    arguments: record "writeShellApplication" (arguments // { meta.mainProgram = arguments.name; });
   writeText = name: text: record "writeText" { inherit name text; };
 }

@@ -1,5 +1,5 @@
 {
-  description = "Stands in for nixpkgs where that cannot be had: knows names, records what it is asked for";
+  description = "A stand-in for nixpkgs: has the names of packages, and records the calls of functions";
 
   outputs =
     { self }:

@@ -95,9 +95,9 @@ let
         difference =
           from: without:
           let
-            taken = files without;
+            excluded = files without;
           in
-          builtins.filter (file: !builtins.elem file taken) (files from);
+          builtins.filter (file: !builtins.elem file excluded) (files from);
         fileFilter =
           predicate:
           below (

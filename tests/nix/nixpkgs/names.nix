@@ -1,7 +1,6 @@
-# The packages of nixpkgs that this project uses by name. Before you add one, check that it exists in nixpkgs at the revision in
-# flake.lock: under pkgs/by-name/ or in pkgs/top-level/all-packages.nix. Most were checked in the
-# summer of 2026; nix, sqlite, zlib and zstd were not. bash, busybox, gawk, gitMinimal, gnused, nix, openssh, openssl, patchelf, procps,
-# python3, shellcheck and sqlite are in all-packages.nix.
+# The packages of nixpkgs that this project uses by name. Before you add one, check that it exists in nixpkgs: under pkgs/by-name/
+# or in pkgs/top-level/all-packages.nix. All were found in 2026, but not at the very revision in flake.lock. In all-packages.nix are
+# bash, busybox, gawk, gitMinimal, gnused, nix, openssh, openssl, patchelf, procps, python3, shellcheck, sqlite, zlib and zstd.
 [
   "actionlint"
   "bash"

@@ -16,9 +16,9 @@ table=$(nix eval --impure --json --expr "
     };
     person = { name = \"worker\"; uid = 1000; gid = 1000; home = \"/home/worker\"; shell = \"/bin/bash\"; };
     check = import $PWD/nix/arguments.nix { inherit (pkgs) lib; };
-    given = defaults: arguments: defaults // arguments // { user = if arguments ? user then arguments.user else person; };
+    complete = defaults: arguments: defaults // arguments // { user = if arguments ? user then arguments.user else person; };
   in
-  map (case: { inherit (case) begins; call = builtins.attrNames case.arguments; mistakes = check (given defaults case.arguments); })
+  map (case: { inherit (case) begins; call = builtins.attrNames case.arguments; mistakes = check (complete defaults case.arguments); })
     (import $standins/arguments.nix {
       inherit pkgs;
       mac = packagesOf \"aarch64-darwin\"; other = packagesOf \"aarch64-linux\"; small = packagesOf \"i686-linux\";

@@ -41,19 +41,19 @@ assert 'both Linux systems have the worker and the images' \
     "$(evaluate "$flake#packages" --apply 'builtins.mapAttrs (_: builtins.attrNames)')" '
     .["x86_64-linux"] == ["default", "image", "image-claude-code", "image-minimal"]
     and .["aarch64-linux"] == .["x86_64-linux"]'
-mac=$(evaluate "$flake#packages.aarch64-darwin" --apply 'builtins.mapAttrs (_: package: { inherit (package) system by; command = package.asked.command or null; push = package.push.system or null; })')
+mac=$(evaluate "$flake#packages.aarch64-darwin" --apply 'builtins.mapAttrs (_: package: { inherit (package) system function; command = package.arguments.command or null; push = package.push.system or null; sizes = package.sizes.system or null; })')
 assert 'on a Mac, the images are archives that a Linux builder makes; push and load run on the Mac' "$mac" '
     keys == ["default", "image", "image-claude-code", "image-minimal"]
     and .default.system == "aarch64-darwin"
     and (del(.default) | all(
-        .system == "aarch64-linux" and .by == "runCommand" and (.command | test("streamLayeredImage|descartes-worker.* > \\$out$"))
-        and .push == "aarch64-darwin"))'
+        .system == "aarch64-linux" and .function == "runCommand" and (.command | test("streamLayeredImage|descartes-worker.* > \\$out$"))
+        and .push == "aarch64-darwin" and .sizes == "aarch64-linux"))'
 assert 'every system has the apps push and load' "$(evaluate "$flake#apps" --apply 'builtins.mapAttrs (_: builtins.attrNames)')" '
     length == 3 and all(. == ["load", "push"])'
 assert 'each app is a program with a description' "$(evaluate "$flake#apps.x86_64-linux")" '
     all(.type == "app" and (.meta.description | length > 10)) and (.push.program | endswith("-push/bin/push"))'
 assert 'every system has a shell and a formatter' \
-    "$(evaluate "$flake#devShells" --apply 'builtins.mapAttrs (_: shells: shells.default.by)')" '
+    "$(evaluate "$flake#devShells" --apply 'builtins.mapAttrs (_: shells: shells.default.function)')" '
     length == 3 and all(. == "devShell")'
 assert 'the formatter is nixfmt' "$(evaluate "$flake#formatter" --apply 'builtins.mapAttrs (_: formatter: formatter.name)')" '
     length == 3 and all(. == "nixfmt-tree")'

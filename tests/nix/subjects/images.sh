@@ -3,7 +3,7 @@
 # shellcheck source=tests/nix/support.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../support.sh"
 
-image=$(facts packages.x86_64-linux.image image)
+image=$(read_output packages.x86_64-linux.image image)
 assert 'the image has the name and the version of the crate' "$image" '.name == "descartes-worker" and .tag == "'"$version"'"'
 assert 'the image leaves layers for images that build on it' "$image" '.maxLayers <= 100 and .maxLayers > 50'
 assert 'created is a date' "$image" '.created | test("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")'
@@ -36,7 +36,7 @@ assert 'programs of other distributions find a loader and libraries' "$image" '
     .root | test("ln -s [^ ]*-nix-ld/libexec/nix-ld lib64/ld-linux-x86_64.so\n") and test("ln -s [^ ]*-descartes-worker-libraries/lib usr/lib/nix-ld\n")'
 assert 'variables tell nix-ld where the loader and the libraries are, also for the agent' "$image" '
     {NIX_LD: "/usr/lib/nix-ld/ld.so", NIX_LD_LIBRARY_PATH: "/usr/lib/nix-ld"} as $variables
-    | .environment == {by: "writeText", variables: $variables}
+    | .environment == {function: "writeText", variables: $variables}
     and (.config.Env | index("DESCARTES_AGENT_ENV_FILE=/app/environment.json") != null and index("NIX_LD=/usr/lib/nix-ld/ld.so") != null)'
 assert 'the file with the variables of the agent is where the setting says' "$image" '
     .root | test("install -m 644 [^ ]*-descartes-worker-environment.json app/environment.json\n")'
@@ -44,21 +44,21 @@ assert 'the directories that programs expect in a home belong to the user' "$ima
     .root | contains("mkdir -p ./home/worker/.cache ./home/worker/.config ./home/worker/.local/bin ./home/worker/.local/share ./home/worker/.local/state\n")
         and contains("chown -R 1000:1000 ./home/worker workspace")'
 assert 'the image has an os-release' "$image" '.root | test("install -m 644 [^ ]*-os-release etc/os-release\n")'
-assert 'on ARM the loader has the name that it has on other distributions' "$(facts packages.aarch64-linux.image image)" '.root | test("libexec/nix-ld lib/ld-linux-aarch64.so\n")'
+assert 'on ARM the loader has the name that it has on other distributions' "$(read_output packages.aarch64-linux.image image)" '.root | test("libexec/nix-ld lib/ld-linux-aarch64.so\n")'
 assert 'of each tool only the programs are linked' "$image" '.contents | length == 1 and .[0].pathsToLink == ["/bin"]'
 assert 'the worker is copied, so that a new worker changes one layer' "$image" '
     (.root | test("install -m 755 [^ ]*-descartes-worker/bin/descartes-worker app/descartes-worker\n"))
     and (.contents[0].paths | index("descartes-worker") == null)'
 assert 'the image has the programs push and load' "$image" '.programs == ["push", "load"]'
 
-minimal=$(facts packages.x86_64-linux.image-minimal image)
+minimal=$(read_output packages.x86_64-linux.image-minimal image)
 assert 'the minimal image has bash, git and busybox, and nothing for programs of other distributions' "$minimal" '
     .name == "descartes-worker-minimal" and .contents[0].paths == ["bash", "coreutils", "gitMinimal", "gnugrep", "gnused", "busybox"]
     and (.root | contains("nix-ld") | not) and (.config.Env | all(startswith("NIX_LD") | not)) and .environment.variables == {}'
 assert 'the minimal image has the same entrypoint and user as the image' "$(jq --slurp '.' <<<"$minimal $image")" '
     .[0].config.Entrypoint == .[1].config.Entrypoint and .[0].config.User == .[1].config.User'
 
-claude=$(facts packages.x86_64-linux.image-claude-code image)
+claude=$(read_output packages.x86_64-linux.image-claude-code image)
 # The worker finds Claude Code on the PATH and sets its variables.
 assert 'the image with Claude Code differs from the image only by claude-code, which comes first on the PATH' "$(jq --slurp '.' <<<"$claude $image")" '
     .[0].contents[0].paths == ["claude-code"] + .[1].contents[0].paths and (.[0].root | gsub("[^ ]*-environment.json|[^ ]*-libraries"; "")) == (.[1].root | gsub("[^ ]*-environment.json|[^ ]*-libraries"; ""))

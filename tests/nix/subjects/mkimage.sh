@@ -3,8 +3,8 @@
 # shellcheck source=tests/nix/support.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../support.sh"
 
-image=$(facts packages.x86_64-linux.image image)
-tools=$(made '{
+image=$(read_output packages.x86_64-linux.image image)
+tools=$(make_image '{
     inherit pkgs;
     name = "mine";
     tag = "7";
@@ -34,10 +34,10 @@ assert 'mkImage: the OCI labels have the version and the revision of the project
     .config.Labels
     | .["org.opencontainers.image.version"] == "7" and .["org.opencontainers.image.revision"] == "0123abc" and .["descartes-worker.version"] == "'"$version"'"
     and (has("org.opencontainers.image.licenses") or has("org.opencontainers.image.description") | not)'
-assert 'mkImage: without a tag, the image has the worker'\''s version as its tag, and no label with a version' "$(made '{ inherit pkgs; name = "mine"; }')" '
+assert 'mkImage: without a tag, the image has the worker'\''s version as its tag, and no label with a version' "$(make_image '{ inherit pkgs; name = "mine"; }')" '
     .tag == "'"$version"'" and (.config.Labels | has("org.opencontainers.image.version") | not)'
 
-values=$(made '{
+values=$(make_image '{
     inherit pkgs;
     name = "registry.example:5000/team/worker";
     env = { NUMBER = 80; FLAG = true; FILE = /. + "'"$standins"'/run"; PATH = "/opt/tools/bin"; TEXT = "a \"b\" $c"; };

@@ -3,7 +3,7 @@
 # shellcheck source=tests/nix/support.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../support.sh"
 
-nix=$(made '{ inherit pkgs; name = "mine"; nix = true; }')
+nix=$(make_image '{ inherit pkgs; name = "mine"; nix = true; }')
 assert 'mkImage: with nix = true, the image has Nix, its configuration and its database' "$nix" '
     (.contents[0].paths | index("nix") != null) and (.root | test("install -m 644 [^ ]*-nix.conf etc/nix/nix.conf\n"))
     and (.root | test("database.sh [^ ]*-closure-info/registration 1000:1000 [^\n]*-mine-programs [^\n]*-mine-environment.json"))'

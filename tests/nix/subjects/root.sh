@@ -15,9 +15,9 @@ eval "$COMMANDS"
 MAKE
 
 # Makes the topmost layer of the image with the arguments $1, with the programs $2 in /bin. Prints the owners and the files as data.
-layer() {
+make_layer() {
     local commands root path programs
-    commands=$(made "$1" | jq --raw-output .root)
+    commands=$(make_image "$1" | jq --raw-output .root)
     while read -r path; do
         [[ -e $path ]] || { mkdir -p "$(dirname "$path")" && touch "$path"; }
     done < <(grep -oE "$NIX_STORE_DIR/[A-Za-z0-9+._?=/-]+" <<<"$commands")
@@ -35,7 +35,7 @@ layer() {
           files: (rows | map({ key: .[0], value: (.[1] + (if .[2] == "" then "" else " " + .[2] end)) }) | from_entries) }'
 }
 
-usual=$(layer '{ inherit pkgs; }' 'bash sh')
+usual=$(make_layer '{ inherit pkgs; }' 'bash sh')
 assert 'the worker is a file, and has the names under which it is started' "$usual" '
     .files | .["/app/descartes-worker"] == "f755" and .["/app/worker"] == "l777 descartes-worker" and .["/bin/descartes-worker"] == "l777 /app/descartes-worker"'
 assert 'the home and the workspace belong to the user, and only the user can enter the home' "$usual" '
@@ -51,7 +51,7 @@ assert 'the authorities have the names of several distributions' "$usual" '
 assert 'programs of other distributions find a loader' "$usual" '
     .files | (.["/lib64/ld-linux-x86_64.so"] | endswith("/libexec/nix-ld")) and (.["/usr/lib/nix-ld"] | endswith("/lib"))'
 
-mine=$(layer '{
+mine=$(make_layer '{
     inherit pkgs;
     user = { name = "me"; uid = 1234; gid = 1235; home = "/var/lib/my.user"; shell = "/bin/zsh"; };
     directories = [ "/data/cache" "/var/lib/my.user/.cargo" ];
@@ -62,12 +62,12 @@ assert 'another home and further directories are made, and belong to the other u
     and .files["/var/lib/my.user"] == "d700" and .files["/data/cache"] == "d755" and (.files | has("/home") | not)'
 assert 'the script of an agent is where its command names it' "$mine" '.files["/opt/agents/aider.sh"] == "f644"'
 
-assert 'a worker in the tools of the project does not replace this one' "$(layer '{ inherit pkgs; }' 'bash sh descartes-worker')" '
+assert 'a worker in the tools of the project does not replace this one' "$(make_layer '{ inherit pkgs; }' 'bash sh descartes-worker')" '
     .files["/bin/descartes-worker"] == "l777 /app/descartes-worker"'
-assert 'the minimal image has no loader' "$(layer '{ inherit pkgs; base = "minimal"; }' 'bash sh')" '
+assert 'the minimal image has no loader' "$(make_layer '{ inherit pkgs; base = "minimal"; }' 'bash sh')" '
     .files | keys | all(startswith("/lib") | not)'
 
-if layer '{ inherit pkgs; user.shell = "/bin/zsh"; }' 'bash sh' >"$store/message.txt" 2>&1; then
+if make_layer '{ inherit pkgs; user.shell = "/bin/zsh"; }' 'bash sh' >"$store/message.txt" 2>&1; then
     echo 'FAILED  an image was made without the shell of its user'
     failed=1
 else

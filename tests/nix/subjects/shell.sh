@@ -3,14 +3,14 @@
 # shellcheck source=tests/nix/support.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../support.sh"
 
-shell=$(made '{
+shell=$(make_image '{
     inherit pkgs;
     name = "team/shelled";
     devShell = pkgs.mkShellNoCC { packages = [ pkgs.hello ]; GREETING = "hello"; TERM = "dumb"; LD_LIBRARY_PATH = "/broken"; env.INNER = "1"; };
     env.PATH = "/opt/bin";
 }')
 assert 'mkImage: the variables of a devShell are in a file, and none in the configuration' "$shell" '
-    .environment.by == "runCommand" and (.config.Env | all(test("^(GREETING|TERM|LD_LIBRARY_PATH|INNER)=") | not))
+    .environment.function == "runCommand" and (.config.Env | all(test("^(GREETING|TERM|LD_LIBRARY_PATH|INNER)=") | not))
     and (.config.Env | index("DESCARTES_AGENT_ENV_FILE=/app/environment.json") != null)'
 assert 'mkImage: the file is made with the search path of the image and the names in the call of mkShell' "$shell" '
     .environment.path == "/opt/bin:/bin:/usr/bin" and (.environment.named - ["env", "name"] | sort) == ["GREETING", "INNER", "LD_LIBRARY_PATH", "TERM", "packages"]
@@ -18,13 +18,13 @@ assert 'mkImage: the file is made with the search path of the image and the name
 assert 'mkImage: an image with a shell has push, load and the attribute conf, as every image' "$shell" '.programs == ["push", "load"] and .passthru == ["conf"]'
 
 # What nix/environment.jq makes of the variables of two builders: $1 in the shell, $2 in an empty one, one NAME=VALUE a line.
-environment() {
+filter_environment() {
     tr '\n' '\0' <<<"$1" >"$store/shell"
     tr '\n' '\0' <<<"$2" >"$store/empty"
     jq --null-input --from-file nix/environment.jq --rawfile shell "$store/shell" --rawfile empty_shell "$store/empty" \
         --argjson base '{ "NIX_LD": "/usr/lib/nix-ld/ld.so" }' --argjson named '["GREETING", "TERM", "DESCARTES_FORCE"]' --arg path /bin:/usr/bin
 }
-filtered=$(environment 'GREETING=hello
+filtered=$(filter_environment 'GREETING=hello
 TERM=dumb
 SSL_CERT_FILE=/nix/store/cacert/bundle.crt
 LD_LIBRARY_PATH=/nix/store/zlib/lib

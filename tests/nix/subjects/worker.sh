@@ -3,12 +3,12 @@
 # shellcheck source=tests/nix/support.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../support.sh"
 
-crate=$(facts packages.x86_64-linux.default crate)
+crate=$(read_output packages.x86_64-linux.default crate)
 assert "the worker is the crate, version $version" "$crate" \
-    '.by == "buildPackage" and .pname == "descartes-worker" and .version == "'"$version"'"'
+    '.function == "buildPackage" and .pname == "descartes-worker" and .version == "'"$version"'"'
 assert 'the worker is built without running its tests' "$crate" '.doCheck == false'
 assert 'the dependencies of the worker are built separately, from the same sources' "$crate" \
-    '.dependencies.by == "buildDepsOnly" and .dependencies.files == .files'
+    '.dependencies.function == "buildDepsOnly" and .dependencies.files == .files'
 assert 'the worker does not wait for the tests: its dependencies are neither checked nor tested' "$crate" \
     '.dependencies.doCheck == false and .dependencies.cargoCheckCommand == "true"'
 assert 'the worker can export traces, and its dependencies are built for that' "$crate" '
@@ -22,17 +22,7 @@ assert 'the package has the man page and the completions of three shells where m
 assert 'the build of the worker gets the manifest, the lock and src/, and nothing else' "$crate" '
     (.files | map(select(startswith("src/") | not)) | sort) == ["Cargo.lock", "Cargo.toml"]
     and (.files | index("src/main.rs") != null)'
-# If a source file includes a file that the build does not get, only the build shows it.
-missing=$(
-    git ls-files 'src/*.rs' | while read -r file; do
-        { grep -oE 'include_(str|bytes)!\("[^"]+"\)' "$file" || true; } | sed 's/.*("\(.*\)")/\1/' | while read -r name; do
-            realpath --relative-to=. "$(dirname "$file")/$name"
-        done
-    done | while read -r path; do
-        jq --exit-status --arg path "$path" '.files | index($path) != null' <<<"$crate" >/dev/null || echo "$path"
-    done
-)
-assert 'the build of the worker gets every file that the sources include' "$(jq --null-input --arg missing "$missing" '$missing')" '. == ""'
+assert 'the build of the worker gets every file that the sources include' "$(missing_includes src <<<"$crate")" '. == ""'
 
 # Cargo refuses a manifest with a target whose file is missing, if the manifest does not name the path.
 assert 'the manifest names the file of every test and benchmark' "$manifest" '
