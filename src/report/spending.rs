@@ -157,7 +157,8 @@ fn steps(positions: impl Iterator<Item = (f64, f64)>) -> String {
             format!("H{}", position(x))
         };
         path.push_str(&begin);
-        path.push_str(&format!("V{}", position(y)));
+        path.push('V');
+        path.push_str(&position(y));
     };
     for (x, share) in positions {
         match &mut last {
