@@ -4,6 +4,7 @@
 //! Every text of the model is a [`Text`], which only a [`Cleaner`] can make.
 
 mod attempt;
+mod axis;
 mod caps;
 mod charts;
 mod critical_path;
@@ -15,6 +16,7 @@ mod model;
 mod page;
 mod patch;
 mod samples;
+mod spending;
 mod stage;
 mod tasks;
 mod text;

@@ -5,6 +5,7 @@
 //! may have replaced any of them. This module never rewrites the graph (its `updated` lines, order
 //! and blank lines belong to the user), runs no checks or agents, and logs nothing.
 
+mod agents;
 mod all_tasks;
 mod dependencies;
 mod edit;
@@ -26,6 +27,7 @@ mod peers;
 #[cfg(test)]
 mod samples;
 
+pub use agents::{AGENTS_DIR, AgentDefinition, AgentFile, MAX_PROMPT_SIZE, assigned_agents};
 #[allow(unused_imports, reason = "the command `dispatch` uses them")]
 pub use edit::{EditError, set_status_in_bytes};
 pub use files::FileError;
@@ -34,7 +36,5 @@ pub use graph_file::GRAPH_PATH;
 pub use merge::unify_status_letters;
 pub use project::Project;
 pub use ready::{Standing, TaskGraph, TaskNode};
-pub use settings::{
-    AgentDefinition, Checks, MAX_FILE_SIZE as MAX_SETTINGS_SIZE, MAX_PROMPT_SIZE, SettingsError,
-};
+pub use settings::{Checks, MAX_FILE_SIZE as MAX_SETTINGS_SIZE, SettingsError};
 pub use texts::{TaskTexts, task_texts};

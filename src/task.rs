@@ -306,6 +306,8 @@ impl fmt::Display for Reason {
 pub struct Report {
     /// The agent's final message, or the last line of its output.
     pub summary: Option<String>,
+    /// The agent's prompts, one for each round: the first [`MAX_PROMPTS`], redacted and shortened.
+    pub prompts: Vec<String>,
     /// The time from the granted claim to the verdict.
     pub duration: Duration,
     /// The phases of the run, in order.
@@ -316,6 +318,9 @@ pub struct Report {
     pub checks: Vec<CheckReport>,
     pub output: Output,
 }
+
+/// How many prompts a report has at most. Every repair has its own.
+pub const MAX_PROMPTS: usize = 8;
 
 /// When a phase of a run began.
 #[derive(Debug, Clone, PartialEq, Eq)]

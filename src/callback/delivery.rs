@@ -101,7 +101,7 @@ impl<'a> Attempts<'a> {
                 Answer::NoRoute { why } | Answer::Rejected { why } => {
                     Some(Delivery::Rejected { why })
                 }
-                Answer::TooLarge { why } => self.send_without_patch_and_output(why),
+                Answer::TooLarge { why } => self.send_without_patch_prompts_and_output(why),
                 Answer::NotFound { why, after } => self.not_found(why, after).await,
                 Answer::Later { why, after } => self.retry_later(why, after).await,
             };
@@ -131,8 +131,8 @@ impl<'a> Attempts<'a> {
     }
 
     /// Sends the event without the patch and the output from now on. If the event has neither, it counts as rejected.
-    fn send_without_patch_and_output(&mut self, why: String) -> Option<Delivery> {
-        let Some(smaller) = self.event.without_patch_and_output() else {
+    fn send_without_patch_prompts_and_output(&mut self, why: String) -> Option<Delivery> {
+        let Some(smaller) = self.event.without_patch_prompts_and_output() else {
             return Some(Delivery::Rejected { why });
         };
         tracing::warn!(

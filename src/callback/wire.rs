@@ -178,13 +178,13 @@ impl Event {
         self.shrink_to_fit();
     }
 
-    /// The same event without the patch and the output; `None` if it has no patch and no output.
-    pub fn without_patch_and_output(&self) -> Option<Self> {
+    /// The same event without the patch, the prompts and the output; `None` if it has none of them.
+    pub fn without_patch_prompts_and_output(&self) -> Option<Self> {
         let mut smaller = self.clone();
         let result = smaller.result.as_mut()?;
         result
-            .has_patch_or_output()
-            .then(|| result.drop_patch_and_output())?;
+            .has_patch_prompts_or_output()
+            .then(|| result.drop_patch_prompts_and_output())?;
         Some(smaller)
     }
 
@@ -193,8 +193,9 @@ impl Event {
     fn shrink_to_fit(&mut self) {
         for drop_part in [
             TaskResult::drop_passed_output,
+            TaskResult::drop_prompts,
             TaskResult::drop_patch,
-            TaskResult::drop_patch_and_output,
+            TaskResult::drop_patch_prompts_and_output,
             TaskResult::drop_texts,
         ] {
             if self.body().len() <= MAX_BODY_SIZE {

@@ -1,6 +1,8 @@
-//! Finds mistakes in the files with settings that every worker reads from the project. A worker with such a mistake ends at
-//! once, so no dispatch starts with one, and no merge brings one to the branch.
+//! Finds mistakes in the files with settings that workers read from the project. A worker with such a mistake ends at once.
+//! So no dispatch starts with one in a file that every worker reads, and no merge brings one to the branch. Definitions of
+//! agents are read by the workers of single tasks: a dispatch with a mistake in one starts with a warning.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -14,12 +16,15 @@ use crate::programs::{Lookup, look_up};
 use crate::runner::agent;
 use crate::runner::preflight::usable_agent;
 use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
-use crate::scud::{Checks, GRAPH_PATH, MAX_SETTINGS_SIZE, TaskGraph};
+use crate::scud::{
+    AGENTS_DIR, AgentFile, Checks, GRAPH_PATH, MAX_SETTINGS_SIZE, TaskGraph, assigned_agents,
+};
+use crate::task::Status;
 
 /// The path of the file with the project's checks.
 pub const CONFIG: &str = ".scud/config.toml";
-/// The files that [`ProjectRules::find_mistakes`] reads.
-const FILES: [&str; 2] = [FILE, CONFIG];
+/// The files that [`ProjectRules::find_mistakes`] reads, and the directory of those that [`agent_mistakes`] reads.
+const FILES: [&str; 3] = [FILE, CONFIG, AGENTS_DIR];
 
 /// What decides whether a project's files are correct for the workers of this dispatch.
 #[derive(Debug, Clone)]
@@ -91,11 +96,21 @@ impl ProjectRules {
         if !integration.differ(onto, merged, &FILES).await? {
             return Ok(Vec::new());
         }
-        let mut mistakes = self.find_mistakes(integration, merged).await?;
+        let mut mistakes = self.find_all_mistakes(integration, merged).await?;
         if !mistakes.is_empty() {
-            let known = self.find_mistakes(integration, onto).await?;
+            let known = self.find_all_mistakes(integration, onto).await?;
             mistakes.retain(|mistake| !known.contains(mistake));
         }
+        Ok(mistakes)
+    }
+
+    async fn find_all_mistakes(
+        &self,
+        integration: &Integration,
+        commit: &Commit,
+    ) -> Result<Vec<String>, IntegrationError> {
+        let mut mistakes = self.find_mistakes(integration, commit).await?;
+        mistakes.extend(agent_mistakes(integration, commit).await?);
         Ok(mistakes)
     }
 
@@ -141,6 +156,63 @@ impl ProjectRules {
         });
         missing.collect()
     }
+}
+
+/// The mistakes in the definitions of agents that tasks of the graph are assigned to. Definitions that only finished tasks
+/// have are not read.
+pub async fn agent_mistakes(
+    integration: &Integration,
+    commit: &Commit,
+) -> Result<Vec<String>, IntegrationError> {
+    let Some(graph) = integration.read_file(commit, GRAPH_PATH).await? else {
+        return Ok(Vec::new());
+    };
+    let text = String::from_utf8_lossy(&graph);
+    let Ok(graph) = TaskGraph::parse(&text) else {
+        return Ok(Vec::new());
+    };
+    let agents = assigned_agents(&text);
+    let is_finished =
+        |status| matches!(status, Status::Done | Status::Cancelled | Status::Expanded);
+    let open = graph.tasks.iter().filter(|task| !is_finished(task.status));
+    let names = open.filter_map(|task| agents.get(&(task.phase.clone(), task.id.clone())));
+    let mut mistakes = Vec::new();
+    for name in names.collect::<BTreeSet<_>>() {
+        mistakes.extend(mistake_of_agent(integration, commit, name).await?);
+    }
+    Ok(mistakes)
+}
+
+/// The mistake in the definition of one agent. An agent without a definition is no mistake.
+async fn mistake_of_agent(
+    integration: &Integration,
+    commit: &Commit,
+    name: &str,
+) -> Result<Option<String>, IntegrationError> {
+    let path = match AgentFile::path(name) {
+        Ok(path) => path,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    let text = match read_text(integration, commit, &path, MAX_SETTINGS_SIZE).await? {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(None),
+        Err(mistake) => return Ok(Some(mistake)),
+    };
+    let template = match AgentFile::parse(&text, Path::new(&path)) {
+        Ok(file) => file.template_file,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    let Some(template) = template else {
+        return Ok(None);
+    };
+    let text = read_text(integration, commit, &template, MAX_SETTINGS_SIZE).await?;
+    Ok(match text {
+        Ok(Some(_)) => None,
+        Ok(None) => Some(format!(
+            "{path}: the template file {template} does not exist"
+        )),
+        Err(mistake) => Some(format!("{path}: {mistake}")),
+    })
 }
 
 /// The text of a file, as a worker would read it in its clone; `None` without a file. The inner error is a mistake in the

@@ -16,6 +16,7 @@ use crate::clock::{Millis, now};
 use crate::excerpt::visible;
 use crate::receiver::{Answer, Route};
 use crate::scud::TaskGraph;
+use crate::task::Status;
 use crate::terminal::{Screen, clock};
 
 /// The most rows of the live table.
@@ -101,7 +102,8 @@ impl<'a> Show<'a> {
             Route::Started => self.row(&Style::new().cyan().bold(), &task, "works"),
             Route::Progress => {}
             Route::Completed => {
-                self.row(&Style::new().green().bold(), &task, text("/message"));
+                let message = without_branch(text("/message"), text("/result/work/branch"));
+                self.row(&Style::new().green().bold(), &task, message);
             }
             Route::Failed => {
                 let (reason, message) = (text("/failure/reason"), text("/message"));
@@ -175,11 +177,15 @@ impl<'a> Show<'a> {
         self.screen.set_table(&lines);
     }
 
-    /// The last row of the table: counts of tasks by their standing, and the cost.
+    /// The last row of the table: counts of tasks by their standing, and the cost. The subtasks of a split task count, but
+    /// the task itself does not.
     fn totals(&self, state: &State, graph: &TaskGraph, decision: &Decision) -> String {
         let count = |word: &str| {
-            let standings = decision.standings.iter();
-            standings.filter(|standing| standing.word() == word).count()
+            let tasks = graph.tasks.iter().zip(&decision.standings);
+            let tasks = tasks.filter(|(task, _)| task.status != Status::Expanded);
+            tasks
+                .filter(|(_, standing)| standing.word() == word)
+                .count()
         };
         let mut parts = vec![clock(self.began.elapsed())];
         for word in [
@@ -232,6 +238,12 @@ impl<'a> Show<'a> {
     }
 }
 
+/// The message of a completed run without the name of its branch, which would need a second line of the terminal.
+fn without_branch<'a>(message: &'a str, branch: &str) -> &'a str {
+    let end = format!(" (on branch {branch})");
+    message.strip_suffix(&end).unwrap_or(message)
+}
+
 /// The id of the task of a run, without its phase if that is unambiguous.
 fn task_name(run: &Run, graph: &TaskGraph) -> String {
     let Some(task) = &run.task else {
@@ -243,7 +255,7 @@ fn task_name(run: &Run, graph: &TaskGraph) -> String {
     position.map_or_else(|| task.clone(), |task| graph.name(task))
 }
 
-/// The row of a run: task, state, attempt, time, phase, turns, tokens, last activity.
+/// The row of a run: task, state, attempt, time, phase, turns, tokens, cost, last activity.
 fn live_row(run: &Run, graph: &TaskGraph) -> String {
     let state = if run.grant.is_some() {
         "working"
@@ -265,6 +277,9 @@ fn live_row(run: &Run, graph: &TaskGraph) -> String {
     let input = number("/usage/input_tokens").unwrap_or_default();
     let tokens = input.saturating_add(number("/usage/output_tokens").unwrap_or_default());
     parts.extend((tokens > 0).then(|| format!("{tokens} tokens")));
+    let cost = progress.and_then(|progress| progress.get("cost_usd")?.as_f64());
+    let cost = cost.filter(|cost| *cost > 0.0);
+    parts.extend(cost.map(|cost| format!("${cost:.2}")));
     parts.extend(text("/activity").map(str::to_owned));
     parts.join(" · ")
 }

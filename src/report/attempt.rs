@@ -3,9 +3,10 @@
 use maud::{Markup, html};
 
 use super::caps::Detail;
-use super::charts::{attempt_bar, sign, tokens};
+use super::charts::{attempt_bar, sign};
 use super::model::{Agent, Attempt, Check, End, File, Follower, MergeEnd, Work};
 use super::patch::coloured;
+use super::spending::of_attempt;
 use super::text::Text;
 use super::time::duration;
 use super::totals::dollars;
@@ -49,7 +50,8 @@ fn content(attempt: &Attempt, detail: Detail) -> Markup {
             (merge(&attempt.merge))
             @if let Some(follower) = &attempt.follower { (after(follower)) }
             (facts(attempt, detail))
-            @if let Some(note) = &attempt.note {
+            (prompts(&attempt.prompts, detail))
+            @if let Some(note) = attempt.note.as_ref().filter(|_| attempt.prompts.is_empty()) {
                 (part(&html! { "What the prompt said about earlier attempts" }, &html! { pre { (note) } }, false, detail))
             }
             @if let Some(summary) = &attempt.summary {
@@ -180,6 +182,18 @@ fn facts(attempt: &Attempt, detail: Detail) -> Markup {
     }
 }
 
+/// The prompts of an attempt: the first one, and those after failed checks.
+fn prompts(prompts: &[Text], detail: Detail) -> Markup {
+    html! {
+        @for (round, prompt) in prompts.iter().enumerate() {
+            @let head = html! {
+                @if round == 0 { "The prompt" } @else { "The prompt after failed checks, round " (round + 1) }
+            };
+            (part(&head, &html! { pre.words { (prompt) } }, false, detail))
+        }
+    }
+}
+
 fn agent_code(agent: &Agent) -> Option<i64> {
     agent.exit_code
 }
@@ -193,7 +207,8 @@ fn activity(attempt: &Attempt, detail: Detail) -> Markup {
     let activities: Vec<_> = activities.collect();
     let begin = attempt.from().unwrap_or_default();
     html! {
-        @if let Some(curve) = tokens(attempt) { (curve) }
+        // The chart has the cost of a page with many attempts.
+        @if detail == Detail::Full { @if let Some(curve) = of_attempt(attempt) { (curve) } }
         @if let Some(log) = &attempt.log {
             (part(&html! { "What the worker and the agent did (the worker's log)" }, &html! { pre { (log) } }, false, detail))
         } @else if !activities.is_empty() {

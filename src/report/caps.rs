@@ -63,6 +63,11 @@ impl Caps {
         (self.attempt / 5 / count.max(1)).max(200)
     }
 
+    /// One of `count` prompts.
+    pub fn prompt(self, count: usize) -> usize {
+        (self.attempt / 4 / count.max(1)).max(200)
+    }
+
     /// A message, a note, a summary, or a part of a task's description.
     pub fn message(self) -> usize {
         (self.attempt / 8).min(MAX_REQUEST)

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
+use super::caps::Detail;
 use super::critical_path::{critical_path, members};
 use super::layers::{Acyclic, Edge, Layout, NODE_HEIGHT, NODE_WIDTH, layout};
 use super::model::{Attempt, Report, State, Task};
@@ -18,7 +19,7 @@ const MAX_COLUMNS: usize = 25;
 const PADDING: f64 = 10.0;
 
 /// The graph with the states of its tasks and the critical path, or a sentence why it is not drawn.
-pub fn draw(report: &Report) -> Markup {
+pub fn draw(report: &Report, detail: Detail) -> Markup {
     let tasks = &report.tasks;
     if tasks.len() > MAX_TASKS {
         return html! { p { "The graph has " (tasks.len()) " tasks, too many to draw." } };
@@ -51,7 +52,13 @@ pub fn draw(report: &Report) -> Markup {
                 path.edge d=(lines(&others, &found)) {}
                 @if !critical.is_empty() { path.edge.critical d=(lines(&critical, &found)) {} }
                 @for (at, task) in tasks.iter().enumerate() {
-                    (node(at, task, found.nodes[at], on_path.contains(&at)))
+                    a href={ "#task-" (at) } {
+                        title { (task.name) ": " (task.title) " (" (task.word) ")" }
+                        @match detail {
+                            Detail::Full => (node(task, found.nodes[at], on_path.contains(&at))),
+                            Detail::Short => (short_node(task, found.nodes[at], on_path.contains(&at))),
+                        }
+                    }
                 }
             }
         }
@@ -76,18 +83,35 @@ fn length(path: &[usize], tasks: &[Task]) -> Option<i64> {
     Some(to - from)
 }
 
-fn node(at: usize, task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup {
+fn node(task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup {
     html! {
-        a href={ "#task-" (at) } {
-            title { (task.name) ": " (task.title) " (" (task.word) ")" }
-            // An inner svg cuts off what does not fit.
-            svg x=(number(x)) y=(number(y)) width=(number(NODE_WIDTH)) height=(number(NODE_HEIGHT)) {
-                rect.node.(class(task.state)).critical[is_critical] x="1" y="1" width=(number(NODE_WIDTH - 2.0)) height=(number(NODE_HEIGHT - 2.0)) rx="7" {}
-                text.name x=(number(PADDING)) y="18" { (fitting(task.name.as_str(), MAX_COLUMNS - 10)) }
-                text.word x=(number(NODE_WIDTH - PADDING)) y="18" { (task.word) }
-                text x=(number(PADDING)) y="34" { (fitting(task.title.as_str(), MAX_COLUMNS)) }
-            }
+        // An inner svg cuts off what does not fit.
+        svg x=(number(x)) y=(number(y)) width=(number(NODE_WIDTH)) height=(number(NODE_HEIGHT)) {
+            (frame(task, (1.0, 1.0), is_critical))
+            text.name x=(number(PADDING)) y="18" { (fitting(task.name.as_str(), MAX_COLUMNS - 10)) }
+            text.word x=(number(NODE_WIDTH - PADDING)) y="18" { (task.word) }
+            text x=(number(PADDING)) y="34" { (fitting(task.title.as_str(), MAX_COLUMNS)) }
         }
+    }
+}
+
+/// A task of a large graph. Most of the time to open a large page is the layout of these texts, so there is one for each task.
+fn short_node(task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup {
+    let (name, title) = (task.name.as_str(), task.title.as_str());
+    let text = match task.state {
+        State::Done => format!("{name} {title}"),
+        // Not by the colour alone.
+        _ => format!("{name} ({}) {title}", task.word),
+    };
+    html! {
+        (frame(task, (x + 1.0, y + 1.0), is_critical))
+        text x=(number(x + PADDING)) y=(number(y + NODE_HEIGHT / 2.0 + 4.0)) { (fitting(&text, MAX_COLUMNS)) }
+    }
+}
+
+fn frame(task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup {
+    html! {
+        rect.node.(class(task.state)).critical[is_critical] x=(number(x)) y=(number(y)) width=(number(NODE_WIDTH - 2.0)) height=(number(NODE_HEIGHT - 2.0)) rx="7" {}
     }
 }
 

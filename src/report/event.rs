@@ -22,6 +22,13 @@ pub fn add_event(attempt: &mut Attempt, event: &Value, cleaner: &Cleaner, caps: 
         _ => End::Completed { message },
     };
     attempt.summary = block(cleaner, text("/result/summary"), caps.message());
+    let prompts = event.pointer("/result/prompts").and_then(Value::as_array);
+    let prompts = prompts.map_or(&[][..], Vec::as_slice);
+    let max_prompt = caps.prompt(prompts.len());
+    attempt.prompts = prompts
+        .iter()
+        .filter_map(|prompt| block(cleaner, prompt.as_str(), max_prompt))
+        .collect();
     let result = event.get("result").unwrap_or(&Value::Null);
     attempt.agent = result
         .get("agent")

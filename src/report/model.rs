@@ -61,6 +61,14 @@ pub struct Task {
     pub attempts: Vec<Attempt>,
 }
 
+impl Task {
+    /// Whether a prompt is known. It contains the request.
+    pub fn has_prompt(&self) -> bool {
+        let mut attempts = self.attempts.iter();
+        attempts.any(|attempt| !attempt.prompts.is_empty())
+    }
+}
+
 /// What the task asks the agent to do.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -101,7 +109,9 @@ pub struct Attempt {
     /// Where it ran.
     pub engine: &'static str,
     pub base: Text,
-    /// What the prompt said in addition to the task.
+    /// What the agent got on its standard input, one text for each round.
+    pub prompts: Vec<Text>,
+    /// What the prompt said in addition to the task. The first prompt contains it too.
     pub note: Option<Text>,
     /// The memory limit in bytes.
     pub memory: Option<u64>,

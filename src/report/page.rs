@@ -45,7 +45,7 @@ pub fn render(report: &Report) -> String {
                     (facts(report))
                 }
                 main {
-                    @if has_graph { h2 { "Graph" } (draw(report)) }
+                    @if has_graph { h2 { "Graph" } (draw(report, detail(report))) }
                     h2 { @if has_graph { "Attempts over time" } @else { "Over time" } }
                     (chart(report, detail(report)))
                     @if !report.commands.is_empty() {

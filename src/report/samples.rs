@@ -17,18 +17,19 @@ const MAX_ACTIVITY: usize = 480;
 const MAX_SHOWN: usize = 160;
 
 /// What a heartbeat said.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     pub at: Millis,
     pub stage: Stage,
     pub turns: Option<u64>,
     pub tokens: Option<u64>,
+    pub cost_usd: Option<f64>,
     /// What the agent did, if that is not the same as in the heartbeat before.
     pub activity: Option<String>,
 }
 
 /// Heartbeats of one run in the order of their arrival.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Samples {
     list: Vec<Sample>,
     last_activity: Option<String>,
@@ -61,6 +62,7 @@ impl Samples {
             stage: Stage::of_phase(text("phase").unwrap_or_default()),
             turns: progress.get("turns").and_then(Value::as_u64),
             tokens,
+            cost_usd: progress.get("cost_usd").and_then(Value::as_f64),
             activity: activity.filter(|_| is_new),
         });
     }

@@ -57,7 +57,7 @@ pub fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewA
     Err(first_failure.unwrap_or_else(|| {
         Failure::new(
             Reason::AgentNotFound,
-            "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one, \
+            "there is no agent to run: set DESCARTES_AGENT_COMMAND or --agent-command to the command that starts one, \
              or ANTHROPIC_API_KEY to use Claude Code or the built-in agent",
         )
     }))

@@ -8,12 +8,16 @@ use std::path::Path;
 
 use super::checks::{Checks, FailedCheck};
 use crate::excerpt;
+use crate::redact::Redactor;
 use crate::scud::{AgentDefinition, MAX_PROMPT_SIZE};
 use crate::task::{Failure, Reason, Task};
 
 /// The largest part of the orchestrator's note that the prompt contains, in bytes: enough for the output of a
 /// few failed checks.
 pub const MAX_NOTE_SIZE: usize = 16 * 1024;
+
+/// The largest part of a prompt that a report contains, in bytes.
+const MAX_REPORTED_SIZE: usize = 16 * 1024;
 
 /// The directory that the agent works in, as the prompt names it.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +70,11 @@ fn about_run(note: &str) -> String {
         "\n## A note about this run\n\n{}\n",
         excerpt::both_ends(note, MAX_NOTE_SIZE)
     )
+}
+
+/// The prompt as a report contains it: without secrets, and without its middle if it is long.
+pub fn for_report(prompt: &str, redactor: &Redactor) -> String {
+    excerpt::both_ends(&redactor.text(prompt), MAX_REPORTED_SIZE)
 }
 
 /// The prompt of a round after a failed check.

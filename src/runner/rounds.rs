@@ -18,7 +18,7 @@ use crate::panics::failure_point;
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stream};
 use crate::progress::Phase;
 use crate::scud::AgentDefinition;
-use crate::task::{AgentReport, Failure, Reason, Task};
+use crate::task::{AgentReport, Failure, MAX_PROMPTS, Reason, Task};
 use crate::telemetry::{Span, TraceContext};
 
 /// The longest message of an agent about its failure, in characters. The whole message is in its output.
@@ -151,6 +151,10 @@ impl Rounds<'_, '_> {
     async fn run_agent(&mut self, prompt: &str) -> Result<(), Failure> {
         self.run.check_stop()?;
         self.run.progress.enter(Phase::Agent);
+        if self.run.report.prompts.len() < MAX_PROMPTS {
+            let prompt = prompt::for_report(prompt, self.run.redactor);
+            self.run.report.prompts.push(prompt);
+        }
         let mut span = self.begin_span();
         let result = self.supervise_agent(prompt, &span.context()).await;
         let report = self.report();

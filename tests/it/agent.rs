@@ -220,8 +220,7 @@ fn the_failure_reason_says_how_the_agent_ended() {
 
 #[test]
 fn without_an_agent_the_failure_says_how_to_set_one() {
-    let how =
-        "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one";
+    let how = "there is no agent to run: set DESCARTES_AGENT_COMMAND or --agent-command to the command that starts one";
     for (kind, more) in [
         (
             "auto",

@@ -88,7 +88,7 @@ fn check_reports_everything_that_is_missing_in_one_run() {
                  commands = [\"cargo test\"]"
             ),
             "ok      agent definition: none",
-            "MISSING agent: there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one, or ANTHROPIC_API_KEY to use Claude Code or the built-in agent",
+            "MISSING agent: there is no agent to run: set DESCARTES_AGENT_COMMAND or --agent-command to the command that starts one, or ANTHROPIC_API_KEY to use Claude Code or the built-in agent",
         ],
     );
     assert!(receiver.requests().is_empty());

@@ -178,7 +178,7 @@ fn an_outcome_whose_routes_all_answer_405_or_501_is_on_stdout() {
 }
 
 #[test]
-fn an_outcome_answered_with_413_is_sent_again_without_patch_and_output() {
+fn an_outcome_answered_with_413_is_sent_again_without_patch_prompts_and_output() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("completed", [Reply::status(413), Reply::status(500)]);
     project.checks(&["echo the check"]);
@@ -189,6 +189,8 @@ fn an_outcome_answered_with_413_is_sent_again_without_patch_and_output() {
     let result = |index: usize| &attempts_at_completed[index].event["result"];
     assert_ne!(result(0)["output"]["tail"], "");
     assert_eq!(result(0)["checks"][0]["output_tail"], "the check\n");
+    assert_eq!(result(0)["prompts"].as_array().map(Vec::len), Some(1));
+    assert_eq!(result(1)["prompts"].as_array().map(Vec::len), Some(0));
     assert_eq!(result(1)["output"]["tail"], "");
     assert_eq!(result(1)["checks"][0]["output_tail"], "");
     assert_eq!(result(1)["checks"][0]["command"], "echo the check");
@@ -207,11 +209,14 @@ fn an_outcome_answered_with_413_is_sent_again_without_patch_and_output() {
 
 #[test]
 fn an_outcome_answered_with_413_twice_is_on_stdout() {
-    // One outcome with output that can be removed, and one without.
-    each(&[("echo bulk", 2), ("true", 1)], |(agent, attempts)| {
+    // One outcome with a prompt and output that can be removed, and one without.
+    each(&[("false", 2), ("true", 1)], |(only_checks, attempts)| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.set_default_reply("completed", Reply::status(413));
-        let ended = Worker::new(&receiver, &project).agent(agent).run();
+        let ended = Worker::new(&receiver, &project)
+            .env("DESCARTES_ONLY_CHECKS", only_checks)
+            .agent("echo bulk")
+            .run();
         ended.assert_code(3);
         let attempts_at_completed = receiver.requests_to("completed");
         assert_eq!(attempts_at_completed.len(), attempts);

@@ -144,6 +144,21 @@ fn the_claim_says_the_heartbeat_interval_and_the_limits_and_no_other_event_does(
     }
 }
 
+/// Replaces the prompts of the only round, which tests/it/prompt.rs compares.
+#[track_caller]
+fn take_prompts(event: &mut Value) {
+    let prompts = event["result"]["prompts"].take();
+    let [prompt] = prompts.as_array().expect("a list").as_slice() else {
+        panic!("{prompts:#}");
+    };
+    assert!(
+        prompt
+            .as_str()
+            .is_some_and(|text| text.starts_with("# Task 8: ")),
+        "{prompt}"
+    );
+}
+
 #[test]
 fn the_completed_event_has_exactly_these_fields() {
     let (receiver, project) = (Receiver::start(), Project::new());
@@ -159,6 +174,7 @@ fn the_completed_event_has_exactly_these_fields() {
     take_duration(&mut event, "/result/phases/0/start_ms");
     take_duration(&mut event, "/result/phases/1/start_ms");
     take_duration(&mut event, "/result/phases/2/start_ms");
+    take_prompts(&mut event);
     assert_eq!(
         event,
         json!({
@@ -175,6 +191,7 @@ fn the_completed_event_has_exactly_these_fields() {
             "worker": worker_without_machine(),
             "result": {
                 "summary": "all done",
+                "prompts": null,
                 "duration_ms": null,
                 "phases": [
                     { "phase": "preparing", "start_ms": null },
@@ -208,6 +225,7 @@ fn the_failed_event_has_exactly_these_fields() {
     take_duration(&mut event, "/result/duration_ms");
     take_duration(&mut event, "/result/phases/0/start_ms");
     take_duration(&mut event, "/result/phases/1/start_ms");
+    take_prompts(&mut event);
     assert_eq!(
         event,
         json!({
@@ -224,6 +242,7 @@ fn the_failed_event_has_exactly_these_fields() {
             "worker": worker_without_machine(),
             "result": {
                 "summary": "this is hopeless",
+                "prompts": null,
                 "duration_ms": null,
                 "phases": [
                     { "phase": "preparing", "start_ms": null },

@@ -276,7 +276,10 @@ fn usage_and_cost_of_a_command_are_in_heartbeats_result_and_log() {
             let found = requests
                 .iter()
                 .find(|request| request.event["progress"]["usage"] == usage);
-            found.map(|_| ())
+            // 10 tokens at 2 dollars for a million, and 5 at 10.
+            let cost = found?.event["progress"]["cost_usd"].as_f64()?;
+            assert!((cost - 0.00007).abs() < 1e-9, "{cost}");
+            Some(())
         });
     let (receiver, ended) = session.end(0);
     ended.assert_code(0);
@@ -285,7 +288,6 @@ fn usage_and_cost_of_a_command_are_in_heartbeats_result_and_log() {
         (&agent["kind"], &agent["usage"]),
         (&json!("command"), &usage)
     );
-    // 10 tokens at 2 dollars for a million, and 5 at 10.
     let cost = agent["cost_usd"].as_f64().expect("a cost");
     assert!((cost - 0.00007).abs() < 1e-9, "{cost}");
     let log = &ended.stderr;

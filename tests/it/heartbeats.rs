@@ -72,7 +72,7 @@ fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
         assert_eq!(heartbeat.event["sequence"], index + 1);
         let progress = &heartbeat.event["progress"];
         assert!(progress["elapsed_ms"].as_u64() >= progress["idle_ms"].as_u64());
-        for unknown in ["turns", "tool_calls", "usage"] {
+        for unknown in ["turns", "tool_calls", "cost_usd", "usage"] {
             assert_eq!(progress[unknown], Value::Null);
         }
     }

@@ -313,3 +313,41 @@ fn the_prompt_after_a_failed_check_has_the_check_and_its_output() {
          Find the cause and fix it, so that the check passes. Don't weaken the check.\n"
     );
 }
+
+#[test]
+fn the_report_has_the_prompt_of_each_round_without_secrets() {
+    let receiver = Receiver::start();
+    let secret = "0123456789abcdefghij";
+    let project = Project::with_graph(&GRAPH.replace("Wait for rain.", &format!("Use {secret}.")));
+    project.checks(&["test -f repaired"]);
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_NOTE", "Be careful.")
+        .env("DESCARTES_AGENT_ENV", "PASSWORD")
+        .env("PASSWORD", secret)
+        .agent("if [ -f first ]; then cat > second; touch repaired; else cat > first; fi")
+        .run()
+        .assert_completed(&receiver);
+    let prompts = &event["result"]["prompts"];
+    assert!(project.read("first").contains("Be careful."));
+    assert_eq!(prompts[0], project.read("first").replace(secret, "***"));
+    assert_eq!(prompts[1], project.read("second"));
+    assert_eq!(prompts.as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn the_report_has_both_ends_of_a_long_prompt() {
+    let receiver = Receiver::start();
+    let long = "a word ".repeat(10_000);
+    let project = Project::with_graph(&GRAPH.replace("Not three.", &long));
+    let event = Worker::new(&receiver, &project)
+        .agent("cat > prompt")
+        .run()
+        .assert_completed(&receiver);
+    let (reported, prompt) = (
+        event["result"]["prompts"][0].as_str().expect("a prompt"),
+        project.read("prompt"),
+    );
+    assert!(reported.len() <= 16 * 1024 && reported.contains("bytes left out"));
+    assert_eq!(reported[..8_000], prompt[..8_000]);
+    assert!(reported.ends_with(&prompt[prompt.len() - 8_000..]));
+}

@@ -159,6 +159,7 @@ fn event(run: &str) -> serde_json::Value {
         "message": "the task is done",
         "result": {
             "summary": "I changed a line.",
+            "prompts": [format!("# Task: change a line\n\n{}", "A sentence of the task's description.\n".repeat(200))],
             "duration_ms": 29_000,
             "phases": [
                 { "phase": "preparing", "start_ms": 0 },

@@ -14,6 +14,7 @@ pub struct Progress {
     idle_ms: u64,
     turns: Option<u64>,
     tool_calls: Option<u64>,
+    cost_usd: Option<f64>,
     usage: Option<Usage>,
     activity: Option<String>,
     transfer: Option<Transfer>,
@@ -42,6 +43,7 @@ impl Progress {
             idle_ms: milliseconds(snapshot.idle),
             turns: snapshot.spent.turns,
             tool_calls: snapshot.spent.tool_calls,
+            cost_usd: snapshot.spent.cost_usd,
             usage: snapshot.spent.usage.map(Usage::new),
             activity: snapshot
                 .activity

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::text::{cut, line, milliseconds};
 use super::usage::Usage;
+use crate::excerpt::visible;
 use crate::redact::Redactor;
 use crate::task;
 
@@ -19,6 +20,7 @@ const MAX_SHORT_COMMAND: usize = 80;
 #[derive(Debug, Clone, Serialize)]
 pub struct TaskResult {
     summary: Option<String>,
+    prompts: Vec<String>,
     duration_ms: u64,
     phases: Vec<Phase>,
     agent: Option<Agent>,
@@ -89,6 +91,11 @@ impl TaskResult {
                 .summary
                 .as_deref()
                 .map(|summary| cut(&redactor.text(summary), MAX_TEXT)),
+            prompts: report
+                .prompts
+                .iter()
+                .map(|prompt| visible(prompt))
+                .collect(),
             duration_ms: milliseconds(report.duration),
             phases: report
                 .phases
@@ -136,12 +143,12 @@ impl TaskResult {
         }
     }
 
-    /// Whether there is a patch or any output that could be dropped.
-    pub fn has_patch_or_output(&self) -> bool {
+    /// Whether there is a patch, a prompt or any output that could be dropped.
+    pub fn has_patch_prompts_or_output(&self) -> bool {
         let tails = self.checks.iter().map(|check| &check.output_tail);
         let mut outputs = tails.chain([&self.output.head, &self.output.tail]);
         let patch = self.work.as_ref().is_some_and(|work| work.patch.is_some());
-        patch || outputs.any(|text| !text.is_empty())
+        patch || !self.prompts.is_empty() || outputs.any(|text| !text.is_empty())
     }
 
     /// Drops the output of passed checks, which is the least important part.
@@ -151,6 +158,11 @@ impl TaskResult {
                 check.output_tail.clear();
             }
         }
+    }
+
+    /// Drops the prompts: the orchestrator has the texts that they are made of.
+    pub fn drop_prompts(&mut self) {
+        self.prompts.clear();
     }
 
     /// Drops the summary and shortens the checks' commands.
@@ -168,9 +180,10 @@ impl TaskResult {
         }
     }
 
-    /// Drops the patch and all output.
-    pub fn drop_patch_and_output(&mut self) {
+    /// Drops the patch, the prompts and all output.
+    pub fn drop_patch_prompts_and_output(&mut self) {
         self.drop_patch();
+        self.drop_prompts();
         for check in &mut self.checks {
             check.output_tail.clear();
         }

@@ -61,6 +61,7 @@ fn failed_event(report: Report) -> Event {
 fn the_largest_possible_event_is_within_the_limit() {
     let event = failed_event(Report {
         summary: Some(control_characters(1_000_000)),
+        prompts: vec![control_characters(16 * 1024); 8],
         agent: Some(AgentReport {
             kind: "command",
             model: Some(control_characters(1_000_000)),

@@ -247,7 +247,10 @@ impl BareRepository {
     ) -> Result<Option<Blob>, IntegrationError> {
         match self.read_entry(git, tree, path, u64::MAX).await? {
             TreeEntry::File(blob) => Ok(Some(blob)),
-            TreeEntry::Missing | TreeEntry::NotRegular | TreeEntry::TooLarge => Ok(None),
+            TreeEntry::Missing
+            | TreeEntry::Directory
+            | TreeEntry::NotRegular
+            | TreeEntry::TooLarge => Ok(None),
         }
     }
 
@@ -267,6 +270,8 @@ impl BareRepository {
         let (mode, kind, id, size) = (words.next(), words.next(), words.next(), words.next());
         let (mode, id) = match (mode, kind, id) {
             (None, ..) => return Ok(TreeEntry::Missing),
+            // A submodule is a directory in a clone.
+            (_, Some("tree" | "commit"), _) => return Ok(TreeEntry::Directory),
             (Some(mode @ ("100644" | "100755")), Some("blob"), Some(id)) => (mode, id),
             _ => return Ok(TreeEntry::NotRegular),
         };
@@ -353,7 +358,8 @@ pub fn with_input<'a>(call: Call<'a>, text: &[u8]) -> Result<Call<'a>, Integrati
 pub enum TreeEntry {
     File(Blob),
     Missing,
-    /// A directory, a symbolic link or a submodule.
+    Directory,
+    /// A symbolic link.
     NotRegular,
     /// A file that is larger than the limit.
     TooLarge,

@@ -7,6 +7,7 @@ use super::bare_repository::TreeEntry;
 use super::error::IntegrationError;
 use super::repositories::{BASE, PUBLISHED, Repositories};
 use super::types::{Commit, Settings};
+use crate::git::Git;
 use crate::scud::FileError;
 
 /// The integration branch.
@@ -123,7 +124,7 @@ impl Integration {
     /// The content of a file in a commit, as a worker would read it in its clone; `None` if there is nothing at the path.
     ///
     /// # Errors
-    /// If something else than a file of at most `limit` bytes is there.
+    /// If something else than a file of at most `limit` bytes is there, or something else than a directory is in its path.
     pub async fn read_small_file(
         &self,
         commit: &Commit,
@@ -135,17 +136,44 @@ impl Integration {
         let entry = repository
             .read_entry(&git, &commit.tree, path, limit)
             .await?;
-        let path = || path.into();
         match entry {
             TreeEntry::File(blob) => Ok(Some(blob.content)),
-            TreeEntry::Missing => Ok(None),
-            TreeEntry::NotRegular => Err(FileError::NotRegular { path: path() }.into()),
+            TreeEntry::Missing => match path.rsplit_once('/') {
+                Some((parent, _)) if !self.may_be_directory(&git, commit, parent).await? => {
+                    Err(FileError::NotRegular { path: path.into() }.into())
+                }
+                _ => Ok(None),
+            },
+            TreeEntry::Directory | TreeEntry::NotRegular => {
+                Err(FileError::NotRegular { path: path.into() }.into())
+            }
             TreeEntry::TooLarge => Err(FileError::TooLarge {
-                path: path(),
+                path: path.into(),
                 limit,
             }
             .into()),
         }
+    }
+
+    /// Whether a directory, or nothing, is at a path of a commit.
+    async fn may_be_directory(
+        &self,
+        git: &Git<'_>,
+        commit: &Commit,
+        path: &str,
+    ) -> Result<bool, IntegrationError> {
+        let repository = &self.repositories.bare;
+        for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
+            let entry = repository.read_entry(git, &commit.tree, &path[..end], 0);
+            match entry.await? {
+                TreeEntry::Directory => {}
+                TreeEntry::Missing => return Ok(true),
+                TreeEntry::File(_) | TreeEntry::NotRegular | TreeEntry::TooLarge => {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Whether one of these files differs between two commits.

@@ -25,7 +25,7 @@ pub enum IntegrationError {
         source: io::Error,
     },
     #[error(
-        "{source_name} has no commit `{base}` to begin at; name a branch, a tag or a commit with --base"
+        "{source_name} has no commit `{base}` to begin at; commit the project if nothing is committed yet, or name a branch, a tag or a commit with --base"
     )]
     NoBase { source_name: String, base: String },
     #[error(

@@ -29,7 +29,7 @@ impl LocalProject {
             .run_among_children(Call::new(dir, question))
             .await
             .map_err(IntegrationError::git(format!(
-                "{} is not in a git repository",
+                "{} is not in a git repository (`git init` makes one; then commit the project)",
                 dir.display()
             )))?;
         let (common_dir, format) =

@@ -29,7 +29,7 @@ fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent
     let Some(command) = settings.command.clone() else {
         return Err(Failure::new(
             Reason::AgentNotFound,
-            "there is no agent to run: set DESCARTES_AGENT_COMMAND to the command that starts one",
+            "there is no agent to run: set DESCARTES_AGENT_COMMAND or --agent-command to the command that starts one",
         ));
     };
     // The command may use any harness, so the definition's model is passed on unchecked.

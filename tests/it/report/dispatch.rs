@@ -67,6 +67,8 @@ fn the_page_shows_the_graph_the_attempts_the_changes_and_the_totals() {
     let first = page.task("Lay the foundation");
     for words in [
         "Dig first.",
+        "The prompt",
+        "the worker marks the task",
         "working on house:1",
         "Check echo checked passed",
         "checked",

@@ -26,6 +26,8 @@ fn local_writes_a_page_about_the_task_the_agent_and_the_checks() {
         "checked",
         "failed with exit code 3",
         "agent: working",
+        "The prompt",
+        "these commands will run, and all of them must pass",
     ] {
         assert!(page.text.contains(words), "{words}: {}", page.text);
     }

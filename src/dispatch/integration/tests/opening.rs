@@ -81,7 +81,19 @@ fn errors_name_a_missing_base_and_a_directory_without_git() {
     settings.source = Source::Local(plain.path().to_owned());
     let error = block_on(Integration::open(settings)).unwrap_err();
     assert!(
-        error.to_string().contains("is not in a git repository"),
+        error
+            .to_string()
+            .contains("is not in a git repository (`git init` makes one; then commit the project)"),
+        "{error}"
+    );
+    git(plain.path(), &["init", "--quiet"]);
+    let mut settings = sample.settings();
+    settings.source = Source::Local(plain.path().to_owned());
+    let error = block_on(Integration::open(settings)).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("commit the project if nothing is committed yet"),
         "{error}"
     );
 }

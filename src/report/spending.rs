@@ -1,0 +1,278 @@
+//! What agents have spent over time, as curves.
+
+use maud::{Markup, html};
+
+use super::axis::{Axis, float, position};
+use super::model::{Attempt, Report};
+use super::stage::Stage;
+use super::time::duration;
+use super::totals::{attempts, dollars};
+use crate::amounts::grouped;
+use crate::clock::Millis;
+
+/// The coordinates of a curve: the width and the height of its drawing.
+const SIZE: &str = "0 0 100 100";
+/// How far below the upper edge the highest point is, so that its line is not cut off.
+const TOP: f64 = 6.0;
+/// How close the points of a curve may be, in percent of its width.
+const MIN_DISTANCE: f64 = 0.1;
+
+/// The amount that was spent until a point in time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Point {
+    at: Millis,
+    amount: f64,
+}
+
+/// The cost of an attempt over time; if no cost is known, its tokens.
+pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
+    let cost = cost(attempt);
+    let (points, what) = if cost.is_empty() {
+        (tokens(attempt), "tokens")
+    } else {
+        (cost, "cost")
+    };
+    let (from, last) = (begin(attempt)?, *points.last()?);
+    let length = last.at - from;
+    // A single amount at the end is no curve.
+    if length <= 0 || last.amount <= 0.0 || points.len() < 2 {
+        return None;
+    }
+    let positions = points.iter().map(|point| {
+        let share = float(point.at - from) / float(length);
+        (share.clamp(0.0, 1.0) * 100.0, point.amount / last.amount)
+    });
+    let spent = match (what, attempt.samples.tokens().last()) {
+        ("cost", Some((_, tokens))) => {
+            format!("{} and {} tokens", dollars(last.amount), grouped(*tokens))
+        }
+        ("cost", None) => dollars(last.amount),
+        (_, tokens) => format!(
+            "{} tokens",
+            grouped(tokens.map_or(0, |(_, tokens)| *tokens))
+        ),
+    };
+    Some(html! {
+        figure {
+            svg.curve viewBox=(SIZE) preserveAspectRatio="none" role="img" aria-label={ (what) " over time" } {
+                path d=(steps(positions)) vector-effect="non-scaling-stroke" {}
+            }
+            figcaption.quiet { (what) " over time: " (spent) " in " (duration(length)) }
+        }
+    })
+}
+
+/// The row of the chart with the cost of all attempts together; `None` if no cost is known.
+pub fn row_of_all(report: &Report, axis: &Axis) -> Option<Markup> {
+    let mut increases: Vec<Point> = attempts(report).flat_map(increases).collect();
+    increases.sort_by_key(|point| point.at);
+    let total: f64 = increases.iter().map(|point| point.amount).sum();
+    if total <= 0.0 {
+        return None;
+    }
+    let mut sum = 0.0;
+    let positions = increases.iter().map(|point| {
+        sum += point.amount;
+        (axis.at(point.at), sum / total)
+    });
+    Some(html! {
+        div.row {
+            span.label { b { "cost" } " of all attempts" }
+            svg.lane.curve viewBox=(SIZE) preserveAspectRatio="none" role="img" aria-label="cost over time" {
+                path d=(steps(positions)) vector-effect="non-scaling-stroke" {}
+            }
+            span.time { (dollars(total)) }
+        }
+    })
+}
+
+/// What an attempt has cost in addition to each point before.
+fn increases(attempt: &Attempt) -> Vec<Point> {
+    let mut before = 0.0;
+    let increases = cost(attempt).into_iter().map(|point| {
+        let amount = point.amount - before;
+        before = point.amount;
+        Point { amount, ..point }
+    });
+    increases.collect()
+}
+
+/// The cost that the heartbeats and the terminal event report. It never becomes less.
+fn cost(attempt: &Attempt) -> Vec<Point> {
+    let samples = attempt.samples.iter();
+    let points = samples.filter_map(|sample| {
+        Some(Point {
+            at: sample.at,
+            amount: sample.cost_usd?,
+        })
+    });
+    let end = attempt.agent.as_ref().and_then(|agent| agent.cost_usd);
+    let end = end.zip(end_of_agent(attempt));
+    let mut points: Vec<Point> = points.collect();
+    if let Some((amount, at)) = end {
+        let at = points.last().map_or(at, |last| last.at.max(at));
+        points.push(Point { at, amount });
+    }
+    let mut most = 0.0;
+    for point in &mut points {
+        point.amount = point.amount.max(most);
+        most = point.amount;
+    }
+    if most > 0.0 { points } else { Vec::new() }
+}
+
+fn tokens(attempt: &Attempt) -> Vec<Point> {
+    let tokens = attempt.samples.tokens().into_iter();
+    let points = tokens.map(|(at, tokens)| Point {
+        at,
+        amount: float(i64::try_from(tokens).unwrap_or(i64::MAX)),
+    });
+    points.collect()
+}
+
+/// When the agent of an attempt began, or else the attempt.
+fn begin(attempt: &Attempt) -> Option<Millis> {
+    let mut spans = attempt.spans.iter();
+    let agent = spans.find(|span| span.stage == Stage::Agent);
+    agent.map(|span| span.from).or(attempt.from())
+}
+
+/// When the agent of an attempt ended, or else the attempt.
+fn end_of_agent(attempt: &Attempt) -> Option<Millis> {
+    let mut spans = attempt.spans.iter().rev();
+    let agent = spans.find(|span| span.stage == Stage::Agent);
+    agent.map(|span| span.to).or(attempt.to())
+}
+
+/// The outline of the area below a curve that goes up in steps. Positions are in percent of the width, amounts in shares
+/// of the largest one.
+fn steps(positions: impl Iterator<Item = (f64, f64)>) -> String {
+    let mut path = String::new();
+    let mut last: Option<(f64, f64)> = None;
+    let mut add = |(x, share): (f64, f64)| {
+        let y = 100.0 - share * (100.0 - TOP);
+        let begin = if path.is_empty() {
+            format!("M{} 100", position(x))
+        } else {
+            format!("H{}", position(x))
+        };
+        path.push_str(&begin);
+        path.push('V');
+        path.push_str(&position(y));
+    };
+    for (x, share) in positions {
+        match &mut last {
+            Some((at, amount)) if x - *at < MIN_DISTANCE => *amount = share,
+            _ => {
+                if let Some(done) = last.replace((x, share)) {
+                    add(done);
+                }
+            }
+        }
+    }
+    if let Some(done) = last {
+        add(done);
+    }
+    path + "H100V100z"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::model::{Agent, Interval};
+    use crate::report::samples::Samples;
+    use crate::report::stage::Span;
+    use serde_json::json;
+
+    /// An agent that works for 100 s after 10 s.
+    fn attempt(cost_usd: Option<f64>, heartbeats: &[(Millis, f64)]) -> Attempt {
+        let mut samples = Samples::default();
+        for (at, cost) in heartbeats {
+            let usage = json!({ "input_tokens": 1_000 });
+            samples.add(
+                *at,
+                &json!({ "phase": "agent", "cost_usd": cost, "usage": usage }),
+            );
+        }
+        let span = |stage, from, to| Span { stage, from, to };
+        Attempt {
+            samples,
+            spans: vec![
+                span(Stage::Prepare, 0, 10_000),
+                span(Stage::Agent, 10_000, 110_000),
+                span(Stage::Push, 110_000, 120_000),
+            ],
+            agent: Some(Agent {
+                cost_usd,
+                ..Agent::default()
+            }),
+            ..Attempt::default()
+        }
+    }
+
+    #[test]
+    fn the_cost_of_an_attempt_goes_up_in_steps_to_the_reported_cost() {
+        let attempt = attempt(Some(0.4), &[(35_000, 0.1), (60_000, 0.2)]);
+        let html = of_attempt(&attempt).unwrap().into_string();
+        assert!(
+            html.contains("d=\"M25 100V76.5H50V53H100V6H100V100z\""),
+            "{html}"
+        );
+        assert!(
+            html.contains("$0.40 and 1,000 tokens in 1 min 40 s"),
+            "{html}"
+        );
+    }
+
+    #[test]
+    fn an_attempt_without_known_costs_shows_its_tokens() {
+        let mut attempt = attempt(None, &[]);
+        for (at, tokens) in [(60_000, 100), (110_000, 200)] {
+            let usage = json!({ "output_tokens": tokens });
+            attempt
+                .samples
+                .add(at, &json!({ "phase": "agent", "usage": usage }));
+        }
+        let html = of_attempt(&attempt).unwrap().into_string();
+        assert!(html.contains("tokens over time: 200 tokens"), "{html}");
+    }
+
+    #[test]
+    fn an_attempt_that_spent_nothing_or_had_no_heartbeat_has_no_curve() {
+        assert!(of_attempt(&attempt(Some(0.4), &[])).is_none());
+        assert!(of_attempt(&attempt(Some(0.0), &[(60_000, 0.0)])).is_none());
+        assert!(of_attempt(&Attempt::default()).is_none());
+    }
+
+    #[test]
+    fn the_row_of_all_attempts_adds_their_costs_up() {
+        let attempts = [
+            attempt(Some(0.75), &[(60_000, 0.25)]),
+            attempt(Some(0.25), &[]),
+        ];
+        let task = |attempt| crate::report::Task {
+            attempts: vec![attempt],
+            ..crate::report::Task::default()
+        };
+        let report = Report {
+            tasks: attempts.map(task).to_vec(),
+            ..Report::default()
+        };
+        let axis = Axis::of([Interval {
+            from: 0,
+            to: 120_000,
+        }]);
+        let html = row_of_all(&report, &axis).unwrap().into_string();
+        assert!(
+            html.contains("d=\"M50 100V76.5H91.67V6H100V100z\""),
+            "{html}"
+        );
+        assert!(html.contains("$1.00"), "{html}");
+    }
+
+    #[test]
+    fn thousands_of_points_are_one_short_path() {
+        let points = (0..100_000).map(|at| (f64::from(at) / 1_000.0, f64::from(at) / 100_000.0));
+        assert!(steps(points).len() < 20_000);
+    }
+}
