@@ -1,6 +1,6 @@
-//! Records the commit that the program is built from, for `--version`, and chooses how the program is linked.
+//! Records the commit that the program is built from, for `--version`.
 //!
-//! No commit is recorded without git, outside of this project's repository (a copy of the sources, a build by Nix), and in debug
+//! Nothing is recorded without git, outside of this project's repository (a copy of the sources, a build by Nix), and in debug
 //! builds: there, every commit would compile the program and its tests again.
 
 #![expect(
@@ -18,7 +18,6 @@ fn main() {
     for source in SOURCES {
         println!("cargo:rerun-if-changed={source}");
     }
-    link_at_fixed_addresses();
     if std::env::var("PROFILE").as_deref() != Ok("release") {
         return;
     }
@@ -45,19 +44,6 @@ fn main() {
         "-dirty"
     };
     println!("cargo:rustc-env=DESCARTES_WORKER_VERSION={version} ({revision}{suffix} {date})");
-}
-
-/// Links the program at fixed addresses, on Linux with glibc. Then the dynamic linker does not write 10,000 addresses into 49
-/// pages at each start. docs/performance.md has the figures, and what this costs.
-fn link_at_fixed_addresses() {
-    let value = |name: &str| std::env::var(name).unwrap_or_default();
-    let is_static = value("CARGO_CFG_TARGET_FEATURE").contains("crt-static");
-    if value("CARGO_CFG_TARGET_OS") == "linux"
-        && value("CARGO_CFG_TARGET_ENV") == "gnu"
-        && !is_static
-    {
-        println!("cargo:rustc-link-arg-bins=-no-pie");
-    }
 }
 
 /// Runs this script again when HEAD moves. git appends a line to the log of HEAD at every commit and every checkout; a
