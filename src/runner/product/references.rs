@@ -94,8 +94,8 @@ mod tests {
         dir
     }
 
-    /// What git says.
-    fn asked(dir: &Path) -> References {
+    /// The references that `git show-ref` prints.
+    fn listed_by_git(dir: &Path) -> References {
         let mut found = References::default();
         for line in git(dir, &["show-ref", "--head"]).lines() {
             let (object, name) = line.split_once(' ').unwrap();
@@ -111,7 +111,7 @@ mod tests {
     fn branches_tags_and_a_detached_head_are_read_as_git_lists_them() {
         let dir = repository();
         let git_dir = dir.path().join(".git");
-        assert_eq!(References::read(&git_dir), Some(asked(dir.path())));
+        assert_eq!(References::read(&git_dir), Some(listed_by_git(dir.path())));
         git(dir.path(), &["branch", "feature/a.b_c-1"]);
         git(dir.path(), &["tag", "--annotate", "--message=t", "v1.0"]);
         git(dir.path(), &["checkout", "--quiet", "--detach"]);
@@ -120,7 +120,7 @@ mod tests {
             &["commit", "--quiet", "--allow-empty", "--message=second"],
         );
         let read = References::read(&git_dir).unwrap();
-        assert_eq!(read, asked(dir.path()));
+        assert_eq!(read, listed_by_git(dir.path()));
         assert_eq!(read.all.len(), 3);
     }
 
