@@ -155,9 +155,7 @@ fn facts(attempt: &Attempt, detail: Detail) -> Markup {
         ),
         (
             "cost",
-            agent
-                .and_then(|agent| agent.cost_usd)
-                .map(|cost| html! { (dollars(cost)) }),
+            attempt.cost_usd().map(|cost| html! { (dollars(cost)) }),
         ),
         (
             "began at",

@@ -234,6 +234,13 @@ pub struct Output {
 }
 
 impl Attempt {
+    /// The cost that the terminal event reports, or else the highest cost in a heartbeat.
+    pub fn cost_usd(&self) -> Option<f64> {
+        let reported = self.agent.as_ref().and_then(|agent| agent.cost_usd);
+        let costs = self.samples.iter().filter_map(|sample| sample.cost_usd);
+        reported.or_else(|| costs.reduce(f64::max))
+    }
+
     /// Whether the page has the prompt of the first round. It contains the note.
     pub fn has_first_prompt(&self) -> bool {
         self.prompts.iter().any(|(round, _)| *round == 1)

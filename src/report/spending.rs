@@ -6,7 +6,7 @@ use super::axis::{Axis, float, position};
 use super::model::{Attempt, Report};
 use super::stage::Stage;
 use super::time::duration;
-use super::totals::{attempts, dollars};
+use super::totals::{attempts, cost_usd, dollars};
 use crate::amounts::grouped;
 use crate::clock::Millis;
 
@@ -66,7 +66,7 @@ pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
 pub fn row_of_all(report: &Report, axis: &Axis) -> Option<Markup> {
     let mut increases: Vec<Point> = attempts(report).flat_map(increases).collect();
     increases.sort_by_key(|point| point.at);
-    let total: f64 = increases.iter().map(|point| point.amount).sum();
+    let total = cost_usd(report);
     if total <= 0.0 {
         return None;
     }
@@ -97,7 +97,7 @@ fn increases(attempt: &Attempt) -> Vec<Point> {
     increases.collect()
 }
 
-/// The cost that the heartbeats and the terminal event report. It never becomes less.
+/// The cost that the heartbeats and the terminal event report. It never becomes less, and ends with [`Attempt::cost_usd`].
 fn cost(attempt: &Attempt) -> Vec<Point> {
     let samples = attempt.samples.iter();
     let points = samples.filter_map(|sample| {
@@ -106,12 +106,16 @@ fn cost(attempt: &Attempt) -> Vec<Point> {
             amount: sample.cost_usd?,
         })
     });
-    let end = attempt.agent.as_ref().and_then(|agent| agent.cost_usd);
-    let end = end.zip(end_of_agent(attempt));
     let mut points: Vec<Point> = points.collect();
-    if let Some((amount, at)) = end {
-        let at = points.last().map_or(at, |last| last.at.max(at));
-        points.push(Point { at, amount });
+    if let Some(amount) = attempt.agent.as_ref().and_then(|agent| agent.cost_usd) {
+        // A heartbeat may have reported more, for example with the gateway's prices.
+        for point in &mut points {
+            point.amount = point.amount.min(amount);
+        }
+        if let Some(at) = end_of_agent(attempt) {
+            let at = points.last().map_or(at, |last| last.at.max(at));
+            points.push(Point { at, amount });
+        }
     }
     let mut most = 0.0;
     for point in &mut points {
@@ -182,6 +186,7 @@ mod tests {
     use crate::report::model::{Agent, Interval};
     use crate::report::samples::Samples;
     use crate::report::stage::Span;
+    use crate::report::totals::Totals;
     use serde_json::json;
 
     /// An agent that works for 100 s after 10 s.
@@ -274,5 +279,47 @@ mod tests {
     fn thousands_of_points_are_one_short_path() {
         let points = (0..100_000).map(|at| (f64::from(at) / 1_000.0, f64::from(at) / 100_000.0));
         assert!(steps(points).len() < 20_000);
+    }
+
+    fn report_of(attempts: Vec<Attempt>) -> Report {
+        let task = |attempt| crate::report::Task {
+            attempts: vec![attempt],
+            ..crate::report::Task::default()
+        };
+        Report {
+            tasks: attempts.into_iter().map(task).collect(),
+            ..Report::default()
+        }
+    }
+
+    fn row_html(report: &Report) -> Option<String> {
+        let axis = Axis::of([Interval {
+            from: 0,
+            to: 120_000,
+        }]);
+        row_of_all(report, &axis).map(maud::PreEscaped::into_string)
+    }
+
+    #[test]
+    fn a_page_has_one_cost_even_if_heartbeats_report_more_than_the_terminal_event() {
+        let attempt = attempt(Some(0.4), &[(35_000, 0.1), (60_000, 0.9)]);
+        let curve = of_attempt(&attempt).unwrap().into_string();
+        assert!(curve.contains("$0.40 and"), "{curve}");
+        let report = report_of(vec![attempt]);
+        let row = row_html(&report).unwrap();
+        assert!(row.contains("$0.40"), "{row}");
+        assert_eq!(dollars(Totals::of(&report).cost_usd), "$0.40");
+    }
+
+    #[test]
+    fn a_running_attempt_counts_with_its_heartbeats_and_one_without_times_with_its_cost() {
+        let mut running = attempt(None, &[(35_000, 0.1), (60_000, 0.5)]);
+        running.agent = None;
+        let mut without_times = attempt(Some(0.25), &[]);
+        without_times.spans.clear();
+        let report = report_of(vec![running, without_times]);
+        let row = row_html(&report).unwrap();
+        assert!(row.contains("$0.75"), "{row}");
+        assert_eq!(dollars(Totals::of(&report).cost_usd), "$0.75");
     }
 }
