@@ -42,15 +42,14 @@ pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
         let share = float(point.at - from) / float(length);
         (share.clamp(0.0, 1.0) * 100.0, point.amount / last.amount)
     });
-    let spent = match (what, attempt.samples.tokens().last()) {
-        ("cost", Some((_, tokens))) => {
-            format!("{} and {} tokens", dollars(last.amount), grouped(*tokens))
+    let tokens = attempt.samples.tokens().into_iter();
+    let tokens = tokens.map(|(_, tokens)| tokens).max();
+    let spent = match (what, tokens) {
+        ("cost", Some(tokens)) => {
+            format!("{} and {} tokens", dollars(last.amount), grouped(tokens))
         }
         ("cost", None) => dollars(last.amount),
-        (_, tokens) => format!(
-            "{} tokens",
-            grouped(tokens.map_or(0, |(_, tokens)| *tokens))
-        ),
+        (_, tokens) => format!("{} tokens", grouped(tokens.unwrap_or_default())),
     };
     Some(html! {
         figure {
@@ -117,21 +116,30 @@ fn cost(attempt: &Attempt) -> Vec<Point> {
             points.push(Point { at, amount });
         }
     }
-    let mut most = 0.0;
-    for point in &mut points {
-        point.amount = point.amount.max(most);
-        most = point.amount;
-    }
-    if most > 0.0 { points } else { Vec::new() }
+    make_rising(&mut points);
+    let has_cost = points.last().is_some_and(|last| last.amount > 0.0);
+    if has_cost { points } else { Vec::new() }
 }
 
+/// Replaces each amount that is less than an earlier one by the largest earlier one.
+fn make_rising(points: &mut [Point]) {
+    let mut most = 0.0;
+    for point in points {
+        most = point.amount.max(most);
+        point.amount = most;
+    }
+}
+
+/// The tokens that the heartbeats report. Their number never becomes less.
 fn tokens(attempt: &Attempt) -> Vec<Point> {
     let tokens = attempt.samples.tokens().into_iter();
     let points = tokens.map(|(at, tokens)| Point {
         at,
         amount: float(i64::try_from(tokens).unwrap_or(i64::MAX)),
     });
-    points.collect()
+    let mut points: Vec<Point> = points.collect();
+    make_rising(&mut points);
+    points
 }
 
 /// When the agent of an attempt began, or else the attempt.
@@ -321,5 +329,22 @@ mod tests {
         let row = row_html(&report).unwrap();
         assert!(row.contains("$0.75"), "{row}");
         assert_eq!(dollars(Totals::of(&report).cost_usd), "$0.75");
+    }
+
+    #[test]
+    fn a_curve_of_tokens_never_goes_down() {
+        let mut attempt = attempt(None, &[]);
+        for (at, tokens) in [(30_000, 100), (60_000, 400), (110_000, 200)] {
+            let usage = json!({ "output_tokens": tokens });
+            attempt
+                .samples
+                .add(at, &json!({ "phase": "agent", "usage": usage }));
+        }
+        let html = of_attempt(&attempt).unwrap().into_string();
+        assert!(
+            html.contains("d=\"M20 100V76.5H50V6H100V6H100V100z\""),
+            "{html}"
+        );
+        assert!(html.contains("tokens over time: 400 tokens"), "{html}");
     }
 }
