@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::caps::{Caps, Detail};
 use super::model::{Agent, Attempt, Check, End, Output, Usage, Work};
 use super::patch::changed_files;
+use super::samples::cost;
 use super::text::{Cleaner, Text};
 
 /// Adds what a terminal event says to an attempt. Fields of the wrong type count as absent, because the event may come from
@@ -72,7 +73,7 @@ fn read_agent(agent: &Value, cleaner: &Cleaner) -> Agent {
         exit_code: agent.get("exit_code").and_then(Value::as_i64),
         turns: agent.get("turns").and_then(Value::as_u64),
         tool_calls: agent.get("tool_calls").and_then(Value::as_u64),
-        cost_usd: agent.get("cost_usd").and_then(Value::as_f64),
+        cost_usd: cost(agent),
         usage: usage.map(|usage| Usage {
             input: count(usage, "input_tokens"),
             output: count(usage, "output_tokens"),

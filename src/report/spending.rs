@@ -66,7 +66,7 @@ pub fn row_of_all(report: &Report, axis: &Axis) -> Option<Markup> {
     let mut increases: Vec<Point> = attempts(report).flat_map(increases).collect();
     increases.sort_by_key(|point| point.at);
     let total = cost_usd(report);
-    if total <= 0.0 {
+    if total <= 0.0 || !total.is_finite() {
         return None;
     }
     let mut sum = 0.0;
@@ -346,5 +346,29 @@ mod tests {
             "{html}"
         );
         assert!(html.contains("tokens over time: 400 tokens"), "{html}");
+    }
+
+    #[test]
+    fn costs_that_no_agent_can_have_do_not_count() {
+        for cost in [f64::MAX, 1e300, 2e9, -1.0] {
+            let mut impossible = attempt(None, &[(35_000, cost), (60_000, cost)]);
+            let event = json!({ "result": { "agent": { "kind": "builtin", "cost_usd": cost } } });
+            let cleaner = crate::report::Cleaner::new(&crate::redact::Redactor::new(&[]));
+            let caps = crate::report::Caps::of(2, 2);
+            crate::report::add_event(&mut impossible, &event, &cleaner, caps);
+            assert!(
+                of_attempt(&impossible)
+                    .is_none_or(|html| html.into_string().contains("tokens over time"))
+            );
+            let report = report_of(vec![impossible.clone(), impossible]);
+            assert_eq!(row_html(&report), None, "{cost}");
+            assert!(Totals::of(&report).cost_usd <= 0.0, "{cost}");
+        }
+    }
+
+    #[test]
+    fn a_row_without_a_finite_total_is_left_out() {
+        let one = attempt(Some(f64::MAX), &[]);
+        assert_eq!(row_html(&report_of(vec![one.clone(), one])), None);
     }
 }
