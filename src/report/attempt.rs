@@ -205,7 +205,7 @@ fn activity(attempt: &Attempt, detail: Detail) -> Markup {
     let activities: Vec<_> = activities.collect();
     let begin = attempt.from().unwrap_or_default();
     html! {
-        // The chart has the cost of a page with many attempts.
+        // On a page with many attempts, only the chart shows the cost.
         @if detail == Detail::Full { @if let Some(curve) = of_attempt(attempt) { (curve) } }
         @if let Some(log) = &attempt.log {
             (part(&html! { "What the worker and the agent did (the worker's log)" }, &html! { pre { (log) } }, false, detail))

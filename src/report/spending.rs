@@ -85,7 +85,7 @@ pub fn row_of_all(report: &Report, axis: &Axis) -> Option<Markup> {
     })
 }
 
-/// What an attempt has cost in addition to each point before.
+/// The cost between each point and the one before it.
 fn increases(attempt: &Attempt) -> Vec<Point> {
     let mut before = 0.0;
     let increases = cost(attempt).into_iter().map(|point| {
