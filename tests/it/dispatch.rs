@@ -14,6 +14,7 @@ mod output;
 mod public_graphs;
 pub mod sample;
 mod table;
+mod unusable_repository;
 
 use sample::Graph;
 
