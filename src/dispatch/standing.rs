@@ -5,6 +5,7 @@
 use super::attempts::{NextAttempt, NextStep, after_ended_runs};
 use super::policy::{Policy, Stopping};
 use super::state::{Run, State};
+use crate::amounts::dollars;
 use crate::clock::Millis;
 use crate::scud::{Standing as InGraph, TaskGraph};
 use crate::task::{Reason, Status};
@@ -187,7 +188,9 @@ pub fn halt_reason(state: &State, policy: &Policy) -> Option<String> {
     let cost = state.cost_usd();
     if let Some(budget) = policy.max_budget_usd.filter(|budget| cost >= *budget) {
         return Some(format!(
-            "the budget is used up: {cost:.2} of {budget:.2} US dollars"
+            "the budget is used up: {} of {}",
+            dollars(cost),
+            dollars(budget)
         ));
     }
     let mut ended: Vec<&Run> = state.runs.iter().skip(state.earlier_runs).collect();
