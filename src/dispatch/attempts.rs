@@ -174,26 +174,31 @@ fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
     let word = report.reason();
     let message = report.text("/message");
     let why = format!("{word}: {message}");
+    let why_with_branch = || {
+        let branch = counted.last().map(|run| kept_branch(run));
+        format!("{why}{}", branch.unwrap_or_default())
+    };
     let blocked = || Rule::Block {
-        why: format!(
-            "{why}{}",
-            counted
-                .last()
-                .map_or_else(String::new, |run| kept_branch(run))
-        ),
+        why: why_with_branch(),
     };
     let reason = Reason::ALL.into_iter().find(|reason| reason.word() == word);
     match reason {
         Some(Reason::AgentNotFound | Reason::Cancelled) => Rule::BlockUntilNextStart { why },
+        // The project's files or the command of a check are at fault, and a user corrects them.
+        Some(Reason::WorkspaceFailed) if !report.is_retryable() => Rule::BlockUntilNextStart {
+            why: why_with_branch(),
+        },
+        _ if !report.is_retryable() => blocked(),
         Some(
             Reason::AgentKilled
             | Reason::Interrupted
             | Reason::Internal
             | Reason::WorkspaceFailed
+            | Reason::PushFailed
+            | Reason::ApiError
             | Reason::Unclaimed
             | Reason::OutOfMemory,
         ) => Rule::Retry { why },
-        Some(Reason::PushFailed | Reason::ApiError) if report.is_retryable() => Rule::Retry { why },
         Some(Reason::Idle) => {
             let is_idle = |run: &&&Run| {
                 let report = run.report.as_ref();

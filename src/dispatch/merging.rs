@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use eyre::{WrapErr, bail};
 use tokio::sync::{mpsc, oneshot};
 
+use super::agent_definitions::{BrokenDefinitions, broken_definitions};
 use super::integration::{
     AcceptResult, Candidate, Commit, Conflict, FinishedRun, Integration, IntegrationError,
     MergeResult,
@@ -45,11 +46,12 @@ pub enum MergeOutcome {
     },
 }
 
-/// The commit at the tip of the integration branch, and its graph.
+/// The commit at the tip of the integration branch, its graph, and the mistakes in it that block tasks.
 #[derive(Debug, Clone)]
 pub struct Tip {
     pub commit: String,
     pub graph: String,
+    pub broken_definitions: BrokenDefinitions,
 }
 
 /// A request to run the checks on a commit.
@@ -76,7 +78,7 @@ pub struct MergeChannels {
     pub checks: mpsc::Sender<CheckRequest>,
 }
 
-/// Reads the graph at the tip.
+/// Reads the graph and the definitions of agents at the tip.
 pub async fn read_tip(integration: &Integration) -> eyre::Result<Tip> {
     let tip = integration.tip();
     let graph = integration.read_file(tip, GRAPH_PATH).await?;
@@ -90,6 +92,7 @@ pub async fn read_tip(integration: &Integration) -> eyre::Result<Tip> {
     Ok(Tip {
         commit: tip.id.clone(),
         graph,
+        broken_definitions: broken_definitions(integration, tip).await?,
     })
 }
 

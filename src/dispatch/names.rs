@@ -1,4 +1,4 @@
-//! The ids of dispatches and runs. The id of a run is also the name of its process or machine.
+//! The ids of dispatches and runs, and lists of tasks. The id of a run is also the name of its process or machine.
 
 use std::fmt::Write as _;
 
@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 const MAX_LENGTH: usize = 63;
 /// The length that is reserved for the attempt with its hyphen.
 const ATTEMPT_LENGTH: usize = 6;
+/// How many tasks a list names.
+const MAX_LISTED_TASKS: usize = 5;
 
 /// The id of a run: `<dispatch>-<task>-<hash>-<attempt>`, at most 63 characters of `[a-z0-9-]`. The hash of the
 /// task's full name keeps apart tasks whose ids look the same after shortening, or are the same in two phases.
@@ -34,6 +36,21 @@ pub fn short_hash(text: &str) -> String {
         let _ = write!(digits, "{byte:02x}");
     }
     digits
+}
+
+/// Names tasks in a sentence: `the task 1`, `the tasks 1, 2 and 3`.
+pub fn list_tasks(names: &[String]) -> String {
+    let listed = names.len().min(MAX_LISTED_TASKS);
+    let further = names.len() - listed;
+    let mut words = names[..listed].to_vec();
+    let last = match further {
+        0 => words.pop().unwrap_or_default(),
+        _ => format!("{further} more"),
+    };
+    if words.is_empty() {
+        return format!("the task {last}");
+    }
+    format!("the tasks {} and {last}", words.join(", "))
 }
 
 /// A new id for a dispatch.

@@ -1,11 +1,12 @@
 //! Finds mistakes in the files with settings that workers read from the project. A worker with such a mistake ends at once.
 //! So no dispatch starts with one in a file that every worker reads, and no merge brings one to the branch. Definitions of
-//! agents are read by the workers of single tasks: a dispatch with a mistake in one starts with a warning.
+//! agents are read by the workers of single tasks: the module `agent_definitions` finds mistakes in them.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::agent_definitions::new_definition_mistakes;
 use super::engine::EngineKind;
 use super::integration::{Commit, Integration, IntegrationError};
 use super::needs;
@@ -16,14 +17,11 @@ use crate::programs::{Lookup, look_up};
 use crate::runner::agent;
 use crate::runner::preflight::usable_agent;
 use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
-use crate::scud::{
-    AGENTS_DIR, AgentFile, Checks, GRAPH_PATH, MAX_SETTINGS_SIZE, TaskGraph, assigned_agents,
-};
-use crate::task::Status;
+use crate::scud::{AGENTS_DIR, Checks, GRAPH_PATH, MAX_SETTINGS_SIZE, TaskGraph};
 
 /// The path of the file with the project's checks.
 pub const CONFIG: &str = ".scud/config.toml";
-/// The files that [`ProjectRules::find_mistakes`] reads, and the directory of those that [`agent_mistakes`] reads.
+/// The files that [`ProjectRules::find_mistakes`] reads, and the directory with the definitions of agents.
 const FILES: [&str; 3] = [FILE, CONFIG, AGENTS_DIR];
 
 /// What decides whether a project's files are correct for the workers of this dispatch.
@@ -36,6 +34,8 @@ pub struct ProjectRules {
     pub path: Option<OsString>,
     /// The agent of workers on this machine, as far as the project does not choose it; `None` if it is known to exist.
     pub agent: Option<agent::Settings>,
+    /// The keys of the tasks of the dispatch. No merge may break the definitions of their agents.
+    pub scope: HashSet<String>,
 }
 
 impl ProjectRules {
@@ -52,7 +52,13 @@ impl ProjectRules {
             checks: settings.checks.clone(),
             path: path.filter(|_| is_local),
             agent: agent.filter(|_| is_local),
+            scope: HashSet::new(),
         }
+    }
+
+    /// The rules for merges of a dispatch that works on these tasks.
+    pub fn for_tasks(self, scope: HashSet<String>) -> Self {
+        Self { scope, ..self }
     }
 
     /// The mistakes in the files of a commit, as sentences. A program inside the project is not looked for, because a task
@@ -62,7 +68,7 @@ impl ProjectRules {
         integration: &Integration,
         commit: &Commit,
     ) -> Result<Vec<String>, IntegrationError> {
-        let text = match read_text(integration, commit, FILE, MAX_SIZE).await? {
+        let text = match integration.read_text(commit, FILE, MAX_SIZE).await? {
             Ok(text) => text.unwrap_or_default(),
             Err(mistake) => return Ok(vec![mistake]),
         };
@@ -96,21 +102,14 @@ impl ProjectRules {
         if !integration.differ(onto, merged, &FILES).await? {
             return Ok(Vec::new());
         }
-        let mut mistakes = self.find_all_mistakes(integration, merged).await?;
+        let mut mistakes = self.find_mistakes(integration, merged).await?;
         if !mistakes.is_empty() {
-            let known = self.find_all_mistakes(integration, onto).await?;
+            let known = self.find_mistakes(integration, onto).await?;
             mistakes.retain(|mistake| !known.contains(mistake));
         }
-        Ok(mistakes)
-    }
-
-    async fn find_all_mistakes(
-        &self,
-        integration: &Integration,
-        commit: &Commit,
-    ) -> Result<Vec<String>, IntegrationError> {
-        let mut mistakes = self.find_mistakes(integration, commit).await?;
-        mistakes.extend(agent_mistakes(integration, commit).await?);
+        let scope = &self.scope;
+        let of_definitions = new_definition_mistakes(integration, onto, merged, scope).await?;
+        mistakes.extend(of_definitions.into_iter().map(|mistake| mistake.sentence));
         Ok(mistakes)
     }
 
@@ -132,7 +131,9 @@ impl ProjectRules {
         if let Some(commands) = self.checks.clone().or(of_project) {
             return Ok(Ok(commands));
         }
-        let text = read_text(integration, commit, CONFIG, MAX_SETTINGS_SIZE).await?;
+        let text = integration
+            .read_text(commit, CONFIG, MAX_SETTINGS_SIZE)
+            .await?;
         Ok(text.and_then(|text| {
             let checks = Checks::parse(&text.unwrap_or_default(), Path::new(CONFIG));
             checks
@@ -155,81 +156,6 @@ impl ProjectRules {
             }
         });
         missing.collect()
-    }
-}
-
-/// The mistakes in the definitions of agents that tasks of the graph are assigned to. Definitions that only finished tasks
-/// have are not read.
-pub async fn agent_mistakes(
-    integration: &Integration,
-    commit: &Commit,
-) -> Result<Vec<String>, IntegrationError> {
-    let Some(graph) = integration.read_file(commit, GRAPH_PATH).await? else {
-        return Ok(Vec::new());
-    };
-    let text = String::from_utf8_lossy(&graph);
-    let Ok(graph) = TaskGraph::parse(&text) else {
-        return Ok(Vec::new());
-    };
-    let agents = assigned_agents(&text);
-    let is_finished =
-        |status| matches!(status, Status::Done | Status::Cancelled | Status::Expanded);
-    let open = graph.tasks.iter().filter(|task| !is_finished(task.status));
-    let names = open.filter_map(|task| agents.get(&(task.phase.clone(), task.id.clone())));
-    let mut mistakes = Vec::new();
-    for name in names.collect::<BTreeSet<_>>() {
-        mistakes.extend(mistake_of_agent(integration, commit, name).await?);
-    }
-    Ok(mistakes)
-}
-
-/// The mistake in the definition of one agent. An agent without a definition is no mistake.
-async fn mistake_of_agent(
-    integration: &Integration,
-    commit: &Commit,
-    name: &str,
-) -> Result<Option<String>, IntegrationError> {
-    let path = match AgentFile::path(name) {
-        Ok(path) => path,
-        Err(error) => return Ok(Some(error.to_string())),
-    };
-    let text = match read_text(integration, commit, &path, MAX_SETTINGS_SIZE).await? {
-        Ok(Some(text)) => text,
-        Ok(None) => return Ok(None),
-        Err(mistake) => return Ok(Some(mistake)),
-    };
-    let template = match AgentFile::parse(&text, Path::new(&path)) {
-        Ok(file) => file.template_file,
-        Err(error) => return Ok(Some(error.to_string())),
-    };
-    let Some(template) = template else {
-        return Ok(None);
-    };
-    let text = read_text(integration, commit, &template, MAX_SETTINGS_SIZE).await?;
-    Ok(match text {
-        Ok(Some(_)) => None,
-        Ok(None) => Some(format!(
-            "{path}: the template file {template} does not exist"
-        )),
-        Err(mistake) => Some(format!("{path}: {mistake}")),
-    })
-}
-
-/// The text of a file, as a worker would read it in its clone; `None` without a file. The inner error is a mistake in the
-/// project.
-async fn read_text(
-    integration: &Integration,
-    commit: &Commit,
-    path: &str,
-    limit: u64,
-) -> Result<Result<Option<String>, String>, IntegrationError> {
-    match integration.read_small_file(commit, path, limit).await {
-        Ok(content) => Ok(content
-            .map(String::from_utf8)
-            .transpose()
-            .map_err(|_| format!("{path} is not UTF-8"))),
-        Err(IntegrationError::Entry(error)) => Ok(Err(error.to_string())),
-        Err(error) => Err(error),
     }
 }
 

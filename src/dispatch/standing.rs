@@ -120,6 +120,12 @@ fn standing(
         InGraph::Split => return standing_of_expanded(graph, task, known),
         InGraph::Done | InGraph::Ready | InGraph::Waiting(_) => {}
     }
+    if let Some(mistake) = policy.broken_definitions.get(&key) {
+        return Standing::Blocked(format!(
+            "its worker could not start, because of a mistake on the branch {}: {mistake}",
+            state.branch
+        ));
+    }
     if let Some(obstacle) = first_obstacle(graph, &node.needs, known) {
         return Standing::Blocked(obstacle);
     }

@@ -69,7 +69,8 @@ impl Dispatcher<'_> {
         });
         let mode = if has_checks { self.verify } else { Mode::Never };
         let channels = channels.clone();
-        let rules = ProjectRules::of(self.settings);
+        let scope = self.scope_keys().into_iter().collect();
+        let rules = ProjectRules::of(self.settings).for_tasks(scope);
         tokio::task::spawn_local(async move {
             let merged = merge_all(&mut integration, runs, mode, &rules, &channels).await;
             (integration, merged)
@@ -122,10 +123,13 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// Takes over a new tip. Its graph may have other positions, so the scope is found again by the ids of the tasks.
+    /// Takes over a new tip. Mistakes in definitions of agents may be new or corrected. Its graph may have other positions, so the scope is found again by the ids of the tasks.
     pub(super) fn set_tip(&mut self, tip: Tip) -> eyre::Result<()> {
         let scope: Vec<String> = self.scope_keys();
         self.graph = TaskGraph::parse(&tip.graph)?;
+        self.policy
+            .broken_definitions
+            .clone_from(&tip.broken_definitions);
         self.tip = tip;
         let positions = scope.iter().filter_map(|key| {
             let (phase, id) = key.split_once(':')?;

@@ -10,6 +10,8 @@ fn after_a_temporary_failure_a_task_pauses_and_after_others_it_is_blocked() {
         ("interrupted", true, true),
         ("internal", true, true),
         ("workspace_failed", true, true),
+        ("workspace_failed", false, false),
+        ("internal", false, false),
         ("push_failed", true, true),
         ("push_failed", false, false),
         ("idle", true, true),
