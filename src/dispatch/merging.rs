@@ -13,7 +13,7 @@ use super::integration::{
     AcceptResult, Candidate, Commit, Conflict, FinishedRun, Integration, IntegrationError,
     MergeResult,
 };
-use super::project_files::ProjectRules;
+use super::project_files::{NewMistakes, ProjectRules};
 use super::verification::{Batch, Mode, Step, Verdict};
 use crate::excerpt::{first_chars, visible};
 use crate::scud::GRAPH_PATH;
@@ -37,11 +37,11 @@ pub enum MergeOutcome {
     Conflict { run: String, note: String },
     /// The checks fail on the merged work because of this run.
     Red { run: String, note: String },
-    /// The merged work of this run has mistakes in files that every worker reads.
+    /// The merged work of this run has mistakes in files that workers read.
     Unusable {
         run: String,
-        /// A mistake per line.
-        mistakes: String,
+        /// Which workers could not use which files, and why, in one line.
+        why: String,
         note: String,
     },
 }
@@ -150,19 +150,14 @@ async fn make_batch(
             Ok(MergeResult::AlreadyMerged) => {}
             Ok(MergeResult::Clean(candidate)) => {
                 let mistakes = rules.find_new_mistakes(integration, &onto, &candidate.commit);
-                let mistakes = mistakes.await?;
-                if mistakes.is_empty() {
+                let Some(mistakes) = mistakes.await? else {
                     onto = candidate.commit.clone();
                     batch.merges.push((id, candidate));
-                } else if batch.merges.is_empty() {
+                    continue;
+                };
+                if batch.merges.is_empty() {
                     batch.rejected.push(id.clone());
-                    let mistakes = list_mistakes(&mistakes);
-                    let unusable = MergeOutcome::Unusable {
-                        run: id,
-                        note: mistakes_note(&mistakes),
-                        mistakes,
-                    };
-                    channels.outcomes.send(unusable).await?;
+                    channels.outcomes.send(unusable(id, &mistakes)).await?;
                 }
                 // Otherwise the mistake may come from a candidate that is rejected later, so the next batch decides.
             }
@@ -295,12 +290,19 @@ async fn report_moved(
     Ok(())
 }
 
-/// What the prompt of the next attempt says about mistakes in the project's files.
-fn mistakes_note(mistakes: &str) -> String {
-    format!(
-        "Your earlier work on this task passed its checks, but it was not merged, because no worker could start with it:\n\n{mistakes}\n\n\
+/// The outcome for a run whose work has mistakes in the project's files.
+fn unusable(run: String, mistakes: &NewMistakes) -> MergeOutcome {
+    let NewMistakes { sentences, effect } = mistakes;
+    let list = list_mistakes(sentences);
+    let note = format!(
+        "Your earlier work on this task passed its checks, but it was not merged, because {effect}:\n\n{list}\n\n\
          Do the task again, and leave these files so that they can be used."
-    )
+    );
+    MergeOutcome::Unusable {
+        run,
+        why: format!("{effect}: {}", list.replace('\n', "; ")),
+        note,
+    }
 }
 
 /// The first mistakes, each shortened, one per line: an agent decides how many there are and how long.

@@ -6,9 +6,10 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::agent_definitions::new_definition_mistakes;
+use super::agent_definitions::{DefinitionMistake, new_definition_mistakes};
 use super::engine::EngineKind;
 use super::integration::{Commit, Integration, IntegrationError};
+use super::names::list_tasks;
 use super::needs;
 use super::settings::{AgentOfWorkers, Settings};
 use crate::descartes_toml::{FILE, MAX_SIZE};
@@ -36,6 +37,37 @@ pub struct ProjectRules {
     pub agent: Option<agent::Settings>,
     /// The keys of the tasks of the dispatch. No merge may break the definitions of their agents.
     pub scope: HashSet<String>,
+}
+
+/// The mistakes that a merge would bring to the branch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NewMistakes {
+    pub sentences: Vec<String>,
+    /// Which workers the mistakes affect, as the end of a sentence that begins with "because".
+    pub effect: String,
+}
+
+impl NewMistakes {
+    /// `None` without mistakes.
+    fn of(of_all_workers: Vec<String>, of_definitions: Vec<DefinitionMistake>) -> Option<Self> {
+        let effect = if !of_all_workers.is_empty() {
+            "no worker could start with it".to_owned()
+        } else if !of_definitions.is_empty() {
+            let mut tasks: Vec<String> = Vec::new();
+            for mistake in &of_definitions {
+                tasks.extend(mistake.tasks.iter().cloned());
+            }
+            format!(
+                "no worker of {} could use the definition of its agent",
+                list_tasks(&tasks)
+            )
+        } else {
+            return None;
+        };
+        let mut sentences = of_all_workers;
+        sentences.extend(of_definitions.into_iter().map(|mistake| mistake.sentence));
+        Some(Self { sentences, effect })
+    }
 }
 
 impl ProjectRules {
@@ -91,16 +123,16 @@ impl ProjectRules {
         Ok(mistakes)
     }
 
-    /// The mistakes that a merge brings to `onto`: none if it does not change the files, and not those that `onto` has. A
-    /// program may disappear from this machine while the dispatch runs.
+    /// The mistakes that a merge brings to `onto`; `None` if it does not change the files. Mistakes that `onto` has are no new
+    /// ones: a program may disappear from this machine while the dispatch runs.
     pub async fn find_new_mistakes(
         &self,
         integration: &Integration,
         onto: &Commit,
         merged: &Commit,
-    ) -> Result<Vec<String>, IntegrationError> {
+    ) -> Result<Option<NewMistakes>, IntegrationError> {
         if !integration.differ(onto, merged, &FILES).await? {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let mut mistakes = self.find_mistakes(integration, merged).await?;
         if !mistakes.is_empty() {
@@ -109,8 +141,7 @@ impl ProjectRules {
         }
         let scope = &self.scope;
         let of_definitions = new_definition_mistakes(integration, onto, merged, scope).await?;
-        mistakes.extend(of_definitions.into_iter().map(|mistake| mistake.sentence));
-        Ok(mistakes)
+        Ok(NewMistakes::of(mistakes, of_definitions))
     }
 
     /// An error message if the agent cannot run on this machine, for example because its program is missing.

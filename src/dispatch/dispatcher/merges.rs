@@ -106,18 +106,24 @@ impl Dispatcher<'_> {
             MergeOutcome::Red { run, note } => {
                 self.show
                     .say(&format!("{run}: the checks fail on its merged work"));
-                self.journaled.record(Entry::Red { run, note }).await?;
+                let unusable = None;
+                let red = Entry::Red {
+                    run,
+                    note,
+                    unusable,
+                };
+                self.journaled.record(red).await?;
             }
-            MergeOutcome::Unusable {
-                run,
-                mistakes,
-                note,
-            } => {
-                self.show.say(&format!(
-                    "{run}: its work is not merged, because no worker could start with it: {}",
-                    mistakes.replace('\n', "; ")
-                ));
-                self.journaled.record(Entry::Red { run, note }).await?;
+            MergeOutcome::Unusable { run, why, note } => {
+                self.show
+                    .say(&format!("{run}: its work is not merged, because {why}"));
+                let unusable = Some(why);
+                let red = Entry::Red {
+                    run,
+                    note,
+                    unusable,
+                };
+                self.journaled.record(red).await?;
             }
         }
         Ok(())

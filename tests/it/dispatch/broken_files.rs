@@ -241,7 +241,7 @@ fn graph_of_builder(commands: &[&str], unless: &str) -> (Graph, String) {
 
 #[test]
 fn a_broken_definition_of_an_agent_with_open_tasks_is_not_merged_and_the_task_is_done_again() {
-    let has_note = r#"grep -q 'no worker could start with it' "$DESCARTES_PROMPT_FILE""#;
+    let has_note = r#"grep -q 'could use the definition of its agent' "$DESCARTES_PROMPT_FILE""#;
     let (graph, agent) = graph_of_builder(&AGENT_MISTAKES.map(|(command, _)| command), has_note);
     let ended = graph
         .dispatch(&agent)
@@ -253,6 +253,13 @@ fn a_broken_definition_of_an_agent_with_open_tasks_is_not_merged_and_the_task_is
         let line = line.unwrap_or_else(|| panic!("{command}: {words}\n{}", ended.stderr));
         assert!(line.contains("its work is not merged"), "{line}");
     }
+    // The last task waits for the others, which run at the same time.
+    let words = "no worker of the tasks ";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
+    assert!(
+        !ended.stderr.contains("no worker could start"),
+        "{ended:#?}"
+    );
     assert_all_tasks_are_merged(&graph, AGENT_MISTAKES.len() + 1);
     assert_eq!(graph.entries("red").len(), AGENT_MISTAKES.len());
     // Every task had a worker that could start, and those with a mistake had another one.
@@ -396,4 +403,16 @@ fn work_that_deletes_a_definition_with_open_tasks_is_not_merged_and_the_task_is_
         graph.show("descartes/house", ".scud/agents/builder.toml"),
         BUILDER
     );
+}
+
+#[test]
+fn a_task_whose_work_breaks_files_twice_is_blocked_with_the_mistake_as_the_reason() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let agent = "echo 'max_turns = \"many\"' > .descartes.toml";
+    let ended = graph.dispatch(agent).run();
+    ended.assert_code(1);
+    let words = "blocked   1        Only: its work was rejected 2 times, the last time because no worker could start with it: \
+                 .descartes.toml cannot be used: line 1: max_turns must be a number";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
+    assert!(!ended.stderr.contains("checks fail"), "{ended:#?}");
 }
