@@ -378,5 +378,6 @@ fn without_bulk(event: &Value) -> Value {
     for text in ["tail", "head", "dropped_bytes"] {
         event["result"]["output"][text].take();
     }
+    event["result"]["prompts"].take();
     event
 }
