@@ -64,6 +64,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_list_of_many_tasks_names_the_first_five() {
+        let list = |count: u32| {
+            let names: Vec<String> = (1..=count).map(|name| name.to_string()).collect();
+            list_tasks(&names)
+        };
+        assert_eq!(list(1), "the task 1");
+        assert_eq!(list(2), "the tasks 1 and 2");
+        assert_eq!(list(5), "the tasks 1, 2, 3, 4 and 5");
+        assert_eq!(list(7), "the tasks 1, 2, 3, 4, 5 and 2 more");
+    }
+
+    #[test]
     fn run_ids_are_names_that_every_engine_accepts_and_differ_between_tasks() {
         let tasks = [
             "webapp:8.2".to_owned(),

@@ -35,6 +35,22 @@ fn after_a_temporary_failure_a_task_pauses_and_after_others_it_is_blocked() {
 }
 
 #[test]
+fn after_a_failure_because_of_the_projects_files_a_task_is_blocked_until_the_next_start() {
+    let entries = [
+        vec![begun()],
+        failed("1", 1, "workspace_failed", false),
+        vec![begun()],
+    ]
+    .concat();
+    let before = entries[..entries.len() - 1].to_vec();
+    assert!(matches!(standing_of_first(before), Standing::Blocked(_)));
+    assert!(matches!(
+        standing_of_first(entries),
+        Standing::Ready(NextAttempt { number: 2, .. })
+    ));
+}
+
+#[test]
 fn a_task_that_was_idle_twice_is_blocked() {
     let entries = [failed("1", 1, "idle", true), failed("1", 2, "idle", true)].concat();
     assert!(matches!(standing_of_first(entries), Standing::Blocked(_)));
