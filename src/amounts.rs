@@ -29,6 +29,14 @@ pub fn nano_cpus(text: &str) -> Result<u64, String> {
     nanos.ok_or_else(|| "is not a number of processors; write it like 2 or 1.5".to_owned())
 }
 
+/// The highest cost that is accepted, in US dollars. Sums of larger ones may become infinite.
+const MAX_COST_USD: f64 = 1e9;
+
+/// A cost in US dollars that another program wrote; `None` if it cannot be one.
+pub fn possible_cost(usd: f64) -> Option<f64> {
+    (0.0..=MAX_COST_USD).contains(&usd).then_some(usd)
+}
+
 /// A number of bytes for people: `9 B`, `1.50 KiB`.
 pub fn bytes_in_words(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

@@ -25,7 +25,7 @@ pub struct Settings {
     pub stop_window: Duration,
     pub telemetry: telemetry::Settings,
     pub format: Format,
-    /// Where the value of each setting comes from, as far as the project does not decide it.
+    /// Where the value of each setting comes from, before the project's `.descartes.toml` is applied.
     pub origins: Vec<SettingOrigin>,
 }
 

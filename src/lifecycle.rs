@@ -18,9 +18,9 @@ use crate::{exit, local, result_line, runner};
 
 /// How long the delivery waits until the result line is written, so that standard output has it
 /// before the orchestrator does. That takes a few microseconds if standard output is read.
-const STDOUT_HEAD_START: Duration = Duration::from_millis(50);
-/// How long the process waits for the result line once more, after the delivery and before the exit.
-const STDOUT_PATIENCE: Duration = Duration::from_millis(500);
+const STDOUT_WAIT_BEFORE_DELIVERY: Duration = Duration::from_millis(50);
+/// How long the process waits for the result line once more, before the exit.
+const STDOUT_WAIT_BEFORE_EXIT: Duration = Duration::from_millis(500);
 
 /// Claims the task, runs it, and reports its outcome.
 pub async fn run(
@@ -48,7 +48,7 @@ pub async fn run(
     let mut span = begin_run(&telemetry, identity);
     let trace = span.context();
     if let Some(traceparent) = trace.traceparent() {
-        // The requests of the run belong to its span, which has the trace of the variable.
+        // Callbacks name the span of this run. It belongs to the trace in the variable TRACEPARENT, if that is set.
         settings.callback.traceparent = callback::traceparent::parse(&traceparent);
     }
     let callback = match Callback::new(settings.callback, redactor.clone()) {
@@ -129,7 +129,7 @@ async fn claim(callback: &Callback, stop: &Stop) -> Result<(), NotClaimed> {
     tracing::error!(why, "the task was not claimed, so nothing was done");
     let failure = Failure::new(reason, format!("the task was not claimed: {why}"));
     let stdout = print_result(&callback.terminal_event(&Outcome::failed(failure)));
-    warn_unless_read(stdout.wait_until_written(STDOUT_PATIENCE).await);
+    warn_unless_written(stdout.wait_until_written(STDOUT_WAIT_BEFORE_EXIT).await);
     Err(NotClaimed::Failed(reason))
 }
 
@@ -137,10 +137,10 @@ async fn claim(callback: &Callback, stop: &Stop) -> Result<(), NotClaimed> {
 async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Worker {
     let event = callback.terminal_event(outcome);
     let stdout = print_result(&event);
-    stdout.wait_until_written(STDOUT_HEAD_START).await;
+    stdout.wait_until_written(STDOUT_WAIT_BEFORE_DELIVERY).await;
     let delivery = catch_panic(callback.deliver(&event, stop)).await;
     // The exit would cut off a line that is not written yet.
-    warn_unless_read(stdout.wait_until_written(STDOUT_PATIENCE).await);
+    warn_unless_written(stdout.wait_until_written(STDOUT_WAIT_BEFORE_EXIT).await);
     let undelivered = match delivery {
         Ok(Delivery::Delivered) => None,
         Ok(Delivery::Rejected { why } | Delivery::OutOfTime { why }) => Some(why),
@@ -185,7 +185,7 @@ fn print_result(event: &callback::Event) -> OutputQueue {
     stdout
 }
 
-fn warn_unless_read(written: bool) {
+fn warn_unless_written(written: bool) {
     if !written {
         tracing::warn!(
             "the result line could not be written: standard output is closed or not read"

@@ -182,9 +182,10 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     // Only for speed: the kernel may refuse it (there is a limit per user), and 64 KiB work too.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_CAPACITY);
+    let stderr_is_activity = !matches!(program.stderr, Stderr::ApartWithoutActivity);
     let (stderr, stderr_writer) = match program.stderr {
         Stderr::WithStdout => (None, Stdio::from(stdout_writer.try_clone()?)),
-        Stderr::Apart => {
+        Stderr::Apart | Stderr::ApartWithoutActivity => {
             let (stderr, writer) = io::pipe()?;
             (Some(stderr), writer.into())
         }
@@ -240,7 +241,14 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     drop(command);
     let launcher = prepared.map(Launcher::of).transpose()?;
     let group = Group::of(&child, launcher, descendants)?;
-    Ok((group, Outputs { stdout, stderr }))
+    Ok((
+        group,
+        Outputs {
+            stdout,
+            stderr,
+            stderr_is_activity,
+        },
+    ))
 }
 
 /// Waits until a child has reported its result and has had [`EXIT_GRACE`] to exit.

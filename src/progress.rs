@@ -198,7 +198,7 @@ impl Progress {
         self.state().spent = spent;
     }
 
-    /// Sets the usage that the model gateway has counted. It replaces the numbers that the agent does not report.
+    /// Sets the usage that the model gateway has counted. If it is larger than what the agent reports, it counts.
     pub fn set_metered(&self, metered: Spent) {
         self.state().metered = metered;
     }
@@ -237,7 +237,7 @@ impl Progress {
             idle: state.last_alive.elapsed(),
             activity: state.activity.clone(),
             transfer: state.transfer,
-            spent: state.spent.or(state.metered),
+            spent: state.spent.or_larger(state.metered),
             output_bytes: state.total,
         }
     }
@@ -320,6 +320,35 @@ mod tests {
             progress.enter(Phase::Checks);
         }
         assert_eq!(progress.phases().len(), MAX_PHASES);
+    }
+
+    #[test]
+    fn the_larger_cost_and_usage_of_agent_and_gateway_is_reported() {
+        let spent = |cost_usd, tokens| Spent {
+            cost_usd: Some(cost_usd),
+            usage: Some(crate::model::Usage {
+                output_tokens: Some(tokens),
+                ..crate::model::Usage::default()
+            }),
+            ..Spent::default()
+        };
+        let progress = Progress::new();
+        // In the second round, the agent has reported only the first one so far.
+        progress.set_spent(Spent {
+            turns: Some(3),
+            ..spent(0.25, 100)
+        });
+        progress.set_metered(spent(0.75, 300));
+        let found = progress.snapshot().spent;
+        assert_eq!(
+            found,
+            Spent {
+                turns: Some(3),
+                ..spent(0.75, 300)
+            }
+        );
+        progress.set_spent(spent(1.0, 400));
+        assert_eq!(progress.snapshot().spent, spent(1.0, 400));
     }
 
     #[test]

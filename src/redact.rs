@@ -9,6 +9,7 @@ mod finders;
 pub mod names;
 mod parts;
 mod search;
+mod terminal_codes;
 #[cfg(test)]
 mod tests;
 mod url_users;
@@ -18,6 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use secrecy::SecretString;
 
 use finders::Finders;
+use terminal_codes::without_terminal_codes;
 use url_users::without_url_users;
 
 /// Replaces a secret.
@@ -60,8 +62,22 @@ impl Redactor {
         known.finders.clone()
     }
 
-    /// A text without secrets, and without the user part of any URL in it.
+    /// A text without secrets, and without the user part of any URL in it. If a terminal code is in the middle of a secret,
+    /// all terminal codes are removed.
     pub fn text(&self, text: &str) -> String {
+        let masked = self.masked(text);
+        let Some(plain) = without_terminal_codes(&masked) else {
+            return masked;
+        };
+        let masked_plain = self.masked(&plain);
+        if masked_plain == plain {
+            masked
+        } else {
+            masked_plain
+        }
+    }
+
+    fn masked(&self, text: &str) -> String {
         let mut clean = Vec::with_capacity(text.len());
         let mut stream = self.stream();
         stream.push(text.as_bytes(), &mut |bytes| clean.extend_from_slice(bytes));

@@ -130,14 +130,15 @@ impl<'a> Attempts<'a> {
         None
     }
 
-    /// Sends the event without the patch and the output from now on. If the event has neither, it counts as rejected.
+    /// Sends the event without the patch, the prompts and the output from now on. If the event has none of them, it counts as
+    /// rejected.
     fn send_without_patch_prompts_and_output(&mut self, why: String) -> Option<Delivery> {
         let Some(smaller) = self.event.without_patch_prompts_and_output() else {
             return Some(Delivery::Rejected { why });
         };
         tracing::warn!(
             why,
-            "the event is too large for the orchestrator: sending it without the patch and the output"
+            "the event is too large for the orchestrator: sending it without the patch, the prompts and the output"
         );
         self.event = smaller;
         None

@@ -61,7 +61,7 @@ pub fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Pr
     let commits = flags.get_flag("commit");
     if let Some(url) = reader.optional(&settings::REPO, values::repository) {
         if commits {
-            reader.reject_flag("commit", "and a repository (--repo or DESCARTES_REPO) are both named; leave one of them out: with a repository, `local` always commits");
+            reader.reject_flag("commit", "cannot be combined with a repository (--repo or DESCARTES_REPO): with one, `local` always commits");
         }
         return local::Project::Cloned { url, into: dir };
     }

@@ -48,7 +48,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, shared: SharedSettings)
     if repo.is_some() && project.is_some() {
         reader.reject_flag(
             "project",
-            "and a repository are both named; leave one of them out",
+            "cannot be combined with a repository (--repo or DESCARTES_REPO)",
         );
     }
     let tag = reader.optional(&settings::TAG, values::line);

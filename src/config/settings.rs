@@ -177,7 +177,7 @@ pub const MODEL: Setting = Setting::new(
     "DESCARTES_MODEL",
     "model",
     "MODEL",
-    "The model, for agents that let you choose one; it wins over the agent definition's",
+    "The model, for agents that let you choose one; it wins over the one in the agent definition",
 )
 .when_unset("the agent definition's, or the agent's own")
 .in_project_file(InProjectFile::Text);

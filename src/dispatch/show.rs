@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::decide::Decision;
 use super::standing::{Standing, task_key};
 use super::state::{Merge, Run, State};
-use crate::amounts::{bytes_in_words, dollars};
+use crate::amounts::{bytes_in_words, dollars, possible_cost};
 use crate::clock::{Millis, now};
 use crate::excerpt::visible;
 use crate::receiver::{Answer, Route};
@@ -287,7 +287,7 @@ fn live_row(run: &Run, graph: &TaskGraph) -> String {
     let tokens = input.saturating_add(number("/usage/output_tokens").unwrap_or_default());
     parts.extend((tokens > 0).then(|| format!("{tokens} tokens")));
     let cost = progress.and_then(|progress| progress.get("cost_usd")?.as_f64());
-    let cost = cost.filter(|cost| *cost > 0.0);
+    let cost = cost.and_then(possible_cost).filter(|cost| *cost > 0.0);
     parts.extend(cost.map(dollars));
     parts.extend(text("/activity").map(str::to_owned));
     parts.join(" · ")

@@ -37,7 +37,7 @@ impl Target {
         let phase = choose_phase(settings, &source).await?;
         let branch = match (&settings.branch, &phase) {
             (Some(branch), _) => branch.clone(),
-            (None, Some(phase)) => format!("descartes/{}", branch_word(phase)),
+            (None, Some(phase)) => format!("descartes/{}", safe_name(phase)),
             (None, None) => {
                 bail!("--all-phases needs --branch, the name of the branch for the merged work")
             }
@@ -52,7 +52,7 @@ impl Target {
             let hash = short_hash(&format!("{address}\n{branch}"));
             settings
                 .state_root
-                .join(format!("{}-{hash}", branch_word(name)))
+                .join(format!("{}-{hash}", safe_name(name)))
         });
         Ok(Self {
             name: if name.is_empty() { "project" } else { name }.to_owned(),
@@ -89,16 +89,16 @@ async fn choose_phase(settings: &Settings, source: &Source) -> eyre::Result<Opti
     }
 }
 
-/// The text as a part of a branch name: characters that git may reject become hyphens.
-fn branch_word(text: &str) -> String {
-    let allowed = |c: char| {
+/// The text as a part of the name of a branch or a directory: characters that git may reject become hyphens.
+fn safe_name(text: &str) -> String {
+    let replace_unsafe = |c: char| {
         if c.is_alphanumeric() || matches!(c, '_' | '-') {
             c
         } else {
             '-'
         }
     };
-    let word: String = text.chars().map(allowed).take(60).collect();
+    let word: String = text.chars().map(replace_unsafe).take(60).collect();
     let word = word.trim_matches('-');
     if word.is_empty() { "project" } else { word }.to_owned()
 }

@@ -58,13 +58,21 @@ impl Finished {
     }
 }
 
+/// The system's words, without the number in parentheses: after "Permission denied", ssh names its methods in parentheses, and
+/// that is another kind of trouble.
+pub(super) fn words_of(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error ").unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
 impl GitError {
     /// The failure of an operation that the worker does before or after a git command.
     pub fn around(command: &str, how: &str, error: &io::Error) -> Self {
         Self {
             command: command.to_owned(),
             how: how.to_owned(),
-            words: error.to_string(),
+            words: words_of(error),
             code: None,
             stopped: false,
             timed_out: false,

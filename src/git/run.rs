@@ -7,7 +7,7 @@ use tempfile::NamedTempFile;
 use tokio::time::Instant;
 
 use super::authorities;
-use super::call::{Call, GitError};
+use super::call::{Call, GitError, words_of};
 use super::configuration::{self, Side};
 use super::credential::Credential;
 use super::program::{Git, MAX_ANSWER_SIZE};
@@ -55,7 +55,7 @@ impl Git<'_> {
             timed_out: false,
         };
         let unstarted =
-            |error: io::Error| failed("could not be started".to_owned(), error.to_string());
+            |error: io::Error| failed("could not be started".to_owned(), words_of(&error));
 
         let may_start = self.may_start(call.transfer).await;
         may_start.map_err(|why| failed("was not started".to_owned(), why))?;
@@ -67,7 +67,7 @@ impl Git<'_> {
         let stderr = if reads_progress {
             Stderr::WithStdout
         } else {
-            Stderr::Apart
+            Stderr::ApartWithoutActivity
         };
         let mut errors = RingBuffer::new(self.side.max_stderr_size());
         let Prepared {

@@ -12,6 +12,7 @@ pub fn git(dir: &Path, args: &[&str]) -> String {
         .env("PATH", env!("PATH"))
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_DEFAULT_REF_FORMAT", "files")
         .envs([("GIT_AUTHOR_NAME", "a"), ("GIT_COMMITTER_NAME", "a")])
         .envs([("GIT_AUTHOR_EMAIL", "a@b"), ("GIT_COMMITTER_EMAIL", "a@b")])
         .output()

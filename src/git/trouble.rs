@@ -264,6 +264,16 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_the_worker_cannot_write_is_no_refusal_by_the_remote() {
+        let denied = std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
+        let error = crate::git::GitError::around("init", "could not make it", &denied);
+        assert_eq!(error.words, "Permission denied");
+        assert_eq!(error.trouble(), Trouble::Transient);
+        let refused = "git@host: Permission denied (publickey,password).";
+        assert!(!Trouble::of(refused).is_transient());
+    }
+
+    #[test]
     fn a_full_disk_and_a_branch_in_the_way_have_kinds_of_their_own() {
         let full = "error: unable to write file README: No space left on device";
         assert_eq!(Trouble::of(full), Trouble::DiskFull);

@@ -58,13 +58,17 @@ impl Spent {
         }
     }
 
-    /// The same numbers. Missing ones are taken from `other`.
-    pub fn or(self, other: Self) -> Self {
+    /// The numbers of an agent together with those that the model gateway has counted: the higher cost and the larger usage. The
+    /// agent's numbers have no requests since its last report, and the gateway's may have no cost.
+    pub fn or_larger(self, metered: Self) -> Self {
+        let costs = self.cost_usd.into_iter().chain(metered.cost_usd);
+        let usages = metered.usage.into_iter().chain(self.usage);
         Self {
-            turns: self.turns.or(other.turns),
-            tool_calls: self.tool_calls.or(other.tool_calls),
-            cost_usd: self.cost_usd.or(other.cost_usd),
-            usage: self.usage.or(other.usage),
+            turns: self.turns.or(metered.turns),
+            tool_calls: self.tool_calls.or(metered.tool_calls),
+            cost_usd: costs.reduce(f64::max),
+            // Of equal ones, the agent's.
+            usage: usages.max_by_key(|usage| usage.total()),
         }
     }
 }

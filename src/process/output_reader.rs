@@ -1,6 +1,7 @@
 //! Reads a child's output while the supervisor waits for something else.
 //!
-//! Does not interpret the output; any byte counts as activity.
+//! Does not interpret the output. Any byte counts as activity, unless the program was started with a standard error that does
+//! not.
 
 use std::future::pending;
 use std::io;
@@ -27,7 +28,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     Stdout,
-    /// Exists only with [`super::program::Stderr::Apart`].
+    /// Only if it is apart from standard output.
     Stderr,
 }
 
@@ -43,12 +44,14 @@ pub enum AfterRead {
 pub(super) struct Outputs {
     pub(super) stdout: io::PipeReader,
     pub(super) stderr: Option<io::PipeReader>,
+    pub(super) stderr_is_activity: bool,
 }
 
 /// Reads both streams, and passes the bytes to the caller.
 pub(super) struct OutputReader<'a> {
     stdout: Pipe,
     stderr: Pipe,
+    stderr_is_activity: bool,
     finished: Arc<Notify>,
     progress: &'a Progress,
     on_output: &'a mut dyn FnMut(Stream, &[u8]) -> AfterRead,
@@ -63,6 +66,7 @@ impl<'a> OutputReader<'a> {
         Self {
             stdout: Pipe::new(Some(outputs.stdout), CHUNK_SIZE),
             stderr: Pipe::new(outputs.stderr, SMALL_CHUNK_SIZE),
+            stderr_is_activity: outputs.stderr_is_activity,
             finished: Arc::default(),
             progress,
             on_output,
@@ -114,7 +118,9 @@ impl<'a> OutputReader<'a> {
         if bytes.is_empty() {
             return;
         }
-        self.progress.mark_alive();
+        if stream == Stream::Stdout || self.stderr_is_activity {
+            self.progress.mark_alive();
+        }
         if (self.on_output)(stream, bytes) == AfterRead::Finished {
             self.finished.notify_one();
         }

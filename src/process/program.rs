@@ -36,6 +36,8 @@ pub enum Stderr {
     WithStdout,
     /// Into a separate pipe, so that it cannot break the lines of a protocol.
     Apart,
+    /// The same, but its bytes are no activity: a program that prints only complaints counts as silent.
+    ApartWithoutActivity,
 }
 
 impl Program {

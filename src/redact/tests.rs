@@ -163,6 +163,31 @@ fn a_secret_is_masked_without_the_white_space_around_it() {
 }
 
 #[test]
+fn a_secret_with_a_terminal_code_in_it_is_masked_in_a_text() {
+    let redactor = redactor(&["supersecretvalue123"]);
+    for text in [
+        "key supersecret\x1b[0mvalue123 end",
+        // As `excerpt::visible` shows it.
+        "key supersecret\u{241b}[0mvalue123 end",
+        "\u{9b}1mkey \x1b[32msupersecret\x1b[0m\x1b[Kvalue123\x1b[0m end",
+    ] {
+        assert_eq!(redactor.text(text), "key *** end", "{text:?}");
+    }
+}
+
+#[test]
+fn terminal_codes_stay_if_no_secret_is_hidden_by_them() {
+    let redactor = redactor(&["supersecretvalue123"]);
+    let text = "\x1b[31mred\x1b[0m \u{241b}[0m \x1b supersecret value123";
+    assert_eq!(redactor.text(text), text);
+    let text = redactor.text("\x1b[31msupersecretvalue123\x1b[0m");
+    assert_eq!(text, "\x1b[31m***\x1b[0m");
+    // The result has no control characters that the text did not have.
+    let text = redactor.text("\u{241b} supersecret\u{241b}[0mvalue123");
+    assert_eq!(text, "\u{241b} ***");
+}
+
+#[test]
 fn an_empty_secret_masks_nothing() {
     for nothing in ["", " ", "\n\n", "ab"] {
         assert_eq!(redactor(&[nothing]).text("a b\n\nab"), "a b\n\nab");

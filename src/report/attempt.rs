@@ -50,7 +50,7 @@ fn content(attempt: &Attempt, detail: Detail) -> Markup {
             @if let Some(follower) = &attempt.follower { (after(follower)) }
             (facts(attempt, detail))
             (prompts(&attempt.prompts, detail))
-            @if let Some(note) = attempt.note.as_ref().filter(|_| attempt.prompts.is_empty()) {
+            @if let Some(note) = attempt.note.as_ref().filter(|_| !attempt.has_first_prompt()) {
                 (part(&html! { "What the prompt said about earlier attempts" }, &html! { pre { (note) } }, false, detail))
             }
             @if let Some(summary) = &attempt.summary {
@@ -154,9 +154,7 @@ fn facts(attempt: &Attempt, detail: Detail) -> Markup {
         ),
         (
             "cost",
-            agent
-                .and_then(|agent| agent.cost_usd)
-                .map(|cost| html! { (dollars(cost)) }),
+            attempt.cost_usd().map(|cost| html! { (dollars(cost)) }),
         ),
         (
             "began at",
@@ -182,11 +180,11 @@ fn facts(attempt: &Attempt, detail: Detail) -> Markup {
 }
 
 /// The prompts of an attempt: the first one, and those after failed checks.
-fn prompts(prompts: &[Text], detail: Detail) -> Markup {
+fn prompts(prompts: &[(usize, Text)], detail: Detail) -> Markup {
     html! {
-        @for (round, prompt) in prompts.iter().enumerate() {
+        @for (round, prompt) in prompts {
             @let head = html! {
-                @if round == 0 { "The prompt" } @else { "The prompt after failed checks, round " (round + 1) }
+                @if *round == 1 { "The prompt" } @else { "The prompt after failed checks, round " (round) }
             };
             (part(&head, &html! { pre.words { (prompt) } }, false, detail))
         }
@@ -206,7 +204,7 @@ fn activity(attempt: &Attempt, detail: Detail) -> Markup {
     let activities: Vec<_> = activities.collect();
     let begin = attempt.from().unwrap_or_default();
     html! {
-        // The chart has the cost of a page with many attempts.
+        // On a page with many attempts, only the chart shows the cost.
         @if detail == Detail::Full { @if let Some(curve) = of_attempt(attempt) { (curve) } }
         @if let Some(log) = &attempt.log {
             (part(&html! { "What the worker and the agent did (the worker's log)" }, &html! { pre { (log) } }, false, detail))

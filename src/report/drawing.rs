@@ -100,7 +100,7 @@ fn short_node(task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup {
     let (name, title) = (task.name.as_str(), task.title.as_str());
     let text = match task.state {
         State::Done => format!("{name} {title}"),
-        // Not by the colour alone.
+        // The word says the state to readers who cannot tell the colours apart.
         _ => format!("{name} ({}) {title}", task.word),
     };
     html! {

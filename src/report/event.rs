@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::caps::Caps;
+use super::caps::{Caps, Detail};
 use super::model::{Agent, Attempt, Check, End, Output, Usage, Work};
 use super::patch::changed_files;
+use super::samples::cost;
 use super::text::{Cleaner, Text};
 
 /// Adds what a terminal event says to an attempt. Fields of the wrong type count as absent, because the event may come from
@@ -23,12 +24,7 @@ pub fn add_event(attempt: &mut Attempt, event: &Value, cleaner: &Cleaner, caps: 
     };
     attempt.summary = block(cleaner, text("/result/summary"), caps.message());
     let prompts = event.pointer("/result/prompts").and_then(Value::as_array);
-    let prompts = prompts.map_or(&[][..], Vec::as_slice);
-    let max_prompt = caps.prompt(prompts.len());
-    attempt.prompts = prompts
-        .iter()
-        .filter_map(|prompt| block(cleaner, prompt.as_str(), max_prompt))
-        .collect();
+    attempt.prompts = read_prompts(prompts.map_or(&[], Vec::as_slice), cleaner, caps);
     let result = event.get("result").unwrap_or(&Value::Null);
     attempt.agent = result
         .get("agent")
@@ -55,6 +51,20 @@ pub fn add_event(attempt: &mut Attempt, event: &Value, cleaner: &Cleaner, caps: 
         .and_then(|output| read_output(output, cleaner, caps));
 }
 
+/// The prompts with the numbers of their rounds. A large page has the texts of the task and the note in place of the first
+/// prompt, and of those after failed checks only the last one.
+fn read_prompts(prompts: &[Value], cleaner: &Cleaner, caps: Caps) -> Vec<(usize, Text)> {
+    let first_shown = match caps.detail() {
+        Detail::Full => 0,
+        Detail::Short => prompts.len().saturating_sub(1).max(1),
+    };
+    let shown = prompts.iter().enumerate().skip(first_shown);
+    let max_prompt = caps.prompt(shown.len());
+    shown
+        .filter_map(|(at, prompt)| Some((at + 1, block(cleaner, prompt.as_str(), max_prompt)?)))
+        .collect()
+}
+
 fn read_agent(agent: &Value, cleaner: &Cleaner) -> Agent {
     let usage = agent.get("usage").filter(|usage| usage.is_object());
     Agent {
@@ -63,7 +73,7 @@ fn read_agent(agent: &Value, cleaner: &Cleaner) -> Agent {
         exit_code: agent.get("exit_code").and_then(Value::as_i64),
         turns: agent.get("turns").and_then(Value::as_u64),
         tool_calls: agent.get("tool_calls").and_then(Value::as_u64),
-        cost_usd: agent.get("cost_usd").and_then(Value::as_f64),
+        cost_usd: cost(agent),
         usage: usage.map(|usage| Usage {
             input: count(usage, "input_tokens"),
             output: count(usage, "output_tokens"),

@@ -61,14 +61,6 @@ pub struct Task {
     pub attempts: Vec<Attempt>,
 }
 
-impl Task {
-    /// Whether a prompt is known. It contains the request.
-    pub fn has_prompt(&self) -> bool {
-        let mut attempts = self.attempts.iter();
-        attempts.any(|attempt| !attempt.prompts.is_empty())
-    }
-}
-
 /// What the task asks the agent to do.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -109,8 +101,9 @@ pub struct Attempt {
     /// Where it ran.
     pub engine: &'static str,
     pub base: Text,
-    /// What the agent got on its standard input, one text for each round.
-    pub prompts: Vec<Text>,
+    /// What the agent got on its standard input, with the number of the round. A large page has only the last prompt after
+    /// failed checks.
+    pub prompts: Vec<(usize, Text)>,
     /// What the prompt said in addition to the task. The first prompt contains it too.
     pub note: Option<Text>,
     /// The memory limit in bytes.
@@ -241,6 +234,18 @@ pub struct Output {
 }
 
 impl Attempt {
+    /// The cost that the terminal event reports, or else the highest cost in a heartbeat.
+    pub fn cost_usd(&self) -> Option<f64> {
+        let reported = self.agent.as_ref().and_then(|agent| agent.cost_usd);
+        let costs = self.samples.iter().filter_map(|sample| sample.cost_usd);
+        reported.or_else(|| costs.reduce(f64::max))
+    }
+
+    /// Whether the page has the prompt of the first round. It contains the note.
+    pub fn has_first_prompt(&self) -> bool {
+        self.prompts.iter().any(|(round, _)| *round == 1)
+    }
+
     pub fn from(&self) -> Option<Millis> {
         self.spans.iter().map(|span| span.from).min()
     }

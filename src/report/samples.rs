@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::stage::Stage;
 use super::text::Cleaner;
+use crate::amounts::possible_cost;
 use crate::clock::Millis;
 use crate::excerpt::first_chars;
 
@@ -62,7 +63,7 @@ impl Samples {
             stage: Stage::of_phase(text("phase").unwrap_or_default()),
             turns: progress.get("turns").and_then(Value::as_u64),
             tokens,
-            cost_usd: progress.get("cost_usd").and_then(Value::as_f64),
+            cost_usd: cost(progress),
             activity: activity.filter(|_| is_new),
         });
     }
@@ -87,6 +88,12 @@ impl Samples {
         list.filter_map(|sample| Some((sample.at, sample.tokens?)))
             .collect()
     }
+}
+
+/// The field `cost_usd` of a heartbeat or of the agent in a terminal event.
+pub fn cost(object: &Value) -> Option<f64> {
+    let cost = object.get("cost_usd").and_then(Value::as_f64);
+    cost.and_then(possible_cost)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::axis::{Axis, float, position};
 use super::model::{Attempt, Report};
 use super::stage::Stage;
 use super::time::duration;
-use super::totals::attempts;
+use super::totals::{attempts, cost_usd};
 use crate::amounts::{dollars, grouped};
 use crate::clock::Millis;
 
@@ -42,15 +42,14 @@ pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
         let share = float(point.at - from) / float(length);
         (share.clamp(0.0, 1.0) * 100.0, point.amount / last.amount)
     });
-    let spent = match (what, attempt.samples.tokens().last()) {
-        ("cost", Some((_, tokens))) => {
-            format!("{} and {} tokens", dollars(last.amount), grouped(*tokens))
+    let tokens = attempt.samples.tokens().into_iter();
+    let tokens = tokens.map(|(_, tokens)| tokens).max();
+    let spent = match (what, tokens) {
+        ("cost", Some(tokens)) => {
+            format!("{} and {} tokens", dollars(last.amount), grouped(tokens))
         }
         ("cost", None) => dollars(last.amount),
-        (_, tokens) => format!(
-            "{} tokens",
-            grouped(tokens.map_or(0, |(_, tokens)| *tokens))
-        ),
+        (_, tokens) => format!("{} tokens", grouped(tokens.unwrap_or_default())),
     };
     Some(html! {
         figure {
@@ -66,8 +65,8 @@ pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
 pub fn row_of_all(report: &Report, axis: &Axis) -> Option<Markup> {
     let mut increases: Vec<Point> = attempts(report).flat_map(increases).collect();
     increases.sort_by_key(|point| point.at);
-    let total: f64 = increases.iter().map(|point| point.amount).sum();
-    if total <= 0.0 {
+    let total = cost_usd(report);
+    if total <= 0.0 || !total.is_finite() {
         return None;
     }
     let mut sum = 0.0;
@@ -86,7 +85,7 @@ pub fn row_of_all(report: &Report, axis: &Axis) -> Option<Markup> {
     })
 }
 
-/// What an attempt has cost in addition to each point before.
+/// The cost between each point and the one before it.
 fn increases(attempt: &Attempt) -> Vec<Point> {
     let mut before = 0.0;
     let increases = cost(attempt).into_iter().map(|point| {
@@ -97,7 +96,7 @@ fn increases(attempt: &Attempt) -> Vec<Point> {
     increases.collect()
 }
 
-/// The cost that the heartbeats and the terminal event report. It never becomes less.
+/// The cost that the heartbeats and the terminal event report. It never becomes less, and ends with [`Attempt::cost_usd`].
 fn cost(attempt: &Attempt) -> Vec<Point> {
     let samples = attempt.samples.iter();
     let points = samples.filter_map(|sample| {
@@ -106,28 +105,41 @@ fn cost(attempt: &Attempt) -> Vec<Point> {
             amount: sample.cost_usd?,
         })
     });
-    let end = attempt.agent.as_ref().and_then(|agent| agent.cost_usd);
-    let end = end.zip(end_of_agent(attempt));
     let mut points: Vec<Point> = points.collect();
-    if let Some((amount, at)) = end {
-        let at = points.last().map_or(at, |last| last.at.max(at));
-        points.push(Point { at, amount });
+    if let Some(amount) = attempt.agent.as_ref().and_then(|agent| agent.cost_usd) {
+        // A heartbeat may have reported more, for example with the gateway's prices.
+        for point in &mut points {
+            point.amount = point.amount.min(amount);
+        }
+        if let Some(at) = end_of_agent(attempt) {
+            let at = points.last().map_or(at, |last| last.at.max(at));
+            points.push(Point { at, amount });
+        }
     }
-    let mut most = 0.0;
-    for point in &mut points {
-        point.amount = point.amount.max(most);
-        most = point.amount;
-    }
-    if most > 0.0 { points } else { Vec::new() }
+    make_rising(&mut points);
+    let has_cost = points.last().is_some_and(|last| last.amount > 0.0);
+    if has_cost { points } else { Vec::new() }
 }
 
+/// Replaces each amount that is less than an earlier one by the largest earlier one.
+fn make_rising(points: &mut [Point]) {
+    let mut most = 0.0;
+    for point in points {
+        most = point.amount.max(most);
+        point.amount = most;
+    }
+}
+
+/// The tokens that the heartbeats report. Their number never becomes less.
 fn tokens(attempt: &Attempt) -> Vec<Point> {
     let tokens = attempt.samples.tokens().into_iter();
     let points = tokens.map(|(at, tokens)| Point {
         at,
         amount: float(i64::try_from(tokens).unwrap_or(i64::MAX)),
     });
-    points.collect()
+    let mut points: Vec<Point> = points.collect();
+    make_rising(&mut points);
+    points
 }
 
 /// When the agent of an attempt began, or else the attempt.
@@ -182,6 +194,7 @@ mod tests {
     use crate::report::model::{Agent, Interval};
     use crate::report::samples::Samples;
     use crate::report::stage::Span;
+    use crate::report::totals::Totals;
     use serde_json::json;
 
     /// An agent that works for 100 s after 10 s.
@@ -274,5 +287,88 @@ mod tests {
     fn thousands_of_points_are_one_short_path() {
         let points = (0..100_000).map(|at| (f64::from(at) / 1_000.0, f64::from(at) / 100_000.0));
         assert!(steps(points).len() < 20_000);
+    }
+
+    fn report_of(attempts: Vec<Attempt>) -> Report {
+        let task = |attempt| crate::report::Task {
+            attempts: vec![attempt],
+            ..crate::report::Task::default()
+        };
+        Report {
+            tasks: attempts.into_iter().map(task).collect(),
+            ..Report::default()
+        }
+    }
+
+    fn row_html(report: &Report) -> Option<String> {
+        let axis = Axis::of([Interval {
+            from: 0,
+            to: 120_000,
+        }]);
+        row_of_all(report, &axis).map(maud::PreEscaped::into_string)
+    }
+
+    #[test]
+    fn a_page_has_one_cost_even_if_heartbeats_report_more_than_the_terminal_event() {
+        let attempt = attempt(Some(0.4), &[(35_000, 0.1), (60_000, 0.9)]);
+        let curve = of_attempt(&attempt).unwrap().into_string();
+        assert!(curve.contains("$0.40 and"), "{curve}");
+        let report = report_of(vec![attempt]);
+        let row = row_html(&report).unwrap();
+        assert!(row.contains("$0.40"), "{row}");
+        assert_eq!(dollars(Totals::of(&report).cost_usd), "$0.40");
+    }
+
+    #[test]
+    fn a_running_attempt_counts_with_its_heartbeats_and_one_without_times_with_its_cost() {
+        let mut running = attempt(None, &[(35_000, 0.1), (60_000, 0.5)]);
+        running.agent = None;
+        let mut without_times = attempt(Some(0.25), &[]);
+        without_times.spans.clear();
+        let report = report_of(vec![running, without_times]);
+        let row = row_html(&report).unwrap();
+        assert!(row.contains("$0.75"), "{row}");
+        assert_eq!(dollars(Totals::of(&report).cost_usd), "$0.75");
+    }
+
+    #[test]
+    fn a_curve_of_tokens_never_goes_down() {
+        let mut attempt = attempt(None, &[]);
+        for (at, tokens) in [(30_000, 100), (60_000, 400), (110_000, 200)] {
+            let usage = json!({ "output_tokens": tokens });
+            attempt
+                .samples
+                .add(at, &json!({ "phase": "agent", "usage": usage }));
+        }
+        let html = of_attempt(&attempt).unwrap().into_string();
+        assert!(
+            html.contains("d=\"M20 100V76.5H50V6H100V6H100V100z\""),
+            "{html}"
+        );
+        assert!(html.contains("tokens over time: 400 tokens"), "{html}");
+    }
+
+    #[test]
+    fn costs_that_no_agent_can_have_do_not_count() {
+        for cost in [f64::MAX, 1e300, 2e9, -1.0] {
+            let mut impossible = attempt(None, &[(35_000, cost), (60_000, cost)]);
+            let event = json!({ "result": { "agent": { "kind": "builtin", "cost_usd": cost } } });
+            let cleaner = crate::report::Cleaner::new(&crate::redact::Redactor::new(&[]));
+            let caps = crate::report::Caps::of(2, 2);
+            crate::report::add_event(&mut impossible, &event, &cleaner, caps);
+            assert!(
+                of_attempt(&impossible)
+                    .is_none_or(|html| html.into_string().contains("tokens over time"))
+            );
+            let report = report_of(vec![impossible.clone(), impossible]);
+            assert_eq!(row_html(&report), None, "{cost}");
+            assert!(Totals::of(&report).cost_usd <= 0.0, "{cost}");
+        }
+    }
+
+    #[test]
+    fn a_row_without_a_finite_total_is_left_out() {
+        let one = attempt(Some(f64::MAX), &[]);
+        assert_eq!(row_html(&report_of(vec![one.clone(), one])), None);
     }
 }

@@ -36,8 +36,7 @@ fn section(at: usize, task: &Task, is_open: bool, detail: Detail) -> Markup {
             // A link to this element opens the section.
             div id={ "task-" (at) } {
                 @if let Some(why) = &task.why { p.bad { (why) } }
-                // A large page says everything once.
-                @if detail == Detail::Full || !task.has_prompt() { (request(&task.request, task)) }
+                (request(&task.request, task))
                 @if task.attempts.is_empty() && task.state == State::Done { p.quiet { @if task.is_split { "It is done because its subtasks are." } @else { "It was done before, so no worker was started." } } }
                 @for run in &task.attempts {
                     (attempt(run, detail, task.attempts.len() == 1))

@@ -28,7 +28,10 @@ pub struct Totals {
 
 impl Totals {
     pub fn of(report: &Report) -> Self {
-        let mut totals = Self::default();
+        let mut totals = Self {
+            cost_usd: cost_usd(report),
+            ..Self::default()
+        };
         for task in &report.tasks {
             match task.state {
                 // Its subtasks are counted.
@@ -56,7 +59,6 @@ impl Totals {
             let Some(agent) = &attempt.agent else {
                 continue;
             };
-            totals.cost_usd += agent.cost_usd.unwrap_or_default();
             if let Some(usage) = agent.usage {
                 totals.tokens = totals.tokens.saturating_add(usage.total());
                 totals.has_tokens = true;
@@ -79,6 +81,11 @@ impl Totals {
 pub fn attempts(report: &Report) -> impl Iterator<Item = &Attempt> {
     let tasks = report.tasks.iter().flat_map(|task| &task.attempts);
     tasks.chain(&report.checks)
+}
+
+/// The cost of all attempts and of all checks of merged work.
+pub fn cost_usd(report: &Report) -> f64 {
+    attempts(report).filter_map(Attempt::cost_usd).sum()
 }
 
 /// How much the page of a report says about each attempt.

@@ -231,12 +231,12 @@ impl Rounds<'_, '_> {
         }
     }
 
-    /// The agent's report. Numbers that the agent does not report are those that the gateway has counted.
+    /// The agent's report, with the numbers that the gateway has counted if they are larger.
     fn report(&self) -> AgentReport {
         let report = self.agent.report();
         let metered = self.gateway.as_ref().map(Gateway::spent);
         AgentReport {
-            spent: report.spent.or(metered.unwrap_or_default()),
+            spent: report.spent.or_larger(metered.unwrap_or_default()),
             ..report
         }
     }
@@ -245,7 +245,7 @@ impl Rounds<'_, '_> {
     async fn end_gateway(&mut self) -> Option<String> {
         let report_of_gateway = self.gateway.take()?.end().await;
         if let Some(report) = &mut self.run.report.agent {
-            report.spent = self.agent.report().spent.or(report_of_gateway.spent);
+            report.spent = self.agent.report().spent.or_larger(report_of_gateway.spent);
         }
         report_of_gateway.refusal
     }

@@ -33,7 +33,7 @@ pub struct AgentDefinition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentFile {
     pub definition: AgentDefinition,
-    /// The file with the template, as a path in the project; `None` if the definition has its own or none.
+    /// The file with the template, as a path in the project; `None` if the definition contains the template itself, or has no template.
     pub template_file: Option<String>,
 }
 

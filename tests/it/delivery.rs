@@ -184,6 +184,8 @@ fn an_outcome_answered_with_413_is_sent_again_without_patch_prompts_and_output()
     project.checks(&["echo the check"]);
     let ended = with_long_output(Worker::new(&receiver, &project)).run();
     ended.assert_code(0);
+    let words = "sending it without the patch, the prompts and the output";
+    assert!(ended.stderr.contains(words), "{}", ended.stderr);
     let attempts_at_completed = receiver.requests_to("completed");
     assert_eq!(attempts_at_completed.len(), 3);
     let result = |index: usize| &attempts_at_completed[index].event["result"];

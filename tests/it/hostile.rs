@@ -255,6 +255,14 @@ fn included_configuration_is_ignored() {
 }
 
 #[test]
+fn a_filter_that_waits_and_complains_forever_does_not_cost_the_work() {
+    assert_harmless_although_git_waits(
+        r#"printf '#!/bin/sh\nwhile :; do echo waiting for a lock >&2; sleep 0.3; done\n' > "$AT/slow"; chmod +x "$AT/slow"
+         git config filter.slow.clean "'$AT/slow'"; echo '*.slow filter=slow' > .git/info/attributes; echo slow > file.slow"#,
+    );
+}
+
+#[test]
 fn filters_that_the_agent_configured_run_without_the_token() {
     let scene = Scene::new();
     let filter = quoted(quoted(scene.origin.path("clean")));

@@ -351,3 +351,31 @@ fn the_report_has_both_ends_of_a_long_prompt() {
     assert_eq!(reported[..8_000], prompt[..8_000]);
     assert!(reported.ends_with(&prompt[prompt.len() - 8_000..]));
 }
+
+#[test]
+fn the_report_has_no_secret_with_a_terminal_code_in_it() {
+    let receiver = Receiver::start();
+    let project = Project::with_graph(GRAPH);
+    project.write("print", "printf 'supersecret\\033[0mvalue123\\n'\n");
+    project.checks(&["sh print; false"]);
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_REPAIRS", "1")
+        .env("DESCARTES_AGENT_ENV", "MY_TOKEN")
+        .env("MY_TOKEN", "supersecretvalue123")
+        .agent("sh print")
+        .run()
+        .assert_failed(&receiver, "checks_failed");
+    let prompts = event["result"]["prompts"].as_array().expect("prompts");
+    assert!(
+        prompts[1]
+            .as_str()
+            .is_some_and(|prompt| prompt.contains("\n***\n")),
+        "{prompts:#?}"
+    );
+    // A reader of these raw texts removes the terminal codes and masks again.
+    let mut made_visible = event.clone();
+    made_visible["result"]["checks"].take();
+    made_visible["result"]["output"].take();
+    let text = made_visible.to_string();
+    assert!(!text.contains("value123"), "{text}");
+}

@@ -6,7 +6,7 @@
 #[expect(
     dead_code,
     unused_imports,
-    reason = "the support is all tests' and these need the least of it"
+    reason = "the support module is shared by all tests; these use only a part of it"
 )]
 mod support;
 

@@ -125,7 +125,7 @@ fn incomplete_tool_calls_and_thinking_are_left_out_and_incomplete_text_is_kept()
 }
 
 #[test]
-fn a_stream_without_a_last_event_is_not_an_answer() {
+fn a_stream_without_message_stop_is_not_an_answer() {
     let events = [start(), block(0, &text("a")), stop(0)];
     assert!(received(&events).unwrap().into_answer().is_none());
 }
@@ -165,7 +165,7 @@ fn the_message_of_an_error_is_read_from_json_and_from_other_bodies() {
 }
 
 #[test]
-fn only_events_that_add_content_change_the_answer() {
+fn pings_unknown_events_and_empty_deltas_do_not_change_the_answer() {
     let mut answer = PartialAnswer::default();
     let mut push = |event: &Value| answer.push(&event.to_string()).unwrap();
     assert_eq!(push(&start()), Change::Grown);

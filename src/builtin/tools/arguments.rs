@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-/// An argument that must be a text.
+/// An argument that must be a string.
 pub fn text<'a>(input: &'a Value, name: &str) -> Result<&'a str, String> {
     input[name]
         .as_str()
-        .ok_or_else(|| format!("`{name}` is missing; it must be a text"))
+        .ok_or_else(|| format!("`{name}` must be a string"))
 }

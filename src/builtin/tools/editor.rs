@@ -73,7 +73,7 @@ impl Editor {
     fn resolve(&self, given_path: &str) -> Result<PathBuf, String> {
         let outside = || {
             format!(
-                "{given_path} is not in the project's directory {}; this tool changes nothing outside it",
+                "{given_path} is not in the project's directory {}; this tool only views and changes files in that directory",
                 self.root.display()
             )
         };
@@ -112,7 +112,7 @@ impl Editor {
 }
 
 fn missing_text() -> String {
-    "`insert_text` is missing; it must be a text".to_owned()
+    "`insert_text` must be a string".to_owned()
 }
 
 /// The text of a file.
@@ -188,7 +188,7 @@ fn view(content: &str, range: &Value) -> Result<String, String> {
             };
             if first == 0 || first > lines.len() || last < first {
                 return Err(format!(
-                    "`view_range` is {range}, but the file has the lines 1 to {}",
+                    "`view_range` is {range}: the first line must be from 1 to {}, and the last line must not be before it",
                     lines.len()
                 ));
             }

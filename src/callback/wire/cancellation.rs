@@ -1,4 +1,4 @@
-//! The answer to a heartbeat that cancels the task.
+//! Reads the answer to a heartbeat: it can cancel the task.
 
 use serde_json::Value;
 

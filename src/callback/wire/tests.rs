@@ -1,4 +1,4 @@
-//! The largest possible bodies, which the black-box tests cannot produce.
+//! The largest possible bodies, which the black-box tests cannot produce, and cancellations.
 
 use std::time::Duration;
 

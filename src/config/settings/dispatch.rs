@@ -14,7 +14,7 @@ pub const DISPATCH_LISTEN: Setting = Setting::unflagged(
 .when_unset("a free port of the loopback interface; after a restart the same one");
 pub const DISPATCH_URL: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_URL",
-    "The callback URL that the workers of a dispatch are told, if there is a proxy in front of it",
+    "The callback URL that a dispatch gives to its workers, if there is a proxy in front of it",
 )
 .when_unset("the address that the dispatch listens on");
 pub const DISPATCH_START_DEADLINE: Setting = Setting::unflagged(
@@ -37,7 +37,7 @@ pub const DISPATCH_CPUS: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_CPUS",
     "How many processors a worker's container may use, for example 1.5; a machine of Fly has the next larger number that exists",
 )
-.when_unset("no limit; with the engine fly as few as the memory allows");
+.when_unset("no limit; with the engine fly the smallest number that Fly allows for the memory");
 pub const DISPATCH_NETWORK: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_NETWORK",
     "The Docker network of the workers' containers; host for the network of the Docker Engine's machine",
@@ -67,7 +67,7 @@ pub const DISPATCH_COMMAND_STOP: Setting = Setting::unflagged(
 
 pub const FLY_API_TOKEN: Setting = Setting::unflagged(
     "FLY_API_TOKEN",
-    "The token for the Machines API of Fly, for the engine fly; it may manage the app's machines and secrets",
+    "The token for the Machines API of Fly, for the engine fly; it must allow managing the app's machines and secrets",
 )
 .when_unset("no token; the engine fly needs one");
 pub const FLY_FLAPS_BASE_URL: Setting = Setting::unflagged(
@@ -92,7 +92,7 @@ pub const DISPATCH_FLY_CPU_KIND: Setting = Setting::unflagged(
 .default("shared");
 pub const DISPATCH_FLY_RATE: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_FLY_RATE",
-    "How many requests of a kind the Machines API of Fly allows your organization in a second",
+    "How many requests of each kind per second the Machines API of Fly allows your organization",
 )
 .default("1");
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::amounts::possible_cost;
 use crate::clock::Millis;
 use crate::dispatch::journal::{Entry, Handle};
 use crate::report::Samples;
@@ -179,7 +180,8 @@ impl Report {
 
     pub fn cost_usd(&self) -> f64 {
         let cost = self.event.pointer("/result/agent/cost_usd");
-        cost.and_then(Value::as_f64).unwrap_or_default()
+        let cost = cost.and_then(Value::as_f64).and_then(possible_cost);
+        cost.unwrap_or_default()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::redact::Redactor;
-use crate::report::{Attempt, Cleaner, Task};
+use crate::report::{Attempt, Caps, Cleaner, Request, Task, add_event};
+use serde_json::json;
 
 #[test]
 fn the_policy_of_the_page_names_the_hash_of_its_style_sheet() {
@@ -42,4 +43,57 @@ fn no_element_has_an_attribute_twice() {
     {
         assert!(tag.matches(" class=").count() < 2, "<{tag}>");
     }
+}
+
+/// A task with one attempt. The agent got one prompt for each round, none of which has the description.
+fn task_with_prompts(rounds: usize, tasks: usize) -> Task {
+    let cleaner = Cleaner::new(&Redactor::new(&[]));
+    let caps = Caps::of(tasks, tasks);
+    let prompts: Vec<_> = (1..=rounds)
+        .map(|round| format!("the prompt of round {round}"))
+        .collect();
+    let mut attempt = Attempt {
+        note: Some(cleaner.line("the note about the attempt before")),
+        ..Attempt::default()
+    };
+    let event = json!({ "result": { "prompts": prompts } });
+    add_event(&mut attempt, &event, &cleaner, caps);
+    let description = Some("Four walls and a roof".to_owned());
+    Task {
+        request: Request::of([&description, &None, &None], &cleaner, caps),
+        attempts: vec![attempt],
+        ..Task::default()
+    }
+}
+
+#[test]
+fn a_page_of_any_size_says_what_each_task_asks_for() {
+    for count in [1, 500] {
+        for rounds in [0, 1, 8] {
+            let html = render(&Report {
+                tasks: vec![task_with_prompts(rounds, count); count],
+                ..Report::default()
+            });
+            let descriptions = html.matches("Four walls and a roof").count();
+            assert_eq!(descriptions, count, "{rounds} rounds");
+        }
+    }
+}
+
+#[test]
+fn a_large_page_has_the_last_repair_prompt_and_the_note_in_place_of_all_prompts() {
+    let page = |count: usize, rounds| {
+        render(&Report {
+            tasks: vec![task_with_prompts(rounds, count); count],
+            ..Report::default()
+        })
+    };
+    let (small, large) = (page(1, 8), page(500, 8));
+    assert_eq!(small.matches("the prompt of round").count(), 8);
+    assert!(!small.contains("the note about"), "{small}");
+    assert_eq!(large.matches("the prompt of round").count(), 500);
+    assert_eq!(large.matches("the prompt of round 8").count(), 500);
+    assert_eq!(large.matches("after failed checks, round 8").count(), 500);
+    assert_eq!(large.matches("the note about").count(), 500);
+    assert!(!page(500, 1).contains("the prompt of round"));
 }

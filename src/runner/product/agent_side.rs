@@ -18,13 +18,17 @@ use crate::git::{Call, Git, GitError};
 const MAX_INDEX_SIZE: u64 = 1024 * 1024 * 1024;
 
 /// The variables that name a place for git's files. The operator can pass them to the agent.
-const LOCATIONS: [&str; 5] = [
+const LOCATIONS: [&str; 6] = [
     "GIT_DIR",
     "GIT_COMMON_DIR",
     "GIT_INDEX_FILE",
     "GIT_OBJECT_DIRECTORY",
     "GIT_WORK_TREE",
+    "GIT_REFERENCE_BACKEND",
 ];
+
+/// The largest configuration that is read, in bytes. git reads larger ones.
+const MAX_CONFIG_SIZE: u64 = 64 * 1024;
 
 /// A repository whose working tree is the workspace.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +63,7 @@ pub struct AgentSide<'a> {
     pub workspace: &'a Path,
     variables: Variables,
     /// Whether git's files are where they usually are, in the directory `.git` of the workspace.
-    has_usual_layout: bool,
+    pub has_usual_layout: bool,
 }
 
 impl<'a> AgentSide<'a> {
@@ -125,8 +129,8 @@ impl<'a> AgentSide<'a> {
         Ok((self.workspace.join(objects), index))
     }
 
-    /// Whether git finds the objects and the index in the directory `.git` of the workspace: that directory is no link
-    /// and no working tree of another repository, and no variable names another place.
+    /// Whether git finds the objects, the index and the references in `.git` of the workspace: it is a directory, not a link, and
+    /// does not belong to a linked working tree, and neither a variable nor its configuration names another place.
     fn finds_usual_layout(&self) -> bool {
         let git_dir = self.workspace.join(".git");
         let is_absent = |name| {
@@ -140,6 +144,8 @@ impl<'a> AgentSide<'a> {
             && files::is_directory(&git_dir.join("refs"))
             && is_file
             && is_absent("commondir")
+            && is_absent("config.worktree")
+            && keeps_references_in_files(&git_dir.join("config"))
             && names_no_place
     }
 
@@ -260,4 +266,39 @@ fn quoted_for_a_list(path: &Path) -> OsString {
     }
     quoted.push(b'"');
     OsString::from_vec(quoted)
+}
+
+/// Whether a repository's configuration keeps the references where they usually are, and can be read here.
+fn keeps_references_in_files(config: &Path) -> bool {
+    let text = files::open_regular(config, MAX_CONFIG_SIZE).and_then(io::read_to_string);
+    text.is_ok_and(|text| {
+        let text = text.to_ascii_lowercase();
+        !text.contains("refstorage") && !text.contains("[include")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::samples::git;
+
+    #[test]
+    fn references_are_read_from_files_only_if_the_configuration_keeps_them_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join(".git/config");
+        git(dir.path(), &["init", "--quiet"]);
+        assert!(keeps_references_in_files(&config));
+        for key in [
+            "extensions.refStorage",
+            "include.path",
+            "includeIf.gitdir:/.path",
+        ] {
+            let text = fs::read(&config).unwrap();
+            git(dir.path(), &["config", key, "elsewhere"]);
+            assert!(!keeps_references_in_files(&config), "{key}");
+            fs::write(&config, text).unwrap();
+        }
+        fs::write(&config, "#".repeat(70_000)).unwrap();
+        assert!(!keeps_references_in_files(&config));
+    }
 }

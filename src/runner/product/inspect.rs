@@ -146,12 +146,16 @@ async fn read_contents<'a>(
             found_large.notify_one();
         }
     };
-    tokio::select! {
+    let done = tokio::select! {
         biased;
-        done = run_stream(git, call, &mut on_output) => done?,
-        () = found_large.notified() => return Ok(None),
+        done = run_stream(git, call, &mut on_output) => done.map(drop),
+        () = found_large.notified() => Ok(()),
+    };
+    if batch.is_too_large {
+        return Ok(None);
     }
-    Ok((!batch.is_too_large).then_some(batch))
+    done?;
+    Ok(Some(batch))
 }
 
 fn named(found: &BTreeSet<String>) -> String {

@@ -33,7 +33,7 @@ pub struct Count {
     pub deletions: u64,
     /// The changed path, if exactly one path changed.
     pub only: Option<String>,
-    /// Whether git took any changed file for binary. It does that with every file that is too large to be compared.
+    /// Whether git treats any changed file as binary, as it does every file above `core.bigFileThreshold`.
     has_binary: bool,
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::files::{open_regular, texts_below};
 
-/// How many files and directories are read here. git reads more.
+/// If there are more files and directories, git is asked instead.
 const MAX_ENTRIES: usize = 64;
 /// The largest file of a reference: a name can have a few hundred bytes.
 const MAX_SIZE: u64 = 1024;
@@ -19,8 +19,8 @@ pub struct References {
 }
 
 impl References {
-    /// Reads the references. `None` if git must be asked: some are packed or in a table, a name is unusual, or a file has
-    /// anything but a hash.
+    /// Reads the references. `None` if git must be asked: some are packed or in a reftable, there are further working trees, a
+    /// name is unusual, a file does not hold exactly one hash, or HEAD names a branch without a commit.
     pub fn read(git_dir: &Path) -> Option<Self> {
         let is_absent = |name| std::fs::symlink_metadata(git_dir.join(name)).is_err();
         if !is_absent("packed-refs") || !is_absent("reftable") || !is_absent("worktrees") {
@@ -63,7 +63,7 @@ fn hash(text: &str) -> Option<&str> {
     is_hash.then_some(hash)
 }
 
-/// Whether git allows a name, without any of its harder rules.
+/// Whether git certainly allows a name. This is stricter than git's rules.
 fn is_plain_name(name: &str) -> bool {
     let is_plain = |part: &str| {
         part.starts_with(|first: char| first.is_ascii_alphanumeric())
@@ -94,8 +94,8 @@ mod tests {
         dir
     }
 
-    /// What git says.
-    fn asked(dir: &Path) -> References {
+    /// The references that `git show-ref` prints.
+    fn listed_by_git(dir: &Path) -> References {
         let mut found = References::default();
         for line in git(dir, &["show-ref", "--head"]).lines() {
             let (object, name) = line.split_once(' ').unwrap();
@@ -111,7 +111,7 @@ mod tests {
     fn branches_tags_and_a_detached_head_are_read_as_git_lists_them() {
         let dir = repository();
         let git_dir = dir.path().join(".git");
-        assert_eq!(References::read(&git_dir), Some(asked(dir.path())));
+        assert_eq!(References::read(&git_dir), Some(listed_by_git(dir.path())));
         git(dir.path(), &["branch", "feature/a.b_c-1"]);
         git(dir.path(), &["tag", "--annotate", "--message=t", "v1.0"]);
         git(dir.path(), &["checkout", "--quiet", "--detach"]);
@@ -120,12 +120,12 @@ mod tests {
             &["commit", "--quiet", "--allow-empty", "--message=second"],
         );
         let read = References::read(&git_dir).unwrap();
-        assert_eq!(read, asked(dir.path()));
+        assert_eq!(read, listed_by_git(dir.path()));
         assert_eq!(read.all.len(), 3);
     }
 
     #[test]
-    fn git_is_asked_for_references_that_are_packed_symbolic_links_broken_or_have_unusual_names() {
+    fn git_is_asked_if_references_are_packed_symbolic_links_broken_or_have_unusual_names() {
         type Change = fn(&Path);
         let changes: [(&str, Change); 7] = [
             ("packed", |dir| drop(git(dir, &["pack-refs", "--all"]))),

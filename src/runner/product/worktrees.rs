@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::agent_side::{AgentSide, References};
-use super::files::texts_below;
+use super::files::{self, texts_below};
 use super::left_behind::LeftBehind;
 use crate::git::{Call, GitError};
 
@@ -115,12 +115,15 @@ async fn name_uncommitted(
 const MAX_LOG_ENTRIES: usize = 32;
 const MAX_LOG_SIZE: u64 = 64 * 1024;
 
-/// Whether the reflogs name no commit but the base and those of HEAD, the branches and the tags. False if the reflogs are
+/// Whether the reflogs name only the base and the commits of HEAD, branches, tags and remote branches. False if the reflogs are
 /// anywhere else than in the files of `.git/logs`, or if these cannot be read.
 fn has_only_known(agent_side: &AgentSide<'_>, base: &str, references: &References) -> bool {
     let git_dir = agent_side.workspace.join(".git");
     let exists = |name| fs::symlink_metadata(git_dir.join(name)).is_ok();
-    if exists("reftable") || exists("worktrees") || exists("commondir") || !exists("logs/HEAD") {
+    if !agent_side.has_usual_layout || !files::is_directory(&git_dir.join("logs")) {
+        return false;
+    }
+    if exists("reftable") || exists("worktrees") || !exists("logs/HEAD") {
         return false;
     }
     let known: BTreeSet<&str> = references

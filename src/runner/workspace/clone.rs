@@ -32,7 +32,7 @@ pub struct Clone {
 }
 
 /// A copy of git's index after the checkout. With it, git does not have to read unchanged files again.
-/// The copy is in an unnamed temporary file, because it can be large and the agent must not change it.
+/// The copy is in memory, or in an unnamed file if it is large: the agent must not change it.
 #[derive(Debug)]
 struct Index {
     file: File,

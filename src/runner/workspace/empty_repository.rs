@@ -39,6 +39,13 @@ pub fn create(dir: &Path, format: ObjectFormat) -> io::Result<()> {
     if fs::symlink_metadata(git_dir.join("CoNfIg")).is_ok() {
         text += "\tignorecase = true\n";
     }
+    if cfg!(target_os = "macos") {
+        text += if composes_names(&git_dir)? {
+            "\tprecomposeunicode = true\n"
+        } else {
+            "\tprecomposeunicode = false\n"
+        };
+    }
     if format == ObjectFormat::Sha256 {
         text += "[extensions]\n\tobjectformat = sha256\n";
     }
@@ -64,6 +71,16 @@ fn has_links(git_dir: &Path) -> bool {
     let is_link = fs::symlink_metadata(&link).is_ok_and(|found| found.is_symlink());
     let _ = fs::remove_file(&link);
     is_made && is_link
+}
+
+/// Whether the file system finds a file whose name is composed ("ä") by its decomposed name ("a" and a mark), as that of macOS
+/// does.
+fn composes_names(git_dir: &Path) -> io::Result<bool> {
+    let composed = git_dir.join("\u{e4}");
+    fs::write(&composed, "")?;
+    let is_found = fs::symlink_metadata(git_dir.join("a\u{308}")).is_ok();
+    fs::remove_file(&composed)?;
+    Ok(is_found)
 }
 
 #[cfg(test)]
@@ -96,8 +113,9 @@ mod tests {
             (ObjectFormat::Sha1, "sha1"),
             (ObjectFormat::Sha256, "sha256"),
         ] {
-            let (own, gits) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-            create(own.path(), format).unwrap();
+            let (written, made_by_git) =
+                (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            create(written.path(), format).unwrap();
             let format = format!("--object-format={name}");
             let init = [
                 "init",
@@ -106,14 +124,14 @@ mod tests {
                 "--initial-branch=main",
                 &format,
             ];
-            git(gits.path(), &init);
-            let mut files = [own.path(), gits.path()].map(files_below);
+            git(made_by_git.path(), &init);
+            let mut files = [written.path(), made_by_git.path()].map(files_below);
             // The order of sections differs.
             let configs = files
                 .each_mut()
                 .map(|files| files.remove(".git/config").unwrap().0);
             assert_eq!(configs[0], configs[1]);
-            let listed = [own.path(), gits.path()].map(|dir| {
+            let listed = [written.path(), made_by_git.path()].map(|dir| {
                 let text = git(dir, &["config", "--local", "--list"]);
                 let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
                 lines.sort();

@@ -119,6 +119,11 @@ fn is_hash(text: &str, length: usize) -> bool {
 }
 
 fn init(dir: &Path, format: ObjectFormat) -> Result<(), GitError> {
-    empty_repository::create(dir, format)
-        .map_err(|error| GitError::around("init", "could not make the repository", &error))
+    empty_repository::create(dir, format).map_err(|error| {
+        let how = format!(
+            "could not make the repository {}",
+            dir.join(".git").display()
+        );
+        GitError::around("init", &how, &error)
+    })
 }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::fields::{Raw, fields, unless_too_large, value};
 use super::tokens::sum_of_models;
+use crate::amounts::possible_cost;
 use crate::excerpt;
 use crate::model::{Usage, is_temporary};
 use crate::task::{Failure, Reason};
@@ -64,7 +65,7 @@ impl Outcome {
                 .map(|message| excerpt::first_bytes(&message, MAX_FINAL_MESSAGE)),
             errors: value(unless_too_large(fields.errors)).unwrap_or_default(),
             queued_turns: value(fields.queued_turn_count).unwrap_or(0),
-            cost_usd: value(fields.total_cost_usd).filter(|cost: &f64| *cost >= 0.0),
+            cost_usd: value(fields.total_cost_usd).and_then(possible_cost),
             usage: sum_of_models(unless_too_large(fields.model_usage)),
         }
     }
@@ -122,5 +123,26 @@ impl Outcome {
                 Failure::new(Reason::AgentFailed, format!("the agent failed: {message}"))
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cost_that_no_agent_can_have_counts_as_absent() {
+        for (cost, expected) in [
+            ("0", Some(0.0)),
+            ("0.25", Some(0.25)),
+            ("1e9", Some(1e9)),
+            ("1e10", None),
+            ("1.7e308", None),
+            ("-0.1", None),
+            ("1e999", None),
+        ] {
+            let json = format!(r#"{{"type":"result","total_cost_usd":{cost}}}"#);
+            assert_eq!(Outcome::of(json.as_bytes()).cost_usd, expected, "{cost}");
+        }
     }
 }

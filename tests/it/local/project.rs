@@ -204,7 +204,7 @@ fn local_with_commit_is_rejected_without_a_git_repository_or_a_branch_and_with_a
     );
     assert_eq!(
         commit(&["--repo", "/nowhere"]),
-        "1 setting is invalid\n  --commit: and a repository (--repo or DESCARTES_REPO) are both named; leave one of them out: \
-         with a repository, `local` always commits\n"
+        "1 setting is invalid\n  --commit: cannot be combined with a repository (--repo or DESCARTES_REPO): \
+         with one, `local` always commits\n"
     );
 }

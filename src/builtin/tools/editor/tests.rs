@@ -80,7 +80,9 @@ fn view_shows_a_file_or_a_range_of_it_with_line_numbers() {
         let error = view(wrong.clone()).unwrap_err();
         assert_eq!(
             error,
-            format!("`view_range` is {wrong}, but the file has the lines 1 to 3")
+            format!(
+                "`view_range` is {wrong}: the first line must be from 1 to 3, and the last line must not be before it"
+            )
         );
     }
     assert!(view(json!(["a"])).unwrap_err().contains("two line numbers"));
@@ -255,7 +257,7 @@ fn insert_adds_a_text_after_a_line() {
     let error = workspace
         .call("insert", "f", &json!({ "insert_line": 1 }))
         .unwrap_err();
-    assert_eq!(error, "`insert_text` is missing; it must be a text");
+    assert_eq!(error, "`insert_text` must be a string");
 }
 
 #[test]
@@ -323,14 +325,14 @@ fn a_call_without_a_required_argument_gets_an_error_that_names_it() {
     let workspace = Workspace::new();
     workspace.write("f", b"a\n");
     let error = |input: Value| workspace.editor.call(&input).unwrap_err();
-    assert_eq!(error(json!({})), "`command` is missing; it must be a text");
+    assert_eq!(error(json!({})), "`command` must be a string");
     assert_eq!(
         error(json!({ "command": "view" })),
-        "`path` is missing; it must be a text"
+        "`path` must be a string"
     );
     assert_eq!(
         error(json!({ "command": "create", "path": "x" })),
-        "`file_text` is missing; it must be a text"
+        "`file_text` must be a string"
     );
     assert_eq!(
         error(json!({ "command": "undo_edit", "path": "f" })),
