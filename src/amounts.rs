@@ -1,4 +1,5 @@
-//! Amounts of memory and of processors, as people write them. An error completes a sentence that begins with the text.
+//! Amounts of memory and of processors, as people write them, and amounts as people read them. An error completes a sentence
+//! that begins with the text.
 
 /// An amount of memory, in bytes: `512MiB`, `2GiB`, `2g`.
 pub fn memory(text: &str) -> Result<u64, String> {
@@ -61,9 +62,30 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// An amount of US dollars: `$1.50`. An amount below a cent has four decimals: `$0.0021`.
+pub fn dollars(amount: f64) -> String {
+    if amount > 0.0 && amount < 0.01 {
+        format!("${amount:.4}")
+    } else {
+        format!("${amount:.2}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_of_dollars_below_a_cent_have_four_decimals() {
+        for (amount, text) in [
+            (0.0, "$0.00"),
+            (0.0021, "$0.0021"),
+            (0.01, "$0.01"),
+            (12.5, "$12.50"),
+        ] {
+            assert_eq!(dollars(amount), text);
+        }
+    }
 
     #[test]
     fn bytes_have_the_largest_unit_that_fits() {

@@ -1,6 +1,7 @@
 //! `dispatch`: works through a whole task graph. Starts a worker for each ready task, and merges and verifies the
 //! finished work on one branch.
 
+mod agent_definitions;
 mod attempts;
 mod claims;
 mod control;
@@ -235,10 +236,11 @@ async fn ask_dispatcher(
     }
     require_journal(target)?;
     let opened = open(settings, target, EarlierJournal::Continue).await?;
-    let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
+    let (tip, graph, scope) = read_scope(settings, target, &opened.integration).await?;
     match &question {
         Question::Status | Question::StatusJson => {
-            let policy = policy::Policy::new(settings, scope, HashMap::new());
+            let broken = tip.broken_definitions;
+            let policy = policy::Policy::new(settings, scope, HashMap::new(), broken);
             let standings = standing::standings(&opened.journaled.state, &graph, &policy);
             let rows = show::status(&opened.journaled.state, &graph, &standings);
             match settings.format {
@@ -325,7 +327,8 @@ async fn write_status(
             require_journal(target)?;
             let opened = open(settings, target, EarlierJournal::Continue).await?;
             let (tip, graph, scope) = read_scope(settings, target, &opened.integration).await?;
-            let policy = policy::Policy::new(settings, scope, HashMap::new());
+            let broken = tip.broken_definitions.clone();
+            let policy = policy::Policy::new(settings, scope, HashMap::new(), broken);
             let state = &opened.journaled.state;
             let contents = Contents {
                 state,

@@ -68,10 +68,10 @@ pub fn after_ended_runs(state: &State, policy: &Policy, key: &str) -> NextStep {
         return NextStep::Start(next());
     };
     let tried = u32::try_from(counted.len()).unwrap_or(u32::MAX);
-    let after = match (&last.merge, &last.report, &last.fence) {
-        (Merge::Conflict(_) | Merge::Red(_), ..) => after_rejected_work(&counted),
-        (_, Some(report), _) => after_failure(report, &counted),
-        (_, None, fence) => Rule::Retry {
+    let after = match (&last.report, &last.fence) {
+        _ if last.merge.rejection_note().is_some() => after_rejected_work(&counted),
+        (Some(report), _) => after_failure(report, &counted),
+        (None, fence) => Rule::Retry {
             why: fence
                 .as_ref()
                 .map_or("", |fence| fence.why.as_str())
@@ -148,9 +148,9 @@ enum Rule {
     },
 }
 
-/// What follows if the work conflicts or fails the checks when it is merged: one further attempt, then a block.
+/// What follows if the work is rejected when it is merged: one further attempt, then a block.
 fn after_rejected_work(counted: &[&Run]) -> Rule {
-    let is_rejected = |run: &&&Run| matches!(run.merge, Merge::Conflict(_) | Merge::Red(_));
+    let is_rejected = |run: &&&Run| run.merge.rejection_note().is_some();
     let rejected: Vec<&&Run> = counted.iter().filter(is_rejected).collect();
     let branches: Vec<&str> = rejected
         .iter()
@@ -158,11 +158,16 @@ fn after_rejected_work(counted: &[&Run]) -> Rule {
         .collect();
     match rejected.last() {
         Some(last) if rejected.len() > 1 => {
-            let what = match last.merge {
-                Merge::Conflict(_) => "its work conflicts with merged work again",
-                _ => "the checks fail on its merged work again, or no worker could start with it",
+            let what = match &last.merge {
+                Merge::Conflict(_) => "it conflicts with merged work".to_owned(),
+                Merge::Unusable { why, .. } => why.clone(),
+                _ => "the checks fail on its merged work".to_owned(),
             };
-            let why = format!("{what}; its work is on {}", branches.join(" and "));
+            let count = rejected.len();
+            let branches = branches.join(" and ");
+            let why = format!(
+                "its work was rejected {count} times, the last time because {what}; its work is on {branches}"
+            );
             Rule::Block { why }
         }
         _ => Rule::Now,
@@ -174,26 +179,31 @@ fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
     let word = report.reason();
     let message = report.text("/message");
     let why = format!("{word}: {message}");
+    let why_with_branch = || {
+        let branch = counted.last().map(|run| kept_branch(run));
+        format!("{why}{}", branch.unwrap_or_default())
+    };
     let blocked = || Rule::Block {
-        why: format!(
-            "{why}{}",
-            counted
-                .last()
-                .map_or_else(String::new, |run| kept_branch(run))
-        ),
+        why: why_with_branch(),
     };
     let reason = Reason::ALL.into_iter().find(|reason| reason.word() == word);
     match reason {
         Some(Reason::AgentNotFound | Reason::Cancelled) => Rule::BlockUntilNextStart { why },
+        // The project's files or the command of a check are at fault, and a user corrects them.
+        Some(Reason::WorkspaceFailed) if !report.is_retryable() => Rule::BlockUntilNextStart {
+            why: why_with_branch(),
+        },
+        _ if !report.is_retryable() => blocked(),
         Some(
             Reason::AgentKilled
             | Reason::Interrupted
             | Reason::Internal
             | Reason::WorkspaceFailed
+            | Reason::PushFailed
+            | Reason::ApiError
             | Reason::Unclaimed
             | Reason::OutOfMemory,
         ) => Rule::Retry { why },
-        Some(Reason::PushFailed | Reason::ApiError) if report.is_retryable() => Rule::Retry { why },
         Some(Reason::Idle) => {
             let is_idle = |run: &&&Run| {
                 let report = run.report.as_ref();
@@ -219,9 +229,11 @@ fn kept_branch(run: &Run) -> String {
 
 /// What the prompt of the next attempt says about a run.
 fn note_after(run: &Run) -> Option<String> {
-    match (&run.merge, &run.report, &run.fence) {
-        (Merge::Conflict(note) | Merge::Red(note), ..) => Some(note.clone()),
-        (_, Some(report), _) if !report.is_completed() => {
+    if let Some(note) = run.merge.rejection_note() {
+        return Some(note.to_owned());
+    }
+    match (&run.report, &run.fence) {
+        (Some(report), _) if !report.is_completed() => {
             let mut note = format!(
                 "An earlier attempt at this task failed ({}): {}",
                 report.reason(),
@@ -232,7 +244,7 @@ fn note_after(run: &Run) -> Option<String> {
             }
             Some(note)
         }
-        (_, None, Some(Fence { why, .. })) => {
+        (None, Some(Fence { why, .. })) => {
             Some(format!("An earlier attempt at this task was lost: {why}."))
         }
         _ => None,

@@ -12,6 +12,7 @@ use super::journal::Entry;
 use super::report::{End, write};
 use super::standing::{Standing, task_key};
 use super::state::Run;
+use crate::amounts::dollars;
 use crate::clock::now;
 use crate::excerpt::visible;
 use crate::report::ReportFile;
@@ -124,7 +125,7 @@ fn counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> 
     );
     let cost = dispatcher.journaled.state.cost_usd();
     if cost > 0.0 {
-        let _ = write!(text, ", for ${cost:.2}");
+        let _ = write!(text, ", for {}", dollars(cost));
     }
     text.push('\n');
     text

@@ -90,8 +90,14 @@ pub enum Entry {
     Merged { run: String, commit: String },
     /// The work of a run conflicts with what is on the integration branch.
     Conflict { run: String, note: String },
-    /// The merged work of this run was rejected: the checks failed on it, or no worker could start with it.
-    Red { run: String, note: String },
+    /// The merged work of this run was rejected: the checks failed on it, or workers could not use the files in it.
+    Red {
+        run: String,
+        note: String,
+        /// Which workers could not use which files, and why; `None` if the checks failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unusable: Option<String>,
+    },
     /// A user has given a command.
     Asked {
         what: UserCommand,

@@ -8,11 +8,12 @@ use std::fmt::Write as _;
 use eyre::{WrapErr, bail};
 use tokio::sync::{mpsc, oneshot};
 
+use super::agent_definitions::{BrokenDefinitions, broken_definitions};
 use super::integration::{
     AcceptResult, Candidate, Commit, Conflict, FinishedRun, Integration, IntegrationError,
     MergeResult,
 };
-use super::project_files::ProjectRules;
+use super::project_files::{NewMistakes, ProjectRules};
 use super::verification::{Batch, Mode, Step, Verdict};
 use crate::excerpt::{first_chars, visible};
 use crate::scud::GRAPH_PATH;
@@ -36,20 +37,21 @@ pub enum MergeOutcome {
     Conflict { run: String, note: String },
     /// The checks fail on the merged work because of this run.
     Red { run: String, note: String },
-    /// The merged work of this run has mistakes in files that every worker reads.
+    /// The merged work of this run has mistakes in files that workers read.
     Unusable {
         run: String,
-        /// A mistake per line.
-        mistakes: String,
+        /// Which workers could not use which files, and why, in one line.
+        why: String,
         note: String,
     },
 }
 
-/// The commit at the tip of the integration branch, and its graph.
+/// The commit at the tip of the integration branch, its graph, and the mistakes in it that block tasks.
 #[derive(Debug, Clone)]
 pub struct Tip {
     pub commit: String,
     pub graph: String,
+    pub broken_definitions: BrokenDefinitions,
 }
 
 /// A request to run the checks on a commit.
@@ -76,7 +78,7 @@ pub struct MergeChannels {
     pub checks: mpsc::Sender<CheckRequest>,
 }
 
-/// Reads the graph at the tip.
+/// Reads the graph and the definitions of agents at the tip.
 pub async fn read_tip(integration: &Integration) -> eyre::Result<Tip> {
     let tip = integration.tip();
     let graph = integration.read_file(tip, GRAPH_PATH).await?;
@@ -90,6 +92,7 @@ pub async fn read_tip(integration: &Integration) -> eyre::Result<Tip> {
     Ok(Tip {
         commit: tip.id.clone(),
         graph,
+        broken_definitions: broken_definitions(integration, tip).await?,
     })
 }
 
@@ -147,19 +150,14 @@ async fn make_batch(
             Ok(MergeResult::AlreadyMerged) => {}
             Ok(MergeResult::Clean(candidate)) => {
                 let mistakes = rules.find_new_mistakes(integration, &onto, &candidate.commit);
-                let mistakes = mistakes.await?;
-                if mistakes.is_empty() {
+                let Some(mistakes) = mistakes.await? else {
                     onto = candidate.commit.clone();
                     batch.merges.push((id, candidate));
-                } else if batch.merges.is_empty() {
+                    continue;
+                };
+                if batch.merges.is_empty() {
                     batch.rejected.push(id.clone());
-                    let mistakes = list_mistakes(&mistakes);
-                    let unusable = MergeOutcome::Unusable {
-                        run: id,
-                        note: mistakes_note(&mistakes),
-                        mistakes,
-                    };
-                    channels.outcomes.send(unusable).await?;
+                    channels.outcomes.send(unusable(id, &mistakes)).await?;
                 }
                 // Otherwise the mistake may come from a candidate that is rejected later, so the next batch decides.
             }
@@ -292,12 +290,19 @@ async fn report_moved(
     Ok(())
 }
 
-/// What the prompt of the next attempt says about mistakes in the project's files.
-fn mistakes_note(mistakes: &str) -> String {
-    format!(
-        "Your earlier work on this task passed its checks, but it was not merged, because no worker could start with it:\n\n{mistakes}\n\n\
+/// The outcome for a run whose work has mistakes in the project's files.
+fn unusable(run: String, mistakes: &NewMistakes) -> MergeOutcome {
+    let NewMistakes { sentences, effect } = mistakes;
+    let list = list_mistakes(sentences);
+    let note = format!(
+        "Your earlier work on this task passed its checks, but it was not merged, because {effect}:\n\n{list}\n\n\
          Do the task again, and leave these files so that they can be used."
-    )
+    );
+    MergeOutcome::Unusable {
+        run,
+        why: format!("{effect}: {}", list.replace('\n', "; ")),
+        note,
+    }
 }
 
 /// The first mistakes, each shortened, one per line: an agent decides how many there are and how long.

@@ -1,4 +1,4 @@
-//! The ids of dispatches and runs. The id of a run is also the name of its process or machine.
+//! The ids of dispatches and runs, and lists of tasks. The id of a run is also the name of its process or machine.
 
 use std::fmt::Write as _;
 
@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 const MAX_LENGTH: usize = 63;
 /// The length that is reserved for the attempt with its hyphen.
 const ATTEMPT_LENGTH: usize = 6;
+/// How many tasks a list names.
+const MAX_LISTED_TASKS: usize = 5;
 
 /// The id of a run: `<dispatch>-<task>-<hash>-<attempt>`, at most 63 characters of `[a-z0-9-]`. The hash of the
 /// task's full name keeps apart tasks whose ids look the same after shortening, or are the same in two phases.
@@ -36,6 +38,21 @@ pub fn short_hash(text: &str) -> String {
     digits
 }
 
+/// Names tasks in a sentence: `the task 1`, `the tasks 1, 2 and 3`.
+pub fn list_tasks(names: &[String]) -> String {
+    let listed = names.len().min(MAX_LISTED_TASKS);
+    let further = names.len() - listed;
+    let mut words = names[..listed].to_vec();
+    let last = match further {
+        0 => words.pop().unwrap_or_default(),
+        _ => format!("{further} more"),
+    };
+    if words.is_empty() {
+        return format!("the task {last}");
+    }
+    format!("the tasks {} and {last}", words.join(", "))
+}
+
 /// A new id for a dispatch.
 pub fn dispatch_id() -> String {
     let random = getrandom::u32().unwrap_or_else(|_| std::process::id());
@@ -45,6 +62,18 @@ pub fn dispatch_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_many_tasks_names_the_first_five() {
+        let list = |count: u32| {
+            let names: Vec<String> = (1..=count).map(|name| name.to_string()).collect();
+            list_tasks(&names)
+        };
+        assert_eq!(list(1), "the task 1");
+        assert_eq!(list(2), "the tasks 1 and 2");
+        assert_eq!(list(5), "the tasks 1, 2, 3, 4 and 5");
+        assert_eq!(list(7), "the tasks 1, 2, 3, 4, 5 and 2 more");
+    }
 
     #[test]
     fn run_ids_are_names_that_every_engine_accepts_and_differ_between_tasks() {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use eyre::{WrapErr, bail, eyre};
 use tokio::net::TcpListener;
 
+use super::agent_definitions::warnings;
 use super::dispatcher::Dispatcher;
 use super::engine::{self, EngineKind, Engines, TaskNeeds};
 use super::event_listener::Secret;
@@ -155,6 +156,9 @@ pub async fn start_dispatcher<'a>(
     for note in unused_engines(&needs, &settings.engines) {
         screen.line(&note);
     }
+    for warning in warnings(&tip.broken_definitions, &graph, &scope, &tip.commit) {
+        screen.line(&warning);
+    }
     let mut engine = engine::open(&settings.engines, &context)?;
     let reached_at = engine.prepare(&|text| screen.line(text)).await?;
     let listener = listen(settings, &journaled, reached_at).await?;
@@ -187,8 +191,8 @@ pub async fn start_dispatcher<'a>(
         engine,
         secret: Secret::read_or_create(&target.state_dir)?,
         graph,
+        policy: Policy::new(settings, scope, needs, tip.broken_definitions.clone()),
         tip,
-        policy: Policy::new(settings, scope, needs),
         branch_searches: BranchSearches::new(integration.run_branches()),
         integration: Some(integration),
         checks: HashMap::new(),

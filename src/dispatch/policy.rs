@@ -1,11 +1,11 @@
-//! The settings and requests of the user that decisions depend on.
+//! The settings, the requests of the user and the mistakes in the project that decisions depend on.
 
 use std::collections::{HashMap, HashSet};
 
 use super::engine::TaskNeeds;
 use crate::clock::Millis;
 
-/// The settings and requests of the user that decisions depend on.
+/// The settings, the requests of the user and the mistakes in the project that decisions depend on.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// The maximum number of live runs.
@@ -21,6 +21,8 @@ pub struct Policy {
     pub max_memory: u64,
     /// What tasks need of an engine, by key, where it differs from the settings.
     pub needs: HashMap<String, TaskNeeds>,
+    /// The mistakes in definitions of agents at the tip, by the key of the task that they block.
+    pub broken_definitions: HashMap<String, String>,
     /// The positions of the tasks to work on.
     pub scope: HashSet<usize>,
     /// What the user has requested with Ctrl-C or `dispatch cancel`.
@@ -32,6 +34,7 @@ impl Policy {
         settings: &super::settings::Settings,
         scope: HashSet<usize>,
         needs: HashMap<String, TaskNeeds>,
+        broken_definitions: HashMap<String, String>,
     ) -> Self {
         let millis = |duration: std::time::Duration| {
             Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
@@ -45,6 +48,7 @@ impl Policy {
             memory: settings.memory,
             max_memory: settings.max_memory,
             needs,
+            broken_definitions,
             scope,
             stopping: Stopping::No,
         }

@@ -6,7 +6,7 @@
 mod tests;
 
 use super::integration::{Integration, IntegrationError};
-use super::project_files::{ProjectRules, agent_mistakes, at_commit};
+use super::project_files::{ProjectRules, at_commit};
 use crate::scud::GRAPH_PATH;
 
 /// The maximum number of changed files that a warning names.
@@ -30,12 +30,6 @@ pub async fn preflight(
     let mistakes = rules.find_mistakes(integration, tip).await?;
     let mistakes = mistakes.iter().map(|mistake| at_commit(mistake, tip));
     findings.obstacles.extend(mistakes);
-    let mistakes = agent_mistakes(integration, tip).await?;
-    let mistakes = mistakes.iter().map(|mistake| {
-        let mistake = at_commit(mistake, tip);
-        format!("{mistake}; the tasks of this agent would fail")
-    });
-    findings.warnings.extend(mistakes);
     check_graph(integration, &mut findings).await?;
     check_changes(integration, &mut findings).await?;
     let branch = integration.branch();

@@ -1,13 +1,15 @@
 //! Finds mistakes in the files with settings that workers read from the project. A worker with such a mistake ends at once.
 //! So no dispatch starts with one in a file that every worker reads, and no merge brings one to the branch. Definitions of
-//! agents are read by the workers of single tasks: a dispatch with a mistake in one starts with a warning.
+//! agents are read by the workers of single tasks: the module `agent_definitions` finds mistakes in them.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::agent_definitions::{DefinitionMistake, new_definition_mistakes};
 use super::engine::EngineKind;
 use super::integration::{Commit, Integration, IntegrationError};
+use super::names::list_tasks;
 use super::needs;
 use super::settings::{AgentOfWorkers, Settings};
 use crate::descartes_toml::{FILE, MAX_SIZE};
@@ -16,14 +18,11 @@ use crate::programs::{Lookup, look_up};
 use crate::runner::agent;
 use crate::runner::preflight::usable_agent;
 use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
-use crate::scud::{
-    AGENTS_DIR, AgentFile, Checks, GRAPH_PATH, MAX_SETTINGS_SIZE, TaskGraph, assigned_agents,
-};
-use crate::task::Status;
+use crate::scud::{AGENTS_DIR, Checks, GRAPH_PATH, MAX_SETTINGS_SIZE, TaskGraph};
 
 /// The path of the file with the project's checks.
 pub const CONFIG: &str = ".scud/config.toml";
-/// The files that [`ProjectRules::find_mistakes`] reads, and the directory of those that [`agent_mistakes`] reads.
+/// The files that [`ProjectRules::find_mistakes`] reads, and the directory with the definitions of agents.
 const FILES: [&str; 3] = [FILE, CONFIG, AGENTS_DIR];
 
 /// What decides whether a project's files are correct for the workers of this dispatch.
@@ -36,6 +35,39 @@ pub struct ProjectRules {
     pub path: Option<OsString>,
     /// The agent of workers on this machine, as far as the project does not choose it; `None` if it is known to exist.
     pub agent: Option<agent::Settings>,
+    /// The keys of the tasks of the dispatch. No merge may break the definitions of their agents.
+    pub scope: HashSet<String>,
+}
+
+/// The mistakes that a merge would bring to the branch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NewMistakes {
+    pub sentences: Vec<String>,
+    /// Which workers the mistakes affect, as the end of a sentence that begins with "because".
+    pub effect: String,
+}
+
+impl NewMistakes {
+    /// `None` without mistakes.
+    fn of(of_all_workers: Vec<String>, of_definitions: Vec<DefinitionMistake>) -> Option<Self> {
+        let effect = if !of_all_workers.is_empty() {
+            "no worker could start with it".to_owned()
+        } else if !of_definitions.is_empty() {
+            let mut tasks: Vec<String> = Vec::new();
+            for mistake in &of_definitions {
+                tasks.extend(mistake.tasks.iter().cloned());
+            }
+            format!(
+                "no worker of {} could use the definition of its agent",
+                list_tasks(&tasks)
+            )
+        } else {
+            return None;
+        };
+        let mut sentences = of_all_workers;
+        sentences.extend(of_definitions.into_iter().map(|mistake| mistake.sentence));
+        Some(Self { sentences, effect })
+    }
 }
 
 impl ProjectRules {
@@ -52,7 +84,13 @@ impl ProjectRules {
             checks: settings.checks.clone(),
             path: path.filter(|_| is_local),
             agent: agent.filter(|_| is_local),
+            scope: HashSet::new(),
         }
+    }
+
+    /// The rules for merges of a dispatch that works on these tasks.
+    pub fn for_tasks(self, scope: HashSet<String>) -> Self {
+        Self { scope, ..self }
     }
 
     /// The mistakes in the files of a commit, as sentences. A program inside the project is not looked for, because a task
@@ -62,7 +100,7 @@ impl ProjectRules {
         integration: &Integration,
         commit: &Commit,
     ) -> Result<Vec<String>, IntegrationError> {
-        let text = match read_text(integration, commit, FILE, MAX_SIZE).await? {
+        let text = match integration.read_text(commit, FILE, MAX_SIZE).await? {
             Ok(text) => text.unwrap_or_default(),
             Err(mistake) => return Ok(vec![mistake]),
         };
@@ -85,33 +123,25 @@ impl ProjectRules {
         Ok(mistakes)
     }
 
-    /// The mistakes that a merge brings to `onto`: none if it does not change the files, and not those that `onto` has. A
-    /// program may disappear from this machine while the dispatch runs.
+    /// The mistakes that a merge brings to `onto`; `None` if it does not change the files. Mistakes that `onto` has are no new
+    /// ones: a program may disappear from this machine while the dispatch runs.
     pub async fn find_new_mistakes(
         &self,
         integration: &Integration,
         onto: &Commit,
         merged: &Commit,
-    ) -> Result<Vec<String>, IntegrationError> {
+    ) -> Result<Option<NewMistakes>, IntegrationError> {
         if !integration.differ(onto, merged, &FILES).await? {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let mut mistakes = self.find_all_mistakes(integration, merged).await?;
+        let mut mistakes = self.find_mistakes(integration, merged).await?;
         if !mistakes.is_empty() {
-            let known = self.find_all_mistakes(integration, onto).await?;
+            let known = self.find_mistakes(integration, onto).await?;
             mistakes.retain(|mistake| !known.contains(mistake));
         }
-        Ok(mistakes)
-    }
-
-    async fn find_all_mistakes(
-        &self,
-        integration: &Integration,
-        commit: &Commit,
-    ) -> Result<Vec<String>, IntegrationError> {
-        let mut mistakes = self.find_mistakes(integration, commit).await?;
-        mistakes.extend(agent_mistakes(integration, commit).await?);
-        Ok(mistakes)
+        let scope = &self.scope;
+        let of_definitions = new_definition_mistakes(integration, onto, merged, scope).await?;
+        Ok(NewMistakes::of(mistakes, of_definitions))
     }
 
     /// An error message if the agent cannot run on this machine, for example because its program is missing.
@@ -132,7 +162,9 @@ impl ProjectRules {
         if let Some(commands) = self.checks.clone().or(of_project) {
             return Ok(Ok(commands));
         }
-        let text = read_text(integration, commit, CONFIG, MAX_SETTINGS_SIZE).await?;
+        let text = integration
+            .read_text(commit, CONFIG, MAX_SETTINGS_SIZE)
+            .await?;
         Ok(text.and_then(|text| {
             let checks = Checks::parse(&text.unwrap_or_default(), Path::new(CONFIG));
             checks
@@ -155,81 +187,6 @@ impl ProjectRules {
             }
         });
         missing.collect()
-    }
-}
-
-/// The mistakes in the definitions of agents that tasks of the graph are assigned to. Definitions that only finished tasks
-/// have are not read.
-pub async fn agent_mistakes(
-    integration: &Integration,
-    commit: &Commit,
-) -> Result<Vec<String>, IntegrationError> {
-    let Some(graph) = integration.read_file(commit, GRAPH_PATH).await? else {
-        return Ok(Vec::new());
-    };
-    let text = String::from_utf8_lossy(&graph);
-    let Ok(graph) = TaskGraph::parse(&text) else {
-        return Ok(Vec::new());
-    };
-    let agents = assigned_agents(&text);
-    let is_finished =
-        |status| matches!(status, Status::Done | Status::Cancelled | Status::Expanded);
-    let open = graph.tasks.iter().filter(|task| !is_finished(task.status));
-    let names = open.filter_map(|task| agents.get(&(task.phase.clone(), task.id.clone())));
-    let mut mistakes = Vec::new();
-    for name in names.collect::<BTreeSet<_>>() {
-        mistakes.extend(mistake_of_agent(integration, commit, name).await?);
-    }
-    Ok(mistakes)
-}
-
-/// The mistake in the definition of one agent. An agent without a definition is no mistake.
-async fn mistake_of_agent(
-    integration: &Integration,
-    commit: &Commit,
-    name: &str,
-) -> Result<Option<String>, IntegrationError> {
-    let path = match AgentFile::path(name) {
-        Ok(path) => path,
-        Err(error) => return Ok(Some(error.to_string())),
-    };
-    let text = match read_text(integration, commit, &path, MAX_SETTINGS_SIZE).await? {
-        Ok(Some(text)) => text,
-        Ok(None) => return Ok(None),
-        Err(mistake) => return Ok(Some(mistake)),
-    };
-    let template = match AgentFile::parse(&text, Path::new(&path)) {
-        Ok(file) => file.template_file,
-        Err(error) => return Ok(Some(error.to_string())),
-    };
-    let Some(template) = template else {
-        return Ok(None);
-    };
-    let text = read_text(integration, commit, &template, MAX_SETTINGS_SIZE).await?;
-    Ok(match text {
-        Ok(Some(_)) => None,
-        Ok(None) => Some(format!(
-            "{path}: the template file {template} does not exist"
-        )),
-        Err(mistake) => Some(format!("{path}: {mistake}")),
-    })
-}
-
-/// The text of a file, as a worker would read it in its clone; `None` without a file. The inner error is a mistake in the
-/// project.
-async fn read_text(
-    integration: &Integration,
-    commit: &Commit,
-    path: &str,
-    limit: u64,
-) -> Result<Result<Option<String>, String>, IntegrationError> {
-    match integration.read_small_file(commit, path, limit).await {
-        Ok(content) => Ok(content
-            .map(String::from_utf8)
-            .transpose()
-            .map_err(|_| format!("{path} is not UTF-8"))),
-        Err(IntegrationError::Entry(error)) => Ok(Err(error.to_string())),
-        Err(error) => Err(error),
     }
 }
 

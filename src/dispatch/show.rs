@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::decide::Decision;
 use super::standing::{Standing, task_key};
 use super::state::{Merge, Run, State};
-use crate::amounts::{bytes_in_words, possible_cost};
+use crate::amounts::{bytes_in_words, dollars, possible_cost};
 use crate::clock::{Millis, now};
 use crate::excerpt::visible;
 use crate::receiver::{Answer, Route};
@@ -103,7 +103,7 @@ impl<'a> Show<'a> {
             Route::Progress => {}
             Route::Completed => {
                 let message = without_branch(text("/message"), text("/result/work/branch"));
-                self.row(&Style::new().green().bold(), &task, message);
+                self.row(&Style::new().green().bold(), &task, &message);
             }
             Route::Failed => {
                 let (reason, message) = (text("/failure/reason"), text("/message"));
@@ -210,7 +210,7 @@ impl<'a> Show<'a> {
         }
         let cost = state.cost_usd();
         if cost > 0.0 {
-            parts.push(format!("${cost:.2}"));
+            parts.push(dollars(cost));
         }
         if let Some(why) = &decision.halted {
             parts.push(format!("nothing new starts: {why}"));
@@ -238,10 +238,19 @@ impl<'a> Show<'a> {
     }
 }
 
-/// The message of a completed run without the name of its branch, which would need a second line of the terminal.
-fn without_branch<'a>(message: &'a str, branch: &str) -> &'a str {
-    let end = format!(" (on branch {branch})");
-    message.strip_suffix(&end).unwrap_or(message)
+/// The message of a completed run without the name of its branch, which would need a second line of the terminal. In
+/// parentheses at the end, the message has the branch, and after a comma or a semicolon more about the work.
+fn without_branch(message: &str, branch: &str) -> String {
+    let Some((task, work)) = message.rsplit_once(&format!(" (on branch {branch}")) else {
+        return message.to_owned();
+    };
+    if work == ")" {
+        return task.to_owned();
+    }
+    match work.strip_prefix("; ").or_else(|| work.strip_prefix(", ")) {
+        Some(more) => format!("{task} ({more}"),
+        None => message.to_owned(),
+    }
 }
 
 /// The id of the task of a run, without its phase if that is unambiguous.
@@ -279,7 +288,7 @@ fn live_row(run: &Run, graph: &TaskGraph) -> String {
     parts.extend((tokens > 0).then(|| format!("{tokens} tokens")));
     let cost = progress.and_then(|progress| progress.get("cost_usd")?.as_f64());
     let cost = cost.and_then(possible_cost).filter(|cost| *cost > 0.0);
-    parts.extend(cost.map(|cost| format!("${cost:.2}")));
+    parts.extend(cost.map(dollars));
     parts.extend(text("/activity").map(str::to_owned));
     parts.join(" · ")
 }

@@ -5,6 +5,7 @@
 use super::attempts::{NextAttempt, NextStep, after_ended_runs};
 use super::policy::{Policy, Stopping};
 use super::state::{Run, State};
+use crate::amounts::dollars;
 use crate::clock::Millis;
 use crate::scud::{Standing as InGraph, TaskGraph};
 use crate::task::{Reason, Status};
@@ -119,6 +120,12 @@ fn standing(
         InGraph::Split => return standing_of_expanded(graph, task, known),
         InGraph::Done | InGraph::Ready | InGraph::Waiting(_) => {}
     }
+    if let Some(mistake) = policy.broken_definitions.get(&key) {
+        return Standing::Blocked(format!(
+            "its worker could not start, because of a mistake on the branch {}: {mistake}",
+            state.branch
+        ));
+    }
     if let Some(obstacle) = first_obstacle(graph, &node.needs, known) {
         return Standing::Blocked(obstacle);
     }
@@ -187,7 +194,9 @@ pub fn halt_reason(state: &State, policy: &Policy) -> Option<String> {
     let cost = state.cost_usd();
     if let Some(budget) = policy.max_budget_usd.filter(|budget| cost >= *budget) {
         return Some(format!(
-            "the budget is used up: {cost:.2} of {budget:.2} US dollars"
+            "the budget is used up: {} of {}",
+            dollars(cost),
+            dollars(budget)
         ));
     }
     let mut ended: Vec<&Run> = state.runs.iter().skip(state.earlier_runs).collect();

@@ -8,7 +8,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::ended::Ended;
-use crate::amounts::{grouped, possible_cost};
+use crate::amounts::{dollars, grouped, possible_cost};
 use crate::durations::in_words;
 use crate::excerpt::visible;
 use crate::terminal::{JsonLines, Screen};
@@ -166,7 +166,7 @@ fn agent(rows: &mut Rows, ended: &Ended) {
     let cost = ended.event.as_ref();
     let cost = cost.and_then(|event| event.pointer("/result/agent/cost_usd")?.as_f64());
     if let Some(cost) = cost.and_then(possible_cost) {
-        rows.add("cost", &format!("${cost:.2}"));
+        rows.add("cost", &dollars(cost));
     }
 }
 

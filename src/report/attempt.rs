@@ -9,8 +9,7 @@ use super::patch::coloured;
 use super::spending::of_attempt;
 use super::text::Text;
 use super::time::duration;
-use super::totals::dollars;
-use crate::amounts::{bytes_in_words, grouped};
+use crate::amounts::{bytes_in_words, dollars, grouped};
 
 /// How many characters of a commit's id are shown.
 const SHORT_COMMIT: usize = 10;

@@ -154,7 +154,7 @@ pub enum MergeEnd {
     /// The commit on the branch.
     Merged(Text),
     Conflict(Text),
-    /// The merged work was rejected: the checks failed on it, or no worker could start with it.
+    /// The merged work was rejected: the checks failed on it, or workers could not use the files in it.
     Red(Text),
 }
 

@@ -9,8 +9,8 @@ use super::drawing::draw;
 use super::model::{Outcome, Report};
 use super::tasks::tasks;
 use super::time::{date, duration, machine_date};
-use super::totals::{Totals, detail, dollars};
-use crate::amounts::grouped;
+use super::totals::{Totals, detail};
+use crate::amounts::{dollars, grouped};
 
 const STYLE: &str = include_str!("page.css");
 

@@ -6,8 +6,8 @@ use super::axis::{Axis, float, position};
 use super::model::{Attempt, Report};
 use super::stage::Stage;
 use super::time::duration;
-use super::totals::{attempts, cost_usd, dollars};
-use crate::amounts::grouped;
+use super::totals::{attempts, cost_usd};
+use crate::amounts::{dollars, grouped};
 use crate::clock::Millis;
 
 /// The coordinates of a curve: the width and the height of its drawing.

@@ -92,11 +92,3 @@ pub fn cost_usd(report: &Report) -> f64 {
 pub fn detail(report: &Report) -> Detail {
     Caps::of(attempts(report).count(), report.tasks.len()).detail()
 }
-
-pub fn dollars(amount: f64) -> String {
-    if amount > 0.0 && amount < 0.01 {
-        format!("${amount:.4}")
-    } else {
-        format!("${amount:.2}")
-    }
-}

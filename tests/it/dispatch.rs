@@ -3,6 +3,7 @@
 //! With real workers, real git, and shell scripts as agents.
 
 mod blocked;
+mod broken_definitions;
 mod broken_files;
 mod command_engine;
 mod crashes;
@@ -14,6 +15,7 @@ mod output;
 mod public_graphs;
 pub mod sample;
 mod table;
+mod unusable_repository;
 
 use sample::Graph;
 

@@ -39,6 +39,7 @@ fn policy() -> Policy {
         memory: None,
         max_memory: 8 << 30,
         needs: HashMap::new(),
+        broken_definitions: HashMap::new(),
         scope: (0..TASKS.len()).collect(),
         stopping: Stopping::No,
     }

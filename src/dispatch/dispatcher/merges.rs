@@ -69,7 +69,8 @@ impl Dispatcher<'_> {
         });
         let mode = if has_checks { self.verify } else { Mode::Never };
         let channels = channels.clone();
-        let rules = ProjectRules::of(self.settings);
+        let scope = self.scope_keys().into_iter().collect();
+        let rules = ProjectRules::of(self.settings).for_tasks(scope);
         tokio::task::spawn_local(async move {
             let merged = merge_all(&mut integration, runs, mode, &rules, &channels).await;
             (integration, merged)
@@ -105,27 +106,36 @@ impl Dispatcher<'_> {
             MergeOutcome::Red { run, note } => {
                 self.show
                     .say(&format!("{run}: the checks fail on its merged work"));
-                self.journaled.record(Entry::Red { run, note }).await?;
+                let unusable = None;
+                let red = Entry::Red {
+                    run,
+                    note,
+                    unusable,
+                };
+                self.journaled.record(red).await?;
             }
-            MergeOutcome::Unusable {
-                run,
-                mistakes,
-                note,
-            } => {
-                self.show.say(&format!(
-                    "{run}: its work is not merged, because no worker could start with it: {}",
-                    mistakes.replace('\n', "; ")
-                ));
-                self.journaled.record(Entry::Red { run, note }).await?;
+            MergeOutcome::Unusable { run, why, note } => {
+                self.show
+                    .say(&format!("{run}: its work is not merged, because {why}"));
+                let unusable = Some(why);
+                let red = Entry::Red {
+                    run,
+                    note,
+                    unusable,
+                };
+                self.journaled.record(red).await?;
             }
         }
         Ok(())
     }
 
-    /// Takes over a new tip. Its graph may have other positions, so the scope is found again by the ids of the tasks.
+    /// Takes over a new tip. Mistakes in definitions of agents may be new or corrected. Its graph may have other positions, so the scope is found again by the ids of the tasks.
     pub(super) fn set_tip(&mut self, tip: Tip) -> eyre::Result<()> {
         let scope: Vec<String> = self.scope_keys();
         self.graph = TaskGraph::parse(&tip.graph)?;
+        self.policy
+            .broken_definitions
+            .clone_from(&tip.broken_definitions);
         self.tip = tip;
         let positions = scope.iter().filter_map(|key| {
             let (phase, id) = key.split_once(':')?;

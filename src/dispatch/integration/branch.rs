@@ -155,6 +155,24 @@ impl Integration {
         }
     }
 
+    /// The text of a file, as a worker would read it in its clone; `None` without a file. The inner error is a mistake in the
+    /// project.
+    pub async fn read_text(
+        &self,
+        commit: &Commit,
+        path: &str,
+        limit: u64,
+    ) -> Result<Result<Option<String>, String>, IntegrationError> {
+        match self.read_small_file(commit, path, limit).await {
+            Ok(content) => Ok(content
+                .map(String::from_utf8)
+                .transpose()
+                .map_err(|_| format!("{path} is not UTF-8"))),
+            Err(IntegrationError::Entry(error)) => Ok(Err(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether a directory, or nothing, is at a path of a commit.
     async fn may_be_directory(
         &self,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::IntegrationError;
-use crate::git::{Call, Git};
+use crate::git::{Call, Git, GitError};
 
 /// The user's repository on this machine.
 #[derive(Debug)]
@@ -28,10 +28,7 @@ impl LocalProject {
         let answer = git
             .run_among_children(Call::new(dir, question))
             .await
-            .map_err(IntegrationError::git(format!(
-                "{} is not in a git repository (`git init` makes one; then commit the project)",
-                dir.display()
-            )))?;
+            .map_err(|error| unreadable(dir, error))?;
         let (common_dir, format) =
             answer
                 .rsplit_once('\n')
@@ -60,6 +57,17 @@ impl LocalProject {
         line.push(b'\n');
         line
     }
+}
+
+/// The error if git finds no repository at a directory, or cannot use it, for example because of its configuration.
+fn unreadable(dir: &Path, error: GitError) -> IntegrationError {
+    let dir = dir.display();
+    let what = if error.words.contains("not a git repository") {
+        format!("{dir} is not in a git repository (`git init` makes one; then commit the project)")
+    } else {
+        format!("the repository of {dir} cannot be read")
+    };
+    IntegrationError::git(what)(error)
 }
 
 /// The top directory of the work tree that a directory is in.

@@ -1,5 +1,6 @@
 //! The problems that are found before a dispatch starts, with real git.
 
+use std::collections::HashSet;
 use std::fs;
 
 use super::super::integration::samples::{BRANCH, SampleProject, block_on, git};
@@ -17,6 +18,7 @@ fn rules() -> ProjectRules {
         checks: None,
         path: Some("/usr/bin:/bin".into()),
         agent: None,
+        scope: HashSet::new(),
     }
 }
 

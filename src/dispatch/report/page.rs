@@ -144,7 +144,7 @@ impl Contents<'_> {
                 Merge::Open => MergeEnd::None,
                 Merge::Merged(commit) => MergeEnd::Merged(cleaner.line(commit)),
                 Merge::Conflict(note) => MergeEnd::Conflict(block(note)),
-                Merge::Red(note) => MergeEnd::Red(block(note)),
+                Merge::Red(note) | Merge::Unusable { note, .. } => MergeEnd::Red(block(note)),
             },
             ..Attempt::default()
         };
@@ -191,7 +191,7 @@ fn follower(run: &Run, next: Option<&Run>, standing: &Standing) -> Option<Follow
         .report
         .as_ref()
         .is_some_and(|report| !report.is_completed());
-    let rejected = matches!(run.merge, Merge::Conflict(_) | Merge::Red(_));
+    let rejected = run.merge.rejection_note().is_some();
     let lost = run.report.is_none() && run.fence.is_some();
     if !(failed || rejected || lost) {
         return None;

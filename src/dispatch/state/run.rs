@@ -89,6 +89,23 @@ pub enum Merge {
     Conflict(String),
     /// Rejected because checks fail on the merged work. The text is for the prompt of the next attempt.
     Red(String),
+    /// Rejected because workers could not use files in the merged work.
+    Unusable {
+        /// For the prompt of the next attempt.
+        note: String,
+        /// Which workers could not use which files, and why.
+        why: String,
+    },
+}
+
+impl Merge {
+    /// What the prompt of the next attempt says if the work was rejected.
+    pub fn rejection_note(&self) -> Option<&str> {
+        match self {
+            Self::Open | Self::Merged(_) => None,
+            Self::Conflict(note) | Self::Red(note) | Self::Unusable { note, .. } => Some(note),
+        }
+    }
 }
 
 /// What the engine says about the process or machine of a run.
@@ -177,7 +194,7 @@ impl Run {
     /// Whether the run has reported success, and its work is not rejected.
     pub fn is_completed(&self) -> bool {
         let completed = self.report.as_ref().is_some_and(Report::is_completed);
-        completed && matches!(self.merge, Merge::Open | Merge::Merged(_))
+        completed && self.merge.rejection_note().is_none()
     }
 
     /// Whether the run has failed because its memory was not enough.
@@ -238,7 +255,14 @@ impl Run {
             }
             Entry::Merged { commit, .. } => self.settle(at, Merge::Merged(commit.clone())),
             Entry::Conflict { note, .. } => self.settle(at, Merge::Conflict(note.clone())),
-            Entry::Red { note, .. } => self.settle(at, Merge::Red(note.clone())),
+            Entry::Red { note, unusable, .. } => {
+                let note = note.clone();
+                let merge = match unusable.clone() {
+                    Some(why) => Merge::Unusable { note, why },
+                    None => Merge::Red(note),
+                };
+                self.settle(at, merge);
+            }
             _ => {}
         }
     }

@@ -77,7 +77,7 @@ fn when_the_budget_is_used_up_no_further_run_starts_and_finished_work_stays_merg
     let stderr = &ended.stderr;
     assert!(stderr.contains("1 of 2 tasks are done"), "{stderr}");
     assert!(stderr.contains("for $0.75"), "{stderr}");
-    let words = "nothing new was started: the budget is used up: 0.75 of 0.50 US dollars";
+    let words = "nothing new was started: the budget is used up: $0.75 of $0.50";
     assert!(stderr.contains(words), "{stderr}");
     assert_eq!(graph.entries("intent").len(), 1);
     // Earlier costs count after a restart, too. With a larger budget, the dispatch continues.

@@ -104,12 +104,13 @@ fn pause(length: Duration) {
 #[test]
 fn the_last_row_does_not_count_split_tasks_and_a_finished_run_has_one_line() {
     let graph = Graph::new(
-        "1 | House | X | 1 | H\n1.1 | Walls | P | 1 | H\n1.2 | Roof | P | 1 | H\n2 | Garden | P | 1 | H\n\n\
-         @edges\n2 -> 1\n\n@parents\n1: 1.1, 1.2\n",
+        "1 | House | X | 1 | H\n1.1 | Walls | P | 1 | H\n1.2 | Roof | P | 1 | H\n2 | Garden | P | 1 | H\n\
+         3 | Look | P | 1 | H\n\n@edges\n2 -> 1\n\n@parents\n1: 1.1, 1.2\n",
     );
     let open = graph.state().with_file_name("open");
     let agent = format!(
-        "case $TASK_ID in *:2) until [ -e {} ]; do sleep 0.05; done;; esac\necho > done-${{TASK_ID##*:}}",
+        "case $TASK_ID in *:2) until [ -e {} ]; do sleep 0.05; done;; esac\n\
+         # Task 3 changes nothing.\n[ ${{TASK_ID##*:}} = 3 ] || echo > done-${{TASK_ID##*:}}",
         open.display()
     );
     let running = graph
@@ -117,7 +118,7 @@ fn the_last_row_does_not_count_split_tasks_and_a_finished_run_has_one_line() {
         .env("TERM", "xterm")
         .on_terminal(COLUMNS)
         .start();
-    running.wait_for_screen("2 done · 1 working");
+    running.wait_for_screen("3 done · 1 working");
     std::fs::write(&open, "").expect("a file");
     let ended = running.wait();
     ended.assert_code(0);
@@ -126,10 +127,16 @@ fn the_last_row_does_not_count_split_tasks_and_a_finished_run_has_one_line() {
         .iter()
         .filter(|row| row.contains("is done: "))
         .collect();
-    assert_eq!(finished.len(), 3, "{rows:#?}");
+    assert_eq!(finished.len(), 4, "{rows:#?}");
     assert!(
         rows.iter()
             .all(|row| !row.contains("on branch descartes-runs")),
+        "{rows:#?}"
+    );
+    assert!(
+        finished
+            .iter()
+            .any(|row| row.contains("is done: Look (nothing was changed")),
         "{rows:#?}"
     );
 }

@@ -10,6 +10,8 @@ fn after_a_temporary_failure_a_task_pauses_and_after_others_it_is_blocked() {
         ("interrupted", true, true),
         ("internal", true, true),
         ("workspace_failed", true, true),
+        ("workspace_failed", false, false),
+        ("internal", false, false),
         ("push_failed", true, true),
         ("push_failed", false, false),
         ("idle", true, true),
@@ -30,6 +32,22 @@ fn after_a_temporary_failure_a_task_pauses_and_after_others_it_is_blocked() {
             _ => panic!("{reason}, retryable: {retryable}: {standing:?}"),
         }
     }
+}
+
+#[test]
+fn after_a_failure_because_of_the_projects_files_a_task_is_blocked_until_the_next_start() {
+    let entries = [
+        vec![begun()],
+        failed("1", 1, "workspace_failed", false),
+        vec![begun()],
+    ]
+    .concat();
+    let before = entries[..entries.len() - 1].to_vec();
+    assert!(matches!(standing_of_first(before), Standing::Blocked(_)));
+    assert!(matches!(
+        standing_of_first(entries),
+        Standing::Ready(NextAttempt { number: 2, .. })
+    ));
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn a_missing_agent_halts_until_the_next_start_and_a_used_up_budget_always() {
     let spent = state_with(failed("1", 1, "agent_failed", false));
     assert!(halt_reason(&spent, &policy(0.26)).is_none());
     let why = halt_reason(&spent, &policy(0.25)).unwrap();
-    assert_eq!(why, "the budget is used up: 0.25 of 0.25 US dollars");
+    assert_eq!(why, "the budget is used up: $0.25 of $0.25");
 }
 
 #[test]

@@ -1,0 +1,221 @@
+//! Finds mistakes in the definitions of agents that open tasks are assigned to.
+//!
+//! A worker reads the definition of its task's agent, and ends at once if there is a mistake in it. So a task is blocked while
+//! the branch has such a mistake, and no merge brings one to the branch. Without a definition a worker does the task with the
+//! usual prompt and model: that is not a mistake, but a merge may not delete a definition that an open task needs.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use super::integration::{Commit, Integration, IntegrationError};
+use super::names::list_tasks;
+use super::standing::task_key;
+use crate::scud::{AgentFile, GRAPH_PATH, MAX_SETTINGS_SIZE, TaskGraph, assigned_agents};
+use crate::task::Status;
+
+/// The mistake in the definition of a task's agent, by the key of the task.
+pub type BrokenDefinitions = HashMap<String, String>;
+
+/// A mistake in a definition that affects tasks.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DefinitionMistake {
+    pub sentence: String,
+    /// The names of the tasks, in the order of the graph.
+    pub tasks: Vec<String>,
+}
+
+/// What a commit has as the definition of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Definition {
+    Missing,
+    Usable,
+    /// With the mistake.
+    Broken(String),
+}
+
+/// An open task that is assigned to an agent.
+struct AssignedTask {
+    key: String,
+    name: String,
+    agent: String,
+}
+
+/// The mistakes in the definitions of the agents of all open tasks.
+pub async fn broken_definitions(
+    integration: &Integration,
+    commit: &Commit,
+) -> Result<BrokenDefinitions, IntegrationError> {
+    let tasks = assigned_tasks(integration, commit).await?;
+    let definitions = read_definitions(integration, commit, &tasks).await?;
+    let broken = tasks
+        .into_iter()
+        .filter_map(|task| match &definitions[&task.agent] {
+            Definition::Broken(mistake) => Some((task.key, mistake.clone())),
+            Definition::Missing | Definition::Usable => None,
+        });
+    Ok(broken.collect())
+}
+
+/// The mistakes that a merge brings to `onto`: those of tasks that have no mistake there, and the definitions that it deletes.
+/// Only the tasks of the dispatch, whose keys are in `scope`, count.
+pub async fn new_definition_mistakes(
+    integration: &Integration,
+    onto: &Commit,
+    merged: &Commit,
+    scope: &HashSet<String>,
+) -> Result<Vec<DefinitionMistake>, IntegrationError> {
+    let mut tasks = assigned_tasks(integration, merged).await?;
+    tasks.retain(|task| scope.contains(&task.key));
+    let mut definitions = read_definitions(integration, merged, &tasks).await?;
+    definitions.retain(|_, definition| *definition != Definition::Usable);
+    tasks.retain(|task| definitions.contains_key(&task.agent));
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = broken_definitions(integration, onto).await?;
+    let before = read_definitions(integration, onto, &tasks).await?;
+    let mut mistakes = Mistakes::default();
+    for task in tasks {
+        match &definitions[&task.agent] {
+            Definition::Broken(mistake) if !known.contains_key(&task.key) => {
+                mistakes.add(mistake, task.name);
+            }
+            Definition::Missing if before[&task.agent] != Definition::Missing => {
+                let agent = &task.agent;
+                let sentence = format!(
+                    "the definition of the agent `{agent}` was deleted, so its prompt and model would not be used"
+                );
+                mistakes.add(&sentence, task.name);
+            }
+            Definition::Missing | Definition::Usable | Definition::Broken(_) => {}
+        }
+    }
+    Ok(mistakes.0)
+}
+
+/// A warning about each mistake in the definitions of agents that tasks of the dispatch are assigned to.
+pub fn warnings(
+    broken: &BrokenDefinitions,
+    graph: &TaskGraph,
+    scope: &HashSet<usize>,
+    commit: &str,
+) -> Vec<String> {
+    let mut mistakes = Mistakes::default();
+    for task in (0..graph.tasks.len()).filter(|task| scope.contains(task)) {
+        if let Some(mistake) = broken.get(&task_key(graph, task)) {
+            mistakes.add(mistake, graph.name(task));
+        }
+    }
+    let warnings = mistakes
+        .0
+        .iter()
+        .map(|DefinitionMistake { sentence, tasks }| {
+            let (tasks, verb) = (
+                list_tasks(tasks),
+                if tasks.len() == 1 { "is" } else { "are" },
+            );
+            format!(
+                "at the commit {commit}, {sentence}; {tasks} {verb} blocked until it is corrected"
+            )
+        });
+    warnings.collect()
+}
+
+/// Mistakes, each with all tasks that it affects.
+#[derive(Default)]
+struct Mistakes(Vec<DefinitionMistake>);
+
+impl Mistakes {
+    fn add(&mut self, sentence: &str, task: String) {
+        match self.0.iter_mut().find(|known| known.sentence == sentence) {
+            Some(known) => known.tasks.push(task),
+            None => self.0.push(DefinitionMistake {
+                sentence: sentence.to_owned(),
+                tasks: vec![task],
+            }),
+        }
+    }
+}
+
+/// The open tasks of a commit's graph that are assigned to an agent. A deferred task is not open. None if the commit has no
+/// graph that can be read.
+async fn assigned_tasks(
+    integration: &Integration,
+    commit: &Commit,
+) -> Result<Vec<AssignedTask>, IntegrationError> {
+    let Some(graph) = integration.read_file(commit, GRAPH_PATH).await? else {
+        return Ok(Vec::new());
+    };
+    let text = String::from_utf8_lossy(&graph);
+    let mut agents = assigned_agents(&text);
+    if agents.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Ok(graph) = TaskGraph::parse(&text) else {
+        return Ok(Vec::new());
+    };
+    let is_open = |status| {
+        !matches!(
+            status,
+            Status::Done | Status::Cancelled | Status::Deferred | Status::Expanded
+        )
+    };
+    let tasks = graph.tasks.iter().enumerate().filter_map(|(task, node)| {
+        let agent = agents.remove(&(node.phase.clone(), node.id.clone()))?;
+        is_open(node.status).then(|| AssignedTask {
+            key: task_key(&graph, task),
+            name: graph.name(task),
+            agent,
+        })
+    });
+    Ok(tasks.collect())
+}
+
+/// What a commit has as the definitions of the tasks' agents, by the name of the agent.
+async fn read_definitions(
+    integration: &Integration,
+    commit: &Commit,
+    tasks: &[AssignedTask],
+) -> Result<BTreeMap<String, Definition>, IntegrationError> {
+    let mut definitions = BTreeMap::new();
+    for AssignedTask { agent, .. } in tasks {
+        if !definitions.contains_key(agent) {
+            let definition = read_definition(integration, commit, agent).await?;
+            definitions.insert(agent.clone(), definition);
+        }
+    }
+    Ok(definitions)
+}
+
+/// Reads what a worker would read.
+async fn read_definition(
+    integration: &Integration,
+    commit: &Commit,
+    agent: &str,
+) -> Result<Definition, IntegrationError> {
+    let path = match AgentFile::path(agent) {
+        Ok(path) => path,
+        Err(error) => return Ok(Definition::Broken(error.to_string())),
+    };
+    let read = integration.read_text(commit, &path, MAX_SETTINGS_SIZE);
+    let text = match read.await? {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(Definition::Missing),
+        Err(mistake) => return Ok(Definition::Broken(mistake)),
+    };
+    let template = match AgentFile::parse(&text, Path::new(&path)) {
+        Ok(file) => file.template_file,
+        Err(error) => return Ok(Definition::Broken(error.to_string())),
+    };
+    let Some(template) = template else {
+        return Ok(Definition::Usable);
+    };
+    let read = integration.read_text(commit, &template, MAX_SETTINGS_SIZE);
+    Ok(match read.await? {
+        Ok(Some(_)) => Definition::Usable,
+        Ok(None) => Definition::Broken(format!(
+            "{path}: the template file {template} does not exist"
+        )),
+        Err(mistake) => Definition::Broken(format!("{path}: {mistake}")),
+    })
+}
