@@ -9,6 +9,7 @@
 /// The modules that the targets use, and what those import.
 #[path = "../../src"]
 mod worker {
+    pub mod amounts;
     pub mod environment;
     pub mod excerpt;
     pub mod isolation;
@@ -61,8 +62,8 @@ mod worker {
 }
 // As in the worker: `crate::model` and so on.
 use worker::{
-    builtin, callback, environment, excerpt, git, http, isolation, line_splitter, model, programs,
-    progress, redact, ring_buffer, runner, scud, stream_json, task,
+    amounts, builtin, callback, environment, excerpt, git, http, isolation, line_splitter, model,
+    programs, progress, redact, ring_buffer, runner, scud, stream_json, task,
 };
 
 /// The parts of secrets, for the slow model of the redactor.

@@ -66,10 +66,10 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
             event.add_outcome(&outcome, &redactor);
             assert_valid(&event);
             assert!(event.body().len() <= MAX_BODY_SIZE);
-            if let Some(smaller) = event.without_patch_and_output() {
+            if let Some(smaller) = event.without_patch_prompts_and_output() {
                 assert_valid(&smaller);
                 assert!(
-                    smaller.without_patch_and_output().is_none(),
+                    smaller.without_patch_prompts_and_output().is_none(),
                     "there is nothing more to leave out"
                 );
             }
@@ -248,6 +248,9 @@ fn outcome(
     let check = check_report(input, redactor)?;
     let report = Report {
         summary: maybe(input, text)?,
+        prompts: (0..input.int_in_range(0..=8)?)
+            .map(|_| Ok(redactor.text(&text(input)?)))
+            .collect::<Result<_>>()?,
         duration: duration(input)?,
         phases: (0..input.int_in_range(0..=9)?)
             .map(|_| phase_start(input))

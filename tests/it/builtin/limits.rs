@@ -76,7 +76,7 @@ fn an_unreadable_call_next_to_others_gets_an_error_as_its_result() {
     assert_eq!(results[0]["content"], "one");
     assert_eq!(
         results[1]["content"],
-        "`command` is missing; it must be a text"
+        "`command` must be a string"
     );
 }
 

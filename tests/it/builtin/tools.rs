@@ -173,11 +173,11 @@ fn an_invalid_call_gets_an_error_that_says_how_to_correct_it() {
     };
     assert_eq!(
         is_error(calls("bash", json!({}))),
-        "`command` is missing; it must be a text"
+        "`command` must be a string"
     );
     assert_eq!(
         is_error(calls("bash", json!({ "command": ["ls"] }))),
-        "`command` is missing; it must be a text"
+        "`command` must be a string"
     );
     assert_eq!(
         is_error(calls("bash", json!({ "command": "a\0b" }))),
