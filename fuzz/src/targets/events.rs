@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::callback::credentials;
 use crate::callback::settings::{Identity, Limits, Machine, Settings};
 use crate::callback::wire::{Event, Kind};
+use crate::excerpt;
 use crate::model::Spent;
 use crate::progress::{Phase, Progress};
 use crate::redact::Redactor;
@@ -77,6 +78,9 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
     }
     Ok(())
 }
+
+/// The largest prompt in an event, in bytes: the worker leaves out the middle of larger ones.
+const MAX_PROMPT_SIZE: usize = 16 * 1024;
 
 fn assert_valid(event: &Event) {
     static VALIDATOR: OnceLock<Validator> = OnceLock::new();
@@ -249,7 +253,12 @@ fn outcome(
     let report = Report {
         summary: maybe(input, text)?,
         prompts: (0..input.int_in_range(0..=8)?)
-            .map(|_| Ok(redactor.text(&text(input)?)))
+            .map(|_| {
+                Ok(excerpt::both_ends(
+                    &redactor.text(&format!("# Task {}", text(input)?)),
+                    MAX_PROMPT_SIZE,
+                ))
+            })
             .collect::<Result<_>>()?,
         duration: duration(input)?,
         phases: (0..input.int_in_range(0..=9)?)
