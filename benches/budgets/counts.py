@@ -11,7 +11,7 @@ from repository import CHANGE, CLEAN, IDENTITY, make_origin
 SIZE_BUDGET = 7.0
 # Above what was measured when each was last lowered, so that a step back is noticed: see docs/performance.md.
 CALLS_BUDGET = 540
-INSTRUCTIONS_BUDGET = 2_000_000
+INSTRUCTIONS_BUDGET = 2_200_000
 GIT_BUDGET = 16
 
 
