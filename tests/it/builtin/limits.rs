@@ -74,10 +74,7 @@ fn an_unreadable_call_next_to_others_gets_an_error_as_its_result() {
     run.completed();
     let results = results(&run);
     assert_eq!(results[0]["content"], "one");
-    assert_eq!(
-        results[1]["content"],
-        "`command` must be a string"
-    );
+    assert_eq!(results[1]["content"], "`command` must be a string");
 }
 
 #[test]

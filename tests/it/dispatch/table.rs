@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::sample::{Gate, Graph, number_from_environment};
-use crate::support::{Emulator, Terminal, wait_until};
+use crate::support::{Emulator, Terminal, quoted, wait_until};
 
 /// The variable with the number of workers of this test. The default is low, because each worker is a process with a
 /// clone.
@@ -111,7 +111,7 @@ fn the_last_row_does_not_count_split_tasks_and_a_finished_run_has_one_line() {
     let agent = format!(
         "case $TASK_ID in *:2) until [ -e {} ]; do sleep 0.05; done;; esac\n\
          # Task 3 changes nothing.\n[ ${{TASK_ID##*:}} = 3 ] || echo > done-${{TASK_ID##*:}}",
-        open.display()
+        quoted(&open)
     );
     let running = graph
         .dispatch(&agent)
