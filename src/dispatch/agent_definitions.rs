@@ -40,12 +40,13 @@ struct AssignedTask {
     agent: String,
 }
 
-/// The mistakes in the definitions of the agents of all open tasks.
+/// The mistakes in the definitions of the agents of all open tasks. `graph` is the text of the commit's graph.
 pub async fn broken_definitions(
     integration: &Integration,
     commit: &Commit,
+    graph: &str,
 ) -> Result<BrokenDefinitions, IntegrationError> {
-    let tasks = assigned_tasks(integration, commit).await?;
+    let tasks = assigned_tasks(graph);
     let definitions = read_definitions(integration, commit, &tasks).await?;
     let broken = tasks
         .into_iter()
@@ -64,7 +65,7 @@ pub async fn new_definition_mistakes(
     merged: &Commit,
     scope: &HashSet<String>,
 ) -> Result<Vec<DefinitionMistake>, IntegrationError> {
-    let mut tasks = assigned_tasks(integration, merged).await?;
+    let mut tasks = assigned_tasks(&graph_text(integration, merged).await?);
     tasks.retain(|task| scope.contains(&task.key));
     let mut definitions = read_definitions(integration, merged, &tasks).await?;
     definitions.retain(|_, definition| *definition != Definition::Usable);
@@ -72,7 +73,8 @@ pub async fn new_definition_mistakes(
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
-    let known = broken_definitions(integration, onto).await?;
+    let graph = graph_text(integration, onto).await?;
+    let known = broken_definitions(integration, onto, &graph).await?;
     let before = read_definitions(integration, onto, &tasks).await?;
     let mut mistakes = Mistakes::default();
     for task in tasks {
@@ -137,22 +139,24 @@ impl Mistakes {
     }
 }
 
-/// The open tasks of a commit's graph that are assigned to an agent. A deferred task is not open. None if the commit has no
-/// graph that can be read.
-async fn assigned_tasks(
+/// The text of a commit's graph; empty if the commit has no graph.
+async fn graph_text(
     integration: &Integration,
     commit: &Commit,
-) -> Result<Vec<AssignedTask>, IntegrationError> {
-    let Some(graph) = integration.read_file(commit, GRAPH_PATH).await? else {
-        return Ok(Vec::new());
-    };
-    let text = String::from_utf8_lossy(&graph);
-    let mut agents = assigned_agents(&text);
+) -> Result<String, IntegrationError> {
+    let graph = integration.read_file(commit, GRAPH_PATH).await?;
+    Ok(String::from_utf8_lossy(&graph.unwrap_or_default()).into_owned())
+}
+
+/// The open tasks of a graph that are assigned to an agent. A deferred task is not open. There are none if the graph cannot be
+/// read.
+fn assigned_tasks(text: &str) -> Vec<AssignedTask> {
+    let mut agents = assigned_agents(text);
     if agents.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let Ok(graph) = TaskGraph::parse(&text) else {
-        return Ok(Vec::new());
+    let Ok(graph) = TaskGraph::parse(text) else {
+        return Vec::new();
     };
     let is_open = |status| {
         !matches!(
@@ -168,7 +172,7 @@ async fn assigned_tasks(
             agent,
         })
     });
-    Ok(tasks.collect())
+    tasks.collect()
 }
 
 /// What a commit has as the definitions of the tasks' agents, by the name of the agent.

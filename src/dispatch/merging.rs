@@ -91,8 +91,8 @@ pub async fn read_tip(integration: &Integration) -> eyre::Result<Tip> {
     let graph = String::from_utf8(graph).wrap_err("the graph is not UTF-8")?;
     Ok(Tip {
         commit: tip.id.clone(),
+        broken_definitions: broken_definitions(integration, tip, &graph).await?,
         graph,
-        broken_definitions: broken_definitions(integration, tip).await?,
     })
 }
 

@@ -10,8 +10,8 @@ use super::totals::{attempts, cost_usd};
 use crate::amounts::{dollars, grouped};
 use crate::clock::Millis;
 
-/// The coordinates of a curve: the width and the height of its drawing.
-const SIZE: &str = "0 0 100 100";
+/// The `viewBox` of the drawing of a curve.
+const VIEW_BOX: &str = "0 0 100 100";
 /// How far below the upper edge the highest point is, so that its line is not cut off.
 const TOP: f64 = 6.0;
 /// How close the points of a curve may be, in percent of its width.
@@ -32,9 +32,9 @@ pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
     } else {
         (cost, "cost")
     };
-    let (from, last) = (begin(attempt)?, *points.last()?);
+    let (from, last) = (begin_of_agent(attempt)?, *points.last()?);
     let length = last.at - from;
-    // A single amount at the end is no curve.
+    // One amount alone cannot be drawn as a curve.
     if length <= 0 || last.amount <= 0.0 || points.len() < 2 {
         return None;
     }
@@ -53,7 +53,7 @@ pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
     };
     Some(html! {
         figure {
-            svg.curve viewBox=(SIZE) preserveAspectRatio="none" role="img" aria-label={ (what) " over time" } {
+            svg.curve viewBox=(VIEW_BOX) preserveAspectRatio="none" role="img" aria-label={ (what) " over time" } {
                 path d=(steps(positions)) vector-effect="non-scaling-stroke" {}
             }
             figcaption.quiet { (what) " over time: " (spent) " in " (duration(length)) }
@@ -77,7 +77,7 @@ pub fn row_of_all(report: &Report, axis: &Axis) -> Option<Markup> {
     Some(html! {
         div.row {
             span.label { b { "cost" } " of all attempts" }
-            svg.lane.curve viewBox=(SIZE) preserveAspectRatio="none" role="img" aria-label="cost over time" {
+            svg.lane.curve viewBox=(VIEW_BOX) preserveAspectRatio="none" role="img" aria-label="cost over time" {
                 path d=(steps(positions)) vector-effect="non-scaling-stroke" {}
             }
             span.time { (dollars(total)) }
@@ -142,14 +142,14 @@ fn tokens(attempt: &Attempt) -> Vec<Point> {
     points
 }
 
-/// When the agent of an attempt began, or else the attempt.
-fn begin(attempt: &Attempt) -> Option<Millis> {
+/// When the agent of an attempt began. If that is not known, when the attempt began.
+fn begin_of_agent(attempt: &Attempt) -> Option<Millis> {
     let mut spans = attempt.spans.iter();
     let agent = spans.find(|span| span.stage == Stage::Agent);
     agent.map(|span| span.from).or(attempt.from())
 }
 
-/// When the agent of an attempt ended, or else the attempt.
+/// When the agent of an attempt ended. If that is not known, when the attempt ended.
 fn end_of_agent(attempt: &Attempt) -> Option<Millis> {
     let mut spans = attempt.spans.iter().rev();
     let agent = spans.find(|span| span.stage == Stage::Agent);
@@ -197,7 +197,7 @@ mod tests {
     use crate::report::totals::Totals;
     use serde_json::json;
 
-    /// An agent that works for 100 s after 10 s.
+    /// An attempt whose agent works from second 10 to second 110.
     fn attempt(cost_usd: Option<f64>, heartbeats: &[(Millis, f64)]) -> Attempt {
         let mut samples = Samples::default();
         for (at, cost) in heartbeats {

@@ -99,7 +99,7 @@ fn a_broken_definition_of_an_agent_with_open_tasks_is_not_merged_and_the_task_is
 fn a_broken_definition_that_no_open_task_needs_is_merged() {
     let breaks_other = "echo '[' > .scud/agents/other.toml";
     let (graph, agent) = graph_of_builder(&[breaks_other, "rm .scud/agents/other.toml"], "false");
-    // The last task breaks the definition of its own agent, which no other task has.
+    // The last task breaks the definition of its own agent. The other tasks have another agent.
     let agent = format!("{agent}\n[ \"$id\" != 3 ] || echo '[' > .scud/agents/builder.toml");
     graph
         .dispatch(&agent)
