@@ -46,7 +46,7 @@ impl Dispatcher<'_> {
     }
 
     /// Records what a run has left behind: the report that its worker has printed, or finished work on its branch.
-    pub(super) async fn harvest(&mut self, id: &str) -> eyre::Result<Harvest> {
+    async fn harvest(&mut self, id: &str) -> eyre::Result<Harvest> {
         let run = id.to_owned();
         if let Some(event) = find_report(&self.engine.output(id), id) {
             self.journaled
