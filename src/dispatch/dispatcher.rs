@@ -206,7 +206,9 @@ impl Dispatcher<'_> {
                 }
             }
             Event::Started { run, started } => {
-                self.engine.hear_start(&run, started.is_ok());
+                if let Some(text) = self.engine.hear_start(&run, started.is_ok()) {
+                    self.show.say(&text);
+                }
                 if let Err(failure) = &started
                     && self.works_without_handle(&run, failure)
                 {

@@ -18,6 +18,7 @@ mod repository_dirs;
 mod settings;
 mod spec;
 mod starting;
+mod station;
 
 pub use calls::{Event, StartFailure};
 pub use engines::{Engines, engine_of};

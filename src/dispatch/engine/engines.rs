@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use eyre::eyre;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -20,7 +20,8 @@ use super::local::Local;
 use super::remote::Remote;
 use super::settings::{EngineChoice, EngineKind};
 use super::spec::Spec;
-use super::starting::start_until;
+use super::starting::{GiveUp, start_until};
+use super::station::Station;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::Seen;
 
@@ -28,18 +29,6 @@ use crate::dispatch::state::Seen;
 const MAX_EVENTS: usize = 256;
 /// How long a worker that has reported may take to end by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(30);
-
-/// An engine that answers later.
-#[derive(Debug)]
-struct Station {
-    remote: Rc<Remote>,
-    /// The runs to ask about, collected since the last question.
-    asked: Vec<(String, Handle)>,
-    is_looking: bool,
-    next_look: Instant,
-    /// Why the engine does not answer, if so; a person is told once.
-    trouble: Option<String>,
-}
 
 /// A run whose task needs an engine that has as many runs as it may have.
 #[derive(Debug)]
@@ -61,13 +50,15 @@ pub struct Engines {
     stations: Vec<Station>,
     /// Which engine each run is on.
     placed: HashMap<String, EngineKind>,
-    /// The starts that have no result yet. The notification ends a wait for room.
-    starting: HashMap<String, Rc<Notify>>,
+    /// How to end each start that has no result yet.
+    starting: HashMap<String, Rc<GiveUp>>,
     waiting: Vec<Waiting>,
     seen: HashMap<String, Seen>,
     released: HashSet<String>,
     events: mpsc::Sender<Event>,
     heard: mpsc::Receiver<Event>,
+    /// Starts, which the end waits for before it removes anything: they must not start what was removed.
+    starts: JoinSet<()>,
     /// Stops and clean-ups, which the end waits for.
     tasks: JoinSet<()>,
 }
@@ -81,13 +72,7 @@ impl Engines {
         remotes: Vec<Remote>,
     ) -> Self {
         let (events, heard) = mpsc::channel(MAX_EVENTS);
-        let stations = remotes.into_iter().map(|remote| Station {
-            remote: Rc::new(remote),
-            asked: Vec::new(),
-            is_looking: false,
-            next_look: Instant::now(),
-            trouble: None,
-        });
+        let stations = remotes.into_iter().map(Station::new);
         Self {
             choices,
             start_deadline,
@@ -101,6 +86,7 @@ impl Engines {
             released: HashSet::new(),
             events,
             heard,
+            starts: JoinSet::new(),
             tasks: JoinSet::new(),
         }
     }
@@ -144,10 +130,10 @@ impl Engines {
             return Some(started.map_err(|error| StartFailure::Failed(format!("{error:#}"))));
         };
         let remote = Rc::clone(&station.remote);
-        let give_up = Rc::new(Notify::new());
+        let give_up = Rc::new(GiveUp::default());
         self.starting.insert(run.to_owned(), Rc::clone(&give_up));
         let (events, run, limit) = (self.events.clone(), run.to_owned(), self.start_deadline);
-        tokio::task::spawn_local(async move {
+        self.starts.spawn_local(async move {
             let started = start_until(&remote, &run, &spec, limit, &give_up, &events).await;
             let _ = events.send(Event::Started { run, started }).await;
         });
@@ -179,7 +165,7 @@ impl Engines {
     pub fn give_up_waiting(&mut self, run: Option<&str>) {
         let is_meant = |name: &str| run.is_none_or(|run| run == name);
         for (_, give_up) in self.starting.iter().filter(|(name, _)| is_meant(name)) {
-            give_up.notify_one();
+            give_up.waiting.notify_one();
         }
         for waiting in &mut self.waiting {
             waiting.is_given_up |= is_meant(&waiting.run);
@@ -286,9 +272,9 @@ impl Engines {
         station.next_look = Instant::now() + station.remote.look_pause();
         match answer {
             Ok(looks) => {
-                let had_trouble = station.trouble.take().is_some();
+                let words = station.answers_again();
                 self.seen.extend(looks);
-                had_trouble.then(|| format!("the engine {engine} answers again"))
+                words
             }
             Err(why) => {
                 // Unknown is never dead: what had ended stays so, and the others may run.
@@ -304,18 +290,33 @@ impl Engines {
         }
     }
 
-    /// Notes that a start has a result.
-    pub fn hear_start(&mut self, run: &str, is_started: bool) {
+    /// Notes that a start has a result; returns what a person should know.
+    pub fn hear_start(&mut self, run: &str, is_started: bool) -> Option<String> {
         self.starting.remove(run);
+        while self.starts.try_join_next().is_some() {}
         if !is_started {
             self.placed.remove(run);
+            return None;
         }
+        // There may be no look any more: the run may report before the next one.
+        let engine = *self.placed.get(run)?;
+        self.station_mut(engine)?.answers_again()
     }
 
     /// Waits for stops and clean-ups, and removes what is left of the dispatch. Returns what a person must do.
     pub async fn close(&mut self, limit: Duration) -> Vec<String> {
-        let finished = async { while self.tasks.join_next().await.is_some() {} };
+        self.waiting.clear();
+        for give_up in self.starting.values() {
+            give_up.trying.notify_one();
+        }
+        // Nobody listens any more, so that no task waits until its event is heard.
+        self.heard.close();
+        let finished = async {
+            while self.starts.join_next().await.is_some() {}
+            while self.tasks.join_next().await.is_some() {}
+        };
         let is_late = timeout(limit, finished).await.is_err();
+        self.starts.abort_all();
         self.tasks.abort_all();
         let mut left = Vec::new();
         for station in &self.stations {

@@ -14,15 +14,23 @@ use crate::dispatch::journal::Handle;
 pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub const MAX_PAUSE: Duration = Duration::from_secs(15);
 
+/// Ends a start early. A request that the engine is working on always gets the time for its answer.
+#[derive(Debug, Default)]
+pub struct GiveUp {
+    /// The run is not needed any more: it does not wait for room.
+    pub waiting: Notify,
+    /// The dispatch is over: nothing is tried again. What may have started is found when everything is removed.
+    pub trying: Notify,
+}
+
 /// Starts a run. A start without an answer is repeated until the limit is over: it has the same name, so it finds
-/// what the first one has started. An engine without room is asked again for as long as it takes, or until
-/// `give_up` says that the run is not needed any more.
+/// what the first one has started. An engine without room is asked again for as long as it takes.
 pub async fn start_until(
     remote: &Remote,
     run: &str,
     spec: &Spec,
     limit: Duration,
-    give_up: &Notify,
+    give_up: &GiveUp,
     events: &mpsc::Sender<Event>,
 ) -> Result<Handle, StartFailure> {
     let mut pause = FIRST_PAUSE;
@@ -48,10 +56,11 @@ pub async fn start_until(
         tokio::select! {
             () = sleep(pause) => {}
             // If it may have started, the next attempt finds it.
-            () = give_up.notified(), if is_full => {
+            () = give_up.waiting.notified(), if is_full => {
                 let why = format!("it was given up while it waited for room: {}", failure.why());
                 return Err(StartFailure::Full(why));
             }
+            () = give_up.trying.notified() => return Err(failure),
         }
         pause = (pause * 2).min(MAX_PAUSE);
     }

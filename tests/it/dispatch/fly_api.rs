@@ -58,6 +58,17 @@ pub enum ExitPlace {
     Missing,
 }
 
+/// What happens to requests for a list of machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lists {
+    #[default]
+    Work,
+    /// They work until the first request for a machine.
+    BreakSoon,
+    /// They are answered with 500.
+    Broken,
+}
+
 /// What the API does differently.
 #[derive(Default)]
 pub struct Oddities {
@@ -69,6 +80,9 @@ pub struct Oddities {
     pub is_clash_422: bool,
     /// How many lists are empty although there are machines.
     pub empty_lists: usize,
+    pub lists: Lists,
+    /// How long the API takes for the names of the secrets.
+    pub secrets_pause: Duration,
     /// How many questions about a machine are answered with 404 although it is there.
     pub lost_machines: usize,
     pub exit_place: ExitPlace,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::{AGENT, Cloud, ONE};
-use crate::dispatch::fly_api::Create;
+use crate::dispatch::fly_api::{Create, Lists};
 use crate::dispatch::sample::Gate;
 use crate::support::{each, setting, wait_until, with_enough_time};
 
@@ -259,5 +259,39 @@ fn a_server_error_of_the_api_says_nothing_about_its_machines() {
     gate.open();
     running.wait().assert_code(0);
     assert_eq!(cloud.graph.entries("intent").len(), 1);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn an_engine_that_starts_a_run_after_it_was_away_is_said_to_answer_again() {
+    let cloud = Cloud::new("1 | Only | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
+    let gate = Gate::new();
+    let running = cloud.dispatch_with_gate(&gate, AGENT).start();
+    gate.wait_for_an_agent();
+    cloud.api.odd(|odd| odd.lists = Lists::Broken);
+    running.wait_for_log("is unknown until it answers");
+    // No look succeeds any more: the first task reports by itself, and the start of the second one is the first answer.
+    gate.open();
+    running.wait_for_log("the engine fly answers again");
+    cloud.api.odd(|odd| odd.lists = Lists::Work);
+    running.wait().assert_code(0);
+    cloud.api.assert_clean();
+}
+
+#[test]
+fn a_start_without_an_answer_is_not_tried_again_after_the_dispatch_is_over() {
+    let cloud = Cloud::new(ONE);
+    // The worker runs, but every attempt to find its machine fails until its work is merged.
+    cloud.api.odd(|odd| {
+        odd.creates.push_back(Create::TimesOut { is_made: true });
+        odd.lists = Lists::BreakSoon;
+        // The end takes longer than the pauses between the attempts.
+        odd.secrets_pause = Duration::from_secs(5);
+    });
+    let running = cloud.dispatch(AGENT).start();
+    running.wait_for_log("merged: ");
+    cloud.api.odd(|odd| odd.lists = Lists::Work);
+    running.wait().assert_code(0);
+    assert_eq!(cloud.api.exchanges("create").len(), 1);
     cloud.api.assert_clean();
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::description::check_create;
 use super::machines::{self, Machine};
 use super::requests::{error, ok, send, too_soon};
-use super::{Answer, Create, DIGEST, Shared};
+use super::{Answer, Create, DIGEST, Lists, Shared};
 
 /// Makes a machine, unless an oddity is switched on.
 pub fn create(shared: &Arc<Shared>, body: &Value) -> Answer {
@@ -18,6 +18,9 @@ pub fn create(shared: &Arc<Shared>, body: &Value) -> Answer {
     }
     let (oddity, is_clash_422, full) = {
         let mut oddities = shared.oddities();
+        if oddities.lists == Lists::BreakSoon {
+            oddities.lists = Lists::Broken;
+        }
         let region = body["region"].as_str().unwrap_or_default();
         let full = oddities.full_regions.get(region).copied();
         let oddity = if full.is_none() {

@@ -8,7 +8,7 @@ use super::creates::create;
 use super::http::Request;
 use super::machines::Machine;
 use super::{
-    APP, Answer, Connection, Duration, Exchange, Instant, Shared, State, TOKEN, TOLERANCE,
+    APP, Answer, Connection, Duration, Exchange, Instant, Lists, Shared, State, TOKEN, TOLERANCE,
 };
 
 pub(super) fn answer(shared: &Arc<Shared>, connection: &Connection, request: &Request) -> Answer {
@@ -102,6 +102,8 @@ fn act(
             ok(&json!({ "ok": true }))
         }),
         "secrets" => {
+            let pause = shared.oddities().secrets_pause;
+            connection.pause(pause);
             let state = shared.state();
             let names = state
                 .secrets
@@ -119,6 +121,9 @@ fn list(shared: &Arc<Shared>, request: &Request) -> Answer {
         if oddities.empty_lists > 0 {
             oddities.empty_lists -= 1;
             return ok(&json!([]));
+        }
+        if oddities.lists == Lists::Broken {
+            return error(500, "internal: no lists");
         }
     }
     let parameter = |name: &str| request.query.iter().find(|(known, _)| known == name);
