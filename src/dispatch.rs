@@ -15,6 +15,7 @@ mod harvest;
 pub mod integration;
 mod journal;
 mod journaled_state;
+mod listen;
 mod merging;
 mod names;
 mod needs;

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::harvest::BranchSearches;
 use super::integration::{self, Integration, WorkerLocation};
 use super::journal::{self, Entry, PutAside};
 use super::journaled_state::JournaledState;
+use super::listen::{callback_url, listen};
 use super::merging::{Tip, read_tip};
 use super::names::dispatch_id;
 use super::needs;
@@ -36,8 +36,6 @@ use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
 use crate::scud::TaskGraph;
 use crate::terminal::Screen;
 
-/// The loopback interface, with a port that the kernel chooses.
-const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// The grace period of a worker that this dispatch does not need any more.
 const STRAY_GRACE: Duration = Duration::from_secs(10);
 
@@ -269,50 +267,6 @@ fn unused_engines(needs: &HashMap<String, TaskNeeds>, engines: &engine::Settings
         )
     };
     tasks.into_iter().map(sentence).collect()
-}
-
-/// The callback URL of workers. If the dispatcher listens on all addresses, the URL has the one at which workers reach
-/// this machine.
-fn callback_url(mut address: SocketAddr, reached_at: Option<IpAddr>) -> String {
-    if address.ip().is_unspecified() {
-        address.set_ip(reached_at.unwrap_or(LOOPBACK.ip()));
-    }
-    format!("http://{address}/api/agents/callback")
-}
-
-/// Listens on the address of the settings. Without one, listens on the address of the last dispatcher, because its
-/// workers send their events there, or on another port if that address is not free.
-async fn listen(
-    settings: &Settings,
-    journaled: &JournaledState,
-    reached_at: Option<IpAddr>,
-) -> eyre::Result<TcpListener> {
-    if let Some(address) = settings.listen {
-        let listener = TcpListener::bind(address).await;
-        return listener.wrap_err_with(|| format!("cannot listen on {address}"));
-    }
-    let last = journaled
-        .state
-        .listen
-        .as_ref()
-        .and_then(|text| text.parse::<SocketAddr>().ok());
-    let wanted = reached_at.unwrap_or(LOOPBACK.ip());
-    if let Some(address) = last.filter(|address| address.ip() == wanted) {
-        match TcpListener::bind(address).await {
-            Ok(listener) => return Ok(listener),
-            Err(error) => tracing::warn!(
-                %address, %error,
-                "the address of the last dispatcher is not free, so the workers that it has started cannot reach this one"
-            ),
-        }
-    }
-    let Some(ip) = reached_at else {
-        let listener = TcpListener::bind(LOOPBACK).await;
-        return listener.wrap_err("cannot listen on the loopback interface");
-    };
-    TcpListener::bind((ip, 0)).await.wrap_err_with(|| {
-        format!("cannot listen on {ip}, at which the workers' containers reach this machine; choose another address with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL, or another network with DESCARTES_DISPATCH_NETWORK")
-    })
 }
 
 /// Errors if runs of the last dispatcher may be on an engine that this one does not use, because it could not stop

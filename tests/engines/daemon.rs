@@ -73,14 +73,19 @@ impl Daemon {
             .stdout(Stdio::null())
             .stderr(log.expect("a log file"))
             .spawn();
-        self.child = Some(child.expect("docker.io is installed"));
+        let mut child = child.expect("docker.io is installed");
         wait_until("dockerd", || {
+            if let Some(status) = child.try_wait().expect("a child") {
+                let log = fs::read_to_string(self.at("log")).unwrap_or_default();
+                panic!("dockerd has ended: {status}\n{log}");
+            }
             let answer = self
                 .command(&["version"])
                 .output()
                 .expect("docker.io is installed");
             answer.status.success()
         });
+        self.child = Some(child);
     }
 
     /// Ends the engine with a signal, and waits until it is gone.
@@ -88,9 +93,11 @@ impl Daemon {
         let mut child = self.child.take().expect("the engine runs");
         let _ = kill_process(Pid::from_child(&child), signal);
         child.wait().expect("a child");
-        // containerd ends with dockerd. Where nothing reaps it, its process id stays, and the next dockerd would take it
-        // for a running one.
-        let _ = fs::remove_file(self.at("exec/containerd/containerd.pid"));
+        // A process id that another process has got, or that of a containerd that nothing reaps, would look like a running
+        // engine to the next dockerd.
+        for file in ["pid", "exec/containerd/containerd.pid"] {
+            let _ = fs::remove_file(self.at(file));
+        }
     }
 
     /// Runs the docker command; gives what it prints.
@@ -131,9 +138,11 @@ impl Drop for Daemon {
             self.run();
         }
         if self.child.is_some() {
-            let all = self.containers();
-            for name in &all {
-                let _ = self.command(&["rm", "--force", name]).output();
+            // After a failure of the test, a second panic here would hide it.
+            let all = self.command(&["ps", "--all", "--quiet"]).output();
+            let all = all.map(|output| output.stdout).unwrap_or_default();
+            for id in String::from_utf8_lossy(&all).lines() {
+                let _ = self.command(&["rm", "--force", id]).output();
             }
             self.end(Signal::TERM);
         }

@@ -2,7 +2,7 @@
 //! wants.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -60,7 +60,7 @@ impl FaultyEngine {
                     return;
                 }
                 Some(Fault::LateWithoutAnswer(hold)) => {
-                    let _ = connection.reset();
+                    let _ = connection.stream.shutdown(Shutdown::Both);
                     connection.wait_for(&hold);
                     ask(&socket, &request);
                     return;

@@ -12,7 +12,7 @@ done
 store=${TESTS_NIX_STORE:-}
 if [[ -z $store ]]; then
     store=$(mktemp -d)
-    trap 'chmod -R u+w "$store" && rm -rf "$store"' EXIT
+    trap 'chmod -R u+w "$store" || true; rm -rf "$store" || true' EXIT
 fi
 export NIX_STORE_DIR=$store/store NIX_STATE_DIR=$store/var NIX_LOCALSTATE_DIR=$store/var NIX_LOG_DIR=$store/log NIX_CONF_DIR=$store/etc
 export XDG_CACHE_HOME=$store/cache NIX_REMOTE=

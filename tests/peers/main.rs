@@ -119,7 +119,7 @@ fn a_retryable_failure_may_be_claimed_again_and_a_finished_task_may_not() {
 #[test]
 fn a_dead_workers_task_may_be_claimed_again_after_its_lease() {
     each(&PEERS, |kind| {
-        let peer = Peer::start_with_lease(kind, SECRET, "5");
+        let peer = Peer::start_with_lease(kind, SECRET, "20");
         let project = Project::new();
         let dead = worker(&peer, &project).agent("sleep 600").start();
         peer.wait_for("8 running: agent");

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::patience::Deadline;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
@@ -110,10 +109,10 @@ impl Peer {
     /// Waits until it has printed these words.
     #[track_caller]
     pub fn wait_for(&self, words: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Deadline::start();
         let mut log = self.log.0.lock().unwrap();
         while !log.contains(words) {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.left();
             assert!(!left.is_zero(), "waited too long for {words:?} in:\n{log}");
             log = self.log.1.wait_timeout(log, left).unwrap().0;
         }

@@ -73,6 +73,8 @@ fn open(dir: &TempDir, page: &Path, theme: Theme, more: &[&str]) -> String {
             "--no-sandbox",
             "--disable-background-networking",
             "--disable-gpu",
+            // In a container, the shared memory may be smaller than a page needs.
+            "--disable-dev-shm-usage",
             "--window-size=1300,1000",
             "--dump-dom",
         ])

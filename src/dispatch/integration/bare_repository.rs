@@ -381,6 +381,9 @@ fn configuration(program: &Path) -> Vec<(String, String)> {
         ("merge.scud.name", "status letters of two tasks"),
         // This repository must survive a power failure, unlike a worker's clone.
         ("core.fsync", "committed,reference"),
+        // A git process of a dispatcher that was killed may hold a lock until it ends by itself.
+        ("core.filesRefLockTimeout", "10000"),
+        ("core.packedRefsTimeout", "10000"),
         ("core.attributesFile", "/dev/null"),
         ("merge.renames", "true"),
     ]

@@ -2,6 +2,7 @@
 //! work is lost or done twice.
 
 use std::fs;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,6 +28,27 @@ fn after_a_kill_the_next_dispatcher_adopts_the_running_workers_and_starts_no_sec
     running.wait().assert_code(0);
     assert_eq!(gate.begun(), "house:1\nhouse:2\n");
     assert_eq!(graph.entries("handle").len(), 2);
+}
+
+#[test]
+fn the_next_dispatcher_waits_for_an_address_that_another_program_has_for_a_moment() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let gate = Gate::new();
+    let dispatch = || graph.dispatch_with_gate(&gate, "echo done > done");
+    let running = dispatch().start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::KILL);
+    running.wait();
+    let journal = graph.journal();
+    let address = journal.iter().find_map(|entry| entry["listen"].as_str());
+    let other = TcpListener::bind(address.expect("an address")).expect("a free address");
+    let running = dispatch().start();
+    running.wait_for_log("waiting until the address of the last dispatcher is free");
+    drop(other);
+    running.wait_for_log("tasks, ");
+    gate.open();
+    running.wait().assert_code(0);
+    assert_eq!(gate.begun(), "house:1\n");
 }
 
 #[test]

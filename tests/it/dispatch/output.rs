@@ -168,7 +168,7 @@ fn events_without_the_secret_of_their_run_are_rejected() {
             "DESCARTES_CALLBACK_SECRET",
             "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         )
-        .env("DESCARTES_CLAIM_DEADLINE", "2s")
+        .env("DESCARTES_CLAIM_DEADLINE", "1m")
         .env("DESCARTES_AGENT_COMMAND", "true")
         .dir(project.dir())
         .run();

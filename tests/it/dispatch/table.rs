@@ -79,8 +79,9 @@ fn a_table_in_a_window_that_becomes_narrower_leaves_nothing_behind() {
         .env("DESCARTES_HEARTBEAT", "100ms")
         .on(terminal)
         .start();
-    let size = running.wait_for_screen("6 working").len();
+    running.wait_for_screen("6 working");
     for columns in [60, 30, 90, 45] {
+        let size = running.output_size();
         resizer.set_columns(columns, &running);
         wait_until("a drawing", || running.output_size() > size);
         pause(Duration::from_millis(600));

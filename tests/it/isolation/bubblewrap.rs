@@ -72,13 +72,20 @@ fn processes_that_the_agent_leaves_running_get_sigterm_before_the_namespace_ends
     let agent =
         "( trap 'echo the server stops; exit' TERM; : > waits; while :; do sleep 0.01; done ) &
                  until [ -e waits ]; do sleep 0.01; done; echo done";
-    let event = strict_worker(&receiver, &project).agent(agent).run();
-    let event = event.assert_completed(&receiver);
-    let tail = event["result"]["output"]["tail"].as_str().unwrap();
-    assert!(
-        tail.starts_with("done\n") && tail.ends_with("the server stops\n"),
-        "{tail}"
-    );
+    // The process has one second for that; on a busy machine that may not be enough.
+    for _ in 0..20 {
+        let worker = strict_worker(&receiver, &project).agent(agent);
+        let ended = worker.env("DESCARTES_FORCE", "true").run();
+        ended.assert_code(0);
+        let tail = &ended.result_line()["result"]["output"]["tail"];
+        let tail = tail.as_str().expect("the end of the output");
+        assert!(tail.starts_with("done\n"), "{tail}");
+        if tail.ends_with("the server stops\n") {
+            return;
+        }
+        std::fs::remove_file(project.path("waits")).expect("the file");
+    }
+    panic!("SIGTERM never reached what the agent left behind");
 }
 
 #[test]

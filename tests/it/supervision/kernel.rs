@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{after, assert_failed, completed, failure};
-use crate::support::{Origin, Project, Receiver, Worker, quoted};
+use crate::support::{Origin, Project, Receiver, Worker, quoted, wait_until};
 
 /// The worker as PID 1 of a new namespace.
 fn first_process(worker: Worker) -> Worker {
@@ -121,7 +122,10 @@ struct LittleMemory(PathBuf);
 
 impl LittleMemory {
     fn new(name: &str) -> Self {
-        let name = format!("descartes-{name}-{}", std::process::id());
+        // A group is busy until its last process is reaped, so its name is not used again.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("descartes-{name}-{}-{number}", std::process::id());
         let (first, second) = (
             Path::new("/sys/fs/cgroup"),
             Path::new("/sys/fs/cgroup/memory"),
@@ -141,7 +145,9 @@ impl LittleMemory {
 
 impl Drop for LittleMemory {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
+        wait_until("the end of the group's processes", || {
+            fs::remove_dir(&self.0).is_ok()
+        });
     }
 }
 

@@ -47,7 +47,7 @@ pub fn each<T: Clone + Send>(cases: &[T], test: impl Fn(T) + Sync) {
 
 /// Waits until a condition is true.
 #[track_caller]
-pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = patience::Deadline::start();
     while !holds() {
         assert!(!deadline.left().is_zero(), "waited too long for {what}");

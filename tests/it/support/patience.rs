@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for a state on a quiet machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// How long a test waits for a state on a machine under load.
 const PATIENCE_UNDER_LOAD: Duration = Duration::from_secs(60 * 60);
 /// If starting a shell takes longer than this, the machine is under load: a quiet one needs a few milliseconds.

@@ -1,0 +1,86 @@
+//! The address at which workers reach the dispatcher.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use eyre::WrapErr;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+
+use super::journaled_state::JournaledState;
+use super::settings::Settings;
+
+/// The loopback interface, with a port that the kernel chooses.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// How long a dispatcher waits for the address at which the workers of the last one report.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(10);
+/// The pause between two attempts to get the address.
+const ADDRESS_PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens on the address of the settings. Without one, listens on the address of the last dispatcher, because its
+/// workers send their events there, or on another port if that address is not free.
+pub async fn listen(
+    settings: &Settings,
+    journaled: &JournaledState,
+    reached_at: Option<IpAddr>,
+) -> eyre::Result<TcpListener> {
+    if let Some(address) = settings.listen {
+        let listener = TcpListener::bind(address).await;
+        return listener.wrap_err_with(|| format!("cannot listen on {address}"));
+    }
+    let last = journaled
+        .state
+        .listen
+        .as_ref()
+        .and_then(|text| text.parse::<SocketAddr>().ok());
+    let wanted = reached_at.unwrap_or(LOOPBACK.ip());
+    if let Some(address) = last.filter(|address| address.ip() == wanted) {
+        let has_workers = journaled.state.live_runs().next().is_some();
+        let patience = has_workers.then_some(ADDRESS_PATIENCE);
+        match listen_again(address, patience.unwrap_or_default()).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if has_workers => tracing::warn!(
+                %address, %error,
+                "the address of the last dispatcher is not free, so the workers that it has started cannot reach this one"
+            ),
+            Err(_) => {}
+        }
+    }
+    let Some(ip) = reached_at else {
+        let listener = TcpListener::bind(LOOPBACK).await;
+        return listener.wrap_err("cannot listen on the loopback interface");
+    };
+    TcpListener::bind((ip, 0)).await.wrap_err_with(|| {
+        format!("cannot listen on {ip}, at which the workers' containers reach this machine; choose another address with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL, or another network with DESCARTES_DISPATCH_NETWORK")
+    })
+}
+
+/// Listens on the address of the last dispatcher. Another program may have got it for a moment.
+async fn listen_again(address: SocketAddr, patience: Duration) -> std::io::Result<TcpListener> {
+    let deadline = Instant::now() + patience;
+    let mut is_said = false;
+    loop {
+        let error = match TcpListener::bind(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => error,
+            result => return result,
+        };
+        if Instant::now() >= deadline {
+            return Err(error);
+        }
+        if !is_said {
+            is_said = true;
+            tracing::info!(%address, "waiting until the address of the last dispatcher is free");
+        }
+        sleep(ADDRESS_PAUSE).await;
+    }
+}
+
+/// The callback URL of workers. If the dispatcher listens on all addresses, the URL has the one at which workers reach
+/// this machine.
+pub fn callback_url(mut address: SocketAddr, reached_at: Option<IpAddr>) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(reached_at.unwrap_or(LOOPBACK.ip()));
+    }
+    format!("http://{address}/api/agents/callback")
+}
