@@ -165,12 +165,24 @@ def measure(command, turns, url, home):
     }
 
 
+def serve():
+    """Starts the model; gives its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def conversations(command, counts):
+    """One conversation of each number of turns: pairs of the number and the conversation's figures by name."""
+    url = serve()
+    with tempfile.TemporaryDirectory() as home:
+        return [(turns, measure(command, turns, url, home)) for turns in counts]
+
+
 def main():
     turns, rounds = int(sys.argv[1]), int(sys.argv[2])
     agents = [argument.split("=", 1) for argument in sys.argv[3:]]
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}"
+    url = serve()
     runs = {name: [] for name, _ in agents}
     with tempfile.TemporaryDirectory() as home:
         # The first round fills caches and does not count.
@@ -193,4 +205,5 @@ def main():
         print(f"{what:<28}" + "".join(cells))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,9 @@
 """How times and memory grow. No curve may grow faster than its size."""
 
+import sys
+from pathlib import Path
+
+import crowds
 from graph import graph_of
 from measure import Project, Receiver, Samples
 from output import ours, token, write_text
@@ -14,6 +18,9 @@ def measure(report, program):
     tasks(report, program)
     output(report, program)
     secrets(report, program)
+    line(report, program)
+    turns(report, program)
+    crowds.measure(report, program, linear)
     files(report, program)
 
 
@@ -63,6 +70,36 @@ def secrets(report, program):
             points.append((count, median_run(program, project, receiver, agent, 3, **settings)))
     receiver.close()
     report.curve("256 MiB of output with many secrets", "secrets", "ms", points, "linear", linear(points[1:]))
+
+
+def line(report, program):
+    """Output without a single line end."""
+    receiver, seconds, memory = Receiver(), [], []
+    with Project() as project:
+        for size in (16, 64, 256, 1024):
+            agent = f"dd if=/dev/zero bs=1M count={size} 2> /dev/null"
+            seconds.append((size, ours(program, project, receiver, agent)[0] / 1e3))
+            memory.append((size, peak(program, project, receiver, agent)))
+            receiver.next(), receiver.next()
+    receiver.close()
+    report.curve("whole run with one long line", "MiB", "s", seconds, "linear", linear(seconds))
+    report.curve("peak memory with one long line", "MiB", "MiB", memory, "10 MiB", memory[-1][1] <= 10)
+
+
+def turns(report, program):
+    """Conversations of the built-in agent. Every request repeats the conversation so far, so the bytes grow with the square of the
+    turns, and the time may grow with the bytes."""
+    if not Path("/usr/bin/time").exists():
+        report.without("conversations of many turns", "/usr/bin/time measures their memory: install the package time")
+        return
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from agents_model import conversations
+    figures = conversations(f"exec '{program}' agent --model $MODEL", (20, 100, 500))
+    report.curve("bytes of a conversation of many turns", "turns", "KiB", [(n, of["bytes sent"] / 1024) for n, of in figures])
+    seconds = [(round(of["bytes sent"] / 1024), of["whole conversation, ms"] / 1e3) for _, of in figures]
+    report.curve("conversation of the built-in agent", "KiB", "s", seconds, "linear", linear(seconds))
+    memory = [(n, of["peak memory, MiB"]) for n, of in figures]
+    report.curve("peak memory of the built-in agent", "turns", "MiB", memory, "12 MiB after 100 turns", memory[1][1] <= 12)
 
 
 def files(report, program):

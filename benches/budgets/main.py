@@ -13,6 +13,7 @@ import counts
 import further
 import graph
 import growth
+import https
 import output
 import repository
 import start_up
@@ -20,7 +21,7 @@ import test_parsers
 from measure import ROOT, target
 from report import Report
 
-SECTIONS = ("counts", "start-up", "repository", "graph", "output", "growth", "dispatch", "gateway", "agents")
+SECTIONS = ("counts", "start-up", "https", "repository", "graph", "output", "growth", "dispatch", "gateway", "agents")
 SHORT = ("counts", "start-up", "repository")
 
 
@@ -45,6 +46,7 @@ def main():
     measures = {
         "counts": lambda: counts.measure(report, program),
         "start-up": lambda: start_up.measure(report, program, rounds),
+        "https": lambda: https.measure(report, program, rounds),
         "repository": lambda: repository.measure(report, program, rounds),
         "graph": lambda: graph.measure(report, program, max(rounds // 3, 3)),
         "output": lambda: output.measure(report, program, max(rounds // 10, 3)),
