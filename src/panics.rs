@@ -37,7 +37,24 @@ pub fn failure_point(name: &str) {
 #[cfg(not(debug_assertions))]
 pub fn failure_point(_name: &str) {}
 
-/// Arms the failure point with this name.
+/// A place where a test can make a thread of the worker wait for ever. Only debug builds have such places.
+#[cfg(debug_assertions)]
+pub fn blocking_point(name: &str) {
+    if failure_points::armed()
+        .take_if(|armed| armed == name)
+        .is_some()
+    {
+        tracing::warn!("the blocking point `{name}` is armed");
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+#[cfg(not(debug_assertions))]
+pub fn blocking_point(_name: &str) {}
+
+/// Arms the failure point or the blocking point with this name.
 #[cfg(debug_assertions)]
 pub fn arm_failure_point(name: std::ffi::OsString) {
     *failure_points::armed() = Some(name);

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::webhook::SigningKey;
 pub use answers::ScriptedAnswers;
-pub use leases::lease_of_claim;
+pub use leases::{CANCELLED_RUN_TIME, lease_of_claim};
 use ledger::Ledger;
 pub use ledger::Repetition;
 pub use notice::{Answer, Notice, Received};

@@ -83,8 +83,17 @@ async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
     let verdict = Box::pin(run.hand_over(&prepared, verdict)).await;
     let verdict = with_survivors_named(verdict);
     if !run.stop.has_stop_window_begun() {
+        let delete = async {
+            tokio::select! {
+                () = prepared.workspace.delete() => {}
+                // The rest of the stop window is for the report.
+                () = run.stop.hand_over_deadline() => {
+                    tracing::warn!("there was no time to delete all temporary directories");
+                }
+            }
+        };
         // tokio panics if it cannot start a thread. The outcome must be reported anyway.
-        if let Err(bug) = catch_panic(prepared.workspace.delete()).await {
+        if let Err(bug) = catch_panic(delete).await {
             tracing::warn!(bug, "the temporary directories may not be deleted");
         }
     }

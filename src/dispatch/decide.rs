@@ -1,10 +1,13 @@
 //! Decides what to do next, from the state, the graph and the time. No I/O.
 
+use std::time::Duration;
+
 use super::attempts::{NextAttempt, attempt_after_pause};
 use super::policy::Policy;
 use super::standing::{Standing, halt_reason, standings, task_key};
 use super::state::{Run, Seen, State};
 use crate::clock::Millis;
+use crate::receiver::CANCELLED_RUN_TIME;
 use crate::scud::TaskGraph;
 
 /// Something to do. Each action may be repeated after a crash.
@@ -151,7 +154,7 @@ fn action_for(
     if run.is_cancelled && run.grant.is_none() {
         return stop("it was cancelled");
     }
-    let since = |at: Millis| now - at.max(state.begun_at);
+    let since = |at: Millis| now - at.max(state.listening_since);
     match &run.grant {
         // An engine without room may have started it long after the decision.
         None if since(run.started_at.unwrap_or(run.intended_at)) > policy.start_deadline_ms => {
@@ -160,10 +163,17 @@ fn action_for(
         None => None,
         Some(grant) => {
             let last_event_at = run.last_event_at.unwrap_or(grant.at);
-            let lease = Millis::try_from(grant.lease_ms).unwrap_or(Millis::MAX);
+            let lease = Duration::from_millis(grant.lease_ms);
+            // A worker that was told to end its run sends nothing until it has pushed its work.
+            let silence = if run.is_cancelled {
+                lease.saturating_add(CANCELLED_RUN_TIME)
+            } else {
+                lease
+            };
+            let silence = Millis::try_from(silence.as_millis()).unwrap_or(Millis::MAX);
             // If the engine gives no answer, it is asked again instead of stopping the run.
             let is_running = run.seen == Seen::Running;
-            (since(last_event_at) > lease && is_running)
+            (since(last_event_at) > silence && is_running)
                 .then(|| stop("it has been silent for longer than its lease"))
                 .flatten()
         }

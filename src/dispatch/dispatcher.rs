@@ -74,6 +74,7 @@ impl Dispatcher<'_> {
             self.update_engine_status();
             self.spans.end_runs(&self.journaled.state);
             self.start_waiting().await?;
+            self.journaled.state.note_look(now());
             let decision = decide(&self.journaled.state, &self.graph, &self.policy, now());
             let has_changed = self.perform(&decision, &mut merging, &channels).await?;
             if has_changed {

@@ -76,6 +76,11 @@ impl BranchSearches {
         Harvest::Pending
     }
 
+    /// Forgets what was found for a run that starts now: it has yet to push its work.
+    pub fn forget(&mut self, run: &str) {
+        self.searches.remove(run);
+    }
+
     /// Waits for the end of a search; `None` if no search runs.
     pub async fn next(&mut self) -> Option<()> {
         let ended = self.running.join_next().await?;

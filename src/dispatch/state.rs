@@ -12,6 +12,9 @@ use crate::report::{Interval, Samples};
 
 pub use run::{End, Fence, Merge, Origin, Report, Run, Seen};
 
+/// The longest time between two looks of a dispatcher that runs. Shorter than every lease.
+const MAX_GAP_MS: Millis = 15_000;
+
 /// Everything that is known about a dispatch.
 #[derive(Debug, Clone, Default)]
 pub struct State {
@@ -23,8 +26,11 @@ pub struct State {
     pub tasks: BTreeMap<String, TaskState>,
     /// How many runs there were when this dispatcher started. The failures of those runs do not halt it.
     pub earlier_runs: usize,
-    /// When this dispatcher started.
-    pub begun_at: Millis,
+    /// Since when this dispatcher has heard its workers: since its start, or since the end of the last gap, for example
+    /// while the machine was suspended. Silence before that says nothing about a worker.
+    pub listening_since: Millis,
+    /// When the dispatcher looked at the state last.
+    looked_at: Millis,
     /// The address that the dispatcher listened on last.
     pub listen: Option<String>,
     /// The engines that the last dispatcher used.
@@ -96,6 +102,15 @@ impl State {
         reports.map(Report::cost_usd).sum()
     }
 
+    /// Notes that the dispatcher looks at the state now. It does so every few seconds, unless it was stopped or its clock was
+    /// set.
+    pub fn note_look(&mut self, now: Millis) {
+        if now - self.looked_at > MAX_GAP_MS {
+            self.listening_since = now;
+        }
+        self.looked_at = now;
+    }
+
     /// Adds a record of the journal.
     pub fn apply(&mut self, record: &Record) {
         let at = record.at;
@@ -120,7 +135,8 @@ impl State {
                 self.sessions.push(Interval { from: at, to: at });
                 self.ended = None;
                 self.earlier_runs = self.runs.len();
-                self.begun_at = at;
+                self.listening_since = at;
+                self.looked_at = at;
                 self.listen = Some(listen.clone());
             }
             Entry::Intent {

@@ -19,7 +19,7 @@ const CLONE_AND_PUSH_TIME: Duration = Duration::from_secs(30 * 60);
 
 /// How long a cancelled run may take to end its agent (10 s) and to push its work (2 min). It sends no
 /// heartbeats during that time, and then delivers its terminal event.
-const CANCELLED_RUN_TIME: Duration = Duration::from_secs(130);
+pub const CANCELLED_RUN_TIME: Duration = Duration::from_secs(130);
 /// The finish deadline of a worker whose claim does not report one.
 const DEFAULT_FINISH_DEADLINE: Duration = Duration::from_secs(15 * 60);
 

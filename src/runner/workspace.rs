@@ -26,6 +26,7 @@ use crate::environment::Variables;
 pub use crate::git::Access;
 use crate::git::Git;
 use crate::isolation::User;
+use crate::panics::blocking_point;
 use crate::scud::GRAPH_PATH;
 use crate::task::Failure;
 pub use clone::Clone;
@@ -185,6 +186,10 @@ impl Workspace {
         let errors = if is_quick {
             delete()
         } else {
+            let delete = move || {
+                blocking_point("delete");
+                delete()
+            };
             tokio::task::spawn_blocking(delete)
                 .await
                 .unwrap_or_default()

@@ -155,3 +155,48 @@ fn a_silent_run_is_stopped_only_if_the_engine_reports_it_as_running() {
         }]
     );
 }
+
+/// The state with one run that works, and that was heard of last when it claimed its task.
+fn silent_run() -> State {
+    let mut state = state_with(vec![
+        begun(),
+        intent("1", 1),
+        handle("1#1"),
+        Entry::Granted {
+            run: "1#1".to_owned(),
+            lease_ms: 60_000,
+        },
+    ]);
+    state.runs[0].seen = Seen::Running;
+    state
+}
+
+#[test]
+fn silence_while_the_machine_was_suspended_says_nothing_about_a_run() {
+    let (mut state, graph) = (silent_run(), diamond(&HashSet::new()));
+    let mut look = |now| {
+        state.note_look(now);
+        decide(&state, &graph, &policy(), now).actions
+    };
+    // The dispatcher looks every few seconds, and then not for an hour.
+    for second in 0..20 {
+        assert!(look(second * 1000).is_empty());
+    }
+    let woken = 3_600_000;
+    for second in 0..60 {
+        assert!(look(woken + second * 1000).is_empty(), "{second}");
+    }
+    assert!(matches!(
+        look(woken + 61_000).as_slice(),
+        [Action::Stop { .. }]
+    ));
+}
+
+#[test]
+fn a_cancelled_run_has_time_to_push_its_work_in_silence() {
+    let (mut state, graph) = (silent_run(), diamond(&HashSet::new()));
+    state.runs[0].is_cancelled = true;
+    let actions = |now| decide(&state, &graph, &policy(), now).actions;
+    assert!(actions(180_000).is_empty());
+    assert!(matches!(actions(200_000).as_slice(), [Action::Stop { .. }]));
+}

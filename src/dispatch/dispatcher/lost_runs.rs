@@ -39,6 +39,7 @@ impl Dispatcher<'_> {
             Harvest::Pending => Ok(false),
             Harvest::Report | Harvest::Branch(_) => Ok(true),
             Harvest::NotFound => {
+                self.branch_searches.forget(id);
                 self.start(vec![id.to_owned()]).await?;
                 Ok(true)
             }

@@ -24,12 +24,28 @@ fn lose_a_worker_after_its_push(graph: &Graph, gate: &Gate, work: &str) -> Value
     gate.open();
     let handle = graph.entries("handle").remove(0);
     let run = handle["run"].as_str().expect("a run");
+    wait_for_branch(graph, run);
+    kill_worker(&handle);
+    remove_output(graph, run);
+    handle
+}
+
+/// Waits until the worker of a run has pushed the result.
+fn wait_for_branch(graph: &Graph, run: &str) {
     let repository = graph.state().join("integration.git");
     let (repository, branch) = (repository.display().to_string(), branch_of(run));
     wait_until("the pushed branch", || {
         let listed = graph.git(&["--git-dir", &repository, "for-each-ref", &branch]);
         !listed.is_empty()
     });
+}
+
+/// The worker may have printed its result before its end. Removes it, because the output of a lost machine is lost, too.
+fn remove_output(graph: &Graph, run: &str) {
+    fs::write(graph.state().join("runs").join(run).join("stdout"), "").expect("a file");
+}
+
+fn kill_worker(handle: &Value) {
     let pid = handle["handle"]["pid"].as_i64().expect("a process id");
     let pid = i32::try_from(pid).expect("a small number");
     let _ = kill_process(Pid::from_raw(pid).expect("a process id"), Signal::KILL);
@@ -38,9 +54,6 @@ fn lose_a_worker_after_its_push(graph: &Graph, gate: &Gate, work: &str) -> Value
         let stat = process_stat();
         stat.is_empty() || stat.contains(") Z ")
     });
-    // The worker may have printed its result before the kill. Remove it, because the output of a lost machine is lost, too.
-    fs::write(graph.state().join("runs").join(run).join("stdout"), "").expect("a file");
-    handle
 }
 
 #[test]
@@ -84,10 +97,7 @@ fn the_work_of_a_worker_that_dies_after_its_push_is_checked_again_and_merged() {
         let handle = lose_a_worker_after_its_push(&graph, &gate, work);
         let run = handle["run"].as_str().expect("a run");
         if !has_handle {
-            let journal = graph.state().join("journal.jsonl");
-            let text = fs::read_to_string(&journal).expect("the journal");
-            let lines = text.lines().take(3).map(|line| format!("{line}\n"));
-            fs::write(&journal, lines.collect::<String>()).expect("the journal");
+            graph.cut_journal(3);
             assert_eq!(graph.entries("intent").len(), 1);
             assert_eq!(graph.entries("handle").len(), 0);
         }
@@ -106,6 +116,39 @@ fn the_work_of_a_worker_that_dies_after_its_push_is_checked_again_and_merged() {
         // The checks run once on the lost work, and once in the worker of the second task.
         assert_eq!(checked() - before, 2, "{ended:#?}");
     });
+}
+
+#[test]
+fn finished_work_is_found_although_the_same_run_had_none_when_it_was_started_again() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let gate = Gate::new();
+    let dispatch = || graph.dispatch_with_gate(&gate, "echo done > done");
+    let running = dispatch().start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::KILL);
+    running.wait();
+    let handle = graph.entries("handle").remove(0);
+    let run = handle["run"].as_str().expect("a run");
+    kill_worker(&handle);
+    // As if the dispatcher was killed before it started the worker.
+    graph.cut_journal(3);
+    let running = dispatch().start();
+    gate.wait_for_agents(2);
+    wait_until("the handle", || graph.entries("handle").len() == 1);
+    let handle = graph.entries("handle").remove(0);
+    running.signal(Signal::STOP);
+    gate.open();
+    wait_for_branch(&graph, run);
+    kill_worker(&handle);
+    remove_output(&graph, run);
+    running.signal(Signal::CONT);
+    running.wait().assert_code(0);
+    assert_eq!(graph.entries("harvested").len(), 1);
+    assert_eq!(
+        graph.entries("intent").len(),
+        2,
+        "one attempt and one check"
+    );
 }
 
 #[test]

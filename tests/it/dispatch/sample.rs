@@ -169,6 +169,14 @@ impl Graph {
         entries
     }
 
+    /// Removes all entries of the journal but the first ones, as if the dispatcher was killed before it wrote them.
+    pub fn cut_journal(&self, entries: usize) {
+        let journal = self.state().join("journal.jsonl");
+        let text = fs::read_to_string(&journal).expect("the journal");
+        let lines = text.lines().take(entries).map(|line| format!("{line}\n"));
+        fs::write(&journal, lines.collect::<String>()).expect("the journal");
+    }
+
     /// A proxy in front of the dispatcher that has begun last, so that a test can break the network.
     pub fn proxy_of_the_dispatcher(&self) -> Server {
         let state = self.state();
@@ -230,6 +238,11 @@ impl Gate {
     #[track_caller]
     pub fn wait_for_an_agent(&self) {
         wait_until("an agent to begin", || self.path("begun").exists());
+    }
+
+    #[track_caller]
+    pub fn wait_for_agents(&self, count: usize) {
+        wait_until("agents to begin", || self.begun().lines().count() == count);
     }
 
     /// The tasks that agents have begun, one on each line.

@@ -137,6 +137,27 @@ fn the_work_so_far_is_pushed_after_a_panic_in_the_worker() {
 }
 
 #[test]
+#[cfg(debug_assertions)]
+fn a_stop_signal_while_the_clone_is_deleted_leaves_time_for_the_report() {
+    let (receiver, origin) = (Receiver::start(), crate::support::Origin::new());
+    let worker = origin
+        .worker(&receiver)
+        .without("DESCARTES_WORKSPACE")
+        .env("DESCARTES_FAILURE_POINT", "delete")
+        // Another thread deletes many files.
+        .agent("mkdir many; for n in $(seq 500); do : > many/$n; done")
+        .start();
+    worker.wait_for_log("the blocking point `delete` is armed");
+    worker.signal(Signal::TERM);
+    let ended = worker.wait();
+    ended.assert_completed(&receiver);
+    assert!(
+        ended.stderr.contains("there was no time to delete"),
+        "{ended:#?}"
+    );
+}
+
+#[test]
 fn what_ran_before_the_worker_survives_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let pid_file = quoted(project.path("service.pid"));
