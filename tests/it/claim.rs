@@ -139,7 +139,12 @@ fn no_work_is_done_before_the_claim_is_granted() {
     let ended = worker.wait();
     ended.assert_code(0);
     assert!(project.path("worked").exists());
-    assert_eq!(receiver.requests_to("completed").len(), 1);
+    // On a slow machine, the answer may come after the time limit of a request; then the worker repeats the event.
+    let completed = receiver.requests_to("completed");
+    assert!(!completed.is_empty());
+    for request in &completed {
+        assert_eq!(request.bytes, completed[0].bytes);
+    }
 }
 
 #[test]

@@ -283,16 +283,20 @@ fn ends_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result<()
     running.signal(signal);
     let ended = running.wait();
     let took = signalled.elapsed();
-    if ended.code == Some(3) && is_under_load() {
+    if ended.code == Some(3) {
         return Err("the failure was not delivered".to_owned());
     }
     ended.assert_code(1);
-    assert_within(window, took);
     let failed = receiver.requests_to("failed");
     let last = failed.last().unwrap();
     // The worker reserves this time for its exit.
     let exit_margin = Duration::from_millis(250);
-    assert_within(window, last.at - signalled + exit_margin);
+    let delivered = last.at - signalled + exit_margin;
+    if took.max(delivered) >= window {
+        return Err(format!(
+            "the worker did not end (it took {took:?}; {delivered:?} until the last request, with the time for the exit)"
+        ));
+    }
     assert_eq!(last.event["failure"]["reason"], "interrupted");
     assert_eq!(last.event["failure"]["retryable"], true);
     assert_eq!(ended.result_line(), last.event);
@@ -356,7 +360,14 @@ fn an_outcome_without_an_answer_in_the_stop_window_is_on_stdout() {
 fn a_connection_that_the_orchestrator_closed_is_replaced_without_a_failed_attempt() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("started", [Reply::json(200, "{}").then_close()]);
-    let ended = Worker::new(&receiver, &project).agent("sleep 0.3").run();
+    let running = Worker::new(&receiver, &project)
+        .agent("until [ -e go ]; do sleep 0.02; done")
+        .start();
+    receiver.wait_for_one("started");
+    // A connection that is closed during the next request would be a failed attempt.
+    receiver.wait_until_all_connections_are_closed();
+    project.write("go", "");
+    let ended = running.wait();
     ended.assert_code(0);
     assert_eq!(receiver.routes(), ["started", "completed"]);
     assert!(!ended.stderr.contains("trying again"), "{}", ended.stderr);

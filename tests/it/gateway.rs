@@ -109,7 +109,7 @@ impl Session {
 
     /// Ends the agent and waits for the worker.
     pub fn end(self, code: i32) -> (Receiver, crate::support::FinishedWorker) {
-        fs::write(self.project.path("go"), format!("{code}\n")).expect("the agent reads");
+        let _go = end_agent(&self.project, code);
         (self.receiver, self.running.wait())
     }
 
@@ -121,6 +121,21 @@ impl Session {
     pub fn running(&self) -> &Running {
         &self.running
     }
+}
+
+/// Ends a [`WAITING_AGENT`] with this exit code. Returns the pipe, which must stay open until the agent has ended: the
+/// code is lost if the pipe is closed before the agent has opened it.
+///
+/// The worker may have ended the agent already. Then opening the pipe only to write would wait forever for a reader;
+/// on Linux, a process can open a pipe to read and write without another process.
+#[must_use]
+pub fn end_agent(project: &Project, code: i32) -> fs::File {
+    let mut options = fs::OpenOptions::new();
+    let go = options.read(true).write(true).open(project.path("go"));
+    let mut go = go.expect("the agent has made the pipe");
+    go.write_all(format!("{code}\n").as_bytes())
+        .expect("the pipe is empty");
+    go
 }
 
 pub fn post(target: &str, headers: &str, body: &str) -> String {
@@ -384,7 +399,7 @@ fn the_checks_get_no_access_to_the_model_even_if_the_settings_name_the_key() {
     });
     assert_ne!(session.variable("ANTHROPIC_API_KEY"), KEY);
     let checked = session.project.path("checked");
-    fs::write(session.project.path("go"), "0\n").expect("the agent reads");
+    let _go = end_agent(&session.project, 0);
     wait_until("the check", || checked.exists());
     let (receiver, project) = (session.receiver, session.project);
     session.running.wait().assert_completed(&receiver);

@@ -9,7 +9,7 @@ use crate::support::receiver::{ReceivedRequest, assert_one_connection};
 use crate::support::worker::FinishedWorker;
 use crate::support::{
     Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, each, setting,
-    with_enough_time,
+    wait_until, with_enough_time,
 };
 
 /// A command of an agent that works until the file `go` exists.
@@ -276,19 +276,26 @@ fn output_can_be_reassembled_from_heartbeats_except_for_the_dropped_bytes() {
     // The output in heartbeats that are not answered with 2xx counts as dropped.
     let replies = [200, 503, 200, 200, 401, 503, 200].map(Reply::status);
     receiver.script("progress", replies);
+    let delivered = || -> Vec<Value> {
+        outputs(&receiver)
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| ![1, 4, 5].contains(index))
+            .map(|(_, output)| output)
+            .collect()
+    };
     let running = worker(&receiver, &project).agent(PRINT_NUMBERS).start();
     wait_for_heartbeats(&receiver, 10);
+    // The agent prints more than heartbeats carry, but a slow machine may start it after the tenth heartbeat.
+    wait_until("dropped bytes", || {
+        let mut delivered = delivered().into_iter();
+        delivered.any(|output| output["dropped_bytes"].as_u64() > Some(0))
+    });
     project.write("go", "");
     running.wait().assert_code(0);
 
-    let delivered: Vec<Value> = outputs(&receiver)
-        .into_iter()
-        .enumerate()
-        .filter(|(index, _)| ![1, 4, 5].contains(index))
-        .map(|(_, output)| output)
-        .collect();
-    let (stream, dropped) = reassemble(&delivered);
-    assert!(dropped > 0, "the agent prints more than heartbeats carry");
+    let (stream, dropped) = reassemble(&delivered());
+    assert!(dropped > 0);
     for (position, byte) in stream.iter().enumerate() {
         let line = format!("{}\n", 1_000_000 + position / 8);
         if let Some(byte) = byte {

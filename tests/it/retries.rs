@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::receiver::ReceivedRequest;
 use crate::support::{
-    Project, Receiver, Reply, Worker, assert_within, each, setting, with_enough_time,
+    Hold, Project, Receiver, Reply, Worker, assert_within, each, setting, with_enough_time,
 };
 
 /// The answers after which a claim and a terminal event are repeated.
@@ -339,13 +339,15 @@ fn a_stop_signal_ends_the_wait_for_a_claim() {
 #[test]
 fn a_worker_whose_claim_is_granted_after_a_stop_signal_sends_a_terminal_event() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let slow = Reply::status(200).after(Duration::from_secs(1));
-    receiver.script("started", [slow]);
+    let hold = Hold::default();
+    receiver.script("started", [Reply::status(200).held(&hold)]);
     let running = Worker::new(&receiver, &project)
         .agent("touch touched")
         .start();
     receiver.wait_for_one("started");
     running.signal(Signal::INT);
+    running.wait_for_log("stopping; a second signal");
+    hold.release();
     let ended = running.wait();
     ended.assert_code(1);
     assert_eq!(receiver.routes(), ["started", "failed"]);

@@ -95,7 +95,7 @@ fn the_wait_for_a_lock_that_is_never_released_ends() {
     let began = std::time::Instant::now();
     let components = &[".scud", "tasks", "tasks.scg"];
     let error = block_on(open_locked(sample.root(), components, Access::Read)).unwrap_err();
-    assert!(began.elapsed() < LOCK_WAIT * 3);
+    assert!(began.elapsed() < LOCK_WAIT * 20);
     let expected =
         format!("{GRAPH} was locked by another program, or replaced again and again, for 3 s");
     assert_eq!(sample.without_root(&error), expected);

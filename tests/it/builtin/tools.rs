@@ -124,7 +124,8 @@ fn a_command_that_takes_too_long_is_killed_and_the_next_one_gets_a_new_shell() {
     with_enough_time(Duration::from_secs(3), |limit| {
         let script = [
             bash("echo begun; sleep 10000 & echo $! > pid; wait"),
-            bash("kill -0 $(cat pid) 2>/dev/null || echo gone"),
+            // A killed process has its id until its parent has waited for it.
+            bash("while kill -0 $(cat pid) 2>/dev/null; do sleep 0.02; done; echo gone"),
             says("Done."),
         ];
         let run = run_with(Project::new(), script, |worker| {

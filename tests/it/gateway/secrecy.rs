@@ -1,6 +1,6 @@
 //! The agent cannot read the key anywhere.
 
-use super::{KEY, WAITING_AGENT};
+use super::{KEY, WAITING_AGENT, end_agent};
 use crate::support::{Project, Receiver, Worker, nobody, wait_until};
 
 /// A script that searches for the key everywhere. The script contains the two halves of the key separately, so
@@ -82,6 +82,6 @@ fn the_secret_path_and_the_key_are_not_on_the_gateways_command_line_or_in_its_en
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert!(!text.contains(path) && !text.contains(KEY), "{text}");
     }
-    std::fs::write(project.path("go"), "0\n").expect("the agent reads");
+    let _go = end_agent(&project, 0);
     running.wait().assert_completed(&receiver);
 }

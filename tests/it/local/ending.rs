@@ -124,14 +124,14 @@ fn tasks_with_the_same_id_in_two_phases_run_at_the_same_time() {
 fn the_task_stays_locked_until_the_worker_of_a_killed_local_has_ended() {
     let project = Project::new();
     let temporary = Project::empty();
-    let local = || {
+    let local = |finish_deadline: &str| {
         program(&["local", "--task", "8"], &project)
             .env("TMPDIR", temporary.dir())
             .env("DESCARTES_STOP_WINDOW", "600s")
-            // No orchestrator is left to report to.
-            .env("DESCARTES_FINISH_DEADLINE", "100ms")
+            .env("DESCARTES_FINISH_DEADLINE", finish_deadline)
     };
-    let first = local()
+    // The worker that outlives the first `local` has no orchestrator to report to, and must not try for long.
+    let first = local("100ms")
         .agent("trap 'touch stopping; until [ -e end ]; do sleep 0.01; done; exit' TERM; echo ready; while :; do sleep 0.01; done")
         .start();
     first.wait_for_log("agent: ready");
@@ -140,7 +140,7 @@ fn the_task_stays_locked_until_the_worker_of_a_killed_local_has_ended() {
     wait_until("the agent to be stopped", || {
         project.path("stopping").exists()
     });
-    let second = local().agent("true").run();
+    let second = local("10m").agent("true").run();
     second.assert_code(2);
     assert!(
         second
@@ -151,7 +151,7 @@ fn the_task_stays_locked_until_the_worker_of_a_killed_local_has_ended() {
     project.write("end", "");
     // The worker unlocks the task when it ends, which is later than the agent's end.
     wait_until("the task to be unlocked", || {
-        let ended = local().agent("true").run();
+        let ended = local("10m").agent("true").run();
         let is_locked = ended
             .stderr
             .contains("task webapp:8 is already running in ");

@@ -115,6 +115,12 @@ impl Receiver {
         self.0.server.reopen();
     }
 
+    /// Waits until the connections of all requests so far are closed.
+    #[track_caller]
+    pub fn wait_until_all_connections_are_closed(&self) {
+        self.0.server.wait_until_all_connections_are_closed();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.shared.state()
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::patience::PATIENCE;
+use super::patience::{Deadline, PATIENCE};
 use super::reply::Hold;
 
 /// A server; it is closed when it is dropped.
@@ -135,6 +135,23 @@ impl Server {
         };
         self.shared.state().closed = false;
         self.accept(listener);
+    }
+
+    /// Waits until no accepted connection is open.
+    #[track_caller]
+    pub fn wait_until_all_connections_are_closed(&self) {
+        let deadline = Deadline::start();
+        let mut state = self.shared.state();
+        while !state.streams.is_empty() {
+            let left = deadline.left();
+            assert!(
+                !left.is_zero(),
+                "{} connections stay open",
+                state.streams.len()
+            );
+            let changed = self.shared.changed.wait_timeout(state, left);
+            state = changed.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Joins the threads of all connections; returns how many have not ended in time.

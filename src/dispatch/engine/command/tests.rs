@@ -179,14 +179,25 @@ async fn one_run_that_cannot_be_looked_at_says_nothing_about_the_others() {
 #[tokio::test]
 async fn a_command_that_hangs_is_killed_with_everything_that_it_has_started() {
     let start = r#"sleep 1000 & echo $! > "$RUN_LOG"; wait"#;
-    let (engine, dir) = engine(start, "true", "true", Duration::from_millis(500));
-    let failure = engine.start("d1-8-1", &spec()).await.unwrap_err();
-    assert_eq!(
-        failure,
-        StartFailure::Unknown("the command start was killed after 0.5 s".to_owned())
-    );
-    let pid = fs::read_to_string(dir.path().join("d1-8-1/log")).unwrap();
-    let status_file = format!("/proc/{}/stat", pid.trim());
+    let mut limit = Duration::from_millis(500);
+    // On a slow machine, the shell may not have started the other process within the first limits.
+    let pid = loop {
+        let (engine, dir) = engine(start, "true", "true", limit);
+        let failure = engine.start("d1-8-1", &spec()).await.unwrap_err();
+        let seconds = limit.as_secs_f64();
+        assert_eq!(
+            failure,
+            StartFailure::Unknown(format!("the command start was killed after {seconds} s"))
+        );
+        let log = fs::read_to_string(dir.path().join("d1-8-1/log")).unwrap_or_default();
+        // A process id without its line end may be cut off.
+        if let Some(pid) = log.strip_suffix('\n') {
+            break pid.to_owned();
+        }
+        limit *= 4;
+        assert!(limit < Duration::from_secs(60), "no process id: {log:?}");
+    };
+    let status_file = format!("/proc/{pid}/stat");
     // The process that inherits it may not have reaped it yet.
     let is_running = || fs::read_to_string(&status_file).is_ok_and(|stat| !stat.contains(") Z "));
     while is_running() {

@@ -37,7 +37,7 @@ async fn scripted_with_bodies(scripts: &[Script]) -> (Docker, Asked, Asked, temp
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
     let (requests, bodies) = (Asked::default(), Asked::default());
-    let (heard, scripts) = (Arc::clone(&requests), scripts.to_vec());
+    let (heard, replies) = (Arc::clone(&requests), scripts.to_vec());
     let heard_bodies = Arc::clone(&bodies);
     tokio::spawn(async move {
         let mut at = 0;
@@ -51,7 +51,7 @@ async fn scripted_with_bodies(scripts: &[Script]) -> (Docker, Asked, Asked, temp
             heard.lock().unwrap().push(line);
             let body = text.split_once("\r\n\r\n").unwrap_or_default().1;
             heard_bodies.lock().unwrap().push(body.to_owned());
-            match scripts[at.min(scripts.len() - 1)] {
+            match replies[at.min(replies.len() - 1)] {
                 Script::Answer(status, body) => {
                     let length = body.len();
                     let text = format!(
@@ -72,7 +72,10 @@ async fn scripted_with_bodies(scripts: &[Script]) -> (Docker, Asked, Asked, temp
     });
     let dir = tempfile::tempdir().unwrap();
     let address = Address::parse(&address).unwrap();
-    let client = ApiClient::with_timeout(address.clone(), Duration::from_millis(500)).unwrap();
+    // Only a request without an answer has to wait until the time limit is over.
+    let hangs = scripts.iter().any(|script| matches!(script, Script::Hang));
+    let timeout = Duration::from_millis(if hangs { 500 } else { 60_000 });
+    let client = ApiClient::with_timeout(address.clone(), timeout).unwrap();
     let settings = DockerSettings {
         address,
         image: "worker:1".to_owned(),

@@ -33,8 +33,12 @@ async fn two_starts_at_the_same_time_both_try_the_region_after_the_full_one() {
     assert_eq!(regions, ["fra", "fra", "ams", "ams", "ams"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn starts_that_find_no_room_at_the_same_time_make_one_pause() {
+    // The clock stands still, because a slow machine may handle the last answer after a pause of real time. A paused
+    // clock would advance while the runtime waits for the sockets, except while a blocking task runs.
+    let (_ends_at_drop, is_over) = std::sync::mpsc::channel::<()>();
+    tokio::task::spawn_blocking(move || is_over.recv());
     let barrier = Arc::new(Barrier::new(3));
     let api = Scripted::new(&["fra"], move |line, _, _| match line {
         "POST secrets" => answer(200, &json!({ "version": 1 })),
