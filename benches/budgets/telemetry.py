@@ -38,7 +38,7 @@ def measure(report, without, program, rounds):
 
         def empty_run(path, further, exports):
             project.reset()
-            _, took, output = run([path], settings | further, project.project)
+            _, took, _ = run([path], settings | further, project.project)
             if [receiver.next()[1], receiver.next()[1]] != ["started", "completed"]:
                 raise SystemExit(f"{path} broke the protocol")
             if exports:
