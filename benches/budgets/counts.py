@@ -39,16 +39,21 @@ def instructions(report, program):
     if shutil.which("valgrind") is None:
         report.without("instructions", "install valgrind")
         return
+    count = count_instructions(program)
+    report.row("instructions of an empty run", "instructions", Samples([count]), budget=f"{INSTRUCTIONS_BUDGET:,}",
+               met=count <= INSTRUCTIONS_BUDGET, stable=True)
+
+
+def count_instructions(program, **further):
+    """The instructions of an empty run, with these further settings."""
     with Project() as project:
         receiver = Receiver()
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={project.dir}/callgrind", program]
-        ended = subprocess.run(command, env=project.environment(receiver, "true"), cwd=project.project, text=True,
-                               capture_output=True, check=True)
+        ended = subprocess.run(command, env=project.environment(receiver, "true", **further), cwd=project.project,
+                               text=True, capture_output=True, check=True)
         receiver.close()
     found = re.search(r"refs: +([\d,]+)", ended.stderr)
-    count = int(found.group(1).replace(",", ""))
-    report.row("instructions of an empty run", "instructions", Samples([count]), budget=f"{INSTRUCTIONS_BUDGET:,}",
-               met=count <= INSTRUCTIONS_BUDGET, stable=True)
+    return int(found.group(1).replace(",", ""))
 
 
 def git_processes(report, program):

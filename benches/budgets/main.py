@@ -17,11 +17,13 @@ import https
 import output
 import repository
 import start_up
+import telemetry
 import test_parsers
 from measure import ROOT, target
 from report import Report
 
-SECTIONS = ("counts", "start-up", "https", "repository", "graph", "output", "growth", "dispatch", "gateway", "agents")
+SECTIONS = ("counts", "start-up", "https", "repository", "graph", "output", "growth", "dispatch", "gateway", "agents",
+            "otel")
 SHORT = ("counts", "start-up", "repository")
 
 
@@ -31,14 +33,20 @@ def main():
     parser.add_argument("--only", action="append", choices=SECTIONS, help="measure only this; may be repeated")
     parser.add_argument("--rounds", type=int, help="how often each program runs (default: 30, or 10 with --short)")
     parser.add_argument("--program", help="measure this program (default: a release build of this checkout)")
+    parser.add_argument("--with-otel", metavar="PROGRAM",
+                        help="for --only otel: the same program with the feature (default: a release build of this checkout)")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--svg", metavar="FILE", help="draw the rows that have peers")
     options = parser.parse_args()
     test_parsers.check()
     # Relative to where the person is, not to where the programs run.
     files = {name: Path(path).absolute() for name in ("json", "svg") if (path := getattr(options, name))}
-    program = str(Path(options.program).absolute()) if options.program else build()
     sections = options.only or (SHORT if options.short else SECTIONS)
+    with_otel = str(Path(options.with_otel).absolute()) if options.with_otel else None
+    if "otel" in sections and with_otel is None:
+        # Before the other build, which replaces it.
+        with_otel = telemetry.copy(build("--features", "otel"))
+    program = str(Path(options.program).absolute()) if options.program else build()
     rounds = options.rounds or (10 if options.short else 30)
     report = Report(sections)
     print(f"{program}; medians of {rounds} rounds in turns, (lowest-highest); {os.cpu_count()} processors, "
@@ -54,6 +62,7 @@ def main():
         "dispatch": lambda: further.dispatch(report, program),
         "gateway": lambda: further.gateway(report, program),
         "agents": lambda: further.agents(report, program),
+        "otel": lambda: telemetry.measure(report, program, with_otel, rounds),
     }
     for section in sections:
         measures[section]()
@@ -68,8 +77,8 @@ def main():
     return 1 if failed else 0
 
 
-def build():
-    subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True)
+def build(*features):
+    subprocess.run(["cargo", "build", "--release", *features], cwd=ROOT, check=True)
     return str(target() / "release" / "descartes-worker")
 
 

@@ -1,6 +1,7 @@
 """Runs programs and takes their times; starts the receiver that notes when a worker claims."""
 
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -130,12 +131,15 @@ def run(command, environment, cwd):
 
 
 def in_turns(rounds, programs):
-    """Runs every function once in each round, so that a change of the machine's speed meets all of them. The first round does
-    not count. Gives for each name the list of results."""
+    """Runs every function once in each round, so that a change of the machine's speed meets all of them. Each round has
+    another order, because a program's time depends on the one that ran before. The first round does not count. Gives for
+    each name the list of results."""
     results = {name: [] for name in programs}
+    order = list(programs)
     for number in range(rounds + 1):
-        for name, function in programs.items():
-            result = function()
+        random.Random(number).shuffle(order)
+        for name in order:
+            result = programs[name]()
             if number > 0:
                 results[name].append(result)
     return results
