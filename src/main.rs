@@ -187,11 +187,11 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
             }
             Command::Demo(settings) => {
                 // This process has the key in its environment, too.
-                runner::harden();
+                runner::protect_from_agent();
                 Ok(local::demo(settings, &screen).await?.into())
             }
             Command::Local(settings) => {
-                runner::harden();
+                runner::protect_from_agent();
                 Ok(local::run(settings, &screen).await?.into())
             }
             Command::LocalDryRun(settings) => {
@@ -199,12 +199,12 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             }
             Command::DemoGraph(settings) => {
-                runner::harden();
+                runner::protect_from_agent();
                 let ended = Box::pin(local::demo_graph(*settings, &screen)).await?;
                 Ok(dispatched(ended).into())
             }
             Command::Dispatch(settings) => {
-                runner::harden();
+                runner::protect_from_agent();
                 let ended = Box::pin(dispatch::run(*settings, &screen)).await?;
                 Ok(dispatched(ended).into())
             }
@@ -220,7 +220,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 .map(|()| ExitCode::SUCCESS),
             Command::Agent(settings) => {
                 // The tools that it starts must not read the key from its memory.
-                runner::harden();
+                runner::protect_from_agent();
                 let exit = match builtin::run(*settings).await? {
                     builtin::AgentEnd::Finished => exit::Agent::Finished,
                     builtin::AgentEnd::Failed => exit::Agent::Failed,
@@ -230,7 +230,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
             }
             Command::Gateway(settings) => {
                 // The agent must not read the keys from its memory.
-                runner::harden();
+                runner::protect_from_agent();
                 gateway::serve(&settings).await?;
                 Ok(ExitCode::SUCCESS)
             }

@@ -182,10 +182,10 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     // Only for speed: the kernel may refuse it (there is a limit per user), and 64 KiB work too.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_CAPACITY);
-    let stderr_is_activity = !matches!(program.stderr, Stderr::ApartWithoutActivity);
+    let stderr_is_activity = !matches!(program.stderr, Stderr::SeparateWithoutActivity);
     let (stderr, stderr_writer) = match program.stderr {
         Stderr::WithStdout => (None, Stdio::from(stdout_writer.try_clone()?)),
-        Stderr::Apart | Stderr::ApartWithoutActivity => {
+        Stderr::Separate | Stderr::SeparateWithoutActivity => {
             let (stderr, writer) = io::pipe()?;
             (Some(stderr), writer.into())
         }

@@ -293,7 +293,7 @@ fn gateway_program(settings: &Settings, environment: &Variables) -> io::Result<P
             .chain(authorities)
             .collect(),
         stdin: None,
-        stderr: Stderr::Apart,
+        stderr: Stderr::Separate,
         inherited: None,
         launch: None,
     })

@@ -61,13 +61,14 @@ impl Git<'_> {
         may_start.map_err(|why| failed("was not started".to_owned(), why))?;
         let silence_ends = call.transfer || self.side == Side::Agent;
         let idle = silence_ends.then_some(self.silence_limit);
-        // A transfer prints its progress on standard error. Other commands print only errors there. They do not go into a
-        // file, because a new file can take longer than the whole command: ext4 looks at all files that were deleted just now.
+        // A transfer prints its progress on standard error. Other commands print only errors there. They do not go
+        // into a file, because a new file can take longer than the whole command: ext4 looks at all files that were
+        // deleted just now.
         let reads_progress = call.transfer || call.shows_progress;
         let stderr = if reads_progress {
             Stderr::WithStdout
         } else {
-            Stderr::ApartWithoutActivity
+            Stderr::SeparateWithoutActivity
         };
         let mut errors = RingBuffer::new(self.side.max_stderr_size());
         let Prepared {

@@ -35,9 +35,9 @@ pub enum Stderr {
     /// Into the same pipe as standard output, which keeps their order exactly.
     WithStdout,
     /// Into a separate pipe, so that it cannot break the lines of a protocol.
-    Apart,
+    Separate,
     /// The same, but its bytes are no activity: a program that prints only complaints counts as silent.
-    ApartWithoutActivity,
+    SeparateWithoutActivity,
 }
 
 impl Program {

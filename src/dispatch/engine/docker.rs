@@ -103,7 +103,7 @@ impl Docker {
             .filter_map(|config| config.get("Gateway")?.as_str()?.parse::<IpAddr>().ok());
         match gateways.next() {
             Some(gateway) => Ok(Some(gateway)),
-            None if self.settings.has_own_url => Ok(None),
+            None if self.settings.has_configured_url => Ok(None),
             None => bail!(
                 "the network {} of the Docker Engine at {address} has no gateway at which workers would reach this machine: set DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL, or choose another network with DESCARTES_DISPATCH_NETWORK",
                 self.settings.network

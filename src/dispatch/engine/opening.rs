@@ -79,7 +79,7 @@ fn open_docker(settings: &DockerSettings, context: &Context) -> eyre::Result<Doc
             is_read_only: true,
         }));
     }
-    if settings.address.is_elsewhere() && !settings.has_own_url {
+    if settings.address.is_elsewhere() && !settings.has_configured_url {
         bail!(
             "the Docker Engine at {} is on another machine: say with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL how its containers reach this one",
             settings.address.name()
@@ -109,7 +109,7 @@ fn open_fly(settings: &FlySettings, context: &Context) -> eyre::Result<Fly> {
             "machines of Fly cannot see the project's directory: use --repo with a URL that they can reach"
         );
     }
-    if settings.private_ip.is_none() && !settings.has_own_url {
+    if settings.private_ip.is_none() && !settings.has_configured_url {
         bail!(
             "machines of Fly cannot reach this one without help: say with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL how they do (a WireGuard peer, or a public URL), or run dispatch as a machine of the same organization"
         );

@@ -46,8 +46,8 @@ impl fmt::Display for EngineKind {
     }
 }
 
-/// The name of a container image: no character in it may change the path of a request. The error completes a sentence that
-/// begins with the text.
+/// The name of a container image: no character in it may change the path of a request. The error completes a sentence
+/// that begins with the text.
 pub fn image_name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
     let is_odd = text.is_empty() || text.starts_with(['/', '.']) || text.contains("..");
@@ -99,7 +99,7 @@ pub struct DockerSettings {
     pub nano_cpus: Option<u64>,
     pub network: String,
     /// Whether the person has said at which URL workers reach the dispatcher.
-    pub has_own_url: bool,
+    pub has_configured_url: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -118,7 +118,7 @@ pub struct FlySettings {
     /// How many requests of a kind the API allows in a second.
     pub rate: u32,
     /// Whether the person has said at which URL workers reach the dispatcher.
-    pub has_own_url: bool,
+    pub has_configured_url: bool,
     /// The address of this machine in the private network, if this is a machine of Fly.
     pub private_ip: Option<IpAddr>,
 }
