@@ -16,9 +16,10 @@ const SHELL_WORDS: [&str; 62] = [
     "unset", "until", "wait", "while", "builtin", "shopt", "disown",
 ];
 
-/// Whether the program that a command line starts exists.
+/// The result of [`look_up`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
+    /// The program exists.
     Found,
     /// There is no such program, or it is not executable.
     Missing(String),

@@ -22,7 +22,7 @@ pub const TAIL_SIZE: usize = 8 * 1024;
 /// How many bytes of output one heartbeat carries at most (the protocol says 16 KiB).
 pub const OUTPUT_WINDOW_SIZE: usize = 16 * 1024;
 
-/// The maximum number of phases whose starts are stored. Every repair adds two.
+/// The maximum number of phases whose starts are stored. Every repair adds two phases.
 pub const MAX_PHASES: usize = 100;
 
 /// The phase that a run is in.
@@ -110,7 +110,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// One line for people.
+    /// The snapshot in one line.
     pub fn message(&self) -> String {
         let phase = self.phase;
         match (&self.activity, &self.transfer) {
@@ -198,7 +198,7 @@ impl Progress {
         self.state().spent = spent;
     }
 
-    /// Sets the usage that the model gateway has counted. If it is larger than what the agent reports, it counts.
+    /// Sets the usage that the model gateway has counted. It replaces the agent's numbers if it is larger.
     pub fn set_metered(&self, metered: Spent) {
         self.state().metered = metered;
     }
@@ -216,10 +216,12 @@ impl Progress {
         state.total += bytes.len() as u64;
     }
 
+    /// The time of the last activity.
     pub fn last_alive(&self) -> Instant {
         self.state().last_alive
     }
 
+    /// The time since the run began.
     pub fn elapsed(&self) -> Duration {
         self.state().began.elapsed()
     }

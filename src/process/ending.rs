@@ -12,6 +12,7 @@ use crate::shutdown::StopReason;
 /// How a child process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
+    /// It exited by itself with this exit code.
     Exited(i32),
     /// A signal that the worker did not send killed it.
     Killed(Signal),
@@ -20,13 +21,13 @@ pub enum Ending {
     /// It was killed by SIGKILL, which the worker did not send. At the same time the kernel killed a process on the
     /// machine because memory ran out: this one or another one.
     PossiblyOutOfMemory,
-    /// The worker ended it: it took longer than this.
+    /// The worker ended it, because it took longer than this.
     TimedOut(Duration),
-    /// The worker ended it: it printed nothing for this long.
+    /// The worker ended it, because it printed nothing for this long.
     Idle(Duration),
-    /// The worker ended it: it had reported its result and did not exit.
+    /// The worker ended it, because it had reported its result and did not exit.
     Lingered,
-    /// The worker ended it: the event happened that the caller passed to `supervise_until`.
+    /// The worker ended it, because the event that the caller passed to `supervise_until` happened.
     EventHappened,
     /// The worker ended it, because the run had to stop.
     Stopped(StopReason),

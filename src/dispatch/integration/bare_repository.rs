@@ -44,7 +44,7 @@ impl BareRepository {
         let init = Call::new(&settings.state_dir, init)
             .arg(format!("--object-format={format}"))
             .arg(&dir);
-        git.run_among_children(init)
+        git.run_keeping_children(init)
             .await
             .map_err(IntegrationError::git(format!(
                 "the repository {} cannot be made",
@@ -88,7 +88,7 @@ impl BareRepository {
         what: &str,
         call: Call<'_>,
     ) -> Result<String, IntegrationError> {
-        git.run_among_children(call)
+        git.run_keeping_children(call)
             .await
             .map_err(IntegrationError::git(what))
     }
@@ -101,7 +101,7 @@ impl BareRepository {
         call: Call<'_>,
     ) -> Result<Finished, IntegrationError> {
         let finished = git
-            .finish_among_children(call)
+            .finish_keeping_children(call)
             .await
             .map_err(IntegrationError::git(what))?;
         match finished.code {
@@ -302,8 +302,8 @@ impl BareRepository {
         Ok(!self.run(git, &what, call).await?.is_empty())
     }
 
-    /// Writes a tree in which a file has another content. The file is added if the tree does not have it, and
-    /// replaces what is in its way: a file or link in the place of a directory, or a directory in the place of the file.
+    /// Writes a tree in which a file has another content. The file is added if the tree does not have it, and replaces
+    /// what is in its way: a file or link in the place of a directory, or a directory in the place of the file.
     pub async fn replace_file(
         &self,
         git: &Git<'_>,

@@ -26,7 +26,7 @@ impl LocalProject {
             "--show-object-format",
         ];
         let answer = git
-            .run_among_children(Call::new(dir, question))
+            .run_keeping_children(Call::new(dir, question))
             .await
             .map_err(|error| unreadable(dir, error))?;
         let (common_dir, format) =
@@ -37,7 +37,7 @@ impl LocalProject {
                     output: answer.clone(),
                 })?;
         let promisor = Call::new(dir, ["config", "--get", "extensions.partialClone"]);
-        if git.run_among_children(promisor).await.is_ok() {
+        if git.run_keeping_children(promisor).await.is_ok() {
             return Err(IntegrationError::PartialClone {
                 source_name: dir.display().to_string(),
             });
@@ -73,7 +73,7 @@ fn unreadable(dir: &Path, error: GitError) -> IntegrationError {
 /// The top directory of the work tree that a directory is in.
 async fn work_tree_of(git: &Git<'_>, dir: &Path) -> Option<PathBuf> {
     let question = ["rev-parse", "--path-format=absolute", "--show-toplevel"];
-    let answer = git.run_among_children(Call::new(dir, question)).await;
+    let answer = git.run_keeping_children(Call::new(dir, question)).await;
     answer.ok().filter(|top| !top.is_empty()).map(PathBuf::from)
 }
 

@@ -72,7 +72,7 @@ impl Repositories {
             Source::Local(dir) => {
                 let question = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
                 let call = Call::new(dir, question).arg(format!("{base}^{{commit}}"));
-                let finished = git.finish_among_children(call).await;
+                let finished = git.finish_keeping_children(call).await;
                 let finished =
                     finished.map_err(IntegrationError::git("the base cannot be read"))?;
                 let output = finished.success().map_err(|_| no_base())?;
@@ -139,7 +139,7 @@ impl Repositories {
         let call = call.args(lease.map(Into::into));
         let call = call.args(self.server_option(git, "receive-pack"));
         let call = call.arg("--").arg(target).arg(refspec);
-        git.run_among_children(call.transfer()).await.map(drop)
+        git.run_keeping_children(call.transfer()).await.map(drop)
     }
 
     /// Deletes references.
@@ -244,7 +244,7 @@ fn find_git<'a>(
 /// An error if git is older than `merge-tree --write-tree`.
 async fn require_new_git(git: &Git<'_>) -> Result<(), IntegrationError> {
     let call = Call::new(Path::new("/"), ["version"]);
-    let answer = git.run_among_children(call).await;
+    let answer = git.run_keeping_children(call).await;
     let answer = answer.map_err(IntegrationError::git("cannot read the version of git"))?;
     match version(&answer) {
         Some(found) if found < FIRST_WITH_MERGE_TREE => Err(IntegrationError::OldGit(answer)),
@@ -263,7 +263,7 @@ async fn format_of_remote(git: &Git<'_>, url: &str) -> Result<String, Integratio
     let call = Call::new(Path::new("/"), ["ls-remote"]);
     let call = call.args(git.served_locally(url, "upload-pack"));
     let call = call.arg("--").arg(url).arg("HEAD").transfer();
-    let answer = git.run_among_children(call).await;
+    let answer = git.run_keeping_children(call).await;
     let answer = answer.map_err(IntegrationError::git(format!("{url} cannot be read")))?;
     let hash = answer.split('\t').next().unwrap_or_default();
     let is_long = hash.len() == 64;
