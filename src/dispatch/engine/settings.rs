@@ -1,4 +1,4 @@
-//! What a person can choose about engines.
+//! The settings of engines.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ pub enum EngineKind {
     Local,
     /// Containers of a Docker Engine.
     Docker,
-    /// Whatever three command lines start.
+    /// Workers that three command lines start, watch and stop.
     Command,
     /// Machines of Fly.
     Fly,
@@ -24,7 +24,7 @@ pub enum EngineKind {
 impl EngineKind {
     pub const ALL: [Self; 4] = [Self::Local, Self::Docker, Self::Command, Self::Fly];
 
-    /// The engine that `--engine` calls so.
+    /// The engine with this name in `--engine`.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
@@ -58,7 +58,7 @@ pub fn image_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// One `--engine`.
+/// One value of `--engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineChoice {
     pub engine: EngineKind,
@@ -81,8 +81,11 @@ pub struct Settings {
 /// Command lines for a shell.
 #[derive(Debug, Clone)]
 pub struct CommandSettings {
+    /// Starts a worker.
     pub start: String,
+    /// Prints the state of a worker.
     pub look: String,
+    /// Ends a worker, and removes everything that is left of it.
     pub stop: String,
     /// The image of the workers, for platforms that need one.
     pub image: Option<String>,

@@ -1,4 +1,4 @@
-//! Starts on engines that answer later.
+//! Starts runs on engines that answer in the background.
 
 use std::time::Duration;
 
@@ -17,9 +17,10 @@ pub const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// Ends a start early. A request that the engine is working on always gets the time for its answer.
 #[derive(Debug, Default)]
 pub struct GiveUp {
-    /// The run is not needed any more: it does not wait for room.
+    /// Notified if the run is not needed any more: a start that waits for room ends.
     pub waiting: Notify,
-    /// The dispatch is over: nothing is tried again. What may have started is found when everything is removed.
+    /// Notified if the dispatch is over: no start is tried again. If a worker was started, the removal of everything
+    /// finds it.
     pub trying: Notify,
 }
 
@@ -35,7 +36,7 @@ pub async fn start_until(
 ) -> Result<Handle, StartFailure> {
     let mut pause = FIRST_PAUSE;
     let mut deadline = None;
-    let mut is_said = false;
+    let mut is_announced = false;
     loop {
         let failure = match remote.start(run, spec).await {
             Err(failure @ (StartFailure::Unknown(_) | StartFailure::Full(_))) => failure,
@@ -47,15 +48,15 @@ pub async fn start_until(
         } else if Instant::now() + pause > *deadline.get_or_insert(Instant::now() + limit) {
             return Err(failure);
         }
-        if !is_said {
-            is_said = true;
+        if !is_announced {
+            is_announced = true;
             let why = failure.why();
             let text = format!("{run}: the start is tried again: {why}");
             let _ = events.send(Event::Said(text)).await;
         }
         tokio::select! {
             () = sleep(pause) => {}
-            // If it may have started, the next attempt finds it.
+            // Only if the engine has no room: a start without an answer may have started a worker.
             () = give_up.waiting.notified(), if is_full => {
                 let why = format!("it was given up while it waited for room: {}", failure.why());
                 return Err(StartFailure::Full(why));

@@ -64,6 +64,7 @@ pub enum IntegrationError {
 }
 
 impl IntegrationError {
+    /// Turns a failure of git into an error whose message begins with `what`.
     pub(super) fn git(what: impl Into<String>) -> impl FnOnce(GitError) -> Self {
         let what = what.into();
         move |error| Self::Git { what, error }

@@ -91,10 +91,10 @@ pub struct Candidate {
     pub needs_verification: bool,
 }
 
-/// The result of a merge.
+/// The result of merging one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MergeResult {
-    /// Without conflicts.
+    /// There was no conflict.
     Clean(Candidate),
     Conflict(Conflict),
     /// The run's commit is on the branch already.
@@ -123,15 +123,16 @@ pub struct OtherCommit {
 pub enum AcceptResult {
     /// The branch was moved. `unpublished` is the reason if the user's repository does not have the new commits yet.
     Moved { unpublished: Option<String> },
-    /// A person has pushed to the branch, and `Integration::tip` is their commit now: merge again.
+    /// A user has pushed to the branch, and [`super::Integration::tip`] is that commit now. The run must be merged
+    /// again.
     TipChanged,
 }
 
-/// Whether somebody else has moved the published branch.
+/// Whether a user has moved the published branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncResult {
     Unchanged,
-    /// The tip is now somebody else's commit, or a merge with it.
+    /// The tip is now the user's commit, or a merge with it.
     TipChanged,
 }
 
@@ -150,7 +151,7 @@ pub struct RunBranch {
     /// Without `refs/heads/`.
     pub name: String,
     pub commit: String,
-    /// The trailers of the commit.
+    /// The trailer `Run-Id` of the commit.
     pub run_id: String,
     pub task_id: String,
     /// Whether the branch holds unfinished work (`-wip`).

@@ -1,4 +1,4 @@
-//! Reads facts from the user's repository and the remote, and does not change them.
+//! Reads facts about the user's repository and the remote. Changes neither of them.
 
 use std::path::PathBuf;
 
@@ -64,7 +64,7 @@ impl Integration {
         Ok(files.map(str::to_owned).collect())
     }
 
-    /// The work tree that has the integration branch checked out.
+    /// The work tree in which the integration branch is checked out; `None` if there is none.
     pub async fn checked_out_in(&self) -> Result<Option<String>, IntegrationError> {
         let Some(project) = &self.repositories.project else {
             return Ok(None);
@@ -85,7 +85,7 @@ impl Integration {
         Ok(None)
     }
 
-    /// The reason for which the repository would refuse a push, found by `git push --dry-run`.
+    /// Why the repository would reject a push, according to `git push --dry-run`; `None` if it would accept one.
     pub async fn push_refusal(&self) -> Result<Option<String>, IntegrationError> {
         let git = self.repositories.git()?;
         let target = self.repositories.target();

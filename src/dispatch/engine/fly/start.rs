@@ -170,8 +170,8 @@ impl Fly {
     }
 
     /// Searches for the machine of a run whose request had no clear answer. A list can lack machines, so two lists are
-    /// read before the machine counts as missing. A destroyed machine that has run is found too, if there is no other:
-    /// its run must not run again.
+    /// read before the machine counts as missing. If there is no other machine, returns a destroyed one that has run:
+    /// its run must not start a second time.
     pub(super) async fn find(&self, run: &str) -> Result<Option<Handle>, StartFailure> {
         let mut destroyed = None;
         for look in 0..2 {
