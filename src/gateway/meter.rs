@@ -8,7 +8,7 @@ use super::document::Document;
 use crate::line_splitter::{LineEnd, LineSplitter};
 use crate::model::{Api, Usage, token_count};
 
-/// The longest event that is read, in bytes. Longer ones are skipped.
+/// The longest event that is read, in bytes. A longer event is skipped.
 const MAX_EVENT_SIZE: usize = 2 * 1024 * 1024;
 /// The size of the JSON around the text in an event, in bytes. This is the smallest size that services send, so
 /// that the estimated number of tokens is not too low.
@@ -59,6 +59,7 @@ impl Meter {
         }
     }
 
+    /// Reads the next bytes of the answer.
     pub fn push(&mut self, mut bytes: &[u8]) {
         match &mut self.format {
             AnswerFormat::Events(lines) => {
@@ -80,6 +81,7 @@ impl Meter {
         }
     }
 
+    /// The usage that was read so far.
     pub fn answer_usage(&self) -> &AnswerUsage {
         &self.measured
     }
@@ -92,13 +94,14 @@ struct AnswerFields {
     kind: Option<String>,
     model: Option<String>,
     usage: Option<Value>,
-    /// In the event `message_start` of the Messages API.
+    /// The event `message_start` of the Messages API has the fields here.
     message: Option<Box<AnswerFields>>,
-    /// In the events of the Responses API.
+    /// The events of the Responses API have the fields here.
     response: Option<Box<AnswerFields>>,
 }
 
 impl AnswerUsage {
+    /// Reads a line of an event stream.
     fn read_line(&mut self, api: Api, line: &[u8]) {
         let Some(data) = line.strip_prefix(b"data:") else {
             return;
@@ -158,6 +161,7 @@ fn is_message_stop(text: &str) -> bool {
     text.len() < 100 && text.contains("\"message_stop\"")
 }
 
+/// Reads `usage` in the format of an API.
 fn usage_of(api: Api, value: &Value) -> Usage {
     let count = |name: &str| token_count(&value[name]);
     match api {

@@ -44,6 +44,7 @@ pub struct GitError {
 /// The result of a command that exited by itself.
 #[derive(Debug)]
 pub struct Finished {
+    /// The exit code.
     pub code: i32,
     /// Standard output.
     pub output: Vec<u8>,

@@ -38,6 +38,7 @@ const WRONG_CONFIGURATION: i32 = 78;
 /// The file with what the start command has printed, in the run's directory.
 const HANDLE_FILE: &str = "handle";
 
+/// The three command lines, and the directories of the runs that they have started.
 #[derive(Debug)]
 pub struct CommandLines {
     settings: CommandSettings,

@@ -35,6 +35,7 @@ const END: Duration = Duration::from_secs(300);
 /// How long the engine may take for a stop, in addition to the grace period.
 const STOP: Duration = Duration::from_secs(30);
 
+/// A Docker Engine, and the containers of one dispatch in it.
 #[derive(Debug)]
 pub struct Docker {
     client: ApiClient,

@@ -38,6 +38,7 @@ struct Waiting {
     is_given_up: bool,
 }
 
+/// The engines of one dispatch.
 #[derive(Debug)]
 pub struct Engines {
     choices: Vec<EngineChoice>,

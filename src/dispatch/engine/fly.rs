@@ -45,6 +45,7 @@ const LOOK_PAUSE: Duration = Duration::from_secs(5);
 /// How long the API may take for a stop, in addition to the grace period.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
 
+/// An app on Fly, and the machines of one dispatch in it.
 #[derive(Debug)]
 pub struct Fly {
     client: ApiClient,

@@ -20,6 +20,7 @@ use crate::dispatch::state::Seen;
 /// How often to check whether a process that must end has ended.
 const POLL: Duration = Duration::from_millis(50);
 
+/// The workers of one dispatch that are processes of this machine.
 #[derive(Debug)]
 pub struct Local {
     program: PathBuf,
