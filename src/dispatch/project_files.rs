@@ -96,7 +96,7 @@ impl ProjectRules {
         Self { scope, ..self }
     }
 
-    /// The mistakes in the files of a commit, as sentences. A program inside the project is not looked for, because a
+    /// The mistakes in the files of a commit, as sentences. A program inside the project may be missing, because a
     /// task may create it.
     pub async fn find_mistakes(
         &self,

@@ -38,7 +38,7 @@ struct Finding {
     section: &'static str,
     rule: &'static str,
     verdict: Verdict,
-    /// The answer, and what would be right; empty if there is nothing to say.
+    /// The answer, and the expected answer; empty if the verdict needs no explanation.
     message: String,
 }
 
@@ -83,7 +83,7 @@ impl Report {
         self.findings.push(finding);
     }
 
-    /// Tells the person at the terminal what to do; JSON is not interrupted.
+    /// Asks the user at the terminal to do something. With JSON, the request goes to the log.
     pub fn ask(&mut self, request: &str) {
         match self.format {
             Format::Lines => self.write(format!("?       {request}\n").as_bytes()),
@@ -91,6 +91,7 @@ impl Report {
         }
     }
 
+    /// Whether a rule is broken.
     pub fn has_broken(&self) -> bool {
         self.count(Verdict::Broken) > 0
     }

@@ -313,7 +313,7 @@ impl Engines {
         for give_up in self.starting.values() {
             give_up.trying.notify_one();
         }
-        // Nobody listens any more, so that no task waits until its event is events_receiver.
+        // No event is received any more. With an open channel, tasks would wait for room for their events.
         self.events_receiver.close();
         let finished = async {
             while self.starts.join_next().await.is_some() {}

@@ -24,8 +24,8 @@ pub struct GiveUp {
     pub trying: Notify,
 }
 
-/// Starts a run. A start without an answer is repeated until the limit is over: it has the same name, so it finds
-/// what the first one has started. An engine without room is asked again for as long as it takes.
+/// Starts a run. A start without an answer is repeated until `limit` is over. It has the same name, so it finds a
+/// worker that an earlier start has started. An engine without room is asked again without a limit.
 pub async fn start_until(
     remote: &Remote,
     run: &str,
