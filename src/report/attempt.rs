@@ -265,7 +265,7 @@ fn changes(work: &Work, detail: Detail) -> Markup {
 }
 
 /// A part of an attempt under its heading. On a page with many attempts, only whole tasks can be opened and closed.
-: &Markup, content: &Markup, is_open: bool, detail: Detail) -> Markup {
+fn part(head: &Markup, content: &Markup, is_open: bool, detail: Detail) -> Markup {
     html! {
         @match detail {
             Detail::Full => details open[is_open] { summary { (head) } (content) },

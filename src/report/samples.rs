@@ -111,7 +111,10 @@ mod tests {
             );
         }
         let tokens = samples.tokens();
-        assert!(tokens.len() <= MAX && tokens.len() >= MAX / 2, "{tokens:?}");
+        assert!(
+            tokens.len() <= MAX_HEARTBEATS && tokens.len() >= MAX_HEARTBEATS / 2,
+            "{tokens:?}"
+        );
         assert_eq!(tokens.first(), Some(&(0, 0)));
         assert_eq!(tokens.last(), Some(&(9_999, 9_999)));
         assert!(tokens.is_sorted());
