@@ -52,6 +52,7 @@ pub struct Report {
 }
 
 impl Report {
+    /// An empty report about the orchestrator with this URL.
     pub fn new(url: Url, format: Format) -> Self {
         Self {
             url,
@@ -61,6 +62,7 @@ impl Report {
         }
     }
 
+    /// Adds a finding. Without JSON, it is printed at once.
     pub fn add(
         &mut self,
         section: &'static str,
