@@ -191,7 +191,7 @@ fn start(program: Program) -> Result<(Group, Outputs), StartError> {
 /// made inheritable only around the start, so that no other program inherits them.
 fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     let (stdout, stdout_writer) = io::pipe()?;
-    // Only for speed: the kernel may refuse it (there is a limit per user), and 64 KiB work too.
+    // The larger pipe only saves time. The kernel may refuse the size (there is a limit per user), and 64 KiB work too.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_CAPACITY);
     let stderr_is_activity = !matches!(program.stderr, Stderr::SeparateWithoutActivity);

@@ -21,7 +21,7 @@ const SHELL_WORDS: [&str; 62] = [
 pub enum Lookup {
     /// The program exists.
     Found,
-    /// There is no such program, or it is not executable.
+    /// The program with this name does not exist, or is not executable.
     Missing(String),
     /// The command line is too complex to say which program it starts.
     Unknown,

@@ -39,7 +39,7 @@ impl Phase {
     /// Every phase, in the order of a run.
     pub const ALL: [Self; 4] = [Self::Preparing, Self::Agent, Self::Checks, Self::HandOver];
 
-    /// The word on the wire.
+    /// The word for the phase in events.
     pub fn word(self) -> &'static str {
         match self {
             Self::Preparing => "preparing",
@@ -134,6 +134,7 @@ pub struct OutputWindow {
 }
 
 impl Progress {
+    /// The progress of a run that begins now.
     pub fn new() -> Self {
         let now = Instant::now();
         Self(Arc::new(Mutex::new(State {
@@ -216,7 +217,7 @@ impl Progress {
         state.total += bytes.len() as u64;
     }
 
-    /// The time of the last activity.
+    /// The last time at which the agent showed activity; the idle timeout counts from it.
     pub fn last_alive(&self) -> Instant {
         self.state().last_alive
     }
@@ -231,6 +232,7 @@ impl Progress {
         self.state().phases.clone()
     }
 
+    /// The progress at this moment.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.state();
         Snapshot {

@@ -153,6 +153,7 @@ impl Stop {
         }
     }
 
+    /// Begins the stop window now, unless it has begun before. The first reason stays.
     fn begin_window(&self, why: StopReason) {
         self.state.send_modify(|state| {
             state.window_began.get_or_insert_with(Instant::now);

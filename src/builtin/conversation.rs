@@ -18,6 +18,7 @@ const MIN_SHORTENED_SIZE: usize = 1_000;
 /// The largest saved conversation that is loaded, in bytes: about twice as large as the service accepts.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
+/// The conversation of one session.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Conversation {
     /// The session id, which is in the agent's output.
@@ -39,6 +40,7 @@ enum Role {
 }
 
 impl Conversation {
+    /// An empty conversation with a random id.
     pub fn new() -> Self {
         let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
         Self {

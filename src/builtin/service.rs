@@ -65,6 +65,7 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
 }
 
+/// A client of the Messages API for one model.
 #[derive(Debug)]
 pub struct Service {
     client: Client,

@@ -27,9 +27,11 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// Every request is signed with each of these keys. There are several during a rotation.
     pub signing_keys: Vec<SigningKey>,
+    /// `None` if requests have no bearer token.
     pub bearer: Option<Bearer>,
 }
 
+/// The source of the bearer token in the header `authorization`.
 #[derive(Debug, Clone)]
 pub enum Bearer {
     Token(SecretString),

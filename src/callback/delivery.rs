@@ -152,7 +152,7 @@ impl<'a> Attempts<'a> {
     async fn not_found(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
         let (can_use_completed, is_stopped) =
             (self.can_use_completed(), self.stop.has_stop_window_begun());
-        let mut time_left = self.retries.time_left();
+        let mut time_left = self.retries.left();
         if can_use_completed {
             // The second half of the time is for the other route.
             time_left /= 2;

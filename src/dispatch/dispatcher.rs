@@ -55,6 +55,7 @@ struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    /// Wakes the loop when a process that the dispatcher started has ended.
     child: Signal,
 }
 
@@ -138,11 +139,11 @@ impl Dispatcher<'_> {
             pause = pause.min(Duration::from_millis(until + 1));
         }
         let wake = Instant::now() + pause;
-        let further = [
+        let earlier_wakes = [
             self.next_merge,
             self.show.next_drawing().map(Instant::from_std),
         ];
-        further.into_iter().flatten().fold(wake, Instant::min)
+        earlier_wakes.into_iter().flatten().fold(wake, Instant::min)
     }
 
     /// Asks the engine about all live runs.

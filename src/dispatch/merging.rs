@@ -21,7 +21,7 @@ use crate::scud::GRAPH_PATH;
 /// How many mistakes in a project's files are shown.
 const MAX_MISTAKES: usize = 5;
 /// The longest text of a mistake, in characters.
-const MAX_MISTAKE: usize = 500;
+const MAX_MISTAKE_LENGTH: usize = 500;
 
 /// A result that a merge reports to the main loop.
 #[derive(Debug)]
@@ -311,7 +311,7 @@ fn list_mistakes(mistakes: &[String]) -> String {
     let shown = mistakes
         .iter()
         .take(MAX_MISTAKES)
-        .map(|mistake| first_chars(&visible(mistake), MAX_MISTAKE));
+        .map(|mistake| first_chars(&visible(mistake), MAX_MISTAKE_LENGTH));
     let mut lines: Vec<String> = shown.collect();
     if mistakes.len() > MAX_MISTAKES {
         lines.push(format!("and {} more", mistakes.len() - MAX_MISTAKES));

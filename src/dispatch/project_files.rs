@@ -34,7 +34,7 @@ pub struct ProjectRules {
     pub checks: Option<Vec<String>>,
     /// The search path of workers; `None` if they run on other machines.
     pub path: Option<OsString>,
-    /// The agent of workers on this machine, unless the project chooses another one. `None` if it is old_mistakes to
+    /// The agent of workers on this machine, unless the project chooses another one. `None` if it is known to
     /// exist.
     pub agent: Option<agent::Settings>,
     /// The keys of the tasks of the dispatch. No merge may break the definitions of their agents.

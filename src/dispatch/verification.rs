@@ -38,8 +38,8 @@ pub struct Batch {
     merges: Vec<CheckedMerge>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
 /// The results of the checks on one merge.
+#[derive(Debug, Clone, Copy, Default)]
 struct CheckedMerge {
     has_passed: bool,
     failures: u32,

@@ -158,6 +158,7 @@ impl From<GatewayError> for ForwardError {
 /// A request that the table of routes allows.
 struct Forwarding {
     shared: Rc<Shared>,
+    /// The index of the service in [`Shared::services`].
     service: usize,
     path: String,
     price: RoutePrice,

@@ -18,7 +18,9 @@ pub struct Call<'a> {
     pub(super) variables: Variables,
     pub(super) configuration: Vec<(String, String)>,
     pub(super) stdin: Option<File>,
+    /// Whether the command contacts the remote: see [`Call::transfer`].
     pub(super) transfer: bool,
+    /// Whether the command is local and prints progress lines.
     pub(super) shows_progress: bool,
 }
 
@@ -35,9 +37,9 @@ pub struct GitError {
     pub words: String,
     /// The exit status, if git ended by itself.
     pub code: Option<i32>,
-    /// The worker stopped git because of a stop signal or a cancellation.
+    /// Whether the worker ended git because of a stop signal or a cancellation.
     pub stopped: bool,
-    /// git made no progress for too long, or reached its time limit.
+    /// Whether the worker ended git because git made no progress for too long, or reached its time limit.
     pub timed_out: bool,
 }
 
@@ -143,7 +145,7 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Further configuration for this command.
+    /// Adds configuration for this command, as keys and values.
     pub fn configured(mut self, pairs: &[(String, String)]) -> Self {
         self.configuration.extend_from_slice(pairs);
         self

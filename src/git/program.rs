@@ -174,12 +174,13 @@ impl<'a> Git<'a> {
             idle: None,
         };
         let mut answer = Vec::new();
-        let mut take = |_, bytes: &[u8]| {
+        let mut on_output = |_, bytes: &[u8]| {
             let room = MAX_ANSWER_SIZE - answer.len();
             answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
             AfterRead::ReadMore
         };
-        let ending = process::supervise(call, limits, self.stop, self.progress, &mut take).await;
+        let ending =
+            process::supervise(call, limits, self.stop, self.progress, &mut on_output).await;
         if matches!(ending, Ok(Ending::Exited(0))) {
             ssh.record(&String::from_utf8_lossy(&answer));
             self.ssh = Some(ssh);

@@ -65,7 +65,7 @@ impl Git<'_> {
         let has_idle_timeout = call.transfer || self.side == Side::Agent;
         let idle = has_idle_timeout.then_some(self.silence_limit);
         // A transfer prints its progress on standard error. Other commands print only errors there. These are read
-        // from a pipe and not from a file: creating a file on ext4 can on_bytes longer than the whole command, if many
+        // from a pipe and not from a file: creating a file on ext4 can take longer than the whole command, if many
         // files were deleted just before.
         let reads_progress = call.transfer || call.shows_progress;
         let stderr = if reads_progress {

@@ -4,7 +4,7 @@ use super::words::is_progress;
 use crate::progress::{Progress, Transfer};
 use crate::ring_buffer::RingBuffer;
 
-/// In bytes. A longer line is not a progress line, and is passed on in pieces.
+/// The longest progress line, in bytes. A longer line is kept with the other lines, in pieces.
 const MAX_LINE: usize = 4 * 1024;
 
 /// The beginnings of git's and git-lfs's progress lines, each with the description that users see.
@@ -25,7 +25,7 @@ const PHASES: [(&str, &str); 10] = [
 pub struct ProgressReader<'a> {
     progress: &'a Progress,
     line: Vec<u8>,
-    /// The end of everything that is not progress.
+    /// The end of the other lines.
     words: RingBuffer,
 }
 

@@ -23,8 +23,8 @@ const HURRIED_BOUND: Duration = Duration::from_millis(500);
 /// The time before the deadline that is reserved for the last attempt. It is shorter if the whole time is short.
 const LAST_ATTEMPT_TIME: Duration = Duration::from_secs(2);
 
-#[derive(Debug)]
 /// When to make the attempts of one request: the waits between them, and the deadline for all of them.
+#[derive(Debug)]
 pub struct Retries {
     deadline: Instant,
     /// The latest time at which an attempt may begin.

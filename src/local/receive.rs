@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use crate::receiver::{self, Receiver};
 use crate::terminal::{Format, HeartbeatContent, JsonLines, Screen, Signatures, Timeline};
 
-#[derive(Debug)]
 /// The settings of `receive`.
+#[derive(Debug)]
 pub struct ReceiveSettings {
     pub listen: SocketAddr,
     /// The secret that was given as a flag. It must not be printed.

@@ -34,7 +34,7 @@ const MAX_REAPED_AT_ONCE: u32 = 1_000;
 /// This is a static, because children belong to the whole process.
 static EXEMPT_CHILDREN: OnceLock<Mutex<HashSet<Pid>>> = OnceLock::new();
 
-/// The list, which first gets the children that exist at the first call.
+/// The list of exempt children. The first call fills it with the children that exist at that time.
 fn exempt_children() -> MutexGuard<'static, HashSet<Pid>> {
     let exempt_children =
         EXEMPT_CHILDREN.get_or_init(|| Mutex::new(children().into_iter().collect()));

@@ -56,14 +56,14 @@ pub struct Push<'a> {
 #[derive(Debug)]
 pub struct Pushed {
     pub branch: String,
-    /// The commit that an earlier_commit worker of the same run has pushed. If there is one, this worker pushes no
+    /// The commit that an earlier worker of the same run has pushed. If there is one, this worker pushes no
     /// commit.
     pub earlier_commit: Option<String>,
 }
 
 impl Push<'_> {
     /// Pushes the commit `head` to the branch `wanted` or, if that branch cannot be used, to another one. If an
-    /// earlier_commit worker of this run has pushed to the branch, pushes no commit.
+    /// earlier worker of this run has pushed to the branch, pushes no commit.
     pub async fn push(&self, head: &str, wanted: &str) -> Result<Pushed, Failure> {
         let mut branch = wanted.to_owned();
         let mut other_names = other_branch_names(wanted, self.suffix).into_iter();

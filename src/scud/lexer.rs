@@ -62,16 +62,16 @@ pub(super) struct Position {
     line: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 /// The kind of line that must come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     Header,
     Tag,
     Body,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 /// The section of a phase to which the next line belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
     /// Before the first section, or in a section that is not read.
     Skipped,

@@ -19,9 +19,9 @@ pub enum Totals {
     Round,
 }
 
-#[derive(Debug)]
 /// The usage and the cost of one agent, in all its rounds. Except for `earlier_rounds`, the fields are about this
 /// round.
+#[derive(Debug)]
 pub struct Account {
     totals: Totals,
     earlier_rounds: Spent,

@@ -26,6 +26,7 @@ const CONTEXT_LINES: usize = 4;
 /// Directories whose entries are not listed.
 const UNLISTED_DIRS: [&str; 1] = ["node_modules"];
 
+/// The editor for one workspace.
 #[derive(Debug)]
 pub struct Editor {
     /// The workspace: an absolute path without symbolic links.
