@@ -132,12 +132,8 @@ struct Mistakes(Vec<DefinitionMistake>);
 
 impl Mistakes {
     fn add(&mut self, sentence: &str, task: String) {
-        match self
-            .0
-            .iter_mut()
-            .find(|broken_before| broken_before.sentence == sentence)
-        {
-            Some(broken_before) => broken_before.tasks.push(task),
+        match self.0.iter_mut().find(|known| known.sentence == sentence) {
+            Some(known) => known.tasks.push(task),
             None => self.0.push(DefinitionMistake {
                 sentence: sentence.to_owned(),
                 tasks: vec![task],

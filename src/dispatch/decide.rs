@@ -25,13 +25,14 @@ pub enum Action {
 }
 
 #[derive(Debug, Clone)]
+/// The result of [`decide`].
 pub struct Decision {
     pub actions: Vec<Action>,
     /// The standing of every task, by its position in the graph.
     pub standings: Vec<Standing>,
     /// Why no new run may start; `None` if new runs may start.
     pub halted: Option<String>,
-    /// No run is live, no work waits for its merge, and no further run may start.
+    /// Whether no run is live, no work waits for its merge, and no further run may start.
     pub is_over: bool,
     /// The end of the shortest pause before a next attempt.
     pub wake_at: Option<Millis>,

@@ -23,7 +23,7 @@ const LOCK_FILE: &str = "lock";
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// In milliseconds since 1970.
+    /// When the entry was made, in milliseconds since 1970.
     pub at: i64,
     #[serde(flatten)]
     pub entry: Entry,
@@ -113,6 +113,7 @@ pub enum Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+/// A command that a user gives to the dispatch.
 pub enum UserCommand {
     Retry,
     Skip,

@@ -74,9 +74,9 @@ pub struct FinishedCheck {
 
 #[derive(Debug, Clone)]
 enum CheckError {
-    /// How it ended, as the end of a sentence.
+    /// How the check ended, as the end of a sentence.
     Failed(String),
-    /// Why the shell could not start it, as the end of a sentence.
+    /// Why the shell could not start the check, as the end of a sentence.
     CannotStart(String),
 }
 
@@ -84,7 +84,7 @@ enum CheckError {
 #[derive(Debug, Clone)]
 pub struct FailedCheck {
     pub command: String,
-    /// How it ended, as the end of a sentence.
+    /// How the check ended, as the end of a sentence.
     pub how: String,
     /// The end of the output, with masked secrets.
     pub output_tail: String,

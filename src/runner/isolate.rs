@@ -26,7 +26,8 @@ const MAX_ERROR: usize = 500;
 /// Finds the strongest isolation that works here, and stores it in `isolation`: a PID namespace, else Landlock, else
 /// none.
 ///
-/// # Errors If DESCARTES_ISOLATION is `strict` and there is no PID namespace, or if no program can be started as the
+/// # Errors
+/// If DESCARTES_ISOLATION is `strict` and there is no PID namespace, or if no program can be started as the
 /// agent's user.
 pub async fn test(
     isolation: &Isolation,

@@ -331,7 +331,9 @@ impl Engines {
                     "the engine {kind} may still have something of this dispatch ({why}); {how}"
                 ));
             } else if is_late {
-                tracing::warn!("what was left after {limit:?} was removed by force");
+                tracing::warn!(
+                    "the workers on an engine had not ended after {limit:?}, so they were removed by force"
+                );
             }
         }
         left

@@ -129,7 +129,8 @@ impl Integration {
     /// The content of a file in a commit, as a worker would read it in its clone; `None` if there is nothing at the
     /// path.
     ///
-    /// # Errors If something else than a file of at most `limit` bytes is there, or something else than a directory is
+    /// # Errors
+    /// If something else than a file of at most `limit` bytes is there, or something else than a directory is
     /// in its path.
     pub async fn read_small_file(
         &self,

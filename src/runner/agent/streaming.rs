@@ -115,7 +115,7 @@ impl Place<'_> {
             dir: self.dir.to_owned(),
             env,
             stdin: None,
-            // In the same pipe as standard output, it could break lines of `stream-json`.
+            // In the same pipe as standard output, standard error could break lines of `stream-json`.
             stderr: Stderr::Separate,
             inherited: None,
             launch: self.launch,
@@ -164,7 +164,7 @@ fn judge(
             }
         }
         (None, _) => Ok(()),
-        // The agent reports a failure only because the worker ended it.
+        // The agent reports a failure only because the worker ended the agent.
         (
             Some(_),
             Ok(
