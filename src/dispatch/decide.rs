@@ -24,8 +24,8 @@ pub enum Action {
     Merge { run: String },
 }
 
-#[derive(Debug, Clone)]
 /// The result of [`decide`].
+#[derive(Debug, Clone)]
 pub struct Decision {
     pub actions: Vec<Action>,
     /// The standing of every task, by its position in the graph.

@@ -307,7 +307,7 @@ async fn adopt(journaled: &mut JournaledState, engine: &mut Engines) -> eyre::Re
             Some(run) if run.is_live() => {}
             // The run has reported, and its worker will end soon.
             Some(run) if run.report.is_some() => {
-                engine.release(&name, &handle, UNNEEDED_WORKER_GRACE)
+                engine.release(&name, &handle, UNNEEDED_WORKER_GRACE);
             }
             _ => {
                 engine.stop(&handle, UNNEEDED_WORKER_GRACE);

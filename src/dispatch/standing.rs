@@ -13,7 +13,7 @@ use crate::task::{Reason, Status};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     Done,
-    /// Another task must be done first, and it is not blocked.
+    /// A task that is not blocked must be done first.
     Waiting,
     Ready(NextAttempt),
     /// Pauses before the next attempt.
@@ -28,17 +28,18 @@ pub enum Standing {
     Reported(String),
     /// The task cannot be done, for this reason.
     Blocked(String),
-    /// A user has skipped it with `dispatch skip`.
+    /// A user has skipped the task with `dispatch skip`.
     Skipped,
-    /// It is cancelled or deferred in the graph.
+    /// The task is cancelled or deferred in the graph.
     Closed,
-    /// Split into subtasks.
+    /// The task is split into subtasks.
     Split,
-    /// Not part of this dispatch.
+    /// The task is not part of this dispatch.
     Outside,
 }
 
 impl Standing {
+    /// The word in the table of the terminal and in `dispatch status`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Done => "done",

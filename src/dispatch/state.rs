@@ -41,12 +41,13 @@ pub struct State {
     pub ended: Option<String>,
 }
 
+/// The runs of a task, and the requests of users about it.
 #[derive(Debug, Clone, Default)]
 pub struct TaskState {
     /// Positions in [`State::runs`], in the order of the attempts.
     pub runs: Vec<usize>,
     pub is_skipped: bool,
-    /// Whether a user has cancelled it.
+    /// Whether a user has cancelled the task.
     pub is_cancelled: bool,
     /// How many runs the task had at the last `retry`. They do not count as attempts.
     pub runs_before_retry: usize,
@@ -72,10 +73,12 @@ impl State {
         self.runs.iter_mut().filter(|run| run.is_live())
     }
 
+    /// The run with an id.
     pub fn run(&self, id: &str) -> Option<&Run> {
         self.by_id.get(id).map(|at| &self.runs[*at])
     }
 
+    /// The run with an id, mutably.
     pub fn run_mut(&mut self, id: &str) -> Option<&mut Run> {
         self.by_id.get(id).map(|at| &mut self.runs[*at])
     }

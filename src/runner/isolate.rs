@@ -27,7 +27,7 @@ const MAX_ERROR: usize = 500;
 /// none.
 ///
 /// # Errors
-/// If DESCARTES_ISOLATION is `strict` and there is no PID namespace, or if no program can be started as the
+/// If `DESCARTES_ISOLATION` is `strict` and there is no PID namespace, or if no program can be started as the
 /// agent's user.
 pub async fn test(
     isolation: &Isolation,

@@ -21,7 +21,7 @@ const LOOPBACK: &str = "127.0.0.1";
 /// Starts the gateway if there is a credential for it.
 ///
 /// # Errors
-/// If the gateway cannot be started, or if DESCARTES_MAX_TOKENS is set and there is no credential for a gateway.
+/// If the gateway cannot be started, or if `DESCARTES_MAX_TOKENS` is set and there is no credential for a gateway.
 pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
     let settings = &run.settings.agent;
     let access = &settings.access;
@@ -56,7 +56,7 @@ pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
 /// Checks that a limit of tokens can be enforced. Only the gateway can enforce it.
 ///
 /// # Errors
-/// If DESCARTES_MAX_TOKENS is set, but there is no credential that a gateway can keep.
+/// If `DESCARTES_MAX_TOKENS` is set, but there is no credential that a gateway can keep.
 pub fn check_limits(settings: &agent::Settings) -> Result<(), Failure> {
     let has_gateway = !services_behind_gateway(&settings.access, settings.gateway.mode).is_empty();
     if settings.limits.tokens.is_none() || has_gateway {

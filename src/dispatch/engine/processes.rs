@@ -15,6 +15,7 @@ pub struct Process {
 }
 
 impl Process {
+    /// The process with this id; `None` if there is none.
     pub fn find(pid: i32) -> Option<Self> {
         Self::parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }

@@ -57,7 +57,7 @@ impl Remote {
         }
     }
 
-    /// Sends a stop signal, and kills what has not ended after the grace period. Waits for the end.
+    /// Sends a stop signal to a worker, and kills it if it has not ended after the grace period. Waits for its end.
     pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
         match self {
             Self::Docker(docker) => docker.stop(handle, grace).await,

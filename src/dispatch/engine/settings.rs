@@ -66,19 +66,20 @@ pub struct EngineChoice {
     pub limit: Option<usize>,
 }
 
+/// The settings of all engines of a dispatch.
 #[derive(Debug)]
 pub struct Settings {
     /// The preferred engine first.
     pub choices: Vec<EngineChoice>,
-    /// If the engine is used.
+    /// The settings of the engine `docker`; `None` if it is not used.
     pub docker: Option<DockerSettings>,
-    /// If the engine is used.
+    /// The settings of the engine `command`; `None` if it is not used.
     pub command: Option<CommandSettings>,
-    /// If the engine is used.
+    /// The settings of the engine `fly`; `None` if it is not used.
     pub fly: Option<FlySettings>,
 }
 
-/// Command lines for a shell.
+/// The settings of the engine `command`: command lines for a shell.
 #[derive(Debug, Clone)]
 pub struct CommandSettings {
     /// Starts a worker.
@@ -93,6 +94,7 @@ pub struct CommandSettings {
     pub nano_cpus: Option<u64>,
 }
 
+/// The settings of the engine `docker`.
 #[derive(Debug, Clone)]
 pub struct DockerSettings {
     pub address: Address,
@@ -101,10 +103,11 @@ pub struct DockerSettings {
     /// How much of all processors a container may use, in billionths of one.
     pub nano_cpus: Option<u64>,
     pub network: String,
-    /// Whether the person has said at which URL workers reach the dispatcher.
+    /// Whether the user has set the URL at which workers reach the dispatcher.
     pub has_configured_url: bool,
 }
 
+/// The settings of the engine `fly`.
 #[derive(Debug, Clone)]
 pub struct FlySettings {
     /// The address of the Machines API.
@@ -120,7 +123,7 @@ pub struct FlySettings {
     pub nano_cpus: Option<u64>,
     /// How many requests of a kind the API allows in a second.
     pub rate: u32,
-    /// Whether the person has said at which URL workers reach the dispatcher.
+    /// Whether the user has set the URL at which workers reach the dispatcher.
     pub has_configured_url: bool,
     /// The address of this machine in the private network, if this is a machine of Fly.
     pub private_ip: Option<IpAddr>,
@@ -156,11 +159,12 @@ impl Settings {
         choices.any(|choice| choice.engine == engine && choice.is_open())
     }
 
+    /// Whether an engine is used, even if no new run may be placed there.
     pub fn uses(&self, engine: EngineKind) -> bool {
         self.choices.iter().any(|choice| choice.engine == engine)
     }
 
-    /// The engines whose workers are not processes of this machine.
+    /// Whether an engine is used whose workers are not processes of this machine.
     pub fn has_remote(&self) -> bool {
         self.choices
             .iter()

@@ -11,14 +11,14 @@ use super::settings::EngineKind;
 pub struct TaskNeeds {
     /// The memory limit of the first attempt, in bytes.
     pub memory: Option<u64>,
-    /// In billionths of a processor.
+    /// How many processors the task needs, in billionths of one.
     pub nano_cpus: Option<u64>,
     pub image: Option<String>,
     pub engine: Option<EngineKind>,
 }
 
 impl TaskNeeds {
-    /// These needs, with those of `later` instead if it has any.
+    /// These needs. A need that `later` has, too, is replaced by that of `later`.
     pub fn overridden_by(self, later: &Self) -> Self {
         Self {
             memory: later.memory.or(self.memory),

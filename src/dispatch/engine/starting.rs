@@ -12,6 +12,7 @@ use crate::dispatch::journal::Handle;
 
 /// The pause before a call that had no answer is repeated; it doubles up to [`MAX_PAUSE`].
 pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause between two calls.
 pub const MAX_PAUSE: Duration = Duration::from_secs(15);
 
 /// Ends a start early. A request that the engine is working on always gets the time for its answer.

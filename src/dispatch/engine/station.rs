@@ -32,8 +32,8 @@ impl Station {
         }
     }
 
-    /// Notes that the engine has answered. If the user got a message that it does not, returns a message that it does
-    /// now.
+    /// Notes that the engine has answered. If the user was told that the engine does not answer, returns a message
+    /// that it answers again.
     pub fn answers_again(&mut self) -> Option<String> {
         self.trouble.take()?;
         let engine = self.remote.kind();

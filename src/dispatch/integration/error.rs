@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::git::GitError;
 use crate::scud::{EditError, FileError};
 
+/// Why an operation on the integration branch failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IntegrationError {
     #[error("{0}; install git, at least 2.38")]

@@ -31,7 +31,7 @@ pub struct Commits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demand {
     NoFilter,
-    /// They do, and the search in the commits must find out whether the filter was applied.
+    /// The attributes name one. A search in the commits must find out whether the filter was applied.
     Unknown,
 }
 
@@ -41,8 +41,8 @@ pub struct Index<'a> {
 }
 
 impl Index<'_> {
-    /// The worker has written the task's state into the graph. So git must see that change even if the agent set
-    /// assume-unchanged or skip-worktree for the graph.
+    /// Removes the flags assume-unchanged and skip-worktree from the graph, if the agent set them: git must see the
+    /// task's state, which the worker has written into the graph.
     pub async fn make_graph_visible(&self) -> Result<(), GitError> {
         if fs::symlink_metadata(self.agent_side.workspace.join(GRAPH_PATH)).is_err() {
             return Ok(());

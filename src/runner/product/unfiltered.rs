@@ -4,8 +4,8 @@
 //!
 //! - the clean filter leaves it as it is, or makes it of the file in the working tree; or
 //! - the smudge filter turns it into the file in the working tree, or into text that the smudge filter then leaves as
-//! it is
-//!   or rejects. So this smudge filter tells its own output from plain text.
+//!   it is or rejects. So this smudge filter distinguishes its own output from plain text.
+//!
 //! Everything else counts as plain text: some filters (rot13) change any text, so that plain text looks like their
 //! output. If the filter cannot be run, every changed file counts as plain text. A filter that only formats a file
 //! causes no false alarm, and neither does a filter whose output differs each time.
