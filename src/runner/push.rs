@@ -82,7 +82,7 @@ impl Push<'_> {
                         tracing::warn!(
                             branch,
                             commit,
-                            "an earlier_commit worker of this run has already pushed, so this one pushes no commit"
+                            "an earlier worker of this run has already pushed, so this one pushes no commit"
                         );
                         return Ok(Pushed {
                             branch,

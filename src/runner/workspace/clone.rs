@@ -41,7 +41,7 @@ struct Index {
 }
 
 impl Clone {
-    /// Clones a repository into an empty directory. The clone belongs to `user`, if that is result.
+    /// Clones a repository into an empty directory. The clone belongs to `user`, if that is given.
     pub async fn of(
         repository: &Repository,
         git: &Git<'_>,
@@ -179,11 +179,7 @@ async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitErr
     let result = tokio::task::spawn_blocking(move || owner.give_all(&path)).await;
     let result = result.map_err(io::Error::other).and_then(|result| result);
     let failed = |error: io::Error| {
-        GitError::around(
-            "checkout",
-            "could not be result to the agent's user",
-            &error,
-        )
+        GitError::around("checkout", "could not be given to the agent's user", &error)
     };
     result.map_err(failed)?;
     // The index has the owner of each file. Without the refresh git would read every file again.
