@@ -18,7 +18,7 @@ use crate::runner::project_settings::{FileSource, ProjectSettings};
 pub const SAMPLE: &str = "sample";
 /// How many mistakes are listed.
 const MAX_MISTAKES: usize = 20;
-/// Longer keys get no suggestion, and are cut in messages. In bytes or characters.
+/// The longest key that gets a suggestion, in bytes. Messages show at most this many characters of a key.
 const MAX_KEY: usize = 64;
 /// The longest syntax error that is shown, in characters.
 const MAX_SYNTAX_ERROR: usize = 300;

@@ -13,7 +13,8 @@ const MAX_EVENT_SIZE: usize = 2 * 1024 * 1024;
 /// The size of the JSON around the text in an event, in bytes. This is the smallest size that services send, so
 /// that the estimated number of tokens is not too low.
 const EVENT_FRAME_SIZE: u64 = 60;
-/// A token of text has about four bytes. With three, the estimate is too high rather than too low.
+/// How many bytes of text count as one token. A token has about four bytes; with three, the estimate is too high rather
+/// than too low.
 const BYTES_PER_TOKEN: u64 = 3;
 
 /// The usage and the model that were read from an answer.

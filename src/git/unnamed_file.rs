@@ -6,7 +6,7 @@ use std::io::{self, Seek, Write};
 
 use tempfile::{SpooledData, SpooledTempFile};
 
-/// In bytes. A larger file is on disk.
+/// The largest file that is kept in memory, in bytes. A larger file is on disk.
 const MAX_SIZE_IN_MEMORY: usize = 256 * 1024;
 
 /// A file that is being written.

@@ -6,7 +6,7 @@ use crate::clock::Millis;
 
 /// A pause in which nothing ran is drawn shorter if it is longer than this share of the whole time.
 const LONG_PAUSE: f64 = 0.08;
-/// Shorter pauses are never changed, in milliseconds.
+/// Pauses of up to this length are never drawn shorter, in milliseconds.
 const MIN_LONG_PAUSE: Millis = 2_000;
 /// The width of a long pause, as a share of the chart.
 const PAUSE_WIDTH: f64 = 0.03;

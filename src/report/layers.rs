@@ -137,7 +137,7 @@ impl Acyclic {
 #[derive(Debug, Clone, Copy)]
 struct Item {
     height: f64,
-    /// The weight of its position: waypoints have a larger weight, so that long edges are straight.
+    /// The weight of the item's position: waypoints have a larger weight, so that long edges are straight.
     weight: f64,
     gap: f64,
 }
@@ -145,8 +145,11 @@ struct Item {
 /// The items of all layers, and their connections to the next and the previous layer.
 struct Grid {
     items: Vec<Item>,
+    /// The items of each layer, from top to bottom.
     layers: Vec<Vec<usize>>,
+    /// For each item, the connected items in the layer to the left.
     left: Vec<Vec<usize>>,
+    /// For each item, the connected items in the layer to the right.
     right: Vec<Vec<usize>>,
 }
 

@@ -86,20 +86,26 @@ enum Store {
 struct Source {
     /// The agent's last commit, if it has one.
     head: Option<String>,
+    /// The other commit of an unfinished merge.
     merge_head: Option<String>,
     /// The tree of the final commit; the tree of `head` if this is `None`.
     tree: Option<String>,
+    /// The changes that are not in `tree`.
     left_behind: LeftBehind,
+    /// The references of the agent's repository, with their objects.
     references: Vec<(String, String)>,
     /// Whether the agent's commits must not be published, because they may hold plain text: content that a git filter,
     /// for example one that encrypts, should have changed.
     has_plain_commits: bool,
+    /// Why the commit is not the whole work; `None` if it is.
     incomplete: Option<String>,
     /// Whether `tree` may hold submodules.
     has_submodules: bool,
+    /// The directories of objects from which the push repository reads.
     objects: Vec<PathBuf>,
     /// Directories of Git LFS objects.
     lfs_objects: Vec<PathBuf>,
+    /// Directories that must exist as long as the push repository.
     stores: Vec<Store>,
 }
 

@@ -20,12 +20,13 @@ pub enum Source {
 /// Where the workers run, which decides which repository they use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerLocation {
-    /// They clone from the bare repository and push to it.
+    /// The workers clone from the bare repository and push to it.
     OnThisMachine,
-    /// They clone from the remote and push to it.
+    /// The workers clone from the remote and push to it.
     Elsewhere,
 }
 
+/// The settings of an integration branch.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub source: Source,
@@ -76,9 +77,9 @@ pub struct FinishedRun {
 /// Whether the project's checks have passed on the commit of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkChecks {
-    /// The worker has reported that.
+    /// The worker has reported that the checks have passed.
     Passed,
-    /// The worker's report is lost.
+    /// The worker's report is lost, so it is unknown whether the checks have passed.
     Unknown,
 }
 

@@ -38,7 +38,7 @@ impl Format {
     }
 }
 
-/// How the dispatch has ended.
+/// Whether and how the dispatch has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     Running,

@@ -17,7 +17,7 @@ use crate::git::{Git, UnnamedFile};
 use crate::redact::{Redactor, Stream};
 use crate::task::Failure;
 
-/// In bytes. Larger files are not committed: forges reject them, and most are build products.
+/// The largest file that is committed, in bytes. Forges reject larger files, and most of them are build products.
 pub const LARGEST: u64 = 50 * 1024 * 1024;
 /// How much of a line about an object is read, in bytes: a tree can name a file of any length.
 const MAX_LINE: usize = 64 * 1024;

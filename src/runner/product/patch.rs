@@ -19,7 +19,7 @@ use crate::task::{Failure, Patch};
 /// feed takes two bytes).
 const MAX_PATCH_SIZE: usize = 128 * 1024;
 
-/// In bytes. Larger files are left out of the patch: git keeps several copies of both sides in memory.
+/// The largest file whose changes are in the patch, in bytes: git keeps several copies of both sides in memory.
 const MAX_COMPARED_SIZE: u64 = 16 * 1024 * 1024;
 /// If there are more large files than this, there is no patch.
 const MAX_EXCLUDED: usize = 100;

@@ -36,7 +36,7 @@ pub struct Search<'a> {
     base: &'a str,
     /// An index with the base's files.
     index: OsString,
-    /// Is set when the index has been written. Most runs do not need the index.
+    /// Set when the index has been written. Most runs do not need the index.
     is_index_written: OnceCell<()>,
 }
 
