@@ -18,6 +18,7 @@ pub(super) enum Reference<'r> {
     Exact { phase: &'r str, id: &'r str },
 }
 
+/// A phase of the graph, as far as the search needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Phase<'a> {
     pub tag: &'a str,
@@ -31,7 +32,7 @@ pub(super) struct Phase<'a> {
 /// A node that the reference may mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate<'a> {
-    /// The index of its phase.
+    /// The index of the node's phase.
     pub phase: usize,
     pub node: Node<'a>,
     pub spelling: Spelling,

@@ -2,8 +2,8 @@
 //! state, and `stop` ends and removes it.
 //!
 //! The commands get the run's name and the variables of its worker in their environment, never as arguments, which
-//! every user of the machine could read. The line that `start` prints is saved
-//! in a file for each run, and finds the worker again.
+//! every user of the machine could read. The last line that `start` prints is saved in a file of
+//! the run; the commands `look` and `stop` get it, to find the worker again.
 
 #[cfg(test)]
 mod tests;

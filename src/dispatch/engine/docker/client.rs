@@ -101,6 +101,7 @@ impl ApiError {
     }
 }
 
+/// A client of the API of one Docker Engine.
 #[derive(Debug)]
 pub struct ApiClient {
     client: Client,
