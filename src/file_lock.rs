@@ -17,7 +17,7 @@ use rustix::process::{Pid, test_kill_process};
 
 /// How long to wait for a lock whose holder is dead.
 const MAX_WAIT_FOR_DEAD_HOLDER: Duration = Duration::from_secs(5);
-/// How often to try again meanwhile.
+/// The pause between two attempts to take the lock.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// A lock that this process holds until this is dropped.
@@ -27,6 +27,7 @@ pub struct FileLock {
     path: PathBuf,
 }
 
+/// Why a lock cannot be taken or shared.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// What the holder has written to the file: its process id, and a note after a space.

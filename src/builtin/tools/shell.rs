@@ -44,7 +44,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How much of the beginning and of the end of a command's output is kept, in bytes each. The rest
 /// of [`MAX_RESULT_SIZE`] is for notes.
 const MAX_END_SIZE: usize = MAX_RESULT_SIZE / 2 - 1_000;
-/// How much one read takes, in bytes.
+/// The size of one read, in bytes.
 const READ_SIZE: usize = 16 * 1024;
 /// The longest line that is read from the shell's standard error, in bytes.
 const MAX_STATUS_LINE: usize = 16 * 1024;
@@ -52,6 +52,7 @@ const MAX_STATUS_LINE: usize = 16 * 1024;
 /// may keep printing forever.
 const MAX_FINAL_READS: usize = 64;
 
+/// The shell of one conversation; it is started with the first command.
 #[derive(Debug)]
 pub struct Shell {
     program: OsString,

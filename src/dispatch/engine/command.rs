@@ -29,13 +29,13 @@ use crate::dispatch::state::{End, Seen};
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// The pause between two `look` commands that wait for the end of a run.
 const END_PAUSE: Duration = Duration::from_secs(2);
-/// The most that is read of a command's output, in bytes.
+/// How much of the end of a command's output is read, in bytes.
 const MAX_OUTPUT: u64 = 64 * 1024;
 /// The exit code for "try again later" (`EX_TEMPFAIL` of sysexits.h).
 const TRY_AGAIN: i32 = 75;
 /// The exit code for "this can never work" (`EX_CONFIG` of sysexits.h).
 const WRONG_CONFIGURATION: i32 = 78;
-/// The file with what the start command has printed, in the run's directory.
+/// The file in a run's directory with the last line that the command `start` has printed.
 const HANDLE_FILE: &str = "handle";
 
 /// The three command lines, and the directories of the runs that they have started.
@@ -307,14 +307,14 @@ fn last_line(text: &str) -> Option<&str> {
 
 /// Reads the word that the command `look` prints.
 fn parse_look(line: &str) -> Result<Seen, String> {
-    let output: Vec<&str> = line.split_whitespace().collect();
-    let seen = match output.as_slice() {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let seen = match words.as_slice() {
         ["starting" | "running"] => Some(Seen::Running),
         ["gone"] => Some(Seen::Gone),
         ["exit", code] | ["exit", code, "oom"] => code.parse().ok().map(|code| {
             Seen::Ended(End {
                 code: Some(code),
-                is_out_of_memory: output.len() == 3,
+                is_out_of_memory: words.len() == 3,
             })
         }),
         _ => None,

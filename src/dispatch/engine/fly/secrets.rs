@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::body::Secret;
 use super::client::{ApiClient, ApiError, Kind};
 
+/// The secrets of one dispatch that are stored in the app.
 #[derive(Debug)]
 pub struct AppSecrets {
     /// The prefix of the names of all secrets of this dispatch.
@@ -29,7 +30,7 @@ pub struct AppSecrets {
 pub struct Stored {
     /// Names of variables, each with the name of the secret that has its value.
     pub names: Vec<(String, String)>,
-    /// The version of the app's secrets that contains all of them.
+    /// A version of the app's secrets that contains all these secrets.
     pub version: Option<u64>,
 }
 
